@@ -1,0 +1,50 @@
+"""Who calls the API: a bearer key with scopes, or the person signed in on the site."""
+
+from typing import TYPE_CHECKING
+
+from rest_framework import exceptions
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.permissions import SAFE_METHODS, BasePermission
+from rest_framework.request import Request
+
+from accounts.models import ApiKey, Scope, User
+from accounts.services import find_api_key
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView
+
+
+class ApiKeyAuthentication(BaseAuthentication):
+    """`Authorization: Bearer <key>`; `Token <key>` is taken too, older clients send it."""
+
+    def authenticate(self, request: Request) -> tuple[User, ApiKey] | None:
+        words = get_authorization_header(request).split()
+        if not words or words[0].lower() not in (b"bearer", b"token"):
+            return None
+        if len(words) != 2:
+            raise exceptions.AuthenticationFailed("Send the key as: Authorization: Bearer <key>.")
+        key = find_api_key(secret=words[1].decode("latin-1"))
+        if key is None:
+            raise exceptions.AuthenticationFailed("This API key is unknown, revoked or expired.")
+        return key.user, key
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="api"'
+
+
+class HasScope(BasePermission):
+    """The key has the scope that the view's `scopes` names for the method.
+
+    A view without an entry needs `read` for safe methods and `write` for the others. A person who is
+    signed in on the site has all scopes.
+    """
+
+    def has_permission(self, request: Request, view: "APIView") -> bool:
+        if not request.user or not request.user.is_authenticated:
+            return False
+        if not isinstance(request.auth, ApiKey):
+            return True
+        default = Scope.READ if request.method in SAFE_METHODS else Scope.WRITE
+        needed = getattr(view, "scopes", {}).get(request.method, default)
+        self.message = f"This key lacks the scope '{needed}'."
+        return needed in request.auth.scopes

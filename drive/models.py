@@ -1,0 +1,158 @@
+"""Folders, files, and the content-addressed bytes behind them."""
+
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+from tree_queries.models import TreeNode
+from tree_queries.query import TreeQuerySet
+
+from ipau.common.models import BaseModel
+
+
+class Blob(models.Model):
+    """Bytes in the storage, keyed by their SHA-256. Never changed, shared by all files that have them."""
+
+    sha256 = models.CharField(primary_key=True, max_length=64)
+    size = models.BigIntegerField()
+    content_type = models.CharField(max_length=100)
+    created_at = models.DateTimeField(auto_now_add=True)
+    # When somebody last said «I need these bytes»; the sweep leaves fresh ones alone.
+    touched_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["touched_at"], name="blob_touched")]
+        constraints = [models.CheckConstraint(condition=models.Q(size__gte=0), name="blob_size_not_negative")]
+
+    def __str__(self) -> str:
+        return self.sha256[:12]
+
+    @property
+    def path(self) -> str:
+        """The name in the storage."""
+        return f"{self.sha256[:2]}/{self.sha256[2:4]}/{self.sha256}"
+
+
+class Thumbnail(models.Model):
+    """A small WebP of a picture, made once for its bytes whoever owns the files."""
+
+    source = models.ForeignKey(Blob, models.CASCADE, related_name="thumbnails")
+    side = models.PositiveSmallIntegerField()
+    blob = models.ForeignKey(Blob, models.PROTECT, related_name="+")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["source", "side"], name="thumbnail_once")]
+
+    def __str__(self) -> str:
+        return f"{self.source_id[:12]}@{self.side}"
+
+
+class Trashable(models.Model):
+    """A row that can be put into the trash. All that went with one action share its `trash_root`."""
+
+    trashed_at = models.DateTimeField(null=True, blank=True)
+    trash_root = models.UUIDField(null=True, blank=True)
+
+    class Meta:
+        abstract = True
+
+
+class FolderQuerySet(TreeQuerySet["Folder"]):
+    def visible_to(self, user: Any) -> "FolderQuerySet":
+        return self.filter(owner=user)
+
+    def live(self) -> "FolderQuerySet":
+        return self.filter(trashed_at__isnull=True)
+
+
+class Folder(BaseModel, Trashable, TreeNode):  # type: ignore[misc]  # tree_queries is untyped
+    """A folder of somebody's drive. `parent` is None at the top."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="folders")
+    name = models.CharField(_("name"), max_length=255)
+
+    objects: ClassVar[Any] = FolderQuerySet.as_manager(with_tree_fields=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["owner", "parent", "name"],
+                condition=models.Q(trashed_at__isnull=True),
+                nulls_distinct=False,
+                name="folder_name_once",
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(parent=models.F("id")), name="folder_not_its_own_parent"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["owner", "trash_root"], name="folder_trash"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class FileState(models.TextChoices):
+    """Where a file is on its way from upload to use."""
+
+    UPLOADED = "uploaded", _("Being checked")
+    READY = "ready", _("Ready")
+    REFUSED = "refused", _("Refused")
+
+
+class FileKind(models.TextChoices):
+    PICTURE = "picture", _("Picture")
+    TEXT = "text", _("Text")
+
+
+class FileQuerySet(models.QuerySet["File"]):
+    def visible_to(self, user: Any) -> "FileQuerySet":
+        return self.filter(owner=user)
+
+    def live(self) -> "FileQuerySet":
+        return self.filter(trashed_at__isnull=True)
+
+    def runnable(self) -> "FileQuerySet":
+        """Pictures that an app can be run on: checked, or still to be checked."""
+        return self.live().filter(kind=FileKind.PICTURE).exclude(state=FileState.REFUSED)
+
+
+class File(BaseModel, Trashable):
+    """A name in somebody's folder that points to a blob. `folder` is None at the top of the drive."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="files")
+    folder = models.ForeignKey(Folder, models.CASCADE, null=True, blank=True, related_name="files")
+    name = models.CharField(_("name"), max_length=255)
+    blob = models.ForeignKey(Blob, models.PROTECT, related_name="files")
+    kind = models.CharField(max_length=10, choices=FileKind.choices, default=FileKind.PICTURE)
+    content_type = models.CharField(max_length=100)
+    size = models.BigIntegerField()
+    width = models.PositiveIntegerField(null=True, blank=True)
+    height = models.PositiveIntegerField(null=True, blank=True)
+    state = models.CharField(max_length=10, choices=FileState.choices, default=FileState.UPLOADED)
+    reason = models.CharField(max_length=300, blank=True)
+    metadata = models.JSONField(default=dict, blank=True)
+
+    objects: ClassVar[Any] = FileQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["owner", "folder", "name"],
+                condition=models.Q(trashed_at__isnull=True),
+                nulls_distinct=False,
+                name="file_name_once",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["owner", "folder", "id"], name="file_by_age"),
+            models.Index(fields=["owner", "trash_root"], name="file_trash"),
+            models.Index(
+                fields=["owner", "id"], condition=models.Q(state="uploaded"), name="file_to_inspect"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

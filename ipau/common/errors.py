@@ -1,0 +1,80 @@
+"""Domain errors. Services raise them; one handler turns them into HTTP, another into messages on pages."""
+
+from collections.abc import Mapping
+
+
+class DomainError(Exception):
+    """Something a person can understand and act on. `message` is shown to them as it stands."""
+
+    status = 400
+    code = "invalid"
+    title = "Bad request"
+
+    def __init__(self, message: str, *, code: str | None = None, fields: Mapping[str, str] | None = None):
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.code
+        self.fields = dict(fields or {})
+
+
+class Invalid(DomainError):
+    """What was sent cannot be used. `fields` names the culprits."""
+
+    status = 422
+    title = "Invalid input"
+
+
+class NotFound(DomainError):
+    """There is no such thing, or it belongs to somebody else: the two are told alike."""
+
+    status = 404
+    code = "not_found"
+    title = "Not found"
+
+
+class Conflict(DomainError):
+    """The thing is not in a state that allows this."""
+
+    status = 409
+    code = "conflict"
+    title = "Conflict"
+
+
+class Forbidden(DomainError):
+    """The key or the person lacks the right."""
+
+    status = 403
+    code = "forbidden"
+    title = "Forbidden"
+
+
+class TooLarge(DomainError):
+    """More bytes or pixels than are accepted."""
+
+    status = 413
+    code = "too_large"
+    title = "Too large"
+
+
+class RateLimited(DomainError):
+    """Too many requests in too short a time."""
+
+    status = 429
+    code = "rate_limited"
+    title = "Too many requests"
+
+
+class Unavailable(DomainError):
+    """A part of the system does not answer now; trying again later may help."""
+
+    status = 503
+    code = "unavailable"
+    title = "Unavailable"
+
+
+class TimedOut(DomainError):
+    """The work took longer than an immediate answer may take."""
+
+    status = 504
+    code = "timed_out"
+    title = "Timed out"

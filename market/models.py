@@ -1,0 +1,71 @@
+"""What people can run: listings and their immutable versions."""
+
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from ipau.common.models import BaseModel
+
+
+class ListingKind(models.TextChoices):
+    APP = "app", _("App")
+    MODEL = "model", _("Model")
+
+
+class Tier(models.TextChoices):
+    BASIC = "basic", _("Basic")
+    ADVANCED = "advanced", _("Advanced")
+
+
+class Visibility(models.TextChoices):
+    PUBLIC = "public", _("Public")
+    PRIVATE = "private", _("Private")
+
+
+class ListingQuerySet(models.QuerySet["Listing"]):
+    def visible_to(self, user: Any) -> "ListingQuerySet":
+        """Public listings, and a signed-in person's own."""
+        shown = models.Q(visibility=Visibility.PUBLIC)
+        if user is not None and user.is_authenticated:
+            shown |= models.Q(owner=user)
+        return self.filter(shown)
+
+
+class Listing(BaseModel):
+    """An app or a model under the address `owner/name`."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="listings")
+    name = models.SlugField(_("name"), max_length=60)
+    kind = models.CharField(max_length=10, choices=ListingKind.choices, default=ListingKind.APP)
+    tier = models.CharField(max_length=10, choices=Tier.choices, default=Tier.BASIC)
+    title = models.CharField(_("title"), max_length=100)
+    summary = models.CharField(_("summary"), max_length=200)
+    description = models.TextField(_("description"), blank=True)
+    visibility = models.CharField(max_length=10, choices=Visibility.choices, default=Visibility.PUBLIC)
+    run_count = models.BigIntegerField(default=0)
+
+    objects: ClassVar[Any] = ListingQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["owner", "name"], name="listing_address_once")]
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class Version(BaseModel):
+    """An immutable release of a listing: what a worker runs, and the schema of what a person may set."""
+
+    listing = models.ForeignKey(Listing, models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField()
+    recipe = models.JSONField()
+    params_schema = models.JSONField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["listing", "number"], name="version_number_once")]
+        ordering = ["-number"]
+
+    def __str__(self) -> str:
+        return f"{self.listing_id} v{self.number}"

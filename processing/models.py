@@ -1,0 +1,193 @@
+"""Jobs, their items, and the fleet of workers. These rows are the queue of record."""
+
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from drive.models import Blob, File, Folder
+from ipau.common.models import BaseModel
+from market.models import Version
+
+
+class State(models.TextChoices):
+    """The states that clients of hosted inference know."""
+
+    STARTING = "starting", _("Waiting")
+    PROCESSING = "processing", _("Processing")
+    SUCCEEDED = "succeeded", _("Succeeded")
+    FAILED = "failed", _("Failed")
+    CANCELED = "canceled", _("Canceled")
+
+
+OPEN = (State.STARTING, State.PROCESSING)
+ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELED)
+
+
+class JobKind(models.TextChoices):
+    JOB = "job", _("Job")
+    PREDICTION = "prediction", _("Prediction")
+
+
+class JobQuerySet(models.QuerySet["Job"]):
+    def visible_to(self, user: Any) -> "JobQuerySet":
+        return self.filter(owner=user)
+
+    def open(self) -> "JobQuerySet":
+        return self.filter(state__in=OPEN)
+
+
+class Job(BaseModel):
+    """A version run over files. The recipe is frozen here: later releases do not change it."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="jobs")
+    kind = models.CharField(max_length=12, choices=JobKind.choices, default=JobKind.JOB)
+    version = models.ForeignKey(Version, models.PROTECT, related_name="jobs")
+    recipe = models.JSONField()
+    # What the person asked for, as they wrote it.
+    input = models.JSONField(default=dict)
+    # Blobs that the recipe's parameters refer to: {parameter: [SHA-256, …]}.
+    resources = models.JSONField(default=dict)
+    queue = models.CharField(max_length=20)
+    state = models.CharField(max_length=10, choices=State.choices, default=State.STARTING)
+    total = models.PositiveIntegerField()
+    succeeded = models.PositiveIntegerField(default=0)
+    failed = models.PositiveIntegerField(default=0)
+    canceled = models.PositiveIntegerField(default=0)
+    output_folder = models.ForeignKey(Folder, models.SET_NULL, null=True, blank=True, related_name="+")
+    idempotency_key = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001  (unique, so null)
+    request_digest = models.CharField(max_length=64, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    completed_at = models.DateTimeField(null=True, blank=True)
+
+    objects: ClassVar[Any] = JobQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "idempotency_key"], name="job_idempotency_once"),
+            models.CheckConstraint(
+                condition=models.Q(
+                    total__gte=models.F("succeeded") + models.F("failed") + models.F("canceled")
+                ),
+                name="job_counts_within_total",
+            ),
+            models.CheckConstraint(condition=models.Q(total__gt=0), name="job_has_items"),
+        ]
+        indexes = [
+            models.Index(fields=["owner", "kind", "-id"], name="job_by_owner"),
+            models.Index(
+                fields=["queue", "owner", "id"],
+                condition=models.Q(state__in=["starting", "processing"]),
+                name="job_open",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.pk}"
+
+    @property
+    def done(self) -> int:
+        return self.succeeded + self.failed + self.canceled
+
+    @property
+    def percent(self) -> int:
+        return 100 * self.done // self.total
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in OPEN
+
+
+class Item(BaseModel):
+    """One file of a job. A worker owns it while it holds the lease token that it wrote."""
+
+    job = models.ForeignKey(Job, models.CASCADE, related_name="items")
+    position = models.PositiveIntegerField()
+    name = models.CharField(max_length=255)
+    # The name of the results without their ending; unique in the job, chosen when it was submitted.
+    output_stem = models.CharField(max_length=255)
+    input_file = models.ForeignKey(File, models.SET_NULL, null=True, blank=True, related_name="+")
+    blob = models.ForeignKey(Blob, models.PROTECT, related_name="+")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.STARTING)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    lease_token = models.UUIDField(null=True, blank=True)
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    worker = models.CharField(max_length=120, blank=True)
+    slot = models.PositiveIntegerField(null=True, blank=True)
+    output = models.JSONField(null=True, blank=True)
+    error_code = models.CharField(max_length=40, blank=True)
+    error = models.CharField(max_length=500, blank=True)
+    # Milliseconds by stage: wait, fetch, decode, run, encode, thumbnail, store.
+    timings = models.JSONField(default=dict, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    completed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["job", "position"], name="item_position_once"),
+            models.UniqueConstraint(fields=["job", "output_stem"], name="item_output_once"),
+            models.CheckConstraint(
+                condition=models.Q(state="processing", lease_token__isnull=False)
+                | (~models.Q(state="processing") & models.Q(lease_token__isnull=True)),
+                name="item_lease_while_processing",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["job", "position"], condition=models.Q(state="starting"), name="item_waiting"
+            ),
+            models.Index(
+                fields=["lease_expires_at"], condition=models.Q(state="processing"), name="item_leased"
+            ),
+            models.Index(fields=["job", "state", "position"], name="item_by_state"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.job_id}#{self.position}"
+
+
+class Output(BaseModel):
+    """A result: a labelled file in the drive that an item produced."""
+
+    item = models.ForeignKey(Item, models.CASCADE, related_name="outputs")
+    label = models.CharField(max_length=20)
+    file = models.ForeignKey(File, models.CASCADE, related_name="made_by")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["item", "label"], name="output_once")]
+
+    def __str__(self) -> str:
+        return f"{self.item_id} {self.label}"
+
+
+class Lane(models.Model):
+    """One owner's way into one queue: how many of their wake-ups are under way."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
+    queue = models.CharField(max_length=20)
+    outstanding = models.PositiveIntegerField(default=0)
+    # The last time a wake-up was sent or arrived. The sweeper looks for lanes that fell silent.
+    stirred_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["owner", "queue"], name="lane_once")]
+
+    def __str__(self) -> str:
+        return f"{self.owner_id}/{self.queue}"
+
+
+class Worker(models.Model):
+    """A worker process of the fleet, as its last heartbeat described it."""
+
+    name = models.CharField(primary_key=True, max_length=120)
+    queues = models.JSONField(default=list)
+    device = models.CharField(max_length=60, default="cpu")
+    slots = models.PositiveSmallIntegerField()
+    # Process ids of the living slots; a lease held by any other has lost its process.
+    slot_pids = models.JSONField(default=list)
+    started_at = models.DateTimeField()
+    heartbeat_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name
