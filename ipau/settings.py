@@ -45,6 +45,8 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[:
 CSRF_TRUSTED_ORIGINS = [BASE_URL] if SECURE else []
 
 INSTALLED_APPS = [
+    # First, so that its templates win over those of allauth.
+    "ipau",
     "unfold",
     "unfold.contrib.filters",
     "django.contrib.admin",
@@ -66,7 +68,6 @@ INSTALLED_APPS = [
     "crispy_forms",
     "crispy_bootstrap5",
     "tree_queries",
-    "ipau",
     "accounts",
     "drive",
     "market",

@@ -1,0 +1,204 @@
+"""Fetch the browser libraries into ipau/static/vendor, or check with --check that nobody changed them there.
+
+The files are committed, so that whoever installs the site needs no Node. To move to another version,
+change PACKAGES, run this script (it needs npm), look at the pages and commit.
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+STATIC = Path(__file__).resolve().parent.parent / "ipau" / "static"
+SVG = "http://www.w3.org/2000/svg"
+# A source map is not shipped, and the manifest storage stops at a reference to a file that is missing.
+SOURCE_MAP = re.compile(r"\n?(?://[#@]\s*sourceMappingURL=\S+|/\*[#@]\s*sourceMappingURL=[^*]+\*/)\s*")
+
+
+@dataclass(frozen=True)
+class Package:
+    """An npm package at an exact version, the files taken from it, and whose copyright they are."""
+
+    name: str
+    version: str
+    copyright: str
+    files: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> str:
+        return f"{self.name.lstrip('@').replace('/', '-')}-{self.version}"
+
+
+PACKAGES = (
+    Package(
+        "@tabler/core",
+        "1.6.1",
+        "The Tabler Authors",
+        ("dist/css/tabler.min.css", "dist/js/tabler.min.js"),
+    ),
+    Package("@alpinejs/csp", "3.17.4", "Caleb Porzio and contributors", ("dist/cdn.min.js",)),
+    Package("img-comparison-slider", "8.0.7", "Artem Shytsko", ("dist/index.js", "dist/styles.css")),
+)
+ICON_PACKAGE = Package("@tabler/icons", "3.51.0", "Paweł Kuna")
+ICONS = """
+    adjustments adjustments-horizontal alert-triangle api apps arrow-back-up arrow-down arrow-left
+    arrow-right arrow-up ban bell bolt box camera chart-bar check chevron-down chevron-left chevron-right chevron-up
+    circle-check circle-x clock code coins contrast copy cpu cpu-2 device-desktop device-floppy dots dots-vertical
+    download droplet external-link eye eye-off file file-text file-zip filter flag folder folder-open folder-plus
+    folder-symlink grid-dots help-circle history home info-circle key language layout-grid layout-list
+    link list loader-2 lock login logout mail maximize menu-2 moon movie palette password-fingerprint pencil photo
+    photo-plus photo-scan player-play player-stop plus refresh restore rotate-clockwise scan-eye search select-all
+    server settings share shield-check shopping-cart sort-ascending sort-descending sparkles stack-2 star sun tag
+    terminal-2 trash trash-x typography upload user user-circle users wand webhook world x zoom-in zoom-out
+""".split()
+
+
+def main() -> int:
+    """Run the command; the exit status is 0 when all is well."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--check", action="store_true", help="compare the files with their SHA-256, offline")
+    if parser.parse_args().check:
+        found = faults()
+        for line in found:
+            print(line, file=sys.stderr)
+        return 1 if found else 0
+    vendor()
+    return 0
+
+
+def faults(static: Path = STATIC) -> list[str]:
+    """Compare the vendored files with vendored.json.
+
+    Returns one sentence for each file that is changed, missing or not on the list.
+    """
+    listed: dict[str, str] = {}
+    for package in json.loads((static / "vendor" / "vendored.json").read_text())["packages"]:
+        listed.update(package["files"])
+    found = [f"{path}: missing" for path in listed if not (static / path).is_file()]
+    found += [
+        f"{path}: changed"
+        for path, digest in listed.items()
+        if (static / path).is_file() and _digest(static / path) != digest
+    ]
+    own = {"vendor/vendored.json", "vendor/VENDORED.md"}
+    there = {str(p.relative_to(static)) for p in (static / "vendor").rglob("*") if p.is_file()}
+    return sorted(found + [f"{path}: not on the list" for path in there - set(listed) - own])
+
+
+def vendor() -> None:
+    """Fetch every package anew and write the files, the icon sprite and both lists."""
+    entries = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for package in PACKAGES:
+            source = _unpack(package, Path(scratch))
+            paths = [_take(source / name, f"vendor/{package.folder}/{Path(name).name}") for name in package.files]
+            entries.append(_entry(package, source, paths))
+        source = _unpack(ICON_PACKAGE, Path(scratch))
+        (STATIC / "icons.svg").write_text(sprite(source / "icons" / "outline"))
+        entries.append(_entry(ICON_PACKAGE, source, ["icons.svg"]))
+    _drop_old_folders()
+    text = json.dumps({"packages": entries}, indent=2, ensure_ascii=False)
+    (STATIC / "vendor" / "vendored.json").write_text(text + "\n")
+    (STATIC / "vendor" / "VENDORED.md").write_text(_listing(entries))
+
+
+def sprite(folder: Path) -> str:
+    """Return one SVG whose symbols are the chosen icons; colour and stroke come from the page."""
+    symbols = []
+    for name in ICONS:
+        root = ET.fromstring((folder / f"{name}.svg").read_text())  # noqa: S314  # from a pinned package
+        shapes = [_shape(child) for child in root]
+        symbols.append(f'<symbol id="{name}" viewBox="0 0 24 24">{"".join(shapes)}</symbol>')
+    note = f"<!-- From {ICON_PACKAGE.name} {ICON_PACKAGE.version}, MIT licence, {ICON_PACKAGE.copyright} -->"
+    return f'{note}\n<svg xmlns="{SVG}">\n' + "\n".join(symbols) + "\n</svg>\n"
+
+
+def _shape(element: ET.Element) -> str:
+    attributes = "".join(f' {key}="{value}"' for key, value in element.attrib.items())
+    return f"<{element.tag.removeprefix('{' + SVG + '}')}{attributes}/>"
+
+
+def _unpack(package: Package, scratch: Path) -> Path:
+    """Fetch a package's archive through npm and return the folder with its contents."""
+    command = ["npm", "pack", "--silent", f"{package.name}@{package.version}"]
+    done = subprocess.run(command, cwd=scratch, check=True, capture_output=True, text=True)  # noqa: S603
+    target = scratch / package.folder
+    with tarfile.open(scratch / done.stdout.split()[-1]) as archive:
+        archive.extractall(target, filter="data")  # noqa: S202  # the filter refuses paths that lead outside
+    return target / "package"
+
+
+def _take(source: Path, name: str) -> str:
+    """Copy one text file without its source map comment; return where it lies under static."""
+    target = STATIC / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(SOURCE_MAP.sub("\n", source.read_text()))
+    return name
+
+
+def _entry(package: Package, source: Path, paths: list[str]) -> dict[str, Any]:
+    described = json.loads((source / "package.json").read_text())
+    return {
+        "name": package.name,
+        "version": described["version"],
+        "licence": described["license"],
+        "copyright": package.copyright,
+        "files": {path: _digest(STATIC / path) for path in paths},
+    }
+
+
+def _drop_old_folders() -> None:
+    """Remove the files of versions that are no longer listed."""
+    wanted = {package.folder for package in PACKAGES}
+    for folder in (STATIC / "vendor").iterdir():
+        if folder.is_dir() and folder.name not in wanted:
+            for path in folder.iterdir():
+                path.unlink()
+            folder.rmdir()
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _listing(entries: list[dict[str, Any]]) -> str:
+    lines = [
+        "# Vendored browser libraries",
+        "",
+        "Written by `python deploy/vendor.py`; `--check` compares the files with these digests. Source map",
+        "comments are removed, otherwise the files are as published.",
+    ]
+    for entry in entries:
+        lines += ["", f"## {entry['name']} {entry['version']}", ""]
+        lines += [f"{entry['licence']} licence, © {entry['copyright']}", ""]
+        lines += [f"- `{path}` SHA-256 `{digest}`" for path, digest in entry["files"].items()]
+    return "\n".join([*lines, "", MIT])
+
+
+MIT = """## The MIT licence
+
+Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
+documentation files (the "Software"), to deal in the Software without restriction, including without limitation
+the rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and
+to permit persons to whom the Software is furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all copies or substantial portions of
+the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO
+THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF
+CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS
+IN THE SOFTWARE.
+"""
+
+if __name__ == "__main__":
+    sys.exit(main())
