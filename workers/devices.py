@@ -1,0 +1,67 @@
+"""What a worker process runs on, and the limits it sets itself. Never touches CUDA."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+THREAD_SETTINGS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+
+@dataclass(frozen=True)
+class Device:
+    """A kind of device and the name a person knows it by."""
+
+    kind: Literal["cpu", "gpu"]
+    name: str
+
+
+def detect() -> Device:
+    """Say what this machine offers, from files alone.
+
+    A CUDA call here would break every child forked later, so the driver's own listing is read instead.
+    """
+    gpu = _read_gpu_name()
+    return Device("gpu", gpu) if gpu else Device("cpu", _read_cpu_name())
+
+
+def limit_memory(max_bytes: int) -> None:
+    """Bound this process's address space: past it, allocation raises MemoryError.
+
+    Raises ValueError where a lower hard limit is already set.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (max_bytes, hard))
+
+
+def pin_threads(environ: MutableMapping[str, str] = os.environ) -> None:
+    """One thread a process: slots are processes already. Call before numpy is imported."""
+    for name in THREAD_SETTINGS:
+        environ[name] = "1"
+
+
+def _read_gpu_name(root: Path = Path("/proc/driver/nvidia/gpus")) -> str | None:
+    for information in sorted(root.glob("*/information")):
+        for line in information.read_text(errors="replace").splitlines():
+            label, _, value = line.partition(":")
+            if label.strip() == "Model":
+                return value.strip()
+    return None
+
+
+def _read_cpu_name(path: Path = Path("/proc/cpuinfo")) -> str:
+    if path.exists():
+        for line in path.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,206 @@
+"""Running a recipe over one picture: decode once, run the steps, encode once."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from PIL import Image
+
+from workers import registry
+from workers.cache import PROCESS_CACHE
+from workers.encoding import OutputFile, OutputOptions, choose_format, encode_image, encode_text
+from workers.picture import Facts, Picture, PictureError, encode_thumbnail
+from workers.plugin import JSON, Context, Operation, Params, Result
+from workers.reading import TOO_BIG_TO_HOLD
+from workers.recipe import Recipe
+
+__all__ = ["Outcome", "OutputFile", "OutputOptions", "ThumbnailResult"]
+
+THUMBNAIL_SIDE = 256
+PREVIEW_QUALITY = 80
+
+Plan = tuple[tuple[Operation[Any], Params], ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run delivered. `timings` are milliseconds: decode, run, encode, thumbnail.
+
+    `width` and `height` are those of the picture delivered, or of the input where none is.
+    """
+
+    files: tuple[OutputFile, ...]
+    width: int
+    height: int
+    thumbnail: bytes | None = None
+    data: JSON = None
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ThumbnailResult:
+    """A WebP of `width` x `height`, and the facts of the picture it shows."""
+
+    data: bytes
+    width: int
+    height: int
+    facts: Facts
+
+
+def validate_recipe(recipe: Recipe) -> Plan:
+    """Return each step's operation and settings. Raises UnknownOperation, ParamsInvalid."""
+    return tuple(
+        (registry.get(step.operation), registry.validate(step.operation, step.params))
+        for step in recipe.steps
+    )
+
+
+def fingerprint(recipe: Recipe) -> str:
+    """SHA-256 (hex) of everything that decides the pixels: settings with their defaults, and versions."""
+    parts = [
+        f"{operation.key}@{operation.version}:{params.model_dump_json()}"
+        for operation, params in validate_recipe(recipe)
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def run(
+    recipe: Recipe, data: bytes, context: Context | None = None, *, output: OutputOptions | None = None
+) -> Outcome:
+    """Run the recipe at full size. Raises PictureError, OperationError and their kin."""
+    plan = validate_recipe(recipe)
+    watch = _Stopwatch()
+    with _refusing_too_big():
+        picture = Picture.open(data)
+        result = _run_steps(plan, picture, _complete(context, 1.0), watch)
+        watch.move("run", "decode", picture.decode_ms)
+        files = _encode(result, picture, output or OutputOptions(), watch)
+        thumbnail = _make_thumbnail(result, watch)
+    return _finish(result, picture, files, thumbnail, watch)
+
+
+def preview(recipe: Recipe, data: bytes, context: Context | None = None, *, max_side: int = 1024) -> Outcome:
+    """Run the recipe on a reduced picture; what comes out has no side above `max_side` either."""
+    plan = validate_recipe(recipe)
+    watch = _Stopwatch()
+    with _refusing_too_big():
+        source = Picture.open(data)
+        with watch.measure("decode"):
+            picture = source.shrunk(max_side)
+        scale = max(picture.width, picture.height) / max(source.width, source.height)
+        result = _run_steps(plan, picture, _complete(context, scale), watch)
+        result = replace(result, image=_shrink(result.image, max_side))
+        files = _encode(result, picture, OutputOptions(quality=PREVIEW_QUALITY), watch)
+    return _finish(result, picture, files, None, watch)
+
+
+def thumbnail(data: bytes, side: int = THUMBNAIL_SIDE) -> ThumbnailResult:
+    """Decode the whole picture under the limits and show it small. Raises PictureError."""
+    with _refusing_too_big():
+        picture = Picture.open(data)
+        small = picture.thumbnail(side)
+    return ThumbnailResult(small.data, small.width, small.height, picture.facts)
+
+
+# --- Measuring and refusing.
+
+
+class _Stopwatch:
+    """Milliseconds by stage. Views are decoded inside a step, so their time is moved out of it."""
+
+    def __init__(self) -> None:
+        self.timings = dict.fromkeys(("decode", "run", "encode", "thumbnail"), 0.0)
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings[stage] += (time.perf_counter() - started) * 1000
+
+    def move(self, source: str, target: str, amount: float) -> None:
+        self.timings[source] = max(0.0, self.timings[source] - amount)
+        self.timings[target] += amount
+
+
+@contextmanager
+def _refusing_too_big() -> Iterator[None]:
+    """Under an address-space limit a picture that does not fit fails each time: say so, once."""
+    try:
+        yield
+    except MemoryError as error:
+        raise PictureError("memory", TOO_BIG_TO_HOLD) from error
+
+
+# --- Steps.
+
+
+def _complete(context: Context | None, scale: float) -> Context:
+    context = context or Context()
+    return replace(context, scale=scale, memo=context.memo or PROCESS_CACHE)
+
+
+def _run_steps(plan: Plan, picture: Picture, context: Context, watch: _Stopwatch) -> Result:
+    """Run each step on what the one before made. Texts and data add up; a later label wins."""
+    result = Result()
+    texts: dict[str, str] = {}
+    data: dict[str, JSON] = {}
+    for operation, params in plan:
+        if result.image is not None:
+            picture = Picture.of(result.image, like=picture)
+        with watch.measure("run"):
+            made = operation.run(picture, params, context)
+        texts.update(made.texts)
+        data.update({operation.key: made.data} if made.data is not None else {})
+        kept = result.image if made.image is None else made.image
+        result = Result(kept, made.format or result.format, dict(texts), _merge(data))
+    return result
+
+
+def _merge(data: dict[str, JSON]) -> JSON:
+    return next(iter(data.values())) if len(data) == 1 else (dict(data) or None)
+
+
+def _encode(
+    result: Result, picture: Picture, options: OutputOptions, watch: _Stopwatch
+) -> tuple[OutputFile, ...]:
+    files = []
+    with watch.measure("encode"):
+        if result.image is not None:
+            format = choose_format(result.image, result.format, picture.format, options)
+            files.append(encode_image(result.image, format, options.quality))
+        files.extend(encode_text(label, text) for label, text in result.texts.items())
+    return tuple(files)
+
+
+def _make_thumbnail(result: Result, watch: _Stopwatch) -> bytes | None:
+    if result.image is None:
+        return None
+    with watch.measure("thumbnail"):
+        return encode_thumbnail(result.image, THUMBNAIL_SIDE).data
+
+
+def _shrink(image: Image.Image | None, max_side: int) -> Image.Image | None:
+    if image is None or max(image.size) <= max_side:
+        return image
+    mode = {"1": "L", "P": "RGBA" if "transparency" in image.info else "RGB"}.get(image.mode, image.mode)
+    small = image.convert(mode)
+    small.thumbnail((max_side, max_side), Image.Resampling.BICUBIC)
+    return small
+
+
+def _finish(
+    result: Result,
+    picture: Picture,
+    files: tuple[OutputFile, ...],
+    thumbnail: bytes | None,
+    watch: _Stopwatch,
+) -> Outcome:
+    width, height = result.image.size if result.image is not None else (picture.width, picture.height)
+    return Outcome(files, width, height, thumbnail, result.data, watch.timings)

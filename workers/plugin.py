@@ -1,0 +1,255 @@
+"""What an operation is: its parameters, what it is handed, and what it hands back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar
+
+from PIL.Image import Image
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
+ShowIf: TypeAlias = Mapping[str, list[str | bool]]
+T = TypeVar("T")
+
+
+class OperationError(Exception):
+    """The picture or the chosen settings are at fault; the message is a sentence for the person."""
+
+    def __init__(self, message: str, *, code: str = "operation") -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+
+
+class Params(BaseModel):
+    """Settings of one operation. Frozen; unknown names are refused; form strings are parsed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_empty_folders(cls, raw: Any) -> Any:
+        """A form sends "" for «no folder chosen»."""
+        if not isinstance(raw, Mapping):
+            return raw
+        empty = {name for name in folder_fields(cls) if raw.get(name) == ""}
+        return {name: None if name in empty else value for name, value in raw.items()}
+
+
+def folder_fields(params: type[Params]) -> tuple[str, ...]:
+    """The names of the settings that hold a folder of the user's drive."""
+    return tuple(name for name, info in params.model_fields.items() if _extra(info).get("format") == "folder")
+
+
+def _extra(info: Any) -> dict[str, Any]:
+    extra = info.json_schema_extra
+    return extra if isinstance(extra, dict) else {}
+
+
+# --- Declaring settings. Each helper returns a pydantic field whose JSON schema tells pages and API
+# --- everything: widget, title, description, bounds, unit, labels and when to show it.
+
+
+def _declare(
+    default: Any, widget: str, title: str, help: str, show_if: ShowIf | None, extra: Any, **kw: Any
+) -> Any:
+    meta: dict[str, Any] = {"widget": widget, **{k: v for k, v in extra.items() if v is not None}}
+    if show_if:
+        meta["show_if"] = {name: list(values) for name, values in show_if.items()}
+    return Field(default=default, title=title, description=help, json_schema_extra=meta, **kw)
+
+
+def slider(
+    default: float,
+    *,
+    ge: float,
+    le: float,
+    step: float = 1,
+    title: str,
+    help: str,
+    unit: str | None = None,
+    show_if: ShowIf | None = None,
+) -> Any:
+    """A number between `ge` and `le`. `unit` is for reading: "px", "%", …"""
+    return _declare(default, "slider", title, help, show_if, {"step": step, "unit": unit}, ge=ge, le=le)
+
+
+def choice(
+    default: str, *, labels: Mapping[str, str], title: str, help: str, show_if: ShowIf | None = None
+) -> Any:
+    """One of the annotated Literal's values; `labels` says what each is called."""
+    return _declare(default, "choice", title, help, show_if, {"enum_labels": dict(labels)})
+
+
+def toggle(default: bool, *, title: str, help: str, show_if: ShowIf | None = None) -> Any:
+    """Yes or no."""
+    return _declare(default, "toggle", title, help, show_if, {})
+
+
+def text(
+    default: str,
+    *,
+    min_length: int = 0,
+    max_length: int,
+    title: str,
+    help: str,
+    show_if: ShowIf | None = None,
+) -> Any:
+    """One line of text, its length in characters."""
+    bounds = {"min_length": min_length, "max_length": max_length}
+    return _declare(default, "text", title, help, show_if, {}, **bounds)
+
+
+def colour(default: str, *, title: str, help: str, show_if: ShowIf | None = None) -> Any:
+    """A colour written "#rrggbb"."""
+    return _declare(
+        default, "colour", title, help, show_if, {"format": "color"}, pattern=r"^#[0-9a-fA-F]{6}$"
+    )
+
+
+def folder(*, title: str, help: str, show_if: ShowIf | None = None) -> Any:
+    """The id of a folder of the user's drive, or None. Annotate as `str | None`.
+
+    Its pictures arrive in `Context.pictures` under the setting's own name.
+    """
+    return _declare(None, "folder", title, help, show_if, {"format": "folder"}, max_length=64)
+
+
+# --- What an operation is handed.
+
+
+class PictureSet(Protocol):
+    """A folder's pictures. `key` digests their content, so what is made from them can be kept."""
+
+    @property
+    def key(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+    def open(self, index: int, /) -> bytes: ...
+
+
+class Memo(Protocol):
+    """Keeps costly things between pictures, in this process."""
+
+    def get(self, key: Hashable, make: Callable[[], T], weigh: Callable[[T], int]) -> T: ...
+
+
+class NoMemo:
+    """Keeps nothing."""
+
+    def get(self, key: Hashable, make: Callable[[], T], weigh: Callable[[T], int]) -> T:  # noqa: ARG002
+        return make()
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where and how a run happens.
+
+    `scale` is the side of the picture handed over, divided by the original's: 1.0 in real runs, less in
+    previews. An operation multiplies settings measured in pixels by it, so a preview looks like the result.
+    `pictures` holds a set for each folder setting that was chosen, under the setting's name.
+    """
+
+    scale: float = 1.0
+    device: str = "cpu"
+    pictures: Mapping[str, PictureSet] = field(default_factory=dict)
+    memo: Memo | None = None
+
+    def keep(self, key: Hashable, make: Callable[[], T], weigh: Callable[[T], int]) -> T:
+        """Return what was made under `key` before, or make it now. `weigh` gives its size in bytes."""
+        return (self.memo or NoMemo()).get(key, make, weigh)
+
+
+class PictureView(Protocol):
+    """A picture as operations see it: upright, sRGB, 8 bits, decoded only as far as asked.
+
+    The images are shared between callers: never change one in place.
+    """
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def height(self) -> int: ...
+
+    @property
+    def format(self) -> str | None: ...
+
+    def rgb(self, *, flat: bool = True) -> Image:
+        """Full size, mode RGB. Transparency is laid on white, or dropped where `flat` is false."""
+
+    def grey(self, *, flat: bool = True) -> Image:
+        """Full size, mode L: Rec. 601 luma, for JPEG straight from the decoder."""
+
+    def alpha(self) -> Image | None:
+        """Full size, mode L; None where every pixel is opaque."""
+
+    def reduced(self, width: int, height: int) -> Image:
+        """Mode RGB, reduced by a whole factor but never below `width` x `height`."""
+
+    def reduced_grey(self, width: int, height: int) -> Image:
+        """Like `reduced`, mode L."""
+
+
+# --- What it hands back.
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """One thing an operation delivers."""
+
+    label: str
+    kind: Literal["image", "text", "data"]
+    title: str
+
+
+IMAGE = OutputSpec("image", "image", "Picture")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one run made. `format` is a hint: "PNG" where hard edges must stay; None for the input's own."""
+
+    image: Image | None = None
+    format: str | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
+    data: JSON = None
+
+
+_ParamsType: TypeAlias = type[Params]
+P = TypeVar("P", bound=Params)
+
+
+class Operation(ABC, Generic[P]):
+    """An image function: one subclass, in one file of `workers/operations`, named as its key.
+
+    Raise `version` when the same settings start to give other pixels: kept results are keyed by it.
+    """
+
+    key: ClassVar[str]
+    title: ClassVar[str]
+    summary: ClassVar[str]
+    description: ClassVar[str]
+    tier: ClassVar[Literal["basic", "advanced"]] = "basic"
+    queue: ClassVar[Literal["cpu", "gpu"]] = "cpu"
+    version: ClassVar[int] = 1
+    outputs: ClassVar[tuple[OutputSpec, ...]] = (IMAGE,)
+    Params: ClassVar[_ParamsType]
+
+    @abstractmethod
+    def run(self, picture: PictureView, params: P, context: Context) -> Result:
+        """Make the result. Raises OperationError where the picture or the settings are at fault."""
+
+    @classmethod
+    def schema(cls) -> dict[str, Any]:
+        """JSON schema of the settings."""
+        return cls.Params.model_json_schema()
+
+    @classmethod
+    def folders(cls) -> tuple[str, ...]:
+        """Names of the settings that choose a folder."""
+        return folder_fields(cls.Params)

@@ -1,0 +1,319 @@
+"""Opening bytes that may be hostile: limits, header facts, and every mode brought to 8-bit sRGB."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, ImageFile, TiffImagePlugin, UnidentifiedImageError
+
+from workers.plugin import OperationError
+
+CONTENT_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "TIFF": "image/tiff"}
+SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif"}
+
+# More than any camera or editor writes. Each scan of a JPEG is a pass over all its pixels, and Pillow
+# walks all pages of a TIFF, so a small file could otherwise keep a worker busy for minutes.
+MOST_SCANS = 200
+MOST_PAGES = 500
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is accepted. `formats` are Pillow's names."""
+
+    max_pixels: int = 50_000_000
+    max_side: int = 20_000
+    formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "TIFF")
+
+
+LIMITS = Limits()
+
+UNREADABLE = "This is not a picture we can read: JPEG, PNG, TIFF and WebP are accepted."
+DAMAGED = "This picture is damaged and cannot be read."
+TRUNCATED = "This picture is damaged: it ends too early."
+TOO_BIG_TO_HOLD = "This picture needs more memory than is available."
+
+
+class PictureError(OperationError):
+    """These bytes are not an acceptable picture. `code` is one of: unreadable, damaged, truncated,
+    too_large, too_complex, memory."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message, code=code)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a header says. `width` and `height` are upright, in pixels; `mode` is Pillow's."""
+
+    format: str
+    content_type: str
+    suffix: str
+    width: int
+    height: int
+    mode: str
+    orientation: int
+
+
+def identify(source: bytes | BinaryIO, limits: Limits = LIMITS) -> Facts:
+    """Read the header only, without decoding a pixel. Raises PictureError."""
+    stream = io.BytesIO(source) if isinstance(source, bytes) else source
+    stream.seek(0)
+    with open_image(stream, limits) as image:
+        return read_facts(image)
+
+
+def open_image(stream: BinaryIO, limits: Limits = LIMITS) -> ImageFile.ImageFile:
+    """Open, undecoded, what is within the limits. Raises PictureError."""
+    with refusing(stream):
+        image = _open_quietly(stream, limits)
+        _check_size(image.size, limits)
+        if family(image.format) == "TIFF":
+            _check_pages(image)
+        return image
+
+
+def read_facts(image: ImageFile.ImageFile) -> Facts:
+    """Facts of an image as opened, before it is decoded."""
+    name = family(image.format)
+    orientation = read_orientation(image)
+    width, height = image.size
+    # Pillow itself turns a TIFF, and already gives its size upright.
+    if orientation >= 5 and name != "TIFF":
+        width, height = height, width
+    return Facts(name, CONTENT_TYPES[name], SUFFIXES[name], width, height, image.mode, orientation)
+
+
+def family(format: str | None) -> str:
+    """A multi-picture JPEG is a JPEG."""
+    return "JPEG" if format == "MPO" else format or ""
+
+
+@contextmanager
+def refusing(stream: BinaryIO) -> Iterator[None]:
+    """Turn whatever a decoder raises on hostile bytes into a PictureError."""
+    try:
+        yield
+    except PictureError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PictureError(
+            "too_large", "This picture has too many pixels: at most 50 megapixels are accepted."
+        ) from error
+    except MemoryError as error:
+        raise PictureError("memory", TOO_BIG_TO_HOLD) from error
+    except UnidentifiedImageError as error:
+        raise _explain_unidentified(stream) from error
+    except Exception as error:
+        raise _explain_damage(stream) from error
+
+
+def _open_quietly(stream: BinaryIO, limits: Limits) -> ImageFile.ImageFile:
+    image = Image.open(stream, formats=limits.formats)
+    if not isinstance(image, ImageFile.ImageFile):
+        raise PictureError("unreadable", UNREADABLE)
+    return image
+
+
+def _check_size(size: tuple[int, int], limits: Limits) -> None:
+    width, height = size
+    if min(size) < 1:
+        raise PictureError("damaged", DAMAGED)
+    if max(size) > limits.max_side:
+        raise PictureError(
+            "too_large",
+            f"This picture has a side of {max(size):,} pixels; at most {limits.max_side:,} are accepted.",
+        )
+    if width * height > limits.max_pixels:
+        raise PictureError(
+            "too_large",
+            f"This picture has {_megapixels(width * height)} megapixels; "
+            f"at most {limits.max_pixels // 1_000_000} are accepted.",
+        )
+
+
+def _megapixels(pixels: int) -> str:
+    return f"{-(-pixels // 100_000) / 10:g}"
+
+
+def _check_pages(image: ImageFile.ImageFile) -> None:
+    try:
+        image.seek(MOST_PAGES)
+    except EOFError:
+        image.seek(0)
+        return
+    raise PictureError("too_complex", f"This TIFF has more than {MOST_PAGES} pages.")
+
+
+def _explain_unidentified(stream: BinaryIO) -> PictureError:
+    """A known signature with a broken header is damage; anything else is no picture."""
+    head = _read_all(stream)[:16]
+    known = head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*")) or (
+        head.startswith(b"RIFF") and head[8:12] == b"WEBP"
+    )
+    return _explain_damage(stream) if known else PictureError("unreadable", UNREADABLE)
+
+
+def _explain_damage(stream: BinaryIO) -> PictureError:
+    if _ends_early(_read_all(stream)):
+        return PictureError("truncated", TRUNCATED)
+    return PictureError("damaged", DAMAGED)
+
+
+def _read_all(stream: BinaryIO) -> bytes:
+    try:
+        stream.seek(0)
+        return stream.read()
+    except (OSError, ValueError):
+        return b""
+
+
+def _ends_early(data: bytes) -> bool:
+    """Whether the format's own end mark is missing, or bytes it points to are not there."""
+    if data.startswith(b"\xff\xd8"):
+        return data.rfind(b"\xff\xd9") < max(2, data.rfind(b"\xff\xda"))
+    if data.startswith(b"\x89PNG"):
+        return b"IEND" not in data[-64:]
+    if data.startswith(b"RIFF"):
+        return len(data) < 12 or len(data) < 8 + int(struct.unpack("<I", data[4:8])[0])
+    if data.startswith((b"II*\0", b"MM\0*")):
+        return len(data) < 8 or len(data) <= int(struct.unpack("<I" if data[0] == 73 else ">I", data[4:8])[0])
+    return False
+
+
+def check_scans(data: bytes) -> None:
+    """Refuse a JPEG of absurdly many scans. Entropy-coded data cannot hold the marker by chance."""
+    if data.count(b"\xff\xda") > MOST_SCANS:
+        raise PictureError("too_complex", "This JPEG is built of too many layers to be read.")
+
+
+# --- Orientation.
+
+_TRANSPOSITIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def read_orientation(image: ImageFile.ImageFile) -> int:
+    """EXIF (or XMP) orientation, 1..8; 1 where there is none or it makes no sense."""
+    try:
+        # The base class's reader: PNG's own would decode the pixels in search of a late chunk.
+        value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
+    except MemoryError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, IndexError, SyntaxError, struct.error, zlib.error):
+        return 1
+    return value if isinstance(value, int) and value in _TRANSPOSITIONS else 1
+
+
+def turn(image: Image.Image, orientation: int) -> Image.Image:
+    """Return the image upright."""
+    how = _TRANSPOSITIONS.get(orientation)
+    return image.transpose(how) if how is not None else image
+
+
+# --- Modes and colour. After this an image is L or RGB, with its transparency (mode L) apart.
+
+_DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
+
+
+def normalise(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Split a decoded image into colour (mode L or RGB, sRGB, 8 bits) and transparency (L or None)."""
+    profile = image.info.get("icc_profile")
+    if image.mode in _DEEP_MODES:
+        return clean(_scale_to_8_bits(image)), None
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        return _split_alpha(image, profile)
+    return to_srgb(image, profile), None
+
+
+def to_srgb(image: Image.Image, profile: object) -> Image.Image:
+    """Bring opaque colour to sRGB; a profile that does not fit the pixels is passed over."""
+    if isinstance(profile, bytes) and profile and image.mode in ("L", "RGB", "CMYK"):
+        transformed = _apply_profile(image, profile)
+        if transformed is not None:
+            return clean(transformed)
+    if image.mode == "LAB":
+        return clean(_convert_lab(image))
+    if image.mode in ("1", "L"):
+        return clean(image.convert("L"))
+    return clean(image.convert("RGB"))
+
+
+def has_foreign_profile(image: Image.Image) -> bool:
+    """Whether colours must be transformed, so that the decoder's own luma would be wrong."""
+    profile = image.info.get("icc_profile")
+    return isinstance(profile, bytes) and bool(profile) and _read_profile(profile) is not None
+
+
+def clean(image: Image.Image) -> Image.Image:
+    """Drop what Pillow would carry into a saved file: comments, profile, location. Keeps the pixels."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        image = image.copy()
+    image.info = {}
+    return image
+
+
+def _split_alpha(image: Image.Image, profile: object) -> tuple[Image.Image, Image.Image | None]:
+    grey = image.mode in ("L", "LA", "La", "1")
+    whole = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
+    colour = whole.getchannel("R") if grey else whole.convert("RGB")
+    alpha = whole.getchannel("A")
+    opaque = alpha.getextrema() == (255, 255)
+    return to_srgb(clean(colour), profile), None if opaque else clean(alpha)
+
+
+def _scale_to_8_bits(image: Image.Image) -> Image.Image:
+    """16-bit and floating-point greys, each brought to 0..255 by the range its kind of file uses."""
+    values = np.asarray(image)
+    if image.mode.startswith("I;16"):
+        return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    values = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    top = float(values.max(initial=0.0))
+    full = next((full for full in (1.0, 255.0, 65535.0) if top <= full), top)
+    if image.mode == "I" and top <= 1.0:
+        full = 65535.0
+    return Image.fromarray(np.clip(values * (255.0 / full) + 0.5, 0, 255).astype(np.uint8))
+
+
+def _read_profile(profile: bytes) -> ImageCms.ImageCmsProfile | None:
+    """The profile, or None where it is sRGB already or cannot be read."""
+    try:
+        opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        description = ImageCms.getProfileDescription(opened)
+    except (OSError, TypeError, ValueError, ImageCms.PyCMSError):
+        return None
+    return None if "srgb" in description.lower() else opened
+
+
+def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image | None:
+    opened = _read_profile(profile)
+    if opened is None:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ImageCms.profileToProfile(image, opened, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (OSError, TypeError, ValueError, ImageCms.PyCMSError):
+        return None
+
+
+def _convert_lab(image: Image.Image) -> Image.Image:
+    source, target = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
+    return converted if converted is not None else image.convert("RGB")

@@ -1,0 +1,181 @@
+"""Which operations there are: found by looking into `workers/operations`, one file each."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from pydantic import ValidationError
+
+from workers.plugin import Operation, OperationError, Params
+
+PACKAGE = "workers.operations"
+AnyOperation = Operation[Any]
+
+
+class UnknownOperation(OperationError):
+    """No operation has this key."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"There is no operation called “{key}”.", code="unknown_operation")
+        self.key = key
+
+
+class RegistrationError(Exception):
+    """A plug-in is not fit to run. Raised at start-up, for the developer."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one setting: a translatable sentence and what fills its placeholders."""
+
+    template: str
+    values: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.template % self.values
+
+
+class ParamsInvalid(OperationError):
+    """Settings that do not fit. `errors` maps a setting's name to a sentence ("" = the whole)."""
+
+    def __init__(self, problems: Mapping[str, Problem]) -> None:
+        self.problems = dict(problems)
+        self.errors = {name: str(problem) for name, problem in problems.items()}
+        super().__init__(" ".join(self.errors.values()), code="params")
+
+
+_operations: dict[str, AnyOperation] = {}
+_discovered = threading.Event()
+_lock = threading.RLock()
+
+
+def get(key: str) -> AnyOperation:
+    """Return the operation of this key. Raises UnknownOperation."""
+    discover()
+    try:
+        return _operations[key]
+    except KeyError:
+        raise UnknownOperation(key) from None
+
+
+def all_operations() -> tuple[AnyOperation, ...]:
+    """Return every operation, basic ones first, then by key."""
+    discover()
+    return tuple(sorted(_operations.values(), key=lambda op: (op.tier != "basic", op.key)))
+
+
+def discover() -> None:
+    """Import every plug-in, once. Whatever is wrong with one is raised: call it at start-up."""
+    if _discovered.is_set():
+        return
+    with _lock:
+        if _discovered.is_set():
+            return
+        for name in _module_names():
+            _add(_read_plugin(importlib.import_module(f"{PACKAGE}.{name}")))
+        _discovered.set()
+
+
+def validate(key: str, raw: Mapping[str, Any]) -> Params:
+    """Return the operation's settings read from `raw`. Raises UnknownOperation, ParamsInvalid."""
+    operation = get(key)
+    try:
+        return operation.Params.model_validate(dict(raw))
+    except ValidationError as error:
+        raise ParamsInvalid(_explain(operation.Params, error)) from None
+
+
+@contextmanager
+def register(operation: AnyOperation) -> Iterator[AnyOperation]:
+    """Have one more operation while the block runs. Raises RegistrationError where the key is taken."""
+    discover()
+    _add(operation)
+    try:
+        yield operation
+    finally:
+        _operations.pop(operation.key, None)
+
+
+def _module_names() -> list[str]:
+    package = importlib.import_module(PACKAGE)
+    return sorted(found.name for found in pkgutil.iter_modules(package.__path__))
+
+
+def _read_plugin(module: ModuleType) -> AnyOperation:
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Operation) and value.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise RegistrationError(f"{module.__name__} must define exactly one operation, not {len(found)}.")
+    if found[0].key != module.__name__.rpartition(".")[2]:
+        raise RegistrationError(f"{module.__name__} must be named as its operation’s key, {found[0].key!r}.")
+    return found[0]()
+
+
+def _add(operation: AnyOperation) -> None:
+    missing = [
+        name for name in ("key", "title", "summary", "description", "Params") if not hasattr(operation, name)
+    ]
+    if missing:
+        raise RegistrationError(f"{type(operation).__name__} lacks {', '.join(missing)}.")
+    if not re.fullmatch(r"[a-z][a-z0-9_]{1,31}", operation.key):
+        raise RegistrationError(f"{operation.key!r} is no key: lower-case letters, digits and _ only.")
+    with _lock:
+        if operation.key in _operations:
+            raise RegistrationError(f"Two operations have the key {operation.key!r}.")
+        _operations[operation.key] = operation
+
+
+# --- Sentences for what pydantic finds.
+
+_SENTENCES = {
+    "missing": "%(title)s is required.",
+    "extra_forbidden": "There is no setting called “%(name)s”.",
+    "greater_than_equal": "%(title)s must be at least %(ge)s.",
+    "less_than_equal": "%(title)s must be at most %(le)s.",
+    "literal_error": "%(title)s must be one of: %(labels)s.",
+    "string_too_long": "%(title)s must have at most %(max_length)s characters.",
+    "string_too_short": "%(title)s must have at least %(min_length)s characters.",
+    "value_error": "%(error)s",
+}
+_FAMILIES = {
+    "int": "%(title)s must be a whole number.",
+    "float": "%(title)s must be a number.",
+    "finite": "%(title)s must be a number.",
+    "bool": "%(title)s must be yes or no.",
+    "string": "%(title)s is not written as it should be.",
+}
+
+
+def _explain(params: type[Params], error: ValidationError) -> dict[str, Problem]:
+    problems: dict[str, Problem] = {}
+    for item in error.errors(include_url=False):
+        name = str(item["loc"][0]) if item["loc"] else ""
+        problems.setdefault(name, _describe(params, name, item["type"], item.get("ctx") or {}))
+    return problems
+
+
+def _describe(params: type[Params], name: str, kind: str, ctx: Mapping[str, Any]) -> Problem:
+    info = params.model_fields.get(name)
+    extra = info.json_schema_extra if info and isinstance(info.json_schema_extra, dict) else {}
+    labels = extra.get("enum_labels")
+    values = {key: _write(value) for key, value in ctx.items()}
+    values["name"] = name
+    values["title"] = (info.title if info else None) or name
+    values["labels"] = ", ".join(str(label) for label in labels.values()) if isinstance(labels, dict) else ""
+    template = _SENTENCES.get(kind) or _FAMILIES.get(kind.split("_")[0], "%(title)s is not valid.")
+    return Problem(template, values)
+
+
+def _write(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
