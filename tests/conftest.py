@@ -1,0 +1,77 @@
+"""What all tests share: people, clients, and the environment for processes they start."""
+
+import os
+from collections.abc import Callable, Iterable
+from urllib.parse import quote
+
+import pytest
+from django.core.cache import cache
+from django.db import connection
+from django.test import Client
+from rest_framework.test import APIClient
+
+from accounts.models import User
+from accounts.services import create_api_key
+from tests.factories import UserFactory
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache() -> None:
+    """Rate limits and cached previews of one test are not those of the next."""
+    cache.clear()
+
+
+@pytest.fixture
+def user(db: None) -> User:
+    return UserFactory()
+
+
+@pytest.fixture
+def other_user(db: None) -> User:
+    return UserFactory()
+
+
+@pytest.fixture
+def client_of(db: None) -> Callable[[User], Client]:
+    """Return a browser in which somebody is signed in: `client_of(user)`."""
+
+    def signed_in(person: User) -> Client:
+        client = Client()
+        client.force_login(person, backend="allauth.account.auth_backends.AuthenticationBackend")
+        return client
+
+    return signed_in
+
+
+@pytest.fixture
+def api(db: None) -> Callable[..., APIClient]:
+    """Return an API client with a key: `api(user)` or `api(user, ["read"])`."""
+
+    def keyed(person: User, scopes: Iterable[str] | None = None) -> APIClient:
+        key = create_api_key(user=person, name="test", scopes=None if scopes is None else list(scopes))
+        client = APIClient()
+        client.credentials(HTTP_AUTHORIZATION=f"Bearer {key.secret}")
+        return client
+
+    return keyed
+
+
+@pytest.fixture
+def process_env(db: None) -> dict[str, str]:
+    """Return the environment for a process (a worker, a server) that shall use this test's database.
+
+    The process sees only what is committed: such tests need `transactional_db`.
+    """
+    return {**os.environ, "DATABASE_URL": database_url(), "DJANGO_SETTINGS_MODULE": "tests.settings"}
+
+
+def database_url() -> str:
+    """Return the address of the database that this test process uses."""
+    found = connection.settings_dict
+    who = quote(found["USER"], safe="")
+    if found["PASSWORD"]:
+        who += ":" + quote(found["PASSWORD"], safe="")
+    port = f":{found['PORT']}" if found["PORT"] else ""
+    url = f"postgres://{who}@{found['HOST']}{port}/{quote(str(found['NAME']), safe='')}"
+    host = found["OPTIONS"].get("host")
+    return f"{url}?host={quote(host, safe='')}" if host else url

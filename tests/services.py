@@ -1,0 +1,62 @@
+"""One PostgreSQL and one Valkey for a whole test run, shared by all processes of it.
+
+The first process that imports the settings starts them, which under xdist is the controller; its workers and
+whatever the tests start inherit the addresses through the environment. DATABASE_URL and REDIS_URL, where
+given, are used instead. The embedded services' watchdog ends them even when pytest is killed.
+"""
+
+import atexit
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from ipau import embedded
+
+RUN = "IPAU_TEST_RUN"
+REDIS = "IPAU_TEST_REDIS_URL"
+
+
+def ensure_started() -> None:
+    """Have the services running and this process's own addresses in the environment."""
+    if RUN not in os.environ:
+        _start()
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    data = Path(os.environ[RUN]) / worker
+    data.mkdir(exist_ok=True)
+    os.environ["IPAU_DATA"] = str(data)
+    os.environ["REDIS_URL"] = _own_redis(os.environ[REDIS], worker)
+
+
+def _start() -> None:
+    # Settings of the person at the keyboard are not those of the tests.
+    for name in [name for name in os.environ if name.startswith("IPAU_") or name == "SECRET_KEY"]:
+        del os.environ[name]
+    run = Path(tempfile.mkdtemp(prefix="ipau-tests-"))
+    stack = contextlib.ExitStack()
+    stack.callback(shutil.rmtree, run, ignore_errors=True)
+    want_postgres, want_valkey = "DATABASE_URL" not in os.environ, "REDIS_URL" not in os.environ
+    try:
+        services = stack.enter_context(
+            embedded.running(run / "services", postgres=want_postgres, valkey=want_valkey, unsafe=True)
+        )
+    except embedded.EmbeddedError as error:
+        stack.close()
+        raise SystemExit(f"The tests need PostgreSQL and Valkey. {error}") from error
+    services.watchdog.delete_folder(run)
+    atexit.register(stack.close)
+    if services.database_url:
+        os.environ["DATABASE_URL"] = services.database_url
+    os.environ[REDIS] = services.redis_url or os.environ["REDIS_URL"]
+    os.environ[RUN] = str(run)
+
+
+def _own_redis(base: str, worker: str) -> str:
+    """Return the address of a database of this worker's own: the given number for the main process, the next
+    ones for gw0, gw1, …"""
+    parts = urlsplit(base)
+    first = int(parts.path.strip("/") or 0)
+    number = int(worker.removeprefix("gw")) + 1 if worker.startswith("gw") else 0
+    return urlunsplit(parts._replace(path=f"/{first + number}"))
