@@ -58,7 +58,9 @@ class Account:
             umask=0o077,
             process_group=0,
             env=_environment(),
-            **self._identity(),
+            user=self._user,
+            group=self._group,
+            extra_groups=None if self._user is None else [],
         )
 
     def run(self, command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
@@ -74,7 +76,9 @@ class Account:
             umask=0o077,
             env=_environment(),
             check=False,
-            **self._identity(),
+            user=self._user,
+            group=self._group,
+            extra_groups=None if self._user is None else [],
         )
 
     def _words(self, command: Sequence[str | Path]) -> list[str]:
@@ -94,11 +98,14 @@ class Account:
             *words,
         ]
 
-    def _identity(self) -> dict[str, object]:
+    @property
+    def _user(self) -> int | None:
         # setpriv changes the identity itself, so that it can keep the capability.
-        if self.uid is None or self.capability is not None:
-            return {}
-        return {"user": self.uid, "group": self.gid, "extra_groups": []}
+        return None if self.capability else self.uid
+
+    @property
+    def _group(self) -> int | None:
+        return None if self.capability else self.gid
 
 
 def choose_account(*, folders: Sequence[Path], program: Path, program_root: Path) -> Account:
@@ -121,8 +128,8 @@ def choose_account(*, folders: Sequence[Path], program: Path, program_root: Path
         return replace(account, programs=copied)
     shutil.rmtree(copied, ignore_errors=True)
     raise EmbeddedError(
-        f"PostgreSQL must not run as root, and the account that would run it cannot enter {folders[0].parent}. "
-        "Set IPAU_DATA to a folder that others can pass through (IPAU_DATA=/srv/ipau), run as an ordinary "
+        "PostgreSQL must not run as root, and the account that would run it cannot enter "
+        f"{folders[0].parent}. Set IPAU_DATA to a folder that others can pass through (IPAU_DATA=/srv/ipau), run as an ordinary "
         "user, or set DATABASE_URL and REDIS_URL to services of your own."
     )
 
