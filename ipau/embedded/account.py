@@ -129,8 +129,8 @@ def choose_account(*, folders: Sequence[Path], program: Path, program_root: Path
     shutil.rmtree(copied, ignore_errors=True)
     raise EmbeddedError(
         "PostgreSQL must not run as root, and the account that would run it cannot enter "
-        f"{folders[0].parent}. Set IPAU_DATA to a folder that others can pass through (IPAU_DATA=/srv/ipau), run as an ordinary "
-        "user, or set DATABASE_URL and REDIS_URL to services of your own."
+        f"{folders[0].parent}. Set IPAU_DATA to a folder that others can pass through (IPAU_DATA=/srv/ipau), "
+        "run as an ordinary user, or set DATABASE_URL and REDIS_URL to services of your own."
     )
 
 

@@ -3,7 +3,6 @@
 import importlib.util
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -15,7 +14,8 @@ from ipau.embedded import logs
 from ipau.embedded.account import Account, choose_account
 from ipau.embedded.errors import EmbeddedError
 from ipau.embedded.orphans import end_orphan
-from ipau.embedded.watchdog import Watchdog, end
+from ipau.embedded.server import Server
+from ipau.embedded.watchdog import Watchdog
 
 MAJOR = "18"
 USER = DATABASE = "ipau"
@@ -44,34 +44,7 @@ UNSAFE_SETTINGS = {
 }
 
 
-class Postgres:
-    """One running server; made by `start`."""
-
-    def __init__(
-        self, process: subprocess.Popen[bytes], sockets: Path, temporary: list[Path], watchdog: Watchdog
-    ) -> None:
-        self.process = process
-        self.sockets = sockets
-        self._temporary = temporary
-        self._watchdog = watchdog
-
-    @property
-    def url(self) -> str:
-        """The address as django-environ and psql read it."""
-        # A host that starts with a slash is a socket's folder; in a URL it travels percent-encoded.
-        return f"postgres://{USER}@/{DATABASE}?host={quote(str(self.sockets), safe='')}"
-
-    def stop(self) -> None:
-        """Disconnect everybody, write everything down and end; kill the server if that takes too long."""
-        if self.process.poll() is None:
-            end(self.process.pid, signal.SIGINT, STOP_SECONDS)
-        self.process.wait()
-        self._watchdog.drop(self.process.pid)
-        for folder in self._temporary:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def start(data_dir: Path, *, watchdog: Watchdog, unsafe: bool = False) -> Postgres:
+def start(data_dir: Path, *, watchdog: Watchdog, unsafe: bool = False) -> Server:
     """Start the server of a data folder, making its files first if there are none.
 
     Args:
@@ -86,7 +59,6 @@ def start(data_dir: Path, *, watchdog: Watchdog, unsafe: bool = False) -> Postgr
     fresh = _prepare(folder)
     run.mkdir(mode=0o700, exist_ok=True)
     run.chmod(0o700)
-    log = data_dir / "logs" / "postgresql.log"
     programs = _programs()
     account = choose_account(
         folders=[fresh or folder, run], program=programs / "bin" / "postgres", program_root=programs
@@ -97,23 +69,35 @@ def start(data_dir: Path, *, watchdog: Watchdog, unsafe: bool = False) -> Postgr
         _initialise(account, programs, fresh, folder, sync=not unsafe)
     end_orphan(folder / "postmaster.pid", mark=str(folder), stop_signal=signal.SIGINT, grace=STOP_SECONDS)
     sockets = _socket_folder(account, run, temporary)
-    settings = {**SETTINGS, **(UNSAFE_SETTINGS if unsafe else {}), "unix_socket_directories": str(sockets)}
-    # Commas and quotes separate folders in this one setting; the short folder never holds any.
-    words: list[str | Path] = [programs / "bin" / "postgres", "-D", folder]
-    for name, value in settings.items():
-        words += ["-c", f"{name}={value}"]
-    with logs.opened(log) as output:
-        process = account.popen(words, output)
-    watchdog.add(process.pid, stop_signal=signal.SIGINT, stage=9, grace=STOP_SECONDS)
-    for path in temporary:
-        watchdog.delete_folder(path)
-    server = Postgres(process, sockets, temporary, watchdog)
+    server = Server(
+        name="postgresql",
+        # A host that starts with a slash is a socket's folder; in a URL it travels percent-encoded.
+        url=f"postgres://{USER}@/{DATABASE}?host={quote(str(sockets), safe='')}",
+        account=account,
+        command=_command(programs, folder, sockets, unsafe=unsafe),
+        log=data_dir / "logs" / "postgresql.log",
+        pid_file=folder / "postmaster.pid",
+        stop_signal=signal.SIGINT,
+        stop_seconds=STOP_SECONDS,
+        stage=9,
+        watchdog=watchdog,
+        temporary=temporary,
+    )
     try:
-        _wait_ready(server, log)
+        server.spawn()
+        _wait_ready(server, sockets)
     except BaseException:
         server.stop()
         raise
     return server
+
+
+def _command(programs: Path, folder: Path, sockets: Path, *, unsafe: bool) -> list[str | Path]:
+    settings = {**SETTINGS, **(UNSAFE_SETTINGS if unsafe else {}), "unix_socket_directories": str(sockets)}
+    words: list[str | Path] = [programs / "bin" / "postgres", "-D", folder]
+    for name, value in settings.items():
+        words += ["-c", f"{name}={value}"]
+    return words
 
 
 def _programs() -> Path:
@@ -170,6 +154,7 @@ def _initialise(account: Account, programs: Path, fresh: Path, folder: Path, *, 
 
 
 def _socket_folder(account: Account, run: Path, temporary: list[Path]) -> Path:
+    # Commas and quotes separate folders in that one setting; the short folder holds none.
     plain = len(str(run).encode()) <= LONGEST_SOCKET_FOLDER and not set(str(run)) & set("\",'\\")
     if plain:
         # We hold the data folder's lock and have ended any orphan, so these can only be left-overs.
@@ -187,21 +172,20 @@ def _short_temporary() -> str:
     return usual if len(usual.encode()) <= LONGEST_SOCKET_FOLDER - 20 else "/tmp"  # noqa: S108  # mkdtemp
 
 
-def _wait_ready(server: Postgres, log: Path) -> None:
+def _wait_ready(server: Server, sockets: Path) -> None:
     until = time.monotonic() + START_SECONDS
-    while True:
-        if server.process.poll() is not None:
-            text = logs.tail(log, 40)
-            raise EmbeddedError(f"PostgreSQL did not start. {logs.reason(text)}Its log is {log}.{_way_out()}")
+    while not server.has_died():
         try:
-            _ensure_database(server.sockets)
+            _ensure_database(sockets)
             return
         except psycopg.OperationalError as error:
             if time.monotonic() > until:
                 raise EmbeddedError(
-                    f"PostgreSQL did not answer within {START_SECONDS:.0f} s. Its log is {log}."
+                    f"PostgreSQL did not answer within {START_SECONDS:.0f} s. Its log is {server.log}."
                 ) from error
         time.sleep(0.03)
+    text = logs.tail(server.log, 40)
+    raise EmbeddedError(f"PostgreSQL did not start. {logs.reason(text)}Its log is {server.log}.{_way_out()}")
 
 
 def _ensure_database(sockets: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ipau.embedded import logs, postgres, valkey
 from ipau.embedded.errors import EmbeddedError
+from ipau.embedded.server import Server
 from ipau.embedded.watchdog import Watchdog
 
 FILE = "services.json"
@@ -28,6 +29,7 @@ class Services:
     database_url: str | None = None
     redis_url: str | None = None
     web_url: str | None = None
+    servers: list[Server] = field(default_factory=list)
     _announced: bool = field(default=False, repr=False)
 
     def announce(self, *, web_url: str | None = None) -> None:
@@ -93,10 +95,12 @@ def _start(
         database = postgres.start(data_dir, watchdog=watchdog, unsafe=unsafe)
         stack.callback(database.stop)
         services.database_url = database.url
+        services.servers.append(database)
     if want_valkey:
         broker = valkey.start(data_dir, watchdog=watchdog, unsafe=unsafe)
         stack.callback(broker.stop)
         services.redis_url = broker.url
+        services.servers.append(broker)
     return services
 
 

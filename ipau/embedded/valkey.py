@@ -3,10 +3,8 @@
 import importlib.util
 import platform
 import secrets
-import shutil
 import signal
 import socket
-import subprocess
 import time
 from pathlib import Path
 
@@ -16,7 +14,8 @@ from ipau.embedded import logs
 from ipau.embedded.account import Account, choose_account
 from ipau.embedded.errors import EmbeddedError
 from ipau.embedded.orphans import end_orphan
-from ipau.embedded.watchdog import Watchdog, end
+from ipau.embedded.server import Server
+from ipau.embedded.watchdog import Watchdog
 
 HOST = "127.0.0.1"
 DATABASES = 64
@@ -25,36 +24,7 @@ STOP_SECONDS = 10.0
 PORT_TRIES = 5
 
 
-class Valkey:
-    """One running server; made by `start`."""
-
-    def __init__(
-        self, process: subprocess.Popen[bytes], folder: Path, port: int, password: str, watchdog: Watchdog
-    ) -> None:
-        self.process = process
-        self.port = port
-        self._folder = folder
-        self._password = password
-        self._watchdog = watchdog
-        self.temporary: Path | None = None
-
-    @property
-    def url(self) -> str:
-        """The address as redis-py and Celery read it."""
-        return f"redis://:{self._password}@{HOST}:{self.port}/0"
-
-    def stop(self) -> None:
-        """Write everything down and end; kill the server if that takes too long."""
-        if self.process.poll() is None:
-            end(self.process.pid, signal.SIGTERM, STOP_SECONDS)
-        self.process.wait()
-        self._watchdog.drop(self.process.pid)
-        (self._folder / "valkey.pid").unlink(missing_ok=True)
-        if self.temporary:
-            shutil.rmtree(self.temporary, ignore_errors=True)
-
-
-def start(data_dir: Path, *, watchdog: Watchdog, unsafe: bool = False) -> Valkey:
+def start(data_dir: Path, *, watchdog: Watchdog, unsafe: bool = False) -> Server:
     """Start the server of a data folder.
 
     Args:
@@ -73,45 +43,60 @@ def start(data_dir: Path, *, watchdog: Watchdog, unsafe: bool = False) -> Valkey
     if account.programs:
         program = account.programs / program.name
     end_orphan(folder / "valkey.pid", mark=str(folder), stop_signal=signal.SIGTERM, grace=STOP_SECONDS)
-    log = data_dir / "logs" / "valkey.log"
-    server = _start_on_free_port(account, program, folder, log, watchdog, unsafe)
-    if account.programs:
-        server.temporary = account.programs.parent
-        watchdog.delete_folder(server.temporary)
+    conf = folder / "valkey.conf"
+    server = Server(
+        name="valkey",
+        url="",
+        account=account,
+        command=[program, conf],
+        log=data_dir / "logs" / "valkey.log",
+        pid_file=folder / "valkey.pid",
+        stop_signal=signal.SIGTERM,
+        stop_seconds=STOP_SECONDS,
+        stage=8,
+        watchdog=watchdog,
+        temporary=[account.programs.parent] if account.programs else [],
+    )
+    _start_on_free_port(server, conf, unsafe=unsafe)
     return server
 
 
-def _start_on_free_port(
-    account: Account, program: Path, folder: Path, log: Path, watchdog: Watchdog, unsafe: bool
-) -> Valkey:
+def _start_on_free_port(server: Server, conf: Path, *, unsafe: bool) -> None:
     """Try ports until one is still free when the server takes it."""
-    password = _password(account, folder)
+    password = _password(server.account, conf.parent)
     for _ in range(PORT_TRIES):
         port = _free_port()
-        conf = _write_configuration(account, folder, port, password, unsafe)
-        with logs.opened(log) as output:
+        server.url = f"redis://:{password}@{HOST}:{port}/0"
+        _write_configuration(server.account, conf, port, password, unsafe)
+        with logs.opened(server.log) as output:
             output.write(f"# starting on port {port}\n".encode())
-            process = account.popen([program, conf], output)
-        (folder / "valkey.pid").write_text(f"{process.pid}\n")
-        watchdog.add(process.pid, stop_signal=signal.SIGTERM, stage=8, grace=STOP_SECONDS)
-        server = Valkey(process, folder, port, password, watchdog)
-        try:
-            if _answers(server):
-                return server
-        except BaseException:
-            server.stop()
-            raise
-        server.stop()
-        text = logs.tail(log, 30).rpartition(f"# starting on port {port}")[2]
+        if _starts(server):
+            return
+        text = logs.tail(server.log, 30).rpartition(f"# starting on port {port}")[2]
         if "Bad file format" in text:
             # PostgreSQL is the queue of record: starting empty delays work and loses none.
-            folder.joinpath("appendonlydir").rename(folder / f"appendonlydir.broken-{int(time.time())}")
+            kept = conf.with_name(f"appendonlydir.broken-{int(time.time())}")
+            conf.with_name("appendonlydir").rename(kept)
         elif "Address already in use" not in text and "Failed listening" not in text:
             break
     raise EmbeddedError(
-        f"Valkey did not start. {logs.reason(text)}Its log is {log}. "
+        f"Valkey did not start. {logs.reason(text)}Its log is {server.log}. "
         "Mend that, set IPAU_DATA to another folder, or set REDIS_URL to a Redis or Valkey of your own."
     )
+
+
+def _starts(server: Server) -> bool:
+    try:
+        server.spawn()
+        assert server.process is not None
+        server.pid_file.write_text(f"{server.process.pid}\n")
+        if _answers(server):
+            return True
+    except BaseException:
+        server.stop()
+        raise
+    server.stop()
+    return False
 
 
 def _program() -> Path:
@@ -148,13 +133,13 @@ def _free_port() -> int:
         return port
 
 
-def _write_configuration(account: Account, folder: Path, port: int, password: str, unsafe: bool) -> Path:
+def _write_configuration(account: Account, conf: Path, port: int, password: str, unsafe: bool) -> None:
     """Write the settings into a private file: on the command line everybody could read the password."""
     settings = {
         "bind": HOST,
         "port": str(port),
         "requirepass": password,
-        "dir": '"' + str(folder).replace("\\", "\\\\").replace('"', '\\"') + '"',
+        "dir": '"' + str(conf.parent).replace("\\", "\\\\").replace('"', '\\"') + '"',
         "databases": str(DATABASES),
         "appendonly": "no" if unsafe else "yes",
         "appendfsync": "everysec",
@@ -163,18 +148,16 @@ def _write_configuration(account: Account, folder: Path, port: int, password: st
         "set-proc-title": "no",
         "daemonize": "no",
     }
-    conf = folder / "valkey.conf"
     conf.touch(mode=0o600)
     conf.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
     account.own(conf)
-    return conf
 
 
-def _answers(server: Valkey) -> bool:
+def _answers(server: Server) -> bool:
     """Wait until the server answers; False when it ends or stays silent."""
     until = time.monotonic() + START_SECONDS
     with redis.Redis.from_url(server.url, socket_connect_timeout=2, socket_timeout=5) as client:
-        while server.process.poll() is None and time.monotonic() < until:
+        while not server.has_died() and time.monotonic() < until:
             try:
                 return bool(client.ping())
             except (redis.ConnectionError, redis.TimeoutError):
