@@ -14,8 +14,15 @@ from django.utils.translation import gettext_lazy as _
 from ipau.common.models import BaseModel
 
 PLATFORM_HANDLE = "ipau"
-RESERVED_HANDLES = frozenset({PLATFORM_HANDLE, "admin", "api", "static", "v1", "settings", "support"})
-HANDLE = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,37}[a-z0-9])?$")
+# Names that would be taken for the site itself, in an address or in a message.
+# fmt: off
+RESERVED_HANDLES = frozenset({
+    PLATFORM_HANDLE, "about", "account", "accounts", "admin", "api", "apps", "billing", "cluster", "docs",
+    "drive", "help", "home", "jobs", "login", "logout", "market", "media", "moderator", "new", "root",
+    "security", "sell", "settings", "signup", "staff", "static", "support", "system", "v1",
+})
+# fmt: on
+HANDLE = re.compile(r"\A[a-z0-9]+(?:-[a-z0-9]+)*\Z")
 
 
 class UserManager(BaseUserManager["User"]):
@@ -113,7 +120,7 @@ class ApiKey(BaseModel):
     last_used_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
 
-    objects: ClassVar[Any] = ApiKeyQuerySet.as_manager()
+    objects = ApiKeyQuerySet.as_manager()
 
     class Meta:
         indexes = [models.Index(fields=["user", "-created_at"], name="apikey_by_user")]

@@ -5,16 +5,58 @@ import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
-from accounts.models import ApiKey, Scope, User
-from ipau.common.errors import Invalid, NotFound
+from accounts.models import HANDLE, RESERVED_HANDLES, ApiKey, Scope, User
+from ipau.common.errors import Conflict, Invalid, NotFound
 
 KEY_START = "ipau_"
 # Writing the time of last use on each request would make every read a write.
 LAST_USED_RESOLUTION = timedelta(minutes=1)
+
+
+def update_profile(*, user: User, name: str, handle: str) -> User:
+    """Change what others see of a person.
+
+    Raises:
+        Invalid: the handle has characters or a length that an address cannot have.
+        Conflict: somebody else has the handle, or the site keeps it for itself.
+    """
+    handle = handle.strip().lower()
+    if handle != user.handle:
+        _check_handle(handle)
+    user.name, user.handle = name.strip(), handle
+    try:
+        with transaction.atomic():
+            user.save(update_fields=["name", "handle", "updated_at"])
+    except IntegrityError as error:
+        # The constraint decides, not a look beforehand: two people may ask for one handle at once.
+        user.refresh_from_db(fields=["name", "handle"])
+        text = _("Somebody else has this handle. Choose another.")
+        raise Conflict(text, fields={"handle": text}) from error
+    return user
+
+
+def _check_handle(handle: str) -> None:
+    if not HANDLE.match(handle) or len(handle) > 39:
+        text = _("Use up to 39 small letters, digits and single dashes between them.")
+        raise Invalid(text, fields={"handle": text})
+    if handle in RESERVED_HANDLES:
+        text = _("This handle is kept for the site itself. Choose another.")
+        raise Conflict(text, fields={"handle": text})
+
+
+def set_users_active(*, users: Collection[User], active: bool, by: User) -> int:
+    """Let people in or keep them out; whoever asks never locks themselves out. Returns how many changed."""
+    wanted = [user.pk for user in users if user.pk != by.pk]
+    with transaction.atomic():
+        changed = User.objects.filter(pk__in=wanted).exclude(is_active=active)
+        return changed.update(is_active=active, updated_at=timezone.now())
 
 
 @dataclass(frozen=True)
@@ -35,11 +77,14 @@ def create_api_key(
     """
     chosen = sorted(set(scopes if scopes is not None else Scope.values))
     if not name.strip():
-        raise Invalid("Give the key a name, so that you recognise it later.", fields={"name": "Required."})
+        text = _("Give the key a name, so that you recognise it later.")
+        raise Invalid(text, fields={"name": text})
     if not chosen or not set(chosen) <= set(Scope.values):
-        raise Invalid("Choose what the key may do.", fields={"scopes": "Choose at least one."})
+        text = _("Choose what the key may do.")
+        raise Invalid(text, fields={"scopes": text})
     if expires_at is not None and expires_at <= timezone.now():
-        raise Invalid("This expiry lies in the past.", fields={"expires_at": "Choose a later time."})
+        text = _("This expiry lies in the past. Choose a later time.")
+        raise Invalid(text, fields={"expires_at": text})
     secret = KEY_START + secrets.token_urlsafe(32)
     row = ApiKey.objects.create(
         user=user,
@@ -52,7 +97,7 @@ def create_api_key(
     return NewKey(row=row, secret=secret)
 
 
-def revoke_api_key(*, user: User, key_id: object) -> ApiKey:
+def revoke_api_key(*, user: User, key_id: UUID) -> ApiKey:
     """End a key at once.
 
     Raises:
@@ -61,7 +106,7 @@ def revoke_api_key(*, user: User, key_id: object) -> ApiKey:
     with transaction.atomic():
         key: ApiKey | None = ApiKey.objects.select_for_update().filter(user=user, pk=key_id).first()
         if key is None:
-            raise NotFound("You have no such key.")
+            raise NotFound(_("You have no such key."))
         if key.revoked_at is None:
             key.revoked_at = timezone.now()
             key.save(update_fields=["revoked_at", "updated_at"])
@@ -75,7 +120,9 @@ def find_api_key(*, secret: str) -> ApiKey | None:
         return None
     now = timezone.now()
     if key.last_used_at is None or now - key.last_used_at > LAST_USED_RESOLUTION:
-        ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
+        # Asked again in the statement, so that of many requests at once only one writes.
+        stale = Q(last_used_at__isnull=True) | Q(last_used_at__lt=now - LAST_USED_RESOLUTION)
+        ApiKey.objects.filter(stale, pk=key.pk).update(last_used_at=now)
     return key
 
 

@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
-from tree_queries.models import TreeNode
 from tree_queries.query import TreeQuerySet
 
 from ipau.common.models import BaseModel
@@ -58,7 +57,7 @@ class Trashable(models.Model):
         abstract = True
 
 
-class FolderQuerySet(TreeQuerySet["Folder"]):
+class FolderQuerySet(models.QuerySet["Folder"]):
     def visible_to(self, user: Any) -> "FolderQuerySet":
         return self.filter(owner=user)
 
@@ -66,13 +65,16 @@ class FolderQuerySet(TreeQuerySet["Folder"]):
         return self.filter(trashed_at__isnull=True)
 
 
-class Folder(BaseModel, Trashable, TreeNode):  # type: ignore[misc]  # tree_queries is untyped
+class Folder(BaseModel, Trashable):
     """A folder of somebody's drive. `parent` is None at the top."""
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="folders")
+    parent = models.ForeignKey("self", models.CASCADE, null=True, blank=True, related_name="children")
     name = models.CharField(_("name"), max_length=255)
 
-    objects: ClassVar[Any] = FolderQuerySet.as_manager(with_tree_fields=False)
+    objects = FolderQuerySet.as_manager()
+    # Ancestors and descendants. Narrow it with tree_filter(owner=…), or it walks everybody's folders.
+    tree: ClassVar[Any] = TreeQuerySet.as_manager(with_tree_fields=True)
 
     class Meta:
         constraints = [
@@ -134,8 +136,11 @@ class File(BaseModel, Trashable):
     state = models.CharField(max_length=10, choices=FileState.choices, default=FileState.UPLOADED)
     reason = models.CharField(max_length=300, blank=True)
     metadata = models.JSONField(default=dict, blank=True)
+    # A worker that checks this upload owns it until then; one that dies gives it back by running late.
+    inspect_until = models.DateTimeField(null=True, blank=True)
+    inspections = models.PositiveSmallIntegerField(default=0)
 
-    objects: ClassVar[Any] = FileQuerySet.as_manager()
+    objects = FileQuerySet.as_manager()
 
     class Meta:
         constraints = [

@@ -1,11 +1,62 @@
-"""The Celery app: where its settings come from, its queues, its schedule, its start-up checks."""
+"""The Celery app: its queues, its schedule, its heartbeat, and the checks that stop a wrong worker."""
 
 import os
 
 from celery import Celery
+from kombu import Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ipau.settings")
 
+QUEUES = ("cpu", "gpu", "preview", "convert")
+
 app = Celery("ipau")
 app.config_from_object("django.conf:settings", namespace="CELERY")
+app.conf.update(
+    task_default_queue="cpu",
+    task_queues=[Queue(name) for name in QUEUES],
+    task_create_missing_queues=False,
+    task_serializer="json",
+    accept_content=["json"],
+    task_ignore_result=True,
+    result_backend=None,
+    # Least connection: a slot holds the message it works on and takes no second one.
+    worker_prefetch_multiplier=1,
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    worker_soft_shutdown_timeout=20,
+    worker_enable_soft_shutdown_on_idle=False,
+    worker_send_task_events=False,
+    worker_hijack_root_logger=False,
+    # Memory that a picture took goes back to the system now and then.
+    worker_max_tasks_per_child=2000,
+    broker_connection_retry_on_startup=True,
+    broker_transport_options={
+        "visibility_timeout": 900,
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 10,
+        "socket_timeout": 30,
+        "socket_connect_timeout": 3,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+    },
+    beat_schedule={
+        "processing.sweep": {
+            "task": "processing.sweep",
+            "schedule": 4.0,
+            "options": {"queue": "convert", "expires": 30},
+        },
+        "drive.sweep": {
+            "task": "drive.sweep",
+            "schedule": 5.0,
+            "options": {"queue": "convert", "expires": 30},
+        },
+        "drive.sweep_blobs": {
+            "task": "drive.sweep_blobs",
+            "schedule": 600.0,
+            "options": {"queue": "convert", "expires": 600},
+        },
+    },
+    timezone="UTC",
+)
 app.autodiscover_tasks()

@@ -27,7 +27,7 @@ def _embedded() -> dict[str, str]:
 
 def _secret_key() -> str:
     """SECRET_KEY, or the one that `./manage.py up` made in the data folder."""
-    given = env.str("SECRET_KEY", default="")
+    given: str = env.str("SECRET_KEY", default="")
     if given:
         return given
     kept = DATA_DIR / "secret_key"
@@ -160,6 +160,8 @@ ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "mandatory"
 ACCOUNT_EMAIL_VERIFICATION_BY_CODE_ENABLED = True
+ACCOUNT_EMAIL_VERIFICATION_SUPPORTS_RESEND = True
+ACCOUNT_EMAIL_SUBJECT_PREFIX = "IPAU: "
 ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
 ALLAUTH_TRUSTED_PROXY_COUNT = env.int("IPAU_TRUSTED_PROXIES", default=0)
 
@@ -202,6 +204,11 @@ FILE_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
 CELERY_BROKER_URL = env.str("IPAU_BROKER_URL", default=REDIS_URL)
 # One process of a worker runs under this address-space limit, so that a bomb takes one child.
 SLOT_MEMORY_BYTES = env.int("IPAU_SLOT_MEMORY_BYTES", default=4 * 1024**3)
+
+# One picture of a job may take this long, below the lease with which a worker owns it.
+ITEM_SECONDS = env.int("IPAU_ITEM_SECONDS", default=45)
+# A job may have this many pictures.
+JOB_MAX_FILES = env.int("IPAU_JOB_MAX_FILES", default=100_000)
 
 # --- Language, time -----------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """What people can run: listings and their immutable versions."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from django.conf import settings
 from django.db import models
@@ -46,7 +46,7 @@ class Listing(BaseModel):
     visibility = models.CharField(max_length=10, choices=Visibility.choices, default=Visibility.PUBLIC)
     run_count = models.BigIntegerField(default=0)
 
-    objects: ClassVar[Any] = ListingQuerySet.as_manager()
+    objects = ListingQuerySet.as_manager()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["owner", "name"], name="listing_address_once")]

@@ -1,6 +1,6 @@
 """Jobs, their items, and the fleet of workers. These rows are the queue of record."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from django.conf import settings
 from django.db import models
@@ -47,8 +47,6 @@ class Job(BaseModel):
     recipe = models.JSONField()
     # What the person asked for, as they wrote it.
     input = models.JSONField(default=dict)
-    # Blobs that the recipe's parameters refer to: {parameter: [SHA-256, …]}.
-    resources = models.JSONField(default=dict)
     queue = models.CharField(max_length=20)
     state = models.CharField(max_length=10, choices=State.choices, default=State.STARTING)
     total = models.PositiveIntegerField()
@@ -61,7 +59,7 @@ class Job(BaseModel):
     started_at = models.DateTimeField(null=True, blank=True)
     completed_at = models.DateTimeField(null=True, blank=True)
 
-    objects: ClassVar[Any] = JobQuerySet.as_manager()
+    objects = JobQuerySet.as_manager()
 
     class Meta:
         constraints = [
@@ -97,6 +95,23 @@ class Job(BaseModel):
     @property
     def is_open(self) -> bool:
         return self.state in OPEN
+
+
+class Resource(models.Model):
+    """A picture that a job's parameters refer to (a tile of a mosaic), frozen when the job was submitted."""
+
+    job = models.ForeignKey(Job, models.CASCADE, related_name="resources")
+    parameter = models.CharField(max_length=60)
+    position = models.PositiveIntegerField()
+    blob = models.ForeignKey(Blob, models.PROTECT, related_name="+")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["job", "parameter", "position"], name="resource_position_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.job_id} {self.parameter}[{self.position}]"
 
 
 class Item(BaseModel):

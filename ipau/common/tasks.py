@@ -1,9 +1,13 @@
 """The one task decorator. A task is a name, a load and one call."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from celery import Task, shared_task
+from kombu.exceptions import OperationalError
+
+logger = logging.getLogger(__name__)
 
 
 def task(
@@ -30,3 +34,20 @@ def task(
         return declared
 
     return declare
+
+
+def wake(declared: Task[Any, Any], *args: object, queue: str | None = None) -> bool:
+    """Send a wake-up (to the task's own queue unless told) and tell whether the broker took it.
+
+    A broker that does not answer only delays work: the sweep sends again what the rows call for. So this
+    never fails the request whose transaction has just been committed.
+    """
+    try:
+        if queue is None:
+            declared.apply_async(args=args, retry=False)
+        else:
+            declared.apply_async(args=args, queue=queue, retry=False)
+    except OperationalError:
+        logger.warning("The broker did not take %s%s; the sweep will send it again", declared.name, args)
+        return False
+    return True

@@ -1,0 +1,95 @@
+"""Administration of people and their API keys."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm
+
+from accounts.forms import UserCreateForm
+from accounts.models import ApiKey, User
+from accounts.services import revoke_api_key, set_users_active
+from ipau.common.admin import ModelAdmin, ReadOnlyAdmin
+
+admin.site.unregister(Group)
+
+
+@admin.register(User)
+class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg,misc]  # two bases of the framework
+    """People. They are deactivated, never deleted: jobs and transfers keep pointing to them."""
+
+    form = UserChangeForm
+    add_form = UserCreateForm
+    change_password_form = AdminPasswordChangeForm
+    ordering = ("-id",)
+    list_display = ("email", "handle", "name", "is_active", "is_staff", "created_at")
+    list_filter = ("is_active", "is_staff", "is_superuser")
+    search_fields = ("email", "handle", "name")
+    filter_horizontal = ("user_permissions",)
+    actions = ("activate", "deactivate")
+    fieldsets = (
+        (None, {"fields": ("email", "handle", "name", "password")}),
+        (_("Rights"), {"fields": ("is_active", "is_staff", "is_superuser", "user_permissions")}),
+        (_("Times"), {"fields": ("id", "last_login", "created_at", "updated_at")}),
+    )
+    add_fieldsets: Any = (
+        (None, {"fields": ("email", "handle", "usable_password", "password1", "password2")}),
+    )
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        """Let only superusers hand out rights; otherwise any operator could make themselves one."""
+        given = (*super().get_readonly_fields(request, obj), "last_login")
+        rights = ("is_staff", "is_superuser", "user_permissions")
+        return given if request.user.is_superuser else (*given, *rights)
+
+    def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        """Keep operators away from superusers, whose password they could otherwise set."""
+        if obj is not None and obj.is_superuser and not request.user.is_superuser:
+            return False
+        return bool(super().has_change_permission(request, obj))
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        return False
+
+    @admin.action(description=_("Activate the selected people"), permissions=["change"])
+    def activate(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        self._set_active(request, queryset, active=True)
+
+    @admin.action(description=_("Deactivate the selected people"), permissions=["change"])
+    def deactivate(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        self._set_active(request, queryset, active=False)
+
+    def _set_active(self, request: HttpRequest, queryset: QuerySet[User], *, active: bool) -> None:
+        allowed = [user for user in queryset if self.has_change_permission(request, user)]
+        count = set_users_active(users=allowed, active=active, by=request.user)  # type: ignore[arg-type]
+        text = ngettext("%(count)d person changed.", "%(count)d people changed.", count) % {"count": count}
+        self.message_user(request, text, messages.SUCCESS)
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(ReadOnlyAdmin):
+    """Keys can be looked at and revoked; nobody can see or make one for somebody else."""
+
+    list_display = ("name", "prefix", "user", "scopes", "last_used_at", "expires_at", "revoked_at")
+    list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
+    list_select_related = ("user",)
+    search_fields = ("name", "prefix", "user__email", "user__handle")
+    exclude = ("digest",)
+    actions = ("revoke",)
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        """Rest on the table's own «change» right, which read-only pages refuse otherwise."""
+        return bool(request.user.has_perm("accounts.change_apikey"))
+
+    @admin.action(description=_("Revoke the selected keys"), permissions=["revoke"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        keys = list(queryset.select_related("user"))
+        for key in keys:
+            revoke_api_key(user=key.user, key_id=key.pk)
+        text = ngettext("%(count)d key revoked.", "%(count)d keys revoked.", len(keys)) % {"count": len(keys)}
+        self.message_user(request, text, messages.SUCCESS)

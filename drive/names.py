@@ -1,0 +1,71 @@
+"""Names of files and folders: what is allowed, and how a taken one is told apart."""
+
+import unicodedata
+from collections.abc import Collection
+from pathlib import PurePosixPath
+
+from ipau.common.errors import Invalid
+
+MAX_BYTES = 255
+# Characters that change how the rest of a name is displayed: a picture could pose as something else.
+_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def clean_name(raw: str) -> str:
+    """Return `raw` in the form in which it is stored: NFC, no surrounding space.
+
+    Raises:
+        Invalid: it is empty, too long, a path, or has characters that no name may have.
+    """
+    name = unicodedata.normalize("NFC", raw).strip()
+    if not name or name in {".", ".."}:
+        raise Invalid("Give it a name.", fields={"name": "A name is needed."})
+    if "/" in name or "\\" in name:
+        raise Invalid("A name cannot contain a slash.", fields={"name": "Remove the slash."})
+    if any(unicodedata.category(c) in {"Cc", "Cs"} or c in _BIDI for c in name):
+        raise Invalid(
+            "This name contains invisible control characters.",
+            fields={"name": "Remove the control characters."},
+        )
+    if len(name.encode()) > MAX_BYTES:
+        raise Invalid(
+            f"This name is too long: at most {MAX_BYTES} bytes are kept.",
+            fields={"name": "Choose a shorter name."},
+        )
+    return name
+
+
+def upload_name(raw: str, suffix: str) -> str:
+    """Return a storable name for an uploaded file whatever its sender called it.
+
+    Unlike a typed name, a bad one is mended, not refused: the bytes matter more. `suffix` (".jpg") is put
+    behind a name that has none.
+    """
+    name = unicodedata.normalize("NFC", raw.replace("\\", "/")).rsplit("/", 1)[-1]
+    name = "".join(c for c in name if unicodedata.category(c) not in {"Cc", "Cs"} and c not in _BIDI).strip()
+    if not name.strip("."):
+        name = "file"
+    if not PurePosixPath(name).suffix:
+        name += suffix
+    return fit(name)
+
+
+def fit(name: str, extra: str = "") -> str:
+    """Shorten the stem of `name` so that it fits with `extra` put between stem and suffix."""
+    suffix = PurePosixPath(name).suffix
+    if len(suffix.encode()) > 20:
+        suffix = ""
+    stem = name[: len(name) - len(suffix)] if suffix else name
+    room = MAX_BYTES - len((extra + suffix).encode())
+    stem = stem.encode()[:room].decode(errors="ignore")
+    return f"{stem}{extra}{suffix}"
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """Return `name`, or the first of "name (2)", "name (3)", … that is not in `taken`."""
+    number = 1
+    candidate = name
+    while candidate in taken:
+        number += 1
+        candidate = fit(name, f" ({number})")
+    return candidate

@@ -1,0 +1,31 @@
+"""The envelopes that carry the drive's work to a worker."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from drive import blobs, work
+from ipau.common.tasks import task, wake
+
+SILENT = timedelta(seconds=8)
+
+
+@task(name="drive.inspect_uploads", queue="convert")
+def inspect_uploads(owner_id: str) -> None:
+    if work.inspect_uploads(UUID(owner_id)):
+        send_inspection(owner_id=owner_id)
+
+
+@task(name="drive.sweep", queue="convert", expires=60)
+def sweep() -> None:
+    for owner_id in work.owners_waiting(older_than=SILENT):
+        send_inspection(owner_id=owner_id)
+
+
+@task(name="drive.sweep_blobs", queue="convert", expires=3600)
+def sweep_blobs() -> None:
+    blobs.sweep_orphans()
+
+
+def send_inspection(*, owner_id: str) -> None:
+    """Wake a worker for the owner's new uploads."""
+    wake(inspect_uploads, owner_id)

@@ -1,0 +1,106 @@
+"""What is on offer: finding listings, and keeping the platform's own in step with the operations."""
+
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import F
+
+from accounts.models import PLATFORM_HANDLE, User
+from ipau.common.errors import NotFound
+from market.models import Listing, ListingKind, Version
+from workers import registry
+from workers.plugin import Operation
+from workers.recipe import Recipe
+
+
+def get_listing(*, user: Any, owner: str, name: str) -> Listing:
+    """Return the listing `owner/name` that `user` (None: anybody) may see.
+
+    Raises:
+        NotFound: there is none.
+    """
+    rows = Listing.objects.visible_to(user).select_related("owner")
+    listing: Listing | None = rows.filter(owner__handle=owner, name=name).first()
+    if listing is None:
+        raise NotFound(f"There is no app or model “{owner}/{name}”.")
+    return listing
+
+
+def latest_version(listing: Listing) -> Version:
+    """Return the newest version of a listing.
+
+    Raises:
+        NotFound: nothing has been released yet.
+    """
+    version: Version | None = listing.versions.order_by("-number").first()
+    if version is None:
+        raise NotFound(f"“{listing.title}” has no version that could be run.")
+    version.listing = listing
+    return version
+
+
+def get_version(*, user: Any, version_id: UUID | str) -> Version:
+    """Return a version by its id.
+
+    Raises:
+        NotFound: there is none, or its listing is not for `user`.
+    """
+    listings = Listing.objects.visible_to(user)
+    rows = Version.objects.filter(listing__in=listings).select_related("listing__owner")
+    try:
+        return rows.get(pk=version_id)
+    except (Version.DoesNotExist, ValidationError) as error:
+        raise NotFound("There is no such version.") from error
+
+
+def note_runs(*, listing_id: UUID, number: int) -> None:
+    Listing.objects.filter(pk=listing_id).update(run_count=F("run_count") + number)
+
+
+@transaction.atomic
+def sync_builtin_listings() -> None:
+    """Make a listing of each operation, and a new version where an operation has changed.
+
+    Listings of operations that are gone become private; their jobs keep them.
+    """
+    platform = _platform_user()
+    operations = registry.all_operations()
+    for operation in operations:
+        _sync(platform, operation)
+    gone = Listing.objects.filter(owner=platform).exclude(name__in=[o.key for o in operations])
+    gone.update(visibility="private")
+
+
+def _platform_user() -> User:
+    platform = User.objects.filter(handle=PLATFORM_HANDLE).first()
+    if platform is None:
+        # Nobody can sign in as this user: it has no password and no mailbox.
+        platform = User.objects.create_user(
+            f"{PLATFORM_HANDLE}@invalid.invalid", handle=PLATFORM_HANDLE, name="IPAU", is_active=False
+        )
+    return platform
+
+
+def _sync(platform: User, operation: Operation[Any]) -> None:
+    listing, _ = Listing.objects.update_or_create(
+        owner=platform,
+        name=operation.key,
+        defaults={
+            "kind": ListingKind.APP,
+            "tier": operation.tier,
+            "title": operation.title,
+            "summary": operation.summary,
+            "description": operation.description,
+            "visibility": "public",
+        },
+    )
+    recipe = Recipe.single(operation.key).model_dump(mode="json")
+    schema = operation.schema()
+    latest = listing.versions.order_by("-number").first()
+    same = latest is not None and (latest.recipe, latest.params_schema) == (recipe, schema)
+    if latest is not None and same and latest.number >= operation.version:
+        return
+    number = operation.version if latest is None else max(operation.version, latest.number + 1)
+    Version.objects.create(listing=listing, number=number, recipe=recipe, params_schema=schema)

@@ -1,0 +1,198 @@
+"""Claims: how a slot comes to own items, keeps them, and gives them back. All state moves are here.
+
+Locks are always taken in the order job, items, lane.
+"""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db import connection, transaction
+from django.db.models import Exists, F, OuterRef
+from django.utils import timezone
+
+from processing.fleet import Slot
+from processing.models import OPEN, Item, Job, State
+
+LEASE = timedelta(seconds=60)
+MAX_ATTEMPTS = 3
+MAX_CHUNK = 256
+# A slot takes about this much work at a time.
+CHUNK_SECONDS = 1.0
+LOST = ("worker_lost", "This picture stopped the worker each time it was tried, so we gave up on it.")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Items of one job that this slot owns while they carry `token`."""
+
+    job: Job
+    items: tuple[Item, ...]
+    token: uuid.UUID
+
+
+def chunk_size(*, seconds_per_item: float | None, waiting: int, slots: int) -> int:
+    """Return how many items to claim: a second's work, shrinking to nothing towards the end of the job.
+
+    With at most waiting/(2·slots) a chunk, no slot is left with a long one when the others run dry
+    (guided self-scheduling; Polychronopoulos and Kuck, 1987).
+    """
+    if seconds_per_item is None:
+        return 1
+    by_pace = int(CHUNK_SECONDS / max(seconds_per_item, 1e-6))
+    by_rest = -(-waiting // (2 * max(1, slots)))
+    return max(1, min(by_pace, by_rest, MAX_CHUNK))
+
+
+def next_job(*, owner_id: uuid.UUID, queue: str) -> Job | None:
+    """Return the owner's oldest job that has items waiting in a queue."""
+    waiting = Item.objects.filter(job=OuterRef("pk"), state=State.STARTING)
+    rows = Job.objects.filter(Exists(waiting), owner=owner_id, queue=queue, state__in=OPEN)
+    return rows.select_related("output_folder").order_by("id").first()
+
+
+def claim(*, job: Job, slot: Slot, slots: int, seconds_per_item: float | None) -> Claim | None:
+    """Take the next items of a job, or None when others were faster."""
+    token = uuid.uuid4()
+    with transaction.atomic():
+        now = timezone.now()
+        Job.objects.filter(pk=job.pk, state=State.STARTING).update(
+            state=State.PROCESSING, started_at=now, updated_at=now
+        )
+        wanted = MAX_CHUNK * 2 * slots
+        waiting = Item.objects.filter(job=job, state=State.STARTING)
+        size = chunk_size(seconds_per_item=seconds_per_item, waiting=waiting[:wanted].count(), slots=slots)
+        chosen = list(
+            waiting.select_for_update(skip_locked=True)
+            .order_by("position")
+            .values_list("pk", "attempts")[:size]
+        )
+        ids = _alone_if_retried(chosen)
+        Item.objects.filter(pk__in=ids).update(
+            state=State.PROCESSING,
+            attempts=F("attempts") + 1,
+            lease_token=token,
+            lease_expires_at=now + LEASE,
+            worker=slot.worker,
+            slot=slot.pid,
+            started_at=now,
+            updated_at=now,
+        )
+    items = tuple(Item.objects.filter(pk__in=ids).order_by("position"))
+    return Claim(job, items, token) if items else None
+
+
+def _alone_if_retried(chosen: Sequence[tuple[uuid.UUID, int]]) -> list[uuid.UUID]:
+    """Leave an item that has been tried before to itself.
+
+    Its worker may have died of it, and those that were claimed with it must not run out of attempts for that.
+    """
+    for index, (key, attempts) in enumerate(chosen):
+        if attempts:
+            return [key] if index == 0 else [k for k, _ in chosen[:index]]
+    return [key for key, _ in chosen]
+
+
+def renew(held: Claim) -> bool:
+    """Prolong the lease; return whether anything is still owned (a cancelled job's items are not)."""
+    now = timezone.now()
+    mine = Item.objects.filter(job=held.job, lease_token=held.token, state=State.PROCESSING)
+    return mine.update(lease_expires_at=now + LEASE) > 0
+
+
+def hand_back(held: Claim, items: Sequence[Item]) -> None:
+    """Return items that were claimed and not begun; they lose no attempt."""
+    Item.objects.filter(pk__in=[i.pk for i in items], lease_token=held.token, state=State.PROCESSING).update(
+        attempts=F("attempts") - 1, **_free()
+    )
+
+
+def let_expire(held: Claim, items: Sequence[Item], *, after: timedelta) -> None:
+    """Leave items after a transient fault: the sweep hands them back when `after` has passed."""
+    Item.objects.filter(pk__in=[i.pk for i in items], lease_token=held.token, state=State.PROCESSING).update(
+        lease_expires_at=timezone.now() + after
+    )
+
+
+def reclaim(item_ids: Sequence[uuid.UUID]) -> int:
+    """Free items whose holder is lost; those out of attempts fail. Returns how many were moved."""
+    moved = 0
+    by_job: dict[uuid.UUID, list[uuid.UUID]] = {}
+    for job_id, item_id in Item.objects.filter(pk__in=item_ids).values_list("job", "pk"):
+        by_job.setdefault(job_id, []).append(item_id)
+    for job_id, ids in by_job.items():
+        with transaction.atomic():
+            job = Job.objects.select_for_update(no_key=True).get(pk=job_id)
+            held = Item.objects.filter(pk__in=ids, state=State.PROCESSING)
+            failed = held.filter(attempts__gte=MAX_ATTEMPTS).update(
+                error_code=LOST[0],
+                error=LOST[1],
+                completed_at=timezone.now(),
+                **{**_free(), "state": State.FAILED},
+            )
+            moved += failed + held.update(**_free())
+            count(job, failed=failed)
+    return moved
+
+
+def count(job: Job, *, succeeded: int = 0, failed: int = 0) -> None:
+    """Add to the counters of a locked job, and close it with the last item."""
+    if not succeeded and not failed:
+        return
+    job.succeeded += succeeded
+    job.failed += failed
+    changes = ["succeeded", "failed", "updated_at"]
+    if job.done == job.total and job.is_open:
+        job.state = State.SUCCEEDED if job.succeeded else State.FAILED
+        job.completed_at = timezone.now()
+        changes += ["state", "completed_at"]
+    job.save(update_fields=changes)
+
+
+def cancel(job_id: uuid.UUID) -> int | None:
+    """End a job now. Items that run lose their lease, so their results are dropped.
+
+    Returns how many items were cancelled, or None where the job had ended already.
+    """
+    with transaction.atomic():
+        job = Job.objects.select_for_update(no_key=True).get(pk=job_id)
+        if not job.is_open:
+            return None
+        now = timezone.now()
+        rest = Item.objects.filter(job=job, state__in=OPEN)
+        stopped = rest.update(**{**_free(), "state": State.CANCELED, "completed_at": now})
+        job.state = State.CANCELED
+        job.canceled += stopped
+        job.completed_at = now
+        job.save(update_fields=["state", "canceled", "completed_at", "updated_at"])
+    return stopped
+
+
+def _free() -> dict[str, object]:
+    return {
+        "state": State.STARTING,
+        "lease_token": None,
+        "lease_expires_at": None,
+        "updated_at": timezone.now(),
+    }
+
+
+# One statement for a whole chunk: the token decides, and the rows that it moved come back.
+_FINISH = """
+    UPDATE processing_item AS item
+    SET state = done.state, output = done.output, error_code = done.error_code, error = done.error,
+        timings = done.timings, completed_at = %(now)s, updated_at = %(now)s,
+        lease_token = NULL, lease_expires_at = NULL
+    FROM jsonb_to_recordset(%(rows)s::jsonb) AS done(
+        id uuid, state text, output jsonb, error_code text, error text, timings jsonb)
+    WHERE item.id = done.id AND item.lease_token = %(token)s AND item.state = 'processing'
+    RETURNING item.id
+"""
+
+
+def finish_items(held: Claim, rows_json: str) -> set[uuid.UUID]:
+    """Write the outcome of items that are still owned; return which ones they were."""
+    with connection.cursor() as cursor:
+        cursor.execute(_FINISH, {"now": timezone.now(), "rows": rows_json, "token": held.token})
+        return {row[0] for row in cursor.fetchall()}

@@ -1,0 +1,104 @@
+"""The fleet: which workers are alive, how many slots serve a queue, which slots have died."""
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from processing.models import Worker
+
+BEAT = timedelta(seconds=5)
+# A worker that missed three heartbeats is taken for dead.
+DEAD_AFTER = 3 * BEAT
+FORGOTTEN_AFTER = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One process of a worker: who holds a lease."""
+
+    worker: str
+    pid: int
+
+
+_worker_name = "here"
+
+
+def name_worker(name: str) -> None:
+    """Tell this process, and those forked from it, which worker it belongs to."""
+    global _worker_name
+    _worker_name = name
+
+
+def this_slot() -> Slot:
+    return Slot(_worker_name, os.getpid())
+
+
+def beat(
+    *, name: str, queues: Collection[str], device: str, pids: Collection[int], started_at: datetime
+) -> None:
+    """Record that a worker is alive, with the slots it has now."""
+    Worker.objects.update_or_create(
+        name=name,
+        defaults={
+            "queues": sorted(queues),
+            "device": device,
+            "slots": len(pids),
+            "slot_pids": sorted(pids),
+            "started_at": started_at,
+            "heartbeat_at": timezone.now(),
+        },
+    )
+
+
+def leave(*, name: str) -> None:
+    """Forget a worker that stops on its own."""
+    Worker.objects.filter(name=name).delete()
+
+
+def alive() -> QuerySet[Worker]:
+    return Worker.objects.filter(heartbeat_at__gte=timezone.now() - DEAD_AFTER)
+
+
+def slots_of(queue: str) -> int:
+    """Return how many slots serve a queue now; 0 when no worker does."""
+    return sum(alive().filter(queues__contains=queue).values_list("slots", flat=True))
+
+
+def is_served(queue: str) -> bool:
+    return alive().filter(queues__contains=queue).exists()
+
+
+def forget_gone() -> None:
+    Worker.objects.filter(heartbeat_at__lt=timezone.now() - FORGOTTEN_AFTER).delete()
+
+
+# A lease is lost when its worker is silent, or has beaten since the claim without naming the slot.
+_LOST = """
+    SELECT item.id
+    FROM processing_item AS item
+    LEFT JOIN processing_worker AS worker ON worker.name = item.worker
+    WHERE item.state = 'processing'
+      AND item.worker <> ''
+      AND (
+        item.lease_expires_at < %(now)s
+        OR (worker.name IS NULL AND item.started_at < %(dead)s)
+        OR worker.heartbeat_at < %(dead)s
+        OR (worker.heartbeat_at > item.started_at + interval '1 second'
+            AND NOT worker.slot_pids @> to_jsonb(item.slot))
+      )
+    LIMIT %(limit)s
+"""
+
+
+def lost_leases(*, limit: int = 1000) -> list[UUID]:
+    """Return the ids of items whose holder is gone or overdue."""
+    now = timezone.now()
+    with connection.cursor() as cursor:
+        cursor.execute(_LOST, {"now": now, "dead": now - DEAD_AFTER, "limit": limit})
+        return [row[0] for row in cursor.fetchall()]

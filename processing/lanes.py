@@ -1,0 +1,90 @@
+"""Wake-ups: at most one a slot is under way for an owner and queue, however many jobs they have.
+
+A wake-up goes to the back of the queue after each turn, so owners take turns. The count here is advice: one
+too many finds nothing to claim, one too few is put right by the sweep.
+"""
+
+from datetime import timedelta
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from processing import fleet
+from processing.models import Item, Job, Lane, State
+
+# A lane that nothing has stirred for this long has lost its wake-ups.
+SILENT = timedelta(seconds=6)
+TURN_SECONDS = 1.0
+
+
+def stir(*, owner_id: UUID, queue: str, waiting: int) -> int:
+    """Count in as many wake-ups as this lane lacks for `waiting` items; return how many to send."""
+    lane = _locked(owner_id, queue)
+    send = max(0, min(_slots(queue), waiting) - lane.outstanding)
+    Lane.objects.filter(pk=lane.pk).update(outstanding=F("outstanding") + send, stirred_at=timezone.now())
+    return send
+
+
+def end_turn(*, owner_id: UUID, queue: str) -> int:
+    """Close a turn; return how many wake-ups to send (its own again, and any that the lane lacks)."""
+    with transaction.atomic():
+        lane = _locked(owner_id, queue)
+        slots = _slots(queue)
+        others = max(0, lane.outstanding - 1)
+        send = max(0, min(slots, waiting_items(owner_id, queue, limit=slots)) - others)
+        Lane.objects.filter(pk=lane.pk).update(outstanding=others + send, stirred_at=timezone.now())
+    return send
+
+
+def touch(*, owner_id: UUID, queue: str) -> None:
+    """Note that a wake-up has arrived."""
+    Lane.objects.filter(owner=owner_id, queue=queue).update(stirred_at=timezone.now())
+
+
+def waiting_items(owner_id: UUID, queue: str, *, limit: int) -> int:
+    """Count the owner's items that wait in a queue, up to `limit`."""
+    rows = Item.objects.filter(
+        job__owner=owner_id, job__queue=queue, job__state__in=("starting", "processing"), state=State.STARTING
+    )
+    return rows[:limit].count()
+
+
+def silent_lanes(*, depth: dict[str, int]) -> list[tuple[UUID, str]]:
+    """Return (owner, queue) of lanes that have work and have not been stirred for too long.
+
+    Args:
+        depth: messages that wait in each queue. Behind many of them a wake-up may rightly take longer.
+    """
+    now = timezone.now()
+    pairs = Job.objects.open().filter(items__state=State.STARTING).values_list("owner", "queue").distinct()
+    stirred = {(lane.owner_id, lane.queue): lane.stirred_at for lane in Lane.objects.all()}
+    silent = []
+    for owner_id, queue in pairs:
+        wait = timedelta(seconds=2 * TURN_SECONDS * depth.get(queue, 0) / _slots(queue))
+        last = stirred.get((owner_id, queue))
+        if last is None or last < now - SILENT - wait:
+            silent.append((owner_id, queue))
+    return silent
+
+
+def restir(*, owner_id: UUID, queue: str) -> int:
+    """Take all of a lane's wake-ups for lost and count in new ones; return how many to send."""
+    with transaction.atomic():
+        lane = _locked(owner_id, queue)
+        slots = _slots(queue)
+        send = min(slots, waiting_items(owner_id, queue, limit=slots))
+        Lane.objects.filter(pk=lane.pk).update(outstanding=send, stirred_at=timezone.now())
+    return send
+
+
+def _locked(owner_id: UUID, queue: str) -> Lane:
+    Lane.objects.bulk_create(
+        [Lane(owner_id=owner_id, queue=queue, stirred_at=timezone.now())], ignore_conflicts=True
+    )
+    return Lane.objects.select_for_update().get(owner=owner_id, queue=queue)
+
+
+def _slots(queue: str) -> int:
+    return max(1, fleet.slots_of(queue))

@@ -1,0 +1,136 @@
+"""Results: what a finished chunk leaves behind, written in one transaction."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from drive import blobs
+from drive.blobs import Stored
+from drive.models import File, FileKind, FileState, Folder, Thumbnail
+from drive.names import free_name
+from processing import claims
+from processing.models import Item, Job, Output, State
+
+THUMBNAIL_SIDE = 256
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A result whose bytes are in the storage already."""
+
+    label: str
+    suffix: str
+    stored: Stored
+    width: int | None
+    height: int | None
+    thumbnail: Stored | None
+
+
+@dataclass(frozen=True)
+class Done:
+    """How one item ended."""
+
+    item: Item
+    state: State
+    files: tuple[StoredFile, ...] = ()
+    data: Any = None
+    error_code: str = ""
+    error: str = ""
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+def finish(held: claims.Claim, done: Sequence[Done]) -> None:
+    """Record a chunk: only items that still carry the lease token count, whatever was computed for others."""
+    if not done:
+        return
+    with transaction.atomic():
+        job = (
+            Job.objects.select_for_update(no_key=True, of=("self",))
+            .select_related("output_folder")
+            .get(pk=held.job.pk)
+        )
+        mine = claims.finish_items(held, json.dumps([_row(d) for d in done]))
+        won = [d for d in done if d.item.pk in mine]
+        _file_results(job, [d for d in won if d.files])
+        claims.count(
+            job,
+            succeeded=sum(d.state == State.SUCCEEDED for d in won),
+            failed=sum(d.state == State.FAILED for d in won),
+        )
+
+
+def _row(done: Done) -> dict[str, Any]:
+    return {
+        "id": str(done.item.pk),
+        "state": done.state,
+        "output": done.data,
+        "error_code": done.error_code,
+        "error": done.error[:500],
+        "timings": done.timings,
+    }
+
+
+def _file_results(job: Job, won: Sequence[Done]) -> None:
+    if not won:
+        return
+    made = [(d, f) for d in won for f in d.files]
+    blobs.register([f.stored for _, f in made] + [f.thumbnail for _, f in made if f.thumbnail])
+    folder = _results_folder(job)
+    files = [_file(job, folder, d, f) for d, f in made]
+    _insert(folder, files)
+    Output.objects.bulk_create(
+        Output(item=d.item, label=f.label, file=file) for (d, f), file in zip(made, files, strict=True)
+    )
+    Thumbnail.objects.bulk_create(
+        [
+            Thumbnail(source_id=f.stored.sha256, side=THUMBNAIL_SIDE, blob_id=f.thumbnail.sha256)
+            for _, f in sorted(made, key=lambda m: m[1].stored.sha256)
+            if f.thumbnail
+        ],
+        ignore_conflicts=True,
+    )
+
+
+def _file(job: Job, folder: Folder, done: Done, made: StoredFile) -> File:
+    return File(
+        owner_id=job.owner_id,
+        folder=folder,
+        name=done.item.output_stem + made.suffix,
+        blob_id=made.stored.sha256,
+        kind=FileKind.PICTURE if made.width else FileKind.TEXT,
+        content_type=made.stored.content_type,
+        size=made.stored.size,
+        width=made.width,
+        height=made.height,
+        state=FileState.READY,
+    )
+
+
+def _insert(folder: Folder, files: list[File]) -> None:
+    """Create the files; where the owner has meanwhile put something of that name there, number ours."""
+    try:
+        with transaction.atomic():
+            File.objects.bulk_create(files)
+    except IntegrityError:
+        taken = set(File.objects.filter(folder=folder).live().values_list("name", flat=True))
+        for file in files:
+            file.name = free_name(file.name, taken)
+            taken.add(file.name)
+        File.objects.bulk_create(files)
+
+
+def _results_folder(job: Job) -> Folder:
+    """Return the job's folder; one that was trashed meanwhile is replaced, so that results are seen."""
+    folder = job.output_folder
+    if folder is not None and folder.trashed_at is None:
+        return folder
+    name = folder.name if folder is not None else f"Results {timezone.now():%Y-%m-%d %H.%M}"
+    here = Folder.objects.filter(owner=job.owner_id, parent=None).live()
+    taken = set(here.values_list("name", flat=True))
+    job.output_folder = Folder.objects.create(owner_id=job.owner_id, parent=None, name=free_name(name, taken))
+    job.save(update_fields=["output_folder", "updated_at"])
+    return job.output_folder

@@ -1,0 +1,219 @@
+"""What a worker does: take a turn at somebody's jobs, answer a preview."""
+
+import logging
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.utils import timezone
+
+from drive import blobs
+from processing import claims, fleet, lanes, previews, results
+from processing.claims import Claim
+from processing.limits import TookTooLong, time_limit
+from processing.models import Item, Job, Resource, State
+from processing.results import Done, StoredFile
+from workers import engine
+from workers.plugin import Context, OperationError
+from workers.recipe import Recipe
+
+logger = logging.getLogger(__name__)
+
+# A turn whose pictures prove larger than expected ends after this, and gives back what it has not begun.
+TURN_AT_MOST = 2.0
+RENEW_EVERY = 1.0
+RETRY_AFTER = timedelta(seconds=3)
+TOO_LONG = "This picture takes longer than the {seconds} seconds that one may take."
+NO_MEMORY = "This picture needs more memory than a worker has."
+OURS = "Something went wrong on our side. It has been logged."
+STORAGE = "The storage did not answer, though it was tried several times."
+
+# Seconds a picture, by what is run, as this slot has measured it: so it knows how much a second's work is.
+_pace: dict[str, float] = {}
+
+
+class Blobs:
+    """A set of pictures in the storage, as operations see it."""
+
+    def __init__(self, digests: list[str]):
+        self._digests = digests
+        self.key = ",".join(digests)
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def open(self, index: int, /) -> bytes:
+        return blobs.read(self._digests[index])
+
+
+def take_turn(owner_id: UUID, queue: str) -> int:
+    """Do about a second of an owner's work in a queue; return how many wake-ups to send."""
+    lanes.touch(owner_id=owner_id, queue=queue)
+    job = claims.next_job(owner_id=owner_id, queue=queue)
+    if job is not None:
+        _work_on(job, queue)
+    return lanes.end_turn(owner_id=owner_id, queue=queue)
+
+
+def _work_on(job: Job, queue: str) -> None:
+    recipe = Recipe.model_validate(job.recipe)
+    kind = "+".join(step.operation for step in recipe.steps)
+    held = claims.claim(
+        job=job,
+        slot=fleet.this_slot(),
+        slots=max(1, fleet.slots_of(queue)),
+        seconds_per_item=_pace.get(kind),
+    )
+    if held is None:
+        return
+    context = Context(device="cpu", pictures=_pictures_of(job))
+    done = _run_chunk(held, recipe, context)
+    begun = time.monotonic()
+    results.finish(held, done)
+    _note_pace(kind, done, store_seconds=time.monotonic() - begun)
+
+
+def _run_chunk(held: Claim, recipe: Recipe, context: Context) -> list[Done]:
+    """Run the claimed items until they are done, the time is up, or the lease is gone (cancelled)."""
+    done: list[Done] = []
+    begun = renewed = time.monotonic()
+    for index, item in enumerate(held.items):
+        now = time.monotonic()
+        if now - begun > TURN_AT_MOST:
+            claims.hand_back(held, held.items[index:])
+            break
+        if now - renewed > RENEW_EVERY:
+            if not claims.renew(held):
+                break
+            renewed = now
+        outcome = _run_item(held, item, recipe, context)
+        if outcome is not None:
+            done.append(outcome)
+    return done
+
+
+def _run_item(held: Claim, item: Item, recipe: Recipe, context: Context) -> Done | None:
+    """Run one item; None leaves it to be tried again after a transient fault."""
+    started = time.perf_counter()
+    try:
+        data = blobs.read(item.blob_id)
+        fetched = time.perf_counter()
+        with time_limit(settings.ITEM_SECONDS):
+            made = engine.run(recipe, data, context)
+        ran = time.perf_counter()
+        files = _store(made)
+    except OperationError as error:
+        return Done(item, State.FAILED, error_code=error.code, error=error.message)
+    except TookTooLong:
+        message = TOO_LONG.format(seconds=settings.ITEM_SECONDS)
+        return Done(item, State.FAILED, error_code="too_slow", error=message)
+    except MemoryError:
+        return Done(item, State.FAILED, error_code="no_memory", error=NO_MEMORY)
+    except OSError:
+        logger.exception("Storage failed at item %s", item.pk)
+        if item.attempts >= claims.MAX_ATTEMPTS:
+            return Done(item, State.FAILED, error_code="storage", error=STORAGE)
+        claims.let_expire(held, [item], after=RETRY_AFTER)
+        return None
+    except Exception:
+        logger.exception("Item %s of job %s failed", item.pk, item.job_id)
+        return Done(item, State.FAILED, error_code="internal", error=OURS)
+    timings = {
+        "wait": _milliseconds_between(held.job, item),
+        "fetch": (fetched - started) * 1000,
+        **made.timings,
+        "store": (time.perf_counter() - ran) * 1000,
+    }
+    timings = {stage: round(spent, 2) for stage, spent in timings.items()}
+    return Done(item, State.SUCCEEDED, files=files, data=made.data, timings=timings)
+
+
+def _store(made: engine.Outcome) -> tuple[StoredFile, ...]:
+    thumbnail = blobs.store(made.thumbnail, "image/webp") if made.thumbnail else None
+    return tuple(
+        StoredFile(
+            label=file.label,
+            suffix=file.suffix,
+            stored=blobs.store(file.data, file.content_type),
+            width=file.width,
+            height=file.height,
+            thumbnail=thumbnail if file.width else None,
+        )
+        for file in made.files
+    )
+
+
+def _milliseconds_between(job: Job, item: Item) -> float:
+    return ((item.started_at or timezone.now()) - job.created_at).total_seconds() * 1000
+
+
+def _note_pace(kind: str, done: list[Done], *, store_seconds: float) -> None:
+    """Remember seconds a picture as a moving average, so that the next chunk is about a second."""
+    spent = [sum(d.timings.values()) - d.timings.get("wait", 0) for d in done if d.timings]
+    if not spent:
+        return
+    seconds = sum(spent) / len(spent) / 1000 + store_seconds / len(done)
+    before = _pace.get(kind)
+    _pace[kind] = seconds if before is None else 0.5 * before + 0.5 * seconds
+
+
+def _pictures_of(job: Job) -> dict[str, Blobs]:
+    digests: dict[str, list[str]] = {}
+    rows = Resource.objects.filter(job=job).order_by("parameter", "position")
+    for parameter, blob_id in rows.values_list("parameter", "blob"):
+        digests.setdefault(parameter, []).append(blob_id)
+    return {parameter: Blobs(found) for parameter, found in digests.items()}
+
+
+def make_preview(
+    request_id: str,
+    key: str,
+    source: Mapping[str, str],
+    recipe: Mapping[str, Any],
+    resources: Mapping[str, list[str]],
+) -> None:
+    """Run a recipe on one reduced picture and hand the answer to the request that waits.
+
+    Args:
+        source: {"blob": SHA-256} or {"ticket": …} of a picture that is not in the drive.
+    """
+    data = blobs.read(source["blob"]) if "blob" in source else previews.take_picture(source["ticket"])
+    if data is None:
+        return  # Nobody waits any more.
+    pictures = {parameter: Blobs(digests) for parameter, digests in resources.items()}
+    previews.answer(request_id, key, _preview(Recipe.model_validate(recipe), data, pictures))
+
+
+def _preview(recipe: Recipe, data: bytes, pictures: Mapping[str, Blobs]) -> previews.Answer:
+    try:
+        with time_limit(previews.PATIENCE_SECONDS):
+            made = engine.preview(recipe, data, Context(pictures=pictures))
+    except OperationError as error:
+        return previews.Answer(error_code=error.code, error=error.message)
+    except (TookTooLong, MemoryError):
+        return previews.Answer(
+            error_code="too_slow", error="This preview takes too long. A job may still do it."
+        )
+    except Exception:
+        logger.exception("A preview failed")
+        return previews.Answer(error_code="internal", error=OURS)
+    picture = next((f for f in made.files if f.width), None)
+    texts = {f.label: f.data.decode() for f in made.files if not f.width}
+    return previews.Answer(
+        content_type=picture.content_type if picture else "",
+        body=picture.data if picture else b"",
+        width=(picture.width or 0) if picture else 0,
+        height=(picture.height or 0) if picture else 0,
+        texts=texts,
+        data=made.data,
+        timings=made.timings,
+    )
+
+
+def reclaim_lost() -> int:
+    """Free items whose worker is gone or overdue; return how many."""
+    lost = fleet.lost_leases()
+    return claims.reclaim(lost) if lost else 0
