@@ -1,8 +1,14 @@
 """The site's addresses: which room answers which path."""
 
+from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, include, path
+
+# The administration has no sign-in of its own, which would pass by e-mail codes and rate limits.
+admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign,no-untyped-call]
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    path("accounts/", include("allauth.urls")),
+    path("settings/", include("accounts.urls")),
     path("admin/", admin.site.urls),
 ]
