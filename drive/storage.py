@@ -1,5 +1,7 @@
 """Where the embedded site keeps bytes: a folder in which a name appears whole or not at all."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import tempfile

@@ -1,0 +1,35 @@
+"""Ways to submit and drive jobs in tests, with the worker's own code and no worker process."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from accounts.models import User
+from drive.models import File
+from drive.services import Selection
+from market.models import Version
+from processing import lanes, services, work
+from processing.models import Job
+
+
+def version(name: str = "blackwhite") -> Version:
+    return Version.objects.select_related("listing").get(listing__owner__handle="ipau", listing__name=name)
+
+
+def submit(owner: User, files: Iterable[File], *, app: str = "blackwhite", **options: Any) -> Job:
+    params = options.pop("params", {})
+    return services.submit_job(
+        owner=owner,
+        version=version(app),
+        params=params,
+        selection=Selection(folders=(), files=tuple(files)),
+        **options,
+    )
+
+
+def take_turns(owner: User, queue: str = "cpu", *, most: int = 100) -> int:
+    """Take turns as a slot would until nothing waits; return how many it took."""
+    for turn in range(1, most + 1):
+        work.take_turn(owner.pk, queue)
+        if not lanes.waiting_items(owner.pk, queue, limit=1):
+            return turn
+    raise AssertionError("The work does not end.")
