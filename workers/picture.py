@@ -176,10 +176,21 @@ class Picture:
     def _reduce(self, mode: str, factor: int) -> Image.Image:
         if not self._drafts():
             return _as_mode(self._flat().reduce(factor), mode)
+        larger = self._find_reduced(mode, factor)
+        if larger is not None:
+            return larger
         drafted = _choose_draft(factor)
         rest = factor // drafted
         image = self._decode("L" if mode == "L" and not self._foreign else "RGB", drafted)
         return _as_mode(image.reduce(rest) if rest > 1 else image, mode)
+
+    def _find_reduced(self, mode: str, factor: int) -> Image.Image | None:
+        """The view made from a less reduced one that is there already: cheaper than decoding again."""
+        for have in range(factor - 1, 1, -1):
+            view = self._views.get(("reduced", have))
+            if view is not None and factor % have == 0:
+                return _as_mode(view.reduce(factor // have), mode)
+        return None
 
     def _decode(self, mode: str | None, factor: int | None) -> Image.Image:
         """Decode from bytes: all, or (JPEG) luma only and by a factor of 1, 2, 4 or 8."""

@@ -141,7 +141,7 @@ class Memo(Protocol):
 class NoMemo:
     """Keeps nothing."""
 
-    def get(self, key: Hashable, make: Callable[[], T], weigh: Callable[[T], int]) -> T:  # noqa: ARG002
+    def get(self, key: Hashable, make: Callable[[], T], weigh: Callable[[T], int]) -> T:
         return make()
 
 

@@ -83,7 +83,7 @@ class BlackWhite(Operation[BlackWhiteParams]):
     version = 1
     Params = BlackWhiteParams
 
-    def run(self, picture: PictureView, params: BlackWhiteParams, context: Context) -> Result:  # noqa: ARG002
+    def run(self, picture: PictureView, params: BlackWhiteParams, context: Context) -> Result:
         alpha = picture.alpha()
         grey = _measure(picture, params.method, flat=alpha is None)
         if params.contrast:

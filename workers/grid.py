@@ -1,0 +1,62 @@
+"""Cutting a picture into square cells: the mean of each, and painting cells back at full size."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Size = tuple[int, int]
+
+
+def count_cells(size: Size, cell: float) -> Size:
+    """Columns and rows of cells of `cell` pixels that cover `size`; the last ones may hang over."""
+    # The tolerance keeps 1024 / 25.6 at 40 cells whatever the rounding.
+    columns, rows = (max(1, math.ceil(side / cell - 1e-6)) for side in size)
+    return columns, rows
+
+
+def average_cells(image: Image.Image, size: Size, cell: float) -> Image.Image:
+    """One pixel a cell, its mean. `image` may be a reduced view of a picture of `size` pixels.
+
+    `cell` is in pixels of `size`. Means are exact where cells are whole numbers of the image's pixels.
+    """
+    columns, rows = count_cells(size, cell)
+    factor = max(1, round(size[0] / image.width), round(size[1] / image.height))
+    if cell % factor == 0 and image.size == (-(-size[0] // factor), -(-size[1] // factor)):
+        return image.reduce(int(cell) // factor) if cell > factor else image
+    step_x, step_y = cell * image.width / size[0], cell * image.height / size[1]
+    covered = _extend(image, math.ceil(columns * step_x), math.ceil(rows * step_y))
+    return covered.resize((columns, rows), Image.Resampling.BOX, box=(0, 0, columns * step_x, rows * step_y))
+
+
+def paint_cells(cells: Image.Image, size: Size, cell: float) -> Image.Image:
+    """Each pixel of `cells` as a square of `cell` pixels with hard edges, cut to `size`."""
+    box = (0, 0, min(cells.width, size[0] / cell), min(cells.height, size[1] / cell))
+    return cells.resize(size, Image.Resampling.NEAREST, box=box)
+
+
+def build_bayer(side: int) -> NDArray[np.float32]:
+    """The ordered-dither matrix of `side` (a power of two), thresholds 0..1 (Bayer 1973)."""
+    matrix = np.zeros((1, 1))
+    while len(matrix) < side:
+        matrix = np.block([[4 * matrix, 4 * matrix + 2], [4 * matrix + 3, 4 * matrix + 1]])
+    return ((matrix + 0.5) / side**2).astype(np.float32)
+
+
+def tile_over(matrix: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:
+    """Repeat a square matrix to cover (rows, columns)."""
+    side = len(matrix)
+    return np.tile(matrix, (-(-rows // side), -(-columns // side)))[:rows, :columns]
+
+
+def _extend(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Repeat the last column and row until `width` x `height`."""
+    right, below = max(0, width - image.width), max(0, height - image.height)
+    if not right and not below:
+        return image
+    pixels = np.asarray(image)
+    widths = [(0, below), (0, right)] + [(0, 0)] * (pixels.ndim - 2)
+    return Image.fromarray(np.pad(pixels, widths, mode="edge"))

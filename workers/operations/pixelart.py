@@ -1,0 +1,165 @@
+"""Pixel art: large square pixels in few colours, dithered or outlined."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from workers.colour import Bytes, Floats, cluster, find_nearest, from_oklab, to_oklab
+from workers.grid import average_cells, build_bayer, count_cells, paint_cells, tile_over
+from workers.palettes import read_palette
+from workers.plugin import Context, Operation, Params, PictureView, Result, choice, slider, toggle
+
+_SAMPLE = 4096
+_OPAQUE = 128
+# Differences in OKLab lightness between neighbours: below the first no outline, above the second a full one.
+_EDGE_STARTS, _EDGE_FULL = 0.06, 0.20
+
+
+class PixelArtParams(Params):
+    block: int = slider(
+        12, ge=2, le=128, title="Pixel size", help="Side of one large pixel of the result.", unit="px"
+    )
+    palette: Literal["adaptive", "pico8", "gameboy", "cga", "ega", "c64", "spectrum", "nes", "grey4"] = (
+        choice(
+            "adaptive",
+            labels={
+                "adaptive": "Picked from the picture",
+                "pico8": "PICO-8 (16 colours)",
+                "gameboy": "Game Boy (4 greens)",
+                "cga": "CGA (4 colours)",
+                "ega": "EGA (16 colours)",
+                "c64": "Commodore 64 (16 colours)",
+                "spectrum": "ZX Spectrum (15 colours)",
+                "nes": "NES (55 colours)",
+                "grey4": "Four greys",
+            },
+            title="Palette",
+            help="Which colours the result may use.",
+        )
+    )
+    colours: int = slider(
+        16,
+        ge=2,
+        le=64,
+        title="Colours",
+        help="How many colours are picked from the picture.",
+        show_if={"palette": ["adaptive"]},
+    )
+    dither: Literal["none", "ordered", "floyd-steinberg"] = choice(
+        "none",
+        labels={
+            "none": "None",
+            "ordered": "Regular pattern (Bayer 4 × 4)",
+            "floyd-steinberg": "Scattered (Floyd–Steinberg)",
+        },
+        title="Dithering",
+        help="Mixes pixels of two colours where the palette has none between them.",
+    )
+    outline: bool = toggle(False, title="Outlines", help="Darkens the dark side of strong edges.")
+    strength: int = slider(
+        60,
+        ge=0,
+        le=100,
+        title="Outline strength",
+        help="How dark outlines become.",
+        unit="%",
+        show_if={"outline": [True]},
+    )
+
+
+class PixelArt(Operation[PixelArtParams]):
+    """Draws a picture with large pixels in few colours."""
+
+    key = "pixelart"
+    title = "Pixel art"
+    summary = "Redraws a picture with large square pixels in a small palette."
+    description = (
+        "Choose the **pixel size** and a **palette**: colours picked from the picture as eyes tell them "
+        "apart (k-means in OKLab), or those of an old machine. Dithering mixes neighbouring pixels, outlines "
+        "darken edges. The result is a PNG file of the picture’s own size."
+    )
+    tier = "advanced"
+    version = 1
+    Params = PixelArtParams
+
+    def run(self, picture: PictureView, params: PixelArtParams, context: Context) -> Result:
+        size = (picture.width, picture.height)
+        cell = max(1.0, params.block * context.scale)
+        columns, rows = count_cells(size, cell)
+        rgb = np.asarray(average_cells(picture.reduced(columns, rows), size, cell))
+        lab = to_oklab(rgb)
+        if params.outline:
+            lab = draw_outlines(lab, params.strength / 100)
+        palette = choose_palette(lab, params)
+        indices = _assign(lab, palette, params.dither)
+        image = _build(indices, palette, _find_clear(picture.alpha(), size, cell))
+        return Result(image=paint_cells(image, size, cell), format="PNG")
+
+
+def choose_palette(lab: Floats, params: PixelArtParams) -> Bytes:
+    """Colours (k, 3) as sRGB bytes, dark to light."""
+    if params.palette != "adaptive":
+        return np.array(read_palette(params.palette), dtype=np.uint8)
+    points = lab.reshape(-1, 3)
+    # Evenly spaced cells, on a step that is no divisor of a row, stand for all.
+    points = points[:: max(1, len(points) // _SAMPLE)]
+    centres = cluster(points, params.colours)
+    return np.unique(from_oklab(centres[np.argsort(centres[:, 0])]), axis=0)
+
+
+def draw_outlines(lab: Floats, strength: float) -> Floats:
+    """Darken cells that are darker than a neighbour, the more the sharper the edge. Shape (h, w, 3)."""
+    light = lab[..., 0]
+    padded = np.pad(light, 1, mode="edge")
+    brightest = np.maximum.reduce([padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]])
+    edge = np.clip((brightest - light - _EDGE_STARTS) / (_EDGE_FULL - _EDGE_STARTS), 0, 1)
+    return np.asarray(lab * (1 - strength * edge)[..., None], dtype=np.float32)
+
+
+def _assign(lab: Floats, palette: Bytes, dither: str) -> NDArray[np.uint8]:
+    """Index of a palette colour for each cell, (h, w)."""
+    if dither == "floyd-steinberg":
+        return _diffuse(from_oklab(lab), palette)
+    centres = to_oklab(palette)
+    if dither == "ordered":
+        bayer = tile_over(build_bayer(4), *lab.shape[:2])
+        lab = lab.copy()
+        lab[..., 0] += (bayer - 0.5) * _measure_spacing(centres)
+    return find_nearest(lab.reshape(-1, 3), centres).reshape(lab.shape[:2]).astype(np.uint8)
+
+
+def _measure_spacing(centres: Floats) -> float:
+    """How far apart neighbouring lightnesses of a palette are: as much as dithering has to bridge."""
+    return float(np.ptp(centres[:, 0])) / max(1, min(8, len(centres) - 1))
+
+
+def _diffuse(rgb: Bytes, palette: Bytes) -> NDArray[np.uint8]:
+    """Floyd and Steinberg 1976, in Pillow's C."""
+    # Pillow looks at 256 entries: those we do not need repeat the last.
+    full = np.concatenate([palette, np.repeat(palette[-1:], 256 - len(palette), axis=0)])
+    holder = Image.new("P", (1, 1))
+    holder.putpalette(full.tobytes())
+    dithered = Image.fromarray(rgb).quantize(palette=holder, dither=Image.Dither.FLOYDSTEINBERG)
+    return np.minimum(np.asarray(dithered, dtype=np.uint8), np.uint8(len(palette) - 1))
+
+
+def _find_clear(alpha: Image.Image | None, size: tuple[int, int], cell: float) -> NDArray[np.bool_] | None:
+    """Which cells are transparent: pixel art knows no half."""
+    return None if alpha is None else np.asarray(average_cells(alpha, size, cell)) < _OPAQUE
+
+
+def _build(indices: NDArray[np.uint8], palette: Bytes, clear: NDArray[np.bool_] | None) -> Image.Image:
+    """A small image of mode P, one pixel a cell."""
+    colours = palette
+    if clear is not None:
+        indices = np.where(clear, len(palette), indices).astype(np.uint8)
+        colours = np.concatenate([palette, np.zeros((1, 3), np.uint8)])
+    image = Image.fromarray(indices)
+    image.putpalette(colours.tobytes())
+    if clear is not None:
+        image.info["transparency"] = len(palette)
+    return image
