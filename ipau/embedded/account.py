@@ -30,7 +30,9 @@ class Account:
     gid: int | None = None
     capability: str | None = None
     programs: Path | None = None
-    """A copy of the programs' folder at a place the account can reach, if one had to be made."""
+    """Where the programs are, if not where they were installed."""
+    temporary: Path | None = None
+    """The folder with a copy of the programs, made because the account cannot reach them; ours to delete."""
 
     def own(self, path: Path) -> None:
         """Give one file or folder of the services to the account."""
@@ -119,14 +121,16 @@ def choose_account(*, folders: Sequence[Path], program: Path, program_root: Path
     account = _unprivileged()
     for folder in folders:
         account.own_tree(folder)
+    home, programs = None, program_root
+    if not _reaches(account, [], program):
+        # The capability alone would not do: PostgreSQL asks access(2) for its programs, which ignores it.
+        home, programs = _copy_programs(account, program_root)
+    moved = programs / program.relative_to(program_root)
     for candidate in [account, *_with_capabilities(account)]:
-        if _reaches(candidate, folders, program):
-            return candidate
-    copied = _copy_programs(account, program_root)
-    moved = copied / program.relative_to(program_root)
-    if _reaches(account, folders, moved):
-        return replace(account, programs=copied)
-    shutil.rmtree(copied, ignore_errors=True)
+        if _reaches(candidate, folders, moved):
+            return replace(candidate, programs=programs, temporary=home)
+    if home is not None:
+        shutil.rmtree(home, ignore_errors=True)
     raise EmbeddedError(
         "PostgreSQL must not run as root, and the account that would run it cannot enter "
         f"{folders[0].parent}. Set IPAU_DATA to a folder that others can pass through (IPAU_DATA=/srv/ipau), "
@@ -159,13 +163,26 @@ def _reaches(account: Account, folders: Sequence[Path], program: Path) -> bool:
     return account.run(["/bin/sh", "-c", script, "sh", program, *folders]).returncode == 0
 
 
-def _copy_programs(account: Account, program_root: Path) -> Path:
+def _copy_programs(account: Account, program_root: Path) -> tuple[Path, Path]:
+    """Copy the programs' folder; return the temporary folder and the copy in it."""
+    package = program_root.parent
     home = Path(tempfile.mkdtemp(prefix="ipau-programs-"))
-    home.chmod(0o711)
-    copied = home / "root"
-    shutil.copytree(program_root, copied, symlinks=True)
-    account.own(copied)
-    return copied
+    copied = home / package.name / program_root.name
+    shutil.copytree(program_root, copied, ignore=_superfluous)
+    # A wheel keeps the libraries its programs were linked with in a folder beside the package.
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, home / libraries.name)
+    account.own(home)
+    account.own_tree(home / package.name)
+    return home, copied
+
+
+def _superfluous(folder: str, names: list[str]) -> set[str]:
+    """Name what no service needs of PostgreSQL's package: clients, headers, static libraries."""
+    if Path(folder).name == "bin":
+        return set(names) - {"postgres", "initdb"}
+    return {name for name in names if name in ("include", "pgxs") or name.endswith(".a")}
 
 
 def _environment() -> dict[str, str]:

@@ -42,6 +42,7 @@ UNSAFE_SETTINGS = {
     "max_wal_size": "2GB",
     "checkpoint_timeout": "1h",
 }
+WAY_OUT = "Mend that, set IPAU_DATA to another folder, or set DATABASE_URL to a PostgreSQL of your own."
 
 
 def start(data_dir: Path, *, watchdog: Watchdog, unsafe: bool = False) -> Server:
@@ -63,12 +64,13 @@ def start(data_dir: Path, *, watchdog: Watchdog, unsafe: bool = False) -> Server
     account = choose_account(
         folders=[fresh or folder, run], program=programs / "bin" / "postgres", program_root=programs
     )
-    temporary = [account.programs.parent] if account.programs else []
+    if account.temporary:
+        watchdog.delete_folder(account.temporary)
     programs = account.programs or programs
     if fresh is not None:
         _initialise(account, programs, fresh, folder, sync=not unsafe)
     end_orphan(folder / "postmaster.pid", mark=str(folder), stop_signal=signal.SIGINT, grace=STOP_SECONDS)
-    sockets = _socket_folder(account, run, temporary)
+    sockets = _socket_folder(account, run, watchdog)
     server = Server(
         name="postgresql",
         # A host that starts with a slash is a socket's folder; in a URL it travels percent-encoded.
@@ -81,7 +83,6 @@ def start(data_dir: Path, *, watchdog: Watchdog, unsafe: bool = False) -> Server
         stop_seconds=STOP_SECONDS,
         stage=9,
         watchdog=watchdog,
-        temporary=temporary,
     )
     try:
         server.spawn()
@@ -148,12 +149,12 @@ def _initialise(account: Account, programs: Path, fresh: Path, folder: Path, *, 
     if done.returncode != 0:
         shutil.rmtree(fresh, ignore_errors=True)
         raise EmbeddedError(
-            f"A new database could not be made in {folder}. {logs.reason(done.stdout)}{_way_out()}"
+            f"A new database could not be made in {folder}. {logs.reason(done.stdout)}{WAY_OUT}"
         )
     fresh.rename(folder)
 
 
-def _socket_folder(account: Account, run: Path, temporary: list[Path]) -> Path:
+def _socket_folder(account: Account, run: Path, watchdog: Watchdog) -> Path:
     # Commas and quotes separate folders in that one setting; the short folder holds none.
     plain = len(str(run).encode()) <= LONGEST_SOCKET_FOLDER and not set(str(run)) & set("\",'\\")
     if plain:
@@ -162,7 +163,7 @@ def _socket_folder(account: Account, run: Path, temporary: list[Path]) -> Path:
             leftover.unlink()
         return run
     short = Path(tempfile.mkdtemp(prefix="ipau-", dir=_short_temporary()))
-    temporary.append(short)
+    watchdog.delete_folder(short)
     account.own(short)
     return short
 
@@ -185,7 +186,7 @@ def _wait_ready(server: Server, sockets: Path) -> None:
                 ) from error
         time.sleep(0.03)
     text = logs.tail(server.log, 40)
-    raise EmbeddedError(f"PostgreSQL did not start. {logs.reason(text)}Its log is {server.log}.{_way_out()}")
+    raise EmbeddedError(f"PostgreSQL did not start. {logs.reason(text)}Its log is {server.log}. {WAY_OUT}")
 
 
 def _ensure_database(sockets: Path) -> None:
@@ -195,7 +196,3 @@ def _ensure_database(sockets: Path) -> None:
         found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone()
         if found is None:
             connection.execute(f"CREATE DATABASE {DATABASE}")
-
-
-def _way_out() -> str:
-    return " Mend that, set IPAU_DATA to another folder, or set DATABASE_URL to a PostgreSQL of your own."

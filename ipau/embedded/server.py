@@ -1,9 +1,8 @@
 """One service process: how it is started, started again after a crash, and stopped."""
 
-import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from ipau.embedded import logs
@@ -25,8 +24,6 @@ class Server:
     stop_seconds: float
     stage: int
     watchdog: Watchdog
-    temporary: list[Path] = field(default_factory=list)
-    """Folders outside the data folder that go when the server goes."""
     process: subprocess.Popen[bytes] | None = None
 
     def spawn(self) -> None:
@@ -38,8 +35,6 @@ class Server:
         self.watchdog.add(
             self.process.pid, stop_signal=self.stop_signal, stage=self.stage, grace=self.stop_seconds
         )
-        for path in self.temporary:
-            self.watchdog.delete_folder(path)
 
     def has_died(self) -> bool:
         """Tell whether the process has ended by itself."""
@@ -55,5 +50,3 @@ class Server:
         self.watchdog.drop(self.process.pid)
         self.process = None
         self.pid_file.unlink(missing_ok=True)
-        for folder in self.temporary:
-            shutil.rmtree(folder, ignore_errors=True)

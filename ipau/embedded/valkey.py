@@ -40,7 +40,8 @@ def start(data_dir: Path, *, watchdog: Watchdog, unsafe: bool = False) -> Server
     folder.chmod(0o700)
     program = _program()
     account = choose_account(folders=[folder], program=program, program_root=program.parent)
-    if account.programs:
+    if account.programs and account.temporary:
+        watchdog.delete_folder(account.temporary)
         program = account.programs / program.name
     end_orphan(folder / "valkey.pid", mark=str(folder), stop_signal=signal.SIGTERM, grace=STOP_SECONDS)
     conf = folder / "valkey.conf"
@@ -55,7 +56,6 @@ def start(data_dir: Path, *, watchdog: Watchdog, unsafe: bool = False) -> Server
         stop_seconds=STOP_SECONDS,
         stage=8,
         watchdog=watchdog,
-        temporary=[account.programs.parent] if account.programs else [],
     )
     _start_on_free_port(server, conf, unsafe=unsafe)
     return server
