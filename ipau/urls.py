@@ -4,10 +4,14 @@ from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
+from ipau.health import healthz, readyz
+
 # The administration has no sign-in of its own, which would pass by e-mail codes and rate limits.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign,no-untyped-call]
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    path("healthz", healthz),
+    path("readyz", readyz),
     path("accounts/", include("allauth.urls")),
     path("settings/", include("accounts.urls")),
     path("admin/", admin.site.urls),

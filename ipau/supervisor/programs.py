@@ -1,0 +1,119 @@
+"""The programs a site consists of, and how each is started."""
+
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ipau.supervisor.child import Program
+
+# Threads of numeric libraries would fight with each other: a slot is one process on one core.
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
+)
+PREVIEW_SLOTS = 2
+ANYWHERE = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, not bound to
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the web server listens."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """An address that works on this machine."""
+        return f"http://{self.reachable}:{self.port}"
+
+    @property
+    def reachable(self) -> str:
+        """The host as a browser on this machine writes it."""
+        host = "127.0.0.1" if self.host in ANYWHERE else self.host
+        return f"[{host}]" if ":" in host else host
+
+    @property
+    def bind(self) -> str:
+        """Host and port as gunicorn writes them."""
+        host = self.host or "0.0.0.0"  # noqa: S104  # asked for on the command line
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the programs have to know."""
+
+    address: Address
+    data_dir: Path
+    slots: int
+    soft_seconds: float
+    """How long a worker may take to finish or hand back what it is doing."""
+
+
+def environment(plan: Plan) -> dict[str, str]:
+    """Return the environment of all programs; what the person set stays as it is."""
+    env = {**os.environ, "IPAU_DATA": str(plan.data_dir), "PYTHONUNBUFFERED": "1"}
+    env.setdefault("IPAU_BASE_URL", plan.address.url)
+    for name, value in ONE_THREAD.items():
+        env.setdefault(name, value)
+    if plan.address.host not in LOOPBACK:
+        # Whoever opens the site to the network reaches it by the machine's names.
+        names = [*LOOPBACK[:2], "[::1]", plan.address.reachable, socket.gethostname(), socket.getfqdn()]
+        env.setdefault("ALLOWED_HOSTS", ",".join(dict.fromkeys(names)))
+    return env
+
+
+def programs(plan: Plan) -> list[Program]:
+    """Return the site's programs in the order of their start."""
+    env = environment(plan)
+    celery = [sys.executable, "-m", "celery", "-A", "ipau"]
+    # Workers finish or hand back on a TERM from anybody, not only from us.
+    worker_env = {**env, "REMAP_SIGTERM": "SIGQUIT"}
+    web = Program(
+        name="web",
+        command=[sys.executable, "-m", "gunicorn", "-c", "python:ipau.gunicorn", "ipau.wsgi"],
+        env={**env, "IPAU_BIND": plan.address.bind},
+        stop_signal=signal.SIGTERM,
+        stop_seconds=12,
+        stage=0,
+    )
+    beat = Program(
+        name="beat",
+        command=[*celery, "beat", "-l", "WARNING", "-s", str(plan.data_dir / "beat-schedule"), "--pidfile="],
+        env=env,
+        stop_signal=signal.SIGTERM,
+        stop_seconds=5,
+        stage=1,
+    )
+    options = ["-l", "INFO", "--without-gossip", "--without-mingle"]
+    workers = [
+        Program(
+            name=name,
+            command=[
+                *celery,
+                "worker",
+                "-n",
+                node_name(plan, name),
+                "-Q",
+                queues,
+                "-c",
+                str(slots),
+                *options,
+            ],
+            env=worker_env,
+            stop_signal=signal.SIGTERM,
+            stop_seconds=plan.soft_seconds,
+            stage=2,
+        )
+        for name, queues, slots in (("cpu", "cpu,convert", plan.slots), ("preview", "preview", PREVIEW_SLOTS))
+    ]
+    return [web, *workers, beat]
+
+
+def node_name(plan: Plan, worker: str) -> str:
+    """Return a worker's name in the fleet: no two sites on a machine share a port."""
+    return f"{worker}@{socket.gethostname()}-{plan.address.port}"

@@ -1,0 +1,37 @@
+"""What TERM and Ctrl-C do to a site: the first asks it to stop, the second hastens that."""
+
+import signal
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class StopSignals:
+    """Counts INT, TERM and HUP while its block runs; `on_second` is called at every one after the first."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.on_second: Callable[[], None] | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # What was started to be left alone (nohup) stays so.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, previous in self._previous.items():
+            signal.signal(number, previous)
+
+    def asked(self) -> bool:
+        """Tell whether anybody asked for a stop."""
+        return self.count > 0
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        if self.count > 1 and self.on_second:
+            self.on_second()

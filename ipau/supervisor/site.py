@@ -1,0 +1,245 @@
+"""A running site: started in order, watched, stopped in the opposite order."""
+
+import contextlib
+import http.client
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import redis
+from django.conf import settings
+from django.db import OperationalError, connection
+from kombu.exceptions import OperationalError as MessagingError
+
+from ipau.celery import app
+from ipau.embedded import Services, logs, running
+from ipau.supervisor import prepare
+from ipau.supervisor.child import FIRST_PAUSE, LONGEST_PAUSE, MOST_QUICK_DEATHS, QUICK_SECONDS, Child, say
+from ipau.supervisor.programs import Address, Plan, node_name, programs
+
+READY_SECONDS = 90.0
+POLL_SECONDS = 0.1
+DEFAULT_SOFT_SECONDS = 20.0
+
+
+class SiteError(Exception):
+    """One sentence on why the site cannot run, for the person at the terminal."""
+
+
+@dataclass
+class ServerWatch:
+    """How often a private service died lately."""
+
+    quick_deaths: int = 0
+    spawned: float = field(default_factory=time.monotonic)
+    not_before: float | None = None
+
+
+class Site:
+    """The programs of a site and the private services under them."""
+
+    def __init__(self, plan: Plan, services: Services, *, echo: bool = True) -> None:
+        self.plan = plan
+        self.services = services
+        self.echo = echo
+        self.children = [
+            Child(program, _log(plan, program.name), services.watchdog, echo=echo)
+            for program in programs(plan)
+        ]
+        self._servers = {server.name: ServerWatch() for server in services.servers}
+        self._hurry = threading.Event()
+
+    def start(self) -> None:
+        """Start all programs, without waiting until they answer."""
+        for child in self.children:
+            child.start()
+
+    def hurry(self) -> None:
+        """Cut the waiting of a stop short."""
+        self._hurry.set()
+
+    def tend(self) -> None:
+        """Start again whatever has died.
+
+        Raises:
+            SiteError: something died too often and too quickly.
+        """
+        for child in self.children:
+            line = child.tend()
+            if child.has_failed:
+                raise SiteError(_gave_up(child.program.name, list(child.last_lines), child.log))
+            if line:
+                self._log(line)
+        self._tend_servers()
+
+    def wait_ready(self, *, interrupted: Callable[[], bool] = lambda: False) -> bool:
+        """Wait until the web server and the workers answer; False when interrupted.
+
+        Raises:
+            SiteError: they do not, within `READY_SECONDS`.
+        """
+        until = time.monotonic() + READY_SECONDS
+        waiting: list[tuple[str, Callable[[], bool]]] = [
+            ("web", lambda: web_answers(self.plan.address)),
+            *((name, lambda name=name: self._worker_answers(name)) for name in ("cpu", "preview")),
+        ]
+        while waiting:
+            self.tend()
+            if interrupted():
+                return False
+            if waiting[0][1]():
+                waiting.pop(0)
+                continue
+            if time.monotonic() > until:
+                name = waiting[0][0]
+                log = _log(self.plan, name)
+                raise SiteError(f"'{name}' does not answer after {READY_SECONDS:.0f} s. Its log is {log}.")
+            time.sleep(POLL_SECONDS)
+        return True
+
+    def stop(self) -> None:
+        """Stop all programs stage by stage: web, clock, workers. Each has a bounded time."""
+        for stage in sorted({child.program.stage for child in self.children}):
+            members = [child for child in self.children if child.program.stage == stage]
+            for child in members:
+                child.ask_to_stop()
+            until = time.monotonic() + max(child.program.stop_seconds for child in members)
+            while not self._hurry.is_set() and time.monotonic() < until and any(map(_runs, members)):
+                time.sleep(0.05)
+            for child in members:
+                child.stop(0)
+
+    def _tend_servers(self) -> None:
+        now = time.monotonic()
+        for server in self.services.servers:
+            watch = self._servers[server.name]
+            if watch.not_before is not None:
+                if now >= watch.not_before:
+                    watch.not_before, watch.spawned = None, now
+                    server.spawn()
+            elif server.has_died():
+                watch.quick_deaths = watch.quick_deaths + 1 if now - watch.spawned < QUICK_SECONDS else 0
+                if watch.quick_deaths >= MOST_QUICK_DEATHS:
+                    raise SiteError(_gave_up(server.name, logs.tail(server.log, 10).splitlines(), server.log))
+                pause = min(FIRST_PAUSE * 2 ** max(watch.quick_deaths - 1, 0), LONGEST_PAUSE)
+                watch.not_before = now + pause
+                self._log(f"{server.name} died; starting it again in {pause:g} s")
+
+    def _worker_answers(self, worker: str) -> bool:
+        name = node_name(self.plan, worker)
+        try:
+            # `limit` ends the wait at the first answer instead of at the timeout.
+            return bool(app.control.ping(destination=[name], timeout=0.5, limit=1))
+        except (MessagingError, redis.RedisError, OSError):
+            # Redis itself may just be starting again; the caller's patience is bounded.
+            return False
+
+    def _log(self, line: str) -> None:
+        if self.echo:
+            say(f"{'up':<8}| {line}")
+
+
+@contextlib.contextmanager
+def site_running(address: Address, *, slots: int | None = None, echo: bool = True) -> Iterator[Site]:
+    """Run a site while the block runs; the caller tends it.
+
+    Args:
+        address: where the web server listens.
+        slots: processes of the CPU worker; one for each core if not given.
+        echo: print what the programs print.
+
+    Raises:
+        SiteError: a port in use, a program that does not stay up.
+        EmbeddedError: a private service does not start.
+    """
+    data_dir = Path(settings.DATA_DIR)
+    check_port(address)
+    with running(data_dir, postgres=_is_free("DATABASE_URL"), valkey=_is_free("REDIS_URL")) as services:
+        prepare.adopt(services)
+        prepare.adopt_secret_key(data_dir)
+        services.announce(web_url=os.environ.get("IPAU_BASE_URL", address.url))
+        _check_given_services()
+        prepare.migrate()
+        prepare.collect_static(data_dir)
+        plan = Plan(
+            address=address,
+            data_dir=data_dir,
+            slots=slots or os.cpu_count() or 1,
+            soft_seconds=float(app.conf.worker_soft_shutdown_timeout or DEFAULT_SOFT_SECONDS) + 5,
+        )
+        site = Site(plan, services, echo=echo)
+        try:
+            site.start()
+            yield site
+        finally:
+            site.stop()
+
+
+def _check_given_services() -> None:
+    try:
+        connection.ensure_connection()
+    except OperationalError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise SiteError(
+            f"The database does not answer ({reason}). Start it, or mend DATABASE_URL."
+        ) from error
+    try:
+        with redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=3, socket_timeout=5) as client:
+            client.ping()
+    except redis.RedisError as error:
+        raise SiteError(f"Redis does not answer ({error}). Start it, or mend REDIS_URL.") from error
+
+
+def check_port(address: Address) -> None:
+    """Refuse a port that cannot be listened on, before anything is started.
+
+    Raises:
+        SiteError: it is taken, or we may not have it.
+    """
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((address.host, address.port))
+    except OSError as error:
+        raise SiteError(
+            f"The site cannot listen on {address.bind}: {logs.system_reason(error)}. "
+            "Stop what uses it, or choose another with --port."
+        ) from error
+
+
+def web_answers(address: Address) -> bool:
+    """Tell whether the web server says that it is up."""
+    host = address.reachable.strip("[]")
+    connection = http.client.HTTPConnection(host, address.port, timeout=5)
+    # The name in the request must be one that the site accepts.
+    allowed = next((name for name in settings.ALLOWED_HOSTS if "*" not in name), host).lstrip(".")
+    try:
+        connection.request("GET", "/healthz", headers={"Host": allowed})
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _runs(child: Child) -> bool:
+    return child.process is not None and child.process.poll() is None
+
+
+def _is_free(variable: str) -> bool:
+    return not os.environ.get(variable)
+
+
+def _log(plan: Plan, name: str) -> Path:
+    return plan.data_dir / "logs" / f"{name}.log"
+
+
+def _gave_up(name: str, lines: list[str], log: Path) -> str:
+    shown = "\n".join(f"  {line}" for line in lines)
+    times = f"{MOST_QUICK_DEATHS} times in a row"
+    return f"'{name}' died {times}, so the site stops. Its log is {log}; it ends:\n{shown}"
