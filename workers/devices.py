@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from PIL import Image
+
 THREAD_SETTINGS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -48,6 +50,11 @@ def pin_threads(environ: MutableMapping[str, str] = os.environ) -> None:
     """One thread a process: slots are processes already. Call before numpy is imported."""
     for name in THREAD_SETTINGS:
         environ[name] = "1"
+
+
+def reuse_pixel_memory(blocks: int = 4) -> None:
+    """Let Pillow keep up to `blocks` of 16 MiB between pictures, instead of asking the system anew."""
+    Image.core.set_blocks_max(blocks)
 
 
 def _read_gpu_name(root: Path = Path("/proc/driver/nvidia/gpus")) -> str | None:

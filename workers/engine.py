@@ -70,7 +70,12 @@ def fingerprint(recipe: Recipe) -> str:
 
 
 def run(
-    recipe: Recipe, data: bytes, context: Context | None = None, *, output: OutputOptions | None = None
+    recipe: Recipe,
+    data: bytes,
+    context: Context | None = None,
+    *,
+    output: OutputOptions | None = None,
+    with_thumbnail: bool = True,
 ) -> Outcome:
     """Run the recipe at full size. Raises PictureError, OperationError and their kin."""
     plan = validate_recipe(recipe)
@@ -80,7 +85,7 @@ def run(
         result = _run_steps(plan, picture, _complete(context, 1.0), watch)
         watch.move("run", "decode", picture.decode_ms)
         files = _encode(result, picture, output or OutputOptions(), watch)
-        thumbnail = _make_thumbnail(result, watch)
+        thumbnail = _make_thumbnail(result, watch) if with_thumbnail else None
     return _finish(result, picture, files, thumbnail, watch)
 
 

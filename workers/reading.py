@@ -191,8 +191,21 @@ def _ends_early(data: bytes) -> bool:
 
 def check_scans(data: bytes) -> None:
     """Refuse a JPEG of absurdly many scans. Entropy-coded data cannot hold the marker by chance."""
-    if data.count(b"\xff\xda") > MOST_SCANS:
+    if not _is_single_scan(data) and data.count(b"\xff\xda") > MOST_SCANS:
         raise PictureError("too_complex", "This JPEG is built of too many layers to be read.")
+
+
+def _is_single_scan(data: bytes) -> bool:
+    """Whether the header says that one scan holds everything: then the decoder reads no other."""
+    components, sequential, position = 0, False, 2
+    while position + 10 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xDA:
+            return sequential and data[position + 4] == components
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            sequential, components = marker in (0xC0, 0xC1), data[position + 9]
+        position += 1 if marker == 0xFF else 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return False
 
 
 # --- Orientation.
@@ -250,9 +263,9 @@ def to_srgb(image: Image.Image, profile: object) -> Image.Image:
             return clean(transformed)
     if image.mode == "LAB":
         return clean(_convert_lab(image))
-    if image.mode in ("1", "L"):
-        return clean(image.convert("L"))
-    return clean(image.convert("RGB"))
+    wanted = "L" if image.mode in ("1", "L") else "RGB"
+    # convert() copies even where there is nothing to convert.
+    return clean(image if image.mode == wanted else image.convert(wanted))
 
 
 def has_foreign_profile(image: Image.Image) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops
+from PIL import Image
 
-from workers.colour import Floats, to_oklab
+from workers.colour import Bytes, Floats, to_oklab
 from workers.grid import average_cells, count_cells, paint_cells
 from workers.picture import Picture, PictureError
 from workers.plugin import (
@@ -25,7 +26,6 @@ from workers.plugin import (
     slider,
 )
 
-Tiles = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 
 _MOST_TILES = 2000
@@ -196,6 +196,14 @@ def _place_box(picture: PictureView, params: MosaicParams) -> Box:
 # --- Made of small pictures.
 
 
+@dataclass(frozen=True)
+class TileSet:
+    """Small pictures (n, side, side, 3), and the means of each one's parts (n, 3, 3, 3)."""
+
+    pixels: Bytes
+    parts: Bytes
+
+
 def _compose(picture: PictureView, params: MosaicParams, context: Context) -> Image.Image:
     size = (picture.width, picture.height)
     cell = max(1.0, params.tile * context.scale)
@@ -203,30 +211,31 @@ def _compose(picture: PictureView, params: MosaicParams, context: Context) -> Im
     tiles = _get_tiles(picture, context, cell, side)
     columns, rows = count_cells(size, cell)
     wanted = _read_parts(picture, size, cell, columns, rows)
-    chosen = choose_tiles(_describe(wanted), _describe(_shrink_tiles(tiles)), (rows, columns), params.radius)
-    laid = _lay(tiles, chosen)
+    chosen = choose_tiles(_describe(wanted), _describe(tiles.parts), (rows, columns), params.radius)
+    laid = _lay(tiles.pixels, chosen)
     if params.adaption:
-        cell_means = wanted.mean(axis=(1, 2)).reshape(rows, columns, 3)
-        gap = (cell_means - tiles.mean(axis=(1, 2))[chosen]) * (params.adaption / 100)
-        laid = _shift_colours(laid, np.rint(gap).astype(np.int16))
-    # In a preview a tile is no whole number of pixels: it was laid larger, and is brought to size here.
+        gap = wanted.mean(axis=(1, 2)).reshape(rows, columns, 3) - tiles.parts.mean(axis=(1, 2))[chosen]
+        _shift_colours(laid, np.rint(gap * (params.adaption / 100)).astype(np.int16))
+    pixels = laid.reshape(rows * side, columns * side, 3)
     if side == cell:
-        return laid.crop((0, 0, *size))
+        return Image.fromarray(pixels[: size[1], : size[0]])
+    # In a preview a tile is no whole number of pixels: it was laid larger, and is brought to size here.
     covered = (0, 0, size[0] * side / cell, size[1] * side / cell)
-    return laid.resize(size, Image.Resampling.BOX, box=covered)
+    return Image.fromarray(pixels).resize(size, Image.Resampling.BOX, box=covered)
 
 
-def _get_tiles(picture: PictureView, context: Context, cell: float, side: int) -> Tiles:
-    """Small pictures (n, side, side, 3)."""
+def _get_tiles(picture: PictureView, context: Context, cell: float, side: int) -> TileSet:
     chosen = context.pictures.get("tiles")
     if chosen is None:
         return cut_tiles(picture, cell, side)
     return context.keep(
-        ("mosaic", chosen.key, side), lambda: load_tiles(chosen, side), lambda made: made.nbytes
+        ("mosaic", chosen.key, side),
+        lambda: load_tiles(chosen, side),
+        lambda made: made.pixels.nbytes + made.parts.nbytes,
     )
 
 
-def load_tiles(pictures: PictureSet, side: int) -> Tiles:
+def load_tiles(pictures: PictureSet, side: int) -> TileSet:
     """The middle square of each picture. At most 2,000, evenly spread; unreadable ones are left out."""
     most = min(_MOST_TILES, _MOST_TILE_BYTES // (3 * side * side))
     step = max(1.0, len(pictures) / most)
@@ -234,37 +243,47 @@ def load_tiles(pictures: PictureSet, side: int) -> Tiles:
     readable = [square for square in squares if square is not None]
     if not readable:
         raise OperationError("The folder of small pictures holds no picture we can read.")
-    return np.stack(readable)
+    return _build_set(np.stack(readable))
 
 
-def _load_square(data: bytes, side: int) -> Tiles | None:
+def _load_square(data: bytes, side: int) -> Bytes | None:
     try:
-        picture = Picture.open(data)
-        image = picture.reduced(side, side)
+        image = Picture.open(data).reduced(side, side)
     except PictureError:
         return None
     edge = min(image.size)
     left, top = (image.width - edge) / 2, (image.height - edge) / 2
-    return np.asarray(
-        image.resize((side, side), Image.Resampling.BOX, box=(left, top, left + edge, top + edge))
-    )
+    box = (left, top, left + edge, top + edge)
+    return np.asarray(image.resize((side, side), Image.Resampling.BOX, box=box))
 
 
-def cut_tiles(picture: PictureView, cell: float, side: int) -> Tiles:
+def cut_tiles(picture: PictureView, cell: float, side: int) -> TileSet:
     """Parts of the picture itself, reduced, as many as fit of about 256; and their mirror images."""
-    ratio = picture.width / picture.height
-    columns = min(round(math.sqrt(_OWN_CROPS * ratio)), int(picture.width / (1.5 * cell)))
-    rows = min(round(math.sqrt(_OWN_CROPS / ratio)), int(picture.height / (1.5 * cell)))
-    columns, rows = max(1, columns), max(1, rows)
-    # A strip one pixel high is 256 crops long, no more.
-    columns, rows = min(columns, _OWN_CROPS), min(rows, _OWN_CROPS)
+    columns = _count_crops(picture.width, picture.height, cell)
+    rows = _count_crops(picture.height, picture.width, cell)
     reduced = picture.reduced(columns * side, rows * side)
     sheet = np.asarray(reduced.resize((columns * side, rows * side), Image.Resampling.BOX))
     crops = sheet.reshape(rows, side, columns, side, 3).swapaxes(1, 2).reshape(-1, side, side, 3)
-    return np.concatenate([crops, crops[:, :, ::-1]])
+    return _build_set(np.concatenate([crops, crops[:, :, ::-1]]))
 
 
-def _read_parts(picture: PictureView, size: tuple[int, int], cell: float, columns: int, rows: int) -> Tiles:
+def _count_crops(length: int, other: int, cell: float) -> int:
+    """How many crops along `length`: about square ones, each larger than the cell it will be shrunk to."""
+    square = round(math.sqrt(_OWN_CROPS * length / other))
+    return max(1, min(square, int(length / (1.5 * cell)), _OWN_CROPS))
+
+
+def _build_set(pixels: Bytes) -> TileSet:
+    """Add the means of the parts."""
+    edges = [round(part * pixels.shape[1] / _PARTS) for part in range(_PARTS)]
+    across = np.add.reduceat(pixels, edges, axis=1, dtype=np.uint32)
+    sums = np.add.reduceat(across, edges, axis=2, dtype=np.uint32)
+    lengths = np.diff([*edges, pixels.shape[1]])
+    areas = lengths[:, None] * lengths[None, :]
+    return TileSet(pixels, (sums // areas[None, :, :, None]).astype(np.uint8))
+
+
+def _read_parts(picture: PictureView, size: tuple[int, int], cell: float, columns: int, rows: int) -> Bytes:
     """Means of the parts of each cell, (cells, 3, 3, 3), row by row."""
     parts = average_cells(picture.reduced(columns * _PARTS, rows * _PARTS), size, cell / _PARTS)
     # Where the picture ends within a cell, its last parts may be missing.
@@ -275,18 +294,7 @@ def _read_parts(picture: PictureView, size: tuple[int, int], cell: float, column
     return shaped.reshape(-1, _PARTS, _PARTS, 3)
 
 
-def _shrink_tiles(tiles: Tiles) -> Tiles:
-    """Means of the parts of each tile, (n, 3, 3, 3)."""
-    edges = [round(part * tiles.shape[1] / _PARTS) for part in range(_PARTS)]
-    sums = np.add.reduceat(
-        np.add.reduceat(tiles, edges, axis=1, dtype=np.uint32), edges, axis=2, dtype=np.uint32
-    )
-    lengths = np.diff([*edges, tiles.shape[1]])
-    areas = lengths[:, None] * lengths[None, :]
-    return np.asarray(sums // areas[None, :, :, None], dtype=np.uint8)
-
-
-def _describe(parts: Tiles) -> Floats:
+def _describe(parts: Bytes) -> Floats:
     """What is compared: the parts' colours in OKLab, (n, 27)."""
     return to_oklab(parts).reshape(len(parts), -1)
 
@@ -299,44 +307,52 @@ def choose_tiles(cells: Floats, tiles: Floats, shape: tuple[int, int], radius: i
     disturb each other, so they are decided together, one class of such cells after another.
     """
     radius = min(radius, (math.isqrt(len(tiles)) - 1) // 2)
-    candidates = _rank_tiles(cells, tiles, (2 * radius + 1) ** 2).reshape(*shape, -1)
-    placed = np.full((shape[0] + 2 * radius, shape[1] + 2 * radius), -1, dtype=np.intp)
+    wanted = cells.reshape(*shape, -1)
+    # `nobody` marks cells not decided yet: a tile past the last, that is never chosen.
+    nobody = len(tiles)
+    placed = np.full((shape[0] + 2 * radius, shape[1] + 2 * radius), nobody, dtype=np.intp)
     inside = placed[radius : radius + shape[0], radius : radius + shape[1]]
     around = np.lib.stride_tricks.sliding_window_view(placed, (2 * radius + 1,) * 2)
     step = radius + 1
-    for first in np.ndindex(step, step):
-        part = (slice(first[0], None, step), slice(first[1], None, step))
-        options = candidates[part]
-        taken = around[part].reshape(*options.shape[:2], -1)
-        blocked = (options[..., :, None] == taken[..., None, :]).any(axis=-1)
-        best = np.argmin(blocked, axis=-1)
-        inside[part] = np.take_along_axis(options, best[..., None], axis=-1)[..., 0]
+    for row, column in np.ndindex(step, step):
+        part = (slice(row, None, step), slice(column, None, step))
+        taken = around[part].reshape(inside[part].size, -1)
+        best = _find_free(wanted[part].reshape(len(taken), -1), tiles, taken)
+        inside[part] = best.reshape(inside[part].shape)
     return inside.copy()
 
 
-def _rank_tiles(cells: Floats, tiles: Floats, most: int) -> NDArray[np.intp]:
-    """For each cell its `most` nearest tiles, nearest first."""
-    ranked = np.empty((len(cells), most), dtype=np.intp)
+def _find_free(cells: Floats, tiles: Floats, taken: NDArray[np.intp]) -> NDArray[np.intp]:
+    """For each cell (n, d) the nearest tile that is not among its taken ones (n, t)."""
+    best = np.empty(len(cells), dtype=np.intp)
     half_norms = (tiles**2).sum(axis=1) / 2
     for start in range(0, len(cells), _CHUNK):
         part = slice(start, start + _CHUNK)
-        distance = half_norms - cells[part] @ tiles.T
-        nearest = np.argpartition(distance, most - 1, axis=1)[:, :most]
-        order = np.argsort(np.take_along_axis(distance, nearest, axis=1), axis=1, kind="stable")
-        ranked[part] = np.take_along_axis(nearest, order, axis=1)
-    return ranked
+        distance = np.full((len(cells[part]), len(tiles) + 1), np.inf, dtype=np.float32)
+        np.subtract(half_norms, cells[part] @ tiles.T, out=distance[:, :-1])
+        np.put_along_axis(distance, taken[part], np.inf, axis=1)
+        best[part] = distance.argmin(axis=1)
+    return best
 
 
-def _lay(tiles: Tiles, chosen: NDArray[np.intp]) -> Image.Image:
+def _lay(pixels: Bytes, chosen: NDArray[np.intp]) -> Bytes:
+    """The chosen tiles side by side: (rows, side, columns * side * 3), one row of tiles after another."""
     rows, columns = chosen.shape
-    side = tiles.shape[1]
-    laid = tiles[chosen].swapaxes(1, 2).reshape(rows * side, columns * side, 3)
-    return Image.fromarray(laid)
+    side = pixels.shape[1]
+    return pixels[chosen].swapaxes(1, 2).reshape(rows, side, columns * side * 3)
 
 
-def _shift_colours(image: Image.Image, shift: NDArray[np.int16]) -> Image.Image:
-    """Add to each cell's colours, saturating. Pillow's C does both signs faster than wide integers would."""
-    for sign, apply in ((1, ImageChops.add), (-1, ImageChops.subtract)):
-        amount = Image.fromarray(np.clip(sign * shift, 0, 255).astype(np.uint8))
-        image = apply(image, amount.resize(image.size, Image.Resampling.NEAREST))
-    return image
+def _shift_colours(laid: Bytes, shift: NDArray[np.int16]) -> None:
+    """Add (rows, columns, 3) to the colours of each cell, in place, saturating.
+
+    Stays in bytes: cut off what would overflow, then add; numpy does both 32 bytes at a time.
+    """
+    side = laid.shape[1]
+    up, down = (
+        np.repeat(np.clip(part, 0, 255).astype(np.uint8), side, axis=1).reshape(len(laid), 1, -1)
+        for part in (shift, -shift)
+    )
+    np.minimum(laid, 255 - up, out=laid)
+    laid += up
+    np.maximum(laid, down, out=laid)
+    laid -= down
