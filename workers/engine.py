@@ -99,7 +99,7 @@ def preview(recipe: Recipe, data: bytes, context: Context | None = None, *, max_
             picture = source.shrunk(max_side)
         scale = max(picture.width, picture.height) / max(source.width, source.height)
         result = _run_steps(plan, picture, _complete(context, scale), watch)
-        result = replace(result, image=_shrink(result.image, max_side))
+        result = _shrink(result, max_side)
         files = _encode(result, picture, OutputOptions(quality=PREVIEW_QUALITY), watch)
     return _finish(result, picture, files, None, watch)
 
@@ -191,13 +191,15 @@ def _make_thumbnail(result: Result, watch: _Stopwatch) -> bytes | None:
         return encode_thumbnail(result.image, THUMBNAIL_SIDE).data
 
 
-def _shrink(image: Image.Image | None, max_side: int) -> Image.Image | None:
+def _shrink(result: Result, max_side: int) -> Result:
+    """Bring what an operation drew larger down to a preview. Its hard edges are gone then, and its hint."""
+    image = result.image
     if image is None or max(image.size) <= max_side:
-        return image
+        return result
     mode = {"1": "L", "P": "RGBA" if "transparency" in image.info else "RGB"}.get(image.mode, image.mode)
     small = image.convert(mode)
     small.thumbnail((max_side, max_side), Image.Resampling.BICUBIC)
-    return small
+    return replace(result, image=small, format=None)
 
 
 def _finish(

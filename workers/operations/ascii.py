@@ -120,9 +120,11 @@ class Ascii(Operation[AsciiParams]):
         tones = np.asarray(picture.reduced_grey(columns, rows).resize((columns, rows), Image.Resampling.BOX))
         table = match_ink(atlas.ink, inverted=params.inverted)
         indices = table[stretch_tones(tones) if params.stretch else tones]
-        image = _draw(indices, atlas, inverted=params.inverted)
         if params.coloured:
-            image = _tint(image, picture.reduced(columns, rows), (columns, rows), inverted=params.inverted)
+            cells = picture.reduced(columns, rows).resize((columns, rows), Image.Resampling.BOX)
+            image = _tint(_lay(indices, atlas.glyphs), cells, inverted=params.inverted)
+        else:
+            image = _draw_grey(indices, atlas, inverted=params.inverted)
         return Result(image=image, format="PNG", texts={"text": write_text(indices, atlas.signs)})
 
 
@@ -186,17 +188,23 @@ def write_text(indices: NDArray[np.uint8], signs: tuple[str, ...]) -> str:
     return "".join("".join(line) + "\n" for line in lines)
 
 
-def _draw(indices: NDArray[np.uint8], atlas: Atlas, *, inverted: bool) -> Image.Image:
-    """Lay the glyphs out: mode L, dark on white or light on black."""
-    glyphs = atlas.glyphs if inverted else 255 - atlas.glyphs
+def _lay(indices: NDArray[np.uint8], glyphs: NDArray[np.uint8]) -> Image.Image:
+    """Lay the glyphs out, mode L. `indices` is (rows, columns)."""
     rows, columns = indices.shape
     _, height, width = glyphs.shape
     laid = glyphs[indices].transpose(0, 2, 1, 3).reshape(rows * height, columns * width)
     return Image.fromarray(laid)
 
 
-def _tint(drawn: Image.Image, colours: Image.Image, grid: tuple[int, int], *, inverted: bool) -> Image.Image:
+def _draw_grey(indices: NDArray[np.uint8], atlas: Atlas, *, inverted: bool) -> Image.Image:
+    """Dark on white or light on black. Sixteen greys are plenty for the rims of letters: half the file."""
+    image = _lay(indices, atlas.glyphs >> 4)
+    ramp = range(0, 256, 17) if inverted else range(255, -1, -17)
+    image.putpalette([code for grey in ramp for code in (grey, grey, grey)])
+    return image
+
+
+def _tint(ink: Image.Image, cells: Image.Image, *, inverted: bool) -> Image.Image:
     """Give the ink of each cell its cell's mean colour."""
-    cells = colours.resize(grid, Image.Resampling.BOX).resize(drawn.size, Image.Resampling.NEAREST)
-    ground = Image.new("RGB", drawn.size, (0, 0, 0) if inverted else (255, 255, 255))
-    return Image.composite(cells, ground, drawn) if inverted else Image.composite(ground, cells, drawn)
+    ground = Image.new("RGB", ink.size, (0, 0, 0) if inverted else (255, 255, 255))
+    return Image.composite(cells.resize(ink.size, Image.Resampling.NEAREST), ground, ink)
