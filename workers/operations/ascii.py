@@ -198,7 +198,7 @@ def _lay(indices: NDArray[np.uint8], glyphs: NDArray[np.uint8]) -> Image.Image:
 
 def _draw_grey(indices: NDArray[np.uint8], atlas: Atlas, *, inverted: bool) -> Image.Image:
     """Dark on white or light on black. Sixteen greys are plenty for the rims of letters: half the file."""
-    image = _lay(indices, atlas.glyphs >> 4)
+    image = _lay(indices, atlas.glyphs // np.uint8(16))
     ramp = range(0, 256, 17) if inverted else range(255, -1, -17)
     image.putpalette([code for grey in ramp for code in (grey, grey, grey)])
     return image
