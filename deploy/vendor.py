@@ -124,6 +124,11 @@ def sprite(folder: Path) -> str:
     return f'{note}\n<svg xmlns="{SVG}">\n' + "\n".join(symbols) + "\n</svg>\n"
 
 
+def sprite_names() -> frozenset[str]:
+    """Return the names of the icons that the committed sprite has."""
+    return frozenset(re.findall(r'<symbol id="([^"]+)"', (STATIC / "icons.svg").read_text()))
+
+
 def _shape(element: ET.Element) -> str:
     attributes = "".join(f' {key}="{value}"' for key, value in element.attrib.items())
     return f"<{element.tag.removeprefix('{' + SVG + '}')}{attributes}/>"

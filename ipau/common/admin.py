@@ -14,7 +14,7 @@ class ModelAdmin(UnfoldModelAdmin):
     # Counting all rows to say «12 of 3,000,000» makes the page slow on large tables.
     show_full_result_count = False
     warn_unsaved_form = True
-    common_readonly = ("id", "created_at", "updated_at")
+    common_readonly: tuple[str, ...] = ("id", "created_at", "updated_at")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """Add the common columns to the read-only ones of an existing row."""

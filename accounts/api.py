@@ -1,0 +1,22 @@
+"""The caller's account over the API."""
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts.authentication import caller
+from accounts.serializers import AccountSerializer
+from ipau.common.api import ApiView
+
+
+class Account(ApiView):
+    """The caller."""
+
+    @extend_schema(
+        operation_id="account_get",
+        summary="Whose key this is",
+        tags=["Account"],
+        responses=AccountSerializer,
+    )
+    def get(self, request: Request) -> Response:
+        return Response(AccountSerializer(caller(request)).data)

@@ -1,0 +1,166 @@
+"""Signing up with a code from a mail, signing in, and the way into the administration."""
+
+import re
+from typing import Any
+
+import pytest
+from allauth.account.models import EmailAddress
+from django.core import mail
+from django.test import Client
+from django.urls import reverse
+
+from accounts.adapter import AccountAdapter
+from accounts.models import User
+from ipau.common.errors import Conflict
+from tests.factories import PASSWORD, UserFactory
+
+pytestmark = pytest.mark.django_db
+CODE_PAGE = "account_email_verification_sent"
+
+
+@pytest.fixture(autouse=True)
+def _land_on_settings(settings: Any) -> None:
+    """Where people go after signing in is not what these tests are about."""
+    settings.LOGIN_REDIRECT_URL = "/settings/"
+
+
+def sign_up(client: Client, email: str) -> None:
+    form = {"email": email, "password1": PASSWORD, "password2": PASSWORD}
+    response = client.post(reverse("account_signup"), form)
+    assert response.status_code == 302, response.content.decode()
+    assert response["Location"] == reverse(CODE_PAGE)
+
+
+def read_code() -> str:
+    found = re.search(r"^\s*([A-Z0-9-]{6,})\s*$", mail.outbox[-1].body, re.MULTILINE)
+    assert found, mail.outbox[-1].body
+    return found[1]
+
+
+def is_signed_in(client: Client) -> bool:
+    return client.get("/settings/").status_code == 200
+
+
+def test_a_code_from_the_mail_finishes_the_sign_up(client: Client) -> None:
+    sign_up(client, "Grace.Hopper@example.org")
+    assert not is_signed_in(client)
+    assert mail.outbox[-1].to == ["grace.hopper@example.org"]
+    response = client.post(reverse(CODE_PAGE), {"code": read_code()})
+    assert response.status_code == 302
+    assert is_signed_in(client)
+    person = User.objects.get(email__istartswith="grace")
+    assert (person.email, person.handle) == ("grace.hopper@example.org", "grace-hopper")
+    assert EmailAddress.objects.get(user=person).verified
+
+
+def test_a_wrong_code_is_told_and_three_end_the_sign_up(client: Client) -> None:
+    sign_up(client, "grace@example.org")
+    right = read_code()
+    first = client.post(reverse(CODE_PAGE), {"code": "WRONG1"})
+    assert first.status_code == 200
+    assert "is-invalid" in first.content.decode()
+    client.post(reverse(CODE_PAGE), {"code": "WRONG2"})
+    client.post(reverse(CODE_PAGE), {"code": "WRONG3"})
+    client.post(reverse(CODE_PAGE), {"code": right})
+    assert not is_signed_in(client)
+
+
+def test_an_address_in_other_letters_is_the_same_person(client: Client) -> None:
+    UserFactory(email="grace@example.org")
+    sign_up(client, "GRACE@Example.org")
+    assert User.objects.filter(email__iexact="grace@example.org").count() == 1
+    # The page does not tell a stranger who has an account; the mail tells the owner.
+    assert mail.outbox[-1].to == ["grace@example.org"]
+    assert not re.search(r"^\s*[A-Z0-9]{3}-?[A-Z0-9]{3}\s*$", mail.outbox[-1].body, re.MULTILINE)
+
+
+def test_signing_in_ignores_the_case_of_the_address(client: Client) -> None:
+    UserFactory(email="grace@example.org")
+    client.post(reverse("account_login"), {"login": "Grace@EXAMPLE.org", "password": PASSWORD})
+    assert is_signed_in(client)
+
+
+def test_a_wrong_password_and_an_unknown_address_look_alike(client: Client) -> None:
+    UserFactory(email="grace@example.org")
+    pages = [
+        client.post(reverse("account_login"), {"login": email, "password": "not the password"})
+        for email in ("grace@example.org", "nobody@example.org")
+    ]
+    errors = [re.findall(r'role="alert">(.*?)</div>', page.content.decode(), re.DOTALL) for page in pages]
+    assert [page.status_code for page in pages] == [200, 200]
+    assert errors[0] == errors[1]
+    assert not is_signed_in(client)
+
+
+def test_somebody_deactivated_cannot_sign_in(client: Client) -> None:
+    UserFactory(email="grace@example.org", is_active=False)
+    client.post(reverse("account_login"), {"login": "grace@example.org", "password": PASSWORD})
+    assert not is_signed_in(client)
+
+
+def test_people_with_similar_addresses_get_handles_of_their_own() -> None:
+    handles = [UserFactory(email=f"ada@{place}.org").handle for place in ("one", "two", "three")]
+    assert handles == ["ada", "ada-2", "ada-3"]
+
+
+def test_a_handle_taken_in_the_same_moment_gives_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both sign-ups look for a free handle before either is saved."""
+    UserFactory(email="ada@one.org", handle="ada")
+    answers = iter(["ada", "ada-2"])
+    monkeypatch.setattr("accounts.models.UserManager.free_handle", lambda *_: next(answers))
+    person = User(email="ada@two.org")
+    save(person)
+    assert User.objects.get(email="ada@two.org").handle == "ada-2"
+
+
+def test_an_address_taken_in_the_same_moment_is_a_conflict() -> None:
+    UserFactory(email="ada@one.org")
+    with pytest.raises(Conflict):
+        save(User(email="ada@one.org"))
+
+
+def save(person: User) -> None:
+    class Form:
+        cleaned_data = {"email": person.email, "password1": PASSWORD}
+
+    AccountAdapter().save_user(None, person, Form())
+
+
+@pytest.mark.parametrize(
+    "name", ["account_login", "account_signup", "account_reset_password", "account_reset_password_done"]
+)
+def test_pages_for_strangers_are_in_the_site_s_look(client: Client, name: str) -> None:
+    page = client.get(reverse(name)).content.decode()
+    assert 'id="main"' in page
+    assert "container-tight" in page
+    assert "<style" not in page
+
+
+@pytest.mark.parametrize("name", ["account_email", "account_change_password", "account_logout"])
+def test_pages_of_the_account_are_beside_the_settings(user: User, client_of, name: str) -> None:
+    page = client_of(user).get(reverse(name)).content.decode()
+    assert reverse("accounts:keys") in page
+    assert 'id="main"' in page
+
+
+def test_a_forgotten_password_is_set_anew_through_the_mail(client: Client) -> None:
+    UserFactory(email="grace@example.org")
+    client.post(reverse("account_reset_password"), {"email": "grace@example.org"})
+    link = re.search(r"https?://[^/]+(/\S+)", mail.outbox[-1].body)
+    assert link
+    page = client.get(link[1], follow=True)
+    new = "another long sentence"
+    client.post(page.request["PATH_INFO"], {"password1": new, "password2": new})
+    client.post(reverse("account_login"), {"login": "grace@example.org", "password": new})
+    assert is_signed_in(client)
+
+
+def test_the_administration_sends_strangers_to_the_one_sign_in(client: Client) -> None:
+    response = client.get("/admin/login/?next=/admin/", follow=False)
+    assert response.status_code == 302
+    assert response["Location"].startswith(reverse("account_login"))
+
+
+def test_the_administration_refuses_who_is_no_staff(user: User, client_of) -> None:
+    response = client_of(user).get("/admin/", follow=True)
+    assert response.status_code == 403
