@@ -49,7 +49,8 @@ INSTALLED_APPS = [
     "ipau",
     "unfold",
     "unfold.contrib.filters",
-    "django.contrib.admin",
+    # Loads no admin pages by itself: only urls.py does, so that workers start without them.
+    "django.contrib.admin.apps.SimpleAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

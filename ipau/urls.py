@@ -6,6 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from ipau.health import healthz, readyz
 
+admin.autodiscover()
 # The administration has no sign-in of its own, which would pass by e-mail codes and rate limits.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign,no-untyped-call]
 

@@ -10,7 +10,8 @@ from django.conf import settings
 from django.contrib.staticfiles.finders import get_finders
 from django.core.cache import caches
 from django.core.management import call_command
-from django.db import connections
+from django.db import connection, connections
+from django.db.migrations.executor import MigrationExecutor
 
 from ipau.embedded import Services, ensure_secret_key
 
@@ -21,17 +22,11 @@ def adopt(services: Services) -> None:
     Only before the first query: nothing here closes connections.
     """
     if services.database_url:
-        # The connections share this very dictionary.
-        settings.DATABASES["default"].update(
-            {
-                key: value
-                for key, value in environ.Env.db_url_config(services.database_url).items()
-                if key != "OPTIONS"
-            }
-        )
-        options = environ.Env.db_url_config(services.database_url).get("OPTIONS", {})
-        settings.DATABASES["default"]["OPTIONS"] |= options
-        connections["default"].settings_dict.update(settings.DATABASES["default"])
+        found = environ.Env.db_url_config(services.database_url)
+        # The connection has its own reference to this very dictionary, so it is changed in place.
+        database = connections["default"].settings_dict
+        options = {**database["OPTIONS"], **found.pop("OPTIONS", {})}
+        database.update({**found, "OPTIONS": options})
     if services.redis_url:
         previous = settings.REDIS_URL
         settings.REDIS_URL = services.redis_url
@@ -47,9 +42,14 @@ def adopt_secret_key(data_dir: Path) -> None:
         settings.SECRET_KEY = ensure_secret_key(data_dir)
 
 
-def migrate() -> None:
-    """Bring the tables up to date."""
+def migrate() -> bool:
+    """Bring the tables up to date; tell whether that was needed."""
+    executor = MigrationExecutor(connection)
+    # Asking first is much quicker than a run that finds nothing to do.
+    if not executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        return False
     call_command("migrate", interactive=False, verbosity=0)
+    return True
 
 
 def collect_static(data_dir: Path) -> bool:

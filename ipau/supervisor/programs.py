@@ -70,9 +70,11 @@ def environment(plan: Plan) -> dict[str, str]:
 def programs(plan: Plan) -> list[Program]:
     """Return the site's programs in the order of their start."""
     env = environment(plan)
-    celery = [sys.executable, "-m", "celery", "-A", "ipau"]
+    celery = [sys.executable, "-m", "celery", "-q", "-A", "ipau"]
     # Workers finish or hand back on a TERM from anybody, not only from us.
     worker_env = {**env, "REMAP_SIGTERM": "SIGQUIT"}
+    # Said once by us instead of in four lines by each worker.
+    worker_env.setdefault("PYTHONWARNINGS", "ignore:You're running the worker with superuser privileges")
     web = Program(
         name="web",
         command=[sys.executable, "-m", "gunicorn", "-c", "python:ipau.gunicorn", "ipau.wsgi"],

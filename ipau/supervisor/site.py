@@ -26,6 +26,9 @@ POLL_SECONDS = 0.1
 DEFAULT_SOFT_SECONDS = 20.0
 
 
+CLOCK = "beat"
+
+
 class SiteError(Exception):
     """One sentence on why the site cannot run, for the person at the terminal."""
 
@@ -46,17 +49,25 @@ class Site:
         self.plan = plan
         self.services = services
         self.echo = echo
-        self.children = [
-            Child(program, _log(plan, program.name), services.watchdog, echo=echo)
-            for program in programs(plan)
-        ]
+        self.children: list[Child] = []
         self._servers = {server.name: ServerWatch() for server in services.servers}
         self._hurry = threading.Event()
 
     def start(self) -> None:
-        """Start all programs, without waiting until they answer."""
-        for child in self.children:
+        """Start what has to answer before the site is ready, without waiting for it."""
+        if os.geteuid() == 0:
+            self._log("running as root works, but an ordinary user is safer")
+        self.children = self._start(clock=False)
+
+    def _start(self, *, clock: bool) -> list[Child]:
+        chosen = [program for program in programs(self.plan) if (program.name == CLOCK) == clock]
+        children = [
+            Child(program, _log(self.plan, program.name), self.services.watchdog, echo=self.echo)
+            for program in chosen
+        ]
+        for child in children:
             child.start()
+        return children
 
     def hurry(self) -> None:
         """Cut the waiting of a stop short."""
@@ -99,6 +110,8 @@ class Site:
                 log = _log(self.plan, name)
                 raise SiteError(f"'{name}' does not answer after {READY_SECONDS:.0f} s. Its log is {log}.")
             time.sleep(POLL_SECONDS)
+        # Nobody waits for the clock, and while the others start it would take processor time from them.
+        self.children += self._start(clock=True)
         return True
 
     def stop(self) -> None:

@@ -1,0 +1,77 @@
+# What people type. `make` alone says what there is.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+UV_VERSION := 0.9.9
+STAMP := $(VENV)/.installed
+WORKERS ?= 2
+# A site as it would stand in the open, for Django's own deployment checks.
+DEPLOYED := IPAU_BASE_URL=https://example.org ALLOWED_HOSTS=example.org \
+	SECRET_KEY=checked-but-never-used-checked-but-never-used-0123456789
+BROWSERS := /usr/bin/chromium $(shell command -v chromium chromium-browser google-chrome 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test lint check bench lock chromium format clean
+
+help: ## Say what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+setup: $(STAMP) ## Install everything into .venv (at once when nothing has changed)
+
+$(STAMP): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "IPAU needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "This Python cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
+	@$(RUN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
+	$(RUN)/uv pip install --quiet --python $(RUN)/python -r requirements.lock
+	@touch $@
+
+up: setup ## Run the whole site on this machine (ARGS="--port 8000")
+	@$(RUN)/python manage.py up $(ARGS)
+
+demo: setup ## Run the site with demo pictures and apps (ARGS="--once")
+	@$(RUN)/python manage.py demo $(ARGS)
+
+test: setup chromium check ## Run all checks and tests
+	$(RUN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+lint: setup ## Check style, types and layers (seconds)
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy .
+	$(RUN)/lint-imports
+	$(RUN)/djlint --quiet --check --lint .
+
+check: lint ## Check settings, migrations and known weaknesses too
+	$(DEPLOYED) $(RUN)/python manage.py check --deploy --fail-level WARNING
+	$(DEPLOYED) $(RUN)/python manage.py makemigrations --check --dry-run
+	$(RUN)/bandit --quiet --recursive --configfile pyproject.toml .
+	$(RUN)/python -m pip check
+
+bench: setup ## Measure (NAME=op chooses the benchmarks whose name starts so)
+	@$(RUN)/python -m tests.benchmarks $(NAME)
+
+format: setup ## Bring code and templates into shape
+	$(RUN)/ruff check --fix .
+	$(RUN)/ruff format .
+	$(RUN)/djlint --quiet --reformat . || true
+
+lock: setup ## Resolve pyproject.toml into requirements.lock
+	$(RUN)/uv pip compile -q --universal --python-version 3.11 --all-extras pyproject.toml \
+		-o requirements.lock --no-header --no-annotate --no-emit-index-url
+
+# The browser tests drive the system's Chromium. Root on Debian can simply install it.
+chromium:
+	@for browser in $(BROWSERS); do test -x "$$browser" && exit 0; done; \
+	if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium; \
+	else \
+		echo "No Chromium found: the browser tests will fail. Install it, on Debian: apt-get install chromium" >&2; \
+	fi
+
+clean: ## Remove caches (not the data folder)
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
