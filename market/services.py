@@ -28,6 +28,12 @@ def get_listing(*, user: Any, owner: str, name: str) -> Listing:
     return listing
 
 
+def list_apps(*, user: Any) -> list[Listing]:
+    """Return the apps that `user` may see and run, basic ones first."""
+    rows = Listing.objects.visible_to(user).filter(kind=ListingKind.APP, versions__isnull=False)
+    return list(rows.select_related("owner").distinct().order_by("-tier", "title", "id"))
+
+
 def latest_version(listing: Listing) -> Version:
     """Return the newest version of a listing.
 
@@ -104,3 +110,9 @@ def _sync(platform: User, operation: Operation[Any]) -> None:
         return
     number = operation.version if latest is None else max(operation.version, latest.number + 1)
     Version.objects.create(listing=listing, number=number, recipe=recipe, params_schema=schema)
+
+
+def delivers_text(version: Version) -> bool:
+    """Tell whether running a version gives a text beside its picture."""
+    operations = [registry.get(step["operation"]) for step in version.recipe["steps"]]
+    return any(output.kind == "text" for operation in operations for output in operation.outputs)

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import Prefetch
 from django.utils import timezone
 
 from accounts.models import User
@@ -23,7 +24,7 @@ from market import services as market
 from market.models import Version
 from processing import claims, fleet, lanes, previews, tasks
 from processing.inputs import Prepared, prepare
-from processing.models import Item, Job, JobKind, Resource
+from processing.models import Item, Job, JobKind, Output, Resource
 from processing.previews import Answer
 from workers.reading import PictureError, identify
 
@@ -305,6 +306,20 @@ def get_job(*, owner: User, job_id: object) -> Job:
     except (Job.DoesNotExist, ValueError) as error:
         raise NotFound("This job does not exist.") from error
     return job
+
+
+def get_item(*, job: Job, position: int) -> Item:
+    """Return the picture at a position of a job, with its results as `delivered`.
+
+    Raises:
+        NotFound: the job has no such picture.
+    """
+    outputs = Output.objects.select_related("file").order_by("file__kind", "label")
+    rows = Item.objects.filter(job=job, position=position).select_related("input_file")
+    item: Item | None = rows.prefetch_related(Prefetch("outputs", outputs, to_attr="delivered")).first()
+    if item is None:
+        raise NotFound("This job has no such picture.")
+    return item
 
 
 def cancel_job(*, owner: User, job_id: object) -> Job:
