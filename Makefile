@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
-UV_VERSION := 0.9.9
+UV_VERSION := 0.13.8
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 # A site as it would stand in the open, for Django's own deployment checks.
