@@ -5,7 +5,7 @@ from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q, QuerySet
 
 from accounts.models import PLATFORM_HANDLE, User
 from ipau.common.errors import NotFound
@@ -13,6 +13,9 @@ from market.models import Listing, ListingKind, Version
 from workers import registry
 from workers.plugin import Operation
 from workers.recipe import Recipe
+
+# Words of a search beyond these are not looked at.
+SEARCH_WORDS = 10
 
 
 def get_listing(*, user: Any, owner: str, name: str) -> Listing:
@@ -34,6 +37,19 @@ def list_apps(*, user: Any) -> list[Listing]:
     return list(rows.select_related("owner").distinct().order_by("-tier", "title", "id"))
 
 
+def search_listings(*, user: Any, words: str = "") -> QuerySet[Listing]:
+    """Return the listings that `user` may see in which each of the words occurs."""
+    rows = Listing.objects.visible_to(user)
+    for word in words.split()[:SEARCH_WORDS]:
+        rows = rows.filter(
+            Q(name__icontains=word)
+            | Q(title__icontains=word)
+            | Q(summary__icontains=word)
+            | Q(owner__handle__iexact=word)
+        )
+    return rows
+
+
 def latest_version(listing: Listing) -> Version:
     """Return the newest version of a listing.
 
@@ -47,14 +63,16 @@ def latest_version(listing: Listing) -> Version:
     return version
 
 
-def get_version(*, user: Any, version_id: UUID | str) -> Version:
-    """Return a version by its id.
+def get_version(*, user: Any, version_id: UUID | str, listing: Listing | None = None) -> Version:
+    """Return a version by its id, of any listing or of the given one.
 
     Raises:
         NotFound: there is none, or its listing is not for `user`.
     """
     listings = Listing.objects.visible_to(user)
     rows = Version.objects.filter(listing__in=listings).select_related("listing__owner")
+    if listing is not None:
+        rows = rows.filter(listing=listing)
     try:
         return rows.get(pk=version_id)
     except (Version.DoesNotExist, ValidationError) as error:

@@ -1,14 +1,32 @@
-"""The API's error format: every error is problem+json, whatever raised it."""
+"""What all parts of the API share: the error format, the base of its views, keyset pages."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, TypeVar
 
-from django.core.exceptions import PermissionDenied
-from django.http import Http404
-from rest_framework import exceptions
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.db.models import Model, QuerySet
+from django.http import Http404, HttpRequest, JsonResponse
+from drf_spectacular.utils import OpenApiParameter
+from rest_framework import exceptions, serializers
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import set_rollback
+from rest_framework.views import APIView, set_rollback
 
-from ipau.common.errors import DomainError
+from ipau.common.bodies import JSONParser
+from ipau.common.errors import DomainError, Invalid, TooLarge
+from ipau.common.paging import paginate
+
+PROBLEM = "application/problem+json"
+PAGE_SIZE = 50
+PAGE_SIZE_MAX = 200
+# Seconds after which a client may try again when a part of the system does not answer.
+RETRY_AFTER = 5
+
+M = TypeVar("M", bound=Model)
+
+# --- Errors -------------------------------------------------------------------------------------------
 
 
 def problem(
@@ -31,43 +49,59 @@ def problem(
 def handle_exception(error: Exception, context: dict[str, Any]) -> Response | None:
     """Turn a domain or framework error into a problem response; None lets a bug become a 500."""
     instance = context["request"].path
-    if isinstance(error, Http404):
-        error = exceptions.NotFound()
-    elif isinstance(error, PermissionDenied):
-        error = exceptions.PermissionDenied()
-    if isinstance(error, DomainError):
+    known = _translate(error)
+    if isinstance(known, DomainError):
         set_rollback()
-        body = problem(
-            status=error.status,
-            title=error.title,
-            detail=error.message,
-            code=error.code,
-            instance=instance,
-            fields=error.fields,
-        )
-        return Response(body, status=error.status, content_type="application/problem+json")
-    if isinstance(error, exceptions.APIException):
+        return _domain_problem(known, instance)
+    if isinstance(known, exceptions.APIException):
         set_rollback()
-        return _framework_problem(error, instance)
+        return _framework_problem(known, instance)
     return None
 
 
+def _translate(error: Exception) -> Exception:
+    """Say with the API's own errors what Django's say."""
+    if isinstance(error, Http404):
+        return exceptions.NotFound()
+    if isinstance(error, PermissionDenied):
+        return exceptions.PermissionDenied()
+    if isinstance(error, RequestDataTooBig):
+        return TooLarge("This request carries too many bytes.")
+    if isinstance(error, SuspiciousOperation):
+        return exceptions.ParseError("This request cannot be read.")
+    if isinstance(error, exceptions.ValidationError):
+        fields = error.detail if isinstance(error.detail, dict) else {}
+        return Invalid(_sentence(error.detail), fields={str(k): _sentence(v) for k, v in fields.items()})
+    return error
+
+
+def _domain_problem(error: DomainError, instance: str) -> Response:
+    body = problem(
+        status=error.status,
+        title=error.title,
+        detail=error.message,
+        code=error.code,
+        instance=instance,
+        fields=error.fields,
+    )
+    headers = {"Retry-After": str(RETRY_AFTER)} if error.status in (429, 503) else None
+    return Response(body, status=error.status, headers=headers, content_type=PROBLEM)
+
+
 def _framework_problem(error: exceptions.APIException, instance: str) -> Response:
-    fields = error.detail if isinstance(error, exceptions.ValidationError) else None
     body = problem(
         status=error.status_code,
         title=str(error.default_detail).rstrip("."),
         detail=_sentence(error.detail),
         code=error.default_code,
         instance=instance,
-        fields={str(k): _sentence(v) for k, v in fields.items()} if isinstance(fields, dict) else None,
     )
     headers = {}
     if getattr(error, "auth_header", None):
         headers["WWW-Authenticate"] = error.auth_header  # type: ignore[attr-defined]  # set by DRF
     if getattr(error, "wait", None):
         headers["Retry-After"] = str(int(error.wait))  # type: ignore[attr-defined]  # set by DRF
-    return Response(body, status=error.status_code, headers=headers, content_type="application/problem+json")
+    return Response(body, status=error.status_code, headers=headers, content_type=PROBLEM)
 
 
 def _sentence(detail: Any) -> str:
@@ -77,3 +111,143 @@ def _sentence(detail: Any) -> str:
     if isinstance(detail, list):
         return " ".join(_sentence(inner) for inner in detail)
     return str(detail)
+
+
+def not_found(request: HttpRequest) -> JsonResponse:
+    """Answer an address under the API that names nothing."""
+    body = problem(
+        status=404,
+        title="Not found",
+        detail="There is nothing at this address. The API is described at /v1/openapi.json.",
+        code="not_found",
+        instance=request.path,
+    )
+    return JsonResponse(body, status=404, content_type=PROBLEM)
+
+
+def server_error(request: HttpRequest) -> JsonResponse:
+    """Answer where we failed. What happened stands in the log, not here."""
+    body = problem(
+        status=500,
+        title="Internal error",
+        detail="Something went wrong on our side. It has been logged.",
+        code="internal",
+        instance=request.path,
+    )
+    return JsonResponse(body, status=500, content_type=PROBLEM)
+
+
+# --- Views --------------------------------------------------------------------------------------------
+
+
+class AnswerAsIs(BaseContentNegotiation):
+    """There is one representation of everything: what a client would rather have changes nothing."""
+
+    def select_parser(self, request: Request, parsers: Sequence[Any]) -> Any:
+        kind = request.content_type or ""
+        main = kind.split(";")[0].strip().lower()
+        return next((p for p in parsers if p.media_type == main), None)
+
+    def select_renderer(
+        self, request: Request, renderers: Sequence[Any], format_suffix: str | None = None
+    ) -> tuple[Any, str]:
+        return renderers[0], renderers[0].media_type
+
+
+class ApiView(APIView):
+    """The base of every view of the API."""
+
+    content_negotiation_class = AnswerAsIs
+    parser_classes: Sequence[Any] = [JSONParser]
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """A request body in which a misspelt field is told, not dropped."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            unknown = [str(name) for name in data if name not in self.fields]
+            if unknown:
+                raise exceptions.ValidationError(
+                    {name: [f"There is no field called “{name}”."] for name in unknown}
+                )
+        return super().to_internal_value(data)
+
+
+def validated(serializer: serializers.Serializer[Any]) -> dict[str, Any]:
+    """Return what a request's body says, or raise what is wrong with it, by field."""
+    serializer.is_valid(raise_exception=True)
+    found: dict[str, Any] = serializer.validated_data
+    return found
+
+
+class PageQuery(serializers.Serializer[Any]):
+    """What every list takes."""
+
+    cursor = serializers.CharField(
+        required=False, help_text="Where the page begins. Take `next` and `previous` as they are instead."
+    )
+    limit = serializers.IntegerField(
+        required=False,
+        default=PAGE_SIZE,
+        min_value=1,
+        max_value=PAGE_SIZE_MAX,
+        help_text="How many rows a page has.",
+    )
+
+
+def page_response(
+    request: Request,
+    rows: QuerySet[M],
+    serializer: type[serializers.BaseSerializer[Any]],
+    *,
+    order: Sequence[str] = ("-id",),
+) -> Response:
+    """Answer with the page that the query asks for: {previous, next, results}, its addresses absolute."""
+    query = PageQuery(data=request.query_params)
+    asked = validated(query)
+    page = paginate(rows, order=order, size=asked["limit"], cursor=asked.get("cursor"))
+    return Response(
+        {
+            "previous": _page_address(request, page.previous),
+            "next": _page_address(request, page.next),
+            "results": serializer(page.rows, many=True, context={"request": request}).data,
+        }
+    )
+
+
+def _page_address(request: Request, cursor: str | None) -> str | None:
+    if cursor is None:
+        return None
+    query = request.query_params.copy()
+    query["cursor"] = cursor
+    return request.build_absolute_uri(f"{request.path}?{query.urlencode()}")
+
+
+@cache
+def page_of(serializer: type[serializers.BaseSerializer[Any]]) -> type[serializers.BaseSerializer[Any]]:
+    """Return the serializer of a page of these rows, for the API's description."""
+    name = serializer.__name__.removesuffix("Serializer") + "Page"
+    fields = {
+        "__doc__": "One page of a list.",
+        "previous": serializers.URLField(allow_null=True, help_text="The page before; null on the first."),
+        "next": serializers.URLField(allow_null=True, help_text="The page behind; null on the last."),
+        "results": serializer(many=True),
+    }
+    return type(name, (serializers.Serializer,), fields)
+
+
+# --- Idempotency --------------------------------------------------------------------------------------
+
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    str,
+    OpenApiParameter.HEADER,
+    description="Any text of up to 255 characters, new for each thing to be made. A repeated request with the "
+    "same key makes nothing new and answers with what the first one made.",
+)
+
+
+def idempotency_key(request: Request) -> str | None:
+    """Return what the caller named this request, or None."""
+    return request.headers.get("Idempotency-Key")

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from django.core.exceptions import ValidationError
+from django.db import DataError
 from django.db.models import Model, Q, QuerySet
 
 from ipau.common.errors import Invalid
@@ -39,7 +41,7 @@ def paginate(rows: QuerySet[M], *, order: Sequence[str], size: int, cursor: str 
         try:
             wanted = wanted.filter(_beyond(names, after, "lt" if descending else "gt"))
             found = list(wanted[: size + 1])
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, ValidationError, DataError) as error:
             raise _bad_cursor() from error
     else:
         found = list(wanted[: size + 1])

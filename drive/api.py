@@ -1,0 +1,163 @@
+"""Files and folders over the API."""
+
+from typing import Any
+
+from django.core.files.storage import default_storage
+from django.http import FileResponse
+from django.http.response import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts.authentication import caller
+from accounts.models import User
+from drive import services
+from drive.models import File, Folder
+from drive.serializers import (
+    FileQuery,
+    FileSerializer,
+    FolderQuery,
+    FolderSerializer,
+    NewFolderSerializer,
+    UploadSerializer,
+)
+from ipau.common.api import ApiView, page_of, page_response, validated
+from ipau.common.bodies import MultiPartParser
+
+TOP = "top"
+
+
+class FileList(ApiView):
+    """The files of the caller's drive."""
+
+    parser_classes = [MultiPartParser]
+
+    @extend_schema(
+        operation_id="files_list",
+        summary="List files",
+        tags=["Files"],
+        parameters=[FileQuery],
+        responses=page_of(FileSerializer),
+    )
+    def get(self, request: Request) -> Response:
+        """Newest first, over all folders unless one is named."""
+        owner = caller(request)
+        rows = File.objects.visible_to(owner).live()
+        folder = validated(FileQuery(data=request.query_params)).get("folder")
+        if folder is not None:
+            rows = rows.filter(folder=_folder(owner, folder))
+        return page_response(request, rows, FileSerializer)
+
+    @extend_schema(
+        operation_id="files_create",
+        summary="Upload a file",
+        tags=["Files"],
+        request=UploadSerializer,
+        responses={201: FileSerializer},
+    )
+    def post(self, request: Request) -> Response:
+        """Send multipart/form-data with the picture as `content`. What it is, is read from its bytes; a name
+        that is taken gets a number."""
+        sent = validated(UploadSerializer(data=_fields(request)))
+        owner = caller(request)
+        file = services.upload_file(
+            owner=owner,
+            folder=_folder(owner, sent["folder"]) if "folder" in sent else None,
+            name=sent["content"].name,
+            content=sent["content"],
+            size=sent["content"].size,
+            metadata=sent.get("metadata"),
+        )
+        return Response(FileSerializer(file, context={"request": request}).data, status=201)
+
+
+class FileDetail(ApiView):
+    """One file."""
+
+    @extend_schema(
+        operation_id="files_get", summary="Describe a file", tags=["Files"], responses=FileSerializer
+    )
+    def get(self, request: Request, file_id: object) -> Response:
+        file = services.get_file(owner=caller(request), file_id=file_id)
+        return Response(FileSerializer(file, context={"request": request}).data)
+
+    @extend_schema(
+        operation_id="files_delete", summary="Delete a file", tags=["Files"], responses={204: None}
+    )
+    def delete(self, request: Request, file_id: object) -> Response:
+        """Puts it into the trash, from which the site can bring it back."""
+        owner = caller(request)
+        services.trash(owner=owner, chosen=services.select(owner=owner, file_ids=[file_id]))
+        return Response(status=204)
+
+
+class FileContent(ApiView):
+    """A file's bytes."""
+
+    @extend_schema(
+        operation_id="files_content",
+        summary="Read a file's bytes",
+        tags=["Files"],
+        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY},
+    )
+    def get(self, request: Request, file_id: object) -> HttpResponseBase:
+        """Answers with the bytes themselves, never with a redirect."""
+        file = services.get_file(owner=caller(request), file_id=file_id)
+        content = default_storage.open(file.blob.path)
+        return FileResponse(content, filename=file.name, content_type=file.content_type)
+
+
+class FolderList(ApiView):
+    """The folders of the caller's drive."""
+
+    @extend_schema(
+        operation_id="folders_list",
+        summary="List folders",
+        tags=["Folders"],
+        parameters=[FolderQuery],
+        responses=page_of(FolderSerializer),
+    )
+    def get(self, request: Request) -> Response:
+        """Newest first, at all depths unless a parent is named."""
+        owner = caller(request)
+        rows = Folder.objects.visible_to(owner).live()
+        parent = validated(FolderQuery(data=request.query_params)).get("parent")
+        if parent is not None:
+            rows = rows.filter(parent=_folder(owner, parent))
+        return page_response(request, rows, FolderSerializer)
+
+    @extend_schema(
+        operation_id="folders_create",
+        summary="Make a folder",
+        tags=["Folders"],
+        request=NewFolderSerializer,
+        responses={201: FolderSerializer},
+    )
+    def post(self, request: Request) -> Response:
+        sent = validated(NewFolderSerializer(data=request.data))
+        owner = caller(request)
+        parent = _folder(owner, sent["parent"]) if sent.get("parent") else None
+        folder = services.create_folder(owner=owner, parent=parent, name=sent["name"])
+        return Response(FolderSerializer(folder).data, status=201)
+
+
+class FolderDetail(ApiView):
+    """One folder."""
+
+    @extend_schema(
+        operation_id="folders_get", summary="Describe a folder", tags=["Folders"], responses=FolderSerializer
+    )
+    def get(self, request: Request, folder_id: object) -> Response:
+        folder = services.get_folder(owner=caller(request), folder_id=folder_id)
+        return Response(FolderSerializer(folder).data)
+
+
+def _folder(owner: User, folder_id: object) -> Folder | None:
+    return None if folder_id == TOP else services.get_folder(owner=owner, folder_id=folder_id)
+
+
+def _fields(request: Request) -> dict[str, Any]:
+    """Return a form's parts by name, the last one where a name comes twice."""
+    fields: dict[str, Any] = request.data.dict()
+    return fields

@@ -1,0 +1,133 @@
+"""Files and folders as the API tells and takes them."""
+
+from typing import Any
+
+from django.urls import reverse
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import exceptions, serializers
+from rest_framework.request import Request
+
+from drive.models import File, FileKind, FileState
+from ipau.common.api import PageQuery, StrictSerializer
+from ipau.common.bodies import read_json
+
+METADATA_MAX_BYTES = 16 * 1024
+
+
+def file_url(request: Request, file_id: object) -> str:
+    """Return the absolute address of a file's description."""
+    return request.build_absolute_uri(reverse("v1:file", args=[file_id]))
+
+
+def content_url(request: Request, file_id: object) -> str:
+    """Return the absolute address of a file's bytes."""
+    return request.build_absolute_uri(reverse("v1:file-content", args=[file_id]))
+
+
+class ChecksumsSerializer(serializers.Serializer[Any]):
+    """Digests of the bytes, in hexadecimal."""
+
+    sha256 = serializers.CharField()
+
+
+class FileUrlsSerializer(serializers.Serializer[Any]):
+    """Where a file is found."""
+
+    get = serializers.URLField(help_text="This description. Give it as a prediction's `image`.")
+    content = serializers.URLField(help_text="The bytes themselves.")
+
+
+class FileSerializer(serializers.Serializer[File]):
+    """A file of the drive."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    content_type = serializers.CharField(help_text="As found in the bytes, whatever the sender said.")
+    size = serializers.IntegerField(help_text="Bytes.")
+    etag = serializers.CharField(source="blob_id")
+    checksums = serializers.SerializerMethodField()
+    metadata = serializers.DictField(help_text="What was sent along with the upload.")
+    created_at = serializers.DateTimeField()
+    expires_at = serializers.SerializerMethodField(help_text="Always null: files stay until they are deleted.")
+    urls = serializers.SerializerMethodField()
+    folder = serializers.UUIDField(
+        source="folder_id", allow_null=True, help_text="The folder's id; null at the top of the drive."
+    )
+    kind = serializers.ChoiceField(choices=FileKind.choices)
+    state = serializers.ChoiceField(
+        choices=FileState.choices,
+        help_text="`uploaded` until a worker has looked at all pixels, then `ready` or `refused`.",
+    )
+    reason = serializers.CharField(allow_blank=True, help_text="Why the file was refused.")
+    width = serializers.IntegerField(allow_null=True, help_text="Pixels, upright.")
+    height = serializers.IntegerField(allow_null=True, help_text="Pixels, upright.")
+
+    @extend_schema_field(ChecksumsSerializer)
+    def get_checksums(self, file: File) -> dict[str, str]:
+        return {"sha256": file.blob_id}
+
+    @extend_schema_field(serializers.DateTimeField(allow_null=True))
+    def get_expires_at(self, file: File) -> None:
+        return None
+
+    @extend_schema_field(FileUrlsSerializer)
+    def get_urls(self, file: File) -> dict[str, str]:
+        request = self.context["request"]
+        return {"get": file_url(request, file.pk), "content": content_url(request, file.pk)}
+
+
+class UploadSerializer(StrictSerializer):
+    """A picture and what shall be kept with it."""
+
+    content = serializers.FileField(
+        allow_empty_file=True, help_text="The picture: JPEG, PNG, WebP or TIFF, up to 50 megapixels."
+    )
+    metadata = serializers.CharField(required=False, help_text="A JSON object, kept as it is.")
+    folder = serializers.UUIDField(
+        required=False, help_text="The folder to put it into; without one, the top of the drive."
+    )
+
+    def validate_metadata(self, text: str) -> dict[str, Any]:
+        if len(text.encode()) > METADATA_MAX_BYTES:
+            raise exceptions.ValidationError(f"At most {METADATA_MAX_BYTES // 1024} KB are kept.")
+        try:
+            value = read_json(text)
+        except exceptions.ParseError as error:
+            raise exceptions.ValidationError(str(error.detail)) from error
+        if not isinstance(value, dict):
+            raise exceptions.ValidationError("Send a JSON object.")
+        return value
+
+
+class FileQuery(PageQuery):
+    """Which files to list."""
+
+    folder = serializers.CharField(
+        required=False, help_text="Only files of the folder with this id, or of the `top` of the drive."
+    )
+
+
+class FolderSerializer(serializers.Serializer[Any]):
+    """A folder of the drive."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    parent = serializers.UUIDField(
+        source="parent_id", allow_null=True, help_text="The parent's id; null at the top of the drive."
+    )
+    created_at = serializers.DateTimeField()
+
+
+class FolderQuery(PageQuery):
+    """Which folders to list."""
+
+    parent = serializers.CharField(
+        required=False, help_text="Only folders in the folder with this id, or at the `top` of the drive."
+    )
+
+
+class NewFolderSerializer(StrictSerializer):
+    """A folder to make."""
+
+    name = serializers.CharField(help_text="Up to 255 bytes, without a slash.", trim_whitespace=False)
+    parent = serializers.UUIDField(required=False, allow_null=True, help_text="Without one, at the top.")

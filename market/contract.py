@@ -1,0 +1,93 @@
+"""What goes into a version and what comes out, told as JSON schemas."""
+
+from typing import Any
+
+from market.models import Version
+from workers import registry
+from workers.plugin import OutputSpec
+from workers.recipe import Recipe
+from workers.registry import UnknownOperation
+
+# The picture that every app and model takes, beside its own parameters.
+PICTURE = "image"
+_COMPONENTS = "#/components/schemas/"
+_PICTURE = {
+    "type": "string",
+    "format": "uri",
+    "title": "Picture",
+    "description": "What to run on: the `urls.get` of a file of yours, its id, or a data URI. Addresses of other "
+    "sites are not fetched.",
+    "x-order": 0,
+}
+_KINDS: dict[str, dict[str, Any]] = {
+    "image": {"type": "string", "format": "uri"},
+    "text": {"type": "string", "format": "uri"},
+    "data": {},
+}
+
+
+def outputs_of(version: Version) -> tuple[OutputSpec, ...]:
+    """Return what running a version delivers, each label once; nothing for operations that are gone."""
+    found: dict[str, OutputSpec] = {}
+    for step in Recipe.model_validate(version.recipe).steps:
+        try:
+            outputs = registry.get(step.operation).outputs
+        except UnknownOperation:
+            continue
+        found.update({output.label: output for output in outputs})
+    return tuple(found.values())
+
+
+def input_schema(params_schema: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the schema of a prediction's `input`, and the schemas that it refers to, by name."""
+    schema = _move_references(params_schema)
+    definitions: dict[str, Any] = schema.pop("$defs", {})
+    own = schema.get("properties", {})
+    properties = {PICTURE: _PICTURE}
+    for order, (name, described) in enumerate(own.items(), start=1):
+        properties[name] = {**described, "x-order": order}
+    return (
+        {
+            "type": "object",
+            "title": "Input",
+            "required": [PICTURE, *schema.get("required", [])],
+            "properties": properties,
+            "additionalProperties": False,
+        },
+        definitions,
+    )
+
+
+def output_schema(outputs: tuple[OutputSpec, ...]) -> dict[str, Any]:
+    """Return the schema of a prediction's `output`: the one thing itself, or an object of several by label."""
+    if len(outputs) == 1:
+        return {"title": "Output", **_KINDS[outputs[0].kind]}
+    properties = {output.label: {"title": output.title, **_KINDS[output.kind]} for output in outputs}
+    return {"title": "Output", "type": "object", "properties": properties}
+
+
+def openapi_of(version: Version) -> dict[str, Any]:
+    """Return the OpenAPI document that clients of hosted inference expect of a version."""
+    taken, definitions = input_schema(version.params_schema)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": version.listing.title, "version": str(version.number)},
+        "paths": {},
+        "components": {
+            "schemas": {"Input": taken, "Output": output_schema(outputs_of(version)), **definitions}
+        },
+    }
+
+
+def _move_references(node: Any) -> Any:
+    """Return a copy in which `#/$defs/X` points to where OpenAPI keeps schemas."""
+    if isinstance(node, dict):
+        return {
+            name: value.replace("#/$defs/", _COMPONENTS)
+            if name == "$ref" and isinstance(value, str)
+            else _move_references(value)
+            for name, value in node.items()
+        }
+    if isinstance(node, list):
+        return [_move_references(inner) for inner in node]
+    return node

@@ -1,0 +1,74 @@
+"""Listings and versions as the API tells them."""
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from ipau.common.api import PageQuery
+from market.contract import openapi_of
+from market.models import Listing, ListingKind, Tier, Version, Visibility
+
+# A version says what one would need of the tool that hosted inference packs models with; ours has none.
+COG_VERSION = "0.16.0"
+
+
+class VersionSerializer(serializers.Serializer[Version]):
+    """An immutable release of an app or a model."""
+
+    id = serializers.UUIDField()
+    number = serializers.IntegerField(help_text="Counts up from 1.")
+    created_at = serializers.DateTimeField()
+    cog_version = serializers.SerializerMethodField(help_text="For clients that ask; means nothing here.")
+    openapi_schema = serializers.SerializerMethodField(
+        help_text="What it takes and gives: components.schemas.Input and .Output."
+    )
+
+    def get_cog_version(self, version: Version) -> str:
+        return COG_VERSION
+
+    def get_openapi_schema(self, version: Version) -> dict[str, Any]:
+        return openapi_of(version)
+
+
+class ModelSerializer(serializers.Serializer[Listing]):
+    """An app or a model under the address `owner/name`."""
+
+    url = serializers.SerializerMethodField(help_text="Its page.")
+    owner = serializers.CharField(source="owner.handle")
+    name = serializers.CharField()
+    title = serializers.CharField()
+    description = serializers.CharField(source="summary")
+    kind = serializers.ChoiceField(choices=ListingKind.choices)
+    tier = serializers.ChoiceField(choices=Tier.choices)
+    visibility = serializers.ChoiceField(choices=Visibility.choices)
+    run_count = serializers.IntegerField(help_text="How many pictures it was run on.")
+    github_url = serializers.SerializerMethodField(method_name="get_nothing", help_text="Always null.")
+    paper_url = serializers.SerializerMethodField(method_name="get_nothing", help_text="Always null.")
+    license_url = serializers.SerializerMethodField(method_name="get_nothing", help_text="Always null.")
+    cover_image_url = serializers.SerializerMethodField(method_name="get_nothing", help_text="Always null.")
+    default_example = serializers.SerializerMethodField(method_name="get_nothing", help_text="Always null.")
+    latest_version = serializers.SerializerMethodField()
+
+    def get_url(self, listing: Listing) -> str:
+        path = f"/apps/{listing.owner.handle}/{listing.name}/"
+        found: str = self.context["request"].build_absolute_uri(path)
+        return found
+
+    def get_nothing(self, listing: Listing) -> str | None:
+        return None
+
+    @extend_schema_field(VersionSerializer(allow_null=True))
+    def get_latest_version(self, listing: Listing) -> dict[str, Any] | None:
+        # The view has fetched them with the rows, newest first.
+        version = next(iter(listing.versions.all()), None)
+        if version is None:
+            return None
+        version.listing = listing
+        return dict(VersionSerializer(version).data)
+
+
+class ModelQuery(PageQuery):
+    """Which apps and models to list."""
+
+    q = serializers.CharField(required=False, help_text="Words of the name, title, summary or owner.")
