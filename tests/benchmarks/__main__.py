@@ -1,9 +1,9 @@
 """Run benchmarks: `python -m tests.benchmarks [NAME]` runs those whose name starts with NAME.
 
-A benchmark is a module `bench_*.py` beside this one that runs with `python -m`, prints its rows and ends with a
-status other than 0 where it misses a target. Its names are the strings in `NAMES` or the keys of `ROWS`; one with
-several takes `--only name` to run a part. Each runs in a process of its own: what one has loaded or set up must
-not change what the next one measures.
+A benchmark is a module `bench_*.py` beside this one that runs with `python -m`, prints its rows and ends
+with a status other than 0 where it misses a target. Its names are the strings in `NAMES` or the keys of
+`ROWS`; one with several takes `--only name` to run a part. Each runs in a process of its own: what one has
+loaded or set up must not change what the next one measures.
 """
 
 import ast
