@@ -10,6 +10,7 @@ from django.conf import settings
 from django.contrib.staticfiles.finders import get_finders
 from django.core.cache import caches
 from django.core.management import call_command
+from django.core.management.sql import emit_post_migrate_signal
 from django.db import connection, connections
 from django.db.migrations.executor import MigrationExecutor
 
@@ -42,14 +43,14 @@ def adopt_secret_key(data_dir: Path) -> None:
         settings.SECRET_KEY = ensure_secret_key(data_dir)
 
 
-def migrate() -> bool:
-    """Bring the tables up to date; tell whether that was needed."""
+def migrate() -> None:
+    """Bring the tables up to date, and the rows that stand for what the code brings."""
     executor = MigrationExecutor(connection)
-    # Asking first is much quicker than a run that finds nothing to do.
-    if not executor.migration_plan(executor.loader.graph.leaf_nodes()):
-        return False
-    call_command("migrate", interactive=False, verbosity=0)
-    return True
+    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        call_command("migrate", interactive=False, verbosity=0)
+    else:
+        # Much quicker than a run that finds nothing to do; a release without a migration may bring an app.
+        emit_post_migrate_signal(verbosity=0, interactive=False, db="default")
 
 
 def collect_static(data_dir: Path) -> bool:
