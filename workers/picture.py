@@ -204,12 +204,16 @@ class Picture:
             # The bytes are in memory already: one call to the decoder instead of one for each 64 KiB.
             image.decodermaxblock = max(image.decodermaxblock, len(self._data))
             image.load()
-            upright = self._bring_upright(image, mode is None)
+            upright = self._bring_upright(image, mode)
         self.decode_ms += (time.perf_counter() - started) * 1000
         return upright
 
-    def _bring_upright(self, image: Image.Image, with_alpha: bool) -> Image.Image:
-        colour, alpha = normalise(image) if with_alpha else (to_srgb(image, self._profile(image)), None)
+    def _bring_upright(self, image: Image.Image, mode: str | None) -> Image.Image:
+        if mode is None:
+            colour, alpha = normalise(image)
+        else:
+            # A CMYK file drafts its size but not its mode.
+            colour, alpha = _as_mode(to_srgb(image, self._profile(image)), mode), None
         # Pillow turns a TIFF itself, while decoding.
         turned = 1 if self.format == "TIFF" else self.facts.orientation
         if alpha is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,7 +72,7 @@ def identify(source: bytes | BinaryIO, limits: Limits = LIMITS) -> Facts:
 
 def open_image(stream: BinaryIO, limits: Limits = LIMITS) -> ImageFile.ImageFile:
     """Open, undecoded, what is within the limits. Raises PictureError."""
-    with refusing(stream):
+    with refusing(stream, limits):
         image = _open_quietly(stream, limits)
         _check_size(image.size, limits)
         if family(image.format) == "TIFF":
@@ -98,7 +97,7 @@ def family(format: str | None) -> str:
 
 
 @contextmanager
-def refusing(stream: BinaryIO) -> Iterator[None]:
+def refusing(stream: BinaryIO, limits: Limits = LIMITS) -> Iterator[None]:
     """Turn whatever a decoder raises on hostile bytes into a PictureError."""
     try:
         yield
@@ -111,7 +110,7 @@ def refusing(stream: BinaryIO) -> Iterator[None]:
     except MemoryError as error:
         raise PictureError("memory", TOO_BIG_TO_HOLD) from error
     except UnidentifiedImageError as error:
-        raise _explain_unidentified(stream) from error
+        raise _explain_unidentified(stream, limits) from error
     except Exception as error:
         raise _explain_damage(stream) from error
 
@@ -153,13 +152,21 @@ def _check_pages(image: ImageFile.ImageFile) -> None:
     raise PictureError("too_complex", f"This TIFF has more than {MOST_PAGES} pages.")
 
 
-def _explain_unidentified(stream: BinaryIO) -> PictureError:
+_SIGNATURES = {
+    "JPEG": (b"\xff\xd8\xff",),
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "WEBP": (b"RIFF",),
+}
+
+
+def _explain_unidentified(stream: BinaryIO, limits: Limits) -> PictureError:
     """A known signature with a broken header is damage; anything else is no picture."""
     head = _read_all(stream)[:16]
-    known = head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*")) or (
-        head.startswith(b"RIFF") and head[8:12] == b"WEBP"
-    )
-    return _explain_damage(stream) if known else PictureError("unreadable", UNREADABLE)
+    known = any(head.startswith(_SIGNATURES[name]) for name in limits.formats if name in _SIGNATURES)
+    if known and (not head.startswith(b"RIFF") or head[8:12] == b"WEBP"):
+        return _explain_damage(stream)
+    return PictureError("unreadable", UNREADABLE)
 
 
 def _explain_damage(stream: BinaryIO) -> PictureError:
@@ -319,9 +326,7 @@ def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image | None:
     if opened is None:
         return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ImageCms.profileToProfile(image, opened, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        return ImageCms.profileToProfile(image, opened, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (OSError, TypeError, ValueError, ImageCms.PyCMSError):
         return None
 

@@ -48,7 +48,7 @@ def with_exif(image: Image.Image, format: str = "JPEG", orientation: int = 1, **
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     exif[270] = "SECRET-DESCRIPTION"
-    exif[GPS] = {1: "N", 2: (13.0, 45.0, 21.0), 3: "E", 4: (100.0, 30.0, 5.0)}
+    exif.get_ifd(GPS).update({1: "N", 2: (13.0, 45.0, 21.0), 3: "E", 4: (100.0, 30.0, 5.0)})
     return encode(image, format, exif=exif, **settings)
 
 

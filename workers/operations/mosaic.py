@@ -95,7 +95,7 @@ class MosaicParams(Params):
     x: float = slider(
         0.25,
         ge=0,
-        le=1,
+        le=0.99,
         step=0.01,
         title="Box left",
         help="Left edge of the box, as a part of the picture’s width.",
@@ -104,7 +104,7 @@ class MosaicParams(Params):
     y: float = slider(
         0.25,
         ge=0,
-        le=1,
+        le=0.99,
         step=0.01,
         title="Box top",
         help="Top edge of the box, as a part of the picture’s height.",
@@ -112,7 +112,7 @@ class MosaicParams(Params):
     )
     width: float = slider(
         0.5,
-        ge=0,
+        ge=0.01,
         le=1,
         step=0.01,
         title="Box width",
@@ -121,7 +121,7 @@ class MosaicParams(Params):
     )
     height: float = slider(
         0.5,
-        ge=0,
+        ge=0.01,
         le=1,
         step=0.01,
         title="Box height",
@@ -314,7 +314,7 @@ def choose_tiles(cells: Floats, tiles: Floats, shape: tuple[int, int], radius: i
     inside = placed[radius : radius + shape[0], radius : radius + shape[1]]
     around = np.lib.stride_tricks.sliding_window_view(placed, (2 * radius + 1,) * 2)
     step = radius + 1
-    for row, column in np.ndindex(step, step):
+    for row, column in np.ndindex(min(step, shape[0]), min(step, shape[1])):
         part = (slice(row, None, step), slice(column, None, step))
         taken = around[part].reshape(inside[part].size, -1)
         best = _find_free(wanted[part].reshape(len(taken), -1), tiles, taken)
