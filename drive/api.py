@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from django.core.files.storage import default_storage
-from django.http import FileResponse
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
@@ -22,6 +20,7 @@ from drive.serializers import (
     NewFolderSerializer,
     UploadSerializer,
 )
+from drive.serving import serve
 from ipau.common.api import ApiView, page_of, page_response, validated
 from ipau.common.bodies import MultiPartParser
 
@@ -104,8 +103,9 @@ class FileContent(ApiView):
     def get(self, request: Request, file_id: object) -> HttpResponseBase:
         """Answers with the bytes themselves, never with a redirect."""
         file = services.get_file(owner=caller(request), file_id=file_id)
-        content = default_storage.open(file.blob.path)
-        return FileResponse(content, filename=file.name, content_type=file.content_type)
+        return serve(
+            request._request, file.blob, name=file.name, content_type=file.content_type, stream=True
+        )
 
 
 class FolderList(ApiView):

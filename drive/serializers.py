@@ -48,7 +48,9 @@ class FileSerializer(serializers.Serializer[File]):
     checksums = serializers.SerializerMethodField()
     metadata = serializers.DictField(help_text="What was sent along with the upload.")
     created_at = serializers.DateTimeField()
-    expires_at = serializers.SerializerMethodField(help_text="Always null: files stay until they are deleted.")
+    expires_at = serializers.SerializerMethodField(
+        help_text="Always null: files stay until they are deleted."
+    )
     urls = serializers.SerializerMethodField()
     folder = serializers.UUIDField(
         source="folder_id", allow_null=True, help_text="The folder's id; null at the top of the drive."

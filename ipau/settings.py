@@ -173,6 +173,12 @@ DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="IPAU <noreply@localh
 # --- Files --------------------------------------------------------------------------------------------
 
 _S3_BUCKET = env.str("IPAU_S3_BUCKET", default="")
+_S3_ORIGINS = env.list(
+    "IPAU_S3_ORIGINS",
+    default=[env.str("IPAU_S3_ENDPOINT", default=f"https://{_S3_BUCKET}.s3.amazonaws.com")]
+    if _S3_BUCKET
+    else [],
+)
 STORAGES: dict[str, Any] = {
     "default": (
         {
@@ -194,6 +200,8 @@ STORAGES: dict[str, Any] = {
 }
 STATIC_URL = "/static/"
 STATIC_ROOT = env.str("IPAU_STATIC_ROOT", default=str(DATA_DIR / "static"))
+# Where nginx keeps the folder of blobs for itself ("/protected/"): it then sends the bytes in our place.
+ACCEL_PREFIX = env.str("IPAU_ACCEL_PREFIX", default="")
 # One request carries one upload; larger files are the resumable upload's business.
 UPLOAD_MAX_BYTES = env.int("IPAU_UPLOAD_MAX_BYTES", default=100 * 1024 * 1024)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 1024 * 1024
@@ -238,7 +246,8 @@ CONTENT_SECURITY_POLICY = {
         "default-src": [NONE],
         "script-src": [SELF, NONCE],
         "style-src": [SELF, NONCE],
-        "img-src": [SELF, "data:", "blob:"],
+        # Pictures are redirected to the bucket, whose address a browser must then be allowed to ask.
+        "img-src": [SELF, "data:", "blob:", *_S3_ORIGINS],
         "font-src": [SELF],
         "connect-src": [SELF],
         "form-action": [SELF],
@@ -263,6 +272,8 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_RATES": {"preview": env.str("IPAU_PREVIEW_RATE", default="240/min")},
     "UNAUTHENTICATED_USER": None,
 }
+# Requests that wait for a prediction hold a thread each; half of them stay free for all else.
+API_WAITERS = env.int("IPAU_API_WAITERS", default=max(1, env.int("IPAU_WEB_THREADS", default=4) // 2))
 SPECTACULAR_SETTINGS = {
     "TITLE": "IPAU API",
     "DESCRIPTION": "Run image-processing apps over pictures: files, predictions, jobs, previews.",

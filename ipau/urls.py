@@ -3,6 +3,7 @@
 from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
+from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from ipau.health import healthz, readyz
 
@@ -15,5 +16,12 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("readyz", readyz),
     path("accounts/", include("allauth.urls")),
     path("settings/", include("accounts.urls")),
+    path("drive/", include("drive.urls")),
+    path("v1/", include("ipau.api_urls")),
+    path(
+        "api/",
+        SpectacularSwaggerSplitView.as_view(url_name="v1:openapi", title="IPAU API"),
+        name="api-docs",
+    ),
     path("admin/", admin.site.urls),
 ]

@@ -74,6 +74,15 @@ def is_served(queue: str) -> bool:
     return alive().filter(queues__contains=queue).exists()
 
 
+def served_queues() -> dict[str, int]:
+    """Return how many slots serve each queue now; queues that nobody serves are not in it."""
+    slots: dict[str, int] = {}
+    for queues, number in alive().values_list("queues", "slots"):
+        for queue in queues:
+            slots[queue] = slots.get(queue, 0) + number
+    return slots
+
+
 def forget_gone() -> None:
     Worker.objects.filter(heartbeat_at__lt=timezone.now() - FORGOTTEN_AFTER).delete()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Prefetch
+from django.db.models import Prefetch, QuerySet
 from django.utils import timezone
 
 from accounts.models import User
@@ -24,7 +24,7 @@ from market import services as market
 from market.models import Version
 from processing import claims, fleet, lanes, previews, tasks
 from processing.inputs import Prepared, prepare
-from processing.models import Item, Job, JobKind, Output, Resource
+from processing.models import Item, Job, JobKind, Output, Resource, State
 from processing.previews import Answer
 from workers.reading import PictureError, identify
 
@@ -294,18 +294,34 @@ def _identify(data: bytes) -> str:
 # --- Look, cancel -------------------------------------------------------------------------------------
 
 
-def get_job(*, owner: User, job_id: object) -> Job:
-    """Return a job of the owner.
+def get_job(*, owner: User, job_id: object, kind: JobKind | None = None) -> Job:
+    """Return a job of the owner, of any kind or of the given one.
 
     Raises:
         NotFound: there is none with this id.
     """
     rows = Job.objects.visible_to(owner).select_related("version__listing__owner", "output_folder")
+    if kind is not None:
+        rows = rows.filter(kind=kind)
     try:
         job: Job = rows.get(pk=uuid.UUID(str(job_id)))
     except (Job.DoesNotExist, ValueError) as error:
         raise NotFound("This job does not exist.") from error
     return job
+
+
+def list_jobs(*, owner: User) -> QuerySet[Job]:
+    """Return the owner's jobs over many pictures; predictions are not among them."""
+    return Job.objects.visible_to(owner).filter(kind=JobKind.JOB).select_related("version__listing__owner")
+
+
+def list_items(*, job: Job, state: str | None = None) -> QuerySet[Item]:
+    """Return the pictures of a job with their results, of any state or of the given one."""
+    outputs = Output.objects.select_related("file").order_by("id")
+    rows = Item.objects.filter(job=job)
+    if state is not None:
+        rows = rows.filter(state=state)
+    return rows.select_related("job__version").prefetch_related(Prefetch("outputs", queryset=outputs))
 
 
 def get_item(*, job: Job, position: int) -> Item:
@@ -322,14 +338,14 @@ def get_item(*, job: Job, position: int) -> Item:
     return item
 
 
-def cancel_job(*, owner: User, job_id: object) -> Job:
-    """End a job now; what has been finished stays.
+def cancel_job(*, owner: User, job_id: object, kind: JobKind | None = None) -> Job:
+    """End a job now; what has been finished stays. Cancelling twice is no fault.
 
     Raises:
         NotFound: there is no such job.
-        Conflict: it has ended already.
+        Conflict: it has ended in another way already.
     """
-    job = get_job(owner=owner, job_id=job_id)
-    if claims.cancel(job.pk) is None:
+    job = get_job(owner=owner, job_id=job_id, kind=kind)
+    if claims.cancel(job.pk) is None and get_job(owner=owner, job_id=job_id).state != State.CANCELED:
         raise Conflict("This job has already ended, so there is nothing to cancel.", code="job_ended")
     return get_job(owner=owner, job_id=job_id)

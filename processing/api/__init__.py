@@ -1,0 +1,1 @@
+"""Predictions, jobs and previews over the API."""

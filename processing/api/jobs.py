@@ -1,0 +1,121 @@
+"""Jobs over many pictures, and the fleet, over the API."""
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts.authentication import caller
+from accounts.models import Scope
+from drive import services as drive
+from ipau.common.api import IDEMPOTENCY_KEY, ApiView, idempotency_key, page_of, page_response, validated
+from processing import fleet, predictions, services
+from processing.models import JobKind
+from processing.serializers import (
+    HardwareSerializer,
+    ItemQuery,
+    ItemSerializer,
+    JobInputSerializer,
+    JobSerializer,
+)
+
+_HARDWARE = {"cpu": "CPU", "gpu": "GPU"}
+
+
+class JobList(ApiView):
+    """Jobs of the caller."""
+
+    scopes = {"POST": Scope.RUN}
+
+    @extend_schema(
+        operation_id="jobs_list", summary="List jobs", tags=["Jobs"], responses=page_of(JobSerializer)
+    )
+    def get(self, request: Request) -> Response:
+        """Newest first. Predictions are listed at /v1/predictions."""
+        return page_response(request, services.list_jobs(owner=caller(request)), JobSerializer)
+
+    @extend_schema(
+        operation_id="jobs_create",
+        summary="Run an app or a model on many pictures",
+        tags=["Jobs"],
+        parameters=[IDEMPOTENCY_KEY],
+        request=JobInputSerializer,
+        responses={201: JobSerializer},
+    )
+    def post(self, request: Request) -> Response:
+        """Answers at once; ask `urls.get` how far it is."""
+        sent = validated(JobInputSerializer(data=request.data))
+        owner = caller(request)
+        into = sent.get("output_folder")
+        job = services.submit_job(
+            owner=owner,
+            version=predictions.find_version(user=owner, reference=sent.get("version") or sent["model"]),
+            params=sent["input"],
+            selection=drive.select(
+                owner=owner,
+                folder_ids=[sent["folder"]] if "folder" in sent else [],
+                file_ids=sent.get("files", []),
+            ),
+            output_folder=drive.get_folder(owner=owner, folder_id=into) if into else None,
+            idempotency_key=idempotency_key(request),
+        )
+        return Response(JobSerializer(job, context={"request": request}).data, status=201)
+
+
+class JobDetail(ApiView):
+    """One job."""
+
+    @extend_schema(operation_id="jobs_get", summary="Look at a job", tags=["Jobs"], responses=JobSerializer)
+    def get(self, request: Request, job_id: object) -> Response:
+        job = services.get_job(owner=caller(request), job_id=job_id, kind=JobKind.JOB)
+        return Response(JobSerializer(job, context={"request": request}).data)
+
+
+class JobItemList(ApiView):
+    """The pictures of one job."""
+
+    @extend_schema(
+        operation_id="jobs_items_list",
+        summary="List the items of a job",
+        tags=["Jobs"],
+        parameters=[ItemQuery],
+        responses=page_of(ItemSerializer),
+    )
+    def get(self, request: Request, job_id: object) -> Response:
+        """In the order in which they were submitted."""
+        asked = validated(ItemQuery(data=request.query_params))
+        job = services.get_job(owner=caller(request), job_id=job_id, kind=JobKind.JOB)
+        rows = services.list_items(job=job, state=asked.get("status"))
+        return page_response(request, rows, ItemSerializer, order=("position",))
+
+
+class JobCancel(ApiView):
+    """The end of a job."""
+
+    scopes = {"POST": Scope.RUN}
+
+    @extend_schema(
+        operation_id="jobs_cancel",
+        summary="Cancel a job",
+        tags=["Jobs"],
+        request=None,
+        responses=JobSerializer,
+    )
+    def post(self, request: Request, job_id: object) -> Response:
+        """What has been finished stays."""
+        job = services.cancel_job(owner=caller(request), job_id=job_id, kind=JobKind.JOB)
+        return Response(JobSerializer(job, context={"request": request}).data)
+
+
+class HardwareList(ApiView):
+    """What the fleet runs on."""
+
+    @extend_schema(
+        operation_id="hardware_list",
+        summary="List the hardware that is there now",
+        tags=["Account"],
+        responses=HardwareSerializer(many=True),
+    )
+    def get(self, request: Request) -> Response:
+        slots = fleet.served_queues()
+        there = [{"sku": sku, "name": name} for sku, name in _HARDWARE.items() if sku in slots]
+        return Response(HardwareSerializer(there, many=True).data)

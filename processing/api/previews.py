@@ -1,0 +1,116 @@
+"""Previews over the API: a picture in, a picture out, in one request."""
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import HttpResponse, HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework import exceptions
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.throttling import ScopedRateThrottle
+
+from accounts.authentication import caller
+from accounts.models import PLATFORM_HANDLE, Scope
+from drive import services as drive
+from drive.models import File
+from ipau.common.api import ApiView
+from ipau.common.bodies import JSONParser, MultiPartParser, read_json
+from ipau.common.errors import Invalid
+from market.contract import PICTURE
+from processing import predictions, services
+from processing.api.predictions import site_hosts
+from processing.previews import Answer
+from processing.serializers import PreviewAnswerSerializer
+
+# The part of a form that holds the picture may have any of these names.
+_PICTURE_PARTS = (PICTURE, "file", "content")
+
+
+class Preview(ApiView):
+    """What an app does to a picture, reduced, at once."""
+
+    parser_classes = [MultiPartParser, JSONParser]
+    max_bytes = services.PREVIEW_MAX_BYTES
+    throttle_classes = [ScopedRateThrottle]
+    throttle_scope = "preview"
+    scopes = {"POST": Scope.RUN}
+
+    @extend_schema(
+        operation_id="preview",
+        summary="Preview an app on a picture",
+        tags=["Previews"],
+        request={"multipart/form-data": OpenApiTypes.OBJECT, "application/json": OpenApiTypes.OBJECT},
+        responses={
+            (200, "image/*"): OpenApiTypes.BINARY,
+            (200, "application/json"): PreviewAnswerSerializer,
+        },
+    )
+    def post(self, request: Request, name: str) -> HttpResponseBase:
+        """Send the picture as a form's part `image`, or the id of a file of yours as `file`, and the app's
+        parameters as further fields. The answer is a picture of at most 1024 pixels a side; with `Accept:
+        application/json` it is JSON. Nothing is stored."""
+        owner = caller(request)
+        asked = _read(request)
+        version = predictions.find_version(user=owner, reference=f"{PLATFORM_HANDLE}/{name}")
+        if asked.file is not None:
+            answer = services.preview_file(
+                owner=owner, version=version, params=asked.params, file=asked.file
+            )
+        else:
+            answer = services.preview_bytes(
+                owner=owner, version=version, params=asked.params, data=asked.data
+            )
+        return _respond(request, answer)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A picture and parameters."""
+
+    params: dict[str, Any]
+    file: File | None = None
+    data: bytes = b""
+
+
+def _read(request: Request) -> _Asked:
+    """Take apart a form or a JSON object. Raises Invalid where no picture comes with it."""
+    fields = dict(request.data.items()) if hasattr(request.data, "items") else {}
+    parts = [fields.pop(name) for name in _PICTURE_PARTS if fields.get(name) not in (None, "")]
+    params = {**_json_part(fields.pop("input", None)), **fields}
+    if len(parts) != 1:
+        message = "Send one picture: as the part `image`, or as `file` the id of a file of yours."
+        raise Invalid(message, fields={PICTURE: message})
+    if hasattr(parts[0], "read"):
+        return _Asked(params, data=parts[0].read())
+    found = predictions.find_picture(
+        owner=caller(request), reference=str(parts[0]), hosts=site_hosts(request)
+    )
+    return _Asked(params, file=found.file, data=found.data)
+
+
+def _json_part(value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if isinstance(value, str):
+        try:
+            value = read_json(value)
+        except exceptions.ParseError as error:
+            raise Invalid(str(error.detail), fields={"input": str(error.detail)}) from error
+    if not isinstance(value, dict):
+        message = "Send the parameters as a JSON object."
+        raise Invalid(message, fields={"input": message})
+    return value
+
+
+def _respond(request: Request, answer: Answer) -> HttpResponseBase:
+    wanted = request.headers.get("Accept", "")
+    if "application/json" in wanted or not answer.body:
+        body = {**vars(answer), PICTURE: base64.b64encode(answer.body).decode()}
+        return Response(PreviewAnswerSerializer(body).data)
+    response = HttpResponse(answer.body, content_type=answer.content_type)
+    response["Server-Timing"] = ", ".join(f"{stage};dur={ms:.1f}" for stage, ms in answer.timings.items())
+    response["Cache-Control"] = "no-store"
+    return response
