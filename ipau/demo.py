@@ -1,0 +1,164 @@
+"""The demo: a person, real photographs, and every built-in app run over them through the real queue."""
+
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from accounts.management.commands.create_api_key import find_or_create_person
+from accounts.models import PLATFORM_HANDLE, User
+from drive import services as drive
+from drive.models import Folder
+from market import services as market
+from market.models import Listing
+from processing import services as processing
+from processing.models import OPEN, Job
+
+EMAIL = "demo@example.org"
+FOLDER = "Demo photos"
+PHOTOS = Path(__file__).parent / "demo_photos"
+POLL_SECONDS = 0.1
+STALLED_SECONDS = 120.0
+BAR_WIDTH = 24
+
+
+class DemoError(Exception):
+    """One sentence on why the demo cannot go on."""
+
+
+class Interrupted(Exception):
+    """Somebody asked the demo to stop."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table at the end."""
+
+    app: str
+    pictures: int
+    failed: int
+    seconds: float
+    folder: str
+
+    @property
+    def rate(self) -> float:
+        """Pictures a second, from the submit to the end of the job."""
+        return self.pictures / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Runs the demo on a site that is up. `between` is called while waiting; it may raise `Interrupted`."""
+
+    between: Callable[[], None]
+
+    def person(self) -> tuple[User, str]:
+        """Return the demo's person, made if need be, and a new password."""
+        person = find_or_create_person(email=EMAIL)
+        password = secrets.token_urlsafe(9)
+        person.set_password(password)
+        person.save(update_fields=["password", "updated_at"])
+        return person, password
+
+    def upload(self, person: User) -> Folder:
+        """Put the photographs that are not there yet into the person's drive."""
+        folder = drive.folder_at_top(owner=person, name=FOLDER)
+        there = set(folder.files.live().values_list("name", flat=True))
+        for path in sorted(PHOTOS.glob("*.jpg")):
+            self.between()
+            if path.name not in there:
+                with path.open("rb") as content:
+                    drive.upload_file(
+                        owner=person, folder=folder, name=path.name, content=content, size=path.stat().st_size
+                    )
+        return folder
+
+    def run(self, person: User, folder: Folder) -> Iterator[Row]:
+        """Run one app after the other over the folder and yield its line."""
+        apps = [app for app in market.list_apps(user=person) if app.owner.handle == PLATFORM_HANDLE]
+        if not apps:
+            raise DemoError("There is no built-in app: run ./manage.py migrate.")
+        width = max(len(app.title) for app in apps)
+        for app in apps:
+            yield self._run_app(person, folder, app, width)
+
+    def _run_app(self, person: User, folder: Folder, app: Listing, width: int) -> Row:
+        chosen = drive.select(owner=person, folder_ids=[folder.pk])
+        job = processing.submit_job(
+            owner=person, version=market.latest_version(app), params={}, selection=chosen
+        )
+        bar = Bar(app.title.ljust(width), job.total)
+        changed, before = time.monotonic(), -1
+        while job.state in OPEN:
+            self.between()
+            done = job.succeeded + job.failed + job.canceled
+            bar.show(done)
+            if done != before:
+                changed, before = time.monotonic(), done
+            if time.monotonic() - changed > STALLED_SECONDS:
+                raise DemoError(f"'{app.title}' has stood still for {STALLED_SECONDS:.0f} s. See data/logs.")
+            time.sleep(POLL_SECONDS)
+            job.refresh_from_db()
+        bar.show(job.succeeded + job.failed, last=True)
+        return _row(app, job)
+
+
+class Bar:
+    """A progress bar: one line that is rewritten on a terminal, two plain lines elsewhere."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self._title = title
+        self._total = total
+        self._terminal = sys.stdout.isatty()
+        self._began = time.monotonic()
+        if not self._terminal:
+            print(f"{title}  {total} pictures …", flush=True)
+
+    def show(self, done: int, *, last: bool = False) -> None:
+        """Draw the bar; the last time it stays."""
+        if not (self._terminal or last):
+            return
+        full = BAR_WIDTH * done // max(self._total, 1)
+        seconds = time.monotonic() - self._began
+        line = (
+            f"{self._title}  [{'█' * full}{'·' * (BAR_WIDTH - full)}] {done}/{self._total}  {seconds:.1f} s"
+        )
+        sys.stdout.write(("\r\x1b[K" if self._terminal else "") + line + ("\n" if last else ""))
+        sys.stdout.flush()
+
+
+def table(rows: list[Row]) -> str:
+    """Return the results as a table of plain text."""
+    head = ("app", "pictures", "seconds", "pictures/s", "folder")
+    body = [
+        (
+            row.app,
+            f"{row.pictures}" + (f" ({row.failed} failed)" if row.failed else ""),
+            f"{row.seconds:.2f}",
+            f"{row.rate:.1f}",
+            row.folder,
+        )
+        for row in rows
+    ]
+    widths = [max(len(line[column]) for line in (head, *body)) for column in range(len(head))]
+    lines = [head, tuple("-" * width for width in widths), *body]
+    return "\n".join(_line(line, widths) for line in lines)
+
+
+def _line(cells: tuple[str, ...], widths: list[int]) -> str:
+    first, *numbers, last = cells
+    middle = [cell.rjust(width) for cell, width in zip(numbers, widths[1:-1], strict=True)]
+    return "  ".join([first.ljust(widths[0]), *middle, last]).rstrip()
+
+
+def _row(app: Listing, job: Job) -> Row:
+    assert job.completed_at is not None
+    return Row(
+        app=app.title,
+        pictures=job.succeeded,
+        failed=job.total - job.succeeded,
+        seconds=(job.completed_at - job.created_at).total_seconds(),
+        folder=job.output_folder.name if job.output_folder else "",
+    )
