@@ -148,7 +148,7 @@ def _refusing_too_big() -> Iterator[None]:
 
 def _complete(context: Context | None, scale: float) -> Context:
     context = context or Context()
-    return replace(context, scale=scale, memo=context.memo or PROCESS_CACHE)
+    return replace(context, scale=scale, memo=PROCESS_CACHE if context.memo is None else context.memo)
 
 
 def _run_steps(plan: Plan, picture: Picture, context: Context, watch: _Stopwatch) -> Result:

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from workers.plugin import PictureView
+
 Size = tuple[int, int]
 
 
@@ -18,18 +20,27 @@ def count_cells(size: Size, cell: float) -> Size:
     return columns, rows
 
 
-def average_cells(image: Image.Image, size: Size, cell: float) -> Image.Image:
-    """One pixel a cell, its mean. `image` may be a reduced view of a picture of `size` pixels.
+def average_picture(picture: PictureView, cell: float, samples: int = 4) -> Image.Image:
+    """One pixel a cell, its mean, mode RGB, decoding no more than that needs.
 
-    `cell` is in pixels of `size`. Means are exact where cells are whole numbers of the image's pixels.
+    Exact where 2, 4 or 8 divides `cell` (pixels), else from at least `samples` pixels along a cell's side.
+    In cells that the picture's edge cuts, its last few pixels may weigh more than the others.
     """
+    size = (picture.width, picture.height)
+    dividing = [factor for factor in (8, 4, 2) if cell % factor == 0]
+    small_enough = [factor for factor in (8, 4, 2) if factor * samples <= cell]
+    factor = max(dividing or small_enough, default=1)
+    return average_cells(picture.reduced_by(factor), size, cell, factor)
+
+
+def average_cells(image: Image.Image, size: Size, cell: float, factor: int = 1) -> Image.Image:
+    """One pixel a cell, its mean, of a picture of `size` pixels that `image` shows reduced by `factor`."""
     columns, rows = count_cells(size, cell)
-    factor = max(1, round(size[0] / image.width), round(size[1] / image.height))
-    if cell % factor == 0 and image.size == (-(-size[0] // factor), -(-size[1] // factor)):
-        return image.reduce(int(cell) // factor) if cell > factor else image
-    step_x, step_y = cell * image.width / size[0], cell * image.height / size[1]
-    covered = _extend(image, math.ceil(columns * step_x), math.ceil(rows * step_y))
-    return covered.resize((columns, rows), Image.Resampling.BOX, box=(0, 0, columns * step_x, rows * step_y))
+    step = cell / factor
+    if step == int(step):
+        return image.reduce(int(step)) if step > 1 else image
+    covered = _extend(image, math.ceil(columns * step), math.ceil(rows * step))
+    return covered.resize((columns, rows), Image.Resampling.BOX, box=(0, 0, columns * step, rows * step))
 
 
 def paint_cells(cells: Image.Image, size: Size, cell: float) -> Image.Image:

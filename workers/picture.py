@@ -112,13 +112,16 @@ class Picture:
         return self._alpha
 
     def reduced(self, width: int, height: int) -> Image.Image:
-        factor = self._choose_factor(width, height)
+        return self.reduced_by(self._find_factor(width, height))
+
+    def reduced_by(self, factor: int) -> Image.Image:
+        factor = self._limit_factor(factor)
         if factor == 1:
             return self.rgb()
         return self._keep(("reduced", factor), lambda: self._reduce("RGB", factor))
 
     def reduced_grey(self, width: int, height: int) -> Image.Image:
-        factor = self._choose_factor(width, height)
+        factor = self._limit_factor(self._find_factor(width, height))
         if factor == 1:
             return self.grey()
         return self._keep(("reduced grey", factor), lambda: self._reduce("L", factor))
@@ -165,8 +168,11 @@ class Picture:
             return colour
         return self._keep("flat", lambda: _lay_on_white(colour, self._alpha))
 
-    def _choose_factor(self, width: int, height: int) -> int:
-        factor = max(1, min(self.width // max(1, width), self.height // max(1, height)))
+    def _find_factor(self, width: int, height: int) -> int:
+        return max(1, min(self.width // max(1, width), self.height // max(1, height)))
+
+    def _limit_factor(self, factor: int) -> int:
+        factor = max(1, min(factor, max(self.width, self.height)))
         if not self._drafts():
             return factor
         # A whole multiple of what the decoder does, so that no pixel straddles two of its own.

@@ -138,13 +138,6 @@ class Memo(Protocol):
     def get(self, key: Hashable, make: Callable[[], T], weigh: Callable[[T], int]) -> T: ...
 
 
-class NoMemo:
-    """Keeps nothing."""
-
-    def get(self, key: Hashable, make: Callable[[], T], weigh: Callable[[T], int]) -> T:
-        return make()
-
-
 @dataclass(frozen=True)
 class Context:
     """Where and how a run happens.
@@ -161,7 +154,7 @@ class Context:
 
     def keep(self, key: Hashable, make: Callable[[], T], weigh: Callable[[T], int]) -> T:
         """Return what was made under `key` before, or make it now. `weigh` gives its size in bytes."""
-        return (self.memo or NoMemo()).get(key, make, weigh)
+        return make() if self.memo is None else self.memo.get(key, make, weigh)
 
 
 class PictureView(Protocol):
@@ -190,6 +183,12 @@ class PictureView(Protocol):
 
     def reduced(self, width: int, height: int) -> Image:
         """Mode RGB, reduced by a whole factor but never below `width` x `height`."""
+
+    def reduced_by(self, factor: int) -> Image:
+        """Mode RGB, reduced by the largest whole factor at hand that is at most `factor`.
+
+        1, 2, 4 and 8 always are: a pixel of the view is then the mean of that many squared.
+        """
 
     def reduced_grey(self, width: int, height: int) -> Image:
         """Like `reduced`, mode L."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from workers.colour import Bytes, Floats, cluster, find_nearest, from_oklab, to_oklab
-from workers.grid import average_cells, build_bayer, count_cells, paint_cells, tile_over
+from workers.grid import average_cells, average_picture, build_bayer, paint_cells, tile_over
 from workers.palettes import read_palette
 from workers.plugin import Context, Operation, Params, PictureView, Result, choice, slider, toggle
 
@@ -89,8 +89,7 @@ class PixelArt(Operation[PixelArtParams]):
     def run(self, picture: PictureView, params: PixelArtParams, context: Context) -> Result:
         size = (picture.width, picture.height)
         cell = max(1.0, params.block * context.scale)
-        columns, rows = count_cells(size, cell)
-        rgb = np.asarray(average_cells(picture.reduced(columns, rows), size, cell))
+        rgb = np.asarray(average_picture(picture, cell))
         lab = to_oklab(rgb)
         if params.outline:
             lab = draw_outlines(lab, params.strength / 100)
