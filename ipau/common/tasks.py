@@ -9,6 +9,8 @@ from kombu.exceptions import OperationalError
 
 logger = logging.getLogger(__name__)
 
+_queues: dict[str, str] = {}
+
 
 def task(
     *, name: str, queue: str, soft_time_limit: int = 300, expires: float | None = None
@@ -22,7 +24,6 @@ def task(
     def declare(function: Callable[..., Any]) -> Task[Any, Any]:
         declared: Task[Any, Any] = shared_task(
             name=name,
-            queue=queue,
             acks_late=True,
             acks_on_failure_or_timeout=True,
             reject_on_worker_lost=True,
@@ -31,6 +32,8 @@ def task(
             time_limit=soft_time_limit + 30,
             expires=expires,
         )(function)
+        # Not given to Celery, whose task attribute of that name is deprecated: `wake` is the only sender.
+        _queues[name] = queue
         return declared
 
     return declare
@@ -43,10 +46,7 @@ def wake(declared: Task[Any, Any], *args: object, queue: str | None = None) -> b
     never fails the request whose transaction has just been committed.
     """
     try:
-        if queue is None:
-            declared.apply_async(args=args, retry=False)
-        else:
-            declared.apply_async(args=args, queue=queue, retry=False)
+        declared.apply_async(args=args, queue=queue or _queues[declared.name], retry=False)
     except OperationalError:
         logger.warning("The broker did not take %s%s; the sweep will send it again", declared.name, args)
         return False
