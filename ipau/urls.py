@@ -6,6 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from ipau.health import healthz, readyz
+from processing.urls import home_urls
 
 admin.autodiscover()
 # The administration has no sign-in of its own, which would pass by e-mail codes and rate limits.
@@ -17,6 +18,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("accounts/", include("allauth.urls")),
     path("settings/", include("accounts.urls")),
     path("drive/", include("drive.urls")),
+    path("apps/", include("market.urls")),
+    path("", include("processing.urls")),
+    path("", include(home_urls)),
     path("v1/", include("ipau.api_urls")),
     path(
         "api/",

@@ -22,7 +22,7 @@ from drive.services import Selection
 from ipau.common.errors import Conflict, Invalid, NotFound, TimedOut, TooLarge, Unavailable
 from market import services as market
 from market.models import Version
-from processing import claims, fleet, lanes, previews, tasks
+from processing import claims, fleet, lanes, previews, progress, tasks
 from processing.inputs import Prepared, prepare
 from processing.models import Item, Job, JobKind, Output, Resource, State
 from processing.previews import Answer
@@ -330,9 +330,8 @@ def get_item(*, job: Job, position: int) -> Item:
     Raises:
         NotFound: the job has no such picture.
     """
-    outputs = Output.objects.select_related("file").order_by("file__kind", "label")
     rows = Item.objects.filter(job=job, position=position).select_related("input_file")
-    item: Item | None = rows.prefetch_related(Prefetch("outputs", outputs, to_attr="delivered")).first()
+    item: Item | None = rows.prefetch_related(progress.delivered()).first()
     if item is None:
         raise NotFound("This job has no such picture.")
     return item

@@ -1,0 +1,147 @@
+"""The form of an app's settings, made from the schema that its Params class gives.
+
+It checks nothing by itself: the same code that serves the API reads the values and says what is wrong.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext
+
+from ipau.common.errors import DomainError
+
+# What a page sends beside the settings. No setting may have one of these names.
+CONTROL_NAMES = frozenset(
+    {"file", "folder", "sample", "selection", "over", "request_key", "output", "page", "tab", "q"}
+)
+_KINDS = frozenset({"slider", "choice", "toggle", "text", "colour", "folder"})
+_TRUE = frozenset({"true", "on", "1", "yes"})
+
+Choices = list[tuple[str, str]]
+
+
+class SettingField(forms.CharField):
+    """One setting. It keeps what was typed; its kind names the template that shows it."""
+
+    def __init__(self, about: Mapping[str, Any], choices: Choices) -> None:
+        super().__init__(
+            required=False,
+            strip=False,
+            label=_translate(about.get("title", "")),
+            help_text=_translate(about.get("description", "")),
+            initial=about.get("default"),
+        )
+        self.kind = _kind(about)
+        self.template = f"processing/settings/{self.kind}.html"
+        self.choices = choices
+        self.unit = _translate(about.get("unit") or "")
+        self.lowest = about.get("minimum")
+        self.highest = about.get("maximum")
+        self.step = about.get("step") or ("1" if about.get("type") == "integer" else "any")
+        self.max_chars = about.get("maxLength")
+        show_if = about.get("show_if")
+        self.show_if = json.dumps(show_if) if show_if else ""
+        self.default_text = as_text(about.get("default"))
+
+
+class ParamsForm(forms.Form):
+    """Settings of a version.
+
+    Args:
+        schema: the version's JSON schema.
+        folders: what a setting that takes a folder may be, as (id, label).
+        given: values by name, from a page or an address; what is missing keeps its default.
+        data: what a page has sent, for a form that shows what is wrong with it.
+    """
+
+    def __init__(
+        self,
+        *,
+        schema: Mapping[str, Any],
+        folders: Iterable[tuple[str, str]] = (),
+        given: Mapping[str, Any] | None = None,
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(data=data, initial=dict(given or {}))
+        offered = [("", gettext("None")), *folders]
+        for name, about in schema.get("properties", {}).items():
+            if name in CONTROL_NAMES:
+                raise ValueError(f"A setting cannot be called {name!r}: pages use that name themselves.")
+            self.fields[name] = SettingField(about, _choices(about, offered))
+
+    @property
+    def has_box(self) -> bool:
+        """Whether four settings describe a box, which can then be drawn."""
+        return {"x", "y", "width", "height"} <= set(self.fields)
+
+    def defaults_json(self) -> str:
+        """Every setting's default as its control would send it, for «Reset»."""
+        fields: dict[str, Any] = self.fields
+        return json.dumps({name: field.default_text for name, field in fields.items()})
+
+    def show_domain_error(self, error: DomainError) -> None:
+        """Put a problem beside the settings that it names, or above the form when it names none of them."""
+        self.is_valid()
+        known = {name: text for name, text in error.fields.items() if name in self.fields}
+        for name, text in known.items():
+            self.add_error(name, text)
+        if not known:
+            self.add_error(None, error.message)
+
+
+def read_params(schema: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings among what a page or an address has sent. What is not there takes its default.
+
+    Numbers and switches become such where they can be read; what cannot is left for the check to name.
+    """
+    about = schema.get("properties", {})
+    return {name: _read(about[name], sent[name]) for name in about if name in sent}
+
+
+def _read(about: Mapping[str, Any], value: Any) -> Any:
+    if about.get("widget") == "folder":
+        return value or None
+    readers: dict[str, Any] = {"integer": int, "number": float, "boolean": _read_switch}
+    reader = readers.get(about.get("type", ""))
+    try:
+        return reader(value) if reader else value
+    except ValueError:
+        return value
+
+
+def _read_switch(value: object) -> object:
+    words = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
+    return words.get(str(value).lower(), value)
+
+
+def as_text(value: object) -> str:
+    """Write a value as its control sends it: «true», «0.25», or nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def is_on(value: object) -> bool:
+    """Read what a toggle holds."""
+    return value is True or str(value).lower() in _TRUE
+
+
+def _kind(about: Mapping[str, Any]) -> str:
+    widget = str(about.get("widget", ""))
+    return widget if widget in _KINDS else "text"
+
+
+def _choices(about: Mapping[str, Any], folders: Choices) -> Choices:
+    if about.get("widget") == "folder":
+        return folders
+    labels = about.get("enum_labels") or {}
+    return [(value, _translate(str(labels.get(value, value)))) for value in about.get("enum", ())]
+
+
+def _translate(text: str) -> str:
+    """Operations write plain English; gettext("") would answer with the catalogue's header."""
+    return gettext(text) if text else ""

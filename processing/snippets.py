@@ -1,0 +1,67 @@
+"""An app's call as one would write it elsewhere: for curl and for Replicate's Python client.
+
+Each is text before the input, the input itself, and text after it, so that a script can rewrite the middle.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import HttpRequest
+
+PICTURE = "image"
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """One call. `language` says how the middle is written: "json" or "python"."""
+
+    name: str
+    title: str
+    language: str
+    before: str
+    middle: str
+    after: str
+
+
+def write_all(request: HttpRequest, address: str, params: Mapping[str, Any]) -> list[Snippet]:
+    """Return the calls of an app, filled with these settings."""
+    root = request.build_absolute_uri("/").rstrip("/")
+    return [_curl(root, address, params), _python(root, address, params)]
+
+
+def _curl(root: str, address: str, params: Mapping[str, Any]) -> Snippet:
+    path = f"/v1/models/{address}/predictions"
+    before = (
+        f"curl -s {root}{path} \\\n"
+        '  -H "Authorization: Bearer $IPAU_API_KEY" \\\n'
+        '  -H "Content-Type: application/json" \\\n'
+        '  -H "Prefer: wait" \\\n'
+        "  --data-binary @- <<'EOF'\n"
+        '{"input": '
+    )
+    given = {PICTURE: "https://example.org/picture.jpg", **params}
+    return Snippet("curl", "curl", "json", before, json.dumps(given, ensure_ascii=False, indent=2), "}\nEOF")
+
+
+def _python(root: str, address: str, params: Mapping[str, Any]) -> Snippet:
+    before = (
+        "# pip install replicate\n"
+        f"# export REPLICATE_BASE_URL={root}\n"
+        "# export REPLICATE_API_TOKEN=<your key>\n"
+        "import replicate\n\n"
+        "output = replicate.run(\n"
+        f'    "{address}",\n'
+        "    input="
+    )
+    lines = [f'        "{PICTURE}": open("picture.jpg", "rb"),']
+    lines += [f"        {json.dumps(name)}: {_literal(value)}," for name, value in params.items()]
+    middle = "{\n" + "\n".join(lines) + "\n    }"
+    return Snippet("python", "Python", "python", before, middle, ",\n)\nprint(output)")
+
+
+def _literal(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,161 @@
+// The playground: the preview follows the settings, the address reproduces them, Ctrl-Enter runs.
+
+import { Box } from "./box.js";
+import { Previewer } from "./preview.js";
+import { Settings } from "./settings.js";
+import { writeSnippets } from "./snippets.js";
+
+const form = document.getElementById("playground");
+const byId = (id) => document.getElementById(id);
+const compare = byId("compare");
+const before = byId("preview-before");
+const after = byId("preview-after");
+const settings = new Settings(form);
+let shownUrl = "";
+let lastData = null;
+
+const show = {
+  busy(on) {
+    byId("preview-busy").hidden = !on;
+    if (on) byId("preview-status").textContent = form.dataset.textBusy;
+  },
+  async picture({ blob, texts, data }) {
+    this.problem({ detail: "", errors: {} });
+    await showResult(blob);
+    lastData = data;
+    if (texts.length) fillText(texts[0]);
+    byId("preview-status").textContent = form.dataset.textReady;
+  },
+  problem({ detail, errors }) {
+    const place = byId("preview-problem");
+    const atFields = Object.keys(errors).some((name) => name in settings.defaults);
+    place.textContent = atFields ? "" : detail;
+    place.classList.toggle("d-none", !detail || atFields);
+    byId("settings-error").classList.add("d-none");
+    settings.showErrors(errors);
+    byId("stage").classList.toggle("ipau-stale", Boolean(detail));
+  },
+};
+const previewer = new Previewer(form.dataset.previewUrl, show, {
+  offline: form.dataset.textOffline,
+  failed: form.dataset.textFailed,
+});
+
+async function showResult(blob) {
+  const url = URL.createObjectURL(blob);
+  const ready = new Image();
+  ready.src = url;
+  try {
+    // Decoded before it is shown, so that nothing flickers.
+    await ready.decode();
+  } catch {
+    URL.revokeObjectURL(url);
+    return;
+  }
+  after.src = url;
+  if (shownUrl) URL.revokeObjectURL(shownUrl);
+  shownUrl = url;
+}
+
+async function fillText(label) {
+  const panel = byId("text-output");
+  if (!panel || !panel.open || !lastData) return;
+  const asked = lastData;
+  const copy = new FormData();
+  for (const [name, value] of asked) copy.append(name, value);
+  const text = await previewer.text(copy, label);
+  if (asked === lastData) byId("preview-text").textContent = text;
+}
+
+function collect() {
+  const data = new FormData(form);
+  for (const name of ["over", "request_key"]) data.delete(name);
+  return data;
+}
+
+function fitStage() {
+  const { naturalWidth, naturalHeight } = before;
+  if (naturalWidth) compare.style.setProperty("--ratio", String(naturalWidth / naturalHeight));
+}
+
+function writeAddress() {
+  const now = new URL(location.href);
+  const query = new URLSearchParams(settings.changed());
+  for (const name of ["selection", "folder", "tab"]) {
+    for (const value of now.searchParams.getAll(name)) query.append(name, value);
+  }
+  const chosen = form.querySelector('[name="file"]:checked') || document.querySelector('[name="file"]:checked');
+  if (chosen && (now.searchParams.has("file") || chosen !== document.querySelector('[name="file"]'))) {
+    query.set("file", chosen.value);
+  }
+  const text = query.toString();
+  history.replaceState(history.state, "", text ? `?${text}` : location.pathname);
+}
+
+function settingsChanged() {
+  settings.showRelevant();
+  box?.offer();
+  writeSnippets(settings.values());
+  writeAddress();
+  previewer.ask(collect);
+}
+
+function pictureChanged(radio) {
+  before.src = radio.dataset.original;
+  // Until its own preview comes, a picture stands beside itself rather than beside another's result.
+  after.src = radio.dataset.original;
+  byId("preview-name").textContent = radio.dataset.name;
+  form.querySelector('[name="sample"]')?.remove();
+  writeAddress();
+  previewer.ask(collect, 0);
+}
+
+function writeRunText() {
+  const chosen = byId("over")?.selectedOptions[0];
+  if (chosen) byId("run-text").textContent = chosen.dataset.run;
+}
+
+const box = byId("draw-box")
+  ? new Box({ stage: byId("stage"), picture: compare, button: byId("draw-box"), settings, changed: settingsChanged })
+  : null;
+
+form.addEventListener("input", (event) => {
+  if (event.target.closest("[data-setting]")) settingsChanged();
+});
+document.addEventListener("change", (event) => {
+  if (event.target.name === "file") pictureChanged(event.target);
+  else if (event.target.id === "over") writeRunText();
+  else if (event.target.name === "pictures" && event.target.files.length) byId("upload-form").requestSubmit();
+});
+form.querySelector("[data-reset]").addEventListener("click", (event) => {
+  event.preventDefault();
+  settings.reset();
+  settingsChanged();
+});
+form.addEventListener("keydown", (event) => {
+  // Enter in a field would run the job; that takes Ctrl.
+  if (event.key === "Enter" && !event.ctrlKey && event.target.matches("input")) event.preventDefault();
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && byId("run")) {
+    event.preventDefault();
+    form.requestSubmit(byId("run"));
+  }
+});
+// The picker was filled anew: a picture that was just uploaded comes chosen.
+document.addEventListener("htmx:afterSwap", (event) => {
+  if (event.detail.target.id !== "pictures") return;
+  const chosen = event.detail.target.querySelector('[name="file"]:checked');
+  if (chosen) pictureChanged(chosen);
+  const upload = document.querySelector('[name="pictures"]');
+  if (upload) upload.value = "";
+});
+byId("text-output")?.addEventListener("toggle", () => fillText("text"));
+before.addEventListener("load", fitStage);
+document.querySelectorAll("[data-no-script]").forEach((part) => part.remove());
+
+fitStage();
+writeRunText();
+writeSnippets(settings.values());
+box?.offer();
+if (!form.querySelector(".is-invalid")) previewer.ask(collect, 0);

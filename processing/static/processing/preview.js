@@ -1,0 +1,67 @@
+// One preview at a time: each change waits a little, ends the request under way, and outranks its answer.
+
+const DEBOUNCE = 150;
+const PATIENCE = 200;
+
+export class Previewer {
+  #turn = 0;
+  #timer = 0;
+  #controller = null;
+
+  /** `show` has busy(bool), picture({blob, texts}) and problem({detail, errors}). */
+  constructor(url, show, texts) {
+    this.url = url;
+    this.show = show;
+    this.texts = texts;
+  }
+
+  /** Ask for a preview soon. `collect` gives the form's data at that moment. */
+  ask(collect, delay = DEBOUNCE) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#send(collect()), delay);
+  }
+
+  /** Ask for the text that goes with the last preview; it is still kept on the server. */
+  async text(data, label) {
+    data.set("output", label);
+    const answer = await fetch(this.url, { method: "POST", body: data });
+    return answer.ok ? answer.text() : "";
+  }
+
+  async #send(data) {
+    const turn = ++this.#turn;
+    this.#controller?.abort();
+    this.#controller = new AbortController();
+    const slow = setTimeout(() => turn === this.#turn && this.show.busy(true), PATIENCE);
+    try {
+      const answer = await fetch(this.url, { method: "POST", body: data, signal: this.#controller.signal });
+      const outcome = answer.ok ? await readPicture(answer) : await this.#readProblem(answer);
+      // A newer request may have been sent while this answer was on its way.
+      if (turn === this.#turn) this.#deliver(outcome, data);
+    } catch (error) {
+      if (turn === this.#turn && error.name !== "AbortError") {
+        this.show.problem({ detail: this.texts.offline, errors: {} });
+      }
+    } finally {
+      clearTimeout(slow);
+      if (turn === this.#turn) this.show.busy(false);
+    }
+  }
+
+  #deliver(outcome, data) {
+    if (outcome.blob) this.show.picture({ ...outcome, data });
+    else this.show.problem(outcome);
+  }
+
+  async #readProblem(answer) {
+    const type = answer.headers.get("Content-Type") || "";
+    if (!type.includes("json")) return { detail: this.texts.failed, errors: {} };
+    const body = await answer.json();
+    return { detail: body.detail || this.texts.failed, errors: body.errors || {} };
+  }
+}
+
+async function readPicture(answer) {
+  const texts = (answer.headers.get("X-Preview-Texts") || "").split(",").filter(Boolean);
+  return { blob: await answer.blob(), texts };
+}

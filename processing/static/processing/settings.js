@@ -1,0 +1,84 @@
+// The settings of an app: reading them, showing only those that matter, putting them back.
+
+export class Settings {
+  constructor(form) {
+    this.form = form;
+    this.defaults = JSON.parse(form.dataset.defaults);
+    this.rows = [...form.querySelectorAll("[data-setting]")];
+    for (const range of form.querySelectorAll("[data-range-for]")) this.#adoptRange(range);
+    this.showRelevant();
+  }
+
+  /** Every setting by name, as the API would take it. */
+  values() {
+    return Object.fromEntries(this.rows.map((row) => [row.dataset.setting, this.#read(row)]));
+  }
+
+  /** Those that differ from their default, as text: what an address has to carry. */
+  changed() {
+    const texts = this.rows.map((row) => [row.dataset.setting, String(this.#read(row) ?? "")]);
+    return Object.fromEntries(texts.filter(([name, text]) => text !== this.defaults[name]));
+  }
+
+  set(name, value) {
+    const row = this.rows.find((found) => found.dataset.setting === name);
+    const control = row && this.#control(row);
+    if (!control) return;
+    if (control.type === "checkbox") control.checked = value === "true" || value === true;
+    else control.value = value;
+    const range = row.querySelector("[data-range-for]");
+    if (range) range.value = value;
+  }
+
+  reset() {
+    for (const [name, value] of Object.entries(this.defaults)) this.set(name, value);
+    this.showRelevant();
+  }
+
+  isShown(name) {
+    const row = this.rows.find((found) => found.dataset.setting === name);
+    return Boolean(row) && !row.hidden;
+  }
+
+  /** Hide what has no effect, given the others. Without scripts all of them show. */
+  showRelevant() {
+    const values = this.values();
+    for (const row of this.rows) {
+      if (!row.dataset.showIf) continue;
+      const wanted = Object.entries(JSON.parse(row.dataset.showIf));
+      row.hidden = !wanted.every(([name, allowed]) => allowed.includes(values[name]));
+    }
+  }
+
+  showErrors(errors) {
+    for (const place of this.form.querySelectorAll("[data-error-for]")) {
+      const text = errors[place.dataset.errorFor] || "";
+      if (place.textContent.trim() !== text) place.textContent = text;
+      place.classList.toggle("d-block", Boolean(text));
+      const row = place.closest("[data-setting]");
+      const control = this.#control(row);
+      control?.classList.toggle("is-invalid", Boolean(text));
+      if (text) control?.setAttribute("aria-invalid", "true");
+      else control?.removeAttribute("aria-invalid");
+    }
+  }
+
+  #control(row) {
+    return row.querySelector(`[name="${row.dataset.setting}"]:not([type="hidden"])`);
+  }
+
+  #read(row) {
+    const control = this.#control(row);
+    if (row.dataset.kind === "toggle") return control.checked;
+    if (row.dataset.kind === "slider") return control.value === "" ? "" : Number(control.value);
+    if (row.dataset.kind === "folder") return control.value || null;
+    return control.value;
+  }
+
+  #adoptRange(range) {
+    const number = document.getElementById(range.dataset.rangeFor);
+    range.hidden = false;
+    range.addEventListener("input", () => (number.value = range.value));
+    number.addEventListener("input", () => (range.value = number.value));
+  }
+}

@@ -1,0 +1,64 @@
+"""Template filters for jobs and settings."""
+
+import base64
+
+from django import template
+from django.urls import reverse
+
+from drive.kinds import is_web_picture
+from drive.listing import VIEW_SIDE
+from drive.models import File
+from processing import forms
+from processing.models import Item, Output, State
+from processing.previews import Answer
+from processing.progress import picture_of
+
+register = template.Library()
+
+_COLOURS = {
+    State.STARTING: "secondary",
+    State.PROCESSING: "blue",
+    State.SUCCEEDED: "green",
+    State.FAILED: "red",
+    State.CANCELED: "orange",
+}
+
+
+@register.filter
+def as_text(value: object) -> str:
+    """Write a setting's value as its control sends it."""
+    return forms.as_text(value)
+
+
+@register.filter
+def is_on(value: object) -> bool:
+    """Read what a toggle holds."""
+    return forms.is_on(value)
+
+
+@register.filter
+def state_colour(state: str) -> str:
+    """Return Tabler's name for a state's colour."""
+    return _COLOURS.get(State(state), "secondary")
+
+
+@register.filter
+def picture(item: Item) -> Output | None:
+    """Return the picture among an item's results."""
+    return picture_of(item)
+
+
+@register.filter
+def data_uri(answer: Answer) -> str:
+    """Write a preview's picture so that a page can carry it."""
+    return f"data:{answer.content_type};base64,{base64.b64encode(answer.body).decode()}"
+
+
+@register.simple_tag
+def original_url(file: File | None) -> str:
+    """Return the address of a picture that a browser can show; nothing for none."""
+    if file is None:
+        return ""
+    if is_web_picture(file.content_type):
+        return reverse("drive:content", args=[file.pk])
+    return reverse("drive:thumbnail", args=[file.pk, VIEW_SIDE])

@@ -1,0 +1,24 @@
+"""Pages of apps and jobs. The start page stands beside them, outside their namespace, in `home_urls`."""
+
+from django.urls import path
+
+from processing.views import home, jobs, playground, running
+
+app_name = "processing"
+urlpatterns = [
+    path("apps/pictures/", playground.pictures, name="pictures"),
+    path("apps/<str:owner>/<slug:name>/", playground.app_page, name="app"),
+    path("apps/<str:owner>/<slug:name>/preview/", playground.preview, name="preview"),
+    path("apps/<str:owner>/<slug:name>/upload/", playground.upload, name="upload"),
+    path("apps/<str:owner>/<slug:name>/run/", running.run, name="run"),
+    path("run/", running.run_selection, name="run-selection"),
+    path("jobs/", jobs.jobs, name="jobs"),
+    path("jobs/recent/", home.recent_jobs, name="recent-jobs"),
+    path("jobs/<uuid:job_id>/", jobs.job_page, name="job"),
+    path("jobs/<uuid:job_id>/progress/", jobs.job_progress, name="job-progress"),
+    path("jobs/<uuid:job_id>/results/", jobs.job_results, name="job-results"),
+    path("jobs/<uuid:job_id>/items/<int:position>/", jobs.job_item, name="job-item"),
+    path("jobs/<uuid:job_id>/cancel/", jobs.cancel_job, name="job-cancel"),
+    path("jobs/<uuid:job_id>/again/", jobs.run_again, name="job-again"),
+]
+home_urls = [path("", home.home, name="home")]

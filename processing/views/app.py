@@ -1,0 +1,158 @@
+"""What the views of one app share: which app it is, and the page that shows it."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from accounts.models import User
+from drive.models import File, FileState
+from drive.services import Selection
+from ipau.common.errors import DomainError
+from market import services as market
+from market.models import Listing, Version
+from processing import choices, fleet, samples, snippets
+from processing.choices import FolderChoice
+from processing.forms import ParamsForm, as_text, read_params
+from processing.previews import Answer
+
+TABS = ("playground", "api", "about")
+
+
+@dataclass(frozen=True)
+class App:
+    """A listing with its newest version, and the settings that are left to people."""
+
+    listing: Listing
+    version: Version
+    schema: Mapping[str, Any]
+
+    @property
+    def address(self) -> str:
+        return f"{self.listing.owner.handle}/{self.listing.name}"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the page is about: the pictures to run over, and the one that is shown."""
+
+    picture: File | None = None
+    selection: Selection | None = None
+    selection_key: str = ""
+    # What the field «Run over» holds: "" (the picture shown), "selection", or "folder:<id>".
+    over: str = ""
+
+
+def person_of(request: HttpRequest) -> User | None:
+    return request.user if isinstance(request.user, User) else None
+
+
+def open_app(request: HttpRequest, owner: str, name: str) -> App:
+    """Return the app at an address. Raises NotFound."""
+    listing = market.get_listing(user=person_of(request), owner=owner, name=name)
+    version = market.latest_version(listing)
+    fixed = version.recipe["steps"][-1].get("params", {})
+    properties = version.params_schema.get("properties", {})
+    left = {key: about for key, about in properties.items() if key not in fixed}
+    return App(listing, version, {**version.params_schema, "properties": left})
+
+
+def show_app(
+    request: HttpRequest,
+    app: App,
+    *,
+    sent: Mapping[str, Any],
+    target: Target,
+    answer: Answer | None = None,
+    error: DomainError | None = None,
+) -> HttpResponse:
+    """Answer with the app's page.
+
+    Args:
+        sent: values of settings, by name.
+        answer: a preview to show in the page, for those without scripts.
+        error: what was wrong with what was sent; decides the status.
+    """
+    person = person_of(request)
+    folders = choices.folders_of(person) if person else []
+    form = _form(app, sent, folders, error)
+    pictures = _pictures(person, target) if person else []
+    picture = target.picture or (pictures[0] if pictures else None)
+    params = read_params(app.schema, sent)
+    context = {
+        "app": app,
+        "listing": app.listing,
+        "form": form,
+        "error": error,
+        "answer": answer,
+        "pictures": pictures,
+        "picture": picture,
+        "sample": samples.STATIC,
+        "target": target,
+        "overs": _overs(folders, target),
+        "request_key": uuid.uuid4().hex,
+        "tab": _tab(request),
+        "snippets": snippets.write_all(request, app.address, params),
+        "has_text": _has_text(app),
+        "preview_served": fleet.is_served("preview"),
+        "login_next": urlencode({"next": request.get_full_path()}),
+    }
+    return render(request, "processing/app.html", context, status=error.status if error else 200)
+
+
+def _form(
+    app: App, sent: Mapping[str, Any], folders: list[FolderChoice], error: DomainError | None
+) -> ParamsForm:
+    offered = [(str(folder.id), folder.label) for folder in folders]
+    if error is None:
+        return ParamsForm(schema=app.schema, folders=offered, given=read_params(app.schema, sent))
+    names = app.schema["properties"]
+    data = {name: as_text(about.get("default")) for name, about in names.items()}
+    data.update({name: str(sent[name]) for name in names if name in sent})
+    form = ParamsForm(schema=app.schema, folders=offered, data=data)
+    form.show_domain_error(error)
+    return form
+
+
+def _pictures(person: User, target: Target) -> list[File]:
+    first = [target.picture] if target.picture else []
+    if target.selection and target.selection.files:
+        first += [f for f in target.selection.files if f.state != FileState.REFUSED]
+        return list(dict.fromkeys(first))[: choices.PICTURES_SHOWN]
+    folder = None
+    if target.selection and target.selection.folders:
+        folder = target.selection.folders[0].pk
+    found = choices.pictures_of(person, folder=folder, first=first)
+    # A folder may hold its pictures in sub-folders only.
+    return found or choices.pictures_of(person)
+
+
+def _overs(folders: list[FolderChoice], target: Target) -> list[dict[str, str]]:
+    """Return what the app can be run over besides the picture shown: value, label and the button's words."""
+    found = []
+    if target.selection_key and target.selection:
+        text = choices.selection_text(
+            files=len(target.selection.files), folders=len(target.selection.folders)
+        )
+        within = {folder.id: folder.within for folder in folders}
+        number = len(target.selection.files) + sum(within.get(f.pk, 0) for f in target.selection.folders)
+        found.append({"value": "selection", "label": text, "run": choices.run_text(number)})
+    for folder in folders:
+        if folder.within:
+            value = f"folder:{folder.id}"
+            run = choices.run_text(folder.within)
+            found.append({"value": value, "label": folder.label_within, "run": run})
+    return found
+
+
+def _tab(request: HttpRequest) -> str:
+    tab = request.GET.get("tab", "")
+    return tab if tab in TABS else TABS[0]
+
+
+def _has_text(app: App) -> bool:
+    return market.delivers_text(app.version)

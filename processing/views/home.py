@@ -1,0 +1,38 @@
+"""The start page."""
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from accounts.models import User
+from market import services as market
+from processing import choices
+from processing.views.app import person_of
+from processing.views.jobs import jobs_of
+
+JOBS_SHOWN = 6
+
+
+@require_GET
+def home(request: HttpRequest) -> HttpResponse:
+    """Show what this is to visitors, and to those signed in what they were at."""
+    person = person_of(request)
+    listings = market.list_apps(user=person)
+    if person is None:
+        return render(request, "processing/welcome.html", {"listings": listings})
+    context = {**_recent(person), "listings": listings, "pictures": choices.pictures_of(person)}
+    return render(request, "processing/home.html", context)
+
+
+@require_GET
+def recent_jobs(request: HttpRequest) -> HttpResponse:
+    """Answer the start page's poll."""
+    person = person_of(request)
+    if person is None:
+        return HttpResponse(status=404)
+    return render(request, "processing/recent_jobs.html", _recent(person))
+
+
+def _recent(person: User) -> dict[str, object]:
+    jobs = list(jobs_of(person).order_by("-id")[:JOBS_SHOWN])
+    return {"jobs": jobs, "live": any(job.is_open for job in jobs)}

@@ -1,0 +1,188 @@
+"""Jobs: the list, one job while it runs and after, cancelling, running again."""
+
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.db.models import QuerySet
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_POST
+
+from accounts.requests import SignedInRequest
+from drive.models import File
+from drive.services import Selection
+from ipau.common.errors import Conflict
+from ipau.common.paging import paginate
+from processing import progress, selections, services
+from processing.forms import as_text
+from processing.models import OPEN, Job, JobKind, State
+
+JOBS_A_PAGE = 30
+# A selection goes into the session; a longer one is chosen again in the drive.
+MOST_FILES_AGAIN = 1000
+
+
+@login_required
+@require_GET
+def jobs(request: SignedInRequest) -> HttpResponse:
+    """List the person's jobs, newest first; `state` and `kind` narrow it. htmx asks for the rows only."""
+    state, kind = request.GET.get("state", ""), request.GET.get("kind", "")
+    rows = jobs_of(request.user)
+    if state == "open":
+        rows = rows.filter(state__in=OPEN)
+    elif state in State.values:
+        rows = rows.filter(state=state)
+    if kind in JobKind.values:
+        rows = rows.filter(kind=kind)
+    page = paginate(rows, order=("-id",), size=JOBS_A_PAGE, cursor=request.GET.get("cursor"))
+    context = {
+        "page": page,
+        "state": state,
+        "kind": kind,
+        "states": [("", _("All")), ("open", _("Running")), *_ended_states()],
+        "query": urlencode({key: value for key, value in (("state", state), ("kind", kind)) if value}),
+        "address": request.get_full_path(),
+        "live": any(job.is_open for job in page.rows),
+    }
+    return render(request, "processing/jobs.html#rows" if request.htmx else "processing/jobs.html", context)
+
+
+def _ended_states() -> list[tuple[str, str]]:
+    return [(s.value, str(s.label)) for s in (State.SUCCEEDED, State.FAILED, State.CANCELED)]
+
+
+def jobs_of(person: Any) -> QuerySet[Job]:
+    """Return somebody's jobs with what a row of a list shows."""
+    rows = Job.objects.visible_to(person).select_related("version__listing__owner", "output_folder")
+    found: QuerySet[Job] = rows
+    return found
+
+
+@login_required
+@require_GET
+def job_page(request: SignedInRequest, job_id: UUID) -> HttpResponse:
+    """Show a job with its first results."""
+    job = services.get_job(owner=request.user, job_id=job_id)
+    results = progress.results_after(job)
+    context = {**_describe(job), "results": results, "shown": len(results.items), "params": _params(job)}
+    return render(request, "processing/job.html", context)
+
+
+@login_required
+@require_GET
+def job_progress(request: SignedInRequest, job_id: UUID) -> HttpResponse:
+    """Answer a poll: the state, and what has come since (`after`; `shown` results are on the page already).
+
+    The answer for a job that has ended carries no trigger, so that the polling stops.
+    """
+    job = services.get_job(owner=request.user, job_id=job_id)
+    shown = _number(request.GET.get("shown"))
+    room = max(0, progress.RESULTS_A_PAGE - shown)
+    results = progress.results_after(job, request.GET.get("after", ""), limit=room)
+    context = {**_describe(job), "results": results, "shown": shown + len(results.items), "polled": True}
+    return render(request, "processing/job_progress.html", context)
+
+
+@login_required
+@require_GET
+def job_results(request: SignedInRequest, job_id: UUID) -> HttpResponse:
+    """Answer with more results: those after the cursor `after`."""
+    job = services.get_job(owner=request.user, job_id=job_id)
+    results = progress.results_after(job, request.GET.get("after", ""))
+    template = "processing/results.html" if request.htmx else "processing/results_page.html"
+    return render(request, template, {"job": job, "results": results})
+
+
+@login_required
+@require_GET
+def job_item(request: SignedInRequest, job_id: UUID, position: int) -> HttpResponse:
+    """Show one picture of a job, before and after. htmx asks for the inside of a dialog."""
+    job = services.get_job(owner=request.user, job_id=job_id)
+    item = services.get_item(job=job, position=position)
+    template = "processing/item.html" if request.htmx else "processing/item_page.html"
+    return render(request, template, {"job": job, "item": item})
+
+
+@login_required
+@require_POST
+def cancel_job(request: SignedInRequest, job_id: UUID) -> HttpResponse:
+    """End a job; the results there are stay."""
+    try:
+        services.cancel_job(owner=request.user, job_id=job_id)
+    except Conflict as error:
+        messages.warning(request, error.message)
+    else:
+        messages.success(request, _("The job is canceled. Results that were ready stay in your drive."))
+    return redirect("processing:job", job_id)
+
+
+@login_required
+@require_POST
+def run_again(request: SignedInRequest, job_id: UUID) -> HttpResponse:
+    """Open the job's app with the same settings and the same pictures, as far as they are still there."""
+    job = services.get_job(owner=request.user, job_id=job_id)
+    listing = job.version.listing
+    query = {name: as_text(value) for name, value in _own_input(job).items()}
+    inputs = File.objects.visible_to(request.user).runnable()
+    ids = job.items.order_by("position").values("input_file")
+    files = tuple(inputs.filter(pk__in=ids).order_by("id")[: MOST_FILES_AGAIN + 1])
+    if len(files) == 1:
+        query["file"] = str(files[0].pk)
+    elif 1 < len(files) <= MOST_FILES_AGAIN:
+        query["selection"] = selections.keep(request.session, Selection(folders=(), files=files))
+    page = reverse("processing:app", args=[listing.owner.handle, listing.name])
+    return redirect(f"{page}?{urlencode(query)}")
+
+
+def _describe(job: Job) -> dict[str, Any]:
+    """Return what the changing part of a job's page shows."""
+    left = progress.seconds_left(job)
+    return {
+        "job": job,
+        "listing": job.version.listing,
+        "left": progress.time_text(left) if left is not None else "",
+        "waiting": progress.waiting_text(job),
+        "failures": progress.failures_of(job),
+        "took": _took(job),
+    }
+
+
+def _took(job: Job) -> str:
+    if job.started_at is None or job.completed_at is None:
+        return ""
+    seconds = (job.completed_at - job.started_at).total_seconds()
+    return progress.time_text(seconds) if seconds >= 1 else _("less than a second")
+
+
+def _own_input(job: Job) -> dict[str, Any]:
+    known = job.version.params_schema.get("properties", {})
+    return {name: value for name, value in job.input.items() if name in known}
+
+
+def _params(job: Job) -> list[dict[str, str]]:
+    """Return the settings used, in the schema's order and words; what was not sent had its default."""
+    used = job.recipe["steps"][-1].get("params", {})
+    known = job.version.params_schema.get("properties", {})
+    return [_describe_param(about, used[name]) for name, about in known.items() if name in used]
+
+
+def _describe_param(about: dict[str, Any], value: Any) -> dict[str, str]:
+    labels = about.get("enum_labels") or {}
+    if isinstance(value, bool):
+        text = _("Yes") if value else _("No")
+    elif value is None:
+        text = _("None")
+    else:
+        text = _(labels[value]) if value in labels else as_text(value)
+    unit = about.get("unit") or ""
+    title = about.get("title") or ""
+    return {"title": _(title) if title else "", "value": f"{text} {_(unit)}" if unit else text}
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdecimal() else 0

@@ -1,0 +1,147 @@
+"""Trying an app: its page, live previews, the picture picker."""
+
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_POST
+
+from accounts.models import User
+from accounts.requests import SignedInRequest
+from drive import services as drive
+from ipau.common.api import problem
+from ipau.common.errors import DomainError, Invalid, NotFound
+from processing import choices, samples, selections, services, throttle
+from processing.forms import read_params
+from processing.previews import Answer
+from processing.views.app import App, Target, open_app, person_of, show_app
+
+
+@require_GET
+def app_page(request: HttpRequest, owner: str, name: str) -> HttpResponse:
+    """Show an app with its form, on a picture of the person's or on the sample."""
+    app = open_app(request, owner, name)
+    person = person_of(request)
+    target = _read_target(request, person) if person else Target()
+    return show_app(request, app, sent=request.GET, target=target)
+
+
+def _read_target(request: HttpRequest, person: User) -> Target:
+    key = request.GET.get("selection", "")
+    files, folders = request.GET.getlist("file"), request.GET.getlist("folder")
+    if key:
+        return Target(
+            selection=selections.recall(request.session, owner=person, key=key),
+            selection_key=key,
+            over="selection",
+        )
+    chosen = selections.read(owner=person, files=files, folders=folders)
+    if chosen is None:
+        return Target()
+    if len(chosen) > 1:
+        key = selections.keep(request.session, chosen)
+        return Target(selection=chosen, selection_key=key, over="selection")
+    if chosen.folders:
+        return Target(selection=chosen, over=f"folder:{chosen.folders[0].pk}")
+    return Target(picture=chosen.files[0])
+
+
+@require_POST
+def preview(request: HttpRequest, owner: str, name: str) -> HttpResponse:
+    """Answer with the bytes of a preview, with its text (`output=text`), or with a problem.
+
+    Without scripts (`page=1`) the answer is the whole page with the preview in it.
+    """
+    app = open_app(request, owner, name)
+    try:
+        throttle.count_preview(request)
+        answer = _preview(request, app)
+    except DomainError as error:
+        if "page" in request.POST:
+            return show_app(request, app, sent=request.POST, target=_posted_target(request), error=error)
+        return _problem(request, error)
+    if "page" in request.POST:
+        return show_app(request, app, sent=request.POST, target=_posted_target(request), answer=answer)
+    return _as_text(request, answer) if request.POST.get("output") else _as_picture(answer)
+
+
+def _preview(request: HttpRequest, app: App) -> Answer:
+    person = person_of(request)
+    params = read_params(app.schema, request.POST)
+    file_id = request.POST.get("file", "")
+    if file_id and person:
+        file = drive.get_file(owner=person, file_id=file_id)
+        return services.preview_file(owner=person, version=app.version, params=params, file=file)
+    if file_id:
+        raise NotFound("This file does not exist.")
+    # Nobody but us chooses these bytes, so that anybody may try without an account.
+    return services.preview_bytes(owner=person, version=app.version, params=params, data=samples.data())
+
+
+def _posted_target(request: HttpRequest) -> Target:
+    """Return what a page without scripts was about."""
+    person = person_of(request)
+    if person is None:
+        return Target()
+    file_id, key = request.POST.get("file", ""), request.POST.get("selection", "")
+    picture = drive.get_file(owner=person, file_id=file_id) if file_id else None
+    selection = selections.recall(request.session, owner=person, key=key) if key else None
+    return Target(picture, selection, key, request.POST.get("over", ""))
+
+
+def _as_picture(answer: Answer) -> HttpResponse:
+    response = HttpResponse(answer.body, content_type=answer.content_type)
+    response["X-Preview-Size"] = f"{answer.width}x{answer.height}"
+    response["X-Preview-Texts"] = ",".join(answer.texts)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _as_text(request: HttpRequest, answer: Answer) -> HttpResponse:
+    text = answer.texts.get(request.POST["output"])
+    if text is None:
+        return _problem(request, Invalid("This app makes no such text.", code="no_such_output"))
+    return HttpResponse(text, content_type="text/plain; charset=utf-8")
+
+
+def _problem(request: HttpRequest, error: DomainError) -> JsonResponse:
+    body = problem(
+        status=error.status,
+        title=error.title,
+        detail=error.message,
+        code=error.code,
+        instance=request.path,
+        fields=error.fields,
+    )
+    return JsonResponse(body, status=error.status, content_type="application/problem+json")
+
+
+@login_required
+@require_GET
+def pictures(request: SignedInRequest) -> HttpResponse:
+    """Answer with the picker's pictures that match a search."""
+    text = request.GET.get("q", "").strip()
+    found = choices.pictures_of(request.user, text=text)
+    return render(request, "processing/pictures.html", {"pictures": found, "picture": None, "searched": text})
+
+
+@login_required
+@require_POST
+def upload(request: SignedInRequest, owner: str, name: str) -> HttpResponse:
+    """Take pictures into the drive and offer them in the picker; a page without scripts is sent back here."""
+    app = open_app(request, owner, name)
+    sent = request.FILES.getlist("pictures")
+    if not sent:
+        raise Invalid("Choose a picture to upload.", code="no_files")
+    stored = [_store(request.user, part) for part in sent]
+    if not request.htmx:
+        page = reverse("processing:app", args=[app.listing.owner.handle, app.listing.name])
+        return HttpResponse(status=303, headers={"Location": f"{page}?file={stored[0].pk}"})
+    found = choices.pictures_of(request.user, first=stored)
+    return render(request, "processing/pictures.html", {"pictures": found, "picture": stored[0]})
+
+
+def _store(person: User, part: Any) -> Any:
+    return drive.upload_file(owner=person, folder=None, name=part.name, content=part.file, size=part.size)
