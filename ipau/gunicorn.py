@@ -2,6 +2,9 @@
 
 import os
 from pathlib import Path
+from typing import Any
+
+from django.urls import get_resolver
 
 bind = os.environ.get("IPAU_BIND", "127.0.0.1:8000")
 worker_class = "gthread"
@@ -19,3 +22,8 @@ max_requests_jitter = 500
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 # Its default lies in the home folder, and no one uses it here.
 control_socket_disable = True
+
+
+def when_ready(server: Any) -> None:  # noqa: ARG001  # gunicorn's signature
+    """Load all addresses before the processes fork: that is shared, and what is broken shows at once."""
+    len(get_resolver().url_patterns)

@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,7 +82,7 @@ class Site:
         for child in self.children:
             line = child.tend()
             if child.has_failed:
-                raise SiteError(_gave_up(child.program.name, list(child.last_lines), child.log))
+                raise SiteError(_gave_up(child.program.name, child.last_lines, child.log))
             if line:
                 self._log(line)
         self._tend_servers()
@@ -106,9 +106,7 @@ class Site:
                 waiting.pop(0)
                 continue
             if time.monotonic() > until:
-                name = waiting[0][0]
-                log = _log(self.plan, name)
-                raise SiteError(f"'{name}' does not answer after {READY_SECONDS:.0f} s. Its log is {log}.")
+                raise SiteError(self._silent(waiting[0][0]))
             time.sleep(POLL_SECONDS)
         # Nobody waits for the clock, and while the others start it would take processor time from them.
         self.children += self._start(clock=True)
@@ -150,6 +148,12 @@ class Site:
         except (MessagingError, redis.RedisError, OSError):
             # Redis itself may just be starting again; the caller's patience is bounded.
             return False
+
+    def _silent(self, name: str) -> str:
+        child = next(child for child in self.children if child.program.name == name)
+        return (
+            f"'{name}' does not answer after {READY_SECONDS:.0f} s. {_log_ends(child.log, child.last_lines)}"
+        )
 
     def _log(self, line: str) -> None:
         if self.echo:
@@ -252,7 +256,10 @@ def _log(plan: Plan, name: str) -> Path:
     return plan.data_dir / "logs" / f"{name}.log"
 
 
-def _gave_up(name: str, lines: list[str], log: Path) -> str:
-    shown = "\n".join(f"  {line}" for line in lines)
+def _gave_up(name: str, lines: Iterable[str], log: Path) -> str:
     times = f"{MOST_QUICK_DEATHS} times in a row"
-    return f"'{name}' died {times}, so the site stops. Its log is {log}; it ends:\n{shown}"
+    return f"'{name}' died {times}, so the site stops. {_log_ends(log, lines)}"
+
+
+def _log_ends(log: Path, lines: Iterable[str]) -> str:
+    return "\n".join([f"Its log is {log}; it ends:", *(f"  {line}" for line in lines)])

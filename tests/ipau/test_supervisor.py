@@ -1,0 +1,185 @@
+"""The supervisor's programs: kept running, given up, stopped whole. On real processes."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ipau.embedded import Services
+from ipau.embedded.watchdog import Watchdog, is_alive, wait_gone
+from ipau.supervisor import Site, SiteError
+from ipau.supervisor import child as child_module
+from ipau.supervisor import site as site_module
+from ipau.supervisor.child import Child, Program
+from ipau.supervisor.programs import Address, Plan, environment, programs
+
+ROOT = Path(__file__).parents[2]
+SLEEPER = "import time; print('up', flush=True); time.sleep(60)"
+# Ignores the polite signal, and has a child that does so too.
+STUBBORN = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def watchdog() -> Iterator[Watchdog]:
+    guard = Watchdog()
+    yield guard
+    guard.close()
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_module, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(child_module, "LONGEST_PAUSE", 0.05)
+
+
+def make(watchdog: Watchdog, folder: Path, code: str, *, seconds: float = 5, name: str = "a") -> Child:
+    program = Program(
+        name=name,
+        command=[sys.executable, "-I", "-S", "-c", code],
+        env=dict(os.environ),
+        stop_signal=signal.SIGTERM,
+        stop_seconds=seconds,
+        stage=0,
+    )
+    return Child(program, folder / f"{name}.log", watchdog, echo=False)
+
+
+def pid_of(child: Child) -> int:
+    assert child.process is not None
+    return child.process.pid
+
+
+def tend_until(child: Child, done: str, seconds: float = 20) -> list[str]:
+    """Tend until the child's output holds `done`; return what was said."""
+    said = []
+    until = time.monotonic() + seconds
+    while done not in child.last_lines:
+        assert time.monotonic() < until
+        said.append(child.tend())
+        time.sleep(0.01)
+    return [line for line in said if line]
+
+
+def tend_for(site: Site, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        site.tend()
+        time.sleep(0.005)
+
+
+def test_starts_a_dead_program_again(watchdog: Watchdog, tmp_path: Path) -> None:
+    child = make(watchdog, tmp_path, SLEEPER)
+    child.start()
+    tend_until(child, "up")
+    first = pid_of(child)
+    os.kill(first, signal.SIGKILL)
+    child.last_lines.clear()
+    said = tend_until(child, "up")
+    assert said == ["a was killed by signal 9; starting it again in 0.01 s"]
+    assert pid_of(child) != first
+    assert (tmp_path / "a.log").read_text() == "up\nup\n"
+    child.ask_to_stop()
+    child.stop(5)
+    assert child.process is None
+
+
+def test_gives_up_after_five_quick_deaths(watchdog: Watchdog, tmp_path: Path) -> None:
+    site = site_of(watchdog, tmp_path)
+    site.children = [make(watchdog, tmp_path, "raise SystemExit('no such table')")]
+    with pytest.raises(SiteError, match=r"'a' died 5 times in a row(?s:.*)no such table"):
+        tend_for(site, 10)
+
+
+def test_stop_kills_a_stubborn_program_and_its_children(watchdog: Watchdog, tmp_path: Path) -> None:
+    site = site_of(watchdog, tmp_path)
+    child = make(watchdog, tmp_path, STUBBORN, seconds=0.2)
+    site.children = [child]
+    child.start()
+    until = time.monotonic() + 10
+    while not child.last_lines:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    pids = [pid_of(child), int(child.last_lines[0])]
+    site.stop()
+    assert wait_gone(pids, 5)
+
+
+def test_a_second_signal_hastens_the_stop(watchdog: Watchdog, tmp_path: Path) -> None:
+    site = site_of(watchdog, tmp_path)
+    child = make(watchdog, tmp_path, STUBBORN, seconds=60)
+    site.children = [child]
+    child.start()
+    site.hurry()
+    began = time.monotonic()
+    site.stop()
+    assert time.monotonic() - began < 5
+
+
+def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from ipau.embedded.watchdog import Watchdog\n"
+        "from tests.ipau.test_supervisor import SLEEPER, make\n"
+        "child = make(Watchdog(), Path(sys.argv[1]), SLEEPER)\n"
+        "child.start(); print(child.process.pid, flush=True); time.sleep(60)"
+    )
+    env = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    holder = subprocess.Popen(
+        [sys.executable, "-c", "import django; django.setup()\n" + code, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=env,
+    )
+    assert holder.stdout is not None
+    pid = int(holder.stdout.readline())
+    assert is_alive(pid)
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    assert wait_gone([pid], 10)
+
+
+def test_every_program_knows_the_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("IPAU_BASE_URL", raising=False)
+    monkeypatch.delenv("ALLOWED_HOSTS", raising=False)
+    plan = Plan(address=Address("0.0.0.0", 8123), data_dir=tmp_path, slots=3, soft_seconds=20)
+    env = environment(plan)
+    assert env["IPAU_BASE_URL"] == "http://127.0.0.1:8123"
+    assert env["OMP_NUM_THREADS"] == "1"
+    assert "127.0.0.1" in env["ALLOWED_HOSTS"].split(",")
+    names = [program.name for program in programs(plan)]
+    assert names == ["web", "cpu", "preview", "beat"]
+    monkeypatch.setenv("IPAU_BASE_URL", "https://example.org")
+    assert environment(plan)["IPAU_BASE_URL"] == "https://example.org"
+
+
+def test_addresses() -> None:
+    assert Address("::1", 80).url == "http://[::1]:80"
+    assert Address("::", 80).bind == "[::]:80"
+
+
+def test_port_in_use() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(SiteError, match=r"address already in use.*--port"):
+            site_module.check_port(Address("127.0.0.1", port))
+
+
+def site_of(watchdog: Watchdog, folder: Path) -> Site:
+    plan = Plan(address=Address("127.0.0.1", 1), data_dir=folder, slots=1, soft_seconds=1)
+    return Site(plan, Services(data_dir=folder, watchdog=watchdog), echo=False)

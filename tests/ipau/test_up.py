@@ -1,0 +1,106 @@
+"""`./manage.py up` as people run it: the whole site, its end, and its sentences."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ipau.embedded.valkey import _free_port
+from ipau.embedded.watchdog import wait_gone
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="ipau-t-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def environment(data_dir: Path) -> dict[str, str]:
+    """Return the environment of a person who has set nothing but the data folder."""
+    ours = ("IPAU_", "DATABASE_URL", "REDIS_URL", "DJANGO_", "SECRET_KEY")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {**kept, "IPAU_DATA": str(data_dir)}
+
+
+def manage(data_dir: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "manage.py", *words],
+        cwd=ROOT,
+        env=environment(data_dir),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def processes_of(data_dir: Path) -> list[int]:
+    """Return the processes whose environment or command line names the data folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            text = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if os.fsencode(data_dir) in text and int(entry.name) != os.getpid():
+            found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.worker
+def test_site_comes_up_serves_and_leaves_nothing(data_dir: Path) -> None:
+    port = _free_port()
+    with (data_dir / "output").open("w+") as output:
+        site = subprocess.Popen(
+            [sys.executable, "manage.py", "up", "--port", str(port), "--workers", "1"],
+            cwd=ROOT,
+            env=environment(data_dir),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            said = wait_for(data_dir / "output", "ready: ", site)
+            assert re.findall(r"^ready: .*$", said, re.MULTILINE) == [f"ready: http://127.0.0.1:{port}"]
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz") as answer:
+                assert json.load(answer)["ready"] is True
+            key = manage(data_dir, "create_api_key", "a@example.org")
+            assert key.stdout.startswith("ipau_"), key.stderr
+            second = manage(data_dir, "up", "--port", str(_free_port()))
+            assert second.returncode == 1
+            assert f"in use by process {site.pid}" in second.stderr
+            site.send_signal(signal.SIGTERM)
+            assert site.wait(60) == 0
+        finally:
+            site.kill()
+            site.wait()
+    assert wait_gone(processes_of(data_dir), 30)
+    assert not (data_dir / "services.json").exists()
+
+
+def test_without_a_site_commands_say_how_to_start_one(data_dir: Path) -> None:
+    done = manage(data_dir, "create_api_key", "a@example.org")
+    assert done.returncode == 1
+    assert "Start the site with ./manage.py up, or set DATABASE_URL." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def wait_for(path: Path, words: str, site: "subprocess.Popen[bytes]", seconds: float = 120) -> str:
+    until = time.monotonic() + seconds
+    while words not in (said := path.read_text()):
+        assert site.poll() is None, said
+        assert time.monotonic() < until, said
+        time.sleep(0.1)
+    return said
