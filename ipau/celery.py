@@ -3,7 +3,7 @@
 import os
 
 from celery import Celery
-from kombu import Queue
+from kombu import Exchange, Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ipau.settings")
 
@@ -13,7 +13,8 @@ app = Celery("ipau")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(
     task_default_queue="cpu",
-    task_queues=[Queue(name) for name in QUEUES],
+    # Each with an exchange of its own: sharing the default one, a message for one would reach all of them.
+    task_queues=[Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
     task_create_missing_queues=False,
     task_serializer="json",
     accept_content=["json"],

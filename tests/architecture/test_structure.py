@@ -1,0 +1,89 @@
+"""Rules of the house that no linter knows."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from celery import Task, current_app
+from django.apps import apps
+from django.contrib import admin
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("ipau", "accounts", "drive", "market", "processing", "workers")
+HEAVY = ("torch", "ultralytics", "onnxruntime", "cv2", "av")
+
+
+def _tasks() -> list[Task]:
+    current_app.loader.import_default_modules()
+    return [task for name, task in current_app.tasks.items() if not name.startswith("celery.")]
+
+
+def _sources() -> list[Path]:
+    found = [path for name in PACKAGES for path in (ROOT / name).rglob("*.py")]
+    return [path for path in found if "migrations" not in path.parts]
+
+
+def test_the_web_process_loads_no_heavy_library() -> None:
+    code = (
+        "import django, sys; django.setup()\n"
+        "from workers import registry; registry.discover()\n"
+        "import ipau.urls\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={"DJANGO_SETTINGS_MODULE": "ipau.settings", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_task_has_an_explicit_name_and_the_delivery_guarantees() -> None:
+    ours = _tasks()
+    assert {task.name for task in ours} >= {"processing.turn", "processing.sweep", "drive.inspect_uploads"}
+    for task in ours:
+        assert task.name.split(".")[0] in PACKAGES
+        assert task.acks_late, task.name
+        assert task.reject_on_worker_lost, task.name
+        assert task.ignore_result, task.name
+        assert task.soft_time_limit < task.time_limit, task.name
+
+
+def test_every_task_is_sent_to_a_queue_of_its_own_exchange() -> None:
+    queues = current_app.amqp.queues
+    for name in ("cpu", "gpu", "preview", "convert"):
+        assert (queues[name].exchange.name, queues[name].routing_key) == (name, name)
+    ours = _tasks()
+    assert {task.queue for task in ours} <= set(queues)
+
+
+@pytest.mark.parametrize("path", _sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_is_two_things_or_nameless(path: Path) -> None:
+    assert path.stem not in {"utils", "helpers", "managers", "selectors", "misc", "common_utils"}
+    assert len(path.read_text().splitlines()) <= 400
+
+
+def test_tasks_are_a_load_and_a_call() -> None:
+    for path in ROOT.glob("*/tasks.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.decorator_list:
+                assert len(node.body) <= 6, f"{path}:{node.lineno} does more than an envelope should"
+
+
+def test_every_model_of_ours_is_in_the_administration_or_named_here() -> None:
+    admin.autodiscover()
+    # Rows that are parts of what is shown, or that only the machinery reads.
+    inner = {"Thumbnail", "Resource", "Output", "Lane"}
+    missing = {
+        model.__name__
+        for model in apps.get_models()
+        if model._meta.app_label in PACKAGES
+        and model not in admin.site._registry
+        and model.__name__ not in inner
+    }
+    assert missing == set()

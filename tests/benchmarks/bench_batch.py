@@ -1,0 +1,132 @@
+"""A job through the whole system against bare Pillow processes that do the same to the same stored pictures."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import multiprocessing
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+from PIL import Image
+
+from tests.benchmarks import site
+from tests.benchmarks.pictures import load_pictures
+
+NAMES = ("batch.throughput",)
+SLOTS = 2
+ROUNDS = 3
+
+
+def main(*, pictures: int = 500) -> bool:
+    """Print the rows; return whether all targets were met."""
+    paths = load_pictures(pictures)
+    with site.running(slots=SLOTS) as folder:
+        files = _fill_drive(paths)
+        stored = [folder / "blobs" / file.blob.path for file in files]
+        times: dict[str, list[float]] = {"bare": [], "engine": [], "system": []}
+        _run_system(files[:20])
+        for _ in range(ROUNDS):
+            times["bare"].append(_run_pool(_bare, stored))
+            times["system"].append(_run_system(files))
+            times["engine"].append(_run_pool(_engine, stored))
+    ratios = {
+        name: statistics.median(b / s for b, s in zip(times[name], times["system"], strict=True))
+        for name in ("bare", "engine")
+    }
+    ok = ratios["bare"] >= 0.95
+    per = {name: statistics.median(found) / len(files) * 1000 for name, found in times.items()}
+    spent = "  ".join(f"{name} {ms:.1f} ms" for name, ms in per.items())
+    print(f"{'batch.throughput':<24} {ratios['bare']:5.2f}  >= 0.95 {'ok' if ok else 'MISSED'}  {spent}")
+    print(f"{'batch.throughput.engine':<24} {ratios['engine']:5.2f}  (shown only: our engine in a bare pool)")
+    return ok
+
+
+def _fill_drive(paths: Sequence[Path]) -> list[Any]:
+    from accounts.models import User
+    from drive import services
+    from drive.models import File, FileState
+
+    owner = User.objects.create_user("bench@example.org")
+    for path in paths:
+        data = path.read_bytes()
+        services.upload_file(
+            owner=owner, folder=None, name=path.name, content=io.BytesIO(data), size=len(data)
+        )
+    while File.objects.filter(state=FileState.UPLOADED).exists():
+        time.sleep(0.2)
+    return list(File.objects.filter(owner=owner, folder=None).select_related("blob", "owner").order_by("id"))
+
+
+def _run_system(files: Sequence[Any]) -> float:
+    from drive.services import Selection
+    from market.models import Version
+    from processing import services
+    from processing.models import OPEN, Job, State
+
+    version = Version.objects.select_related("listing").get(listing__name="blackwhite")
+    begun = time.perf_counter()
+    job = services.submit_job(
+        owner=files[0].owner, version=version, params={}, selection=Selection((), tuple(files))
+    )
+    while (state := Job.objects.values_list("state", flat=True).get(pk=job.pk)) in OPEN:
+        time.sleep(0.02)
+    spent = time.perf_counter() - begun
+    if state != State.SUCCEEDED:
+        raise RuntimeError(f"The job {state}.")
+    return spent
+
+
+def _processor_seconds() -> float:
+    """Return what this process and all that it started have used so far, the services included."""
+    me = psutil.Process()
+    total = 0.0
+    for process in [me, *me.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            used = process.cpu_times()
+            total += used.user + used.system
+    return total
+
+
+def _run_pool(work: Callable[[tuple[str, str]], None], stored: Sequence[Path]) -> float:
+    folder = tempfile.mkdtemp(prefix="ipau-pool-")
+    context = multiprocessing.get_context("spawn")
+    try:
+        with context.Pool(SLOTS) as pool:
+            pool.map(work, [(str(stored[0]), folder)] * SLOTS)  # imports, and the first page faults
+            begun = time.perf_counter()
+            for _ in pool.imap_unordered(work, [(str(path), folder) for path in stored]):
+                pass
+            return time.perf_counter() - begun
+    finally:
+        shutil.rmtree(folder)
+
+
+def _bare(task: tuple[str, str]) -> None:
+    """Black and white with a thumbnail, as one writes it with Pillow alone."""
+    source, folder = task
+    image = Image.open(source).convert("L")
+    image.save(f"{folder}/{Path(source).name}.jpg", "JPEG", quality=90)
+    image.thumbnail((256, 256))
+    image.save(f"{folder}/{Path(source).name}.webp", "WEBP", quality=80, method=2)
+
+
+def _engine(task: tuple[str, str]) -> None:
+    """The same by our engine, without the system around it."""
+    from workers import engine
+    from workers.recipe import Recipe
+
+    source, folder = task
+    made = engine.run(Recipe.single("blackwhite"), Path(source).read_bytes())
+    Path(f"{folder}/{Path(source).name}.jpg").write_bytes(made.files[0].data)
+    Path(f"{folder}/{Path(source).name}.webp").write_bytes(made.thumbnail or b"")
+
+
+if __name__ == "__main__":
+    raise SystemExit(not main())
