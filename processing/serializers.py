@@ -12,6 +12,7 @@ from drive import blobs
 from drive.models import File
 from drive.serializers import content_url, file_url
 from ipau.common.api import PageQuery, StrictSerializer
+from ipau.common.errors import Invalid
 from market.contract import PICTURE, outputs_of
 from processing import fleet, predictions
 from processing.models import Item, Job, State
@@ -40,14 +41,17 @@ class PredictionInputSerializer(serializers.Serializer[Any]):
 
     def validate_input(self, given: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(given.get(PICTURE), str):
-            raise exceptions.ValidationError({PICTURE: "Name the picture to run on."})
+            message = "Name the picture to run on: the address or id of a file of yours, or a data URI."
+            raise Invalid(message, fields={PICTURE: message})
         return given
 
 
 class VersionedInputSerializer(PredictionInputSerializer):
     """As above, with the version to run."""
 
-    version = serializers.CharField(help_text="A version's id, `owner/name` for the newest, or `owner/name:id`.")
+    version = serializers.CharField(
+        help_text="A version's id, `owner/name` for the newest, or `owner/name:id`."
+    )
 
 
 class JobInputSerializer(StrictSerializer):
@@ -299,7 +303,9 @@ class ItemSerializer(serializers.Serializer[Item]):
         help_text="Milliseconds by stage: wait, fetch, decode, run, encode, thumbnail, store.",
     )
     worker = serializers.CharField(allow_blank=True)
-    reused = serializers.SerializerMethodField(help_text="Whether an earlier result was taken. Never, so far.")
+    reused = serializers.SerializerMethodField(
+        help_text="Whether an earlier result was taken. Never, so far."
+    )
     started_at = serializers.DateTimeField(allow_null=True)
     completed_at = serializers.DateTimeField(allow_null=True)
 

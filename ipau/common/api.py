@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
@@ -91,7 +92,7 @@ def _domain_problem(error: DomainError, instance: str) -> Response:
 def _framework_problem(error: exceptions.APIException, instance: str) -> Response:
     body = problem(
         status=error.status_code,
-        title=str(error.default_detail).rstrip("."),
+        title=HTTPStatus(error.status_code).phrase,
         detail=_sentence(error.detail),
         code=error.default_code,
         instance=instance,

@@ -56,9 +56,7 @@ class Preview(ApiView):
         asked = _read(request)
         version = predictions.find_version(user=owner, reference=f"{PLATFORM_HANDLE}/{name}")
         if asked.file is not None:
-            answer = services.preview_file(
-                owner=owner, version=version, params=asked.params, file=asked.file
-            )
+            answer = services.preview_file(owner=owner, version=version, params=asked.params, file=asked.file)
         else:
             answer = services.preview_bytes(
                 owner=owner, version=version, params=asked.params, data=asked.data

@@ -1,0 +1,77 @@
+"""Real Celery workers for tests: `celery_worker(queues="cpu,convert,preview", slots=1)`.
+
+A worker sees only what is committed, so tests that use one need `transactional_db`; the fixture asks for it.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from processing.models import Worker
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 60
+
+
+class LiveWorker:
+    """A worker process of this test, killed with all its slots at the end."""
+
+    def __init__(self, env: dict[str, str], log: Path, *, queues: str, slots: int):
+        self.name = f"test-{uuid.uuid4().hex[:8]}@localhost"
+        self.log = log
+        command = [sys.executable, "-m", "celery", "-A", "ipau", "worker"]
+        options = ["-Q", queues, "-c", str(slots), "-n", self.name, "--without-gossip", "--without-mingle"]
+        with log.open("wb") as out:
+            self.process = subprocess.Popen(
+                [*command, *options, "-l", "INFO"],
+                cwd=ROOT,
+                env=env,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait_until_alive(self) -> None:
+        """Return when its first heartbeat has been recorded."""
+        ends = time.monotonic() + START_SECONDS
+        while not Worker.objects.filter(name=self.name).exists():
+            if self.process.poll() is not None or time.monotonic() > ends:
+                raise AssertionError(f"The worker did not start:\n{self.log.read_text()}")
+            time.sleep(0.05)
+
+    def slot_pids(self) -> list[int]:
+        pids: list[int] = Worker.objects.get(name=self.name).slot_pids
+        return pids
+
+    def kill(self) -> None:
+        """End the main process and its slots at once, as a power cut would."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def celery_worker(
+    transactional_db: None, process_env: dict[str, str], tmp_path: Path
+) -> Iterator[Callable[..., LiveWorker]]:
+    """Start workers: `celery_worker()`, `celery_worker(queues="cpu", slots=2)`. Returns when it is alive."""
+    started: list[LiveWorker] = []
+
+    def start(*, queues: str = "cpu,convert,preview", slots: int = 1) -> LiveWorker:
+        log = tmp_path / f"worker-{len(started)}.log"
+        worker = LiveWorker(process_env, log, queues=queues, slots=slots)
+        started.append(worker)
+        worker.wait_until_alive()
+        return worker
+
+    yield start
+    # Before the tables are emptied: a slot in the middle of a transaction would lock with that.
+    for worker in started:
+        worker.kill()
