@@ -105,7 +105,8 @@ def refusing(stream: BinaryIO, limits: Limits = LIMITS) -> Iterator[None]:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureError(
-            "too_large", "This picture has too many pixels: at most 50 megapixels are accepted."
+            "too_large",
+            f"This picture has too many pixels: at most {limits.max_pixels // 1_000_000} megapixels are accepted.",
         ) from error
     except MemoryError as error:
         raise PictureError("memory", TOO_BIG_TO_HOLD) from error

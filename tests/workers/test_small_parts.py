@@ -1,0 +1,126 @@
+"""Recipe, registry, cache and devices."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from workers import devices, registry
+from workers.cache import Cache
+from workers.recipe import MOST_STEPS, Recipe, Step
+
+
+def test_digest_does_not_depend_on_order() -> None:
+    first = Recipe.single("ascii", {"columns": 80, "inverted": True})
+    second = Recipe.single("ascii", {"inverted": True, "columns": 80})
+    assert first.digest() == second.digest()
+    assert len(first.digest()) == 64
+    assert first.digest() != Recipe.single("ascii", {"columns": 81, "inverted": True}).digest()
+
+
+def test_digest_depends_on_the_order_of_steps() -> None:
+    one, two = Step(operation="ascii"), Step(operation="mosaic")
+    assert Recipe(steps=(one, two)).digest() != Recipe(steps=(two, one)).digest()
+
+
+def test_digest_is_the_same_in_another_process() -> None:
+    script = "from workers.recipe import Recipe; print(Recipe.single('ascii', {'columns': 80}).digest())"
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=root, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.strip() == Recipe.single("ascii", {"columns": 80}).digest()
+
+
+def test_a_recipe_survives_json() -> None:
+    recipe = Recipe.single("ascii", {"columns": 80, "characters": "custom", "custom": "é°"})
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+    assert Recipe.model_validate(recipe.model_dump(mode="json")).digest() == recipe.digest()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"steps": []},
+        {"steps": [{"operation": ""}]},
+        {"steps": [{"operation": "a", "weights": 1}]},
+        {"steps": [{"operation": "ascii"}] * (MOST_STEPS + 1)},
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused(raw: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Recipe.model_validate(raw)
+
+
+def test_built_in_operations_are_found_basic_first() -> None:
+    keys = [operation.key for operation in registry.all_operations()]
+    assert keys[:2] == ["ascii", "blackwhite"]
+    assert {"ascii", "blackwhite", "mosaic", "pixelart"} <= set(keys)
+
+
+def test_each_wrong_setting_has_its_own_sentence() -> None:
+    with pytest.raises(registry.ParamsInvalid) as caught:
+        registry.validate(
+            "ascii", {"columns": "401", "characters": "runes", "inverted": "maybe", "size": 9.5}
+        )
+    assert caught.value.errors == {
+        "columns": "Columns must be at most 400.",
+        "characters": "Characters must be one of: Standard (10 characters), Dense (70 characters), "
+        "Shaded blocks, Zeros and ones, Your own.",
+        "inverted": "Light on dark must be yes or no.",
+        "size": "Character size must be a whole number.",
+    }
+    assert caught.value.problems["columns"].template == "%(title)s must be at most %(le)s."
+
+
+def test_a_file_that_defines_no_operation_stops_start_up() -> None:
+    with pytest.raises(registry.RegistrationError, match="exactly one operation, not 0"):
+        registry._read_plugin(sys.modules["workers.recipe"])
+
+
+def test_kept_things_are_made_once() -> None:
+    cache, made = Cache(1000), []
+    for _ in range(3):
+        assert cache.get("a", lambda: made.append(1) or "thing", lambda _: 10) == "thing"
+    assert len(made) == 1
+    assert cache.used_bytes == 10
+
+
+def test_the_least_recently_used_goes_first() -> None:
+    cache = Cache(30)
+    for key in "abc":
+        cache.get(key, lambda key=key: key, lambda _: 10)
+    cache.get("a", str, lambda _: 10)
+    cache.get("d", str, lambda _: 10)
+    assert cache.used_bytes == 30
+    assert [cache.get(key, lambda: "anew", lambda _: 0) for key in "acd"] == ["a", "c", ""]
+    assert cache.get("b", lambda: "anew", lambda _: 0) == "anew"
+
+
+def test_what_is_larger_than_the_cache_is_not_kept() -> None:
+    cache = Cache(5)
+    cache.get("a", str, lambda _: 6)
+    assert (len(cache), cache.used_bytes) == (0, 0)
+
+
+def test_a_device_has_a_name() -> None:
+    device = devices.detect()
+    assert device.kind in ("cpu", "gpu")
+    assert device.name
+
+
+def test_a_gpu_is_read_from_the_driver_s_files(tmp_path: Path) -> None:
+    (tmp_path / "0000:01:00.0").mkdir()
+    (tmp_path / "0000:01:00.0" / "information").write_text("Model: \t\t NVIDIA H100\nIRQ: 7\n")
+    assert devices._read_gpu_name(tmp_path) == "NVIDIA H100"
+    assert devices._read_gpu_name(tmp_path / "none") is None
+
+
+def test_threads_are_pinned() -> None:
+    environ: dict[str, str] = {}
+    devices.pin_threads(environ)
+    assert environ["OMP_NUM_THREADS"] == "1"
