@@ -4,6 +4,8 @@ import unicodedata
 from collections.abc import Collection
 from pathlib import PurePosixPath
 
+from django.utils.translation import gettext as _
+
 from ipau.common.errors import Invalid
 
 MAX_BYTES = 255
@@ -19,18 +21,18 @@ def clean_name(raw: str) -> str:
     """
     name = unicodedata.normalize("NFC", raw).strip()
     if not name or name in {".", ".."}:
-        raise Invalid("Give it a name.", fields={"name": "A name is needed."})
+        raise Invalid(_("Give it a name."), fields={"name": _("A name is needed.")})
     if "/" in name or "\\" in name:
-        raise Invalid("A name cannot contain a slash.", fields={"name": "Remove the slash."})
+        raise Invalid(_("A name cannot contain a slash."), fields={"name": _("Remove the slash.")})
     if any(unicodedata.category(c) in {"Cc", "Cs"} or c in _BIDI for c in name):
         raise Invalid(
-            "This name contains invisible control characters.",
-            fields={"name": "Remove the control characters."},
+            _("This name contains invisible control characters."),
+            fields={"name": _("Remove the control characters.")},
         )
     if len(name.encode()) > MAX_BYTES:
         raise Invalid(
-            f"This name is too long: at most {MAX_BYTES} bytes are kept.",
-            fields={"name": "Choose a shorter name."},
+            _("This name is too long: at most %(most)d bytes are kept.") % {"most": MAX_BYTES},
+            fields={"name": _("Choose a shorter name.")},
         )
     return name
 

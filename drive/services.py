@@ -1,18 +1,24 @@
 """What people do with their drive. Each function owns its transaction and raises domain errors."""
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, BinaryIO, TypeVar
 from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import F
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from accounts.models import User
 from drive import blobs, tasks
 from drive.models import Blob, File, FileKind, FileState, Folder
 from drive.names import clean_name, free_name, upload_name
+from drive.placing import as_uuid, hold, lock_tree, names_of, naming, place
+from drive.tree import Tree
 from ipau.common.errors import Conflict, Invalid, NotFound, TooLarge
 from workers.reading import PictureError, identify
 
@@ -37,9 +43,9 @@ def get_folder(*, owner: User, folder_id: object) -> Folder:
     Raises:
         NotFound: there is none with this id.
     """
-    folder = Folder.objects.visible_to(owner).live().filter(pk=_as_uuid(folder_id)).first()
+    folder = Folder.objects.visible_to(owner).live().filter(pk=as_uuid(folder_id)).first()
     if folder is None:
-        raise NotFound("This folder does not exist.")
+        raise NotFound(_("This folder does not exist."))
     return folder
 
 
@@ -49,9 +55,9 @@ def get_file(*, owner: User, file_id: object) -> File:
     Raises:
         NotFound: there is none with this id.
     """
-    file = File.objects.visible_to(owner).live().filter(pk=_as_uuid(file_id)).first()
+    file = File.objects.visible_to(owner).live().filter(pk=as_uuid(file_id)).first()
     if file is None:
-        raise NotFound("This file does not exist.")
+        raise NotFound(_("This file does not exist."))
     return file
 
 
@@ -62,14 +68,14 @@ def select(*, owner: User, folder_ids: Iterable[object] = (), file_ids: Iterable
         NotFound: one of them does not exist or is not the owner's. Nothing is selected then.
         Invalid: nothing was chosen.
     """
-    folder_keys = {_as_uuid(i) for i in folder_ids}
-    file_keys = {_as_uuid(i) for i in file_ids}
+    folder_keys = {as_uuid(i) for i in folder_ids}
+    file_keys = {as_uuid(i) for i in file_ids}
     if not folder_keys and not file_keys:
-        raise Invalid("Nothing is selected.")
+        raise Invalid(_("Nothing is selected."))
     folders = tuple(Folder.objects.visible_to(owner).live().filter(pk__in=folder_keys).order_by("name"))
     files = tuple(File.objects.visible_to(owner).live().filter(pk__in=file_keys).order_by("id"))
     if len(folders) != len(folder_keys) or len(files) != len(file_keys):
-        raise NotFound("Some of what you selected no longer exists.")
+        raise NotFound(_("Some of what you selected no longer exists."))
     return Selection(folders, files)
 
 
@@ -90,18 +96,20 @@ def create_folder(*, owner: User, parent: Folder | None, name: str) -> Folder:
     """
     clean = clean_name(name)
     if parent is not None and len(ancestors_of(parent)) >= MAX_DEPTH:
-        raise Invalid(f"Folders can be nested {MAX_DEPTH} deep at most.")
+        raise _too_deep()
     try:
         with transaction.atomic():
+            hold(parent)
             return Folder.objects.create(owner=owner, parent=parent, name=clean)
     except IntegrityError as error:
-        raise Conflict(f"There is a folder named “{clean}” here already.", code="name_taken") from error
+        raise Conflict(_folder_taken() % {"name": clean}, code="name_taken") from error
 
 
 def create_numbered_folder(*, owner: User, parent: Folder | None, name: str) -> Folder:
     """Make a folder named `name`, or "name (2)" and so on where that is taken."""
 
     def attempt(free: str) -> Folder:
+        hold(parent)
         return Folder.objects.create(owner=owner, parent=parent, name=free)
 
     here = Folder.objects.filter(owner=owner, parent=parent).live()
@@ -141,10 +149,9 @@ def upload_file(
         Invalid: it is empty, or no picture that we read (by content, not by name).
     """
     if size > settings.UPLOAD_MAX_BYTES:
-        limit = settings.UPLOAD_MAX_BYTES // 2**20
-        raise TooLarge(f"This file has {size / 2**20:.0f} MB; at most {limit} MB are accepted.")
+        raise _too_many_bytes(size)
     if size == 0:
-        raise Invalid("This file is empty.", code="empty_file")
+        raise Invalid(_("This file is empty."), code="empty_file")
     try:
         facts = identify(content)
     except PictureError as error:
@@ -152,6 +159,7 @@ def upload_file(
     stored = blobs.store_file(content, facts.content_type)
 
     def attempt(free: str) -> File:
+        hold(folder)
         blobs.register([stored])
         file = File.objects.create(
             owner=owner,
@@ -180,96 +188,145 @@ def rename_file(*, owner: User, file_id: object, name: str) -> File:
         Conflict: another file in its folder has this name.
     """
     file = get_file(owner=owner, file_id=file_id)
-    _rename(file, name, "file")
+    _rename(file, name, _("There is a file named “%(name)s” here already."))
     return file
 
 
 def rename_folder(*, owner: User, folder_id: object, name: str) -> Folder:
     """Give a folder another name. Raises as `rename_file`."""
     folder = get_folder(owner=owner, folder_id=folder_id)
-    _rename(folder, name, "folder")
+    _rename(folder, name, _folder_taken())
     return folder
 
 
-def _rename(row: File | Folder, name: str, noun: str) -> None:
+def _rename(row: File | Folder, name: str, taken: str) -> None:
     row.name = clean_name(name)
     try:
         with transaction.atomic():
             row.save(update_fields=["name", "updated_at"])
     except IntegrityError as error:
-        raise Conflict(f"There is a {noun} named “{row.name}” here already.", code="name_taken") from error
+        raise Conflict(taken % {"name": row.name}, code="name_taken") from error
 
 
 @transaction.atomic
-def move(*, owner: User, chosen: Selection, destination: Folder | None) -> None:
+def move(*, owner: User, chosen: Selection, destination: Folder | None) -> int:
     """Move all that was chosen into `destination` (None: the top of the drive), or nothing of it.
 
+    What is there already stays; a name that is taken gets a number. Returns how many were moved.
+
     Raises:
-        Invalid: a folder would end up inside itself.
-        Conflict: a name is taken there.
+        Invalid: a folder would end up inside itself, or too deep.
+        NotFound: the destination has gone meanwhile.
     """
-    _lock_tree(owner)
-    way = {folder.pk for folder in ancestors_of(destination)}
-    for folder in chosen.folders:
+    lock_tree(owner)
+    hold(destination)
+    # Once more, now that nobody can trash any of it.
+    chosen = select(
+        owner=owner, folder_ids=[f.pk for f in chosen.folders], file_ids=[f.pk for f in chosen.files]
+    )
+    target = destination.pk if destination else None
+    folders = [f for f in chosen.folders if f.parent_id != target]
+    files = [f for f in chosen.files if f.folder_id != target]
+    _check_move(owner, folders, target)
+    now = timezone.now()
+    with naming():
+        taken = names_of(Folder.objects.filter(owner=owner, parent=destination).live())
+        place(Folder, folders, taken, parent=destination, updated_at=now)
+        taken = names_of(File.objects.filter(owner=owner, folder=destination).live())
+        place(File, files, taken, folder=destination, updated_at=now)
+    return len(folders) + len(files)
+
+
+def _check_move(owner: User, folders: list[Folder], target: UUID | None) -> None:
+    tree = Tree.of(owner.pk)
+    way = tree.way_to(target)
+    for folder in folders:
         if folder.pk in way:
-            raise Invalid(f"“{folder.name}” cannot be moved into itself.", code="folder_cycle")
-    try:
-        with transaction.atomic():
-            now = timezone.now()
-            Folder.objects.filter(pk__in=[f.pk for f in chosen.folders]).update(
-                parent=destination, updated_at=now
+            raise Invalid(
+                _("“%(name)s” cannot be moved into itself.") % {"name": folder.name}, code="folder_cycle"
             )
-            File.objects.filter(pk__in=[f.pk for f in chosen.files]).update(
-                folder=destination, updated_at=now
-            )
-    except IntegrityError as error:
-        raise Conflict(
-            "Something with the same name is in that folder already. Nothing was moved.", code="name_taken"
-        ) from error
+        if len(way) + tree.height(folder.pk) > MAX_DEPTH:
+            raise _too_deep()
 
 
 @transaction.atomic
-def trash(*, owner: User, chosen: Selection) -> None:
-    """Put all that was chosen into the trash, folders with everything in them."""
-    _lock_tree(owner)
+def trash(*, owner: User, chosen: Selection) -> datetime:
+    """Put all that was chosen into the trash, folders with everything in them.
+
+    Returns the time that all of it now carries; `restore_batch` takes it to bring everything back.
+    """
+    lock_tree(owner)
+    tree = Tree.of(owner.pk)
     now = timezone.now()
     for folder in chosen.folders:
-        inside = [folder.pk, *_descendant_ids(folder)]
+        inside = tree.inside([folder.pk])
         gone = {"trashed_at": now, "trash_root": folder.pk}
         Folder.objects.filter(pk__in=inside).live().update(**gone)
         File.objects.filter(folder__in=inside).live().update(**gone)
-    for file in chosen.files:
-        File.objects.filter(pk=file.pk).live().update(trashed_at=now, trash_root=file.pk)
+    keys = [file.pk for file in chosen.files]
+    File.objects.filter(pk__in=keys).live().update(trashed_at=now, trash_root=F("pk"))
+    return now
 
 
-@transaction.atomic
 def restore(*, owner: User, root_ids: Iterable[object]) -> int:
     """Take things back out of the trash to where they were, and return how many.
 
     What has lost its folder goes to the top of the drive; what has lost its name gets a number.
 
     Raises:
-        NotFound: one of them is not in the owner's trash.
+        NotFound: one of them is not in the owner's trash, or went there only as a part of its folder.
     """
-    _lock_tree(owner)
-    keys = {_as_uuid(i) for i in root_ids}
-    folders = list(Folder.objects.filter(owner=owner, pk__in=keys, trashed_at__isnull=False))
-    files = list(File.objects.filter(owner=owner, pk__in=keys, trashed_at__isnull=False))
-    if len(folders) + len(files) != len(keys):
-        raise NotFound("Some of this is no longer in the trash.")
-    back = {"trashed_at": None, "trash_root": None}
-    for folder in folders:
-        parent = folder.parent if folder.parent and folder.parent.trashed_at is None else None
-        taken = _names(Folder.objects.filter(owner=owner, parent=parent).live())
-        name = free_name(folder.name, taken)
-        Folder.objects.filter(pk=folder.pk).update(parent=parent, name=name, **back)
-        Folder.objects.filter(owner=owner, trash_root=folder.pk).update(**back)
-        File.objects.filter(owner=owner, trash_root=folder.pk).update(**back)
-    for file in files:
-        home = file.folder if file.folder and file.folder.trashed_at is None else None
-        taken = _names(File.objects.filter(owner=owner, folder=home).live())
-        File.objects.filter(pk=file.pk).update(folder=home, name=free_name(file.name, taken), **back)
+    keys = {as_uuid(i) for i in root_ids}
+    if not keys:
+        raise Invalid(_("Nothing is selected."))
+    with transaction.atomic():
+        lock_tree(owner)
+        # The latest first: what was trashed later may be the folder of what was trashed earlier.
+        roots = {"owner": owner, "pk__in": keys, "trash_root": F("pk")}
+        folders = list(Folder.objects.filter(**roots).order_by("-trashed_at", "id"))
+        files = list(File.objects.filter(**roots).order_by("-trashed_at", "id"))
+        if len(folders) + len(files) != len(keys):
+            raise NotFound(_("Some of this is no longer in the trash."))
+        with naming():
+            _restore_folders(owner, folders)
+            _restore_files(owner, files)
     return len(keys)
+
+
+def restore_batch(*, owner: User, trashed_at: datetime) -> int:
+    """Undo one call of `trash`, named by the time it returned. Raises as `restore`."""
+    batch = {"owner": owner, "trashed_at": trashed_at, "trash_root": F("pk")}
+    folders = Folder.objects.filter(**batch).values_list("pk", flat=True)
+    files = File.objects.filter(**batch).values_list("pk", flat=True)
+    keys = [*folders, *files]
+    if not keys:
+        raise NotFound(_("This is no longer in the trash."))
+    return restore(owner=owner, root_ids=keys)
+
+
+_BACK: dict[str, Any] = {"trashed_at": None, "trash_root": None}
+
+
+def _restore_folders(owner: User, folders: list[Folder]) -> None:
+    for folder in folders:
+        parent = Folder.objects.filter(owner=owner, children=folder.pk).live().first()
+        taken = names_of(Folder.objects.filter(owner=owner, parent=parent).live())
+        place(Folder, [folder], taken, parent=parent, **_BACK)
+    keys = [folder.pk for folder in folders]
+    Folder.objects.filter(owner=owner, trash_root__in=keys).update(**_BACK)
+    File.objects.filter(owner=owner, trash_root__in=keys).update(**_BACK)
+
+
+def _restore_files(owner: User, files: list[File]) -> None:
+    wanted = {f.folder_id for f in files if f.folder_id}
+    homes = Folder.objects.filter(owner=owner, pk__in=wanted).live()
+    live = set(homes.values_list("pk", flat=True))
+    by_home: dict[UUID | None, list[File]] = defaultdict(list)
+    for file in files:
+        by_home[file.folder_id if file.folder_id in live else None].append(file)
+    for home, rows in by_home.items():
+        taken = names_of(File.objects.filter(owner=owner, folder=home).live())
+        place(File, rows, taken, folder=home, **_BACK)
 
 
 def pictures_in(*, owner: User, chosen: Selection, limit: int) -> list[File]:
@@ -281,13 +338,14 @@ def pictures_in(*, owner: User, chosen: Selection, limit: int) -> list[File]:
         Invalid: more than `limit`.
     """
     found = {f.pk: f for f in chosen.files if f.kind == FileKind.PICTURE and f.state != FileState.REFUSED}
+    tree = Tree.of(owner.pk) if chosen.folders else None
     for folder in chosen.folders:
-        inside = [folder.pk, *_descendant_ids(folder)]
+        inside = tree.inside([folder.pk]) if tree else ()
         rows = File.objects.filter(owner=owner, folder__in=inside).runnable().order_by("folder", "name", "id")
         for file in rows[: limit + 1]:
             found.setdefault(file.pk, file)
     if len(found) > limit:
-        raise Invalid(f"A job takes {limit:,} pictures at most.", code="too_many_files")
+        raise Invalid(_("A job takes %(limit)d pictures at most.") % {"limit": limit}, code="too_many_files")
     return list(found.values())
 
 
@@ -296,18 +354,17 @@ def file_for_blob(*, owner: User, sha256: str) -> Blob | None:
     return Blob.objects.filter(pk=sha256, files__owner=owner).first()
 
 
-def _lock_tree(owner: User) -> None:
-    """Serialise changes of one owner's tree: two moves at once could close a circle."""
-    User.objects.select_for_update(no_key=True).get(pk=owner.pk)
+def _folder_taken() -> str:
+    return _("There is a folder named “%(name)s” here already.")
 
 
-def _descendant_ids(folder: Folder) -> list[UUID]:
-    rows = Folder.tree.tree_filter(owner=folder.owner_id, trashed_at__isnull=True)
-    return list(rows.descendants(folder).values_list("pk", flat=True))
+def _too_many_bytes(size: int) -> TooLarge:
+    numbers = {"size": -(-size // 2**20), "limit": settings.UPLOAD_MAX_BYTES // 2**20}
+    return TooLarge(_("This file has %(size)d MB; at most %(limit)d MB are accepted.") % numbers)
 
 
-def _names(rows: Any) -> set[str]:
-    return set(rows.values_list("name", flat=True))
+def _too_deep() -> Invalid:
+    return Invalid(_("Folders can be nested %(depth)d deep at most.") % {"depth": MAX_DEPTH}, code="too_deep")
 
 
 def _first_free(name: str, rows: Any, attempt: Callable[[str], T]) -> T:
@@ -318,15 +375,7 @@ def _first_free(name: str, rows: Any, attempt: Callable[[str], T]) -> T:
             with transaction.atomic():
                 return attempt(free_name(name, taken))
         except IntegrityError:
-            now_taken = _names(rows)
+            now_taken = names_of(rows)
             if now_taken == taken:
                 raise
             taken = now_taken
-
-
-def _as_uuid(value: object) -> UUID:
-    """Read an id that somebody sent; one that cannot be an id names nothing."""
-    try:
-        return value if isinstance(value, UUID) else UUID(str(value))
-    except ValueError as error:
-        raise NotFound("This does not exist.") from error

@@ -10,13 +10,16 @@ from django.db.models import Q
 from django.utils import timezone
 
 from drive import blobs
+from drive.kinds import is_web_picture
 from drive.models import File, FileState, Thumbnail
 from workers import engine
-from workers.reading import PictureError
+from workers.reading import Facts, PictureError
 
 logger = logging.getLogger(__name__)
 
 THUMBNAIL_SIDE = 256
+# For pictures that browsers cannot show by themselves: what the viewer displays.
+VIEW_SIDE = 1024
 # A turn ends after this many seconds, so that one owner's thousand uploads do not hold up another's one.
 TURN_SECONDS = 1.0
 LEASE = timedelta(seconds=60)
@@ -55,7 +58,7 @@ def _inspect(file: File) -> None:
         _refuse(file, "This picture could not be opened safely.")
         return
     try:
-        made = engine.thumbnail(blobs.read(file.blob_id), THUMBNAIL_SIDE)
+        facts, made = _thumbnails(file)
     except PictureError as error:
         _refuse(file, error.message)
         return
@@ -63,14 +66,28 @@ def _inspect(file: File) -> None:
         # The storage does not answer: the lease runs out and another turn tries again.
         logger.exception("Could not read blob %s of file %s", file.blob_id, file.pk)
         return
-    stored = blobs.store(made.data, "image/webp")
+    stored = {side: blobs.store(data, "image/webp") for side, data in made.items()}
     with transaction.atomic():
-        blobs.register([stored])
+        blobs.register(stored.values())
         Thumbnail.objects.bulk_create(
-            [Thumbnail(source_id=file.blob_id, side=THUMBNAIL_SIDE, blob_id=stored.sha256)],
+            [
+                Thumbnail(source_id=file.blob_id, side=side, blob_id=webp.sha256)
+                for side, webp in stored.items()
+            ],
             ignore_conflicts=True,
         )
-        _finish(file, state=FileState.READY, width=made.facts.width, height=made.facts.height)
+        _finish(file, state=FileState.READY, width=facts.width, height=facts.height)
+
+
+def _thumbnails(file: File) -> tuple[Facts, dict[int, bytes]]:
+    """Decode the picture once, and show it in the sizes that its kind needs. Raises PictureError."""
+    data = blobs.read(file.blob_id)
+    if is_web_picture(file.content_type):
+        small = engine.thumbnail(data, THUMBNAIL_SIDE)
+        return small.facts, {THUMBNAIL_SIDE: small.data}
+    large = engine.thumbnail(data, VIEW_SIDE)
+    small = engine.thumbnail(large.data, THUMBNAIL_SIDE)
+    return large.facts, {THUMBNAIL_SIDE: small.data, VIEW_SIDE: large.data}
 
 
 def _refuse(file: File, reason: str) -> None:

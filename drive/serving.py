@@ -1,0 +1,154 @@
+"""The only place that hands stored bytes to a browser. Its callers have checked whose they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings
+from django.core.files import File
+from django.core.files.storage import default_storage
+from django.http import (
+    FileResponse,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseNotModified,
+    HttpResponseRedirect,
+    StreamingHttpResponse,
+)
+from django.utils.cache import patch_cache_control
+from django.utils.http import content_disposition_header, parse_etags, quote_etag
+
+from drive.kinds import WEB_PICTURES
+from drive.models import Blob
+from drive.names import upload_name
+
+INLINE = WEB_PICTURES | {"text/plain"}
+CHUNK = 256 * 1024
+# A presigned address is followed at once; it need not outlive a slow start of the download.
+PRESIGNED_SECONDS = 300
+YEAR = 365 * 24 * 3600
+_RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
+
+
+def serve(
+    request: HttpRequest,
+    blob: Blob,
+    *,
+    name: str,
+    content_type: str,
+    download: bool = False,
+    stream: bool = False,
+    immutable: bool = False,
+) -> HttpResponseBase:
+    """Answer with the bytes of a blob.
+
+    Args:
+        name: what a browser shall call the file.
+        download: offer it for saving even if it could be shown.
+        stream: send the bytes from here, not by way of the bucket, for clients that follow no redirect.
+        immutable: the address names the digest, so that a browser need never ask again.
+    """
+    headers = _Headers(name, content_type, download)
+    if _is_bucket() and not stream and not settings.ACCEL_PREFIX:
+        # Not to be kept: the address that it leads to expires.
+        return HttpResponseRedirect(_presigned(blob, headers), headers={"Cache-Control": "no-store"})
+    etag = quote_etag(blob.sha256)
+    if etag in parse_etags(request.headers.get("If-None-Match", "")):
+        response: HttpResponseBase = HttpResponseNotModified()
+    else:
+        response = _answer(request, blob)
+        headers.put_on(response)
+    response["ETag"] = etag
+    if immutable:
+        patch_cache_control(response, private=True, max_age=YEAR, immutable=True)
+    else:
+        patch_cache_control(response, private=True, no_cache=True)
+    return response
+
+
+class _Headers:
+    """What the bytes are called and declared as."""
+
+    def __init__(self, name: str, content_type: str, download: bool):
+        # Anything that a browser might run, or cannot show, is only ever saved.
+        saved = download or content_type not in INLINE
+        self.disposition = content_disposition_header(saved, upload_name(name, "")) or "attachment"
+        self.content_type = "text/plain; charset=utf-8" if content_type == "text/plain" else content_type
+
+    def put_on(self, response: HttpResponseBase) -> None:
+        response["Content-Type"] = self.content_type
+        response["Content-Disposition"] = self.disposition
+        response["X-Content-Type-Options"] = "nosniff"
+        # Even opened as a page of its own, nothing in these bytes may run or load.
+        response["Content-Security-Policy"] = "default-src 'none'; sandbox"
+        response["Cross-Origin-Resource-Policy"] = "same-origin"
+
+
+def _answer(request: HttpRequest, blob: Blob) -> HttpResponseBase:
+    if not settings.ACCEL_PREFIX:
+        return _send(request, blob)
+    # nginx takes type, disposition and caching from here; it adds the safety headers itself.
+    response = HttpResponse()
+    response["X-Accel-Redirect"] = f"{settings.ACCEL_PREFIX.rstrip('/')}/{blob.path}"
+    return response
+
+
+def _is_bucket() -> bool:
+    return hasattr(default_storage, "querystring_auth")
+
+
+def _presigned(blob: Blob, headers: _Headers) -> str:
+    parameters = {
+        "ResponseContentDisposition": headers.disposition,
+        "ResponseContentType": headers.content_type,
+    }
+    # Only the storage of a bucket takes these.
+    url: str = default_storage.url(  # type: ignore[call-arg]
+        blob.path, parameters=parameters, expire=PRESIGNED_SECONDS
+    )
+    return url
+
+
+def _send(request: HttpRequest, blob: Blob) -> HttpResponseBase:
+    span = _wanted_span(request, blob)
+    if span is None:
+        response: HttpResponseBase = FileResponse(default_storage.open(blob.path), content_type="x/x")
+        response["Content-Length"] = str(blob.size)
+    elif span.start >= span.stop:
+        response = HttpResponse(status=416)
+        response["Content-Range"] = f"bytes */{blob.size}"
+    else:
+        content = default_storage.open(blob.path)
+        response = StreamingHttpResponse(_pieces(content, span), status=206)
+        response["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{blob.size}"
+        response["Content-Length"] = str(len(span))
+    response["Accept-Ranges"] = "bytes"
+    return response
+
+
+def _wanted_span(request: HttpRequest, blob: Blob) -> range | None:
+    """Return the bytes that were asked for; None: all of them; an empty range: none that exist."""
+    match = _RANGE.match(request.headers.get("Range", ""))
+    if match is None or not any(match.groups()):
+        return None
+    condition = request.headers.get("If-Range")
+    if condition is not None and condition != quote_etag(blob.sha256):
+        return None
+    first, last = match.groups()
+    if not first:
+        return range(max(0, blob.size - int(last)), blob.size)
+    if last and int(last) < int(first):
+        return None
+    return range(int(first), min(int(last) + 1, blob.size) if last else blob.size)
+
+
+def _pieces(content: File[Any], span: range) -> Iterator[bytes]:
+    with content:
+        content.seek(span.start)
+        left = len(span)
+        while left and (piece := content.read(min(CHUNK, left))):
+            left -= len(piece)
+            yield piece

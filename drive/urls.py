@@ -1,0 +1,24 @@
+"""The drive's pages, mounted under /drive/."""
+
+from django.urls import path
+
+from drive.views import changes, content, pages, uploads
+
+app_name = "drive"
+urlpatterns = [
+    path("", pages.root, name="root"),
+    path("folder/<uuid:folder_id>/", pages.folder, name="folder"),
+    path("folder/<uuid:folder_id>/rename/", changes.rename_folder, name="rename-folder"),
+    path("file/<uuid:file_id>/", pages.file, name="file"),
+    path("file/<uuid:file_id>/rename/", changes.rename_file, name="rename-file"),
+    path("file/<uuid:file_id>/content/", content.content, name="content"),
+    path("file/<uuid:file_id>/thumbnail/<int:side>/", content.thumbnail, name="thumbnail"),
+    path("new-folder/", changes.new_folder, name="new-folder"),
+    path("upload/", uploads.upload, name="upload"),
+    path("states/", pages.states, name="states"),
+    path("move/", changes.move, name="move"),
+    path("trash/", pages.trash, name="trash"),
+    path("trash/add/", changes.trash_selection, name="trash-selection"),
+    path("trash/restore/", changes.restore, name="restore"),
+    path("trash/undo/<int:at>/", changes.undo_trash, name="undo-trash"),
+]

@@ -1,0 +1,1 @@
+"""The drive's pages: looking, changing, uploading, and the bytes themselves."""

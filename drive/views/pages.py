@@ -1,0 +1,151 @@
+"""Looking: folders, single files, the trash."""
+
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.auth.decorators import login_required
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.utils.cache import add_never_cache_headers
+from django.views.decorators.http import require_POST, require_safe
+
+from accounts.requests import SignedInRequest
+from drive import listing, services
+from drive.kinds import is_web_picture
+from drive.models import File, FileKind, FileState, Folder
+from drive.views.answers import depends_on_htmx, folder_url
+
+LAYOUTS = ("grid", "list")
+
+
+@login_required
+@require_safe
+def root(request: SignedInRequest) -> HttpResponse:
+    """Show the top of the drive."""
+    return _folder_page(request, None)
+
+
+@login_required
+@require_safe
+def folder(request: SignedInRequest, folder_id: UUID) -> HttpResponse:
+    """Show a folder."""
+    return _folder_page(request, services.get_folder(owner=request.user, folder_id=folder_id))
+
+
+def _folder_page(request: SignedInRequest, here: Folder | None) -> HttpResponse:
+    """Answer with the page, its listing after a change, or the next tiles while somebody scrolls."""
+    sort, layout = chosen_sort(request), _chosen_layout(request)
+    context: dict[str, Any] = {
+        "folder": here,
+        "sort": sort,
+        "sorts": listing.SORTS.values(),
+        "layout": layout,
+        "max_bytes": settings.UPLOAD_MAX_BYTES,
+    }
+    target = request.htmx.target if request.htmx else ""
+    if target != "more-folders":
+        context["files"] = listing.files_in(
+            owner=request.user, folder=here, sort=sort, cursor=request.GET.get("cursor")
+        )
+        context["pending"] = _any_pending(context["files"].rows)
+    if target != "more-files":
+        context["folders"] = listing.folders_in(
+            owner=request.user, parent=here, sort=sort, cursor=request.GET.get("folders")
+        )
+    if target not in ("more-files", "more-folders", "listing"):
+        context["way"] = services.ancestors_of(here)
+    return depends_on_htmx(render(request, _folder_template(target), context))
+
+
+def _folder_template(target: str | None) -> str:
+    parts = {"more-files": "more_files.html", "more-folders": "more_folders.html", "listing": "listing.html"}
+    return f"drive/{parts.get(target or '', 'folder.html')}"
+
+
+@login_required
+@require_POST
+def states(request: SignedInRequest) -> HttpResponse:
+    """Answer a page that waits for its new uploads with the tiles that are through with the check."""
+    asked = request.POST.getlist("pending")
+    found = listing.tiles(owner=request.user, file_ids=asked)
+    waiting = [f for f in found if f.state == FileState.UPLOADED]
+    if asked and len(waiting) == len(set(asked)):
+        return HttpResponse(status=204)
+    there = {str(f.pk) for f in found}
+    context = {
+        "files": [f for f in found if f.state != FileState.UPLOADED],
+        "gone": [key for key in asked if key not in there],
+        "pending": bool(waiting),
+    }
+    return render(request, "drive/states.html", context)
+
+
+@login_required
+@require_safe
+def file(request: SignedInRequest, file_id: UUID) -> HttpResponse:
+    """Show one file."""
+    shown = services.get_file(owner=request.user, file_id=file_id)
+    way = services.ancestors_of(shown.folder)
+    before, after = listing.neighbours(shown, chosen_sort(request))
+    context = {
+        "file": shown,
+        "way": way,
+        "back": folder_url(shown.folder_id),
+        "before": before,
+        "after": after,
+        "large": None if is_web_picture(shown.content_type) else _rendition(request, shown),
+        "is_web": is_web_picture(shown.content_type),
+        "is_picture": shown.kind == FileKind.PICTURE,
+        "refused": shown.state == FileState.REFUSED,
+        "waiting": shown.state == FileState.UPLOADED,
+    }
+    response = render(request, "drive/file.html", context)
+    add_never_cache_headers(response)
+    return depends_on_htmx(response)
+
+
+def _rendition(request: SignedInRequest, shown: File) -> Any:
+    """Return the largest picture of the file that a browser can show."""
+    large = listing.thumbnail_of(owner=request.user, file_id=shown.pk, side=listing.VIEW_SIDE)
+    return large or listing.thumbnail_of(owner=request.user, file_id=shown.pk, side=listing.SIDE)
+
+
+@login_required
+@require_safe
+def trash(request: SignedInRequest) -> HttpResponse:
+    """Show what is in the trash."""
+    target = request.htmx.target if request.htmx else ""
+    context: dict[str, Any] = {}
+    if target != "more-folders":
+        context["files"] = listing.trashed_files(owner=request.user, cursor=request.GET.get("cursor"))
+    if target != "more-files":
+        context["folders"] = listing.trashed_folders(owner=request.user, cursor=request.GET.get("folders"))
+    parts = {"more-files": "trash_files.html", "more-folders": "trash_folders.html"}
+    parts["listing"] = "trash_listing.html"
+    template = f"drive/{parts.get(target or '', 'trash.html')}"
+    return depends_on_htmx(render(request, template, context))
+
+
+def chosen_sort(request: SignedInRequest) -> listing.Sort:
+    """Return the order that the person chose here or, for this sitting, in another folder."""
+    return listing.SORTS[_remembered(request, "sort", listing.SORTS, listing.NEWEST.key)]
+
+
+def _chosen_layout(request: SignedInRequest) -> str:
+    return _remembered(request, "view", LAYOUTS, "grid")
+
+
+def _remembered(request: SignedInRequest, name: str, choices: Any, default: str) -> str:
+    key = f"drive_{name}"
+    kept = str(request.session.get(key, default))
+    asked = request.GET.get(name, kept)
+    if asked not in choices:
+        asked = default
+    if asked != kept:
+        request.session[key] = asked
+    return asked
+
+
+def _any_pending(files: list[File]) -> bool:
+    return any(f.state == FileState.UPLOADED for f in files)

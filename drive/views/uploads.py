@@ -1,0 +1,126 @@
+"""Uploading: one request carries one file from a script, or several from a plain form."""
+
+from __future__ import annotations
+
+from typing import BinaryIO, cast
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.files.uploadedfile import UploadedFile
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.shortcuts import redirect
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
+from django.views.decorators.http import require_POST
+
+from accounts.requests import SignedInRequest
+from drive import listing, services
+from drive.models import File, Folder
+from drive.views.answers import folder_url, wants_json
+from ipau.common.api import problem
+from ipau.common.errors import DomainError, Invalid, TooLarge
+
+# What surrounds the bytes of a file in a form: names, boundaries, the token.
+ENVELOPE = 1024 * 1024
+
+
+@csrf_exempt
+def upload(request: HttpRequest) -> HttpResponseBase:
+    """Take `file` (one or several) into the folder that `folder` names (none: the top of the drive).
+
+    To a script that accepts JSON, answers 201 with the file and its tile, or a problem. The token is checked
+    after the size, because checking it reads the whole request.
+    """
+    if _length(request) > settings.UPLOAD_MAX_BYTES + ENVELOPE:
+        limit = settings.UPLOAD_MAX_BYTES // 2**20
+        error = TooLarge(_("One upload may carry %(limit)d MB at most.") % {"limit": limit})
+        return _refusal(request, error) if wants_json(request) else _to_page(request, error)
+    return _upload(request)  # type: ignore[arg-type]  # its decorators see to the signing in
+
+
+def _length(request: HttpRequest) -> int:
+    """Return how many bytes the request announces."""
+    try:
+        return int(request.META.get("CONTENT_LENGTH") or 0)
+    except ValueError:
+        return 0
+
+
+def _to_page(request: HttpRequest, error: DomainError) -> HttpResponse:
+    messages.error(request, error.message)
+    return redirect("drive:root")
+
+
+@require_POST
+@csrf_protect
+@login_required
+def _upload(request: SignedInRequest) -> HttpResponseBase:
+    sent = request.FILES.getlist("file")
+    if not wants_json(request):
+        return _take_all(request, sent)
+    try:
+        folder = _destination(request)
+        if len(sent) != 1:
+            raise Invalid(_("Choose a file."), code="no_file")
+        file = _take(request, folder, sent[0])
+    except DomainError as error:
+        return _refusal(request, error)
+    return JsonResponse(_description(request, file), status=201)
+
+
+def _destination(request: SignedInRequest) -> Folder | None:
+    folder_id = request.POST.get("folder")
+    return services.get_folder(owner=request.user, folder_id=folder_id) if folder_id else None
+
+
+def _take(request: SignedInRequest, folder: Folder | None, sent: UploadedFile[bytes]) -> File:
+    bytes_sent = cast(BinaryIO, sent.file)
+    return services.upload_file(
+        owner=request.user, folder=folder, name=sent.name or "", content=bytes_sent, size=sent.size or 0
+    )
+
+
+def _take_all(request: SignedInRequest, sent: list[UploadedFile[bytes]]) -> HttpResponse:
+    """Take what a plain form sent, and say on the next page what became of each file."""
+    folder = _destination(request)
+    taken = 0
+    for one in sent:
+        try:
+            _take(request, folder, one)
+        except DomainError as error:
+            messages.error(request, f"{one.name}: {error.message}")
+        else:
+            taken += 1
+    if taken:
+        text = ngettext("%(count)d file uploaded.", "%(count)d files uploaded.", taken)
+        messages.success(request, text % {"count": taken})
+    elif not sent:
+        messages.error(request, _("Choose a file."))
+    return redirect(folder_url(folder.pk if folder else None))
+
+
+def _refusal(request: HttpRequest, error: DomainError) -> JsonResponse:
+    body = problem(
+        status=error.status, title=error.title, detail=error.message, code=error.code, instance=request.path
+    )
+    return JsonResponse(body, status=error.status, content_type="application/problem+json")
+
+
+def _description(request: SignedInRequest, file: File) -> dict[str, str]:
+    return {
+        "id": str(file.pk),
+        "name": file.name,
+        "state": file.state,
+        "url": reverse("drive:file", args=[file.pk]),
+        "tile": _tile(request, file.pk),
+    }
+
+
+def _tile(request: SignedInRequest, file_id: UUID) -> str:
+    shown = listing.tiles(owner=request.user, file_ids=[file_id])[0]
+    return render_to_string("drive/uploaded.html", {"file": shown, "pending": True}, request)

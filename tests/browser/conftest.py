@@ -1,0 +1,71 @@
+"""A real Chromium: one browser for the run, a fresh context for each test."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from http.cookies import SimpleCookie
+from typing import Any
+
+import pytest
+from django.test import Client
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from accounts.models import User
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+# Playwright keeps an event loop in this thread, in which Django would refuse to touch the database.
+UNSAFE = "DJANGO_ALLOW_ASYNC_UNSAFE"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    os.environ[UNSAFE] = "true"
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+        yield started
+        started.close()
+    del os.environ[UNSAFE]
+
+
+@pytest.fixture
+def console_problems() -> list[str]:
+    """What the page's console complained about. Every page of a test adds to it; see `no_problems`."""
+    return []
+
+
+@pytest.fixture
+def page(browser: Browser, live_server: Any, console_problems: list[str]) -> Iterator[Page]:
+    """A page of 1440 x 900 whose addresses may be relative. Its console must stay free of errors."""
+    context = browser.new_context(base_url=live_server.url, viewport={"width": 1440, "height": 900})
+    context.set_default_timeout(10_000)
+    opened = context.new_page()
+
+    def listen(message: ConsoleMessage) -> None:
+        if message.type == "error" or "Content Security Policy" in message.text:
+            console_problems.append(message.text)
+
+    opened.on("console", listen)
+    opened.on("pageerror", lambda error: console_problems.append(str(error)))
+    yield opened
+    context.close()
+    assert console_problems == []
+
+
+@pytest.fixture
+def signed_in_page(page: Page, live_server: Any) -> Callable[[User], Page]:
+    """Return the page with somebody signed in: `signed_in_page(user)`."""
+
+    def signed_in(user: User) -> Page:
+        client = Client()
+        client.force_login(user, backend="allauth.account.auth_backends.AuthenticationBackend")
+        cookies: SimpleCookie = client.cookies
+        page.context.add_cookies(
+            [
+                {"name": name, "value": morsel.value, "url": live_server.url}
+                for name, morsel in cookies.items()
+            ]
+        )
+        return page
+
+    return signed_in
