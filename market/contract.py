@@ -44,7 +44,8 @@ def input_schema(params_schema: dict[str, Any]) -> tuple[dict[str, Any], dict[st
     definitions: dict[str, Any] = schema.pop("$defs", {})
     own = schema.get("properties", {})
     properties = {PICTURE: _PICTURE}
-    for order, (name, described) in enumerate(own.items(), start=1):
+    declared = sorted(own.items(), key=lambda named: named[1].get("x-order", 0))
+    for order, (name, described) in enumerate(declared, start=1):
         properties[name] = {**described, "x-order": order}
     return (
         {

@@ -107,6 +107,12 @@ def _platform_user() -> User:
     return platform
 
 
+def _ordered(schema: dict[str, Any]) -> dict[str, Any]:
+    """Number the settings: the database keeps no order of keys, and pages and API show them as declared."""
+    numbered = enumerate(schema.get("properties", {}).items(), start=1)
+    return {**schema, "properties": {name: {**about, "x-order": order} for order, (name, about) in numbered}}
+
+
 def _sync(platform: User, operation: Operation[Any]) -> None:
     listing, _ = Listing.objects.update_or_create(
         owner=platform,
@@ -121,7 +127,7 @@ def _sync(platform: User, operation: Operation[Any]) -> None:
         },
     )
     recipe = Recipe.single(operation.key).model_dump(mode="json")
-    schema = operation.schema()
+    schema = _ordered(operation.schema())
     latest = listing.versions.order_by("-number").first()
     same = latest is not None and (latest.recipe, latest.params_schema) == (recipe, schema)
     if latest is not None and same and latest.number >= operation.version:
