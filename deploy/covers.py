@@ -24,8 +24,8 @@ SIZE = (720, 480)
 # Settings that show at the size of a card what an operation does.
 SETTINGS: dict[str, dict[str, Any]] = {
     "blackwhite": {"contrast": 25},
-    "ascii": {"columns": 110, "size": 12, "stretch": True},
-    "pixelart": {"block": 12, "colours": 16},
+    "ascii": {"columns": 84, "size": 14},
+    "pixelart": {"block": 20, "colours": 10},
     "mosaic": {"tile": 24, "adaption": 70},
 }
 PROOF_OF = "pixelart"

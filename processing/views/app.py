@@ -57,7 +57,8 @@ def open_app(request: HttpRequest, owner: str, name: str) -> App:
     version = market.latest_version(listing)
     fixed = version.recipe["steps"][-1].get("params", {})
     properties = version.params_schema.get("properties", {})
-    left = {key: about for key, about in properties.items() if key not in fixed}
+    declared = sorted(properties.items(), key=lambda named: named[1].get("x-order", 0))
+    left = {key: about for key, about in declared if key not in fixed}
     return App(listing, version, {**version.params_schema, "properties": left})
 
 

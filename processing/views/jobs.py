@@ -168,7 +168,8 @@ def _params(job: Job) -> list[dict[str, str]]:
     """Return the settings used, in the schema's order and words; what was not sent had its default."""
     used = job.recipe["steps"][-1].get("params", {})
     known = job.version.params_schema.get("properties", {})
-    return [_describe_param(about, used[name]) for name, about in known.items() if name in used]
+    declared = sorted(known.items(), key=lambda named: named[1].get("x-order", 0))
+    return [_describe_param(about, used[name]) for name, about in declared if name in used]
 
 
 def _describe_param(about: dict[str, Any], value: Any) -> dict[str, str]:
