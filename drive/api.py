@@ -1,6 +1,7 @@
 """Files and folders over the API."""
 
 from typing import Any
+from uuid import UUID
 
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
@@ -77,14 +78,14 @@ class FileDetail(ApiView):
     @extend_schema(
         operation_id="files_get", summary="Describe a file", tags=["Files"], responses=FileSerializer
     )
-    def get(self, request: Request, file_id: object) -> Response:
+    def get(self, request: Request, file_id: UUID) -> Response:
         file = services.get_file(owner=caller(request), file_id=file_id)
         return Response(FileSerializer(file, context={"request": request}).data)
 
     @extend_schema(
         operation_id="files_delete", summary="Delete a file", tags=["Files"], responses={204: None}
     )
-    def delete(self, request: Request, file_id: object) -> Response:
+    def delete(self, request: Request, file_id: UUID) -> Response:
         """Puts it into the trash, from which the site can bring it back."""
         owner = caller(request)
         services.trash(owner=owner, chosen=services.select(owner=owner, file_ids=[file_id]))
@@ -100,12 +101,10 @@ class FileContent(ApiView):
         tags=["Files"],
         responses={(200, "application/octet-stream"): OpenApiTypes.BINARY},
     )
-    def get(self, request: Request, file_id: object) -> HttpResponseBase:
+    def get(self, request: Request, file_id: UUID) -> HttpResponseBase:
         """Answers with the bytes themselves, never with a redirect."""
         file = services.get_file(owner=caller(request), file_id=file_id)
-        return serve(
-            request._request, file.blob, name=file.name, content_type=file.content_type, stream=True
-        )
+        return serve(request._request, file.blob, name=file.name, content_type=file.content_type, stream=True)
 
 
 class FolderList(ApiView):
@@ -148,7 +147,7 @@ class FolderDetail(ApiView):
     @extend_schema(
         operation_id="folders_get", summary="Describe a folder", tags=["Folders"], responses=FolderSerializer
     )
-    def get(self, request: Request, folder_id: object) -> Response:
+    def get(self, request: Request, folder_id: UUID) -> Response:
         folder = services.get_folder(owner=caller(request), folder_id=folder_id)
         return Response(FolderSerializer(folder).data)
 
@@ -159,5 +158,4 @@ def _folder(owner: User, folder_id: object) -> Folder | None:
 
 def _fields(request: Request) -> dict[str, Any]:
     """Return a form's parts by name, the last one where a name comes twice."""
-    fields: dict[str, Any] = request.data.dict()
-    return fields
+    return {name: request.data[name] for name in request.data} if isinstance(request.data, dict) else {}

@@ -114,7 +114,7 @@ class FolderSerializer(serializers.Serializer[Any]):
 
     id = serializers.UUIDField()
     name = serializers.CharField()
-    parent = serializers.UUIDField(
+    parent = serializers.UUIDField(  # type: ignore[assignment]  # a field, not the attribute
         source="parent_id", allow_null=True, help_text="The parent's id; null at the top of the drive."
     )
     created_at = serializers.DateTimeField()
@@ -123,7 +123,7 @@ class FolderSerializer(serializers.Serializer[Any]):
 class FolderQuery(PageQuery):
     """Which folders to list."""
 
-    parent = serializers.CharField(
+    parent = serializers.CharField(  # type: ignore[assignment]  # a field, not the attribute
         required=False, help_text="Only folders in the folder with this id, or at the `top` of the drive."
     )
 
@@ -132,4 +132,6 @@ class NewFolderSerializer(StrictSerializer):
     """A folder to make."""
 
     name = serializers.CharField(help_text="Up to 255 bytes, without a slash.", trim_whitespace=False)
-    parent = serializers.UUIDField(required=False, allow_null=True, help_text="Without one, at the top.")
+    parent = serializers.UUIDField(  # type: ignore[assignment]  # a field, not the attribute
+        required=False, allow_null=True, help_text="Without one, at the top."
+    )

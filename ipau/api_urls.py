@@ -1,17 +1,17 @@
 """The API's addresses, mounted under /v1/."""
 
 from django.urls import path, re_path
-from drf_spectacular.views import SpectacularJSONAPIView
 
 from accounts import api as accounts
 from drive import api as drive
 from ipau.common.api import not_found
+from ipau.common.openapi import openapi
 from market import api as market
 from processing.api import jobs, predictions, previews
 
 app_name = "v1"
 urlpatterns = [
-    path("openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
+    path("openapi.json", openapi, name="openapi"),
     path("account", accounts.Account.as_view(), name="account"),
     path("hardware", jobs.HardwareList.as_view(), name="hardware"),
     path("files", drive.FileList.as_view(), name="files"),

@@ -286,6 +286,16 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/v1",
     "COMPONENT_SPLIT_REQUEST": True,
+    "SORT_OPERATION_PARAMETERS": False,
+    "ENUM_NAME_OVERRIDES": {
+        "StatusEnum": "processing.models.State.choices",
+        "FileStateEnum": "drive.models.FileState.choices",
+    },
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "ipau.common.openapi.describe_common",
+        "processing.schema.describe_apps",
+    ],
 }
 
 UNFOLD = {"SITE_TITLE": "IPAU", "SITE_HEADER": "IPAU", "SHOW_HISTORY": True}

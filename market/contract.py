@@ -15,8 +15,8 @@ _PICTURE = {
     "type": "string",
     "format": "uri",
     "title": "Picture",
-    "description": "What to run on: the `urls.get` of a file of yours, its id, or a data URI. Addresses of other "
-    "sites are not fetched.",
+    "description": "What to run on: the `urls.get` of a file of yours, its id, or a data URI. Addresses of "
+    "other sites are not fetched.",
     "x-order": 0,
 }
 _KINDS: dict[str, dict[str, Any]] = {
@@ -60,7 +60,7 @@ def input_schema(params_schema: dict[str, Any]) -> tuple[dict[str, Any], dict[st
 
 
 def output_schema(outputs: tuple[OutputSpec, ...]) -> dict[str, Any]:
-    """Return the schema of a prediction's `output`: the one thing itself, or an object of several by label."""
+    """Return the schema of a prediction's `output`: the one thing itself, or several by label."""
     if len(outputs) == 1:
         return {"title": "Output", **_KINDS[outputs[0].kind]}
     properties = {output.label: {"title": output.title, **_KINDS[output.kind]} for output in outputs}

@@ -120,7 +120,7 @@ def list_predictions(*, owner: User) -> QuerySet[Job]:
     return with_results(Job.objects.visible_to(owner).filter(kind=JobKind.PREDICTION))
 
 
-def get_prediction(*, owner: User, job_id: object) -> Job:
+def get_prediction(*, owner: User, job_id: uuid.UUID) -> Job:
     """Return a prediction of the owner.
 
     Raises:

@@ -85,6 +85,21 @@ class JobInputSerializer(StrictSerializer):
         return attrs
 
 
+class PreviewFormSerializer(serializers.Serializer[Any]):
+    """A picture, or a file's id, and an app's parameters as further fields."""
+
+    image = serializers.FileField(required=False, help_text="The picture.")
+    file = serializers.CharField(required=False, help_text="Or the id of a file of yours.")
+    input = serializers.CharField(required=False, help_text="Parameters as a JSON object.")
+
+
+class PreviewInputSerializer(serializers.Serializer[Any]):
+    """The same as JSON."""
+
+    image = serializers.CharField(help_text="A data URI, or the address or id of a file of yours.")
+    input = serializers.DictField(required=False, help_text="Parameters.")
+
+
 class ItemQuery(PageQuery):
     """Which items to list."""
 
@@ -141,9 +156,14 @@ class RunSerializer(serializers.Serializer[Job]):
     def get_logs(self, job: Job) -> str:
         if job.state != State.STARTING:
             return ""
-        if "served" not in self.context:
-            self.context["served"] = fleet.served_queues()
-        return "" if job.queue in self.context["served"] else NO_WORKER
+        return "" if self.is_served(job) else NO_WORKER
+
+    def is_served(self, job: Job) -> bool:
+        """Tell whether a worker is there for a job; the fleet is asked once for a whole page."""
+        context: dict[str, Any] = self.context  # type: ignore[assignment]  # it is the dict that we gave
+        if "served" not in context:
+            context["served"] = fleet.served_queues()
+        return job.queue in context["served"]
 
     @extend_schema_field(MetricsSerializer)
     def get_metrics(self, job: Job) -> dict[str, float]:
@@ -185,8 +205,8 @@ class PredictionSerializer(RunSerializer):
 
     @extend_schema_field(
         {
-            "description": "One URI where there is one result, else an object of them by label; null before the "
-            "end.",
+            "description": "A URI where there is one result, else an object of them by label; null "
+            "before the end.",
             "oneOf": [
                 {"type": "string", "format": "uri"},
                 {"type": "object", "additionalProperties": {}},
@@ -274,9 +294,7 @@ class JobSerializer(RunSerializer):
 
     @extend_schema_field(QueueSerializer)
     def get_queue(self, job: Job) -> dict[str, Any]:
-        if "served" not in self.context:
-            self.context["served"] = fleet.served_queues()
-        return {"name": job.queue, "served": job.queue in self.context["served"]}
+        return {"name": job.queue, "served": self.is_served(job)}
 
 
 class ErrorSerializer(serializers.Serializer[Any]):
@@ -315,8 +333,8 @@ class ItemSerializer(serializers.Serializer[Item]):
 
     @extend_schema_field(
         {
-            "description": "An address where there is one result, else an object of them by label; null before "
-            "the end.",
+            "description": "An address where there is one result, else an object of them by label; null "
+            "before the end.",
             "oneOf": [
                 {"type": "string", "format": "uri"},
                 {"type": "object", "additionalProperties": {}},
@@ -351,5 +369,7 @@ class PreviewAnswerSerializer(serializers.Serializer[Any]):
     width = serializers.IntegerField()
     height = serializers.IntegerField()
     texts = serializers.DictField(child=serializers.CharField(), help_text="Texts by label.")
-    data = serializers.JSONField(help_text="Whatever else the app found; null without.")
+    data = serializers.JSONField(  # type: ignore[assignment]  # a field, not the attribute
+        help_text="Whatever else the app found; null without."
+    )
     timings = serializers.DictField(child=serializers.FloatField(), help_text="Milliseconds by stage.")

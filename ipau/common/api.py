@@ -1,6 +1,6 @@
 """What all parts of the API share: the error format, the base of its views, keyset pages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -144,15 +144,16 @@ def server_error(request: HttpRequest) -> JsonResponse:
 class AnswerAsIs(BaseContentNegotiation):
     """There is one representation of everything: what a client would rather have changes nothing."""
 
-    def select_parser(self, request: Request, parsers: Sequence[Any]) -> Any:
+    def select_parser(self, request: Request, parsers: Iterable[Any]) -> Any:
         kind = request.content_type or ""
         main = kind.split(";")[0].strip().lower()
         return next((p for p in parsers if p.media_type == main), None)
 
     def select_renderer(
-        self, request: Request, renderers: Sequence[Any], format_suffix: str | None = None
+        self, request: Request, renderers: Iterable[Any], format_suffix: str | None = None
     ) -> tuple[Any, str]:
-        return renderers[0], renderers[0].media_type
+        only = next(iter(renderers))
+        return only, only.media_type
 
 
 class ApiView(APIView):
@@ -244,8 +245,8 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
     str,
     OpenApiParameter.HEADER,
-    description="Any text of up to 255 characters, new for each thing to be made. A repeated request with the "
-    "same key makes nothing new and answers with what the first one made.",
+    description="Any text of up to 255 characters, new for each thing to be made. A repeated request with "
+    "the same key makes nothing new and answers with what the first one made.",
 )
 
 

@@ -84,7 +84,7 @@ class TextParser(parsers.BaseParser):
         stream: IO[bytes],
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
-    ) -> str:
+    ) -> Any:
         _refuse_more_than(self.max_bytes, parser_context)
         return stream.read().decode(errors="replace").replace("\0", "")
 

@@ -1,5 +1,7 @@
 """Jobs over many pictures, and the fleet, over the API."""
 
+from uuid import UUID
+
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -65,7 +67,7 @@ class JobDetail(ApiView):
     """One job."""
 
     @extend_schema(operation_id="jobs_get", summary="Look at a job", tags=["Jobs"], responses=JobSerializer)
-    def get(self, request: Request, job_id: object) -> Response:
+    def get(self, request: Request, job_id: UUID) -> Response:
         job = services.get_job(owner=caller(request), job_id=job_id, kind=JobKind.JOB)
         return Response(JobSerializer(job, context={"request": request}).data)
 
@@ -80,7 +82,7 @@ class JobItemList(ApiView):
         parameters=[ItemQuery],
         responses=page_of(ItemSerializer),
     )
-    def get(self, request: Request, job_id: object) -> Response:
+    def get(self, request: Request, job_id: UUID) -> Response:
         """In the order in which they were submitted."""
         asked = validated(ItemQuery(data=request.query_params))
         job = services.get_job(owner=caller(request), job_id=job_id, kind=JobKind.JOB)
@@ -100,7 +102,7 @@ class JobCancel(ApiView):
         request=None,
         responses=JobSerializer,
     )
-    def post(self, request: Request, job_id: object) -> Response:
+    def post(self, request: Request, job_id: UUID) -> Response:
         """What has been finished stays."""
         job = services.cancel_job(owner=caller(request), job_id=job_id, kind=JobKind.JOB)
         return Response(JobSerializer(job, context={"request": request}).data)

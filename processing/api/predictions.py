@@ -3,6 +3,7 @@
 import re
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from django.conf import settings
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -23,8 +24,8 @@ PREFER = OpenApiParameter(
     "Prefer",
     str,
     OpenApiParameter.HEADER,
-    description="`wait` or `wait=N`: answer when it has ended, or after N (at most 60) seconds with the status "
-    "`starting`. Without it the answer comes at once.",
+    description="`wait` or `wait=N`: answer when it has ended, or after N (at most 60) seconds with the "
+    "status `starting`. Without it the answer comes at once.",
 )
 _WAIT = re.compile(r"wait(?:\s*=\s*\"?(\d{1,6})\"?)?\s*", re.IGNORECASE)
 
@@ -88,7 +89,7 @@ class PredictionDetail(ApiView):
         tags=["Predictions"],
         responses=PredictionSerializer,
     )
-    def get(self, request: Request, job_id: object) -> Response:
+    def get(self, request: Request, job_id: UUID) -> Response:
         job = predictions.get_prediction(owner=caller(request), job_id=job_id)
         return _answer(request, job, inline=True)
 
@@ -105,7 +106,7 @@ class PredictionCancel(ApiView):
         request=None,
         responses=PredictionSerializer,
     )
-    def post(self, request: Request, job_id: object) -> Response:
+    def post(self, request: Request, job_id: UUID) -> Response:
         owner = caller(request)
         services.cancel_job(owner=owner, job_id=job_id, kind=JobKind.PREDICTION)
         return _answer(request, predictions.get_prediction(owner=owner, job_id=job_id))

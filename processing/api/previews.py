@@ -14,7 +14,6 @@ from rest_framework.throttling import ScopedRateThrottle
 
 from accounts.authentication import caller
 from accounts.models import PLATFORM_HANDLE, Scope
-from drive import services as drive
 from drive.models import File
 from ipau.common.api import ApiView
 from ipau.common.bodies import JSONParser, MultiPartParser, read_json
@@ -23,7 +22,7 @@ from market.contract import PICTURE
 from processing import predictions, services
 from processing.api.predictions import site_hosts
 from processing.previews import Answer
-from processing.serializers import PreviewAnswerSerializer
+from processing.serializers import PreviewAnswerSerializer, PreviewFormSerializer, PreviewInputSerializer
 
 # The part of a form that holds the picture may have any of these names.
 _PICTURE_PARTS = (PICTURE, "file", "content")
@@ -42,7 +41,10 @@ class Preview(ApiView):
         operation_id="preview",
         summary="Preview an app on a picture",
         tags=["Previews"],
-        request={"multipart/form-data": OpenApiTypes.OBJECT, "application/json": OpenApiTypes.OBJECT},
+        request={
+            "multipart/form-data": PreviewFormSerializer,
+            "application/json": PreviewInputSerializer,
+        },
         responses={
             (200, "image/*"): OpenApiTypes.BINARY,
             (200, "application/json"): PreviewAnswerSerializer,

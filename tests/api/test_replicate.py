@@ -79,7 +79,7 @@ def test_versions_and_predictions(
     assert prediction.metrics is not None
     assert prediction.metrics["predict_time"] > 0
     listed = client.predictions.list()
-    assert [p.id for p in listed][0] == prediction.id
+    assert listed[0].id == prediction.id
     assert len(listed) == 2
     assert listed[0].output.startswith("http://")
     assert client.predictions.get(prediction.id).output.startswith("data:image/jpeg;base64,")
