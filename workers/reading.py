@@ -104,10 +104,9 @@ def refusing(stream: BinaryIO, limits: Limits = LIMITS) -> Iterator[None]:
     except PictureError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PictureError(
-            "too_large",
-            f"This picture has too many pixels: at most {limits.max_pixels // 1_000_000} megapixels are accepted.",
-        ) from error
+        most = limits.max_pixels // 1_000_000
+        message = f"This picture has too many pixels: at most {most} megapixels are accepted."
+        raise PictureError("too_large", message) from error
     except MemoryError as error:
         raise PictureError("memory", TOO_BIG_TO_HOLD) from error
     except UnidentifiedImageError as error:
