@@ -121,7 +121,7 @@ def move(request: SignedInRequest) -> HttpResponse:
     folder = _folder_or_top(request.user, destination)
     moved = services.move(owner=request.user, chosen=chosen, destination=folder)
     text = ngettext(
-        "%(count)d thing moved to “%(place)s”.", "%(count)d things moved to “%(place)s”.", moved
+        "%(count)d item moved to “%(place)s”.", "%(count)d items moved to “%(place)s”.", moved
     ) % {
         "count": moved,
         "place": folder.name if folder else _("My drive"),
@@ -148,7 +148,7 @@ def trash_selection(request: SignedInRequest) -> HttpResponse:
     chosen = _selection(request)
     undo = answers.undo_url(services.trash(owner=request.user, chosen=chosen))
     count = len(chosen)
-    text = ngettext("%(count)d thing moved to the trash.", "%(count)d things moved to the trash.", count)
+    text = ngettext("%(count)d item moved to the trash.", "%(count)d items moved to the trash.", count)
     events = {"drive-gone": {"ids": _ids(chosen)}}
     back = folder_url(_home_of(chosen))
     return done(request, text % {"count": count}, back=back, undo=undo, events=events)
@@ -176,7 +176,7 @@ def restore(request: SignedInRequest) -> HttpResponse:
 
 
 def _restored(request: SignedInRequest, count: int, back: str, events: dict[str, Any]) -> HttpResponse:
-    text = ngettext("%(count)d thing restored.", "%(count)d things restored.", count) % {"count": count}
+    text = ngettext("%(count)d item restored.", "%(count)d items restored.", count) % {"count": count}
     return done(request, text, back=answers.local(request, back) or answers.trash_url(), events=events)
 
 

@@ -42,7 +42,9 @@ def page(browser: Browser, live_server: Any, console_problems: list[str]) -> Ite
     opened = context.new_page()
 
     def listen(message: ConsoleMessage) -> None:
-        if message.type == "error" or "Content Security Policy" in message.text:
+        # Chromium also reports answers of 4xx, which a test may well mean to get.
+        refused = message.text.startswith("Failed to load resource") and " status of 4" in message.text
+        if not refused and (message.type == "error" or "Content Security Policy" in message.text):
             console_problems.append(message.text)
 
     opened.on("console", listen)

@@ -77,6 +77,7 @@ async function run(item) {
     finished += 1;
     item.element.dataset.state = "done";
     item.element.querySelector("[data-cancel]").hidden = true;
+    item.element.querySelector(".drive-tray-state").textContent = tray.dataset.textUploaded;
   } catch (error) {
     if (error.code === "cancelled") drop(item);
     else fail(item, error);

@@ -1,0 +1,76 @@
+"""Administration of files, folders and the bytes behind them. Nobody changes content here."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from drive.models import Blob, File, Folder
+from ipau.common.admin import ModelAdmin, ReadOnlyAdmin
+
+
+class OwnedAdmin(ModelAdmin):
+    """Rows of somebody's drive: an operator may correct a name, and no more."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Folder)
+class FolderAdmin(OwnedAdmin):
+    """Folders."""
+
+    list_display = ("name", "owner", "parent", "trashed_at", "created_at")
+    list_select_related = ("owner", "parent")
+    list_filter = (("trashed_at", admin.EmptyFieldListFilter),)
+    search_fields = ("name", "owner__email", "=id")
+    readonly_fields = ("owner", "parent", "trashed_at", "trash_root")
+
+
+@admin.register(File)
+class FileAdmin(OwnedAdmin):
+    """Files. Which bytes one points to is history, not a setting."""
+
+    list_display = ("name", "owner", "state", "content_type", "size", "trashed_at", "created_at")
+    list_select_related = ("owner",)
+    list_filter = ("state", "kind", "content_type", ("trashed_at", admin.EmptyFieldListFilter))
+    search_fields = ("name", "owner__email", "=id", "=blob__sha256")
+    readonly_fields = (
+        "owner",
+        "folder",
+        "blob",
+        "kind",
+        "content_type",
+        "size",
+        "width",
+        "height",
+        "state",
+        "reason",
+        "metadata",
+        "inspect_until",
+        "inspections",
+        "trashed_at",
+        "trash_root",
+    )
+
+
+@admin.register(Blob)
+class BlobAdmin(ReadOnlyAdmin):
+    """Bytes in the storage."""
+
+    ordering = ("-created_at",)
+    list_display = ("sha256", "content_type", "size", "created_at", "touched_at")
+    list_filter = ("content_type",)
+    search_fields = ("=sha256",)
+    common_readonly = ("sha256", "created_at")
+
+    @admin.display(description=_("files"))
+    def file_count(self, blob: Blob) -> int:
+        return blob.files.count()
+
+    fields = ("sha256", "content_type", "size", "created_at", "touched_at", "file_count")
+    readonly_fields = ("file_count",)
