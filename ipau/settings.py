@@ -214,6 +214,8 @@ CELERY_BROKER_URL = env.str("IPAU_BROKER_URL", default=REDIS_URL)
 # One process of a worker runs under this address-space limit, so that a bomb takes one child.
 SLOT_MEMORY_BYTES = env.int("IPAU_SLOT_MEMORY_BYTES", default=4 * 1024**3)
 
+# A worker tells this often that it is alive; one that misses three is taken for dead.
+HEARTBEAT_SECONDS = env.int("IPAU_HEARTBEAT_SECONDS", default=5)
 # One picture of a job may take this long, below the lease with which a worker owns it.
 ITEM_SECONDS = env.int("IPAU_ITEM_SECONDS", default=45)
 # A job may have this many pictures.

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from django.conf import settings
 from django.db import connection
 from django.db.models import QuerySet
 from django.utils import timezone
 
 from processing.models import Worker
 
-BEAT = timedelta(seconds=5)
+BEAT = timedelta(seconds=settings.HEARTBEAT_SECONDS)
 # A worker that missed three heartbeats is taken for dead.
 DEAD_AFTER = 3 * BEAT
 FORGOTTEN_AFTER = timedelta(hours=1)

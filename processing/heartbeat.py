@@ -30,6 +30,7 @@ def prepare_worker(sender: Any, **_: Any) -> None:
 def limit_slot(**_: Any) -> None:
     """A slot has its own memory limit, so that a bomb takes one picture and not the machine."""
     devices.limit_memory(settings.SLOT_MEMORY_BYTES)
+    devices.reuse_pixel_memory()
 
 
 @worker_ready.connect

@@ -15,6 +15,9 @@ from accounts.services import create_api_key
 from tests.factories import UserFactory
 
 
+pytest_plugins = ["tests.live"]
+
+
 @pytest.fixture(autouse=True)
 def _empty_cache() -> None:
     """Rate limits and cached previews of one test are not those of the next."""
