@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from django.db.models import Count
@@ -46,24 +45,29 @@ def run_text(number: int) -> str:
 
 def folders_of(owner: User) -> list[FolderChoice]:
     """Return the owner's folders, each behind the one that it lies in, in two queries."""
-    rows: list[Any] = list(Folder.tree.tree_filter(owner=owner.pk, trashed_at__isnull=True))
+    rows = {folder.pk: folder for folder in Folder.objects.visible_to(owner).live()}
     counted = File.objects.filter(owner=owner, folder__isnull=False).runnable().values("folder")
     own = {row["folder"]: row["n"] for row in counted.annotate(n=Count("id")).order_by()}
     within: Counter[UUID] = Counter()
-    for row in rows:
-        for ancestor in row.tree_path:
-            within[ancestor] += own.get(row.pk, 0)
-    names = {row.pk: row.name for row in rows}
-    found = [
-        FolderChoice(
-            row.pk,
-            " / ".join(names.get(key, "…") for key in row.tree_path),
-            own.get(row.pk, 0),
-            within[row.pk],
-        )
-        for row in rows
-    ]
+    found = []
+    ways = {key: _way_to(folder, rows) for key, folder in rows.items()}
+    for key, way in ways.items():
+        for above in way:
+            within[above.pk] += own.get(key, 0)
+    for key, way in ways.items():
+        path = " / ".join(folder.name for folder in reversed(way))
+        found.append(FolderChoice(key, path, own.get(key, 0), within[key]))
     return sorted(found, key=lambda choice: choice.path.casefold())
+
+
+def _way_to(folder: Folder, rows: dict[UUID, Folder]) -> list[Folder]:
+    """Return the folder and all above it, the topmost last."""
+    way: list[Folder] = []
+    here: Folder | None = folder
+    while here is not None and here not in way:
+        way.append(here)
+        here = rows.get(here.parent_id) if here.parent_id else None
+    return way
 
 
 def pictures_of(

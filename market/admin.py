@@ -1,0 +1,35 @@
+"""Administration of listings: their texts and who sees them. Versions never change."""
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from ipau.common.admin import ModelAdmin, ReadOnlyAdmin
+from market.models import Listing, Version
+
+
+@admin.register(Listing)
+class ListingAdmin(ModelAdmin):
+    """Texts of the platform's own listings are set again at the next start; those of others stay."""
+
+    list_display = ("title", "owner", "name", "kind", "tier", "visibility", "run_count", "created_at")
+    list_filter = ("kind", "tier", "visibility")
+    list_select_related = ("owner",)
+    search_fields = ("title", "name", "owner__handle")
+    fields = ("owner", "name", "kind", "tier", "title", "summary", "description", "visibility", "run_count")
+    readonly_fields = ("owner", "name", "kind", "run_count")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Listing | None = None) -> bool:
+        return False
+
+
+@admin.register(Version)
+class VersionAdmin(ReadOnlyAdmin):
+    """Releases, frozen."""
+
+    list_display = ("id", "listing", "number", "created_at")
+    list_filter = ("listing__kind",)
+    list_select_related = ("listing",)
+    search_fields = ("=id", "listing__name", "listing__title")

@@ -1,0 +1,79 @@
+"""Administration of jobs and workers: looking, and ending a job."""
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from ipau.common.admin import ReadOnlyAdmin
+from processing import claims
+from processing.models import Item, Job, Worker
+
+
+@admin.register(Job)
+class JobAdmin(ReadOnlyAdmin):
+    """Jobs are made and moved by services only."""
+
+    list_display = (
+        "id",
+        "owner",
+        "listing",
+        "kind",
+        "state",
+        "queue",
+        "total",
+        "succeeded",
+        "failed",
+        "created_at",
+    )
+    list_filter = ("state", "kind", "queue", "version__listing")
+    list_select_related = ("owner", "version__listing")
+    search_fields = ("=id", "owner__email", "owner__handle")
+    actions = ("cancel_jobs",)
+
+    @admin.display(description=_("app"))
+    def listing(self, job: Job) -> str:
+        return str(job.version.listing)
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        """Rows cannot be edited, so the right to change them is the right to end jobs."""
+        return bool(request.user.has_perm("processing.change_job"))
+
+    @admin.action(description=_("Cancel the chosen jobs"), permissions=["cancel"])
+    def cancel_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        stopped = [claims.cancel(job_id) for job_id in queryset.values_list("pk", flat=True)]
+        number = sum(found is not None for found in stopped)
+        text = ngettext("%(n)d job was canceled.", "%(n)d jobs were canceled.", number) % {"n": number}
+        self.message_user(request, text, messages.SUCCESS if number else messages.WARNING)
+
+
+@admin.register(Item)
+class ItemAdmin(ReadOnlyAdmin):
+    """Items are moved by the workers that hold them."""
+
+    list_display = (
+        "id",
+        "name",
+        "job_id",
+        "position",
+        "state",
+        "attempts",
+        "worker",
+        "error_code",
+        "completed_at",
+    )
+    list_filter = ("state", "error_code", "worker")
+    search_fields = ("=id", "=job__id", "name")
+
+
+@admin.register(Worker)
+class WorkerAdmin(ReadOnlyAdmin):
+    """Workers as their last heartbeat described them."""
+
+    list_display = ("name", "queues", "device", "slots", "started_at", "heartbeat_at")
+    list_filter = ("device",)
+    search_fields = ("name",)
+    ordering = ("-heartbeat_at",)
+    # A worker has no id and no times of its row.
+    common_readonly = ()

@@ -1,0 +1,139 @@
+"""The form that a page makes of an operation's settings."""
+
+from typing import Any, Literal
+
+import pytest
+
+from ipau.common.errors import Invalid
+from processing.forms import CONTROL_NAMES, ParamsForm, SettingField, as_text, is_on, read_params
+from workers import registry
+from workers.plugin import (
+    Context,
+    Operation,
+    Params,
+    PictureView,
+    Result,
+    choice,
+    colour,
+    folder,
+    slider,
+    toggle,
+)
+from workers.plugin import text as text_setting
+
+OPERATIONS = registry.all_operations()
+
+
+class EveryParams(Params):
+    amount: int = slider(3, ge=1, le=9, title="Amount", help="How much.", unit="px")
+    part: float = slider(0.25, ge=0, le=1, step=0.01, title="Part", help="Which part.")
+    way: Literal["up", "down"] = choice(
+        "up", labels={"up": "Upwards", "down": "Downwards"}, title="Way", help="Where to."
+    )
+    on: bool = toggle(True, title="On", help="Whether at all.")
+    word: str = text_setting("a", max_length=5, title="Word", help="What to say.", show_if={"on": [True]})
+    ink: str = colour("#102030", title="Ink", help="Which colour.")
+    place: str | None = folder(title="Place", help="A folder.")
+
+
+class Every(Operation[EveryParams]):
+    key = "every"
+    title = "Every"
+    summary = "Has a setting of every kind."
+    description = "For tests."
+    Params = EveryParams
+
+    def run(self, picture: PictureView, params: EveryParams, context: Context) -> Result:
+        return Result(image=picture.rgb())
+
+
+SCHEMA = Every.schema()
+
+
+def field(form: ParamsForm, name: str) -> Any:
+    found = form.fields[name]
+    assert isinstance(found, SettingField)
+    return found
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda o: o.key)
+def test_every_operation_gives_a_form_whose_defaults_are_accepted(operation: Operation[Any]) -> None:
+    form = ParamsForm(schema=operation.schema())
+    assert list(form.fields) == list(operation.Params.model_fields)
+    sent = {name: field(form, name).default_text for name in form.fields}
+    checked = registry.validate(operation.key, read_params(operation.schema(), sent))
+    assert checked == operation.Params()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda o: o.key)
+def test_no_setting_has_a_name_that_pages_use(operation: Operation[Any]) -> None:
+    assert not CONTROL_NAMES & set(operation.Params.model_fields)
+
+
+def test_a_setting_of_every_kind_is_described() -> None:
+    form = ParamsForm(schema=SCHEMA, folders=[("42", "Tiles (3 pictures)")])
+    kinds = {name: field(form, name).kind for name in form.fields}
+    assert kinds == {
+        "amount": "slider",
+        "part": "slider",
+        "way": "choice",
+        "on": "toggle",
+        "word": "text",
+        "ink": "colour",
+        "place": "folder",
+    }
+    amount, part = field(form, "amount"), field(form, "part")
+    assert (amount.label, amount.help_text, amount.unit) == ("Amount", "How much.", "px")
+    assert (amount.lowest, amount.highest, amount.step) == (1, 9, 1)
+    assert part.step == 0.01
+    assert field(form, "way").choices == [("up", "Upwards"), ("down", "Downwards")]
+    assert field(form, "word").max_chars == 5
+    assert field(form, "word").show_if == '{"on": [true]}'
+    assert field(form, "place").choices == [("", "None"), ("42", "Tiles (3 pictures)")]
+
+
+def test_what_was_given_wins_over_the_default() -> None:
+    form = ParamsForm(schema=SCHEMA, given={"amount": 7, "on": False})
+    assert (form["amount"].value(), form["on"].value(), form["way"].value()) == (7, False, "up")
+
+
+def test_values_become_what_the_schema_says_where_they_can() -> None:
+    sent = {"amount": "7", "part": "0.5", "on": "false", "place": "", "word": " x ", "other": "?"}
+    read = read_params(SCHEMA, sent)
+    assert read == {"amount": 7, "part": 0.5, "on": False, "place": None, "word": " x "}
+    assert read_params(SCHEMA, {"amount": "many", "on": "perhaps"}) == {"amount": "many", "on": "perhaps"}
+
+
+def test_a_problem_stands_beside_its_setting_or_above_the_form() -> None:
+    form = ParamsForm(schema=SCHEMA, data={"amount": "99"})
+    form.show_domain_error(Invalid("Both.", fields={"amount": "Too much.", "elsewhere": "No."}))
+    assert form.errors == {"amount": ["Too much."]}
+    assert form["amount"].value() == "99"
+    form = ParamsForm(schema=SCHEMA, data={})
+    form.show_domain_error(Invalid("Nothing is chosen."))
+    assert form.non_field_errors() == ["Nothing is chosen."]
+
+
+def test_a_setting_may_not_take_a_name_of_the_page() -> None:
+    schema = {"properties": {"file": {"type": "string", "widget": "text", "title": "File"}}}
+    with pytest.raises(ValueError, match="file"):
+        ParamsForm(schema=schema)
+
+
+def test_a_box_can_be_drawn_only_where_there_are_all_four_parts() -> None:
+    assert ParamsForm(schema=registry.get("mosaic").schema()).has_box
+    assert not ParamsForm(schema=SCHEMA).has_box
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, ""), (True, "true"), (False, "false"), (0.25, "0.25"), (7, "7"), ("a", "a")]
+)
+def test_values_are_written_as_controls_send_them(value: object, text: str) -> None:
+    assert as_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "on"), [(True, True), ("true", True), ("on", True), ("false", False), (None, False)]
+)
+def test_switches_are_read(value: object, on: bool) -> None:
+    assert is_on(value) is on
