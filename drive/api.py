@@ -157,5 +157,7 @@ def _folder(owner: User, folder_id: object) -> Folder | None:
 
 
 def _fields(request: Request) -> dict[str, Any]:
-    """Return a form's parts by name, the last one where a name comes twice."""
-    return {name: request.data[name] for name in request.data} if isinstance(request.data, dict) else {}
+    """Return a form's parts by name, the last one where a name comes twice; those left empty are not there."""
+    if not isinstance(request.data, dict):
+        return {}
+    return {name: request.data[name] for name in request.data if request.data[name] != ""}

@@ -78,14 +78,25 @@ class FileSerializer(serializers.Serializer[File]):
         return {"get": file_url(request, file.pk), "content": content_url(request, file.pk)}
 
 
+# Forms made of the description begin with these examples, so they must do no harm.
+@extend_schema_field({"type": "string", "example": "{}"})
+class Metadata(serializers.CharField):
+    """JSON in a form's part."""
+
+
+@extend_schema_field({"type": "string", "example": ""})
+class FolderId(serializers.UUIDField):
+    """A folder's id in a form's part."""
+
+
 class UploadSerializer(StrictSerializer):
     """A picture and what shall be kept with it."""
 
     content = serializers.FileField(
         allow_empty_file=True, help_text="The picture: JPEG, PNG, WebP or TIFF, up to 50 megapixels."
     )
-    metadata = serializers.CharField(required=False, help_text="A JSON object, kept as it is.")
-    folder = serializers.UUIDField(
+    metadata = Metadata(required=False, help_text="A JSON object, kept as it is.")
+    folder = FolderId(
         required=False, help_text="The folder to put it into; without one, the top of the drive."
     )
 

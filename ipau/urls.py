@@ -24,8 +24,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("v1/", include("ipau.api_urls")),
     path(
         "api/",
-        SpectacularSwaggerSplitView.as_view(url_name="v1:openapi", title="IPAU API"),
+        SpectacularSwaggerSplitView.as_view(url_name="v1:openapi", template_name="api/docs.html"),
         name="api-docs",
     ),
     path("admin/", admin.site.urls),
 ]
+handler500 = "ipau.common.api.any_server_error"

@@ -77,7 +77,8 @@ def _decode(uri: str) -> bytes:
 def _file_id(reference: str, hosts: Collection[str]) -> uuid.UUID:
     try:
         parts = urlsplit(reference)
-        if parts.scheme in ("http", "https") and parts.netloc not in hosts:
+        ours = parts.scheme in ("http", "https") and parts.netloc in hosts
+        if (parts.scheme or parts.netloc) and not ours:
             raise _bad_picture(
                 "Pictures are not fetched from other addresses. Upload it to /v1/files, or send a data URI."
             )

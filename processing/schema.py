@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from market.contract import input_schema
+from market.contract import PICTURE, input_schema
 from workers import registry
 from workers.plugin import Operation
 
@@ -22,8 +22,8 @@ def describe_apps(result: dict[str, Any], **_: Any) -> dict[str, Any]:
         schemas[name] = {**taken, "title": f"{operation.title}: input", "description": operation.summary}
         schemas.update(definitions)
         references.append({"$ref": f"#/components/schemas/{name}"})
-        # The form's own `image` is the file itself, not its name.
-        fields = {**taken["properties"], **schemas[_FORM]["properties"]}
+        # In a form `image` is the file itself, not its name.
+        fields = {**taken["properties"], PICTURE: schemas[_FORM]["properties"][PICTURE]}
         result["paths"][_PREVIEW.format(name=operation.key)] = _preview(
             result["paths"][_PREVIEW], operation, fields
         )

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db.models import Model, QuerySet
-from django.http import Http404, HttpRequest, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views import defaults
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework import exceptions, serializers
 from rest_framework.negotiation import BaseContentNegotiation
@@ -126,8 +127,10 @@ def not_found(request: HttpRequest) -> JsonResponse:
     return JsonResponse(body, status=404, content_type=PROBLEM)
 
 
-def server_error(request: HttpRequest) -> JsonResponse:
-    """Answer where we failed. What happened stands in the log, not here."""
+def any_server_error(request: HttpRequest) -> HttpResponse:
+    """Answer where we failed: with a problem under the API, with a page elsewhere."""
+    if not request.path.startswith("/v1/"):
+        return defaults.server_error(request)
     body = problem(
         status=500,
         title="Internal error",

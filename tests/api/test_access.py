@@ -1,0 +1,169 @@
+"""Who may reach what, over every route there is: a new one is tested by being there."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from rest_framework.test import APIClient
+
+from accounts.models import User
+from drive.services import create_folder
+from market.models import Listing, Version, Visibility
+from processing import services
+from processing.models import JobKind
+from processing.services import source_from_file
+from tests.api.routes import Route, all_routes
+from tests.drive.drives import upload
+from tests.processing.jobs import submit, version
+
+pytestmark = pytest.mark.django_db
+
+ROUTES = list(all_routes())
+# Addresses in which nothing of a particular person is named.
+SHARED = {
+    "account",
+    "hardware",
+    "files",
+    "folders",
+    "models",
+    "predictions",
+    "jobs",
+    "preview",
+}
+
+
+def _private_listing(owner: User) -> Version:
+    """A listing that only its owner sees."""
+    builtin = version("blackwhite")
+    listing = Listing.objects.create(
+        owner=owner, name="secret", title="Secret", summary="…", visibility=Visibility.PRIVATE
+    )
+    return Version.objects.create(
+        listing=listing, number=1, recipe=builtin.recipe, params_schema=builtin.params_schema
+    )
+
+
+@pytest.fixture
+def belongings(other_user: User) -> Mapping[str, Mapping[str, Any]]:
+    """What somebody else has, as the values of each route's parameters."""
+    file = upload(other_user)
+    job = submit(other_user, [file])
+    source = source_from_file(owner=other_user, file_id=file.pk)
+    prediction = services.submit_prediction(owner=other_user, version=version(), params={}, source=source)
+    assert prediction.kind == JobKind.PREDICTION
+    secret = _private_listing(other_user)
+    model = {"owner": other_user.handle, "name": "secret"}
+    return {
+        "file": {"file_id": file.pk},
+        "file-content": {"file_id": file.pk},
+        "folder": {"folder_id": create_folder(owner=other_user, parent=None, name="Holiday").pk},
+        "model": model,
+        "versions": model,
+        "version": {**model, "version_id": secret.pk},
+        "model-predictions": model,
+        "prediction": {"job_id": prediction.pk},
+        "prediction-cancel": {"job_id": prediction.pk},
+        "job": {"job_id": job.pk},
+        "job-items": {"job_id": job.pk},
+        "job-cancel": {"job_id": job.pk},
+    }
+
+
+def test_every_route_is_covered(belongings: Mapping[str, Mapping[str, Any]]) -> None:
+    assert {route.name for route in ROUTES} == SHARED | set(belongings)
+    for route in ROUTES:
+        if route.name in belongings:
+            assert set(route.parameters) == set(belongings[route.name]), route
+
+
+def test_another_persons_things_do_not_exist(
+    user: User,
+    other_user: User,
+    api: Callable[..., APIClient],
+    belongings: Mapping[str, Mapping[str, Any]],
+) -> None:
+    stranger, owner = api(user), api(other_user)
+    body = {"input": {"image": str(upload(user).pk)}}
+    for route in ROUTES:
+        if route.name not in belongings:
+            continue
+        path = route.path(**belongings[route.name])
+        for method in route.methods:
+            answer = getattr(stranger, method)(path, body if method == "post" else None, format="json")
+            assert answer.status_code == 404, (method, path)
+            assert answer.json()["status"] == 404
+            assert answer.json()["message"]
+        if "get" in route.methods:
+            # So that the 404 above is for the stranger and not for a wrong address.
+            answer = owner.get(path)
+            assert answer.status_code == 200, path
+            # Read to its end, a file is closed.
+            assert b"".join(answer.streaming_content if answer.streaming else [answer.content])
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+def test_every_route_needs_a_key_and_its_scope(
+    route: Route, user: User, api: Callable[..., APIClient]
+) -> None:
+    path = route.path(**dict.fromkeys(route.parameters, "01890000-0000-7000-8000-000000000000"))
+    for method in route.methods:
+        answer = APIClient().generic(method.upper(), path)
+        assert answer.status_code == 401, (method, path)
+        assert answer["WWW-Authenticate"].startswith("Bearer")
+        assert answer["Content-Type"] == "application/problem+json"
+        needed = _needed_scope(route, method)
+        others = [scope for scope in ("read", "write", "run") if scope != needed]
+        refused = api(user, others).generic(method.upper(), path)
+        assert refused.status_code == 403, (method, path)
+        assert f"'{needed}'" in refused.json()["detail"]
+
+
+def _needed_scope(route: Route, method: str) -> str:
+    if method in ("get", "query"):
+        return "read"
+    return "write" if route.name in ("files", "file", "folders") else "run"
+
+
+def test_a_prediction_is_no_job_and_a_job_no_prediction(
+    other_user: User, api: Callable[..., APIClient], belongings: Mapping[str, Mapping[str, Any]]
+) -> None:
+    client = api(other_user)
+    job, prediction = belongings["job"]["job_id"], belongings["prediction"]["job_id"]
+    assert client.get(f"/v1/jobs/{prediction}").status_code == 404
+    assert client.get(f"/v1/predictions/{job}").status_code == 404
+    assert [r["id"] for r in client.get("/v1/jobs").json()["results"]] == [str(job)]
+    assert [r["id"] for r in client.get("/v1/predictions").json()["results"]] == [str(prediction)]
+
+
+def test_references_in_bodies_do_not_reach_across(
+    user: User,
+    api: Callable[..., APIClient],
+    belongings: Mapping[str, Mapping[str, Any]],
+) -> None:
+    client, mine = api(user), upload(user)
+    theirs = str(belongings["file"]["file_id"])
+    folder = str(belongings["folder"]["folder_id"])
+    secret = str(belongings["version"]["version_id"])
+    run = "/v1/models/ipau/blackwhite/predictions"
+    for path, body in [
+        (run, {"input": {"image": theirs}}),
+        (run, {"input": {"image": f"/v1/files/{theirs}/content"}}),
+        ("/v1/predictions", {"version": secret, "input": {"image": str(mine.pk)}}),
+        ("/v1/jobs", {"model": "ipau/blackwhite", "files": [theirs]}),
+        ("/v1/jobs", {"model": "ipau/blackwhite", "files": [str(mine.pk), theirs]}),
+        ("/v1/jobs", {"model": "ipau/blackwhite", "folder": folder}),
+        ("/v1/jobs", {"model": "ipau/blackwhite", "files": [str(mine.pk)], "output_folder": folder}),
+        ("/v1/jobs", {"version": secret, "files": [str(mine.pk)]}),
+        ("/v1/folders", {"name": "Mine", "parent": folder}),
+        ("/v1/preview/blackwhite", {"image": theirs}),
+    ]:
+        assert client.post(path, body, format="json").status_code == 404, (path, body)
+    assert client.get(f"/v1/files?folder={folder}").status_code == 404
+    assert client.get(f"/v1/folders?parent={folder}").status_code == 404
+    # A folder as a parameter: the field at fault is named.
+    answer = client.post(
+        "/v1/models/ipau/mosaic/predictions",
+        {"input": {"image": str(mine.pk), "tiles": folder}},
+        format="json",
+    )
+    assert (answer.status_code, list(answer.json()["errors"])) == (422, ["tiles"])
