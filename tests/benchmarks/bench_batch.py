@@ -1,19 +1,18 @@
-"""A job through the whole system against bare Pillow processes that do the same to the same stored pictures."""
+"""A job through the whole system against bare Pillow processes that do the same to the same pictures."""
 
 from __future__ import annotations
 
-import contextlib
-import io
+import argparse
 import multiprocessing
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 from PIL import Image
 
 from tests.benchmarks import site
@@ -24,11 +23,11 @@ SLOTS = 2
 ROUNDS = 3
 
 
-def main(*, pictures: int = 500) -> bool:
+def main(pictures: int = 500) -> bool:
     """Print the rows; return whether all targets were met."""
     paths = load_pictures(pictures)
     with site.running(slots=SLOTS) as folder:
-        files = _fill_drive(paths)
+        files = site.fill_drive(paths)
         stored = [folder / "blobs" / file.blob.path for file in files]
         times: dict[str, list[float]] = {"bare": [], "engine": [], "system": []}
         _run_system(files[:20])
@@ -48,22 +47,6 @@ def main(*, pictures: int = 500) -> bool:
     return ok
 
 
-def _fill_drive(paths: Sequence[Path]) -> list[Any]:
-    from accounts.models import User
-    from drive import services
-    from drive.models import File, FileState
-
-    owner = User.objects.create_user("bench@example.org")
-    for path in paths:
-        data = path.read_bytes()
-        services.upload_file(
-            owner=owner, folder=None, name=path.name, content=io.BytesIO(data), size=len(data)
-        )
-    while File.objects.filter(state=FileState.UPLOADED).exists():
-        time.sleep(0.2)
-    return list(File.objects.filter(owner=owner, folder=None).select_related("blob", "owner").order_by("id"))
-
-
 def _run_system(files: Sequence[Any]) -> float:
     from drive.services import Selection
     from market.models import Version
@@ -76,22 +59,11 @@ def _run_system(files: Sequence[Any]) -> float:
         owner=files[0].owner, version=version, params={}, selection=Selection((), tuple(files))
     )
     while (state := Job.objects.values_list("state", flat=True).get(pk=job.pk)) in OPEN:
-        time.sleep(0.02)
+        time.sleep(0.1)
     spent = time.perf_counter() - begun
     if state != State.SUCCEEDED:
         raise RuntimeError(f"The job {state}.")
     return spent
-
-
-def _processor_seconds() -> float:
-    """Return what this process and all that it started have used so far, the services included."""
-    me = psutil.Process()
-    total = 0.0
-    for process in [me, *me.children(recursive=True)]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            used = process.cpu_times()
-            total += used.user + used.system
-    return total
 
 
 def _run_pool(work: Callable[[tuple[str, str]], None], stored: Sequence[Path]) -> float:
@@ -129,4 +101,6 @@ def _engine(task: tuple[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(not main())
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pictures", type=int, default=500)
+    sys.exit(not main(parser.parse_args().pictures))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import django
 
@@ -20,7 +22,7 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 
 
 @contextlib.contextmanager
-def running(*, slots: int = 2, preview: bool = False) -> Iterator[Path]:
+def running(*, slots: int = 2, preview: bool = False, web_port: int = 0) -> Iterator[Path]:
     """Start everything with production settings, set Django up in this process, stop it all afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="ipau-bench-"))
     folder.chmod(0o711)
@@ -33,6 +35,7 @@ def running(*, slots: int = 2, preview: bool = False) -> Iterator[Path]:
                 REDIS_URL=str(services.redis_url),
                 SECRET_KEY="bench",
                 IPAU_LOG_LEVEL="WARNING",
+                IPAU_PREVIEW_RATE="100000/min",
                 DJANGO_SETTINGS_MODULE="ipau.settings",
             )
             django.setup()
@@ -41,6 +44,8 @@ def running(*, slots: int = 2, preview: bool = False) -> Iterator[Path]:
                 stack.enter_context(_worker("cpu", "cpu,convert", slots))
                 if preview:
                     stack.enter_context(_worker("preview", "preview", 1))
+                if web_port:
+                    stack.enter_context(_web(web_port))
                 _wait_for_workers(2 if preview else 1)
                 yield folder
     finally:
@@ -56,7 +61,21 @@ def _migrate() -> None:
 @contextlib.contextmanager
 def _worker(name: str, queues: str, slots: int) -> Iterator[None]:
     command = [sys.executable, "-m", "celery", "-A", "ipau", "worker", "-n", f"{name}@bench", "-Q", queues]
-    process = subprocess.Popen([*command, "-c", str(slots), "--loglevel", "WARNING"])
+    with _process([*command, "-c", str(slots), "--loglevel", "WARNING"]):
+        yield
+
+
+@contextlib.contextmanager
+def _web(port: int) -> Iterator[None]:
+    command = [sys.executable, "-m", "gunicorn", "ipau.wsgi", "--bind", f"127.0.0.1:{port}"]
+    options = ["--worker-class", "gthread", "--workers", "2", "--threads", "4", "--log-level", "warning"]
+    with _process([*command, *options]):
+        yield
+
+
+@contextlib.contextmanager
+def _process(command: list[str]) -> Iterator[None]:
+    process = subprocess.Popen(command)
     try:
         yield
     finally:
@@ -75,3 +94,20 @@ def _wait_for_workers(number: int) -> None:
         if time.monotonic() > ends:
             raise RuntimeError("The workers did not start within a minute.")
         time.sleep(0.1)
+
+
+def fill_drive(paths: Sequence[Path]) -> list[Any]:
+    """Upload pictures for a new person; return their files once workers have checked them all."""
+    from accounts.models import User
+    from drive import services
+    from drive.models import File, FileState
+
+    owner = User.objects.create_user("bench@example.org")
+    for path in paths:
+        data = path.read_bytes()
+        services.upload_file(
+            owner=owner, folder=None, name=path.name, content=io.BytesIO(data), size=len(data)
+        )
+    while File.objects.filter(state=FileState.UPLOADED).exists():
+        time.sleep(0.2)
+    return list(File.objects.filter(owner=owner, folder=None).select_related("blob", "owner").order_by("id"))

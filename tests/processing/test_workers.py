@@ -59,7 +59,8 @@ def assert_each_result_once(job: Job) -> None:
 
 def fill(user: User, number: int, *, side: int = 400) -> list[File]:
     return [
-        upload(user, f"{n:03}.jpg", data=picture_bytes(width=side, height=side, seed=n)) for n in range(number)
+        upload(user, f"{n:03}.jpg", data=picture_bytes(width=side, height=side, seed=n))
+        for n in range(number)
     ]
 
 
