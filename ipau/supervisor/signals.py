@@ -16,8 +16,8 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # What was started to be left alone (nohup) stays so.
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            # nohup means it; an ignored INT only comes from a shell that started us in the background.
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 
