@@ -1,7 +1,7 @@
 """Names of files and folders: what is allowed, and how a taken one is told apart."""
 
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import PurePosixPath
 
 from django.utils.translation import gettext as _
@@ -71,3 +71,20 @@ def free_name(name: str, taken: Collection[str]) -> str:
         number += 1
         candidate = fit(name, f" ({number})")
     return candidate
+
+
+def distinct_names(names: Iterable[str]) -> list[str]:
+    """Return `names` with later equal ones numbered, in the same order and in linear time."""
+    numbers: dict[str, int] = {}
+    taken: set[str] = set()
+    found = []
+    for name in names:
+        number = numbers.get(name, 0) + 1
+        candidate = name if number == 1 else fit(name, f" ({number})")
+        while candidate in taken:
+            number += 1
+            candidate = fit(name, f" ({number})")
+        numbers[name] = number
+        taken.add(candidate)
+        found.append(candidate)
+    return found

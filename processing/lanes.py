@@ -8,7 +8,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
 from processing import fleet
@@ -58,7 +58,8 @@ def silent_lanes(*, depth: dict[str, int]) -> list[tuple[UUID, str]]:
         depth: messages that wait in each queue. Behind many of them a wake-up may rightly take longer.
     """
     now = timezone.now()
-    pairs = Job.objects.open().filter(items__state=State.STARTING).values_list("owner", "queue").distinct()
+    waiting = Item.objects.filter(job=OuterRef("pk"), state=State.STARTING)
+    pairs = Job.objects.open().filter(Exists(waiting)).values_list("owner", "queue").distinct()
     stirred = {(lane.owner_id, lane.queue): lane.stirred_at for lane in Lane.objects.all()}
     silent = []
     for owner_id, queue in pairs:
@@ -70,13 +71,28 @@ def silent_lanes(*, depth: dict[str, int]) -> list[tuple[UUID, str]]:
 
 
 def restir(*, owner_id: UUID, queue: str) -> int:
-    """Take all of a lane's wake-ups for lost and count in new ones; return how many to send."""
+    """Take a lane's wake-ups for lost, save those whose turns run, and count in the missing ones.
+
+    Turns at large pictures are silent for long without anything being lost: sending more for them would give
+    their owner more than a fair share of the queue. Returns how many to send.
+    """
     with transaction.atomic():
         lane = _locked(owner_id, queue)
+        running = _running_turns(owner_id, queue)
         slots = _slots(queue)
-        send = min(slots, waiting_items(owner_id, queue, limit=slots))
-        Lane.objects.filter(pk=lane.pk).update(outstanding=send, stirred_at=timezone.now())
+        send = max(0, min(slots, running + waiting_items(owner_id, queue, limit=slots)) - running)
+        Lane.objects.filter(pk=lane.pk).update(outstanding=running + send, stirred_at=timezone.now())
     return send
+
+
+def _running_turns(owner_id: UUID, queue: str) -> int:
+    held = Item.objects.filter(
+        job__owner=owner_id,
+        job__queue=queue,
+        state=State.PROCESSING,
+        lease_expires_at__gt=timezone.now(),
+    )
+    return held.values("lease_token").distinct().count()
 
 
 def _locked(owner_id: UUID, queue: str) -> Lane:

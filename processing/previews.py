@@ -18,6 +18,8 @@ from django.conf import settings
 PATIENCE_SECONDS = 15
 KEPT_SECONDS = 600
 _PREFIX = "ipau:preview"
+# What any function here raises when Valkey does not answer.
+ChannelError = redis.RedisError
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from accounts.models import User
 from drive import blobs
 from drive import services as drive
 from drive.models import File, FileState, Folder
-from drive.names import fit, free_name
+from drive.names import distinct_names, fit
 from drive.services import Selection
 from ipau.common.errors import Conflict, Invalid, NotFound, TimedOut, TooLarge, Unavailable
 from market import services as market
@@ -71,6 +71,13 @@ def preview_bytes(*, owner: User | None, version: Version, params: Mapping[str, 
 def _preview(
     prepared: Prepared, *, sha256: str, source: dict[str, str] | None = None, data: bytes = b""
 ) -> Answer:
+    try:
+        return _ask_worker(prepared, sha256, source, data)
+    except previews.ChannelError as error:
+        raise Unavailable("Previews do not answer just now. Try again in a moment.") from error
+
+
+def _ask_worker(prepared: Prepared, sha256: str, source: dict[str, str] | None, data: bytes) -> Answer:
     key = previews.cache_key(sha256=sha256, recipe_digest=prepared.fingerprint, resources=prepared.resources)
     kept = previews.kept(key)
     if kept is not None:
@@ -239,21 +246,18 @@ def _add_resources(job: Job, resources: Mapping[str, list[str]]) -> None:
 
 
 def _add_items(job: Job, sources: Sequence[Source]) -> None:
-    stems: set[str] = set()
-    items = []
-    for position, source in enumerate(sources):
-        stem = free_name(_stem(source.name), stems)
-        stems.add(stem)
-        items.append(
-            Item(
-                job=job,
-                position=position,
-                name=source.name,
-                output_stem=stem,
-                input_file=source.file,
-                blob_id=source.blob_id,
-            )
+    stems = distinct_names([_stem(source.name) for source in sources])
+    items = [
+        Item(
+            job=job,
+            position=position,
+            name=source.name,
+            output_stem=stem,
+            input_file=source.file,
+            blob_id=source.blob_id,
         )
+        for position, (source, stem) in enumerate(zip(sources, stems, strict=True))
+    ]
     Item.objects.bulk_create(items, batch_size=2000)
 
 

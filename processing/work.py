@@ -180,7 +180,12 @@ def make_preview(
     Args:
         source: {"blob": SHA-256} or {"ticket": …} of a picture that is not in the drive.
     """
-    data = blobs.read(source["blob"]) if "blob" in source else previews.take_picture(source["ticket"])
+    try:
+        data = blobs.read(source["blob"]) if "blob" in source else previews.take_picture(source["ticket"])
+    except OSError:
+        logger.exception("The storage did not give %s for a preview", source)
+        previews.answer(request_id, key, previews.Answer(error_code="storage", error=OURS))
+        return
     if data is None:
         return  # Nobody waits any more.
     pictures = {parameter: Blobs(digests) for parameter, digests in resources.items()}
@@ -189,7 +194,7 @@ def make_preview(
 
 def _preview(recipe: Recipe, data: bytes, pictures: Mapping[str, Blobs]) -> previews.Answer:
     try:
-        with time_limit(previews.PATIENCE_SECONDS):
+        with time_limit(previews.PATIENCE_SECONDS - 3):
             made = engine.preview(recipe, data, Context(pictures=pictures))
     except OperationError as error:
         return previews.Answer(error_code=error.code, error=error.message)
