@@ -11,8 +11,9 @@ from rest_framework.response import Response
 
 from accounts.authentication import caller
 from accounts.models import User
-from drive import services
+from drive import repeats, services
 from drive.models import File, Folder
+from drive.repeats import digest_of
 from drive.serializers import (
     FileQuery,
     FileSerializer,
@@ -22,7 +23,7 @@ from drive.serializers import (
     UploadSerializer,
 )
 from drive.serving import serve
-from ipau.common.api import ApiView, page_of, page_response, validated
+from ipau.common.api import IDEMPOTENCY_KEY, ApiView, idempotency_key, page_of, page_response, validated
 from ipau.common.bodies import MultiPartParser
 
 TOP = "top"
@@ -53,6 +54,7 @@ class FileList(ApiView):
         operation_id="files_create",
         summary="Upload a file",
         tags=["Files"],
+        parameters=[IDEMPOTENCY_KEY],
         request=UploadSerializer,
         responses={201: FileSerializer},
     )
@@ -61,13 +63,21 @@ class FileList(ApiView):
         that is taken gets a number."""
         sent = validated(UploadSerializer(data=_fields(request)))
         owner = caller(request)
-        file = services.upload_file(
+        folder = _folder(owner, sent["folder"]) if "folder" in sent else None
+        content, metadata = sent["content"], sent.get("metadata")
+        file = repeats.make_once(
             owner=owner,
-            folder=_folder(owner, sent["folder"]) if "folder" in sent else None,
-            name=sent["content"].name,
-            content=sent["content"],
-            size=sent["content"].size,
-            metadata=sent.get("metadata"),
+            key=idempotency_key(request),
+            request=lambda: digest_of("file", content.name, sent.get("folder"), metadata, content=content),
+            make=lambda: services.upload_file(
+                owner=owner,
+                folder=folder,
+                name=content.name,
+                content=content,
+                size=content.size,
+                metadata=metadata,
+            ),
+            kind=File,
         )
         return Response(FileSerializer(file, context={"request": request}).data, status=201)
 
@@ -130,6 +140,7 @@ class FolderList(ApiView):
         operation_id="folders_create",
         summary="Make a folder",
         tags=["Folders"],
+        parameters=[IDEMPOTENCY_KEY],
         request=NewFolderSerializer,
         responses={201: FolderSerializer},
     )
@@ -137,7 +148,13 @@ class FolderList(ApiView):
         sent = validated(NewFolderSerializer(data=request.data))
         owner = caller(request)
         parent = _folder(owner, sent["parent"]) if sent.get("parent") else None
-        folder = services.create_folder(owner=owner, parent=parent, name=sent["name"])
+        folder = repeats.make_once(
+            owner=owner,
+            key=idempotency_key(request),
+            request=lambda: digest_of("folder", sent["name"], sent.get("parent")),
+            make=lambda: services.create_folder(owner=owner, parent=parent, name=sent["name"]),
+            kind=Folder,
+        )
         return Response(FolderSerializer(folder).data, status=201)
 
 
@@ -157,7 +174,7 @@ def _folder(owner: User, folder_id: object) -> Folder | None:
 
 
 def _fields(request: Request) -> dict[str, Any]:
-    """Return a form's parts by name, the last one where a name comes twice; those left empty are not there."""
+    """Return a form's parts by name, the last one where a name comes twice; the empty ones left out."""
     if not isinstance(request.data, dict):
         return {}
     return {name: request.data[name] for name in request.data if request.data[name] != ""}

@@ -161,3 +161,26 @@ class File(BaseModel, Trashable):
 
     def __str__(self) -> str:
         return self.name
+
+
+class CreationKey(models.Model):
+    """What a request made under the key that its sender gave it, so that a repeat makes nothing new."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
+    key = models.CharField(max_length=255)
+    request_digest = models.CharField(max_length=64)
+    file = models.ForeignKey(File, models.CASCADE, null=True, blank=True, related_name="+")
+    folder = models.ForeignKey(Folder, models.CASCADE, null=True, blank=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "key"], name="creation_key_once"),
+            models.CheckConstraint(
+                condition=models.Q(file__isnull=True) ^ models.Q(folder__isnull=True),
+                name="creation_key_names_one_thing",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.key
