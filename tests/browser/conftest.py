@@ -30,16 +30,20 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def console_problems() -> list[str]:
-    """What the page's console complained about. Every page of a test adds to it; see `no_problems`."""
+    """What the page's console complained about. Every page of a test adds to it; see `open_page`."""
     return []
 
 
 @pytest.fixture
-def page(browser: Browser, live_server: Any, console_problems: list[str]) -> Iterator[Page]:
-    """A page of 1440 x 900 whose addresses may be relative. Its console must stay free of errors."""
-    context = browser.new_context(base_url=live_server.url, viewport={"width": 1440, "height": 900})
-    context.set_default_timeout(10_000)
-    opened = context.new_page()
+def open_page(
+    browser: Browser, live_server: Any, console_problems: list[str]
+) -> Iterator[Callable[..., Page]]:
+    """Return a way to open pages of 1440 x 900, each in a context of its own, with relative addresses.
+
+    Takes what a context takes: `open_page(viewport={"width": 390, "height": 844})`. Their consoles must stay
+    free of errors.
+    """
+    contexts = []
 
     def listen(message: ConsoleMessage) -> None:
         # Chromium also reports answers of 4xx, which a test may well mean to get.
@@ -47,21 +51,37 @@ def page(browser: Browser, live_server: Any, console_problems: list[str]) -> Ite
         if not refused and (message.type == "error" or "Content Security Policy" in message.text):
             console_problems.append(message.text)
 
-    opened.on("console", listen)
-    opened.on("pageerror", lambda error: console_problems.append(str(error)))
+    def opened(**options: Any) -> Page:
+        given = {"base_url": live_server.url, "viewport": {"width": 1440, "height": 900}, **options}
+        context = browser.new_context(**given)
+        context.set_default_timeout(10_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", listen)
+        page.on("pageerror", lambda error: console_problems.append(str(error)))
+        return page
+
     yield opened
-    context.close()
+    for context in contexts:
+        context.close()
     assert console_problems == []
 
 
 @pytest.fixture
-def signed_in_page(page: Page, live_server: Any) -> Callable[[User], Page]:
-    """Return the page with somebody signed in: `signed_in_page(user)`."""
+def page(open_page: Callable[..., Page]) -> Page:
+    """A page in which nobody is signed in."""
+    return open_page()
 
-    def signed_in(user: User) -> Page:
+
+@pytest.fixture
+def signed_in_page(open_page: Callable[..., Page], live_server: Any) -> Callable[..., Page]:
+    """Return a way to open a page with somebody signed in: `signed_in_page(user)`, options as `open_page`."""
+
+    def signed_in(user: User, **options: Any) -> Page:
         client = Client()
         client.force_login(user, backend="allauth.account.auth_backends.AuthenticationBackend")
         cookies: SimpleCookie = client.cookies
+        page = open_page(**options)
         page.context.add_cookies(
             [
                 {"name": name, "value": morsel.value, "url": live_server.url}
