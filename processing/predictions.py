@@ -112,7 +112,7 @@ def find_version(*, user: User, reference: str) -> Version:
 
 def with_results(rows: QuerySet[Job]) -> QuerySet[Job]:
     """Fetch along what a prediction's description needs, in a constant number of queries."""
-    outputs = Output.objects.select_related("file").order_by("id")
+    outputs = Output.objects.select_related("file").order_by("file__kind", "label")
     items = Item.objects.select_related("input_file").prefetch_related(Prefetch("outputs", queryset=outputs))
     return rows.select_related("version__listing__owner").prefetch_related(Prefetch("items", queryset=items))
 

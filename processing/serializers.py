@@ -221,7 +221,7 @@ class PredictionSerializer(RunSerializer):
         request = self.context["request"]
         if self.context.get("inline") and not request.is_secure() and file.size <= INLINE_MAX_BYTES:
             encoded = base64.b64encode(blobs.read(file.blob_id)).decode()
-            return f"data:{file.content_type};base64,{encoded}"
+            return f"data:{file.content_type.replace(' ', '')};base64,{encoded}"
         return content_url(request, file.pk)
 
     def get_error(self, job: Job) -> str | None:
@@ -312,7 +312,9 @@ class ItemSerializer(serializers.Serializer[Item]):
     name = serializers.CharField()
     status = serializers.ChoiceField(source="state", choices=State.choices)
     input_file = serializers.UUIDField(source="input_file_id", allow_null=True)
-    output_file = serializers.SerializerMethodField(help_text="The id of the first result; null without one.")
+    output_file = serializers.SerializerMethodField(
+        help_text="The id of the picture, or of the first result without one."
+    )
     output = serializers.SerializerMethodField()
     error = serializers.SerializerMethodField()
     attempts = serializers.IntegerField()

@@ -321,7 +321,7 @@ def list_jobs(*, owner: User) -> QuerySet[Job]:
 
 def list_items(*, job: Job, state: str | None = None) -> QuerySet[Item]:
     """Return the pictures of a job with their results, of any state or of the given one."""
-    outputs = Output.objects.select_related("file").order_by("id")
+    outputs = Output.objects.select_related("file").order_by("file__kind", "label")
     rows = Item.objects.filter(job=job)
     if state is not None:
         rows = rows.filter(state=state)
