@@ -20,6 +20,8 @@ MAX_ATTEMPTS = 3
 MAX_CHUNK = 256
 # A slot takes about this much work at a time.
 CHUNK_SECONDS = 1.0
+# And not less than this, or the turn costs more than the work in it.
+LEAST_SECONDS = 0.1
 LOST = ("worker_lost", "This picture stopped the worker each time it was tried, so we gave up on it.")
 
 
@@ -33,16 +35,17 @@ class Claim:
 
 
 def chunk_size(*, seconds_per_item: float | None, waiting: int, slots: int) -> int:
-    """Return how many items to claim: a second's work, shrinking to nothing towards the end of the job.
+    """Return how many items to claim: a second's work, shrinking towards the end of the job.
 
     With at most waiting/(2·slots) a chunk, no slot is left with a long one when the others run dry
     (guided self-scheduling; Polychronopoulos and Kuck, 1987).
     """
     if seconds_per_item is None:
         return 1
-    by_pace = int(CHUNK_SECONDS / max(seconds_per_item, 1e-6))
-    by_rest = -(-waiting // (2 * max(1, slots)))
-    return max(1, min(by_pace, by_rest, MAX_CHUNK))
+    pace = max(seconds_per_item, 1e-6)
+    by_pace = int(CHUNK_SECONDS / pace)
+    by_rest = max(-(-waiting // (2 * max(1, slots))), int(LEAST_SECONDS / pace))
+    return max(1, min(by_pace, by_rest, waiting, MAX_CHUNK))
 
 
 def next_job(*, owner_id: uuid.UUID, queue: str) -> Job | None:
