@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.urls import reverse
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -51,7 +52,8 @@ class ModelSerializer(serializers.Serializer[Listing]):
     latest_version = serializers.SerializerMethodField()
 
     def get_url(self, listing: Listing) -> str:
-        path = f"/apps/{listing.owner.handle}/{listing.name}/"
+        # By its name only: the page itself is a room further up.
+        path = reverse("processing:app", args=[listing.owner.handle, listing.name])
         found: str = self.context["request"].build_absolute_uri(path)
         return found
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
+from django.urls import reverse
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import exceptions, serializers
 
@@ -174,8 +175,11 @@ class RunSerializer(serializers.Serializer[Job]):
     @extend_schema_field(PredictionUrlsSerializer)
     def get_urls(self, job: Job) -> dict[str, str]:
         build = self.context["request"].build_absolute_uri
-        own = f"/v1/{self.route}/{job.pk}"
-        return {"get": build(own), "cancel": build(f"{own}/cancel"), "web": build(f"/jobs/{job.pk}/")}
+        return {
+            "get": build(reverse(f"v1:{self.route}", args=[job.pk])),
+            "cancel": build(reverse(f"v1:{self.route}-cancel", args=[job.pk])),
+            "web": build(reverse("processing:job", args=[job.pk])),
+        }
 
 
 class PredictionSerializer(RunSerializer):
@@ -186,7 +190,7 @@ class PredictionSerializer(RunSerializer):
     With `timed_out`, what still runs is told as `starting`, which clients take for «ask again».
     """
 
-    route = "predictions"
+    route = "prediction"
 
     @extend_schema_field(serializers.ChoiceField(choices=State.choices))
     def get_status(self, job: Job) -> str:
@@ -269,7 +273,7 @@ class JobUrlsSerializer(PredictionUrlsSerializer):
 class JobSerializer(RunSerializer):
     """An app or a model run on many pictures."""
 
-    route = "jobs"
+    route = "job"
     total = serializers.IntegerField(help_text="Pictures in all.")
     done = serializers.IntegerField(help_text="Pictures that ended, in whatever way.")
     succeeded = serializers.IntegerField()
@@ -289,8 +293,8 @@ class JobSerializer(RunSerializer):
 
     @extend_schema_field(JobUrlsSerializer)
     def get_urls(self, job: Job) -> dict[str, str]:
-        urls = super().get_urls(job)
-        return {**urls, "items": f"{urls['get']}/items"}
+        items = self.context["request"].build_absolute_uri(reverse("v1:job-items", args=[job.pk]))
+        return {**super().get_urls(job), "items": items}
 
     @extend_schema_field(QueueSerializer)
     def get_queue(self, job: Job) -> dict[str, Any]:
@@ -313,7 +317,7 @@ class ItemSerializer(serializers.Serializer[Item]):
     status = serializers.ChoiceField(source="state", choices=State.choices)
     input_file = serializers.UUIDField(source="input_file_id", allow_null=True)
     output_file = serializers.SerializerMethodField(
-        help_text="The id of the picture, or of the first result without one."
+        help_text="The picture's id, or that of the first result."
     )
     output = serializers.SerializerMethodField()
     error = serializers.SerializerMethodField()
