@@ -46,8 +46,8 @@ def open_page(
     contexts = []
 
     def listen(message: ConsoleMessage) -> None:
-        # Chromium also reports answers of 4xx, which a test may well mean to get.
-        refused = message.text.startswith("Failed to load resource") and " status of 4" in message.text
+        # Chromium also reports answers of 4xx and lost connections, which a test may well mean to get.
+        refused = message.text.startswith("Failed to load resource") and " status of 5" not in message.text
         if not refused and (message.type == "error" or "Content Security Policy" in message.text):
             console_problems.append(message.text)
 

@@ -20,7 +20,8 @@ DROP = """([name, data]) => {
   const transfer = new DataTransfer();
   transfer.items.add(new File([bytes], name, { type: "image/png" }));
   const options = { bubbles: true, cancelable: true, dataTransfer: transfer };
-  for (const type of ["dragenter", "dragover", "drop"]) document.body.dispatchEvent(new DragEvent(type, options));
+  const fire = (type) => document.body.dispatchEvent(new DragEvent(type, options));
+  ["dragenter", "dragover", "drop"].forEach(fire);
 }"""
 
 
@@ -65,9 +66,9 @@ def test_from_signing_in_to_thumbnails(page: Page, user: User) -> None:
     while work.inspect_uploads(user.pk):
         pass
     expect(page.locator(".drive-file img")).to_have_count(4)
-    page.wait_for_function(
-        "[...document.querySelectorAll('.drive-file img')].every((i) => i.naturalWidth > 0)"
-    )
+    page.wait_for_load_state("networkidle")
+    widths = page.locator(".drive-file img").evaluate_all("images => images.map((i) => i.naturalWidth)")
+    assert widths == [256] * 4
     # Nobody is asked any more: the poller has stopped.
     expect(page.locator("#poller")).not_to_have_attribute("hx-post", "/drive/states/")
 

@@ -6,7 +6,9 @@ const dialog = document.getElementById("drive-dialog");
 export function startDialog() {
   if (!dialog) return;
   document.addEventListener("htmx:afterSwap", (event) => {
-    if (event.detail.target === dialog && dialog.childElementCount) open();
+    // An answer that says it is done goes elsewhere in the page, and leaves the form where it is.
+    const stays = event.detail.xhr?.getResponseHeader("HX-Reswap") === "none";
+    if (event.detail.target === dialog && dialog.childElementCount && !stays) open();
   });
   document.addEventListener("drive-done", () => dialog.close());
   dialog.addEventListener("click", (event) => {
@@ -16,7 +18,10 @@ export function startDialog() {
       dialog.close();
     }
   });
+  // Only then: htmx finds its place in the page by the form that it sent.
   dialog.addEventListener("close", () => dialog.replaceChildren());
+  // Somebody may have been quicker than this script.
+  if (dialog.childElementCount) open();
 }
 
 function open() {

@@ -11,9 +11,8 @@ document.addEventListener("keydown", (event) => {
   if (way) document.querySelector(`.drive-stage ${way}`)?.click();
 });
 
-document.addEventListener("htmx:afterSettle", () => {
-  const heading = document.getElementById("file-name");
-  if (heading?.querySelector("[data-select-stem]") && !heading.contains(document.activeElement)) selectStem(heading);
+document.addEventListener("htmx:afterSwap", (event) => {
+  if (event.detail.target.id === "file-name") selectStem(document.getElementById("file-name"));
 });
 // A file that was moved in the dialog is shown where it now lies.
 document.addEventListener("drive-gone", () => location.reload());
