@@ -48,8 +48,8 @@ lint: setup ## Check style, types and layers (seconds)
 
 check: lint ## Check settings, migrations and known weaknesses too
 	$(DEPLOYED) $(RUN)/python manage.py check --deploy --fail-level WARNING
-	$(DEPLOYED) $(RUN)/python manage.py makemigrations --check --dry-run
-	$(RUN)/bandit --quiet --recursive --configfile pyproject.toml .
+	$(DEPLOYED) $(RUN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
+	$(RUN)/bandit --quiet --recursive --severity-level medium --configfile pyproject.toml .
 	$(RUN)/python -m pip check
 
 bench: setup ## Measure (NAME=op chooses the benchmarks whose name starts so)

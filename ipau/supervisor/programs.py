@@ -14,7 +14,7 @@ ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
 PREVIEW_SLOTS = 2
-ANYWHERE = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, not bound to
+ANYWHERE = ("0.0.0.0", "::", "")  # noqa: S104  # nosec B104  # compared with
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -39,7 +39,7 @@ class Address:
     @property
     def bind(self) -> str:
         """Host and port as gunicorn writes them."""
-        host = self.host or "0.0.0.0"  # noqa: S104  # asked for on the command line
+        host = self.host or "0.0.0.0"  # noqa: S104  # nosec B104  # asked for
         return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
 
