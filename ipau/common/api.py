@@ -67,6 +67,8 @@ def _translate(error: Exception) -> Exception:
         return exceptions.NotFound()
     if isinstance(error, PermissionDenied):
         return exceptions.PermissionDenied()
+    if isinstance(error, exceptions.NotAuthenticated):
+        error.detail = exceptions.ErrorDetail("Send an API key as: Authorization: Bearer <key>.")
     if isinstance(error, RequestDataTooBig):
         return TooLarge("This request carries too many bytes.")
     if isinstance(error, SuspiciousOperation):
