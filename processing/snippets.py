@@ -10,7 +10,11 @@ from typing import Any
 
 from django.http import HttpRequest
 
+from drive.models import File
+
 PICTURE = "image"
+# Stands for the id of a file where none is chosen.
+NO_FILE = "FILE-ID"
 
 
 @dataclass(frozen=True)
@@ -25,13 +29,21 @@ class Snippet:
     after: str
 
 
-def write_all(request: HttpRequest, address: str, params: Mapping[str, Any]) -> list[Snippet]:
-    """Return the calls of an app, filled with these settings."""
+def write_all(
+    request: HttpRequest, address: str, params: Mapping[str, Any], picture: File | None
+) -> list[Snippet]:
+    """Return the calls of an app, filled with these settings and, where there is one, this picture."""
     root = request.build_absolute_uri("/").rstrip("/")
-    return [_curl(root, address, params), _python(root, address, params)]
+    given = {name: value for name, value in params.items() if value is not None}
+    return [_curl(root, address, given, picture), _python(root, address, given)]
 
 
-def _curl(root: str, address: str, params: Mapping[str, Any]) -> Snippet:
+def files_url(request: HttpRequest) -> str:
+    """Return what stands before a file's id in its address."""
+    return request.build_absolute_uri("/v1/files/")
+
+
+def _curl(root: str, address: str, params: Mapping[str, Any], picture: File | None) -> Snippet:
     path = f"/v1/models/{address}/predictions"
     before = (
         f"curl -s {root}{path} \\\n"
@@ -41,7 +53,7 @@ def _curl(root: str, address: str, params: Mapping[str, Any]) -> Snippet:
         "  --data-binary @- <<'EOF'\n"
         '{"input": '
     )
-    given = {PICTURE: "https://example.org/picture.jpg", **params}
+    given = {PICTURE: f"{root}/v1/files/{picture.pk if picture else NO_FILE}", **params}
     return Snippet("curl", "curl", "json", before, json.dumps(given, ensure_ascii=False, indent=2), "}\nEOF")
 
 

@@ -83,7 +83,8 @@ def show_app(
     form = _form(app, sent, folders, error)
     pictures = _pictures(person, target) if person else []
     picture = target.picture or (pictures[0] if pictures else None)
-    params = read_params(app.schema, sent)
+    defaults = {name: about.get("default") for name, about in app.schema["properties"].items()}
+    params = {**defaults, **read_params(app.schema, sent)}
     context = {
         "app": app,
         "listing": app.listing,
@@ -97,7 +98,8 @@ def show_app(
         "overs": _overs(folders, target),
         "request_key": uuid.uuid4().hex,
         "tab": _tab(request),
-        "snippets": snippets.write_all(request, app.address, params),
+        "snippets": snippets.write_all(request, app.address, params, picture),
+        "files_url": snippets.files_url(request),
         "has_text": _has_text(app),
         "preview_served": fleet.is_served("preview"),
         "login_next": urlencode({"next": request.get_full_path()}),

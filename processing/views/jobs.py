@@ -69,7 +69,7 @@ def job_page(request: SignedInRequest, job_id: UUID) -> HttpResponse:
     """Show a job with its first results."""
     job = services.get_job(owner=request.user, job_id=job_id)
     results = progress.results_after(job)
-    context = {**_describe(job), "results": results, "shown": len(results.items), "params": _params(job)}
+    context = {**_describe(job), "results": results, "shown": len(results.items)}
     return render(request, "processing/job.html", context)
 
 
@@ -149,6 +149,7 @@ def _describe(job: Job) -> dict[str, Any]:
         "waiting": progress.waiting_text(job),
         "failures": progress.failures_of(job),
         "took": _took(job),
+        "params": _params(job),
     }
 
 

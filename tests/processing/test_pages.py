@@ -307,3 +307,14 @@ def test_an_app_is_chosen_for_a_selection(client: Client, user: User) -> None:
     assert "1 picture and 1 folder" in page
     assert re.search(r'href="/apps/ipau/blackwhite/\?selection=\w+"', page)
     assert client.get("/run/").status_code == 422
+
+
+def test_the_calls_name_the_chosen_picture_and_every_setting(client: Client, user: User) -> None:
+    file = upload(user)
+    page = html(client.get("/apps/ipau/mosaic/?tab=api&tile=40"))
+    assert f"http://testserver/v1/files/{file.pk}" in page
+    calls = re.findall(r"<span data-snippet[^>]*>(.*?)</span>", page, re.DOTALL)
+    assert len(calls) == 2
+    for call in calls:
+        assert "&quot;tile&quot;: 40," in call
+        assert "&quot;tiles&quot;" not in call

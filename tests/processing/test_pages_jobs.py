@@ -79,6 +79,8 @@ def test_the_poll_brings_each_result_once_and_ends_with_the_job(client: Client, 
     assert "every 1s" not in answer
     assert "<title>Succeeded" in answer
     assert 'hx-swap-oob="beforeend:#results"' in answer
+    # The facts, which now have an end, come anew with all that they had.
+    assert "Luma (Rec. 601)" in answer
 
 
 def test_the_title_and_the_bar_tell_how_far_it_is(client: Client, user: User) -> None:
@@ -90,7 +92,9 @@ def test_the_title_and_the_bar_tell_how_far_it_is(client: Client, user: User) ->
     assert "<title>25 %" in answer
     assert "1 of 4" in answer
     assert "30 s left" in answer
-    assert re.search(r'<progress class="ipau-progress"\s+value="1"\s+max="4"', answer)
+    assert re.search(
+        r'<progress class="ipau-progress ipau-progress-processing"\s+value="1"\s+max="4"', answer
+    )
 
 
 def test_failures_are_grouped_by_reason_with_the_names(client: Client, user: User) -> None:

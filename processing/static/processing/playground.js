@@ -1,6 +1,7 @@
 // The playground: the preview follows the settings, the address reproduces them, Ctrl-Enter runs.
 
 import { Box } from "./box.js";
+import "./fit.js";
 import { Previewer } from "./preview.js";
 import { Settings } from "./settings.js";
 import { writeSnippets } from "./snippets.js";
@@ -73,18 +74,13 @@ function collect() {
   return data;
 }
 
-function fitStage() {
-  const { naturalWidth, naturalHeight } = before;
-  if (naturalWidth) compare.style.setProperty("--ratio", String(naturalWidth / naturalHeight));
-}
-
 function writeAddress() {
   const now = new URL(location.href);
   const query = new URLSearchParams(settings.changed());
   for (const name of ["selection", "folder", "tab"]) {
     for (const value of now.searchParams.getAll(name)) query.append(name, value);
   }
-  const chosen = form.querySelector('[name="file"]:checked') || document.querySelector('[name="file"]:checked');
+  const chosen = chosenPicture();
   if (chosen && (now.searchParams.has("file") || chosen !== document.querySelector('[name="file"]'))) {
     query.set("file", chosen.value);
   }
@@ -92,10 +88,18 @@ function writeAddress() {
   history.replaceState(history.state, "", text ? `?${text}` : location.pathname);
 }
 
+function chosenPicture() {
+  return document.querySelector('[name="file"]:checked');
+}
+
+function writeCalls() {
+  writeSnippets(settings.values(), form.dataset.filesUrl + (chosenPicture()?.value || "FILE-ID"));
+}
+
 function settingsChanged() {
   settings.showRelevant();
   box?.offer();
-  writeSnippets(settings.values());
+  writeCalls();
   writeAddress();
   previewer.ask(collect);
 }
@@ -106,6 +110,7 @@ function pictureChanged(radio) {
   after.src = radio.dataset.original;
   byId("preview-name").textContent = radio.dataset.name;
   form.querySelector('[name="sample"]')?.remove();
+  writeCalls();
   writeAddress();
   previewer.ask(collect, 0);
 }
@@ -151,11 +156,9 @@ document.addEventListener("htmx:afterSwap", (event) => {
   if (upload) upload.value = "";
 });
 byId("text-output")?.addEventListener("toggle", () => fillText("text"));
-before.addEventListener("load", fitStage);
 document.querySelectorAll("[data-no-script]").forEach((part) => part.remove());
 
-fitStage();
 writeRunText();
-writeSnippets(settings.values());
+writeCalls();
 box?.offer();
 if (!form.querySelector(".is-invalid")) previewer.ask(collect, 0);

@@ -1,7 +1,7 @@
 // The API calls of the page, kept at the settings as they stand.
 
 const WRITERS = {
-  json: (values) => JSON.stringify({ image: "https://example.org/picture.jpg", ...values }, null, 2),
+  json: (values, picture) => JSON.stringify({ image: picture, ...values }, null, 2),
   python: (values) => {
     const lines = Object.entries(values).map(([name, value]) => `        ${JSON.stringify(name)}: ${literal(value)},`);
     return ["{", '        "image": open("picture.jpg", "rb"),', ...lines, "    }"].join("\n");
@@ -14,10 +14,11 @@ function literal(value) {
   return JSON.stringify(value);
 }
 
-export function writeSnippets(values) {
+/** `picture` is the address of the chosen file in the API. */
+export function writeSnippets(values, picture) {
   // A folder that was not chosen need not be said.
   const given = Object.fromEntries(Object.entries(values).filter(([, value]) => value !== null));
   for (const middle of document.querySelectorAll("[data-snippet]")) {
-    middle.textContent = WRITERS[middle.dataset.snippet](given);
+    middle.textContent = WRITERS[middle.dataset.snippet](given, picture);
   }
 }

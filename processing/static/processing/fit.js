@@ -1,0 +1,18 @@
+// Gives a compare slider the shape of its first picture, so that a tall one stays on the screen.
+
+export function fit(compare) {
+  const first = compare.querySelector('[slot="first"]');
+  const apply = () => {
+    const { naturalWidth, naturalHeight } = first;
+    if (naturalWidth) compare.style.setProperty("--ratio", String(naturalWidth / naturalHeight));
+  };
+  first.addEventListener("load", apply);
+  apply();
+}
+
+function fitAll(root) {
+  root.querySelectorAll(".ipau-compare").forEach(fit);
+}
+
+document.addEventListener("htmx:afterSwap", (event) => fitAll(event.detail.target));
+fitAll(document);
