@@ -5,13 +5,17 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import environ
+import psycopg
 import pytest
+import redis
 
-from ipau.embedded import Services
+from ipau.embedded import Services, running
 from ipau.embedded.watchdog import Watchdog, is_alive, wait_gone
 from ipau.supervisor import Site, SiteError
 from ipau.supervisor import child as child_module
@@ -42,6 +46,7 @@ def watchdog() -> Iterator[Watchdog]:
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child_module, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(child_module, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(site_module, "FIRST_PAUSE", 0.2)
 
 
 def make(watchdog: Watchdog, folder: Path, code: str, *, seconds: float = 5, name: str = "a") -> Child:
@@ -183,3 +188,38 @@ def test_port_in_use() -> None:
 def site_of(watchdog: Watchdog, folder: Path) -> Site:
     plan = Plan(address=Address("127.0.0.1", 1), data_dir=folder, slots=1, soft_seconds=1)
     return Site(plan, Services(data_dir=folder, watchdog=watchdog), echo=False)
+
+
+def test_a_killed_service_comes_back_at_its_address() -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="ipau-t-") as folder,
+        running(Path(folder), unsafe=True) as services,
+    ):
+        plan = Plan(address=Address("127.0.0.1", 1), data_dir=Path(folder), slots=1, soft_seconds=1)
+        site = Site(plan, services, echo=False)
+        for server in services.servers:
+            assert server.process is not None
+            server.process.kill()
+            server.process.wait()
+        until = time.monotonic() + 30
+        while not (database_answers(services.database_url or "") and redis_answers(services.redis_url or "")):
+            assert time.monotonic() < until
+            site.tend()
+            time.sleep(0.02)
+
+
+def database_answers(url: str) -> bool:
+    found = environ.Env.db_url_config(url)
+    try:
+        psycopg.connect(dbname=found["NAME"], user=found["USER"], **found["OPTIONS"]).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def redis_answers(url: str) -> bool:
+    with redis.Redis.from_url(url) as client:
+        try:
+            return bool(client.ping())
+        except redis.ConnectionError:
+            return False
