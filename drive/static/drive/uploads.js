@@ -94,6 +94,7 @@ function fail(item, error) {
   item.element.querySelector(".drive-tray-state").textContent =
     error.message || tray.dataset[words[error.code] || "textOffline"];
   item.element.querySelector("[data-retry]").hidden = false;
+  item.element.scrollIntoView({ block: "nearest" });
 }
 
 function retry(item) {
