@@ -161,11 +161,25 @@ class AnswerAsIs(BaseContentNegotiation):
         return only, only.media_type
 
 
+class LengthRequired(DomainError):
+    """The body has no declared length, so its limit cannot be held."""
+
+    status = 411
+    code = "length_required"
+    title = "Length required"
+
+
 class ApiView(APIView):
     """The base of every view of the API."""
 
     content_negotiation_class = AnswerAsIs
     parser_classes: Sequence[Any] = [JSONParser]
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        # Django reads as many bytes as were declared: of a chunked body, none.
+        if request.headers.get("Transfer-Encoding") and not request.META.get("CONTENT_LENGTH"):
+            raise LengthRequired("Send this request with a Content-Length, not in chunks.")
 
 
 class StrictSerializer(serializers.Serializer[Any]):

@@ -1,4 +1,3 @@
-from tests.browser.conftest import browser, console_problems, page, signed_in_page
 from tests.live import celery_worker
 
-__all__ = ["browser", "celery_worker", "console_problems", "page", "signed_in_page"]
+__all__ = ["celery_worker"]

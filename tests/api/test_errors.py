@@ -104,6 +104,13 @@ def test_kinds_of_body(user: User, api: Callable[..., APIClient], settings: Sett
     problem(client.post("/v1/files", {"content": part(b"x" * 2**20)}, format="multipart"), 413)
 
 
+def test_a_body_without_a_length_is_refused_and_not_taken_for_empty(
+    user: User, api: Callable[..., APIClient]
+) -> None:
+    answer = api(user).post("/v1/jobs", HTTP_TRANSFER_ENCODING="chunked", CONTENT_LENGTH="")
+    assert "Content-Length" in problem(answer, 411)["detail"]
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
