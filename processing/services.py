@@ -233,7 +233,7 @@ def _submit(
 
 
 def _new_folder(owner: User, version: Version) -> Folder:
-    name = f"{version.listing.title} {timezone.localtime():%Y-%m-%d %H.%M}"
+    name = f"{version.listing.title} {timezone.localtime():%Y-%m-%d %H-%M}"
     return drive.create_numbered_folder(owner=owner, parent=None, name=name)
 
 

@@ -210,6 +210,7 @@ def test_the_poll_of_a_job_ends_with_it(person: User, signed_in_page: Callable[[
     page = signed_in_page(person)
     page.goto(f"/jobs/{job.pk}/")
     expect(page.locator("#job-state .badge")).to_have_text("Waiting")
+    expect(page.get_by_text("Results appear here as they come.")).to_be_visible()
     with page.expect_response("**/progress/**"):
         pass
     page.get_by_role("button", name="Cancel").click()

@@ -280,3 +280,11 @@ def test_visitors_see_what_this_is() -> None:
 )
 def test_durations_are_written_as_people_say_them(seconds: float, text: str) -> None:
     assert progress.time_text(seconds) == text
+
+
+def test_folders_of_results_are_numbered_at_the_end(user: User) -> None:
+    file = upload(user)
+    submit(user, [file])
+    second = submit(user, [file])
+    assert second.output_folder is not None
+    assert re.fullmatch(r"Black and white \d{4}-\d\d-\d\d \d\d-\d\d( \(2\))?", second.output_folder.name)
