@@ -18,8 +18,11 @@ from django.utils import timezone
 from drive.models import Blob
 
 CHUNK = 1024 * 1024
+DIGEST_LENGTH = 64
 # Bytes touched more recently may belong to work that has not been recorded yet.
 GRACE = timedelta(hours=1)
+# How often the storage is swept.
+SWEEP_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,43 @@ def orphans() -> models.QuerySet[Blob]:
         )
         rows = rows.filter(~models.Exists(referring))
     return rows
+
+
+def adopt_strays(prefix: str) -> int:
+    """Give a row to bytes that have none, so that `sweep_orphans` can deal with them; return how many.
+
+    A worker that dies between writing bytes and recording them leaves such. Adopted bytes keep their age.
+
+    Args:
+        prefix: the first two hexadecimal digits: this looks at one part of the storage at a time.
+    """
+    found: dict[str, str] = {}
+    for folder in _list(prefix)[0]:
+        for name in _list(f"{prefix}/{folder}")[1]:
+            found[name] = f"{prefix}/{folder}/{name}"
+    known = set(Blob.objects.filter(pk__in=found).values_list("pk", flat=True))
+    strays = []
+    for name in sorted(found.keys() - known):
+        written = default_storage.get_modified_time(found[name])
+        if len(name) == DIGEST_LENGTH and written < timezone.now() - GRACE:
+            size = default_storage.size(found[name])
+            strays.append(
+                Blob(sha256=name, size=size, content_type="application/octet-stream", touched_at=written)
+            )
+    return len(Blob.objects.bulk_create(strays, ignore_conflicts=True))
+
+
+def _list(folder: str) -> tuple[list[str], list[str]]:
+    try:
+        return default_storage.listdir(folder)
+    except FileNotFoundError:
+        return [], []
+
+
+def sweep_storage(*, now: float) -> None:
+    """Delete what nobody refers to. Strays are looked for in one part of the storage at a time, by the clock."""
+    adopt_strays(f"{int(now / SWEEP_SECONDS) % 256:02x}")
+    sweep_orphans()
 
 
 def sweep_orphans(*, limit: int = 500) -> int:

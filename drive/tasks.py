@@ -1,5 +1,6 @@
 """The envelopes that carry the drive's work to a worker."""
 
+import time
 from datetime import timedelta
 from uuid import UUID
 
@@ -23,7 +24,7 @@ def sweep() -> None:
 
 @task(name="drive.sweep_blobs", queue="convert", expires=3600)
 def sweep_blobs() -> None:
-    blobs.sweep_orphans()
+    blobs.sweep_storage(now=time.time())
 
 
 def send_inspection(*, owner_id: str) -> None:

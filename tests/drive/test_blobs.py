@@ -1,6 +1,7 @@
 """Content-addressed bytes."""
 
 import io
+import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -87,3 +88,15 @@ def test_two_uploads_of_the_same_bytes_at_once(user: User, other_user: User) -> 
     assert len({f.blob_id for f in files}) == 1
     assert Blob.objects.count() == 1
     assert len(set(File.objects.filter(owner=user).values_list("name", flat=True))) == 6
+
+
+def test_bytes_that_never_got_a_row_are_swept_when_they_are_old(db: None) -> None:
+    old, fresh = blobs.store(b"old stray", "image/png"), blobs.store(b"fresh stray", "image/png")
+    long_ago = (timezone.now() - timedelta(hours=2)).timestamp()
+    os.utime(default_storage.path(old.path), (long_ago, long_ago))
+    for stored in (old, fresh):
+        prefix = stored.sha256[:2]
+        blobs.sweep_storage(now=blobs.SWEEP_SECONDS * int(prefix, 16))
+    assert not default_storage.exists(old.path)
+    assert default_storage.exists(fresh.path)
+    assert not Blob.objects.exists()
