@@ -143,7 +143,7 @@ def _list(folder: str) -> tuple[list[str], list[str]]:
 
 
 def sweep_storage(*, now: float) -> None:
-    """Delete what nobody refers to. Strays are looked for in one part of the storage at a time, by the clock."""
+    """Delete what nobody refers to; look for strays in that part of the storage whose turn it is."""
     adopt_strays(f"{int(now / SWEEP_SECONDS) % 256:02x}")
     sweep_orphans()
 
