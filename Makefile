@@ -44,7 +44,7 @@ lint: setup ## Check style, types and layers (seconds)
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy .
 	$(RUN)/lint-imports
-	$(RUN)/djlint --quiet --check --lint .
+	$(RUN)/djlint --quiet --lint .
 
 check: lint ## Check settings, migrations and known weaknesses too
 	$(DEPLOYED) $(RUN)/python manage.py check --deploy --fail-level WARNING
