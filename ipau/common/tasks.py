@@ -39,6 +39,11 @@ def task(
     return declare
 
 
+def queue_of(name: str) -> str:
+    """Return the queue to which the task of this name is sent."""
+    return _queues[name]
+
+
 def wake(declared: Task[Any, Any], *args: object, queue: str | None = None) -> bool:
     """Send a wake-up (to the task's own queue unless told) and tell whether the broker took it.
 
@@ -46,7 +51,7 @@ def wake(declared: Task[Any, Any], *args: object, queue: str | None = None) -> b
     never fails the request whose transaction has just been committed.
     """
     try:
-        declared.apply_async(args=args, queue=queue or _queues[declared.name], retry=False)
+        declared.apply_async(args=args, queue=queue or queue_of(declared.name), retry=False)
     except OperationalError:
         logger.warning("The broker did not take %s%s; the sweep will send it again", declared.name, args)
         return False

@@ -10,6 +10,8 @@ from celery import Task, current_app
 from django.apps import apps
 from django.contrib import admin
 
+from ipau.common.tasks import queue_of
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("ipau", "accounts", "drive", "market", "processing", "workers")
 HEAVY = ("torch", "ultralytics", "onnxruntime", "cv2", "av")
@@ -21,7 +23,7 @@ def _tasks() -> list[Task]:
 
 
 def _sources() -> list[Path]:
-    found = [path for name in PACKAGES for path in (ROOT / name).rglob("*.py")]
+    found = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
     return [path for path in found if "migrations" not in path.parts]
 
 
@@ -59,7 +61,8 @@ def test_every_task_is_sent_to_a_queue_of_its_own_exchange() -> None:
     for name in ("cpu", "gpu", "preview", "convert"):
         assert (queues[name].exchange.name, queues[name].routing_key) == (name, name)
     ours = _tasks()
-    assert {task.queue for task in ours} <= set(queues)
+    assert {queue_of(task.name) for task in ours} <= set(queues)
+    assert {entry["options"]["queue"] for entry in current_app.conf.beat_schedule.values()} <= set(queues)
 
 
 @pytest.mark.parametrize("path", _sources(), ids=lambda path: str(path.relative_to(ROOT)))
@@ -78,7 +81,7 @@ def test_tasks_are_a_load_and_a_call() -> None:
 def test_every_model_of_ours_is_in_the_administration_or_named_here() -> None:
     admin.autodiscover()
     # Rows that are parts of what is shown, or that only the machinery reads.
-    inner = {"Thumbnail", "Resource", "Output", "Lane"}
+    inner = {"Thumbnail", "Resource", "Output", "Lane", "CreationKey"}
     missing = {
         model.__name__
         for model in apps.get_models()
