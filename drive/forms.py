@@ -14,9 +14,6 @@ class NameForm(forms.Form):
         # The service counts bytes; this only keeps novels out.
         max_length=1000,
         strip=False,
-        widget=forms.TextInput(
-            attrs={"class": "form-control", "autocomplete": "off", "spellcheck": "false", "autofocus": True}
-        ),
     )
 
     def refuse(self, error: DomainError) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from accounts.models import User
 from drive import services as drive
 from drive.models import File
@@ -57,7 +59,8 @@ def _check(operation: str, given: Mapping[str, Any]) -> dict[str, Any]:
     try:
         checked: dict[str, Any] = registry.validate(operation, given).model_dump(mode="json")
     except ParamsInvalid as error:
-        raise Invalid(" ".join(error.errors.values()), code="invalid_input", fields=error.errors) from error
+        fields = {name: _(problem.template) % problem.values for name, problem in error.problems.items()}
+        raise Invalid(" ".join(fields.values()), code="invalid_input", fields=fields) from error
     return checked
 
 

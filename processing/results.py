@@ -3,9 +3,11 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from drive import blobs
@@ -116,7 +118,12 @@ def _insert(folder: Folder, files: list[File]) -> None:
         with transaction.atomic():
             File.objects.bulk_create(files)
     except IntegrityError:
-        taken = set(File.objects.filter(folder=folder).live().values_list("name", flat=True))
+        # Only names that begin alike can collide: a folder may hold very many.
+        alike = Q()
+        for stem in {PurePosixPath(file.name).stem for file in files}:
+            alike |= Q(name__startswith=stem[:60])
+        here = File.objects.filter(alike, folder=folder).live()
+        taken = set(here.values_list("name", flat=True))
         for file in files:
             file.name = free_name(file.name, taken)
             taken.add(file.name)
@@ -128,7 +135,7 @@ def _results_folder(job: Job) -> Folder:
     folder = job.output_folder
     if folder is not None and folder.trashed_at is None:
         return folder
-    name = folder.name if folder is not None else f"Results {timezone.now():%Y-%m-%d %H.%M}"
+    name = folder.name if folder is not None else f"Results {timezone.localtime():%Y-%m-%d %H-%M}"
     here = Folder.objects.filter(owner=job.owner_id, parent=None).live()
     taken = set(here.values_list("name", flat=True))
     job.output_folder = Folder.objects.create(owner_id=job.owner_id, parent=None, name=free_name(name, taken))

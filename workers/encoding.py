@@ -62,7 +62,7 @@ def encode_image(image: Image.Image, format: str, quality: int, label: str = "im
 
 def encode_text(label: str, text: str) -> OutputFile:
     """A UTF-8 text file."""
-    return OutputFile(label, ".txt", "text/plain; charset=utf-8", text.encode())
+    return OutputFile(label, ".txt", "text/plain", text.encode())
 
 
 def has_alpha(image: Image.Image) -> bool:

@@ -15,7 +15,7 @@ from workers.recipe import Recipe
 def run(image: Image.Image, **params: object) -> tuple[Image.Image, list[str]]:
     outcome = engine.run(Recipe.single("ascii", params), encode(image, "PNG"))
     picture, text = outcome.files
-    assert (text.suffix, text.content_type) == (".txt", "text/plain; charset=utf-8")
+    assert (text.suffix, text.content_type) == (".txt", "text/plain")
     return decode(picture.data), text.data.decode().split("\n")[:-1]
 
 
