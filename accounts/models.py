@@ -70,6 +70,8 @@ class User(BaseModel, AbstractBaseUser, PermissionsMixin):
         help_text=_("What others see, and the first part of the address of what you publish."),
     )
     name = models.CharField(_("name"), max_length=100, blank=True)
+    # Bytes of the drive; None: as many as the site gives everybody.
+    quota_bytes = models.BigIntegerField(_("drive quota in bytes"), null=True, blank=True)
     is_staff = models.BooleanField(default=False)
     is_active = models.BooleanField(default=True)
 

@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from drive.models import Blob, File, Folder
+from drive.models import Blob, File, Folder, Share, Upload
 from ipau.common.admin import ModelAdmin, ReadOnlyAdmin
 
 
@@ -74,3 +74,22 @@ class BlobAdmin(ReadOnlyAdmin):
 
     fields = ("sha256", "content_type", "size", "created_at", "touched_at", "file_count")
     readonly_fields = ("file_count",)
+
+
+@admin.register(Upload)
+class UploadAdmin(ReadOnlyAdmin):
+    """Resumable uploads under way, to see what is stuck."""
+
+    list_display = ("name", "owner", "length", "offset", "expires_at", "completed_at")
+    search_fields = ("name", "owner__email")
+    list_select_related = ("owner",)
+
+
+@admin.register(Share)
+class ShareAdmin(ReadOnlyAdmin):
+    """Links by which others see files. Neither the link nor its password is shown."""
+
+    list_display = ("__str__", "owner", "file", "folder", "expires_at", "revoked_at", "visits")
+    search_fields = ("owner__email",)
+    list_select_related = ("owner", "file", "folder")
+    exclude = ("token", "password")

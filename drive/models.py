@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import models
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from tree_queries.query import TreeQuerySet
 
@@ -106,6 +107,8 @@ class FileState(models.TextChoices):
 
 class FileKind(models.TextChoices):
     PICTURE = "picture", _("Picture")
+    VIDEO = "video", _("Video")
+    WEIGHTS = "weights", _("Weights")
     TEXT = "text", _("Text")
 
 
@@ -135,6 +138,10 @@ class File(BaseModel, Trashable):
     height = models.PositiveIntegerField(null=True, blank=True)
     state = models.CharField(max_length=10, choices=FileState.choices, default=FileState.UPLOADED)
     reason = models.CharField(max_length=300, blank=True)
+    starred = models.BooleanField(_("starred"), default=False)
+    # What the content says of itself: duration and codec of a video, format and tensors of weights.
+    facts = models.JSONField(default=dict, blank=True)
+    # What an API client wants kept with the file.
     metadata = models.JSONField(default=dict, blank=True)
     # A worker that checks this upload owns it until then; one that dies gives it back by running late.
     inspect_until = models.DateTimeField(null=True, blank=True)
@@ -157,6 +164,7 @@ class File(BaseModel, Trashable):
             models.Index(
                 fields=["owner", "id"], condition=models.Q(state="uploaded"), name="file_to_inspect"
             ),
+            models.Index(fields=["owner", "id"], condition=models.Q(starred=True), name="file_starred"),
         ]
 
     def __str__(self) -> str:
@@ -184,3 +192,87 @@ class CreationKey(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class OnConflict(models.TextChoices):
+    """What an upload does where its name is taken."""
+
+    KEEP_BOTH = "keep_both", _("Keep both")
+    REPLACE = "replace", _("Replace")
+    SKIP = "skip", _("Skip")
+
+
+class Upload(BaseModel):
+    """A resumable upload under way. Its bytes lie in a part file until the last one has come."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="uploads")
+    folder = models.ForeignKey(Folder, models.CASCADE, null=True, blank=True, related_name="+")
+    name = models.CharField(max_length=255)
+    # Folders to be made below `folder`, as a dropped folder tree had them: "holiday/day 1".
+    relative_path = models.CharField(max_length=2000, blank=True)
+    on_conflict = models.CharField(max_length=10, choices=OnConflict.choices, default=OnConflict.KEEP_BOTH)
+    length = models.BigIntegerField()
+    offset = models.BigIntegerField(default=0)
+    metadata = models.JSONField(default=dict, blank=True)
+    expires_at = models.DateTimeField()
+    # The multipart upload of an S3 storage that the browser sends its parts to by itself.
+    multipart_id = models.CharField(max_length=1024, blank=True)
+    completed_at = models.DateTimeField(null=True, blank=True)
+    file = models.ForeignKey(File, models.SET_NULL, null=True, blank=True, related_name="+")
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(offset__gte=0, offset__lte=models.F("length")),
+                name="upload_offset_within_length",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["owner", "-id"], name="upload_by_owner"),
+            models.Index(fields=["expires_at"], name="upload_expiry"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ShareQuerySet(models.QuerySet["Share"]):
+    def visible_to(self, user: Any) -> "ShareQuerySet":
+        return self.filter(owner=user)
+
+    def open(self) -> "ShareQuerySet":
+        """Shares that a visitor may enter now."""
+        now = timezone.now()
+        return self.filter(
+            models.Q(expires_at__isnull=True) | models.Q(expires_at__gt=now), revoked_at__isnull=True
+        )
+
+
+class Share(BaseModel):
+    """A link by which others see one file or one folder."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="shares")
+    # 128 random bits in the link. Kept as it is, because the owner copies the link again.
+    token = models.CharField(max_length=32, unique=True)
+    folder = models.ForeignKey(Folder, models.CASCADE, null=True, blank=True, related_name="shares")
+    file = models.ForeignKey(File, models.CASCADE, null=True, blank=True, related_name="shares")
+    password = models.CharField(max_length=255, blank=True)
+    can_download = models.BooleanField(_("visitors may download"), default=True)
+    expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    visits = models.PositiveIntegerField(default=0)
+    last_visited_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ShareQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(file__isnull=True) ^ models.Q(folder__isnull=True),
+                name="share_names_one_thing",
+            )
+        ]
+        indexes = [models.Index(fields=["owner", "-id"], name="share_by_owner")]
+
+    def __str__(self) -> str:
+        return self.token[:6]

@@ -202,6 +202,8 @@ STATIC_URL = "/static/"
 STATIC_ROOT = env.str("IPAU_STATIC_ROOT", default=str(DATA_DIR / "static"))
 # Where nginx keeps the folder of blobs for itself ("/protected/"): it then sends the bytes in our place.
 ACCEL_PREFIX = env.str("IPAU_ACCEL_PREFIX", default="")
+# Bytes that a person may keep in the drive, the trash included, unless an operator says otherwise.
+DRIVE_QUOTA_BYTES = env.int("IPAU_DRIVE_QUOTA_BYTES", default=10 * 1024**3)
 # One request carries one upload; larger files are the resumable upload's business.
 UPLOAD_MAX_BYTES = env.int("IPAU_UPLOAD_MAX_BYTES", default=100 * 1024 * 1024)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 1024 * 1024
