@@ -63,6 +63,19 @@ def latest_version(listing: Listing) -> Version:
     return version
 
 
+def get_latest_version(*, user: Any, owner: str, name: str) -> Version:
+    """Return the newest version of the listing `owner/name`, in one query.
+
+    Raises:
+        NotFound: there is no such listing for `user`, or nothing has been released yet.
+    """
+    rows = Version.objects.select_related("listing__owner").order_by("-number")
+    listings = Listing.objects.visible_to(user).filter(owner__handle=owner, name=name)
+    version: Version | None = rows.filter(listing__in=listings).first()
+    # The second look is only for saying which of the two is missing.
+    return version or latest_version(get_listing(user=user, owner=owner, name=name))
+
+
 def get_version(*, user: Any, version_id: UUID | str, listing: Listing | None = None) -> Version:
     """Return a version by its id, of any listing or of the given one.
 

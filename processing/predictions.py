@@ -104,10 +104,10 @@ def find_version(*, user: User, reference: str) -> Version:
     if "/" not in address:
         return market.get_version(user=user, version_id=reference)
     owner, _, name = address.partition("/")
+    if not version_id:
+        return market.get_latest_version(user=user, owner=owner, name=name)
     listing = market.get_listing(user=user, owner=owner, name=name)
-    if version_id:
-        return market.get_version(user=user, version_id=version_id, listing=listing)
-    return market.latest_version(listing)
+    return market.get_version(user=user, version_id=version_id, listing=listing)
 
 
 def with_results(rows: QuerySet[Job]) -> QuerySet[Job]:

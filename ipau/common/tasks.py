@@ -51,7 +51,14 @@ def wake(declared: Task[Any, Any], *args: object, queue: str | None = None) -> b
     never fails the request whose transaction has just been committed.
     """
     try:
-        declared.apply_async(args=args, queue=queue or queue_of(declared.name), retry=False)
+        declared.apply_async(
+            args=args,
+            queue=queue or queue_of(declared.name),
+            retry=False,
+            # Celery would write the arguments out for its log, which costs more than sending them.
+            argsrepr="…",
+            kwargsrepr="",
+        )
     except OperationalError:
         logger.warning("The broker did not take %s%s; the sweep will send it again", declared.name, args)
         return False
