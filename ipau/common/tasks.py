@@ -10,6 +10,8 @@ from kombu.exceptions import OperationalError
 logger = logging.getLogger(__name__)
 
 _queues: dict[str, str] = {}
+# Celery would write the arguments out for its log, which costs more than sending them.
+_NO_LOG_TEXT: dict[str, Any] = {"argsrepr": "…", "kwargsrepr": ""}
 
 
 def task(
@@ -55,9 +57,7 @@ def wake(declared: Task[Any, Any], *args: object, queue: str | None = None) -> b
             args=args,
             queue=queue or queue_of(declared.name),
             retry=False,
-            # Celery would write the arguments out for its log, which costs more than sending them.
-            argsrepr="…",
-            kwargsrepr="",
+            **_NO_LOG_TEXT,
         )
     except OperationalError:
         logger.warning("The broker did not take %s%s; the sweep will send it again", declared.name, args)
