@@ -166,11 +166,20 @@ def _own_input(job: Job) -> dict[str, Any]:
 
 
 def _params(job: Job) -> list[dict[str, str]]:
-    """Return the settings used, in the schema's order and words; what was not sent had its default."""
+    """Return the settings that had an effect, in the schema's order and words; defaults included."""
     used = job.recipe["steps"][-1].get("params", {})
     known = job.version.params_schema.get("properties", {})
     declared = sorted(known.items(), key=lambda named: named[1].get("x-order", 0))
-    return [_describe_param(about, used[name]) for name, about in declared if name in used]
+    return [
+        _describe_param(about, used[name])
+        for name, about in declared
+        if name in used and _had_effect(about, used)
+    ]
+
+
+def _had_effect(about: dict[str, Any], used: dict[str, Any]) -> bool:
+    """Tell whether the others were such that this one mattered: the form hides it otherwise."""
+    return all(used.get(name) in values for name, values in (about.get("show_if") or {}).items())
 
 
 def _describe_param(about: dict[str, Any], value: Any) -> dict[str, str]:

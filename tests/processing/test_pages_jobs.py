@@ -288,3 +288,10 @@ def test_folders_of_results_are_numbered_at_the_end(user: User) -> None:
     second = submit(user, [file])
     assert second.output_folder is not None
     assert re.fullmatch(r"Black and white \d{4}-\d\d-\d\d \d\d-\d\d( \(2\))?", second.output_folder.name)
+
+
+def test_settings_without_effect_are_not_shown(user: User, client_of: Callable[[User], Client]) -> None:
+    job = submit(user, [upload(user)], params={"finish": "grey", "contrast": 7})
+    shown = client_of(user).get(f"/jobs/{job.pk}/").content.decode()
+    assert "Contrast" in shown
+    assert "Floyd" not in shown
