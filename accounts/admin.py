@@ -10,9 +10,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
-from unfold.forms import AdminPasswordChangeForm, UserChangeForm
+from unfold.forms import AdminPasswordChangeForm
 
-from accounts.forms import UserCreateForm
+from accounts.forms import UserAdminForm, UserCreateForm
 from accounts.models import ApiKey, User
 from accounts.services import revoke_api_key, set_users_active
 from ipau.common.admin import ModelAdmin, ReadOnlyAdmin
@@ -24,7 +24,7 @@ admin.site.unregister([Group, EmailAddress])
 class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg,misc]  # two bases of the framework
     """People. They are deactivated, never deleted: jobs and transfers keep pointing to them."""
 
-    form = UserChangeForm
+    form = UserAdminForm
     add_form = UserCreateForm
     change_password_form = AdminPasswordChangeForm
     ordering = ("-id",)
@@ -36,6 +36,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg,misc]  # 
     fieldsets = (
         (None, {"fields": ("email", "handle", "name", "password")}),
         (_("Rights"), {"fields": ("is_active", "is_staff", "is_superuser", "user_permissions")}),
+        (_("Drive"), {"fields": ("quota_bytes",)}),
         (_("Times"), {"fields": ("id", "last_login", "created_at", "updated_at")}),
     )
     add_fieldsets: Any = (

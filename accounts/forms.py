@@ -1,14 +1,16 @@
 """Forms of the settings pages and of the administration."""
 
+import re
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
-from unfold.forms import UserCreationForm
+from unfold.forms import UserChangeForm, UserCreationForm
+from unfold.widgets import UnfoldAdminTextInputWidget
 
 from accounts.models import Scope, User
 from ipau.common.errors import DomainError
@@ -75,6 +77,44 @@ class ApiKeyForm(forms.Form):
         """Return when the key shall end, counted from now; None when it shall not."""
         days = self.cleaned_data["lifetime"]
         return timezone.now() + timedelta(days=int(days)) if days else None
+
+
+class SizeField(forms.CharField):
+    """Bytes, written as people write them: "500 MB", "20 GB", "1.5 TB". Empty: None."""
+
+    _UNITS: ClassVar[dict[str, int]] = {"MB": 1024**2, "GB": 1024**3, "TB": 1024**4}
+    _WRITTEN = re.compile(r"(\d{1,9}(?:[.,]\d{1,3})?)\s*(MB|GB|TB)", re.IGNORECASE)
+
+    def prepare_value(self, value: Any) -> Any:
+        """Write a number of bytes in the largest unit in which it is a short number."""
+        if not isinstance(value, int):
+            return value
+        unit = next((u for u in ("TB", "GB") if value >= self._UNITS[u]), "MB")
+        return f"{value / self._UNITS[unit]:.3f}".rstrip("0").rstrip(".") + f" {unit}"
+
+    def to_python(self, value: Any) -> Any:
+        text = str(value or "").strip()
+        if not text:
+            return None
+        match = self._WRITTEN.fullmatch(text)
+        if match is None:
+            raise ValidationError(gettext("Write a size such as 500 MB or 20 GB."))
+        return round(float(match[1].replace(",", ".")) * self._UNITS[match[2].upper()])
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Compare what is written, which may be rounded."""
+        return str(self.prepare_value(initial) or "") != str(data or "").strip()
+
+
+class UserAdminForm(UserChangeForm):
+    """A person as operators see them."""
+
+    quota_bytes = SizeField(
+        label=_("Drive quota"),
+        required=False,
+        help_text=_("For example 500 MB or 20 GB. Empty: as much as the site gives everybody."),
+        widget=UnfoldAdminTextInputWidget,
+    )
 
 
 class UserCreateForm(UserCreationForm):

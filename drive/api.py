@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from accounts.authentication import caller
 from accounts.models import User
-from drive import repeats, services
+from drive import quota, repeats, services
 from drive.models import File, Folder
 from drive.repeats import digest_of
 from drive.serializers import (
@@ -27,6 +27,8 @@ from ipau.common.api import IDEMPOTENCY_KEY, ApiView, idempotency_key, page_of, 
 from ipau.common.bodies import MultiPartParser
 
 TOP = "top"
+# What surrounds the bytes of a file in a form.
+ENVELOPE = 1024 * 1024
 
 
 class FileList(ApiView):
@@ -61,8 +63,9 @@ class FileList(ApiView):
     def post(self, request: Request) -> Response:
         """Send multipart/form-data with the picture as `content`. What it is, is read from its bytes; a name
         that is taken gets a number."""
-        sent = validated(UploadSerializer(data=_fields(request)))
         owner = caller(request)
+        _check_room_early(request, owner)
+        sent = validated(UploadSerializer(data=_fields(request)))
         folder = _folder(owner, sent["folder"]) if "folder" in sent else None
         content, metadata = sent["content"], sent.get("metadata")
         file = repeats.make_once(
@@ -167,6 +170,13 @@ class FolderDetail(ApiView):
     def get(self, request: Request, folder_id: UUID) -> Response:
         folder = services.get_folder(owner=caller(request), folder_id=folder_id)
         return Response(FolderSerializer(folder).data)
+
+
+def _check_room_early(request: Request, owner: User) -> None:
+    """Refuse before the bytes are read what cannot fit; a repeated request may have its file already."""
+    length = request.META.get("CONTENT_LENGTH") or ""
+    if length.isdigit() and idempotency_key(request) is None:
+        quota.check_room(owner=owner, size=max(0, int(length) - ENVELOPE))
 
 
 def _folder(owner: User, folder_id: object) -> Folder | None:

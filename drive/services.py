@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from drive import blobs, tasks
+from drive import blobs, quota, tasks
 from drive.models import Blob, File, FileKind, FileState, Folder
 from drive.names import clean_name, free_name, upload_name
 from drive.placing import as_uuid, hold, lock_tree, names_of, naming, place
@@ -145,13 +145,14 @@ def upload_file(
         size: bytes, as its sender or the server counted them.
 
     Raises:
-        TooLarge: more bytes than one request may carry.
+        TooLarge: more bytes than one request may carry, or than the drive has room for.
         Invalid: it is empty, or no picture that we read (by content, not by name).
     """
     if size > settings.UPLOAD_MAX_BYTES:
         raise _too_many_bytes(size)
     if size == 0:
         raise Invalid(_("This file is empty."), code="empty_file")
+    quota.check_room(owner=owner, size=size)
     try:
         facts = identify(content)
     except PictureError as error:
@@ -159,6 +160,9 @@ def upload_file(
     stored = blobs.store_file(content, facts.content_type)
 
     def attempt(free: str) -> File:
+        # Once more where nobody else's upload of this drive can come between the sum and the row.
+        lock_tree(owner)
+        quota.check_room(owner=owner, size=stored.size)
         hold(folder)
         blobs.register([stored])
         file = File.objects.create(

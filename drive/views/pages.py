@@ -11,7 +11,7 @@ from django.utils.cache import add_never_cache_headers
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.requests import SignedInRequest
-from drive import listing, services
+from drive import listing, quota, services
 from drive.kinds import is_web_picture
 from drive.models import File, FileKind, FileState, Folder
 from drive.views.answers import depends_on_htmx, folder_url
@@ -55,6 +55,7 @@ def _folder_page(request: SignedInRequest, here: Folder | None) -> HttpResponse:
         )
     if target not in ("more-files", "more-folders", "listing"):
         context["way"] = services.ancestors_of(here)
+        context["usage"] = quota.usage_of(request.user)
     return depends_on_htmx(render(request, _folder_template(target), context))
 
 
@@ -121,6 +122,8 @@ def trash(request: SignedInRequest) -> HttpResponse:
         context["files"] = listing.trashed_files(owner=request.user, cursor=request.GET.get("cursor"))
     if target != "more-files":
         context["folders"] = listing.trashed_folders(owner=request.user, cursor=request.GET.get("folders"))
+    if target not in ("more-files", "more-folders", "listing"):
+        context["usage"] = quota.usage_of(request.user)
     parts = {"more-files": "trash_files.html", "more-folders": "trash_folders.html"}
     parts["listing"] = "trash_listing.html"
     template = f"drive/{parts.get(target or '', 'trash.html')}"

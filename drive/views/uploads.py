@@ -19,7 +19,7 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_POST
 
 from accounts.requests import SignedInRequest
-from drive import listing, services
+from drive import listing, quota, services
 from drive.models import File, Folder
 from drive.views.answers import folder_url, wants_json
 from ipau.common.api import problem
@@ -39,7 +39,12 @@ def upload(request: HttpRequest) -> HttpResponseBase:
     if _length(request) > settings.UPLOAD_MAX_BYTES + ENVELOPE:
         limit = settings.UPLOAD_MAX_BYTES // 2**20
         error = TooLarge(_("One upload may carry %(limit)d MB at most.") % {"limit": limit})
-        return _refusal(request, error) if wants_json(request) else _to_page(request, error)
+        return _refused(request, error)
+    if request.user.is_authenticated:
+        try:
+            quota.check_room(owner=request.user, size=max(0, _length(request) - ENVELOPE))
+        except TooLarge as error:
+            return _refused(request, error)
     return _upload(request)  # type: ignore[arg-type]  # its decorators see to the signing in
 
 
@@ -49,6 +54,10 @@ def _length(request: HttpRequest) -> int:
         return int(request.META.get("CONTENT_LENGTH") or 0)
     except ValueError:
         return 0
+
+
+def _refused(request: HttpRequest, error: DomainError) -> HttpResponse:
+    return _refusal(request, error) if wants_json(request) else _to_page(request, error)
 
 
 def _to_page(request: HttpRequest, error: DomainError) -> HttpResponse:
