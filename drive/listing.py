@@ -53,13 +53,13 @@ def with_thumbnails(files: FileQuerySet) -> Any:
 
 def files_in(*, owner: User, folder: Folder | None, sort: Sort, cursor: str | None) -> Page[File]:
     """Return a page of the files that lie directly in a folder (None: the top of the drive)."""
-    rows = _in_order(with_thumbnails(File.objects.visible_to(owner).live().filter(folder=folder)))
-    return paginate(rows, order=sort.files, size=TILES, cursor=cursor)
+    rows = in_order(with_thumbnails(File.objects.visible_to(owner).live().filter(folder=folder)))
+    return paginate(rows, order=sort.files, size=TILES, cursor=cursor, pinned=["folder_id"])
 
 
 def folders_in(*, owner: User, parent: Folder | None, sort: Sort, cursor: str | None) -> Page[Folder]:
     """Return a page of the folders that lie directly in a folder (None: the top of the drive)."""
-    rows = _in_order(Folder.objects.visible_to(owner).live().filter(parent=parent))
+    rows = in_order(Folder.objects.visible_to(owner).live().filter(parent=parent))
     return paginate(rows, order=sort.folders, size=TILES, cursor=cursor)
 
 
@@ -95,10 +95,10 @@ def thumbnail_of(*, owner: User, file_id: UUID, side: int) -> Thumbnail | None:
 
 def neighbours(file: File, sort: Sort) -> tuple[UUID | None, UUID | None]:
     """Return the files before and after this one in its folder."""
-    rows = _in_order(File.objects.filter(owner=file.owner_id, folder=file.folder_id).live())
+    rows = in_order(File.objects.filter(owner=file.owner_id, folder=file.folder_id).live())
     names = [name.lstrip("-") for name in sort.files]
     down = sort.files[0].startswith("-")
-    here = _in_order(File.objects.filter(pk=file.pk)).values_list(*names).get()
+    here = in_order(File.objects.filter(pk=file.pk)).values_list(*names).get()
     return _next(rows, names, here, up=down), _next(rows, names, here, up=not down)
 
 
@@ -112,6 +112,6 @@ def _next(rows: QuerySet[File], names: list[str], here: tuple[Any, ...], *, up: 
     return rows.filter(condition).order_by(*sort).values_list("pk", flat=True).first()
 
 
-def _in_order(rows: Any) -> Any:
+def in_order(rows: Any) -> Any:
     """Annotate with the name as people sort it: capitals do not come first."""
     return rows.annotate(sort_name=Lower("name"))

@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import models
+from django.db.models.functions import Lower
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from tree_queries.query import TreeQuerySet
@@ -91,6 +92,9 @@ class Folder(BaseModel, Trashable):
         ]
         indexes = [
             models.Index(fields=["owner", "trash_root"], name="folder_trash"),
+            models.Index(
+                fields=["trashed_at"], condition=models.Q(trashed_at__isnull=False), name="folder_trashed_at"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -160,6 +164,27 @@ class File(BaseModel, Trashable):
         ]
         indexes = [
             models.Index(fields=["owner", "folder", "id"], name="file_by_age"),
+            models.Index(
+                "owner",
+                "folder",
+                Lower("name"),
+                "id",
+                condition=models.Q(trashed_at__isnull=True),
+                name="file_by_name",
+            ),
+            models.Index(
+                fields=["owner", "folder", "size", "id"],
+                condition=models.Q(trashed_at__isnull=True),
+                name="file_by_size",
+            ),
+            # What a search through the whole drive walks along, newest first.
+            models.Index(
+                fields=["owner", "id"], condition=models.Q(trashed_at__isnull=True), name="file_by_owner"
+            ),
+            # What the sweep of the trash looks for.
+            models.Index(
+                fields=["trashed_at"], condition=models.Q(trashed_at__isnull=False), name="file_trashed_at"
+            ),
             models.Index(fields=["owner", "trash_root"], name="file_trash"),
             models.Index(
                 fields=["owner", "id"], condition=models.Q(state="uploaded"), name="file_to_inspect"

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from django.core.exceptions import ValidationError
 from django.db import DataError
-from django.db.models import Model, Q, QuerySet
+from django.db.models import BooleanField, F, Func, Model, QuerySet, Value
 
 from ipau.common.errors import Invalid
 
@@ -24,10 +24,21 @@ class Page(Generic[M]):
     previous: str | None
 
 
-def paginate(rows: QuerySet[M], *, order: Sequence[str], size: int, cursor: str | None = None) -> Page[M]:
+def paginate(
+    rows: QuerySet[M],
+    *,
+    order: Sequence[str],
+    size: int,
+    cursor: str | None = None,
+    pinned: Sequence[str] = (),
+) -> Page[M]:
     """Return the page of `rows` that `cursor` names, ordered by `order` ("-" means descending).
 
     The last column of `order` must be unique, and all columns must run in the same direction.
+
+    Args:
+        pinned: columns that have one value in all `rows` and come before `order` in an index. PostgreSQL
+            sees by itself that a column equal to something orders nothing, but not one that IS NULL.
 
     Raises:
         Invalid: the cursor is not one that this function gave out.
@@ -35,11 +46,11 @@ def paginate(rows: QuerySet[M], *, order: Sequence[str], size: int, cursor: str 
     backwards, after = _decode(cursor, len(order)) if cursor else (False, None)
     names = [name.lstrip("-") for name in order]
     descending = order[0].startswith("-") != backwards
-    sort = [f"-{name}" if descending else name for name in names]
+    sort = [f"-{name}" if descending else name for name in (*pinned, *names)]
     wanted = rows.order_by(*sort)
     if after is not None:
         try:
-            wanted = wanted.filter(_beyond(names, after, "lt" if descending else "gt"))
+            wanted = wanted.filter(_beyond(rows, names, after, "<" if descending else ">"))
             found = list(wanted[: size + 1])
         except (ValueError, TypeError, ValidationError, DataError) as error:
             raise _bad_cursor() from error
@@ -58,13 +69,42 @@ def paginate(rows: QuerySet[M], *, order: Sequence[str], size: int, cursor: str 
     )
 
 
-def _beyond(names: list[str], values: list[Any], comparison: str) -> Q:
-    """Return the row-wise comparison (a, b) > (x, y) written so that an index on (a, b) serves it."""
-    condition = Q()
-    for index in range(len(names)):
-        equal = dict(zip(names[:index], values[:index], strict=True))
-        condition |= Q(**equal, **{f"{names[index]}__{comparison}": values[index]})
-    return condition
+class _Beyond(Func):
+    """The row-wise comparison (a, b) > (x, y), which an index on (a, b) answers by going there at once."""
+
+    template = "%(expressions)s"
+    output_field = BooleanField()
+
+    def __init__(self, *expressions: Any, comparison: str) -> None:
+        super().__init__(*expressions)
+        half = len(expressions) // 2
+        columns, values = (", ".join(["%s"] * half) for _ in range(2))
+        self.shape = f"({columns}) {comparison} ({values})"
+
+    def as_sql(self, compiler: Any, connection: Any, **extra: Any) -> tuple[str, list[Any]]:  # type: ignore[override]
+        parts: list[str] = []
+        params: list[Any] = []
+        for expression in self.get_source_expressions():
+            sql, its_params = compiler.compile(expression)
+            parts.append(sql)
+            params += its_params
+        return self.shape % tuple(parts), params
+
+
+def _beyond(rows: QuerySet[Any], names: list[str], values: list[Any], comparison: str) -> _Beyond:
+    fields = [_field(rows, name) for name in names]
+    given = [Value(value, output_field=field) for value, field in zip(values, fields, strict=True)]
+    return _Beyond(*(F(name) for name in names), *given, comparison=comparison)
+
+
+def _field(rows: QuerySet[Any], name: str) -> Any:
+    annotation = rows.query.annotations.get(name)
+    return annotation.output_field if annotation is not None else rows.model._meta.get_field(name)
+
+
+def cursor_after(row: Model, order: Sequence[str]) -> str:
+    """Return the cursor of the page that begins after `row`."""
+    return _encode(row, [name.lstrip("-") for name in order], False)
 
 
 def _encode(row: Model, names: list[str], backwards: bool) -> str:
