@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.conf import settings
@@ -66,6 +66,20 @@ def serve(
         patch_cache_control(response, private=True, max_age=YEAR, immutable=True)
     else:
         patch_cache_control(response, private=True, no_cache=True)
+    return response
+
+
+def serve_archive(pieces: Iterable[bytes], *, name: str, size: int | None = None) -> HttpResponseBase:
+    """Send a zip while it is being made; `size` is its length, where that is known.
+
+    Where bytes turn out to be missing in the middle, the iterator raises and the server cuts the connection:
+    a browser then shows a failed download, never a short archive.
+    """
+    response = StreamingHttpResponse(pieces)
+    _Headers(name, "application/zip", download=True).put_on(response)
+    if size is not None:
+        response["Content-Length"] = str(size)
+    response["Cache-Control"] = "private, no-store"
     return response
 
 

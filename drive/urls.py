@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from drive.views import changes, content, pages, uploads
+from drive.views import archives, changes, content, pages, uploads
 
 app_name = "drive"
 urlpatterns = [
@@ -16,6 +16,7 @@ urlpatterns = [
     path("new-folder/", changes.new_folder, name="new-folder"),
     path("upload/", uploads.upload, name="upload"),
     path("states/", pages.states, name="states"),
+    path("download/", archives.download, name="download"),
     path("move/", changes.move, name="move"),
     path("trash/", pages.trash, name="trash"),
     path("trash/add/", changes.trash_selection, name="trash-selection"),

@@ -114,7 +114,7 @@ def move(request: SignedInRequest) -> HttpResponse:
 
     Asking may be a POST too: thousands of ids do not fit into an address.
     """
-    chosen = _selection(request)
+    chosen = selection(request)
     destination = request.POST.get("destination")
     if request.method != "POST" or destination is None:
         return _dialog(request, "drive/move.html", _move_context(request, chosen))
@@ -145,7 +145,7 @@ def _move_context(request: SignedInRequest, chosen: Selection) -> dict[str, Any]
 @require_POST
 def trash_selection(request: SignedInRequest) -> HttpResponse:
     """Put the selection (`file`, `folder`) into the trash."""
-    chosen = _selection(request)
+    chosen = selection(request)
     undo = answers.undo_url(services.trash(owner=request.user, chosen=chosen))
     count = len(chosen)
     text = ngettext("%(count)d item moved to the trash.", "%(count)d items moved to the trash.", count)
@@ -186,7 +186,8 @@ def _dialog(request: SignedInRequest, template: str, context: dict[str, Any]) ->
     return depends_on_htmx(render(request, part, context))
 
 
-def _selection(request: SignedInRequest) -> Selection:
+def selection(request: SignedInRequest) -> Selection:
+    """Return what a request names as `folder` and `file`. Raises as `services.select`."""
     sent = request.POST if request.method == "POST" else request.GET
     return services.select(
         owner=request.user, folder_ids=sent.getlist("folder"), file_ids=sent.getlist("file")

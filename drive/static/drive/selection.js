@@ -30,11 +30,6 @@ export function show() {
   listing.classList.toggle("is-selecting", chosen.length > 0);
   const count = listing.querySelector("[data-count]");
   if (count.textContent !== String(chosen.length)) count.textContent = chosen.length;
-  const download = listing.querySelector("[data-download-selection]");
-  if (!download) return;
-  const single = chosen.length === 1 ? chosen[0].closest(".drive-tile").dataset.download : "";
-  download.hidden = !single;
-  if (single) download.href = single;
 }
 
 /** Return the ids that are selected now, to be selected again after the listing was replaced. */

@@ -1,0 +1,26 @@
+"""Downloading several things at once, as one archive."""
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpResponseBase
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods
+
+from accounts.requests import SignedInRequest
+from drive import archives
+from drive.serving import serve_archive
+from drive.views.changes import selection
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def download(request: SignedInRequest) -> HttpResponseBase:
+    """Send the selection (`file`, `folder`): a single file as it is, anything else as a zip.
+
+    It may be a POST: thousands of ids do not fit into an address.
+    """
+    chosen = selection(request)
+    if len(chosen.files) == 1 and not chosen.folders:
+        return redirect(reverse("drive:content", args=[chosen.files[0].pk]) + "?download")
+    made = archives.archive(archives.members_of(owner=request.user, chosen=chosen))
+    return serve_archive(made, name=archives.archive_name(chosen), size=len(made))
