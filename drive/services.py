@@ -137,6 +137,7 @@ def upload_file(
     content: BinaryIO,
     size: int,
     metadata: dict[str, Any] | None = None,
+    limit: int | None = None,
 ) -> File:
     """Take a picture into the drive; a taken name gets a number. A worker then checks all its pixels.
 
@@ -148,8 +149,9 @@ def upload_file(
         TooLarge: more bytes than one request may carry, or than the drive has room for.
         Invalid: it is empty, or no picture that we read (by content, not by name).
     """
-    if size > settings.UPLOAD_MAX_BYTES:
-        raise _too_many_bytes(size)
+    limit = settings.UPLOAD_MAX_BYTES if limit is None else limit
+    if size > limit:
+        raise _too_many_bytes(size, limit)
     if size == 0:
         raise Invalid(_("This file is empty."), code="empty_file")
     quota.check_room(owner=owner, size=size)
@@ -362,8 +364,8 @@ def _folder_taken() -> str:
     return _("There is a folder named “%(name)s” here already.")
 
 
-def _too_many_bytes(size: int) -> TooLarge:
-    numbers = {"size": -(-size // 2**20), "limit": settings.UPLOAD_MAX_BYTES // 2**20}
+def _too_many_bytes(size: int, limit: int) -> TooLarge:
+    numbers = {"size": -(-size // 2**20), "limit": limit // 2**20}
     return TooLarge(_("This file has %(size)d MB; at most %(limit)d MB are accepted.") % numbers)
 
 

@@ -4,7 +4,7 @@ import time
 from datetime import timedelta
 from uuid import UUID
 
-from drive import blobs, work
+from drive import blobs, parts, work
 from ipau.common.tasks import task, wake
 
 SILENT = timedelta(seconds=8)
@@ -20,6 +20,7 @@ def inspect_uploads(owner_id: str) -> None:
 def sweep() -> None:
     for owner_id in work.owners_waiting(older_than=SILENT):
         send_inspection(owner_id=owner_id)
+    parts.sweep_uploads()
 
 
 @task(name="drive.sweep_blobs", queue="convert", expires=3600)

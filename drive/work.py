@@ -95,8 +95,9 @@ def _refuse(file: File, reason: str) -> None:
 
 
 def _finish(file: File, **changes: object) -> None:
-    """Record the outcome unless another worker, to whom the lease had passed, did so first."""
-    File.objects.filter(pk=file.pk, state=FileState.UPLOADED).update(
+    """Record the outcome unless another worker, to whom the lease had passed, did so first, or the file has
+    been given other bytes meanwhile."""
+    File.objects.filter(pk=file.pk, state=FileState.UPLOADED, blob_id=file.blob_id).update(
         inspect_until=None, updated_at=timezone.now(), **changes
     )
 

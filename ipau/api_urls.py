@@ -4,6 +4,7 @@ from django.urls import path, re_path
 
 from accounts import api as accounts
 from drive import api as drive
+from drive import tus
 from ipau.common.api import not_found
 from ipau.common.openapi import openapi
 from market import api as market
@@ -19,6 +20,8 @@ urlpatterns = [
     path("files/<uuid:file_id>/content", drive.FileContent.as_view(), name="file-content"),
     path("folders", drive.FolderList.as_view(), name="folders"),
     path("folders/<uuid:folder_id>", drive.FolderDetail.as_view(), name="folder"),
+    path("uploads", tus.UploadList.as_view(), name="uploads"),
+    path("uploads/<uuid:upload_id>", tus.UploadDetail.as_view(), name="upload"),
     path("models", market.ModelList.as_view(), name="models"),
     path("models/<str:owner>/<str:name>", market.ModelDetail.as_view(), name="model"),
     path("models/<str:owner>/<str:name>/versions", market.VersionList.as_view(), name="versions"),

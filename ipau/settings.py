@@ -206,6 +206,7 @@ ACCEL_PREFIX = env.str("IPAU_ACCEL_PREFIX", default="")
 DRIVE_QUOTA_BYTES = env.int("IPAU_DRIVE_QUOTA_BYTES", default=10 * 1024**3)
 # One request carries one upload; larger files are the resumable upload's business.
 UPLOAD_MAX_BYTES = env.int("IPAU_UPLOAD_MAX_BYTES", default=100 * 1024 * 1024)
+RESUMABLE_MAX_BYTES = env.int("IPAU_RESUMABLE_MAX_BYTES", default=4 * 1024**3)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 20_000
 FILE_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024

@@ -44,6 +44,7 @@ _RESPONSES = {
 }
 _PATH_PARAMETERS = {
     "file_id": "The file's id.",
+    "upload_id": "The upload's id.",
     "folder_id": "The folder's id.",
     "job_id": "The id.",
     "version_id": "The version's id.",

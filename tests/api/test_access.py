@@ -7,7 +7,9 @@ import pytest
 from rest_framework.test import APIClient
 
 from accounts.models import User
+from drive.paths import Place
 from drive.services import create_folder
+from drive.uploading import begin_upload
 from market.models import Listing, Version, Visibility
 from processing import services
 from processing.models import JobKind
@@ -25,6 +27,7 @@ SHARED = {
     "hardware",
     "files",
     "folders",
+    "uploads",
     "models",
     "predictions",
     "jobs",
@@ -52,11 +55,13 @@ def belongings(other_user: User) -> Mapping[str, Mapping[str, Any]]:
     prediction = services.submit_prediction(owner=other_user, version=version(), params={}, source=source)
     assert prediction.kind == JobKind.PREDICTION
     secret = _private_listing(other_user)
+    begun = begin_upload(owner=other_user, folder=None, place=Place((), "a.jpg"), length=9)
     model = {"owner": other_user.handle, "name": "secret"}
     return {
         "file": {"file_id": file.pk},
         "file-content": {"file_id": file.pk},
         "folder": {"folder_id": create_folder(owner=other_user, parent=None, name="Holiday").pk},
+        "upload": {"upload_id": begun.pk},
         "model": model,
         "versions": model,
         "version": {**model, "version_id": secret.pk},
@@ -121,7 +126,7 @@ def test_every_route_needs_a_key_and_its_scope(
 def _needed_scope(route: Route, method: str) -> str:
     if method in ("get", "query"):
         return "read"
-    return "write" if route.name in ("files", "file", "folders") else "run"
+    return "write" if route.name in ("files", "file", "folders", "uploads", "upload") else "run"
 
 
 def test_a_prediction_is_no_job_and_a_job_no_prediction(

@@ -1,0 +1,115 @@
+"""Part files: where the bytes of resumable uploads lie until the last one has come.
+
+Who writes to a part file holds a lock on it that ends with the process: a killed server leaves none behind.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import BinaryIO
+from uuid import UUID
+
+from django.conf import settings
+from django.utils import timezone
+
+from drive.models import Upload
+from ipau.common.errors import DomainError
+
+# A part file without a row may belong to a request that is just making the row.
+GRACE = timedelta(hours=1)
+
+
+class Busy(DomainError):
+    """Another request is sending bytes of the same upload."""
+
+    status = 423
+    code = "locked"
+    title = "Locked"
+
+
+def part_path(upload_id: UUID) -> Path:
+    """Return where an upload's bytes lie."""
+    return _folder() / str(upload_id)
+
+
+def _folder() -> Path:
+    return Path(settings.DATA_DIR) / "uploads"
+
+
+@contextlib.contextmanager
+def writing(upload_id: UUID) -> Iterator[BinaryIO]:
+    """Open an upload's part file for reading and writing, for one request at a time.
+
+    Raises:
+        Busy: another request has it open.
+    """
+    path = part_path(upload_id)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "r+b") as part:
+        try:
+            fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Busy("Another request is sending bytes of this upload.") from error
+        yield part
+
+
+def received(upload: Upload) -> int:
+    """Return how many bytes of an upload are safe here, which is where its sender goes on.
+
+    That is what was written down, unless the disk has less: of a part file that was lost nothing remains.
+    """
+    if upload.completed_at is not None:
+        return upload.length
+    try:
+        return min(upload.offset, part_path(upload.pk).stat().st_size)
+    except FileNotFoundError:
+        return 0
+
+
+def remove(upload_id: UUID) -> None:
+    """Delete an upload's part file, if there is one."""
+    part_path(upload_id).unlink(missing_ok=True)
+
+
+def sweep_uploads(*, limit: int = 500) -> int:
+    """Drop uploads whose time is over and part files that have no row; return how many of both."""
+    now = timezone.now()
+    expired = list(Upload.objects.filter(expires_at__lt=now).values_list("pk", flat=True)[:limit])
+    for key in expired:
+        # Asked again: bytes that have just come give it more time.
+        if Upload.objects.filter(pk=key, expires_at__lt=now).delete()[0]:
+            remove(key)
+    strays = _strays(limit)
+    for path in strays:
+        path.unlink(missing_ok=True)
+    return len(expired) + len(strays)
+
+
+def _strays(limit: int) -> list[Path]:
+    """Return part files that are old and that no upload under way refers to."""
+    try:
+        found = list(os.scandir(_folder()))
+    except FileNotFoundError:
+        return []
+    oldest = (timezone.now() - GRACE).timestamp()
+    old: dict[str, Path] = {}
+    for entry in found:
+        with contextlib.suppress(FileNotFoundError):
+            if entry.is_file(follow_symlinks=False) and entry.stat().st_mtime < oldest:
+                old[entry.name] = Path(entry.path)
+    names = list(old)[:limit]
+    known = {str(key) for key in _under_way(names)}
+    return [old[name] for name in names if name not in known]
+
+
+def _under_way(names: list[str]) -> set[UUID]:
+    keys = []
+    for name in names:
+        with contextlib.suppress(ValueError):
+            keys.append(UUID(name))
+    rows = Upload.objects.filter(pk__in=keys, completed_at__isnull=True)
+    return set(rows.values_list("pk", flat=True))

@@ -1,0 +1,333 @@
+"""Resumable uploads: begun, continued from wherever they broke off, and finished as a file of the drive.
+
+`offset` in the row never runs ahead of the disk, and reaches `length` only together with the finished file: a
+crash at any point costs its sender some bytes to send again, never the upload and never a second file.
+"""
+
+import os
+import time
+from datetime import timedelta
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO, Protocol
+from uuid import UUID, uuid5
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import Sum
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+from drive import parts, services
+from drive.models import File, Folder, OnConflict, Upload
+from drive.names import upload_name
+from drive.paths import Place, folder_at, walk
+from drive.quota import check_room, usage_of
+from ipau.common.errors import Conflict, DomainError, Invalid, NotFound, TooLarge, Unavailable
+
+# An upload to which nothing comes for so long is given up.
+LIFE = timedelta(days=3)
+CHUNK = 256 * 1024
+# How much a killed server may lose: progress is made safe after so many bytes or seconds.
+SAFE_BYTES = 16 * 1024 * 1024
+SAFE_SECONDS = 2.0
+# What a finished upload gives to the file that it replaces.
+_REPLACED = ("blob_id", "kind", "content_type", "size", "width", "height", "state", "reason", "facts")
+
+
+class Source(Protocol):
+    """Where bytes come from: a request."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Digest(Protocol):
+    """A running checksum of the bytes of one request, and what their sender says it comes to."""
+
+    def update(self, data: bytes, /) -> None: ...
+
+    def agrees(self) -> bool: ...
+
+
+class WrongOffset(Conflict):
+    """The sender goes on where we are not."""
+
+    code = "wrong_offset"
+
+
+class WrongChecksum(DomainError):
+    """The bytes changed on their way."""
+
+    status = 460
+    code = "wrong_checksum"
+    title = "Checksum mismatch"
+
+
+def get_upload(*, owner: User, upload_id: UUID) -> Upload:
+    """Return an upload of `owner` whose time is not over. Raises NotFound."""
+    rows = Upload.objects.filter(owner=owner, pk=upload_id, expires_at__gt=timezone.now())
+    upload = rows.select_related("file").first()
+    if upload is None:
+        raise _gone()
+    return upload
+
+
+def begin_upload(
+    *,
+    owner: User,
+    folder: Folder | None,
+    place: Place,
+    length: int,
+    on_conflict: OnConflict = OnConflict.KEEP_BOTH,
+    key: str | None = None,
+) -> Upload:
+    """Make room for an upload of `length` bytes; refuse it before they are sent.
+
+    Args:
+        folder: where it goes; None is the top of the drive.
+        place: the name, and the folders to be made below `folder`.
+        key: names this request, so that a repeated one returns what the first one began.
+
+    Raises:
+        TooLarge: more than one upload may have.
+        Invalid: there is nothing in it.
+        Conflict: the key was used for another upload.
+    """
+    if length == 0:
+        raise Invalid(_("This file is empty."), code="empty_file")
+    values = {
+        "owner": owner,
+        "folder": folder,
+        "name": place.name,
+        "relative_path": place.path,
+        "length": length,
+        "on_conflict": on_conflict,
+    }
+    if key is not None and (earlier := Upload.objects.filter(pk=_key(owner, key)).first()):
+        return _same(earlier, values)
+    _check_room(owner, length)
+    upload = Upload(**values, expires_at=timezone.now() + LIFE)
+    if on_conflict == OnConflict.SKIP and (there := _file_at(upload)):
+        upload.offset, upload.completed_at, upload.file = length, timezone.now(), there
+    if key is None:
+        upload.save(force_insert=True)
+        return upload
+    upload.pk = _key(owner, key)
+    try:
+        with transaction.atomic():
+            upload.save(force_insert=True)
+    except IntegrityError:
+        return _same(Upload.objects.get(pk=upload.pk), values)
+    return upload
+
+
+def _check_room(owner: User, length: int) -> None:
+    """Raise TooLarge where an upload of `length` bytes has no place in the drive of `owner`."""
+    limit = settings.RESUMABLE_MAX_BYTES
+    if length > limit:
+        numbers = {"size": -(-length // 2**20), "limit": limit // 2**20}
+        raise TooLarge(_("This file has %(size)d MB; at most %(limit)d MB are accepted.") % numbers)
+    check_room(owner=owner, size=length)
+
+
+def _check_parts(upload: Upload, size: int) -> None:
+    """Raise TooLarge where part files would hold more than the drive has room for: many uploads may each have
+    been promised the same room."""
+    others = Upload.objects.filter(owner=upload.owner, completed_at__isnull=True).exclude(pk=upload.pk)
+    held = others.aggregate(total=Sum("offset"))["total"] or 0
+    if held + upload.offset + size > usage_of(upload.owner).left:
+        raise TooLarge(
+            _("Other uploads under way need the room that is left in your drive."), code="quota_exceeded"
+        )
+
+
+def _key(owner: User, key: str) -> UUID:
+    if not key or len(key) > 255:
+        raise Invalid("An idempotency key has 1 to 255 characters.", code="idempotency_key")
+    return uuid5(owner.pk, key)
+
+
+def _same(earlier: Upload, values: dict[str, Any]) -> Upload:
+    if any(getattr(earlier, name) != value for name, value in values.items()):
+        raise Conflict("This idempotency key was used for another request.", code="idempotency_key_reused")
+    return earlier
+
+
+def _file_at(upload: Upload) -> File | None:
+    """Return the file that has an upload's name in its place."""
+    folder, missing = walk(upload.owner, upload.folder, _ways(upload))
+    if missing:
+        return None
+    return File.objects.filter(owner=upload.owner, folder=folder, name=upload.name).live().first()
+
+
+def append_bytes(
+    *, upload: Upload, offset: int, source: Source, size: int, digest: Digest | None = None
+) -> Upload:
+    """Write `size` bytes behind the first `offset` ones; the last of all finishes the upload.
+
+    Where the source ends early or breaks, what came of it is kept. With a digest it is all or nothing.
+
+    Returns:
+        The upload as it is now: `completed_at` and `file` are set when it is finished.
+
+    Raises:
+        WrongOffset: the sender goes on somewhere else than where we are.
+        parts.Busy: another request is writing to the same upload.
+        TooLarge: more bytes than were announced.
+        WrongChecksum: what came is not what the digest says; nothing of it is kept.
+        Unavailable: the bytes could not be stored.
+        Invalid: all bytes are there, and are no file that we take. The upload is gone then.
+    """
+    with parts.writing(upload.pk) as part:
+        upload = _current(upload, offset)
+        if offset + size > upload.length:
+            raise TooLarge(_("More bytes than were announced."))
+        _check_parts(upload, size)
+        reached = _receive(upload, part, offset, source, size, digest)
+        if digest is not None and (reached < offset + size or not digest.agrees()):
+            _note(upload, part, offset)
+            raise WrongChecksum(_("The bytes changed on their way. Please send them again."))
+        if reached < upload.length:
+            _note(upload, part, reached)
+            return upload
+        return _finish(upload, part)
+
+
+def _current(upload: Upload, offset: int) -> Upload:
+    """Return the row as it is now, having seen that its sender goes on where we are."""
+    with transaction.atomic():
+        row = Upload.objects.select_for_update().filter(pk=upload.pk).first()
+        if row is None:
+            parts.remove(upload.pk)
+            raise _gone()
+        here = parts.received(row)
+        if here != offset or row.completed_at is not None:
+            raise WrongOffset(_("This upload goes on at byte %(offset)d.") % {"offset": here})
+    return row
+
+
+def _receive(
+    upload: Upload, part: BinaryIO, offset: int, source: Source, size: int, digest: Digest | None
+) -> int:
+    """Copy what comes into the part file, and return how far it reaches."""
+    part.truncate(offset)
+    part.seek(offset)
+    ends = offset + size
+    safe, safe_at = offset, time.monotonic()
+    while offset < ends:
+        try:
+            chunk = source.read(min(CHUNK, ends - offset))
+        except OSError:
+            # The connection broke: what came before stays.
+            break
+        if not chunk:
+            break
+        _write(part, chunk)
+        offset += len(chunk)
+        if digest is not None:
+            digest.update(chunk)
+        elif offset < upload.length and (
+            offset - safe >= SAFE_BYTES or time.monotonic() - safe_at >= SAFE_SECONDS
+        ):
+            _note(upload, part, offset)
+            safe, safe_at = offset, time.monotonic()
+    return offset
+
+
+def _write(part: BinaryIO, chunk: bytes) -> None:
+    try:
+        part.write(chunk)
+    except OSError as error:
+        raise Unavailable(
+            _("The server cannot store this just now. Please try again later."), code="storage_full"
+        ) from error
+
+
+def _note(upload: Upload, part: BinaryIO, offset: int) -> None:
+    """Make the first `offset` bytes safe, then write down that they are."""
+    try:
+        part.flush()
+        os.fdatasync(part.fileno())
+    except OSError as error:
+        raise Unavailable(
+            _("The server cannot store this just now. Please try again later."), code="storage_full"
+        ) from error
+    now = timezone.now()
+    upload.offset, upload.expires_at = offset, now + LIFE
+    kept = Upload.objects.filter(pk=upload.pk, completed_at__isnull=True).update(
+        offset=offset, expires_at=upload.expires_at, updated_at=now
+    )
+    if not kept:
+        parts.remove(upload.pk)
+        raise _gone()
+
+
+def _finish(upload: Upload, part: BinaryIO) -> Upload:
+    """Make the file of an upload whose bytes are all there."""
+    try:
+        part.flush()
+        folder = folder_at(owner=upload.owner, folder=upload.folder, names=_ways(upload))
+        # Together, so that whoever asks again after a crash gets this file and not a second one.
+        with transaction.atomic():
+            if not Upload.objects.select_for_update().filter(pk=upload.pk).exists():
+                raise _gone()
+            upload.file = _take(upload, folder, part)
+            upload.offset, upload.completed_at = upload.length, timezone.now()
+            upload.save(update_fields=["file", "offset", "completed_at", "updated_at"])
+    except (Invalid, NotFound, TooLarge):
+        # Sending the same again would end the same.
+        drop_upload(upload=upload)
+        raise
+    except Exception:
+        # Its sender finds one byte missing, and by sending it tries again.
+        upload.completed_at = upload.file = None
+        _note(upload, part, upload.length - 1)
+        raise
+    parts.remove(upload.pk)
+    return upload
+
+
+def _take(upload: Upload, folder: Folder | None, part: BinaryIO) -> File:
+    """Put the bytes into the drive, doing with a taken name what was asked for."""
+    made = services.upload_file(
+        owner=upload.owner,
+        folder=folder,
+        name=upload.name,
+        content=part,
+        size=upload.length,
+        limit=settings.RESUMABLE_MAX_BYTES,
+    )
+    if upload.on_conflict == OnConflict.KEEP_BOTH:
+        return made
+    wanted = upload_name(upload.name, PurePosixPath(made.name).suffix)
+    here = File.objects.filter(owner=upload.owner, folder=folder, name=wanted).live()
+    there = here.exclude(pk=made.pk).select_for_update().first()
+    if there is None:
+        return made
+    if upload.on_conflict == OnConflict.REPLACE:
+        _replace(there, made)
+    made.delete()
+    return there
+
+
+def _replace(there: File, made: File) -> None:
+    """Point a file to new bytes. It stays the same file: what refers to it goes on doing so."""
+    for name in _REPLACED:
+        setattr(there, name, getattr(made, name))
+    there.inspect_until, there.inspections = None, 0
+    there.save(update_fields=[*_REPLACED, "inspect_until", "inspections", "updated_at"])
+
+
+def drop_upload(*, upload: Upload) -> None:
+    """Forget an upload and its bytes. The file of a finished one stays."""
+    Upload.objects.filter(pk=upload.pk).delete()
+    parts.remove(upload.pk)
+
+
+def _ways(upload: Upload) -> tuple[str, ...]:
+    return tuple(upload.relative_path.split("/")) if upload.relative_path else ()
+
+
+def _gone() -> NotFound:
+    return NotFound(_("This upload does not exist any more."))
