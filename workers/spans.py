@@ -1,0 +1,122 @@
+"""Copies planned as spans of an original, so that they cost no memory however large it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+CHUNK = 256 * 1024
+# More parts than any camera or editor writes; each costs a look.
+MOST_PARTS = 100_000
+
+
+class CleaningError(Exception):
+    """These bytes are not built as their format says, or in a way that cannot be taken apart safely."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Bytes of the original, copied as they are."""
+
+    start: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Clean:
+    """How to make the clean copy: what to write, in order. `size` is its length in bytes."""
+
+    pieces: tuple[bytes | Span, ...]
+    size: int
+
+    def read(self, stream: BinaryIO) -> Iterator[bytes]:
+        """Yield the copy in pieces of at most CHUNK bytes.
+
+        Raises:
+            CleaningError: the original has become shorter than it was.
+        """
+        for piece in self.pieces:
+            if isinstance(piece, bytes):
+                yield piece
+                continue
+            stream.seek(piece.start)
+            left = piece.length
+            while left:
+                data = stream.read(min(CHUNK, left))
+                if not data:
+                    raise CleaningError("The original ends too early.")
+                left -= len(data)
+                yield data
+
+
+class Source:
+    """The original, of which every read is checked."""
+
+    def __init__(self, stream: BinaryIO):
+        self.stream = stream
+        self.size = stream.seek(0, 2)
+        self._parts = 0
+
+    def at(self, start: int, length: int) -> bytes:
+        """Return exactly these bytes. Raises CleaningError where they are not there."""
+        self.check(start, length)
+        self.stream.seek(start)
+        data = self.stream.read(length)
+        if len(data) != length:
+            raise CleaningError("It ends too early.")
+        return data
+
+    def check(self, start: int, length: int) -> None:
+        """Raise CleaningError unless the original has these bytes."""
+        if start < 0 or length < 0 or start + length > self.size:
+            raise CleaningError("A part lies beyond its end.")
+
+    def count_part(self) -> None:
+        """Count one more part. Raises CleaningError for too many."""
+        self._parts += 1
+        if self._parts > MOST_PARTS:
+            raise CleaningError("It has too many parts.")
+
+    def find(self, pattern: re.Pattern[bytes], start: int) -> int:
+        """Return where two bytes that match lie first. Raises CleaningError where there are none."""
+        while start < self.size:
+            data = self.at(start, min(CHUNK, self.size - start))
+            if match := pattern.search(data):
+                return start + match.start()
+            # The first of the two may have been the last byte of this look.
+            start += max(1, len(data) - 1)
+        raise CleaningError("It has no end mark.")
+
+
+class Plan:
+    """Pieces, neighbours joined."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytearray | Span] = []
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        """Add new bytes."""
+        self.size += len(data)
+        last = self._pieces[-1] if self._pieces else None
+        if isinstance(last, bytearray):
+            last += data
+        elif data:
+            self._pieces.append(bytearray(data))
+
+    def copy(self, source: Source, start: int, length: int) -> None:
+        """Add bytes of the original."""
+        source.check(start, length)
+        self.size += length
+        last = self._pieces[-1] if self._pieces else None
+        if isinstance(last, Span) and last.start + last.length == start:
+            self._pieces[-1] = Span(last.start, last.length + length)
+        elif length:
+            self._pieces.append(Span(start, length))
+
+    def done(self) -> Clean:
+        """Return the copy as planned so far."""
+        pieces = (bytes(piece) if isinstance(piece, bytearray) else piece for piece in self._pieces)
+        return Clean(tuple(pieces), self.size)
