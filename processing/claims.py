@@ -1,21 +1,25 @@
 """Claims: how a slot comes to own items, keeps them, and gives them back. All state moves are here.
 
-Locks are always taken in the order job, items, lane.
+Locks are always taken in the order job, items, folder, blobs, lane. Leases run by the database's clock: those of
+workers may differ.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Exists, F, OuterRef
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from processing.fleet import Slot
 from processing.models import OPEN, Item, Job, State
 
-LEASE = timedelta(seconds=60)
+# Renewed between pictures, so it outlasts the longest one.
+LEASE = timedelta(seconds=max(60, settings.ITEM_SECONDS + 15))
 MAX_ATTEMPTS = 3
 MAX_CHUNK = 256
 # A slot takes about this much work at a time.
@@ -59,9 +63,8 @@ def claim(*, job: Job, slot: Slot, slots: int, seconds_per_item: float | None) -
     """Take the next items of a job, or None when others were faster."""
     token = uuid.uuid4()
     with transaction.atomic():
-        now = timezone.now()
         Job.objects.filter(pk=job.pk, state=State.STARTING).update(
-            state=State.PROCESSING, started_at=now, updated_at=now
+            state=State.PROCESSING, started_at=Now(), updated_at=Now()
         )
         wanted = MAX_CHUNK * 2 * slots
         waiting = Item.objects.filter(job=job, state=State.STARTING)
@@ -76,11 +79,11 @@ def claim(*, job: Job, slot: Slot, slots: int, seconds_per_item: float | None) -
             state=State.PROCESSING,
             attempts=F("attempts") + 1,
             lease_token=token,
-            lease_expires_at=now + LEASE,
+            lease_expires_at=Now() + LEASE,
             worker=slot.worker,
             slot=slot.pid,
-            started_at=now,
-            updated_at=now,
+            started_at=Now(),
+            updated_at=Now(),
         )
     items = tuple(Item.objects.filter(pk__in=ids).order_by("position"))
     return Claim(job, items, token) if items else None
@@ -99,9 +102,8 @@ def _alone_if_retried(chosen: Sequence[tuple[uuid.UUID, int]]) -> list[uuid.UUID
 
 def renew(held: Claim) -> bool:
     """Prolong the lease; return whether anything is still owned (a cancelled job's items are not)."""
-    now = timezone.now()
     mine = Item.objects.filter(job=held.job, lease_token=held.token, state=State.PROCESSING)
-    return mine.update(lease_expires_at=now + LEASE) > 0
+    return mine.update(lease_expires_at=Now() + LEASE) > 0
 
 
 def hand_back(held: Claim, items: Sequence[Item]) -> None:
@@ -114,29 +116,37 @@ def hand_back(held: Claim, items: Sequence[Item]) -> None:
 def let_expire(held: Claim, items: Sequence[Item], *, after: timedelta) -> None:
     """Leave items after a transient fault: the sweep hands them back when `after` has passed."""
     Item.objects.filter(pk__in=[i.pk for i in items], lease_token=held.token, state=State.PROCESSING).update(
-        lease_expires_at=timezone.now() + after
+        lease_expires_at=Now() + after
     )
 
 
-def reclaim(item_ids: Sequence[uuid.UUID]) -> int:
-    """Free items whose holder is lost; those out of attempts fail. Returns how many were moved."""
-    moved = 0
+def reclaim(lost: Mapping[uuid.UUID, uuid.UUID]) -> set[tuple[uuid.UUID, str]]:
+    """Free items whose holder is lost; those out of attempts fail.
+
+    Args:
+        lost: lease tokens by the item's id. An item that has another one by now is left to its new holder.
+
+    Returns: the (owner, queue) in which freed items wait again.
+    """
+    waiting = set()
     by_job: dict[uuid.UUID, list[uuid.UUID]] = {}
-    for job_id, item_id in Item.objects.filter(pk__in=item_ids).values_list("job", "pk"):
+    for job_id, item_id in Item.objects.filter(pk__in=lost).values_list("job", "pk"):
         by_job.setdefault(job_id, []).append(item_id)
     for job_id, ids in by_job.items():
         with transaction.atomic():
             job = Job.objects.select_for_update(no_key=True).get(pk=job_id)
-            held = Item.objects.filter(pk__in=ids, state=State.PROCESSING)
+            tokens = [lost[key] for key in ids]
+            held = Item.objects.filter(pk__in=ids, lease_token__in=tokens, state=State.PROCESSING)
             failed = held.filter(attempts__gte=MAX_ATTEMPTS).update(
                 error_code=LOST[0],
                 error=LOST[1],
                 completed_at=timezone.now(),
                 **{**_free(), "state": State.FAILED},
             )
-            moved += failed + held.update(**_free())
+            if held.update(**_free()):
+                waiting.add((job.owner_id, job.queue))
             count(job, failed=failed)
-    return moved
+    return waiting
 
 
 def count(job: Job, *, succeeded: int = 0, failed: int = 0) -> None:
@@ -185,7 +195,7 @@ def _free() -> dict[str, object]:
 _FINISH = """
     UPDATE processing_item AS item
     SET state = done.state, output = done.output, error_code = done.error_code, error = done.error,
-        timings = done.timings, completed_at = %(now)s, updated_at = %(now)s,
+        timings = done.timings, completed_at = statement_timestamp(), updated_at = statement_timestamp(),
         lease_token = NULL, lease_expires_at = NULL
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS done(
         id uuid, state text, output jsonb, error_code text, error text, timings jsonb)
@@ -197,5 +207,5 @@ _FINISH = """
 def finish_items(held: Claim, rows_json: str) -> set[uuid.UUID]:
     """Write the outcome of items that are still owned; return which ones they were."""
     with connection.cursor() as cursor:
-        cursor.execute(_FINISH, {"now": timezone.now(), "rows": rows_json, "token": held.token})
+        cursor.execute(_FINISH, {"rows": rows_json, "token": held.token})
         return {row[0] for row in cursor.fetchall()}

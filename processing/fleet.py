@@ -1,4 +1,7 @@
-"""The fleet: which workers are alive, how many slots serve a queue, which slots have died."""
+"""The fleet: which workers are alive, how many slots serve a queue, which slots have died.
+
+All times are the database's: the clocks of workers may differ.
+"""
 
 import os
 from collections.abc import Collection
@@ -9,7 +12,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 from django.db.models import QuerySet
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from processing.models import Worker
 
@@ -52,7 +55,7 @@ def beat(
             "slots": len(pids),
             "slot_pids": sorted(pids),
             "started_at": started_at,
-            "heartbeat_at": timezone.now(),
+            "heartbeat_at": Now(),
         },
     )
 
@@ -63,7 +66,7 @@ def leave(*, name: str) -> None:
 
 
 def alive() -> QuerySet[Worker]:
-    return Worker.objects.filter(heartbeat_at__gte=timezone.now() - DEAD_AFTER)
+    return Worker.objects.filter(heartbeat_at__gte=Now() - DEAD_AFTER)
 
 
 def slots_of(queue: str) -> int:
@@ -85,20 +88,20 @@ def served_queues() -> dict[str, int]:
 
 
 def forget_gone() -> None:
-    Worker.objects.filter(heartbeat_at__lt=timezone.now() - FORGOTTEN_AFTER).delete()
+    Worker.objects.filter(heartbeat_at__lt=Now() - FORGOTTEN_AFTER).delete()
 
 
 # A lease is lost when its worker is silent, or has beaten since the claim without naming the slot.
 _LOST = """
-    SELECT item.id
+    SELECT item.id, item.lease_token
     FROM processing_item AS item
     LEFT JOIN processing_worker AS worker ON worker.name = item.worker
     WHERE item.state = 'processing'
       AND item.worker <> ''
       AND (
-        item.lease_expires_at < %(now)s
-        OR (worker.name IS NULL AND item.started_at < %(dead)s)
-        OR worker.heartbeat_at < %(dead)s
+        item.lease_expires_at < statement_timestamp()
+        OR (worker.name IS NULL AND item.started_at < statement_timestamp() - %(dead_after)s * interval '1 second')
+        OR worker.heartbeat_at < statement_timestamp() - %(dead_after)s * interval '1 second'
         OR (worker.heartbeat_at > item.started_at + interval '1 second'
             AND NOT worker.slot_pids @> to_jsonb(item.slot))
       )
@@ -106,9 +109,8 @@ _LOST = """
 """
 
 
-def lost_leases(*, limit: int = 1000) -> list[UUID]:
-    """Return the ids of items whose holder is gone or overdue."""
-    now = timezone.now()
+def lost_leases(*, limit: int = 1000) -> dict[UUID, UUID]:
+    """Return the lease tokens, by the item's id, whose holder is gone or overdue."""
     with connection.cursor() as cursor:
-        cursor.execute(_LOST, {"now": now, "dead": now - DEAD_AFTER, "limit": limit})
-        return [row[0] for row in cursor.fetchall()]
+        cursor.execute(_LOST, {"dead_after": DEAD_AFTER.total_seconds(), "limit": limit})
+        return dict(cursor.fetchall())

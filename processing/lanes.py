@@ -8,8 +8,8 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef
-from django.utils import timezone
+from django.db.models import DurationField, Exists, ExpressionWrapper, F, OuterRef
+from django.db.models.functions import Now
 
 from processing import fleet
 from processing.models import Item, Job, Lane, State
@@ -23,7 +23,7 @@ def stir(*, owner_id: UUID, queue: str, waiting: int) -> int:
     """Count in as many wake-ups as this lane lacks for `waiting` items; return how many to send."""
     lane = _locked(owner_id, queue)
     send = max(0, min(_slots(queue), waiting) - lane.outstanding)
-    Lane.objects.filter(pk=lane.pk).update(outstanding=F("outstanding") + send, stirred_at=timezone.now())
+    Lane.objects.filter(pk=lane.pk).update(outstanding=F("outstanding") + send, stirred_at=Now())
     return send
 
 
@@ -34,13 +34,13 @@ def end_turn(*, owner_id: UUID, queue: str) -> int:
         slots = _slots(queue)
         others = max(0, lane.outstanding - 1)
         send = max(0, min(slots, waiting_items(owner_id, queue, limit=slots)) - others)
-        Lane.objects.filter(pk=lane.pk).update(outstanding=others + send, stirred_at=timezone.now())
+        Lane.objects.filter(pk=lane.pk).update(outstanding=others + send, stirred_at=Now())
     return send
 
 
 def touch(*, owner_id: UUID, queue: str) -> None:
     """Note that a wake-up has arrived."""
-    Lane.objects.filter(owner=owner_id, queue=queue).update(stirred_at=timezone.now())
+    Lane.objects.filter(owner=owner_id, queue=queue).update(stirred_at=Now())
 
 
 def waiting_items(owner_id: UUID, queue: str, *, limit: int) -> int:
@@ -51,21 +51,28 @@ def waiting_items(owner_id: UUID, queue: str, *, limit: int) -> int:
     return rows[:limit].count()
 
 
+def wake_waiting(*, owner_id: UUID, queue: str) -> int:
+    """Count in the wake-ups that a lane lacks for what waits in it; return how many to send."""
+    with transaction.atomic():
+        waiting = waiting_items(owner_id, queue, limit=_slots(queue))
+        return stir(owner_id=owner_id, queue=queue, waiting=waiting)
+
+
 def silent_lanes(*, depth: dict[str, int]) -> list[tuple[UUID, str]]:
     """Return (owner, queue) of lanes that have work and have not been stirred for too long.
 
     Args:
         depth: messages that wait in each queue. Behind many of them a wake-up may rightly take longer.
     """
-    now = timezone.now()
     waiting = Item.objects.filter(job=OuterRef("pk"), state=State.STARTING)
     pairs = Job.objects.open().filter(Exists(waiting)).values_list("owner", "queue").distinct()
-    stirred = {(lane.owner_id, lane.queue): lane.stirred_at for lane in Lane.objects.all()}
+    age = ExpressionWrapper(Now() - F("stirred_at"), output_field=DurationField())
+    ages = {(lane.owner_id, lane.queue): lane.age for lane in Lane.objects.annotate(age=age)}
     silent = []
     for owner_id, queue in pairs:
         wait = timedelta(seconds=2 * TURN_SECONDS * depth.get(queue, 0) / _slots(queue))
-        last = stirred.get((owner_id, queue))
-        if last is None or last < now - SILENT - wait:
+        quiet = ages.get((owner_id, queue))
+        if quiet is None or quiet > SILENT + wait:
             silent.append((owner_id, queue))
     return silent
 
@@ -81,7 +88,7 @@ def restir(*, owner_id: UUID, queue: str) -> int:
         running = _running_turns(owner_id, queue)
         slots = _slots(queue)
         send = max(0, min(slots, running + waiting_items(owner_id, queue, limit=slots)) - running)
-        Lane.objects.filter(pk=lane.pk).update(outstanding=running + send, stirred_at=timezone.now())
+        Lane.objects.filter(pk=lane.pk).update(outstanding=running + send, stirred_at=Now())
     return send
 
 
@@ -90,15 +97,13 @@ def _running_turns(owner_id: UUID, queue: str) -> int:
         job__owner=owner_id,
         job__queue=queue,
         state=State.PROCESSING,
-        lease_expires_at__gt=timezone.now(),
+        lease_expires_at__gt=Now(),
     )
     return held.values("lease_token").distinct().count()
 
 
 def _locked(owner_id: UUID, queue: str) -> Lane:
-    Lane.objects.bulk_create(
-        [Lane(owner_id=owner_id, queue=queue, stirred_at=timezone.now())], ignore_conflicts=True
-    )
+    Lane.objects.bulk_create([Lane(owner_id=owner_id, queue=queue, stirred_at=Now())], ignore_conflicts=True)
     return Lane.objects.select_for_update().get(owner=owner_id, queue=queue)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -14,10 +15,14 @@ from drive import blobs
 from drive.blobs import Stored
 from drive.models import File, FileKind, FileState, Folder, Thumbnail
 from drive.names import free_name
+from drive.placing import hold, names_of
+from ipau.common.errors import NotFound
 from processing import claims
 from processing.models import Item, Job, Output, State
 
 THUMBNAIL_SIDE = 256
+# Somebody may take a name between our look and our leap, but hardly ever again and again.
+NAME_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,9 @@ def _file_results(job: Job, won: Sequence[Done]) -> None:
     if not won:
         return
     made = [(d, f) for d in won for f in d.files]
-    blobs.register([f.stored for _, f in made] + [f.thumbnail for _, f in made if f.thumbnail])
+    # The folder before the bytes, as an upload into it locks them.
     folder = _results_folder(job)
+    blobs.register([f.stored for _, f in made] + [f.thumbnail for _, f in made if f.thumbnail])
     files = [_file(job, folder, d, f) for d, f in made]
     _insert(folder, files)
     Output.objects.bulk_create(
@@ -114,30 +120,50 @@ def _file(job: Job, folder: Folder, done: Done, made: StoredFile) -> File:
 
 def _insert(folder: Folder, files: list[File]) -> None:
     """Create the files; where the owner has meanwhile put something of that name there, number ours."""
-    try:
-        with transaction.atomic():
-            File.objects.bulk_create(files)
-    except IntegrityError:
-        # Only names that begin alike can collide: a folder may hold very many.
-        alike = Q()
-        for stem in {PurePosixPath(file.name).stem for file in files}:
-            alike |= Q(name__startswith=stem[:60])
-        here = File.objects.filter(alike, folder=folder).live()
-        taken = set(here.values_list("name", flat=True))
-        for file in files:
-            file.name = free_name(file.name, taken)
-            taken.add(file.name)
-        File.objects.bulk_create(files)
+    for _ in range(NAME_ATTEMPTS - 1):
+        try:
+            with transaction.atomic():
+                File.objects.bulk_create(files)
+        except IntegrityError:
+            _number(folder, files)
+        else:
+            return
+    File.objects.bulk_create(files)
+
+
+def _number(folder: Folder, files: list[File]) -> None:
+    # Only names that begin alike can collide: a folder may hold very many.
+    alike = Q()
+    for stem in {PurePosixPath(file.name).stem for file in files}:
+        alike |= Q(name__startswith=stem[:60])
+    here = File.objects.filter(alike, folder=folder).live()
+    taken = set(here.values_list("name", flat=True))
+    for file in files:
+        file.name = free_name(file.name, taken)
+        taken.add(file.name)
 
 
 def _results_folder(job: Job) -> Folder:
     """Return the job's folder; one that was trashed meanwhile is replaced, so that results are seen."""
     folder = job.output_folder
-    if folder is not None and folder.trashed_at is None:
-        return folder
+    if folder is not None:
+        # Looked at under a lock: whoever trashes it now waits for us, and takes our results along.
+        with suppress(NotFound):
+            hold(folder)
+            return folder
     name = folder.name if folder is not None else f"Results {timezone.localtime():%Y-%m-%d %H-%M}"
-    here = Folder.objects.filter(owner=job.owner_id, parent=None).live()
-    taken = set(here.values_list("name", flat=True))
-    job.output_folder = Folder.objects.create(owner_id=job.owner_id, parent=None, name=free_name(name, taken))
+    job.output_folder = _new_folder(job, name)
     job.save(update_fields=["output_folder", "updated_at"])
     return job.output_folder
+
+
+def _new_folder(job: Job, name: str) -> Folder:
+    here = Folder.objects.filter(owner=job.owner_id, parent=None).live()
+    free = name
+    for _ in range(NAME_ATTEMPTS - 1):
+        try:
+            with transaction.atomic():
+                return Folder.objects.create(owner_id=job.owner_id, parent=None, name=free)
+        except IntegrityError:
+            free = free_name(name, names_of(here))
+    return Folder.objects.create(owner_id=job.owner_id, parent=None, name=free)

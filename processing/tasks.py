@@ -26,7 +26,8 @@ def preview(
 
 @task(name="processing.sweep", queue="convert", expires=60)
 def sweep() -> None:
-    work.reclaim_lost()
+    for owner_id, queue in work.reclaim_lost():
+        send_turns(owner_id=owner_id, queue=queue, number=lanes.wake_waiting(owner_id=owner_id, queue=queue))
     depth = {queue: broker.depth(queue) for queue in JOB_QUEUES}
     for owner_id, queue in lanes.silent_lanes(depth=depth):
         send_turns(owner_id=owner_id, queue=queue, number=lanes.restir(owner_id=owner_id, queue=queue))
@@ -41,4 +42,6 @@ def send_preview(*request: object) -> bool:
 def send_turns(*, owner_id: UUID | str, queue: str, number: int) -> None:
     """Wake `number` slots of a queue for an owner's work."""
     for _ in range(number):
-        wake(turn, str(owner_id), queue, queue=queue)
+        if not wake(turn, str(owner_id), queue, queue=queue):
+            # A broker that hangs would cost its time-out each time. The sweep sends them all again.
+            return

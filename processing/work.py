@@ -11,6 +11,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from drive import blobs
+from ipau.common.database import CONNECTION_ERRORS, persist
 from processing import claims, fleet, lanes, previews, results
 from processing.claims import Claim
 from processing.limits import TookTooLong, time_limit
@@ -72,7 +73,7 @@ def _work_on(job: Job, queue: str) -> None:
     context = Context(device="cpu", pictures=_pictures_of(job))
     done = _run_chunk(held, recipe, context)
     begun = time.monotonic()
-    results.finish(held, done)
+    persist(lambda: results.finish(held, done))
     _note_pace(kind, done, store_seconds=time.monotonic() - begun)
 
 
@@ -86,7 +87,7 @@ def _run_chunk(held: Claim, recipe: Recipe, context: Context) -> list[Done]:
             claims.hand_back(held, held.items[index:])
             break
         if now - renewed > RENEW_EVERY:
-            if not claims.renew(held):
+            if not persist(lambda: claims.renew(held)):
                 break
             renewed = now
         outcome = _run_item(held, item, recipe, context)
@@ -104,7 +105,7 @@ def _run_item(held: Claim, item: Item, recipe: Recipe, context: Context) -> Done
         with time_limit(settings.ITEM_SECONDS):
             made = engine.run(recipe, data, context)
         ran = time.perf_counter()
-        files = _store(made)
+        files = persist(lambda: _store(made))
     except OperationError as error:
         return Done(item, State.FAILED, error_code=error.code, error=error.message)
     except TookTooLong:
@@ -118,6 +119,9 @@ def _run_item(held: Claim, item: Item, recipe: Recipe, context: Context) -> Done
             return Done(item, State.FAILED, error_code="storage", error=STORAGE)
         claims.let_expire(held, [item], after=RETRY_AFTER)
         return None
+    except CONNECTION_ERRORS:
+        # The lease runs out, and another slot tries again.
+        raise
     except Exception:
         logger.exception("Item %s of job %s failed", item.pk, item.job_id)
         return Done(item, State.FAILED, error_code="internal", error=OURS)
@@ -147,7 +151,8 @@ def _store(made: engine.Outcome) -> tuple[StoredFile, ...]:
 
 
 def _milliseconds_between(job: Job, item: Item) -> float:
-    return ((item.started_at or timezone.now()) - job.created_at).total_seconds() * 1000
+    # By two clocks: the database's, and that of the machine to which the job was submitted.
+    return max(0.0, ((item.started_at or timezone.now()) - job.created_at).total_seconds() * 1000)
 
 
 def _note_pace(kind: str, done: list[Done], *, store_seconds: float) -> None:
@@ -218,7 +223,6 @@ def _preview(recipe: Recipe, data: bytes, pictures: Mapping[str, Blobs]) -> prev
     )
 
 
-def reclaim_lost() -> int:
-    """Free items whose worker is gone or overdue; return how many."""
-    lost = fleet.lost_leases()
-    return claims.reclaim(lost) if lost else 0
+def reclaim_lost() -> set[tuple[UUID, str]]:
+    """Free items whose worker is gone or overdue; return the (owner, queue) in which they wait again."""
+    return claims.reclaim(fleet.lost_leases())

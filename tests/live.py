@@ -23,11 +23,13 @@ START_SECONDS = 60
 class LiveWorker:
     """A worker process of this test, killed with all its slots at the end."""
 
-    def __init__(self, env: dict[str, str], log: Path, *, queues: str, slots: int):
+    def __init__(self, env: dict[str, str], log: Path, *, queues: str, slots: int, include: str = ""):
         self.name = f"test-{uuid.uuid4().hex[:8]}@localhost"
         self.log = log
         command = [sys.executable, "-m", "celery", "-A", "ipau", "worker"]
         options = ["-Q", queues, "-c", str(slots), "-n", self.name, "--without-gossip", "--without-mingle"]
+        if include:
+            options += ["-I", include]
         with log.open("wb") as out:
             self.process = subprocess.Popen(
                 [*command, *options, "-l", "INFO"],
@@ -61,12 +63,17 @@ class LiveWorker:
 def celery_worker(
     transactional_db: None, process_env: dict[str, str], tmp_path: Path
 ) -> Iterator[Callable[..., LiveWorker]]:
-    """Start workers: `celery_worker()`, `celery_worker(queues="cpu", slots=2)`. Returns when it is alive."""
+    """Start workers: `celery_worker()`, `celery_worker(queues="cpu", slots=2)`. Returns when it is alive.
+
+    `include` names a module that it loads besides, all other arguments are environment variables.
+    """
     started: list[LiveWorker] = []
 
-    def start(*, queues: str = "cpu,convert,preview", slots: int = 1) -> LiveWorker:
+    def start(
+        *, queues: str = "cpu,convert,preview", slots: int = 1, include: str = "", **env: str
+    ) -> LiveWorker:
         log = tmp_path / f"worker-{len(started)}.log"
-        worker = LiveWorker(process_env, log, queues=queues, slots=slots)
+        worker = LiveWorker({**process_env, **env}, log, queues=queues, slots=slots, include=include)
         started.append(worker)
         worker.wait_until_alive()
         return worker

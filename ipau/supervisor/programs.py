@@ -71,10 +71,8 @@ def programs(plan: Plan) -> list[Program]:
     """Return the site's programs in the order of their start."""
     env = environment(plan)
     celery = [sys.executable, "-m", "celery", "-q", "-A", "ipau"]
-    # Workers finish or hand back on a TERM from anybody, not only from us.
-    worker_env = {**env, "REMAP_SIGTERM": "SIGQUIT"}
     # The checks would load every page and form into processes that serve none.
-    worker_env["CELERY_SKIP_CHECKS"] = "1"
+    worker_env = {**env, "CELERY_SKIP_CHECKS": "1"}
     # Said once by us instead of in four lines by each worker.
     worker_env.setdefault("PYTHONWARNINGS", "ignore:You're running the worker with superuser privileges")
     web = Program(

@@ -96,15 +96,15 @@ def test_a_lease_is_lost_with_its_slot_its_worker_or_its_time(user: User) -> Non
     beat = {"queues": ["cpu"], "device": "cpu", "started_at": timezone.now()}
 
     fleet.beat(name="w@here", pids=[7, 8], **beat)
-    assert fleet.lost_leases() == []
+    assert fleet.lost_leases() == {}
 
     earlier = timezone.now() - timedelta(seconds=3)
     type(item).objects.filter(pk=item.pk).update(started_at=earlier)
     fleet.beat(name="w@here", pids=[7, 8], **beat)
-    assert fleet.lost_leases() == []
+    assert fleet.lost_leases() == {}
     fleet.beat(name="w@here", pids=[8], **beat)
-    assert fleet.lost_leases() == [item.pk]
+    assert fleet.lost_leases() == {item.pk: held.token}
 
     fleet.beat(name="w@here", pids=[7, 8], **beat)
     type(item).objects.filter(pk=item.pk).update(lease_expires_at=timezone.now() - timedelta(seconds=1))
-    assert fleet.lost_leases() == [item.pk]
+    assert fleet.lost_leases() == {item.pk: held.token}

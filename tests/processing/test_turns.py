@@ -78,7 +78,7 @@ def test_a_lost_lease_loses_the_result(user: User) -> None:
     job = submit(user, [upload(user, seed=1)])
     held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds_per_item=None)
     assert held is not None
-    claims.reclaim([item.pk for item in held.items])
+    claims.reclaim({item.pk: held.token for item in held.items})
     take_turns(user)
     job.refresh_from_db()
     assert job.succeeded == 1
@@ -95,7 +95,7 @@ def test_an_item_out_of_attempts_fails_with_a_reason_and_closes_the_job(user: Us
     for _ in range(claims.MAX_ATTEMPTS):
         held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds_per_item=None)
         assert held is not None
-        claims.reclaim([item.pk for item in held.items])
+        claims.reclaim({item.pk: held.token for item in held.items})
     item = Item.objects.get(job=job)
     assert (item.state, item.error_code, item.attempts) == (State.FAILED, "worker_lost", 3)
     job.refresh_from_db()
@@ -107,7 +107,7 @@ def test_a_retried_item_is_claimed_alone(user: User) -> None:
     held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds_per_item=0.3)
     assert held is not None
     assert len(held.items) == 3
-    claims.reclaim([item.pk for item in held.items])
+    claims.reclaim({item.pk: held.token for item in held.items})
     sizes = []
     while held := claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds_per_item=0.01):
         sizes.append(len(held.items))

@@ -1,0 +1,43 @@
+"""An operation that does its worker harm, chosen by the width of the picture.
+
+Real workers load it by `celery worker -I tests.processing.poison`; no code of the product knows of it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import numpy as np
+
+from workers import registry
+from workers.plugin import Context, Operation, Params, PictureView, Result
+from workers.recipe import Recipe
+
+KILLS, EATS, HANGS, BREAKS, WELL = 61, 62, 63, 64, 65
+
+
+class Poison(Operation[Params]):
+    key = "poison"
+    title = "Poison"
+    summary = "Harms its worker."
+    description = "For tests."
+    Params = Params
+
+    def run(self, picture: PictureView, params: Params, context: Context) -> Result:
+        width = picture.width
+        if width == KILLS:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if width == EATS:
+            np.ones(2**40, dtype=np.uint8)
+        while width == HANGS:
+            pass
+        if width == BREAKS:
+            raise ValueError("a fault of ours")
+        return Result(picture.rgb())
+
+
+RECIPE = Recipe.single("poison").model_dump(mode="json")
+
+registry.discover()
+registry._add(Poison())
