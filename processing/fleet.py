@@ -100,7 +100,8 @@ _LOST = """
       AND item.worker <> ''
       AND (
         item.lease_expires_at < statement_timestamp()
-        OR (worker.name IS NULL AND item.started_at < statement_timestamp() - %(dead_after)s * interval '1 second')
+        OR (worker.name IS NULL
+            AND item.started_at < statement_timestamp() - %(dead_after)s * interval '1 second')
         OR worker.heartbeat_at < statement_timestamp() - %(dead_after)s * interval '1 second'
         OR (worker.heartbeat_at > item.started_at + interval '1 second'
             AND NOT worker.slot_pids @> to_jsonb(item.slot))
