@@ -182,12 +182,12 @@ _S3_ORIGINS = env.list(
 STORAGES: dict[str, Any] = {
     "default": (
         {
-            "BACKEND": "storages.backends.s3.S3Storage",
+            "BACKEND": "drive.bucket.BucketStorage",
             "OPTIONS": {
                 "bucket_name": _S3_BUCKET,
                 "endpoint_url": env.str("IPAU_S3_ENDPOINT", default=None),
-                "file_overwrite": True,
-                "querystring_auth": True,
+                # Only AWS itself gives each bucket a host name of its own for certain.
+                "addressing_style": "path" if env.str("IPAU_S3_ENDPOINT", default="") else "auto",
             },
         }
         if _S3_BUCKET

@@ -1,0 +1,144 @@
+"""The whole way of a picture with an S3 bucket instead of a folder."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from django.core.files.storage import storages
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from moto.server import ThreadedMotoServer
+from rest_framework.test import APIClient
+
+from accounts.models import User
+from drive import blobs, work
+from drive.bucket import BucketStorage
+from drive.models import Blob, File, FileState, Thumbnail
+from processing import claims, fleet
+from processing.models import Item, State
+from processing.work import take_turn
+from tests.drive.drives import upload
+from tests.pictures import picture_bytes
+from tests.processing.jobs import submit, take_turns
+
+pytestmark = pytest.mark.django_db
+BUCKET = "pictures"
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(endpoint: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> BucketStorage:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    use(settings, endpoint)
+    storage = storages["default"]
+    assert isinstance(storage, BucketStorage)
+    storage.connection.create_bucket(Bucket=BUCKET)
+    storage.bucket.objects.all().delete()
+    return storage
+
+
+def use(settings: Any, endpoint: str) -> None:
+    """Have the site keep its bytes in a bucket, with the options of its settings."""
+    bucket = {
+        "BACKEND": "drive.bucket.BucketStorage",
+        "OPTIONS": {"bucket_name": BUCKET, "endpoint_url": endpoint, "addressing_style": "path"},
+    }
+    settings.STORAGES = {**settings.STORAGES, "default": bucket}
+
+
+def keys(bucket: BucketStorage) -> set[str]:
+    return {found.key for found in bucket.bucket.objects.all()}
+
+
+def test_a_picture_goes_up_is_checked_run_on_and_read_back(
+    bucket: BucketStorage, user: User, client_of: Callable[..., Client], api: Callable[..., APIClient]
+) -> None:
+    data = picture_bytes(width=900, height=600, seed=3)
+    file = upload(user, "sea.jpg", data=data)
+    assert keys(bucket) == {file.blob.path}
+
+    work.inspect_uploads(user.pk)
+    file.refresh_from_db()
+    assert file.state == FileState.READY
+    assert Thumbnail.objects.get(source=file.blob).blob.path in keys(bucket)
+
+    job = submit(user, [file])
+    take_turns(user)
+    job.refresh_from_db()
+    assert job.state == State.SUCCEEDED
+    result = File.objects.get(folder=job.output_folder)
+
+    # A browser is sent to the bucket, which says what the site would have said.
+    page = client_of(user).get(reverse("drive:content", args=[result.pk]))
+    assert page.status_code == 302
+    with urlopen(page["Location"]) as answer:
+        assert answer.read() == blobs.read(result.blob_id)
+        assert answer.headers["Content-Type"] == "image/jpeg"
+        assert answer.headers["Content-Disposition"] == 'inline; filename="sea.jpg"'
+
+    # A client of the API follows no redirect.
+    whole = api(user).get(f"/v1/files/{file.pk}/content")
+    assert (whole.status_code, b"".join(whole.streaming_content)) == (200, data)
+    part = api(user).get(f"/v1/files/{file.pk}/content", HTTP_RANGE="bytes=10-19")
+    assert (part.status_code, b"".join(part.streaming_content)) == (206, data[10:20])
+
+
+def test_what_nobody_refers_to_is_swept_out_of_the_bucket(bucket: BucketStorage, user: User) -> None:
+    kept = upload(user, seed=1)
+    gone = upload(user, "gone.jpg", seed=2)
+    gone.delete()
+    Blob.objects.update(touched_at=timezone.now() - timedelta(hours=2))
+    assert blobs.sweep_orphans() == 1
+    assert keys(bucket) == {kept.blob.path}
+
+
+def test_bytes_without_a_row_are_found_in_the_bucket(
+    bucket: BucketStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = blobs.store(b"nobody's", "text/plain")
+    monkeypatch.setattr(blobs, "GRACE", timedelta(seconds=-5))
+    assert blobs.adopt_strays(stored.sha256[:2]) == 1
+    assert blobs.sweep_orphans() == 1
+    assert keys(bucket) == set()
+
+
+def test_lost_bytes_are_told_as_by_a_folder(bucket: BucketStorage) -> None:
+    with pytest.raises(FileNotFoundError):
+        blobs.read("0" * 64)
+
+
+def test_a_bucket_that_does_not_answer_costs_no_picture(
+    bucket: BucketStorage, user: User, settings: Any, endpoint: str
+) -> None:
+    job = submit(user, [upload(user, seed=1)])
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        use(settings, f"http://127.0.0.1:{closed.getsockname()[1]}")
+        with pytest.raises(OSError, match="bucket"):
+            blobs.store(b"new", "text/plain")
+        take_turn(user.pk, "cpu")
+    item = Item.objects.get(job=job)
+    assert item.state == State.PROCESSING  # its lease runs out, and it is tried again
+    use(settings, endpoint)
+    assert item.lease_token is not None
+    claims.reclaim({item.pk: item.lease_token})
+    take_turns(user)
+    job.refresh_from_db()
+    assert job.state == State.SUCCEEDED
+    assert fleet.lost_leases() == {}
