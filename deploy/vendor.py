@@ -45,6 +45,7 @@ PACKAGES = (
         ("dist/css/tabler.min.css", "dist/js/tabler.min.js"),
     ),
     Package("@alpinejs/csp", "3.17.4", "Caleb Porzio and contributors", ("dist/cdn.min.js",)),
+    Package("tus-js-client", "4.3.1", "tus - Resumable File Uploads", ("dist/tus.min.js",)),
     Package("img-comparison-slider", "8.0.7", "Artem Shytsko", ("dist/index.js", "dist/styles.css")),
 )
 ICON_PACKAGE = Package("@tabler/icons", "3.51.0", "Paweł Kuna")
@@ -53,10 +54,10 @@ ICONS = """
     arrow-right arrow-up ban bell bolt box camera chart-bar check chevron-down chevron-left
     chevron-right chevron-up circle-check circle-x clock code coins contrast copy cpu cpu-2
     device-desktop device-floppy dots dots-vertical download droplet external-link eye eye-off file
-    file-text file-zip filter flag folder folder-open folder-plus folder-symlink grid-dots
+    file-text file-zip filter flag folder folder-open folder-plus folder-symlink folder-up grid-dots
     help-circle history home info-circle key language layout-grid layout-list link list loader-2
     lock login logout mail maximize menu-2 moon movie palette password-fingerprint pencil photo
-    photo-plus photo-scan player-play player-stop plus refresh restore rotate-clockwise scan-eye
+    photo-plus photo-scan player-pause player-play player-stop plus refresh restore rotate-clockwise scan-eye
     search select-all server settings share shield-check shopping-cart sort-ascending
     sort-descending sparkles stack-2 star sun tag terminal-2 trash trash-x typography upload user
     user-circle users wand webhook world x zoom-in zoom-out

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Mapping
-from typing import Any
+from typing import IO, Any
 from uuid import UUID
 
 from django.conf import settings
@@ -17,6 +17,7 @@ from django.utils.http import http_date
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import exceptions
+from rest_framework.parsers import BaseParser
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -64,8 +65,25 @@ CHECKSUM = _header(
 BYTES = {BODY: OpenApiTypes.BINARY}
 
 
+class Untouched(BaseParser):
+    """Leaves a body to the view. Without it, looking for a browser's token among the fields of a form would
+    refuse a body that is none."""
+
+    media_type = BODY
+
+    def parse(
+        self,
+        stream: IO[bytes],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        return {}
+
+
 class TusView(ApiView):
     """What both addresses share: the version, the extensions, and who may ask for them."""
+
+    parser_classes = [Untouched]
 
     def get_permissions(self) -> Any:
         """What the server can do is told to everybody."""

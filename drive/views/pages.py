@@ -41,7 +41,7 @@ def _folder_page(request: SignedInRequest, here: Folder | None) -> HttpResponse:
         "sort": sort,
         "sorts": listing.SORTS.values(),
         "layout": layout,
-        "max_bytes": settings.UPLOAD_MAX_BYTES,
+        "max_bytes": settings.RESUMABLE_MAX_BYTES,
     }
     target = request.htmx.target if request.htmx else ""
     if target != "more-folders":

@@ -1,4 +1,7 @@
-"""Uploading: one request carries one file from a script, or several from a plain form."""
+"""Uploading: one request carries one file from a script, or several from a plain form.
+
+The page's own script sends files by `drive.tus`; here it asks what is there already, and for the new tiles.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,23 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_POST, require_safe
+from rest_framework.exceptions import ParseError
 
 from accounts.requests import SignedInRequest
 from drive import listing, quota, services
 from drive.models import File, Folder
+from drive.paths import find_clashes
 from drive.views.answers import folder_url, wants_json
 from ipau.common.api import problem
-from ipau.common.errors import DomainError, Invalid, TooLarge
+from ipau.common.bodies import read_json
+from ipau.common.errors import DomainError, Invalid, NotFound, TooLarge
 
 # What surrounds the bytes of a file in a form: names, boundaries, the token.
 ENVELOPE = 1024 * 1024
@@ -132,4 +138,29 @@ def _description(request: SignedInRequest, file: File) -> dict[str, str]:
 
 def _tile(request: SignedInRequest, file_id: UUID) -> str:
     shown = listing.tiles(owner=request.user, file_ids=[file_id])[0]
-    return render_to_string("drive/uploaded.html", {"file": shown, "pending": True}, request)
+    return render_to_string("drive/uploaded.html", {"files": [shown], "pending": True}, request)
+
+
+@login_required
+@require_safe
+def tiles(request: SignedInRequest) -> HttpResponse:
+    """Answer with the tiles of files (`file`) that have just come in."""
+    found = listing.tiles(owner=request.user, file_ids=request.GET.getlist("file"))
+    if not found:
+        raise NotFound(_("This file does not exist."))
+    return render(request, "drive/uploaded.html", {"files": found, "pending": True})
+
+
+@login_required
+@require_POST
+def clashes(request: SignedInRequest) -> JsonResponse:
+    """Say which of `paths` (a JSON list), below `folder`, are taken: {"taken": [...]}."""
+    folder = _destination(request)
+    try:
+        paths = read_json(request.POST.get("paths", ""))
+    except ParseError as error:
+        raise Invalid(_("This request cannot be read.")) from error
+    if not isinstance(paths, list):
+        raise Invalid(_("This request cannot be read."))
+    taken = find_clashes(owner=request.user, folder=folder, paths=[p for p in paths if isinstance(p, str)])
+    return JsonResponse({"taken": taken})

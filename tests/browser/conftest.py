@@ -14,6 +14,8 @@ from accounts.models import User
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+# A camera that films a test pattern, and whose use nobody has to allow.
+ARGS += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 # Playwright keeps an event loop in this thread, in which Django would refuse to touch the database.
 UNSAFE = "DJANGO_ALLOW_ASYNC_UNSAFE"
 

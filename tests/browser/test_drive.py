@@ -103,11 +103,11 @@ def test_what_is_no_picture_stays_in_the_tray_and_can_be_tried_again(
     row.get_by_role("button", name="Retry").click()
     expect(row).to_contain_text("This is not a picture we can read")
 
-    page.route("**/drive/upload/", lambda route: route.abort())
+    page.route("**/v1/uploads", lambda route: route.abort())
     choose(page, "lost.jpg")
     lost = page.locator(".drive-tray-row", has_text="lost.jpg")
-    expect(lost).to_contain_text("The connection broke off.")
-    page.unroute("**/drive/upload/")
+    expect(lost).to_contain_text("The connection broke off. Trying again…")
+    page.unroute("**/v1/uploads")
     lost.get_by_role("button", name="Retry").click()
     expect(tile(page, "lost.jpg")).to_be_visible()
 

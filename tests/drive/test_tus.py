@@ -249,12 +249,17 @@ def test_it_needs_the_right_to_write(user: User, api: Callable[..., APIClient]) 
 def test_a_browser_needs_its_token(user: User) -> None:
     browser = Client(enforce_csrf_checks=True)
     browser.force_login(user, backend="allauth.account.auth_backends.AuthenticationBackend")
-    sent = {**TUS, "Upload-Length": "10", "Upload-Metadata": metadata(filename="a.jpg")}
-    assert browser.generic("POST", UPLOADS, headers=sent).status_code == 403
+    length = str(len(PICTURE))
+    sent = {**TUS, "Upload-Length": length, "Upload-Metadata": metadata(filename="a.jpg")}
+    assert browser.generic("POST", UPLOADS, PICTURE, BODY, headers=sent).status_code == 403
     browser.get("/drive/")
-    token = browser.cookies["csrftoken"].value
-    answer = browser.generic("POST", UPLOADS, headers={**sent, "X-CSRFToken": token})
-    assert answer.status_code == 201
+    token = {"X-CSRFToken": browser.cookies["csrftoken"].value}
+    answer = browser.generic("POST", UPLOADS, PICTURE, BODY, headers={**sent, **token})
+    assert (answer.status_code, answer["Upload-Offset"]) == (201, length)
+    where = browser.generic("POST", UPLOADS, headers={**sent, **token})["Location"]
+    on = {**TUS, "Upload-Offset": "0"}
+    assert browser.generic("PATCH", where, PICTURE, BODY, headers=on).status_code == 403
+    assert browser.generic("PATCH", where, PICTURE, BODY, headers={**on, **token}).status_code == 204
 
 
 def test_a_dropped_tree_arrives_as_one(sender: Sender, user: User) -> None:

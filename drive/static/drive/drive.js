@@ -1,19 +1,24 @@
 // A folder's page: wires selection, dialog, uploads and drops to the listing.
+import { startCamera } from "./camera.js";
 import { startDialog } from "./dialog.js";
 import { startDrops } from "./drop.js";
 import { select, selectedIds, show, startSelection } from "./selection.js";
-import { startUploads } from "./uploads.js";
+import { chooseFolder, startUploads } from "./uploads.js";
 
 const listing = () => document.getElementById("listing");
 const changed = () => document.body.dispatchEvent(new CustomEvent("drive-changed"));
 
-/** Put a file that has just come in before the others; where there is no list yet, fetch the whole. */
-function insert(description) {
-  if (listing().querySelector("[data-drive-empty]") || !listing().querySelector("#files > .drive-tile")) {
+/** Put files that have just come in before the others; where that is not all there is to show, fetch the whole. */
+async function insert(ids, complete) {
+  const first = listing().querySelector("#files > .drive-tile");
+  if (!complete || !first || ids.some((id) => document.getElementById(`tile-${id}`))) {
     changed();
     return;
   }
-  window.htmx.swap("#files", description.tile, { swapStyle: "afterbegin", settleDelay: 0 });
+  const query = new URLSearchParams(ids.map((id) => ["file", id]));
+  const answer = await fetch(`${document.getElementById("drive-upload").dataset.tiles}?${query}`);
+  if (answer.ok) window.htmx.swap("#files", await answer.text(), { swapStyle: "afterbegin", settleDelay: 0 });
+  else changed();
 }
 
 // Tiles that went elsewhere leave; the last one to go shows that the folder is empty.
@@ -42,9 +47,11 @@ document.addEventListener("change", (event) => {
 });
 document.addEventListener("click", (event) => {
   if (event.target.closest("[data-choose-files]")) document.querySelector("#drive-upload [type=file]").click();
+  if (event.target.closest("[data-choose-folder]")) chooseFolder();
 });
 
 startSelection();
 startDialog();
 startUploads(insert);
 startDrops();
+startCamera();

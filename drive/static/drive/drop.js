@@ -1,9 +1,9 @@
-// Files dropped anywhere on the page.
-import { add } from "./uploads.js";
+// Files and folders dropped anywhere on the page.
+import { add, reading } from "./uploads.js";
 
 const veil = document.getElementById("drive-drop");
 
-/** Take files that are dropped on the page, and show meanwhile that it takes them. */
+/** Take what is dropped on the page, and show meanwhile that it takes it. */
 export function startDrops() {
   if (!veil) return;
   let depth = 0;
@@ -29,11 +29,14 @@ export function startDrops() {
     event.preventDefault();
     event.dataTransfer.dropEffect = "copy";
   });
-  document.addEventListener("drop", (event) => {
+  document.addEventListener("drop", async (event) => {
     if (own || !carriesFiles(event)) return;
     event.preventDefault();
     show(false);
-    add(filesOf(event.dataTransfer));
+    // All of it now: when this handler has returned, the browser forgets what was dropped.
+    const roots = rootsOf(event.dataTransfer);
+    if (roots.some((root) => root.isDirectory)) reading();
+    add(await filesIn(roots));
   });
 }
 
@@ -41,16 +44,38 @@ function carriesFiles(event) {
   return Array.from(event.dataTransfer?.types || []).includes("Files");
 }
 
-/** Folders have no bytes of their own: say so rather than send nothing. */
-function filesOf(transfer) {
-  const files = Array.from(transfer.files);
-  const entries = Array.from(transfer.items || [])
+function rootsOf(transfer) {
+  return Array.from(transfer.items)
     .filter((item) => item.kind === "file")
-    .map((item) => item.webkitGetAsEntry?.());
-  const plain = files.filter((_, index) => !entries[index]?.isDirectory);
-  if (plain.length < files.length) {
-    const text = document.getElementById("drive-tray").dataset.textFolder;
-    document.dispatchEvent(new CustomEvent("toast", { detail: { text, level: "warning" } }));
+    .map((item) => item.webkitGetAsEntry?.() || item.getAsFile())
+    .filter(Boolean);
+}
+
+/** Return [{ file, path }] of all files in what was dropped; `path` is "" for a file dropped by itself. */
+async function filesIn(roots) {
+  const found = [];
+  for (const root of roots) {
+    if (root instanceof File) found.push({ file: root, path: "" });
+    else await walk(root, "", found);
   }
-  return plain;
+  return found;
+}
+
+async function walk(entry, above, found) {
+  try {
+    if (entry.isFile) {
+      const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
+      found.push({ file, path: above && `${above}${entry.name}` });
+      return;
+    }
+    const reader = entry.createReader();
+    for (;;) {
+      // A hundred at a time, until there are no more.
+      const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+      if (!some.length) return;
+      for (const inner of some) await walk(inner, `${above}${entry.name}/`, found);
+    }
+  } catch {
+    // Gone since it was dropped, or not ours to read: the others still come.
+  }
 }

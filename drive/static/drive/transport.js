@@ -1,44 +1,109 @@
-// How one file reaches the server: one request that carries it. A resumable way would replace this file only.
+// How one file reaches the server: resumably, by tus. The smallest files take a single request.
+
+const SMALL = 4 * 1024 * 1024;
+// Proxies in front of a server may limit what one request carries.
+const CHUNK = 16 * 1024 * 1024;
+const DELAYS = [300, 1000, 2000, 4000, 8000, 15000, 30000, 30000, 30000];
 
 /**
- * Send a file. Returns { done, cancel }: a promise of the server's description of it, which fails with an
- * Error whose `code` is "cancelled", "offline", "signed-out" or the server's own, and a way to stop.
+ * Send a file. `path` is "" or leads to it below the folder. Returns { done, pause, resume, cancel }: a promise
+ * of the id of the file that it became, which fails with an Error whose `code` is "cancelled", "offline",
+ * "signed-out" or the server's own, and ways to stop for a while or for good. `onWait` tells that the
+ * connection was lost and is tried again.
  */
-export function send({ file, url, fields, token, onProgress }) {
-  const xhr = new XMLHttpRequest();
-  const done = new Promise((resolve, reject) => {
-    xhr.upload.addEventListener("progress", (event) => {
-      if (event.lengthComputable) onProgress(event.loaded / event.total);
-    });
-    xhr.addEventListener("load", () => settle(xhr, resolve, reject));
-    xhr.addEventListener("error", () => reject(failure("offline")));
-    xhr.addEventListener("abort", () => reject(failure("cancelled")));
+export function send({ file, path, folder, onConflict, url, token, onProgress, onWait }) {
+  const outcome = Promise.withResolvers ? Promise.withResolvers() : withResolvers();
+  const small = file.size <= SMALL;
+  const upload = new window.tus.Upload(file, {
+    endpoint: url,
+    chunkSize: CHUNK,
+    retryDelays: DELAYS,
+    uploadDataDuringCreation: small,
+    storeFingerprintForResuming: !small,
+    removeFingerprintOnSuccess: true,
+    fingerprint: async () => ["ipau", url, folder, path, file.name, file.size, file.lastModified].join("|"),
+    metadata: { filename: file.name, relativePath: path, folder, onConflict },
+    // A repeated beginning, whose first answer got lost, must not make a second file.
+    headers: { "X-CSRFToken": token, "Idempotency-Key": randomKey() },
+    onProgress: (sent, total) => onProgress(total ? sent / total : 0),
+    onShouldRetry: (error) => {
+      const again = mayPass(error);
+      if (again) onWait();
+      return again;
+    },
+    onSuccess: ({ lastResponse }) => outcome.resolve(fileOf(lastResponse)),
+    onError: (error) => outcome.reject(explain(error)),
   });
-  const body = new FormData();
-  for (const [name, value] of Object.entries(fields)) body.append(name, value);
-  body.append("file", file, file.name);
-  xhr.open("POST", url);
-  xhr.setRequestHeader("Accept", "application/json");
-  xhr.setRequestHeader("X-CSRFToken", token);
-  xhr.send(body);
-  return { done, cancel: () => xhr.abort() };
+  let stopped = false;
+  begin(upload, small, () => stopped);
+  return {
+    done: outcome.promise,
+    pause: () => {
+      stopped = true;
+      upload.abort();
+    },
+    resume: () => {
+      stopped = false;
+      upload.abort().then(() => upload.start());
+    },
+    cancel: () => {
+      stopped = true;
+      upload.abort(Boolean(upload.url)).catch(() => {});
+      outcome.reject(failure("cancelled"));
+    },
+  };
 }
 
-function settle(xhr, resolve, reject) {
+/** Go on with what an earlier page left unfinished, where the same file is chosen again. */
+async function begin(upload, small, isStopped) {
+  if (!small) {
+    const earlier = await upload.findPreviousUploads();
+    if (earlier.length) upload.resumeFromPreviousUpload(earlier[0]);
+  }
+  if (!isStopped()) upload.start();
+}
+
+function randomKey() {
+  // randomUUID is there only on secure origins.
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (n) => n.toString(16).padStart(2, "0")).join("");
+}
+
+function statusOf(error) {
+  return error.originalResponse?.getStatus() || 0;
+}
+
+/** Lost connections, a server that starts again, and another request that still holds the upload. */
+function mayPass(error) {
+  const status = statusOf(error);
+  return status === 0 || status === 409 || status === 423 || status === 429 || status >= 500;
+}
+
+function fileOf(response) {
+  return (response?.getHeader("Content-Location") || "").split("/").pop();
+}
+
+function explain(error) {
+  const status = statusOf(error);
+  if (!status) return failure("offline");
   let body = null;
   try {
-    body = JSON.parse(xhr.responseText);
+    body = JSON.parse(error.originalResponse.getBody());
   } catch {
-    // A page instead of an answer: of the sign-in, or of a proxy.
+    // A page instead of an answer, from a proxy.
   }
-  if (xhr.status === 201 && body) resolve(body);
-  else if (body?.detail) reject(failure(body.code || "refused", body.detail));
-  else if (xhr.status === 413) reject(failure("large"));
-  else reject(failure(xhr.status === 200 || xhr.status === 403 ? "signed-out" : "offline"));
+  if (status === 401 || status === 403) return failure("signed-out");
+  if (body?.detail) return failure("refused", body.detail);
+  return failure(status === 413 ? "large" : "offline");
 }
 
-function failure(code, message = "") {
+export function failure(code, message = "") {
   const error = new Error(message);
   error.code = code;
   return error;
+}
+
+function withResolvers() {
+  const made = {};
+  made.promise = new Promise((resolve, reject) => Object.assign(made, { resolve, reject }));
+  return made;
 }

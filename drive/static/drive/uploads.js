@@ -1,83 +1,156 @@
-// The queue of uploads and the tray that shows it.
+// The queue of uploads: what waits, what runs, what became of each.
 import { send } from "./transport.js";
+import { addRow, askConflict, closeTray, openTray, showProgress, showState, showTotals, startTray } from "./tray.js";
 
 const AT_ONCE = 3;
+// Beyond so many, the tray shows only what runs and what failed, and the page counts instead of adding tiles.
+const MANY = 100;
 
 const form = document.getElementById("drive-upload");
 const tray = document.getElementById("drive-tray");
-const title = document.getElementById("drive-tray-title");
-const list = tray?.querySelector("ul");
-const row = document.getElementById("drive-upload-row");
 
-const waiting = [];
+let waiting = [];
 const running = new Set();
-let taken = () => {};
+const failed = new Set();
 let total = 0;
 let finished = 0;
-let failed = 0;
+let paused = false;
+let arrived = () => {};
 
-/** Prepare the upload form and tray; `onTaken` gets the server's description of each file that came in. */
-export function startUploads(onTaken) {
+/**
+ * Prepare the upload form and the tray. `onArrived(ids, complete)` gets the ids of files that came into this
+ * folder; `complete` is false where something else came too, or so much that the listing is better fetched.
+ */
+export function startUploads(onArrived) {
   if (!form) return;
-  taken = onTaken;
+  arrived = onArrived;
   const input = form.elements.file;
   input.addEventListener("change", () => {
-    add(input.files);
+    add(Array.from(input.files, (file) => ({ file, path: "" })));
     input.value = "";
   });
-  tray.querySelector("[data-tray-close]").addEventListener("click", close);
-  const fold = tray.querySelector("[data-tray-fold]");
-  fold.addEventListener("click", () => {
-    list.hidden = !list.hidden;
-    fold.setAttribute("aria-expanded", String(!list.hidden));
-  });
+  startTray({ onPause: pauseAll, onClose: close });
   window.addEventListener("beforeunload", (event) => {
     if (running.size || waiting.length) event.preventDefault();
   });
+  // Nobody needs to wait for the next try, or to press a button, once the network is back.
+  window.addEventListener("online", () => {
+    for (const item of running) if (item.state === "lost") retry(item);
+    for (const item of failed) if (item.offline) retry(item);
+  });
 }
 
-/** Queue files, in the order given. */
-export function add(files) {
-  for (const file of files) enqueue(file);
-  if (files.length) tray.hidden = false;
+/** Let somebody choose a folder, and queue all files in it. */
+export function chooseFolder() {
+  const input = document.createElement("input");
+  input.type = "file";
+  input.webkitdirectory = true;
+  input.addEventListener("change", () => {
+    add(Array.from(input.files, (file) => ({ file, path: file.webkitRelativePath })));
+  });
+  input.click();
+}
+
+/** Show that folders are being read, which may take a while. */
+export function reading() {
+  openTray(tray.dataset.textReading);
+}
+
+/** Queue [{ file, path }] in the order given, having asked what to do with names that are taken. */
+export async function add(files) {
+  if (!files.length) {
+    if (!total) closeTray();
+    return;
+  }
+  openTray();
+  const taken = new Set(await takenOf(files));
+  const choice = taken.size ? await askConflict([...taken]) : "keep_both";
+  if (!choice) {
+    if (!total) closeTray();
+    return;
+  }
+  const many = total + files.length > MANY;
+  for (const { file, path } of files) {
+    const item = { file, path, state: "waiting", many, row: null, transfer: null };
+    const clashes = taken.has(path || file.name);
+    item.onConflict = clashes ? choice : "keep_both";
+    total += 1;
+    if (!many) show(item);
+    if (clashes && choice === "skip") settle(item, "skipped");
+    else if (file.size > Number(form.dataset.maxBytes)) fail(item, { code: "large" });
+    else waiting.push(item);
+  }
   work();
 }
 
-function enqueue(file) {
-  const item = { file, element: row.content.cloneNode(true).firstElementChild, transfer: null };
-  item.element.querySelector(".drive-tray-name").textContent = file.name;
-  item.element.querySelector("[data-retry]").addEventListener("click", () => retry(item));
-  item.element.querySelector("[data-cancel]").addEventListener("click", () => cancel(item));
-  list.append(item.element);
-  total += 1;
-  if (file.size > Number(form.dataset.maxBytes)) fail(item, { code: "large" });
-  else waiting.push(item);
+/** Ask the server which names are taken. Where it does not answer, both are kept. */
+async function takenOf(files) {
+  const body = new FormData();
+  body.append("folder", folderId());
+  // One field, because a form may not have as many as there are files.
+  body.append("paths", JSON.stringify(files.map(({ file, path }) => path || file.name)));
+  try {
+    const answer = await fetch(form.dataset.clashes, {
+      method: "POST",
+      headers: { "X-CSRFToken": token() },
+      body,
+    });
+    return answer.ok ? (await answer.json()).taken : [];
+  } catch {
+    return [];
+  }
+}
+
+function folderId() {
+  return form.elements.folder?.value || "";
+}
+
+function token() {
+  return form.elements.csrfmiddlewaretoken.value;
+}
+
+function show(item) {
+  item.row ||= addRow(item.path || item.file.name, {
+    onRetry: () => retry(item),
+    onPause: () => pause(item, item.state !== "paused"),
+    onCancel: () => cancel(item),
+  });
+}
+
+function setState(item, state, sentence) {
+  item.state = state;
+  showState(item.row, state, sentence);
 }
 
 function work() {
-  while (running.size < AT_ONCE && waiting.length) run(waiting.shift());
+  while (!paused && running.size < AT_ONCE && waiting.length) run(waiting.shift());
+  if (!running.size && !waiting.length) {
+    paused = false;
+    flush();
+  }
   tell();
 }
 
 async function run(item) {
   running.add(item);
-  const bar = item.element.querySelector("progress");
-  item.element.dataset.state = "running";
-  const fields = form.elements.folder ? { folder: form.elements.folder.value } : {};
+  show(item);
+  setState(item, "running");
   item.transfer = send({
     file: item.file,
-    url: form.action,
-    fields,
-    token: form.elements.csrfmiddlewaretoken.value,
-    onProgress: (part) => (bar.value = part),
+    path: item.path,
+    folder: folderId(),
+    onConflict: item.onConflict,
+    url: form.dataset.uploads,
+    token: token(),
+    onProgress: (part) => {
+      if (item.state === "lost") setState(item, "running");
+      showProgress(item.row, part);
+    },
+    onWait: () => setState(item, "lost"),
   });
   try {
-    taken(await item.transfer.done);
-    bar.value = 1;
-    finished += 1;
-    item.element.dataset.state = "done";
-    item.element.querySelector("[data-cancel]").hidden = true;
-    item.element.querySelector(".drive-tray-state").textContent = tray.dataset.textUploaded;
+    came(item, await item.transfer.done);
+    settle(item, "done");
   } catch (error) {
     if (error.code === "cancelled") drop(item);
     else fail(item, error);
@@ -87,56 +160,100 @@ async function run(item) {
   }
 }
 
+function settle(item, state) {
+  finished += 1;
+  showProgress(item.row, 1);
+  setState(item, state);
+  if (!item.many) return;
+  item.row?.remove();
+  item.row = null;
+}
+
 function fail(item, error) {
   const words = { large: "textLarge", offline: "textOffline", "signed-out": "textSignedOut" };
-  failed += 1;
-  item.element.dataset.state = "failed";
-  item.element.querySelector(".drive-tray-state").textContent =
-    error.message || tray.dataset[words[error.code] || "textOffline"];
-  item.element.querySelector("[data-retry]").hidden = false;
-  item.element.scrollIntoView({ block: "nearest" });
+  failed.add(item);
+  item.offline = error.code === "offline";
+  show(item);
+  setState(item, "failed", error.message || tray.dataset[words[error.code] || "textOffline"]);
 }
 
 function retry(item) {
-  failed -= 1;
-  item.element.dataset.state = "waiting";
-  item.element.querySelector(".drive-tray-state").textContent = "";
-  item.element.querySelector("[data-retry]").hidden = true;
-  item.element.querySelector("progress").value = 0;
+  if (running.has(item)) {
+    setState(item, "running");
+    item.transfer.resume();
+    return;
+  }
+  failed.delete(item);
+  showProgress(item.row, 0);
+  setState(item, "waiting");
   waiting.push(item);
   work();
 }
 
+function pause(item, on) {
+  if (!running.has(item)) return;
+  setState(item, on ? "paused" : "running");
+  if (on) item.transfer.pause();
+  else item.transfer.resume();
+}
+
+function pauseAll(on) {
+  paused = on;
+  for (const item of running) pause(item, on);
+  work();
+}
+
 function cancel(item) {
-  if (running.has(item)) item.transfer.cancel();
-  else {
-    const place = waiting.indexOf(item);
-    if (place >= 0) waiting.splice(place, 1);
-    else failed -= 1;
-    drop(item);
-    tell();
+  if (running.has(item)) {
+    item.transfer.cancel();
+    return;
   }
+  waiting = waiting.filter((other) => other !== item);
+  failed.delete(item);
+  drop(item);
+  work();
 }
 
 function drop(item) {
   total -= 1;
-  item.element.remove();
+  item.row?.remove();
   if (!total) close();
 }
 
 function tell() {
-  const text = tray.dataset;
-  if (running.size || waiting.length) {
-    title.textContent = text.textRunning.replace("%(done)s", finished + failed).replace("%(total)s", total);
-  } else if (total) {
-    title.textContent = failed ? text.textFailed : text.textDone;
-  }
+  const hidden = total > MANY ? waiting.length : 0;
+  const busy = running.size > 0 || waiting.length > 0;
+  showTotals({ total, ended: finished + failed.size, failed: failed.size, busy, paused, hidden });
 }
 
 function close() {
-  for (const item of waiting.splice(0)) item.element.remove();
+  waiting = [];
   for (const item of running) item.transfer.cancel();
-  list.replaceChildren();
-  total = finished = failed = 0;
-  tray.hidden = true;
+  failed.clear();
+  total = finished = 0;
+  paused = false;
+  closeTray();
+}
+
+// --- What came in, told to the page a few at a time.
+
+let ids = [];
+let complete = true;
+let timer = 0;
+
+function came(item, id) {
+  if (item.path || item.many || !id) complete = false;
+  else ids.push(id);
+  if (!item.many) timer ||= setTimeout(flush, 400);
+}
+
+function flush() {
+  clearTimeout(timer);
+  timer = 0;
+  if (!ids.length && complete) return;
+  const told = ids;
+  const whole = complete;
+  ids = [];
+  complete = true;
+  arrived(told, whole);
 }
