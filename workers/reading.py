@@ -22,6 +22,8 @@ SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif"}
 # walks all pages of a TIFF, so a small file could otherwise keep a worker busy for minutes.
 MOST_SCANS = 200
 MOST_PAGES = 500
+# What is larger is not read into memory only to say more exactly what is wrong with it.
+MOST_EXPLAINED = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ _SIGNATURES = {
 
 def _explain_unidentified(stream: BinaryIO, limits: Limits) -> PictureError:
     """A known signature with a broken header is damage; anything else is no picture."""
-    head = _read_all(stream)[:16]
+    head = _read(stream, 16)
     known = any(head.startswith(_SIGNATURES[name]) for name in limits.formats if name in _SIGNATURES)
     if known and (not head.startswith(b"RIFF") or head[8:12] == b"WEBP"):
         return _explain_damage(stream)
@@ -170,15 +172,22 @@ def _explain_unidentified(stream: BinaryIO, limits: Limits) -> PictureError:
 
 
 def _explain_damage(stream: BinaryIO) -> PictureError:
-    if _ends_early(_read_all(stream)):
+    if _size(stream) <= MOST_EXPLAINED and _ends_early(_read(stream)):
         return PictureError("truncated", TRUNCATED)
     return PictureError("damaged", DAMAGED)
 
 
-def _read_all(stream: BinaryIO) -> bytes:
+def _size(stream: BinaryIO) -> int:
+    try:
+        return stream.seek(0, io.SEEK_END)
+    except (OSError, ValueError):
+        return 0
+
+
+def _read(stream: BinaryIO, most: int = -1) -> bytes:
     try:
         stream.seek(0)
-        return stream.read()
+        return stream.read(most)
     except (OSError, ValueError):
         return b""
 
