@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from drive.views import archives, changes, content, pages, uploads
+from drive.views import archives, changes, content, finding, pages, uploads
 
 app_name = "drive"
 urlpatterns = [
@@ -19,7 +19,13 @@ urlpatterns = [
     path("upload/tiles/", uploads.tiles, name="new-tiles"),
     path("states/", pages.states, name="states"),
     path("download/", archives.download, name="download"),
+    path("search/", finding.search, name="search"),
+    path("starred/", finding.starred, name="starred"),
+    path("star/", finding.star, name="star"),
+    path("tree/", finding.tree, name="tree"),
+    path("keys/", finding.keys, name="keys"),
     path("move/", changes.move, name="move"),
+    path("move/undo/<uuid:move_id>/", changes.undo_move, name="undo-move"),
     path("trash/", pages.trash, name="trash"),
     path("trash/add/", changes.trash_selection, name="trash-selection"),
     path("trash/restore/", changes.restore, name="restore"),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -11,12 +11,17 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
 from django_htmx.http import trigger_client_event
 
 from accounts.requests import SignedInRequest
+from ipau.common.errors import NotFound
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_MOVES = "drive_moves"
+# A toast with Undo does not outlive more moves than these.
+_MOVES_KEPT = 3
 
 
 def folder_url(folder_id: UUID | None) -> str:
@@ -42,6 +47,22 @@ def undo_url(trashed_at: datetime) -> str:
 def trashed_at(microseconds: int) -> datetime:
     """Read the time out of an address of `undo_url`. Raises OverflowError for one beyond all calendars."""
     return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def keep_move(request: SignedInRequest, homes: Mapping[str, Any]) -> str:
+    """Remember for this sitting where moved things lay; return the address that takes the move back."""
+    key = uuid4()
+    kept = {**request.session.get(_MOVES, {}), str(key): homes}
+    request.session[_MOVES] = dict(list(kept.items())[-_MOVES_KEPT:])
+    return reverse("drive:undo-move", args=[key])
+
+
+def kept_move(request: SignedInRequest, move_id: UUID) -> Any:
+    """Return where the things of a move lay. Raises NotFound for one that was forgotten."""
+    homes = request.session.get(_MOVES, {}).get(str(move_id))
+    if homes is None:
+        raise NotFound(_("This move can no longer be taken back."))
+    return homes
 
 
 def note(

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts.models import User
 from accounts.requests import SignedInRequest
-from drive import listing, services
+from drive import listing, organising, services
 from drive.forms import NameForm
 from drive.models import Folder
 from drive.services import Selection
@@ -119,7 +119,9 @@ def move(request: SignedInRequest) -> HttpResponse:
     if request.method != "POST" or destination is None:
         return _dialog(request, "drive/move.html", _move_context(request, chosen))
     folder = _folder_or_top(request.user, destination)
+    homes = organising.homes_of(chosen)
     moved = services.move(owner=request.user, chosen=chosen, destination=folder)
+    undo = answers.keep_move(request, homes) if moved else ""
     text = ngettext(
         "%(count)d item moved to “%(place)s”.", "%(count)d items moved to “%(place)s”.", moved
     ) % {
@@ -127,7 +129,18 @@ def move(request: SignedInRequest) -> HttpResponse:
         "place": folder.name if folder else _("My drive"),
     }
     events = {"drive-done": {}, "drive-gone": {"ids": _ids(chosen)} if moved else {"ids": []}}
-    return done(request, text, back=folder_url(folder.pk if folder else None), events=events)
+    return done(request, text, back=folder_url(folder.pk if folder else None), undo=undo, events=events)
+
+
+@login_required
+@require_POST
+def undo_move(request: SignedInRequest, move_id: UUID) -> HttpResponse:
+    """Move back what one move of this sitting took elsewhere."""
+    homes = answers.kept_move(request, move_id)
+    count = organising.move_back(owner=request.user, homes=homes)
+    text = ngettext("%(count)d item moved back.", "%(count)d items moved back.", count) % {"count": count}
+    back = answers.local(request, request.headers.get("Referer", "")) or folder_url(None)
+    return done(request, text, back=back, events={"drive-changed": {}})
 
 
 def _move_context(request: SignedInRequest, chosen: Selection) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from drive import listing, quota, services
 from drive.kinds import is_web_picture
 from drive.models import File, FileKind, FileState, Folder
 from drive.views.answers import depends_on_htmx, folder_url
+from drive.views.search_form import FindForm
 
 LAYOUTS = ("grid", "list")
 
@@ -35,9 +36,11 @@ def folder(request: SignedInRequest, folder_id: UUID) -> HttpResponse:
 
 def _folder_page(request: SignedInRequest, here: Folder | None) -> HttpResponse:
     """Answer with the page, its listing after a change, or the next tiles while somebody scrolls."""
-    sort, layout = chosen_sort(request), _chosen_layout(request)
+    sort, layout = chosen_sort(request), chosen_layout(request)
     context: dict[str, Any] = {
         "folder": here,
+        "room": "files",
+        "find": FindForm(),
         "sort": sort,
         "sorts": listing.SORTS.values(),
         "layout": layout,
@@ -48,7 +51,7 @@ def _folder_page(request: SignedInRequest, here: Folder | None) -> HttpResponse:
         context["files"] = listing.files_in(
             owner=request.user, folder=here, sort=sort, cursor=request.GET.get("cursor")
         )
-        context["pending"] = _any_pending(context["files"].rows)
+        context["pending"] = any_pending(context["files"].rows)
     if target != "more-files":
         context["folders"] = listing.folders_in(
             owner=request.user, parent=here, sort=sort, cursor=request.GET.get("folders")
@@ -117,7 +120,7 @@ def _rendition(request: SignedInRequest, shown: File) -> Any:
 def trash(request: SignedInRequest) -> HttpResponse:
     """Show what is in the trash."""
     target = request.htmx.target if request.htmx else ""
-    context: dict[str, Any] = {}
+    context: dict[str, Any] = {"room": "trash"}
     if target != "more-folders":
         context["files"] = listing.trashed_files(owner=request.user, cursor=request.GET.get("cursor"))
     if target != "more-files":
@@ -135,7 +138,8 @@ def chosen_sort(request: SignedInRequest) -> listing.Sort:
     return listing.SORTS[_remembered(request, "sort", listing.SORTS, listing.NEWEST.key)]
 
 
-def _chosen_layout(request: SignedInRequest) -> str:
+def chosen_layout(request: SignedInRequest) -> str:
+    """Return how the person looks at listings: as a grid or a list."""
     return _remembered(request, "view", LAYOUTS, "grid")
 
 
@@ -150,5 +154,6 @@ def _remembered(request: SignedInRequest, name: str, choices: Any, default: str)
     return asked
 
 
-def _any_pending(files: list[File]) -> bool:
+def any_pending(files: list[File]) -> bool:
+    """Tell whether a worker has yet to look at one of these."""
     return any(f.state == FileState.UPLOADED for f in files)

@@ -70,6 +70,7 @@ class Theirs:
             "file_id": self.file.pk,
             "folder_id": self.folder.pk,
             "side": 256,
+            "move_id": uuid4(),
             "at": undo_url(self.trashed_at).rstrip("/").rsplit("/", 1)[-1],
         }
         return {name: known[name] for name in pattern.pattern.converters}
@@ -87,7 +88,7 @@ class Theirs:
 
 
 # These show one's own drive only; nothing in their addresses or forms names another person's thing.
-OWN = {"root", "trash"}
+OWN = {"root", "trash", "search", "starred", "tree", "keys"}
 # The poller is told that a tile is gone, as it is for one's own that were deleted.
 FORGETFUL = {"states"}
 

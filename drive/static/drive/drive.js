@@ -1,7 +1,9 @@
 // A folder's page: wires selection, dialog, uploads and drops to the listing.
 import { startCamera } from "./camera.js";
 import { startDialog } from "./dialog.js";
+import { startDrag } from "./drag.js";
 import { startDrops } from "./drop.js";
+import { startKeys } from "./keys.js";
 import { select, selectedIds, show, startSelection } from "./selection.js";
 import { chooseFolder, startUploads } from "./uploads.js";
 
@@ -23,6 +25,12 @@ async function insert(ids, complete) {
 
 // Tiles that went elsewhere leave; the last one to go shows that the folder is empty.
 document.addEventListener("drive-gone", (event) => {
+  // What was moved is still found by a search.
+  if (["search", "starred"].includes(listing().dataset.room)) {
+    select(new Set());
+    changed();
+    return;
+  }
   for (const id of event.detail.ids) document.getElementById(`tile-${id}`)?.remove();
   if (!listing().querySelector(".drive-tile")) changed();
   show();
@@ -42,15 +50,30 @@ document.addEventListener("htmx:afterSettle", () => {
   select(ids);
 });
 
+// A search acts on typing and on Enter. Leaving its field is no reason to search again.
+document.addEventListener(
+  "change",
+  (event) => {
+    if (event.target.id === "drive-search") event.stopPropagation();
+  },
+  true,
+);
 document.addEventListener("change", (event) => {
-  if (event.target.id === "sort") event.target.form.submit();
+  const form = event.target.form;
+  if (form?.id === "drive-sort" || form?.matches("[data-submit-on-change]")) form.submit();
 });
 document.addEventListener("click", (event) => {
   if (event.target.closest("[data-choose-files]")) document.querySelector("#drive-upload [type=file]").click();
   if (event.target.closest("[data-choose-folder]")) chooseFolder();
 });
 
+document.addEventListener("drive-starred", () => {
+  if (listing().dataset.room === "starred") changed();
+});
+
 startSelection();
+startDrag();
+startKeys();
 startDialog();
 startUploads(insert);
 startDrops();

@@ -49,7 +49,7 @@ function onClick(event) {
     return;
   }
   const tile = event.target.closest("#listing .drive-tile");
-  if (!tile || event.target.closest(".drive-menu")) return;
+  if (!tile || event.target.closest(".drive-menu, .drive-star")) return;
   const box = boxOf(tile);
   if (event.target === box) {
     mark(box, event.shiftKey, box.checked);

@@ -1,0 +1,17 @@
+// Keys of every page of the drive: / goes to the search, ? lists them all.
+
+const TYPING = "input:not([type=checkbox]), textarea, select, [contenteditable]";
+
+/** Listen for the keys that do not depend on a selection. */
+export function startKeys() {
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches(TYPING)) return;
+    if (document.querySelector("dialog[open]")) return;
+    const wanted = { "/": "#drive-search", "?": "[data-keys]" }[event.key];
+    const found = wanted && document.querySelector(wanted);
+    if (!found) return;
+    event.preventDefault();
+    if (event.key === "/") found.select();
+    else found.click();
+  });
+}

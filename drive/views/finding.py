@@ -1,0 +1,148 @@
+"""Finding: search with filters, stars, the tree of folders, the list of keys."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_POST, require_safe
+
+from accounts.requests import SignedInRequest
+from drive import finding, listing, organising, services
+from drive.finding import Wanted
+from drive.models import Folder
+from drive.views.answers import depends_on_htmx, done, folder_url, local, note
+from drive.views.changes import selection
+from drive.views.pages import any_pending, chosen_layout, chosen_sort
+from drive.views.search_form import FindForm
+
+_PARTS = {"more-files": "more_files.html", "more-folders": "more_folders.html", "listing": "listing.html"}
+
+
+@login_required
+@require_safe
+def search(request: SignedInRequest) -> HttpResponse:
+    """Show what fits `q`, `kind`, `when` (with `first`, `last`); `in` names the folder to look below."""
+    return _found(request, "search")
+
+
+@login_required
+@require_safe
+def starred(request: SignedInRequest) -> HttpResponse:
+    """Show the files with a star; the fields of the search narrow them down."""
+    return _found(request, "starred")
+
+
+def _wanted(request: SignedInRequest, within: Folder | None, *, starred: bool) -> tuple[FindForm, Wanted]:
+    form = FindForm(request.GET)
+    # What cannot be read asks for nothing, and is said beside its field.
+    form.is_valid()
+    sent: dict[str, Any] = form.cleaned_data
+    wanted = Wanted(
+        text=sent.get("q", "").strip(),
+        kind=sent.get("kind", ""),
+        when=sent.get("when", ""),
+        first=sent.get("first"),
+        last=sent.get("last"),
+        within=finding.below(within) if within else None,
+        starred=starred,
+    )
+    return form, wanted
+
+
+def _found(request: SignedInRequest, room: str) -> HttpResponse:
+    key = request.GET.get("in", "")
+    within = services.get_folder(owner=request.user, folder_id=key) if key else None
+    form, wanted = _wanted(request, within, starred=room == "starred")
+    sort = chosen_sort(request)
+    target = (request.htmx.target if request.htmx else "") or ""
+    context: dict[str, Any] = {
+        "room": room,
+        "find": form,
+        "within": within,
+        "sort": sort,
+        "sorts": listing.SORTS.values(),
+        "layout": chosen_layout(request),
+        "query": _query(request),
+    }
+    common: dict[str, Any] = {"owner": request.user, "wanted": wanted, "sort": sort}
+    if target != "more-folders":
+        context["files"] = finding.find_files(**common, cursor=request.GET.get("cursor"))
+        context["pending"] = any_pending(context["files"].rows)
+    if target != "more-files":
+        context["folders"] = finding.find_folders(**common, cursor=request.GET.get("folders"))
+    return depends_on_htmx(render(request, f"drive/{_PARTS.get(target, 'found.html')}", context))
+
+
+def _query(request: SignedInRequest) -> str:
+    """Return what the address asks for, to be carried on to its next pages."""
+    kept = [
+        (name, value)
+        for name, value in request.GET.items()
+        if value and name in {"q", "kind", "when", "first", "last", "in", "sort"}
+    ]
+    return urlencode(kept) + "&" if kept else ""
+
+
+@login_required
+@require_POST
+def star(request: SignedInRequest) -> HttpResponse:
+    """Give the chosen files stars (`?on=1`) or take them (`?on=0`); without `on` as their stars suggest."""
+    chosen = selection(request)
+    asked = {"1": True, "0": False}.get(request.GET.get("on", ""))
+    on = organising.star_files(owner=request.user, chosen=chosen, on=asked)
+    count = len(chosen.files)
+    if on:
+        text = ngettext("%(count)d file starred.", "%(count)d files starred.", count)
+    else:
+        text = ngettext(
+            "The star of %(count)d file is gone.", "The stars of %(count)d files are gone.", count
+        )
+    text = text % {"count": count}
+    if not request.htmx:
+        back = local(request, request.headers.get("Referer", "")) or folder_url(chosen.files[0].folder_id)
+        return done(request, text, back=back)
+    for file in chosen.files:
+        file.starred = on
+    response = render(request, "drive/stars.html", {"files": chosen.files})
+    return note(response, text, events={"drive-starred": {}})
+
+
+@login_required
+@require_safe
+def tree(request: SignedInRequest) -> HttpResponse:
+    """Show the folders in `parent`; without one those at the top, with the way to `open` unfolded."""
+    key = request.GET.get("parent", "")
+    if key:
+        parent = services.get_folder(owner=request.user, folder_id=key)
+        nodes = organising.branches(owner=request.user, parents=[parent.pk]).get(parent.pk, [])
+        return render(request, "drive/tree.html", {"nodes": nodes})
+    here = request.GET.get("open", "")
+    way = services.ancestors_of(services.get_folder(owner=request.user, folder_id=here)) if here else []
+    found = organising.branches(owner=request.user, parents=[None, *(step.pk for step in way)])
+    for nodes in found.values():
+        for node in nodes:
+            node.inside = found.get(node.pk)
+    return render(request, "drive/tree.html", {"nodes": found.get(None, []), "here": here})
+
+
+@login_required
+@require_safe
+def keys(request: SignedInRequest) -> HttpResponse:
+    """List the keys that the drive listens to."""
+    rows = [
+        ("/", _("Search")),
+        ("Ctrl A", _("Select all that is shown")),
+        ("Shift", _("With a click: select everything up to here")),
+        ("Ctrl", _("With a click: select one more")),
+        ("Esc", _("Select nothing")),
+        ("Del", _("Move the selection to the trash")),
+        ("← →", _("In a file's page: the file before, the file after")),
+        ("+ − 0", _("In a file's page: larger, smaller, fitting")),
+        ("?", _("This list")),
+    ]
+    part = "drive/keys.html#dialog" if request.htmx else "drive/keys.html"
+    return depends_on_htmx(render(request, part, {"rows": rows}))
