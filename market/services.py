@@ -24,11 +24,17 @@ def get_listing(*, user: Any, owner: str, name: str) -> Listing:
     Raises:
         NotFound: there is none.
     """
-    rows = Listing.objects.visible_to(user).select_related("owner")
-    listing: Listing | None = rows.filter(owner__handle=owner, name=name).first()
+    rows = _at_address(user, owner, name).select_related("owner")
+    listing: Listing | None = rows.first()
     if listing is None:
         raise NotFound(f"There is no app or model “{owner}/{name}”.")
     return listing
+
+
+def _at_address(user: Any, owner: str, name: str) -> QuerySet[Listing]:
+    rows: QuerySet[Listing] = Listing.objects.visible_to(user)
+    # PostgreSQL knows no NUL, and so refuses to look for one.
+    return rows.none() if "\0" in owner + name else rows.filter(owner__handle=owner, name=name)
 
 
 def list_apps(*, user: Any) -> list[Listing]:
@@ -70,7 +76,7 @@ def get_latest_version(*, user: Any, owner: str, name: str) -> Version:
         NotFound: there is no such listing for `user`, or nothing has been released yet.
     """
     rows = Version.objects.select_related("listing__owner").order_by("-number")
-    listings = Listing.objects.visible_to(user).filter(owner__handle=owner, name=name)
+    listings = _at_address(user, owner, name)
     version: Version | None = rows.filter(listing__in=listings).first()
     # The second look is only for saying which of the two is missing.
     return version or latest_version(get_listing(user=user, owner=owner, name=name))

@@ -270,5 +270,8 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 
 
 def idempotency_key(request: Request) -> str | None:
-    """Return what the caller named this request, or None."""
-    return request.headers.get("Idempotency-Key")
+    """Return what the caller named this request, or None. Raises Invalid for what cannot be kept."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and "\0" in key:
+        raise Invalid("An idempotency key cannot contain a NUL character.", code="idempotency_key")
+    return key

@@ -2,10 +2,51 @@
 
 from collections.abc import Callable
 
-from django.http import HttpRequest, HttpResponse
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
-from ipau.common.errors import DomainError
+from ipau.common.api import problem
+from ipau.common.errors import DomainError, TooLarge
+
+# What surrounds the bytes of a file in a form: names, boundaries, the token.
+ENVELOPE = 1024 * 1024
+
+
+class BodyLimitMiddleware:
+    """Refuse a form that is too large before the check of its token reads all of it onto the disk.
+
+    Views without that check see to it themselves, save for the API, which has it for who is signed in.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]):
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., HttpResponse], args: object, kwargs: object
+    ) -> HttpResponse | None:
+        is_api = request.path.startswith("/v1/")
+        if not (request.content_type or "").startswith("multipart/"):
+            return None
+        if getattr(view, "csrf_exempt", False) and not is_api:
+            return None
+        length = request.META.get("CONTENT_LENGTH") or ""
+        if not length.isdecimal() or int(length) <= settings.UPLOAD_MAX_BYTES + ENVELOPE:
+            return None
+        error = TooLarge(f"One request may carry {settings.UPLOAD_MAX_BYTES // 2**20} MB at most.")
+        if not is_api:
+            return render(request, "errors/domain.html", {"error": error}, status=error.status)
+        body = problem(
+            status=error.status,
+            title=error.title,
+            detail=error.message,
+            code=error.code,
+            instance=request.path,
+        )
+        return JsonResponse(body, status=error.status, content_type="application/problem+json")
 
 
 class DomainErrorMiddleware:

@@ -117,7 +117,7 @@ def _decode(cursor: str, columns: int) -> tuple[bool, list[Any]]:
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         backwards, *values = json.loads(text)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise _bad_cursor() from error
     if not isinstance(backwards, bool) or len(values) != columns:
         raise _bad_cursor()
