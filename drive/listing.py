@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db.models import F, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Lower
+from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
@@ -73,6 +75,12 @@ def trashed_folders(*, owner: User, cursor: str | None) -> Page[Folder]:
     """Return a page of the folders that were put into the trash by themselves, the latest first."""
     rows = Folder.objects.visible_to(owner).filter(trash_root=F("pk"))
     return paginate(rows, order=("-trashed_at", "-id"), size=TILES, cursor=cursor)
+
+
+def days_left(row: File | Folder) -> int:
+    """Return in how many days something in the trash is deleted for good."""
+    gone = (timezone.now() - row.trashed_at).days if row.trashed_at else 0
+    return max(0, int(settings.TRASH_DAYS) - gone)
 
 
 def all_folders(*, owner: User) -> list[Folder]:

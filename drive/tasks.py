@@ -4,7 +4,7 @@ import time
 from datetime import timedelta
 from uuid import UUID
 
-from drive import blobs, parts, work
+from drive import blobs, parts, purging, work
 from ipau.common.tasks import task, wake
 
 SILENT = timedelta(seconds=8)
@@ -26,6 +26,11 @@ def sweep() -> None:
 @task(name="drive.sweep_blobs", queue="convert", expires=3600)
 def sweep_blobs() -> None:
     blobs.sweep_storage(now=time.time())
+
+
+@task(name="drive.sweep_trash", queue="convert", expires=3600)
+def sweep_trash() -> None:
+    purging.sweep_trash()
 
 
 def send_inspection(*, owner_id: str) -> None:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from drive.views import archives, changes, content, finding, pages, uploads
+from drive.views import archives, changes, content, finding, pages, purging, uploads
 
 app_name = "drive"
 urlpatterns = [
@@ -29,5 +29,7 @@ urlpatterns = [
     path("trash/", pages.trash, name="trash"),
     path("trash/add/", changes.trash_selection, name="trash-selection"),
     path("trash/restore/", changes.restore, name="restore"),
+    path("trash/delete/", purging.delete_forever, name="delete-forever"),
+    path("trash/empty/", purging.empty_trash, name="empty-trash"),
     path("trash/undo/<int:at>/", changes.undo_trash, name="undo-trash"),
 ]

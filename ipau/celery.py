@@ -52,6 +52,11 @@ app.conf.update(
             "schedule": 5.0,
             "options": {"queue": "convert", "expires": 30},
         },
+        "drive.sweep_trash": {
+            "task": "drive.sweep_trash",
+            "schedule": 3600.0,
+            "options": {"queue": "convert", "expires": 3600},
+        },
         "drive.sweep_blobs": {
             "task": "drive.sweep_blobs",
             "schedule": 600.0,

@@ -205,6 +205,8 @@ STATIC_ROOT = env.str("IPAU_STATIC_ROOT", default=str(DATA_DIR / "static"))
 ACCEL_PREFIX = env.str("IPAU_ACCEL_PREFIX", default="")
 # Bytes that a person may keep in the drive, the trash included, unless an operator says otherwise.
 DRIVE_QUOTA_BYTES = env.int("IPAU_DRIVE_QUOTA_BYTES", default=10 * 1024**3)
+# What has been in the trash for so many days is deleted for good.
+TRASH_DAYS = env.int("IPAU_TRASH_DAYS", default=30)
 # One request carries one upload; larger files are the resumable upload's business.
 UPLOAD_MAX_BYTES = env.int("IPAU_UPLOAD_MAX_BYTES", default=100 * 1024 * 1024)
 RESUMABLE_MAX_BYTES = env.int("IPAU_RESUMABLE_MAX_BYTES", default=4 * 1024**3)

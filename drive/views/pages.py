@@ -125,6 +125,10 @@ def trash(request: SignedInRequest) -> HttpResponse:
         context["files"] = listing.trashed_files(owner=request.user, cursor=request.GET.get("cursor"))
     if target != "more-files":
         context["folders"] = listing.trashed_folders(owner=request.user, cursor=request.GET.get("folders"))
+    for page in ("files", "folders"):
+        for row in context[page].rows if page in context else ():
+            row.days_left = listing.days_left(row)
+    context["trash_days"] = settings.TRASH_DAYS
     if target not in ("more-files", "more-folders", "listing"):
         context["usage"] = quota.usage_of(request.user)
     parts = {"more-files": "trash_files.html", "more-folders": "trash_folders.html"}

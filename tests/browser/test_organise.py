@@ -67,3 +67,16 @@ def test_dragging_searching_and_the_keys(user: User, signed_in_page: Callable[..
     expect(page.locator(".drive-file")).to_have_count(1)
     page.get_by_label("Star cat 2.jpg").click()
     expect(page.get_by_text("Nothing has a star yet")).to_be_visible()
+
+
+def test_emptying_the_trash_asks_first(user: User, signed_in_page: Callable[..., Page]) -> None:
+    file = upload(user, "gone.jpg")
+    services.trash(owner=user, chosen=services.select(owner=user, file_ids=[file.pk]))
+    page = signed_in_page(user)
+    page.goto("/drive/trash/")
+    expect(page.locator(".drive-tile")).to_contain_text("30 days left")
+    page.get_by_role("link", name="Empty trash").click()
+    page.get_by_role("button", name="Delete forever").click()
+    expect(page.get_by_text("1 item deleted forever.")).to_be_visible()
+    expect(page.get_by_text("The trash is empty")).to_be_visible()
+    assert not File.objects.exists()

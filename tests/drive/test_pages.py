@@ -88,7 +88,7 @@ class Theirs:
 
 
 # These show one's own drive only; nothing in their addresses or forms names another person's thing.
-OWN = {"root", "trash", "search", "starred", "tree", "keys"}
+OWN = {"root", "trash", "empty-trash", "search", "starred", "tree", "keys"}
 # The poller is told that a tile is gone, as it is for one's own that were deleted.
 FORGETFUL = {"states"}
 
