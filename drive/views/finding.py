@@ -141,7 +141,6 @@ def keys(request: SignedInRequest) -> HttpResponse:
         ("Esc", _("Select nothing")),
         ("Del", _("Move the selection to the trash")),
         ("← →", _("In a file's page: the file before, the file after")),
-        ("+ − 0", _("In a file's page: larger, smaller, fitting")),
         ("?", _("This list")),
     ]
     part = "drive/keys.html#dialog" if request.htmx else "drive/keys.html"
