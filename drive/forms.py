@@ -1,9 +1,20 @@
 """Forms of the drive's pages."""
 
+from typing import Any
+
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from ipau.common.errors import DomainError
+
+LIFETIMES = (
+    ("1", _("After a day")),
+    ("7", _("After a week")),
+    ("30", _("After 30 days")),
+    ("90", _("After 90 days")),
+    ("", _("Never")),
+)
+KEEP = ("keep", _("As it is"))
 
 
 class NameForm(forms.Form):
@@ -19,3 +30,67 @@ class NameForm(forms.Form):
     def refuse(self, error: DomainError) -> None:
         """Put what the service says beside the field."""
         self.add_error("name", error.message)
+
+
+class ShareForm(forms.Form):
+    """The terms of a link."""
+
+    lifetime = forms.ChoiceField(label=_("Expires"), choices=LIFETIMES, initial="30", required=False)
+    password = forms.CharField(
+        label=_("Password"),
+        required=False,
+        max_length=200,
+        strip=False,
+        help_text=_("Empty: whoever has the link can open it."),
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+    can_download = forms.BooleanField(label=_("Visitors may download"), required=False, initial=True)
+
+    def days(self) -> int | None:
+        """Return how long the link shall work; None: for good."""
+        chosen = self.cleaned_data["lifetime"]
+        return int(chosen) if chosen else None
+
+    def terms(self) -> dict[str, Any]:
+        """Return what was chosen, as `sharing.create_share` takes it."""
+        return {
+            "days": self.days(),
+            "password": self.cleaned_data["password"],
+            "can_download": self.cleaned_data["can_download"],
+        }
+
+
+class ShareChangeForm(ShareForm):
+    """New terms of a link; what is left alone stays."""
+
+    lifetime = forms.ChoiceField(label=_("Expires"), choices=(KEEP, *LIFETIMES), required=False)
+    remove_password = forms.BooleanField(label=_("Remove the password"), required=False)
+
+    def __init__(self, *args: Any, has_password: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if has_password:
+            self.fields["password"].help_text = _("Empty: the present one stays.")
+        else:
+            del self.fields["remove_password"]
+
+    def changes(self) -> dict[str, Any]:
+        """Return what shall change, as `sharing.change_share` takes it."""
+        found: dict[str, Any] = {"can_download": self.cleaned_data["can_download"]}
+        if self.cleaned_data["lifetime"] != KEEP[0]:
+            found["days"] = self.days()
+        if self.cleaned_data["password"]:
+            found["password"] = self.cleaned_data["password"]
+        elif self.cleaned_data.get("remove_password"):
+            found["password"] = ""
+        return found
+
+
+class PasswordForm(forms.Form):
+    """The password of a link."""
+
+    password = forms.CharField(
+        label=_("Password"),
+        strip=False,
+        max_length=1000,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off", "autofocus": True}),
+    )

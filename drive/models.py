@@ -301,3 +301,7 @@ class Share(BaseModel):
 
     def __str__(self) -> str:
         return self.token[:6]
+
+    @property
+    def is_expired(self) -> bool:
+        return self.expires_at is not None and self.expires_at <= timezone.now()

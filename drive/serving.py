@@ -21,6 +21,7 @@ from django.http import (
 from django.utils.cache import patch_cache_control
 from django.utils.http import content_disposition_header, parse_etags, quote_etag
 
+from drive.handing import AS_THEY_ARE, copy_of, plan_copy
 from drive.kinds import WEB_PICTURES
 from drive.models import Blob
 from drive.names import upload_name
@@ -67,6 +68,29 @@ def serve(
         patch_cache_control(response, private=True, max_age=YEAR, immutable=True)
     else:
         patch_cache_control(response, private=True, no_cache=True)
+    return response
+
+
+def serve_for_others(
+    request: HttpRequest, blob: Blob, *, kind: str, name: str, content_type: str, download: bool = False
+) -> HttpResponseBase:
+    """Answer a visitor with a file's bytes, freed of all that tells of their owner.
+
+    Raises:
+        Invalid: they cannot be freed of it.
+    """
+    if kind in AS_THEY_ARE:
+        return serve(request, blob, name=name, content_type=content_type, download=download, stream=True)
+    etag = quote_etag(f"{blob.sha256}-clean")
+    if etag in parse_etags(request.headers.get("If-None-Match", "")):
+        response: HttpResponseBase = HttpResponseNotModified()
+    else:
+        plan = plan_copy(blob)
+        response = StreamingHttpResponse(copy_of(blob, plan))
+        _Headers(name, content_type, download).put_on(response)
+        response["Content-Length"] = str(plan.size)
+    response["ETag"] = etag
+    patch_cache_control(response, private=True, no_cache=True)
     return response
 
 

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from drive.views import archives, changes, content, finding, pages, purging, uploads
+from drive.views import archives, changes, content, finding, pages, purging, shares, uploads, visits
 
 app_name = "drive"
 urlpatterns = [
@@ -19,6 +19,10 @@ urlpatterns = [
     path("upload/tiles/", uploads.tiles, name="new-tiles"),
     path("states/", pages.states, name="states"),
     path("download/", archives.download, name="download"),
+    path("share/", shares.share, name="share"),
+    path("shared/", shares.shared, name="shared"),
+    path("shared/<uuid:share_id>/", shares.change, name="change-share"),
+    path("shared/<uuid:share_id>/revoke/", shares.revoke, name="revoke-share"),
     path("search/", finding.search, name="search"),
     path("starred/", finding.starred, name="starred"),
     path("star/", finding.star, name="star"),
@@ -33,3 +37,16 @@ urlpatterns = [
     path("trash/empty/", purging.empty_trash, name="empty-trash"),
     path("trash/undo/<int:at>/", changes.undo_trash, name="undo-trash"),
 ]
+
+# What others see, mounted under /s/: the token is all that they need to know.
+visit_urls = (
+    [
+        path("<str:token>/", visits.enter, name="enter"),
+        path("<str:token>/folder/<uuid:folder_id>/", visits.folder, name="folder"),
+        path("<str:token>/file/<uuid:file_id>/", visits.file, name="file"),
+        path("<str:token>/file/<uuid:file_id>/content/", visits.content, name="content"),
+        path("<str:token>/file/<uuid:file_id>/thumbnail/<int:side>/", visits.thumbnail, name="thumbnail"),
+        path("<str:token>/download/", visits.download, name="download"),
+    ],
+    "share",
+)

@@ -5,6 +5,7 @@ from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
+from drive.urls import visit_urls
 from ipau.health import healthz, readyz
 from processing.urls import home_urls
 
@@ -18,6 +19,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("accounts/", include("allauth.urls")),
     path("settings/", include("accounts.urls")),
     path("drive/", include("drive.urls")),
+    path("s/", include(visit_urls)),
     path("apps/", include("market.urls")),
     path("", include("processing.urls")),
     path("", include(home_urls)),

@@ -11,7 +11,7 @@ from django.urls import URLPattern, reverse
 from django.utils import timezone
 
 from accounts.models import User
-from drive import listing, services, work
+from drive import listing, services, sharing, work
 from drive.models import File, Folder
 from drive.urls import urlpatterns
 from drive.views.answers import trashed_at, undo_url
@@ -64,12 +64,14 @@ class Theirs:
         self.gone = upload(owner, "gone.jpg")
         chosen = services.select(owner=owner, file_ids=[self.gone.pk])
         self.trashed_at = services.trash(owner=owner, chosen=chosen)
+        self.share = sharing.create_share(owner=owner, folder_id=self.folder.pk)
 
     def arguments(self, pattern: URLPattern) -> dict[str, object]:
         known = {
             "file_id": self.file.pk,
             "folder_id": self.folder.pk,
             "side": 256,
+            "share_id": self.share.pk,
             "move_id": uuid4(),
             "at": undo_url(self.trashed_at).rstrip("/").rsplit("/", 1)[-1],
         }
@@ -88,7 +90,7 @@ class Theirs:
 
 
 # These show one's own drive only; nothing in their addresses or forms names another person's thing.
-OWN = {"root", "trash", "empty-trash", "search", "starred", "tree", "keys"}
+OWN = {"root", "shared", "trash", "empty-trash", "search", "starred", "tree", "keys"}
 # The poller is told that a tile is gone, as it is for one's own that were deleted.
 FORGETFUL = {"states"}
 

@@ -1,0 +1,100 @@
+"""Sharing one's own things by link: making links, looking after them, ending them."""
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from accounts.requests import SignedInRequest
+from drive import quota, services, sharing
+from drive.forms import ShareChangeForm, ShareForm
+from drive.models import File, Folder, Share
+from drive.views.answers import depends_on_htmx, done
+from ipau.common.errors import DomainError, NotFound
+from ipau.common.paging import paginate
+
+PAGE = 50
+
+
+def link_to(request: SignedInRequest, share: Share) -> str:
+    """Return the whole address that a person gives to others."""
+    return request.build_absolute_uri(reverse("share:enter", args=[share.token]))
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def share(request: SignedInRequest) -> HttpResponse:
+    """Ask on which terms a `file` or `folder` shall be shared, or make the link."""
+    sent = request.POST if request.method == "POST" else request.GET
+    named: dict[str, Any] = {"folder_id": sent.get("folder"), "file_id": sent.get("file")}
+    shown = _named(request, **named)
+    form = ShareForm(request.POST if request.method == "POST" else None)
+    context: dict[str, Any] = {"form": form, "shown": shown, "is_folder": isinstance(shown, Folder)}
+    if request.method == "POST" and form.is_valid():
+        made = sharing.create_share(owner=request.user, **named, **form.terms())
+        if not request.htmx:
+            messages.success(request, _("“%(name)s” is shared: copy its link below.") % {"name": shown.name})
+            return redirect("drive:shared")
+        context |= {"made": made, "link": link_to(request, made)}
+    return _dialog(request, "drive/share.html", context)
+
+
+def _named(request: SignedInRequest, *, folder_id: object, file_id: object) -> File | Folder:
+    if folder_id:
+        return services.get_folder(owner=request.user, folder_id=folder_id)
+    if file_id:
+        return services.get_file(owner=request.user, file_id=file_id)
+    raise NotFound(_("This does not exist."))
+
+
+@login_required
+@require_safe
+def shared(request: SignedInRequest) -> HttpResponse:
+    """Show the links that there are, the latest first."""
+    rows = sharing.shares_of(owner=request.user)
+    page = paginate(rows, order=("-id",), size=PAGE, cursor=request.GET.get("cursor"))
+    links = [(row, link_to(request, row)) for row in page.rows]
+    context = {"page": page, "links": links, "usage": quota.usage_of(request.user)}
+    return depends_on_htmx(render(request, "drive/shared.html", context))
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def change(request: SignedInRequest, share_id: UUID) -> HttpResponse:
+    """Give a link other terms."""
+    row = sharing.get_share(owner=request.user, share_id=share_id)
+    sent = request.POST if request.method == "POST" else None
+    initial = {"can_download": row.can_download, "lifetime": "keep"}
+    form = ShareChangeForm(sent, initial=initial, has_password=bool(row.password))
+    if request.method == "POST" and form.is_valid():
+        try:
+            sharing.change_share(owner=request.user, share_id=share_id, **form.changes())
+        except NotFound:
+            raise
+        except DomainError as error:
+            form.add_error(None, error.message)
+        else:
+            events: dict[str, Any] = {"drive-done": {}, "drive-changed": {}}
+            return done(request, _("The link is changed."), back=reverse("drive:shared"), events=events)
+    context = {"form": form, "share": row, "shown": row.file or row.folder}
+    return _dialog(request, "drive/share_change.html", context)
+
+
+@login_required
+@require_POST
+def revoke(request: SignedInRequest, share_id: UUID) -> HttpResponse:
+    """End a link for good."""
+    sharing.revoke_share(owner=request.user, share_id=share_id)
+    events: dict[str, Any] = {"drive-changed": {}}
+    return done(request, _("The link works no longer."), back=reverse("drive:shared"), events=events)
+
+
+def _dialog(request: SignedInRequest, template: str, context: dict[str, Any]) -> HttpResponse:
+    part = f"{template}#dialog" if request.htmx else template
+    return depends_on_htmx(render(request, part, context))
