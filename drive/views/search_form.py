@@ -6,7 +6,6 @@ from django.utils.translation import gettext_lazy as _
 from drive.finding import When
 from drive.models import FileKind
 
-
 # Kinds of files that a drive can hold today.
 KINDS = [(kind.value, kind.label) for kind in (FileKind.PICTURE, FileKind.TEXT)]
 
