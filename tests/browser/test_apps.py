@@ -215,6 +215,8 @@ def test_the_poll_of_a_job_ends_with_it(person: User, signed_in_page: Callable[[
         pass
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator("#job-state .badge")).to_have_text("Canceled")
+    # The page after the redirect is still fetching its scripts when its badge can be read.
+    page.wait_for_load_state("networkidle")
     polled: list[str] = []
     page.on("request", lambda request: polled.append(request.url))
     page.wait_for_timeout(1500)
