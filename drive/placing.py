@@ -1,8 +1,8 @@
 """Putting rows into folders: nothing lands where nobody looks, and a taken name gets a number."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
@@ -12,6 +12,8 @@ from accounts.models import User
 from drive.models import File, Folder
 from drive.names import free_name
 from ipau.common.errors import Conflict, NotFound
+
+T = TypeVar("T")
 
 
 def lock_tree(owner: User) -> None:
@@ -67,6 +69,20 @@ def place(
     model._default_manager.filter(pk__in=plain).update(**changes)
     for key, name in numbered:
         model._default_manager.filter(pk=key).update(name=name, **changes)
+
+
+def first_free(name: str, rows: Any, attempt: Callable[[str], T]) -> T:
+    """Call `attempt` with the first name that `rows` does not have; others may be taking names too."""
+    taken: Collection[str] = ()
+    while True:
+        try:
+            with transaction.atomic():
+                return attempt(free_name(name, taken))
+        except IntegrityError:
+            now_taken = names_of(rows)
+            if now_taken == taken:
+                raise
+            taken = now_taken
 
 
 def as_uuid(value: object) -> UUID:

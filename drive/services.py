@@ -1,10 +1,10 @@
 """What people do with their drive. Each function owns its transaction and raises domain errors."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 from uuid import UUID
 
 from django.conf import settings
@@ -16,14 +16,14 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from drive import blobs, quota, tasks
 from drive.models import Blob, File, FileKind, FileState, Folder
-from drive.names import clean_name, free_name, upload_name
-from drive.placing import as_uuid, hold, lock_tree, names_of, naming, place
+from drive.names import clean_name
+from drive.placing import as_uuid, first_free, hold, lock_tree, names_of, naming, place
+from drive.taking import add_file
 from drive.tree import Tree
 from ipau.common.errors import Conflict, Invalid, NotFound, TooLarge
 from workers.reading import PictureError, identify
 
 MAX_DEPTH = 40
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def create_numbered_folder(*, owner: User, parent: Folder | None, name: str) -> 
         return Folder.objects.create(owner=owner, parent=parent, name=free)
 
     here = Folder.objects.filter(owner=owner, parent=parent).live()
-    return _first_free(clean_name(name), here, attempt)
+    return first_free(clean_name(name), here, attempt)
 
 
 def folder_at_top(*, owner: User, name: str) -> Folder:
@@ -160,30 +160,9 @@ def upload_file(
     except PictureError as error:
         raise Invalid(error.message, code=error.code) from error
     stored = blobs.store_file(content, facts.content_type)
-
-    def attempt(free: str) -> File:
-        # Once more where nobody else's upload of this drive can come between the sum and the row.
-        lock_tree(owner)
-        quota.check_room(owner=owner, size=stored.size)
-        hold(folder)
-        blobs.register([stored])
-        file = File.objects.create(
-            owner=owner,
-            folder=folder,
-            name=free,
-            blob_id=stored.sha256,
-            kind=FileKind.PICTURE,
-            content_type=stored.content_type,
-            size=stored.size,
-            width=facts.width,
-            height=facts.height,
-            metadata=metadata or {},
-        )
-        transaction.on_commit(lambda: tasks.send_inspection(owner_id=str(owner.pk)))
-        return file
-
-    here = File.objects.filter(owner=owner, folder=folder).live()
-    return _first_free(upload_name(name, facts.suffix), here, attempt)
+    file = add_file(owner=owner, folder=folder, name=name, stored=stored, facts=facts, metadata=metadata)
+    transaction.on_commit(lambda: tasks.send_inspection(owner_id=str(owner.pk)))
+    return file
 
 
 def rename_file(*, owner: User, file_id: object, name: str) -> File:
@@ -371,17 +350,3 @@ def _too_many_bytes(size: int, limit: int) -> TooLarge:
 
 def _too_deep() -> Invalid:
     return Invalid(_("Folders can be nested %(depth)d deep at most.") % {"depth": MAX_DEPTH}, code="too_deep")
-
-
-def _first_free(name: str, rows: Any, attempt: Callable[[str], T]) -> T:
-    """Call `attempt` with the first name that `rows` does not have; others may be taking names too."""
-    taken: Collection[str] = ()
-    while True:
-        try:
-            with transaction.atomic():
-                return attempt(free_name(name, taken))
-        except IntegrityError:
-            now_taken = names_of(rows)
-            if now_taken == taken:
-                raise
-            taken = now_taken

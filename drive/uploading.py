@@ -7,7 +7,6 @@ crash at any point costs its sender some bytes to send again, never the upload a
 import os
 import time
 from datetime import timedelta
-from pathlib import PurePosixPath
 from typing import Any, BinaryIO, Protocol
 from uuid import UUID, uuid5
 
@@ -20,9 +19,9 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from drive import parts, services
 from drive.models import File, Folder, OnConflict, Upload
-from drive.names import upload_name
 from drive.paths import Place, folder_at, walk
 from drive.quota import check_room, usage_of
+from drive.taking import settle_conflict
 from ipau.common.errors import Conflict, DomainError, Invalid, NotFound, TooLarge, Unavailable
 
 # An upload to which nothing comes for so long is given up.
@@ -31,8 +30,6 @@ CHUNK = 256 * 1024
 # How much a killed server may lose: progress is made safe after so many bytes or seconds.
 SAFE_BYTES = 16 * 1024 * 1024
 SAFE_SECONDS = 2.0
-# What a finished upload gives to the file that it replaces.
-_REPLACED = ("blob_id", "kind", "content_type", "size", "width", "height", "state", "reason", "facts")
 
 
 class Source(Protocol):
@@ -298,25 +295,7 @@ def _take(upload: Upload, folder: Folder | None, part: BinaryIO) -> File:
         size=upload.length,
         limit=settings.RESUMABLE_MAX_BYTES,
     )
-    if upload.on_conflict == OnConflict.KEEP_BOTH:
-        return made
-    wanted = upload_name(upload.name, PurePosixPath(made.name).suffix)
-    here = File.objects.filter(owner=upload.owner, folder=folder, name=wanted).live()
-    there = here.exclude(pk=made.pk).select_for_update().first()
-    if there is None:
-        return made
-    if upload.on_conflict == OnConflict.REPLACE:
-        _replace(there, made)
-    made.delete()
-    return there
-
-
-def _replace(there: File, made: File) -> None:
-    """Point a file to new bytes. It stays the same file: what refers to it goes on doing so."""
-    for name in _REPLACED:
-        setattr(there, name, getattr(made, name))
-    there.inspect_until, there.inspections = None, 0
-    there.save(update_fields=[*_REPLACED, "inspect_until", "inspections", "updated_at"])
+    return settle_conflict(made=made, name=upload.name, on_conflict=upload.on_conflict)
 
 
 def drop_upload(*, upload: Upload) -> None:
