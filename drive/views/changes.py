@@ -1,6 +1,8 @@
 """Changing: new folders, names, places, the trash."""
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
@@ -20,6 +22,8 @@ from drive.views import answers
 from drive.views.answers import depends_on_htmx, done, folder_url
 from ipau.common.errors import DomainError, NotFound
 
+T = TypeVar("T")
+
 
 @login_required
 @require_http_methods(["GET", "POST"])
@@ -27,18 +31,11 @@ def new_folder(request: SignedInRequest) -> HttpResponse:
     """Make a folder in the one that `parent` names (none: the top of the drive)."""
     parent = _folder_or_top(request.user, _sent(request, "parent"))
     form = NameForm(request.POST if request.method == "POST" else None)
-    if request.method == "POST" and form.is_valid():
-        name = form.cleaned_data["name"]
-        try:
-            made = services.create_folder(owner=request.user, parent=parent, name=name)
-        except NotFound:
-            raise
-        except DomainError as error:
-            form.refuse(error)
-        else:
-            text = _("The folder “%(name)s” is made.") % {"name": made.name}
-            events: dict[str, Any] = {"drive-done": {}, "drive-changed": {}}
-            return done(request, text, back=folder_url(made.parent_id), events=events)
+    make = partial(services.create_folder, owner=request.user, parent=parent)
+    if made := _done_with_name(form, make):
+        text = _("The folder “%(name)s” is made.") % {"name": made.name}
+        events: dict[str, Any] = {"drive-done": {}, "drive-changed": {}}
+        return done(request, text, back=folder_url(made.parent_id), events=events)
     context = {"form": form, "parent": parent, "back": folder_url(parent.pk if parent else None)}
     return _dialog(request, "drive/new_folder.html", context)
 
@@ -48,21 +45,12 @@ def new_folder(request: SignedInRequest) -> HttpResponse:
 def rename_folder(request: SignedInRequest, folder_id: UUID) -> HttpResponse:
     """Give a folder another name."""
     folder = services.get_folder(owner=request.user, folder_id=folder_id)
+    back = folder_url(folder.parent_id)
     form = _name_form(request, folder.name)
-    if request.method == "POST" and form.is_valid():
-        name = form.cleaned_data["name"]
-        try:
-            folder = services.rename_folder(owner=request.user, folder_id=folder_id, name=name)
-        except NotFound:
-            raise
-        except DomainError as error:
-            form.refuse(error)
-        else:
-            return _renamed(
-                request, "drive/folder_tile.html", {"folder": folder}, folder_url(folder.parent_id)
-            )
-    context = {"form": form, "row": folder, "back": folder_url(folder.parent_id)}
-    return _dialog(request, "drive/rename.html", context)
+    rename = partial(services.rename_folder, owner=request.user, folder_id=folder_id)
+    if renamed := _done_with_name(form, rename):
+        return _renamed(request, "drive/folder_tile.html", {"folder": renamed}, back)
+    return _dialog(request, "drive/rename.html", {"form": form, "row": folder, "back": back})
 
 
 @login_required
@@ -70,24 +58,32 @@ def rename_folder(request: SignedInRequest, folder_id: UUID) -> HttpResponse:
 def rename_file(request: SignedInRequest, file_id: UUID) -> HttpResponse:
     """Give a file another name: in a dialog of the listing, or in the heading of its own page."""
     file = services.get_file(owner=request.user, file_id=file_id)
+    back = answers.file_url(file.pk)
+    in_heading = request.htmx.target == "file-name"
     form = _name_form(request, file.name)
-    if request.method == "POST" and form.is_valid():
-        name = form.cleaned_data["name"]
-        try:
-            file = services.rename_file(owner=request.user, file_id=file_id, name=name)
-        except NotFound:
-            raise
-        except DomainError as error:
-            form.refuse(error)
-        else:
-            if request.htmx.target == "file-name":
-                return answers.note(_heading(request, {"file": file}), _("Renamed."))
-            tile = listing.tiles(owner=request.user, file_ids=[file_id])[0]
-            return _renamed(request, "drive/file_tile.html", {"file": tile}, answers.file_url(file.pk))
-    context = {"form": form, "row": file, "file": file, "back": answers.file_url(file.pk)}
-    if request.htmx.target == "file-name":
+    rename = partial(services.rename_file, owner=request.user, file_id=file_id)
+    if renamed := _done_with_name(form, rename):
+        if in_heading:
+            return answers.note(_heading(request, {"file": renamed}), _("Renamed."))
+        tile = listing.tiles(owner=request.user, file_ids=[file_id])[0]
+        return _renamed(request, "drive/file_tile.html", {"file": tile}, back)
+    context = {"form": form, "row": file, "file": file, "back": back}
+    if in_heading:
         return _heading(request, {**context, "editing": "cancel" not in request.GET})
     return _dialog(request, "drive/rename.html", context)
+
+
+def _done_with_name(form: NameForm, act: Callable[..., T]) -> T | None:
+    """Do what takes a `name` with the one that was sent; what is wrong with it is said beside its field."""
+    if not form.is_valid():
+        return None
+    try:
+        return act(name=form.cleaned_data["name"])
+    except NotFound:
+        raise
+    except DomainError as error:
+        form.refuse(error)
+        return None
 
 
 def _name_form(request: SignedInRequest, name: str) -> NameForm:
