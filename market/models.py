@@ -12,6 +12,7 @@ from ipau.common.models import BaseModel
 class ListingKind(models.TextChoices):
     APP = "app", _("App")
     MODEL = "model", _("Model")
+    PIPELINE = "pipeline", _("Pipeline")
 
 
 class Tier(models.TextChoices):
@@ -44,6 +45,8 @@ class Listing(BaseModel):
     summary = models.CharField(_("summary"), max_length=200)
     description = models.TextField(_("description"), blank=True)
     visibility = models.CharField(max_length=10, choices=Visibility.choices, default=Visibility.PUBLIC)
+    # What one delivered picture costs, in millicredits.
+    price_each = models.PositiveBigIntegerField(default=0)
     run_count = models.BigIntegerField(default=0)
 
     objects = ListingQuerySet.as_manager()

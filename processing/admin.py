@@ -8,7 +8,7 @@ from django.utils.translation import ngettext
 
 from ipau.common.admin import ReadOnlyAdmin
 from processing import claims
-from processing.models import Item, Job, Worker
+from processing.models import Delivery, Item, Job, JobEvent, Worker
 
 
 @admin.register(Job)
@@ -77,3 +77,34 @@ class WorkerAdmin(ReadOnlyAdmin):
     ordering = ("-heartbeat_at",)
     # A worker has no id and no times of its row.
     common_readonly = ()
+
+
+@admin.register(JobEvent)
+class JobEventAdmin(ReadOnlyAdmin):
+    """The logs of jobs."""
+
+    list_display = ("id", "job_id", "at", "kind", "details")
+    list_filter = ("kind",)
+    search_fields = ("=job__id",)
+    common_readonly = ()
+
+
+@admin.register(Delivery)
+class DeliveryAdmin(ReadOnlyAdmin):
+    """What was sent to people's addresses, and what came of it."""
+
+    list_display = (
+        "id",
+        "owner",
+        "job_id",
+        "event",
+        "url",
+        "state",
+        "attempts",
+        "status",
+        "problem",
+        "next_at",
+    )
+    list_filter = ("state", "event")
+    list_select_related = ("owner",)
+    search_fields = ("=id", "=job__id", "owner__email", "url")

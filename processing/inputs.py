@@ -29,12 +29,19 @@ class Prepared:
     queue: str
 
 
-def prepare(*, owner: User | None, version: Version, params: Mapping[str, Any]) -> Prepared:
+def prepare(
+    *,
+    owner: User | None,
+    version: Version,
+    params: Mapping[str, Any],
+    own: Mapping[str, Any] | None = None,
+) -> Prepared:
     """Check parameters against a version and freeze them.
 
     Args:
         owner: whose folders the parameters may refer to; None: nobody's.
         params: as a form or the API sent them; what is missing takes its default.
+        own: those among them that are meant for one picture only.
 
     Raises:
         Invalid: a parameter is wrong. `fields` has a sentence for each.
@@ -48,6 +55,9 @@ def prepare(*, owner: User | None, version: Version, params: Mapping[str, Any]) 
         given = {**params, **step.params} if index == last else step.params
         checked = _check(step.operation, given)
         for name in registry.get(step.operation).folders():
+            if own and name in own:
+                text = _("This setting is the same for all pictures of a job.")
+                raise Invalid(text, code="invalid_input", fields={name: text})
             if checked.get(name):
                 resources[name] = _pictures(owner, name, checked[name])
         steps.append(Step(operation=step.operation, params=checked))

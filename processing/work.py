@@ -16,6 +16,7 @@ from processing import claims, fleet, lanes, previews, results
 from processing.claims import Claim
 from processing.limits import TookTooLong, time_limit
 from processing.models import Item, Job, Resource, State
+from processing.options import Options
 from processing.results import Done, StoredFile
 from workers import engine
 from workers.plugin import Context, OperationError
@@ -99,11 +100,13 @@ def _run_chunk(held: Claim, recipe: Recipe, context: Context) -> list[Done]:
 def _run_item(held: Claim, item: Item, recipe: Recipe, context: Context) -> Done | None:
     """Run one item; None leaves it to be tried again after a transient fault."""
     started = time.perf_counter()
+    own = Recipe.model_validate(item.recipe) if item.recipe else None
+    output = Options.model_validate(held.job.options).output()
     try:
         data = blobs.read(item.blob_id)
         fetched = time.perf_counter()
         with time_limit(settings.ITEM_SECONDS):
-            made = engine.run(recipe, data, context)
+            made = engine.run(own or recipe, data, context, output=output)
         ran = time.perf_counter()
         files = persist(lambda: _store(made))
     except OperationError as error:

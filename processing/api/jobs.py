@@ -19,6 +19,7 @@ from processing.serializers import (
     JobInputSerializer,
     JobSerializer,
 )
+from processing.services import Terms
 
 _HARDWARE = {"cpu": "CPU", "gpu": "GPU"}
 
@@ -57,7 +58,7 @@ class JobList(ApiView):
                 folder_ids=[sent["folder"]] if "folder" in sent else [],
                 file_ids=sent.get("files", []),
             ),
-            output_folder=drive.get_folder(owner=owner, folder_id=into) if into else None,
+            terms=Terms(output_folder=drive.get_folder(owner=owner, folder_id=into) if into else None),
             idempotency_key=idempotency_key(request),
         )
         return Response(JobSerializer(job, context={"request": request}).data, status=201)

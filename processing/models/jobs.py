@@ -1,9 +1,11 @@
-"""Jobs, their items, and the fleet of workers. These rows are the queue of record."""
+"""Jobs, their items and results. These rows are the queue of record."""
 
 from typing import Any
 
 from django.conf import settings
 from django.db import models
+from django.db.models import F
+from django.db.models.functions import MD5, Now
 from django.utils.translation import gettext_lazy as _
 
 from drive.models import Blob, File, Folder
@@ -30,6 +32,13 @@ class JobKind(models.TextChoices):
     PREDICTION = "prediction", _("Prediction")
 
 
+class Ending(models.TextChoices):
+    """Why a job was ended before its last picture."""
+
+    PERSON = "person", _("Canceled by its owner")
+    DEADLINE = "deadline", _("Its deadline passed")
+
+
 class JobQuerySet(models.QuerySet["Job"]):
     def visible_to(self, user: Any) -> "JobQuerySet":
         return self.filter(owner=user)
@@ -53,7 +62,21 @@ class Job(BaseModel):
     succeeded = models.PositiveIntegerField(default=0)
     failed = models.PositiveIntegerField(default=0)
     canceled = models.PositiveIntegerField(default=0)
+    # Of those that succeeded: how many took a result that the owner had already.
+    reused = models.PositiveIntegerField(default=0)
     output_folder = models.ForeignKey(Folder, models.SET_NULL, null=True, blank=True, related_name="+")
+    # How results are written and kept: `processing.options.Options`.
+    options = models.JSONField(default=dict, blank=True)
+    deadline_at = models.DateTimeField(null=True, blank=True)
+    ending = models.CharField(max_length=20, choices=Ending.choices, blank=True)
+    # Millicredits. The price of one picture is frozen here; reused and failed ones cost nothing.
+    price_each = models.PositiveBigIntegerField(default=0)
+    max_price = models.PositiveBigIntegerField(null=True, blank=True)
+    again_of = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="+")
+    # Who is told when it ends.
+    mail_when_done = models.BooleanField(default=False)
+    webhook = models.CharField(max_length=500, blank=True)
+    webhook_events = models.JSONField(default=list, blank=True)
     idempotency_key = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001  (unique, so null)
     request_digest = models.CharField(max_length=64, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)
@@ -71,6 +94,9 @@ class Job(BaseModel):
                 name="job_counts_within_total",
             ),
             models.CheckConstraint(condition=models.Q(total__gt=0), name="job_has_items"),
+            models.CheckConstraint(
+                condition=models.Q(succeeded__gte=models.F("reused")), name="job_reused_succeeded"
+            ),
         ]
         indexes = [
             models.Index(fields=["owner", "kind", "-id"], name="job_by_owner"),
@@ -78,6 +104,11 @@ class Job(BaseModel):
                 fields=["queue", "owner", "id"],
                 condition=models.Q(state__in=["starting", "processing"]),
                 name="job_open",
+            ),
+            models.Index(
+                fields=["deadline_at"],
+                condition=models.Q(state__in=["starting", "processing"], deadline_at__isnull=False),
+                name="job_deadline",
             ),
         ]
 
@@ -95,6 +126,16 @@ class Job(BaseModel):
     @property
     def is_open(self) -> bool:
         return self.state in OPEN
+
+    @property
+    def price_quoted(self) -> int:
+        """The most that it can cost, in millicredits."""
+        return self.price_each * self.total
+
+    @property
+    def price_charged(self) -> int:
+        """What has been delivered costs, in millicredits."""
+        return self.price_each * (self.succeeded - self.reused)
 
 
 class Resource(models.Model):
@@ -120,8 +161,16 @@ class Item(BaseModel):
     job = models.ForeignKey(Job, models.CASCADE, related_name="items")
     position = models.PositiveIntegerField()
     name = models.CharField(max_length=255)
-    # The name of the results without their ending; unique in the job, chosen when it was submitted.
+    # Under the job's folder, for jobs that keep the folders of their pictures: "Summer/Beach", or nothing.
+    folder_path = models.CharField(max_length=2000, blank=True)
+    # The name of the results without their ending; unique in its folder, chosen when it was submitted.
     output_stem = models.CharField(max_length=255)
+    # This picture's own parameters, as the person wrote them, and the recipe that they make; null: the job's.
+    input = models.JSONField(null=True, blank=True)
+    recipe = models.JSONField(null=True, blank=True)
+    # Digest of all that decides the result: bytes, recipe, resources, output options. Empty: never reused.
+    memo_key = models.CharField(max_length=64, blank=True)
+    reused = models.BooleanField(default=False)
     input_file = models.ForeignKey(File, models.SET_NULL, null=True, blank=True, related_name="+")
     blob = models.ForeignKey(Blob, models.PROTECT, related_name="+")
     state = models.CharField(max_length=10, choices=State.choices, default=State.STARTING)
@@ -130,6 +179,7 @@ class Item(BaseModel):
     lease_expires_at = models.DateTimeField(null=True, blank=True)
     worker = models.CharField(max_length=120, blank=True)
     slot = models.PositiveIntegerField(null=True, blank=True)
+    device = models.CharField(max_length=60, blank=True)
     output = models.JSONField(null=True, blank=True)
     error_code = models.CharField(max_length=40, blank=True)
     error = models.CharField(max_length=500, blank=True)
@@ -141,7 +191,8 @@ class Item(BaseModel):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["job", "position"], name="item_position_once"),
-            models.UniqueConstraint(fields=["job", "output_stem"], name="item_output_once"),
+            # By digest, for an index takes no way of forty folders.
+            models.UniqueConstraint(F("job"), MD5("folder_path"), F("output_stem"), name="item_output_once"),
             models.CheckConstraint(
                 condition=models.Q(state="processing", lease_token__isnull=False)
                 | (~models.Q(state="processing") & models.Q(lease_token__isnull=True)),
@@ -176,33 +227,38 @@ class Output(BaseModel):
         return f"{self.item_id} {self.label}"
 
 
-class Lane(models.Model):
-    """One owner's way into one queue: how many of their wake-ups are under way."""
+class Memo(models.Model):
+    """A result that an owner has already: the same bytes, recipe and options need not be computed again.
+
+    It refers to bytes by their digests and keeps none alive: a memo whose bytes are gone is worthless, and is
+    dropped.
+    """
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
-    queue = models.CharField(max_length=20)
-    outstanding = models.PositiveIntegerField(default=0)
-    # The last time a wake-up was sent or arrived. The sweeper looks for lanes that fell silent.
-    stirred_at = models.DateTimeField()
+    key = models.CharField(max_length=64)
+    # [{label, suffix, sha256, size, content_type, width, height, thumbnail}]
+    files = models.JSONField()
+    data = models.JSONField(null=True, blank=True)
+    made_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["owner", "queue"], name="lane_once")]
+        constraints = [models.UniqueConstraint(fields=["owner", "key"], name="memo_once")]
+        indexes = [models.Index(fields=["made_at"], name="memo_age")]
 
     def __str__(self) -> str:
-        return f"{self.owner_id}/{self.queue}"
+        return f"{self.owner_id} {self.key[:12]}"
 
 
-class Worker(models.Model):
-    """A worker process of the fleet, as its last heartbeat described it."""
+class JobEvent(models.Model):
+    """A line of a job's log: what happened to it, for its owner."""
 
-    name = models.CharField(primary_key=True, max_length=120)
-    queues = models.JSONField(default=list)
-    device = models.CharField(max_length=60, default="cpu")
-    slots = models.PositiveSmallIntegerField()
-    # Process ids of the living slots; a lease held by any other has lost its process.
-    slot_pids = models.JSONField(default=list)
-    started_at = models.DateTimeField()
-    heartbeat_at = models.DateTimeField()
+    job = models.ForeignKey(Job, models.CASCADE, related_name="events")
+    at = models.DateTimeField(db_default=Now())
+    kind = models.CharField(max_length=30)
+    details = models.JSONField(default=dict, blank=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["job", "id"], name="event_by_job")]
 
     def __str__(self) -> str:
-        return self.name
+        return f"{self.job_id} {self.kind}"

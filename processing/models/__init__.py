@@ -1,0 +1,40 @@
+"""What processing remembers, one file for each thing that it knows."""
+
+from processing.models.fleet import Drain, FleetSample, Lane, Worker
+from processing.models.jobs import (
+    ENDED,
+    OPEN,
+    Ending,
+    Item,
+    Job,
+    JobEvent,
+    JobKind,
+    JobQuerySet,
+    Memo,
+    Output,
+    Resource,
+    State,
+)
+from processing.models.notices import Delivery, DeliveryState, WebhookSecret
+
+__all__ = [
+    "ENDED",
+    "OPEN",
+    "Delivery",
+    "DeliveryState",
+    "Drain",
+    "Ending",
+    "FleetSample",
+    "Item",
+    "Job",
+    "JobEvent",
+    "JobKind",
+    "JobQuerySet",
+    "Lane",
+    "Memo",
+    "Output",
+    "Resource",
+    "State",
+    "WebhookSecret",
+    "Worker",
+]

@@ -1,0 +1,30 @@
+"""What people do with apps: preview, submit, look, cancel."""
+
+from processing.services.control import cancel_job
+from processing.services.looking import get_item, get_job, list_items, list_jobs
+from processing.services.previews import PREVIEW_MAX_BYTES, preview_bytes, preview_file
+from processing.services.submitting import (
+    Source,
+    Terms,
+    source_from_bytes,
+    source_from_file,
+    submit_job,
+    submit_prediction,
+)
+
+__all__ = [
+    "PREVIEW_MAX_BYTES",
+    "Source",
+    "Terms",
+    "cancel_job",
+    "get_item",
+    "get_job",
+    "list_items",
+    "list_jobs",
+    "preview_bytes",
+    "preview_file",
+    "source_from_bytes",
+    "source_from_file",
+    "submit_job",
+    "submit_prediction",
+]

@@ -1,0 +1,73 @@
+"""Previews: what a version does to one picture, reduced, at once."""
+
+import hashlib
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from accounts.models import User
+from drive.models import File, FileState
+from ipau.common.errors import Invalid, TimedOut, TooLarge, Unavailable
+from market.models import Version
+from processing import fleet, previews, tasks
+from processing.inputs import Prepared, prepare
+from processing.previews import Answer
+from workers.reading import PictureError, identify
+
+PREVIEW_MAX_BYTES = 32 * 2**20
+
+
+def preview_file(*, owner: User, version: Version, params: Mapping[str, Any], file: File) -> Answer:
+    """Show what a version does to a file of the drive, reduced, at once. Raises as `preview_bytes`."""
+    if file.state == FileState.REFUSED:
+        raise Invalid(file.reason, code="refused")
+    prepared = prepare(owner=owner, version=version, params=params)
+    return _preview(prepared, sha256=file.blob_id, source={"blob": file.blob_id})
+
+
+def preview_bytes(*, owner: User | None, version: Version, params: Mapping[str, Any], data: bytes) -> Answer:
+    """Show what a version does to a picture that is not in the drive.
+
+    Raises:
+        Invalid: the picture or a parameter cannot be used.
+        TooLarge: more bytes than a preview may carry.
+        Unavailable: no preview worker runs.
+        TimedOut: none answered in time.
+    """
+    if len(data) > PREVIEW_MAX_BYTES:
+        raise TooLarge(f"A preview takes {PREVIEW_MAX_BYTES // 2**20} MB at most.")
+    try:
+        identify(data)
+    except PictureError as error:
+        raise Invalid(error.message, code=error.code) from error
+    prepared = prepare(owner=owner, version=version, params=params)
+    return _preview(prepared, sha256=hashlib.sha256(data).hexdigest(), data=data)
+
+
+def _preview(
+    prepared: Prepared, *, sha256: str, source: dict[str, str] | None = None, data: bytes = b""
+) -> Answer:
+    try:
+        return _ask_worker(prepared, sha256, source, data)
+    except previews.ChannelError as error:
+        raise Unavailable("Previews do not answer just now. Try again in a moment.") from error
+
+
+def _ask_worker(prepared: Prepared, sha256: str, source: dict[str, str] | None, data: bytes) -> Answer:
+    key = previews.cache_key(sha256=sha256, recipe_digest=prepared.fingerprint, resources=prepared.resources)
+    kept = previews.kept(key)
+    if kept is not None:
+        return kept
+    if not fleet.is_served("preview"):
+        raise Unavailable("No preview worker is running just now. Jobs can still be submitted.")
+    request_id = uuid.uuid4().hex
+    where = source or {"ticket": previews.leave_picture(data)}
+    recipe = prepared.recipe.model_dump(mode="json")
+    if not tasks.send_preview(request_id, key, where, recipe, prepared.resources):
+        raise Unavailable("Previews do not answer just now. Try again in a moment.")
+    answer = previews.wait_for(request_id)
+    if answer is None:
+        raise TimedOut("The preview took too long. The preview workers may be busy: try again in a moment.")
+    if answer.error:
+        raise Invalid(answer.error, code=answer.error_code)
+    return answer

@@ -1,0 +1,373 @@
+"""Submitting: one transaction that freezes what is run on what, and wakes the workers when it commits."""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+from drive import blobs
+from drive import services as drive
+from drive.models import File, Folder
+from drive.names import distinct_names, fit
+from drive.services import Selection
+from ipau.common.errors import Conflict, Invalid, TooLarge
+from market import services as market
+from market.models import Version
+from processing import lanes, tasks
+from processing.inputs import Prepared, prepare
+from processing.memory import memo_key
+from processing.models import Item, Job, JobKind, Resource
+from processing.options import Options
+from workers.reading import PictureError, identify
+
+PREDICTIONS_FOLDER = "Predictions"
+# A refusal names so many pictures, not all of a hundred thousand.
+MOST_PROBLEMS = 50
+
+OwnParams = Mapping[uuid.UUID, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One picture to run on: a file of the drive, or bytes that were sent along and are stored as a blob.
+
+    `params` are its own parameters; they win over the job's.
+    """
+
+    name: str
+    blob_id: str
+    file: File | None = None
+    params: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What is agreed beside what is run on what. Prices are in millicredits."""
+
+    options: Options = field(default_factory=Options)
+    output_folder: Folder | None = None
+    deadline_at: datetime | None = None
+    max_price: int | None = None
+    mail_when_done: bool = False
+    webhook: str = ""
+    webhook_events: tuple[str, ...] = ()
+    again_of: Job | None = None
+
+    def key(self) -> list[object]:
+        """What of this makes a request with the same idempotency key another request."""
+        return [
+            self.options.model_dump(),
+            self.output_folder and self.output_folder.pk,
+            self.deadline_at,
+            self.max_price,
+            self.mail_when_done,
+            self.webhook,
+            self.webhook_events,
+        ]
+
+
+@dataclass(frozen=True)
+class _Order:
+    """Everything of a job to be, checked."""
+
+    kind: JobKind
+    owner: User
+    version: Version
+    params: Mapping[str, Any]
+    prepared: Prepared
+    sources: Sequence[Source]
+    own: Sequence[Prepared | None]
+    terms: Terms
+    folder: Folder | None
+    key: str | None
+    request: str
+
+
+def submit_job(
+    *,
+    owner: User,
+    version: Version,
+    params: Mapping[str, Any],
+    selection: Selection,
+    own_params: OwnParams | None = None,
+    terms: Terms | None = None,
+    idempotency_key: str | None = None,
+) -> Job:
+    """Run a version over the pictures of a selection, folders with all that is in them.
+
+    Results go to the folder that the terms name, or to a new folder named after the app and the time.
+
+    Args:
+        own_params: parameters of single pictures, by the file's id; they win over `params`.
+
+    Raises:
+        Invalid: a parameter is wrong, there is no picture in the selection, there are too many, one with
+            parameters of its own is not among them, or it would cost more than the terms allow.
+        Conflict: the idempotency key belongs to another request.
+    """
+    terms = terms or Terms()
+    own_params = own_params or {}
+    chosen = [f.pk for f in selection.files] + [f.pk for f in selection.folders]
+    own_key = sorted((str(key), dict(given)) for key, given in own_params.items())
+    request = _digest("job", version.pk, params, chosen, own_key, terms.key())
+    if earlier := _earlier(owner, idempotency_key, request):
+        return earlier
+    prepared = prepare(owner=owner, version=version, params=params)
+    files = drive.pictures_in(owner=owner, chosen=selection, limit=settings.JOB_MAX_FILES)
+    if not files:
+        raise Invalid(_("There is no picture to run on: choose at least one."), code="no_files")
+    _check_known(own_params, files)
+    sources = [Source(f.name, f.blob_id, f, own_params.get(f.pk)) for f in files]
+    _check_price(version, len(sources), terms)
+    return _submit(
+        _Order(
+            kind=JobKind.JOB,
+            owner=owner,
+            version=version,
+            params=params,
+            prepared=prepared,
+            sources=sources,
+            own=_prepare_own(owner, version, params, sources),
+            terms=terms,
+            folder=terms.output_folder,
+            key=idempotency_key,
+            request=request,
+        )
+    )
+
+
+def submit_prediction(
+    *,
+    owner: User,
+    version: Version,
+    params: Mapping[str, Any],
+    source: Source,
+    terms: Terms | None = None,
+    idempotency_key: str | None = None,
+) -> Job:
+    """Run a version over one picture: a job of one. Raises as `submit_job`."""
+    terms = terms or Terms()
+    request = _digest("prediction", version.pk, params, source.blob_id, terms.key())
+    if earlier := _earlier(owner, idempotency_key, request):
+        return earlier
+    _check_price(version, 1, terms)
+    return _submit(
+        _Order(
+            kind=JobKind.PREDICTION,
+            owner=owner,
+            version=version,
+            params=params,
+            prepared=prepare(owner=owner, version=version, params=params),
+            sources=[source],
+            own=[None],
+            terms=terms,
+            folder=terms.output_folder or drive.folder_at_top(owner=owner, name=PREDICTIONS_FOLDER),
+            key=idempotency_key,
+            request=request,
+        )
+    )
+
+
+def source_from_bytes(*, data: bytes, name: str) -> Source:
+    """Take a picture that was sent with a prediction. It becomes no file of the drive.
+
+    Raises:
+        Invalid: it is no picture that we read.
+        TooLarge: more bytes than one request may carry.
+    """
+    if len(data) > settings.UPLOAD_MAX_BYTES:
+        raise TooLarge(f"A picture may have {settings.UPLOAD_MAX_BYTES // 2**20} MB at most.")
+    try:
+        content_type = identify(data).content_type
+    except PictureError as error:
+        raise Invalid(error.message, code=error.code) from error
+    stored = blobs.store(data, content_type)
+    with transaction.atomic():
+        blobs.register([stored])
+    return Source(name, stored.sha256)
+
+
+def source_from_file(*, owner: User, file_id: object) -> Source:
+    """Return a picture of the owner's drive to run on.
+
+    Raises:
+        NotFound: there is no such file.
+        Invalid: it is no picture, or one that was refused.
+    """
+    file = drive.get_file(owner=owner, file_id=file_id)
+    if file not in File.objects.filter(pk=file.pk).runnable():
+        raise Invalid(file.reason or f"“{file.name}” is not a picture.", code="not_a_picture")
+    return Source(file.name, file.blob_id, file)
+
+
+# --- Checks.
+
+
+def _check_known(own_params: OwnParams, files: Sequence[File]) -> None:
+    if unknown := own_params.keys() - {file.pk for file in files}:
+        text = _("Parameters are given for %(n)d pictures that are not among the chosen ones.")
+        raise Invalid(text % {"n": len(unknown)}, code="unknown_files")
+
+
+def _check_price(version: Version, number: int, terms: Terms) -> None:
+    price = version.listing.price_each * number
+    if terms.max_price is not None and price > terms.max_price:
+        text = _("This would cost up to %(price)s credits, more than the %(most)s that you allow.")
+        raise Invalid(
+            text % {"price": f"{price / 1000:,.3f}", "most": f"{terms.max_price / 1000:,.3f}"},
+            code="over_max_price",
+        )
+
+
+def _prepare_own(
+    owner: User, version: Version, params: Mapping[str, Any], sources: Sequence[Source]
+) -> list[Prepared | None]:
+    """Check the pictures' own parameters; equal ones once.
+
+    Raises:
+        Invalid: some are wrong. `fields` names them as `items[3].size`, counting from 0.
+    """
+    known: dict[str, Prepared] = {}
+    found: list[Prepared | None] = []
+    problems: dict[str, str] = {}
+    for position, source in enumerate(sources):
+        if not source.params:
+            found.append(None)
+            continue
+        key = json.dumps(source.params, sort_keys=True, default=str)
+        try:
+            if key not in known:
+                known[key] = prepare(
+                    owner=owner, version=version, params={**params, **source.params}, own=source.params
+                )
+            found.append(known[key])
+        except Invalid as error:
+            fields = error.fields or {"input": error.message}
+            problems |= {
+                f"items[{position}].{name}": f"{source.name}: {text}" for name, text in fields.items()
+            }
+            if len(problems) >= MOST_PROBLEMS:
+                break
+    if problems:
+        raise Invalid(" ".join(list(problems.values())[:3]), code="invalid_input", fields=problems)
+    return found
+
+
+# --- Making rows.
+
+
+def _submit(order: _Order) -> Job:
+    owner = order.owner
+    try:
+        with transaction.atomic():
+            job = _create(order)
+            _add_resources(job, order.prepared.resources)
+            _add_items(job, order)
+            number = len(order.sources)
+            market.note_runs(listing_id=order.version.listing_id, number=number)
+            send = lanes.stir(owner_id=owner.pk, queue=job.queue, waiting=number)
+            transaction.on_commit(lambda: tasks.send_turns(owner_id=owner.pk, queue=job.queue, number=send))
+    except IntegrityError:
+        # Two requests with one idempotency key at once: the slower one answers with the faster one's job.
+        if earlier := _earlier(owner, order.key, order.request):
+            return earlier
+        raise
+    return job
+
+
+def _create(order: _Order) -> Job:
+    terms = order.terms
+    return Job.objects.create(
+        owner=order.owner,
+        kind=order.kind,
+        version=order.version,
+        recipe=order.prepared.recipe.model_dump(mode="json"),
+        input=dict(order.params),
+        queue=order.prepared.queue,
+        total=len(order.sources),
+        output_folder=order.folder or _new_folder(order.owner, order.version),
+        options=terms.options.model_dump(mode="json"),
+        deadline_at=terms.deadline_at,
+        price_each=order.version.listing.price_each,
+        max_price=terms.max_price,
+        again_of=terms.again_of,
+        mail_when_done=terms.mail_when_done,
+        webhook=terms.webhook,
+        webhook_events=list(terms.webhook_events),
+        idempotency_key=order.key,
+        request_digest=order.request,
+    )
+
+
+def _new_folder(owner: User, version: Version) -> Folder:
+    name = f"{version.listing.title} {timezone.localtime():%Y-%m-%d %H-%M}"
+    return drive.create_numbered_folder(owner=owner, parent=None, name=name)
+
+
+def _add_resources(job: Job, resources: Mapping[str, list[str]]) -> None:
+    Resource.objects.bulk_create(
+        Resource(job=job, parameter=parameter, position=position, blob_id=digest)
+        for parameter, digests in resources.items()
+        for position, digest in enumerate(digests)
+    )
+
+
+def _add_items(job: Job, order: _Order) -> None:
+    stems = distinct_names([_stem(source.name) for source in order.sources])
+    options = order.terms.options
+    items = []
+    for position, (source, own, stem) in enumerate(zip(order.sources, order.own, stems, strict=True)):
+        items.append(
+            Item(
+                job=job,
+                position=position,
+                name=source.name,
+                output_stem=stem,
+                input_file=source.file,
+                blob_id=source.blob_id,
+                input=dict(source.params) if own and source.params else None,
+                recipe=own.recipe.model_dump(mode="json") if own else None,
+                memo_key=memo_key(own or order.prepared, options, source.blob_id) if options.reuse else "",
+            )
+        )
+    Item.objects.bulk_create(items, batch_size=2000)
+
+
+def _stem(name: str) -> str:
+    """Return a file name without its ending, short enough to take another one."""
+    suffix = PurePosixPath(name).suffix
+    stem = name[: -len(suffix)] if suffix else name
+    return fit(stem, " " * 20).strip() or "picture"
+
+
+# --- The same request again.
+
+
+def _earlier(owner: User, key: str | None, request: str) -> Job | None:
+    """Return the job that this idempotency key made before.
+
+    Raises:
+        Conflict: it was made by a different request.
+    """
+    if key is None:
+        return None
+    if not key or len(key) > 255:
+        raise Invalid("An idempotency key has 1 to 255 characters.", code="idempotency_key")
+    job: Job | None = Job.objects.filter(owner=owner, idempotency_key=key).first()
+    if job is not None and job.request_digest != request:
+        raise Conflict("This idempotency key was used for another request.", code="idempotency_key_reused")
+    return job
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
