@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from drive import blobs
-from drive.kinds import is_web_picture
+from drive.kinds import needs_rendition
 from drive.models import File, FileState, Thumbnail
 from workers import engine
 from workers.reading import Facts, PictureError
@@ -18,7 +18,7 @@ from workers.reading import Facts, PictureError
 logger = logging.getLogger(__name__)
 
 THUMBNAIL_SIDE = 256
-# For pictures that browsers cannot show by themselves: what the viewer displays.
+# For pictures that browsers cannot show by themselves, or visitors not as they are: what is displayed.
 VIEW_SIDE = 1024
 # A turn ends after this many seconds, so that one owner's thousand uploads do not hold up another's one.
 TURN_SECONDS = 1.0
@@ -82,7 +82,7 @@ def _inspect(file: File) -> None:
 def _thumbnails(file: File) -> tuple[Facts, dict[int, bytes]]:
     """Decode the picture once, and show it in the sizes that its kind needs. Raises PictureError."""
     data = blobs.read(file.blob_id)
-    if is_web_picture(file.content_type):
+    if not needs_rendition(file.content_type):
         small = engine.thumbnail(data, THUMBNAIL_SIDE)
         return small.facts, {THUMBNAIL_SIDE: small.data}
     large = engine.thumbnail(data, VIEW_SIDE)

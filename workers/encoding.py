@@ -12,6 +12,8 @@ from workers.reading import CONTENT_TYPES, SUFFIXES
 
 Format = Literal["JPEG", "PNG", "WEBP", "TIFF"]
 FALLBACK = "PNG"
+# Encoding an AVIF takes seconds; its result is written as what every program reads.
+WRITTEN_AS = {"AVIF": "JPEG"}
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class OutputFile:
 def choose_format(image: Image.Image, hint: str | None, source: str | None, options: OutputOptions) -> str:
     """Pick a format that can hold what the image has: JPEG neither transparency nor palettes nor bits."""
     wanted = options.format or hint or source or FALLBACK
+    wanted = WRITTEN_AS.get(wanted, wanted)
     if wanted not in CONTENT_TYPES:
         wanted = FALLBACK
     if wanted == "JPEG" and options.format is None and (has_alpha(image) or image.mode in ("1", "P")):

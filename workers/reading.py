@@ -11,12 +11,29 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageFile, TiffImagePlugin, UnidentifiedImageError
+from PIL import (
+    AvifImagePlugin,
+    ExifTags,
+    Image,
+    ImageCms,
+    ImageFile,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+)
 
+from workers.heads import HeadError, check_head
 from workers.plugin import OperationError
 
-CONTENT_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "TIFF": "image/tiff"}
-SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif"}
+CONTENT_TYPES = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "TIFF": "image/tiff",
+    "AVIF": "image/avif",
+}
+SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "AVIF": ".avif"}
+# A slot is one thread; each slot of a machine decodes a picture of its own.
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 # More than any camera or editor writes. Each scan of a JPEG is a pass over all its pixels, and Pillow
 # walks all pages of a TIFF, so a small file could otherwise keep a worker busy for minutes.
@@ -32,12 +49,12 @@ class Limits:
 
     max_pixels: int = 50_000_000
     max_side: int = 20_000
-    formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "TIFF")
+    formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")
 
 
 LIMITS = Limits()
 
-UNREADABLE = "This is not a picture we can read: JPEG, PNG, TIFF and WebP are accepted."
+UNREADABLE = "This is not a picture we can read: JPEG, PNG, TIFF, WebP and AVIF are accepted."
 DAMAGED = "This picture is damaged and cannot be read."
 TRUNCATED = "This picture is damaged: it ends too early."
 TOO_BIG_TO_HOLD = "This picture needs more memory than is available."
@@ -45,7 +62,7 @@ TOO_BIG_TO_HOLD = "This picture needs more memory than is available."
 
 class PictureError(OperationError):
     """These bytes are not an acceptable picture. `code` is one of: unreadable, damaged, truncated,
-    too_large, too_complex, memory."""
+    too_large, too_complex, animated, memory."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message, code=code)
@@ -75,6 +92,8 @@ def identify(source: bytes | BinaryIO, limits: Limits = LIMITS) -> Facts:
 def open_image(stream: BinaryIO, limits: Limits = LIMITS) -> ImageFile.ImageFile:
     """Open, undecoded, what is within the limits. Raises PictureError."""
     with refusing(stream, limits):
+        check_head(stream)
+        stream.seek(0)
         image = _open_quietly(stream, limits)
         _check_size(image.size, limits)
         if family(image.format) == "TIFF":
@@ -105,6 +124,8 @@ def refusing(stream: BinaryIO, limits: Limits = LIMITS) -> Iterator[None]:
         yield
     except PictureError:
         raise
+    except HeadError as error:
+        raise PictureError(error.code, error.message) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         most = limits.max_pixels // 1_000_000
         message = f"This picture has too many pixels: at most {most} megapixels are accepted."
@@ -166,6 +187,7 @@ def _explain_unidentified(stream: BinaryIO, limits: Limits) -> PictureError:
     """A known signature with a broken header is damage; anything else is no picture."""
     head = _read(stream, 16)
     known = any(head.startswith(_SIGNATURES[name]) for name in limits.formats if name in _SIGNATURES)
+    known = known or ("AVIF" in limits.formats and head[4:12] == b"ftypavif")
     if known and (not head.startswith(b"RIFF") or head[8:12] == b"WEBP"):
         return _explain_damage(stream)
     return PictureError("unreadable", UNREADABLE)

@@ -20,7 +20,7 @@ from drive.models import File, Folder, Share
 from drive.urls import visit_urls
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
-from tests.workers.test_cleaning import MAKERS, SECRET, pixels
+from tests.workers.test_cleaning import MAKERS, SECRET, XMP, exif, pixels
 
 pytestmark = pytest.mark.django_db
 OTHER = "01890000-0000-7000-8000-000000000000"
@@ -211,14 +211,25 @@ def test_missing_bytes_break_the_zip_off(shared: Shared) -> None:
         body(answer)
 
 
-def test_what_cannot_be_cleaned_is_shown_as_a_preview_only(shared: Shared) -> None:
-    odd = upload(shared.owner, "odd.tif", folder=shared.top, data=picture_bytes("TIFF", compression="jpeg"))
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("odd.tif", picture_bytes("TIFF", 1600, 1200, compression="jpeg")),
+        ("odd.avif", picture_bytes("AVIF", 1600, 1200, exif=exif(6), xmp=XMP, speed=10)),
+    ],
+)
+def test_what_cannot_be_cleaned_is_shown_as_a_preview_only(shared: Shared, name: str, data: bytes) -> None:
+    odd = upload(shared.owner, name, folder=shared.top, data=data)
     work.inspect_uploads(shared.owner.pk)
     content = shared.url("content", file_id=odd.pk)
     shown = Client().get(content)
     assert shown["Content-Type"] == "image/webp"
-    assert body(shown)
-    assert Client().get(content, {"download": ""}).status_code == 422
+    view = body(shown)
+    assert SECRET not in view
+    assert max(pixels(view).shape) == 1024
+    refused = Client().get(content, {"download": ""})
+    assert refused.status_code == 422
+    assert "Only a preview of this file" in refused.content.decode()
 
 
 # --- Passwords and visits.

@@ -105,6 +105,8 @@ def kinds() -> dict[str, bytes]:
         "tiff cmyk": encode(rgb.convert("CMYK"), "TIFF"),
         "webp": encode(rgb, "WEBP"),
         "webp alpha": encode(rgba, "WEBP", lossless=True),
+        "avif": encode(rgb, "AVIF", speed=10),
+        "avif alpha": encode(rgba, "AVIF", speed=10),
         "one pixel": encode(draw(1, 1), "PNG"),
         "one pixel jpeg": encode(draw(1, 1), "JPEG"),
         "odd": encode(draw(37, 23), "JPEG"),
