@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,29 +24,30 @@ from market import services as market
 from market.models import Version
 from processing import lanes, tasks
 from processing.inputs import Prepared, prepare
+from processing.manifests import Problems, Row, match
 from processing.memory import memo_key
 from processing.models import Item, Job, JobKind, Resource
 from processing.options import Options
 from workers.reading import PictureError, identify
 
 PREDICTIONS_FOLDER = "Predictions"
-# A refusal names so many pictures, not all of a hundred thousand.
-MOST_PROBLEMS = 50
-
-OwnParams = Mapping[uuid.UUID, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Source:
     """One picture to run on: a file of the drive, or bytes that were sent along and are stored as a blob.
 
-    `params` are its own parameters; they win over the job's.
+    The parameters of its `row`, if there is one, win over the job's.
     """
 
     name: str
     blob_id: str
     file: File | None = None
-    params: Mapping[str, Any] | None = None
+    row: Row | None = None
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        return self.row.params if self.row else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,8 @@ def submit_job(
     version: Version,
     params: Mapping[str, Any],
     selection: Selection,
-    own_params: OwnParams | None = None,
+    table: Sequence[Row] = (),
+    only_table: bool = False,
     terms: Terms | None = None,
     idempotency_key: str | None = None,
 ) -> Job:
@@ -108,27 +109,30 @@ def submit_job(
     Results go to the folder that the terms name, or to a new folder named after the app and the time.
 
     Args:
-        own_params: parameters of single pictures, by the file's id; they win over `params`.
+        table: parameters of single pictures; they win over `params`.
+        only_table: leave out the pictures that the table does not name.
 
     Raises:
-        Invalid: a parameter is wrong, there is no picture in the selection, there are too many, one with
-            parameters of its own is not among them, or it would cost more than the terms allow.
+        Invalid: a parameter is wrong, there is no picture in the selection, there are too many, the table
+            names one that is not among them, the deadline has passed, or it would cost more than the terms
+            allow.
         Conflict: the idempotency key belongs to another request.
     """
     terms = terms or Terms()
-    own_params = own_params or {}
     chosen = [f.pk for f in selection.files] + [f.pk for f in selection.folders]
-    own_key = sorted((str(key), dict(given)) for key, given in own_params.items())
-    request = _digest("job", version.pk, params, chosen, own_key, terms.key())
+    rows = [(row.picture, dict(row.params)) for row in table]
+    request = _digest("job", version.pk, params, chosen, rows, only_table, terms.key())
     if earlier := _earlier(owner, idempotency_key, request):
         return earlier
     prepared = prepare(owner=owner, version=version, params=params)
     files = drive.pictures_in(owner=owner, chosen=selection, limit=settings.JOB_MAX_FILES)
     if not files:
         raise Invalid(_("There is no picture to run on: choose at least one."), code="no_files")
-    _check_known(own_params, files)
-    sources = [Source(f.name, f.blob_id, f, own_params.get(f.pk)) for f in files]
-    _check_price(version, len(sources), terms)
+    own = match(owner=owner, rows=table, files=files) if table else {}
+    if only_table:
+        files = [file for file in files if file.pk in own]
+    sources = [Source(f.name, f.blob_id, f, own.get(f.pk)) for f in files]
+    _check_terms(version, len(sources), terms)
     return _submit(
         _Order(
             kind=JobKind.JOB,
@@ -160,7 +164,7 @@ def submit_prediction(
     request = _digest("prediction", version.pk, params, source.blob_id, terms.key())
     if earlier := _earlier(owner, idempotency_key, request):
         return earlier
-    _check_price(version, 1, terms)
+    _check_terms(version, 1, terms)
     return _submit(
         _Order(
             kind=JobKind.PREDICTION,
@@ -213,13 +217,10 @@ def source_from_file(*, owner: User, file_id: object) -> Source:
 # --- Checks.
 
 
-def _check_known(own_params: OwnParams, files: Sequence[File]) -> None:
-    if unknown := own_params.keys() - {file.pk for file in files}:
-        text = _("Parameters are given for %(n)d pictures that are not among the chosen ones.")
-        raise Invalid(text % {"n": len(unknown)}, code="unknown_files")
-
-
-def _check_price(version: Version, number: int, terms: Terms) -> None:
+def _check_terms(version: Version, number: int, terms: Terms) -> None:
+    if terms.deadline_at is not None and terms.deadline_at <= timezone.now():
+        text = _("This deadline has passed already.")
+        raise Invalid(text, code="deadline", fields={"deadline_at": text})
     price = version.listing.price_each * number
     if terms.max_price is not None and price > terms.max_price:
         text = _("This would cost up to %(price)s credits, more than the %(most)s that you allow.")
@@ -235,13 +236,13 @@ def _prepare_own(
     """Check the pictures' own parameters; equal ones once.
 
     Raises:
-        Invalid: some are wrong. `fields` names them as `items[3].size`, counting from 0.
+        Invalid: some are wrong. `fields` names them by row: «row 3.size».
     """
     known: dict[str, Prepared] = {}
     found: list[Prepared | None] = []
-    problems: dict[str, str] = {}
-    for position, source in enumerate(sources):
-        if not source.params:
+    problems = Problems()
+    for source in sources:
+        if source.row is None or not source.params:
             found.append(None)
             continue
         key = json.dumps(source.params, sort_keys=True, default=str)
@@ -252,14 +253,9 @@ def _prepare_own(
                 )
             found.append(known[key])
         except Invalid as error:
-            fields = error.fields or {"input": error.message}
-            problems |= {
-                f"items[{position}].{name}": f"{source.name}: {text}" for name, text in fields.items()
-            }
-            if len(problems) >= MOST_PROBLEMS:
-                break
-    if problems:
-        raise Invalid(" ".join(list(problems.values())[:3]), code="invalid_input", fields=problems)
+            for name, text in (error.fields or {"": error.message}).items():
+                problems.add(source.row.number, text, field=name)
+    problems.check()
     return found
 
 
@@ -335,7 +331,7 @@ def _add_items(job: Job, order: _Order) -> None:
                 output_stem=stem,
                 input_file=source.file,
                 blob_id=source.blob_id,
-                input=dict(source.params) if own and source.params else None,
+                input=dict(source.params) if own else None,
                 recipe=own.recipe.model_dump(mode="json") if own else None,
                 memo_key=memo_key(own or order.prepared, options, source.blob_id) if options.reuse else "",
             )

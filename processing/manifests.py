@@ -1,0 +1,235 @@
+"""Parameters for each picture: a table that a person uploads, read and matched with the chosen pictures.
+
+A table is CSV with a column `file` and a column for each parameter, or JSON: `[{"file": …, "input": {…}}]`.
+`file` is a picture's id, its name, or the end of its way through the folders, as far as that is unambiguous.
+Nothing runs before every row has been understood; what is wrong is named by row.
+"""
+
+import csv
+import io
+import json
+import unicodedata
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+from drive.models import File
+from drive.whereabouts import paths_of
+from ipau.common.errors import Invalid, TooLarge
+
+FILE = "file"
+MAX_BYTES = 32 * 2**20
+# A refusal names so many rows, not all of a hundred thousand.
+MOST_PROBLEMS = 50
+_DELIMITERS = ",;\t"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table. `number` is as a spreadsheet counts: the heading is row 1."""
+
+    number: int
+    picture: str
+    params: Mapping[str, Any]
+
+
+class Problems:
+    """What is wrong, by row; raised together."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, str] = {}
+
+    def add(self, number: int, text: str, *, field: str = "") -> None:
+        name = f"row {number}.{field}" if field else f"row {number}"
+        if len(self._found) < MOST_PROBLEMS:
+            self._found.setdefault(name, _("Row %(n)d: %(text)s") % {"n": number, "text": text})
+
+    def check(self) -> None:
+        """Raise Invalid where there is any; its message tells the first few."""
+        if self._found:
+            texts = list(self._found.values())
+            more = _(" And %(n)d more.") % {"n": len(texts) - 3} if len(texts) > 3 else ""
+            raise Invalid(" ".join(texts[:3]) + more, code="invalid_table", fields=self._found)
+
+
+def read_table(data: bytes, schema: Mapping[str, Any]) -> list[Row]:
+    """Read a table, CSV or JSON by its first character. Empty cells leave the job's value.
+
+    Args:
+        data: UTF-8, with or without a byte order mark; a CSV's delimiter is a comma, semicolon or tab.
+        schema: the version's parameters; other columns are refused.
+
+    Raises:
+        TooLarge: more bytes than a table may have.
+        Invalid: it is no such table, or has more rows than a job may have pictures.
+    """
+    if len(data) > MAX_BYTES:
+        text = _("A table of parameters may have %(n)d MB at most.")
+        raise TooLarge(text % {"n": MAX_BYTES // 2**20})
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _broken(_("it is not UTF-8 text.")) from error
+    if "\0" in text:
+        raise _broken(_("it is not text."))
+    rows = _read_json(text) if text.lstrip()[:1] in ("[", "{") else _read_csv(text)
+    if not rows:
+        raise _broken(_("it has no rows."))
+    _check_names(rows, schema)
+    return rows
+
+
+def match(*, owner: User, rows: Sequence[Row], files: Sequence[File]) -> dict[UUID, Row]:
+    """Return the row of each picture that one names.
+
+    Raises:
+        Invalid: a row names no chosen picture, or several, or one that an earlier row names. `fields` has a
+            sentence by row.
+    """
+    by_id = {str(file.pk): file.pk for file in files}
+    by_way = _by_way(paths_of(owner=owner, files=files))
+    problems = Problems()
+    found: dict[UUID, Row] = {}
+    for row in rows:
+        key = by_id.get(row.picture.lower())
+        named = [key] if key else by_way.get(_normal(row.picture), [])
+        if len(named) != 1:
+            text = _("several of the chosen pictures are called “%(name)s”: write the folder too.")
+            if not named:
+                text = _("“%(name)s” is none of the chosen pictures.")
+            problems.add(row.number, text % {"name": row.picture[:200]})
+        elif named[0] in found:
+            text = _("“%(name)s” has its parameters in row %(n)d already.")
+            problems.add(row.number, text % {"name": row.picture[:200], "n": found[named[0]].number})
+        else:
+            found[named[0]] = row
+    problems.check()
+    return found
+
+
+def rows_of(items: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Take rows that a program sent: `{"file": …, "input": {…}}`, counted from 1."""
+    return [Row(n, str(item[FILE]), item.get("input") or {}) for n, item in enumerate(items, start=1)]
+
+
+def write_csv(*, owner: User, files: Sequence[File], names: Sequence[str]) -> str:
+    """Return a table to fill in: a row for each picture, a column for each parameter.
+
+    A way that a spreadsheet would take for a formula is given by the picture's id instead.
+    """
+    paths = paths_of(owner=owner, files=files)
+    target = io.StringIO()
+    writer = csv.writer(target, lineterminator="\r\n")
+    writer.writerow([FILE, *names])
+    for file in files:
+        way = paths[file.pk]
+        writer.writerow([str(file.pk) if way[:1] in "=+-@\t\r" else way, *[""] * len(names)])
+    return target.getvalue()
+
+
+# --- Reading.
+
+
+def _read_csv(text: str) -> list[Row]:
+    heading_line = text.lstrip().split("\n", 1)[0]
+    delimiter = max(_DELIMITERS, key=heading_line.count)
+    reader = csv.reader(io.StringIO(text.lstrip(), newline=""), delimiter=delimiter, strict=True)
+    rows: list[Row] = []
+    problems = Problems()
+    try:
+        heading = [name.strip() for name in next(reader, [])]
+        _check_heading(heading)
+        for number, cells in enumerate(reader, start=2):
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) > len(heading):
+                problems.add(number, _("it has more cells than the heading has columns."))
+                continue
+            given = dict(zip(heading, (cell.strip() for cell in cells), strict=False))
+            picture = given.pop(FILE, "")
+            if not picture:
+                problems.add(number, _("it names no picture."))
+            rows.append(Row(number, picture, {name: cell for name, cell in given.items() if cell}))
+            _check_number(len(rows))
+    except csv.Error as error:
+        raise _broken(_("line %(n)d cannot be read as CSV.") % {"n": reader.line_num}) from error
+    problems.check()
+    return rows
+
+
+def _check_heading(heading: list[str]) -> None:
+    if FILE not in heading:
+        raise _broken(_("its first row must name the columns, one of them “file”."))
+    if twice := {name for name in heading if heading.count(name) > 1}:
+        raise _broken(_("it has the column “%(name)s” twice.") % {"name": min(twice)[:60]})
+
+
+def _read_json(text: str) -> list[Row]:
+    try:
+        sent = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _broken(_("it cannot be read as JSON.")) from error
+    items = sent.get("items") if isinstance(sent, dict) else sent
+    if not isinstance(items, list):
+        raise _broken(_("as JSON it must be a list."))
+    _check_number(len(items))
+    problems = Problems()
+    rows = []
+    for number, item in enumerate(items, start=1):
+        if not isinstance(item, dict) or not isinstance(item.get(FILE), str):
+            problems.add(number, _("it must be an object that names a “file”."))
+        elif not isinstance(item.get("input", {}), dict):
+            problems.add(number, _("its “input” must be an object."))
+        elif more := item.keys() - {FILE, "input"}:
+            problems.add(number, _("there is nothing called “%(name)s” in a row.") % {"name": min(more)[:60]})
+        else:
+            rows.append(Row(number, item[FILE], item.get("input", {})))
+    problems.check()
+    return rows
+
+
+def _check_number(number: int) -> None:
+    if number > settings.JOB_MAX_FILES:
+        text = _("A job takes %(n)s pictures at most, and this table has more rows.")
+        raise Invalid(text % {"n": f"{settings.JOB_MAX_FILES:,}"}, code="too_many_files")
+
+
+def _check_names(rows: Sequence[Row], schema: Mapping[str, Any]) -> None:
+    known = schema.get("properties", {})
+    problems = Problems()
+    for row in rows:
+        for name in row.params.keys() - known.keys():
+            problems.add(row.number, _("there is no setting called “%(name)s”.") % {"name": str(name)[:60]})
+    problems.check()
+
+
+def _broken(what: str) -> Invalid:
+    return Invalid(_("This table cannot be used: %(what)s") % {"what": what}, code="invalid_table")
+
+
+# --- Finding pictures.
+
+
+def _by_way(paths: Mapping[UUID, str]) -> dict[str, list[UUID]]:
+    """Return the pictures by every end of their way: «sea.jpg», «Beach/sea.jpg», «Summer/Beach/sea.jpg».
+
+    A whole way names one picture, even where it is also the end of a longer one.
+    """
+    found: dict[str, list[UUID]] = defaultdict(list)
+    for key, path in paths.items():
+        parts = path.split("/")
+        for start in range(len(parts)):
+            found["/".join(parts[start:])].append(key)
+    for key, path in paths.items():
+        found[path] = [key]
+    return found
+
+
+def _normal(name: str) -> str:
+    return unicodedata.normalize("NFC", name).replace("\\", "/").removeprefix("./").lstrip("/")
