@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from drive.models import Blob, File, Folder, Share, Upload
+from drive.models import Blob, DriveUsage, File, Folder, Share, Upload
 from ipau.common.admin import ModelAdmin, ReadOnlyAdmin
 
 
@@ -93,3 +93,14 @@ class ShareAdmin(ReadOnlyAdmin):
     search_fields = ("owner__email",)
     list_select_related = ("owner", "file", "folder")
     exclude = ("token", "password")
+
+
+@admin.register(DriveUsage)
+class DriveUsageAdmin(ReadOnlyAdmin):
+    """How much each person keeps, the largest first."""
+
+    ordering = ("-used_bytes",)
+    list_display = ("owner", "used_bytes", "files")
+    list_select_related = ("owner",)
+    search_fields = ("owner__email",)
+    common_readonly = ()

@@ -1,19 +1,21 @@
 """How many bytes a person may keep in their drive, and how many they do. What is in the trash counts too."""
 
+import logging
 from dataclasses import dataclass
+from uuid import UUID
 
 from django.conf import settings
-from django.core.cache import cache
-from django.db.models import Sum
+from django.db import transaction
+from django.db.models import Count, F, Q, Sum
+from django.db.models.functions import Coalesce
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from drive.models import File
+from drive.models import DriveUsage, File
 from ipau.common.errors import TooLarge
 
-# The bar on the pages may be this old; what decides about an upload never is.
-KEPT_SECONDS = 30
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Usage:
 
 
 def used_bytes(owner: User) -> int:
-    """Return the bytes of all of the owner's files, counted now; a copy counts like any other file."""
-    return File.objects.filter(owner=owner.pk).aggregate(total=Sum("size"))["total"] or 0
+    """Return the bytes of all of the owner's files; a copy counts like any other file."""
+    return DriveUsage.objects.filter(pk=owner.pk).values_list("used_bytes", flat=True).first() or 0
 
 
 def quota_of(owner: User) -> int:
@@ -44,22 +46,37 @@ def quota_of(owner: User) -> int:
 
 
 def usage_of(owner: User) -> Usage:
-    """Return what a page shows: up to half a minute old, so that looking around costs no sums."""
-    used = cache.get_or_set(_key(owner), lambda: used_bytes(owner), KEPT_SECONDS)
-    return Usage(used or 0, quota_of(owner))
+    """Return what is used and what may be, in one query."""
+    return Usage(used_bytes(owner), quota_of(owner))
 
 
 def check_room(*, owner: User, size: int) -> None:
-    """Refuse `size` more bytes where they do not fit.
-
-    Two uploads at once can only be held apart under the owner's lock (`placing.lock_tree`); before bytes are
-    taken in, the same question asked without it spares everybody the sending.
+    """Refuse `size` more bytes where they do not fit, which spares everybody the sending and the storing.
 
     Raises:
         TooLarge: with how much is left and how much was sent.
     """
-    usage = Usage(used_bytes(owner), quota_of(owner))
-    cache.set(_key(owner), usage.used, KEPT_SECONDS)
+    _check(usage_of(owner), size)
+
+
+def claim_room(*, owner: User, size: int) -> None:
+    """As `check_room`; nobody else adds to the owner's files until the transaction ends.
+
+    Locks come in one order everywhere: bytes, folder, this, new files.
+    """
+    used = _locked(owner.pk)
+    if used is None:
+        DriveUsage.objects.bulk_create([DriveUsage(owner=owner)], ignore_conflicts=True)
+        used = _locked(owner.pk)
+    _check(Usage(used or 0, quota_of(owner)), size)
+
+
+def _locked(owner_id: UUID) -> int | None:
+    rows = DriveUsage.objects.select_for_update(no_key=True).filter(pk=owner_id)
+    return rows.values_list("used_bytes", flat=True).first()
+
+
+def _check(usage: Usage, size: int) -> None:
     if size <= usage.left:
         return
     numbers = {"left": filesizeformat(usage.left), "size": filesizeformat(size)}
@@ -67,5 +84,32 @@ def check_room(*, owner: User, size: int) -> None:
     raise TooLarge(text % numbers, code="quota_exceeded")
 
 
-def _key(owner: User) -> str:
-    return f"drive:used:{owner.pk}"
+def verify_usage() -> int:
+    """Count all files, set right what was kept wrongly and log it; return how many owners it concerned.
+
+    One statement sees rows and sums of the same moment, so only what is truly wrong is found.
+    """
+    counted = User.objects.annotate(
+        bytes=Coalesce(Sum("files__size"), 0),
+        number=Count("files"),
+        kept_bytes=Coalesce(F("drive_usage__used_bytes"), 0),
+        kept_number=Coalesce(F("drive_usage__files"), 0),
+    )
+    wrong = counted.exclude(Q(bytes=F("kept_bytes")) & Q(number=F("kept_number")))
+    owners = list(wrong.order_by("pk").values_list("pk", flat=True))
+    for owner_id in owners:
+        _recount(owner_id)
+    return len(owners)
+
+
+@transaction.atomic
+def _recount(owner_id: UUID) -> None:
+    DriveUsage.objects.bulk_create([DriveUsage(owner_id=owner_id)], ignore_conflicts=True)
+    # Whoever adds or deletes files waits here or has been waited for: what is counted now is all there is.
+    kept = DriveUsage.objects.select_for_update(no_key=True).get(pk=owner_id)
+    found = File.objects.filter(owner=owner_id).aggregate(bytes=Coalesce(Sum("size"), 0), number=Count("pk"))
+    logger.error(
+        "Drive of %s: kept %s bytes in %s files, counted %s in %s",
+        owner_id, kept.used_bytes, kept.files, found["bytes"], found["number"],
+    )  # fmt: skip
+    DriveUsage.objects.filter(pk=owner_id).update(used_bytes=found["bytes"], files=found["number"])

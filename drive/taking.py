@@ -8,7 +8,7 @@ from drive import blobs, quota
 from drive.blobs import Stored
 from drive.models import File, FileKind, Folder, OnConflict
 from drive.names import upload_name
-from drive.placing import first_free, hold, lock_tree
+from drive.placing import first_free, hold
 from workers.reading import Facts
 
 # What new bytes bring with them to the file that they go to.
@@ -32,11 +32,10 @@ def add_file(
     """
 
     def attempt(free: str) -> File:
-        # Once more where nobody else's upload of this drive can come between the sum and the row.
-        lock_tree(owner)
-        quota.check_room(owner=owner, size=stored.size)
-        hold(folder)
+        # In the order in which all others lock them: whoever stored bytes may hold their row already.
         blobs.register([stored])
+        hold(folder)
+        quota.claim_room(owner=owner, size=stored.size)
         return File.objects.create(
             owner=owner,
             folder=folder,

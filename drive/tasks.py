@@ -4,7 +4,7 @@ import time
 from datetime import timedelta
 from uuid import UUID
 
-from drive import blobs, parts, purging, work
+from drive import blobs, parts, purging, quota, work
 from ipau.common.tasks import task, wake
 
 SILENT = timedelta(seconds=8)
@@ -31,6 +31,11 @@ def sweep_blobs() -> None:
 @task(name="drive.sweep_trash", queue="convert", expires=3600)
 def sweep_trash() -> None:
     purging.sweep_trash()
+
+
+@task(name="drive.verify_usage", queue="convert", expires=3600)
+def verify_usage() -> None:
+    quota.verify_usage()
 
 
 def send_inspection(*, owner_id: str) -> None:

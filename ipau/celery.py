@@ -57,6 +57,11 @@ app.conf.update(
             "schedule": 3600.0,
             "options": {"queue": "convert", "expires": 3600},
         },
+        "drive.verify_usage": {
+            "task": "drive.verify_usage",
+            "schedule": 6 * 3600.0,
+            "options": {"queue": "convert", "expires": 3600},
+        },
         "drive.sweep_blobs": {
             "task": "drive.sweep_blobs",
             "schedule": 600.0,

@@ -85,9 +85,9 @@ def _file_results(job: Job, won: Sequence[Done]) -> None:
     if not won:
         return
     made = [(d, f) for d in won for f in d.files]
-    # The folder before the bytes, as an upload into it locks them.
-    folder = _results_folder(job)
+    # The bytes before the folder, as an upload into it locks them.
     blobs.register([f.stored for _, f in made] + [f.thumbnail for _, f in made if f.thumbnail])
+    folder = _results_folder(job)
     files = [_file(job, folder, d, f) for d, f in made]
     _insert(folder, files)
     Output.objects.bulk_create(
