@@ -53,6 +53,12 @@ def below(folder: Folder) -> frozenset[UUID]:
 
 def find_files(*, owner: User, wanted: Wanted, sort: Sort, cursor: str | None) -> Page[File]:
     """Return a page of the live files that fit."""
+    rows = with_thumbnails(fitting_files(owner=owner, wanted=wanted))
+    return paginate(in_order(rows), order=sort.files, size=TILES, cursor=cursor)
+
+
+def fitting_files(*, owner: User, wanted: Wanted) -> Any:
+    """Return the live files that fit, in no order."""
     rows = _fitting(File.objects.visible_to(owner).live(), wanted)
     if wanted.kind:
         rows = rows.filter(kind=wanted.kind)
@@ -60,7 +66,7 @@ def find_files(*, owner: User, wanted: Wanted, sort: Sort, cursor: str | None) -
         rows = rows.filter(starred=True)
     if wanted.within:
         rows = rows.filter(folder__in=wanted.within)
-    return paginate(in_order(with_thumbnails(rows)), order=sort.files, size=TILES, cursor=cursor)
+    return rows
 
 
 def find_folders(*, owner: User, wanted: Wanted, sort: Sort, cursor: str | None) -> Page[Folder]:

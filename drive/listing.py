@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import F, OuterRef, Q, QuerySet, Subquery
+from django.db.models import F, OuterRef, Subquery
 from django.db.models.functions import Lower
 from django.utils import timezone
 from django.utils.functional import Promise
@@ -45,6 +45,8 @@ SORTS = {
     )
 }
 NEWEST = SORTS["newest"]
+# Has one value in all rows of a folder, and comes before the order in the indexes; see `paginate`.
+PINNED = ("folder_id",)
 
 
 def with_thumbnails(files: FileQuerySet) -> Any:
@@ -55,8 +57,13 @@ def with_thumbnails(files: FileQuerySet) -> Any:
 
 def files_in(*, owner: User, folder: Folder | None, sort: Sort, cursor: str | None) -> Page[File]:
     """Return a page of the files that lie directly in a folder (None: the top of the drive)."""
-    rows = in_order(with_thumbnails(File.objects.visible_to(owner).live().filter(folder=folder)))
-    return paginate(rows, order=sort.files, size=TILES, cursor=cursor, pinned=["folder_id"])
+    rows = in_order(with_thumbnails(rows_in(owner=owner, folder_id=folder.pk if folder else None)))
+    return paginate(rows, order=sort.files, size=TILES, cursor=cursor, pinned=PINNED)
+
+
+def rows_in(*, owner: User, folder_id: UUID | None) -> FileQuerySet:
+    """Return the files that lie directly in a folder (None: the top of the drive), in no order."""
+    return File.objects.visible_to(owner).live().filter(folder=folder_id)
 
 
 def folders_in(*, owner: User, parent: Folder | None, sort: Sort, cursor: str | None) -> Page[Folder]:
@@ -101,23 +108,10 @@ def thumbnail_of(*, owner: User, file_id: UUID, side: int) -> Thumbnail | None:
     return rows.select_related("blob").first()
 
 
-def neighbours(file: File, sort: Sort) -> tuple[UUID | None, UUID | None]:
-    """Return the files before and after this one in its folder."""
-    rows = in_order(File.objects.filter(owner=file.owner_id, folder=file.folder_id).live())
-    names = [name.lstrip("-") for name in sort.files]
-    down = sort.files[0].startswith("-")
-    here = in_order(File.objects.filter(pk=file.pk)).values_list(*names).get()
-    return _next(rows, names, here, up=down), _next(rows, names, here, up=not down)
-
-
-def _next(rows: QuerySet[File], names: list[str], here: tuple[Any, ...], *, up: bool) -> UUID | None:
-    """Return the row nearest to `here` in one direction; the last of `names` is a unique column."""
-    beyond = "gt" if up else "lt"
-    condition = Q(**{f"{names[0]}__{beyond}": here[0]})
-    if len(names) > 1:
-        condition |= Q(**{names[0]: here[0], f"{names[1]}__{beyond}": here[1]})
-    sort = names if up else [f"-{name}" for name in names]
-    return rows.filter(condition).order_by(*sort).values_list("pk", flat=True).first()
+def largest_thumbnails(*, blob_ids: Iterable[str]) -> dict[str, Thumbnail]:
+    """Return the largest thumbnail of each of these bytes that has one. One query."""
+    rows = Thumbnail.objects.filter(source__in=list(blob_ids), side__in=[SIDE, VIEW_SIDE])
+    return {thumbnail.source_id: thumbnail for thumbnail in rows.order_by("side")}
 
 
 def in_order(rows: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -12,7 +13,7 @@ from uuid import UUID
 from django.contrib.auth.hashers import check_password, make_password
 from django.core.cache import cache
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
@@ -33,6 +34,8 @@ TRIES_SECONDS = 300
 # Whoever comes back within this time is still on the same visit.
 VISIT_SECONDS = 30 * 60
 UNCHANGED: Any = object()
+# A file's page names so many of the links that lead to it.
+MOST_SHOWN = 20
 
 
 def create_share(
@@ -115,6 +118,12 @@ def revoke_share(*, owner: User, share_id: object) -> None:
 def shares_of(*, owner: User) -> Any:
     """Return the owner's links that are not revoked, with what they lead to."""
     return Share.objects.visible_to(owner).filter(revoked_at__isnull=True).select_related("file", "folder")
+
+
+def open_shares_reaching(*, owner: User, file: File, way: Sequence[Folder]) -> list[Share]:
+    """Return the links by which visitors see a file: its own, and those of the folders on the `way` to it."""
+    shares = shares_of(owner=owner).open().filter(Q(file=file) | Q(folder__in=[step.pk for step in way]))
+    return list(shares.order_by("-id")[:MOST_SHOWN])
 
 
 # --- Visitors.

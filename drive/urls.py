@@ -2,14 +2,14 @@
 
 from django.urls import path
 
-from drive.views import archives, changes, content, finding, pages, purging, shares, uploads, visits
+from drive.views import archives, changes, content, finding, pages, purging, shares, uploads, viewer, visits
 
 app_name = "drive"
 urlpatterns = [
     path("", pages.root, name="root"),
     path("folder/<uuid:folder_id>/", pages.folder, name="folder"),
     path("folder/<uuid:folder_id>/rename/", changes.rename_folder, name="rename-folder"),
-    path("file/<uuid:file_id>/", pages.file, name="file"),
+    path("file/<uuid:file_id>/", viewer.file, name="file"),
     path("file/<uuid:file_id>/rename/", changes.rename_file, name="rename-file"),
     path("file/<uuid:file_id>/content/", content.content, name="content"),
     path("file/<uuid:file_id>/thumbnail/<int:side>/", content.thumbnail, name="thumbnail"),

@@ -207,6 +207,8 @@ ACCEL_PREFIX = env.str("IPAU_ACCEL_PREFIX", default="")
 DRIVE_QUOTA_BYTES = env.int("IPAU_DRIVE_QUOTA_BYTES", default=10 * 1024**3)
 # What has been in the trash for so many days is deleted for good.
 TRASH_DAYS = env.int("IPAU_TRASH_DAYS", default=30)
+# Who knows which job made a file; the drive itself knows nothing of jobs. See drive/origins.py.
+FILE_ORIGINS = "processing.origins.origin_of"
 # One request carries one upload; larger files are the resumable upload's business.
 UPLOAD_MAX_BYTES = env.int("IPAU_UPLOAD_MAX_BYTES", default=100 * 1024 * 1024)
 RESUMABLE_MAX_BYTES = env.int("IPAU_RESUMABLE_MAX_BYTES", default=4 * 1024**3)

@@ -153,13 +153,13 @@ def _move_context(request: SignedInRequest, chosen: Selection) -> dict[str, Any]
 @login_required
 @require_POST
 def trash_selection(request: SignedInRequest) -> HttpResponse:
-    """Put the selection (`file`, `folder`) into the trash."""
+    """Put the selection (`file`, `folder`) into the trash, then go to `then` or where it lay."""
     chosen = selection(request)
     undo = answers.undo_url(services.trash(owner=request.user, chosen=chosen))
     count = len(chosen)
     text = ngettext("%(count)d item moved to the trash.", "%(count)d items moved to the trash.", count)
     events = {"drive-gone": {"ids": _ids(chosen)}}
-    back = folder_url(_home_of(chosen))
+    back = answers.local(request, request.POST.get("then", "")) or folder_url(_home_of(chosen))
     return done(request, text % {"count": count}, back=back, undo=undo, events=events)
 
 

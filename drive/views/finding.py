@@ -1,7 +1,6 @@
 """Finding: search with filters, stars, the tree of folders, the list of keys."""
 
 from typing import Any
-from urllib.parse import urlencode
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse
@@ -12,12 +11,10 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts.requests import SignedInRequest
 from drive import finding, listing, organising, services
-from drive.finding import Wanted
-from drive.models import Folder
 from drive.views.answers import depends_on_htmx, done, folder_url, local, note
+from drive.views.asked import read_search
 from drive.views.changes import selection
 from drive.views.pages import any_pending, chosen_layout, chosen_sort
-from drive.views.search_form import FindForm
 
 _PARTS = {"more-files": "more_files.html", "more-folders": "more_folders.html", "listing": "listing.html"}
 
@@ -36,55 +33,27 @@ def starred(request: SignedInRequest) -> HttpResponse:
     return _found(request, "starred")
 
 
-def _wanted(request: SignedInRequest, within: Folder | None, *, starred: bool) -> tuple[FindForm, Wanted]:
-    form = FindForm(request.GET)
-    # What cannot be read asks for nothing, and is said beside its field.
-    form.is_valid()
-    sent: dict[str, Any] = form.cleaned_data
-    wanted = Wanted(
-        text=sent.get("q", "").strip(),
-        kind=sent.get("kind", ""),
-        when=sent.get("when", ""),
-        first=sent.get("first"),
-        last=sent.get("last"),
-        within=finding.below(within) if within else None,
-        starred=starred,
-    )
-    return form, wanted
-
-
 def _found(request: SignedInRequest, room: str) -> HttpResponse:
-    key = request.GET.get("in", "")
-    within = services.get_folder(owner=request.user, folder_id=key) if key else None
-    form, wanted = _wanted(request, within, starred=room == "starred")
+    asked = read_search(request, room)
     sort = chosen_sort(request)
     target = (request.htmx.target if request.htmx else "") or ""
     context: dict[str, Any] = {
         "room": room,
-        "find": form,
-        "within": within,
+        "find": asked.form,
+        "within": asked.within,
         "sort": sort,
         "sorts": listing.SORTS.values(),
         "layout": chosen_layout(request),
-        "query": _query(request),
+        "query": asked.query,
+        "opened_from": asked.opened_from,
     }
-    common: dict[str, Any] = {"owner": request.user, "wanted": wanted, "sort": sort}
+    common: dict[str, Any] = {"owner": request.user, "wanted": asked.wanted, "sort": sort}
     if target != "more-folders":
         context["files"] = finding.find_files(**common, cursor=request.GET.get("cursor"))
         context["pending"] = any_pending(context["files"].rows)
     if target != "more-files":
         context["folders"] = finding.find_folders(**common, cursor=request.GET.get("folders"))
     return depends_on_htmx(render(request, f"drive/{_PARTS.get(target, 'found.html')}", context))
-
-
-def _query(request: SignedInRequest) -> str:
-    """Return what the address asks for, to be carried on to its next pages."""
-    kept = [
-        (name, value)
-        for name, value in request.GET.items()
-        if value and name in {"q", "kind", "when", "first", "last", "in", "sort"}
-    ]
-    return urlencode(kept) + "&" if kept else ""
 
 
 @login_required

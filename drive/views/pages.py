@@ -1,4 +1,4 @@
-"""Looking: folders, single files, the trash."""
+"""Looking: folders, the trash."""
 
 from typing import Any
 from uuid import UUID
@@ -7,14 +7,12 @@ from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse
 from django.shortcuts import render
-from django.utils.cache import add_never_cache_headers
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.requests import SignedInRequest
 from drive import listing, quota, services
-from drive.kinds import is_web_picture
-from drive.models import File, FileKind, FileState, Folder
-from drive.views.answers import depends_on_htmx, folder_url
+from drive.models import File, FileState, Folder
+from drive.views.answers import depends_on_htmx
 from drive.views.search_form import FindForm
 
 LAYOUTS = ("grid", "list")
@@ -87,36 +85,6 @@ def states(request: SignedInRequest) -> HttpResponse:
 
 @login_required
 @require_safe
-def file(request: SignedInRequest, file_id: UUID) -> HttpResponse:
-    """Show one file."""
-    shown = services.get_file(owner=request.user, file_id=file_id)
-    way = services.ancestors_of(shown.folder)
-    before, after = listing.neighbours(shown, chosen_sort(request))
-    context = {
-        "file": shown,
-        "way": way,
-        "back": folder_url(shown.folder_id),
-        "before": before,
-        "after": after,
-        "large": None if is_web_picture(shown.content_type) else _rendition(request, shown),
-        "is_web": is_web_picture(shown.content_type),
-        "is_picture": shown.kind == FileKind.PICTURE,
-        "refused": shown.state == FileState.REFUSED,
-        "waiting": shown.state == FileState.UPLOADED,
-    }
-    response = render(request, "drive/file.html", context)
-    add_never_cache_headers(response)
-    return depends_on_htmx(response)
-
-
-def _rendition(request: SignedInRequest, shown: File) -> Any:
-    """Return the largest picture of the file that a browser can show."""
-    large = listing.thumbnail_of(owner=request.user, file_id=shown.pk, side=listing.VIEW_SIDE)
-    return large or listing.thumbnail_of(owner=request.user, file_id=shown.pk, side=listing.SIDE)
-
-
-@login_required
-@require_safe
 def trash(request: SignedInRequest) -> HttpResponse:
     """Show what is in the trash."""
     target = request.htmx.target if request.htmx else ""
@@ -139,15 +107,16 @@ def trash(request: SignedInRequest) -> HttpResponse:
 
 def chosen_sort(request: SignedInRequest) -> listing.Sort:
     """Return the order that the person chose here or, for this sitting, in another folder."""
-    return listing.SORTS[_remembered(request, "sort", listing.SORTS, listing.NEWEST.key)]
+    return listing.SORTS[remembered(request, "sort", listing.SORTS, listing.NEWEST.key)]
 
 
 def chosen_layout(request: SignedInRequest) -> str:
     """Return how the person looks at listings: as a grid or a list."""
-    return _remembered(request, "view", LAYOUTS, "grid")
+    return remembered(request, "view", LAYOUTS, "grid")
 
 
-def _remembered(request: SignedInRequest, name: str, choices: Any, default: str) -> str:
+def remembered(request: SignedInRequest, name: str, choices: Any, default: str) -> str:
+    """Return what an address asks for under `name` or, for this sitting, what the last one did."""
     key = f"drive_{name}"
     kept = str(request.session.get(key, default))
     asked = request.GET.get(name, kept)

@@ -21,6 +21,7 @@ from drive.models import File, FileKind, FileState, Share
 from drive.placing import as_uuid
 from drive.services import Selection
 from drive.serving import serve, serve_archive, serve_for_others
+from drive.stepping import Steps, steps_from
 from ipau.common.errors import Invalid, RateLimited
 
 KEY = "drive_shares"
@@ -132,14 +133,15 @@ def file(request: HttpRequest, share: Share, file_id: UUID) -> HttpResponseBase:
 
 
 def _file_page(request: HttpRequest, share: Share, shown: File, way: list[Any]) -> HttpResponseBase:
-    before, after = listing.neighbours(shown, SORT) if way else (None, None)
+    rows = listing.rows_in(owner=share.owner, folder_id=shown.folder_id)
+    steps = steps_from(shown, rows, SORT, pinned=listing.PINNED) if way else Steps()
     ready = shown.state == FileState.READY
     context = {
         "share": share,
         "file": shown,
         "way": way,
-        "before": before,
-        "after": after,
+        "before": steps.before,
+        "after": steps.after,
         "is_picture": shown.kind == FileKind.PICTURE and ready,
         "is_text": shown.kind == FileKind.TEXT,
         "can_download": share.can_download and ready,

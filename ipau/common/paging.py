@@ -107,6 +107,11 @@ def cursor_after(row: Model, order: Sequence[str]) -> str:
     return _encode(row, [name.lstrip("-") for name in order], False)
 
 
+def cursor_before(row: Model, order: Sequence[str]) -> str:
+    """Return the cursor of the page that ends before `row`."""
+    return _encode(row, [name.lstrip("-") for name in order], True)
+
+
 def _encode(row: Model, names: list[str], backwards: bool) -> str:
     values = [str(getattr(row, name)) for name in names]
     text = json.dumps([backwards, *values], separators=(",", ":"))

@@ -21,6 +21,7 @@ from ipau.common.paging import paginate
 from processing import progress, selections, services
 from processing.forms import as_text
 from processing.models import OPEN, Job, JobKind, State
+from processing.parameters import describe_used
 
 JOBS_A_PAGE = 30
 # A selection goes into the session; a longer one is chosen again in the drive.
@@ -149,7 +150,7 @@ def _describe(job: Job) -> dict[str, Any]:
         "waiting": progress.waiting_text(job),
         "failures": progress.failures_of(job),
         "took": _took(job),
-        "params": _params(job),
+        "params": describe_used(job.version.params_schema, job.recipe),
     }
 
 
@@ -163,36 +164,6 @@ def _took(job: Job) -> str:
 def _own_input(job: Job) -> dict[str, Any]:
     known = job.version.params_schema.get("properties", {})
     return {name: value for name, value in job.input.items() if name in known}
-
-
-def _params(job: Job) -> list[dict[str, str]]:
-    """Return the settings that had an effect, in the schema's order and words; defaults included."""
-    used = job.recipe["steps"][-1].get("params", {})
-    known = job.version.params_schema.get("properties", {})
-    declared = sorted(known.items(), key=lambda named: named[1].get("x-order", 0))
-    return [
-        _describe_param(about, used[name])
-        for name, about in declared
-        if name in used and _had_effect(about, used)
-    ]
-
-
-def _had_effect(about: dict[str, Any], used: dict[str, Any]) -> bool:
-    """Tell whether the others were such that this one mattered: the form hides it otherwise."""
-    return all(used.get(name) in values for name, values in (about.get("show_if") or {}).items())
-
-
-def _describe_param(about: dict[str, Any], value: Any) -> dict[str, str]:
-    labels = about.get("enum_labels") or {}
-    if isinstance(value, bool):
-        text = _("Yes") if value else _("No")
-    elif value is None:
-        text = _("None")
-    else:
-        text = _(labels[value]) if value in labels else as_text(value)
-    unit = about.get("unit") or ""
-    title = about.get("title") or ""
-    return {"title": _(title) if title else "", "value": f"{text} {_(unit)}" if unit else text}
 
 
 def _number(text: str | None) -> int:

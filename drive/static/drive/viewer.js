@@ -1,20 +1,129 @@
-// A file's page: the arrow keys go to its neighbours, Escape back to the folder.
+// The page of one file: steps to the next without leaving the page, keys, zoom, details, full screen.
 import { selectStem, startDialog } from "./dialog.js";
+import { startKeys } from "./keys.js";
+import { Zoom } from "./zoom.js";
+
+const DETAILS = "ipau-details";
+const TYPING = "input, textarea, select";
+// These have a use for the arrow keys themselves.
+const OWN_ARROWS = "img-comparison-slider, video, audio";
+const NAMES = { "+": "Plus", "=": "Plus" };
+
+let zoom = null;
+
+/** Show another file, by the address of its page, in the place of this one. */
+function show(url) {
+  window.htmx.ajax("GET", url, { target: "#viewer", swap: "innerHTML" });
+}
+
+function setUp() {
+  zoom?.stop();
+  const frame = document.querySelector("[data-zoomable]");
+  zoom = frame ? new Zoom(frame, { swiped: step, changed: showScale }) : null;
+  showDetails();
+  document.querySelector("[data-full-screen]")?.toggleAttribute("hidden", !document.fullscreenEnabled);
+}
+
+function step(rel) {
+  document.getElementById(`step-${rel}`)?.click();
+}
+
+function showScale(percent) {
+  const scale = document.getElementById("zoom-scale");
+  if (scale && scale.textContent !== `${percent} %`) scale.textContent = `${percent} %`;
+}
+
+// --- Details, which stay as somebody left them.
+
+function wantsDetails() {
+  try {
+    return localStorage.getItem(DETAILS) !== "off";
+  } catch {
+    return true; // Storage may be switched off.
+  }
+}
+
+function showDetails(on = wantsDetails()) {
+  document.getElementById("drive-facts").hidden = !on;
+  document.querySelector("[data-details]").setAttribute("aria-expanded", String(on));
+}
+
+function toggleDetails() {
+  const on = document.getElementById("drive-facts").hidden;
+  try {
+    localStorage.setItem(DETAILS, on ? "on" : "off");
+  } catch {
+    // Without storage the choice lasts for this file only.
+  }
+  showDetails(on);
+}
+
+function toggleFullScreen() {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else document.documentElement.requestFullscreen();
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  if (button.dataset.zoom) zoom?.[button.dataset.zoom]();
+  else if ("details" in button.dataset) toggleDetails();
+  else if ("fullScreen" in button.dataset) toggleFullScreen();
+});
+
+// --- Keys press what carries them.
+
+function carrierOf(key) {
+  const name = (NAMES[key] ?? key).toUpperCase();
+  const all = document.querySelectorAll("#viewer [aria-keyshortcuts]");
+  const carries = (one) => one.getAttribute("aria-keyshortcuts").toUpperCase().split(" ").includes(name);
+  // What is also elsewhere in the drive, without a key, stands inside an element that names it.
+  return [...all].find(carries) ?? document.querySelector(`#viewer [data-shortcut="${CSS.escape(name)}"] button`);
+}
 
 document.addEventListener("keydown", (event) => {
-  if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
-  if (event.target.matches("input, textarea, select") || document.querySelector("dialog[open], .dropdown-menu.show")) {
+  if (event.altKey || event.ctrlKey || event.metaKey) return;
+  if (event.target.matches(TYPING) || document.querySelector("dialog[open], .dropdown-menu.show")) {
     if (event.key === "Escape") document.querySelector("[data-cancel-rename]")?.click();
     return;
   }
-  const way = { ArrowLeft: "[rel=prev]", ArrowRight: "[rel=next]" }[event.key];
-  if (way) document.querySelector(`.drive-stage ${way}`)?.click();
+  if (event.target.closest(OWN_ARROWS) && event.key.startsWith("Arrow")) return;
+  const found = carrierOf(event.key);
+  if (!found) return;
+  event.preventDefault();
+  found.click();
 });
 
+// --- What htmx brings.
+
+document.addEventListener("htmx:afterSettle", (event) => {
+  const { id } = event.detail.target;
+  if (id !== "viewer" && id !== "stage") return;
+  setUp();
+  if (id === "viewer") document.getElementById("viewer-status").textContent = document.title;
+});
 document.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target.id === "file-name") selectStem(document.getElementById("file-name"));
 });
-// A file that was moved in the dialog is shown where it now lies.
-document.addEventListener("drive-gone", () => location.reload());
 
+// A file that was deleted makes room for the next and comes back by Undo; one that was moved is shown where it
+// now lies.
+const deleted = new Map();
+let restored = "";
+
+document.addEventListener("toast", (event) => {
+  const form = event.target.closest?.("[data-delete]");
+  if (form) deleted.set(event.detail.undoUrl, form.dataset.delete);
+});
+document.addEventListener("drive-gone", (event) => {
+  const form = event.target.closest?.("[data-delete]");
+  show(form ? form.dataset.following : location.href);
+});
+document.addEventListener("htmx:beforeOnLoad", (event) => {
+  restored = deleted.get(event.detail.pathInfo.requestPath) ?? "";
+});
+document.addEventListener("drive-changed", () => show(restored || location.href));
+
+setUp();
 startDialog();
+startKeys();

@@ -1,0 +1,36 @@
+"""How a file came about. The drive stands below what makes files, so the settings name who knows."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+from accounts.models import User
+from drive.models import File
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What made a file, from what, and how."""
+
+    maker: str
+    maker_url: str
+    job_url: str
+    made_at: datetime
+    # What was set, as label and value.
+    parameters: Sequence[tuple[str, str]]
+    # What it was made from; None where that is gone. It may be in the trash.
+    source: File | None
+    source_name: str
+
+    @property
+    def is_source_live(self) -> bool:
+        return self.source is not None and self.source.trashed_at is None
+
+
+def origin_of(*, owner: User, file: File) -> Origin | None:
+    """Return how a file of `owner` was made; None where nobody knows, as of an upload."""
+    find: Callable[..., Origin | None] = import_string(settings.FILE_ORIGINS)
+    return find(owner=owner, file=file)

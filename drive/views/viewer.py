@@ -1,0 +1,130 @@
+"""Looking at one file: large, beside what it was made from, between its neighbours in a listing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.cache import add_never_cache_headers
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_safe
+from django_htmx.http import replace_url
+
+from accounts.requests import SignedInRequest
+from drive import finding, listing, services, sharing
+from drive.kinds import is_web_picture
+from drive.models import File, FileKind, FileState, Thumbnail
+from drive.origins import Origin, origin_of
+from drive.stepping import Steps, steps_from
+from drive.views.answers import depends_on_htmx, file_url, folder_url
+from drive.views.asked import ROOMS, Search, read_search
+from drive.views.pages import chosen_sort, remembered
+
+# How a result is looked at: alone, its original alone, or both.
+LOOKS = {
+    "result": _("Result"),
+    "original": _("Original"),
+    "compare": _("Compare"),
+    "side": _("Side by side"),
+}
+ALONE = "result"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture for the stage: `src` is shown first, `full` (where it differs) when somebody zooms in."""
+
+    file: File
+    src: str
+    full: str
+
+
+@login_required
+@require_safe
+def file(request: SignedInRequest, file_id: UUID) -> HttpResponse:
+    """Show one file. Its address may say from which search it was opened: `from`, and the search's fields."""
+    shown = services.get_file(owner=request.user, file_id=file_id)
+    way = services.ancestors_of(shown.folder)
+    search = read_search(request, request.GET["from"]) if request.GET.get("from") in ROOMS else None
+    steps = _steps(request, shown, search)
+    opened_from = search.opened_from if search else ""
+    onward = steps.after or steps.before
+    context = {
+        "file": shown,
+        "way": way,
+        "steps": steps,
+        "opened_from": opened_from,
+        "self_url": f"{file_url(shown.pk)}{opened_from}{'&' if opened_from else '?'}",
+        "following": file_url(onward) + opened_from if onward else "",
+        "back": _back(shown, search, steps),
+        "shares": sharing.open_shares_reaching(owner=request.user, file=shown, way=way),
+        "refused": shown.state == FileState.REFUSED,
+        "waiting": shown.state == FileState.UPLOADED,
+        "is_picture": shown.kind == FileKind.PICTURE,
+        **_sights(request, shown, origin_of(owner=request.user, file=shown)),
+    }
+    inside = request.htmx.target == "viewer"
+    response = render(request, "drive/viewer.html" if inside else "drive/file.html", context)
+    if inside:
+        replace_url(response, file_url(shown.pk) + opened_from)
+    add_never_cache_headers(response)
+    return depends_on_htmx(response)
+
+
+def _steps(request: SignedInRequest, shown: File, search: Search | None) -> Steps:
+    sort = chosen_sort(request)
+    if search is not None:
+        return steps_from(shown, finding.fitting_files(owner=request.user, wanted=search.wanted), sort)
+    rows = listing.rows_in(owner=request.user, folder_id=shown.folder_id)
+    return steps_from(shown, rows, sort, pinned=listing.PINNED)
+
+
+def _back(shown: File, search: Search | None, steps: Steps) -> str:
+    """Return the address of the file's tile in the listing that it was opened from."""
+    page = reverse(f"drive:{search.room}") if search else folder_url(shown.folder_id)
+    query = (search.query if search else "") + (urlencode({"cursor": steps.cursor}) if steps.cursor else "")
+    return f"{page}?{query.rstrip('&')}#tile-{shown.pk}" if query else f"{page}#tile-{shown.pk}"
+
+
+def _sights(request: SignedInRequest, shown: File, origin: Origin | None) -> dict[str, Any]:
+    """Return what the stage can show: the file, what it was made from, and which of them is looked at."""
+    source = origin.source if origin and origin.is_source_live else None
+    files = [file for file in (shown, source) if file and file.kind == FileKind.PICTURE]
+    pictures = _pictures(files)
+    both = len(pictures) == 2
+    original = pictures.get(source.pk) if source and both else None
+    return {
+        "origin": origin,
+        "picture": pictures.get(shown.pk),
+        "original": original,
+        "pair": [original, pictures.get(shown.pk)],
+        "looks": LOOKS.items(),
+        "look": remembered(request, "look", LOOKS, ALONE) if both else ALONE,
+    }
+
+
+def _pictures(files: Sequence[File]) -> dict[UUID, Picture]:
+    """Return those of the files that can be shown, by id. One query."""
+    thumbnails = listing.largest_thumbnails(blob_ids=[file.blob_id for file in files])
+    found = {file.pk: _picture(file, thumbnails.get(file.blob_id)) for file in files}
+    return {key: picture for key, picture in found.items() if picture}
+
+
+def _picture(file: File, thumbnail: Thumbnail | None) -> Picture | None:
+    if file.state == FileState.REFUSED:
+        return None
+    content = reverse("drive:content", args=[file.pk]) if is_web_picture(file.content_type) else ""
+    if thumbnail is None:
+        return Picture(file, content, "") if content else None
+    address = reverse("drive:thumbnail", args=[file.pk, thumbnail.side])
+    view = f"{address}?{urlencode({'v': thumbnail.blob_id[:16]})}"
+    # The small one would have to be blown up, and is of no use beside an original that is hardly larger.
+    is_large = max(file.width or 0, file.height or 0) > listing.VIEW_SIDE
+    if content and (thumbnail.side < listing.VIEW_SIDE or not is_large):
+        return Picture(file, content, "")
+    return Picture(file, view, content)

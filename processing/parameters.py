@@ -1,0 +1,42 @@
+"""The settings that a job used, in the words of its version's schema."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from processing.forms import as_text
+
+
+def describe_used(schema: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return `title` and `value` of each setting that had an effect, in the schema's order.
+
+    Defaults are included.
+
+    Args:
+        schema: a version's schema of its settings.
+        recipe: what a worker ran.
+    """
+    used = recipe["steps"][-1].get("params", {})
+    declared = sorted(schema.get("properties", {}).items(), key=lambda named: named[1].get("x-order", 0))
+    return [
+        _describe(about, used[name]) for name, about in declared if name in used and _had_effect(about, used)
+    ]
+
+
+def _had_effect(about: Mapping[str, Any], used: Mapping[str, Any]) -> bool:
+    """Tell whether the others were such that this one mattered: the form hides it otherwise."""
+    return all(used.get(name) in values for name, values in (about.get("show_if") or {}).items())
+
+
+def _describe(about: Mapping[str, Any], value: Any) -> dict[str, str]:
+    labels = about.get("enum_labels") or {}
+    if isinstance(value, bool):
+        text = _("Yes") if value else _("No")
+    elif value is None:
+        text = _("None")
+    else:
+        text = _(labels[value]) if value in labels else as_text(value)
+    unit = about.get("unit") or ""
+    title = about.get("title") or ""
+    return {"title": _(title) if title else "", "value": f"{text} {_(unit)}" if unit else text}
