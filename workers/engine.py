@@ -13,6 +13,7 @@ from PIL import Image
 
 from workers import registry
 from workers.cache import PROCESS_CACHE
+from workers.chain import label_texts, name_steps
 from workers.encoding import OutputFile, OutputOptions, choose_format, encode_image, encode_text
 from workers.picture import Facts, Picture, PictureError, encode_thumbnail
 from workers.plugin import JSON, Context, Operation, Params, Result
@@ -152,20 +153,41 @@ def _complete(context: Context | None, scale: float) -> Context:
 
 
 def _run_steps(plan: Plan, picture: Picture, context: Context, watch: _Stopwatch) -> Result:
-    """Run each step on what the one before made. Texts and data add up; a later label wins."""
+    """Run each step on the pixels that the one before made, which are encoded nowhere in between.
+
+    Texts and data of all steps add up.
+    """
     result = Result()
     texts: dict[str, str] = {}
     data: dict[str, JSON] = {}
-    for operation, params in plan:
+    names = name_steps(operation.key for operation, _ in plan)
+    labels = label_texts([operation.outputs for operation, _ in plan])
+    for position, (operation, params) in enumerate(plan):
         if result.image is not None:
             picture = Picture.of(result.image, like=picture)
+        own = _narrow(context, names[position], is_last=position == len(plan) - 1)
         with watch.measure("run"):
-            made = operation.run(picture, params, context)
-        texts.update(made.texts)
-        data.update({operation.key: made.data} if made.data is not None else {})
+            made = operation.run(picture, params, own)
+        texts.update({labels[position].get(label, label): text for label, text in made.texts.items()})
+        data.update({names[position]: made.data} if made.data is not None else {})
+        if made.scale is not None:
+            context = replace(context, scale=made.scale)
         kept = result.image if made.image is None else made.image
         result = Result(kept, made.format or result.format, dict(texts), _merge(data))
     return result
+
+
+def _narrow(context: Context, step: str, *, is_last: bool) -> Context:
+    """Show a step the pictures of its own settings: those called `step.setting`.
+
+    Without a step's name they are the last one's.
+    """
+    own = {
+        name.removeprefix(f"{step}."): pictures
+        for name, pictures in context.pictures.items()
+        if name.startswith(f"{step}.") or (is_last and "." not in name)
+    }
+    return replace(context, pictures=own)
 
 
 def _merge(data: dict[str, JSON]) -> JSON:

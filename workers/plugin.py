@@ -144,7 +144,8 @@ class Context:
 
     `scale` is the side of the picture handed over, divided by the original's: 1.0 in real runs, less in
     previews. An operation multiplies settings measured in pixels by it, so a preview looks like the result.
-    `pictures` holds a set for each folder setting that was chosen, under the setting's name.
+    `pictures` holds a set for each folder setting that was chosen, under the setting's name. For the engine,
+    which runs several steps, under `step.setting` (`workers.chain.name_steps`).
     """
 
     scale: float = 1.0
@@ -211,12 +212,17 @@ IMAGE = OutputSpec("image", "image", "Picture")
 
 @dataclass(frozen=True)
 class Result:
-    """What one run made. `format` is a hint: "PNG" where hard edges must stay; None for the input's own."""
+    """What one run made. `format` is a hint: "PNG" where hard edges must stay; None for the input's own.
+
+    `scale` is for pictures whose size does not follow the input's: the picture made, in proportion to what it
+    is at full size (1.0 where it always is). None: as the input, `Context.scale`. Later steps go by it.
+    """
 
     image: Image | None = None
     format: str | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
     data: JSON = None
+    scale: float | None = None
 
 
 _ParamsType: TypeAlias = type[Params]

@@ -125,7 +125,8 @@ class Ascii(Operation[AsciiParams]):
             image = _tint(_lay(indices, atlas.glyphs), cells, inverted=params.inverted)
         else:
             image = _draw_grey(indices, atlas, inverted=params.inverted)
-        return Result(image=image, format="PNG", texts={"text": write_text(indices, atlas.signs)})
+        text = write_text(indices, atlas.signs)
+        return Result(image=image, format="PNG", texts={"text": text}, scale=1.0)
 
 
 def _plan_grid(picture: PictureView, params: AsciiParams) -> tuple[int, int, int]:
