@@ -3,8 +3,8 @@
 from django.urls import path, re_path
 
 from accounts import api as accounts
-from drive import api as drive
 from drive import tus
+from drive.api import archives, drives, files, folders
 from ipau.common.api import not_found
 from ipau.common.openapi import openapi
 from market import api as market
@@ -15,11 +15,20 @@ urlpatterns = [
     path("openapi.json", openapi, name="openapi"),
     path("account", accounts.Account.as_view(), name="account"),
     path("hardware", jobs.HardwareList.as_view(), name="hardware"),
-    path("files", drive.FileList.as_view(), name="files"),
-    path("files/<uuid:file_id>", drive.FileDetail.as_view(), name="file"),
-    path("files/<uuid:file_id>/content", drive.FileContent.as_view(), name="file-content"),
-    path("folders", drive.FolderList.as_view(), name="folders"),
-    path("folders/<uuid:folder_id>", drive.FolderDetail.as_view(), name="folder"),
+    path("drive", drives.Drive.as_view(), name="drive"),
+    path("drive/move", drives.DriveMove.as_view(), name="drive-move"),
+    path("drive/trash", drives.DriveTrash.as_view(), name="drive-trash"),
+    path("drive/restore", drives.DriveRestore.as_view(), name="drive-restore"),
+    path("trash/empty", drives.TrashEmpty.as_view(), name="trash-empty"),
+    path("archives", archives.ArchiveList.as_view(), name="archives"),
+    path("files", files.FileList.as_view(), name="files"),
+    path("files/<uuid:file_id>", files.FileDetail.as_view(), name="file"),
+    path("files/<uuid:file_id>/content", files.FileContent.as_view(), name="file-content"),
+    path("files/<uuid:file_id>/restore", files.FileRestore.as_view(), name="file-restore"),
+    path("folders", folders.FolderList.as_view(), name="folders"),
+    path("folders/<uuid:folder_id>", folders.FolderDetail.as_view(), name="folder"),
+    path("folders/<uuid:folder_id>/archive", archives.FolderArchive.as_view(), name="folder-archive"),
+    path("folders/<uuid:folder_id>/restore", folders.FolderRestore.as_view(), name="folder-restore"),
     path("uploads", tus.UploadList.as_view(), name="uploads"),
     path("uploads/<uuid:upload_id>", tus.UploadDetail.as_view(), name="upload"),
     path("models", market.ModelList.as_view(), name="models"),

@@ -11,7 +11,7 @@ from rest_framework import exceptions, serializers
 
 from drive import blobs
 from drive.models import File
-from drive.serializers import content_url, file_url
+from drive.serializers.files import content_url, file_url
 from ipau.common.api import PageQuery, StrictSerializer
 from ipau.common.errors import Invalid
 from market.contract import PICTURE, outputs_of

@@ -217,17 +217,29 @@ class PageQuery(serializers.Serializer[Any]):
     )
 
 
+def row_response(
+    request: Request, row: Any, serializer: type[serializers.BaseSerializer[Any]], *, status: int = 200
+) -> Response:
+    """Answer with one row."""
+    return Response(serializer(row, context={"request": request}).data, status=status)
+
+
 def page_response(
     request: Request,
     rows: QuerySet[M],
     serializer: type[serializers.BaseSerializer[Any]],
     *,
     order: Sequence[str] = ("-id",),
+    pinned: Sequence[str] = (),
 ) -> Response:
-    """Answer with the page that the query asks for: {previous, next, results}, its addresses absolute."""
+    """Answer with the page that the query asks for: {previous, next, results}, its addresses absolute.
+
+    Args:
+        order, pinned: as `paginate` takes them.
+    """
     query = PageQuery(data=request.query_params)
     asked = validated(query)
-    page = paginate(rows, order=order, size=asked["limit"], cursor=asked.get("cursor"))
+    page = paginate(rows, order=order, size=asked["limit"], cursor=asked.get("cursor"), pinned=pinned)
     return Response(
         {
             "previous": _page_address(request, page.previous),

@@ -46,6 +46,7 @@ _PATH_PARAMETERS = {
     "file_id": "The file's id.",
     "upload_id": "The upload's id.",
     "folder_id": "The folder's id.",
+    "share_id": "The link's id.",
     "job_id": "The id.",
     "version_id": "The version's id.",
     "owner": "Whose app or model it is; those of the platform are `ipau`'s.",
@@ -84,7 +85,7 @@ def _statuses(path: str, method: str, operation: dict[str, Any]) -> list[int]:
         statuses += [400, 404, 413, 415, 422]
     elif any(parameter["in"] == "query" for parameter in operation.get("parameters", [])):
         statuses.append(422)
-    if method == "post":
+    if method in ("post", "patch"):
         statuses.append(409)
     if "/preview/" in path:
         statuses += [429, 503, 504]

@@ -8,7 +8,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import User
 from drive.paths import Place
-from drive.services import create_folder
+from drive.services import create_folder, select, trash
 from drive.uploading import begin_upload
 from market.models import Listing, Version, Visibility
 from processing import services
@@ -25,6 +25,12 @@ ROUTES = list(all_routes())
 SHARED = {
     "account",
     "hardware",
+    "drive",
+    "drive-move",
+    "drive-trash",
+    "drive-restore",
+    "trash-empty",
+    "archives",
     "files",
     "folders",
     "uploads",
@@ -49,7 +55,9 @@ def _private_listing(owner: User) -> Version:
 @pytest.fixture
 def belongings(other_user: User) -> Mapping[str, Mapping[str, Any]]:
     """What somebody else has, as the values of each route's parameters."""
-    file = upload(other_user)
+    file, trashed = upload(other_user), upload(other_user, "gone.jpg", seed=1)
+    folder, old = (create_folder(owner=other_user, parent=None, name=name) for name in ("Holiday", "Old"))
+    trash(owner=other_user, chosen=select(owner=other_user, folder_ids=[old.pk], file_ids=[trashed.pk]))
     job = submit(other_user, [file])
     source = source_from_file(owner=other_user, file_id=file.pk)
     prediction = services.submit_prediction(owner=other_user, version=version(), params={}, source=source)
@@ -60,7 +68,10 @@ def belongings(other_user: User) -> Mapping[str, Mapping[str, Any]]:
     return {
         "file": {"file_id": file.pk},
         "file-content": {"file_id": file.pk},
-        "folder": {"folder_id": create_folder(owner=other_user, parent=None, name="Holiday").pk},
+        "file-restore": {"file_id": trashed.pk},
+        "folder": {"folder_id": folder.pk},
+        "folder-archive": {"folder_id": folder.pk},
+        "folder-restore": {"folder_id": old.pk},
         "upload": {"upload_id": begun.pk},
         "model": model,
         "versions": model,
@@ -126,7 +137,10 @@ def test_every_route_needs_a_key_and_its_scope(
 def _needed_scope(route: Route, method: str) -> str:
     if method in ("get", "query"):
         return "read"
-    return "write" if route.name in ("files", "file", "folders", "uploads", "upload") else "run"
+    if route.name == "archives":
+        return "read"
+    rooms = ("file", "folder", "drive", "trash", "upload")
+    return "write" if route.name.startswith(rooms) else "run"
 
 
 def test_a_prediction_is_no_job_and_a_job_no_prediction(
@@ -161,8 +175,18 @@ def test_references_in_bodies_do_not_reach_across(
         ("/v1/jobs", {"version": secret, "files": [str(mine.pk)]}),
         ("/v1/folders", {"name": "Mine", "parent": folder}),
         ("/v1/preview/blackwhite", {"image": theirs}),
+        ("/v1/drive/move", {"files": [str(mine.pk)], "destination": folder}),
+        ("/v1/drive/move", {"files": [str(mine.pk), theirs], "destination": "top"}),
+        ("/v1/drive/trash", {"folders": [folder]}),
+        ("/v1/drive/restore", {"files": [str(belongings["file-restore"]["file_id"])]}),
+        ("/v1/archives", {"files": [str(mine.pk)], "folders": [folder]}),
     ]:
         assert client.post(path, body, format="json").status_code == 404, (path, body)
+    own = client.post("/v1/folders", {"name": "Own"}, format="json").json()["id"]
+    for path, body in [(f"files/{mine.pk}", {"folder": folder}), (f"folders/{own}", {"parent": folder})]:
+        assert client.patch(f"/v1/{path}", body, format="json").status_code == 404, (path, body)
+    for name, key in [("files", theirs), ("folders", folder)]:
+        assert client.delete(f"/v1/{name}/{key}?permanently=true").status_code == 404
     assert client.get(f"/v1/files?folder={folder}").status_code == 404
     assert client.get(f"/v1/folders?parent={folder}").status_code == 404
     # A folder as a parameter: the field at fault is named.

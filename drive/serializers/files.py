@@ -1,4 +1,4 @@
-"""Files and folders as the API tells and takes them."""
+"""Files as the API tells and takes them."""
 
 from typing import Any
 
@@ -7,8 +7,10 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import exceptions, serializers
 from rest_framework.request import Request
 
+from drive.listing import SORTS
 from drive.models import File, FileKind, FileState
-from ipau.common.api import PageQuery, StrictSerializer
+from drive.serializers.drives import DriveQuery, Place, YesOrNo
+from ipau.common.api import StrictSerializer
 from ipau.common.bodies import read_json
 
 METADATA_MAX_BYTES = 16 * 1024
@@ -63,6 +65,11 @@ class FileSerializer(serializers.Serializer[File]):
     reason = serializers.CharField(allow_blank=True, help_text="Why the file was refused.")
     width = serializers.IntegerField(allow_null=True, help_text="Pixels, upright.")
     height = serializers.IntegerField(allow_null=True, help_text="Pixels, upright.")
+    starred = serializers.BooleanField()
+    trashed_at = serializers.DateTimeField(
+        allow_null=True,
+        help_text="Since when it lies in the trash, where all its addresses answer 404; null: it does not.",
+    )
 
     @extend_schema_field(ChecksumsSerializer)
     def get_checksums(self, file: File) -> dict[str, str]:
@@ -78,27 +85,20 @@ class FileSerializer(serializers.Serializer[File]):
         return {"get": file_url(request, file.pk), "content": content_url(request, file.pk)}
 
 
-# Forms made of the description begin with these examples, so they must do no harm.
+# Forms made of the description begin with this example, so it must do no harm.
 @extend_schema_field({"type": "string", "example": "{}"})
 class Metadata(serializers.CharField):
     """JSON in a form's part."""
-
-
-@extend_schema_field({"type": "string", "example": ""})
-class FolderId(serializers.UUIDField):
-    """A folder's id in a form's part."""
 
 
 class UploadSerializer(StrictSerializer):
     """A picture and what shall be kept with it."""
 
     content = serializers.FileField(
-        allow_empty_file=True, help_text="The picture: JPEG, PNG, WebP or TIFF, up to 50 megapixels."
+        allow_empty_file=True, help_text="The picture: JPEG, PNG, WebP, TIFF or AVIF, up to 50 megapixels."
     )
     metadata = Metadata(required=False, help_text="A JSON object, kept as it is.")
-    folder = FolderId(
-        required=False, help_text="The folder to put it into; without one, the top of the drive."
-    )
+    folder = Place(required=False, help_text="The folder to put it into; without one, the top of the drive.")
 
     def validate_metadata(self, text: str) -> dict[str, Any]:
         if len(text.encode()) > METADATA_MAX_BYTES:
@@ -112,37 +112,32 @@ class UploadSerializer(StrictSerializer):
         return value
 
 
-class FileQuery(PageQuery):
+class FileQuery(DriveQuery):
     """Which files to list."""
 
     folder = serializers.CharField(
         required=False, help_text="Only files of the folder with this id, or of the `top` of the drive."
     )
-
-
-class FolderSerializer(serializers.Serializer[Any]):
-    """A folder of the drive."""
-
-    id = serializers.UUIDField()
-    name = serializers.CharField()
-    parent = serializers.UUIDField(  # type: ignore[assignment]  # a field, not the attribute
-        source="parent_id", allow_null=True, help_text="The parent's id; null at the top of the drive."
+    kind = serializers.ChoiceField(
+        required=False, choices=FileKind.values, help_text="Only files of this kind."
     )
-    created_at = serializers.DateTimeField()
-
-
-class FolderQuery(PageQuery):
-    """Which folders to list."""
-
-    parent = serializers.CharField(  # type: ignore[assignment]  # a field, not the attribute
-        required=False, help_text="Only folders in the folder with this id, or at the `top` of the drive."
+    starred = YesOrNo(required=False, help_text="Only files with a star, or only those without.")
+    order = serializers.ChoiceField(
+        required=False,
+        choices=list(SORTS),
+        help_text="`newest` first (the default), by `name`, or by `size`, the largest first.",
     )
 
 
-class NewFolderSerializer(StrictSerializer):
-    """A folder to make."""
+class FileChanges(StrictSerializer):
+    """What shall change about a file."""
 
-    name = serializers.CharField(help_text="Up to 255 bytes, without a slash.", trim_whitespace=False)
-    parent = serializers.UUIDField(  # type: ignore[assignment]  # a field, not the attribute
-        required=False, allow_null=True, help_text="Without one, at the top."
+    name = serializers.CharField(
+        required=False, trim_whitespace=False, help_text="Up to 255 bytes, without a slash."
     )
+    folder = Place(
+        required=False,
+        allow_null=True,
+        help_text="The folder to move it to; `top` or null: the top of the drive.",
+    )
+    starred = serializers.BooleanField(required=False)

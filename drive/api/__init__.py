@@ -1,0 +1,1 @@
+"""The drive over the API. Resumable uploads are in `drive.tus`."""

@@ -1,0 +1,59 @@
+"""Several files as one zip over the API."""
+
+from uuid import UUID
+
+from django.http.response import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+
+from accounts.authentication import caller
+from accounts.models import Scope, User
+from drive import archives, services
+from drive.serializers.drives import SelectionSerializer
+from drive.services import Selection
+from drive.serving import serve_archive
+from ipau.common.api import ApiView, validated
+
+_ZIP = {(200, "application/zip"): OpenApiTypes.BINARY}
+
+
+class FolderArchive(ApiView):
+    """All that is in a folder, as a zip."""
+
+    @extend_schema(
+        operation_id="folders_archive", summary="Download a folder as a zip", tags=["Folders"], responses=_ZIP
+    )
+    def get(self, request: Request, folder_id: UUID) -> HttpResponseBase:
+        """With the folders in it. The zip is made while it is sent; `Content-Length` is known from the start,
+        so one that ends early shows."""
+        owner = caller(request)
+        return _archive(owner, services.select(owner=owner, folder_ids=[folder_id]))
+
+
+class ArchiveList(ApiView):
+    """A selection, as a zip."""
+
+    # It reads, however it is asked: many ids do not fit into an address.
+    scopes = {"POST": Scope.READ}
+
+    @extend_schema(
+        operation_id="archives_create",
+        summary="Download files and folders as a zip",
+        tags=["Drive"],
+        request=SelectionSerializer,
+        responses=_ZIP,
+    )
+    def post(self, request: Request) -> HttpResponseBase:
+        """Answers with the zip itself and keeps nothing. For one folder there is also
+        `GET /v1/folders/{folder_id}/archive`."""
+        owner = caller(request)
+        sent = validated(SelectionSerializer(data=request.data))
+        return _archive(
+            owner, services.select(owner=owner, folder_ids=sent["folders"], file_ids=sent["files"])
+        )
+
+
+def _archive(owner: User, chosen: Selection) -> HttpResponseBase:
+    made = archives.archive(archives.members_of(owner=owner, chosen=chosen))
+    return serve_archive(made, name=archives.archive_name(chosen), size=len(made))

@@ -1,0 +1,141 @@
+"""Folders over the API."""
+
+from uuid import UUID
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts.authentication import caller
+from drive import changing, repeats, services
+from drive.api.lists import listed, order_of
+from drive.api.places import folder_or_top
+from drive.models import Folder
+from drive.repeats import digest_of
+from drive.serializers.drives import DeletionQuery
+from drive.serializers.folders import (
+    FolderChanges,
+    FolderDetailSerializer,
+    FolderQuery,
+    FolderSerializer,
+    NewFolderSerializer,
+)
+from ipau.common.api import (
+    IDEMPOTENCY_KEY,
+    ApiView,
+    idempotency_key,
+    page_of,
+    page_response,
+    row_response,
+    validated,
+)
+
+
+class FolderList(ApiView):
+    """The folders of the caller's drive."""
+
+    @extend_schema(
+        operation_id="folders_list",
+        summary="List folders",
+        tags=["Folders"],
+        parameters=[FolderQuery],
+        responses=page_of(FolderSerializer),
+    )
+    def get(self, request: Request) -> Response:
+        """At all depths unless a parent is named. With `trashed`, what was put into the trash by itself, the
+        latest first."""
+        owner = caller(request)
+        asked = validated(FolderQuery(data=request.query_params))
+        rows = listed(Folder.objects.visible_to(owner), asked)
+        if "parent" in asked:
+            rows = rows.filter(parent=folder_or_top(owner, asked["parent"]))
+        pinned = ["parent_id"] if "parent" in asked else []
+        return page_response(request, rows, FolderSerializer, order=order_of(asked).folders, pinned=pinned)
+
+    @extend_schema(
+        operation_id="folders_create",
+        summary="Make a folder",
+        tags=["Folders"],
+        parameters=[IDEMPOTENCY_KEY],
+        request=NewFolderSerializer,
+        responses={201: FolderDetailSerializer},
+    )
+    def post(self, request: Request) -> Response:
+        """A name that is taken there is refused with 409."""
+        sent = validated(NewFolderSerializer(data=request.data))
+        owner = caller(request)
+        parent = folder_or_top(owner, sent.get("parent"))
+        folder = repeats.make_once(
+            owner=owner,
+            key=idempotency_key(request),
+            request=lambda: digest_of("folder", sent["name"], sent.get("parent")),
+            make=lambda: services.create_folder(owner=owner, parent=parent, name=sent["name"]),
+            kind=Folder,
+        )
+        return row_response(request, folder, FolderDetailSerializer, status=201)
+
+
+class FolderDetail(ApiView):
+    """One folder."""
+
+    @extend_schema(
+        operation_id="folders_get",
+        summary="Describe a folder",
+        tags=["Folders"],
+        responses=FolderDetailSerializer,
+    )
+    def get(self, request: Request, folder_id: UUID) -> Response:
+        """What lies in it: `GET /v1/files?folder=…` and `GET /v1/folders?parent=…`."""
+        folder = services.get_folder(owner=caller(request), folder_id=folder_id)
+        return row_response(request, folder, FolderDetailSerializer)
+
+    @extend_schema(
+        operation_id="folders_change",
+        summary="Rename or move a folder",
+        tags=["Folders"],
+        request=FolderChanges,
+        responses=FolderDetailSerializer,
+    )
+    def patch(self, request: Request, folder_id: UUID) -> Response:
+        """What is not sent stays. A folder cannot be moved into itself or into one inside it: 409. A name
+        that is taken is refused too; where only `parent` is sent, it gets a number."""
+        owner = caller(request)
+        changes = validated(FolderChanges(data=request.data))
+        if "parent" in changes:
+            changes["parent"] = folder_or_top(owner, changes["parent"])
+        folder = changing.change_folder(owner=owner, folder_id=folder_id, **changes)
+        return row_response(request, folder, FolderDetailSerializer)
+
+    @extend_schema(
+        operation_id="folders_delete",
+        summary="Delete a folder",
+        tags=["Folders"],
+        parameters=[DeletionQuery],
+        responses={204: None},
+    )
+    def delete(self, request: Request, folder_id: UUID) -> Response:
+        """Puts it into the trash with all that is in it. With `permanently`, deletes all of it for good."""
+        owner = caller(request)
+        if validated(DeletionQuery(data=request.query_params))["permanently"]:
+            changing.delete_folder(owner=owner, folder_id=folder_id)
+        else:
+            services.trash(owner=owner, chosen=services.select(owner=owner, folder_ids=[folder_id]))
+        return Response(status=204)
+
+
+class FolderRestore(ApiView):
+    """A folder's way out of the trash."""
+
+    @extend_schema(
+        operation_id="folders_restore",
+        summary="Take a folder out of the trash",
+        tags=["Folders"],
+        request=None,
+        responses=FolderDetailSerializer,
+    )
+    def post(self, request: Request, folder_id: UUID) -> Response:
+        """Puts it back to where it was, with all that went into the trash with it."""
+        owner = caller(request)
+        changing.restore(owner=owner, folder_ids=[folder_id])
+        folder = services.get_folder(owner=owner, folder_id=folder_id)
+        return row_response(request, folder, FolderDetailSerializer)

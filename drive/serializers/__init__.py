@@ -1,0 +1,1 @@
+"""Files, folders and drives as the API tells and takes them."""

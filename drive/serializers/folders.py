@@ -1,0 +1,103 @@
+"""Folders as the API tells and takes them."""
+
+from typing import Any
+
+from django.urls import reverse
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+from rest_framework.request import Request
+
+from drive import services
+from drive.models import Folder
+from drive.serializers.drives import DriveQuery, Place
+from ipau.common.api import StrictSerializer
+
+
+def folder_url(request: Request, folder_id: object, name: str = "folder") -> str:
+    """Return the absolute address of a folder's description, or what else of it is named."""
+    return request.build_absolute_uri(reverse(f"v1:{name}", args=[folder_id]))
+
+
+class FolderUrlsSerializer(serializers.Serializer[Any]):
+    """Where a folder is found."""
+
+    get = serializers.URLField(help_text="Its description.")
+    archive = serializers.URLField(help_text="All that is in it, as a zip.")
+
+
+class FolderSerializer(serializers.Serializer[Folder]):
+    """A folder of the drive."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    parent = serializers.UUIDField(  # type: ignore[assignment]  # a field, not the attribute
+        source="parent_id", allow_null=True, help_text="The parent's id; null at the top of the drive."
+    )
+    created_at = serializers.DateTimeField()
+    trashed_at = serializers.DateTimeField(
+        allow_null=True,
+        help_text="Since when it lies in the trash, where all its addresses answer 404; null: it does not.",
+    )
+    urls = serializers.SerializerMethodField()
+
+    @extend_schema_field(FolderUrlsSerializer)
+    def get_urls(self, folder: Folder) -> dict[str, str]:
+        request = self.context["request"]
+        return {
+            "get": folder_url(request, folder.pk),
+            "archive": folder_url(request, folder.pk, "folder-archive"),
+        }
+
+
+class StepSerializer(serializers.Serializer[Folder]):
+    """A folder on the way to another."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+
+
+class FolderDetailSerializer(FolderSerializer):
+    """A folder of the drive, and where it lies."""
+
+    path = serializers.SerializerMethodField(
+        help_text="The folders on the way to it from the top of the drive; itself comes last."
+    )
+
+    @extend_schema_field(StepSerializer(many=True))
+    def get_path(self, folder: Folder) -> Any:
+        return [StepSerializer(step).data for step in services.ancestors_of(folder)]
+
+
+class FolderQuery(DriveQuery):
+    """Which folders to list."""
+
+    parent = serializers.CharField(  # type: ignore[assignment]  # a field, not the attribute
+        required=False, help_text="Only folders in the folder with this id, or at the `top` of the drive."
+    )
+    order = serializers.ChoiceField(
+        required=False,
+        choices=["newest", "name"],
+        help_text="`newest` first (the default), or by `name`.",
+    )
+
+
+class NewFolderSerializer(StrictSerializer):
+    """A folder to make."""
+
+    name = serializers.CharField(help_text="Up to 255 bytes, without a slash.", trim_whitespace=False)
+    parent = Place(  # type: ignore[assignment]  # a field, not the attribute
+        required=False, allow_null=True, help_text="The folder to make it in; without one, at the top."
+    )
+
+
+class FolderChanges(StrictSerializer):
+    """What shall change about a folder."""
+
+    name = serializers.CharField(
+        required=False, trim_whitespace=False, help_text="Up to 255 bytes, without a slash."
+    )
+    parent = Place(  # type: ignore[assignment]  # a field, not the attribute
+        required=False,
+        allow_null=True,
+        help_text="The folder to move it to; `top` or null: the top of the drive.",
+    )
