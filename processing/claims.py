@@ -1,10 +1,11 @@
-"""Claims: how a slot comes to own items, keeps them, and gives them back. All state moves are here.
+"""Claims: how a slot comes to own items, keeps them, and gives them back.
 
-Locks are always taken in the order job, items, folder, blobs, lane. Leases run by the database's clock: those
-of workers may differ.
+Locks are always taken in the order job, items, tree of folders, folder, blobs, usage, memos, lane. Leases run
+by the database's clock: those of workers may differ.
 """
 
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,6 +16,8 @@ from django.db.models import Exists, F, OuterRef
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from processing import endings, events
+from processing.events import Kind
 from processing.fleet import Slot
 from processing.models import OPEN, Item, Job, State
 
@@ -26,6 +29,8 @@ MAX_CHUNK = 256
 CHUNK_SECONDS = 1.0
 # And not less than this, or the turn costs more than the work in it.
 LEAST_SECONDS = 0.1
+# What slots run on; for now that is the processor everywhere.
+DEVICE = "cpu"
 LOST = ("worker_lost", "This picture stopped the worker each time it was tried, so we gave up on it.")
 
 
@@ -63,9 +68,7 @@ def claim(*, job: Job, slot: Slot, slots: int, seconds_per_item: float | None) -
     """Take the next items of a job, or None when others were faster."""
     token = uuid.uuid4()
     with transaction.atomic():
-        Job.objects.filter(pk=job.pk, state=State.STARTING).update(
-            state=State.PROCESSING, started_at=Now(), updated_at=Now()
-        )
+        begin(job, slot)
         wanted = MAX_CHUNK * 2 * slots
         waiting = Item.objects.filter(job=job, state=State.STARTING)
         size = chunk_size(seconds_per_item=seconds_per_item, waiting=waiting[:wanted].count(), slots=slots)
@@ -82,11 +85,19 @@ def claim(*, job: Job, slot: Slot, slots: int, seconds_per_item: float | None) -
             lease_expires_at=Now() + LEASE,
             worker=slot.worker,
             slot=slot.pid,
+            device=DEVICE,
             started_at=Now(),
             updated_at=Now(),
         )
     items = tuple(Item.objects.filter(pk__in=ids).order_by("position"))
     return Claim(job, items, token) if items else None
+
+
+def begin(job: Job, slot: Slot) -> None:
+    """Let a job that has waited so far be under way."""
+    first = Job.objects.filter(pk=job.pk, state=State.STARTING)
+    if first.update(state=State.PROCESSING, started_at=Now(), updated_at=Now()):
+        events.note(job.pk, Kind.STARTED, worker=slot.worker)
 
 
 def _alone_if_retried(chosen: Sequence[tuple[uuid.UUID, int]]) -> list[uuid.UUID]:
@@ -109,14 +120,14 @@ def renew(held: Claim) -> bool:
 def hand_back(held: Claim, items: Sequence[Item]) -> None:
     """Return items that were claimed and not begun; they lose no attempt."""
     Item.objects.filter(pk__in=[i.pk for i in items], lease_token=held.token, state=State.PROCESSING).update(
-        attempts=F("attempts") - 1, **_free()
+        attempts=F("attempts") - 1, **endings.released()
     )
 
 
-def let_expire(held: Claim, items: Sequence[Item], *, after: timedelta) -> None:
-    """Leave items after a transient fault: the sweep hands them back when `after` has passed."""
+def let_expire(held: Claim, items: Sequence[Item], *, after: timedelta, code: str) -> None:
+    """Leave items after the transient fault `code`: the sweep hands them back when `after` has passed."""
     Item.objects.filter(pk__in=[i.pk for i in items], lease_token=held.token, state=State.PROCESSING).update(
-        lease_expires_at=Now() + after
+        lease_expires_at=Now() + after, error_code=code
     )
 
 
@@ -134,61 +145,29 @@ def reclaim(lost: Mapping[uuid.UUID, uuid.UUID]) -> set[tuple[uuid.UUID, str]]:
         by_job.setdefault(job_id, []).append(item_id)
     for job_id, ids in by_job.items():
         with transaction.atomic():
-            job = Job.objects.select_for_update(no_key=True).get(pk=job_id)
-            tokens = [lost[key] for key in ids]
-            held = Item.objects.filter(pk__in=ids, lease_token__in=tokens, state=State.PROCESSING)
-            failed = held.filter(attempts__gte=MAX_ATTEMPTS).update(
-                error_code=LOST[0],
-                error=LOST[1],
-                completed_at=timezone.now(),
-                **{**_free(), "state": State.FAILED},
-            )
-            if held.update(**_free()):
+            job = endings.locked(job_id)
+            if _reclaim(job, ids, [lost[key] for key in ids]):
                 waiting.add((job.owner_id, job.queue))
-            count(job, failed=failed)
     return waiting
 
 
-def count(job: Job, *, succeeded: int = 0, failed: int = 0) -> None:
-    """Add to the counters of a locked job, and close it with the last item."""
-    if not succeeded and not failed:
-        return
-    job.succeeded += succeeded
-    job.failed += failed
-    changes = ["succeeded", "failed", "updated_at"]
-    if job.done == job.total and job.is_open:
-        job.state = State.SUCCEEDED if job.succeeded else State.FAILED
-        job.completed_at = timezone.now()
-        changes += ["state", "completed_at"]
-    job.save(update_fields=changes)
-
-
-def cancel(job_id: uuid.UUID) -> int | None:
-    """End a job now. Items that run lose their lease, so their results are dropped.
-
-    Returns how many items were cancelled, or None where the job had ended already.
-    """
-    with transaction.atomic():
-        job = Job.objects.select_for_update(no_key=True).get(pk=job_id)
-        if not job.is_open:
-            return None
-        now = timezone.now()
-        rest = Item.objects.filter(job=job, state__in=OPEN)
-        stopped = rest.update(**{**_free(), "state": State.CANCELED, "completed_at": now})
-        job.state = State.CANCELED
-        job.canceled += stopped
-        job.completed_at = now
-        job.save(update_fields=["state", "canceled", "completed_at", "updated_at"])
-    return stopped
-
-
-def _free() -> dict[str, object]:
-    return {
-        "state": State.STARTING,
-        "lease_token": None,
-        "lease_expires_at": None,
-        "updated_at": timezone.now(),
-    }
+def _reclaim(job: Job, ids: Sequence[uuid.UUID], tokens: Sequence[uuid.UUID]) -> bool:
+    held = Item.objects.filter(pk__in=ids, lease_token__in=tokens, state=State.PROCESSING)
+    spent = held.filter(attempts__gte=MAX_ATTEMPTS)
+    failure = {"state": State.FAILED, "error_code": LOST[0], "error": LOST[1], "completed_at": timezone.now()}
+    failed = spent.update(**{**endings.released(), **failure})
+    if failed:
+        events.tally(job.pk, Kind.FAILED, failed, code=LOST[0], reason=LOST[1])
+    # Those that hit a transient fault say so; the others' worker is gone.
+    holders = Counter(held.values_list("worker", "error_code"))
+    held.update(**endings.released())
+    for (worker, code), number in holders.items():
+        if code:
+            events.tally(job.pk, Kind.DELAYED, number, code=code)
+        else:
+            events.tally(job.pk, Kind.LOST, number, worker=worker)
+    endings.count(job, failed=failed)
+    return bool(holders)
 
 
 # One statement for a whole chunk: the token decides, and the rows that it moved come back.

@@ -1,6 +1,7 @@
 """Results: what a finished chunk leaves behind, written in one transaction."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ from drive.models import File, FileKind, FileState, Folder, Thumbnail
 from drive.names import free_name
 from drive.placing import hold, names_of
 from ipau.common.errors import NotFound
-from processing import claims
+from processing import claims, endings, events
+from processing.events import Kind
 from processing.models import Item, Job, Output, State
 
 THUMBNAIL_SIDE = 256
@@ -63,11 +65,18 @@ def finish(held: claims.Claim, done: Sequence[Done]) -> None:
         mine = claims.finish_items(held, json.dumps([_row(d) for d in done]))
         won = [d for d in done if d.item.pk in mine]
         _file_results(job, [d for d in won if d.files])
-        claims.count(
+        _note_failures(job, won)
+        endings.count(
             job,
             succeeded=sum(d.state == State.SUCCEEDED for d in won),
             failed=sum(d.state == State.FAILED for d in won),
         )
+
+
+def _note_failures(job: Job, won: Sequence[Done]) -> None:
+    reasons = Counter((d.error_code, d.error) for d in won if d.state == State.FAILED)
+    for (code, reason), number in reasons.items():
+        events.tally(job.pk, Kind.FAILED, number, code=code, reason=reason)
 
 
 def _row(done: Done) -> dict[str, Any]:

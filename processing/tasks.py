@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from ipau.common.tasks import task, wake
-from processing import broker, fleet, lanes, work
+from processing import broker, endings, fleet, lanes, work
 from processing.previews import PATIENCE_SECONDS
 
 JOB_QUEUES = ("cpu", "gpu")
@@ -26,6 +26,7 @@ def preview(
 
 @task(name="processing.sweep", queue="convert", expires=60)
 def sweep() -> None:
+    endings.end_overdue()
     for owner_id, queue in work.reclaim_lost():
         send_turns(owner_id=owner_id, queue=queue, number=lanes.wake_waiting(owner_id=owner_id, queue=queue))
     depth = {queue: broker.depth(queue) for queue in JOB_QUEUES}

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from drive import blobs
 from ipau.common.database import CONNECTION_ERRORS, persist
-from processing import claims, fleet, lanes, previews, results
+from processing import claims, endings, fleet, lanes, previews, results
 from processing.claims import Claim
 from processing.limits import TookTooLong, time_limit
 from processing.models import Item, Job, Resource, State
@@ -55,9 +55,14 @@ def take_turn(owner_id: UUID, queue: str) -> int:
     """Do about a second of an owner's work in a queue; return how many wake-ups to send."""
     lanes.touch(owner_id=owner_id, queue=queue)
     job = claims.next_job(owner_id=owner_id, queue=queue)
-    if job is not None:
+    if job is not None and not _end_if_late(job):
         _work_on(job, queue)
     return lanes.end_turn(owner_id=owner_id, queue=queue)
+
+
+def _end_if_late(job: Job) -> bool:
+    """Tell whether the job's deadline has passed, which ends it: the sweep may not have seen it yet."""
+    return job.deadline_at is not None and endings.end_overdue(job_ids=[job.pk]) > 0
 
 
 def _work_on(job: Job, queue: str) -> None:
@@ -120,7 +125,7 @@ def _run_item(held: Claim, item: Item, recipe: Recipe, context: Context) -> Done
         logger.exception("Storage failed at item %s", item.pk)
         if item.attempts >= claims.MAX_ATTEMPTS:
             return Done(item, State.FAILED, error_code="storage", error=STORAGE)
-        claims.let_expire(held, [item], after=RETRY_AFTER)
+        claims.let_expire(held, [item], after=RETRY_AFTER, code="storage")
         return None
     except CONNECTION_ERRORS:
         # The lease runs out, and another slot tries again.

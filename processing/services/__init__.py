@@ -1,6 +1,6 @@
-"""What people do with apps: preview, submit, look, cancel."""
+"""What people do with apps: preview, submit, look, cancel, retry."""
 
-from processing.services.control import cancel_job
+from processing.services.control import cancel_job, retry_job
 from processing.services.looking import get_item, get_job, list_items, list_jobs
 from processing.services.previews import PREVIEW_MAX_BYTES, preview_bytes, preview_file
 from processing.services.submitting import (
@@ -23,6 +23,7 @@ __all__ = [
     "list_jobs",
     "preview_bytes",
     "preview_file",
+    "retry_job",
     "source_from_bytes",
     "source_from_file",
     "submit_job",

@@ -22,7 +22,7 @@ from drive.services import Selection
 from ipau.common.errors import Conflict, Invalid, TooLarge
 from market import services as market
 from market.models import Version
-from processing import lanes, tasks
+from processing import events, lanes, tasks
 from processing.inputs import Prepared, prepare
 from processing.manifests import Problems, Row, match
 from processing.memory import memo_key
@@ -270,6 +270,7 @@ def _submit(order: _Order) -> Job:
             _add_resources(job, order.prepared.resources)
             _add_items(job, order)
             number = len(order.sources)
+            events.note(job.pk, events.Kind.SUBMITTED, n=number)
             market.note_runs(listing_id=order.version.listing_id, number=number)
             send = lanes.stir(owner_id=owner.pk, queue=job.queue, waiting=number)
             transaction.on_commit(lambda: tasks.send_turns(owner_id=owner.pk, queue=job.queue, number=send))

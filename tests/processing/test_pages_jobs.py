@@ -11,7 +11,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import User
-from processing import claims, fleet, progress, work
+from processing import endings, fleet, progress, work
 from processing.models import Job, State
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
@@ -207,7 +207,7 @@ def test_jobs_need_signing_in(user: User) -> None:
 
 def test_the_list_shows_own_jobs_and_filters_them(client: Client, user: User, other_user: User) -> None:
     open_job, done = make_job(user, 1), submit(user, [upload(user, "b.jpg", seed=5)])
-    claims.cancel(done.pk)
+    endings.cancel(done.pk)
     stranger = make_job(other_user, 1)
     everything = html(client.get("/jobs/"))
     assert str(open_job.pk) in everything

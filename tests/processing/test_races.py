@@ -16,7 +16,7 @@ from drive.models import File, Folder
 from drive.services import Selection
 from ipau.common import database
 from ipau.common import tasks as sending
-from processing import claims, fleet, lanes, results, work
+from processing import claims, endings, fleet, lanes, results, work
 from processing.models import Item, Job, State
 from tests.drive.drives import upload
 from tests.processing.jobs import submit, take_turns
@@ -206,7 +206,7 @@ def _finish_and_cancel(user: User) -> None:
     job = submit(user, [upload(user, seed=m) for m in range(3)])
     held = claim(job)
     done = work._run_chunk(held, *_recipe(job))
-    assert at_once(lambda: results.finish(held, done), lambda: claims.cancel(job.pk)) == []
+    assert at_once(lambda: results.finish(held, done), lambda: endings.cancel(job.pk)) == []
     job.refresh_from_db()
     assert job.state == State.CANCELED
     assert job.succeeded + job.canceled == 3

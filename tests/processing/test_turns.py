@@ -4,7 +4,7 @@ import pytest
 
 from accounts.models import User
 from drive.models import File, FileState, Thumbnail
-from processing import claims, fleet, lanes, work
+from processing import claims, endings, fleet, lanes, work
 from processing.models import Item, Job, Lane, Output, State
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
@@ -145,11 +145,11 @@ def test_cancel_ends_the_job_and_drops_what_is_running(user: User) -> None:
     job = submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(3)])
     held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds_per_item=None)
     assert held is not None
-    assert claims.cancel(job.pk) == 3
+    assert endings.cancel(job.pk) == 3
     assert not claims.renew(held)
     job.refresh_from_db()
     assert (job.state, job.canceled) == (State.CANCELED, 3)
-    assert claims.cancel(job.pk) is None
+    assert endings.cancel(job.pk) is None
     assert claims.next_job(owner_id=user.pk, queue="cpu") is None
 
 
