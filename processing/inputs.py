@@ -93,6 +93,11 @@ def _pictures(owner: User | None, name: str, folder_id: object) -> list[str]:
     return digests
 
 
+def queue_of(version: Version) -> str:
+    """Return the queue in which jobs of a version would wait now."""
+    return _queue(Recipe.model_validate(version.recipe))
+
+
 def _queue(recipe: Recipe) -> str:
     """Return the queue for a recipe: the GPU's if a step prefers it and a GPU worker is there."""
     wants_gpu = any(registry.get(step.operation).queue == "gpu" for step in recipe.steps)

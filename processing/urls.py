@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from processing.views import home, jobs, playground, running
+from processing.views import home, jobs, playground, running, tables
 
 app_name = "processing"
 urlpatterns = [
@@ -11,6 +11,10 @@ urlpatterns = [
     path("apps/<str:owner>/<slug:name>/preview/", playground.preview, name="preview"),
     path("apps/<str:owner>/<slug:name>/upload/", playground.upload, name="upload"),
     path("apps/<str:owner>/<slug:name>/run/", running.run, name="run"),
+    path("apps/<str:owner>/<slug:name>/quote/", running.quote, name="quote"),
+    path("apps/<str:owner>/<slug:name>/table/", tables.table_page, name="table"),
+    path("apps/<str:owner>/<slug:name>/table/open/", tables.open_table, name="table-open"),
+    path("apps/<str:owner>/<slug:name>/table.csv", tables.table_file, name="table-file"),
     path("run/", running.run_selection, name="run-selection"),
     path("jobs/", jobs.jobs, name="jobs"),
     path("jobs/recent/", home.recent_jobs, name="recent-jobs"),

@@ -23,6 +23,7 @@ from ipau.common.errors import Conflict, Invalid, TooLarge
 from market import services as market
 from market.models import Version
 from processing import events, lanes, tasks
+from processing.estimates import credits_text
 from processing.inputs import Prepared, prepare
 from processing.manifests import Problems, Row, match
 from processing.memory import memo_key
@@ -225,7 +226,7 @@ def _check_terms(version: Version, number: int, terms: Terms) -> None:
     if terms.max_price is not None and price > terms.max_price:
         text = _("This would cost up to %(price)s credits, more than the %(most)s that you allow.")
         raise Invalid(
-            text % {"price": f"{price / 1000:,.3f}", "most": f"{terms.max_price / 1000:,.3f}"},
+            text % {"price": credits_text(price), "most": credits_text(terms.max_price)},
             code="over_max_price",
         )
 

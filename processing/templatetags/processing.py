@@ -9,9 +9,10 @@ from drive.kinds import is_web_picture
 from drive.listing import VIEW_SIDE
 from drive.models import File
 from processing import forms
+from processing.estimates import credits_text
 from processing.models import Item, Output, State
 from processing.previews import Answer
-from processing.progress import picture_of
+from processing.progress import picture_of, time_text
 
 register = template.Library()
 
@@ -28,6 +29,18 @@ _COLOURS = {
 def as_text(value: object) -> str:
     """Write a setting's value as its control sends it."""
     return forms.as_text(value)
+
+
+@register.filter
+def duration(seconds: float) -> str:
+    """Write seconds as people say them."""
+    return time_text(seconds)
+
+
+@register.filter
+def credits(millicredits: int) -> str:
+    """Write an amount in credits: «1.5», «0.004»."""
+    return credits_text(millicredits)
 
 
 @register.filter

@@ -1,7 +1,7 @@
 """What the views of one app share: which app it is, and the page that shows it."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -19,6 +19,7 @@ from processing import choices, fleet, samples, snippets
 from processing.choices import FolderChoice
 from processing.forms import ParamsForm, as_text, read_params
 from processing.previews import Answer
+from processing.run_form import RunForm
 
 TABS = ("playground", "api", "about")
 
@@ -70,6 +71,7 @@ def show_app(
     target: Target,
     answer: Answer | None = None,
     error: DomainError | None = None,
+    options: RunForm | None = None,
 ) -> HttpResponse:
     """Answer with the app's page.
 
@@ -77,6 +79,7 @@ def show_app(
         sent: values of settings, by name.
         answer: a preview to show in the page, for those without scripts.
         error: what was wrong with what was sent; decides the status.
+        options: the form of the run's options, where it was sent.
     """
     person = person_of(request)
     folders = choices.folders_of(person) if person else []
@@ -96,6 +99,7 @@ def show_app(
         "sample": samples.STATIC,
         "target": target,
         "overs": _overs(folders, target),
+        "options": options or (run_form(person, app, folders=folders) if person else None),
         "request_key": uuid.uuid4().hex,
         "tab": _tab(request),
         "snippets": snippets.write_all(request, app.address, params, picture),
@@ -105,6 +109,13 @@ def show_app(
         "login_next": urlencode({"next": request.get_full_path()}),
     }
     return render(request, "processing/app.html", context, status=error.status if error else 200)
+
+
+def run_form(person: User, app: App, *sent: Any, folders: Iterable[FolderChoice] | None = None) -> RunForm:
+    """Return the form of a run's options; `sent` is what a page sent of it, and its files."""
+    known = choices.folders_of(person) if folders is None else folders
+    offered = [(str(folder.id), folder.path) for folder in known]
+    return RunForm(*sent, folders=offered, priced=bool(app.listing.price_each))
 
 
 def _form(
@@ -134,21 +145,22 @@ def _pictures(person: User, target: Target) -> list[File]:
     return found or choices.pictures_of(person)
 
 
-def _overs(folders: list[FolderChoice], target: Target) -> list[dict[str, str]]:
-    """Return what the app can be run over besides the picture shown: value, label and the button's words."""
-    found = []
+def _overs(folders: list[FolderChoice], target: Target) -> list[dict[str, Any]]:
+    """Return what the app can be run over besides the picture shown: value, label, how many pictures, and the
+    button's words."""
+    found: list[dict[str, Any]] = []
     if target.selection_key and target.selection:
         text = choices.selection_text(
             files=len(target.selection.files), folders=len(target.selection.folders)
         )
         within = {folder.id: folder.within for folder in folders}
         number = len(target.selection.files) + sum(within.get(f.pk, 0) for f in target.selection.folders)
-        found.append({"value": "selection", "label": text, "run": choices.run_text(number)})
+        found.append({"value": "selection", "label": text, "number": number, "run": choices.run_text(number)})
     for folder in folders:
         if folder.within:
             value = f"folder:{folder.id}"
             run = choices.run_text(folder.within)
-            found.append({"value": value, "label": folder.label_within, "run": run})
+            found.append({"value": value, "label": folder.label_within, "number": folder.within, "run": run})
     return found
 
 

@@ -3,71 +3,85 @@
 import hashlib
 import json
 import uuid
-from typing import Any
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts.requests import SignedInRequest
-from drive import services as drive
 from drive.services import Selection
-from ipau.common.errors import Conflict, Invalid
+from ipau.common.errors import Conflict, Invalid, TooLarge
 from market import services as market
-from processing import choices, samples, selections, services
+from processing import choices, estimates, selections, services
 from processing.forms import read_params
-from processing.views.app import App, Target, open_app, show_app
+from processing.inputs import queue_of
+from processing.models import Job
+from processing.run_form import RunForm
+from processing.views import tables
+from processing.views.app import App, Target, open_app, run_form, show_app
+from processing.views.targets import chosen_pictures
 
 
 @login_required
 @require_POST
 def run(request: SignedInRequest, owner: str, name: str) -> HttpResponse:
-    """Submit a job and go to its page. What is wrong is said on the app's page.
+    """Submit a job and go to its page. What is wrong is said on the page from which it came.
 
     The page's `request_key` makes a double click, or the same page sent again, the same job.
     """
     app = open_app(request, owner, name)
-    params = read_params(app.schema, request.POST)
+    form = run_form(request.user, app, request.POST, request.FILES)
     chosen: Selection | None = None
     try:
-        chosen = _chosen(request)
-        job = services.submit_job(
-            owner=request.user,
-            version=app.version,
-            params=params,
-            selection=chosen,
-            idempotency_key=_idempotency_key(request, app, params, chosen),
-        )
-    except (Invalid, Conflict) as error:
+        chosen = chosen_pictures(request, request.POST)
+        job = _submit(request, app, form, chosen)
+    except (Invalid, Conflict, TooLarge) as error:
+        if tables.is_table(request):
+            return tables.show_table(request, app, request.POST, error=error)
+        form.show_domain_error(error)
         target = _target(request, chosen)
-        return show_app(request, app, sent=request.POST, target=target, error=error)
+        return show_app(request, app, sent=request.POST, target=target, error=error, options=form)
     return redirect("processing:job", job.pk)
 
 
-def _chosen(request: SignedInRequest) -> Selection:
-    """Return what to run over. Raises NotFound, and Invalid where nothing was chosen."""
-    over, sent = request.POST.get("over", ""), request.POST
-    if over == "selection":
-        return selections.recall(request.session, owner=request.user, key=sent.get("selection", ""))
-    if over.startswith("folder:"):
-        return drive.select(owner=request.user, folder_ids=[over.removeprefix("folder:")])
-    chosen = selections.read(owner=request.user, files=sent.getlist("file"), folders=sent.getlist("folder"))
-    if chosen is not None:
-        return chosen
-    if "sample" in sent:
-        return Selection(folders=(), files=(samples.add_to_drive(request.user),))
-    raise Invalid("Choose a picture first, or upload one.", code="no_files")
+def _submit(request: SignedInRequest, app: App, form: RunForm, chosen: Selection) -> Job:
+    params = read_params(app.schema, request.POST)
+    terms = form.read_terms(request.user)
+    rows = tables.read_cells(request.POST) if tables.is_table(request) else form.read_table(app.schema)
+    ids = [row.pk for row in (*chosen.files, *chosen.folders)]
+    given = [(row.picture, dict(row.params)) for row in rows]
+    return services.submit_job(
+        owner=request.user,
+        version=app.version,
+        params=params,
+        selection=chosen,
+        table=rows,
+        only_table=bool(rows) and "opt-only_table" in request.POST,
+        terms=terms,
+        idempotency_key=_idempotency_key(request, app.version.pk, params, ids, given, terms.key()),
+    )
 
 
-def _idempotency_key(request: HttpRequest, app: App, params: dict[str, Any], chosen: Selection) -> str:
+def _idempotency_key(request: HttpRequest, *parts: object) -> str:
     """Name this request. Going back, changing a slider and running again is another one."""
     page = request.POST.get("request_key") or uuid.uuid4().hex
-    ids = [row.pk for row in (*chosen.files, *chosen.folders)]
-    text = json.dumps([page, app.version.pk, params, ids], sort_keys=True, default=str)
+    text = json.dumps([page, *parts], sort_keys=True, default=str)
     return f"page:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+@login_required
+@require_GET
+def quote(request: SignedInRequest, owner: str, name: str) -> HttpResponse:
+    """Say what a run over so many pictures (`pictures`) will cost at most, and how long it may take."""
+    app = open_app(request, owner, name)
+    sent = request.GET.get("pictures", "")
+    number = min(int(sent), settings.JOB_MAX_FILES) if sent.isdecimal() and len(sent) < 9 else 1
+    found = estimates.quote(version=app.version, queue=queue_of(app.version), pictures=max(1, number))
+    return render(request, "processing/quote.html", {"quote": found})
 
 
 def _target(request: HttpRequest, chosen: Selection | None) -> Target:

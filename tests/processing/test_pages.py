@@ -109,7 +109,8 @@ def test_the_page_shows_the_chosen_picture(client: Client, user: User) -> None:
 def test_several_pictures_are_carried_as_a_selection(client: Client, user: User) -> None:
     files = [upload(user, f"{n}.jpg", seed=n) for n in range(3)]
     page = html(client.get(BW, {"file": [str(f.pk) for f in files]}))
-    assert '<option value="selection" data-run="Run over 3 pictures" selected>3 pictures</option>' in page
+    option = '<option value="selection" data-pictures="3" data-run="Run over 3 pictures" selected>3 pictures'
+    assert option in page
 
 
 def test_a_folder_is_counted_with_what_lies_below_it(client: Client, user: User) -> None:
@@ -118,7 +119,8 @@ def test_a_folder_is_counted_with_what_lies_below_it(client: Client, user: User)
     upload(user, "a.jpg", folder=below, seed=1)
     upload(user, "b.jpg", folder=top, seed=2)
     page = html(client.get(BW, {"folder": str(top.pk)}))
-    assert f'<option value="folder:{top.pk}" data-run="Run over 2 pictures" selected>Top (2 pictures)' in page
+    option = f'<option value="folder:{top.pk}" data-pictures="2" data-run="Run over 2 pictures" selected>'
+    assert f"{option}Top (2 pictures)" in page
     assert "Top / Below (1 picture)" in page
 
 

@@ -71,6 +71,8 @@ async function fillText(label) {
 function collect() {
   const data = new FormData(form);
   for (const name of ["over", "request_key"]) data.delete(name);
+  // What only a run needs; a table would be sent along with every preview.
+  for (const name of [...data.keys()]) if (name.startsWith("opt-")) data.delete(name);
   return data;
 }
 
@@ -117,7 +119,10 @@ function pictureChanged(radio) {
 
 function writeRunText() {
   const chosen = byId("over")?.selectedOptions[0];
-  if (chosen) byId("run-text").textContent = chosen.dataset.run;
+  if (!chosen) return;
+  byId("run-text").textContent = chosen.dataset.run;
+  byId("quote").setAttribute("hx-vals", JSON.stringify({ pictures: chosen.dataset.pictures }));
+  byId("quote").dispatchEvent(new Event("quote"));
 }
 
 const box = byId("draw-box")
