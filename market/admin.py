@@ -9,14 +9,39 @@ from market.models import Listing, Version
 
 @admin.register(Listing)
 class ListingAdmin(ModelAdmin):
-    """Texts of the platform's own listings are set again at the next start; those of others stay."""
+    """Texts of the platform's own listings are set again at the next start; those of others stay.
 
-    list_display = ("title", "owner", "name", "kind", "tier", "visibility", "run_count", "created_at")
-    list_filter = ("kind", "tier", "visibility")
+    What people share is public at once. «Taken down» hides it from all but its owner, who cannot undo that.
+    """
+
+    list_display = (
+        "title",
+        "owner",
+        "name",
+        "kind",
+        "tier",
+        "visibility",
+        "taken_down",
+        "run_count",
+        "created_at",
+    )
+    list_filter = ("kind", "tier", "visibility", "taken_down")
     list_select_related = ("owner",)
     search_fields = ("title", "name", "owner__handle")
-    fields = ("owner", "name", "kind", "tier", "title", "summary", "description", "visibility", "run_count")
-    readonly_fields = ("owner", "name", "kind", "run_count")
+    fields = (
+        "owner",
+        "name",
+        "kind",
+        "tier",
+        "title",
+        "summary",
+        "description",
+        "visibility",
+        "taken_down",
+        "archived_at",
+        "run_count",
+    )
+    readonly_fields = ("owner", "name", "kind", "archived_at", "run_count")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -2,7 +2,6 @@
 
 from uuid import UUID
 
-from django.db.models import Prefetch, QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -12,7 +11,6 @@ from accounts.models import Scope
 from ipau.common.api import ApiView, page_of, page_response, validated
 from ipau.common.bodies import TextParser
 from market import services
-from market.models import Listing, Version
 from market.serializers import ModelQuery, ModelSerializer, VersionSerializer
 
 
@@ -46,7 +44,7 @@ class ModelList(ApiView):
 
     def _answer(self, request: Request, words: str) -> Response:
         rows = services.search_listings(user=caller(request), words=words)
-        return page_response(request, _with_versions(rows), ModelSerializer)
+        return page_response(request, services.with_newest(rows), ModelSerializer)
 
 
 class ModelDetail(ApiView):
@@ -93,9 +91,3 @@ class VersionDetail(ApiView):
         listing = services.get_listing(user=user, owner=owner, name=name)
         version = services.get_version(user=user, version_id=version_id, listing=listing)
         return Response(VersionSerializer(version).data)
-
-
-def _with_versions(rows: QuerySet[Listing]) -> QuerySet[Listing]:
-    """Fetch along what a description needs: the owner, and the newest version of each."""
-    newest = Version.objects.order_by("listing", "-number").distinct("listing")
-    return rows.select_related("owner").prefetch_related(Prefetch("versions", queryset=newest))

@@ -1,9 +1,13 @@
 """What goes into a version and what comes out, told as JSON schemas."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from market.models import Version
+from market.steps import NAME, STEP
 from workers import registry
+from workers.chain import label_texts
 from workers.plugin import OutputSpec
 from workers.recipe import Recipe
 from workers.registry import UnknownOperation
@@ -28,14 +32,35 @@ _KINDS: dict[str, dict[str, Any]] = {
 
 def outputs_of(version: Version) -> tuple[OutputSpec, ...]:
     """Return what running a version delivers, each label once; nothing for operations that are gone."""
+    steps = [_outputs(step.operation) for step in Recipe.model_validate(version.recipe).steps]
     found: dict[str, OutputSpec] = {}
-    for step in Recipe.model_validate(version.recipe).steps:
-        try:
-            outputs = registry.get(step.operation).outputs
-        except UnknownOperation:
-            continue
-        found.update({output.label: output for output in outputs})
+    for outputs, labels in zip(steps, label_texts(steps), strict=True):
+        for output in outputs:
+            label = labels.get(output.label, output.label)
+            found[label] = replace(output, label=label)
     return tuple(found.values())
+
+
+def _outputs(operation: str) -> tuple[OutputSpec, ...]:
+    try:
+        return registry.get(operation).outputs
+    except UnknownOperation:
+        return ()
+
+
+def values_of(schema: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that a recipe gives to a version's settings, by name.
+
+    Those of a pipeline say which step they belong to; all others are the last step's.
+    """
+    steps = recipe["steps"]
+    found = {}
+    for name, about in schema.get("properties", {}).items():
+        params = steps[about.get(STEP, len(steps) - 1)].get("params", {})
+        own = about.get(NAME, name)
+        if own in params:
+            found[name] = params[own]
+    return found
 
 
 def input_schema(params_schema: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -28,14 +28,14 @@ class Visibility(models.TextChoices):
 class ListingQuerySet(models.QuerySet["Listing"]):
     def visible_to(self, user: Any) -> "ListingQuerySet":
         """Public listings, and a signed-in person's own."""
-        shown = models.Q(visibility=Visibility.PUBLIC)
+        shown = models.Q(visibility=Visibility.PUBLIC, taken_down=False)
         if user is not None and user.is_authenticated:
             shown |= models.Q(owner=user)
-        return self.filter(shown)
+        return self.filter(shown, archived_at=None)
 
 
 class Listing(BaseModel):
-    """An app or a model under the address `owner/name`."""
+    """An app, a model or a pipeline under the address `owner/name`."""
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="listings")
     name = models.SlugField(_("name"), max_length=60)
@@ -48,11 +48,27 @@ class Listing(BaseModel):
     # What one delivered picture costs, in millicredits.
     price_each = models.PositiveBigIntegerField(default=0)
     run_count = models.BigIntegerField(default=0)
+    # An operator's word: nobody but its owner sees it, whatever the owner chooses.
+    taken_down = models.BooleanField(_("taken down"), default=False)
+    # Deleted by its owner, but kept for its jobs.
+    archived_at = models.DateTimeField(null=True, blank=True, editable=False)
+    idempotency_key = models.CharField(  # noqa: DJ001  (unique, so null)
+        max_length=255, null=True, blank=True, editable=False
+    )
+    request_digest = models.CharField(max_length=64, blank=True, editable=False)
 
     objects = ListingQuerySet.as_manager()
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["owner", "name"], name="listing_address_once")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["owner", "name"],
+                condition=models.Q(archived_at__isnull=True),
+                name="listing_address_once",
+            ),
+            models.UniqueConstraint(fields=["owner", "idempotency_key"], name="listing_idempotency_once"),
+        ]
+        indexes = [models.Index(fields=["kind", "-id"], name="listing_by_kind")]
 
     def __str__(self) -> str:
         return self.title

@@ -5,10 +5,11 @@ from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Prefetch, Q, QuerySet
 
 from accounts.models import PLATFORM_HANDLE, User
 from ipau.common.errors import NotFound
+from market.contract import outputs_of
 from market.models import Listing, ListingKind, Version
 from workers import registry
 from workers.plugin import Operation
@@ -98,6 +99,12 @@ def get_version(*, user: Any, version_id: UUID | str, listing: Listing | None = 
         raise NotFound("There is no such version.") from error
 
 
+def with_newest(rows: QuerySet[Listing]) -> QuerySet[Listing]:
+    """Fetch along what a description needs: the owner, and the newest version of each."""
+    newest = Version.objects.order_by("listing", "-number").distinct("listing")
+    return rows.select_related("owner").prefetch_related(Prefetch("versions", queryset=newest))
+
+
 def note_runs(*, listing_id: UUID, number: int) -> None:
     Listing.objects.filter(pk=listing_id).update(run_count=F("run_count") + number)
 
@@ -157,5 +164,4 @@ def _sync(platform: User, operation: Operation[Any]) -> None:
 
 def delivers_text(version: Version) -> bool:
     """Tell whether running a version gives a text beside its picture."""
-    operations = [registry.get(step["operation"]) for step in version.recipe["steps"]]
-    return any(output.kind == "text" for operation in operations for output in operation.outputs)
+    return any(output.kind == "text" for output in outputs_of(version))

@@ -11,10 +11,12 @@ from drive import services as drive
 from drive.models import File
 from ipau.common.errors import Invalid, NotFound
 from market.models import Version
+from market.steps import NAME, STEP, STEPS, Problems, check_params, check_steps
 from processing import fleet
 from workers import engine, registry
+from workers.chain import name_steps
 from workers.recipe import Recipe, Step
-from workers.registry import ParamsInvalid
+from workers.registry import UnknownOperation
 
 MAX_RESOURCES = 1000
 
@@ -46,32 +48,69 @@ def prepare(
     Raises:
         Invalid: a parameter is wrong. `fields` has a sentence for each.
     """
-    template = Recipe.model_validate(version.recipe)
-    last = len(template.steps) - 1
+    recipe, named = _fill(version, params)
     resources: dict[str, list[str]] = {}
-    steps = []
-    for index, step in enumerate(template.steps):
-        # What the version fixes wins over what a person sends; the open parameters are the last step's.
-        given = {**params, **step.params} if index == last else step.params
-        checked = _check(step.operation, given)
-        for name in registry.get(step.operation).folders():
-            if own and name in own:
-                text = _("This setting is the same for all pictures of a job.")
-                raise Invalid(text, code="invalid_input", fields={name: text})
-            if checked.get(name):
-                resources[name] = _pictures(owner, name, checked[name])
-        steps.append(Step(operation=step.operation, params=checked))
-    recipe = Recipe(steps=tuple(steps))
+    for name, folder_id in _folders(recipe, named=named).items():
+        if own and name in own:
+            text = _("This setting is the same for all pictures of a job.")
+            raise Invalid(text, code="invalid_input", fields={name: text})
+        if folder_id:
+            resources[name] = _pictures(owner, name, folder_id)
     return Prepared(recipe, engine.fingerprint(recipe), resources, _queue(recipe))
 
 
-def _check(operation: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        checked: dict[str, Any] = registry.validate(operation, given).model_dump(mode="json")
-    except ParamsInvalid as error:
-        fields = {name: _(problem.template) % problem.values for name, problem in error.problems.items()}
-        raise Invalid(" ".join(fields.values()), code="invalid_input", fields=fields) from error
-    return checked
+def _fill(version: Version, params: Mapping[str, Any]) -> tuple[Recipe, bool]:
+    """Return the checked recipe, and whether settings go by `step.setting`, as those of a pipeline do."""
+    template = Recipe.model_validate(version.recipe)
+    if STEPS in version.params_schema:
+        return check_steps(_hand_out(version, template, params)), True
+    last = len(template.steps) - 1
+    steps = []
+    for position, step in enumerate(template.steps):
+        # What the version fixes wins over what a person sends; the open parameters are the last step's.
+        given = {**params, **step.params} if position == last else step.params
+        try:
+            steps.append(Step(operation=step.operation, params=check_params(step.operation, given)))
+        except UnknownOperation as error:
+            text = _("The app “%(key)s” is no longer there.") % {"key": step.operation}
+            raise Invalid(text, code=error.code) from error
+    return Recipe(steps=tuple(steps)), False
+
+
+def _hand_out(version: Version, template: Recipe, params: Mapping[str, Any]) -> list[Step]:
+    """Return a pipeline's steps, each with its own among the parameters in place of the author's values.
+
+    Raises:
+        Invalid: a parameter belongs to no step.
+    """
+    names = name_steps(step.operation for step in template.steps)
+    given = [dict(step.params) for step in template.steps]
+    problems = Problems(template.steps)
+    for name, value in params.items():
+        about = version.params_schema["properties"].get(name)
+        step, _dot, setting = name.partition(".")
+        if about is not None:
+            given[about[STEP]][about[NAME]] = value
+        elif step not in names or not setting:
+            problems.add_unknown(name)
+        elif setting not in template.steps[names.index(step)].params:
+            # Left to the check of the step, which says that it has no such setting.
+            given[names.index(step)][setting] = value
+    problems.check()
+    return [
+        Step(operation=step.operation, params=own) for step, own in zip(template.steps, given, strict=True)
+    ]
+
+
+def _folders(recipe: Recipe, *, named: bool) -> dict[str, object]:
+    """Return what settings that take a folder hold, by the names under which the engine hands them out."""
+    names = name_steps(step.operation for step in recipe.steps)
+    found = {}
+    for position, (name, step) in enumerate(zip(names, recipe.steps, strict=True)):
+        flat = not named and position == len(names) - 1
+        for setting in registry.get(step.operation).folders():
+            found[setting if flat else f"{name}.{setting}"] = step.params.get(setting)
+    return found
 
 
 def _pictures(owner: User | None, name: str, folder_id: object) -> list[str]:
@@ -100,5 +139,12 @@ def queue_of(version: Version) -> str:
 
 def _queue(recipe: Recipe) -> str:
     """Return the queue for a recipe: the GPU's if a step prefers it and a GPU worker is there."""
-    wants_gpu = any(registry.get(step.operation).queue == "gpu" for step in recipe.steps)
+    wants_gpu = any(_prefers_gpu(step.operation) for step in recipe.steps)
     return "gpu" if wants_gpu and fleet.is_served("gpu") else "cpu"
+
+
+def _prefers_gpu(operation: str) -> bool:
+    try:
+        return registry.get(operation).queue == "gpu"
+    except UnknownOperation:
+        return False

@@ -15,6 +15,12 @@ def version(name: str = "blackwhite") -> Version:
     return Version.objects.select_related("listing").get(listing__owner__handle="ipau", listing__name=name)
 
 
+def submit_version(owner: User, of: Version, files: Iterable[File], **options: Any) -> Job:
+    params = options.pop("params", {})
+    chosen = Selection(folders=(), files=tuple(files))
+    return services.submit_job(owner=owner, version=of, params=params, selection=chosen, **options)
+
+
 def submit(owner: User, files: Iterable[File], *, app: str = "blackwhite", **options: Any) -> Job:
     params = options.pop("params", {})
     return services.submit_job(

@@ -1,0 +1,321 @@
+"""Pipelines: apps that a person chains and keeps as a listing of their own, private until it is shared."""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import ProtectedError, QuerySet
+from django.utils import timezone
+from django.utils.text import slugify
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+from drive import services as drive
+from ipau.common.errors import Conflict, Invalid, NotFound
+from market import services
+from market.models import Listing, ListingKind, Tier, Version, Visibility
+from market.steps import check_steps, folders_in, schema_of
+from workers import registry
+from workers.recipe import Recipe, Step
+
+NAME_LENGTH, TITLE_LENGTH, SUMMARY_LENGTH = 60, 100, 200
+MOST_PIPELINES = 200
+# What stands for something else in the addresses of pages.
+RESERVED_NAMES = frozenset({"new", "preview", "steps"})
+_NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+
+
+def list_pipelines(*, owner: User) -> QuerySet[Listing]:
+    """Return a person's own pipelines."""
+    rows = Listing.objects.filter(owner=owner, kind=ListingKind.PIPELINE, archived_at=None)
+    return services.with_newest(rows)
+
+
+def list_shared_pipelines() -> QuerySet[Listing]:
+    """Return the pipelines that anybody may run."""
+    return services.with_newest(Listing.objects.visible_to(None).filter(kind=ListingKind.PIPELINE))
+
+
+def get_pipeline(*, user: Any, owner: str, name: str) -> Listing:
+    """Return the pipeline `owner/name` that `user` may see.
+
+    Raises:
+        NotFound: there is none.
+    """
+    listing = services.get_listing(user=user, owner=owner, name=name)
+    if listing.kind != ListingKind.PIPELINE:
+        raise NotFound(f"There is no pipeline “{owner}/{name}”.")
+    return listing
+
+
+def create_pipeline(
+    *,
+    owner: User,
+    title: str,
+    steps: Sequence[Step],
+    summary: str = "",
+    name: str = "",
+    visibility: str = Visibility.PRIVATE,
+    idempotency_key: str | None = None,
+) -> Listing:
+    """Keep steps as a pipeline with its first version.
+
+    Args:
+        name: the second part of its address; without one, it is made from the title.
+
+    Raises:
+        Invalid: the steps, a text or the name cannot be taken, or the person has as many as one may have.
+        Conflict: the name is taken, or the idempotency key belongs to another request.
+    """
+    asked = [title, [step.model_dump() for step in steps], summary, name, visibility]
+    request = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+    if earlier := _earlier(owner, idempotency_key, request):
+        return earlier
+    title, summary = check_title(title), _check_summary(summary)
+    if name:
+        check_name(name)
+    recipe = _check_recipe(owner, steps)
+    if visibility == Visibility.PUBLIC:
+        _check_shareable(recipe)
+    if list_pipelines(owner=owner).count() >= MOST_PIPELINES:
+        raise Invalid(_("You have %(n)d pipelines, which is the most.") % {"n": MOST_PIPELINES})
+    listing = Listing(
+        owner=owner,
+        kind=ListingKind.PIPELINE,
+        title=title,
+        summary=summary,
+        tier=_tier_of(recipe),
+        visibility=visibility,
+        idempotency_key=idempotency_key,
+        request_digest=request if idempotency_key else "",
+    )
+    try:
+        return _insert(listing, name, recipe, schema_of(recipe))
+    except Conflict:
+        # Two requests with one idempotency key at once: the slower one answers with what the faster one made.
+        if earlier := _earlier(owner, idempotency_key, request):
+            return earlier
+        raise
+
+
+@transaction.atomic
+def change_pipeline(
+    *,
+    owner: User,
+    name: str,
+    title: str | None = None,
+    summary: str | None = None,
+    new_name: str | None = None,
+    steps: Sequence[Step] | None = None,
+    visibility: str | None = None,
+) -> Listing:
+    """Change what is given. Other steps make a new version; jobs keep the one that they were submitted with.
+
+    Raises:
+        NotFound: the person has no such pipeline.
+        Invalid: the steps, a text or the name cannot be taken, or it cannot be shared as it is.
+        Conflict: the new name is taken, or an operator has taken the pipeline down.
+    """
+    listing = _own(owner, name)
+    if title is not None:
+        listing.title = check_title(title)
+    if summary is not None:
+        listing.summary = _check_summary(summary)
+    if new_name is not None and new_name != listing.name:
+        listing.name = check_name(new_name)
+    newest = services.latest_version(listing)
+    recipe = Recipe.model_validate(newest.recipe)
+    if steps is not None:
+        recipe = _check_recipe(owner, steps)
+        listing.tier = _tier_of(recipe)
+        _release(listing, newest, recipe)
+    if visibility is not None:
+        listing.visibility = visibility
+    if listing.visibility == Visibility.PUBLIC:
+        if listing.taken_down:
+            raise Conflict(_("An operator has taken this pipeline down, so it cannot be shared."))
+        _check_shareable(recipe)
+    _save(listing)
+    return listing
+
+
+def duplicate_pipeline(*, user: User, owner: str, name: str) -> Listing:
+    """Make a private pipeline of the person's own from the newest version of one that they may see.
+
+    Raises:
+        NotFound: there is none.
+        Invalid: the person has as many as one may have.
+    """
+    source = get_pipeline(user=user, owner=owner, name=name)
+    newest = services.latest_version(source)
+    if list_pipelines(owner=user).count() >= MOST_PIPELINES:
+        raise Invalid(_("You have %(n)d pipelines, which is the most.") % {"n": MOST_PIPELINES})
+    copy = Listing(
+        owner=user,
+        kind=ListingKind.PIPELINE,
+        name=source.name,
+        title=source.title,
+        summary=source.summary,
+        tier=source.tier,
+        visibility=Visibility.PRIVATE,
+    )
+    return _insert(copy, "", Recipe.model_validate(newest.recipe), newest.params_schema)
+
+
+def delete_pipeline(*, owner: User, name: str) -> None:
+    """Delete a pipeline; one that has jobs is put away instead, so that they still say what made them.
+
+    Raises:
+        NotFound: the person has no such pipeline.
+    """
+    try:
+        with transaction.atomic():
+            _own(owner, name).delete()
+    except (ProtectedError, IntegrityError):
+        Listing.objects.filter(owner=owner, name=name, kind=ListingKind.PIPELINE, archived_at=None).update(
+            archived_at=timezone.now(), idempotency_key=None
+        )
+
+
+# --- Checks.
+
+
+def check_title(title: str) -> str:
+    """Return a title as it is kept. Raises Invalid."""
+    return _check_text("title", title, TITLE_LENGTH, _("Give the pipeline a title."))
+
+
+def _check_summary(summary: str) -> str:
+    return _check_text("summary", summary, SUMMARY_LENGTH)
+
+
+def _check_text(field: str, text: str, most: int, missing: str = "") -> str:
+    text = " ".join(text.replace("\0", " ").split())
+    problem = ""
+    if not text:
+        problem = missing
+    elif len(text) > most:
+        problem = _("This may have at most %(n)d characters.") % {"n": most}
+    if problem:
+        raise Invalid(problem, code="invalid_input", fields={field: problem})
+    return text
+
+
+def check_name(name: str) -> str:
+    """Return a name that can stand in an address. Raises Invalid."""
+    problem = ""
+    if not _NAME.fullmatch(name) or len(name) > NAME_LENGTH:
+        problem = _("Use small letters, digits and single dashes, at most %(n)d.") % {"n": NAME_LENGTH}
+    elif name in RESERVED_NAMES:
+        problem = _("The name “%(name)s” is reserved. Choose another one.") % {"name": name}
+    if problem:
+        raise Invalid(problem, code="invalid_input", fields={"name": problem})
+    return name
+
+
+def _check_recipe(owner: User, steps: Sequence[Step]) -> Recipe:
+    recipe = check_steps(steps)
+    for setting, folder_id in folders_in(recipe).items():
+        try:
+            drive.get_folder(owner=owner, folder_id=folder_id)
+        except NotFound as error:
+            raise Invalid(error.message, code="invalid_input", fields={setting: error.message}) from error
+    return recipe
+
+
+def _check_shareable(recipe: Recipe) -> None:
+    found = folders_in(recipe)
+    if found:
+        text = _(
+            "This names a folder of your drive, which others cannot see: "
+            "choose none before you share the pipeline."
+        )
+        raise Invalid(text, code="private_folder", fields=dict.fromkeys(found, text))
+
+
+def _tier_of(recipe: Recipe) -> str:
+    tiers = {registry.get(step.operation).tier for step in recipe.steps}
+    return Tier.ADVANCED if Tier.ADVANCED in tiers else Tier.BASIC
+
+
+# --- Rows.
+
+
+def _own(owner: User, name: str) -> Listing:
+    """Return a pipeline of the person, locked."""
+    rows = Listing.objects.select_for_update(no_key=True, of=("self",)).select_related("owner")
+    listing: Listing | None = None
+    if "\0" not in name:
+        listing = rows.filter(owner=owner, name=name, kind=ListingKind.PIPELINE, archived_at=None).first()
+    if listing is None:
+        raise NotFound(_("You have no pipeline “%(name)s”.") % {"name": name[:NAME_LENGTH]})
+    return listing
+
+
+def _insert(listing: Listing, name: str, recipe: Recipe, schema: dict[str, Any]) -> Listing:
+    """Write a listing with its first version under this name, or under a free one made from its title."""
+    candidates = [name] if name else _free_names(listing)
+    for candidate in candidates:
+        listing.name = candidate
+        try:
+            with transaction.atomic():
+                listing.save(force_insert=True)
+                Version.objects.create(
+                    listing=listing, number=1, recipe=recipe.model_dump(mode="json"), params_schema=schema
+                )
+        except IntegrityError:
+            continue
+        return listing
+    raise _taken(listing.name)
+
+
+def _free_names(listing: Listing) -> list[str]:
+    """Return some names that nobody had a moment ago, the nearest to the title first."""
+    stem = (listing.name or slugify(listing.title))[: NAME_LENGTH - 4].replace("_", "-").strip("-")
+    stem = re.sub("-{2,}", "-", stem) or "pipeline"
+    alike = Listing.objects.filter(owner=listing.owner, name__startswith=stem, archived_at=None)
+    taken = set(alike.values_list("name", flat=True)) | RESERVED_NAMES
+    numbered = (stem if n == 1 else f"{stem}-{n}" for n in range(1, MOST_PIPELINES + 5))
+    return [name for name in numbered if name not in taken][:3]
+
+
+def _release(listing: Listing, newest: Version, recipe: Recipe) -> None:
+    """Add a version, unless the steps are as they were."""
+    frozen, schema = recipe.model_dump(mode="json"), schema_of(recipe)
+    if (newest.recipe, newest.params_schema) != (frozen, schema):
+        Version.objects.create(listing=listing, number=newest.number + 1, recipe=frozen, params_schema=schema)
+
+
+def _save(listing: Listing) -> None:
+    try:
+        with transaction.atomic():
+            listing.save()
+    except IntegrityError as error:
+        raise _taken(listing.name) from error
+
+
+def _taken(name: str) -> Conflict:
+    text = _("You have something called “%(name)s” already. Choose another name.") % {"name": name}
+    return Conflict(text, code="name_taken", fields={"name": text})
+
+
+def _earlier(owner: User, key: str | None, request: str) -> Listing | None:
+    """Return the pipeline that this idempotency key made before.
+
+    Raises:
+        Conflict: it was made by a different request.
+        Invalid: the key is empty or too long.
+    """
+    if key is None:
+        return None
+    if not key or len(key) > 255:
+        raise Invalid("An idempotency key has 1 to 255 characters.", code="idempotency_key")
+    listing: Listing | None = (
+        Listing.objects.select_related("owner").filter(owner=owner, idempotency_key=key).first()
+    )
+    if listing is not None and listing.request_digest != request:
+        raise Conflict("This idempotency key was used for another request.", code="idempotency_key_reused")
+    return listing

@@ -1,0 +1,205 @@
+"""The steps of a pipeline: checked, and their settings told as one schema, as `step.setting`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from ipau.common.errors import Invalid
+from workers import registry
+from workers.chain import find_misfit, name_steps
+from workers.recipe import MOST_STEPS, Recipe, Step
+from workers.registry import AnyOperation, ParamsInvalid, UnknownOperation
+
+# Keys of the schema beside those of JSON Schema: the steps in order; of a setting its step's position and the
+# name under which the operation knows it.
+STEPS, STEP, NAME = "x-steps", "x-step", "x-name"
+
+
+def check_params(operation: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of an operation as they are frozen, with what is missing at its default.
+
+    Raises:
+        UnknownOperation: there is no such operation.
+        Invalid: a setting is wrong. `fields` has a sentence for each.
+    """
+    try:
+        checked: dict[str, Any] = registry.validate(operation, given).model_dump(mode="json")
+    except ParamsInvalid as error:
+        fields = {name: _(problem.template) % problem.values for name, problem in error.problems.items()}
+        raise Invalid(" ".join(fields.values()), code="invalid_input", fields=fields) from error
+    return checked
+
+
+def check_steps(steps: Sequence[Step]) -> Recipe:
+    """Return the steps as a recipe, each with all of its settings.
+
+    Raises:
+        Invalid: there are none or too many, an operation is not there, settings are wrong, or a step needs a
+            picture where the one before it makes none. `fields` names a setting as `step.setting`, a step by
+            its name.
+    """
+    check_number(len(steps))
+    problems = Problems(steps)
+    checked = []
+    for position, step in enumerate(steps):
+        try:
+            params = check_params(step.operation, step.params)
+            checked.append(Step(operation=step.operation, params=params))
+        except UnknownOperation:
+            problems.add_step(position, _("there is no app “%(key)s”.") % {"key": step.operation[:60]})
+        except Invalid as error:
+            problems.add_settings(position, error.fields)
+    problems.check()
+    check_fit(checked)
+    return Recipe(steps=tuple(checked))
+
+
+def check_number(number: int) -> None:
+    """Raise Invalid where a pipeline may not have so many steps."""
+    text = ""
+    if number == 0:
+        text = _("A pipeline needs at least one step.")
+    if number > MOST_STEPS:
+        text = _("A pipeline has at most %(most)d steps, and this one has %(n)d.") % {
+            "most": MOST_STEPS,
+            "n": number,
+        }
+    if text:
+        raise Invalid(text, code="steps", fields={"steps": text})
+
+
+def check_fit(steps: Sequence[Step]) -> None:
+    """Raise Invalid where a step needs a picture and the one before it makes none."""
+    operations = [registry.get(step.operation) for step in steps]
+    position = find_misfit([operation.outputs for operation in operations])
+    if position is None:
+        return
+    before, after = operations[position - 1], operations[position]
+    text = _(
+        "Step %(after)d, %(after_title)s, needs a picture, but step %(before)d, %(before_title)s, makes none."
+    ) % {
+        "after": position + 1,
+        "after_title": _(after.title),
+        "before": position,
+        "before_title": _(before.title),
+    }
+    name = name_steps(step.operation for step in steps)[position]
+    raise Invalid(text, code="steps_do_not_fit", fields={name: text})
+
+
+class Problems:
+    """What is wrong with the settings of several steps; raised together."""
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self._steps = steps
+        self._names = name_steps(step.operation for step in steps)
+        self._fields: dict[str, str] = {}
+        self._sentences: list[str] = []
+
+    def add_step(self, position: int, text: str) -> None:
+        """Note what is wrong with a step as a whole."""
+        sentence = _("Step %(n)d: %(text)s") % {"n": position + 1, "text": text}
+        self._fields[self._names[position]] = sentence
+        self._sentences.append(sentence)
+
+    def add_settings(self, position: int, fields: Mapping[str, str]) -> None:
+        """Note what is wrong with settings of a step, by the operation's own names for them."""
+        title = _(title_of(self._steps[position].operation))
+        for name, text in fields.items():
+            self._fields[f"{self._names[position]}.{name}" if name else self._names[position]] = text
+            self._sentences.append(
+                _("Step %(n)d, %(title)s: %(text)s") % {"n": position + 1, "title": title, "text": text}
+            )
+
+    def add_unknown(self, name: str) -> None:
+        """Note a setting that belongs to no step."""
+        self._fields[name] = _("There is no setting called “%(name)s”.") % {"name": name[:60]}
+        self._sentences.append(self._fields[name])
+
+    def check(self) -> None:
+        """Raise Invalid where there is any."""
+        if self._fields:
+            raise Invalid(" ".join(self._sentences), code="invalid_input", fields=self._fields)
+
+
+def title_of(operation: str) -> str:
+    """Return an operation's title in English, or its key when it is gone."""
+    try:
+        return registry.get(operation).title
+    except UnknownOperation:
+        return operation
+
+
+def schema_of(recipe: Recipe) -> dict[str, Any]:
+    """Return the schema of a pipeline's settings: each step's, named `step.setting`.
+
+    The values of the recipe, which must have been checked, become the defaults.
+    """
+    names = name_steps(step.operation for step in recipe.steps)
+    properties: dict[str, Any] = {}
+    definitions: dict[str, Any] = {}
+    described = []
+    for position, (name, step) in enumerate(zip(names, recipe.steps, strict=True)):
+        operation = registry.get(step.operation)
+        described.append({"name": name, "operation": operation.key, "title": operation.title})
+        own, shared = settings_of(operation, name, step.params)
+        definitions |= shared
+        for setting, about in own.items():
+            properties[setting] = {**about, STEP: position, "x-order": len(properties) + 1}
+    schema = {
+        "type": "object",
+        "title": "Params",
+        "properties": properties,
+        "additionalProperties": False,
+        STEPS: described,
+    }
+    return {**schema, "$defs": definitions} if definitions else schema
+
+
+def settings_of(
+    operation: AnyOperation, step: str, values: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the schemas of an operation's settings under the names that they have in a step, in order.
+
+    Args:
+        values: what takes the place of their defaults.
+
+    Returns:
+        The settings, and the schemas that they refer to.
+    """
+    schema = _refer_into(operation.schema(), step)
+    found = {}
+    for name, about in schema.get("properties", {}).items():
+        moved = {**about, NAME: name, "default": values.get(name, about.get("default"))}
+        if about.get("show_if"):
+            moved["show_if"] = {f"{step}.{other}": wanted for other, wanted in about["show_if"].items()}
+        found[f"{step}.{name}"] = moved
+    return found, {f"{step}.{name}": about for name, about in schema.get("$defs", {}).items()}
+
+
+def folders_in(recipe: Recipe) -> dict[str, str]:
+    """Return the folders that a recipe's settings name, by `step.setting`; what is gone has none."""
+    names = name_steps(step.operation for step in recipe.steps)
+    found = {}
+    for name, step in zip(names, recipe.steps, strict=True):
+        try:
+            settings = registry.get(step.operation).folders()
+        except UnknownOperation:
+            continue
+        found.update({f"{name}.{s}": str(step.params[s]) for s in settings if step.params.get(s)})
+    return found
+
+
+def _refer_into(node: Any, step: str) -> Any:
+    """Return a copy whose references lead to a step's own definitions."""
+    if isinstance(node, dict):
+        return {
+            name: value.replace("#/$defs/", f"#/$defs/{step}.")
+            if name == "$ref" and isinstance(value, str)
+            else _refer_into(value, step)
+            for name, value in node.items()
+        }
+    if isinstance(node, list):
+        return [_refer_into(inner, step) for inner in node]
+    return node

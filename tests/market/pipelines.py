@@ -1,0 +1,22 @@
+"""Pipelines for tests."""
+
+from typing import Any
+
+from accounts.models import User
+from market import pipelines
+from market.models import Listing
+from workers.recipe import Step
+
+
+def steps(*chain: str | tuple[str, dict[str, Any]]) -> list[Step]:
+    """Return steps: `steps("pixelart", ("blackwhite", {"contrast": 20}))`."""
+    named = [(one, {}) if isinstance(one, str) else one for one in chain]
+    return [Step(operation=key, params=params) for key, params in named]
+
+
+def pipeline(
+    owner: User, *chain: str | tuple[str, dict[str, Any]], title: str = "Night comic", **fields: Any
+) -> Listing:
+    """Keep a chain (two steps without one) as a pipeline of this person."""
+    chosen = steps(*(chain or (("pixelart", {"block": 9}), ("blackwhite", {"contrast": 20}))))
+    return pipelines.create_pipeline(owner=owner, title=title, steps=chosen, **fields)
