@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import socket
 import statistics
 import sys
 import time
@@ -22,7 +21,7 @@ TARGET_MS = 15
 def main(pictures: int = 200) -> bool:
     """Print the row; return whether the target was met."""
     paths = load_pictures(pictures)
-    port = _free_port()
+    port = site.free_port()
     with site.running(slots=1, preview=True, web_port=port):
         files = site.fill_drive(paths)
         pairs = _measure(files, [path.read_bytes() for path in paths], port)
@@ -63,13 +62,6 @@ def _measure(files: Sequence[Any], data: Sequence[bytes], port: int) -> list[tup
         if index >= 10:  # the first ones warm connections and caches
             pairs.append((whole, bare))
     return pairs
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
 
 
 if __name__ == "__main__":

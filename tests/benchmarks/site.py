@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -45,6 +46,8 @@ def running(*, slots: int = 2, preview: bool = False, web_port: int = 0) -> Iter
                 if preview:
                     stack.enter_context(_worker("preview", "preview", 1))
                 if web_port:
+                    # Before the server starts: it looks only once at what there is.
+                    collect_static()
                     stack.enter_context(_web(web_port))
                 _wait_for_workers(2 if preview else 1)
                 yield folder
@@ -52,10 +55,25 @@ def running(*, slots: int = 2, preview: bool = False, web_port: int = 0) -> Iter
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def free_port() -> int:
+    """Return a port of this machine on which nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
 def _migrate() -> None:
     from django.core.management import call_command
 
     call_command("migrate", verbosity=0)
+
+
+def collect_static() -> None:
+    """Put styles and scripts where pages refer to them."""
+    from django.core.management import call_command
+
+    call_command("collectstatic", interactive=False, verbosity=0)
 
 
 @contextlib.contextmanager
@@ -67,9 +85,8 @@ def _worker(name: str, queues: str, slots: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _web(port: int) -> Iterator[None]:
-    command = [sys.executable, "-m", "gunicorn", "ipau.wsgi", "--bind", f"127.0.0.1:{port}"]
-    options = ["--worker-class", "gthread", "--workers", "2", "--threads", "4", "--log-level", "warning"]
-    with _process([*command, *options]):
+    command = [sys.executable, "-m", "gunicorn", "ipau.wsgi", "-c", "python:ipau.gunicorn"]
+    with _process([*command, "--bind", f"127.0.0.1:{port}", "--log-level", "warning"]):
         yield
 
 
