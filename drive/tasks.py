@@ -5,21 +5,22 @@ from datetime import timedelta
 from uuid import UUID
 
 from drive import blobs, parts, purging, quota, work
-from ipau.common.tasks import task, wake
+from ipau.common.tasks import begins, task, wake, wake_once
 
 SILENT = timedelta(seconds=8)
 
 
 @task(name="drive.inspect_uploads", queue="convert")
 def inspect_uploads(owner_id: str) -> None:
+    begins(inspect_uploads, owner_id)
     if work.inspect_uploads(UUID(owner_id)):
-        send_inspection(owner_id=owner_id)
+        wake(inspect_uploads, owner_id)
 
 
 @task(name="drive.sweep", queue="convert", expires=60)
 def sweep() -> None:
     for owner_id in work.owners_waiting(older_than=SILENT):
-        send_inspection(owner_id=owner_id)
+        wake(inspect_uploads, owner_id)
     parts.sweep_uploads()
 
 
@@ -39,5 +40,5 @@ def verify_usage() -> None:
 
 
 def send_inspection(*, owner_id: str) -> None:
-    """Wake a worker for the owner's new uploads."""
-    wake(inspect_uploads, owner_id)
+    """Wake a worker for the owner's new uploads; once for all that come before it looks."""
+    wake_once(inspect_uploads, owner_id, seconds=int(SILENT.total_seconds()))

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Task, shared_task
+from django.core.cache import cache
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 logger = logging.getLogger(__name__)
 
@@ -63,3 +65,31 @@ def wake(declared: Task[Any, Any], *args: object, queue: str | None = None) -> b
         logger.warning("The broker did not take %s%s; the sweep will send it again", declared.name, args)
         return False
     return True
+
+
+def wake_once(declared: Task[Any, Any], subject: str, *, seconds: int) -> None:
+    """As `wake` with one argument, unless such a wake-up is already on its way.
+
+    The task says with `begins` that it has begun: what comes from then on needs another wake-up. One that is
+    lost holds others up for so many seconds at most.
+    """
+    try:
+        first = cache.add(_under_way(declared.name, subject), True, seconds)
+    except RedisError:
+        # One too many does no harm.
+        logger.warning("Cannot tell whether %s(%s) was sent already", declared.name, subject, exc_info=True)
+        first = True
+    if first:
+        wake(declared, subject)
+
+
+def begins(declared: Task[Any, Any], subject: str) -> None:
+    """Say in a task that it looks at its rows from now on; see `wake_once`."""
+    try:
+        cache.delete(_under_way(declared.name, subject))
+    except RedisError:
+        logger.warning("Cannot tell that %s(%s) has begun", declared.name, subject, exc_info=True)
+
+
+def _under_way(name: str, subject: str) -> str:
+    return f"wake:{name}:{subject}"
