@@ -50,6 +50,7 @@ urlpatterns = [
         "predictions/<uuid:job_id>/cancel", predictions.PredictionCancel.as_view(), name="prediction-cancel"
     ),
     path("jobs", jobs.JobList.as_view(), name="jobs"),
+    path("quotes", jobs.QuoteView.as_view(), name="quotes"),
     path("jobs/<uuid:job_id>", jobs.JobDetail.as_view(), name="job"),
     path("jobs/<uuid:job_id>/items", jobs.JobItemList.as_view(), name="job-items"),
     path("jobs/<uuid:job_id>/cancel", jobs.JobCancel.as_view(), name="job-cancel"),

@@ -1,5 +1,6 @@
 """Jobs over many pictures, and the fleet, over the API."""
 
+from typing import Any
 from uuid import UUID
 
 from drf_spectacular.utils import extend_schema
@@ -7,20 +8,28 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.authentication import caller
-from accounts.models import Scope
+from accounts.models import Scope, User
 from drive import services as drive
 from ipau.common.api import IDEMPOTENCY_KEY, ApiView, idempotency_key, page_of, page_response, validated
-from processing import fleet, predictions, services
+from processing import fleet, manifests, predictions, services
 from processing.models import JobKind
+from processing.options import Options
 from processing.serializers import (
     HardwareSerializer,
     ItemQuery,
     ItemSerializer,
     JobInputSerializer,
     JobSerializer,
+    QuoteSerializer,
 )
 from processing.services import Terms
 
+_OPTIONS = {
+    "format": "output_format",
+    "quality": "output_quality",
+    "keep_folders": "keep_folders",
+    "reuse": "reuse",
+}
 _HARDWARE = {"cpu": "CPU", "gpu": "GPU"}
 
 
@@ -46,22 +55,57 @@ class JobList(ApiView):
     )
     def post(self, request: Request) -> Response:
         """Answers at once; ask `urls.get` how far it is."""
-        sent = validated(JobInputSerializer(data=request.data))
-        owner = caller(request)
-        into = sent.get("output_folder")
-        job = services.submit_job(
-            owner=owner,
-            version=predictions.find_version(user=owner, reference=sent.get("version") or sent["model"]),
-            params=sent["input"],
-            selection=drive.select(
-                owner=owner,
-                folder_ids=[sent["folder"]] if "folder" in sent else [],
-                file_ids=sent.get("files", []),
-            ),
-            terms=Terms(output_folder=drive.get_folder(owner=owner, folder_id=into) if into else None),
-            idempotency_key=idempotency_key(request),
-        )
+        asked = _read(request)
+        job = services.submit_job(**asked, idempotency_key=idempotency_key(request))
         return Response(JobSerializer(job, context={"request": request}).data, status=201)
+
+
+class QuoteView(ApiView):
+    """What a job would cost."""
+
+    scopes = {"POST": Scope.RUN}
+
+    @extend_schema(
+        operation_id="quotes_create",
+        summary="Ask what a job would cost at most and how long it may take",
+        tags=["Jobs"],
+        request=JobInputSerializer,
+        responses=QuoteSerializer,
+    )
+    def post(self, request: Request) -> Response:
+        """Takes what creating a job takes, and refuses what it would refuse. Nothing is made."""
+        return Response(QuoteSerializer(services.quote_job(**_read(request))).data)
+
+
+def _read(request: Request) -> dict[str, Any]:
+    """Return what was asked for, as services take it."""
+    sent = validated(JobInputSerializer(data=request.data))
+    owner = caller(request)
+    items = sent.get("items", [])
+    named = sent.get("files", []) or "folder" in sent
+    return {
+        "owner": owner,
+        "version": predictions.find_version(user=owner, reference=sent.get("version") or sent["model"]),
+        "params": sent["input"],
+        "selection": drive.select(
+            owner=owner,
+            folder_ids=[sent["folder"]] if "folder" in sent else [],
+            file_ids=sent.get("files", []) if named else [item["file"] for item in items],
+        ),
+        "table": manifests.rows_of(items),
+        "terms": _terms(owner, sent),
+    }
+
+
+def _terms(owner: User, sent: dict[str, Any]) -> Terms:
+    into = sent.get("output_folder")
+    return Terms(
+        options=Options(**{option: sent[name] for option, name in _OPTIONS.items() if name in sent}),
+        output_folder=drive.get_folder(owner=owner, folder_id=into) if into else None,
+        deadline_at=sent.get("deadline_at"),
+        max_price=sent.get("max_price"),
+        mail_when_done=sent.get("mail_when_done", False),
+    )
 
 
 class JobDetail(ApiView):

@@ -6,6 +6,7 @@ from processing.services.previews import PREVIEW_MAX_BYTES, preview_bytes, previ
 from processing.services.submitting import (
     Source,
     Terms,
+    quote_job,
     source_from_bytes,
     source_from_file,
     submit_job,
@@ -23,6 +24,7 @@ __all__ = [
     "list_jobs",
     "preview_bytes",
     "preview_file",
+    "quote_job",
     "retry_job",
     "source_from_bytes",
     "source_from_file",

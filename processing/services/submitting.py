@@ -23,7 +23,7 @@ from ipau.common.errors import Conflict, Invalid, TooLarge
 from market import services as market
 from market.models import Version
 from processing import events, lanes, tasks
-from processing.estimates import credits_text
+from processing.estimates import Quote, credits_text, quote
 from processing.inputs import Prepared, prepare
 from processing.manifests import Problems, Row, match
 from processing.memory import memo_key
@@ -126,14 +126,7 @@ def submit_job(
     if earlier := _earlier(owner, idempotency_key, request):
         return earlier
     prepared = prepare(owner=owner, version=version, params=params)
-    files = drive.pictures_in(owner=owner, chosen=selection, limit=settings.JOB_MAX_FILES)
-    if not files:
-        raise Invalid(_("There is no picture to run on: choose at least one."), code="no_files")
-    own = match(owner=owner, rows=table, files=files) if table else {}
-    if only_table:
-        files = [file for file in files if file.pk in own]
-    sources = [Source(f.name, f.blob_id, f, own.get(f.pk)) for f in files]
-    _check_terms(version, len(sources), terms)
+    sources = _sources(owner, version, selection, table, only_table, terms)
     return _submit(
         _Order(
             kind=JobKind.JOB,
@@ -149,6 +142,23 @@ def submit_job(
             request=request,
         )
     )
+
+
+def quote_job(
+    *,
+    owner: User,
+    version: Version,
+    params: Mapping[str, Any],
+    selection: Selection,
+    table: Sequence[Row] = (),
+    only_table: bool = False,
+    terms: Terms | None = None,
+) -> Quote:
+    """Say what `submit_job` would cost at most and how long it may take. Checks and raises as it does."""
+    prepared = prepare(owner=owner, version=version, params=params)
+    sources = _sources(owner, version, selection, table, only_table, terms or Terms())
+    _prepare_own(owner, version, params, sources)
+    return quote(version=version, queue=prepared.queue, pictures=len(sources))
 
 
 def submit_prediction(
@@ -216,6 +226,25 @@ def source_from_file(*, owner: User, file_id: object) -> Source:
 
 
 # --- Checks.
+
+
+def _sources(
+    owner: User,
+    version: Version,
+    selection: Selection,
+    table: Sequence[Row],
+    only_table: bool,
+    terms: Terms,
+) -> list[Source]:
+    """Return the pictures to run on, each with its row of the table, once all that was asked is possible."""
+    files = drive.pictures_in(owner=owner, chosen=selection, limit=settings.JOB_MAX_FILES)
+    if not files:
+        raise Invalid(_("There is no picture to run on: choose at least one."), code="no_files")
+    own = match(owner=owner, rows=table, files=files) if table else {}
+    if only_table:
+        files = [file for file in files if file.pk in own]
+    _check_terms(version, len(files), terms)
+    return [Source(f.name, f.blob_id, f, own.get(f.pk)) for f in files]
 
 
 def _check_terms(version: Version, number: int, terms: Terms) -> None:

@@ -37,6 +37,7 @@ SHARED = {
     "models",
     "predictions",
     "jobs",
+    "quotes",
     "preview",
 }
 

@@ -1,19 +1,16 @@
-"""Predictions, jobs and their items as the API tells and takes them."""
+"""What goes out over the API: predictions, jobs and their items as it tells them."""
 
 import base64
 from collections.abc import Mapping
 from typing import Any
 
-from django.conf import settings
 from django.urls import reverse
 from drf_spectacular.utils import extend_schema_field
-from rest_framework import exceptions, serializers
+from rest_framework import serializers
 
 from drive import blobs
 from drive.models import File
 from drive.serializers.files import content_url, file_url
-from ipau.common.api import PageQuery, StrictSerializer
-from ipau.common.errors import Invalid
 from market.contract import PICTURE, outputs_of
 from processing import fleet, predictions
 from processing.models import Item, Job, State
@@ -21,93 +18,6 @@ from processing.models import Item, Job, State
 # Up to these many bytes a result goes into the answer itself, where the client asked for it to be there.
 INLINE_MAX_BYTES = 4 * 2**20
 NO_WORKER = "No worker runs this kind of work just now. It starts by itself as soon as one is there.\n"
-
-
-# --- What comes in ------------------------------------------------------------------------------------
-
-
-class PredictionInputSerializer(serializers.Serializer[Any]):
-    """What to run on, and the parameters of the app or model."""
-
-    # Clients of hosted inference send more than we know; what would change the outcome is refused by name.
-    input = serializers.DictField(
-        help_text="`image` names the picture: the `urls.get` of a file of yours, its id, or a data URI. All "
-        "else are parameters; those left out take their defaults."
-    )
-    webhook = serializers.CharField(required=False, allow_null=True, help_text="Not offered: refused.")
-
-    def validate_webhook(self, address: str | None) -> None:
-        if address:
-            raise exceptions.ValidationError("Webhooks are not offered. Ask again, or send `Prefer: wait`.")
-
-    def validate_input(self, given: dict[str, Any]) -> dict[str, Any]:
-        if not isinstance(given.get(PICTURE), str):
-            message = "Name the picture to run on: the address or id of a file of yours, or a data URI."
-            raise Invalid(message, fields={PICTURE: message})
-        return given
-
-
-class VersionedInputSerializer(PredictionInputSerializer):
-    """As above, with the version to run."""
-
-    version = serializers.CharField(
-        help_text="A version's id, `owner/name` for the newest, or `owner/name:id`."
-    )
-
-
-class JobInputSerializer(StrictSerializer):
-    """An app or a model, its parameters, and the pictures to run it on."""
-
-    model = serializers.CharField(required=False, help_text="`owner/name`, for its newest version.")
-    version = serializers.CharField(required=False, help_text="A version's id, or `owner/name:id`.")
-    input = serializers.DictField(required=False, default=dict, help_text="Parameters.")
-    files = serializers.ListField(
-        child=serializers.UUIDField(), required=False, help_text="Ids of files of yours."
-    )
-    folder = serializers.UUIDField(
-        required=False, help_text="A folder of yours: all pictures in it and in its folders."
-    )
-    output_folder = serializers.UUIDField(
-        required=False, help_text="Where results go; without one, into a new folder named after the app."
-    )
-
-    def validate_files(self, ids: list[object]) -> list[object]:
-        if len(ids) > settings.JOB_MAX_FILES:
-            raise exceptions.ValidationError(f"A job takes {settings.JOB_MAX_FILES:,} pictures at most.")
-        return ids
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if ("model" in attrs) == ("version" in attrs):
-            raise exceptions.ValidationError({"model": "Name either a model or a version."})
-        if not attrs.get("files") and "folder" not in attrs:
-            raise exceptions.ValidationError(
-                {"files": "There is no picture to run on: name files or a folder."}
-            )
-        return attrs
-
-
-class PreviewFormSerializer(serializers.Serializer[Any]):
-    """A picture, or a file's id, and an app's parameters as further fields."""
-
-    image = serializers.FileField(required=False, help_text="The picture.")
-    file = serializers.CharField(required=False, help_text="Or the id of a file of yours.")
-    input = serializers.CharField(required=False, help_text="Parameters as a JSON object.")
-
-
-class PreviewInputSerializer(serializers.Serializer[Any]):
-    """The same as JSON."""
-
-    image = serializers.CharField(help_text="A data URI, or the address or id of a file of yours.")
-    input = serializers.DictField(required=False, help_text="Parameters.")
-
-
-class ItemQuery(PageQuery):
-    """Which items to list."""
-
-    status = serializers.ChoiceField(required=False, choices=State.choices, help_text="Only these.")
-
-
-# --- What goes out ------------------------------------------------------------------------------------
 
 
 class MetricsSerializer(serializers.Serializer[Any]):
@@ -264,6 +174,42 @@ class QueueSerializer(serializers.Serializer[Any]):
     served = serializers.BooleanField(help_text="Whether a worker takes work from it now.")
 
 
+class PriceSerializer(serializers.Serializer[Any]):
+    """In millicredits."""
+
+    quoted = serializers.IntegerField(help_text="The most that it can cost.")
+    charged = serializers.IntegerField(
+        help_text="What was delivered costs; reused and failed pictures cost nothing."
+    )
+
+
+class OptionsSerializer(serializers.Serializer[Any]):
+    """How results are written and kept."""
+
+    format = serializers.CharField(allow_null=True, help_text="Null: as fits each picture.")
+    quality = serializers.IntegerField()
+    keep_folders = serializers.BooleanField()
+    reuse = serializers.BooleanField()
+
+
+class QuoteSerializer(serializers.Serializer[Any]):
+    """What a job would cost at most and how long it may take."""
+
+    total = serializers.IntegerField(source="pictures", help_text="Pictures in all.")
+    price = serializers.IntegerField(help_text="At most, in millicredits.")
+    price_each = serializers.IntegerField(help_text="For one delivered picture, in millicredits.")
+    seconds = serializers.FloatField(
+        allow_null=True,
+        help_text="Until the last picture, with what waits before it; an estimate from what pictures have "
+        "taken lately. Null where no worker serves the queue.",
+    )
+    queue = serializers.SerializerMethodField()
+
+    @extend_schema_field(QueueSerializer)
+    def get_queue(self, quote: Any) -> dict[str, Any]:
+        return {"name": quote.queue, "served": quote.served}
+
+
 class JobUrlsSerializer(PredictionUrlsSerializer):
     """Where it is found."""
 
@@ -279,6 +225,15 @@ class JobSerializer(RunSerializer):
     succeeded = serializers.IntegerField()
     failed = serializers.IntegerField()
     canceled = serializers.IntegerField()
+    reused = serializers.IntegerField(help_text="Of those that succeeded: results that you had already.")
+    price = serializers.SerializerMethodField()
+    max_price = serializers.IntegerField(allow_null=True, help_text="In millicredits.")
+    options = OptionsSerializer()
+    deadline_at = serializers.DateTimeField(allow_null=True)
+    ending = serializers.CharField(
+        help_text="Why it ended before its last picture: `person`, `deadline`; else empty."
+    )
+    again_of = serializers.UUIDField(source="again_of_id", allow_null=True, help_text="The job it repeats.")
     output_folder = serializers.UUIDField(source="output_folder_id", allow_null=True)
     queue = serializers.SerializerMethodField()
 
@@ -295,6 +250,10 @@ class JobSerializer(RunSerializer):
     def get_urls(self, job: Job) -> dict[str, str]:
         items = self.context["request"].build_absolute_uri(reverse("v1:job-items", args=[job.pk]))
         return {**super().get_urls(job), "items": items}
+
+    @extend_schema_field(PriceSerializer)
+    def get_price(self, job: Job) -> dict[str, int]:
+        return {"quoted": job.price_quoted, "charged": job.price_charged}
 
     @extend_schema_field(QueueSerializer)
     def get_queue(self, job: Job) -> dict[str, Any]:
@@ -327,9 +286,9 @@ class ItemSerializer(serializers.Serializer[Item]):
         help_text="Milliseconds by stage: wait, fetch, decode, run, encode, thumbnail, store.",
     )
     worker = serializers.CharField(allow_blank=True)
-    reused = serializers.SerializerMethodField(
-        help_text="Whether an earlier result was taken. Never, so far."
-    )
+    device = serializers.CharField(allow_blank=True)
+    input = serializers.DictField(allow_null=True, help_text="Its own parameters; null without.")
+    reused = serializers.BooleanField(help_text="Whether an earlier result was taken.")
     started_at = serializers.DateTimeField(allow_null=True)
     completed_at = serializers.DateTimeField(allow_null=True)
 
@@ -355,9 +314,6 @@ class ItemSerializer(serializers.Serializer[Item]):
     @extend_schema_field(ErrorSerializer(allow_null=True))
     def get_error(self, item: Item) -> dict[str, str] | None:
         return {"code": item.error_code, "message": item.error} if item.error_code or item.error else None
-
-    def get_reused(self, item: Item) -> bool:
-        return False
 
 
 class HardwareSerializer(serializers.Serializer[Any]):

@@ -1,0 +1,37 @@
+"""Predictions, jobs and their items as the API takes and tells them."""
+
+from processing.serializers.inputs import (
+    ItemQuery,
+    JobInputSerializer,
+    PredictionInputSerializer,
+    PreviewFormSerializer,
+    PreviewInputSerializer,
+    VersionedInputSerializer,
+)
+from processing.serializers.outputs import (
+    INLINE_MAX_BYTES,
+    HardwareSerializer,
+    ItemSerializer,
+    JobSerializer,
+    PredictionSerializer,
+    PreviewAnswerSerializer,
+    QuoteSerializer,
+    RunSerializer,
+)
+
+__all__ = [
+    "INLINE_MAX_BYTES",
+    "HardwareSerializer",
+    "ItemQuery",
+    "ItemSerializer",
+    "JobInputSerializer",
+    "JobSerializer",
+    "PredictionInputSerializer",
+    "PredictionSerializer",
+    "PreviewAnswerSerializer",
+    "PreviewFormSerializer",
+    "PreviewInputSerializer",
+    "QuoteSerializer",
+    "RunSerializer",
+    "VersionedInputSerializer",
+]

@@ -1,0 +1,132 @@
+"""What comes in over the API: predictions, jobs and previews as programs ask for them."""
+
+from typing import Any
+
+from django.conf import settings
+from rest_framework import exceptions, serializers
+
+from ipau.common.api import PageQuery, StrictSerializer
+from ipau.common.errors import Invalid
+from market.contract import PICTURE
+from processing.models import State
+
+
+class PredictionInputSerializer(serializers.Serializer[Any]):
+    """What to run on, and the parameters of the app or model."""
+
+    # Clients of hosted inference send more than we know; what would change the outcome is refused by name.
+    input = serializers.DictField(
+        help_text="`image` names the picture: the `urls.get` of a file of yours, its id, or a data URI. All "
+        "else are parameters; those left out take their defaults."
+    )
+    webhook = serializers.CharField(required=False, allow_null=True, help_text="Not offered: refused.")
+
+    def validate_webhook(self, address: str | None) -> None:
+        if address:
+            raise exceptions.ValidationError("Webhooks are not offered. Ask again, or send `Prefer: wait`.")
+
+    def validate_input(self, given: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(given.get(PICTURE), str):
+            message = "Name the picture to run on: the address or id of a file of yours, or a data URI."
+            raise Invalid(message, fields={PICTURE: message})
+        return given
+
+
+class VersionedInputSerializer(PredictionInputSerializer):
+    """As above, with the version to run."""
+
+    version = serializers.CharField(
+        help_text="A version's id, `owner/name` for the newest, or `owner/name:id`."
+    )
+
+
+class ItemInputSerializer(StrictSerializer):
+    """A picture with parameters of its own."""
+
+    file = serializers.UUIDField(help_text="The id of a file of yours.")
+    input = serializers.DictField(required=False, help_text="They win over those of the job.")
+
+
+class JobInputSerializer(StrictSerializer):
+    """An app or a model, its parameters, and the pictures to run it on."""
+
+    model = serializers.CharField(required=False, help_text="`owner/name`, for its newest version.")
+    version = serializers.CharField(required=False, help_text="A version's id, or `owner/name:id`.")
+    input = serializers.DictField(required=False, default=dict, help_text="Parameters.")
+    files = serializers.ListField(
+        child=serializers.UUIDField(), required=False, help_text="Ids of files of yours."
+    )
+    folder = serializers.UUIDField(
+        required=False, help_text="A folder of yours: all pictures in it and in its folders."
+    )
+    items = serializers.ListField(
+        child=ItemInputSerializer(),
+        required=False,
+        help_text="Pictures with parameters of their own. Alone they are what the job runs on; beside "
+        "`files` or `folder` they must be among those.",
+    )
+    output_folder = serializers.UUIDField(
+        required=False, help_text="Where results go; without one, into a new folder named after the app."
+    )
+    output_format = serializers.ChoiceField(
+        required=False,
+        choices=["JPEG", "PNG", "WEBP", "TIFF"],
+        help_text="Of the pictures that come out; without one, as fits each.",
+    )
+    output_quality = serializers.IntegerField(
+        required=False, min_value=1, max_value=100, help_text="Of JPEG and WebP; 90 without."
+    )
+    keep_folders = serializers.BooleanField(
+        required=False, help_text="Put results into folders as their pictures lie in."
+    )
+    reuse = serializers.BooleanField(
+        required=False,
+        help_text="Take results that you have of the same picture, parameters and options. True without.",
+    )
+    deadline_at = serializers.DateTimeField(required=False, help_text="What is not done by then is canceled.")
+    max_price = serializers.IntegerField(
+        required=False, min_value=0, help_text="In millicredits. A job that could cost more is refused."
+    )
+    mail_when_done = serializers.BooleanField(required=False, help_text="Send its owner a mail when it ends.")
+
+    def validate_files(self, ids: list[object]) -> list[object]:
+        return _few_enough(ids)
+
+    def validate_items(self, items: list[object]) -> list[object]:
+        return _few_enough(items)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if ("model" in attrs) == ("version" in attrs):
+            raise exceptions.ValidationError({"model": "Name either a model or a version."})
+        if not attrs.get("files") and "folder" not in attrs and not attrs.get("items"):
+            raise exceptions.ValidationError(
+                {"files": "There is no picture to run on: name files, items or a folder."}
+            )
+        return attrs
+
+
+def _few_enough(named: list[object]) -> list[object]:
+    if len(named) > settings.JOB_MAX_FILES:
+        raise exceptions.ValidationError(f"A job takes {settings.JOB_MAX_FILES:,} pictures at most.")
+    return named
+
+
+class PreviewFormSerializer(serializers.Serializer[Any]):
+    """A picture, or a file's id, and an app's parameters as further fields."""
+
+    image = serializers.FileField(required=False, help_text="The picture.")
+    file = serializers.CharField(required=False, help_text="Or the id of a file of yours.")
+    input = serializers.CharField(required=False, help_text="Parameters as a JSON object.")
+
+
+class PreviewInputSerializer(serializers.Serializer[Any]):
+    """The same as JSON."""
+
+    image = serializers.CharField(help_text="A data URI, or the address or id of a file of yours.")
+    input = serializers.DictField(required=False, help_text="Parameters.")
+
+
+class ItemQuery(PageQuery):
+    """Which items to list."""
+
+    status = serializers.ChoiceField(required=False, choices=State.choices, help_text="Only these.")
