@@ -1,10 +1,12 @@
 """Forms of the drive's pages."""
 
+from datetime import datetime
 from typing import Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from drive.sharing import in_days
 from ipau.common.errors import DomainError
 
 LIFETIMES = (
@@ -46,15 +48,15 @@ class ShareForm(forms.Form):
     )
     can_download = forms.BooleanField(label=_("Visitors may download"), required=False, initial=True)
 
-    def days(self) -> int | None:
-        """Return how long the link shall work; None: for good."""
+    def expires_at(self) -> datetime | None:
+        """Return until when the link shall work; None: for good."""
         chosen = self.cleaned_data["lifetime"]
-        return int(chosen) if chosen else None
+        return in_days(int(chosen)) if chosen else None
 
     def terms(self) -> dict[str, Any]:
         """Return what was chosen, as `sharing.create_share` takes it."""
         return {
-            "days": self.days(),
+            "expires_at": self.expires_at(),
             "password": self.cleaned_data["password"],
             "can_download": self.cleaned_data["can_download"],
         }
@@ -77,7 +79,7 @@ class ShareChangeForm(ShareForm):
         """Return what shall change, as `sharing.change_share` takes it."""
         found: dict[str, Any] = {"can_download": self.cleaned_data["can_download"]}
         if self.cleaned_data["lifetime"] != KEEP[0]:
-            found["days"] = self.days()
+            found["expires_at"] = self.expires_at()
         if self.cleaned_data["password"]:
             found["password"] = self.cleaned_data["password"]
         elif self.cleaned_data.get("remove_password"):

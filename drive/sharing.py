@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from django.contrib.auth.hashers import check_password, make_password
 from django.core.cache import cache
 from django.db import transaction
 from django.db.models import F, Q
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
@@ -43,14 +44,14 @@ def create_share(
     owner: User,
     folder_id: object = None,
     file_id: object = None,
-    days: int | None = DEFAULT_DAYS,
+    expires_at: datetime | None = UNCHANGED,
     password: str = "",
     can_download: bool = True,
 ) -> Share:
     """Make a link to a file or a folder.
 
     Args:
-        days: how long it works; None: until it is revoked.
+        expires_at: until when it works; None: until it is revoked; not given: for `DEFAULT_DAYS`.
         password: what visitors must know; empty: nothing.
 
     Raises:
@@ -69,7 +70,7 @@ def create_share(
         token=secrets.token_urlsafe(TOKEN_BYTES),
         password=_hashed(password),
         can_download=can_download,
-        expires_at=_expiry(days),
+        expires_at=in_days(DEFAULT_DAYS) if expires_at is UNCHANGED else _checked(expires_at),
         **named,
     )
 
@@ -87,7 +88,7 @@ def change_share(
     *,
     owner: User,
     share_id: object,
-    days: int | None = UNCHANGED,
+    expires_at: datetime | None = UNCHANGED,
     password: str = UNCHANGED,
     can_download: bool = UNCHANGED,
 ) -> Share:
@@ -96,8 +97,8 @@ def change_share(
     Raises: as `create_share`.
     """
     changes: dict[str, Any] = {}
-    if days is not UNCHANGED:
-        changes["expires_at"] = _expiry(days)
+    if expires_at is not UNCHANGED:
+        changes["expires_at"] = _checked(expires_at)
     if password is not UNCHANGED:
         changes["password"] = _hashed(password)
     if can_download is not UNCHANGED:
@@ -113,6 +114,11 @@ def revoke_share(*, owner: User, share_id: object) -> None:
     open_ones = Share.objects.visible_to(owner).filter(pk=as_uuid(share_id), revoked_at__isnull=True)
     if not open_ones.update(revoked_at=timezone.now()):
         raise NotFound(_("This link does not exist."))
+
+
+def path_of(share: Share) -> str:
+    """Return the address, without the site's, at which others enter."""
+    return reverse("share:enter", args=[share.token])
 
 
 def shares_of(*, owner: User) -> Any:
@@ -222,12 +228,16 @@ def file_in(*, share: Share, file_id: UUID) -> tuple[File, list[Folder]]:
     return file, place_in(share=share, folder_id=file.folder_id).way
 
 
-def _expiry(days: int | None) -> Any:
-    if days is None:
-        return None
-    if not 1 <= days <= MOST_DAYS:
-        raise Invalid(_("A link works for 1 to %(most)d days, or for good.") % {"most": MOST_DAYS})
+def in_days(days: int) -> datetime:
+    """Return when a link of so many days ends that is made now."""
     return timezone.now() + timedelta(days=days)
+
+
+def _checked(expires_at: datetime | None) -> datetime | None:
+    if expires_at is not None and not timezone.now() < expires_at <= in_days(MOST_DAYS):
+        text = _("A link can end from now on up to %(most)d days ahead, or never.") % {"most": MOST_DAYS}
+        raise Invalid(text, fields={"expires_at": text})
+    return expires_at
 
 
 def _hashed(password: str) -> str:

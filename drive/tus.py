@@ -65,6 +65,17 @@ CHECKSUM = _header(
 BYTES = {BODY: OpenApiTypes.BINARY}
 
 
+def _answered(name: str, description: str) -> OpenApiParameter:
+    """Describe a header of the answer."""
+    return OpenApiParameter(name, str, OpenApiParameter.HEADER, description=description, response=[201, 204])
+
+
+FAR = _answered("Upload-Offset", "How many bytes are there now.")
+FINISHED = _answered(
+    "Content-Location", "With the last byte: the address of the finished file, as `GET /v1/files/{file_id}`."
+)
+
+
 class Untouched(BaseParser):
     """Leaves a body to the view. Without it, looking for a browser's token among the fields of a form would
     refuse a body that is none."""
@@ -127,6 +138,9 @@ class UploadList(TusView):
             ),
             CHECKSUM,
             IDEMPOTENCY_KEY,
+            _answered("Location", "The upload's address, to which its bytes are sent."),
+            FAR,
+            FINISHED,
         ],
         request=BYTES,
         responses={201: None},
@@ -167,6 +181,8 @@ class UploadDetail(TusView):
             TUS_RESUMABLE,
             _header("Upload-Offset", "How many bytes are there already, as HEAD tells it.", required=True),
             CHECKSUM,
+            FAR,
+            FINISHED,
         ],
         request=BYTES,
         responses={204: None},

@@ -4,7 +4,7 @@ from django.urls import path, re_path
 
 from accounts import api as accounts
 from drive import tus
-from drive.api import archives, drives, files, folders
+from drive.api import archives, drives, files, folders, shares
 from ipau.common.api import not_found
 from ipau.common.openapi import openapi
 from market import api as market
@@ -29,6 +29,8 @@ urlpatterns = [
     path("folders/<uuid:folder_id>", folders.FolderDetail.as_view(), name="folder"),
     path("folders/<uuid:folder_id>/archive", archives.FolderArchive.as_view(), name="folder-archive"),
     path("folders/<uuid:folder_id>/restore", folders.FolderRestore.as_view(), name="folder-restore"),
+    path("shares", shares.ShareList.as_view(), name="shares"),
+    path("shares/<uuid:share_id>", shares.ShareDetail.as_view(), name="share"),
     path("uploads", tus.UploadList.as_view(), name="uploads"),
     path("uploads/<uuid:upload_id>", tus.UploadDetail.as_view(), name="upload"),
     path("models", market.ModelList.as_view(), name="models"),

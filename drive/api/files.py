@@ -5,7 +5,7 @@ from uuid import UUID
 
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -112,6 +112,12 @@ class FileDetail(ApiView):
         tags=["Files"],
         request=FileChanges,
         responses=FileSerializer,
+        examples=[
+            OpenApiExample("Rename", {"name": "Sea.jpg"}, request_only=True),
+            OpenApiExample(
+                "Move to the top, with a star", {"folder": "top", "starred": True}, request_only=True
+            ),
+        ],
     )
     def patch(self, request: Request, file_id: UUID) -> Response:
         """What is not sent stays. All of it is done, or nothing: a name that is taken is refused with 409.

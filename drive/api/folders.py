@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -95,6 +95,10 @@ class FolderDetail(ApiView):
         tags=["Folders"],
         request=FolderChanges,
         responses=FolderDetailSerializer,
+        examples=[
+            OpenApiExample("Rename", {"name": "Holiday"}, request_only=True),
+            OpenApiExample("Move to the top", {"parent": "top"}, request_only=True),
+        ],
     )
     def patch(self, request: Request, folder_id: UUID) -> Response:
         """What is not sent stays. A folder cannot be moved into itself or into one inside it: 409. A name

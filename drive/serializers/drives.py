@@ -11,6 +11,8 @@ from ipau.common.api import PageQuery, StrictSerializer
 
 # In a request, the place that is in no folder.
 TOP = "top"
+# Ids in one list; a form of the site carries about as many.
+MOST_CHOSEN = 20_000
 
 
 class YesOrNo(serializers.BooleanField):
@@ -52,12 +54,17 @@ class SelectionSerializer(StrictSerializer):
     """Files and folders chosen together."""
 
     files = serializers.ListField(
-        child=serializers.UUIDField(), required=False, default=list, help_text="Ids of files."
+        child=serializers.UUIDField(),
+        required=False,
+        default=list,
+        max_length=MOST_CHOSEN,
+        help_text="Ids of files.",
     )
     folders = serializers.ListField(
         child=serializers.UUIDField(),
         required=False,
         default=list,
+        max_length=MOST_CHOSEN,
         help_text="Ids of folders, which stand for all that is in them.",
     )
 

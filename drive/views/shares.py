@@ -24,7 +24,7 @@ PAGE = 50
 
 def link_to(request: SignedInRequest, share: Share) -> str:
     """Return the whole address that a person gives to others."""
-    return request.build_absolute_uri(reverse("share:enter", args=[share.token]))
+    return request.build_absolute_uri(sharing.path_of(share))
 
 
 @login_required

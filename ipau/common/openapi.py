@@ -83,7 +83,9 @@ def _statuses(path: str, method: str, operation: dict[str, Any]) -> list[int]:
         statuses.append(404)
     if "requestBody" in operation:
         statuses += [400, 404, 413, 415, 422]
-    elif any(parameter["in"] == "query" for parameter in operation.get("parameters", [])):
+    elif path.endswith("/archive") or any(
+        parameter["in"] == "query" for parameter in operation.get("parameters", [])
+    ):
         statuses.append(422)
     if method in ("post", "patch"):
         statuses.append(409)

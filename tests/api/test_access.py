@@ -9,6 +9,7 @@ from rest_framework.test import APIClient
 from accounts.models import User
 from drive.paths import Place
 from drive.services import create_folder, select, trash
+from drive.sharing import create_share
 from drive.uploading import begin_upload
 from market.models import Listing, Version, Visibility
 from processing import services
@@ -33,6 +34,7 @@ SHARED = {
     "archives",
     "files",
     "folders",
+    "shares",
     "uploads",
     "models",
     "predictions",
@@ -73,6 +75,7 @@ def belongings(other_user: User) -> Mapping[str, Mapping[str, Any]]:
         "folder": {"folder_id": folder.pk},
         "folder-archive": {"folder_id": folder.pk},
         "folder-restore": {"folder_id": old.pk},
+        "share": {"share_id": create_share(owner=other_user, folder_id=folder.pk).pk},
         "upload": {"upload_id": begun.pk},
         "model": model,
         "versions": model,
@@ -140,7 +143,7 @@ def _needed_scope(route: Route, method: str) -> str:
         return "read"
     if route.name == "archives":
         return "read"
-    rooms = ("file", "folder", "drive", "trash", "upload")
+    rooms = ("file", "folder", "share", "drive", "trash", "upload")
     return "write" if route.name.startswith(rooms) else "run"
 
 
@@ -180,6 +183,8 @@ def test_references_in_bodies_do_not_reach_across(
         ("/v1/drive/move", {"files": [str(mine.pk), theirs], "destination": "top"}),
         ("/v1/drive/trash", {"folders": [folder]}),
         ("/v1/drive/restore", {"files": [str(belongings["file-restore"]["file_id"])]}),
+        ("/v1/shares", {"file": theirs}),
+        ("/v1/shares", {"folder": folder}),
         ("/v1/archives", {"files": [str(mine.pk)], "folders": [folder]}),
     ]:
         assert client.post(path, body, format="json").status_code == 404, (path, body)
@@ -190,6 +195,7 @@ def test_references_in_bodies_do_not_reach_across(
         assert client.delete(f"/v1/{name}/{key}?permanently=true").status_code == 404
     assert client.get(f"/v1/files?folder={folder}").status_code == 404
     assert client.get(f"/v1/folders?parent={folder}").status_code == 404
+    assert client.get(f"/v1/shares?folder={folder}").json()["results"] == []
     # A folder as a parameter: the field at fault is named.
     answer = client.post(
         "/v1/models/ipau/mosaic/predictions",

@@ -257,8 +257,10 @@ def test_a_failure_of_ours_is_a_problem_too(
 )
 def test_damaged_cursors(cursor: str, user: User, api: Callable[..., APIClient]) -> None:
     client = api(user)
-    for path in ("files", "folders", "predictions", "jobs", "models", "models/ipau/ascii/versions"):
-        answer = client.get(f"/v1/{path}?cursor={cursor}")
+    lists = ("files", "folders", "shares", "predictions", "jobs", "models", "models/ipau/ascii/versions")
+    orders = ("files?order=name", "files?order=size", "files?trashed=true", "folders?order=name")
+    for path in (*lists, *orders):
+        answer = client.get(f"/v1/{path}{'&' if '?' in path else '?'}cursor={cursor}")
         if answer.status_code != 200:
             problem(answer, 422)
     problem(client.get("/v1/files?limit=0"), 422)

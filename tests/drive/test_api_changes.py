@@ -207,7 +207,8 @@ def test_many_at_once(client: APIClient, user: User) -> None:
     for path, more in (("drive/move", {"destination": None}), ("drive/trash", {}), ("drive/restore", {})):
         answer = post(path, **more)
         assert (answer.status_code, answer.json()["detail"]) == (422, "Nothing is selected.")
-        assert "files" in post(path, files=["x"], **more).json()["errors"]
+        for wrong in (["x"], "x", [NOBODYS] * 20_001):
+            assert "files" in post(path, files=wrong, **more).json()["errors"]
     assert "destination" in post("drive/move", **chosen).json()["errors"]
 
 

@@ -285,7 +285,14 @@ def test_tokens_cannot_be_guessed(shared: Shared) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{}, {"folder_id": OTHER}, {"days": 0}, {"days": 10**6}, {"password": "x" * 201}]
+    "wrong",
+    [
+        {},
+        {"folder_id": OTHER},
+        {"expires_at": timezone.now()},
+        {"expires_at": sharing.in_days(sharing.MOST_DAYS + 1)},
+        {"password": "x" * 201},
+    ],
 )
 def test_bad_terms_are_refused(user: User, wrong: dict[str, Any]) -> None:
     file = upload(user)

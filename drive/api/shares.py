@@ -1,0 +1,91 @@
+"""Links over the API."""
+
+from uuid import UUID
+
+from drf_spectacular.utils import OpenApiExample, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts.authentication import caller
+from drive import sharing
+from drive.serializers.shares import NewShareSerializer, ShareQuery, ShareSerializer, ShareTerms
+from ipau.common.api import ApiView, page_of, page_response, row_response, validated
+
+# In examples. It is nothing's.
+ID = "01890000-0000-7000-8000-000000000000"
+
+
+class ShareList(ApiView):
+    """The links to files and folders of the caller."""
+
+    @extend_schema(
+        operation_id="shares_list",
+        summary="List links",
+        tags=["Shares"],
+        parameters=[ShareQuery],
+        responses=page_of(ShareSerializer),
+    )
+    def get(self, request: Request) -> Response:
+        """Newest first, those that have expired included; those that were revoked are gone."""
+        asked = validated(ShareQuery(data=request.query_params))
+        rows = sharing.shares_of(owner=caller(request))
+        rows = rows.filter(**{name: asked[name] for name in ("file", "folder") if name in asked})
+        return page_response(request, rows, ShareSerializer)
+
+    @extend_schema(
+        operation_id="shares_create",
+        summary="Share a file or a folder by a link",
+        tags=["Shares"],
+        request=NewShareSerializer,
+        responses={201: ShareSerializer},
+        examples=[
+            OpenApiExample("A folder, for 30 days", {"folder": ID}, request_only=True),
+            OpenApiExample(
+                "A file, to look at, for good",
+                {"file": ID, "access": "view", "expires_at": None, "password": "open sesame"},
+                request_only=True,
+            ),
+        ],
+    )
+    def post(self, request: Request) -> Response:
+        """Give the answer's `url` to others: they see the file, or all that is in the folder, without
+        location or other data inside the pictures."""
+        body = NewShareSerializer(data=request.data)
+        sent = validated(body)
+        share = sharing.create_share(
+            owner=caller(request), file_id=sent.get("file"), folder_id=sent.get("folder"), **body.terms()
+        )
+        return row_response(request, share, ShareSerializer, status=201)
+
+
+class ShareDetail(ApiView):
+    """One link."""
+
+    @extend_schema(
+        operation_id="shares_get", summary="Describe a link", tags=["Shares"], responses=ShareSerializer
+    )
+    def get(self, request: Request, share_id: UUID) -> Response:
+        share = sharing.get_share(owner=caller(request), share_id=share_id)
+        return row_response(request, share, ShareSerializer)
+
+    @extend_schema(
+        operation_id="shares_change",
+        summary="Change a link's terms",
+        tags=["Shares"],
+        request=ShareTerms,
+        responses=ShareSerializer,
+    )
+    def patch(self, request: Request, share_id: UUID) -> Response:
+        """What is not sent stays. Whoever came in with an old password is asked for the new one."""
+        body = ShareTerms(data=request.data)
+        validated(body)
+        share = sharing.change_share(owner=caller(request), share_id=share_id, **body.terms())
+        return row_response(request, share, ShareSerializer)
+
+    @extend_schema(
+        operation_id="shares_delete", summary="Revoke a link", tags=["Shares"], responses={204: None}
+    )
+    def delete(self, request: Request, share_id: UUID) -> Response:
+        """Ends it for good. What it led to stays."""
+        sharing.revoke_share(owner=caller(request), share_id=share_id)
+        return Response(status=204)
