@@ -11,7 +11,7 @@ from drive.archives import LostBytesError, Member
 from drive.models import Blob, FileKind
 from ipau.common.errors import Invalid
 from workers.cleaning import clean_copy
-from workers.spans import Clean, CleaningError
+from workers.spans import Clean, FormatError
 
 # These are their content and nothing else.
 AS_THEY_ARE = frozenset({FileKind.TEXT, FileKind.WEIGHTS})
@@ -26,7 +26,7 @@ def plan_copy(blob: Blob) -> Clean:
     try:
         with default_storage.open(blob.path) as content:
             return clean_copy(_opened(content))
-    except CleaningError as error:
+    except FormatError as error:
         text = _(
             "Only a preview of this file can be shown: it may hold a location or other data of its owner."
         )

@@ -18,10 +18,10 @@ from drive import blobs, quota, tasks
 from drive.models import Blob, File, FileKind, FileState, Folder
 from drive.names import clean_name
 from drive.placing import as_uuid, first_free, hold, lock_tree, names_of, naming, place
+from drive.sniffing import sniff
 from drive.taking import add_file
 from drive.tree import Tree
 from ipau.common.errors import Conflict, Invalid, NotFound, TooLarge
-from workers.reading import PictureError, identify
 
 MAX_DEPTH = 40
 
@@ -139,7 +139,7 @@ def upload_file(
     metadata: dict[str, Any] | None = None,
     limit: int | None = None,
 ) -> File:
-    """Take a picture into the drive; a taken name gets a number. A worker then checks all its pixels.
+    """Take a file into the drive; a taken name gets a number. A worker then looks at all of it.
 
     Args:
         content: an open binary file, read from its start.
@@ -147,7 +147,7 @@ def upload_file(
 
     Raises:
         TooLarge: more bytes than one request may carry, or than the drive has room for.
-        Invalid: it is empty, or no picture that we read (by content, not by name).
+        Invalid: it is empty, or nothing that the drive keeps (by content, not by name).
     """
     limit = settings.UPLOAD_MAX_BYTES if limit is None else limit
     if size > limit:
@@ -155,12 +155,9 @@ def upload_file(
     if size == 0:
         raise Invalid(_("This file is empty."), code="empty_file")
     quota.check_room(owner=owner, size=size)
-    try:
-        facts = identify(content)
-    except PictureError as error:
-        raise Invalid(error.message, code=error.code) from error
-    stored = blobs.store_file(content, facts.content_type)
-    file = add_file(owner=owner, folder=folder, name=name, stored=stored, facts=facts, metadata=metadata)
+    found = sniff(content)
+    stored = blobs.store_file(content, found.content_type)
+    file = add_file(owner=owner, folder=folder, name=name, stored=stored, facts=found, metadata=metadata)
     transaction.on_commit(lambda: tasks.send_inspection(owner_id=str(owner.pk)))
     return file
 
@@ -200,7 +197,8 @@ def move(*, owner: User, chosen: Selection, destination: Folder | None) -> int:
     What is there already stays; a name that is taken gets a number. Returns how many were moved.
 
     Raises:
-        Invalid: a folder would end up inside itself, or too deep.
+        Conflict: a folder would end up inside itself.
+        Invalid: the folders would be nested too deeply.
         NotFound: the destination has gone meanwhile.
     """
     lock_tree(owner)
@@ -227,7 +225,7 @@ def _check_move(owner: User, folders: list[Folder], target: UUID | None) -> None
     way = tree.way_to(target)
     for folder in folders:
         if folder.pk in way:
-            raise Invalid(
+            raise Conflict(
                 _("“%(name)s” cannot be moved into itself.") % {"name": folder.name}, code="folder_cycle"
             )
         if len(way) + tree.height(folder.pk) > MAX_DEPTH:

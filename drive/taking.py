@@ -6,10 +6,10 @@ from typing import Any
 from accounts.models import User
 from drive import blobs, quota
 from drive.blobs import Stored
-from drive.models import File, FileKind, Folder, OnConflict
+from drive.models import File, Folder, OnConflict
 from drive.names import upload_name
 from drive.placing import first_free, hold
-from workers.reading import Facts
+from drive.sniffing import Found
 
 # What new bytes bring with them to the file that they go to.
 _REPLACED = ("blob_id", "kind", "content_type", "size", "width", "height", "state", "reason", "facts")
@@ -21,10 +21,10 @@ def add_file(
     folder: Folder | None,
     name: str,
     stored: Stored,
-    facts: Facts,
+    facts: Found,
     metadata: dict[str, Any] | None = None,
 ) -> File:
-    """Put stored bytes into a folder; a taken name gets a number. A worker has yet to check their pixels.
+    """Put stored bytes into a folder; a taken name gets a number. A worker has yet to look at them.
 
     Raises:
         TooLarge: the drive has no room for them.
@@ -41,7 +41,7 @@ def add_file(
             folder=folder,
             name=free,
             blob_id=stored.sha256,
-            kind=FileKind.PICTURE,
+            kind=facts.kind,
             content_type=stored.content_type,
             size=stored.size,
             width=facts.width,

@@ -1,19 +1,28 @@
-"""What a worker does with a new upload: decode all of it under limits, make its thumbnail, say so."""
+"""What a worker does with a new upload: look at all of it under limits, make its thumbnail, say so."""
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any, BinaryIO, cast
 from uuid import UUID
 
+from django.core.files.storage import default_storage
 from django.db import models, transaction
 from django.db.models import Q
 from django.utils import timezone
 
 from drive import blobs
 from drive.kinds import needs_rendition
-from drive.models import File, FileState, Thumbnail
+from drive.models import Blob, File, FileKind, FileState, Thumbnail
+from drive.sniffing import weights_facts
+from ipau.common.errors import Invalid
 from workers import engine
-from workers.reading import Facts, PictureError
+from workers.picture import encode_thumbnail
+from workers.plugin import OperationError
+from workers.video import read_video
 
 logger = logging.getLogger(__name__)
 
@@ -55,18 +64,18 @@ def _claim(owner_id: UUID) -> File | None:
 
 def _inspect(file: File) -> None:
     if file.inspections > MAX_INSPECTIONS:
-        _refuse(file, "This picture could not be opened safely.")
+        _refuse(file, "This file could not be opened safely.")
         return
     try:
-        facts, made = _thumbnails(file)
-    except PictureError as error:
+        seen = _LOOKS[FileKind(file.kind)](file)
+    except (OperationError, Invalid) as error:
         _refuse(file, error.message)
         return
     except OSError:
         # The storage does not answer: the lease runs out and another turn tries again.
         logger.exception("Could not read blob %s of file %s", file.blob_id, file.pk)
         return
-    stored = {side: blobs.store(data, "image/webp") for side, data in made.items()}
+    stored = {side: blobs.store(data, "image/webp") for side, data in seen.thumbnails.items()}
     with transaction.atomic():
         blobs.register(stored.values())
         Thumbnail.objects.bulk_create(
@@ -76,18 +85,59 @@ def _inspect(file: File) -> None:
             ],
             ignore_conflicts=True,
         )
-        _finish(file, state=FileState.READY, width=facts.width, height=facts.height)
+        _finish(file, state=FileState.READY, width=seen.width, height=seen.height, facts=seen.facts)
 
 
-def _thumbnails(file: File) -> tuple[Facts, dict[int, bytes]]:
+@dataclass(frozen=True)
+class _Seen:
+    """What a worker found: upright size in pixels, WebP thumbnails by side, and what the content tells."""
+
+    width: int | None = None
+    height: int | None = None
+    thumbnails: dict[int, bytes] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def _look_at_picture(file: File) -> _Seen:
     """Decode the picture once, and show it in the sizes that its kind needs. Raises PictureError."""
     data = blobs.read(file.blob_id)
     if not needs_rendition(file.content_type):
         small = engine.thumbnail(data, THUMBNAIL_SIDE)
-        return small.facts, {THUMBNAIL_SIDE: small.data}
+        return _Seen(small.facts.width, small.facts.height, {THUMBNAIL_SIDE: small.data})
     large = engine.thumbnail(data, VIEW_SIDE)
     small = engine.thumbnail(large.data, THUMBNAIL_SIDE)
-    return large.facts, {THUMBNAIL_SIDE: small.data, VIEW_SIDE: large.data}
+    made = {THUMBNAIL_SIDE: small.data, VIEW_SIDE: large.data}
+    return _Seen(large.facts.width, large.facts.height, made)
+
+
+def _look_at_video(file: File) -> _Seen:
+    """Read the header and, where it can be decoded, the first key frame. Raises VideoError."""
+    with _content(file) as content:
+        facts, poster = read_video(content, file.content_type)
+    sides = () if poster is None else (THUMBNAIL_SIDE, VIEW_SIDE)
+    made = {side: encode_thumbnail(poster, side).data for side in sides if poster is not None}
+    return _Seen(facts.width, facts.height, made, facts.as_json())
+
+
+def _look_at_weights(file: File) -> _Seen:
+    """Read the header. Nothing is loaded."""
+    with _content(file) as content:
+        return _Seen(facts=weights_facts(content))
+
+
+_LOOKS = {
+    FileKind.PICTURE: _look_at_picture,
+    FileKind.VIDEO: _look_at_video,
+    FileKind.WEIGHTS: _look_at_weights,
+}
+
+
+@contextmanager
+def _content(file: File) -> Iterator[BinaryIO]:
+    """Open a file's bytes, which need not fit into memory."""
+    with default_storage.open(Blob(sha256=file.blob_id).path) as content:
+        # The file behind Django's, whose every call would go through two more.
+        yield cast(BinaryIO, content.file)
 
 
 def _refuse(file: File, reason: str) -> None:

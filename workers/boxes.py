@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from workers.spans import CleaningError, Source
+from workers.spans import FormatError, Source
 
 AVIF_BRANDS = frozenset({b"avif", b"avis"})
 HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
@@ -30,7 +30,7 @@ def walk(source: Source, start: int, end: int) -> Iterator[Box]:
     """Yield the boxes that fill the bytes between two places.
 
     Raises:
-        CleaningError: they do not fill them exactly, or are too many.
+        FormatError: they do not fill them exactly, or are too many.
     """
     position = start
     while position < end:
@@ -38,6 +38,11 @@ def walk(source: Source, start: int, end: int) -> Iterator[Box]:
         box = _read(source, position, end)
         yield box
         position = box.end
+
+
+def inside(source: Source, parent: Box, kind: bytes) -> Box | None:
+    """Return the first box of a kind inside another. Raises FormatError."""
+    return next((box for box in walk(source, parent.body, parent.end) if box.kind == kind), None)
 
 
 def _read(source: Source, position: int, end: int) -> Box:
@@ -49,7 +54,7 @@ def _read(source: Source, position: int, end: int) -> Box:
     elif length == 0:
         length = end - position
     if position + length < body or position + length > end:
-        raise CleaningError("A box lies beyond its end.")
+        raise FormatError("A box lies beyond its end.")
     return Box(kind, position, body, position + length)
 
 
@@ -57,11 +62,11 @@ def brands(source: Source, box: Box) -> tuple[bytes, frozenset[bytes]]:
     """Return the major brand of a file and all of its brands.
 
     Raises:
-        CleaningError: the box is no list of brands.
+        FormatError: the box is no list of brands.
     """
     length = box.end - box.body
     if box.kind != b"ftyp" or not 8 <= length <= 1024 or length % 4:
-        raise CleaningError("It does not say what it is.")
+        raise FormatError("It does not say what it is.")
     data = source.at(box.body, length)
     listed = {data[at : at + 4] for at in range(8, length, 4)}
     return data[:4], frozenset(listed | {data[:4]})

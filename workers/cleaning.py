@@ -14,20 +14,20 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from workers.reading import PictureError, identify
-from workers.spans import MOST_PARTS, Clean, CleaningError, Plan, Source
+from workers.spans import MOST_PARTS, Clean, FormatError, Plan, Source
 
 
 def clean_copy(stream: BinaryIO) -> Clean:
     """Plan the clean copy of a JPEG, PNG, WebP or TIFF.
 
     Raises:
-        CleaningError: it is none of these, is damaged, or hides data where they cannot be told from pixels.
+        FormatError: it is none of these, is damaged, or hides data where they cannot be told from pixels.
     """
     source = Source(stream)
     start = source.at(0, min(12, source.size))
     clean = next((clean for mark, clean in _FORMATS if mark.match(start)), None)
     if clean is None:
-        raise CleaningError("This kind of file cannot be cleaned.")
+        raise FormatError("This kind of file cannot be cleaned.")
     return clean(source)
 
 
@@ -39,7 +39,7 @@ def _orientation(source: Source) -> int:
     try:
         return identify(source.stream).orientation
     except PictureError as error:
-        raise CleaningError(error.message) from error
+        raise FormatError(error.message) from error
 
 
 def _orientation_block(orientation: int) -> bytes:
@@ -68,7 +68,7 @@ def _clean_jpeg(source: Source) -> Clean:
             break
         length = 2 + struct.unpack(">H", source.at(position + 2, 2))[0]
         if length < 4 or marker not in _JPEG_KEPT | _JPEG_DROPPED:
-            raise CleaningError("It has a segment that no JPEG has.")
+            raise FormatError("It has a segment that no JPEG has.")
         if marker in _JPEG_DROPPED:
             _keep_application_data(source, marker, position, length, head, body)
         else:
@@ -93,7 +93,7 @@ def _next_marker(source: Source, position: int) -> tuple[int, int]:
         position += 1
         first, marker = source.at(position, 2)
     if first != 0xFF:
-        raise CleaningError("It has data between its segments.")
+        raise FormatError("It has data between its segments.")
     return position, marker
 
 
@@ -131,14 +131,14 @@ def _clean_png(source: Source) -> Clean:
         source.count_part()
         length, kind = struct.unpack(">I4s", source.at(position, 8))
         if (kind == b"IHDR") != (position == 8):
-            raise CleaningError("Its header is not where it should be.")
+            raise FormatError("Its header is not where it should be.")
         if kind == b"IEND":
             break
         source.check(position, length + 12)
         if kind in _PNG_KEPT:
             (head if position == 8 else body).copy(source, position, length + 12)
         elif not kind[0] & 0x20:
-            raise CleaningError("It has a chunk that is needed and unknown.")
+            raise FormatError("It has a chunk that is needed and unknown.")
         position += length + 12
     orientation = _orientation(source)
     if orientation != 1:
@@ -166,7 +166,7 @@ def _clean_webp(source: Source) -> Clean:
     for kind, start, length in _riff_chunks(source, 12, end):
         if kind == b"VP8X":
             if length != _EXTENDED_SIZE or header:
-                raise CleaningError("Its header is not as it should be.")
+                raise FormatError("Its header is not as it should be.")
             header = source.at(start, length)
         elif kind == b"ANMF":
             _clean_frame(source, start, length, body)
@@ -198,7 +198,7 @@ def _riff_chunks(source: Source, position: int, end: int) -> Iterator[tuple[byte
         source.count_part()
         kind, length = struct.unpack("<4sI", source.at(position, 8))
         if position + 8 + length > end:
-            raise CleaningError("A chunk lies beyond its end.")
+            raise FormatError("A chunk lies beyond its end.")
         yield kind, position + 8, length
         position += 8 + length + length % 2
 
@@ -232,7 +232,7 @@ _TIFF_MOST_BYTES = 16 * 1024 * 1024
 def _clean_tiff(source: Source) -> Clean:
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(source.at(0, 4))
     if order is None:
-        raise CleaningError("This kind of TIFF cannot be cleaned.")
+        raise FormatError("This kind of TIFF cannot be cleaned.")
     tags = _read_tags(source, order)
     strips = _strips(source, order, tags)
     kept = {tag: found for tag, found in tags.items() if tag in _TIFF_KEPT}
@@ -247,7 +247,7 @@ def _clean_tiff(source: Source) -> Clean:
         starts.append(at)
         at += length + length % 2
     if at >= 2**32:
-        raise CleaningError("It is too large.")
+        raise FormatError("It is too large.")
     kept[offsets_tag] = (4, struct.pack(f"{order}{len(starts)}I", *starts))
     plan = Plan()
     plan.write(source.at(0, 4) + struct.pack(f"{order}I", 8) + _directory(order, kept))
@@ -271,7 +271,7 @@ def _read_tags(source: Source, order: str) -> dict[int, tuple[int, bytes]]:
         length = _TIFF_SIZES.get(kind, 0) * count
         total += length
         if not length or total > _TIFF_MOST_BYTES:
-            raise CleaningError("It has a tag that cannot be read.")
+            raise FormatError("It has a tag that cannot be read.")
         inside = entry[8 : 8 + length]
         tags[tag] = (kind, inside if length <= 4 else source.at(_number(order, entry[8:]), length))
     return tags
@@ -288,14 +288,14 @@ def _strips(source: Source, order: str, tags: dict[int, tuple[int, bytes]]) -> l
         _numbers(order, tags.get(_COMPRESSION, (3, struct.pack(f"{order}H", 1))))[0]
         not in _PLAIN_COMPRESSIONS
     ):
-        raise CleaningError("Its pixels are packed in a way that may hold more than pixels.")
+        raise FormatError("Its pixels are packed in a way that may hold more than pixels.")
     tag = next((tag for tag in _OFFSETS if tag in tags and _OFFSETS[tag] in tags), None)
     if tag is None or sum(other in tags for other in _OFFSETS) != 1:
-        raise CleaningError("It does not say where its pixels lie.")
+        raise FormatError("It does not say where its pixels lie.")
     starts, lengths = _numbers(order, tags[tag]), _numbers(order, tags[_OFFSETS[tag]])
     # Strips that lie on each other would make a large file of a small one.
     if len(starts) != len(lengths) or len(starts) > MOST_PARTS or sum(lengths) > source.size:
-        raise CleaningError("Its pixels lie on each other.")
+        raise FormatError("Its pixels lie on each other.")
     for start, length in zip(starts, lengths, strict=True):
         source.check(start, length)
     return list(zip(starts, lengths, strict=True))
@@ -305,7 +305,7 @@ def _numbers(order: str, found: tuple[int, bytes]) -> tuple[int, ...]:
     kind, data = found
     letter = {3: "H", 4: "I"}.get(kind)
     if letter is None:
-        raise CleaningError("It has a tag that cannot be read.")
+        raise FormatError("It has a tag that cannot be read.")
     return struct.unpack(f"{order}{len(data) // _TIFF_SIZES[kind]}{letter}", data)
 
 

@@ -10,7 +10,7 @@ import struct
 from typing import BinaryIO
 
 from workers.boxes import AVIF_BRANDS, HEIC_BRANDS, Box, brands, walk
-from workers.spans import CleaningError, Source
+from workers.spans import FormatError, Source
 
 # More than cameras and editors write. Pillow looks at each of these in Python, and keeps what they hold.
 MOST_SEGMENTS = 4096
@@ -128,7 +128,7 @@ def _check_heif(stream: BinaryIO) -> None:
             _check_avif(source, named)
         elif named & HEIC_BRANDS or major in (b"mif1", b"msf1"):
             raise HeadError("unreadable", HEIC)
-    except CleaningError as error:
+    except FormatError as error:
         raise HeadError("truncated", CUT_SHORT) from error
 
 

@@ -12,7 +12,7 @@ CHUNK = 256 * 1024
 MOST_PARTS = 100_000
 
 
-class CleaningError(Exception):
+class FormatError(Exception):
     """These bytes are not built as their format says, or in a way that cannot be taken apart safely."""
 
 
@@ -35,7 +35,7 @@ class Clean:
         """Yield the copy in pieces of at most CHUNK bytes.
 
         Raises:
-            CleaningError: the original has become shorter than it was.
+            FormatError: the original has become shorter than it was.
         """
         for piece in self.pieces:
             if isinstance(piece, bytes):
@@ -46,7 +46,7 @@ class Clean:
             while left:
                 data = stream.read(min(CHUNK, left))
                 if not data:
-                    raise CleaningError("The original ends too early.")
+                    raise FormatError("The original ends too early.")
                 left -= len(data)
                 yield data
 
@@ -60,34 +60,34 @@ class Source:
         self._parts = 0
 
     def at(self, start: int, length: int) -> bytes:
-        """Return exactly these bytes. Raises CleaningError where they are not there."""
+        """Return exactly these bytes. Raises FormatError where they are not there."""
         self.check(start, length)
         self.stream.seek(start)
         data = self.stream.read(length)
         if len(data) != length:
-            raise CleaningError("It ends too early.")
+            raise FormatError("It ends too early.")
         return data
 
     def check(self, start: int, length: int) -> None:
-        """Raise CleaningError unless the original has these bytes."""
+        """Raise FormatError unless the original has these bytes."""
         if start < 0 or length < 0 or start + length > self.size:
-            raise CleaningError("A part lies beyond its end.")
+            raise FormatError("A part lies beyond its end.")
 
     def count_part(self) -> None:
-        """Count one more part. Raises CleaningError for too many."""
+        """Count one more part. Raises FormatError for too many."""
         self._parts += 1
         if self._parts > MOST_PARTS:
-            raise CleaningError("It has too many parts.")
+            raise FormatError("It has too many parts.")
 
     def find(self, pattern: re.Pattern[bytes], start: int) -> int:
-        """Return where two bytes that match lie first. Raises CleaningError where there are none."""
+        """Return where two bytes that match lie first. Raises FormatError where there are none."""
         while start < self.size:
             data = self.at(start, min(CHUNK, self.size - start))
             if match := pattern.search(data):
                 return start + match.start()
             # The first of the two may have been the last byte of this look.
             start += max(1, len(data) - 1)
-        raise CleaningError("It has no end mark.")
+        raise FormatError("It has no end mark.")
 
 
 class Plan:

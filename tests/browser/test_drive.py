@@ -98,10 +98,10 @@ def test_what_is_no_picture_stays_in_the_tray_and_can_be_tried_again(
     bad = {"name": "page.jpg", "mimeType": "image/jpeg", "buffer": b"<html></html>"}
     page.locator("#drive-upload [type=file]").set_input_files([bad])
     row = page.locator(".drive-tray-row")
-    expect(row).to_contain_text("This is not a picture we can read")
+    expect(row).to_contain_text("This kind of file is not taken")
     expect(page.locator("#drive-tray-title")).to_have_text("Finished, with errors")
     row.get_by_role("button", name="Retry").click()
-    expect(row).to_contain_text("This is not a picture we can read")
+    expect(row).to_contain_text("This kind of file is not taken")
 
     page.route("**/v1/uploads", lambda route: route.abort())
     choose(page, "lost.jpg")

@@ -181,7 +181,7 @@ def test_what_is_no_picture_is_refused_with_a_sentence(sender: Sender, user: Use
     key = Upload.objects.get().pk
     answer = sender.append(where, 0, data)
     assert answer.status_code == 422
-    assert "not a picture" in answer.json()["detail"]
+    assert "kind of file is not taken" in answer.json()["detail"]
     assert answer["Content-Type"] == "application/problem+json"
     assert not parts.part_path(key).exists()
     assert sender.ask(where).status_code == 404

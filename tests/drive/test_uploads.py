@@ -109,7 +109,7 @@ def test_a_plain_form_takes_several_and_says_what_became_of_each(client: Client)
     answer = client.post(UPLOAD, {"file": files}, follow=True)
     page = answer.content.decode()
     assert "1 file uploaded." in page
-    assert "page.jpg: This is not a picture" in page
+    assert "page.jpg: This kind of file is not taken" in page
     assert [f.name for f in File.objects.all()] == ["a.jpg"]
 
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 
 from tests.pictures import draw
 from workers.cleaning import clean_copy
-from workers.spans import CleaningError
+from workers.spans import FormatError
 
 SECRET = b"SECRET-TRAIL"
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><SECRET-TRAIL exif:GPSLatitude="48,51N"/></x:xmpmeta>'
@@ -143,7 +143,7 @@ def test_a_tiff_that_hides_pictures_keeps_the_first_only() -> None:
     with Image.open(io.BytesIO(cleaned(data))) as image:
         assert getattr(image, "n_frames", 1) == 1
     assert len(cleaned(data)) < len(data) * 2 // 3
-    with pytest.raises(CleaningError):
+    with pytest.raises(FormatError):
         cleaned(saved(draw(), "TIFF", compression="jpeg"))
 
 
@@ -200,14 +200,14 @@ def test_damaged_anywhere_it_is_refused_or_clean(kind: str) -> None:
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from([b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"II*\0", b"MM\0*"]), st.binary())
 def test_noise_is_refused(start: bytes, noise: bytes) -> None:
-    with pytest.raises(CleaningError):
+    with pytest.raises(FormatError):
         cleaned(start + noise)
 
 
 def _refused_or_clean(data: bytes, *, spoilt: bool = False) -> None:
     try:
         made = cleaned(data)
-    except CleaningError:
+    except FormatError:
         return
     # A damaged length may turn text into what counts as pixels; no reader finds it there.
     if not spoilt:
@@ -246,6 +246,6 @@ def _many_fills() -> bytes:
 def test_small_files_cannot_make_it_busy_or_large(make: Callable[[], bytes]) -> None:
     stream = io.BytesIO(make())
     started = time.perf_counter()
-    with pytest.raises(CleaningError):
+    with pytest.raises(FormatError):
         clean_copy(stream)
     assert time.perf_counter() - started < 5

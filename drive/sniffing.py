@@ -1,0 +1,138 @@
+"""What a file is, told from its bytes alone: neither its name nor what its sender says counts.
+
+Headers are read under bounds. Nothing is decoded, unpacked or unpickled, and no file is read as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from django.utils.translation import gettext as _
+
+from drive.models import FileKind
+from ipau.common.errors import Invalid
+from workers import boxes, reading
+from workers.containers import NotTakenError, identify_video
+from workers.reading import PictureError
+from workers.spans import FormatError, Source
+from workers.weights.facts import WeightsFacts
+from workers.weights.onnx_model import read_onnx
+from workers.weights.safetensors_header import read_safetensors
+from workers.weights.torch_archive import LEGACY_START, read_torch
+
+# No format of weights has a registered type, and no browser shall guess one.
+WEIGHTS_TYPE = "application/octet-stream"
+_PICTURES = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_HEIF = boxes.AVIF_BRANDS | boxes.HEIC_BRANDS | {b"mif1", b"msf1"}
+_HEAD = 64
+
+
+@dataclass(frozen=True)
+class Found:
+    """What some bytes are. `suffix` has its dot; `width` and `height` are upright, in pixels, if known."""
+
+    kind: FileKind
+    content_type: str
+    suffix: str
+    width: int | None = None
+    height: int | None = None
+
+
+def sniff(content: BinaryIO) -> Found:
+    """Return what an open file is. Leaves it at an unspecified position.
+
+    Raises:
+        Invalid: nothing that the drive keeps, or damaged; with a sentence that says which.
+    """
+    content.seek(0)
+    head = content.read(_HEAD)
+    if head.startswith(_PICTURES):
+        return _picture(content)
+    try:
+        if head[4:8] == b"ftyp":
+            return _boxes(content)
+        if head.startswith(b"\x1aE\xdf\xa3"):
+            return _video(Source(content))
+    except NotTakenError as error:
+        raise Invalid(str(error), code="not_taken") from error
+    except FormatError as error:
+        raise Invalid(_("This video is damaged or cut short."), code="damaged") from error
+    return _weights(content, head)
+
+
+def weights_facts(content: BinaryIO) -> dict[str, Any]:
+    """Return what the header of weights tells, as JSON. Raises Invalid as `sniff`."""
+    content.seek(0)
+    _form, facts = _read_weights(content, content.read(_HEAD))
+    return facts.as_json()
+
+
+def _picture(content: BinaryIO) -> Found:
+    try:
+        facts = reading.identify(content)
+    except PictureError as error:
+        if error.message == reading.UNREADABLE:
+            raise _unknown() from error
+        raise Invalid(error.message, code=error.code) from error
+    return Found(FileKind.PICTURE, facts.content_type, facts.suffix, facts.width, facts.height)
+
+
+def _boxes(content: BinaryIO) -> Found:
+    source = Source(content)
+    major, _brands = boxes.brands(source, next(boxes.walk(source, 0, source.size)))
+    # A file may name the brands of both; the first one says what it is.
+    return _picture(content) if major in _HEIF else _video(source)
+
+
+def _video(source: Source) -> Found:
+    container = identify_video(source)
+    return Found(FileKind.VIDEO, container.content_type, container.suffix)
+
+
+def _weights(content: BinaryIO, head: bytes) -> Found:
+    form, _facts = _read_weights(content, head)
+    return Found(FileKind.WEIGHTS, WEIGHTS_TYPE, form.suffix)
+
+
+def _read_weights(content: BinaryIO, head: bytes) -> tuple[_Form, WeightsFacts]:
+    if head.startswith(LEGACY_START):
+        text = _("These weights are of PyTorch before 1.6: save them with a newer one, or as safetensors.")
+        raise Invalid(text, code="not_taken")
+    form = next((form for form in _FORMS if form.begins(head)), None)
+    if form is None:
+        raise _unknown()
+    try:
+        return form, form.read(Source(content))
+    except FormatError as error:
+        if not form.certain:
+            raise _unknown() from error
+        raise Invalid(_("These weights are damaged, or not what they seem."), code="damaged") from error
+
+
+@dataclass(frozen=True)
+class _Form:
+    """A format of weights. `certain`: its beginning is not that of other files as well."""
+
+    suffix: str
+    begins: Callable[[bytes], bool]
+    read: Callable[[Source], WeightsFacts]
+    certain: bool = False
+
+
+_FORMS = (
+    _Form(".pt", lambda head: head.startswith(b"PK\3\4"), read_torch),
+    # Eight bytes of length, of which no sensible one needs the upper four; then JSON.
+    _Form(".safetensors", lambda head: head[4:9] == b"\0\0\0\0{", read_safetensors, certain=True),
+    # The first field of a model is its version.
+    _Form(".onnx", lambda head: head[:1] == b"\x08", read_onnx),
+)
+
+
+def _unknown() -> Invalid:
+    text = _(
+        "This kind of file is not taken. Taken are pictures (JPEG, PNG, TIFF, WebP, AVIF), videos (MP4, "
+        "WebM, MOV) and weights (PyTorch, ONNX, safetensors)."
+    )
+    return Invalid(text, code="unreadable")

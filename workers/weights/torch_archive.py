@@ -1,0 +1,130 @@
+"""What the table of a PyTorch archive says. Its pickle is not loaded, nothing is unpacked. PKWARE APPNOTE."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from workers.spans import FormatError, Source
+from workers.weights.facts import WeightsFacts
+
+# How a checkpoint begins that PyTorch before 1.6 wrote: one pickle after another, the first a magic number.
+LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+
+MOST_TABLE_BYTES = 8 * 1024 * 1024
+MOST_MEMBERS = 50_000
+_END, _END64, _LOCATOR, _ENTRY, _LOCAL = b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2", b"PK\3\4"
+_STORED = 0
+_ENCRYPTED = 0x1
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of an archive: `size` bytes, whose local header lies at `offset`."""
+
+    name: str
+    size: int
+    offset: int
+
+
+def read_torch(source: Source) -> WeightsFacts:
+    """Return what the table says.
+
+    Raises:
+        FormatError: it is no archive, or none as PyTorch writes them.
+    """
+    members = _read_members(source)
+    root = members[0].name.partition("/")[0]
+    names = {member.name: member for member in members}
+    pickle = names.get(f"{root}/data.pkl")
+    if pickle is None or len(names) != len(members):
+        raise FormatError("It has no pickle of tensors, or a name twice.")
+    if not all(name.startswith(f"{root}/") for name in names):
+        raise FormatError("Its members do not lie in one folder.")
+    if not _content(source, pickle, 2).startswith(b"\x80"):
+        raise FormatError("Its pickle is none.")
+    tensors = sum(name.startswith(f"{root}/data/") for name in names)
+    scripted = any(name.startswith(f"{root}/code/") for name in names)
+    return WeightsFacts(format="TorchScript" if scripted else "PyTorch", tensors=tensors)
+
+
+def _read_members(source: Source) -> list[Member]:
+    count, start, end = _find_table(source)
+    if not 1 <= count <= MOST_MEMBERS or end - start > MOST_TABLE_BYTES:
+        raise FormatError("It has too many members.")
+    table = source.at(start, end - start)
+    members, position = [], 0
+    for _ in range(count):
+        member, position = _read_member(table, position, start)
+        members.append(member)
+    if position != len(table) or sum(member.size for member in members) > start:
+        raise FormatError("Its table does not fit its members.")
+    return members
+
+
+def _find_table(source: Source) -> tuple[int, int, int]:
+    """Return how many members there are, and where their table starts and ends."""
+    if source.at(0, 4) != _LOCAL or source.size < 22:
+        raise FormatError("It is no archive.")
+    last = source.size - 22
+    mark, disk, first, here, count, length, start, comment = struct.unpack("<4sHHHHIIH", source.at(last, 22))
+    if mark != _END or comment or disk or first or here != count:
+        raise FormatError("It does not end as an archive.")
+    end = last
+    if last >= 20 and source.at(last - 20, 4) == _LOCATOR:
+        _, _, end, _ = struct.unpack("<4sIQI", source.at(last - 20, 20))
+        if end + 56 != last - 20:
+            raise FormatError("Its table is not where it should be.")
+        mark, _, _, _, _, _, _, count, length, start = struct.unpack("<4sQHHIIQQQQ", source.at(end, 56))
+        if mark != _END64:
+            raise FormatError("Its table is not where it should be.")
+    if start + length != end:
+        raise FormatError("Its table is not where it should be.")
+    return count, start, end
+
+
+def _read_member(table: bytes, at: int, end: int) -> tuple[Member, int]:
+    """Return the entry of the table at a place, and where the next one is."""
+    if len(table) < at + 46 or table[at : at + 4] != _ENTRY:
+        raise FormatError("Its table is damaged.")
+    flags, method = struct.unpack("<HH", table[at + 8 : at + 12])
+    packed, size, name_length, extra, comment = struct.unpack("<IIHHH", table[at + 20 : at + 34])
+    offset = struct.unpack("<I", table[at + 42 : at + 46])[0]
+    name_end = at + 46 + name_length
+    size, packed, offset = _widen(table[name_end : name_end + extra], size, packed, offset)
+    # PyTorch packs nothing. What is packed would unfold to any size.
+    if method != _STORED or flags & _ENCRYPTED or packed != size or offset + 30 + size > end:
+        raise FormatError("A member is packed, or lies about its size.")
+    try:
+        name = table[at + 46 : name_end].decode()
+    except UnicodeDecodeError as error:
+        raise FormatError("A member has no name.") from error
+    return Member(name, size, offset), name_end + extra + comment
+
+
+def _widen(extra: bytes, *numbers: int) -> tuple[int, ...]:
+    """Return the numbers, those that need 64 bits from the extra field that has them."""
+    wide: list[int] = []
+    position = 0
+    while position + 4 <= len(extra):
+        kind, length = struct.unpack("<HH", extra[position : position + 4])
+        if kind == 1:
+            body = extra[position + 4 : position + 4 + length]
+            wide = list(struct.unpack(f"<{len(body) // 8}Q", body[: len(body) // 8 * 8]))
+        position += 4 + length
+    found = []
+    for number in numbers:
+        if number == 0xFFFFFFFF:
+            if not wide:
+                raise FormatError("A member lies about its size.")
+            number = wide.pop(0)
+        found.append(number)
+    return tuple(found)
+
+
+def _content(source: Source, member: Member, most: int) -> bytes:
+    head = source.at(member.offset, 30)
+    name_length, extra_length = struct.unpack("<HH", head[26:30])
+    if head[:4] != _LOCAL:
+        raise FormatError("A member is not where the table says.")
+    return source.at(member.offset + 30 + name_length + extra_length, min(most, member.size))
