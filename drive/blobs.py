@@ -5,7 +5,7 @@ it can leave bytes without a row, never a row without bytes.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import BinaryIO
@@ -59,6 +59,12 @@ def store_file(content: BinaryIO, content_type: str) -> Stored:
         content.seek(0)
         default_storage.save(stored.path, File(content))
     return stored
+
+
+def keep(stored: Stored, write: Callable[[], None]) -> None:
+    """Have `write` put bytes at `stored.path` unless they lie there already."""
+    if not _still_there(stored):
+        write()
 
 
 def _still_there(stored: Stored) -> bool:

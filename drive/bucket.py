@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 
 from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
@@ -18,6 +21,29 @@ CONNECT_SECONDS = 5
 READ_SECONDS = 20
 # Beyond this, a file that is read lies in a temporary file and not in memory.
 MEMORY_BYTES = 16 * 2**20
+# How much is fetched at once of an object that is read in ranges.
+RANGE_BYTES = 4 * 2**20
+# S3 copies up to 5 GiB in one request; in pieces of this size no request outlasts its time.
+COPY_BYTES = 256 * 2**20
+_GONE = ("404", "NoSuchKey", "NoSuchUpload", "NotFound")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a multipart upload that has arrived; `size` in bytes."""
+
+    number: int
+    size: int
+    etag: str
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """An object, or with `multipart_id` an upload in parts that was not finished, and its age."""
+
+    name: str
+    since: datetime
+    multipart_id: str = ""
 
 
 def _as_os_error(call: F) -> F:
@@ -27,7 +53,10 @@ def _as_os_error(call: F) -> F:
     def told(*args: Any, **kwargs: Any) -> Any:
         try:
             return call(*args, **kwargs)
-        except (Boto3Error, BotoCoreError, ClientError) as error:
+        except ClientError as error:
+            gone = error.response["Error"]["Code"] in _GONE
+            raise (FileNotFoundError if gone else OSError)(f"The bucket failed: {error}") from error
+        except (Boto3Error, BotoCoreError) as error:
             raise OSError(f"The bucket failed: {error}") from error
 
     return told  # type: ignore[return-value]  # as it came
@@ -40,11 +69,56 @@ class BucketFile(S3File):
     file = property(_get_file, S3File._set_file)
 
 
+class BucketReader(io.RawIOBase):
+    """An object that is read in ranges, as far as it is read at all."""
+
+    def __init__(self, client: Any, where: dict[str, str], size: int):
+        super().__init__()
+        self._client, self._where, self._size = client, where, size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    @_as_os_error
+    def readinto(self, buffer: Any) -> int:
+        wanted = min(len(buffer), self._size - self._position)
+        if wanted <= 0:
+            return 0
+        span = f"bytes={self._position}-{self._position + wanted - 1}"
+        data = self._client.get_object(**self._where, Range=span)["Body"].read()
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
 class BucketStorage(S3Storage):
-    """Names are digests of the content, so writing one twice replaces it by the same bytes."""
+    """Names are digests of the content, so writing one twice replaces it by the same bytes.
+
+    Options beside those of S3Storage: `public_endpoint_url`, where browsers reach the bucket if that is not
+    `endpoint_url`.
+    """
+
+    bucket_name: str
+    region_name: str | None
+    querystring_expire: int
+    client_config: Any
 
     def __init__(self, **options: Any) -> None:
         addressing = options.pop("addressing_style", None)
+        self.public_endpoint_url: str | None = options.pop("public_endpoint_url", None)
+        self._signer: Any = None
         super().__init__(  # type: ignore[no-untyped-call]  # as all of that package
             **options,
             file_overwrite=True,
@@ -76,3 +150,132 @@ class BucketStorage(S3Storage):
     listdir = _as_os_error(S3Storage.listdir)
     size = _as_os_error(S3Storage.size)
     get_modified_time = _as_os_error(S3Storage.get_modified_time)
+
+    # --- Addresses for browsers.
+
+    @property
+    def _client(self) -> Any:
+        return self.connection.meta.client
+
+    def _where(self, name: str, multipart_id: str = "") -> dict[str, str]:
+        """Name an object, or an upload in parts for it, as S3's calls want it."""
+        key: str = self._normalize_name(name)  # type: ignore[no-untyped-call]
+        where = {"Bucket": self.bucket_name, "Key": key}
+        return {**where, "UploadId": multipart_id} if multipart_id else where
+
+    def _below(self, prefix: str) -> dict[str, str]:
+        where = self._where(prefix)
+        return {"Bucket": where["Bucket"], "Prefix": where["Key"]}
+
+    @property
+    def signer(self) -> Any:
+        """The client that signs addresses for browsers; it sends nothing itself."""
+        if self.public_endpoint_url is None:
+            return self._client
+        if self._signer is None:
+            self._signer = self._create_session().client(  # type: ignore[no-untyped-call]
+                "s3",
+                region_name=self.region_name,
+                endpoint_url=self.public_endpoint_url,
+                config=self.client_config,
+            )
+        return self._signer
+
+    def url(
+        self,
+        name: str | None,
+        parameters: dict[str, Any] | None = None,
+        expire: int | None = None,
+        http_method: str | None = None,
+    ) -> str:
+        """Return an address at which a browser may read an object for `expire` seconds."""
+        where = {**self._where(name or ""), **(parameters or {})}
+        expire = self.querystring_expire if expire is None else expire
+        return cast(
+            str,
+            self.signer.generate_presigned_url(
+                "get_object", Params=where, ExpiresIn=expire, HttpMethod=http_method
+            ),
+        )
+
+    # --- Uploads in parts.
+
+    @_as_os_error
+    def begin_parts(self, name: str) -> str:
+        """Begin an upload in parts and return its id."""
+        options = self._get_write_parameters(name)  # type: ignore[no-untyped-call]
+        begun = self._client.create_multipart_upload(**self._where(name), **options)
+        return cast(str, begun["UploadId"])
+
+    def presign_part(self, name: str, multipart_id: str, number: int, *, size: int, seconds: int) -> str:
+        """Return an address to which part `number` of exactly `size` bytes can be PUT for `seconds`."""
+        part = {"PartNumber": number, "ContentLength": size}
+        where = {**self._where(name, multipart_id), **part}
+        return cast(str, self.signer.generate_presigned_url("upload_part", Params=where, ExpiresIn=seconds))
+
+    @_as_os_error
+    def list_parts(self, name: str, multipart_id: str) -> list[Part]:
+        """Return the parts that have arrived. Raises FileNotFoundError where the upload is not under way."""
+        pages = self._client.get_paginator("list_parts").paginate(**self._where(name, multipart_id))
+        return [
+            Part(found["PartNumber"], found["Size"], found["ETag"])
+            for page in pages
+            for found in page.get("Parts", ())
+        ]
+
+    @_as_os_error
+    def finish_parts(self, name: str, multipart_id: str, parts: Sequence[Part]) -> None:
+        """Make an object of parts. Raises FileNotFoundError where the upload is not under way."""
+        listed = [{"PartNumber": part.number, "ETag": part.etag} for part in parts]
+        where = self._where(name, multipart_id)
+        self._client.complete_multipart_upload(**where, MultipartUpload={"Parts": listed})
+
+    @_as_os_error
+    def abort_parts(self, name: str, multipart_id: str) -> None:
+        """Give an upload in parts up. Raises FileNotFoundError where it is not under way."""
+        self._client.abort_multipart_upload(**self._where(name, multipart_id))
+
+    @_as_os_error
+    def unfinished(self, prefix: str) -> list[Leftover]:
+        """Return the uploads in parts that are under way for names that begin with `prefix`."""
+        pages = self._client.get_paginator("list_multipart_uploads").paginate(**self._below(prefix))
+        return [
+            Leftover(found["Key"], found["Initiated"], found["UploadId"])
+            for page in pages
+            for found in page.get("Uploads", ())
+        ]
+
+    # --- Objects.
+
+    @_as_os_error
+    def objects(self, prefix: str) -> list[Leftover]:
+        """Return the objects whose names begin with `prefix`."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(**self._below(prefix))
+        return [
+            Leftover(found["Key"], found["LastModified"])
+            for page in pages
+            for found in page.get("Contents", ())
+        ]
+
+    @_as_os_error
+    def copy(self, source: str, target: str, on_progress: Callable[[], None] = lambda: None) -> None:
+        """Copy an object inside the bucket, whatever its size; no byte of it comes here.
+
+        `on_progress` is called now and then; what it raises ends the copying.
+        """
+        options = self.get_object_parameters(target)  # type: ignore[no-untyped-call]
+        self._client.copy(
+            self._where(source),
+            *self._where(target).values(),
+            ExtraArgs=options,
+            Callback=lambda _: on_progress(),
+            Config=TransferConfig(
+                multipart_threshold=COPY_BYTES, multipart_chunksize=COPY_BYTES, use_threads=False
+            ),
+        )
+
+    def open_ranges(self, name: str) -> BinaryIO:
+        """Open an object for reading here and there, without fetching all of it."""
+        size: int = self.size(name)  # type: ignore[no-untyped-call]
+        raw = BucketReader(self._client, self._where(name), size)
+        return cast(BinaryIO, io.BufferedReader(raw, RANGE_BYTES))

@@ -262,8 +262,16 @@ class Upload(BaseModel):
     offset = models.BigIntegerField(default=0)
     metadata = models.JSONField(default=dict, blank=True)
     expires_at = models.DateTimeField()
-    # The multipart upload of an S3 storage that the browser sends its parts to by itself.
+    # The multipart upload of an S3 storage that the browser sends its parts to by itself: all but the last
+    # have `part_size` bytes.
     multipart_id = models.CharField(max_length=1024, blank=True)
+    part_size = models.BigIntegerField(default=0)
+    # Since when all parts are there. A worker that checks them owns this upload until `check_until`.
+    sent_at = models.DateTimeField(null=True, blank=True)
+    check_until = models.DateTimeField(null=True, blank=True)
+    checks = models.PositiveSmallIntegerField(default=0)
+    # Why the worker refused them.
+    reason = models.CharField(max_length=300, blank=True)
     completed_at = models.DateTimeField(null=True, blank=True)
     file = models.ForeignKey(File, models.SET_NULL, null=True, blank=True, related_name="+")
 
@@ -273,8 +281,21 @@ class Upload(BaseModel):
                 condition=models.Q(offset__gte=0, offset__lte=models.F("length")),
                 name="upload_offset_within_length",
             ),
+            models.CheckConstraint(
+                condition=models.Q(multipart_id="") | models.Q(part_size__gt=0), name="upload_has_parts"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(sent_at__isnull=True) | ~models.Q(multipart_id=""),
+                name="upload_sent_in_parts",
+            ),
         ]
         indexes = [
+            # What the sweep looks for.
+            models.Index(
+                fields=["sent_at"],
+                condition=models.Q(sent_at__isnull=False, completed_at__isnull=True, reason=""),
+                name="upload_to_check",
+            ),
             models.Index(fields=["owner", "-id"], name="upload_by_owner"),
             models.Index(fields=["expires_at"], name="upload_expiry"),
         ]

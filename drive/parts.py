@@ -15,6 +15,7 @@ from uuid import UUID
 from django.conf import settings
 from django.utils import timezone
 
+from drive import multipart
 from drive.models import Upload
 from ipau.common.errors import DomainError
 
@@ -78,11 +79,12 @@ def remove(upload_id: UUID) -> None:
 def sweep_uploads(*, limit: int = 500) -> int:
     """Drop uploads whose time is over and part files that have no row; return how many of both."""
     now = timezone.now()
-    expired = list(Upload.objects.filter(expires_at__lt=now).values_list("pk", flat=True)[:limit])
-    for key in expired:
+    expired = list(Upload.objects.filter(expires_at__lt=now)[:limit])
+    for upload in expired:
         # Asked again: bytes that have just come give it more time.
-        if Upload.objects.filter(pk=key, expires_at__lt=now).delete()[0]:
-            remove(key)
+        if Upload.objects.filter(pk=upload.pk, expires_at__lt=now).delete()[0]:
+            remove(upload.pk)
+            multipart.discard(upload)
     strays = _strays(limit)
     for path in strays:
         path.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ import time
 from datetime import timedelta
 from uuid import UUID
 
-from drive import blobs, parts, purging, quota, work
+from drive import blobs, direct_work, multipart, parts, purging, quota, work
 from ipau.common.tasks import begins, task, wake, wake_once
 
 SILENT = timedelta(seconds=8)
@@ -17,16 +17,27 @@ def inspect_uploads(owner_id: str) -> None:
         wake(inspect_uploads, owner_id)
 
 
+# Reading a file of many gigabytes out of a bucket takes a while.
+@task(name="drive.check_upload", queue="convert", soft_time_limit=3600)
+def check_upload(upload_id: str) -> None:
+    owner = direct_work.check_upload(UUID(upload_id))
+    if owner is not None:
+        send_inspection(owner_id=str(owner))
+
+
 @task(name="drive.sweep", queue="convert", expires=60)
 def sweep() -> None:
     for owner_id in work.owners_waiting(older_than=SILENT):
         wake(inspect_uploads, owner_id)
+    for upload_id in direct_work.uploads_waiting(older_than=SILENT):
+        send_check(upload_id=upload_id)
     parts.sweep_uploads()
 
 
 @task(name="drive.sweep_blobs", queue="convert", expires=3600)
 def sweep_blobs() -> None:
     blobs.sweep_storage(now=time.time())
+    multipart.sweep_bucket()
 
 
 @task(name="drive.sweep_trash", queue="convert", expires=3600)
@@ -42,3 +53,8 @@ def verify_usage() -> None:
 def send_inspection(*, owner_id: str) -> None:
     """Wake a worker for the owner's new uploads; once for all that come before it looks."""
     wake_once(inspect_uploads, owner_id, seconds=int(SILENT.total_seconds()))
+
+
+def send_check(*, upload_id: str) -> None:
+    """Wake a worker for an upload whose parts are all in the bucket."""
+    wake(check_upload, upload_id)

@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from drive import parts, services
+from drive import multipart, parts, services
 from drive.models import File, Folder, OnConflict, Upload
 from drive.paths import Place, folder_at, walk
 from drive.quota import check_room, usage_of
@@ -62,7 +62,7 @@ class WrongChecksum(DomainError):
 
 def get_upload(*, owner: User, upload_id: UUID) -> Upload:
     """Return an upload of `owner` whose time is not over. Raises NotFound."""
-    rows = Upload.objects.filter(owner=owner, pk=upload_id, expires_at__gt=timezone.now())
+    rows = Upload.objects.filter(owner=owner, pk=upload_id, expires_at__gt=timezone.now(), multipart_id="")
     upload = rows.select_related("file").first()
     if upload is None:
         raise _gone()
@@ -90,8 +90,7 @@ def begin_upload(
         Invalid: there is nothing in it.
         Conflict: the key was used for another upload.
     """
-    if length == 0:
-        raise Invalid(_("This file is empty."), code="empty_file")
+    check_length(length)
     values = {
         "owner": owner,
         "folder": folder,
@@ -101,10 +100,10 @@ def begin_upload(
         "on_conflict": on_conflict,
     }
     if key is not None and (earlier := Upload.objects.filter(pk=_key(owner, key)).first()):
-        return _same(earlier, values)
-    _check_room(owner, length)
+        return same_request(earlier, values)
+    check_room(owner=owner, size=length)
     upload = Upload(**values, expires_at=timezone.now() + LIFE)
-    if on_conflict == OnConflict.SKIP and (there := _file_at(upload)):
+    if on_conflict == OnConflict.SKIP and (there := file_at(upload)):
         upload.offset, upload.completed_at, upload.file = length, timezone.now(), there
     if key is None:
         upload.save(force_insert=True)
@@ -114,17 +113,18 @@ def begin_upload(
         with transaction.atomic():
             upload.save(force_insert=True)
     except IntegrityError:
-        return _same(Upload.objects.get(pk=upload.pk), values)
+        return same_request(Upload.objects.get(pk=upload.pk), values)
     return upload
 
 
-def _check_room(owner: User, length: int) -> None:
-    """Raise TooLarge where an upload of `length` bytes has no place in the drive of `owner`."""
+def check_length(length: int) -> None:
+    """Raise Invalid for an empty file, TooLarge for one that is longer than any may be."""
+    if length == 0:
+        raise Invalid(_("This file is empty."), code="empty_file")
     limit = settings.RESUMABLE_MAX_BYTES
     if length > limit:
         numbers = {"size": -(-length // 2**20), "limit": limit // 2**20}
         raise TooLarge(_("This file has %(size)d MB; at most %(limit)d MB are accepted.") % numbers)
-    check_room(owner=owner, size=length)
 
 
 def _check_parts(upload: Upload, size: int) -> None:
@@ -144,15 +144,16 @@ def _key(owner: User, key: str) -> UUID:
     return uuid5(owner.pk, key)
 
 
-def _same(earlier: Upload, values: dict[str, Any]) -> Upload:
+def same_request(earlier: Upload, values: dict[str, Any]) -> Upload:
+    """Return what an earlier request with the same key began. Raises Conflict where it asked otherwise."""
     if any(getattr(earlier, name) != value for name, value in values.items()):
         raise Conflict("This idempotency key was used for another request.", code="idempotency_key_reused")
     return earlier
 
 
-def _file_at(upload: Upload) -> File | None:
+def file_at(upload: Upload) -> File | None:
     """Return the file that has an upload's name in its place."""
-    folder, missing = walk(upload.owner, upload.folder, _ways(upload))
+    folder, missing = walk(upload.owner, upload.folder, ways_of(upload))
     if missing:
         return None
     return File.objects.filter(owner=upload.owner, folder=folder, name=upload.name).live().first()
@@ -264,7 +265,7 @@ def _finish(upload: Upload, part: BinaryIO) -> Upload:
     """Make the file of an upload whose bytes are all there."""
     try:
         part.flush()
-        folder = folder_at(owner=upload.owner, folder=upload.folder, names=_ways(upload))
+        folder = folder_at(owner=upload.owner, folder=upload.folder, names=ways_of(upload))
         # Together, so that whoever asks again after a crash gets this file and not a second one.
         with transaction.atomic():
             if not Upload.objects.select_for_update().filter(pk=upload.pk).exists():
@@ -302,9 +303,11 @@ def drop_upload(*, upload: Upload) -> None:
     """Forget an upload and its bytes. The file of a finished one stays."""
     Upload.objects.filter(pk=upload.pk).delete()
     parts.remove(upload.pk)
+    multipart.discard(upload)
 
 
-def _ways(upload: Upload) -> tuple[str, ...]:
+def ways_of(upload: Upload) -> tuple[str, ...]:
+    """Return the names of the folders to be made below an upload's folder, the outermost first."""
     return tuple(upload.relative_path.split("/")) if upload.relative_path else ()
 
 

@@ -2,7 +2,19 @@
 
 from django.urls import path
 
-from drive.views import archives, changes, content, finding, pages, purging, shares, uploads, viewer, visits
+from drive.views import (
+    archives,
+    changes,
+    content,
+    direct,
+    finding,
+    pages,
+    purging,
+    shares,
+    uploads,
+    viewer,
+    visits,
+)
 
 app_name = "drive"
 urlpatterns = [
@@ -17,6 +29,11 @@ urlpatterns = [
     path("upload/", uploads.upload, name="upload"),
     path("upload/clashes/", uploads.clashes, name="clashes"),
     path("upload/tiles/", uploads.tiles, name="new-tiles"),
+    path("upload/direct/", direct.begin, name="direct-uploads"),
+    path("upload/direct/<uuid:upload_id>/", direct.state, name="direct-upload"),
+    path("upload/direct/<uuid:upload_id>/parts/", direct.parts, name="direct-parts"),
+    path("upload/direct/<uuid:upload_id>/finish/", direct.finish, name="finish-direct"),
+    path("upload/direct/<uuid:upload_id>/discard/", direct.discard, name="discard-direct"),
     path("states/", pages.states, name="states"),
     path("download/", archives.download, name="download"),
     path("share/", shares.share, name="share"),

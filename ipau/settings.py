@@ -174,21 +174,25 @@ DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="IPAU <noreply@localh
 # --- Files --------------------------------------------------------------------------------------------
 
 _S3_BUCKET = env.str("IPAU_S3_BUCKET", default="")
+_S3_ENDPOINT = env.str("IPAU_S3_ENDPOINT", default="") or None
+# Where browsers reach the bucket, if that is another address than ours.
+_S3_PUBLIC = env.str("IPAU_S3_PUBLIC_ENDPOINT", default="") or None
 _S3_ORIGINS = env.list(
     "IPAU_S3_ORIGINS",
-    default=[env.str("IPAU_S3_ENDPOINT", default=f"https://{_S3_BUCKET}.s3.amazonaws.com")]
-    if _S3_BUCKET
-    else [],
+    default=[_S3_PUBLIC or _S3_ENDPOINT or f"https://{_S3_BUCKET}.s3.amazonaws.com"] if _S3_BUCKET else [],
 )
+# Browsers send large files straight into the bucket, which must allow that to pages of this site (CORS).
+S3_DIRECT = bool(_S3_BUCKET) and env.bool("IPAU_S3_DIRECT", default=False)
 STORAGES: dict[str, Any] = {
     "default": (
         {
             "BACKEND": "drive.bucket.BucketStorage",
             "OPTIONS": {
                 "bucket_name": _S3_BUCKET,
-                "endpoint_url": env.str("IPAU_S3_ENDPOINT", default=None),
+                "endpoint_url": _S3_ENDPOINT,
+                "public_endpoint_url": _S3_PUBLIC,
                 # Only AWS itself gives each bucket a host name of its own for certain.
-                "addressing_style": "path" if env.str("IPAU_S3_ENDPOINT", default="") else "auto",
+                "addressing_style": "path" if _S3_ENDPOINT else "auto",
             },
         }
         if _S3_BUCKET
@@ -259,7 +263,7 @@ CONTENT_SECURITY_POLICY = {
         # Pictures are redirected to the bucket, whose address a browser must then be allowed to ask.
         "img-src": [SELF, "data:", "blob:", *_S3_ORIGINS],
         "font-src": [SELF],
-        "connect-src": [SELF],
+        "connect-src": [SELF, *(_S3_ORIGINS if S3_DIRECT else [])],
         "form-action": [SELF],
         "base-uri": [NONE],
         "frame-ancestors": [NONE],

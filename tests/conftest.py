@@ -14,7 +14,7 @@ from accounts.models import User
 from accounts.services import create_api_key
 from tests.factories import UserFactory
 
-pytest_plugins = ["tests.live"]
+pytest_plugins = ["tests.live", "tests.drive.buckets"]
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.requests import SignedInRequest
-from drive import listing, quota, services
+from drive import listing, multipart, quota, services
 from drive.models import File, FileState, Folder
 from drive.views.answers import depends_on_htmx
 from drive.views.search_form import FindForm
@@ -43,6 +43,7 @@ def _folder_page(request: SignedInRequest, here: Folder | None) -> HttpResponse:
         "sorts": listing.SORTS.values(),
         "layout": layout,
         "max_bytes": settings.RESUMABLE_MAX_BYTES,
+        "direct_least": multipart.LEAST_BYTES if multipart.is_offered() else None,
     }
     target = request.htmx.target if request.htmx else ""
     if target != "more-folders":

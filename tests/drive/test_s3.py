@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from urllib.request import urlopen
 
 import pytest
-from django.core.files.storage import storages
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
-from moto.server import ThreadedMotoServer
 from rest_framework.test import APIClient
 
 from accounts.models import User
@@ -23,47 +21,12 @@ from drive.models import Blob, File, FileState, Thumbnail
 from processing import claims, fleet
 from processing.models import Item, State
 from processing.work import take_turn
+from tests.drive.buckets import keys, use
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
 from tests.processing.jobs import submit, take_turns
 
 pytestmark = pytest.mark.django_db
-BUCKET = "pictures"
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def bucket(endpoint: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> BucketStorage:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    use(settings, endpoint)
-    storage = storages["default"]
-    assert isinstance(storage, BucketStorage)
-    storage.connection.create_bucket(Bucket=BUCKET)
-    storage.bucket.objects.all().delete()
-    return storage
-
-
-def use(settings: Any, endpoint: str) -> None:
-    """Have the site keep its bytes in a bucket, with the options of its settings."""
-    bucket = {
-        "BACKEND": "drive.bucket.BucketStorage",
-        "OPTIONS": {"bucket_name": BUCKET, "endpoint_url": endpoint, "addressing_style": "path"},
-    }
-    settings.STORAGES = {**settings.STORAGES, "default": bucket}
-
-
-def keys(bucket: BucketStorage) -> set[str]:
-    return {found.key for found in bucket.bucket.objects.all()}
 
 
 def test_a_picture_goes_up_is_checked_run_on_and_read_back(

@@ -1,17 +1,24 @@
-// How one file reaches the server: resumably, by tus. The smallest files take a single request.
+// How one file reaches the server: resumably, by tus. The smallest files take a single request; the largest go
+// into the site's bucket, where it has one.
+import { sendDirect } from "./direct.js";
+import { DELAYS, failure, randomKey } from "./sending.js";
 
 const SMALL = 4 * 1024 * 1024;
 // Proxies in front of a server may limit what one request carries.
 const CHUNK = 16 * 1024 * 1024;
-const DELAYS = [300, 1000, 2000, 4000, 8000, 15000, 30000, 30000, 30000];
 
 /**
  * Send a file. `path` is "" or leads to it below the folder. Returns { done, pause, resume, cancel }: a promise
  * of the id of the file that it became, which fails with an Error whose `code` is "cancelled", "offline",
  * "signed-out" or the server's own, and ways to stop for a while or for good. `onWait` tells that the
- * connection was lost and is tried again.
+ * connection was lost and is tried again, `onCheck` that all has been sent and is being checked. `direct` is
+ * { url, least }: where, and from how many bytes on, files go into the bucket; null where they never do.
  */
-export function send({ file, path, folder, onConflict, url, token, onProgress, onWait }) {
+export function send({ direct, ...how }) {
+  return direct && how.file.size >= direct.least ? sendDirect({ ...how, url: direct.url }) : sendByTus(how);
+}
+
+function sendByTus({ file, path, folder, onConflict, url, token, onProgress, onWait }) {
   const outcome = Promise.withResolvers ? Promise.withResolvers() : withResolvers();
   const small = file.size <= SMALL;
   const upload = new window.tus.Upload(file, {
@@ -63,11 +70,6 @@ async function begin(upload, small, isStopped) {
   if (!isStopped()) upload.start();
 }
 
-function randomKey() {
-  // randomUUID is there only on secure origins.
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (n) => n.toString(16).padStart(2, "0")).join("");
-}
-
 function statusOf(error) {
   return error.originalResponse?.getStatus() || 0;
 }
@@ -94,12 +96,6 @@ function explain(error) {
   if (status === 401 || status === 403) return failure("signed-out");
   if (body?.detail) return failure("refused", body.detail);
   return failure(status === 413 ? "large" : "offline");
-}
-
-export function failure(code, message = "") {
-  const error = new Error(message);
-  error.code = code;
-  return error;
 }
 
 function withResolvers() {

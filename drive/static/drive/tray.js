@@ -29,7 +29,7 @@ export function addRow(name, { onRetry, onPause, onCancel }) {
   return row;
 }
 
-/** Show a state in a row: waiting, running, lost, paused, done, skipped or failed (then with a sentence). */
+/** Show a state in a row: waiting, running, checking, lost, paused, done, skipped or failed (then with a sentence). */
 export function showState(row, state, sentence = "") {
   if (!row) return;
   const words = {
@@ -37,6 +37,7 @@ export function showState(row, state, sentence = "") {
     skipped: tray.dataset.textSkipped,
     paused: tray.dataset.textPaused,
     lost: tray.dataset.textAgain,
+    checking: tray.dataset.textChecking,
   };
   row.dataset.state = state;
   row.querySelector(".drive-tray-state").textContent = sentence || words[state] || "";

@@ -141,12 +141,14 @@ async function run(item) {
     folder: folderId(),
     onConflict: item.onConflict,
     url: form.dataset.uploads,
+    direct: form.dataset.direct ? { url: form.dataset.direct, least: Number(form.dataset.directLeast) } : null,
     token: token(),
     onProgress: (part) => {
       if (item.state === "lost") setState(item, "running");
       showProgress(item.row, part);
     },
     onWait: () => setState(item, "lost"),
+    onCheck: () => setState(item, "checking"),
   });
   try {
     came(item, await item.transfer.done);

@@ -1,0 +1,55 @@
+"""A bucket for tests: moto's S3, started as a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.files.storage import storages
+
+if TYPE_CHECKING:
+    from drive.bucket import BucketStorage
+
+BUCKET = "pictures"
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    # Heavy, and only a few tests need it.
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(endpoint: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> BucketStorage:
+    """An empty bucket in which the site keeps its bytes."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    use(settings, endpoint)
+    storage = storages["default"]
+    assert hasattr(storage, "querystring_auth")
+    storage.connection.create_bucket(Bucket=BUCKET)
+    storage.bucket.objects.all().delete()
+    for left in storage.unfinished(""):
+        storage.abort_parts(left.name, left.multipart_id)
+    return storage
+
+
+def use(settings: Any, endpoint: str) -> None:
+    """Have the site keep its bytes in a bucket, with the options of its settings."""
+    bucket = {
+        "BACKEND": "drive.bucket.BucketStorage",
+        "OPTIONS": {"bucket_name": BUCKET, "endpoint_url": endpoint, "addressing_style": "path"},
+    }
+    settings.STORAGES = {**settings.STORAGES, "default": bucket}
+
+
+def keys(bucket: BucketStorage) -> set[str]:
+    return {found.key for found in bucket.bucket.objects.all()}
