@@ -30,7 +30,7 @@ def steps_from(file: File, rows: Any, sort: Sort, *, pinned: Sequence[str] = ())
         pinned: as `paginate` takes it.
     """
     order: Any = {"order": sort.files, "pinned": pinned}
-    here = in_order(File.objects.filter(pk=file.pk)).get()
+    here = in_order(File.objects.filter(pk=file.pk)).get() if "sort_name" in sort.files else file
     ordered = in_order(rows).only("id", "name", "size")
     earlier = paginate(ordered, size=TILES, cursor=cursor_before(here, sort.files), **order).rows
     later = paginate(ordered, size=1, cursor=cursor_after(here, sort.files), **order).rows

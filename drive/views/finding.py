@@ -102,15 +102,28 @@ def tree(request: SignedInRequest) -> HttpResponse:
 @require_safe
 def keys(request: SignedInRequest) -> HttpResponse:
     """List the keys that the drive listens to."""
-    rows = [
+    in_listing = [
         ("/", _("Search")),
         ("Ctrl A", _("Select all that is shown")),
         ("Shift", _("With a click: select everything up to here")),
         ("Ctrl", _("With a click: select one more")),
         ("Esc", _("Select nothing")),
         ("Del", _("Move the selection to the trash")),
-        ("← →", _("In a file's page: the file before, the file after")),
         ("?", _("This list")),
     ]
+    in_file = [
+        ("← →", _("The file before, the file after")),
+        ("+ −", _("Zoom in, zoom out")),
+        ("0 1", _("Fit the picture, show it at 100 %")),
+        ("F", _("Full screen")),
+        ("I", _("Show or hide the details")),
+        ("S", _("Star")),
+        ("R F2", _("Rename")),
+        ("D", _("Download")),
+        ("M", _("Move")),
+        ("Del", _("Move to the trash and go on to the next")),
+        ("Esc", _("Back to the place in the folder")),
+    ]
+    groups = [(_("In a listing"), in_listing), (_("In a file’s page"), in_file)]
     part = "drive/keys.html#dialog" if request.htmx else "drive/keys.html"
-    return depends_on_htmx(render(request, part, {"rows": rows}))
+    return depends_on_htmx(render(request, part, {"groups": groups}))

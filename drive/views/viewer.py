@@ -85,10 +85,12 @@ def _steps(request: SignedInRequest, shown: File, search: Search | None) -> Step
 
 
 def _back(shown: File, search: Search | None, steps: Steps) -> str:
-    """Return the address of the file's tile in the listing that it was opened from."""
+    """Return the address of the file's name in the listing that it was opened from, which gets the focus."""
     page = reverse(f"drive:{search.room}") if search else folder_url(shown.folder_id)
-    query = (search.query if search else "") + (urlencode({"cursor": steps.cursor}) if steps.cursor else "")
-    return f"{page}?{query.rstrip('&')}#tile-{shown.pk}" if query else f"{page}#tile-{shown.pk}"
+    query = search.query if search else ""
+    if steps.cursor:
+        query += urlencode({"cursor": steps.cursor})
+    return f"{page}{'?' if query else ''}{query.rstrip('&')}#open-{shown.pk}"
 
 
 def _sights(request: SignedInRequest, shown: File, origin: Origin | None) -> dict[str, Any]:

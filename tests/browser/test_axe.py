@@ -8,6 +8,8 @@ from playwright.sync_api import Page
 
 from accounts.models import User
 from drive import services, work
+from drive.views.viewer import LOOKS
+from processing.models import Output
 from tests.drive.drives import upload
 from tests.live import LiveWorker
 from tests.pictures import picture_bytes
@@ -61,11 +63,13 @@ def test_pages_of_a_person(
     work.inspect_uploads(user.pk)
     job = submit(user, [file, damaged])
     take_turns(user)
+    result = Output.objects.get(item__job=job).file
     addresses = [
         "/",
         "/drive/",
         f"/drive/folder/{folder.pk}/",
         f"/drive/file/{file.pk}/",
+        *(f"/drive/file/{result.pk}/?look={look}" for look in LOOKS),
         "/drive/trash/",
         f"/apps/ipau/blackwhite/?file={file.pk}",
         "/apps/ipau/ascii/?tab=api",

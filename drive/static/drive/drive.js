@@ -71,14 +71,6 @@ document.addEventListener("drive-starred", () => {
   if (listing().dataset.room === "starred") changed();
 });
 
-/** Whoever comes back from a file goes on where its tile is. */
-function returnToTile() {
-  const tile = location.hash.startsWith("#tile-") && document.getElementById(location.hash.slice(1));
-  if (!tile) return;
-  tile.scrollIntoView({ block: "center" });
-  tile.querySelector(".drive-open").focus({ preventScroll: true, focusVisible: true });
-}
-
 startSelection();
 startDrag();
 startKeys();
@@ -86,4 +78,3 @@ startDialog();
 startUploads(insert);
 startDrops();
 startCamera();
-returnToTile();

@@ -20,6 +20,7 @@ function setUp() {
   zoom?.stop();
   const frame = document.querySelector("[data-zoomable]");
   zoom = frame ? new Zoom(frame, { swiped: step, changed: showScale }) : null;
+  shapeCompare();
   showDetails();
   document.querySelector("[data-full-screen]")?.toggleAttribute("hidden", !document.fullscreenEnabled);
 }
@@ -31,6 +32,15 @@ function step(rel) {
 function showScale(percent) {
   const scale = document.getElementById("zoom-scale");
   if (scale && scale.textContent !== `${percent} %`) scale.textContent = `${percent} %`;
+}
+
+/** Give the compare slider the shape of the result, so that a tall one stays on the screen. */
+function shapeCompare() {
+  const compare = document.querySelector("[data-compare]");
+  const result = compare?.querySelector("[slot=second]");
+  if (!result) return;
+  const [width, height] = ["width", "height"].map((side) => Number(result.getAttribute(side)));
+  if (width) compare.style.setProperty("--ratio", String(width / height));
 }
 
 // --- Details, which stay as somebody left them.
