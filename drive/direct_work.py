@@ -19,9 +19,9 @@ from django.utils.translation import gettext as _
 from drive import blobs, multipart, quota
 from drive.blobs import Stored
 from drive.models import Upload
+from drive.sniffing import sniff
 from drive.taking import add_file, settle_conflict
 from ipau.common.errors import DomainError, Invalid
-from workers.reading import PictureError, identify
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def check_upload(upload_id: UUID) -> UUID | None:
             # Given up: some of it may have been put together since.
             multipart.discard(upload)
         return None
-    except (DomainError, PictureError) as error:
+    except DomainError as error:
         _refuse(lease, error.message)
         return None
     except OSError:
@@ -109,7 +109,7 @@ def _take(lease: _Lease) -> None:
     _assemble(upload)
     name = multipart.name_of(upload)
     with multipart.bucket().open_ranges(name) as content:
-        found = identify(content)
+        found = sniff(content)
         digest, size = _digest(lease, content)
     if size != upload.length:
         raise Invalid(_("This upload is not as long as was announced."), code="wrong_length")

@@ -352,16 +352,16 @@ def test_a_late_worker_changes_nothing(
 ) -> None:
     sent = send(user, picture)
     monkeypatch.setattr(direct_work, "RENEW_SECONDS", 0.0)
-    real = direct_work.identify
+    real = direct_work.sniff
 
     def overtaken(content: Any) -> Any:
         Upload.objects.filter(pk=sent.pk).update(check_until=timezone.now() - timedelta(seconds=1))
         return real(content)
 
-    monkeypatch.setattr(direct_work, "identify", overtaken)
+    monkeypatch.setattr(direct_work, "sniff", overtaken)
     assert direct_work.check_upload(sent.pk) is None
     assert not File.objects.exists()
-    monkeypatch.setattr(direct_work, "identify", real)
+    monkeypatch.setattr(direct_work, "sniff", real)
     assert check(sent).file
 
 
@@ -370,14 +370,14 @@ def test_given_up_while_it_is_checked(
 ) -> None:
     sent = send(user, picture)
     monkeypatch.setattr(direct_work, "RENEW_SECONDS", 0.0)
-    real = direct_work.identify
+    real = direct_work.sniff
 
     def given_up(content: Any) -> Any:
         found = real(content)
         uploading.drop_upload(upload=sent)
         return found
 
-    monkeypatch.setattr(direct_work, "identify", given_up)
+    monkeypatch.setattr(direct_work, "sniff", given_up)
     assert direct_work.check_upload(sent.pk) is None
     assert not File.objects.exists()
     assert not Upload.objects.exists()
