@@ -114,6 +114,20 @@ def test_a_folder_is_renamed_and_moved(client: APIClient, user: User) -> None:
     assert client.get(path).json()["parent"] == str(a.pk)
 
 
+def test_a_folder_cannot_go_into_itself(client: APIClient, user: User) -> None:
+    a = folder(user, "a")
+    b = folder(user, "b", a)
+    for target in (a, b):
+        answer = patch(client, f"/v1/folders/{a.pk}", parent=str(target.pk), name="new")
+        assert answer.status_code == 409
+        assert answer.json()["type"] == "about:blank#folder_cycle"
+        assert answer.json()["detail"] == "“a” cannot be moved into itself."
+        body = {"folders": [str(a.pk)], "destination": str(target.pk)}
+        assert client.post("/v1/drive/move", body, format="json").status_code == 409
+    a.refresh_from_db()
+    assert (a.name, a.parent_id) == ("a", None)
+
+
 def test_a_file_there_and_back_again(client: APIClient, user: User) -> None:
     home = folder(user, "Home")
     file = upload(user, "a.jpg", folder=home)

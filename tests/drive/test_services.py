@@ -111,7 +111,7 @@ def test_a_folder_cannot_be_moved_into_itself(user: User) -> None:
     c = folder(user, "c", b)
     cat = upload(user, "cat.jpg")
     for destination in (a, b, c):
-        with pytest.raises(Invalid) as caught:
+        with pytest.raises(Conflict) as caught:
             services.move(owner=user, chosen=chosen(cat, a), destination=destination)
         assert caught.value.code == "folder_cycle"
     cat.refresh_from_db()
