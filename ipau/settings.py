@@ -232,6 +232,8 @@ HEARTBEAT_SECONDS = env.int("IPAU_HEARTBEAT_SECONDS", default=5)
 ITEM_SECONDS = env.int("IPAU_ITEM_SECONDS", default=45)
 # A job may have this many pictures.
 JOB_MAX_FILES = env.int("IPAU_JOB_MAX_FILES", default=100_000)
+# Results are found again, instead of being computed, for so many days.
+MEMO_DAYS = env.int("IPAU_MEMO_DAYS", default=90)
 
 # --- Language, time -----------------------------------------------------------------------------------
 

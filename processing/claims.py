@@ -174,10 +174,10 @@ def _reclaim(job: Job, ids: Sequence[uuid.UUID], tokens: Sequence[uuid.UUID]) ->
 _FINISH = """
     UPDATE processing_item AS item
     SET state = done.state, output = done.output, error_code = done.error_code, error = done.error,
-        timings = done.timings, completed_at = statement_timestamp(), updated_at = statement_timestamp(),
-        lease_token = NULL, lease_expires_at = NULL
+        timings = done.timings, reused = done.reused, lease_token = NULL, lease_expires_at = NULL,
+        completed_at = statement_timestamp(), updated_at = statement_timestamp()
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS done(
-        id uuid, state text, output jsonb, error_code text, error text, timings jsonb)
+        id uuid, state text, output jsonb, error_code text, error text, timings jsonb, reused boolean)
     WHERE item.id = done.id AND item.lease_token = %(token)s AND item.state = 'processing'
     RETURNING item.id
 """

@@ -23,7 +23,8 @@ _LOGGED = {Ending.PERSON: Kind.CANCELED, Ending.DEADLINE: Kind.DEADLINE}
 
 def locked(job_id: UUID) -> Job:
     """Return the job, which nobody else changes until the transaction ends."""
-    job: Job = Job.objects.select_for_update(no_key=True).get(pk=job_id)
+    rows = Job.objects.select_for_update(no_key=True, of=("self",)).select_related("output_folder")
+    job: Job = rows.get(pk=job_id)
     return job
 
 

@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -13,43 +12,18 @@ from django.db.models import Q
 from django.utils import timezone
 
 from drive import blobs
-from drive.blobs import Stored
 from drive.models import File, FileKind, FileState, Folder, Thumbnail
 from drive.names import free_name
 from drive.placing import hold, names_of
 from ipau.common.errors import NotFound
-from processing import claims, endings, events
+from processing import claims, endings, events, memory
 from processing.events import Kind
-from processing.models import Item, Job, Output, State
+from processing.models import Job, Output, State
+from processing.outcomes import Done, StoredFile
 
 THUMBNAIL_SIDE = 256
 # Somebody may take a name between our look and our leap, but hardly ever again and again.
 NAME_ATTEMPTS = 5
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """A result whose bytes are in the storage already."""
-
-    label: str
-    suffix: str
-    stored: Stored
-    width: int | None
-    height: int | None
-    thumbnail: Stored | None
-
-
-@dataclass(frozen=True)
-class Done:
-    """How one item ended."""
-
-    item: Item
-    state: State
-    files: tuple[StoredFile, ...] = ()
-    data: Any = None
-    error_code: str = ""
-    error: str = ""
-    timings: dict[str, float] = field(default_factory=dict)
 
 
 def finish(held: claims.Claim, done: Sequence[Done]) -> None:
@@ -57,26 +31,26 @@ def finish(held: claims.Claim, done: Sequence[Done]) -> None:
     if not done:
         return
     with transaction.atomic():
-        job = (
-            Job.objects.select_for_update(no_key=True, of=("self",))
-            .select_related("output_folder")
-            .get(pk=held.job.pk)
-        )
+        job = endings.locked(held.job.pk)
         mine = claims.finish_items(held, json.dumps([_row(d) for d in done]))
         won = [d for d in done if d.item.pk in mine]
-        _file_results(job, [d for d in won if d.files])
-        _note_failures(job, won)
+        file_results(job, won)
+        memory.remember(job.owner_id, won)
+        _note(job, won)
         endings.count(
             job,
             succeeded=sum(d.state == State.SUCCEEDED for d in won),
             failed=sum(d.state == State.FAILED for d in won),
+            reused=sum(d.reused for d in won),
         )
 
 
-def _note_failures(job: Job, won: Sequence[Done]) -> None:
+def _note(job: Job, won: Sequence[Done]) -> None:
     reasons = Counter((d.error_code, d.error) for d in won if d.state == State.FAILED)
     for (code, reason), number in reasons.items():
         events.tally(job.pk, Kind.FAILED, number, code=code, reason=reason)
+    if reused := sum(d.reused for d in won):
+        events.tally(job.pk, Kind.REUSED, reused)
 
 
 def _row(done: Done) -> dict[str, Any]:
@@ -87,15 +61,22 @@ def _row(done: Done) -> dict[str, Any]:
         "error_code": done.error_code,
         "error": done.error[:500],
         "timings": done.timings,
+        "reused": done.reused,
     }
 
 
-def _file_results(job: Job, won: Sequence[Done]) -> None:
-    if not won:
-        return
+def file_results(job: Job, won: Sequence[Done], *, held: bool = False) -> None:
+    """Put results into the job's folder. Call it in the transaction that writes their items.
+
+    Args:
+        held: whether the rows of their bytes exist already and are kept from the sweep.
+    """
     made = [(d, f) for d in won for f in d.files]
+    if not made:
+        return
     # The bytes before the folder, as an upload into it locks them.
-    blobs.register([f.stored for _, f in made] + [f.thumbnail for _, f in made if f.thumbnail])
+    if not held:
+        blobs.register([f.stored for _, f in made] + [f.thumbnail for _, f in made if f.thumbnail])
     folder = _results_folder(job)
     files = [_file(job, folder, d, f) for d, f in made]
     _insert(folder, files)

@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from ipau.common.tasks import task, wake
-from processing import broker, endings, fleet, lanes, work
+from processing import broker, endings, fleet, lanes, memory, work
 from processing.previews import PATIENCE_SECONDS
 
 JOB_QUEUES = ("cpu", "gpu")
@@ -33,6 +33,7 @@ def sweep() -> None:
     for owner_id, queue in lanes.silent_lanes(depth=depth):
         send_turns(owner_id=owner_id, queue=queue, number=lanes.restir(owner_id=owner_id, queue=queue))
     fleet.forget_gone()
+    memory.forget_old()
 
 
 def send_preview(*request: object) -> bool:

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -12,12 +13,12 @@ from django.utils import timezone
 
 from drive import blobs
 from ipau.common.database import CONNECTION_ERRORS, persist
-from processing import claims, endings, fleet, lanes, previews, results
+from processing import claims, endings, fleet, lanes, previews, results, reuse
 from processing.claims import Claim
 from processing.limits import TookTooLong, time_limit
 from processing.models import Item, Job, Resource, State
 from processing.options import Options
-from processing.results import Done, StoredFile
+from processing.outcomes import OURS, Done, Fault, StoredFile, failure_of
 from workers import engine
 from workers.plugin import Context, OperationError
 from workers.recipe import Recipe
@@ -28,10 +29,6 @@ logger = logging.getLogger(__name__)
 TURN_AT_MOST = 2.0
 RENEW_EVERY = 1.0
 RETRY_AFTER = timedelta(seconds=3)
-TOO_LONG = "This picture takes longer than the {seconds} seconds that one may take."
-NO_MEMORY = "This picture needs more memory than a worker has."
-OURS = "Something went wrong on our side. It has been logged."
-STORAGE = "The storage did not answer, though it was tried several times."
 
 # Seconds a picture, by what is run, as this slot has measured it: so it knows how much a second's work is.
 _pace: dict[str, float] = {}
@@ -66,6 +63,7 @@ def _end_if_late(job: Job) -> bool:
 
 
 def _work_on(job: Job, queue: str) -> None:
+    reuse.take_known(job, fleet.this_slot())
     recipe = Recipe.model_validate(job.recipe)
     kind = "+".join(step.operation for step in recipe.steps)
     held = claims.claim(
@@ -86,6 +84,7 @@ def _work_on(job: Job, queue: str) -> None:
 def _run_chunk(held: Claim, recipe: Recipe, context: Context) -> list[Done]:
     """Run the claimed items until they are done, the time is up, or the lease is gone (cancelled)."""
     done: list[Done] = []
+    made: dict[str, Done] = {}
     begun = renewed = time.monotonic()
     for index, item in enumerate(held.items):
         now = time.monotonic()
@@ -96,10 +95,18 @@ def _run_chunk(held: Claim, recipe: Recipe, context: Context) -> list[Done]:
             if not persist(lambda: claims.renew(held)):
                 break
             renewed = now
-        outcome = _run_item(held, item, recipe, context)
+        twin = made.get(item.memo_key)
+        outcome = _like(twin, item) if twin else _run_item(held, item, recipe, context)
         if outcome is not None:
             done.append(outcome)
+            if item.memo_key and outcome.state == State.SUCCEEDED:
+                made[item.memo_key] = outcome
     return done
+
+
+def _like(twin: Done, item: Item) -> Done:
+    """Return the outcome of an item whose picture is the same as another one's of this chunk."""
+    return replace(twin, item=item, timings={"wait": twin.timings["wait"]}, reused=True)
 
 
 def _run_item(held: Claim, item: Item, recipe: Recipe, context: Context) -> Done | None:
@@ -114,25 +121,11 @@ def _run_item(held: Claim, item: Item, recipe: Recipe, context: Context) -> Done
             made = engine.run(own or recipe, data, context, output=output)
         ran = time.perf_counter()
         files = persist(lambda: _store(made))
-    except OperationError as error:
-        return Done(item, State.FAILED, error_code=error.code, error=error.message)
-    except TookTooLong:
-        message = TOO_LONG.format(seconds=settings.ITEM_SECONDS)
-        return Done(item, State.FAILED, error_code="too_slow", error=message)
-    except MemoryError:
-        return Done(item, State.FAILED, error_code="no_memory", error=NO_MEMORY)
-    except OSError:
-        logger.exception("Storage failed at item %s", item.pk)
-        if item.attempts >= claims.MAX_ATTEMPTS:
-            return Done(item, State.FAILED, error_code="storage", error=STORAGE)
-        claims.let_expire(held, [item], after=RETRY_AFTER, code="storage")
-        return None
     except CONNECTION_ERRORS:
         # The lease runs out, and another slot tries again.
         raise
-    except Exception:
-        logger.exception("Item %s of job %s failed", item.pk, item.job_id)
-        return Done(item, State.FAILED, error_code="internal", error=OURS)
+    except (Exception, TookTooLong) as error:  # noqa: BLE001  (sorted there, and logged unless it is the picture's)
+        return _failed(held, item, error)
     timings = {
         "wait": _milliseconds_between(held.job, item),
         "fetch": (fetched - started) * 1000,
@@ -141,6 +134,17 @@ def _run_item(held: Claim, item: Item, recipe: Recipe, context: Context) -> Done
     }
     timings = {stage: round(spent, 2) for stage, spent in timings.items()}
     return Done(item, State.SUCCEEDED, files=files, data=made.data, timings=timings)
+
+
+def _failed(held: Claim, item: Item, error: BaseException) -> Done | None:
+    """Say why an item has no result; None where it is left for another attempt."""
+    failure = failure_of(error)
+    if failure.fault is not Fault.PICTURE:
+        logger.error("Item %s of job %s failed: %s", item.pk, item.job_id, failure.code, exc_info=error)
+    if failure.fault is Fault.TRANSIENT and item.attempts < claims.MAX_ATTEMPTS:
+        claims.let_expire(held, [item], after=RETRY_AFTER, code=failure.code)
+        return None
+    return Done(item, State.FAILED, error_code=failure.code, error=failure.message)
 
 
 def _store(made: engine.Outcome) -> tuple[StoredFile, ...]:
@@ -165,7 +169,7 @@ def _milliseconds_between(job: Job, item: Item) -> float:
 
 def _note_pace(kind: str, done: list[Done], *, store_seconds: float) -> None:
     """Remember seconds a picture as a moving average, so that the next chunk is about a second."""
-    spent = [sum(d.timings.values()) - d.timings.get("wait", 0) for d in done if d.timings]
+    spent = [sum(d.timings.values()) - d.timings.get("wait", 0) for d in done if d.timings and not d.reused]
     if not spent:
         return
     seconds = sum(spent) / len(spent) / 1000 + store_seconds / len(done)
