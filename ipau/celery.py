@@ -47,6 +47,11 @@ app.conf.update(
             "schedule": 4.0,
             "options": {"queue": "convert", "expires": 30},
         },
+        "processing.sweep_notices": {
+            "task": "processing.sweep_notices",
+            "schedule": 3600.0,
+            "options": {"queue": "convert", "expires": 3600},
+        },
         "drive.sweep": {
             "task": "drive.sweep",
             "schedule": 5.0,

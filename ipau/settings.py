@@ -4,6 +4,7 @@ Without DATABASE_URL and REDIS_URL the addresses of the embedded services are re
 """
 
 import json
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -163,12 +164,14 @@ ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "mandatory"
 ACCOUNT_EMAIL_VERIFICATION_BY_CODE_ENABLED = True
 ACCOUNT_EMAIL_VERIFICATION_SUPPORTS_RESEND = True
-ACCOUNT_EMAIL_SUBJECT_PREFIX = "IPAU: "
+ACCOUNT_EMAIL_SUBJECT_PREFIX = EMAIL_SUBJECT_PREFIX = "IPAU: "
 ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
 ALLAUTH_TRUSTED_PROXY_COUNT = env.int("IPAU_TRUSTED_PROXIES", default=0)
 
 EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
 vars().update(EMAIL_CONFIG)
+# Seconds that a mail server may be silent.
+EMAIL_TIMEOUT = env.int("IPAU_EMAIL_TIMEOUT", default=10)
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="IPAU <noreply@localhost>")
 
 # --- Files --------------------------------------------------------------------------------------------
@@ -234,6 +237,15 @@ ITEM_SECONDS = env.int("IPAU_ITEM_SECONDS", default=45)
 JOB_MAX_FILES = env.int("IPAU_JOB_MAX_FILES", default=100_000)
 # Results are found again, instead of being computed, for so many days.
 MEMO_DAYS = env.int("IPAU_MEMO_DAYS", default=90)
+
+# --- Webhooks -----------------------------------------------------------------------------------------
+
+# Who writes what a delivery says; workers, who send it, stand below the API. See processing.notices.bodies.
+WEBHOOK_BODIES = "processing.notices.bodies.body_of"
+# Nothing is delivered into private networks, save those named here: 10.20.0.0/16,192.168.7.0/24.
+WEBHOOK_ALLOWED_NETWORKS = [ip_network(n) for n in env.list("IPAU_WEBHOOK_ALLOWED_NETWORKS", default=[])]
+# Whether addresses may begin with http:// too: anybody on the way could read what is delivered.
+WEBHOOK_ALLOW_HTTP = env.bool("IPAU_WEBHOOK_ALLOW_HTTP", default=False)
 
 # --- Language, time -----------------------------------------------------------------------------------
 
@@ -322,4 +334,6 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": env.str("IPAU_LOG_LEVEL", default="INFO")},
+    # Receivers of webhooks answer what they like; their bad headers are no news for an operator.
+    "loggers": {"urllib3.connection": {"level": "ERROR"}},
 }

@@ -20,6 +20,7 @@ from processing import endings, events
 from processing.events import Kind
 from processing.fleet import Slot
 from processing.models import OPEN, Item, Job, State
+from processing.notices import announcing
 
 # Renewed between pictures, so it outlasts the longest one.
 LEASE = timedelta(seconds=max(60, settings.ITEM_SECONDS + 15))
@@ -98,6 +99,7 @@ def begin(job: Job, slot: Slot) -> None:
     first = Job.objects.filter(pk=job.pk, state=State.STARTING)
     if first.update(state=State.PROCESSING, started_at=Now(), updated_at=Now()):
         events.note(job.pk, Kind.STARTED, worker=slot.worker)
+        announcing.job_started(job)
 
 
 def _alone_if_retried(chosen: Sequence[tuple[uuid.UUID, int]]) -> list[uuid.UUID]:

@@ -15,6 +15,7 @@ from django.utils import timezone
 from processing import events, lanes
 from processing.events import Kind
 from processing.models import OPEN, Ending, Item, Job, State
+from processing.notices import announcing
 
 # Jobs of one sweep.
 MOST_OVERDUE = 200
@@ -46,6 +47,7 @@ def count(job: Job, *, succeeded: int = 0, failed: int = 0, reused: int = 0) -> 
         changes += ["state", "completed_at"]
         events.note(job.pk, Kind.FINISHED, succeeded=job.succeeded, failed=job.failed)
     job.save(update_fields=changes)
+    announcing.job_moved(job)
 
 
 def cancel(job_id: UUID, *, ending: Ending = Ending.PERSON) -> int | None:
@@ -87,6 +89,7 @@ def _end(job: Job, ending: Ending) -> int:
     job.completed_at = now
     job.save(update_fields=["state", "ending", "canceled", "completed_at", "updated_at"])
     events.note(job.pk, _LOGGED[ending], n=stopped)
+    announcing.job_moved(job)
     return stopped
 
 

@@ -5,6 +5,8 @@ from uuid import UUID
 
 from ipau.common.tasks import task, wake
 from processing import broker, endings, fleet, lanes, memory, work
+from processing.models import Delivery, JobMail
+from processing.notices import outbox, turns
 from processing.previews import PATIENCE_SECONDS
 
 JOB_QUEUES = ("cpu", "gpu")
@@ -13,6 +15,7 @@ JOB_QUEUES = ("cpu", "gpu")
 @task(name="processing.turn", queue="cpu")
 def turn(owner_id: str, queue: str) -> None:
     send_turns(owner_id=owner_id, queue=queue, number=work.take_turn(UUID(owner_id), queue))
+    send_notices(owner_id=UUID(owner_id))
 
 
 @task(
@@ -27,6 +30,7 @@ def preview(
 @task(name="processing.sweep", queue="convert", expires=60)
 def sweep() -> None:
     endings.end_overdue()
+    send_notices()
     for owner_id, queue in work.reclaim_lost():
         send_turns(owner_id=owner_id, queue=queue, number=lanes.wake_waiting(owner_id=owner_id, queue=queue))
     depth = {queue: broker.depth(queue) for queue in JOB_QUEUES}
@@ -34,6 +38,23 @@ def sweep() -> None:
         send_turns(owner_id=owner_id, queue=queue, number=lanes.restir(owner_id=owner_id, queue=queue))
     fleet.forget_gone()
     memory.forget_old()
+
+
+@task(name="processing.deliver", queue="convert", expires=60)
+def deliver() -> None:
+    if turns.deliver():
+        wake(deliver)
+
+
+@task(name="processing.send_mails", queue="convert", expires=60)
+def send_mails() -> None:
+    if turns.send_mails():
+        wake(send_mails)
+
+
+@task(name="processing.sweep_notices", queue="convert", expires=3600)
+def sweep_notices() -> None:
+    turns.sweep()
 
 
 def send_preview(*request: object) -> bool:
@@ -47,3 +68,11 @@ def send_turns(*, owner_id: UUID | str, queue: str, number: int) -> None:
         if not wake(turn, str(owner_id), queue, queue=queue):
             # A broker that hangs would cost its time-out each time. The sweep sends them all again.
             return
+
+
+def send_notices(*, owner_id: UUID | None = None) -> None:
+    """Wake a worker for each kind of notice that is due, of one person or of anybody."""
+    if outbox.is_due(Delivery, owner_id=owner_id):
+        wake(deliver)
+    if outbox.is_due(JobMail, owner_id=owner_id):
+        wake(send_mails)

@@ -15,7 +15,7 @@ from processing.models.jobs import (
     Resource,
     State,
 )
-from processing.models.notices import Delivery, DeliveryState, WebhookSecret
+from processing.models.notices import Delivery, DeliveryState, JobMail, Notice, WebhookSecret
 
 __all__ = [
     "ENDED",
@@ -29,9 +29,11 @@ __all__ = [
     "Job",
     "JobEvent",
     "JobKind",
+    "JobMail",
     "JobQuerySet",
     "Lane",
     "Memo",
+    "Notice",
     "Output",
     "Resource",
     "State",

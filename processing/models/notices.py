@@ -1,4 +1,4 @@
-"""Telling other programs that a job has moved: signed deliveries to an address, and what came of them."""
+"""Telling people and other programs that a job has moved: mails, and signed deliveries to an address."""
 
 from django.conf import settings
 from django.db import models
@@ -13,6 +13,9 @@ class WebhookSecret(models.Model):
 
     owner = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="+")
     secret = models.CharField(max_length=100)
+    # The one before, with which deliveries are signed besides until receivers know the new one.
+    previous = models.CharField(max_length=100, blank=True)
+    previous_until = models.DateTimeField(null=True, blank=True)
     updated_at = models.DateTimeField(auto_now=True)
 
     def __str__(self) -> str:
@@ -25,36 +28,73 @@ class DeliveryState(models.TextChoices):
     FAILED = "failed", _("Failed")
 
 
-class Delivery(BaseModel):
-    """One event on its way to an address; its id is the `webhook-id`, the same at each attempt."""
+class Notice(BaseModel):
+    """Something to send, and to send again where that fails. A worker owns it while it holds the lease."""
 
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="deliveries")
-    job = models.ForeignKey(Job, models.CASCADE, related_name="deliveries")
-    event = models.CharField(max_length=20)
-    url = models.CharField(max_length=500)
-    # Exactly what is sent and signed.
-    body = models.TextField()
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
     state = models.CharField(max_length=10, choices=DeliveryState.choices, default=DeliveryState.WAITING)
     attempts = models.PositiveSmallIntegerField(default=0)
     next_at = models.DateTimeField(null=True, blank=True)
-    # Of the last attempt: the status that came back, or why none did, and the milliseconds that it took.
-    status = models.PositiveSmallIntegerField(null=True, blank=True)
+    lease_token = models.UUIDField(null=True, blank=True)
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    # Why the last attempt failed.
     problem = models.CharField(max_length=300, blank=True)
-    took = models.FloatField(null=True, blank=True)
     delivered_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        abstract = True
+
+
+class Delivery(Notice):
+    """One event on its way to an address; its id is the `webhook-id`, the same at each attempt."""
+
+    # None: a test, which is about no job.
+    job = models.ForeignKey(Job, models.CASCADE, null=True, blank=True, related_name="deliveries")
+    event = models.CharField(max_length=20)
+    # Of a `completed`: which end of the job this is, for a job that is tried again ends again.
+    ended_at = models.DateTimeField(null=True, blank=True)
+    url = models.CharField(max_length=500)
+    # Exactly what is sent and signed; empty until the first attempt.
+    body = models.TextField(blank=True)
+    # Of the last attempt: the status that came back, the beginning of what came with it, and milliseconds.
+    status = models.PositiveSmallIntegerField(null=True, blank=True)
+    answer = models.TextField(blank=True)
+    took = models.FloatField(null=True, blank=True)
+    # [{at, status, problem, took}], the newest last.
+    log = models.JSONField(default=list, blank=True)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["job", "event"],
+                fields=["job", "ended_at"],
                 condition=models.Q(event="completed"),
                 name="delivery_completed_once",
             ),
         ]
         indexes = [
-            models.Index(fields=["next_at"], condition=models.Q(state="waiting"), name="delivery_due"),
+            models.Index(
+                fields=["owner", "next_at"], condition=models.Q(state="waiting"), name="delivery_due"
+            ),
             models.Index(fields=["owner", "-id"], name="delivery_by_owner"),
+            models.Index(fields=["created_at"], name="delivery_age"),
         ]
 
     def __str__(self) -> str:
         return f"{self.event} of {self.job_id}"
+
+
+class JobMail(Notice):
+    """A mail to a job's owner that it has ended."""
+
+    job = models.ForeignKey(Job, models.CASCADE, related_name="mails")
+    ended_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["job", "ended_at"], name="mail_once")]
+        indexes = [
+            models.Index(fields=["owner", "next_at"], condition=models.Q(state="waiting"), name="mail_due"),
+            models.Index(fields=["created_at"], name="mail_age"),
+        ]
+
+    def __str__(self) -> str:
+        return f"Mail about {self.job_id}"

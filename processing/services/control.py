@@ -23,6 +23,7 @@ def cancel_job(*, owner: User, job_id: object, kind: JobKind | None = None) -> J
             _("This job has already ended, so there is nothing to cancel."),
             code="job_ended",
         )
+    transaction.on_commit(lambda: tasks.send_notices(owner_id=owner.pk))
     return get_job(owner=owner, job_id=job_id)
 
 

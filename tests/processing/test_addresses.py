@@ -1,0 +1,207 @@
+"""Where deliveries may go. No name of these tests is ever asked of a real name server."""
+
+import socket
+import time
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from processing.notices import addresses
+from processing.notices.addresses import NoAnswer, NoSuchName, Refused
+
+PUBLIC = "93.184.215.14"
+
+
+def _rows(*found: str) -> list[Any]:
+    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in found]
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What name servers answer: addresses by name. Numbers are read as the real resolver reads them."""
+    known: dict[str, Any] = {"hooks.example.net": [PUBLIC]}
+    real = socket.getaddrinfo
+
+    def ask(host: str, *args: Any, **options: Any) -> Any:
+        if host in known:
+            found = known[host]
+            return found() if callable(found) else _rows(*found)
+        return real(host, *args, **{**options, "flags": socket.AI_NUMERICHOST})
+
+    monkeypatch.setattr(socket, "getaddrinfo", ask)
+    return known
+
+
+def test_a_public_address_is_taken_in_its_parts(names: dict[str, Any]) -> None:
+    target = addresses.read("https://Hooks.Example.NET.:8443/a/b?c=d#fragment")
+    assert (target.scheme, target.host, target.port) == ("https", "hooks.example.net", 8443)
+    assert (target.path, target.authority) == ("/a/b?c=d", "hooks.example.net:8443")
+    assert addresses.resolve(target) == [PUBLIC]
+    assert addresses.read("https://hooks.example.net").authority == "hooks.example.net"
+    assert addresses.read("https://bücher.example/").host == "xn--bcher-kva.example"
+    six = addresses.read("https://[2606:2800:21f:cb07:6820:80da:af6b:8b2c]:4443/")
+    assert six.authority == "[2606:2800:21f:cb07:6820:80da:af6b:8b2c]:4443"
+    assert addresses.resolve(six) == ["2606:2800:21f:cb07:6820:80da:af6b:8b2c"]
+
+
+INSIDE = [
+    "127.0.0.1",
+    "127.8.9.10",
+    "0.0.0.0",
+    "10.0.0.1",
+    "172.16.5.4",
+    "192.168.1.1",
+    "100.64.0.1",
+    "100.100.100.200",
+    "169.254.169.254",
+    "168.63.129.16",
+    "192.0.0.192",
+    "192.0.2.1",
+    "198.18.0.1",
+    "224.0.0.1",
+    "240.0.0.1",
+    "255.255.255.255",
+    "::",
+    "::1",
+    "::127.0.0.1",
+    "::ffff:127.0.0.1",
+    "::ffff:7f00:1",
+    "::ffff:169.254.169.254",
+    "64:ff9b::7f00:1",
+    "64:ff9b::a9fe:a9fe",
+    "64:ff9b:1::1",
+    "2002:7f00:1::",
+    "2001:0:7f00:1::",
+    "fe80::1",
+    "fe80::1%1",
+    "fec0::1",
+    "fc00::1",
+    "fd00:ec2::254",
+    "ff02::1",
+    "ff0e::1",
+    "100::1",
+    "2001:db8::1",
+    "3fff::1",
+]
+
+
+@pytest.mark.parametrize("address", INSIDE)
+def test_no_name_leads_inside(address: str, names: dict[str, Any]) -> None:
+    names["inside.example.net"] = [address]
+    with pytest.raises(Refused, match="private network"):
+        addresses.check("https://inside.example.net/")
+    # One address of several is enough.
+    names["inside.example.net"] = [PUBLIC, address]
+    with pytest.raises(Refused, match="private network"):
+        addresses.check("https://inside.example.net/")
+
+
+@pytest.mark.parametrize("address", [a for a in INSIDE if "%" not in a])
+def test_no_number_leads_inside(address: str, names: dict[str, Any]) -> None:
+    host = f"[{address}]" if ":" in address else address
+    # Port 8443, for some of these are names of this very site.
+    with pytest.raises(Refused, match="private network"):
+        addresses.check(f"https://{host}:8443/")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "2130706433",
+        "0x7f000001",
+        "0x7f.1",
+        "017700000001",
+        "0177.0.0.1",
+        "127.1",
+        "127.0.1",
+        "0",
+        "1.2.3.0x4",
+    ],
+)
+def test_numbers_in_odd_forms_are_refused(host: str, names: dict[str, Any]) -> None:
+    with pytest.raises(Refused, match="usual form"):
+        addresses.check(f"https://{host}/")
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("", "begins with https"),
+        ("hooks.example.net/a", "begins with https"),
+        ("ftp://hooks.example.net/", "begins with https"),
+        ("file:///etc/passwd", "begins with https"),
+        ("https://", "begins with https"),
+        ("https:///path", "begins with https"),
+        ("http://hooks.example.net/", "begin with https"),
+        ("https://ada:secret@hooks.example.net/", "name and password"),
+        ("https://ada@hooks.example.net/", "name and password"),
+        ("https://hooks.example.net:22/", "port"),
+        ("https://hooks.example.net:25/", "port"),
+        ("https://hooks.example.net:0/", "port"),
+        ("https://hooks.example.net:99999/", "no web address"),
+        ("https://hooks.example.net:a/", "no web address"),
+        ("https://[::1/", "no web address"),
+        ("https://[fe80::1%25eth0]/", "usual form"),
+        ("https://a..b/", "no web address"),
+        ("https://" + "a" * 64 + ".example/", "no web address"),
+        ("https://hooks.example.net/é", "no web address"),
+        ("https://hooks.example.net/a b", "without spaces"),
+        ("https://hooks.example.net\\@127.0.0.1/", "without spaces"),
+        ("https://hooks.example.net/\r\nX: y", "without spaces"),
+        ("https://hooks.example.net/\t", "without spaces"),
+        ("https://hooks.example.net/" + "a" * 500, "500 characters"),
+        ("https://localhost/", "this site itself"),
+        ("https://127.0.0.1/", "this site itself"),
+        ("https://[::1]/", "this site itself"),
+        ("https://ipau.example.org/v1/jobs", "this site itself"),
+        ("https://IPAU.example.org./v1/jobs", "this site itself"),
+        ("https://ipau.example.org:8020/", "this site itself"),
+        ("https://www.alias.example.org/", "this site itself"),
+    ],
+)
+def test_what_is_no_address_to_deliver_to(url: str, why: str, names: dict[str, Any], settings: Any) -> None:
+    settings.BASE_URL = "https://ipau.example.org:8020"
+    settings.ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", ".alias.example.org", "*"]
+    with pytest.raises(Refused, match=why):
+        addresses.check(url)
+
+
+def test_an_operator_may_name_networks(names: dict[str, Any], settings: Any) -> None:
+    settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("10.20.0.0/16"), ip_network("fd12::/16")]
+    for address in ("10.20.3.4", "::ffff:10.20.3.4", "fd12::1"):
+        names["inside.example.net"] = [address]
+        assert addresses.resolve(addresses.read("https://inside.example.net/")) == [address]
+    names["inside.example.net"] = ["10.21.0.1"]
+    with pytest.raises(Refused):
+        addresses.check("https://inside.example.net/")
+
+
+def test_names_that_lead_nowhere(names: dict[str, Any]) -> None:
+    def unknown() -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    def silent() -> Any:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    names.update({"nowhere.example.net": unknown, "silent.example.net": silent})
+    with pytest.raises(Refused, match=r"no address for the name “nowhere\.example\.net”"):
+        addresses.check("https://nowhere.example.net/")
+    with pytest.raises(NoSuchName):
+        addresses.resolve(addresses.read("https://nowhere.example.net/"))
+    # What is not known for certain is no reason to refuse a job; it is checked again when something is sent.
+    addresses.check("https://silent.example.net/")
+    with pytest.raises(NoAnswer):
+        addresses.resolve(addresses.read("https://silent.example.net/"))
+
+
+def test_a_slow_name_server_holds_nobody(names: dict[str, Any]) -> None:
+    def slow() -> Any:
+        time.sleep(1.5)
+        return _rows("127.0.0.1")
+
+    names["slow.example.net"] = slow
+    begun = time.monotonic()
+    with pytest.raises(NoAnswer):
+        addresses.resolve(addresses.read("https://slow.example.net/"), patience=0.2)
+    assert time.monotonic() - begun < 1.0
