@@ -17,8 +17,8 @@ def inspect_uploads(owner_id: str) -> None:
         wake(inspect_uploads, owner_id)
 
 
-# Reading a file of many gigabytes out of a bucket takes a while.
-@task(name="drive.check_upload", queue="convert", soft_time_limit=3600)
+# Reading a file of many gigabytes out of a bucket takes a while, but less than messages stay invisible for.
+@task(name="drive.check_upload", queue="convert", soft_time_limit=840)
 def check_upload(upload_id: str) -> None:
     owner = direct_work.check_upload(UUID(upload_id))
     if owner is not None:

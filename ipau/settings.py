@@ -231,6 +231,8 @@ SLOT_MEMORY_BYTES = env.int("IPAU_SLOT_MEMORY_BYTES", default=4 * 1024**3)
 
 # A worker tells this often that it is alive; one that misses three is taken for dead.
 HEARTBEAT_SECONDS = env.int("IPAU_HEARTBEAT_SECONDS", default=5)
+# What Prometheus sends as its bearer key. Without one, only this machine may read the metrics.
+METRICS_KEY = env.str("IPAU_METRICS_KEY", default="")
 # One picture of a job may take this long, below the lease with which a worker owns it.
 ITEM_SECONDS = env.int("IPAU_ITEM_SECONDS", default=45)
 # A job may have this many pictures.
@@ -276,6 +278,7 @@ CONTENT_SECURITY_POLICY = {
         "style-src": [SELF, NONCE],
         # Pictures are redirected to the bucket, whose address a browser must then be allowed to ask.
         "img-src": [SELF, "data:", "blob:", *_S3_ORIGINS],
+        "media-src": [SELF, *_S3_ORIGINS],
         "font-src": [SELF],
         "connect-src": [SELF, *(_S3_ORIGINS if S3_DIRECT else [])],
         "form-action": [SELF],

@@ -4,9 +4,10 @@ All times are the database's: the clocks of workers may differ.
 """
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -14,12 +15,13 @@ from django.db import connection
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from processing.models import Worker
+from processing.models import Drain, FleetSample, Worker
 
 BEAT = timedelta(seconds=settings.HEARTBEAT_SECONDS)
 # A worker that missed three heartbeats is taken for dead.
 DEAD_AFTER = 3 * BEAT
 FORGOTTEN_AFTER = timedelta(hours=1)
+SAMPLES_KEPT = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,17 @@ def this_slot() -> Slot:
 
 
 def beat(
-    *, name: str, queues: Collection[str], device: str, pids: Collection[int], started_at: datetime
+    *,
+    name: str,
+    queues: Collection[str],
+    device: str,
+    pids: Collection[int],
+    started_at: datetime,
+    busy: int = 0,
+    drained: bool = False,
+    machine: Mapping[str, Any] | None = None,
 ) -> None:
-    """Record that a worker is alive, with the slots it has now."""
+    """Record that a worker is alive, with the slots it has now, and how many of them work at this moment."""
     Worker.objects.update_or_create(
         name=name,
         defaults={
@@ -54,10 +64,18 @@ def beat(
             "device": device,
             "slots": len(pids),
             "slot_pids": sorted(pids),
+            "drained": drained,
+            "machine": dict(machine or {}),
             "started_at": started_at,
             "heartbeat_at": Now(),
         },
     )
+    FleetSample.objects.create(worker=name, at=Now(), slots=len(pids), busy=min(busy, len(pids)))
+
+
+def is_to_drain(name: str) -> bool:
+    """Tell whether an operator wants this worker to take no new work."""
+    return Drain.objects.filter(worker=name).exists()
 
 
 def leave(*, name: str) -> None:
@@ -69,19 +87,24 @@ def alive() -> QuerySet[Worker]:
     return Worker.objects.filter(heartbeat_at__gte=Now() - DEAD_AFTER)
 
 
+def serving() -> QuerySet[Worker]:
+    """The workers that take new work: alive, and not drained."""
+    return alive().filter(drained=False)
+
+
 def slots_of(queue: str) -> int:
     """Return how many slots serve a queue now; 0 when no worker does."""
-    return sum(alive().filter(queues__contains=queue).values_list("slots", flat=True))
+    return sum(serving().filter(queues__contains=queue).values_list("slots", flat=True))
 
 
 def is_served(queue: str) -> bool:
-    return alive().filter(queues__contains=queue).exists()
+    return serving().filter(queues__contains=queue).exists()
 
 
 def served_queues() -> dict[str, int]:
     """Return how many slots serve each queue now; queues that nobody serves are not in it."""
     slots: dict[str, int] = {}
-    for queues, number in alive().values_list("queues", "slots"):
+    for queues, number in serving().values_list("queues", "slots"):
         for queue in queues:
             slots[queue] = slots.get(queue, 0) + number
     return slots
@@ -89,6 +112,7 @@ def served_queues() -> dict[str, int]:
 
 def forget_gone() -> None:
     Worker.objects.filter(heartbeat_at__lt=Now() - FORGOTTEN_AFTER).delete()
+    FleetSample.objects.filter(at__lt=Now() - SAMPLES_KEPT).delete()
 
 
 # A lease is lost when its worker is silent, or has beaten since the claim without naming the slot.

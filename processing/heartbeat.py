@@ -1,19 +1,22 @@
-"""The heartbeat of a worker: its main process tells every few seconds which slots it has.
+"""The heartbeat of a worker: its main process tells every few seconds which slots it has and how busy they
+are, and learns whether it is to take new work.
 
 Connected in every process that loads Django; only a Celery worker sends these signals.
 """
 
 import logging
 import os
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from celery.signals import worker_init, worker_process_init, worker_ready, worker_shutdown
+from celery.worker import state
 from django.conf import settings
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
-from processing import fleet
+from processing import fleet, startup
 from workers import devices, registry
 
 logger = logging.getLogger(__name__)
@@ -21,7 +24,9 @@ logger = logging.getLogger(__name__)
 
 @worker_init.connect
 def prepare_worker(sender: Any, **_: Any) -> None:
-    """Before slots are forked: load every operation once, and let slots know whose they are."""
+    """Before slots are forked: refuse a wrong configuration, load every operation once, and let slots know
+    whose they are."""
+    startup.check_worker(sender.app)
     registry.discover()
     fleet.name_worker(sender.hostname)
 
@@ -35,13 +40,9 @@ def limit_slot(**_: Any) -> None:
 
 @worker_ready.connect
 def begin_heartbeat(sender: Any, **_: Any) -> None:
-    started_at = timezone.now()
-
-    def beat() -> None:
-        _beat(sender, started_at)
-
-    beat()
-    sender.timer.call_repeatedly(fleet.BEAT.total_seconds(), beat)
+    heart = Heart(sender)
+    heart.beat()
+    sender.timer.call_repeatedly(fleet.BEAT.total_seconds(), heart.beat)
 
 
 @worker_shutdown.connect
@@ -54,20 +55,52 @@ def end_heartbeat(sender: Any, **_: Any) -> None:
         connection.close()
 
 
-def _beat(consumer: Any, started_at: datetime) -> None:
-    try:
+class Heart:
+    """Beats for one worker. Runs in its event loop, so that it may change what the worker consumes."""
+
+    def __init__(self, consumer: Any):
+        self._consumer = consumer
+        self._queues: Sequence[str] = [queue.name for queue in consumer.task_consumer.queues]
+        self._started_at: datetime = timezone.now()
+        self._device = devices.detect()
+        self._machine = devices.describe()
+        self._drained = False
+
+    def beat(self) -> None:
+        """Say how this worker is, and stop or begin to take work as an operator wishes."""
+        try:
+            self._follow(fleet.is_to_drain(self._consumer.hostname))
+            self._tell()
+        except DatabaseError:
+            name = self._consumer.hostname
+            logger.warning("The database did not take the heartbeat of %s", name, exc_info=True)
+        finally:
+            # Slots are forked from this process; an open connection would be shared with them.
+            connection.close()
+
+    def _tell(self) -> None:
         fleet.beat(
-            name=consumer.hostname,
-            queues=[queue.name for queue in consumer.task_consumer.queues],
-            device="cpu",
-            pids=_slot_pids(consumer),
-            started_at=started_at,
+            name=self._consumer.hostname,
+            queues=self._queues,
+            device=self._device.kind,
+            pids=_slot_pids(self._consumer),
+            started_at=self._started_at,
+            busy=len(state.active_requests),
+            drained=self._drained,
+            machine=self._machine,
         )
-    except DatabaseError:
-        logger.warning("The database did not take the heartbeat of %s", consumer.hostname, exc_info=True)
-    finally:
-        # Slots are forked from this process; an open connection would be shared with them.
-        connection.close()
+
+    def _follow(self, drain: bool) -> None:
+        """Turns under way end as always; a drained worker only takes no new message."""
+        if drain == self._drained:
+            return
+        for queue in self._queues:
+            if drain:
+                self._consumer.cancel_task_queue(queue)
+            else:
+                self._consumer.add_task_queue(queue)
+        self._drained = drain
+        logger.info("%s %s", self._consumer.hostname, "is drained" if drain else "takes work again")
 
 
 def _slot_pids(consumer: Any) -> list[int]:

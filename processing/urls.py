@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from processing.views import home, jobs, playground, running, tables
+from processing.views import cluster, home, jobs, pipelines, playground, running, tables
 
 app_name = "processing"
 urlpatterns = [
@@ -15,7 +15,18 @@ urlpatterns = [
     path("apps/<str:owner>/<slug:name>/table/", tables.table_page, name="table"),
     path("apps/<str:owner>/<slug:name>/table/open/", tables.open_table, name="table-open"),
     path("apps/<str:owner>/<slug:name>/table.csv", tables.table_file, name="table-file"),
+    path("pipelines/", pipelines.list_page, name="pipelines"),
+    path("pipelines/new/", pipelines.new_page, name="new-pipeline"),
+    path("pipelines/preview/", pipelines.preview, name="pipeline-preview"),
+    path("pipelines/copy/<str:owner>/<slug:name>/", pipelines.copy, name="pipeline-copy"),
+    path("pipelines/<slug:name>/", pipelines.edit_page, name="pipeline"),
+    path("pipelines/<slug:name>/share/", pipelines.share, name="pipeline-share"),
+    path("pipelines/<slug:name>/delete/", pipelines.delete, name="pipeline-delete"),
     path("run/", running.run_selection, name="run-selection"),
+    path("cluster/", cluster.cluster_page, name="cluster"),
+    path("cluster/<str:name>/drain/", cluster.drain, name="worker-drain"),
+    path("cluster/<str:name>/resume/", cluster.resume, name="worker-resume"),
+    path("metrics", cluster.metrics_page, name="metrics"),
     path("jobs/", jobs.jobs, name="jobs"),
     path("jobs/recent/", home.recent_jobs, name="recent-jobs"),
     path("jobs/<uuid:job_id>/", jobs.job_page, name="job"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from PIL import Image
+from PIL import __version__ as pillow_version
 
 THREAD_SETTINGS = (
     "OMP_NUM_THREADS",
@@ -35,6 +36,17 @@ def detect() -> Device:
     """
     gpu = _read_gpu_name()
     return Device("gpu", gpu) if gpu else Device("cpu", _read_cpu_name())
+
+
+def describe() -> dict[str, str | int]:
+    """Say what a person wants to know of this machine: its processor or GPU, cores, memory, and versions."""
+    return {
+        "name": detect().name,
+        "cores": os.cpu_count() or 1,
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "python": platform.python_version(),
+        "pillow": pillow_version,
+    }
 
 
 def limit_memory(max_bytes: int) -> None:

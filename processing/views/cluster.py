@@ -1,0 +1,88 @@
+"""The cluster's page, draining and resuming a worker, and the metrics that Prometheus reads."""
+
+import hmac
+import ipaddress
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_POST
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from accounts.requests import SignedInRequest
+from processing import cluster, metrics
+from processing.cluster import Minute
+
+
+@login_required
+@require_GET
+def cluster_page(request: SignedInRequest) -> HttpResponse:
+    """Show workers, queues and how busy it has been. htmx asks for the changing part only."""
+    workers = cluster.workers_now()
+    alive = [seen for seen in workers if seen.alive]
+    minutes, now = cluster.utilisation(), timezone.now()
+    context: dict[str, Any] = {
+        "workers": workers,
+        "alive": len(alive),
+        "slots": sum(seen.worker.slots for seen in alive),
+        "busy": sum(seen.busy for seen in alive),
+        "pace": sum(seen.pace for seen in alive),
+        "queues": cluster.queues_now(),
+        "bars": [_bar(minute, now) for minute in minutes],
+        "mean": round(100 * sum(m.share for m in minutes) / len(minutes)) if minutes else None,
+        "operator": cluster.is_operator(request.user),
+    }
+    template = "processing/cluster_live.html" if request.htmx else "processing/cluster.html"
+    return render(request, template, context)
+
+
+def _bar(minute: Minute, now: datetime) -> dict[str, Any]:
+    """Return a minute as the chart draws it: an hour is 60 wide and 100 high, now at the right."""
+    ago = int((now - minute.at).total_seconds() // 60)
+    return {"at": minute.at, "percent": minute.percent, "x": 60 - ago - 1, "y": 100 - minute.percent}
+
+
+@login_required
+@require_POST
+def drain(request: SignedInRequest, name: str) -> HttpResponse:
+    """Have a worker take no new work."""
+    cluster.drain_worker(operator=request.user, name=name)
+    messages.success(request, _("%(name)s takes no new work. What it is at ends as always.") % {"name": name})
+    return redirect("processing:cluster")
+
+
+@login_required
+@require_POST
+def resume(request: SignedInRequest, name: str) -> HttpResponse:
+    """Have a drained worker take work again."""
+    cluster.resume_worker(operator=request.user, name=name)
+    messages.success(request, _("%(name)s takes work again within a few seconds.") % {"name": name})
+    return redirect("processing:cluster")
+
+
+@require_GET
+def metrics_page(request: HttpRequest) -> HttpResponse:
+    """Answer a scrape: with the key of the settings, or, where there is none, from this machine only."""
+    if not _may_scrape(request):
+        raise Http404
+    return HttpResponse(metrics.collect(), content_type=CONTENT_TYPE_LATEST)
+
+
+def _may_scrape(request: HttpRequest) -> bool:
+    if settings.METRICS_KEY:
+        sent = request.headers.get("Authorization", "")
+        return hmac.compare_digest(sent.encode(), f"Bearer {settings.METRICS_KEY}".encode())
+    # Behind a proxy everybody comes from its address.
+    if "X-Forwarded-For" in request.headers:
+        return False
+    try:
+        return ipaddress.ip_address(request.META.get("REMOTE_ADDR", "")).is_loopback
+    except ValueError:
+        # A unix socket: only a proxy on this machine speaks through it, for whomever.
+        return False
