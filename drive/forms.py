@@ -6,7 +6,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from drive.sharing import in_days
+from drive.sharing import MOST_LABEL, in_days
 from ipau.common.errors import DomainError
 
 LIFETIMES = (
@@ -47,6 +47,13 @@ class ShareForm(forms.Form):
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
     can_download = forms.BooleanField(label=_("Visitors may download"), required=False, initial=True)
+    label = forms.CharField(
+        label=_("Label"),
+        required=False,
+        max_length=MOST_LABEL,
+        help_text=_("For yourself, to tell your links apart. Visitors do not see it."),
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
 
     def expires_at(self) -> datetime | None:
         """Return until when the link shall work; None: for good."""
@@ -59,6 +66,7 @@ class ShareForm(forms.Form):
             "expires_at": self.expires_at(),
             "password": self.cleaned_data["password"],
             "can_download": self.cleaned_data["can_download"],
+            "label": self.cleaned_data["label"],
         }
 
 
@@ -77,7 +85,7 @@ class ShareChangeForm(ShareForm):
 
     def changes(self) -> dict[str, Any]:
         """Return what shall change, as `sharing.change_share` takes it."""
-        found: dict[str, Any] = {"can_download": self.cleaned_data["can_download"]}
+        found: dict[str, Any] = {name: self.cleaned_data[name] for name in ("can_download", "label")}
         if self.cleaned_data["lifetime"] != KEEP[0]:
             found["expires_at"] = self.expires_at()
         if self.cleaned_data["password"]:

@@ -226,13 +226,16 @@ class CreationKey(models.Model):
     request_digest = models.CharField(max_length=64)
     file = models.ForeignKey(File, models.CASCADE, null=True, blank=True, related_name="+")
     folder = models.ForeignKey(Folder, models.CASCADE, null=True, blank=True, related_name="+")
+    share = models.ForeignKey("Share", models.CASCADE, null=True, blank=True, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["owner", "key"], name="creation_key_once"),
             models.CheckConstraint(
-                condition=models.Q(file__isnull=True) ^ models.Q(folder__isnull=True),
+                condition=models.Q(file__isnull=False, folder__isnull=True, share__isnull=True)
+                | models.Q(file__isnull=True, folder__isnull=False, share__isnull=True)
+                | models.Q(file__isnull=True, folder__isnull=True, share__isnull=False),
                 name="creation_key_names_one_thing",
             ),
         ]
@@ -324,6 +327,8 @@ class Share(BaseModel):
     token = models.CharField(max_length=32, unique=True)
     folder = models.ForeignKey(Folder, models.CASCADE, null=True, blank=True, related_name="shares")
     file = models.ForeignKey(File, models.CASCADE, null=True, blank=True, related_name="shares")
+    # What its owner calls it; visitors never see it.
+    label = models.CharField(_("label"), max_length=100, blank=True)
     password = models.CharField(max_length=255, blank=True)
     can_download = models.BooleanField(_("visitors may download"), default=True)
     expires_at = models.DateTimeField(_("expires"), null=True, blank=True)

@@ -8,10 +8,11 @@ from typing import BinaryIO, TypeVar
 from django.db import IntegrityError, transaction
 
 from accounts.models import User
-from drive.models import CreationKey, File, Folder
+from drive.models import CreationKey, File, Folder, Share
 from ipau.common.errors import Conflict, Invalid
 
-T = TypeVar("T", File, Folder)
+T = TypeVar("T", File, Folder, Share)
+_COLUMNS: dict[type, str] = {File: "file", Folder: "folder", Share: "share"}
 
 
 def make_once(
@@ -37,8 +38,7 @@ def make_once(
         # Together: when two requests come at once, the slower one's file goes with its key.
         with transaction.atomic():
             made = make()
-            named = {"file": made} if isinstance(made, File) else {"folder": made}
-            CreationKey.objects.create(owner=owner, key=key, request_digest=digest, **named)
+            CreationKey.objects.create(owner=owner, key=key, request_digest=digest, **{_COLUMNS[kind]: made})
     except (IntegrityError, Conflict):
         # The faster one may also have taken the name of our folder.
         if earlier := _earlier(owner, key, digest, kind):
@@ -48,10 +48,11 @@ def make_once(
 
 
 def _earlier(owner: User, key: str, digest: str, kind: type[T]) -> T | None:
-    row = CreationKey.objects.filter(owner=owner, key=key).select_related("file", "folder").first()
+    rows = CreationKey.objects.filter(owner=owner, key=key)
+    row = rows.select_related("file", "folder", "share__file", "share__folder").first()
     if row is None:
         return None
-    made = row.file if row.file is not None else row.folder
+    made = getattr(row, _COLUMNS[kind])
     if row.request_digest != digest or not isinstance(made, kind):
         raise Conflict("This idempotency key was used for another request.", code="idempotency_key_reused")
     return made

@@ -29,6 +29,7 @@ DEFAULT_DAYS = 30
 MOST_DAYS = 3650
 TOKEN_BYTES = 24
 MOST_PASSWORD = 200
+MOST_LABEL = 100
 # Wrong passwords: from one address, and from all of them together.
 TRIES, TRIES_OF_ALL = 5, 100
 TRIES_SECONDS = 300
@@ -47,12 +48,14 @@ def create_share(
     expires_at: datetime | None = UNCHANGED,
     password: str = "",
     can_download: bool = True,
+    label: str = "",
 ) -> Share:
     """Make a link to a file or a folder.
 
     Args:
         expires_at: until when it works; None: until it is revoked; not given: for `DEFAULT_DAYS`.
         password: what visitors must know; empty: nothing.
+        label: what the owner calls it.
 
     Raises:
         NotFound: no such live file or folder of the owner.
@@ -70,6 +73,7 @@ def create_share(
         token=secrets.token_urlsafe(TOKEN_BYTES),
         password=_hashed(password),
         can_download=can_download,
+        label=_short(label),
         expires_at=in_days(DEFAULT_DAYS) if expires_at is UNCHANGED else _checked(expires_at),
         **named,
     )
@@ -91,6 +95,7 @@ def change_share(
     expires_at: datetime | None = UNCHANGED,
     password: str = UNCHANGED,
     can_download: bool = UNCHANGED,
+    label: str = UNCHANGED,
 ) -> Share:
     """Change a link's terms; what is not given stays. A new password ends what the old one opened.
 
@@ -103,6 +108,8 @@ def change_share(
         changes["password"] = _hashed(password)
     if can_download is not UNCHANGED:
         changes["can_download"] = can_download
+    if label is not UNCHANGED:
+        changes["label"] = _short(label)
     with transaction.atomic():
         share = get_share(owner=owner, share_id=share_id)
         Share.objects.filter(pk=share.pk).update(updated_at=timezone.now(), **changes)
@@ -244,6 +251,12 @@ def _hashed(password: str) -> str:
     if len(password) > MOST_PASSWORD:
         raise Invalid(_("A password has %(most)d characters at most.") % {"most": MOST_PASSWORD})
     return make_password(password) if password else ""
+
+
+def _short(label: str) -> str:
+    if len(label) > MOST_LABEL:
+        raise Invalid(_("A label has %(most)d characters at most.") % {"most": MOST_LABEL})
+    return label.strip()
 
 
 def _digest(text: str) -> str:

@@ -1,15 +1,28 @@
 """Links over the API."""
 
+from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
+from django.utils.crypto import salted_hmac
 from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.authentication import caller
-from drive import sharing
+from drive import repeats, sharing
+from drive.models import Share
+from drive.repeats import digest_of
 from drive.serializers.shares import NewShareSerializer, ShareQuery, ShareSerializer, ShareTerms
-from ipau.common.api import ApiView, page_of, page_response, row_response, validated
+from ipau.common.api import (
+    IDEMPOTENCY_KEY,
+    ApiView,
+    idempotency_key,
+    page_of,
+    page_response,
+    row_response,
+    validated,
+)
 
 # In examples. It is nothing's.
 ID = "01890000-0000-7000-8000-000000000000"
@@ -36,6 +49,7 @@ class ShareList(ApiView):
         operation_id="shares_create",
         summary="Share a file or a folder by a link",
         tags=["Shares"],
+        parameters=[IDEMPOTENCY_KEY],
         request=NewShareSerializer,
         responses={201: ShareSerializer},
         examples=[
@@ -51,9 +65,14 @@ class ShareList(ApiView):
         """Give the answer's `url` to others: they see the file, or all that is in the folder, without
         location or other data inside the pictures."""
         body = NewShareSerializer(data=request.data)
-        sent = validated(body)
-        share = sharing.create_share(
-            owner=caller(request), file_id=sent.get("file"), folder_id=sent.get("folder"), **body.terms()
+        sent, owner = validated(body), caller(request)
+        named: dict[str, Any] = {"file_id": sent.get("file"), "folder_id": sent.get("folder")}
+        share = repeats.make_once(
+            owner=owner,
+            key=idempotency_key(request),
+            request=lambda: digest_of("share", named, _veiled(body.terms())),
+            make=lambda: sharing.create_share(owner=owner, **named, **body.terms()),
+            kind=Share,
         )
         return row_response(request, share, ShareSerializer, status=201)
 
@@ -89,3 +108,9 @@ class ShareDetail(ApiView):
         """Ends it for good. What it led to stays."""
         sharing.revoke_share(owner=caller(request), share_id=share_id)
         return Response(status=204)
+
+
+def _veiled(terms: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the terms for a digest that is kept: a quick one of a password would help to guess it."""
+    secret = salted_hmac("drive.api.shares", terms.get("password", ""), algorithm="sha256").hexdigest()
+    return {**terms, "password": secret}

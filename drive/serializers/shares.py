@@ -33,11 +33,14 @@ class ShareSerializer(serializers.Serializer[Share]):
     file = serializers.UUIDField(source="file_id", allow_null=True, help_text="The file's id, or null.")
     folder = serializers.UUIDField(source="folder_id", allow_null=True, help_text="The folder's id, or null.")
     name = serializers.SerializerMethodField(help_text="The file's or folder's name.")
+    label = serializers.CharField(  # type: ignore[assignment]  # a field, not the attribute
+        help_text="What you call it; visitors do not see it."
+    )
     access = serializers.SerializerMethodField(help_text="Whether visitors may `download`, or only `view`.")
     has_password = serializers.SerializerMethodField(help_text="Whether visitors are asked for a password.")
     expires_at = serializers.DateTimeField(allow_null=True, help_text="Null: it works until it is revoked.")
     works = serializers.SerializerMethodField(
-        help_text="False when it has expired, or what it leads to is in the trash."
+        help_text="False when it has ended, or what it leads to is in the trash."
     )
     visits = serializers.IntegerField(help_text="How often somebody has come.")
     last_visited_at = serializers.DateTimeField(allow_null=True)
@@ -59,7 +62,8 @@ class ShareSerializer(serializers.Serializer[Share]):
         return bool(share.password)
 
     def get_works(self, share: Share) -> bool:
-        return not share.is_expired and _shown(share).trashed_at is None
+        ended = share.is_expired or share.revoked_at is not None
+        return not ended and _shown(share).trashed_at is None
 
     @extend_schema_field(ShareUrlsSerializer)
     def get_urls(self, share: Share) -> dict[str, str]:
@@ -100,6 +104,12 @@ class ShareTerms(StrictSerializer):
     access = serializers.ChoiceField(
         required=False, choices=Access.choices, help_text="Whether visitors may `download`, or only `view`."
     )
+    label = serializers.CharField(  # type: ignore[assignment]  # a field, not the attribute
+        required=False,
+        allow_blank=True,
+        max_length=sharing.MOST_LABEL,
+        help_text="What you call it; visitors do not see it.",
+    )
 
     def terms(self) -> dict[str, Any]:
         """Return what was sent, as the services take it."""
@@ -107,6 +117,8 @@ class ShareTerms(StrictSerializer):
         found = {"expires_at": sent["expires_at"]} if "expires_at" in sent else {}
         if "password" in sent:
             found["password"] = sent["password"] or ""
+        if "label" in sent:
+            found["label"] = sent["label"]
         if "access" in sent:
             found["can_download"] = sent["access"] == Access.DOWNLOAD
         return found

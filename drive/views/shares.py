@@ -70,7 +70,7 @@ def change(request: SignedInRequest, share_id: UUID) -> HttpResponse:
     """Give a link other terms."""
     row = sharing.get_share(owner=request.user, share_id=share_id)
     sent = request.POST if request.method == "POST" else None
-    initial = {"can_download": row.can_download, "lifetime": "keep"}
+    initial = {"can_download": row.can_download, "label": row.label, "lifetime": "keep"}
     form = ShareChangeForm(sent, initial=initial, has_password=bool(row.password))
     if request.method == "POST" and form.is_valid():
         try:

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -14,7 +14,8 @@ from rest_framework.test import APIClient
 
 from accounts.models import User
 from drive import services, sharing, work
-from drive.models import Share
+from drive.models import CreationKey, Share
+from drive.repeats import digest_of
 from drive.services import create_folder, select
 from tests.drive.drives import upload
 
@@ -90,6 +91,53 @@ def test_terms_are_kept_and_changed(client: APIClient, user: User) -> None:
     assert change().json()["access"] == "download"
 
 
+def test_a_link_has_a_label_that_visitors_do_not_see(client: APIClient, user: User) -> None:
+    file = upload(user)
+    told = share(client, file=str(file.pk), label="For Ada").json()
+    assert told["label"] == "For Ada"
+    assert "For Ada" not in visit(told).content.decode()
+    path = told["urls"]["get"]
+    assert client.patch(path, {"access": "view"}, format="json").json()["label"] == "For Ada"
+    assert client.patch(path, {"label": ""}, format="json").json()["label"] == ""
+
+
+def test_a_repeated_request_makes_one_link(client: APIClient, user: User) -> None:
+    file = upload(user)
+    body = {"file": str(file.pk), "password": "open sesame", "label": "a"}
+    first = share(client, key="one", **body)
+    assert share(client, key="one", **body).json() == first.json()
+    assert Share.objects.count() == 1
+    # Other terms, another password among them, or another kind of thing under this key are no repeat.
+    for other in ({"password": "x"}, {"password": ""}, {"label": "b"}, {"access": "view"}):
+        assert share(client, key="one", **{**body, **other}).status_code == 409
+    as_folder = client.post("/v1/folders", {"name": "a"}, format="json", headers={"Idempotency-Key": "one"})
+    assert as_folder.status_code == 409
+    # What is kept does not help to guess the password.
+    row = CreationKey.objects.get()
+    known = {"file_id": file.pk, "folder_id": None}
+    for terms in ({"password": "open sesame", "label": "a"}, {"label": "a"}):
+        assert row.request_digest != digest_of("share", known, terms)
+    # After the link has ended, its key still names it.
+    client.delete(first.json()["urls"]["get"])
+    again = share(client, key="one", **body)
+    assert (again.status_code, again.json()["works"]) == (201, False)
+    assert share(client, key="two", file=str(file.pk)).status_code == 201
+
+
+@pytest.mark.parametrize("named", [(), ("file", "folder"), ("file", "share"), ("file", "folder", "share")])
+def test_a_key_names_one_thing(user: User, named: tuple[str, ...]) -> None:
+    file = upload(user)
+    known = {
+        "file": file,
+        "folder": create_folder(owner=user, parent=None, name="Home"),
+        "share": sharing.create_share(owner=user, file_id=file.pk),
+    }
+    with pytest.raises(IntegrityError), transaction.atomic():
+        CreationKey.objects.create(
+            owner=user, key="k", request_digest="", **{name: known[name] for name in named}
+        )
+
+
 def test_links_that_do_not_work_are_listed_as_such(client: APIClient, user: User) -> None:
     file, home = upload(user), create_folder(owner=user, parent=None, name="Home")
     kinds = [{"file": str(file.pk)}, {"file": str(file.pk)}, {"folder": str(home.pk)}]
@@ -116,6 +164,7 @@ def test_links_that_do_not_work_are_listed_as_such(client: APIClient, user: User
         ({"expires_at": "soon"}, "expires_at"),
         ({"password": "x" * 201}, "password"),
         ({"access": "edit"}, "access"),
+        ({"label": "x" * 101}, "label"),
         ({"token": "mine"}, "token"),
     ],
 )

@@ -308,17 +308,20 @@ def test_links_are_made_changed_and_revoked_by_forms(
     page = client.get("/drive/share/", {"folder": str(folder.pk)})
     assert "Share “Sea”" in page.content.decode()
     sent = {"folder": str(folder.pk), "lifetime": "7", "password": "pw", "can_download": "on"}
-    done = client.post("/drive/share/", sent, follow=True)
+    done = client.post("/drive/share/", {**sent, "label": "For Ada"}, follow=True)
     share = Share.objects.get()
+    assert share.label == "For Ada"
     assert f"http://testserver/s/{share.token}/" in done.content.decode()
     dialog = client.post("/drive/share/", sent, headers={"HX-Request": "true"}).content.decode()
     assert "data-copy-from" in dialog
     assert "<html" not in dialog
     change = reverse("drive:change-share", args=[share.pk])
     assert client_of(other_user).post(change, {"lifetime": ""}).status_code == 404
-    client.post(change, {"lifetime": "", "remove_password": "on"})
+    assert 'value="For Ada"' in client.get(change).content.decode()
+    client.post(change, {"lifetime": "", "remove_password": "on", "label": "For Bo"})
     share.refresh_from_db()
     assert (share.expires_at, share.password, share.can_download) == (None, "", False)
+    assert share.label == "For Bo"
     revoke = reverse("drive:revoke-share", args=[share.pk])
     assert client_of(other_user).post(revoke).status_code == 404
     assert client.post(revoke).status_code == 302
