@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 THUMBNAIL_SIDE = 256
 # For pictures that browsers cannot show by themselves, or visitors not as they are: what is displayed.
 VIEW_SIDE = 1024
+# Pictures of more bytes than this are displayed so too, until somebody zooms in.
+LARGE_BYTES = 2 * 1024**2
 # A turn ends after this many seconds, so that one owner's thousand uploads do not hold up another's one.
 TURN_SECONDS = 1.0
 LEASE = timedelta(seconds=60)
@@ -101,7 +103,7 @@ class _Seen:
 def _look_at_picture(file: File) -> _Seen:
     """Decode the picture once, and show it in the sizes that its kind needs. Raises PictureError."""
     data = blobs.read(file.blob_id)
-    if not needs_rendition(file.content_type):
+    if not needs_rendition(file.content_type) and file.size <= LARGE_BYTES:
         small = engine.thumbnail(data, THUMBNAIL_SIDE)
         return _Seen(small.facts.width, small.facts.height, {THUMBNAIL_SIDE: small.data})
     large = engine.thumbnail(data, VIEW_SIDE)

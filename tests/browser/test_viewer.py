@@ -1,9 +1,12 @@
 """The viewer in a real browser: zoom, steps, details, comparing, deleting, and the way back."""
 
+import io
 import re
 from collections.abc import Callable
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
 from accounts.models import User
@@ -110,15 +113,31 @@ def test_zoom_by_keys_wheel_and_buttons(
     expect(page.locator(".is-zoomed")).to_be_hidden()
 
 
-def test_a_large_scan_shows_a_view_first(user: User, signed_in_page: Callable[..., Page]) -> None:
-    upload(user, "large.jpg", data=picture_bytes("TIFF", *LARGE))
-    work.inspect_uploads(user.pk)
+def noise(format: str) -> bytes:
+    """Return a picture that no format makes small."""
+    rng = np.random.default_rng(1)
+    out = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (*reversed(LARGE), 3), dtype=np.uint8)).save(out, format)
+    return out.getvalue()
+
+
+def test_a_view_stands_for_a_large_picture_until_somebody_zooms(
+    user: User, signed_in_page: Callable[..., Page]
+) -> None:
+    for name, format in (("photo.jpg", "JPEG"), ("scan.tif", "TIFF")):
+        upload(user, name, data=noise(format))
+        work.inspect_uploads(user.pk)
     page = signed_in_page(user)
-    picture = open_file(page, "large.jpg")
-    # No browser shows a TIFF: its view takes the original's size and place.
-    expect(picture).to_have_js_property("naturalWidth", 1024)
-    page.keyboard.press("1")
-    assert width_of(picture) == pytest.approx(LARGE[0], rel=0.01)
+    for name, close in (("photo.jpg", LARGE[0]), ("scan.tif", 1024)):
+        picture = open_file(page, name)
+        expect(picture).to_have_js_property("naturalWidth", 1024)
+        fitting = width_of(picture)
+        page.keyboard.press("1")
+        # No browser shows a TIFF; its view takes the original's size and place all the same.
+        expect(picture).to_have_js_property("naturalWidth", close)
+        assert width_of(picture) == pytest.approx(LARGE[0], rel=0.01)
+        page.keyboard.press("0")
+        assert width_of(picture) == pytest.approx(fitting, rel=0.01)
 
 
 def test_steps_keep_the_order_and_escape_returns_to_the_tile(
