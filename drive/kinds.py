@@ -1,5 +1,7 @@
 """What browsers can show by themselves."""
 
+# Players are given MOV as MP4, whose boxes it has; what they cannot decode they say themselves.
+VIDEOS = frozenset({"video/mp4", "video/webm", "video/quicktime"})
 WEB_PICTURES = frozenset({"image/jpeg", "image/png", "image/webp", "image/avif"})
 # Their bytes cannot be freed of what they tell of their maker, so others are only shown a rendition.
 _OWNERS_ONLY = frozenset({"image/avif"})

@@ -22,11 +22,11 @@ from django.utils.cache import patch_cache_control
 from django.utils.http import content_disposition_header, parse_etags, quote_etag
 
 from drive.handing import AS_THEY_ARE, copy_of, plan_copy
-from drive.kinds import WEB_PICTURES
+from drive.kinds import VIDEOS, WEB_PICTURES
 from drive.models import Blob
 from drive.names import upload_name
 
-INLINE = WEB_PICTURES | {"text/plain"}
+INLINE = WEB_PICTURES | VIDEOS | {"text/plain"}
 CHUNK = 256 * 1024
 # A presigned address is followed at once; it need not outlive a slow start of the download.
 PRESIGNED_SECONDS = 300

@@ -6,15 +6,14 @@ from django.utils.translation import gettext_lazy as _
 from drive.finding import When
 from drive.models import FileKind
 
-# Kinds of files that a drive can hold today.
-KINDS = [(kind.value, kind.label) for kind in (FileKind.PICTURE, FileKind.TEXT)]
+KINDS = [("", _("Any type")), *FileKind.choices]
 
 
 class FindForm(forms.Form):
     """What to look for, as an address carries it."""
 
     q = forms.CharField(label=_("Name contains"), required=False, max_length=255)
-    kind = forms.ChoiceField(label=_("Type"), required=False, choices=[("", _("Any type")), *KINDS])
+    kind = forms.ChoiceField(label=_("Type"), required=False, choices=KINDS)
     when = forms.ChoiceField(label=_("Added"), required=False, choices=[("", _("Any time")), *When.choices])
     first = forms.DateField(
         label=_("From"), required=False, widget=forms.DateInput({"type": "date"}, format="%Y-%m-%d")

@@ -143,6 +143,8 @@ def _file_page(request: HttpRequest, share: Share, shown: File, way: list[Any]) 
         "before": steps.before,
         "after": steps.after,
         "is_picture": shown.kind == FileKind.PICTURE and ready,
+        "is_video": shown.kind == FileKind.VIDEO and ready,
+        "is_weights": shown.kind == FileKind.WEIGHTS,
         "is_text": shown.kind == FileKind.TEXT,
         "can_download": share.can_download and ready,
     }
