@@ -36,7 +36,8 @@ def list_pipelines(*, owner: User) -> QuerySet[Listing]:
 
 def list_shared_pipelines() -> QuerySet[Listing]:
     """Return the pipelines that anybody may run."""
-    return services.with_newest(Listing.objects.visible_to(None).filter(kind=ListingKind.PIPELINE))
+    rows: QuerySet[Listing] = Listing.objects.visible_to(None).filter(kind=ListingKind.PIPELINE)
+    return rows.select_related("owner")
 
 
 def get_pipeline(*, user: Any, owner: str, name: str) -> Listing:

@@ -1,13 +1,23 @@
-"""The list of apps."""
+"""The list of apps, and of the pipelines that people share."""
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from market import services
+from ipau.common.paging import paginate
+from market import pipelines, services
+
+PIPELINES_A_PAGE = 24
 
 
 @require_GET
 def apps(request: HttpRequest) -> HttpResponse:
-    """Show every app that the person may run."""
-    return render(request, "market/apps.html", {"listings": services.list_apps(user=request.user)})
+    """Show every app that the person may run, and a page of the shared pipelines, the newest first."""
+    page = paginate(
+        pipelines.list_shared_pipelines(),
+        order=("-id",),
+        size=PIPELINES_A_PAGE,
+        cursor=request.GET.get("cursor"),
+    )
+    context = {"listings": services.list_apps(user=request.user), "page": page}
+    return render(request, "market/apps.html", context)

@@ -11,6 +11,7 @@ from django import forms
 from django.utils.translation import gettext
 
 from ipau.common.errors import DomainError
+from market.steps import STEP, STEPS
 
 # What a page sends beside the settings. No setting may have one of these names.
 CONTROL_NAMES = frozenset(
@@ -25,7 +26,7 @@ Choices = list[tuple[str, str]]
 class SettingField(forms.CharField):
     """One setting. It keeps what was typed; its kind names the template that shows it."""
 
-    def __init__(self, about: Mapping[str, Any], choices: Choices) -> None:
+    def __init__(self, about: Mapping[str, Any], choices: Choices, group: str = "") -> None:
         super().__init__(
             required=False,
             strip=False,
@@ -33,6 +34,8 @@ class SettingField(forms.CharField):
             help_text=_translate(about.get("description", "")),
             initial=about.get("default"),
         )
+        # Of a pipeline: the step that it belongs to, «2 · Pixel art».
+        self.group = group
         self.kind = _kind(about)
         self.template = f"processing/settings/{self.kind}.html"
         self.choices = choices
@@ -69,7 +72,7 @@ class ParamsForm(forms.Form):
         for name, about in schema.get("properties", {}).items():
             if name in CONTROL_NAMES:
                 raise ValueError(f"A setting cannot be called {name!r}: pages use that name themselves.")
-            self.fields[name] = SettingField(about, _choices(about, offered))
+            self.fields[name] = SettingField(about, _choices(about, offered), group_of(schema, about))
 
     @property
     def has_box(self) -> bool:
@@ -128,6 +131,14 @@ def as_text(value: object) -> str:
 def is_on(value: object) -> bool:
     """Read what a toggle holds."""
     return value is True or str(value).lower() in _TRUE
+
+
+def group_of(schema: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    """Name the step of a pipeline to which a setting belongs: «2 · Pixel art»; nothing for an app's."""
+    steps = schema.get(STEPS)
+    if not steps or STEP not in about:
+        return ""
+    return f"{about[STEP] + 1} · {_translate(steps[about[STEP]]['title'])}"
 
 
 def _kind(about: Mapping[str, Any]) -> str:

@@ -5,7 +5,8 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from processing.forms import as_text
+from market.contract import values_of
+from processing.forms import as_text, group_of
 
 
 def describe_used(schema: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -17,10 +18,12 @@ def describe_used(schema: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[
         schema: a version's schema of its settings.
         recipe: what a worker ran.
     """
-    used = recipe["steps"][-1].get("params", {})
+    used = values_of(schema, recipe)
     declared = sorted(schema.get("properties", {}).items(), key=lambda named: named[1].get("x-order", 0))
     return [
-        _describe(about, used[name]) for name, about in declared if name in used and _had_effect(about, used)
+        _describe(about, used[name], group_of(schema, about))
+        for name, about in declared
+        if name in used and _had_effect(about, used)
     ]
 
 
@@ -29,7 +32,7 @@ def _had_effect(about: Mapping[str, Any], used: Mapping[str, Any]) -> bool:
     return all(used.get(name) in values for name, values in (about.get("show_if") or {}).items())
 
 
-def _describe(about: Mapping[str, Any], value: Any) -> dict[str, str]:
+def _describe(about: Mapping[str, Any], value: Any, group: str) -> dict[str, str]:
     labels = about.get("enum_labels") or {}
     if isinstance(value, bool):
         text = _("Yes") if value else _("No")
@@ -38,5 +41,5 @@ def _describe(about: Mapping[str, Any], value: Any) -> dict[str, str]:
     else:
         text = _(labels[value]) if value in labels else as_text(value)
     unit = about.get("unit") or ""
-    title = about.get("title") or ""
-    return {"title": _(title) if title else "", "value": f"{text} {_(unit)}" if unit else text}
+    title = _(about["title"]) if about.get("title") else ""
+    return {"title": f"{group}: {title}" if group else title, "value": f"{text} {_(unit)}" if unit else text}

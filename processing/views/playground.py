@@ -61,10 +61,10 @@ def preview(request: HttpRequest, owner: str, name: str) -> HttpResponse:
     except DomainError as error:
         if "page" in request.POST:
             return show_app(request, app, sent=request.POST, target=_posted_target(request), error=error)
-        return _problem(request, error)
+        return as_problem(request, error)
     if "page" in request.POST:
         return show_app(request, app, sent=request.POST, target=_posted_target(request), answer=answer)
-    return _as_text(request, answer) if request.POST.get("output") else _as_picture(answer)
+    return _as_text(request, answer) if request.POST.get("output") else as_picture(answer)
 
 
 def _preview(request: HttpRequest, app: App) -> Answer:
@@ -91,7 +91,8 @@ def _posted_target(request: HttpRequest) -> Target:
     return Target(picture, selection, key, request.POST.get("over", ""))
 
 
-def _as_picture(answer: Answer) -> HttpResponse:
+def as_picture(answer: Answer) -> HttpResponse:
+    """Answer with the bytes of a preview."""
     response = HttpResponse(answer.body, content_type=answer.content_type)
     response["X-Preview-Size"] = f"{answer.width}x{answer.height}"
     response["X-Preview-Texts"] = ",".join(answer.texts)
@@ -102,11 +103,12 @@ def _as_picture(answer: Answer) -> HttpResponse:
 def _as_text(request: HttpRequest, answer: Answer) -> HttpResponse:
     text = answer.texts.get(request.POST["output"])
     if text is None:
-        return _problem(request, Invalid("This app makes no such text.", code="no_such_output"))
+        return as_problem(request, Invalid("This app makes no such text.", code="no_such_output"))
     return HttpResponse(text, content_type="text/plain; charset=utf-8")
 
 
-def _problem(request: HttpRequest, error: DomainError) -> JsonResponse:
+def as_problem(request: HttpRequest, error: DomainError) -> JsonResponse:
+    """Say to a script why there is no preview."""
     body = problem(
         status=error.status,
         title=error.title,

@@ -16,6 +16,7 @@ from accounts.requests import SignedInRequest
 from drive.services import Selection
 from ipau.common.errors import Conflict, Invalid, TooLarge
 from market import services as market
+from market.pipelines import list_pipelines
 from processing import choices, estimates, selections, services
 from processing.forms import read_params
 from processing.inputs import queue_of
@@ -24,6 +25,9 @@ from processing.run_form import RunForm
 from processing.views import tables
 from processing.views.app import App, Target, open_app, run_form, show_app
 from processing.views.targets import chosen_pictures
+
+# Of the person's own, to choose from for a selection: those last changed.
+PIPELINES_SHOWN = 24
 
 
 @login_required
@@ -109,6 +113,7 @@ def run_selection(request: SignedInRequest) -> HttpResponse:
         "chosen": choices.selection_text(files=len(chosen.files), folders=len(chosen.folders)),
         "chosen_files": chosen.files[: choices.PICTURES_SHOWN],
         "listings": market.list_apps(user=request.user),
+        "pipelines": list_pipelines(owner=request.user).order_by("-updated_at")[:PIPELINES_SHOWN],
         "query": urlencode({"selection": key}),
     }
     return render(request, "processing/run_selection.html", context)

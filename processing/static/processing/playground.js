@@ -79,6 +79,7 @@ function collect() {
 function writeAddress() {
   const now = new URL(location.href);
   const query = new URLSearchParams(settings.changed());
+  carrySettings(query);
   for (const name of ["selection", "folder", "tab"]) {
     for (const value of now.searchParams.getAll(name)) query.append(name, value);
   }
@@ -88,6 +89,15 @@ function writeAddress() {
   }
   const text = query.toString();
   history.replaceState(history.state, "", text ? `?${text}` : location.pathname);
+}
+
+// Links that take the settings along. Without scripts they take the defaults.
+function carrySettings(query) {
+  for (const link of document.querySelectorAll("[data-carries-settings]")) {
+    const url = new URL(link.href);
+    url.search = new URLSearchParams([["add", url.searchParams.get("add")], ...query]).toString();
+    link.href = url.href;
+  }
 }
 
 function chosenPicture() {

@@ -1,0 +1,110 @@
+// The row of previews: after a change, each step from the changed one on is asked for, one after another.
+
+const DEBOUNCE = 250;
+
+export class Row {
+  #timer = 0;
+  #turn = 0;
+  #controller = null;
+  #shown = new Map();
+  #from = null;
+
+  /** `collect` gives the form's data, `showErrors` puts sentences beside settings, `busy` shows work. */
+  constructor({ url, texts, collect, showErrors, busy }) {
+    Object.assign(this, { url, texts, collect, showErrors, busy });
+  }
+
+  /** Ask soon for the steps from `step` on, or for all. Changes that come together are asked for once. */
+  ask(step, delay = DEBOUNCE) {
+    clearTimeout(this.#timer);
+    this.#controller?.abort();
+    const places = this.#places();
+    const wanted = Math.max(0, places.findIndex((place) => place.dataset.rowStep === step));
+    this.#from = this.#from === null ? wanted : Math.min(this.#from, wanted);
+    this.#timer = setTimeout(() => this.#run(), delay);
+  }
+
+  /** Show again what was shown: the row was drawn anew. */
+  fill() {
+    for (const place of this.#places()) {
+      const url = this.#shown.get(place.dataset.rowStep);
+      if (url) showPicture(place, url);
+    }
+  }
+
+  /** Another picture: what is shown has nothing to do with it. */
+  forget() {
+    for (const url of this.#shown.values()) URL.revokeObjectURL(url);
+    this.#shown.clear();
+    for (const place of this.#places()) clear(place);
+  }
+
+  #places() {
+    return [...document.querySelectorAll("[data-row-step]")];
+  }
+
+  async #run() {
+    const turn = ++this.#turn;
+    this.#controller = new AbortController();
+    const places = this.#places();
+    for (const place of places.slice(this.#from)) place.classList.add("ipau-stale");
+    this.busy(true);
+    for (let index = this.#from; index < places.length; index++) {
+      const outcome = await this.#fetch(places[index].dataset.rowStep);
+      // Something newer has been asked for, which begins at this step or before.
+      if (turn !== this.#turn || outcome === null) return;
+      this.#from = index + 1;
+      if (!this.#deliver(places[index], outcome)) break;
+    }
+    this.#from = null;
+    this.busy(false);
+  }
+
+  async #fetch(step) {
+    const data = this.collect();
+    data.delete("do");
+    data.set("upto", step);
+    try {
+      const answer = await fetch(this.url, { method: "POST", body: data, signal: this.#controller.signal });
+      if (answer.ok) return { blob: await answer.blob() };
+      const type = answer.headers.get("Content-Type") || "";
+      const body = type.includes("json") ? await answer.json() : {};
+      return { detail: body.detail || this.texts.failed, errors: body.errors || {} };
+    } catch (error) {
+      return error.name === "AbortError" ? null : { detail: this.texts.offline, errors: {} };
+    }
+  }
+
+  /** Return whether the steps behind this one are worth asking for. */
+  #deliver(place, { blob, detail, errors }) {
+    this.showErrors(errors || {});
+    place.querySelector("[data-row-problem]").textContent = detail || "";
+    if (!blob) return false;
+    place.classList.remove("ipau-stale");
+    if (blob.size) {
+      const step = place.dataset.rowStep;
+      const old = this.#shown.get(step);
+      const url = URL.createObjectURL(blob);
+      this.#shown.set(step, url);
+      showPicture(place, url);
+      if (old) URL.revokeObjectURL(old);
+    }
+    return true;
+  }
+}
+
+function showPicture(place, url) {
+  const picture = place.querySelector("img");
+  picture.src = url;
+  picture.hidden = false;
+  place.querySelector("[data-row-empty]")?.setAttribute("hidden", "");
+}
+
+function clear(place) {
+  const picture = place.querySelector("img");
+  const empty = place.querySelector("[data-row-empty]");
+  if (!empty) return;
+  picture.hidden = true;
+  picture.removeAttribute("src");
+  empty.removeAttribute("hidden");
+}
