@@ -73,8 +73,10 @@ def test_pages_of_a_person(
         "/drive/trash/",
         f"/apps/ipau/blackwhite/?file={file.pk}",
         "/apps/ipau/ascii/?tab=api",
+        f"/apps/ipau/blackwhite/table/?file={file.pk}",
         "/jobs/",
         f"/jobs/{job.pk}/",
+        "/cluster/",
         "/settings/",
         "/settings/keys/",
     ]
