@@ -12,7 +12,7 @@ DEPLOYED := IPAU_BASE_URL=https://example.org ALLOWED_HOSTS=example.org \
 BROWSERS := /usr/bin/chromium $(shell command -v chromium chromium-browser google-chrome 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint check bench lock chromium format clean
+.PHONY: help setup demo up test lint check bench lock chromium nginx format clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -36,7 +36,7 @@ up: setup ## Run the whole site on this machine (ARGS="--port 8000")
 demo: setup ## Run the site with demo pictures and apps (ARGS="--once")
 	@$(RUN)/python manage.py demo $(ARGS)
 
-test: setup chromium check ## Run all checks and tests
+test: setup chromium nginx check ## Run all checks and tests
 	$(RUN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 lint: setup ## Check style, types and layers (seconds)
@@ -72,6 +72,16 @@ chromium:
 	else \
 		echo "No Chromium found: the browser tests will fail. Install it, on Debian: apt-get install chromium" >&2; \
 	fi
+
+# deploy/nginx is tested in a real one. A system that starts what it installs is asked to stop it.
+nginx:
+	@test -x /usr/sbin/nginx || command -v nginx >/dev/null || { \
+	if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends nginx && \
+		{ ! test -d /run/systemd/system || systemctl disable --now --quiet nginx; }; \
+	else \
+		echo "No nginx found: the tests of deploy/nginx will fail. Install it, on Debian: apt-get install nginx" >&2; \
+	fi; }
 
 clean: ## Remove caches (not the data folder)
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

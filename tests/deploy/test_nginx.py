@@ -1,0 +1,334 @@
+"""The configuration of deploy/nginx in a real nginx, in front of two real gunicorns."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from django.conf import settings
+from django.test import Client
+
+from accounts.models import User
+from accounts.services import create_api_key
+from drive.models import File
+from tests.conftest import database_url
+from tests.drive.drives import upload
+from tests.factories import UserFactory
+from tests.pictures import picture_bytes
+
+pytestmark = pytest.mark.django_db(transaction=True)
+ROOT = Path(__file__).resolve().parents[2]
+NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
+MB = 2**20
+START_SECONDS = 60
+MAIN = """
+daemon off;
+worker_processes 1;
+error_log {folder}/error.log;
+pid {folder}/nginx.pid;
+{user}
+events {{}}
+http {{
+    include /etc/nginx/mime.types;
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    include {folder}/ipau.conf;
+}}
+"""
+
+
+@dataclass
+class Site:
+    """nginx on `port`, the processes behind it, and what each of them has written down."""
+
+    port: int
+    nginx: int
+    web: list[int]
+    web_ports: list[int]
+    logs: list[Path]
+
+    def ask(
+        self, path: str, *, method: str = "GET", body: bytes | None = None, **headers: str
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        # As it stands: nothing here tidies a path that leads upwards.
+        connection.request(method, path, body=body, headers=named)
+        answer = connection.getresponse()
+        data = answer.read()
+        connection.close()
+        return answer, data
+
+    def peak_bytes(self) -> int:
+        """Return the most memory that each process has had, summed."""
+        return sum(_peak(pid) for main in (self.nginx, *self.web) for pid in (main, *_children(main)))
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _peak(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def _edited(ports: list[int], port: int, folder: Path) -> str:
+    """Return ipau.conf with that changed which it tells people to change."""
+    text = (ROOT / "deploy/nginx/ipau.conf").read_text()
+    server = "server 127.0.0.1:8000 max_fails=3 fail_timeout=5s;"
+    edits = {
+        server: "\n".join(server.replace("8000", str(web)) for web in ports),
+        "listen 80;": f"listen 127.0.0.1:{port};",
+        "/srv/ipau/data": str(settings.DATA_DIR),
+        "/srv/ipau/app": str(ROOT),
+    }
+    for old, new in edits.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    return text
+
+
+def _wait(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    ends = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < ends:
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/healthz")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            pass
+        finally:
+            connection.close()
+        time.sleep(0.1)
+    raise AssertionError(f"It did not start:\n{log.read_text() if log.exists() else ''}")
+
+
+@pytest.fixture(scope="module")
+def site(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    started: list[subprocess.Popen[bytes]] = []
+    tmp_path = tmp_path_factory.mktemp("site")
+    ports, logs = [_free_port(), _free_port()], [tmp_path / "web-0.log", tmp_path / "web-1.log"]
+    env = {
+        **os.environ,
+        "DATABASE_URL": database_url(),
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "IPAU_ACCEL_PREFIX": "/protected/",
+        "IPAU_TRUSTED_PROXIES": "1",
+        "IPAU_WEB_WORKERS": "1",
+        "IPAU_WEB_THREADS": "4",
+    }
+    try:
+        for port, log in zip(ports, logs, strict=True):
+            command = [sys.executable, "-m", "gunicorn", "-c", "python:ipau.gunicorn", "ipau.wsgi"]
+            options = ["-b", f"127.0.0.1:{port}", "--access-logfile", str(log)]
+            with (tmp_path / f"{port}.err").open("wb") as out:
+                started.append(
+                    subprocess.Popen([*command, *options], cwd=ROOT, env=env, stdout=out, stderr=out)
+                )
+        for port, process in zip(ports, started, strict=True):
+            _wait(port, process, tmp_path / f"{port}.err")
+        port = _free_port()
+        (tmp_path / "ipau.conf").write_text(_edited(ports, port, tmp_path))
+        # The folders of a test are its own; nginx's usual user could not look into them.
+        user = "user root;" if os.geteuid() == 0 else ""
+        (tmp_path / "nginx.conf").write_text(MAIN.format(folder=tmp_path, user=user))
+        nginx = subprocess.Popen([NGINX, "-c", str(tmp_path / "nginx.conf"), "-p", str(tmp_path)])
+        started.append(nginx)
+        _wait(port, nginx, tmp_path / "error.log")
+        yield Site(port, nginx.pid, [one.pid for one in started[:2]], ports, logs)
+    finally:
+        for process in reversed(started):
+            process.terminate()
+        for process in started:
+            process.wait(30)
+
+
+@pytest.fixture
+def user(transactional_db: None) -> User:
+    return UserFactory()
+
+
+def cookie_of(client: Client) -> str:
+    return f"sessionid={client.cookies['sessionid'].value}"
+
+
+def test_bytes_come_from_nginx_with_all_that_keeps_them_harmless(
+    site: Site, user: User, client_of: Callable[[User], Client]
+) -> None:
+    data = picture_bytes(width=640, height=480, seed=4)
+    file = upload(user, "sea – 1.jpg", data=data)
+    path, cookie = f"/drive/file/{file.pk}/content/", cookie_of(client_of(user))
+
+    answer, body = site.ask(path, Cookie=cookie)
+    assert (answer.status, body) == (200, data)
+    # Sent by nginx: only there the tag comes from the file system.
+    assert answer.headers["Server"] == "nginx"
+    assert answer.headers["ETag"] != f'"{file.blob_id}"'
+    assert answer.headers["Content-Type"] == "image/jpeg"
+    assert answer.headers["Content-Disposition"].startswith("inline; filename*=")
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
+    assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert answer.headers["X-Frame-Options"] == "DENY"
+    assert "private" in answer.headers["Cache-Control"]
+    assert "X-Accel-Redirect" not in answer.headers
+    assert "Content-Encoding" not in answer.headers
+
+    part, body = site.ask(path, Cookie=cookie, Range="bytes=100-199")
+    assert (part.status, body) == (206, data[100:200])
+    assert part.headers["Content-Range"] == f"bytes 100-199/{len(data)}"
+    assert part.headers["X-Content-Type-Options"] == "nosniff"
+    last, body = site.ask(path, Cookie=cookie, Range="bytes=-10")
+    assert (last.status, body) == (206, data[-10:])
+    beyond, _ = site.ask(path, Cookie=cookie, Range=f"bytes={len(data)}-")
+    assert beyond.status == 416
+    same, body = site.ask(path, Cookie=cookie, If_None_Match=answer.headers["ETag"])
+    assert (same.status, body) == (304, b"")
+    saved, _ = site.ask(f"{path}?download=1", Cookie=cookie)
+    assert saved.headers["Content-Disposition"].startswith("attachment;")
+
+
+def test_nobody_gets_bytes_past_the_site(
+    site: Site, user: User, other_user: User, client_of: Callable[[User], Client]
+) -> None:
+    file = upload(user, data=picture_bytes(seed=5))
+    (settings.DATA_DIR / "secret.txt").write_text("not for you")
+    stranger = cookie_of(client_of(other_user))
+    assert site.ask(f"/drive/file/{file.pk}/content/", Cookie=stranger)[0].status == 404
+    assert site.ask(f"/drive/file/{file.pk}/content/")[0].status == 302
+    for path in [
+        f"/protected/{file.blob.path}",
+        "/protected/",
+        "/protected../secret.txt",
+        "/protected/../secret.txt",
+        "/protected/%2e%2e/secret.txt",
+        "/protected/..%2fsecret.txt",
+        "//protected/../secret.txt",
+        "/static/../secret.txt",
+        "/static../secret.txt",
+        "/static/%2e%2e/secret.txt",
+        "/static/..%2fsecret.txt",
+        f"/static/../blobs/{file.blob.path}",
+        "/blobs/",
+    ]:
+        answer, body = site.ask(path, Cookie=cookie_of(client_of(user)), X_Accel_Redirect="/protected/")
+        assert answer.status in (400, 404), path
+        assert b"not for you" not in body
+
+
+def test_requests_go_round(site: Site) -> None:
+    def asked() -> list[int]:
+        return [log.read_text().count("GET /healthz?round") for log in site.logs]
+
+    for _ in range(20):
+        assert site.ask("/healthz?round")[0].status == 200
+    # A line is written when the answer has gone.
+    ends = time.monotonic() + 10
+    while sum(asked()) < 20 and time.monotonic() < ends:
+        time.sleep(0.05)
+    assert asked() == [10, 10]
+
+
+def test_a_large_upload_flows_through(site: Site, user: User) -> None:
+    size = 300 * MB
+    start = picture_bytes("PNG", 300, 200, seed=6)
+    key = create_api_key(user=user, name="test").secret
+    tus = {"Authorization": f"Bearer {key}", "Tus_Resumable": "1.0.0"}
+    begun, _ = site.ask("/v1/uploads", method="POST", body=b"", Upload_Length=str(size), **tus)
+    assert begun.status == 201
+    path = urlsplit(begun.headers["Location"]).path
+    # Nobody's first request: what is loaded once is loaded.
+    site.ask(path, method="HEAD", **tus)
+    site.ask(path, method="HEAD", **tus)
+    before = site.peak_bytes()
+
+    digest = hashlib.sha256()
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=120)
+    connection.putrequest("PATCH", path)
+    for name, value in {
+        "Authorization": tus["Authorization"],
+        "Tus-Resumable": "1.0.0",
+        "Upload-Offset": "0",
+        "Content-Type": "application/offset+octet-stream",
+        "Content-Length": str(size),
+    }.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    for number in range(300):
+        piece = start.ljust(MB, b"\0") if number == 0 else bytes(MB)
+        digest.update(piece)
+        connection.send(piece)
+        if number == 150:
+            # It has not waited for the rest: a good part lies on the site's disk already.
+            time.sleep(0.5)
+            there, _ = site.ask(path, method="HEAD", **tus)
+            assert int(there.headers["Upload-Offset"]) > 50 * MB
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    assert answer.status == 204
+    file = File.objects.get()
+    assert (file.size, file.blob_id) == (size, digest.hexdigest())
+    assert site.peak_bytes() - before < 48 * MB
+
+
+def test_forms_that_are_too_large_are_refused_in_words(site: Site) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=30)
+    connection.putrequest("POST", "/drive/upload/")
+    connection.putheader("Content-Length", str(200 * MB))
+    connection.endheaders()
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (413, b"This is more than one request may carry.\n")
+    connection.close()
+
+
+def test_style_sheets_come_from_nginx_or_else_from_the_site(site: Site) -> None:
+    static = settings.DATA_DIR / "static"
+    static.mkdir(exist_ok=True)
+    (static / "own.0123456789ab.css").write_text("body {}")
+    answer, body = site.ask("/static/own.0123456789ab.css")
+    assert (answer.status, body) == (200, b"body {}")
+    assert "immutable" in answer.headers["Cache-Control"]
+    missing, body = site.ask("/static/logo.svg")
+    assert (missing.status, body) == (200, (ROOT / "ipau/static/logo.svg").read_bytes())
+
+
+# The last one: it leaves the site with one machine.
+def test_a_machine_that_goes_is_not_noticed(site: Site) -> None:
+    os.kill(site.web[0], signal.SIGKILL)
+    ends = time.monotonic() + 30
+    while _answers(site.web_ports[0]):
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+    for _ in range(20):
+        assert site.ask("/healthz")[0].status == 200
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
