@@ -8,7 +8,7 @@ from drive.api import archives, drives, files, folders, shares
 from ipau.common.api import not_found
 from ipau.common.openapi import openapi
 from market import api as market
-from processing.api import jobs, predictions, previews
+from processing.api import jobs, predictions, previews, webhooks
 
 app_name = "v1"
 urlpatterns = [
@@ -56,6 +56,21 @@ urlpatterns = [
     path("jobs/<uuid:job_id>", jobs.JobDetail.as_view(), name="job"),
     path("jobs/<uuid:job_id>/items", jobs.JobItemList.as_view(), name="job-items"),
     path("jobs/<uuid:job_id>/cancel", jobs.JobCancel.as_view(), name="job-cancel"),
+    path("webhooks/default/secret", webhooks.WebhookSecret.as_view(), name="webhook-secret"),
+    path(
+        "webhooks/default/secret/rotate",
+        webhooks.WebhookSecretRotate.as_view(),
+        name="webhook-secret-rotate",
+    ),
+    path("webhooks/deliveries", webhooks.DeliveryList.as_view(), name="webhook-deliveries"),
+    path(
+        "webhooks/deliveries/<uuid:delivery_id>", webhooks.DeliveryDetail.as_view(), name="webhook-delivery"
+    ),
+    path(
+        "webhooks/deliveries/<uuid:delivery_id>/redeliver",
+        webhooks.DeliveryAgain.as_view(),
+        name="webhook-redeliver",
+    ),
     path("preview/<str:name>", previews.Preview.as_view(), name="preview"),
     re_path(r"^.*$", not_found),
 ]

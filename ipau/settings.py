@@ -318,9 +318,11 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/v1",
     "COMPONENT_SPLIT_REQUEST": True,
     "SORT_OPERATION_PARAMETERS": False,
+    "WEBHOOKS": ["processing.api.webhooks.PREDICTION_MOVED", "processing.api.webhooks.JOB_MOVED"],
     "ENUM_NAME_OVERRIDES": {
         "StatusEnum": "processing.models.State.choices",
         "FileStateEnum": "drive.models.FileState.choices",
+        "DeliveryStateEnum": "processing.models.DeliveryState.choices",
     },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",

@@ -48,6 +48,7 @@ _PATH_PARAMETERS = {
     "folder_id": "The folder's id.",
     "share_id": "The link's id.",
     "job_id": "The id.",
+    "delivery_id": "The delivery's id.",
     "version_id": "The version's id.",
     "owner": "Whose app or model it is; those of the platform are `ipau`'s.",
     "name": "The app's or model's name.",

@@ -22,6 +22,7 @@ from processing.serializers import (
     JobSerializer,
     QuoteSerializer,
 )
+from processing.serializers.webhooks import webhook_terms
 from processing.services import Terms
 
 _OPTIONS = {
@@ -105,6 +106,7 @@ def _terms(owner: User, sent: dict[str, Any]) -> Terms:
         deadline_at=sent.get("deadline_at"),
         max_price=sent.get("max_price"),
         mail_when_done=sent.get("mail_when_done", False),
+        **webhook_terms(sent),
     )
 
 

@@ -18,7 +18,8 @@ from market.models import Version
 from processing import predictions, services
 from processing.models import Job, JobKind
 from processing.serializers import PredictionInputSerializer, PredictionSerializer, VersionedInputSerializer
-from processing.services import Source
+from processing.serializers.webhooks import webhook_terms
+from processing.services import Source, Terms
 
 PREFER = OpenApiParameter(
     "Prefer",
@@ -57,7 +58,7 @@ class PredictionList(ApiView):
     def post(self, request: Request) -> Response:
         sent = validated(VersionedInputSerializer(data=request.data))
         version = predictions.find_version(user=caller(request), reference=sent["version"])
-        return run_on_one(request, version, sent["input"])
+        return run_on_one(request, version, sent)
 
 
 class ModelPredictionList(ApiView):
@@ -77,7 +78,7 @@ class ModelPredictionList(ApiView):
         """Runs its newest version."""
         version = predictions.find_version(user=caller(request), reference=f"{owner}/{name}")
         sent = validated(PredictionInputSerializer(data=request.data))
-        return run_on_one(request, version, sent["input"])
+        return run_on_one(request, version, sent)
 
 
 class PredictionDetail(ApiView):
@@ -112,14 +113,16 @@ class PredictionCancel(ApiView):
         return _answer(request, predictions.get_prediction(owner=owner, job_id=job_id))
 
 
-def run_on_one(request: Request, version: Version, given: dict[str, Any]) -> Response:
+def run_on_one(request: Request, version: Version, sent: dict[str, Any]) -> Response:
     """Run a version on the picture that the input names, and answer when the caller wants the answer."""
+    given = sent["input"]
     params = {name: value for name, value in given.items() if name != PICTURE}
     job = services.submit_prediction(
         owner=caller(request),
         version=version,
         params=params,
         source=_source(request, version, given[PICTURE]),
+        terms=Terms(**webhook_terms(sent)),
         idempotency_key=idempotency_key(request),
     )
     seconds = wanted_wait(request)

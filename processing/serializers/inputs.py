@@ -9,9 +9,10 @@ from ipau.common.api import PageQuery, StrictSerializer
 from ipau.common.errors import Invalid
 from market.contract import PICTURE
 from processing.models import State
+from processing.serializers.webhooks import WebhookInputSerializer
 
 
-class PredictionInputSerializer(serializers.Serializer[Any]):
+class PredictionInputSerializer(WebhookInputSerializer):
     """What to run on, and the parameters of the app or model."""
 
     # Clients of hosted inference send more than we know; what would change the outcome is refused by name.
@@ -19,11 +20,6 @@ class PredictionInputSerializer(serializers.Serializer[Any]):
         help_text="`image` names the picture: the `urls.get` of a file of yours, its id, or a data URI. All "
         "else are parameters; those left out take their defaults."
     )
-    webhook = serializers.CharField(required=False, allow_null=True, help_text="Not offered: refused.")
-
-    def validate_webhook(self, address: str | None) -> None:
-        if address:
-            raise exceptions.ValidationError("Webhooks are not offered. Ask again, or send `Prefer: wait`.")
 
     def validate_input(self, given: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(given.get(PICTURE), str):
@@ -47,7 +43,7 @@ class ItemInputSerializer(StrictSerializer):
     input = serializers.DictField(required=False, help_text="They win over those of the job.")
 
 
-class JobInputSerializer(StrictSerializer):
+class JobInputSerializer(WebhookInputSerializer, StrictSerializer):
     """An app or a model, its parameters, and the pictures to run it on."""
 
     model = serializers.CharField(required=False, help_text="`owner/name`, for its newest version.")

@@ -29,6 +29,7 @@ from processing.manifests import Problems, Row, match
 from processing.memory import memo_key
 from processing.models import Item, Job, JobKind, Resource
 from processing.options import Options
+from processing.services import webhooks
 from workers.reading import PictureError, identify
 
 PREDICTIONS_FOLDER = "Predictions"
@@ -258,6 +259,8 @@ def _check_terms(version: Version, number: int, terms: Terms) -> None:
             text % {"price": credits_text(price), "most": credits_text(terms.max_price)},
             code="over_max_price",
         )
+    if terms.webhook:
+        webhooks.check_address(url=terms.webhook)
 
 
 def _prepare_own(

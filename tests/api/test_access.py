@@ -13,7 +13,7 @@ from drive.sharing import create_share
 from drive.uploading import begin_upload
 from market.models import Listing, Version, Visibility
 from processing import services
-from processing.models import JobKind
+from processing.models import Delivery, JobKind
 from processing.services import source_from_file
 from tests.api.routes import Route, all_routes
 from tests.drive.drives import upload
@@ -41,6 +41,9 @@ SHARED = {
     "jobs",
     "quotes",
     "preview",
+    "webhook-secret",
+    "webhook-secret-rotate",
+    "webhook-deliveries",
 }
 
 
@@ -67,6 +70,7 @@ def belongings(other_user: User) -> Mapping[str, Mapping[str, Any]]:
     assert prediction.kind == JobKind.PREDICTION
     secret = _private_listing(other_user)
     begun = begin_upload(owner=other_user, folder=None, place=Place((), "a.jpg"), length=9)
+    delivery = Delivery.objects.create(owner=other_user, job=job, event="start", url="https://hooks.example/")
     model = {"owner": other_user.handle, "name": "secret"}
     return {
         "file": {"file_id": file.pk},
@@ -86,6 +90,8 @@ def belongings(other_user: User) -> Mapping[str, Mapping[str, Any]]:
         "job": {"job_id": job.pk},
         "job-items": {"job_id": job.pk},
         "job-cancel": {"job_id": job.pk},
+        "webhook-delivery": {"delivery_id": delivery.pk},
+        "webhook-redeliver": {"delivery_id": delivery.pk},
     }
 
 

@@ -155,8 +155,9 @@ def test_parameters_by_name(user: User, api: Callable[..., APIClient]) -> None:
         assert found["detail"]
     problem(client.post(RUN, {}, format="json"), 422)
     problem(client.post("/v1/predictions", {"input": {"image": file}}, format="json"), 422)
-    with_hook = {"input": {"image": file}, "webhook": "https://example.org"}
-    assert "Webhooks" in problem(client.post(RUN, with_hook, format="json"), 422)["errors"]["webhook"]
+    with_hook = {"input": {"image": file}, "webhook": "https://169.254.169.254/"}
+    told = problem(client.post(RUN, with_hook, format="json"), 422)["errors"]["webhook"]
+    assert "private network" in told
 
 
 @pytest.mark.parametrize(
