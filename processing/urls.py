@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from processing.views import cluster, home, jobs, pipelines, playground, running, tables
+from processing.views import cluster, home, insight, jobs, pipelines, playground, running, tables
 
 app_name = "processing"
 urlpatterns = [
@@ -30,6 +30,10 @@ urlpatterns = [
     path("jobs/", jobs.jobs, name="jobs"),
     path("jobs/recent/", home.recent_jobs, name="recent-jobs"),
     path("jobs/<uuid:job_id>/", jobs.job_page, name="job"),
+    path("jobs/<uuid:job_id>/items/", insight.job_items, name="job-items"),
+    path("jobs/<uuid:job_id>/items.csv", insight.job_csv, name="job-csv"),
+    path("jobs/<uuid:job_id>/times/", insight.job_times, name="job-times"),
+    path("jobs/<uuid:job_id>/log/", insight.job_log, name="job-log"),
     path("jobs/<uuid:job_id>/progress/", jobs.job_progress, name="job-progress"),
     path("jobs/<uuid:job_id>/results/", jobs.job_results, name="job-results"),
     path("jobs/<uuid:job_id>/items/<int:position>/", jobs.job_item, name="job-item"),
