@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Exists, F, OuterRef
 from django.db.models.functions import Now
@@ -22,8 +21,8 @@ from processing.fleet import Slot
 from processing.models import OPEN, Item, Job, State
 from processing.notices import announcing
 
-# Renewed between pictures, so it outlasts the longest one.
-LEASE = timedelta(seconds=max(60, settings.ITEM_SECONDS + 15))
+# Renewed all the while that a slot lives, so it need only outlast a database that is away.
+LEASE = timedelta(seconds=60)
 MAX_ATTEMPTS = 3
 MAX_CHUNK = 256
 # A slot takes about this much work at a time.

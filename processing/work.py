@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -15,10 +16,11 @@ from drive import blobs
 from ipau.common.database import CONNECTION_ERRORS, persist
 from processing import claims, endings, fleet, lanes, previews, results, reuse
 from processing.claims import Claim
-from processing.limits import TookTooLong, time_limit
+from processing.limits import TookTooLong, Unwanted, time_limit
 from processing.models import Item, Job, Resource, State
 from processing.options import Options
 from processing.outcomes import OURS, Done, Fault, StoredFile, failure_of
+from processing.watching import Watch
 from workers import engine
 from workers.plugin import Context, OperationError
 from workers.recipe import Recipe
@@ -27,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 # A turn whose pictures prove larger than expected ends after this, and gives back what it has not begun.
 TURN_AT_MOST = 2.0
-RENEW_EVERY = 1.0
 RETRY_AFTER = timedelta(seconds=3)
 
 # Seconds a picture, by what is run, as this slot has measured it: so it knows how much a second's work is.
@@ -85,22 +86,20 @@ def _run_chunk(held: Claim, recipe: Recipe, context: Context) -> list[Done]:
     """Run the claimed items until they are done, the time is up, or the lease is gone (cancelled)."""
     done: list[Done] = []
     made: dict[str, Done] = {}
-    begun = renewed = time.monotonic()
-    for index, item in enumerate(held.items):
-        now = time.monotonic()
-        if now - begun > TURN_AT_MOST:
-            claims.hand_back(held, held.items[index:])
-            break
-        if now - renewed > RENEW_EVERY:
-            if not persist(lambda: claims.renew(held)):
+    begun = time.monotonic()
+    with Watch(held) as watch, suppress(Unwanted):
+        for index, item in enumerate(held.items):
+            if time.monotonic() - begun > TURN_AT_MOST:
+                claims.hand_back(held, held.items[index:])
                 break
-            renewed = now
-        twin = made.get(item.memo_key)
-        outcome = _like(twin, item) if twin else _run_item(held, item, recipe, context)
-        if outcome is not None:
-            done.append(outcome)
-            if item.memo_key and outcome.state == State.SUCCEEDED:
-                made[item.memo_key] = outcome
+            if not watch.next_picture():
+                break
+            twin = made.get(item.memo_key)
+            outcome = _like(twin, item) if twin else _run_item(watch, item, recipe, context)
+            if outcome is not None:
+                done.append(outcome)
+                if item.memo_key and outcome.state == State.SUCCEEDED:
+                    made[item.memo_key] = outcome
     return done
 
 
@@ -109,15 +108,15 @@ def _like(twin: Done, item: Item) -> Done:
     return replace(twin, item=item, timings={"wait": twin.timings["wait"]}, reused=True)
 
 
-def _run_item(held: Claim, item: Item, recipe: Recipe, context: Context) -> Done | None:
+def _run_item(watch: Watch, item: Item, recipe: Recipe, context: Context) -> Done | None:
     """Run one item; None leaves it to be tried again after a transient fault."""
     started = time.perf_counter()
     own = Recipe.model_validate(item.recipe) if item.recipe else None
-    output = Options.model_validate(held.job.options).output()
+    output = Options.model_validate(watch.held.job.options).output()
     try:
         data = blobs.read(item.blob_id)
         fetched = time.perf_counter()
-        with time_limit(settings.ITEM_SECONDS):
+        with time_limit(settings.ITEM_SECONDS, is_wanted=watch.is_wanted):
             made = engine.run(own or recipe, data, context, output=output)
         ran = time.perf_counter()
         files = persist(lambda: _store(made))
@@ -125,9 +124,9 @@ def _run_item(held: Claim, item: Item, recipe: Recipe, context: Context) -> Done
         # The lease runs out, and another slot tries again.
         raise
     except (Exception, TookTooLong) as error:  # noqa: BLE001  (sorted there, and logged unless it is the picture's)
-        return _failed(held, item, error)
+        return _failed(watch.held, item, error)
     timings = {
-        "wait": _milliseconds_between(held.job, item),
+        "wait": _milliseconds_between(watch.held.job, item),
         "fetch": (fetched - started) * 1000,
         **made.timings,
         "store": (time.perf_counter() - ran) * 1000,

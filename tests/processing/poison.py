@@ -5,8 +5,10 @@ Real workers load it by `celery worker -I tests.processing.poison`; no code of t
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
+import time
 
 import numpy as np
 
@@ -14,7 +16,8 @@ from workers import registry
 from workers.plugin import Context, Operation, Params, PictureView, Result
 from workers.recipe import Recipe
 
-KILLS, EATS, HANGS, BREAKS, WELL = 61, 62, 63, 64, 65
+KILLS, EATS, HANGS, BREAKS, WELL, STUCK, SLOW = 61, 62, 63, 64, 65, 66, 67
+SLOW_SECONDS = 3.0
 
 
 class Poison(Operation[Params]):
@@ -32,6 +35,11 @@ class Poison(Operation[Params]):
             np.ones(2**40, dtype=np.uint8)
         while width == HANGS:
             pass
+        if width == STUCK:
+            # One call into C, which no signal cuts short.
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 2**30)
+        if width == SLOW:
+            time.sleep(SLOW_SECONDS)
         if width == BREAKS:
             raise ValueError("a fault of ours")
         return Result(picture.rgb())

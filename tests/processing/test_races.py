@@ -16,7 +16,7 @@ from drive.models import File, Folder
 from drive.services import Selection
 from ipau.common import database
 from ipau.common import tasks as sending
-from processing import claims, endings, fleet, lanes, results, work
+from processing import claims, endings, fleet, lanes, results, watching, work
 from processing.models import Item, Job, State
 from tests.drive.drives import upload
 from tests.processing.jobs import submit, take_turns
@@ -126,7 +126,7 @@ def test_a_connection_that_is_cut_costs_no_picture(
     user: User, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     monkeypatch.setattr(database, "PAUSES", (0.0, 0.0))
-    monkeypatch.setattr(work, "RENEW_EVERY", -1.0)
+    monkeypatch.setattr(watching, "RENEW_EVERY", -1.0)
     owner, name = {
         "renew": (claims, "renew"),
         "store": (work, "_store"),
