@@ -65,6 +65,10 @@ class FileSerializer(serializers.Serializer[File]):
     reason = serializers.CharField(allow_blank=True, help_text="Why the file was refused.")
     width = serializers.IntegerField(allow_null=True, help_text="Pixels, upright.")
     height = serializers.IntegerField(allow_null=True, help_text="Pixels, upright.")
+    facts = serializers.DictField(
+        help_text="What a video (`duration` in seconds, `codec`, `fps`) or weights (`format`, `parameters`, "
+        "`tensors`, `dtypes`) say of themselves, as far as they do; empty for pictures."
+    )
     starred = serializers.BooleanField()
     trashed_at = serializers.DateTimeField(
         allow_null=True,
@@ -92,10 +96,12 @@ class Metadata(serializers.CharField):
 
 
 class UploadSerializer(StrictSerializer):
-    """A picture and what shall be kept with it."""
+    """A file and what shall be kept with it."""
 
     content = serializers.FileField(
-        allow_empty_file=True, help_text="The picture: JPEG, PNG, WebP, TIFF or AVIF, up to 50 megapixels."
+        allow_empty_file=True,
+        help_text="The file: a picture (JPEG, PNG, WebP, TIFF or AVIF, up to 50 megapixels), a video (MP4, "
+        "WebM or MOV) or weights (PyTorch, ONNX or safetensors).",
     )
     metadata = Metadata(required=False, help_text="A JSON object, kept as it is.")
     folder = Place(required=False, help_text="The folder to put it into; without one, the top of the drive.")

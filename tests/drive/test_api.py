@@ -34,6 +34,7 @@ def test_a_file_from_upload_to_trash(user: User, api: Callable[..., APIClient]) 
     assert sent["name"] == "sea.jpg"
     assert sent["metadata"] == {"album": "sea", "n": 1}
     assert (sent["size"], sent["width"], sent["height"], sent["folder"]) == (len(data), 300, 200, None)
+    assert (sent["kind"], sent["facts"], sent["starred"], sent["trashed_at"]) == ("picture", {}, False, None)
     assert sent["etag"] == sent["checksums"]["sha256"]
     assert client.get(sent["urls"]["get"]).json() == sent
     content = client.get(sent["urls"]["content"])

@@ -312,6 +312,7 @@ def test_links_are_made_changed_and_revoked_by_forms(
     share = Share.objects.get()
     assert share.label == "For Ada"
     assert f"http://testserver/s/{share.token}/" in done.content.decode()
+    assert "For Ada" in done.content.decode()
     dialog = client.post("/drive/share/", sent, headers={"HX-Request": "true"}).content.decode()
     assert "data-copy-from" in dialog
     assert "<html" not in dialog
