@@ -8,7 +8,7 @@ from drive.api import archives, drives, files, folders, shares
 from ipau.common.api import not_found
 from ipau.common.openapi import openapi
 from market import api as market
-from processing.api import jobs, predictions, previews, webhooks
+from processing.api import jobs, pipelines, predictions, previews, webhooks
 
 app_name = "v1"
 urlpatterns = [
@@ -72,5 +72,8 @@ urlpatterns = [
         name="webhook-redeliver",
     ),
     path("preview/<str:name>", previews.Preview.as_view(), name="preview"),
+    path("preview/<str:owner>/<str:name>", previews.ModelPreview.as_view(), name="model-preview"),
+    path("pipelines", pipelines.PipelineList.as_view(), name="pipelines"),
+    path("pipelines/<str:owner>/<str:name>", pipelines.PipelineDetail.as_view(), name="pipeline"),
     re_path(r"^.*$", not_found),
 ]

@@ -54,16 +54,39 @@ class Preview(ApiView):
         """Send the picture as a form's part `image`, or the id of a file of yours as `file`, and the app's
         parameters as further fields. The answer is a picture of at most 1024 pixels a side; with `Accept:
         application/json` it is JSON. Nothing is stored."""
-        owner = caller(request)
-        asked = _read(request)
-        version = predictions.find_version(user=owner, reference=f"{PLATFORM_HANDLE}/{name}")
-        if asked.file is not None:
-            answer = services.preview_file(owner=owner, version=version, params=asked.params, file=asked.file)
-        else:
-            answer = services.preview_bytes(
-                owner=owner, version=version, params=asked.params, data=asked.data
-            )
-        return _respond(request, answer)
+        return _preview(request, f"{PLATFORM_HANDLE}/{name}")
+
+
+class ModelPreview(Preview):
+    """What any app, model or pipeline does to a picture, reduced, at once."""
+
+    @extend_schema(
+        operation_id="models_preview",
+        summary="Preview a pipeline or a model on a picture",
+        tags=["Previews"],
+        request={
+            "multipart/form-data": PreviewFormSerializer,
+            "application/json": PreviewInputSerializer,
+        },
+        responses={
+            (200, "image/*"): OpenApiTypes.BINARY,
+            (200, "application/json"): PreviewAnswerSerializer,
+        },
+    )
+    def post(self, request: Request, owner: str, name: str) -> HttpResponseBase:  # type: ignore[override]
+        """The same for `owner/name`, such as a pipeline: its parameters are fields like `pixelart.block`."""
+        return _preview(request, f"{owner}/{name}")
+
+
+def _preview(request: Request, reference: str) -> HttpResponseBase:
+    owner = caller(request)
+    version = predictions.find_version(user=owner, reference=reference)
+    asked = _read(request)
+    if asked.file is not None:
+        answer = services.preview_file(owner=owner, version=version, params=asked.params, file=asked.file)
+    else:
+        answer = services.preview_bytes(owner=owner, version=version, params=asked.params, data=asked.data)
+    return _respond(request, answer)
 
 
 @dataclass(frozen=True)

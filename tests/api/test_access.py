@@ -17,6 +17,7 @@ from processing.models import Delivery, JobKind
 from processing.services import source_from_file
 from tests.api.routes import Route, all_routes
 from tests.drive.drives import upload
+from tests.market.pipelines import pipeline
 from tests.processing.jobs import submit, version
 
 pytestmark = pytest.mark.django_db
@@ -41,6 +42,7 @@ SHARED = {
     "jobs",
     "quotes",
     "preview",
+    "pipelines",
     "webhook-secret",
     "webhook-secret-rotate",
     "webhook-deliveries",
@@ -85,6 +87,8 @@ def belongings(other_user: User) -> Mapping[str, Mapping[str, Any]]:
         "versions": model,
         "version": {**model, "version_id": secret.pk},
         "model-predictions": model,
+        "model-preview": model,
+        "pipeline": {"owner": other_user.handle, "name": pipeline(other_user).name},
         "prediction": {"job_id": prediction.pk},
         "prediction-cancel": {"job_id": prediction.pk},
         "job": {"job_id": job.pk},
@@ -149,7 +153,7 @@ def _needed_scope(route: Route, method: str) -> str:
         return "read"
     if route.name == "archives":
         return "read"
-    rooms = ("file", "folder", "share", "drive", "trash", "upload")
+    rooms = ("file", "folder", "share", "drive", "trash", "upload", "pipeline")
     return "write" if route.name.startswith(rooms) else "run"
 
 

@@ -1,0 +1,110 @@
+"""Pipelines over the API. They are run like any model: as `owner/name`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts.authentication import caller
+from ipau.common.api import IDEMPOTENCY_KEY, ApiView, idempotency_key, page_of, page_response, validated
+from ipau.common.errors import NotFound
+from market import pipelines
+from market.pipeline_serializers import (
+    PipelineChangeSerializer,
+    PipelineInputSerializer,
+    PipelineSerializer,
+)
+from workers.recipe import Step
+
+
+class PipelineList(ApiView):
+    """Pipelines of the caller."""
+
+    @extend_schema(
+        operation_id="pipelines_list",
+        summary="List your pipelines",
+        tags=["Pipelines"],
+        responses=page_of(PipelineSerializer),
+    )
+    def get(self, request: Request) -> Response:
+        """Newest first. Those that others share are among the models."""
+        rows = pipelines.list_pipelines(owner=caller(request))
+        return page_response(request, rows, PipelineSerializer)
+
+    @extend_schema(
+        operation_id="pipelines_create",
+        summary="Make a pipeline",
+        tags=["Pipelines"],
+        parameters=[IDEMPOTENCY_KEY],
+        request=PipelineInputSerializer,
+        responses={201: PipelineSerializer},
+    )
+    def post(self, request: Request) -> Response:
+        """Every parameter of every step stays open to whoever runs it, as `step.parameter`."""
+        sent = validated(PipelineInputSerializer(data=request.data))
+        steps = _steps(sent.pop("steps"))
+        kept = pipelines.create_pipeline(
+            owner=caller(request), steps=steps, idempotency_key=idempotency_key(request), **sent
+        )
+        return Response(_told(request, kept.owner.handle, kept.name), status=201)
+
+
+class PipelineDetail(ApiView):
+    """One pipeline."""
+
+    @extend_schema(
+        operation_id="pipelines_get",
+        summary="Look at a pipeline",
+        tags=["Pipelines"],
+        responses=PipelineSerializer,
+    )
+    def get(self, request: Request, owner: str, name: str) -> Response:
+        """One of yours, or one that is shared."""
+        return Response(_told(request, owner, name))
+
+    @extend_schema(
+        operation_id="pipelines_change",
+        summary="Change a pipeline",
+        tags=["Pipelines"],
+        request=PipelineChangeSerializer,
+        responses=PipelineSerializer,
+    )
+    def patch(self, request: Request, owner: str, name: str) -> Response:
+        """Other `steps` make a new version; jobs keep the one that they were submitted with."""
+        _check_own(request, owner, name)
+        sent = validated(PipelineChangeSerializer(data=request.data))
+        steps = _steps(sent.pop("steps")) if "steps" in sent else None
+        new_name = sent.pop("name", None)
+        kept = pipelines.change_pipeline(
+            owner=caller(request), name=name, new_name=new_name, steps=steps, **sent
+        )
+        return Response(_told(request, owner, kept.name))
+
+    @extend_schema(
+        operation_id="pipelines_delete",
+        summary="Delete a pipeline",
+        tags=["Pipelines"],
+        responses={204: None},
+    )
+    def delete(self, request: Request, owner: str, name: str) -> Response:
+        """Its jobs and their results stay."""
+        _check_own(request, owner, name)
+        pipelines.delete_pipeline(owner=caller(request), name=name)
+        return Response(status=204)
+
+
+def _steps(sent: Sequence[dict[str, Any]]) -> list[Step]:
+    return [Step(operation=step["operation"], params=step.get("params", {})) for step in sent]
+
+
+def _told(request: Request, owner: str, name: str) -> dict[str, Any]:
+    listing = pipelines.get_pipeline(user=caller(request), owner=owner, name=name)
+    return dict(PipelineSerializer(listing, context={"request": request}).data)
+
+
+def _check_own(request: Request, owner: str, name: str) -> None:
+    """Raise NotFound for another person's, shared or not: there is nothing of that kind to change."""
+    if owner != caller(request).handle:
+        raise NotFound(f"You have no pipeline “{owner}/{name}”.")
