@@ -6,7 +6,7 @@ from decimal import Decimal
 from statistics import mean
 from uuid import UUID
 
-from django.db.models import Count
+from django.db.models import Count, QuerySet
 
 from market.models import Version
 from processing import fleet
@@ -66,8 +66,12 @@ def seconds_each(versions: list[UUID]) -> dict[UUID, float]:
 
 def backlog_seconds(queue: str) -> float:
     """Return the seconds of one slot that all that waits in a queue will take."""
-    rows = Item.objects.filter(job__queue=queue, job__state__in=OPEN, state=State.STARTING)
-    waiting = dict(rows.values_list("job__version").annotate(n=Count("id")).order_by())
+    return seconds_of(Item.objects.filter(job__queue=queue, job__state__in=OPEN, state=State.STARTING))
+
+
+def seconds_of(items: QuerySet[Item]) -> float:
+    """Return the seconds of one slot that these pictures will take."""
+    waiting = dict(items.values_list("job__version").annotate(n=Count("id")).order_by())
     each = seconds_each(list(waiting))
     return float(sum(each[version] * number for version, number in waiting.items()))
 

@@ -13,8 +13,8 @@ from django.utils.translation import ngettext
 from drive.listing import with_thumbnails
 from drive.models import File, FileKind
 from ipau.common.errors import Invalid
-from processing import fleet
-from processing.models import Item, Job, Output, State
+from processing import estimates, fleet
+from processing.models import OPEN, Item, Job, Output, State
 
 RESULTS_A_PAGE = 48
 MOST_REASONS = 20
@@ -64,17 +64,56 @@ def time_text(seconds: float) -> str:
     return _("%(h)d h %(m)d min") % {"h": minutes // 60, "m": minutes % 60}
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a job stands in its queue: the owner's pictures that run first, how many other owners take turns
+    with them, and the seconds until its last picture, None where no worker serves the queue."""
+
+    before: int
+    others: int
+    seconds: float | None
+
+
+def place_of(job: Job) -> Place:
+    """Estimate when an open job will be done, from how owners share their queue.
+
+    Owners take turns, so this one gets at least one part in so many of the slots, and all of them once the
+    others are done.
+    """
+    waiting = Item.objects.filter(job__queue=job.queue, job__state__in=OPEN, state=State.STARTING)
+    mine = waiting.filter(job__owner=job.owner_id)
+    before = mine.filter(job__lt=job.pk).count()
+    others = waiting.exclude(job__owner=job.owner_id).values("job__owner").distinct().count()
+    slots = fleet.slots_of(job.queue)
+    if not slots:
+        return Place(before, others, None)
+    own = estimates.seconds_of(mine.filter(job__lte=job.pk))
+    everything = estimates.seconds_of(waiting)
+    return Place(before, others, min(own * (others + 1), everything) / slots)
+
+
 def waiting_text(job: Job) -> str:
-    """Say why a job has not begun; nothing for one that has."""
+    """Say why a job has not begun, and when it will be done; nothing for one that has begun."""
     if job.state != State.STARTING:
         return ""
-    if not fleet.is_served(job.queue):
+    place = place_of(job)
+    if place.seconds is None:
         return _("No worker is running for this queue: the job starts when one comes.")
-    before = Job.objects.filter(owner=job.owner_id, queue=job.queue, pk__lt=job.pk).open().count()
-    if before:
-        text = ngettext("%(n)s job of yours runs first.", "%(n)s jobs of yours run first.", before)
-        return text % {"n": before}
-    return _("It starts as soon as a worker is free.")
+    parts = []
+    if place.before:
+        text = ngettext(
+            "%(n)s picture of yours runs first.", "%(n)s pictures of yours run first.", place.before
+        )
+        parts.append(text % {"n": f"{place.before:,}"})
+    if place.others:
+        text = ngettext(
+            "You take turns with %(n)s other person.", "You take turns with %(n)s other people.", place.others
+        )
+        parts.append(text % {"n": place.others})
+    if not parts:
+        parts.append(_("It starts as soon as a worker is free."))
+    parts.append(_("Done in about %(time)s.") % {"time": time_text(place.seconds)})
+    return " ".join(parts)
 
 
 def results_after(job: Job, cursor: str = "", *, limit: int = RESULTS_A_PAGE) -> Results:

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import User
-from processing import timing
+from processing import fleet, progress, timing
 from processing.models import Item, Job
+from processing.progress import Place
 from processing.timing import Point
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
@@ -150,3 +152,18 @@ def test_another_persons_job_is_not_there(
     job: Job, path: str, other_user: User, client_of: Callable[[User], Client]
 ) -> None:
     assert client_of(other_user).get(f"/jobs/{job.pk}/{path}").status_code == 404
+
+
+def test_a_job_knows_its_place_and_when_it_will_be_done(user: User, other_user: User, client: Client) -> None:
+    fleet.beat(name="w@here", queues=["cpu"], device="cpu", pids=[1, 2], started_at=timezone.now())
+    first = submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(2)])
+    take_turns(user)
+    Item.objects.filter(job=first).update(timings={"run": 10_000})
+    mine = submit(user, [upload(user, f"m{n}.jpg", seed=10 + n) for n in range(3)])
+    submit(other_user, [upload(other_user, f"o{n}.jpg", seed=20 + n) for n in range(4)])
+    last = submit(user, [upload(user, "z.jpg", seed=30)])
+    # Alone this owner's four pictures take 40 s of a slot; the other's as long, and there are two slots.
+    assert progress.place_of(mine) == Place(before=0, others=1, seconds=30)
+    assert progress.place_of(last) == Place(before=3, others=1, seconds=40)
+    page = html(client.get(f"/jobs/{last.pk}/"))
+    assert "3 pictures of yours run first. You take turns with 1 other person. Done in about 40 s." in page
