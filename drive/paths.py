@@ -65,6 +65,8 @@ def folder_at(*, owner: User, folder: Folder | None, names: Iterable[str]) -> Fo
         Conflict: somebody makes the same folder at this moment.
     """
     wanted = tuple(names)
+    if (there := _at(owner, folder, wanted)) is not None:
+        return there
     found, missing = walk(owner, folder, wanted)
     if not missing:
         return found
@@ -78,6 +80,20 @@ def folder_at(*, owner: User, folder: Folder | None, names: Iterable[str]) -> Fo
         for name in missing:
             found = Folder.objects.create(owner=owner, parent=found, name=name)
     return found
+
+
+def _at(owner: User, folder: Folder | None, names: tuple[str, ...]) -> Folder | None:
+    """Return the folder to which all of `names` lead, in one query; None where one of them is missing."""
+    if len(names) < 2:
+        return None
+    conditions: dict[str, object] = {"owner": owner, "name": names[-1]}
+    above = "parent"
+    for name in reversed(names[:-1]):
+        conditions[f"{above}__name"] = name
+        above += "__parent"
+    conditions[above] = folder
+    # What lies in a trashed folder has been trashed with it, so the last one tells for all.
+    return Folder.objects.filter(**conditions).live().first()
 
 
 def walk(owner: User, folder: Folder | None, names: tuple[str, ...]) -> tuple[Folder | None, tuple[str, ...]]:

@@ -1,7 +1,7 @@
 """What people do with their drive. Each function owns its transaction and raises domain errors."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, BinaryIO
@@ -15,10 +15,11 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 from drive import blobs, quota, tasks
+from drive.blobs import Stored
 from drive.models import Blob, File, FileKind, FileState, Folder
 from drive.names import clean_name
 from drive.placing import as_uuid, first_free, hold, lock_tree, names_of, naming, place
-from drive.sniffing import sniff
+from drive.sniffing import Found, sniff
 from drive.taking import add_file
 from drive.tree import Tree
 from ipau.common.errors import Conflict, Invalid, NotFound, TooLarge
@@ -137,7 +138,6 @@ def upload_file(
     content: BinaryIO,
     size: int,
     metadata: dict[str, Any] | None = None,
-    limit: int | None = None,
 ) -> File:
     """Take a file into the drive; a taken name gets a number. A worker then looks at all of it.
 
@@ -149,15 +149,35 @@ def upload_file(
         TooLarge: more bytes than one request may carry, or than the drive has room for.
         Invalid: it is empty, or nothing that the drive keeps (by content, not by name).
     """
-    limit = settings.UPLOAD_MAX_BYTES if limit is None else limit
+    stored, found = store_upload(owner=owner, content=content, size=size, limit=settings.UPLOAD_MAX_BYTES)
+    return add_upload(owner=owner, folder=folder, name=name, stored=stored, facts=found, metadata=metadata)
+
+
+def store_upload(*, owner: User, content: BinaryIO, size: int, limit: int) -> tuple[Stored, Found]:
+    """Recognise what was sent and store its bytes for `add_upload`. Raises as `upload_file`."""
     if size > limit:
         raise _too_many_bytes(size, limit)
     if size == 0:
         raise Invalid(_("This file is empty."), code="empty_file")
     quota.check_room(owner=owner, size=size)
     found = sniff(content)
-    stored = blobs.store_file(content, found.content_type)
-    file = add_file(owner=owner, folder=folder, name=name, stored=stored, facts=found, metadata=metadata)
+    return blobs.store_file(content, found.content_type), found
+
+
+def add_upload(
+    *,
+    owner: User,
+    folder: Folder | None,
+    name: str,
+    stored: Stored,
+    facts: Found,
+    metadata: dict[str, Any] | None = None,
+    then: Callable[[File], File] | None = None,
+) -> File:
+    """Make a file of stored bytes and have a worker look at it. Arguments and errors as `taking.add_file`."""
+    file = add_file(
+        owner=owner, folder=folder, name=name, stored=stored, facts=facts, metadata=metadata, then=then
+    )
     transaction.on_commit(lambda: tasks.send_inspection(owner_id=str(owner.pk)))
     return file
 

@@ -1,5 +1,6 @@
 """Making files of bytes that lie in the storage: what requests and workers share."""
 
+from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -23,8 +24,12 @@ def add_file(
     stored: Stored,
     facts: Found,
     metadata: dict[str, Any] | None = None,
+    then: Callable[[File], File] | None = None,
 ) -> File:
     """Put stored bytes into a folder; a taken name gets a number. A worker has yet to look at them.
+
+    Args:
+        then: called with the new file, in its transaction; gives the file that there is in the end.
 
     Raises:
         TooLarge: the drive has no room for them.
@@ -36,7 +41,7 @@ def add_file(
         blobs.register([stored])
         hold(folder)
         quota.claim_room(owner=owner, size=stored.size)
-        return File.objects.create(
+        made = File.objects.create(
             owner=owner,
             folder=folder,
             name=free,
@@ -48,6 +53,7 @@ def add_file(
             height=facts.height,
             metadata=metadata or {},
         )
+        return then(made) if then else made
 
     here = File.objects.filter(owner=owner, folder=folder).live()
     return first_free(upload_name(name, facts.suffix), here, attempt)

@@ -7,8 +7,9 @@ is told later, and not concatenation.
 import base64
 import hashlib
 import hmac
-from collections.abc import Mapping
-from typing import IO, Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Any, TypedDict
 from uuid import UUID
 
 from django.conf import settings
@@ -23,10 +24,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.authentication import caller
+from accounts.models import User
 from drive import parts, services, uploading
-from drive.models import OnConflict, Upload
+from drive.models import Folder, OnConflict, Upload
 from drive.paths import Place, clean_path
 from drive.uploading import Digest
+from drive.whole import is_whole, take_whole
 from ipau.common.api import IDEMPOTENCY_KEY, ApiView, idempotency_key
 from ipau.common.errors import DomainError, Invalid
 
@@ -36,6 +39,17 @@ CHECKSUMS = ("sha256", "sha1")
 BODY = "application/offset+octet-stream"
 # A sender who is silent for so long has gone, and must not keep others from going on in its place.
 SILENT_SECONDS = 30
+
+
+class Wanted(TypedDict):
+    """What a request to begin an upload asks for."""
+
+    owner: User
+    folder: Folder | None
+    place: Place
+    length: int
+    on_conflict: OnConflict
+    key: str | None
 
 
 class WrongVersion(DomainError):
@@ -150,7 +164,7 @@ class UploadList(TusView):
         _check_version(request)
         owner, told = caller(request), _metadata(request.headers.get("Upload-Metadata", ""))
         folder_id = told.get("folder", "")
-        upload = uploading.begin_upload(
+        wanted = Wanted(
             owner=owner,
             folder=services.get_folder(owner=owner, folder_id=folder_id) if folder_id else None,
             place=_place(told),
@@ -158,6 +172,7 @@ class UploadList(TusView):
             on_conflict=_on_conflict(told),
             key=idempotency_key(request),
         )
+        upload = _whole(request, wanted) or uploading.begin_upload(**wanted)
         if _carries_bytes(request) and upload.completed_at is None and parts.received(upload) == 0:
             upload = _append(request, upload, 0)
         headers = {"Location": request.build_absolute_uri(reverse("v1:upload", args=[upload.pk]))}
@@ -225,19 +240,39 @@ def _check_version(request: Request) -> None:
 
 def _append(request: Request, upload: Upload, offset: int) -> Upload:
     """Stream the request's body into the upload."""
-    size = int(request.META.get("CONTENT_LENGTH") or 0)
     digest = _digest(request)
+    with _body(request) as source:
+        return uploading.append_bytes(
+            upload=upload, offset=offset, source=source, size=_size(request), digest=digest
+        )
+
+
+def _whole(request: Request, wanted: Wanted) -> Upload | None:
+    """Take a small file that this request carries whole; None where it is to go the longer way."""
+    size = _size(request) if _carries_bytes(request) else 0
+    if not is_whole(length=wanted["length"], size=size, on_conflict=wanted["on_conflict"]):
+        return None
+    digest = _digest(request)
+    with _body(request) as source:
+        return take_whole(**wanted, source=source, digest=digest)
+
+
+@contextmanager
+def _body(request: Request) -> Iterator[uploading.Source]:
+    """Give the body of a request to read from; a sender who falls silent has broken off."""
     # Gunicorn's threads would otherwise wait for ever for a sender whose network has gone.
     connection = request.META.get("gunicorn.socket")
     if connection is not None:
         connection.settimeout(SILENT_SECONDS)
     try:
-        return uploading.append_bytes(
-            upload=upload, offset=offset, source=request._request, size=size, digest=digest
-        )
+        yield request._request
     finally:
         if connection is not None:
             connection.settimeout(None)
+
+
+def _size(request: Request) -> int:
+    return int(request.META.get("CONTENT_LENGTH") or 0)
 
 
 def _state(request: Request, upload: Upload) -> dict[str, str]:

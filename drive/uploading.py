@@ -66,6 +66,7 @@ def get_upload(*, owner: User, upload_id: UUID) -> Upload:
     upload = rows.select_related("file").first()
     if upload is None:
         raise _gone()
+    upload.owner = owner
     return upload
 
 
@@ -99,7 +100,7 @@ def begin_upload(
         "length": length,
         "on_conflict": on_conflict,
     }
-    if key is not None and (earlier := Upload.objects.filter(pk=_key(owner, key)).first()):
+    if key is not None and (earlier := Upload.objects.filter(pk=key_of(owner, key)).first()):
         return same_request(earlier, values)
     check_room(owner=owner, size=length)
     upload = Upload(**values, expires_at=timezone.now() + LIFE)
@@ -108,7 +109,7 @@ def begin_upload(
     if key is None:
         upload.save(force_insert=True)
         return upload
-    upload.pk = _key(owner, key)
+    upload.pk = key_of(owner, key)
     try:
         with transaction.atomic():
             upload.save(force_insert=True)
@@ -138,7 +139,8 @@ def _check_parts(upload: Upload, size: int) -> None:
         )
 
 
-def _key(owner: User, key: str) -> UUID:
+def key_of(owner: User, key: str) -> UUID:
+    """Return the id of the upload that a request with this idempotency key begins. Raises Invalid."""
     if not key or len(key) > 255:
         raise Invalid("An idempotency key has 1 to 255 characters.", code="idempotency_key")
     return uuid5(owner.pk, key)
@@ -195,13 +197,15 @@ def append_bytes(
 def _current(upload: Upload, offset: int) -> Upload:
     """Return the row as it is now, having seen that its sender goes on where we are."""
     with transaction.atomic():
-        row = Upload.objects.select_for_update().filter(pk=upload.pk).first()
+        rows = Upload.objects.select_for_update(of=("self",)).select_related("folder")
+        row = rows.filter(pk=upload.pk).first()
         if row is None:
             parts.remove(upload.pk)
             raise _gone()
         here = parts.received(row)
         if here != offset or row.completed_at is not None:
             raise WrongOffset(_("This upload goes on at byte %(offset)d.") % {"offset": here})
+    row.owner = upload.owner
     return row
 
 
@@ -265,14 +269,8 @@ def _finish(upload: Upload, part: BinaryIO) -> Upload:
     """Make the file of an upload whose bytes are all there."""
     try:
         part.flush()
-        folder = folder_at(owner=upload.owner, folder=upload.folder, names=ways_of(upload))
-        # Together, so that whoever asks again after a crash gets this file and not a second one.
-        with transaction.atomic():
-            if not Upload.objects.select_for_update().filter(pk=upload.pk).exists():
-                raise _gone()
-            upload.file = _take(upload, folder, part)
-            upload.offset, upload.completed_at = upload.length, timezone.now()
-            upload.save(update_fields=["file", "offset", "completed_at", "updated_at"])
+        upload.file = _take(upload, part)
+        upload.offset, upload.completed_at = upload.length, timezone.now()
     except (Invalid, NotFound, TooLarge):
         # Sending the same again would end the same.
         drop_upload(upload=upload)
@@ -286,17 +284,28 @@ def _finish(upload: Upload, part: BinaryIO) -> Upload:
     return upload
 
 
-def _take(upload: Upload, folder: Folder | None, part: BinaryIO) -> File:
+def _take(upload: Upload, part: BinaryIO) -> File:
     """Put the bytes into the drive, doing with a taken name what was asked for."""
-    made = services.upload_file(
-        owner=upload.owner,
-        folder=folder,
-        name=upload.name,
-        content=part,
-        size=upload.length,
-        limit=settings.RESUMABLE_MAX_BYTES,
+    stored, found = services.store_upload(
+        owner=upload.owner, content=part, size=upload.length, limit=settings.RESUMABLE_MAX_BYTES
     )
-    return settle_conflict(made=made, name=upload.name, on_conflict=upload.on_conflict)
+    # Only now: what is refused leaves no empty folders.
+    folder = folder_at(owner=upload.owner, folder=upload.folder, names=ways_of(upload))
+
+    def settle(made: File) -> File:
+        # With the file, so that whoever asks again after a crash gets this one and not a second.
+        file = settle_conflict(made=made, name=upload.name, on_conflict=upload.on_conflict)
+        now = timezone.now()
+        kept = Upload.objects.filter(pk=upload.pk, completed_at__isnull=True).update(
+            file=file, offset=upload.length, completed_at=now, updated_at=now
+        )
+        if not kept:
+            raise _gone()
+        return file
+
+    return services.add_upload(
+        owner=upload.owner, folder=folder, name=upload.name, stored=stored, facts=found, then=settle
+    )
 
 
 def drop_upload(*, upload: Upload) -> None:

@@ -183,8 +183,8 @@ class FileContent(ApiView):
 def _check_room_early(request: Request, owner: User) -> None:
     """Refuse before the bytes are read what cannot fit; a repeated request may have its file already."""
     length = request.META.get("CONTENT_LENGTH") or ""
-    if length.isdigit() and idempotency_key(request) is None:
-        quota.check_room(owner=owner, size=max(0, int(length) - ENVELOPE))
+    if length.isdigit() and int(length) > ENVELOPE and idempotency_key(request) is None:
+        quota.check_room(owner=owner, size=int(length) - ENVELOPE)
 
 
 def _fields(request: Request) -> dict[str, Any]:

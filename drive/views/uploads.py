@@ -46,9 +46,9 @@ def upload(request: HttpRequest) -> HttpResponseBase:
         limit = settings.UPLOAD_MAX_BYTES // 2**20
         error = TooLarge(_("One upload may carry %(limit)d MB at most.") % {"limit": limit})
         return _refused(request, error)
-    if request.user.is_authenticated:
+    if request.user.is_authenticated and _length(request) > ENVELOPE:
         try:
-            quota.check_room(owner=request.user, size=max(0, _length(request) - ENVELOPE))
+            quota.check_room(owner=request.user, size=_length(request) - ENVELOPE)
         except TooLarge as error:
             return _refused(request, error)
     return _upload(request)  # type: ignore[arg-type]  # its decorators see to the signing in

@@ -105,13 +105,12 @@ def test_a_failure_at_the_end_is_tried_again_and_makes_one_file(
     user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = begin(user)
-    whole = services.upload_file
 
-    def made_and_failed(**how: Any) -> File:
-        whole(**how)
+    def made_and_failed(*, made: File, **how: Any) -> File:
+        assert File.objects.get() == made
         raise OSError("the storage has gone")
 
-    monkeypatch.setattr(services, "upload_file", made_and_failed)
+    monkeypatch.setattr(uploading, "settle_conflict", made_and_failed)
     with pytest.raises(OSError, match="storage"):
         append(begun, 0, PICTURE)
     monkeypatch.undo()
