@@ -18,7 +18,7 @@ AS_THEY_ARE = frozenset({FileKind.TEXT, FileKind.WEIGHTS})
 
 
 def plan_copy(blob: Blob) -> Clean:
-    """Plan the copy of a picture's bytes that others may have.
+    """Plan the copy of a picture's or video's bytes that others may have.
 
     Raises:
         Invalid: they cannot be told apart from what they say of their maker.

@@ -85,10 +85,8 @@ def serve_for_others(
     if etag in parse_etags(request.headers.get("If-None-Match", "")):
         response: HttpResponseBase = HttpResponseNotModified()
     else:
-        plan = plan_copy(blob)
-        response = StreamingHttpResponse(copy_of(blob, plan))
+        response = _send_copy(request, blob, etag)
         _Headers(name, content_type, download).put_on(response)
-        response["Content-Length"] = str(plan.size)
     response["ETag"] = etag
     patch_cache_control(response, private=True, no_cache=True)
     return response
@@ -152,36 +150,61 @@ def _presigned(blob: Blob, headers: _Headers) -> str:
 
 
 def _send(request: HttpRequest, blob: Blob) -> HttpResponseBase:
-    span = _wanted_span(request, blob)
+    span = _wanted_span(request, blob.size, quote_etag(blob.sha256))
     if span is None:
         response: HttpResponseBase = FileResponse(default_storage.open(blob.path), content_type="x/x")
         response["Content-Length"] = str(blob.size)
     elif span.start >= span.stop:
-        response = HttpResponse(status=416)
-        response["Content-Range"] = f"bytes */{blob.size}"
+        response = _no_such_part(blob.size)
     else:
         content = default_storage.open(blob.path)
         response = StreamingHttpResponse(_pieces(content, span), status=206)
-        response["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{blob.size}"
-        response["Content-Length"] = str(len(span))
+        _say_part(response, span, blob.size)
     response["Accept-Ranges"] = "bytes"
     return response
 
 
-def _wanted_span(request: HttpRequest, blob: Blob) -> range | None:
+def _send_copy(request: HttpRequest, blob: Blob, etag: str) -> HttpResponseBase:
+    """Send the copy that others may have, or the part of it that was asked for: players ask for parts."""
+    plan = plan_copy(blob)
+    span = _wanted_span(request, plan.size, etag)
+    if span is None:
+        response: HttpResponseBase = StreamingHttpResponse(copy_of(blob, plan))
+        response["Content-Length"] = str(plan.size)
+    elif span.start >= span.stop:
+        response = _no_such_part(plan.size)
+    else:
+        response = StreamingHttpResponse(copy_of(blob, plan.cut(span)), status=206)
+        _say_part(response, span, plan.size)
+    response["Accept-Ranges"] = "bytes"
+    return response
+
+
+def _no_such_part(size: int) -> HttpResponse:
+    response = HttpResponse(status=416)
+    response["Content-Range"] = f"bytes */{size}"
+    return response
+
+
+def _say_part(response: HttpResponseBase, span: range, size: int) -> None:
+    response["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{size}"
+    response["Content-Length"] = str(len(span))
+
+
+def _wanted_span(request: HttpRequest, size: int, etag: str) -> range | None:
     """Return the bytes that were asked for; None: all of them; an empty range: none that exist."""
     match = _RANGE.fullmatch(request.headers.get("Range", ""))
     if match is None or not any(match.groups()):
         return None
     condition = request.headers.get("If-Range")
-    if condition is not None and condition != quote_etag(blob.sha256):
+    if condition is not None and condition != etag:
         return None
     first, last = match.groups()
     if not first:
-        return range(max(0, blob.size - int(last)), blob.size)
+        return range(max(0, size - int(last)), size)
     if last and int(last) < int(first):
         return None
-    return range(int(first), min(int(last) + 1, blob.size) if last else blob.size)
+    return range(int(first), min(int(last) + 1, size) if last else size)
 
 
 def _pieces(content: File[Any], span: range) -> Iterator[bytes]:

@@ -13,12 +13,13 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
+from workers.cleaning_videos import clean_boxes, clean_webm
 from workers.reading import PictureError, identify
 from workers.spans import MOST_PARTS, Clean, FormatError, Plan, Source
 
 
 def clean_copy(stream: BinaryIO) -> Clean:
-    """Plan the clean copy of a JPEG, PNG, WebP or TIFF.
+    """Plan the clean copy of a JPEG, PNG, WebP or TIFF, of an MP4, MOV or WebM.
 
     Raises:
         FormatError: it is none of these, is damaged, or hides data where they cannot be told from pixels.
@@ -328,4 +329,6 @@ _FORMATS: tuple[tuple[re.Pattern[bytes], Callable[[Source], Clean]], ...] = (
     (re.compile(rb"\x89PNG\r\n\x1a\n"), _clean_png),
     (re.compile(rb"RIFF....WEBP", re.DOTALL), _clean_webp),
     (re.compile(rb"II\*\0|MM\0\*"), _clean_tiff),
+    (re.compile(rb"....ftyp", re.DOTALL), clean_boxes),
+    (re.compile(rb"\x1aE\xdf\xa3"), clean_webm),
 )

@@ -12,6 +12,7 @@ from drive import services, sharing, work
 from drive.models import File
 from tests.drive.drives import upload
 from tests.drive.test_types import CONTENTS
+from tests.workers.test_cleaning_videos import SECRET, TOLD
 from tests.workers.videos import video_bytes
 
 pytestmark = pytest.mark.django_db
@@ -150,3 +151,51 @@ def test_the_trash_has_icons(client: Client, user: User, files: dict[str, File])
 def test_a_shared_link_has_the_icon_of_its_file(client: Client, user: User, files: dict[str, File]) -> None:
     sharing.create_share(owner=user, file_id=files["mp4"].pk)
     assert "#movie" in page_of(client, "drive:shared")
+
+
+# --- What visitors of a link get.
+
+
+def shared(user: User, name: str, data: bytes) -> tuple[File, Callable[..., str]]:
+    file = upload(user, name, data=data)
+    work.inspect_uploads(user.pk)
+    token = sharing.create_share(owner=user, file_id=file.pk).token
+    return file, lambda view="enter", **named: reverse(f"share:{view}", kwargs={"token": token, **named})
+
+
+@pytest.mark.parametrize("format", ["mp4", "mov", "webm"])
+def test_visitors_get_videos_without_places_in_parts(format: str, user: User) -> None:
+    data = video_bytes(format, sound=True, metadata=TOLD)
+    file, url = shared(user, f"film.{format}", data)
+    page = Client().get(url()).content.decode()
+    address = url("content", file_id=file.pk)
+    assert "<video" in page
+    assert f'<source src="{address}"' in page
+    whole = Client().get(address)
+    sent = body(whole)
+    assert (whole["Accept-Ranges"], int(whole["Content-Length"])) == ("bytes", len(data))
+    assert SECRET in data
+    assert SECRET not in sent
+    part = Client().get(address, headers={"Range": "bytes=50-149", "If-Range": whole["ETag"]})
+    assert (part.status_code, part["Content-Range"]) == (206, f"bytes 50-149/{len(data)}")
+    assert body(part) == sent[50:150]
+    assert Client().get(address, headers={"Range": f"bytes={len(data)}-"}).status_code == 416
+    assert body(Client().get(address, {"download": ""})) == sent
+
+
+def test_what_cannot_be_cleaned_of_a_video_is_not_handed_out(user: User) -> None:
+    data = video_bytes("mp4", sound=True, options={"movflags": "frag_keyframe+empty_moov"})
+    at = data.rindex(b"soun")
+    file, url = shared(user, "drone.mp4", data[:at] + b"meta" + data[at + 4 :])
+    answer = Client().get(url("content", file_id=file.pk), {"download": ""})
+    assert answer.status_code == 422
+    assert "may hold a location" in answer.content.decode()
+
+
+def test_visitors_see_the_facts_of_weights_and_may_save_them(user: User) -> None:
+    file, url = shared(user, "model.onnx", CONTENTS["onnx"][2])
+    page = Client().get(url()).content.decode()
+    assert "Operator set" in page
+    answer = Client().get(url("content", file_id=file.pk), {"download": ""})
+    assert answer["Content-Disposition"].startswith("attachment")
+    assert body(answer) == CONTENTS["onnx"][2]
