@@ -1,6 +1,6 @@
 """Claims: how a slot comes to own items, keeps them, and gives them back.
 
-Locks are always taken in the order job, items, tree of folders, folder, blobs, usage, memos, lane. Leases run
+Locks are always taken in the order job, items, tree of folders, blobs, folder, usage, memos, lane. Leases run
 by the database's clock: those of workers may differ.
 """
 

@@ -16,7 +16,7 @@ from drive.models import File, FileKind, FileState, Folder, Thumbnail
 from drive.names import free_name
 from drive.placing import hold, names_of
 from ipau.common.errors import NotFound
-from processing import claims, endings, events, memory
+from processing import claims, endings, events, folders, memory
 from processing.events import Kind
 from processing.models import Job, Output, State
 from processing.outcomes import Done, StoredFile
@@ -74,12 +74,14 @@ def file_results(job: Job, won: Sequence[Done], *, held: bool = False) -> None:
     made = [(d, f) for d in won for f in d.files]
     if not made:
         return
+    ways = {d.item.folder_path for d, _ in made}
+    folders.hold_tree(job, ways)
     # The bytes before the folder, as an upload into it locks them.
     if not held:
         blobs.register([f.stored for _, f in made] + [f.thumbnail for _, f in made if f.thumbnail])
-    folder = _results_folder(job)
-    files = [_file(job, folder, d, f) for d, f in made]
-    _insert(folder, files)
+    homes = folders.make_folders(_results_folder(job), ways)
+    files = [_file(job, homes[d.item.folder_path], d, f) for d, f in made]
+    _insert(files)
     Output.objects.bulk_create(
         Output(item=d.item, label=f.label, file=file) for (d, f), file in zip(made, files, strict=True)
     )
@@ -108,20 +110,21 @@ def _file(job: Job, folder: Folder, done: Done, made: StoredFile) -> File:
     )
 
 
-def _insert(folder: Folder, files: list[File]) -> None:
+def _insert(files: list[File]) -> None:
     """Create the files; where the owner has meanwhile put something of that name there, number ours."""
     for _ in range(NAME_ATTEMPTS - 1):
         try:
             with transaction.atomic():
                 File.objects.bulk_create(files)
         except IntegrityError:
-            _number(folder, files)
+            for folder in {file.folder for file in files}:
+                _number(folder, [file for file in files if file.folder == folder])
         else:
             return
     File.objects.bulk_create(files)
 
 
-def _number(folder: Folder, files: list[File]) -> None:
+def _number(folder: Folder | None, files: list[File]) -> None:
     # Only names that begin alike can collide: a folder may hold very many.
     alike = Q()
     for stem in {PurePosixPath(file.name).stem for file in files}:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -22,7 +23,7 @@ from drive.services import Selection
 from ipau.common.errors import Conflict, Invalid, TooLarge
 from market import services as market
 from market.models import Version
-from processing import events, lanes, tasks
+from processing import events, folders, lanes, tasks
 from processing.estimates import Quote, credits_text, quote
 from processing.inputs import Prepared, prepare
 from processing.manifests import Problems, Row, match
@@ -46,6 +47,8 @@ class Source:
     blob_id: str
     file: File | None = None
     row: Row | None = None
+    # Folders below that of the results: "Summer/Beach", or nothing.
+    way: str = ""
 
     @property
     def params(self) -> Mapping[str, Any]:
@@ -245,7 +248,20 @@ def _sources(
     if only_table:
         files = [file for file in files if file.pk in own]
     _check_terms(version, len(files), terms)
-    return [Source(f.name, f.blob_id, f, own.get(f.pk)) for f in files]
+    ways = _ways(owner, selection, files, terms)
+    return [Source(f.name, f.blob_id, f, own.get(f.pk), ways.get(f.pk, "")) for f in files]
+
+
+def _ways(owner: User, chosen: Selection, files: Sequence[File], terms: Terms) -> dict[UUID, str]:
+    """Return through which folders the results go, by the file's id."""
+    if not terms.options.keep_folders:
+        return {}
+    if terms.again_of is not None:
+        ways = folders.ways_again(terms.again_of)
+    else:
+        ways = folders.ways_of(owner=owner, chosen=chosen, files=files)
+    folders.check_ways(set(ways.values()), below=terms.output_folder)
+    return ways
 
 
 def _check_terms(version: Version, number: int, terms: Terms) -> None:
@@ -353,7 +369,7 @@ def _add_resources(job: Job, resources: Mapping[str, list[str]]) -> None:
 
 
 def _add_items(job: Job, order: _Order) -> None:
-    stems = distinct_names([_stem(source.name) for source in order.sources])
+    stems = _stems(order.sources)
     options = order.terms.options
     items = []
     for position, (source, own, stem) in enumerate(zip(order.sources, order.own, stems, strict=True)):
@@ -362,6 +378,7 @@ def _add_items(job: Job, order: _Order) -> None:
                 job=job,
                 position=position,
                 name=source.name,
+                folder_path=source.way,
                 output_stem=stem,
                 input_file=source.file,
                 blob_id=source.blob_id,
@@ -371,6 +388,19 @@ def _add_items(job: Job, order: _Order) -> None:
             )
         )
     Item.objects.bulk_create(items, batch_size=2000)
+
+
+def _stems(sources: Sequence[Source]) -> list[str]:
+    """Return names for results, each distinct in its folder, in the order of the sources."""
+    by_way: dict[str, list[int]] = {}
+    for position, source in enumerate(sources):
+        by_way.setdefault(source.way, []).append(position)
+    stems = [""] * len(sources)
+    for positions in by_way.values():
+        names = distinct_names([_stem(sources[position].name) for position in positions])
+        for position, name in zip(positions, names, strict=True):
+            stems[position] = name
+    return stems
 
 
 def _stem(name: str) -> str:

@@ -1,0 +1,120 @@
+"""The folders of results, for jobs that keep those in which their pictures lie."""
+
+from collections.abc import Collection, Sequence
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+from drive.models import File, Folder
+from drive.placing import lock_tree
+from drive.services import MAX_DEPTH, Selection, ancestors_of
+from ipau.common.errors import Conflict, Invalid
+from processing.models import Item, Job
+
+# What the database keeps of a way.
+MAX_LENGTH = 2000
+# Somebody may make a folder between our look and our leap, but hardly ever again and again.
+ATTEMPTS = 5
+
+
+def ways_of(*, owner: User, chosen: Selection, files: Sequence[File]) -> dict[UUID, str]:
+    """Return each file's way through the folders that were chosen: «Summer/Beach»; nothing for one by itself.
+
+    It begins with the outermost chosen folder above the file. One query, however many files and folders.
+    """
+    roots = {folder.pk for folder in chosen.folders}
+    singles = {file.pk for file in chosen.files}
+    rows = Folder.objects.visible_to(owner).live().values_list("pk", "parent_id", "name")
+    known = {pk: (parent, name) for pk, parent, name in rows}
+    ways: dict[UUID | None, str] = {None: ""}
+
+    def way_to(folder: UUID | None) -> str:
+        if folder is not None and folder not in ways:
+            parent, name = known.get(folder, (None, ""))
+            above = way_to(parent)
+            ways[folder] = f"{above}/{name}" if above else name if folder in roots else ""
+        return ways[folder]
+
+    return {file.pk: "" if file.pk in singles else way_to(file.folder_id) for file in files}
+
+
+def check_ways(ways: Collection[str], *, below: Folder | None) -> None:
+    """Refuse ways that lead too deep below the folder of the results (None: a new one at the top).
+
+    Raises:
+        Invalid: one of them does, or is too long.
+    """
+    deepest = max((len(way.split("/")) for way in ways if way), default=0)
+    if deepest and deepest + max(1, len(ancestors_of(below))) > MAX_DEPTH:
+        text = _("The folders of these pictures lie too deep to be kept: %(most)d at most.")
+        raise Invalid(text % {"most": MAX_DEPTH}, code="too_deep")
+    if any(len(way) > MAX_LENGTH for way in ways):
+        raise Invalid(_("The names of these folders are too long to be kept."), code="bad_path")
+
+
+def ways_again(job: Job) -> dict[UUID, str]:
+    """Return the ways that an earlier job kept, by the file's id."""
+    rows = Item.objects.filter(job=job, input_file__isnull=False)
+    return dict(rows.values_list("input_file", "folder_path"))
+
+
+def make_folders(root: Folder, ways: Collection[str]) -> dict[str, Folder]:
+    """Return the folders to which `ways` lead from `root`, making those that are missing.
+
+    Call it in a transaction that has locked the owner's tree, so that nobody trashes any of them meanwhile.
+    One query for each level, and one more for the folders that are made on it.
+    """
+    found = {"": root}
+    wanted = {way[:end] for way in ways for end in _ends(way)}
+    for level in range(1, 1 + max((len(way.split("/")) for way in wanted), default=0)):
+        _make_level(found, sorted(way for way in wanted if way.count("/") == level - 1))
+    return {way: found[way] for way in ways}
+
+
+def hold_tree(job: Job, ways: Collection[str]) -> None:
+    """Lock the tree of the job's owner where results go to folders below the job's."""
+    if any(ways):
+        lock_tree(job.owner)
+
+
+def _ends(way: str) -> list[int]:
+    """Return where each folder of a way ends: «a/b» gives 1 and 3."""
+    return [*(index for index, letter in enumerate(way) if letter == "/"), len(way)] if way else []
+
+
+def _make_level(found: dict[str, Folder], ways: Sequence[str]) -> None:
+    for _attempt in range(ATTEMPTS):
+        _find_level(found, ways)
+        missing = [_new(found, way) for way in ways if way not in found]
+        if not missing:
+            return
+        try:
+            with transaction.atomic():
+                Folder.objects.bulk_create(missing)
+        except IntegrityError:
+            # The owner has just made one of them.
+            continue
+    _find_level(found, ways)
+    if not found.keys() >= set(ways):
+        raise Conflict(
+            _("Something was added there at the same moment. Please try again."), code="name_taken"
+        )
+
+
+def _find_level(found: dict[str, Folder], ways: Sequence[str]) -> None:
+    parents = {found[_above(way)].pk: _above(way) for way in ways}
+    names = {way.rpartition("/")[2] for way in ways}
+    for folder in Folder.objects.filter(parent__in=parents, name__in=names).live():
+        above = parents[folder.parent_id] if folder.parent_id else ""
+        found[f"{above}/{folder.name}" if above else folder.name] = folder
+
+
+def _new(found: dict[str, Folder], way: str) -> Folder:
+    parent = found[_above(way)]
+    return Folder(owner_id=parent.owner_id, parent=parent, name=way.rpartition("/")[2])
+
+
+def _above(way: str) -> str:
+    return way.rpartition("/")[0]
