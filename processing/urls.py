@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from processing.views import cluster, home, insight, jobs, pipelines, playground, running, tables
+from processing.views import cluster, home, insight, jobs, pipelines, playground, running, tables, webhooks
 
 app_name = "processing"
 urlpatterns = [
@@ -27,6 +27,12 @@ urlpatterns = [
     path("cluster/<str:name>/drain/", cluster.drain, name="worker-drain"),
     path("cluster/<str:name>/resume/", cluster.resume, name="worker-resume"),
     path("metrics", cluster.metrics_page, name="metrics"),
+    path("settings/webhooks/", webhooks.webhooks_page, name="webhooks"),
+    path("settings/webhooks/secret/", webhooks.show_secret, name="webhook-secret"),
+    path("settings/webhooks/secret/new/", webhooks.rotate_secret, name="webhook-rotate"),
+    path("settings/webhooks/test/", webhooks.send_ping, name="webhook-ping"),
+    path("settings/webhooks/<uuid:delivery_id>/", webhooks.delivery_page, name="delivery"),
+    path("settings/webhooks/<uuid:delivery_id>/again/", webhooks.redeliver, name="delivery-again"),
     path("jobs/", jobs.jobs, name="jobs"),
     path("jobs/recent/", home.recent_jobs, name="recent-jobs"),
     path("jobs/<uuid:job_id>/", jobs.job_page, name="job"),

@@ -1,0 +1,134 @@
+"""The settings page of webhooks: the secret, a test, and what was delivered."""
+
+import json
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django import forms
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_POST
+
+from accounts.requests import SignedInRequest
+from ipau.common.errors import Conflict, Invalid, RateLimited
+from ipau.common.paging import paginate
+from processing.models import Delivery, DeliveryState
+from processing.notices.addresses import LONGEST
+from processing.notices.announcing import Event
+from processing.services import webhooks
+
+DELIVERIES_A_PAGE = 30
+
+
+class PingForm(forms.Form):
+    """Where a test goes."""
+
+    url = forms.CharField(
+        label=gettext_lazy("Address"),
+        max_length=LONGEST,
+        widget=forms.URLInput(attrs={"placeholder": "https://", "autocomplete": "url"}),
+    )
+
+
+@login_required
+@never_cache
+@require_GET
+def webhooks_page(request: SignedInRequest) -> HttpResponse:
+    """Show the deliveries, newest first; `state` narrows them. htmx asks for the list only."""
+    return _show(request)
+
+
+@login_required
+@never_cache
+@require_POST
+def show_secret(request: SignedInRequest) -> HttpResponse:
+    """Show the secret, in the page or, for htmx, in its place there."""
+    return _show(request, secret=webhooks.get_secret(owner=request.user))
+
+
+@login_required
+@never_cache
+@require_POST
+def rotate_secret(request: SignedInRequest) -> HttpResponse:
+    """Make a new secret and show it."""
+    return _show(request, secret=webhooks.rotate_secret(owner=request.user), rotated=True)
+
+
+@login_required
+@require_POST
+def send_ping(request: SignedInRequest) -> HttpResponse:
+    """Send a test and show what comes of it."""
+    form = PingForm(request.POST)
+    if form.is_valid():
+        try:
+            made = webhooks.send_ping(owner=request.user, url=form.cleaned_data["url"])
+        except (Invalid, RateLimited) as error:
+            form.add_error("url", error.message)
+        else:
+            return redirect("processing:delivery", made.pk)
+    return _show(request, form=form, status=422)
+
+
+@login_required
+@require_GET
+def delivery_page(request: SignedInRequest, delivery_id: UUID) -> HttpResponse:
+    """Show one delivery. htmx asks for it again until nothing more happens to it soon."""
+    delivery = webhooks.get_delivery(owner=request.user, delivery_id=delivery_id)
+    template = "processing/delivery.html#delivery" if request.htmx else "processing/delivery.html"
+    return render(request, template, _describe(delivery))
+
+
+@login_required
+@require_POST
+def redeliver(request: SignedInRequest, delivery_id: UUID) -> HttpResponse:
+    """Send a delivery again."""
+    try:
+        webhooks.redeliver(owner=request.user, delivery_id=delivery_id)
+    except Conflict as error:
+        messages.warning(request, error.message)
+    else:
+        messages.success(request, _("It is being delivered again."))
+    return redirect("processing:delivery", delivery_id)
+
+
+def _show(
+    request: SignedInRequest,
+    *,
+    secret: str = "",
+    rotated: bool = False,
+    form: PingForm | None = None,
+    status: int = 200,
+) -> HttpResponse:
+    shown = {"secret": secret, "rotated": rotated}
+    if request.htmx and secret:
+        return render(request, "processing/webhooks.html#secret", shown)
+    state = request.GET.get("state", "")
+    state = state if state in DeliveryState.values else ""
+    rows = webhooks.list_deliveries(owner=request.user, state=state)
+    context = {
+        **shown,
+        "form": form or PingForm(),
+        "page": paginate(rows, order=("-id",), size=DELIVERIES_A_PAGE, cursor=request.GET.get("cursor")),
+        "state": state,
+        "states": [("", _("All")), *DeliveryState.choices],
+        "query": urlencode({"state": state}) if state else "",
+    }
+    return render(request, "processing/webhooks.html", context, status=status)
+
+
+def _describe(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "delivery": delivery,
+        "event": Event(delivery.event).label if delivery.event in Event.values else delivery.event,
+        "body": json.dumps(json.loads(delivery.body), indent=2, ensure_ascii=False) if delivery.body else "",
+        "attempts": [{**line, "at": parse_datetime(line["at"])} for line in reversed(delivery.log)],
+        # Before the first answer, and while the next attempt is near; a pause of hours is not waited for.
+        "live": delivery.state == DeliveryState.WAITING and delivery.attempts < 3,
+    }
