@@ -42,7 +42,7 @@ class Listing(BaseModel):
     kind = models.CharField(max_length=10, choices=ListingKind.choices, default=ListingKind.APP)
     tier = models.CharField(max_length=10, choices=Tier.choices, default=Tier.BASIC)
     title = models.CharField(_("title"), max_length=100)
-    summary = models.CharField(_("summary"), max_length=200)
+    summary = models.CharField(_("summary"), max_length=200, blank=True)
     description = models.TextField(_("description"), blank=True)
     visibility = models.CharField(max_length=10, choices=Visibility.choices, default=Visibility.PUBLIC)
     # What one delivered picture costs, in millicredits.

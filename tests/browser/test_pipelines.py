@@ -68,6 +68,9 @@ def test_two_steps_are_built_previewed_saved_and_run(
     expect(page.locator('[name="s2.contrast"]')).to_have_value("60")
     wait_for_previews(page, 2)
 
+    # It can go no higher: the focus passes to its neighbour.
+    expect(page.get_by_role("button", name="Move step 1, Black and white, down")).to_be_focused()
+
     page.get_by_label("Title").fill("Grey blocks")
     page.get_by_role("button", name="Save").click()
     page.wait_for_url("**/pipelines/grey-blocks/")

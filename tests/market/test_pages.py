@@ -1,5 +1,6 @@
 """The list of apps."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +13,7 @@ from market import services
 from market.covers import cover_of
 from market.models import Listing, Visibility
 from market.templatetags.market import prose
+from tests.market.pipelines import pipeline
 from workers import registry
 
 pytestmark = pytest.mark.django_db
@@ -53,3 +55,34 @@ def test_descriptions_are_escaped_but_for_what_they_may_do() -> None:
     assert prose("a **b** `c` <script>\n\nd\ne") == (
         "<p>a <strong>b</strong> <code>c</code> &lt;script&gt;</p><p>d<br>e</p>"
     )
+
+
+def test_shared_pipelines_are_listed_by_pages(
+    user: User, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    monkeypatch.setattr("market.views.PIPELINES_A_PAGE", 2)
+    for number in range(3):
+        pipeline(user, title=f"Shared {number}", visibility=Visibility.PUBLIC)
+    pipeline(user, title="Hidden")
+    with django_assert_num_queries(2):
+        first = Client().get("/apps/").content.decode()
+    assert re.findall(r">(Shared \d|Hidden)</a>", first) == ["Shared 2", "Shared 1"]
+    following = re.search(r'rel="next"\s+href="([^"]+)"', first)
+    assert following is not None
+    second = Client().get("/apps/" + following[1]).content.decode()
+    assert re.findall(r">(Shared \d|Hidden)</a>", second) == ["Shared 0"]
+    assert f"{user.handle}/shared-0" in second
+
+
+def test_operators_take_a_shared_pipeline_down(user: User, client_of: Callable[[User], Client]) -> None:
+    listing = pipeline(user, title="Rude", visibility=Visibility.PUBLIC)
+    operator = User.objects.create_superuser("operator@example.org")
+    address = f"/admin/market/listing/{listing.pk}/change/"
+    sent = {"tier": "basic", "title": "Rude", "summary": "", "visibility": "public", "taken_down": "on"}
+    assert client_of(operator).post(address, sent).status_code == 302
+    listing.refresh_from_db()
+    assert listing.taken_down
+    assert "Rude" not in Client().get("/apps/").content.decode()
+    assert client_of(user).get(f"/apps/{user.handle}/rude/").status_code == 200
+    page = client_of(user).get("/pipelines/rude/").content.decode()
+    assert "An operator of this site has taken this pipeline down." in page

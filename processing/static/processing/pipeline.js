@@ -8,6 +8,7 @@ const form = document.getElementById("playground");
 const byId = (id) => document.getElementById(id);
 let settings = new Settings(byId("steps"));
 let saved = true;
+let pressed = null;
 
 const row = new Row({
   url: form.dataset.previewUrl,
@@ -52,6 +53,16 @@ document.addEventListener("change", (event) => {
   }
 });
 
+form.addEventListener("click", (event) => (pressed = event.target.closest('[name="do"]') || pressed));
+
+// A button that is gone or can go no further loses the focus: it passes to the nearest that does something.
+function keepFocus() {
+  if (!pressed || document.activeElement !== document.body) return;
+  const step = pressed.value.split(":")[1];
+  const near = [pressed.id, `down-${step}`, `up-${step}`, "app"].map(byId);
+  near.find((button) => button && !button.disabled)?.focus();
+}
+
 form.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && event.target.matches("input")) event.preventDefault();
 });
@@ -61,6 +72,7 @@ document.addEventListener("htmx:afterSettle", (event) => {
   if (event.detail.target.id !== "steps" && event.detail.elt.id !== "steps") return;
   saved = false;
   begin();
+  keepFocus();
   row.ask(undefined, 0);
 });
 
