@@ -56,6 +56,8 @@ urlpatterns = [
     path("jobs/<uuid:job_id>", jobs.JobDetail.as_view(), name="job"),
     path("jobs/<uuid:job_id>/items", jobs.JobItemList.as_view(), name="job-items"),
     path("jobs/<uuid:job_id>/cancel", jobs.JobCancel.as_view(), name="job-cancel"),
+    path("jobs/<uuid:job_id>/retry", jobs.JobRetry.as_view(), name="job-retry"),
+    path("jobs/<uuid:job_id>/again", jobs.JobAgain.as_view(), name="job-again"),
     path("webhooks/default/secret", webhooks.WebhookSecret.as_view(), name="webhook-secret"),
     path(
         "webhooks/default/secret/rotate",

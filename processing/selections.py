@@ -13,7 +13,10 @@ from accounts.models import User
 from drive import services as drive
 from drive.services import Selection
 from ipau.common.errors import NotFound
+from processing.services import earlier_pictures
 
+# Begins the key of a selection that is not kept here: the pictures of an earlier job.
+OF_JOB = "job:"
 _NAME = "selections"
 _KEPT = 8
 
@@ -31,11 +34,13 @@ def keep(session: SessionBase, chosen: Selection) -> str:
 
 
 def recall(session: SessionBase, *, owner: User, key: str) -> Selection:
-    """Return a selection that was kept.
+    """Return a selection that was kept, or for «job:<id>» what is left of that job's pictures.
 
     Raises:
         NotFound: it was forgotten, or some of it is gone from the drive.
     """
+    if key.startswith(OF_JOB):
+        return earlier_pictures(owner=owner, job_id=key.removeprefix(OF_JOB)).selection
     found = session.get(_NAME, {}).get(key)
     if found is None:
         raise NotFound("This selection is no longer there. Choose the pictures again in the drive.")

@@ -44,6 +44,7 @@ urlpatterns = [
     path("jobs/<uuid:job_id>/results/", jobs.job_results, name="job-results"),
     path("jobs/<uuid:job_id>/items/<int:position>/", jobs.job_item, name="job-item"),
     path("jobs/<uuid:job_id>/cancel/", jobs.cancel_job, name="job-cancel"),
+    path("jobs/<uuid:job_id>/retry/", jobs.retry_job, name="job-retry"),
     path("jobs/<uuid:job_id>/again/", jobs.run_again, name="job-again"),
 ]
 home_urls = [path("", home.home, name="home")]

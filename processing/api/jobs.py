@@ -15,6 +15,7 @@ from processing import fleet, manifests, predictions, services
 from processing.models import JobKind
 from processing.options import Options
 from processing.serializers import (
+    AgainInputSerializer,
     HardwareSerializer,
     ItemQuery,
     ItemSerializer,
@@ -153,6 +154,52 @@ class JobCancel(ApiView):
         """What has been finished stays."""
         job = services.cancel_job(owner=caller(request), job_id=job_id, kind=JobKind.JOB)
         return Response(JobSerializer(job, context={"request": request}).data)
+
+
+class JobRetry(ApiView):
+    """Another attempt at what failed."""
+
+    scopes = {"POST": Scope.RUN}
+
+    @extend_schema(
+        operation_id="jobs_retry",
+        summary="Retry what failed of a job",
+        tags=["Jobs"],
+        request=None,
+        responses=JobSerializer,
+    )
+    def post(self, request: Request, job_id: UUID) -> Response:
+        """What failed waits again, and what was canceled with the job; what succeeded stays.
+
+        409 where there is nothing to retry. A deadline that has passed is removed.
+        """
+        job = services.retry_job(owner=caller(request), job_id=job_id, kind=JobKind.JOB)
+        return Response(JobSerializer(job, context={"request": request}).data)
+
+
+class JobAgain(ApiView):
+    """A job, once more."""
+
+    scopes = {"POST": Scope.RUN}
+
+    @extend_schema(
+        operation_id="jobs_again",
+        summary="Run a job again",
+        tags=["Jobs"],
+        parameters=[IDEMPOTENCY_KEY],
+        request=AgainInputSerializer,
+        responses={201: JobSerializer},
+    )
+    def post(self, request: Request, job_id: UUID) -> Response:
+        """Makes a new job of the same version over the same pictures, as far as they are still there."""
+        sent = validated(AgainInputSerializer(data=request.data))
+        job = services.repeat_job(
+            owner=caller(request),
+            job_id=job_id,
+            params=sent["input"],
+            idempotency_key=idempotency_key(request),
+        )
+        return Response(JobSerializer(job, context={"request": request}).data, status=201)
 
 
 class HardwareList(ApiView):

@@ -1,6 +1,7 @@
 """Predictions, jobs and their items as the API takes and tells them."""
 
 from processing.serializers.inputs import (
+    AgainInputSerializer,
     ItemQuery,
     JobInputSerializer,
     PredictionInputSerializer,
@@ -21,6 +22,7 @@ from processing.serializers.outputs import (
 
 __all__ = [
     "INLINE_MAX_BYTES",
+    "AgainInputSerializer",
     "HardwareSerializer",
     "ItemQuery",
     "ItemSerializer",

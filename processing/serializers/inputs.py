@@ -107,6 +107,14 @@ def _few_enough(named: list[object]) -> list[object]:
     return named
 
 
+class AgainInputSerializer(StrictSerializer):
+    """What is different this time."""
+
+    input = serializers.DictField(
+        required=False, default=dict, help_text="Parameters that differ; the others stay as they were."
+    )
+
+
 class PreviewFormSerializer(serializers.Serializer[Any]):
     """A picture, or a file's id, and an app's parameters as further fields."""
 

@@ -3,6 +3,7 @@
 from processing.services.control import cancel_job, retry_job
 from processing.services.looking import get_item, get_job, list_items, list_jobs
 from processing.services.previews import PREVIEW_MAX_BYTES, preview_bytes, preview_file
+from processing.services.repeating import Earlier, earlier_pictures, repeat_job
 from processing.services.submitting import (
     Source,
     Terms,
@@ -15,9 +16,11 @@ from processing.services.submitting import (
 
 __all__ = [
     "PREVIEW_MAX_BYTES",
+    "Earlier",
     "Source",
     "Terms",
     "cancel_job",
+    "earlier_pictures",
     "get_item",
     "get_job",
     "list_items",
@@ -25,6 +28,7 @@ __all__ = [
     "preview_bytes",
     "preview_file",
     "quote_job",
+    "repeat_job",
     "retry_job",
     "source_from_bytes",
     "source_from_file",

@@ -67,6 +67,8 @@ class Terms:
     webhook: str = ""
     webhook_events: tuple[str, ...] = ()
     again_of: Job | None = None
+    # How many of that job's pictures are no longer there.
+    skipped: int = 0
 
     def key(self) -> list[object]:
         """What of this makes a request with the same idempotency key another request."""
@@ -319,7 +321,7 @@ def _submit(order: _Order) -> Job:
             _add_resources(job, order.prepared.resources)
             _add_items(job, order)
             number = len(order.sources)
-            events.note(job.pk, events.Kind.SUBMITTED, n=number)
+            _note_submitted(job, order.terms)
             market.note_runs(listing_id=order.version.listing_id, number=number)
             send = lanes.stir(owner_id=owner.pk, queue=job.queue, waiting=number)
             transaction.on_commit(lambda: tasks.send_turns(owner_id=owner.pk, queue=job.queue, number=send))
@@ -329,6 +331,11 @@ def _submit(order: _Order) -> Job:
             return earlier
         raise
     return job
+
+
+def _note_submitted(job: Job, terms: Terms) -> None:
+    skipped = {"skipped": terms.skipped} if terms.skipped else {}
+    events.note(job.pk, events.Kind.SUBMITTED, n=job.total, **skipped)
 
 
 def _create(order: _Order) -> Job:

@@ -14,18 +14,14 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from accounts.requests import SignedInRequest
-from drive.models import File
-from drive.services import Selection
 from ipau.common.errors import Conflict
 from ipau.common.paging import paginate
-from processing import progress, selections, services
+from processing import events, progress, selections, services
 from processing.forms import as_text
 from processing.models import OPEN, Job, JobKind, State
 from processing.parameters import describe_used
 
 JOBS_A_PAGE = 30
-# A selection goes into the session; a longer one is chosen again in the drive.
-MOST_FILES_AGAIN = 1000
 
 
 @login_required
@@ -124,18 +120,31 @@ def cancel_job(request: SignedInRequest, job_id: UUID) -> HttpResponse:
 
 @login_required
 @require_POST
+def retry_job(request: SignedInRequest, job_id: UUID) -> HttpResponse:
+    """Try again what failed. Where there is nothing to try, the page says so."""
+    try:
+        services.retry_job(owner=request.user, job_id=job_id)
+    except Conflict as error:
+        messages.info(request, error.message)
+    else:
+        messages.success(request, _("What failed is tried again."))
+    return redirect("processing:job", job_id)
+
+
+@login_required
+@require_POST
 def run_again(request: SignedInRequest, job_id: UUID) -> HttpResponse:
     """Open the job's app with the same settings and the same pictures, as far as they are still there."""
     job = services.get_job(owner=request.user, job_id=job_id)
     listing = job.version.listing
     query = {name: as_text(value) for name, value in _own_input(job).items()}
-    inputs = File.objects.visible_to(request.user).runnable()
-    ids = job.items.order_by("position").values("input_file")
-    files = tuple(inputs.filter(pk__in=ids).order_by("id")[: MOST_FILES_AGAIN + 1])
-    if len(files) == 1:
-        query["file"] = str(files[0].pk)
-    elif 1 < len(files) <= MOST_FILES_AGAIN:
-        query["selection"] = selections.keep(request.session, Selection(folders=(), files=files))
+    earlier = services.earlier_pictures(owner=request.user, job_id=job_id)
+    if len(earlier.selection) == 1:
+        query["file"] = str(earlier.selection.files[0].pk)
+    elif earlier.selection:
+        query["selection"] = f"{selections.OF_JOB}{job.pk}"
+    if earlier.skipped:
+        messages.warning(request, events.skipped_text(earlier.skipped))
     page = reverse("processing:app", args=[listing.owner.handle, listing.name])
     return redirect(f"{page}?{urlencode(query)}")
 

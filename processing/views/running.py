@@ -3,6 +3,7 @@
 import hashlib
 import json
 import uuid
+from dataclasses import replace
 from urllib.parse import urlencode
 
 from django.conf import settings
@@ -56,6 +57,9 @@ def _submit(request: SignedInRequest, app: App, form: RunForm, chosen: Selection
     params = read_params(app.schema, request.POST)
     terms = form.read_terms(request.user)
     rows = tables.read_cells(request.POST) if tables.is_table(request) else form.read_table(app.schema)
+    if earlier := _earlier(request):
+        terms = replace(terms, again_of=earlier.job, skipped=earlier.skipped)
+        rows = rows or list(earlier.rows)
     ids = [row.pk for row in (*chosen.files, *chosen.folders)]
     given = [(row.picture, dict(row.params)) for row in rows]
     return services.submit_job(
@@ -68,6 +72,14 @@ def _submit(request: SignedInRequest, app: App, form: RunForm, chosen: Selection
         terms=terms,
         idempotency_key=_idempotency_key(request, app.version.pk, params, ids, given, terms.key()),
     )
+
+
+def _earlier(request: SignedInRequest) -> services.Earlier | None:
+    """Return the job whose pictures are run over again, if it is one's."""
+    key = request.POST.get("selection", "")
+    if request.POST.get("over") != "selection" or not key.startswith(selections.OF_JOB):
+        return None
+    return services.earlier_pictures(owner=request.user, job_id=key.removeprefix(selections.OF_JOB))
 
 
 def _idempotency_key(request: HttpRequest, *parts: object) -> str:

@@ -94,6 +94,8 @@ def belongings(other_user: User) -> Mapping[str, Mapping[str, Any]]:
         "job": {"job_id": job.pk},
         "job-items": {"job_id": job.pk},
         "job-cancel": {"job_id": job.pk},
+        "job-retry": {"job_id": job.pk},
+        "job-again": {"job_id": job.pk},
         "webhook-delivery": {"delivery_id": delivery.pk},
         "webhook-redeliver": {"delivery_id": delivery.pk},
     }
