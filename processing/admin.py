@@ -8,7 +8,7 @@ from django.utils.translation import ngettext
 
 from ipau.common.admin import ReadOnlyAdmin
 from processing import endings
-from processing.models import Delivery, Item, Job, JobEvent, Worker
+from processing.models import Delivery, Item, Job, JobEvent, JobMail, Worker
 
 
 @admin.register(Job)
@@ -108,3 +108,13 @@ class DeliveryAdmin(ReadOnlyAdmin):
     list_filter = ("state", "event")
     list_select_related = ("owner",)
     search_fields = ("=id", "=job__id", "owner__email", "url")
+
+
+@admin.register(JobMail)
+class JobMailAdmin(ReadOnlyAdmin):
+    """Mails that jobs have ended, and what came of them."""
+
+    list_display = ("id", "owner", "job_id", "state", "attempts", "problem", "next_at", "delivered_at")
+    list_filter = ("state",)
+    list_select_related = ("owner",)
+    search_fields = ("=id", "=job__id", "owner__email")

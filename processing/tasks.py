@@ -33,9 +33,7 @@ def sweep() -> None:
     send_notices()
     for owner_id, queue in work.reclaim_lost():
         send_turns(owner_id=owner_id, queue=queue, number=lanes.wake_waiting(owner_id=owner_id, queue=queue))
-    depth = {queue: broker.depth(queue) for queue in JOB_QUEUES}
-    for owner_id, queue in lanes.silent_lanes(depth=depth):
-        send_turns(owner_id=owner_id, queue=queue, number=lanes.restir(owner_id=owner_id, queue=queue))
+    _wake_silent()
     fleet.forget_gone()
     memory.forget_old()
 
@@ -55,6 +53,12 @@ def send_mails() -> None:
 @task(name="processing.sweep_notices", queue="convert", expires=3600)
 def sweep_notices() -> None:
     turns.sweep()
+
+
+def _wake_silent() -> None:
+    depth = {queue: broker.depth(queue) for queue in JOB_QUEUES}
+    for owner_id, queue in lanes.silent_lanes(depth=depth):
+        send_turns(owner_id=owner_id, queue=queue, number=lanes.restir(owner_id=owner_id, queue=queue))
 
 
 def send_preview(*request: object) -> bool:

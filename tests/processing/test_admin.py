@@ -9,7 +9,8 @@ from django.utils import timezone
 from accounts.models import User
 from market.models import Listing, Version
 from processing import fleet
-from processing.models import Item, Job, State
+from processing.models import Delivery, Item, Job, JobMail, State
+from processing.services import Terms
 from tests.drive.drives import upload
 from tests.factories import UserFactory
 from tests.processing.jobs import submit, take_turns
@@ -23,13 +24,15 @@ def staff(client_of: Callable[[User], Client]) -> Client:
 
 
 def test_lists_and_rows_are_shown(staff: Client, user: User) -> None:
-    job = submit(user, [upload(user)])
+    job = submit(user, [upload(user)], terms=Terms(webhook="https://93.184.215.14/", mail_when_done=True))
     take_turns(user)
     fleet.beat(name="w@here", queues=["cpu"], device="cpu", pids=[1], started_at=timezone.now())
     rows = {
         "processing/job": job.pk,
         "processing/item": Item.objects.get(job=job).pk,
         "processing/worker": "w_40here",
+        "processing/delivery": Delivery.objects.get(job=job).pk,
+        "processing/jobmail": JobMail.objects.get(job=job).pk,
         "market/listing": Listing.objects.get(name="mosaic").pk,
         "market/version": Version.objects.filter(listing__name="mosaic")[0].pk,
     }

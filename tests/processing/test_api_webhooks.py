@@ -14,6 +14,7 @@ from standardwebhooks import Webhook
 
 from accounts.models import User
 from accounts.services import create_api_key
+from processing import tasks
 from processing.models import Delivery, DeliveryState, Job, JobMail
 from processing.notices import signing, turns
 from processing.notices.outbox import LEASE
@@ -219,3 +220,11 @@ def test_a_worker_tells_a_client_of_hosted_inference(
     assert json.loads(receiver.got[-1].body)["id"] == prediction.id
     assert json.loads(receiver.got[-1].body)["status"] == "succeeded"
     client._client.close()
+
+    # What was committed by a process that died before it woke anybody is found by the sweep.
+    Delivery.objects.create(owner=user, event="ping", url=receiver.url, next_at=Now())
+    tasks.sweep()
+    ends = time.monotonic() + 30
+    while len(receiver.got) < 3 and time.monotonic() < ends:
+        time.sleep(0.05)
+    assert json.loads(receiver.got[-1].body)["type"] == "ping"
