@@ -351,6 +351,17 @@ def test_a_pipelines_page_groups_its_settings_and_runs(client: Client, user: Use
     assert "2 · Black and white: Level" not in used
 
 
+def test_the_table_and_the_quote_know_a_pipelines_settings(client: Client, user: User) -> None:
+    pipeline(user)
+    page = f"/apps/{user.handle}/night-comic/"
+    file = upload(user, "sea.jpg")
+    table = client.get(f"{page}table.csv", {"file": str(file.pk)})
+    heading = b"".join(table) if table.streaming else table.content
+    assert b"pixelart.block" in heading.splitlines()[0]
+    assert client.get(f"{page}table/", {"file": str(file.pk)}).status_code == 200
+    assert client.get(f"{page}quote/", {"pictures": 3}).status_code == 200
+
+
 def test_a_wrong_setting_stands_at_its_field(client: Client, user: User) -> None:
     pipeline(user)
     sent = {"file": str(upload(user).pk), "blackwhite.contrast": "900"}
