@@ -22,11 +22,16 @@ def duration_text(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def _number(value: float) -> str:
+    """Return 29.97 and 10 as they are: no zeros behind."""
+    return number_format(f"{value:g}")
+
+
 _TOLD: dict[str, tuple[tuple[str, str | Promise, Writer], ...]] = {
     FileKind.VIDEO: (
         ("duration", _("Duration"), duration_text),
         ("codec", _("Codec"), str),
-        ("fps", _("Frames a second"), number_format),
+        ("fps", _("Frames a second"), _number),
         ("sound", _("Sound"), str),
     ),
     FileKind.WEIGHTS: (
