@@ -6,7 +6,7 @@ from django.views.decorators.http import require_GET
 
 from accounts.models import User
 from market import services as market
-from processing import choices
+from processing import choices, fleet
 from processing.views.app import person_of
 from processing.views.jobs import jobs_of
 
@@ -20,7 +20,12 @@ def home(request: HttpRequest) -> HttpResponse:
     listings = market.list_apps(user=person)
     if person is None:
         return render(request, "processing/welcome.html", {"listings": listings})
-    context = {**_recent(person), "listings": listings, "pictures": choices.pictures_of(person)}
+    context = {
+        **_recent(person),
+        "listings": listings,
+        "pictures": choices.pictures_of(person),
+        "slots": fleet.served_queues(),
+    }
     return render(request, "processing/home.html", context)
 
 

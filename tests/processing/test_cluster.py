@@ -259,3 +259,13 @@ def test_a_worker_that_is_configured_wrongly_does_not_start(process_env: Mapping
     assert ended.returncode == startup.REFUSED
     assert "This worker does not start: Celery's worker_prefetch_multiplier must be 1" in ended.stderr
     assert not Worker.objects.filter(name="wrong@here").exists()
+
+
+@pytest.mark.django_db
+def test_the_start_page_tells_whether_anybody_works(user: User, client_of: Callable[[User], Client]) -> None:
+    person = client_of(user)
+    assert "No worker is running" in html(person.get("/"))
+    beat()
+    page = html(person.get("/"))
+    assert "The cluster works" in page
+    assert 'href="/cluster/"' in page
