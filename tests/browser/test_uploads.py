@@ -192,3 +192,35 @@ def test_a_folder_is_chosen_into_a_folder(
     file = File.objects.get()
     assert file.folder is not None
     assert [f.name for f in ancestors_of(file.folder)] == ["Home", "Tree", "inner"]
+
+
+def test_very_many_files_arrive_and_the_tray_sums_them_up(
+    user: User, signed_in_page: Callable[..., Page], tmp_path: Path
+) -> None:
+    tree = tmp_path / "Many"
+    tree.mkdir()
+    for number in range(150):
+        (tree / f"{number}.jpg").write_bytes(picture_bytes("JPEG", 32, 24, seed=number))
+    page = signed_in_page(user)
+    page.goto("/drive/")
+    listings: list[str] = []
+    page.on("request", lambda r: listings.append(r.url) if r.headers.get("hx-target") == "listing" else None)
+
+    # At first the server takes none: each is told as failed, but only some have a row.
+    uploads = re.compile(r"/v1/uploads")
+    page.route(uploads, lambda route: route.fulfill(status=413, body="{}"))
+    drop(page, tree)
+    expect(page.locator("#drive-tray-title")).to_have_text("Finished, with errors", timeout=30_000)
+    expect(page.locator(".drive-tray-row")).to_have_count(20)
+    expect(page.locator("#drive-tray-more")).to_have_text("130 more have failed.")
+    page.unroute(uploads)
+    page.get_by_role("button", name="Retry all").click()
+    expect(page.locator("#drive-tray-title")).to_have_text("All uploaded", timeout=60_000)
+    expect(page.locator(".drive-tray-row")).to_have_count(0)
+    expect(page.locator("#drive-tray-more")).to_be_hidden()
+    expect(page.get_by_role("button", name="Retry all")).to_be_hidden()
+    names = File.objects.filter(owner=user, folder__name="Many").values_list("name", flat=True)
+    assert sorted(names) == sorted(f"{number}.jpg" for number in range(150))
+    expect(page.locator(".drive-tile", has_text="Many")).to_be_visible()
+    # The page fetches its listing when all have come, not for each of them.
+    assert len(listings) <= 4

@@ -6,9 +6,10 @@ const list = tray?.querySelector("ul");
 const more = document.getElementById("drive-tray-more");
 const template = document.getElementById("drive-upload-row");
 
-/** Wire the tray's own buttons. `onPause(paused)` and `onClose()` tell of them. */
-export function startTray({ onPause, onClose }) {
+/** Wire the tray's own buttons. `onPause(paused)`, `onRetry()` and `onClose()` tell of them. */
+export function startTray({ onPause, onClose, onRetry }) {
   tray.querySelector("[data-tray-close]").addEventListener("click", onClose);
+  tray.querySelector("[data-tray-retry]").addEventListener("click", onRetry);
   const fold = tray.querySelector("[data-tray-fold]");
   fold.addEventListener("click", () => {
     list.hidden = !list.hidden;
@@ -54,7 +55,7 @@ export function showProgress(row, part) {
 }
 
 /** Show how far all of it is. */
-export function showTotals({ total, ended, failed, busy, paused, hidden }) {
+export function showTotals({ total, ended, failed, busy, paused, hidden, unseen }) {
   const words = tray.dataset;
   if (busy) {
     title.textContent = words.textRunning.replace("%(done)s", ended).replace("%(total)s", total);
@@ -62,8 +63,12 @@ export function showTotals({ total, ended, failed, busy, paused, hidden }) {
   } else if (total) {
     title.textContent = failed ? words.textFailed : words.textDone;
   }
-  more.textContent = words.textMore.replace("%(count)s", hidden);
-  more.hidden = !hidden;
+  const rest = [];
+  if (hidden) rest.push(words.textMore.replace("%(count)s", hidden));
+  if (unseen) rest.push(words.textMoreFailed.replace("%(count)s", unseen));
+  more.textContent = rest.join(" ");
+  more.hidden = !rest.length;
+  tray.querySelector("[data-tray-retry]").hidden = busy || failed < 2;
   const pause = tray.querySelector("[data-tray-pause]");
   pause.hidden = !busy;
   pause.setAttribute("aria-pressed", String(paused));

@@ -3,8 +3,14 @@ import { send } from "./transport.js";
 import { addRow, askConflict, closeTray, openTray, showProgress, showState, showTotals, startTray } from "./tray.js";
 
 const AT_ONCE = 3;
-// Beyond so many, the tray shows only what runs and what failed, and the page counts instead of adding tiles.
+// Small files wait for the server more than for the network.
+const SMALL_AT_ONCE = 6;
+const SMALL = 1024 * 1024;
+// Beyond so many, the tray shows only what takes a while and the first that failed, and the page counts instead
+// of adding tiles.
 const MANY = 100;
+const MOST_FAILED = 20;
+const A_WHILE = 1500;
 
 const form = document.getElementById("drive-upload");
 const tray = document.getElementById("drive-tray");
@@ -29,7 +35,7 @@ export function startUploads(onArrived) {
     add(Array.from(input.files, (file) => ({ file, path: "" })));
     input.value = "";
   });
-  startTray({ onPause: pauseAll, onClose: close });
+  startTray({ onPause: pauseAll, onClose: close, onRetry: retryAll });
   window.addEventListener("beforeunload", (event) => {
     if (running.size || waiting.length) event.preventDefault();
   });
@@ -117,13 +123,18 @@ function show(item) {
   });
 }
 
+function showRunning(item) {
+  show(item);
+  setState(item, item.state);
+}
+
 function setState(item, state, sentence) {
   item.state = state;
   showState(item.row, state, sentence);
 }
 
 function work() {
-  while (!paused && running.size < AT_ONCE && waiting.length) run(waiting.shift());
+  while (!paused && waiting.length && running.size < atOnce(waiting[0])) run(waiting.shift());
   if (!running.size && !waiting.length) {
     paused = false;
     flush();
@@ -131,9 +142,14 @@ function work() {
   tell();
 }
 
+function atOnce(next) {
+  return [next, ...running].every(({ file }) => file.size <= SMALL) ? SMALL_AT_ONCE : AT_ONCE;
+}
+
 async function run(item) {
   running.add(item);
-  show(item);
+  if (!item.many) show(item);
+  else item.timer = setTimeout(() => showRunning(item), A_WHILE);
   setState(item, "running");
   item.transfer = send({
     file: item.file,
@@ -157,6 +173,7 @@ async function run(item) {
     if (error.code === "cancelled") drop(item);
     else fail(item, error);
   } finally {
+    clearTimeout(item.timer);
     running.delete(item);
     work();
   }
@@ -175,7 +192,7 @@ function fail(item, error) {
   const words = { large: "textLarge", offline: "textOffline", "signed-out": "textSignedOut" };
   failed.add(item);
   item.offline = error.code === "offline";
-  show(item);
+  if (!item.many || item.row || failed.size <= MOST_FAILED) show(item);
   setState(item, "failed", error.message || tray.dataset[words[error.code] || "textOffline"]);
 }
 
@@ -189,6 +206,16 @@ function retry(item) {
   showProgress(item.row, 0);
   setState(item, "waiting");
   waiting.push(item);
+  work();
+}
+
+function retryAll() {
+  for (const item of Array.from(failed)) {
+    failed.delete(item);
+    showProgress(item.row, 0);
+    setState(item, "waiting");
+    waiting.push(item);
+  }
   work();
 }
 
@@ -222,10 +249,30 @@ function drop(item) {
   if (!total) close();
 }
 
+let telling = 0;
+
+/** Show how far all of it is: when it begins and ends, and a few times a second meanwhile. */
 function tell() {
-  const hidden = total > MANY ? waiting.length : 0;
   const busy = running.size > 0 || waiting.length > 0;
-  showTotals({ total, ended: finished + failed.size, failed: failed.size, busy, paused, hidden });
+  if (busy && total > MANY) telling ||= setTimeout(tellNow, 250);
+  else tellNow();
+}
+
+function tellNow() {
+  clearTimeout(telling);
+  telling = 0;
+  const busy = running.size > 0 || waiting.length > 0;
+  const many = total > MANY;
+  const unseen = many ? Array.from(failed).filter((item) => !item.row).length : 0;
+  showTotals({
+    total,
+    ended: finished + failed.size,
+    failed: failed.size,
+    busy,
+    paused,
+    hidden: many ? waiting.length : 0,
+    unseen,
+  });
 }
 
 function close() {
