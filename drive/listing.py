@@ -69,7 +69,7 @@ def rows_in(*, owner: User, folder_id: UUID | None) -> FileQuerySet:
 def folders_in(*, owner: User, parent: Folder | None, sort: Sort, cursor: str | None) -> Page[Folder]:
     """Return a page of the folders that lie directly in a folder (None: the top of the drive)."""
     rows = in_order(Folder.objects.visible_to(owner).live().filter(parent=parent))
-    return paginate(rows, order=sort.folders, size=TILES, cursor=cursor)
+    return paginate(rows, order=sort.folders, size=TILES, cursor=cursor, pinned=["parent_id"])
 
 
 def trashed_files(*, owner: User, cursor: str | None) -> Page[File]:

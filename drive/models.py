@@ -91,6 +91,15 @@ class Folder(BaseModel, Trashable):
             ),
         ]
         indexes = [
+            models.Index(fields=["owner", "parent", "id"], name="folder_by_age"),
+            models.Index(
+                "owner",
+                "parent",
+                Lower("name"),
+                "id",
+                condition=models.Q(trashed_at__isnull=True),
+                name="folder_by_name",
+            ),
             models.Index(fields=["owner", "trash_root"], name="folder_trash"),
             models.Index(
                 fields=["trashed_at"], condition=models.Q(trashed_at__isnull=False), name="folder_trashed_at"
@@ -300,6 +309,12 @@ class Upload(BaseModel):
                 name="upload_to_check",
             ),
             models.Index(fields=["owner", "-id"], name="upload_by_owner"),
+            # Finished ones stay for days, and a dropped folder makes thousands.
+            models.Index(
+                fields=["owner", "-id"],
+                condition=models.Q(completed_at__isnull=True),
+                name="upload_under_way",
+            ),
             models.Index(fields=["expires_at"], name="upload_expiry"),
         ]
 
