@@ -1,5 +1,6 @@
 """What people do with their drive. Each function owns its transaction and raises domain errors."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ from drive.placing import as_uuid, first_free, hold, lock_tree, names_of, naming
 from drive.sniffing import Found, sniff
 from drive.taking import add_file
 from drive.tree import Tree
-from ipau.common.errors import Conflict, Invalid, NotFound, TooLarge
+from ipau.common.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
+
+logger = logging.getLogger(__name__)
 
 MAX_DEPTH = 40
 
@@ -148,6 +151,7 @@ def upload_file(
     Raises:
         TooLarge: more bytes than one request may carry, or than the drive has room for.
         Invalid: it is empty, or nothing that the drive keeps (by content, not by name).
+        Unavailable: the storage does not take it, being full for example.
     """
     stored, found = store_upload(owner=owner, content=content, size=size, limit=settings.UPLOAD_MAX_BYTES)
     return add_upload(owner=owner, folder=folder, name=name, stored=stored, facts=found, metadata=metadata)
@@ -161,7 +165,12 @@ def store_upload(*, owner: User, content: BinaryIO, size: int, limit: int) -> tu
         raise Invalid(_("This file is empty."), code="empty_file")
     quota.check_room(owner=owner, size=size)
     found = sniff(content)
-    return blobs.store_file(content, found.content_type), found
+    try:
+        return blobs.store_file(content, found.content_type), found
+    except OSError as error:
+        logger.exception("Could not store what was uploaded")
+        text = _("The server cannot store this just now. Please try again later.")
+        raise Unavailable(text, code="storage_full") from error
 
 
 def add_upload(

@@ -21,7 +21,7 @@ from rest_framework.test import APIClient
 from accounts.models import User
 from accounts.services import create_api_key
 from drive import parts, paths, services, tasks, uploading, work
-from drive.models import File, FileState, Folder, OnConflict, Upload
+from drive.models import File, FileKind, FileState, Folder, OnConflict, Upload
 from drive.paths import Place
 from ipau.common.errors import Conflict, DomainError, Invalid, Unavailable
 from tests.drive.drives import upload
@@ -212,16 +212,16 @@ def test_a_check_of_the_old_bytes_says_nothing_of_the_new_ones(
     user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = upload(user, "sea.jpg")
-    thumbnails = work._thumbnails
+    look = work._LOOKS[FileKind.PICTURE]
 
     def replaced_meanwhile(claimed: File) -> Any:
-        made = thumbnails(claimed)
+        made = look(claimed)
         data = picture_bytes("PNG", 100, 50)
         append(begin(user, length=len(data), on_conflict=OnConflict.REPLACE), 0, data)
         monkeypatch.undo()
         return made
 
-    monkeypatch.setattr(work, "_thumbnails", replaced_meanwhile)
+    monkeypatch.setitem(work._LOOKS, FileKind.PICTURE, replaced_meanwhile)
     claimed = work._claim(user.pk)
     assert claimed
     work._inspect(claimed)
