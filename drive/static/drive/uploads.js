@@ -68,13 +68,13 @@ export async function add(files) {
     if (!total) closeTray();
     return;
   }
-  openTray();
   const taken = new Set(await takenOf(files));
   const choice = taken.size ? await askConflict([...taken]) : "keep_both";
   if (!choice) {
     if (!total) closeTray();
     return;
   }
+  openTray();
   const many = total + files.length > MANY;
   for (const { file, path } of files) {
     const item = { file, path, state: "waiting", many, row: null, transfer: null };
