@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +13,7 @@ from django.utils import timezone
 
 from accounts.models import User
 from drive import listing, services, sharing, work
-from drive.models import File, Folder
+from drive.models import File, Folder, Upload
 from drive.urls import urlpatterns
 from drive.views.answers import trashed_at, undo_url
 from tests.drive.drives import upload
@@ -65,6 +66,14 @@ class Theirs:
         chosen = services.select(owner=owner, file_ids=[self.gone.pk])
         self.trashed_at = services.trash(owner=owner, chosen=chosen)
         self.share = sharing.create_share(owner=owner, folder_id=self.folder.pk)
+        self.upload = Upload.objects.create(
+            owner=owner,
+            name="theirs.mov",
+            length=10,
+            multipart_id="theirs",
+            part_size=10,
+            expires_at=timezone.now() + timedelta(days=1),
+        )
 
     def arguments(self, pattern: URLPattern) -> dict[str, object]:
         known = {
@@ -72,6 +81,7 @@ class Theirs:
             "folder_id": self.folder.pk,
             "side": 256,
             "share_id": self.share.pk,
+            "upload_id": self.upload.pk,
             "move_id": uuid4(),
             "at": undo_url(self.trashed_at).rstrip("/").rsplit("/", 1)[-1],
         }
@@ -89,6 +99,10 @@ class Theirs:
         }
 
 
+def everything() -> list[list[dict[str, object]]]:
+    return [list(model.objects.values()) for model in (File, Folder, Upload)]
+
+
 # These show one's own drive only; nothing in their addresses or forms names another person's thing.
 OWN = {"root", "shared", "trash", "empty-trash", "search", "starred", "tree", "keys"}
 # The poller is told that a tile is gone, as it is for one's own that were deleted.
@@ -100,7 +114,7 @@ def test_other_peoples_things_do_not_exist(
     pattern: URLPattern, client: Client, other_user: User, user: User
 ) -> None:
     theirs = Theirs(other_user)
-    before = list(File.objects.values()), list(Folder.objects.values())
+    before = everything()
     address = reverse(f"drive:{pattern.name}", kwargs=theirs.arguments(pattern))
     body = theirs.body()
     # The same, asked for by a page, by htmx, and by a form.
@@ -119,7 +133,7 @@ def test_other_peoples_things_do_not_exist(
         statuses = {answer.status_code for answer in answers}
         assert 404 in statuses
         assert statuses <= {404, 405}
-    assert before == (list(File.objects.values()), list(Folder.objects.values()))
+    assert before == everything()
 
 
 @pytest.mark.parametrize("pattern", urlpatterns, ids=lambda pattern: pattern.name)
