@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Avg, Count, F, FloatField, Sum
+from django.db.models import Avg, Count, F, FloatField, Q, Sum
 from django.db.models.functions import Cast, Now, TruncMinute
 from django.utils import timezone
 
@@ -71,7 +71,7 @@ def workers_now() -> list[Seen]:
     workers = list(Worker.objects.annotate(silent=Now() - F("heartbeat_at")).order_by("name"))
     drained = set(Drain.objects.values_list("worker", flat=True))
     since = timezone.now() - PACE_WINDOW
-    delivered = _counts(Item.objects.filter(completed_at__gte=since, state=State.SUCCEEDED, reused=False))
+    delivered = _delivered(since)
     held = Item.objects.filter(state=State.PROCESSING)
     jobs = _jobs_by_worker(held)
     busy = _busy()
@@ -89,7 +89,12 @@ def workers_now() -> list[Seen]:
     ]
 
 
-def _counts(rows: Any) -> dict[str, int]:
+def _delivered(since: datetime) -> dict[str, int]:
+    """Count what each worker has delivered, by way of the few jobs that something can have come from."""
+    lately = Job.objects.filter(Q(state__in=OPEN) | Q(completed_at__gte=since))
+    rows = Item.objects.filter(
+        job__in=lately.values("pk"), completed_at__gte=since, state=State.SUCCEEDED, reused=False
+    )
     return dict(rows.values_list("worker").annotate(n=Count("id")).order_by())
 
 
@@ -113,11 +118,14 @@ def _jobs_by_worker(held: Any) -> dict[str, list[Job]]:
 def queues_now() -> list[Line]:
     """Return the queues that somebody serves or in which something waits."""
     slots = fleet.served_queues()
-    open_items = Item.objects.filter(job__state__in=OPEN, state=State.STARTING)
-    rows = (
-        open_items.values("job__queue").annotate(n=Count("id"), jobs=Count("job", distinct=True)).order_by()
+    rows = Job.objects.open().values("queue").annotate(n=Sum(estimates.LEFT), jobs=Count("id")).order_by()
+    held = dict(
+        Item.objects.filter(state=State.PROCESSING)
+        .values_list("job__queue")
+        .annotate(n=Count("id"))
+        .order_by()
     )
-    waiting = {row["job__queue"]: (row["n"], row["jobs"]) for row in rows}
+    waiting = {row["queue"]: (row["n"] - held.get(row["queue"], 0), row["jobs"]) for row in rows}
     lines = []
     for name in QUEUES:
         number, jobs = waiting.get(name, (0, 0))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import Count, Prefetch, Q, QuerySet
+from django.db.models import Count, Prefetch, Q, QuerySet, Sum
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -14,7 +14,7 @@ from drive.listing import with_thumbnails
 from drive.models import File, FileKind
 from ipau.common.errors import Invalid
 from processing import estimates, fleet
-from processing.models import OPEN, Item, Job, Output, State
+from processing.models import Item, Job, Output, State
 
 RESULTS_A_PAGE = 48
 MOST_REASONS = 20
@@ -80,14 +80,14 @@ def place_of(job: Job) -> Place:
     Owners take turns, so this one gets at least one part in so many of the slots, and all of them once the
     others are done.
     """
-    waiting = Item.objects.filter(job__queue=job.queue, job__state__in=OPEN, state=State.STARTING)
-    mine = waiting.filter(job__owner=job.owner_id)
-    before = mine.filter(job__lt=job.pk).count()
-    others = waiting.exclude(job__owner=job.owner_id).values("job__owner").distinct().count()
+    waiting = Job.objects.open().filter(queue=job.queue)
+    mine = waiting.filter(owner=job.owner_id)
+    before = mine.filter(pk__lt=job.pk).aggregate(n=Sum(estimates.LEFT, default=0))["n"]
+    others = waiting.exclude(owner=job.owner_id).values("owner").distinct().count()
     slots = fleet.slots_of(job.queue)
     if not slots:
         return Place(before, others, None)
-    own = estimates.seconds_of(mine.filter(job__lte=job.pk))
+    own = estimates.seconds_of(mine.filter(pk__lte=job.pk))
     everything = estimates.seconds_of(waiting)
     return Place(before, others, min(own * (others + 1), everything) / slots)
 

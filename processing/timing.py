@@ -3,16 +3,23 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from uuid import UUID
 
 from django.db import connection
-from django.db.models import Value
-from django.db.models.functions import Mod
+from django.utils.translation import gettext_lazy
 
 from processing.models import Item, Job, State
 
 # What a slot does with a picture, in order. Before them a picture waits.
 STAGES = ("fetch", "decode", "run", "encode", "thumbnail", "store")
+STAGE_NAMES = {
+    "wait": gettext_lazy("Wait"),
+    "fetch": gettext_lazy("Fetch"),
+    "decode": gettext_lazy("Decode"),
+    "run": gettext_lazy("Run"),
+    "encode": gettext_lazy("Encode"),
+    "thumbnail": gettext_lazy("Thumbnail"),
+    "store": gettext_lazy("Store"),
+}
 MOST_SAMPLED = 5_000
 MOST_POINTS = 400
 BINS = 5
@@ -68,7 +75,7 @@ _BY_STAGE = """
     FROM processing_item AS item, jsonb_each_text(item.timings) AS stage,
          LATERAL (SELECT stage.value::float8 AS spent) AS number
     WHERE item.job_id = %(job)s AND item.state = 'succeeded' AND NOT item.reused
-      AND item.position %% %(step)s = 0
+      AND item.position = ANY(%(positions)s)
     GROUP BY stage.key
 """
 
@@ -76,13 +83,13 @@ _BY_STAGE = """
 def times_of(job: Job) -> Times:
     """Return where the time went, in two queries whatever the job's size."""
     with connection.cursor() as cursor:
-        cursor.execute(_BY_STAGE, {"job": job.pk, "step": _step(job.total, MOST_SAMPLED)})
+        cursor.execute(_BY_STAGE, {"job": job.pk, "positions": _positions(job, MOST_SAMPLED)})
         rows = {row[0]: row[1:] for row in cursor.fetchall()}
     worked = sum(rows[stage][0] for stage in STAGES if stage in rows)
     stages = [_stage(stage, rows[stage], worked) for stage in STAGES if stage in rows]
     wait = _stage("wait", rows["wait"], 0) if "wait" in rows else None
     sampled = max((row[3] for row in rows.values()), default=0)
-    return Times(sampled, wait, stages, _points(job.pk, _step(job.total, MOST_POINTS)))
+    return Times(sampled, wait, stages, _points(job))
 
 
 def _stage(name: str, row: Sequence[float], worked: float) -> StageTime:
@@ -90,14 +97,17 @@ def _stage(name: str, row: Sequence[float], worked: float) -> StageTime:
     return StageTime(name, mean, median, p95, mean / worked if worked else 0.0)
 
 
-def _step(total: int, most: int) -> int:
-    """Every how many-th picture to look at, so that no more than `most` are."""
-    return max(1, math.ceil(total / most))
+def _positions(job: Job, most: int) -> list[int]:
+    """Return which pictures to look at, evenly over the job and no more than `most`.
+
+    A list, because the database looks each of them up by its index.
+    """
+    return list(range(0, job.total, math.ceil(job.total / most)))
 
 
-def _points(job_id: UUID, step: int) -> list[Point]:
-    rows = Item.objects.filter(job=job_id, state=State.SUCCEEDED, reused=False)
-    rows = rows.annotate(turn=Mod("position", Value(step))).filter(turn=0)
+def _points(job: Job) -> list[Point]:
+    looked_at = _positions(job, MOST_POINTS)
+    rows = Item.objects.filter(job=job, position__in=looked_at, state=State.SUCCEEDED, reused=False)
     sizes = rows.order_by("position").values_list("blob__size", "timings")
     return [
         Point(size, sum(timings.get(stage, 0.0) for stage in STAGES)) for size, timings in sizes if timings

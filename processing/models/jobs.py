@@ -110,6 +110,7 @@ class Job(BaseModel):
                 condition=models.Q(state__in=["starting", "processing"], deadline_at__isnull=False),
                 name="job_deadline",
             ),
+            models.Index(fields=["completed_at"], name="job_ended"),
         ]
 
     def __str__(self) -> str:
@@ -118,6 +119,11 @@ class Job(BaseModel):
     @property
     def done(self) -> int:
         return self.succeeded + self.failed + self.canceled
+
+    @property
+    def finished(self) -> int:
+        """Pictures that were tried to their end, those left out that were cancelled with the job."""
+        return self.succeeded + self.failed
 
     @property
     def percent(self) -> int:
@@ -207,6 +213,12 @@ class Item(BaseModel):
                 fields=["lease_expires_at"], condition=models.Q(state="processing"), name="item_leased"
             ),
             models.Index(fields=["job", "state", "position"], name="item_by_state"),
+            # A job's results in the order in which they came, which its page asks for every second.
+            models.Index(
+                fields=["job", "completed_at", "id"],
+                condition=models.Q(state="succeeded"),
+                name="item_delivered",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -1,6 +1,7 @@
 """Template filters for jobs and settings."""
 
 import base64
+from collections.abc import Mapping
 
 from django import template
 from django.urls import reverse
@@ -13,6 +14,7 @@ from processing.estimates import credits_text
 from processing.models import Item, Output, State
 from processing.previews import Answer
 from processing.progress import picture_of, time_text
+from processing.timing import STAGE_NAMES
 
 register = template.Library()
 
@@ -53,6 +55,12 @@ def is_on(value: object) -> bool:
 def state_colour(state: str) -> str:
     """Return Tabler's name for a state's colour."""
     return _COLOURS.get(State(state), "secondary")
+
+
+@register.filter
+def stages(timings: Mapping[str, float]) -> list[tuple[str, float]]:
+    """Return an item's stages in the order in which they follow each other: name and milliseconds."""
+    return [(str(name), timings[stage]) for stage, name in STAGE_NAMES.items() if stage in timings]
 
 
 @register.filter

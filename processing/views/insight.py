@@ -1,6 +1,7 @@
 """What a job did, picture by picture: its items as a table and as CSV, where the time went, its log."""
 
 import csv
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlencode
@@ -10,25 +11,15 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse, StreamingHttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET
 
 from accounts.requests import SignedInRequest
 from ipau.common.paging import paginate
 from processing import events, services, timing
 from processing.models import Item, Job, State
-from processing.timing import Point, StageTime, Times
+from processing.timing import STAGE_NAMES, Point, StageTime, Times
 
 ITEMS_A_PAGE = 100
-STAGE_NAMES = {
-    "wait": gettext_lazy("Wait"),
-    "fetch": gettext_lazy("Fetch"),
-    "decode": gettext_lazy("Decode"),
-    "run": gettext_lazy("Run"),
-    "encode": gettext_lazy("Encode"),
-    "thumbnail": gettext_lazy("Thumbnail"),
-    "store": gettext_lazy("Store"),
-}
 # The scatter plot's inner size in units of its drawing.
 WIDE, HIGH = 560, 220
 _COLUMNS = (
@@ -38,6 +29,7 @@ _COLUMNS = (
     "status",
     "reused",
     "bytes",
+    "settings",
     "attempts",
     "worker",
     "device",
@@ -108,6 +100,7 @@ def _cells(item: Item) -> Sequence[object]:
         item.state,
         "yes" if item.reused else "no",
         item.blob.size,
+        json.dumps(item.input, ensure_ascii=False) if item.input else "",
         item.attempts,
         item.worker,
         item.device,

@@ -55,6 +55,7 @@ def test_workers_queues_and_use_are_shown(user: User, client_of: Callable[[User]
     Item.objects.filter(job=job, position=0).update(
         state=State.SUCCEEDED, worker="w@here", completed_at=timezone.now()
     )
+    Job.objects.filter(pk=job.pk).update(succeeded=1)
     page = html(client_of(user).get("/cluster/"))
     for words in ("w@here", "Xeon", "16.0", "gone@there", "Silent", "Works"):
         assert words in page

@@ -59,6 +59,15 @@ def test_own_parameters_are_shown(user: User, client: Client) -> None:
 
     made = submit(user, [upload(user, "a.jpg")], table=[Row(2, "a.jpg", {"contrast": "7"})])
     assert "contrast 7" in html(client.get(f"/jobs/{made.pk}/items/"))
+    answer = client.get(f"/jobs/{made.pk}/items.csv")
+    text = b"".join(answer.streaming_content).decode("utf-8-sig")  # type: ignore[attr-defined]
+    assert next(csv.DictReader(io.StringIO(text)))["settings"] == '{"contrast": "7"}'
+
+
+def test_the_stages_of_a_picture_are_named_in_order(job: Job, client: Client) -> None:
+    page = html(client.get(f"/jobs/{job.pk}/items/0/"))
+    places = [page.index(f">{name} ") for name in ("Wait", "Fetch", "Decode", "Run", "Encode", "Store")]
+    assert places == sorted(places)
 
 
 def test_items_are_paged_in_a_constant_number_of_queries(
