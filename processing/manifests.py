@@ -12,6 +12,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from drive.models import File
 from drive.whereabouts import paths_of
-from ipau.common.errors import Invalid, TooLarge
+from ipau.common.errors import DomainError, Invalid, NotFound, TooLarge
 
 FILE = "file"
 MAX_BYTES = 32 * 2**20
@@ -40,22 +41,23 @@ class Row:
 
 
 class Problems:
-    """What is wrong, by row; raised together."""
+    """What is wrong, by row; raised together, in the order of the rows."""
 
     def __init__(self) -> None:
-        self._found: dict[str, str] = {}
+        self._found: dict[tuple[int, str], str] = {}
 
     def add(self, number: int, text: str, *, field: str = "") -> None:
-        name = f"row {number}.{field}" if field else f"row {number}"
-        if len(self._found) < MOST_PROBLEMS:
-            self._found.setdefault(name, _("Row %(n)d: %(text)s") % {"n": number, "text": text})
+        self._found.setdefault((number, field), _("Row %(n)d: %(text)s") % {"n": number, "text": text})
 
-    def check(self) -> None:
-        """Raise Invalid where there is any; its message tells the first few."""
+    def check(self, error: type[DomainError] = Invalid) -> None:
+        """Raise `error` where there is any; its message tells the first few and counts the rest."""
         if self._found:
-            texts = list(self._found.values())
+            found = dict(sorted(self._found.items()))
+            texts = list(found.values())
             more = _(" And %(n)d more.") % {"n": len(texts) - 3} if len(texts) > 3 else ""
-            raise Invalid(" ".join(texts[:3]) + more, code="invalid_table", fields=self._found)
+            named = islice(found.items(), MOST_PROBLEMS)
+            fields = {f"row {n}.{field}" if field else f"row {n}": text for (n, field), text in named}
+            raise error(" ".join(texts[:3]) + more, code="invalid_table", fields=fields)
 
 
 def read_table(data: bytes, schema: Mapping[str, Any]) -> list[Row]:
@@ -116,6 +118,21 @@ def match(*, owner: User, rows: Sequence[Row], files: Sequence[File]) -> dict[UU
 def rows_of(items: Sequence[Mapping[str, Any]]) -> list[Row]:
     """Take rows that a program sent: `{"file": …, "input": {…}}`, counted from 1."""
     return [Row(n, str(item[FILE]), item.get("input") or {}) for n, item in enumerate(items, start=1)]
+
+
+def check_there(*, owner: User, rows: Sequence[Row]) -> None:
+    """Check that each row names a file of the owner's by its id.
+
+    Raises:
+        NotFound: some do not. `fields` has a sentence by row.
+    """
+    files = File.objects.visible_to(owner).live().filter(pk__in=[row.picture for row in rows])
+    there = {str(key) for key in files.values_list("pk", flat=True)}
+    problems = Problems()
+    for row in rows:
+        if row.picture not in there:
+            problems.add(row.number, _("there is no file “%(id)s”.") % {"id": row.picture})
+    problems.check(NotFound)
 
 
 def write_csv(*, owner: User, files: Sequence[File], names: Sequence[str]) -> str:

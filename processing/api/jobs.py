@@ -84,17 +84,21 @@ def _read(request: Request) -> dict[str, Any]:
     sent = validated(JobInputSerializer(data=request.data))
     owner = caller(request)
     items = sent.get("items", [])
+    rows = manifests.rows_of(items)
     named = sent.get("files", []) or "folder" in sent
+    version = predictions.find_version(user=owner, reference=sent.get("version") or sent["model"])
+    if not named:
+        manifests.check_there(owner=owner, rows=rows)
     return {
         "owner": owner,
-        "version": predictions.find_version(user=owner, reference=sent.get("version") or sent["model"]),
+        "version": version,
         "params": sent["input"],
         "selection": drive.select(
             owner=owner,
             folder_ids=[sent["folder"]] if "folder" in sent else [],
             file_ids=sent.get("files", []) if named else [item["file"] for item in items],
         ),
-        "table": manifests.rows_of(items),
+        "table": rows,
         "terms": _terms(owner, sent),
     }
 

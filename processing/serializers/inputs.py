@@ -43,19 +43,27 @@ class ItemInputSerializer(StrictSerializer):
     input = serializers.DictField(required=False, help_text="They win over those of the job.")
 
 
+class PicturesField(serializers.ListField):
+    """The pictures of a job, counted before any of them is looked at."""
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        if isinstance(data, list) and len(data) > settings.JOB_MAX_FILES:
+            raise exceptions.ValidationError(f"A job takes {settings.JOB_MAX_FILES:,} pictures at most.")
+        found: list[Any] = super().to_internal_value(data)
+        return found
+
+
 class JobInputSerializer(WebhookInputSerializer, StrictSerializer):
     """An app or a model, its parameters, and the pictures to run it on."""
 
     model = serializers.CharField(required=False, help_text="`owner/name`, for its newest version.")
     version = serializers.CharField(required=False, help_text="A version's id, or `owner/name:id`.")
     input = serializers.DictField(required=False, default=dict, help_text="Parameters.")
-    files = serializers.ListField(
-        child=serializers.UUIDField(), required=False, help_text="Ids of files of yours."
-    )
+    files = PicturesField(child=serializers.UUIDField(), required=False, help_text="Ids of files of yours.")
     folder = serializers.UUIDField(
         required=False, help_text="A folder of yours: all pictures in it and in its folders."
     )
-    items = serializers.ListField(
+    items = PicturesField(
         child=ItemInputSerializer(),
         required=False,
         help_text="Pictures with parameters of their own. Alone they are what the job runs on; beside "
@@ -85,12 +93,6 @@ class JobInputSerializer(WebhookInputSerializer, StrictSerializer):
     )
     mail_when_done = serializers.BooleanField(required=False, help_text="Send its owner a mail when it ends.")
 
-    def validate_files(self, ids: list[object]) -> list[object]:
-        return _few_enough(ids)
-
-    def validate_items(self, items: list[object]) -> list[object]:
-        return _few_enough(items)
-
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if ("model" in attrs) == ("version" in attrs):
             raise exceptions.ValidationError({"model": "Name either a model or a version."})
@@ -99,12 +101,6 @@ class JobInputSerializer(WebhookInputSerializer, StrictSerializer):
                 {"files": "There is no picture to run on: name files, items or a folder."}
             )
         return attrs
-
-
-def _few_enough(named: list[object]) -> list[object]:
-    if len(named) > settings.JOB_MAX_FILES:
-        raise exceptions.ValidationError(f"A job takes {settings.JOB_MAX_FILES:,} pictures at most.")
-    return named
 
 
 class AgainInputSerializer(StrictSerializer):

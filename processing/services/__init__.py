@@ -1,12 +1,11 @@
 """What people do with apps: preview, submit, look, cancel, retry."""
 
+from processing.orders import Source, Terms
 from processing.services.control import cancel_job, retry_job
 from processing.services.looking import get_item, get_job, list_items, list_jobs
 from processing.services.previews import PREVIEW_MAX_BYTES, preview_bytes, preview_file
 from processing.services.repeating import Earlier, earlier_pictures, repeat_job
 from processing.services.submitting import (
-    Source,
-    Terms,
     quote_job,
     source_from_bytes,
     source_from_file,

@@ -14,8 +14,9 @@ from market import services as market
 from processing.manifests import Row
 from processing.models import Item, Job, JobKind
 from processing.options import Options
+from processing.orders import Terms
 from processing.services.looking import get_job
-from processing.services.submitting import Terms, submit_job
+from processing.services.submitting import submit_job
 
 
 @dataclass(frozen=True)

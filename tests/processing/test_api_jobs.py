@@ -145,15 +145,27 @@ def test_what_is_wrong_is_named_and_nothing_runs(
 
 
 def test_too_many_items_are_refused_before_they_are_looked_at(client: APIClient) -> None:
-    item = {"file": "00000000-0000-4000-8000-000000000000"}
     with override_settings(JOB_MAX_FILES=3):
-        answer = post(client, items=[item] * 4)
-    assert "3 pictures at most" in str(answer.json()["errors"]["items"])
+        for named in ("items", "files"):
+            answer = post(client, **{named: ["nonsense"] * 4})
+            assert answer.status_code == 422
+            assert answer.json()["errors"] == {named: "A job takes 3 pictures at most."}
+
+
+def test_wrong_rows_are_named_in_their_order(client: APIClient, user: User) -> None:
+    first, second, third = (str(file.pk) for file in pictures(user, 3))
+    wrong = [{"file": key, "input": {"contrast": 900}} for key in (third, first, second)]
+    assert list(post(client, items=wrong).json()["errors"]) == [f"row {n}.contrast" for n in (1, 2, 3)]
+    nowhere = "00000000-0000-4000-8000-000000000000"
+    answer = post(client, items=[{"file": first}, {"file": nowhere}])
+    assert answer.status_code == 404
+    assert answer.json()["errors"] == {"row 2": f"Row 2: there is no file “{nowhere}”."}
 
 
 def test_an_item_of_somebody_else_is_not_there(client: APIClient, other_user: User) -> None:
     theirs = upload(other_user)
-    assert post(client, items=[{"file": str(theirs.pk)}]).status_code == 404
+    answer = post(client, items=[{"file": str(theirs.pk)}])
+    assert (answer.status_code, list(answer.json()["errors"])) == (404, ["row 1"])
     assert post(client, "/v1/quotes", items=[{"file": str(theirs.pk)}]).status_code == 404
 
 
