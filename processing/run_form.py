@@ -1,6 +1,6 @@
 """What a page asks beside the settings of a run: how results are written, until when, for how much."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +13,7 @@ from drive import services as drive
 from ipau.common.errors import DomainError, Invalid
 from processing import manifests
 from processing.manifests import Row
+from processing.models import Job
 from processing.options import Options
 from processing.services import Terms
 
@@ -25,6 +26,7 @@ class RunForm(forms.Form):
     """Options of a run; all of them have a default.
 
     Args:
+        given: values to begin with, by their names on the page.
         folders: where results may go, as (id, label).
         priced: whether a picture costs anything, so that a highest price makes sense.
     """
@@ -84,10 +86,12 @@ class RunForm(forms.Form):
         data: Any = None,
         files: Any = None,
         *,
+        given: Mapping[str, str] | None = None,
         folders: Iterable[tuple[str, str]] = (),
         priced: bool = False,
     ):
-        super().__init__(data, files)
+        named = {name: (given or {}).get(f"{PREFIX}-{name}") for name in self.base_fields}
+        super().__init__(data, files, initial={name: text for name, text in named.items() if text})
         choices: Any = self.fields["folder"]
         choices.choices = [("", _("A new folder")), *folders]
         if not priced:
@@ -145,6 +149,19 @@ class RunForm(forms.Form):
             field = "table" if name.startswith("row ") else name.removeprefix(f"{PREFIX}-")
             if field in self.fields and not self.has_error(field):
                 self.add_error(field, text if field != "table" else error.message)
+
+
+def fields_of(job: Job) -> dict[str, str]:
+    """Return a job's options as the form sends them; those left out are as usual."""
+    options, usual = Options.model_validate(job.options), Options()
+    chosen = {
+        "format": options.format or "",
+        "quality": str(options.quality) if options.quality != usual.quality else "",
+        "keep_folders": "on" if options.keep_folders else "",
+        "fresh": "" if options.reuse else "on",
+        "mail": "on" if job.mail_when_done else "",
+    }
+    return {f"{PREFIX}-{name}": text for name, text in chosen.items() if text}
 
 
 def _class_of(field: forms.Field) -> str:

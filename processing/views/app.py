@@ -99,7 +99,7 @@ def show_app(
         "sample": samples.STATIC,
         "target": target,
         "overs": _overs(folders, target),
-        "options": options or (run_form(person, app, folders=folders) if person else None),
+        "options": options or (run_form(person, app, folders=folders, given=request.GET) if person else None),
         "request_key": uuid.uuid4().hex,
         "tab": _tab(request),
         "snippets": snippets.write_all(request, app.address, params, picture),
@@ -111,11 +111,18 @@ def show_app(
     return render(request, "processing/app.html", context, status=error.status if error else 200)
 
 
-def run_form(person: User, app: App, *sent: Any, folders: Iterable[FolderChoice] | None = None) -> RunForm:
-    """Return the form of a run's options; `sent` is what a page sent of it, and its files."""
+def run_form(
+    person: User,
+    app: App,
+    *sent: Any,
+    given: Mapping[str, str] | None = None,
+    folders: Iterable[FolderChoice] | None = None,
+) -> RunForm:
+    """Return the form of a run's options; `sent` is what a page sent of it, and its files, `given` what it
+    begins with."""
     known = choices.folders_of(person) if folders is None else folders
     offered = [(str(folder.id), folder.path) for folder in known]
-    return RunForm(*sent, folders=offered, priced=bool(app.listing.price_each))
+    return RunForm(*sent, given=given, folders=offered, priced=bool(app.listing.price_each))
 
 
 def _form(

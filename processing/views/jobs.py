@@ -20,6 +20,7 @@ from processing import events, progress, selections, services
 from processing.forms import as_text
 from processing.models import OPEN, Job, JobKind, State
 from processing.parameters import describe_used
+from processing.run_form import fields_of
 
 JOBS_A_PAGE = 30
 
@@ -134,10 +135,10 @@ def retry_job(request: SignedInRequest, job_id: UUID) -> HttpResponse:
 @login_required
 @require_POST
 def run_again(request: SignedInRequest, job_id: UUID) -> HttpResponse:
-    """Open the job's app with the same settings and the same pictures, as far as they are still there."""
+    """Open the job's app with the same settings, options and pictures, as far as these are still there."""
     job = services.get_job(owner=request.user, job_id=job_id)
     listing = job.version.listing
-    query = {name: as_text(value) for name, value in _own_input(job).items()}
+    query = {name: as_text(value) for name, value in _own_input(job).items()} | fields_of(job)
     earlier = services.earlier_pictures(owner=request.user, job_id=job_id)
     if len(earlier.selection) == 1:
         query["file"] = str(earlier.selection.files[0].pk)

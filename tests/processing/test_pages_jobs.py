@@ -11,8 +11,10 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import User
-from processing import endings, fleet, progress, work
+from processing import endings, fleet, progress, services, work
 from processing.models import Job, State
+from processing.options import Options
+from processing.services import Terms
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
 from tests.processing.jobs import submit, take_turns
@@ -177,6 +179,28 @@ def test_running_again_brings_settings_and_pictures_back(client: Client, user: U
     three = submit(user, [upload(user, f"r{n}.jpg", seed=n) for n in range(3)])
     page = html(client.post(f"/jobs/{three.pk}/again/", follow=True))
     assert "Run over 3 pictures" in page
+
+
+def test_running_again_brings_options_back(client: Client, user: User) -> None:
+    options = Options(format="WEBP", quality=60, keep_folders=True, reuse=False)
+    job = make_job(user, 2, terms=Terms(options=options, mail_when_done=True))
+    page = html(client.post(f"/jobs/{job.pk}/again/", follow=True))
+    assert '<option value="WEBP" selected' in page
+    assert re.search(r'name="opt-quality"[^>]*value="60"|value="60"[^>]*name="opt-quality"', page)
+    for name in ("keep_folders", "fresh", "mail"):
+        assert re.search(rf'<input[^>]*name="opt-{name}"[^>]* checked', page), name
+    facts = html(client.get(f"/jobs/{job.pk}/"))
+    for words in ("WEBP", "60", "as the pictures lie in", "not taken"):
+        assert words in facts
+    usual = make_job(user, 1)
+    assert "opt-" not in client.post(f"/jobs/{usual.pk}/again/")["Location"]
+
+
+def test_what_was_canceled_is_not_counted_as_done(client: Client, user: User) -> None:
+    job = make_job(user, 2)
+    services.cancel_job(owner=user, job_id=job.pk)
+    for address in ("/jobs/", f"/jobs/{job.pk}/"):
+        assert "0 of 2" in html(client.get(address))
 
 
 # --- Others' jobs.
