@@ -11,11 +11,10 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
-from tests.benchmarks import site
+from tests.benchmarks import jobs, site
 from tests.benchmarks.pictures import load_pictures
 
 NAMES = ("batch.throughput",)
@@ -30,10 +29,10 @@ def main(pictures: int = 500) -> bool:
         files = site.fill_drive(paths)
         stored = [folder / "blobs" / file.blob.path for file in files]
         times: dict[str, list[float]] = {"bare": [], "engine": [], "system": []}
-        _run_system(files[:20])
+        jobs.time_of(files[:20])
         for _ in range(ROUNDS):
             times["bare"].append(_run_pool(_bare, stored))
-            times["system"].append(_run_system(files))
+            times["system"].append(jobs.time_of(files))
             times["engine"].append(_run_pool(_engine, stored))
     ratios = {
         name: statistics.median(b / s for b, s in zip(times[name], times["system"], strict=True))
@@ -45,25 +44,6 @@ def main(pictures: int = 500) -> bool:
     print(f"{'batch.throughput':<24} {ratios['bare']:5.2f}  >= 0.95 {'ok' if ok else 'MISSED'}  {spent}")
     print(f"{'batch.throughput.engine':<24} {ratios['engine']:5.2f}  (shown only: our engine in a bare pool)")
     return ok
-
-
-def _run_system(files: Sequence[Any]) -> float:
-    from drive.services import Selection
-    from market.models import Version
-    from processing import services
-    from processing.models import OPEN, Job, State
-
-    version = Version.objects.select_related("listing").get(listing__name="blackwhite")
-    begun = time.perf_counter()
-    job = services.submit_job(
-        owner=files[0].owner, version=version, params={}, selection=Selection((), tuple(files))
-    )
-    while (state := Job.objects.values_list("state", flat=True).get(pk=job.pk)) in OPEN:
-        time.sleep(0.1)
-    spent = time.perf_counter() - begun
-    if state != State.SUCCEEDED:
-        raise RuntimeError(f"The job {state}.")
-    return spent
 
 
 def _run_pool(work: Callable[[tuple[str, str]], None], stored: Sequence[Path]) -> float:

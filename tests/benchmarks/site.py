@@ -23,8 +23,12 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 
 
 @contextlib.contextmanager
-def running(*, slots: int = 2, preview: bool = False, web_port: int = 0) -> Iterator[Path]:
-    """Start everything with production settings, set Django up in this process, stop it all afterwards."""
+def running(*, slots: int = 2, preview: bool = False, web_port: int = 0, include: str = "") -> Iterator[Path]:
+    """Start everything with production settings, set Django up in this process, stop it all afterwards.
+
+    Args:
+        include: a module that the CPU worker is to import too.
+    """
     folder = Path(tempfile.mkdtemp(prefix="ipau-bench-"))
     folder.chmod(0o711)
     try:
@@ -42,7 +46,7 @@ def running(*, slots: int = 2, preview: bool = False, web_port: int = 0) -> Iter
             django.setup()
             _migrate()
             with contextlib.ExitStack() as stack:
-                stack.enter_context(_worker("cpu", "cpu,convert", slots))
+                stack.enter_context(_worker("cpu", "cpu,convert", slots, include))
                 if preview:
                     stack.enter_context(_worker("preview", "preview", 1))
                 if web_port:
@@ -77,9 +81,10 @@ def collect_static() -> None:
 
 
 @contextlib.contextmanager
-def _worker(name: str, queues: str, slots: int) -> Iterator[None]:
+def _worker(name: str, queues: str, slots: int, include: str = "") -> Iterator[None]:
     command = [sys.executable, "-m", "celery", "-A", "ipau", "worker", "-n", f"{name}@bench", "-Q", queues]
-    with _process([*command, "-c", str(slots), "--loglevel", "WARNING"]):
+    command += ["-c", str(slots), "--loglevel", "WARNING", *(["-I", include] if include else [])]
+    with _process(command):
         yield
 
 
