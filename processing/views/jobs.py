@@ -122,13 +122,15 @@ def cancel_job(request: SignedInRequest, job_id: UUID) -> HttpResponse:
 @login_required
 @require_POST
 def retry_job(request: SignedInRequest, job_id: UUID) -> HttpResponse:
-    """Try again what failed. Where there is nothing to try, the page says so."""
+    """Try again what failed, or resume what was canceled. Where there is nothing to try, the page says so."""
+    stopped = services.get_job(owner=request.user, job_id=job_id).canceled > 0
+    done = _("The job goes on where it stopped.") if stopped else _("What failed is tried again.")
     try:
         services.retry_job(owner=request.user, job_id=job_id)
     except Conflict as error:
         messages.info(request, error.message)
     else:
-        messages.success(request, _("What failed is tried again."))
+        messages.success(request, done)
     return redirect("processing:job", job_id)
 
 

@@ -151,6 +151,8 @@ def test_the_page_offers_to_resume_a_cancelled_job(user: User, client_of: Callab
     page = client_of(user).get(reverse("processing:job", args=[job.pk])).content.decode()
     assert "Resume" in page
     assert "Retry failed" not in page
+    resumed = client_of(user).post(f"/jobs/{job.pk}/retry/", follow=True)
+    assert "The job goes on where it stopped." in resumed.content.decode()
 
 
 def test_the_page_of_the_app_runs_the_earlier_pictures_again(
