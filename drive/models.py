@@ -318,6 +318,11 @@ class Upload(BaseModel):
             models.Index(fields=["expires_at"], name="upload_expiry"),
         ]
 
+    @property
+    def percent(self) -> int | None:
+        """How much of it is here; None where the browser sends it into a bucket by itself."""
+        return None if self.multipart_id or not self.length else 100 * self.offset // self.length
+
     def __str__(self) -> str:
         return self.name
 

@@ -5,6 +5,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from accounts.models import User
+from drive.unfinished import SHOWN, unfinished_uploads
 from market import services as market
 from processing import choices, fleet
 from processing.views.app import person_of
@@ -25,6 +26,7 @@ def home(request: HttpRequest) -> HttpResponse:
         "listings": listings,
         "pictures": choices.pictures_of(person),
         "slots": fleet.served_queues(),
+        "unfinished": list(unfinished_uploads(owner=person)[:SHOWN]),
     }
     return render(request, "processing/home.html", context)
 
