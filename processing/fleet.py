@@ -15,7 +15,7 @@ from django.db import connection
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from processing.models import Drain, FleetSample, Worker
+from processing.models import Drain, FleetSample, Item, State, Worker
 
 BEAT = timedelta(seconds=settings.HEARTBEAT_SECONDS)
 # A worker that missed three heartbeats is taken for dead.
@@ -132,6 +132,12 @@ _LOST = """
       )
     LIMIT %(limit)s
 """
+
+
+def leases_of(slot: Slot) -> dict[UUID, UUID]:
+    """Return the lease tokens, by the item's id, that a slot holds, save of those that wait for a retry."""
+    rows = Item.objects.filter(state=State.PROCESSING, worker=slot.worker, slot=slot.pid, error_code="")
+    return dict(rows.values_list("pk", "lease_token"))
 
 
 def lost_leases(*, limit: int = 1000) -> dict[UUID, UUID]:

@@ -51,11 +51,16 @@ class Blobs:
 
 def take_turn(owner_id: UUID, queue: str) -> int:
     """Do about a second of an owner's work in a queue; return how many wake-ups to send."""
-    lanes.touch(owner_id=owner_id, queue=queue)
-    job = claims.next_job(owner_id=owner_id, queue=queue)
-    if job is not None and not _end_if_late(job):
-        _work_on(job, queue)
-    return lanes.end_turn(owner_id=owner_id, queue=queue)
+    try:
+        lanes.touch(owner_id=owner_id, queue=queue)
+        job = claims.next_job(owner_id=owner_id, queue=queue)
+        if job is not None and not _end_if_late(job):
+            _work_on(job, queue)
+        return lanes.end_turn(owner_id=owner_id, queue=queue)
+    except CONNECTION_ERRORS:
+        # A slot takes one turn at a time: nobody works on what it holds now, even if it was never told of it.
+        persist(lambda: claims.reclaim(fleet.leases_of(fleet.this_slot())))
+        raise
 
 
 def _end_if_late(job: Job) -> bool:

@@ -27,7 +27,7 @@ def ensure_started() -> None:
     data = Path(os.environ[RUN]) / worker
     data.mkdir(exist_ok=True)
     os.environ["IPAU_DATA"] = str(data)
-    os.environ["REDIS_URL"] = _own_redis(os.environ[REDIS], worker)
+    os.environ["REDIS_URL"] = own_redis(os.environ[REDIS], worker)
 
 
 def _start() -> None:
@@ -53,7 +53,7 @@ def _start() -> None:
     os.environ[RUN] = str(run)
 
 
-def _own_redis(base: str, worker: str) -> str:
+def own_redis(base: str, worker: str) -> str:
     """Return the address of a database of this worker's own: the given number for the main process, the next
     ones for gw0, gw1, …"""
     parts = urlsplit(base)

@@ -9,15 +9,19 @@ import hashlib
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from workers import registry
 from workers.plugin import Context, Operation, Params, PictureView, Result
 from workers.recipe import Recipe
 
-KILLS, EATS, HANGS, BREAKS, WELL, STUCK, SLOW = 61, 62, 63, 64, 65, 66, 67
+KILLS, EATS, HANGS, BREAKS, WELL, STUCK, SLOW, VARIES = 61, 62, 63, 64, 65, 66, 67, 68
 SLOW_SECONDS = 3.0
+# A file in which each run leaves a line: the width of its picture.
+LOG = "POISON_LOG"
 
 
 class Poison(Operation[Params]):
@@ -29,6 +33,9 @@ class Poison(Operation[Params]):
 
     def run(self, picture: PictureView, params: Params, context: Context) -> Result:
         width = picture.width
+        if LOG in os.environ:
+            with Path(os.environ[LOG]).open("a") as log:
+                log.write(f"{width}\n")
         if width == KILLS:
             os.kill(os.getpid(), signal.SIGKILL)
         if width == EATS:
@@ -42,6 +49,9 @@ class Poison(Operation[Params]):
             time.sleep(SLOW_SECONDS)
         if width == BREAKS:
             raise ValueError("a fault of ours")
+        if width == VARIES:
+            noise = np.random.default_rng().integers(0, 256, (picture.height, width, 3), dtype=np.uint8)
+            return Result(Image.fromarray(noise), format="PNG")
         return Result(picture.rgb())
 
 

@@ -161,9 +161,29 @@ def test_a_database_that_stays_away_fails_no_picture(user: User, monkeypatch: py
         patch.setattr(work, "_store", away)
         with pytest.raises(OperationalError):
             work.take_turn(user.pk, "cpu")
+    # Nobody works on it, and it waits for nobody's lease to run out.
+    assert Item.objects.get(job=job).state == State.STARTING
+    take_turns(user)
+    assert Job.objects.get(pk=job.pk).state == State.SUCCEEDED
+
+
+@committed
+def test_a_claim_whose_answer_is_lost_is_free_again_at_once(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = claims.claim
+
+    def unheard(**given: Any) -> None:
+        assert real(**given)
+        raise OperationalError("the connection was lost after the commit")
+
+    job = submit(user, [upload(user, seed=1)])
+    with monkeypatch.context() as patch:
+        patch.setattr(claims, "claim", unheard)
+        with pytest.raises(OperationalError):
+            work.take_turn(user.pk, "cpu")
     item = Item.objects.get(job=job)
-    assert item.state == State.PROCESSING
-    claims.reclaim({item.pk: item.lease_token})
+    assert (item.state, item.attempts, item.lease_token) == (State.STARTING, 1, None)
     take_turns(user)
     assert Job.objects.get(pk=job.pk).state == State.SUCCEEDED
 

@@ -20,8 +20,8 @@ from tests.live import LiveWorker
 from tests.pictures import picture_bytes
 from tests.processing import poison
 from tests.processing.jobs import submit
+from tests.processing.running import wait_for_end, wait_for_running_item
 from tests.processing.test_races import at_once
-from tests.processing.test_workers import wait_for_end, wait_for_running_item
 
 StartWorker = Callable[..., LiveWorker]
 
