@@ -137,7 +137,7 @@ _LOST = """
 def leases_of(slot: Slot) -> dict[UUID, UUID]:
     """Return the lease tokens, by the item's id, that a slot holds, save of those that wait for a retry."""
     rows = Item.objects.filter(state=State.PROCESSING, worker=slot.worker, slot=slot.pid, error_code="")
-    return dict(rows.values_list("pk", "lease_token"))
+    return {item: token for item, token in rows.values_list("pk", "lease_token") if token}
 
 
 def lost_leases(*, limit: int = 1000) -> dict[UUID, UUID]:
