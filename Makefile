@@ -6,13 +6,15 @@ RUN := $(VENV)/bin
 UV_VERSION := 0.13.8
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
+SEED ?= 1
+MINUTES ?= 1
 # A site as it would stand in the open, for Django's own deployment checks.
 DEPLOYED := IPAU_BASE_URL=https://example.org ALLOWED_HOSTS=example.org \
 	SECRET_KEY=checked-but-never-used-checked-but-never-used-0123456789
 BROWSERS := /usr/bin/chromium $(shell command -v chromium chromium-browser google-chrome 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint check bench lock chromium nginx format clean
+.PHONY: help setup demo up test lint check bench chaos lock chromium nginx format clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -54,6 +56,9 @@ check: lint ## Check settings, migrations and known weaknesses too
 
 bench: setup ## Measure (NAME=op chooses the benchmarks whose name starts so)
 	@$(RUN)/python -m tests.benchmarks $(NAME)
+
+chaos: setup ## Strike a whole site with random faults (SEED=1 MINUTES=1)
+	@$(RUN)/python -W ignore -m tests.chaos --seed $(SEED) --minutes $(MINUTES)
 
 format: setup ## Bring code and templates into shape
 	$(RUN)/ruff check --fix .

@@ -1,0 +1,4 @@
+"""A site under random faults: `python -m tests.chaos --seed 1 --minutes 1`.
+
+`site` runs it, `people` use it, `faults` strike it, `verdict` says what is wrong with it afterwards.
+"""

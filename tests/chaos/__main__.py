@@ -1,0 +1,61 @@
+"""Strike a whole site with random faults while people use it, let it calm down, and look for harm.
+
+The same seed makes the same choices; what they hit depends on the clock. Ends with status 1 where something
+was lost, done twice, or left behind.
+"""
+
+import argparse
+import random
+import sys
+import threading
+import time
+from collections import Counter
+
+from tests.chaos import site
+
+CALM_SECONDS = 240
+
+
+def main(seed: int, seconds: float, jobs: int) -> bool:
+    """Run it and print what happened; return whether all was well."""
+    with site.running() as running:
+        from tests.chaos import faults, people, verdict
+
+        crowd = people.Crowd(random.Random(f"people {seed}"), jobs=jobs, seconds=seconds)
+        strikes = faults.Faults(random.Random(f"faults {seed}"), running)
+        crowd.arrive()
+        running.wait_for_workers()
+        begun = time.monotonic()
+        use = threading.Thread(target=crowd.use, name="people")
+        use.start()
+        strikes.strike(seconds)
+        strikes.calm()
+        struck = time.monotonic() - begun
+        use.join()
+        ended = verdict.wait_for_end(CALM_SECONDS)
+        calm = time.monotonic() - begun - struck
+        problems = verdict.problems(asked=crowd.asked) if ended else verdict.unfinished()
+        print(f"chaos: seed {seed}, {struck:.0f} s of faults, {calm:.0f} s until all was done")
+        print(f"  faults   {_listed(strikes.done)}")
+        print(f"  people   {_listed(crowd.done)}")
+        for name, numbers in verdict.figures().items():
+            print(f"  {name:<8} {_listed(numbers)}")
+        for problem in problems:
+            print(f"  WRONG    {problem}")
+        print("  nothing was lost, nothing was done twice" if not problems else f"  {len(problems)} wrong")
+        if problems:
+            running.keep_logs()
+    return not problems
+
+
+def _listed(numbers: Counter[str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in sorted(numbers.items())) or "none"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=1.0, help="of faults")
+    parser.add_argument("--jobs", type=int, default=100)
+    given = parser.parse_args()
+    sys.exit(not main(given.seed, given.minutes * 60, given.jobs))
