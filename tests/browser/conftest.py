@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from http.cookies import SimpleCookie
 from typing import Any
@@ -93,3 +94,14 @@ def signed_in_page(open_page: Callable[..., Page], live_server: Any) -> Callable
         return page
 
     return signed_in
+
+
+def wait_until(page: Page, script: str, *, seconds: float = 10) -> None:
+    """Return when a script is true in the page.
+
+    Playwright's own `wait_for_function` asks again by eval, which the site's policy forbids.
+    """
+    ends = time.monotonic() + seconds
+    while not page.evaluate(script):
+        assert time.monotonic() < ends, f"Never true: {script}"
+        page.wait_for_timeout(50)

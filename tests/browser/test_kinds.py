@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 from accounts.models import User
 from drive import sharing, work
 from drive.models import File
+from tests.browser.conftest import wait_until
 from tests.drive.drives import upload
 from tests.factories import UserFactory
 from tests.pictures import picture_bytes
@@ -77,7 +78,7 @@ def test_an_avif_is_shown(user: User, files: dict[str, File], signed_in_page: Ca
     page.goto(reverse("drive:file", args=[files["still.avif"].pk]))
     picture = page.locator("#stage img").first
     expect(picture).to_be_visible()
-    page.wait_for_function("document.querySelector('#stage img').naturalWidth > 0")
+    wait_until(page, "document.querySelector('#stage img').naturalWidth > 0")
 
 
 @pytest.mark.parametrize("name", ["detector.onnx", "detector.pt", "detector.safetensors"])

@@ -11,6 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 from accounts.models import User
 from drive.models import File, Folder, Upload
 from drive.services import ancestors_of, create_folder
+from tests.browser.conftest import wait_until
 from tests.drive.drives import upload
 from tests.factories import UserFactory
 from tests.pictures import picture_bytes
@@ -163,7 +164,7 @@ def test_a_picture_from_the_camera(user: User, signed_in_page: Callable[..., Pag
     page.get_by_role("button", name="Camera", exact=True).click()
     dialog = page.get_by_role("dialog", name="Camera")
     expect(dialog).to_be_visible()
-    page.wait_for_function("document.querySelector('#drive-camera video').videoWidth > 0")
+    wait_until(page, "document.querySelector('#drive-camera video').videoWidth > 0")
     dialog.get_by_role("button", name="Take a picture").click()
     expect(page.locator("#drive-tray-title")).to_have_text("All uploaded")
     dialog.get_by_role("button", name="Close").click()
