@@ -1,4 +1,5 @@
 """A site under random faults: `python -m tests.chaos --seed 1 --minutes 1`.
 
-`site` runs it, `people` use it, `faults` strike it, `verdict` says what is wrong with it afterwards.
+`site` runs it, `people` use it, `faults` strike it, `slowness` gives them time to hit, and `verdict` says
+what is wrong with it afterwards.
 """

@@ -15,7 +15,7 @@ from tests.chaos.site import Site, Worker
 from tests.faults.services import children
 
 # Seconds between two faults: from … to.
-PAUSE = (0.3, 2.0)
+PAUSE = (0.1, 1.2)
 # Workers beat every second here and are taken for dead after three: some of these pauses outlast that.
 STANDSTILL = (1.0, 8.0)
 # In a run of a minute or more, some of these outlast the time that clients wait for an answer.

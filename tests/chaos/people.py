@@ -33,7 +33,8 @@ PICTURES = 20
 DAMAGED = 2
 MOST_OF_A_JOB = 20
 APPS = ("blackwhite", "pixelart", "ascii", "grey blocks")
-HARM = (poison.WELL, poison.BREAKS, poison.KILLS, poison.SLOW)
+# Most of what is struck shall be in the middle of a picture, and none of these costs anything.
+HARM = (poison.BREAKS, poison.KILLS, poison.SLOW, *[poison.DOZES] * 9)
 
 
 class Crowd:
@@ -60,8 +61,8 @@ class Crowd:
                 _upload(owner, f"damaged {n}.jpg", data[: len(data) // 2]) for n, data in enumerate(whole)
             ]
             self._harmful[owner] = [
-                _upload(owner, f"harm {width}.png", picture_bytes("PNG", width=width, height=30, seed=number))
-                for width in HARM
+                _upload(owner, f"harm {n}.png", picture_bytes("PNG", width=width, height=30 + n, seed=number))
+                for n, width in enumerate(HARM)
             ]
             steps = [Step(operation="blackwhite"), Step(operation="pixelart", params={"block": 8})]
             pipelines.create_pipeline(owner=owner, title="Grey blocks", steps=steps, name="grey-blocks")
@@ -87,7 +88,7 @@ class Crowd:
 
     def _submit(self) -> bool:
         owner = self._choice.choice(list(self._files))
-        kind = self._choice.choices(["harm", "again", "new"], [1, 2, 12])[0]
+        kind = self._choice.choices(["harm", "again", "new"], [4, 2, 9])[0]
         key = f"job {self.asked}"
         self.asked += 1
         if kind == "harm":

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKERS = 3
 SLOTS = 2
 START_SECONDS = 120
-INCLUDE = "tests.processing.poison"
+INCLUDE = "tests.processing.poisoned,tests.chaos.slowness"
 
 
 @dataclass

@@ -81,7 +81,9 @@ def test_a_picture_that_harms_its_worker_fails_alone(
     ran = tmp_path / "ran"
     harmful = [poison.KILLS, poison.EATS, poison.HANGS, poison.BREAKS]
     job = poisoned(user, poison.WELL, *harmful, *[poison.WELL] * 5)
-    celery_worker(slots=1, include="tests.processing.poison", IPAU_ITEM_SECONDS="3", **{poison.LOG: str(ran)})
+    celery_worker(
+        slots=1, include="tests.processing.poisoned", IPAU_ITEM_SECONDS="3", **{poison.LOG: str(ran)}
+    )
     job = wait_for_end(job)
     failed = Item.objects.filter(job=job, state=State.FAILED).order_by("position")
     assert list(failed.values_list("position", "error_code")) == [
@@ -112,7 +114,7 @@ def test_a_worker_that_stood_still_past_its_lease_comes_too_late(
     wait_until(lambda: is_stopped(late.process.pid), "the worker still runs")
     stored = stray_bytes() - before
     assert len(stored) == 2  # the result, and its thumbnail
-    other = celery_worker(include="tests.processing.poison")
+    other = celery_worker(include="tests.processing.poisoned")
     assert_each_result_once(wait_for_end(job))
     other.kill()
     os.killpg(late.process.pid, signal.SIGCONT)

@@ -1,6 +1,6 @@
 """An operation that does its worker harm, chosen by the width of the picture.
 
-Real workers load it by `celery worker -I tests.processing.poison`; no code of the product knows of it.
+Real workers load it by `celery worker -I tests.processing.poisoned`; no code of the product knows of it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from workers import registry
 from workers.plugin import Context, Operation, Params, PictureView, Result
 from workers.recipe import Recipe
 
-KILLS, EATS, HANGS, BREAKS, WELL, STUCK, SLOW, VARIES = 61, 62, 63, 64, 65, 66, 67, 68
+KILLS, EATS, HANGS, BREAKS, WELL, STUCK, SLOW, VARIES, DOZES = range(61, 70)
 SLOW_SECONDS = 3.0
+DOZE_SECONDS = 0.3
 # A file in which each run leaves a line: the width of its picture.
 LOG = "POISON_LOG"
 
@@ -49,6 +49,8 @@ class Poison(Operation[Params]):
             time.sleep(SLOW_SECONDS)
         if width == BREAKS:
             raise ValueError("a fault of ours")
+        if width == DOZES:
+            time.sleep(DOZE_SECONDS)
         if width == VARIES:
             noise = np.random.default_rng().integers(0, 256, (picture.height, width, 3), dtype=np.uint8)
             return Result(Image.fromarray(noise), format="PNG")
@@ -56,6 +58,3 @@ class Poison(Operation[Params]):
 
 
 RECIPE = Recipe.single("poison").model_dump(mode="json")
-
-registry.discover()
-registry._add(Poison())

@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from tests.processing import poison
 from tests.processing.jobs import submit
 from tests.processing.running import wait_for_end, wait_for_running_item
 from tests.processing.test_races import at_once
+from workers import registry
 
 StartWorker = Callable[..., LiveWorker]
 
@@ -108,6 +109,13 @@ def test_a_signal_that_comes_late_does_nothing() -> None:
 # --- Watching, in this process.
 
 
+@pytest.fixture
+def _poison() -> Iterator[None]:
+    with registry.register(poison.Poison()):
+        yield
+
+
+@pytest.mark.usefixtures("_poison")
 @pytest.mark.django_db(transaction=True)
 def test_a_picture_longer_than_its_lease_keeps_it(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "LEASE", timedelta(seconds=1.5))
@@ -142,6 +150,7 @@ def test_a_picture_longer_than_its_lease_keeps_it(user: User, monkeypatch: pytes
     assert item.timings["run"] > 1000 * (poison.SLOW_SECONDS - 0.1)
 
 
+@pytest.mark.usefixtures("_poison")
 @pytest.mark.django_db(transaction=True)
 def test_a_running_picture_stops_when_its_job_is_cancelled(user: User) -> None:
     job = poisoned(user, poison.HANGS)
@@ -168,6 +177,7 @@ def test_a_running_picture_stops_when_its_job_is_cancelled(user: User) -> None:
     assert (item.state, item.error) == (State.CANCELED, "")
 
 
+@pytest.mark.usefixtures("_poison")
 @pytest.mark.django_db(transaction=True)
 def test_no_thread_and_no_connection_is_left(user: User) -> None:
     poisoned(user, poison.SLOW, poison.WELL)
@@ -178,6 +188,7 @@ def test_no_thread_and_no_connection_is_left(user: User) -> None:
         assert cursor.fetchone() == (1,)
 
 
+@pytest.mark.usefixtures("_poison")
 @pytest.mark.django_db(transaction=True)
 def test_a_short_picture_needs_no_second_connection(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     renewed = []
@@ -197,7 +208,7 @@ def test_cancel_stops_a_long_picture_and_the_slot_takes_the_next(
     user: User, other_user: User, celery_worker: StartWorker, width: int
 ) -> None:
     """Even one that is in the middle of a call into C."""
-    worker = celery_worker(slots=1, include="tests.processing.poison")
+    worker = celery_worker(slots=1, include="tests.processing.poisoned")
     job = poisoned(user, width)
     item = wait_for_running_item(job)
     (pid,) = worker.slot_pids()
@@ -236,7 +247,7 @@ def wait_until_gone(pid: int) -> None:
 def test_a_picture_that_cannot_be_interrupted_costs_a_slot_and_not_the_job(
     user: User, celery_worker: StartWorker
 ) -> None:
-    celery_worker(slots=1, include="tests.processing.poison", IPAU_ITEM_SECONDS="2")
+    celery_worker(slots=1, include="tests.processing.poisoned", IPAU_ITEM_SECONDS="2")
     job = wait_for_end(poisoned(user, poison.WELL, poison.STUCK, poison.WELL), seconds=120)
     failed = Item.objects.filter(job=job, state=State.FAILED)
     assert list(failed.values_list("position", "error_code", "attempts")) == [(1, "worker_lost", 3)]
@@ -246,7 +257,7 @@ def test_a_picture_that_cannot_be_interrupted_costs_a_slot_and_not_the_job(
 @pytest.mark.worker
 @pytest.mark.django_db(transaction=True)
 def test_a_deadline_stops_a_running_picture(user: User, celery_worker: StartWorker) -> None:
-    celery_worker(slots=1, include="tests.processing.poison")
+    celery_worker(slots=1, include="tests.processing.poisoned")
     job = poisoned(user, poison.HANGS)
     wait_for_running_item(job)
     Job.objects.filter(pk=job.pk).update(deadline_at="2020-01-01T00:00Z")
