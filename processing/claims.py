@@ -25,9 +25,7 @@ from processing.notices import announcing
 LEASE = timedelta(seconds=60)
 MAX_ATTEMPTS = 3
 MAX_CHUNK = 256
-# A slot takes about this much work at a time.
-CHUNK_SECONDS = 1.0
-# And not less than this, or the turn costs more than the work in it.
+# Less work than this is not worth what a claim and its finish cost.
 LEAST_SECONDS = 0.1
 # What slots run on; for now that is the processor everywhere.
 DEVICE = "cpu"
@@ -43,8 +41,8 @@ class Claim:
     token: uuid.UUID
 
 
-def chunk_size(*, seconds_per_item: float | None, waiting: int, slots: int) -> int:
-    """Return how many items to claim: a second's work, shrinking towards the end of the job.
+def chunk_size(*, seconds: float, seconds_per_item: float | None, waiting: int, slots: int) -> int:
+    """Return how many items to claim: `seconds` of work, shrinking towards the end of the job.
 
     With at most waiting/(2·slots) a chunk, no slot is left with a long one when the others run dry
     (guided self-scheduling; Polychronopoulos and Kuck, 1987).
@@ -52,7 +50,7 @@ def chunk_size(*, seconds_per_item: float | None, waiting: int, slots: int) -> i
     if seconds_per_item is None:
         return 1
     pace = max(seconds_per_item, 1e-6)
-    by_pace = int(CHUNK_SECONDS / pace)
+    by_pace = int(seconds / pace)
     by_rest = max(-(-waiting // (2 * max(1, slots))), int(LEAST_SECONDS / pace))
     return max(1, min(by_pace, by_rest, waiting, MAX_CHUNK))
 
@@ -64,14 +62,21 @@ def next_job(*, owner_id: uuid.UUID, queue: str) -> Job | None:
     return rows.select_related("output_folder").order_by("id").first()
 
 
-def claim(*, job: Job, slot: Slot, slots: int, seconds_per_item: float | None) -> Claim | None:
-    """Take the next items of a job, or None when others were faster."""
+def claim(
+    *, job: Job, slot: Slot, slots: int, seconds: float, seconds_per_item: float | None
+) -> Claim | None:
+    """Take the next items of a job for about so many seconds, or None when others were faster."""
     token = uuid.uuid4()
     with transaction.atomic():
         begin(job, slot)
         wanted = MAX_CHUNK * 2 * slots
         waiting = Item.objects.filter(job=job, state=State.STARTING)
-        size = chunk_size(seconds_per_item=seconds_per_item, waiting=waiting[:wanted].count(), slots=slots)
+        size = chunk_size(
+            seconds=seconds,
+            seconds_per_item=seconds_per_item,
+            waiting=waiting[:wanted].count(),
+            slots=slots,
+        )
         chosen = list(
             waiting.select_for_update(skip_locked=True)
             .order_by("position")

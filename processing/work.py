@@ -28,7 +28,7 @@ from workers.recipe import Recipe
 logger = logging.getLogger(__name__)
 
 # A turn whose pictures prove larger than expected ends after this, and gives back what it has not begun.
-TURN_AT_MOST = 2.0
+TURN_AT_MOST = 2 * lanes.TURN_SECONDS
 RETRY_AFTER = timedelta(seconds=3)
 
 # Seconds a picture, by what is run, as this slot has measured it: so it knows how much a second's work is.
@@ -53,9 +53,7 @@ def take_turn(owner_id: UUID, queue: str) -> int:
     """Do about a second of an owner's work in a queue; return how many wake-ups to send."""
     try:
         lanes.touch(owner_id=owner_id, queue=queue)
-        job = claims.next_job(owner_id=owner_id, queue=queue)
-        if job is not None and not _end_if_late(job):
-            _work_on(job, queue)
+        _use_turn(owner_id, queue)
         return lanes.end_turn(owner_id=owner_id, queue=queue)
     except CONNECTION_ERRORS:
         # A slot takes one turn at a time: nobody works on what it holds now, even if it was never told of it.
@@ -63,38 +61,64 @@ def take_turn(owner_id: UUID, queue: str) -> int:
         raise
 
 
+def _use_turn(owner_id: UUID, queue: str) -> None:
+    """Work on the owner's oldest jobs, chunk by chunk, while another chunk fits into the turn.
+
+    Chunks shrink towards the end of a job. With one a turn, few pictures would take several turns and wait
+    between them for those of all other owners.
+    """
+    begun = time.monotonic()
+    left = lanes.TURN_SECONDS
+    while job := claims.next_job(owner_id=owner_id, queue=queue):
+        if _end_if_late(job):
+            continue
+        recipe = Recipe.model_validate(job.recipe)
+        if left < lanes.TURN_SECONDS and left < max(claims.LEAST_SECONDS, _pace.get(_kind(recipe), 0)):
+            return
+        if not _work_on(job, recipe, queue, begun=begun, seconds=left):
+            return
+        left = lanes.TURN_SECONDS - (time.monotonic() - begun)
+
+
 def _end_if_late(job: Job) -> bool:
     """Tell whether the job's deadline has passed, which ends it: the sweep may not have seen it yet."""
     return job.deadline_at is not None and endings.end_overdue(job_ids=[job.pk]) > 0
 
 
-def _work_on(job: Job, queue: str) -> None:
-    reuse.take_known(job, fleet.this_slot())
-    recipe = Recipe.model_validate(job.recipe)
-    kind = "+".join(step.operation for step in recipe.steps)
+def _kind(recipe: Recipe) -> str:
+    """Return what pictures of about the same pace have in common."""
+    return "+".join(step.operation for step in recipe.steps)
+
+
+def _work_on(job: Job, recipe: Recipe, queue: str, *, begun: float, seconds: float) -> bool:
+    """Run a chunk of a job that takes about so many seconds; return whether there was one."""
+    if reuse.take_known(job, fleet.this_slot()):
+        return True
+    kind = _kind(recipe)
     held = claims.claim(
         job=job,
         slot=fleet.this_slot(),
         slots=max(1, fleet.slots_of(queue)),
+        seconds=seconds,
         seconds_per_item=_pace.get(kind),
     )
     if held is None:
-        return
+        return False
     context = Context(device="cpu", pictures=_pictures_of(job))
-    done = _run_chunk(held, recipe, context)
-    begun = time.monotonic()
+    done = _run_chunk(held, recipe, context, ends=begun + TURN_AT_MOST)
+    stored = time.monotonic()
     persist(lambda: results.finish(held, done))
-    _note_pace(kind, done, store_seconds=time.monotonic() - begun)
+    _note_pace(kind, done, store_seconds=time.monotonic() - stored)
+    return True
 
 
-def _run_chunk(held: Claim, recipe: Recipe, context: Context) -> list[Done]:
+def _run_chunk(held: Claim, recipe: Recipe, context: Context, *, ends: float) -> list[Done]:
     """Run the claimed items until they are done, the time is up, or the lease is gone (cancelled)."""
     done: list[Done] = []
     made: dict[str, Done] = {}
-    begun = time.monotonic()
     with Watch(held) as watch, suppress(Unwanted):
         for index, item in enumerate(held.items):
-            if time.monotonic() - begun > TURN_AT_MOST:
+            if index and time.monotonic() > ends:
                 claims.hand_back(held, held.items[index:])
                 break
             if not watch.next_picture():

@@ -14,8 +14,8 @@ from tests.benchmarks import jobs, site
 from tests.benchmarks.pictures import load_pictures
 
 SLOTS = 2
-# What a turn may take at most before another owner's comes, see `processing.claims.CHUNK_SECONDS`.
-CHUNK_SECONDS = 1.0
+# What a turn takes before another owner's comes, see `processing.lanes.TURN_SECONDS`.
+TURN_SECONDS = 1.0
 NOOP_MODULE = "tests.benchmarks.noop"
 
 
@@ -87,8 +87,8 @@ def fairness(files: Sequence[Any]) -> bool:
     shared = statistics.median(jobs.time_of(ten) for _ in range(5))
     for job in long:
         services.cancel_job(owner=a, job_id=job.pk)
-    limit = 2 + CHUNK_SECONDS / alone
-    spent = f"alone {alone:.2f} s, shared {shared:.2f} s, one chunk {CHUNK_SECONDS:.0f} s"
+    limit = 2 + TURN_SECONDS / alone
+    spent = f"alone {alone:.2f} s, shared {shared:.2f} s, one turn {TURN_SECONDS:.0f} s"
     return _say("fairness", shared / alone, limit, spent, most=True)
 
 

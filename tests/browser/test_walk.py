@@ -4,6 +4,7 @@ A real Chromium, a real server, a real Celery worker. Screenshots are kept under
 """
 
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,23 @@ PATIENCE = 20_000
 SIZES = {"wide": {"width": 1440, "height": 900}, "phone": {"width": 390, "height": 844}}
 
 
+STICKS_OUT = """() => {
+    const width = document.documentElement.clientWidth;
+    if (document.documentElement.scrollWidth <= width) return [];
+    const sticksOut = (element) => element.getBoundingClientRect().right > width;
+    const wider = [...document.querySelectorAll("body *")].filter(sticksOut);
+    return ["page", ...wider.slice(0, 5).map((e) => e.outerHTML.slice(0, 200))];
+}"""
+
+
+def what_sticks_out(page: Page, seconds: float = 3) -> list[str]:
+    """Return the elements that make a page wider than its screen once it has settled at its new size."""
+    ends = time.monotonic() + seconds
+    while (found := page.evaluate(STICKS_OUT)) and time.monotonic() < ends:
+        page.wait_for_timeout(50)
+    return list(found)
+
+
 @pytest.fixture
 def shoot(page: Page) -> Callable[[str], None]:
     """Keep the page as it looks in both themes and on a phone: `shoot("drive")`. Nothing may stick out."""
@@ -33,8 +51,8 @@ def shoot(page: Page) -> Callable[[str], None]:
     def take(name: str) -> None:
         for size, viewport in SIZES.items():
             page.set_viewport_size(viewport)  # type: ignore[arg-type]
-            sticks_out = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
-            assert not page.evaluate(sticks_out), f"{name} is wider than a screen of {viewport['width']}"
+            wider = what_sticks_out(page)
+            assert wider == [], f"{name} is wider than a screen of {viewport['width']}"
             for theme in ("light", "dark"):
                 page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
                 page.screenshot(path=SHOTS / f"{name}-{size}-{theme}.png", full_page=True)

@@ -1,14 +1,19 @@
 """Ways to submit and drive jobs in tests, with the worker's own code and no worker process."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
+from unittest import mock
 
 from accounts.models import User
 from drive.models import File
 from drive.services import Selection
 from market.models import Version
-from processing import lanes, services, work
+from processing import claims, lanes, services, work
 from processing.models import Job
+from processing.outcomes import Done
+from workers.plugin import Context
+from workers.recipe import Recipe
 
 
 def version(name: str = "blackwhite") -> Version:
@@ -30,6 +35,17 @@ def submit(owner: User, files: Iterable[File], *, app: str = "blackwhite", **opt
         selection=Selection(folders=(), files=tuple(files)),
         **options,
     )
+
+
+def take_chunk(owner: User, queue: str = "cpu") -> None:
+    """Take a turn that has no time for more than one picture."""
+    with mock.patch.object(lanes, "TURN_SECONDS", 0):
+        work.take_turn(owner.pk, queue)
+
+
+def run_chunk(held: claims.Claim) -> list[Done]:
+    """Run what a slot has claimed, and record nothing yet."""
+    return work._run_chunk(held, Recipe.model_validate(held.job.recipe), Context(), ends=math.inf)
 
 
 def take_turns(owner: User, queue: str = "cpu", *, most: int = 100) -> int:

@@ -13,7 +13,7 @@ from processing.models import Ending, Item, Job, JobEvent, Lane, State
 from processing.services import Terms
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
-from tests.processing.jobs import submit, take_turns
+from tests.processing.jobs import submit, take_chunk, take_turns
 from tests.processing.test_races import at_once, committed
 
 pytestmark = pytest.mark.django_db
@@ -37,7 +37,7 @@ def mend(item: Item, *, seed: int = 3) -> None:
 
 
 def claim(job: Job) -> claims.Claim:
-    held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds_per_item=None)
+    held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds=1, seconds_per_item=None)
     assert held is not None
     return held
 
@@ -79,7 +79,7 @@ def test_retry_runs_what_failed_and_nothing_else(user: User) -> None:
 
 def test_retry_of_a_cancelled_job_resumes_it(user: User) -> None:
     job = submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(4)])
-    work.take_turn(user.pk, "cpu")
+    take_chunk(user)
     services.cancel_job(owner=user, job_id=job.pk)
     assert_counters_equal_rows(job)
     assert (job.succeeded, job.canceled, job.ending) == (1, 3, Ending.PERSON)
@@ -92,7 +92,7 @@ def test_retry_of_a_cancelled_job_resumes_it(user: User) -> None:
 
 def test_a_job_may_be_retried_while_it_runs(user: User) -> None:
     job = submit(user, [damaged(user), *(upload(user, f"{n}.jpg", seed=n) for n in range(3))])
-    work.take_turn(user.pk, "cpu")
+    take_chunk(user)
     bad = Item.objects.get(job=job, state=State.FAILED)
     mend(bad, seed=9)
     again = services.retry_job(owner=user, job_id=job.pk)
@@ -132,12 +132,12 @@ def test_two_retries_at_once_are_one(user: User) -> None:
 @committed
 def test_retry_and_cancel_at_once_leave_counters_equal_to_rows(user: User) -> None:
     job = submit(user, [damaged(user), upload(user, "good.jpg", seed=1)])
-    work.take_turn(user.pk, "cpu")
+    take_chunk(user)
     for _ in range(6):
         raised = at_once(
             lambda: services.retry_job(owner=user, job_id=job.pk),
             lambda: services.cancel_job(owner=user, job_id=job.pk),
-            lambda: work.take_turn(user.pk, "cpu"),
+            lambda: take_chunk(user),
         )
         assert all(isinstance(error, Conflict) for error in raised)
         assert_counters_equal_rows(job)

@@ -9,12 +9,12 @@ from drive import services as drive
 from drive.models import File, Folder
 from drive.services import MAX_DEPTH, Selection
 from ipau.common.errors import Invalid
-from processing import claims, fleet, folders, results, services, work
+from processing import claims, fleet, folders, results, services
 from processing.models import Item, Job, State
 from processing.options import Options
 from processing.services import Terms
 from tests.drive.drives import upload
-from tests.processing.jobs import take_turns, version
+from tests.processing.jobs import run_chunk, take_turns, version
 from tests.processing.test_races import at_once, committed
 
 pytestmark = pytest.mark.django_db
@@ -157,9 +157,9 @@ def test_trashing_the_results_and_finishing_at_once_leave_no_file_where_nobody_l
         job = submit(user, chosen, Terms(options=Options(keep_folders=True, reuse=False)))
         assert job.output_folder is not None
         made = folder(user, "Summer", job.output_folder)
-        held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds_per_item=0.001)
+        held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds=1, seconds_per_item=0.001)
         assert held is not None
-        done = work._run_chunk(held, work.Recipe.model_validate(job.recipe), work.Context())
+        done = run_chunk(held)
         raised = at_once(
             lambda held=held, done=done: results.finish(held, done),
             lambda made=made: drive.trash(owner=user, chosen=Selection(folders=(made,), files=())),

@@ -74,7 +74,7 @@ def test_turns_at_large_pictures_are_not_taken_for_lost(user: User) -> None:
     with_slots(2)
     job = submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(6)])
     for _ in range(2):
-        assert claims.claim(job=job, slot=fleet.this_slot(), slots=2, seconds_per_item=None)
+        assert claims.claim(job=job, slot=fleet.this_slot(), slots=2, seconds=1, seconds_per_item=None)
     age(user, 30)
     assert lanes.restir(owner_id=user.pk, queue="cpu") == 0
     assert outstanding(user) == 2
@@ -90,7 +90,7 @@ def test_a_lane_without_work_is_left_alone(user: User) -> None:
 def test_a_lease_is_lost_with_its_slot_its_worker_or_its_time(user: User) -> None:
     job = submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(1)])
     slot = fleet.Slot("w@here", 7)
-    held = claims.claim(job=job, slot=slot, slots=1, seconds_per_item=None)
+    held = claims.claim(job=job, slot=slot, slots=1, seconds=1, seconds_per_item=None)
     assert held is not None
     item = held.items[0]
     beat = {"queues": ["cpu"], "device": "cpu", "started_at": timezone.now()}

@@ -21,7 +21,7 @@ from processing.options import Options
 from processing.services import Terms
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
-from tests.processing.jobs import submit, take_turns, version
+from tests.processing.jobs import run_chunk, submit, take_turns, version
 from tests.processing.test_races import at_once, committed
 
 pytestmark = pytest.mark.django_db
@@ -140,10 +140,10 @@ def test_equal_pictures_of_one_job_are_computed_once(user: User, monkeypatch: py
 
 def test_equal_pictures_of_one_chunk_are_computed_once(user: User) -> None:
     job = submit(user, [upload(user, f"{n}.jpg", seed=n % 2) for n in range(6)])
-    held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds_per_item=0.001)
+    held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds=1, seconds_per_item=0.001)
     assert held is not None
     assert len(held.items) == 6
-    done = work._run_chunk(held, work.Recipe.model_validate(job.recipe), work.Context())
+    done = run_chunk(held)
     work.results.finish(held, done)
     job.refresh_from_db()
     assert (job.succeeded, job.reused) == (6, 4)

@@ -11,13 +11,13 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import User
-from processing import endings, fleet, progress, services, work
+from processing import endings, fleet, progress, services
 from processing.models import Job, State
 from processing.options import Options
 from processing.services import Terms
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
-from tests.processing.jobs import submit, take_turns
+from tests.processing.jobs import submit, take_chunk, take_turns
 
 pytestmark = pytest.mark.django_db
 HTMX = {"HX-Request": "true"}
@@ -65,7 +65,7 @@ def test_the_poll_brings_each_result_once_and_ends_with_the_job(client: Client, 
     job = make_job(user, 3)
     page = html(client.get(f"/jobs/{job.pk}/"))
     assert 'hx-trigger="every 1s"' in page
-    work.take_turn(user.pk, "cpu")
+    take_chunk(user)
     answer = html(client.get(poll_address(page), headers=HTMX))
     first = set(re.findall(r'id="item-(\d+)"', answer))
     assert first

@@ -19,14 +19,14 @@ from ipau.common import tasks as sending
 from processing import claims, endings, fleet, lanes, results, watching, work
 from processing.models import Item, Job, State
 from tests.drive.drives import upload
-from tests.processing.jobs import submit, take_turns
+from tests.processing.jobs import run_chunk, submit, take_turns
 
 committed = pytest.mark.django_db(transaction=True)
 pytestmark = pytest.mark.django_db
 
 
 def claim(job: Job, *, pace: float | None = None) -> claims.Claim:
-    held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds_per_item=pace)
+    held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds=1, seconds_per_item=pace)
     assert held is not None
     return held
 
@@ -108,16 +108,12 @@ def test_results_whose_folder_is_gone_lie_in_a_new_one(user: User, gone: str) ->
     else:
         folder.delete()
     Folder.objects.create(owner=user, parent=None, name=folder.name)
-    results.finish(held, work._run_chunk(held, *_recipe(job)))
+    results.finish(held, run_chunk(held))
     job.refresh_from_db()
     assert job.state == State.SUCCEEDED
     assert job.output_folder is not None
     assert job.output_folder.trashed_at is None
     assert File.objects.filter(folder=job.output_folder).count() == 1
-
-
-def _recipe(job: Job) -> Any:
-    return work.Recipe.model_validate(job.recipe), work.Context()
 
 
 @committed
@@ -197,7 +193,7 @@ def test_a_worker_whose_clock_is_wrong_keeps_its_leases(user: User, monkeypatch:
     with monkeypatch.context() as patch:
         patch.setattr(timezone, "now", late)
         fleet.beat(name="w", queues=["cpu"], device="cpu", pids=[7], started_at=late())
-        held = claims.claim(job=job, slot=fleet.Slot("w", 7), slots=1, seconds_per_item=None)
+        held = claims.claim(job=job, slot=fleet.Slot("w", 7), slots=1, seconds=1, seconds_per_item=None)
         assert held is not None
         claims.renew(held)
     assert fleet.slots_of("cpu") == 1
@@ -225,7 +221,7 @@ def test_finish_and_cancel_at_once_have_one_outcome(user: User) -> None:
 def _finish_and_cancel(user: User) -> None:
     job = submit(user, [upload(user, seed=m) for m in range(3)])
     held = claim(job)
-    done = work._run_chunk(held, *_recipe(job))
+    done = run_chunk(held)
     assert at_once(lambda: results.finish(held, done), lambda: endings.cancel(job.pk)) == []
     job.refresh_from_db()
     assert job.state == State.CANCELED

@@ -1,5 +1,8 @@
 """A job from submission to results, by the worker's own code in this process."""
 
+import time
+from typing import Any
+
 import pytest
 
 from accounts.models import User
@@ -8,7 +11,7 @@ from processing import claims, endings, fleet, lanes, work
 from processing.models import Item, Job, Lane, Output, State
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
-from tests.processing.jobs import submit, take_turns
+from tests.processing.jobs import submit, take_chunk, take_turns
 
 pytestmark = pytest.mark.django_db
 
@@ -76,7 +79,7 @@ def test_a_name_taken_meanwhile_does_not_stop_the_job(user: User) -> None:
 
 def test_a_lost_lease_loses_the_result(user: User) -> None:
     job = submit(user, [upload(user, seed=1)])
-    held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds_per_item=None)
+    held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds=1, seconds_per_item=None)
     assert held is not None
     claims.reclaim({item.pk: held.token for item in held.items})
     take_turns(user)
@@ -93,7 +96,7 @@ def test_a_lost_lease_loses_the_result(user: User) -> None:
 def test_an_item_out_of_attempts_fails_with_a_reason_and_closes_the_job(user: User) -> None:
     job = submit(user, [upload(user, seed=1)])
     for _ in range(claims.MAX_ATTEMPTS):
-        held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds_per_item=None)
+        held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds=1, seconds_per_item=None)
         assert held is not None
         claims.reclaim({item.pk: held.token for item in held.items})
     item = Item.objects.get(job=job)
@@ -104,12 +107,12 @@ def test_an_item_out_of_attempts_fails_with_a_reason_and_closes_the_job(user: Us
 
 def test_a_retried_item_is_claimed_alone(user: User) -> None:
     job = submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(6)])
-    held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds_per_item=0.3)
+    held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds=1, seconds_per_item=0.3)
     assert held is not None
     assert len(held.items) == 3
     claims.reclaim({item.pk: held.token for item in held.items})
     sizes = []
-    while held := claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds_per_item=0.01):
+    while held := claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds=1, seconds_per_item=0.01):
         sizes.append(len(held.items))
     assert sizes[:3] == [1, 1, 1]
     assert sum(sizes) == 6
@@ -117,7 +120,7 @@ def test_a_retried_item_is_claimed_alone(user: User) -> None:
 
 def test_items_not_begun_lose_no_attempt(user: User) -> None:
     job = submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(4)])
-    held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds_per_item=0.3)
+    held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds=1, seconds_per_item=0.3)
     assert held is not None
     claims.hand_back(held, held.items)
     assert set(Item.objects.filter(job=job).values_list("state", "attempts")) == {(State.STARTING, 0)}
@@ -138,12 +141,12 @@ def test_items_not_begun_lose_no_attempt(user: User) -> None:
 def test_chunks_are_a_second_and_shrink_towards_the_end(
     pace: float | None, waiting: int, slots: int, size: int
 ) -> None:
-    assert claims.chunk_size(seconds_per_item=pace, waiting=waiting, slots=slots) == size
+    assert claims.chunk_size(seconds=1, seconds_per_item=pace, waiting=waiting, slots=slots) == size
 
 
 def test_cancel_ends_the_job_and_drops_what_is_running(user: User) -> None:
     job = submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(3)])
-    held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds_per_item=None)
+    held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds=1, seconds_per_item=None)
     assert held is not None
     assert endings.cancel(job.pk) == 3
     assert not claims.renew(held)
@@ -156,6 +159,30 @@ def test_cancel_ends_the_job_and_drops_what_is_running(user: User) -> None:
 def test_jobs_of_one_owner_run_in_the_order_of_submission(user: User) -> None:
     first = submit(user, [upload(user, "1.jpg", seed=1)])
     submit(user, [upload(user, "2.jpg", seed=2)])
-    work.take_turn(user.pk, "cpu")
+    take_chunk(user)
     assert Job.objects.get(pk=first.pk).state == State.SUCCEEDED
     assert lanes.waiting_items(user.pk, "cpu", limit=9) == 1
+
+
+def test_a_turn_takes_chunk_after_chunk_of_all_jobs_of_its_owner(user: User) -> None:
+    jobs = [submit(user, [upload(user, f"{m}-{n}.jpg", seed=9 * m + n) for n in range(5)]) for m in range(2)]
+    assert take_turns(user) == 1
+    assert [Job.objects.get(pk=job.pk).succeeded for job in jobs] == [5, 5]
+    assert Item.objects.filter(job__in=jobs).values("started_at").distinct().count() > 2
+
+
+def test_a_turn_begins_no_chunk_that_does_not_fit(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of a second is left after the first picture, and the next one takes longer than that."""
+    monkeypatch.setattr(work, "_pace", {"blackwhite": 0.9})
+    real, ran = work.engine.run, []
+
+    def slow(*given: Any, **options: Any) -> Any:
+        ran.append(1)
+        time.sleep(0.5)
+        return real(*given, **options)
+
+    monkeypatch.setattr(work.engine, "run", slow)
+    submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(3)])
+    work.take_turn(user.pk, "cpu")
+    assert len(ran) == 1
+    assert lanes.waiting_items(user.pk, "cpu", limit=9) == 2
