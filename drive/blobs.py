@@ -70,13 +70,17 @@ def keep(stored: Stored, write: Callable[[], None]) -> None:
 def _still_there(stored: Stored) -> bool:
     """Tell whether the bytes lie in the storage and stay there.
 
-    Touching the row waits for a sweep that is just deleting it, and keeps the next one away. Bytes without a
-    row are written again, which renews their age.
+    Touching the row waits for a sweep that is just deleting it, and keeps the next one away. One that was
+    touched lately is out of a sweep's reach for long enough. Bytes without a row are written again, which
+    renews their age.
     """
     if not default_storage.exists(stored.path):
         return False
-    kept = Blob.objects.filter(pk=stored.sha256).update(touched_at=timezone.now())
-    return bool(kept) and default_storage.exists(stored.path)
+    now = timezone.now()
+    row = Blob.objects.filter(pk=stored.sha256)
+    if row.filter(touched_at__gt=now - GRACE / 2).exists():
+        return True
+    return bool(row.update(touched_at=now)) and default_storage.exists(stored.path)
 
 
 def register(stored: Iterable[Stored]) -> None:

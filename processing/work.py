@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 # A turn whose pictures prove larger than expected ends after this, and gives back what it has not begun.
 TURN_AT_MOST = 2 * lanes.TURN_SECONDS
+# With less of a turn left than this, no other chunk is begun: its claim and finish would not pay.
+WORTH_SECONDS = 0.3
 RETRY_AFTER = timedelta(seconds=3)
 
 # Seconds a picture, by what is run, as this slot has measured it: so it knows how much a second's work is.
@@ -73,7 +75,7 @@ def _use_turn(owner_id: UUID, queue: str) -> None:
         if _end_if_late(job):
             continue
         recipe = Recipe.model_validate(job.recipe)
-        if left < lanes.TURN_SECONDS and left < max(claims.LEAST_SECONDS, _pace.get(_kind(recipe), 0)):
+        if left < lanes.TURN_SECONDS and left < max(WORTH_SECONDS, _pace.get(_kind(recipe), 0)):
             return
         if not _work_on(job, recipe, queue, begun=begun, seconds=left):
             return

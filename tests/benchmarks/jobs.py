@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def submit(files: Sequence[Any], *, app: str = "blackwhite", reuse: bool = False, **params: Any) -> Any:
+def submit(
+    files: Sequence[Any],
+    *,
+    app: str = "blackwhite",
+    reuse: bool = False,
+    quality: int = 90,
+    **params: Any,
+) -> Any:
     """Submit a job over files of one owner."""
     from drive.services import Selection
     from market.models import Version
@@ -20,16 +27,18 @@ def submit(files: Sequence[Any], *, app: str = "blackwhite", reuse: bool = False
         version=version,
         params=params,
         selection=Selection((), tuple(files)),
-        terms=services.Terms(options=Options(reuse=reuse)),
+        terms=services.Terms(options=Options(reuse=reuse, quality=quality)),
     )
 
 
-def wait_for(job: Any, *, pause: float = 0.02) -> None:
+def wait_for(job: Any) -> None:
     """Return when the job has succeeded. Raises RuntimeError where it ends in another way."""
     from processing.models import OPEN, Job, State
 
+    begun = time.perf_counter()
     while (state := Job.objects.values_list("state", flat=True).get(pk=job.pk)) in OPEN:
-        time.sleep(pause)
+        # Asking costs what is measured: seldom where it takes long.
+        time.sleep(min(0.1, 0.02 + (time.perf_counter() - begun) / 50))
     if state != State.SUCCEEDED:
         raise RuntimeError(f"The job {state}.")
 
