@@ -16,9 +16,9 @@ from workers.cache import PROCESS_CACHE
 from workers.chain import label_texts, name_steps
 from workers.encoding import OutputFile, OutputOptions, choose_format, encode_image, encode_text
 from workers.picture import Facts, Picture, PictureError, encode_thumbnail
-from workers.plugin import JSON, Context, Operation, Params, Result
+from workers.plugin import JSON, Context, Model, Operation, Params, Result
 from workers.reading import TOO_BIG_TO_HOLD
-from workers.recipe import Recipe
+from workers.recipe import Recipe, Step
 
 __all__ = ["Outcome", "OutputFile", "OutputOptions", "ThumbnailResult"]
 
@@ -26,6 +26,10 @@ THUMBNAIL_SIDE = 256
 PREVIEW_QUALITY = 80
 
 Plan = tuple[tuple[Operation[Any], Params], ...]
+
+
+class ModelMissing(Exception):
+    """A step's weights were not handed over: a fault of ours."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,8 @@ def validate_recipe(recipe: Recipe) -> Plan:
 def fingerprint(recipe: Recipe) -> str:
     """SHA-256 (hex) of everything that decides the pixels: settings with their defaults, and versions."""
     parts = [
-        f"{operation.key}@{operation.version}:{params.model_dump_json()}"
-        for operation, params in validate_recipe(recipe)
+        f"{operation.key}@{operation.version}:{params.model_dump_json()}{step.weights or ''}"
+        for step, (operation, params) in zip(recipe.steps, validate_recipe(recipe), strict=True)
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -83,7 +87,7 @@ def run(
     watch = _Stopwatch()
     with _refusing_too_big():
         picture = Picture.open(data)
-        result = _run_steps(plan, picture, _complete(context, 1.0), watch)
+        result = _run_steps(recipe, plan, picture, _complete(context, 1.0), watch)
         watch.move("run", "decode", picture.decode_ms)
         files = _encode(result, picture, output or OutputOptions(), watch)
         thumbnail = _make_thumbnail(result, watch) if with_thumbnail else None
@@ -99,7 +103,7 @@ def preview(recipe: Recipe, data: bytes, context: Context | None = None, *, max_
         with watch.measure("decode"):
             picture = source.shrunk(max_side)
         scale = max(picture.width, picture.height) / max(source.width, source.height)
-        result = _run_steps(plan, picture, _complete(context, scale), watch)
+        result = _run_steps(recipe, plan, picture, _complete(context, scale), watch)
         result = _shrink(result, max_side)
         files = _encode(result, picture, OutputOptions(quality=PREVIEW_QUALITY), watch)
     return _finish(result, picture, files, None, watch)
@@ -152,7 +156,7 @@ def _complete(context: Context | None, scale: float) -> Context:
     return replace(context, scale=scale, memo=PROCESS_CACHE if context.memo is None else context.memo)
 
 
-def _run_steps(plan: Plan, picture: Picture, context: Context, watch: _Stopwatch) -> Result:
+def _run_steps(recipe: Recipe, plan: Plan, picture: Picture, context: Context, watch: _Stopwatch) -> Result:
     """Run each step on the pixels that the one before made, which are encoded nowhere in between.
 
     Texts and data of all steps add up.
@@ -166,6 +170,7 @@ def _run_steps(plan: Plan, picture: Picture, context: Context, watch: _Stopwatch
         if result.image is not None:
             picture = Picture.of(result.image, like=picture)
         own = _narrow(context, names[position], is_last=position == len(plan) - 1)
+        own = replace(own, model=_model_of(recipe.steps[position], context))
         with watch.measure("run"):
             made = operation.run(picture, params, own)
         texts.update({labels[position].get(label, label): text for label, text in made.texts.items()})
@@ -188,6 +193,14 @@ def _narrow(context: Context, step: str, *, is_last: bool) -> Context:
         if name.startswith(f"{step}.") or (is_last and "." not in name)
     }
     return replace(context, pictures=own)
+
+
+def _model_of(step: Step, context: Context) -> Model | None:
+    if step.weights is None:
+        return None
+    if step.weights not in context.models:
+        raise ModelMissing(f"{step.operation} was not given the model {step.weights}.")
+    return context.models[step.weights]
 
 
 def _merge(data: dict[str, JSON]) -> JSON:

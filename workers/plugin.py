@@ -138,6 +138,22 @@ class Memo(Protocol):
     def get(self, key: Hashable, make: Callable[[], T], weigh: Callable[[T], int]) -> T: ...
 
 
+class Model(Protocol):
+    """Converted weights, as the family that runs them sees them.
+
+    `key` is their digest; `facts` what `model.json` says: task, classes, input size and so on.
+    """
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def facts(self) -> Mapping[str, Any]: ...
+
+    def read(self, name: str, /) -> bytes:
+        """Return one of its files: "model.onnx" or "weights.safetensors". Raises OSError."""
+
+
 @dataclass(frozen=True)
 class Context:
     """Where and how a run happens.
@@ -146,11 +162,14 @@ class Context:
     previews. An operation multiplies settings measured in pixels by it, so a preview looks like the result.
     `pictures` holds a set for each folder setting that was chosen, under the setting's name. For the engine,
     which runs several steps, under `step.setting` (`workers.chain.name_steps`).
+    `model` is that of the step; the engine takes it from `models`, which are by digest.
     """
 
     scale: float = 1.0
     device: str = "cpu"
     pictures: Mapping[str, PictureSet] = field(default_factory=dict)
+    models: Mapping[str, Model] = field(default_factory=dict)
+    model: Model | None = None
     memo: Memo | None = None
 
     def keep(self, key: Hashable, make: Callable[[], T], weigh: Callable[[T], int]) -> T:
@@ -258,3 +277,27 @@ class Operation(ABC, Generic[P]):
     def folders(cls) -> tuple[str, ...]:
         """Names of the settings that choose a folder."""
         return folder_fields(cls.Params)
+
+
+class Family(Operation[P]):
+    """An architecture that runs somebody's weights: one subclass, in one file of `workers/families`.
+
+    What it converts uploads into, in a process that can do nothing else, is told by `workers.weights`.
+    """
+
+    tier = "advanced"
+
+    @abstractmethod
+    def recognise(self, upload: Any) -> str | None:
+        """Say what these weights are to this family ("YOLO11 detector"), or None where they are not its own.
+
+        Args:
+            upload: a `workers.weights.upload.Upload`.
+        """
+
+    @abstractmethod
+    def convert(self, upload: Any) -> Any:
+        """Rebuild the model by trusted code; return a `workers.weights.bundle.Bundle`.
+
+        Runs only in the process of `workers.weights.sandbox`. Raises `workers.weights.upload.Refused`.
+        """

@@ -1,4 +1,4 @@
-"""Which operations there are: found by looking into `workers/operations`, one file each."""
+"""Which operations and families there are: found by looking into their packages, one file each."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from workers.plugin import Operation, OperationError, Params
+from workers.plugin import Family, Operation, OperationError, Params
 
-PACKAGE = "workers.operations"
+PACKAGES = ("workers.operations", "workers.families")
 AnyOperation = Operation[Any]
+AnyFamily = Family[Any]
 
 
 class UnknownOperation(OperationError):
@@ -58,7 +59,7 @@ _lock = threading.RLock()
 
 
 def get(key: str) -> AnyOperation:
-    """Return the operation of this key. Raises UnknownOperation."""
+    """Return the operation or family of this key. Raises UnknownOperation."""
     discover()
     try:
         return _operations[key]
@@ -67,9 +68,17 @@ def get(key: str) -> AnyOperation:
 
 
 def all_operations() -> tuple[AnyOperation, ...]:
-    """Return every operation, basic ones first, then by key."""
+    """Return every operation that needs no weights, basic ones first, then by key."""
     discover()
-    return tuple(sorted(_operations.values(), key=lambda op: (op.tier != "basic", op.key)))
+    found = [operation for operation in _operations.values() if not isinstance(operation, Family)]
+    return tuple(sorted(found, key=lambda op: (op.tier != "basic", op.key)))
+
+
+def all_families() -> tuple[AnyFamily, ...]:
+    """Return every family, by key."""
+    discover()
+    found = [operation for operation in _operations.values() if isinstance(operation, Family)]
+    return tuple(sorted(found, key=lambda family: family.key))
 
 
 def discover() -> None:
@@ -80,7 +89,7 @@ def discover() -> None:
         if _discovered.is_set():
             return
         for name in _module_names():
-            _add(_read_plugin(importlib.import_module(f"{PACKAGE}.{name}")))
+            _add(_read_plugin(importlib.import_module(name)))
         _discovered.set()
 
 
@@ -105,8 +114,12 @@ def register(operation: AnyOperation) -> Iterator[AnyOperation]:
 
 
 def _module_names() -> list[str]:
-    package = importlib.import_module(PACKAGE)
-    return sorted(found.name for found in pkgutil.iter_modules(package.__path__))
+    packages = [importlib.import_module(name) for name in PACKAGES]
+    return sorted(
+        found.name
+        for package in packages
+        for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+    )
 
 
 def _read_plugin(module: ModuleType) -> AnyOperation:
