@@ -8,6 +8,8 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 SEED ?= 1
 MINUTES ?= 1
+# Not in the lock: which build fits depends on the machine. To choose one: make setup TORCH="torch==2.13.0 --index-url …"
+TORCH ?= torch==2.13.0
 # A site as it would stand in the open, for Django's own deployment checks.
 DEPLOYED := IPAU_BASE_URL=https://example.org ALLOWED_HOSTS=example.org \
 	SECRET_KEY=checked-but-never-used-checked-but-never-used-0123456789
@@ -29,6 +31,7 @@ $(STAMP): requirements.lock
 	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
 	@$(RUN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(RUN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	$(RUN)/uv pip install --quiet --python $(RUN)/python -r requirements.lock
 	@touch $@
 
@@ -66,8 +69,9 @@ format: setup ## Bring code and templates into shape
 	$(RUN)/djlint --quiet --reformat . || true
 
 lock: setup ## Resolve pyproject.toml into requirements.lock
+	@echo 'torch ; python_version < "3"' > $(VENV)/without-torch.txt
 	$(RUN)/uv pip compile -q --universal --python-version 3.11 --all-extras pyproject.toml \
-		-o requirements.lock --no-header --no-annotate --no-emit-index-url
+		--override $(VENV)/without-torch.txt -o requirements.lock --no-header --no-annotate --no-emit-index-url
 
 # The browser tests drive the system's Chromium. Root on Debian can simply install it.
 chromium:
