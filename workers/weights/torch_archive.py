@@ -33,7 +33,7 @@ def read_torch(source: Source) -> WeightsFacts:
     Raises:
         FormatError: it is no archive, or none as PyTorch writes them.
     """
-    members = _read_members(source)
+    members = read_members(source)
     root = members[0].name.partition("/")[0]
     names = {member.name: member for member in members}
     pickle = names.get(f"{root}/data.pkl")
@@ -48,7 +48,7 @@ def read_torch(source: Source) -> WeightsFacts:
     return WeightsFacts(format="TorchScript" if scripted else "PyTorch", tensors=tensors)
 
 
-def _read_members(source: Source) -> list[Member]:
+def read_members(source: Source) -> list[Member]:
     count, start, end = _find_table(source)
     if not 1 <= count <= MOST_MEMBERS or end - start > MOST_TABLE_BYTES:
         raise FormatError("It has too many members.")
