@@ -1,10 +1,10 @@
-"""Administration of listings: their texts and who sees them. Versions never change."""
+"""Administration of listings: their texts and who sees them. Versions and weights never change."""
 
 from django.contrib import admin
 from django.http import HttpRequest
 
 from ipau.common.admin import ModelAdmin, ReadOnlyAdmin
-from market.models import Listing, Version
+from market.models import Conversion, Listing, Version, Weights
 
 
 @admin.register(Listing)
@@ -58,3 +58,22 @@ class VersionAdmin(ReadOnlyAdmin):
     list_filter = ("listing__kind",)
     list_select_related = ("listing",)
     search_fields = ("=id", "listing__name", "listing__title")
+
+
+@admin.register(Weights)
+class WeightsAdmin(ReadOnlyAdmin):
+    """Converted models, frozen."""
+
+    list_display = ("digest", "family", "task", "source_sha256", "created_at")
+    list_filter = ("family", "task")
+    search_fields = ("=digest", "=source_sha256")
+
+
+@admin.register(Conversion)
+class ConversionAdmin(ReadOnlyAdmin):
+    """What became of uploaded weights, with the report of each."""
+
+    list_display = ("source_name", "owner", "name", "state", "attempts", "created_at", "completed_at")
+    list_filter = ("state", "family")
+    list_select_related = ("owner",)
+    search_fields = ("=id", "name", "source_name", "owner__handle", "=source_sha256")

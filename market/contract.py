@@ -48,6 +48,12 @@ def _outputs(operation: str) -> tuple[OutputSpec, ...]:
         return ()
 
 
+def in_order(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Number the settings: the database keeps no order of keys, and pages and API show them as declared."""
+    numbered = enumerate(schema.get("properties", {}).items(), start=1)
+    return {**schema, "properties": {name: {**about, "x-order": order} for order, (name, about) in numbered}}
+
+
 def values_of(schema: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values that a recipe gives to a version's settings, by name.
 

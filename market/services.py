@@ -9,7 +9,7 @@ from django.db.models import F, Prefetch, Q, QuerySet
 
 from accounts.models import PLATFORM_HANDLE, User
 from ipau.common.errors import NotFound
-from market.contract import outputs_of
+from market.contract import in_order, outputs_of
 from market.models import Listing, ListingKind, Version
 from workers import registry
 from workers.plugin import Operation
@@ -119,7 +119,8 @@ def sync_builtin_listings() -> None:
     operations = registry.all_operations()
     for operation in operations:
         _sync(platform, operation)
-    gone = Listing.objects.filter(owner=platform).exclude(name__in=[o.key for o in operations])
+    apps = Listing.objects.filter(owner=platform, kind=ListingKind.APP)
+    gone = apps.exclude(name__in=[o.key for o in operations])
     gone.update(visibility="private")
 
 
@@ -131,12 +132,6 @@ def _platform_user() -> User:
             f"{PLATFORM_HANDLE}@invalid.invalid", handle=PLATFORM_HANDLE, name="IPAU", is_active=False
         )
     return platform
-
-
-def _ordered(schema: dict[str, Any]) -> dict[str, Any]:
-    """Number the settings: the database keeps no order of keys, and pages and API show them as declared."""
-    numbered = enumerate(schema.get("properties", {}).items(), start=1)
-    return {**schema, "properties": {name: {**about, "x-order": order} for order, (name, about) in numbered}}
 
 
 def _sync(platform: User, operation: Operation[Any]) -> None:
@@ -153,7 +148,7 @@ def _sync(platform: User, operation: Operation[Any]) -> None:
         },
     )
     recipe = Recipe.single(operation.key).model_dump(mode="json")
-    schema = _ordered(operation.schema())
+    schema = in_order(operation.schema())
     latest = listing.versions.order_by("-number").first()
     same = latest is not None and (latest.recipe, latest.params_schema) == (recipe, schema)
     if latest is not None and same and latest.number >= operation.version:

@@ -81,6 +81,10 @@ class Version(BaseModel):
     number = models.PositiveIntegerField()
     recipe = models.JSONField()
     params_schema = models.JSONField()
+    # What a model runs: the same that the recipe names by its digest.
+    weights = models.ForeignKey(
+        "market.Weights", models.PROTECT, null=True, blank=True, related_name="versions"
+    )
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["listing", "number"], name="version_number_once")]

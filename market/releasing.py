@@ -1,0 +1,94 @@
+"""Versions of models: what a conversion ends as. Call these in the transaction that ends it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils.translation import gettext as _
+
+from drive import blobs
+from drive.blobs import Stored
+from ipau.common.errors import Conflict
+from market.contract import in_order
+from market.models import Conversion, Listing, ListingKind, Tier, Version, Visibility, Weights
+from workers import registry
+from workers.recipe import Recipe
+from workers.weights.bundle import FACTS, GRAPH, WEIGHTS
+
+
+def keep_weights(*, facts: Mapping[str, Any], files: Mapping[str, Stored], source_sha256: str) -> Weights:
+    """Return the row of a converted model, locked; whoever made the same before made it too.
+
+    Args:
+        facts: what its model.json says.
+        files: the three of it, by name.
+    """
+    blobs.register(files.values())
+    digest = files[FACTS].sha256
+    made = Weights(
+        digest=digest,
+        family=facts["family"],
+        task=facts["task"],
+        facts=facts,
+        model_json_id=digest,
+        onnx_id=files[GRAPH].sha256,
+        safetensors_id=files[WEIGHTS].sha256,
+        source_sha256=source_sha256,
+    )
+    Weights.objects.bulk_create([made], ignore_conflicts=True)
+    return Weights.objects.select_for_update(no_key=True).get(digest=digest)
+
+
+def release_model(*, conversion: Conversion, weights: Weights) -> Version:
+    """Return the version of the model that a conversion was asked for, making the listing where it is new.
+
+    The same weights once more make no other version.
+
+    Raises:
+        Conflict: the name has meanwhile been given to something that is no model.
+    """
+    family = registry.get(weights.family)
+    listing = _listing(conversion, weights)
+    if conversion.publish and not listing.taken_down and listing.visibility != Visibility.PUBLIC:
+        listing.visibility = Visibility.PUBLIC
+        listing.save(update_fields=["visibility", "updated_at"])
+    recipe = Recipe.single(family.key, weights=weights.digest).model_dump(mode="json")
+    schema = in_order(family.schema())
+    newest: Version | None = listing.versions.order_by("-number").first()
+    if newest is not None and (newest.recipe, newest.params_schema) == (recipe, schema):
+        return newest
+    number = newest.number + 1 if newest else 1
+    return Version.objects.create(
+        listing=listing, number=number, recipe=recipe, params_schema=schema, weights=weights
+    )
+
+
+def _listing(conversion: Conversion, weights: Weights) -> Listing:
+    """Return the listing of a conversion's name, locked."""
+    rows = Listing.objects.select_for_update(no_key=True, of=("self",)).filter(
+        owner=conversion.owner_id, name=conversion.name, archived_at=None
+    )
+    listing: Listing | None = rows.first()
+    if listing is None:
+        try:
+            with transaction.atomic():
+                return _create(conversion, weights)
+        except IntegrityError:
+            # Somebody took the name between the look and the leap.
+            listing = rows.get()
+    if listing.kind != ListingKind.MODEL:
+        text = _("You have something called “%(name)s” already. Choose another name.")
+        raise Conflict(text % {"name": conversion.name}, code="name_taken")
+    return listing
+
+
+def _create(conversion: Conversion, weights: Weights) -> Listing:
+    return Listing.objects.create(
+        owner_id=conversion.owner_id,
+        name=conversion.name,
+        kind=ListingKind.MODEL,
+        tier=Tier.ADVANCED,
+        title=conversion.title,
+        summary=str(weights.facts.get("title", ""))[:200],
+        visibility=Visibility.PRIVATE,
+    )
