@@ -49,6 +49,7 @@ def read_torch(source: Source) -> WeightsFacts:
 
 
 def read_members(source: Source) -> list[Member]:
+    """Return the members of an archive in which nothing is packed. Raises FormatError."""
     count, start, end = _find_table(source)
     if not 1 <= count <= MOST_MEMBERS or end - start > MOST_TABLE_BYTES:
         raise FormatError("It has too many members.")
@@ -122,9 +123,16 @@ def _widen(extra: bytes, *numbers: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _content(source: Source, member: Member, most: int) -> bytes:
+def content_start(source: Source, member: Member) -> int:
+    """Return where the bytes of a member begin. Raises FormatError."""
     head = source.at(member.offset, 30)
     name_length, extra_length = struct.unpack("<HH", head[26:30])
     if head[:4] != _LOCAL:
         raise FormatError("A member is not where the table says.")
-    return source.at(member.offset + 30 + name_length + extra_length, min(most, member.size))
+    start: int = member.offset + 30 + name_length + extra_length
+    source.check(start, member.size)
+    return start
+
+
+def _content(source: Source, member: Member, most: int) -> bytes:
+    return source.at(content_start(source, member), min(most, member.size))
