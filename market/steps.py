@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 from ipau.common.errors import Invalid
 from workers import registry
 from workers.chain import find_misfit, name_steps
+from workers.plugin import Family
 from workers.recipe import MOST_STEPS, Recipe, Step
 from workers.registry import AnyOperation, ParamsInvalid, UnknownOperation
 
@@ -45,7 +46,10 @@ def check_steps(steps: Sequence[Step]) -> Recipe:
     for position, step in enumerate(steps):
         try:
             params = check_params(step.operation, step.params)
-            checked.append(Step(operation=step.operation, params=params))
+            if step.weights is None and isinstance(registry.get(step.operation), Family):
+                # It runs nothing by itself, so to people there is no app of this name.
+                raise UnknownOperation(step.operation)
+            checked.append(step.model_copy(update={"params": params}))
         except UnknownOperation:
             problems.add_step(position, _("there is no app “%(key)s”.") % {"key": step.operation[:60]})
         except Invalid as error:

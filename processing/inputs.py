@@ -70,7 +70,7 @@ def _fill(version: Version, params: Mapping[str, Any]) -> tuple[Recipe, bool]:
         # What the version fixes wins over what a person sends; the open parameters are the last step's.
         given = {**params, **step.params} if position == last else step.params
         try:
-            steps.append(Step(operation=step.operation, params=check_params(step.operation, given)))
+            steps.append(step.model_copy(update={"params": check_params(step.operation, given)}))
         except UnknownOperation as error:
             text = _("The app “%(key)s” is no longer there.") % {"key": step.operation}
             raise Invalid(text, code=error.code) from error
@@ -97,9 +97,7 @@ def _hand_out(version: Version, template: Recipe, params: Mapping[str, Any]) -> 
             # Left to the check of the step, which says that it has no such setting.
             given[names.index(step)][setting] = value
     problems.check()
-    return [
-        Step(operation=step.operation, params=own) for step, own in zip(template.steps, given, strict=True)
-    ]
+    return [step.model_copy(update={"params": own}) for step, own in zip(template.steps, given, strict=True)]
 
 
 def _folders(recipe: Recipe, *, named: bool) -> dict[str, object]:

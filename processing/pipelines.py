@@ -92,10 +92,8 @@ class Draft:
 
     def with_step(self, operation: str, values: Mapping[str, Any] | None = None) -> "Draft":
         """Append a step. Raises Invalid where the operation is not there or there are too many steps."""
-        try:
-            registry.get(operation)
-        except UnknownOperation as error:
-            raise Invalid(_("There is no app “%(key)s”.") % {"key": operation[:60]}) from error
+        if operation not in {known.key for known in registry.all_operations()}:
+            raise Invalid(_("There is no app “%(key)s”.") % {"key": operation[:60]})
         check_number(len(self.steps) + 1)
         number = 1 + max((int(step.key[1:]) for step in self.steps), default=0)
         return replace(self, steps=(*self.steps, DraftStep(f"s{number}", operation, values or {})))

@@ -20,6 +20,7 @@ from processing.limits import TookTooLong, Unwanted, time_limit
 from processing.models import Item, Job, Resource, State
 from processing.options import Options
 from processing.outcomes import OURS, Done, Fault, StoredFile, failure_of
+from processing.stored import Blobs, models_of
 from processing.watching import Watch
 from workers import engine
 from workers.plugin import Context, OperationError
@@ -35,20 +36,6 @@ RETRY_AFTER = timedelta(seconds=3)
 
 # Seconds a picture, by what is run, as this slot has measured it: so it knows how much a second's work is.
 _pace: dict[str, float] = {}
-
-
-class Blobs:
-    """A set of pictures in the storage, as operations see it."""
-
-    def __init__(self, digests: list[str]):
-        self._digests = digests
-        self.key = ",".join(digests)
-
-    def __len__(self) -> int:
-        return len(self._digests)
-
-    def open(self, index: int, /) -> bytes:
-        return blobs.read(self._digests[index])
 
 
 def take_turn(owner_id: UUID, queue: str) -> int:
@@ -89,7 +76,7 @@ def _end_if_late(job: Job) -> bool:
 
 def _kind(recipe: Recipe) -> str:
     """Return what pictures of about the same pace have in common."""
-    return "+".join(step.operation for step in recipe.steps)
+    return "+".join(step.operation + (step.weights or "") for step in recipe.steps)
 
 
 def _work_on(job: Job, recipe: Recipe, queue: str, *, begun: float, seconds: float) -> bool:
@@ -106,7 +93,7 @@ def _work_on(job: Job, recipe: Recipe, queue: str, *, begun: float, seconds: flo
     )
     if held is None:
         return False
-    context = Context(device="cpu", pictures=_pictures_of(job))
+    context = Context(device="cpu", pictures=_pictures_of(job), models=models_of(recipe))
     done = _run_chunk(held, recipe, context, ends=begun + TURN_AT_MOST)
     stored = time.monotonic()
     persist(lambda: results.finish(held, done))
@@ -242,7 +229,7 @@ def make_preview(
 def _preview(recipe: Recipe, data: bytes, pictures: Mapping[str, Blobs]) -> previews.Answer:
     try:
         with time_limit(previews.PATIENCE_SECONDS - 3):
-            made = engine.preview(recipe, data, Context(pictures=pictures))
+            made = engine.preview(recipe, data, Context(pictures=pictures, models=models_of(recipe)))
     except OperationError as error:
         return previews.Answer(error_code=error.code, error=error.message)
     except (TookTooLong, MemoryError):

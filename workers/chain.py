@@ -21,13 +21,13 @@ def name_steps(operations: Iterable[str]) -> tuple[str, ...]:
 
 
 def label_texts(steps: Iterable[Outputs]) -> tuple[dict[str, str], ...]:
-    """Return for each step under which label each of its texts is delivered: "text", then "text2", …"""
+    """Return for each step under which label its texts and its data are delivered: "text", then "text2", …"""
     taken: list[str] = []
     found = []
     for outputs in steps:
         own = {}
         for output in outputs:
-            if output.kind == "text":
+            if output.kind in ("text", "data"):
                 own[output.label] = _distinct(output.label, taken)
                 taken.append(own[output.label])
         found.append(own)

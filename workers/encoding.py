@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -66,6 +67,12 @@ def encode_image(image: Image.Image, format: str, quality: int, label: str = "im
 def encode_text(label: str, text: str) -> OutputFile:
     """A UTF-8 text file."""
     return OutputFile(label, ".txt", "text/plain", text.encode())
+
+
+def encode_data(label: str, data: Any) -> OutputFile:
+    """A file of JSON, in UTF-8."""
+    written = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return OutputFile(label, ".json", "application/json", written.encode())
 
 
 def has_alpha(image: Image.Image) -> bool:

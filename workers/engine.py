@@ -14,7 +14,14 @@ from PIL import Image
 from workers import registry
 from workers.cache import PROCESS_CACHE
 from workers.chain import label_texts, name_steps
-from workers.encoding import OutputFile, OutputOptions, choose_format, encode_image, encode_text
+from workers.encoding import (
+    OutputFile,
+    OutputOptions,
+    choose_format,
+    encode_data,
+    encode_image,
+    encode_text,
+)
 from workers.picture import Facts, Picture, PictureError, encode_thumbnail
 from workers.plugin import JSON, Context, Model, Operation, Params, Result
 from workers.reading import TOO_BIG_TO_HOLD
@@ -87,9 +94,10 @@ def run(
     watch = _Stopwatch()
     with _refusing_too_big():
         picture = Picture.open(data)
-        result = _run_steps(recipe, plan, picture, _complete(context, 1.0), watch)
+        result, tables = _run_steps(recipe, plan, picture, _complete(context, 1.0), watch)
         watch.move("run", "decode", picture.decode_ms)
         files = _encode(result, picture, output or OutputOptions(), watch)
+        files += tuple(encode_data(label, data) for label, data in tables.items())
         thumbnail = _make_thumbnail(result, watch) if with_thumbnail else None
     return _finish(result, picture, files, thumbnail, watch)
 
@@ -103,7 +111,8 @@ def preview(recipe: Recipe, data: bytes, context: Context | None = None, *, max_
         with watch.measure("decode"):
             picture = source.shrunk(max_side)
         scale = max(picture.width, picture.height) / max(source.width, source.height)
-        result = _run_steps(recipe, plan, picture, _complete(context, scale), watch)
+        # Its data are in the outcome; files of them are for results that are kept.
+        result, _tables = _run_steps(recipe, plan, picture, _complete(context, scale), watch)
         result = _shrink(result, max_side)
         files = _encode(result, picture, OutputOptions(quality=PREVIEW_QUALITY), watch)
     return _finish(result, picture, files, None, watch)
@@ -156,12 +165,18 @@ def _complete(context: Context | None, scale: float) -> Context:
     return replace(context, scale=scale, memo=PROCESS_CACHE if context.memo is None else context.memo)
 
 
-def _run_steps(recipe: Recipe, plan: Plan, picture: Picture, context: Context, watch: _Stopwatch) -> Result:
+def _run_steps(
+    recipe: Recipe, plan: Plan, picture: Picture, context: Context, watch: _Stopwatch
+) -> tuple[Result, dict[str, JSON]]:
     """Run each step on the pixels that the one before made, which are encoded nowhere in between.
 
     Texts and data of all steps add up.
+
+    Returns:
+        The result, and by label the data that are delivered as files too.
     """
     result = Result()
+    tables: dict[str, JSON] = {}
     texts: dict[str, str] = {}
     data: dict[str, JSON] = {}
     names = name_steps(operation.key for operation, _ in plan)
@@ -174,12 +189,15 @@ def _run_steps(recipe: Recipe, plan: Plan, picture: Picture, context: Context, w
         with watch.measure("run"):
             made = operation.run(picture, params, own)
         texts.update({labels[position].get(label, label): text for label, text in made.texts.items()})
-        data.update({names[position]: made.data} if made.data is not None else {})
+        if made.data is not None:
+            data[names[position]] = made.data
+            declared = [output.label for output in operation.outputs if output.kind == "data"]
+            tables.update({labels[position][label]: made.data for label in declared})
         if made.scale is not None:
             context = replace(context, scale=made.scale)
         kept = result.image if made.image is None else made.image
         result = Result(kept, made.format or result.format, dict(texts), _merge(data))
-    return result
+    return result, tables
 
 
 def _narrow(context: Context, step: str, *, is_last: bool) -> Context:

@@ -154,9 +154,12 @@ def describe_output(job: Job, item: Item, address: Any) -> Any:
     if item.state != State.SUCCEEDED:
         return None
     found: dict[str, Any] = {label: address(f) for label, f in predictions.output_files(item).items()}
+    outputs = outputs_of(job.version)
+    # Data are told as they are, though a file has them too.
+    told = [output.label for output in outputs if output.kind == "data"]
     if item.output is not None:
-        found["data"] = item.output
-    labels = [output.label for output in outputs_of(job.version)] or list(found)
+        found["data" if len(told) != 1 else told[0]] = item.output
+    labels = [output.label for output in outputs] or list(found)
     if len(labels) == 1:
         return found.get(labels[0])
     return found
