@@ -6,7 +6,7 @@ import re
 
 # Classes of layers, losses, settings: their objects are only ever looked at.
 _KNOWN_MODULES = re.compile(
-    r"(torch\.nn\.modules|torch\.optim|torch\.amp|torch\.cuda\.amp"
+    r"(torch\.nn\.modules|torch\.optim|torch\.amp|torch\.cuda\.amp|torchvision\.transforms"
     r"|ultralytics\.(nn|utils|models|cfg|yolo|engine)|models|utils)(\.[A-Za-z_][A-Za-z0-9_]*)*"
 )
 _CLASS = re.compile(r"(v[0-9]+)?[A-Z][A-Za-z0-9_]*")
