@@ -1,0 +1,86 @@
+"""Running a classifier over a picture: the classes it thinks of first, and how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.instances import name_of, original_size
+from workers.letterbox import fill_cropped
+from workers.plugin import JSON, Context, OperationError, PictureView
+from workers.sessions import get_session
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A class and how sure the model is of it, 0 to 1."""
+
+    class_id: int
+    name: str
+    confidence: float
+
+
+def classify(
+    picture: PictureView,
+    context: Context,
+    most: int,
+    wanted: Collection[int] | None = None,
+    *,
+    size: int = 0,
+) -> tuple[list[Guess], JSON]:
+    """Return the best guesses, the surest first, and what is told of them as JSON.
+
+    The model's facts give the input's size, `mean` and `std` for each of red, green and blue, 0 to 1, and
+    `layout` "logits" where the output is not yet a share of 1. Raises OperationError.
+    """
+    if context.model is None:
+        raise ValueError("A family was run without a model.")
+    facts = context.model.facts
+    session = get_session(context)
+    side = int(facts["input"]["width"])
+    if size not in (0, side) and session.shape[2:] != (None, None):
+        text = f"This model looks at pictures of {side} × {side} pixels only: set the input size to 0."
+        raise OperationError(text, code="input_size")
+    pixels = normalise(
+        fill_cropped(picture, size or side, facts["input"]["channels"]), facts.get("mean"), facts.get("std")
+    )
+    output = session.run(pixels)[0].reshape(-1)
+    shares = softmax(output) if facts.get("layout") == "logits" else np.nan_to_num(output)
+    guesses = rank(shares, list(facts.get("classes") or ()), most, wanted)
+    predictions: list[JSON] = [
+        {"class": guess.name, "class_id": guess.class_id, "confidence": round(guess.confidence, 5)}
+        for guess in guesses
+    ]
+    return guesses, {
+        "image": original_size(picture, context.scale),
+        "top": guesses[0].name if guesses else None,
+        "confidence": round(guesses[0].confidence, 5) if guesses else None,
+        "predictions": predictions,
+    }
+
+
+def normalise(pixels: Floats, mean: list[float] | None, std: list[float] | None) -> Floats:
+    """Take each colour's mean from pixels (1, 3, h, w) and divide by its deviation, where they are known."""
+    if mean is not None:
+        pixels = pixels - np.asarray(mean, np.float32).reshape(1, -1, 1, 1)
+    if std is not None:
+        pixels = pixels / np.asarray(std, np.float32).reshape(1, -1, 1, 1)
+    return pixels
+
+
+def softmax(logits: Floats) -> Floats:
+    """Shares of 1, from logits (n)."""
+    powers = np.exp(np.nan_to_num(logits) - np.nan_to_num(logits).max())
+    shares: Floats = powers / powers.sum()
+    return shares
+
+
+def rank(shares: Floats, names: list[str], most: int, wanted: Collection[int] | None) -> list[Guess]:
+    """Return the classes with the largest shares."""
+    order = [int(index) for index in np.argsort(-shares, kind="stable") if wanted is None or index in wanted]
+    return [Guess(index, name_of(names, index), float(shares[index])) for index in order[:most]]

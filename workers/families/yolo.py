@@ -1,0 +1,37 @@
+"""YOLO: detectors, segmenters, poses, turned boxes and classifiers that Ultralytics trains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workers import finding
+from workers.plugin import IMAGE, Context, Family, OutputSpec, PictureView, Result
+from workers.weights import yolo as weights
+
+
+class YoloParams(finding.FindingParams):
+    """The settings of all that finds things."""
+
+
+class Yolo(Family[YoloParams]):
+    """Runs Ultralytics checkpoints."""
+
+    key = "yolo"
+    title = "YOLO"
+    summary = "Finds things in pictures, with the weights of a YOLO model."
+    description = (
+        "Detection, segmentation, poses, turned boxes and classification, as trained with Ultralytics. "
+        "What is found is drawn, blurred or cut out, and told as data with boxes in pixels."
+    )
+    version = 1
+    outputs = (IMAGE, OutputSpec("detections", "data", "Detections"))
+    Params = YoloParams
+
+    def run(self, picture: PictureView, params: YoloParams, context: Context) -> Result:
+        return finding.run(picture, params, context)
+
+    def recognise(self, upload: Any) -> str | None:
+        return weights.recognise(upload)
+
+    def convert(self, upload: Any) -> Any:
+        return weights.convert(upload)

@@ -1,0 +1,293 @@
+"""Running a detector over a picture: what it is asked, what it finds, and what is made of that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers import covering, drawing
+from workers.classifying import classify
+from workers.detections import LAYOUTS, Found, Layout, Reading, find_layout, read
+from workers.instances import Instance, Turn, choose_classes, describe, name_of
+from workers.letterbox import Letterbox
+from workers.masks import Mask, assemble
+from workers.plugin import (
+    Context,
+    Model,
+    OperationError,
+    Params,
+    PictureView,
+    Result,
+    ShowIf,
+    choice,
+    slider,
+    text,
+    toggle,
+)
+from workers.sessions import Session, get_session
+
+Floats = NDArray[np.float32]
+
+_DRAWN: ShowIf = {"result": ["draw"]}
+
+
+class FindingParams(Params):
+    result: Literal["draw", "blur", "crop", "data"] = choice(
+        "draw",
+        labels={
+            "draw": "Draw what is found",
+            "blur": "Blur what is found",
+            "crop": "Cut out the surest",
+            "data": "Data only",
+        },
+        title="Result",
+        help="What is made of the picture. The data says what was found in each case.",
+    )
+    confidence: float = slider(
+        0.25,
+        ge=0.01,
+        le=0.99,
+        step=0.01,
+        title="Confidence",
+        help="What the model is less sure of is left out.",
+    )
+    iou: float = slider(
+        0.7,
+        ge=0.05,
+        le=0.95,
+        step=0.05,
+        title="Overlap",
+        help="Of two boxes of one class that overlap by more than this (IoU), only the surer one stays.",
+    )
+    classes: str = text(
+        "",
+        max_length=1000,
+        title="Classes",
+        help="Names of the classes to look for, with commas between them. Empty: all.",
+    )
+    most: int = slider(
+        300, ge=1, le=1000, title="At most", help="How many things are told of, the surest first."
+    )
+    boxes: bool = toggle(True, title="Boxes", help="Draw a box around each thing.", show_if=_DRAWN)
+    masks: bool = toggle(
+        True,
+        title="Masks",
+        help="Colour the pixels of each thing, where the model knows them.",
+        show_if=_DRAWN,
+    )
+    keypoints: bool = toggle(
+        True,
+        title="Keypoints",
+        help="Draw the points of each pose, where the model knows them.",
+        show_if=_DRAWN,
+    )
+    labels: bool = toggle(
+        True, title="Labels", help="Write each thing’s class and confidence.", show_if=_DRAWN
+    )
+    line: int = slider(
+        0,
+        ge=0,
+        le=40,
+        title="Line width",
+        help="Width of boxes and limbs. 0 suits it to the picture.",
+        unit="px",
+        show_if=_DRAWN,
+    )
+    size: int = slider(
+        0,
+        ge=0,
+        le=2048,
+        step=32,
+        title="Input size",
+        help="Side of the picture that the model sees. 0 is its own size; not every model takes another.",
+        unit="px",
+    )
+    top: int = slider(
+        5, ge=1, le=100, title="Best classes", help="How many classes a classifier tells, the surest first."
+    )
+
+
+@dataclass(frozen=True)
+class Detector:
+    """What a model's facts say to those who read its output."""
+
+    task: str
+    classes: tuple[str, ...]
+    input: tuple[int, int]
+    channels: int
+    keypoints: tuple[int, int] | None
+    layout: Layout | None
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Detector:
+        points, layout = facts.get("keypoints"), facts.get("layout")
+        return cls(
+            task=facts["task"],
+            classes=tuple(facts.get("classes") or ()),
+            input=(facts["input"]["width"], facts["input"]["height"]),
+            channels=facts["input"]["channels"],
+            keypoints=(points[0], points[1]) if points else None,
+            layout=layout if layout in LAYOUTS else None,
+        )
+
+
+def run(picture: PictureView, params: FindingParams, context: Context) -> Result:
+    """Find, and make of it what the settings say. Raises OperationError."""
+    model = _model_of(context)
+    detector = Detector.of(model.facts)
+    wanted = choose_classes(params.classes, detector.classes)
+    if params.result != "data":
+        # The whole picture is needed anyway: what the model sees is then made from it, decoded once.
+        picture.rgb(flat=picture.alpha() is None)
+    if detector.task == "classify":
+        return _run_classifier(picture, params, context, wanted)
+    instances = find(picture, params, context, wanted)
+    data = describe(instances, picture, context.scale)
+    return Result(image=_make_picture(picture, params, context, instances), data=data)
+
+
+def find(
+    picture: PictureView, params: FindingParams, context: Context, wanted: frozenset[int] | None
+) -> list[Instance]:
+    """Return what the model finds in a picture, the surest first, in the picture's pixels."""
+    session = get_session(context)
+    detector = Detector.of(_model_of(context).facts)
+    place = Letterbox.fit((picture.width, picture.height), choose_input(session, detector.input, params.size))
+    outputs = session.run(place.fill(picture, detector.channels))
+    found = read(
+        outputs[0],
+        _reading_of(detector, outputs),
+        confidence=params.confidence,
+        iou=params.iou,
+        most=params.most,
+        wanted=wanted,
+    )
+    return list(_place(found, outputs, detector, place))
+
+
+def choose_input(session: Session, own: tuple[int, int], wanted: int) -> tuple[int, int]:
+    """Return the width and height of the model's input. Raises OperationError where it takes no such."""
+    fixed = session.shape[3], session.shape[2]
+    size = (wanted, wanted) if wanted else own
+    if any(has is not None and has != asked for has, asked in zip(fixed, size, strict=True)):
+        if wanted:
+            text = (
+                f"This model looks at pictures of {own[0]} × {own[1]} pixels only: set the input size to 0."
+            )
+            raise OperationError(text, code="input_size")
+        raise ValueError(f"The model’s facts say {own}, its graph {fixed}.")
+    return size
+
+
+def _model_of(context: Context) -> Model:
+    if context.model is None:
+        raise ValueError("A family was run without a model.")
+    return context.model
+
+
+# --- From the output to the picture.
+
+
+def _reading_of(detector: Detector, outputs: Sequence[Floats]) -> Reading:
+    more = 0
+    if detector.task == "segment":
+        more = outputs[1].shape[1]
+    elif detector.task == "pose" and detector.keypoints is not None:
+        more = detector.keypoints[0] * detector.keypoints[1]
+    elif detector.task == "obb":
+        more = 1
+    count = len(detector.classes)
+    layout = detector.layout or find_layout(outputs[0].shape, count, more)
+    if layout is None:
+        raise ValueError(f"No layout of {count} classes and {more} columns has shape {outputs[0].shape}.")
+    return Reading(count, more, layout, rotated=detector.task == "obb")
+
+
+def _place(
+    found: Found, outputs: Sequence[Floats], detector: Detector, place: Letterbox
+) -> Iterator[Instance]:
+    if detector.task == "obb":
+        yield from _place_turned(found, detector, place)
+        return
+    boxes = place.boxes_to_picture(found.boxes)
+    masks: Iterator[Mask | None] = iter([None] * len(found))
+    if detector.task == "segment":
+        masks = assemble(found.more, outputs[1][0], boxes, place)
+    points: Sequence[Floats | None] = [None] * len(found)
+    if detector.task == "pose" and detector.keypoints is not None:
+        points = list(_place_points(found.more.reshape(-1, *detector.keypoints), place))
+    for index, (mask, keypoints) in enumerate(zip(masks, points, strict=True)):
+        # A thing without a single pixel is none.
+        if mask is None or mask.area:
+            left, top, right, bottom = boxes[index].tolist()
+            yield Instance((left, top, right, bottom), *_class_of(found, index, detector), mask, keypoints)
+
+
+def _place_points(points: Floats, place: Letterbox) -> Floats:
+    return np.concatenate([place.to_picture(points[..., :2]), points[..., 2:]], axis=-1)
+
+
+def _place_turned(found: Found, detector: Detector, place: Letterbox) -> Iterator[Instance]:
+    centres = place.to_picture(found.boxes[:, :2], clip=False)
+    sides = found.boxes[:, 2:] / np.asarray(place.gains, np.float32)
+    boxes = np.hstack([centres, sides, found.more[:, -1:]]).tolist()
+    for index, (x, y, width, height, angle) in enumerate(boxes):
+        turn = Turn.of(x, y, width, height, angle)
+        xs, ys = zip(*turn.corners(), strict=True)
+        hull = _clip((min(xs), min(ys), max(xs), max(ys)), place.picture)
+        yield Instance(hull, *_class_of(found, index, detector), turn=turn)
+
+
+def _clip(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    left, right = (min(max(0.0, edge), size[0]) for edge in box[::2])
+    top, bottom = (min(max(0.0, edge), size[1]) for edge in box[1::2])
+    return left, top, right, bottom
+
+
+def _class_of(found: Found, index: int, detector: Detector) -> tuple[float, int, str]:
+    class_id = int(found.classes[index])
+    return float(found.scores[index]), class_id, name_of(detector.classes, class_id)
+
+
+# --- What is made of it.
+
+
+def _make_picture(
+    picture: PictureView, params: FindingParams, context: Context, instances: Sequence[Instance]
+) -> Any:
+    if params.result == "data":
+        return None
+    if params.result == "blur":
+        return covering.blur(picture, instances)
+    if params.result == "crop":
+        if not instances:
+            raise OperationError("The model found nothing in this picture to cut out.", code="nothing_found")
+        return covering.cut_out(picture, instances[0])
+    image = picture.rgb()
+    style = drawing.Style(
+        boxes=params.boxes,
+        masks=params.masks,
+        keypoints=params.keypoints,
+        labels=params.labels,
+        line=drawing.choose_line(image.size, params.line * context.scale),
+    )
+    return drawing.draw(image, instances, style)
+
+
+def _run_classifier(
+    picture: PictureView, params: FindingParams, context: Context, wanted: frozenset[int] | None
+) -> Result:
+    if params.result in ("blur", "crop"):
+        text = "This model tells what a picture shows, not where: there is nothing to blur or to cut out."
+        raise OperationError(text, code="no_places")
+    best, data = classify(picture, context, params.top, wanted, size=params.size)
+    if params.result == "data" or not best:
+        return Result(image=None if params.result == "data" else picture.rgb(), data=data)
+    image = picture.rgb()
+    if params.labels:
+        image = drawing.draw_title(image, f"{best[0].name} {best[0].confidence:.2f}", best[0].class_id)
+    return Result(image=image, data=data)

@@ -1,0 +1,86 @@
+"""Fitting a picture into a model's input, as Ultralytics does: its shape kept, grey around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from workers.plugin import PictureView
+
+Floats = NDArray[np.float32]
+Size = tuple[int, int]
+PADDING = 114
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """Where a picture lies in an input. Sizes are (width, height) in pixels, `inner` the picture's there."""
+
+    picture: Size
+    input: Size
+    inner: Size
+    left: int
+    top: int
+
+    @classmethod
+    def fit(cls, picture: Size, into: Size) -> Letterbox:
+        """As large as fits, in the middle."""
+        gain = min(into[0] / picture[0], into[1] / picture[1])
+        inner = max(1, round(picture[0] * gain)), max(1, round(picture[1] * gain))
+        # Half a pixel too much goes to the right and to the bottom.
+        left, top = (round((outer - side) / 2 - 0.1) for outer, side in zip(into, inner, strict=True))
+        return cls(picture, into, inner, left, top)
+
+    @property
+    def gains(self) -> tuple[float, float]:
+        """Pixels of the input for one of the picture, across and down."""
+        return self.inner[0] / self.picture[0], self.inner[1] / self.picture[1]
+
+    def to_picture(self, points: Floats, *, clip: bool = True) -> Floats:
+        """Bring points (…, 2) from the input's pixels to the picture's."""
+        moved = (points - np.asarray((self.left, self.top), np.float32)) / np.asarray(self.gains, np.float32)
+        if clip:
+            moved = np.clip(moved, 0, np.asarray(self.picture, np.float32))
+        return moved.astype(np.float32, copy=False)
+
+    def boxes_to_picture(self, boxes: Floats) -> Floats:
+        """Bring boxes (n, 4) of left, top, right, bottom to the picture's pixels, none outside it."""
+        return self.to_picture(boxes.reshape(-1, 2, 2)).reshape(-1, 4)
+
+    def fill(self, view: PictureView, channels: int = 3) -> Floats:
+        """Return the input, (1, channels, height, width), 0 to 1: red, green and blue, or grey alone.
+
+        Decodes no more than it needs.
+        """
+        image = (view.reduced_grey if channels == 1 else view.reduced)(*self.inner)
+        if image.size != self.inner:
+            image = image.resize(self.inner, Image.Resampling.BILINEAR)
+        pixels = np.full((1, channels, self.input[1], self.input[0]), np.float32(PADDING / 255), np.float32)
+        down = slice(self.top, self.top + self.inner[1])
+        across = slice(self.left, self.left + self.inner[0])
+        for place, band in zip(pixels[0, :, down, across], image.split(), strict=True):
+            np.divide(np.asarray(band), np.float32(255), out=place, dtype=np.float32)
+        return pixels
+
+
+def fill_cropped(view: PictureView, side: int, channels: int = 3) -> Floats:
+    """Return the middle square of a picture as a classifier's input, (1, channels, side, side), 0 to 1.
+
+    The shorter side is brought to `side` first, as `torchvision.transforms` Resize and CenterCrop do.
+    """
+    width, height = view.width, view.height
+    short = min(width, height)
+    size = max(side, int(side * width / short)), max(side, int(side * height / short))
+    image = (view.reduced_grey if channels == 1 else view.reduced)(*size)
+    left, top = (round((length - side) / 2) for length in size)
+    # Only the square that is looked at gets resized.
+    across, down = image.width / size[0], image.height / size[1]
+    box = (left * across, top * down, (left + side) * across, (top + side) * down)
+    square = image.resize((side, side), Image.Resampling.BILINEAR, box=box)
+    pixels = np.empty((1, channels, side, side), np.float32)
+    for place, band in zip(pixels[0], square.split(), strict=True):
+        np.divide(np.asarray(band), np.float32(255), out=place, dtype=np.float32)
+    return pixels

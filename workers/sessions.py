@@ -1,0 +1,81 @@
+"""ONNX Runtime sessions of converted models: one thread each, warmed, kept between pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.plugin import Context, Model
+
+Floats = NDArray[np.float32]
+# A session copies the weights, packs some of them anew, and keeps the memory of a run for the next.
+_BYTES_A_BYTE = 2
+_WARMING_SIDE = 64
+
+
+@dataclass(frozen=True)
+class Session:
+    """A model ready to run. `shape` is that of its one input, None where any size will do."""
+
+    inner: Any
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: type[np.generic]
+
+    def run(self, pixels: Floats) -> list[Floats]:
+        """Return all outputs for one input. Raises MemoryError."""
+        with_type = pixels if pixels.dtype == self.dtype else pixels.astype(self.dtype)
+        try:
+            outputs = self.inner.run(None, {self.name: with_type})
+        except Exception as error:
+            if _is_out_of_memory(error):
+                raise MemoryError from error
+            raise
+        return [np.asarray(output, np.float32) for output in outputs]
+
+
+def get_session(context: Context) -> Session:
+    """Return the session of the step's model, kept in this process by the model's digest."""
+    model = context.model
+    if model is None:
+        raise ValueError("A family was run without a model.")
+    kept = context.keep(("onnx", model.key), lambda: _load(model), lambda made: made[1])
+    return kept[0]
+
+
+def open_session(data: bytes) -> Session:
+    """Make a session of an ONNX file, on the CPU and in this thread alone. Raises what ONNX Runtime does."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # A slot is a process with one core: more threads would fight over it, and spinning ones waste it.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    inner = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    first = inner.get_inputs()[0]
+    shape = tuple(size if isinstance(size, int) and size > 0 else None for size in first.shape)
+    dtype = np.float16 if first.type == "tensor(float16)" else np.float32
+    return Session(inner, first.name, shape, dtype)
+
+
+def _load(model: Model) -> tuple[Session, int]:
+    data = model.read("model.onnx")
+    session = open_session(data)
+    _warm(session)
+    return session, _BYTES_A_BYTE * len(data)
+
+
+def _warm(session: Session) -> None:
+    """Run once: the first run plans and allocates what the later ones use."""
+    sides = [size or (1, 3, _WARMING_SIDE, _WARMING_SIDE)[axis] for axis, size in enumerate(session.shape)]
+    session.run(np.zeros(sides, np.float32))
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    said = str(error)
+    return "bad_alloc" in said or "Failed to allocate memory" in said

@@ -1,0 +1,81 @@
+"""Non-maximum suppression: of several boxes around one thing, the surest stays."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Indices = NDArray[np.intp]
+
+_ROTATED_BLOCK = 256
+_EPSILON = np.float32(1e-7)
+
+
+def suppress(boxes: Floats, scores: Floats, iou: float, most: int) -> Indices:
+    """Return which of the boxes (n, 4: left, top, right, bottom) stay, surest first, at most `most`.
+
+    Greedy: a box goes where it overlaps a surer one that stays by more than `iou`.
+    """
+    order: Indices = np.argsort(-scores, kind="stable")
+    left, top, right, bottom = boxes.T
+    areas = (right - left) * (bottom - top)
+    kept: list[int] = []
+    while order.size and len(kept) < most:
+        first, rest = order[0], order[1:]
+        kept.append(int(first))
+        across = np.minimum(right[first], right[rest]) - np.maximum(left[first], left[rest])
+        down = np.minimum(bottom[first], bottom[rest]) - np.maximum(top[first], top[rest])
+        shared = np.maximum(across, 0) * np.maximum(down, 0)
+        # Boxes without an area share nothing of nothing: never more than `iou`.
+        order = rest[shared <= iou * (areas[first] + areas[rest] - shared)]
+    return np.array(kept, np.intp)
+
+
+def suppress_rotated(boxes: Floats, scores: Floats, iou: float, most: int) -> Indices:
+    """The same for boxes (n, 5: centre x and y, width, height, angle in radians), by their probabilistic IoU.
+
+    Not greedy: a box goes where it overlaps any surer one, whether that stays or not. This is Fast NMS of
+    Bolya et al. 2019, https://arxiv.org/abs/1904.02689.
+    """
+    order: Indices = np.argsort(-scores, kind="stable")
+    ordered = boxes[order]
+    kept: list[Indices] = []
+    count = 0
+    for start in range(0, len(order), _ROTATED_BLOCK):
+        block = ordered[start : start + _ROTATED_BLOCK]
+        overlaps = probiou(ordered[: start + len(block)], block) > iou
+        surer = np.arange(start + len(block))[:, None] < np.arange(start, start + len(block))[None]
+        stays = ~(overlaps & surer).any(axis=0)
+        kept.append(order[start : start + len(block)][stays])
+        count += int(stays.sum())
+        if count >= most:
+            break
+    return np.concatenate(kept)[:most] if kept else np.empty(0, np.intp)
+
+
+def probiou(first: Floats, second: Floats) -> Floats:
+    """Return the similarity (n, m) of rotated boxes, 0 to 1: that of Gaussians of their extent.
+
+    Llerena et al. 2021, https://arxiv.org/abs/2106.06072.
+    """
+    a1, b1, c1 = (part[:, None] for part in _covariance(first))
+    a2, b2, c2 = (part[None] for part in _covariance(second))
+    across, down = (first[:, axis, None] - second[None, :, axis] for axis in (0, 1))
+    spread = (a1 + a2) * (b1 + b2) - (c1 + c2) ** 2
+    near = ((a1 + a2) * down**2 + (b1 + b2) * across**2) / (spread + _EPSILON) * 0.25
+    skewed = ((c1 + c2) * -across * down) / (spread + _EPSILON) * 0.5
+    own = np.sqrt(np.maximum(a1 * b1 - c1**2, 0) * np.maximum(a2 * b2 - c2**2, 0))
+    sizes = np.log(np.maximum(spread / (4 * own + _EPSILON) + _EPSILON, _EPSILON)) * 0.5
+    distance = np.clip(near + skewed + sizes, _EPSILON, 100)
+    similar: Floats = 1 - np.sqrt(1 - np.exp(-distance) + _EPSILON)
+    return similar
+
+
+def _covariance(boxes: Floats) -> tuple[Floats, Floats, Floats]:
+    """The covariance matrices [[a, c], [c, b]] of boxes as Gaussians."""
+    wide: Floats = boxes[:, 2] ** 2 / np.float32(12)
+    high: Floats = boxes[:, 3] ** 2 / np.float32(12)
+    cos: Floats = np.cos(boxes[:, 4])
+    sin: Floats = np.sin(boxes[:, 4])
+    return wide * cos**2 + high * sin**2, wide * sin**2 + high * cos**2, (wide - high) * cos * sin
