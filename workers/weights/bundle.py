@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from workers.spans import FormatError, Source
-from workers.weights.onnx_model import read_onnx
+from workers.weights.operators import check_graph
 from workers.weights.safetensors_header import read_safetensors
 from workers.weights.upload import MOST_PARAMETERS, Refused
 
@@ -130,7 +130,7 @@ def verify(folder: Path) -> tuple[str, ModelFacts]:
     names = sorted(os.listdir(folder))
     if names != sorted((FACTS, WEIGHTS, GRAPH)):
         raise BundleError(f"The folder does not hold the three files of a model, but {names[:8]}.")
-    raw = _read_plain(folder / FACTS, MOST_FACTS_BYTES)
+    raw = read_plain(folder / FACTS, MOST_FACTS_BYTES)
     facts = parse_facts(raw)
     for name, wanted in facts.files.items():
         if _digest_plain(folder / name) != (wanted.sha256, wanted.size):
@@ -190,7 +190,8 @@ def _open_plain(path: Path) -> int:
     return descriptor
 
 
-def _read_plain(path: Path, most: int) -> bytes:
+def read_plain(path: Path, most: int) -> bytes:
+    """Return a file that may be anything, for example a link. Raises BundleError, OSError."""
     with os.fdopen(_open_plain(path), "rb") as stream:
         raw = stream.read(most + 1)
     if len(raw) > most:
@@ -212,8 +213,8 @@ def _check_formats(folder: Path) -> None:
         with open(folder / WEIGHTS, "rb") as stream:
             read_safetensors(Source(stream))
         with open(folder / GRAPH, "rb") as stream:
-            read_onnx(Source(stream))
-    except FormatError as error:
+            check_graph(Source(stream))
+    except (FormatError, Refused) as error:
         raise BundleError(f"A file of the model is damaged: {error}") from error
 
 

@@ -1,7 +1,7 @@
 """Ultralytics checkpoints rebuilt by Ultralytics' own code from a checked description, and exported.
 
-Nothing of the file but its numbers and that description is used. Runs in the sandbox; `rebuild` also on workers
-with a GPU, from what was converted.
+Nothing of the file but its numbers and that description is used. Runs in the sandbox; `rebuild` also on
+workers with a GPU, from what was converted.
 """
 
 from __future__ import annotations

@@ -30,19 +30,18 @@ HEADS = {
     "OBB26": "obb",
     "Classify": "classify",
 }
-LAYERS = frozenset(
-    """
+_LAYERS = """
     A2C2f AConv ADown AIFI Bottleneck BottleneckCSP C1 C2 C2PSA C2f C2fCIB C2fPSA C3 C3Ghost C3TR C3k2 C3x
     CBFuse CBLinear Concat Conv ConvTranspose DWConv DWConvTranspose2d ELAN1 Focus GhostBottleneck
     GhostConv HGBlock HGStem PSA RepC3 RepNCSPELAN4 ResNetLayer SCDown SPP SPPELAN SPPF Silence
     nn.ConvTranspose2d nn.Identity nn.MaxPool2d nn.Upsample nn.ZeroPad2d
-""".split()
-)
+"""
+LAYERS = frozenset(_LAYERS.split())
 # Ultralytics evaluates these: they are handed on as they stand here.
 _ACTIVATIONS = """
     SiLU() ReLU() ReLU6() LeakyReLU() LeakyReLU(0.1) Hardswish() GELU() Mish() ELU() Identity()
-""".split()
-ACTIVATIONS = frozenset(f"{prefix}{name}" for prefix in ("nn.", "torch.nn.") for name in _ACTIVATIONS)
+"""
+ACTIVATIONS = frozenset(f"{prefix}{name}" for prefix in ("nn.", "torch.nn.") for name in _ACTIVATIONS.split())
 # Texts among a layer's arguments.
 _WORDS = frozenset({"nc", "kpt_shape", "anchors", "None", "True", "False", "nearest", "bilinear", "bicubic"})
 

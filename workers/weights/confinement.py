@@ -1,0 +1,106 @@
+"""Taking away from this process what a conversion does not need, one layer after another.
+
+Limits on memory, time and files; no network; no new privileges; a hook that ends the process when Python is
+about to start a program, open a connection, unpickle, or write outside of its folders. Where bubblewrap has
+shut the process in before, all this is a second wall.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+# What the process ends with when the hook stops it.
+STOPPED = 97
+_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+# Whatever begins so.
+_FORBIDDEN = ("socket.", "subprocess.", "os.exec", "os.spawn", "os.posix_spawn", "pty.", "urllib.", "http.")
+_FORBIDDEN_NAMES = frozenset({
+    "os.system", "os.fork", "os.forkpty", "os.kill", "os.killpg", "os.link", "os.symlink", "os.chown",
+    "os.chroot", "os.mknod", "os.setuid", "pickle.find_class", "webbrowser.open",
+})  # fmt: skip
+# Those that change files, whose first arguments are paths.
+_CHANGING = frozenset({
+    "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "os.utime", "os.setxattr",
+    "shutil.rmtree", "shutil.move",
+})  # fmt: skip
+
+
+def shut_in(folders: Sequence[Path], limits: Mapping[str, int], *, is_wrapped: bool) -> dict[str, bool]:
+    """Give everything away but reading, and writing in these folders. Return what could be achieved.
+
+    Args:
+        is_wrapped: bubblewrap has taken the network away before.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    has_left = is_wrapped or _leave_network(libc)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _limit(limits)
+    _watch(tuple(os.path.realpath(folder) for folder in folders))
+    return {"network": has_left, "limits": True, "hook": True}
+
+
+def _leave_network(libc: Any) -> bool:
+    """Move into a network of its own, in which there is nothing. Return whether that was allowed."""
+    return any(libc.unshare(flags) == 0 for flags in (_CLONE_NEWNET, _CLONE_NEWUSER | _CLONE_NEWNET))
+
+
+def _limit(limits: Mapping[str, int]) -> None:
+    """The number of processes is not limited: it counts all of a user's, and threads too."""
+    wanted = {
+        resource.RLIMIT_AS: limits["memory"],
+        resource.RLIMIT_CPU: limits["cpu"],
+        resource.RLIMIT_FSIZE: limits["file"],
+        resource.RLIMIT_NOFILE: limits["open"],
+        resource.RLIMIT_CORE: 0,
+    }
+    for kind, most in wanted.items():
+        _, hard = resource.getrlimit(kind)
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (most, most))
+
+
+def _watch(folders: tuple[str, ...]) -> None:
+    """From here on, end the process before Python does what no conversion does."""
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open":
+            allowed = not _is_writing(arguments) or _is_inside(arguments[0], folders)
+        elif event in _CHANGING:
+            allowed = all(_is_inside(path, folders) for path in arguments if isinstance(path, (str, bytes)))
+        else:
+            allowed = not event.startswith(_FORBIDDEN) and event not in _FORBIDDEN_NAMES
+        if not allowed:
+            os.write(2, f"stopped at {event} {arguments!r:.300}\n".encode(errors="replace"))
+            traceback.print_stack()
+            sys.stderr.flush()
+            os._exit(STOPPED)
+
+    sys.addaudithook(hook)
+
+
+def _is_writing(arguments: tuple[Any, ...]) -> bool:
+    _, mode, flags = arguments
+    if isinstance(mode, str):
+        return bool(set(mode) & set("wax+"))
+    return bool(isinstance(flags, int) and flags & _WRITING)
+
+
+def _is_inside(path: Any, folders: tuple[str, ...]) -> bool:
+    if isinstance(path, int):
+        # Already open: that was looked at then.
+        return True
+    found = os.path.realpath(os.fsdecode(path))
+    return found == "/dev/null" or any(
+        found == folder or found.startswith(f"{folder}/") for folder in folders
+    )

@@ -1,0 +1,95 @@
+"""What runs in the process of the sandbox: shut in, read, recognise, convert, write, report.
+
+Started by `workers.weights.sandbox` with an empty environment. It has nothing to lose: no database, no keys.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import json
+import os
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from workers.weights import confinement
+from workers.weights.upload import Refused, Upload
+
+REPORT = "report.json"
+ISOLATION = "isolation.json"
+_MOST_LOG = 20_000
+_NO_MEMORY = "It needs more memory than a conversion may take."
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Convert one upload. `arguments` is one JSON object: see `workers.weights.sandbox`."""
+    order = json.loads(arguments[0])
+    path, out, scratch = (Path(order[name]) for name in ("path", "out", "scratch"))
+    _prepare_environment(scratch)
+    isolation = confinement.shut_in((out, scratch), order["limits"], is_wrapped=order["wrapped"])
+    (scratch / ISOLATION).write_text(json.dumps(isolation))
+    config = Path(order["config"]) if "config" in order else None
+    report = _attempt(path, out, config, order["family"])
+    (out / REPORT).write_text(json.dumps(report))
+    return 0
+
+
+def _prepare_environment(scratch: Path) -> None:
+    """One thread, a home for libraries that insist on one, and no programs started to find others."""
+    for name in ("HOME", "TMPDIR", "YOLO_CONFIG_DIR", "MPLCONFIGDIR", "TORCH_HOME", "XDG_CACHE_HOME"):
+        os.environ[name] = str(scratch)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"
+    ctypes.util.find_library = _find_no_library
+
+
+def _find_no_library(name: str) -> None:
+    """torch asks for CUDA's libraries when it is imported; the answer would come from `ldconfig`."""
+
+
+def _attempt(path: Path, out: Path, config: Path | None, family: str | None) -> dict[str, Any]:
+    try:
+        return _convert(path, out, config, family)
+    except Refused as refused:
+        return _refuse(refused.code, refused.message)
+    except MemoryError:
+        return _refuse("memory", _NO_MEMORY)
+    except Exception as error:  # noqa: BLE001 - libraries fail in any way on what an upload makes of them
+        if any(mark in str(error) for mark in ("can't allocate memory", "bad_alloc", "Failed to allocate")):
+            return _refuse("memory", _NO_MEMORY)
+        log = traceback.format_exc()[-_MOST_LOG:]
+        text = "It could not be converted: the model fails when it is built or run."
+        return {**_refuse("failed", text), "log": log}
+
+
+def _refuse(code: str, sentence: str) -> dict[str, Any]:
+    return {"ok": False, "code": code, "sentence": sentence[:1000]}
+
+
+def _convert(path: Path, out: Path, config: Path | None, family: str | None) -> dict[str, Any]:
+    from workers.weights.opening import open_upload
+
+    upload = open_upload(path, config)
+    chosen, title = _choose(upload, family)
+    from workers.weights import bundle
+
+    digest = bundle.write(chosen.convert(upload), out)
+    return {"ok": True, "family": chosen.key, "title": title, "digest": digest}
+
+
+def _choose(upload: Upload, wanted: str | None) -> tuple[Any, str]:
+    """Return the family that knows these weights, and what it calls them."""
+    from workers import registry
+
+    families = [family for family in registry.all_families() if wanted in (None, "", family.key)]
+    if not families:
+        raise Refused(f"There is no family called “{wanted}”.", code="family")
+    for family in families:
+        title = family.recognise(upload)
+        if title is not None:
+            return family, title
+    if wanted:
+        raise Refused(f"These are no weights of the family {families[0].title}.", code="family")
+    names = ", ".join(family.title for family in families)
+    raise Refused(f"These weights are of no family that runs here ({names}).", code="unknown")
