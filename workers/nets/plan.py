@@ -1,0 +1,84 @@
+"""What is known of a network before it is built: which one, its sizes, and how pictures go through it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+Shapes = Mapping[str, tuple[int, ...]]
+T = TypeVar("T")
+
+# What weights may be wrapped into by those who save them; the smoothed ones first.
+_WRAPPERS = ("params_ema", "g_ema", "params", "state_dict", "model_state_dict", "generator", "netG", "model")
+_DEEPEST = 3
+# Far more than any network of these kinds has.
+MOST_BLOCKS = 64
+MOST_FEATURES = 1024
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to build one network, and how to run it.
+
+    Attributes:
+        net: its key in `workers.nets.catalogue`.
+        title: what a person calls it.
+        settings: the keyword arguments that it is built from: whole numbers, texts and truths alone.
+        names: the name in the upload of each tensor that belongs to it, by the name that it has here.
+        values: what it reads and writes: "unit" 0 to 1, "tanh" -1 to 1, "bytes" 0 to 255.
+        mode: "tiles" where a piece of a picture comes out as it would within the whole; "whole" where each
+            pixel depends on all others; "noise" where it reads no picture.
+        stride: sides must be multiples of it.
+        scale: how many times as wide as its input its output is.
+    """
+
+    net: str
+    title: str
+    settings: Mapping[str, Any]
+    names: Mapping[str, str]
+    channels: tuple[int, int]
+    values: Literal["unit", "tanh", "bytes"] = "unit"
+    mode: Literal["tiles", "whole", "noise"] = "tiles"
+    stride: int = 1
+    scale: int = 1
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `workers.nets.catalogue.build` needs."""
+        return {"net": self.net, "settings": dict(self.settings), "values": self.values}
+
+
+def unwrap(tensors: Mapping[str, T]) -> Iterator[dict[str, T]]:
+    """Yield the ways to read names: as they are, out of a known wrapper, without what all begin with."""
+    reading = dict(tensors)
+    for _ in range(_DEEPEST + 1):
+        yield reading
+        wrapped = next((name for name in _WRAPPERS if _within(reading, name)), None)
+        first = wrapped or _find_common(reading)
+        if first is None:
+            return
+        reading = _within(reading, first)
+
+
+def _within(tensors: Mapping[str, T], first: str) -> dict[str, T]:
+    start = f"{first}."
+    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+
+
+def _find_common(names: Mapping[str, T]) -> str | None:
+    firsts = {name.partition(".")[0] for name in names}
+    return firsts.pop() if len(firsts) == 1 else None
+
+
+def count_blocks(shapes: Shapes, pattern: str, start: int = 0) -> int:
+    """How many names there are of a pattern like "body.{}.weight", counted from `start` without a gap."""
+    count = 0
+    while count <= MOST_BLOCKS and pattern.format(start + count) in shapes:
+        count += 1
+    return count
+
+
+def same_names(shapes: Shapes, unwanted: tuple[str, ...] = ()) -> dict[str, str]:
+    """Names that are the same here as in the upload, but for those that end in one of `unwanted`."""
+    return {name: name for name in shapes if not name.endswith(unwanted or ("\0",))}
