@@ -42,7 +42,7 @@ demo: setup ## Run the site with demo pictures and apps (ARGS="--once")
 	@$(RUN)/python manage.py demo $(ARGS)
 
 test: setup chromium nginx check ## Run all checks and tests
-	$(RUN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(RUN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: setup ## Check style, types and layers (seconds)
 	$(RUN)/ruff check .
