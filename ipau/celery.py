@@ -57,6 +57,11 @@ app.conf.update(
             "schedule": 5.0,
             "options": {"queue": "convert", "expires": 30},
         },
+        "market.sweep": {
+            "task": "market.sweep",
+            "schedule": 5.0,
+            "options": {"queue": "convert", "expires": 30},
+        },
         "drive.sweep_trash": {
             "task": "drive.sweep_trash",
             "schedule": 3600.0,

@@ -44,6 +44,12 @@ def list_apps(*, user: Any) -> list[Listing]:
     return list(rows.select_related("owner").distinct().order_by("-tier", "title", "id"))
 
 
+def list_shared_models() -> QuerySet[Listing]:
+    """Return the models that anybody may run."""
+    rows: QuerySet[Listing] = Listing.objects.visible_to(None).filter(kind=ListingKind.MODEL)
+    return rows.filter(versions__isnull=False).distinct().select_related("owner")
+
+
 def search_listings(*, user: Any, words: str = "") -> QuerySet[Listing]:
     """Return the listings that `user` may see in which each of the words occurs."""
     rows = Listing.objects.visible_to(user)

@@ -1,0 +1,298 @@
+"""Making models of weights: a conversion is asked for here, done by a worker, and ends as a version."""
+
+import hashlib
+import json
+from typing import Any, BinaryIO
+from uuid import UUID
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import ProtectedError, QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from rest_framework.exceptions import ParseError
+
+from accounts.models import User
+from drive import services as drive
+from drive.models import File, FileKind, FileState
+from drive.placing import as_uuid
+from ipau.common.bodies import read_json
+from ipau.common.errors import Conflict, Invalid, NotFound
+from market import services, tasks
+from market.models import Conversion, ConversionState, Listing, ListingKind, Visibility, Weights
+from market.pipelines import NAME_LENGTH, TITLE_LENGTH, check_name
+from workers import registry
+
+MOST_MODELS = 200
+# Of one person at a time: each holds up the others' for seconds.
+MOST_OPEN = 8
+CONFIG_MAX_CHARACTERS = 512 * 1024
+
+
+def list_models(*, owner: User) -> QuerySet[Listing]:
+    """Return a person's own models."""
+    rows = Listing.objects.filter(owner=owner, kind=ListingKind.MODEL, archived_at=None)
+    return services.with_newest(rows)
+
+
+def list_conversions(*, owner: User) -> QuerySet[Conversion]:
+    """Return what a person has had converted."""
+    rows: QuerySet[Conversion] = Conversion.objects.visible_to(owner).select_related(
+        "version__listing__owner"
+    )
+    return rows
+
+
+def get_conversion(*, owner: User, conversion_id: object) -> Conversion:
+    """Return a conversion of `owner`.
+
+    Raises:
+        NotFound: there is none with this id.
+    """
+    conversion = list_conversions(owner=owner).filter(pk=as_uuid(conversion_id)).first()
+    if conversion is None:
+        raise NotFound(_("There is no such conversion."))
+    return conversion
+
+
+def get_model(*, owner: User, name: str) -> Listing:
+    """Return a model of `owner`.
+
+    Raises:
+        NotFound: there is none of this name.
+    """
+    listing = list_models(owner=owner).filter(name=name).first() if "\0" not in name else None
+    if listing is None:
+        raise NotFound(_("You have no model “%(name)s”.") % {"name": name[:NAME_LENGTH]})
+    return listing
+
+
+def upload_weights(*, owner: User, name: str, content: BinaryIO, size: int) -> File:
+    """Take weights into the drive; what is none is not kept. Raises as `drive.services.upload_file`."""
+    stored, found = drive.store_upload(
+        owner=owner, content=content, size=size, limit=settings.RESUMABLE_MAX_BYTES
+    )
+    if found.kind != FileKind.WEIGHTS:
+        text = _("This file holds no weights: send a checkpoint of PyTorch, ONNX or safetensors.")
+        raise Invalid(text, code="no_weights", fields={"weights": text})
+    return drive.add_upload(owner=owner, folder=None, name=name, stored=stored, facts=found)
+
+
+def request_conversion(
+    *,
+    owner: User,
+    file: File,
+    name: str,
+    title: str = "",
+    family: str = "",
+    config: str = "",
+    publish: bool = False,
+    idempotency_key: str | None = None,
+) -> Conversion:
+    """Have weights of the owner's drive made into the model `name`, or into another version of it.
+
+    Args:
+        title: what people read; without one it is made from the name.
+        family: the key of the one that is to read the weights; without one each is asked.
+        config: the `config.json` that belongs to the weights, as text.
+        publish: whether everybody shall find and run it.
+
+    Raises:
+        NotFound: the file is not there, or holds no weights.
+        Invalid: the name, the title, the family or the config cannot be used, the file was refused, or the
+            person has as many models or conversions as one may have.
+        Conflict: the name belongs to something else, or the idempotency key to another request.
+    """
+    asked = [file.blob_id, name, title, family, config, publish]
+    request = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+    if earlier := _earlier(owner, idempotency_key, request):
+        return earlier
+    file = _own_weights(owner, file)
+    conversion = Conversion(
+        owner=owner,
+        file=file,
+        source_id=file.blob_id,
+        source_sha256=file.blob_id,
+        source_name=file.name,
+        name=check_name(name),
+        title=_check_title(title) or name.replace("-", " ").capitalize(),
+        family=_check_family(family),
+        config=check_config(config),
+        publish=publish,
+        idempotency_key=idempotency_key,
+        request_digest=request if idempotency_key else "",
+    )
+    _check_free(owner, name)
+    _check_numbers(owner)
+    try:
+        with transaction.atomic():
+            conversion.save(force_insert=True)
+            transaction.on_commit(lambda: tasks.send_conversion(conversion_id=str(conversion.pk)))
+    except IntegrityError:
+        # Two requests with one idempotency key at once: the slower one answers with what the faster one made.
+        if earlier := _earlier(owner, idempotency_key, request):
+            return earlier
+        raise
+    return conversion
+
+
+def retry_conversion(*, owner: User, conversion_id: object) -> Conversion:
+    """Have refused weights converted once more, as they lie in the drive now.
+
+    Raises:
+        NotFound: there is no such conversion.
+        Conflict: it has not been refused.
+        Invalid: the file is gone from the drive, or the person has as many conversions as one may have.
+    """
+    conversion = get_conversion(owner=owner, conversion_id=conversion_id)
+    if conversion.state != ConversionState.FAILED:
+        raise Conflict(_("Only a conversion that was refused can be tried again."))
+    file = conversion.file
+    if file is None or file.trashed_at is not None or file.kind != FileKind.WEIGHTS:
+        raise Invalid(_("The file is no longer in your drive."), code="file_gone")
+    _check_free(owner, conversion.name)
+    _check_numbers(owner)
+    with transaction.atomic():
+        moved = Conversion.objects.filter(pk=conversion.pk, state=ConversionState.FAILED).update(
+            state=ConversionState.STARTING,
+            source=file.blob_id,
+            source_sha256=file.blob_id,
+            source_name=file.name,
+            report={},
+            attempts=0,
+            started_at=None,
+            completed_at=None,
+            updated_at=timezone.now(),
+        )
+        transaction.on_commit(lambda: tasks.send_conversion(conversion_id=str(conversion.pk)))
+    if not moved:
+        raise Conflict(_("Only a conversion that was refused can be tried again."))
+    return get_conversion(owner=owner, conversion_id=conversion_id)
+
+
+@transaction.atomic
+def share_model(*, owner: User, name: str, visibility: str) -> Listing:
+    """Show a model to everybody, or to its owner only.
+
+    Raises:
+        NotFound: the person has no such model.
+        Conflict: an operator has taken it down.
+    """
+    listing = get_model(owner=owner, name=name)
+    if visibility == Visibility.PUBLIC and listing.taken_down:
+        raise Conflict(_("An operator has taken this model down, so it cannot be shared."))
+    listing.visibility = visibility
+    listing.save(update_fields=["visibility", "updated_at"])
+    return listing
+
+
+def delete_model(*, owner: User, name: str) -> None:
+    """Delete a model with its versions, and weights that no other one runs.
+
+    One that has jobs is put away instead, so that they still say what made them.
+
+    Raises:
+        NotFound: the person has no such model.
+    """
+    listing = get_model(owner=owner, name=name)
+    try:
+        with transaction.atomic():
+            used = list(listing.versions.exclude(weights=None).values_list("weights", flat=True))
+            listing.delete()
+            _forget_unused(used)
+    except (ProtectedError, IntegrityError):
+        Listing.objects.filter(pk=listing.pk).update(
+            archived_at=timezone.now(), visibility=Visibility.PRIVATE
+        )
+
+
+def _forget_unused(weights: list[UUID]) -> None:
+    """Delete those that no version runs. A conversion that just takes one up waits for us, or we for it."""
+    rows = Weights.objects.select_for_update().filter(pk__in=weights).order_by("pk")
+    for one in list(rows):
+        if not one.versions.exists():
+            one.delete()
+
+
+# --- Checks.
+
+
+def _own_weights(owner: User, file: File) -> File:
+    rows = File.objects.visible_to(owner).live().filter(pk=file.pk, kind=FileKind.WEIGHTS)
+    found: File | None = rows.first()
+    if found is None:
+        raise NotFound(_("There are no such weights in your drive."))
+    if found.state == FileState.REFUSED:
+        raise Invalid(found.reason, code="refused")
+    return found
+
+
+def _check_title(title: str) -> str:
+    text = " ".join(title.split())
+    problem = ""
+    if len(text) > TITLE_LENGTH:
+        problem = _("This may have at most %(n)d characters.") % {"n": TITLE_LENGTH}
+    elif "\0" in text:
+        problem = _("This cannot be kept.")
+    if problem:
+        raise Invalid(problem, code="invalid_input", fields={"title": problem})
+    return text
+
+
+def _check_family(family: str) -> str:
+    if family and family not in {known.key for known in registry.all_families()}:
+        problem = _("There is no family called “%(name)s”.") % {"name": family[:40]}
+        raise Invalid(problem, code="invalid_input", fields={"family": problem})
+    return family
+
+
+def check_config(config: str) -> str:
+    """Return the text of a `config.json`, or nothing. Raises Invalid where it is no JSON object."""
+    text, problem = config.strip(), ""
+    if not text:
+        return ""
+    if len(text) > CONFIG_MAX_CHARACTERS:
+        problem = _("A config.json may have %(n)d KB at most.") % {"n": CONFIG_MAX_CHARACTERS // 1024}
+    else:
+        try:
+            found: Any = read_json(text)
+        except ParseError as error:
+            problem = str(error.detail)
+        else:
+            problem = "" if isinstance(found, dict) else _("A config.json holds one JSON object.")
+    if problem:
+        raise Invalid(problem, code="invalid_input", fields={"config": problem})
+    return text
+
+
+def _check_free(owner: User, name: str) -> None:
+    """Raise Conflict where the name is that of something else than a model of the owner's."""
+    rows = Listing.objects.filter(owner=owner, name=name, archived_at=None)
+    if rows.exclude(kind=ListingKind.MODEL).exists():
+        text = _("You have something called “%(name)s” already. Choose another name.") % {"name": name}
+        raise Conflict(text, code="name_taken", fields={"name": text})
+
+
+def _check_numbers(owner: User) -> None:
+    if Conversion.objects.visible_to(owner).open().count() >= MOST_OPEN:
+        text = _("%(n)d conversions of yours are under way, which is the most. Wait for one of them.")
+        raise Invalid(text % {"n": MOST_OPEN}, code="too_many")
+    if list_models(owner=owner).count() >= MOST_MODELS:
+        raise Invalid(_("You have %(n)d models, which is the most.") % {"n": MOST_MODELS}, code="too_many")
+
+
+def _earlier(owner: User, key: str | None, request: str) -> Conversion | None:
+    """Return the conversion that this idempotency key made before.
+
+    Raises:
+        Conflict: it was made by a different request.
+        Invalid: the key is empty or too long.
+    """
+    if key is None:
+        return None
+    if not key or len(key) > 255:
+        raise Invalid("An idempotency key has 1 to 255 characters.", code="idempotency_key")
+    conversion: Conversion | None = list_conversions(owner=owner).filter(idempotency_key=key).first()
+    if conversion is not None and conversion.request_digest != request:
+        raise Conflict("This idempotency key was used for another request.", code="idempotency_key_reused")
+    return conversion

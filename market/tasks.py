@@ -1,0 +1,30 @@
+"""The envelopes that carry the market's work to a worker."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from ipau.common.tasks import begins, task, wake_once
+from market import work
+
+SILENT = timedelta(seconds=8)
+# A wake-up that waits behind others is not sent again for so long.
+AGAIN_SECONDS = 60
+
+
+# Rebuilding a large model takes minutes, but less than messages stay invisible for.
+@task(name="market.convert", queue="convert", soft_time_limit=840)
+def convert(conversion_id: str) -> None:
+    begins(convert, conversion_id)
+    work.convert(UUID(conversion_id))
+
+
+@task(name="market.sweep", queue="convert", expires=60)
+def sweep() -> None:
+    work.end_hopeless()
+    for conversion_id in work.conversions_waiting(older_than=SILENT):
+        send_conversion(conversion_id=conversion_id)
+
+
+def send_conversion(*, conversion_id: str) -> None:
+    """Wake a worker for a conversion."""
+    wake_once(convert, conversion_id, seconds=AGAIN_SECONDS)
