@@ -34,6 +34,8 @@ urlpatterns = [
     path("uploads", tus.UploadList.as_view(), name="uploads"),
     path("uploads/<uuid:upload_id>", tus.UploadDetail.as_view(), name="upload"),
     path("models", market.ModelList.as_view(), name="models"),
+    path("conversions", market.ConversionList.as_view(), name="conversions"),
+    path("conversions/<uuid:conversion_id>", market.ConversionDetail.as_view(), name="conversion"),
     path("models/<str:owner>/<str:name>", market.ModelDetail.as_view(), name="model"),
     path("models/<str:owner>/<str:name>/versions", market.VersionList.as_view(), name="versions"),
     path(

@@ -7,6 +7,7 @@ from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from drive.urls import visit_urls
 from ipau.health import healthz, readyz
+from market.urls import model_urls
 from processing.urls import home_urls
 
 admin.autodiscover()
@@ -21,6 +22,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("drive/", include("drive.urls")),
     path("s/", include(visit_urls)),
     path("apps/", include("market.urls")),
+    path("models/", include(model_urls)),
     path("", include("processing.urls")),
     path("", include(home_urls)),
     path("v1/", include("ipau.api_urls")),

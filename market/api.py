@@ -1,5 +1,6 @@
 """Apps and models over the API."""
 
+from typing import Any, BinaryIO
 from uuid import UUID
 
 from drf_spectacular.utils import extend_schema
@@ -7,18 +8,32 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.authentication import caller
-from accounts.models import Scope
-from ipau.common.api import ApiView, page_of, page_response, validated
-from ipau.common.bodies import TextParser
-from market import services
+from accounts.models import Scope, User
+from drive import repeats
+from drive import services as drive
+from drive.models import File
+from drive.repeats import digest_of
+from ipau.common.api import (
+    IDEMPOTENCY_KEY,
+    ApiView,
+    idempotency_key,
+    page_of,
+    page_response,
+    row_response,
+    validated,
+)
+from ipau.common.bodies import JSONParser, MultiPartParser, TextParser
+from ipau.common.errors import NotFound
+from market import conversions, services
+from market.conversion_serializers import ConversionSerializer, ModelInputSerializer
 from market.serializers import ModelQuery, ModelSerializer, VersionSerializer
 
 
 class ModelList(ApiView):
     """Everything that can be run."""
 
-    http_method_names = ["get", "query", "head", "options"]
-    parser_classes = [TextParser]
+    http_method_names = ["get", "post", "query", "head", "options"]
+    parser_classes = [MultiPartParser, JSONParser, TextParser]
     scopes = {"QUERY": Scope.READ}
 
     @extend_schema(
@@ -32,6 +47,28 @@ class ModelList(ApiView):
         """Newest first. The method `QUERY` with the words as a text/plain body searches just the same."""
         words = validated(ModelQuery(data=request.query_params)).get("q", "")
         return self._answer(request, words)
+
+    @extend_schema(
+        operation_id="models_create",
+        summary="Make a model of weights",
+        tags=["Models"],
+        parameters=[IDEMPOTENCY_KEY],
+        request={
+            "multipart/form-data": ModelInputSerializer,
+            "application/json": ModelInputSerializer,
+        },
+        responses={202: ConversionSerializer},
+    )
+    def post(self, request: Request) -> Response:
+        """Checks and converts weights in a sandbox; ask for the conversion until it has ended. The model is
+        yours alone unless `publish` is set. The same name again makes another version of it."""
+        owner = caller(request)
+        fields = request.data.dict() if hasattr(request.data, "dict") else request.data
+        sent = validated(ModelInputSerializer(data=fields))
+        key = idempotency_key(request)
+        file = _weights(owner, sent.pop("weights", None), sent.pop("file", None), key)
+        conversion = conversions.request_conversion(owner=owner, file=file, idempotency_key=key, **sent)
+        return row_response(request, conversion, ConversionSerializer, status=202)
 
     @property
     def allowed_methods(self) -> list[str]:
@@ -47,6 +84,49 @@ class ModelList(ApiView):
         return page_response(request, services.with_newest(rows), ModelSerializer)
 
 
+def _weights(owner: User, sent: Any, file_id: UUID | None, key: str | None) -> File:
+    """Return the file that a request names, taking into the drive what it carries; that only once."""
+    if sent is None:
+        return drive.get_file(owner=owner, file_id=file_id)
+    content: BinaryIO = sent.file
+    return repeats.make_once(
+        owner=owner,
+        key=key,
+        request=lambda: digest_of("weights", sent.name, content=content),
+        make=lambda: conversions.upload_weights(owner=owner, name=sent.name, content=content, size=sent.size),
+        kind=File,
+    )
+
+
+class ConversionList(ApiView):
+    """Conversions of the caller."""
+
+    @extend_schema(
+        operation_id="conversions_list",
+        summary="List your conversions",
+        tags=["Models"],
+        responses=page_of(ConversionSerializer),
+    )
+    def get(self, request: Request) -> Response:
+        """Newest first."""
+        rows = conversions.list_conversions(owner=caller(request))
+        return page_response(request, rows.select_related("owner"), ConversionSerializer)
+
+
+class ConversionDetail(ApiView):
+    """Weights on their way to a model."""
+
+    @extend_schema(
+        operation_id="conversions_get",
+        summary="Look at a conversion",
+        tags=["Models"],
+        responses=ConversionSerializer,
+    )
+    def get(self, request: Request, conversion_id: UUID) -> Response:
+        conversion = conversions.get_conversion(owner=caller(request), conversion_id=conversion_id)
+        return row_response(request, conversion, ConversionSerializer)
+
+
 class ModelDetail(ApiView):
     """One app or model."""
 
@@ -59,6 +139,20 @@ class ModelDetail(ApiView):
     def get(self, request: Request, owner: str, name: str) -> Response:
         listing = services.get_listing(user=caller(request), owner=owner, name=name)
         return Response(ModelSerializer(listing, context={"request": request}).data)
+
+    @extend_schema(
+        operation_id="models_delete",
+        summary="Delete a model",
+        tags=["Models"],
+        responses={204: None},
+    )
+    def delete(self, request: Request, owner: str, name: str) -> Response:
+        """One of yours, with its versions. Its jobs and their results stay."""
+        person = caller(request)
+        if owner != person.handle:
+            raise NotFound(f"You have no model “{owner}/{name}”.")
+        conversions.delete_model(owner=person, name=name)
+        return Response(status=204)
 
 
 class VersionList(ApiView):

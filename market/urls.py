@@ -1,8 +1,21 @@
-"""Pages of the market, mounted under /apps/."""
+"""Pages of the market: apps, mounted under /apps/, and models, mounted under /models/."""
 
 from django.urls import path
 
-from market import views
+from market.views import apps, models
 
 app_name = "market"
-urlpatterns = [path("", views.apps, name="apps")]
+urlpatterns = [path("", apps.apps, name="apps")]
+
+model_urls = (
+    [
+        path("", models.list_page, name="list"),
+        path("new/", models.new_page, name="new"),
+        path("conversions/<uuid:conversion_id>/", models.conversion_page, name="conversion"),
+        path("conversions/<uuid:conversion_id>/state/", models.conversion_state, name="conversion-state"),
+        path("conversions/<uuid:conversion_id>/retry/", models.retry, name="conversion-retry"),
+        path("<slug:name>/share/", models.share, name="share"),
+        path("<slug:name>/delete/", models.delete, name="delete"),
+    ],
+    "models",
+)

@@ -50,6 +50,7 @@ _PATH_PARAMETERS = {
     "job_id": "The id.",
     "delivery_id": "The delivery's id.",
     "version_id": "The version's id.",
+    "conversion_id": "The conversion's id.",
     "owner": "Whose app or model it is; those of the platform are `ipau`'s.",
     "name": "The app's or model's name.",
 }

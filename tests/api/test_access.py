@@ -11,6 +11,7 @@ from drive.paths import Place
 from drive.services import create_folder, select, trash
 from drive.sharing import create_share
 from drive.uploading import begin_upload
+from market import conversions
 from market.models import Listing, Version, Visibility
 from processing import services
 from processing.models import Delivery, JobKind
@@ -19,6 +20,7 @@ from tests.api.routes import Route, all_routes
 from tests.drive.drives import upload
 from tests.market.pipelines import pipeline
 from tests.processing.jobs import submit, version
+from tests.workers.weights_files import safetensors_bytes
 
 pytestmark = pytest.mark.django_db
 
@@ -38,6 +40,7 @@ SHARED = {
     "shares",
     "uploads",
     "models",
+    "conversions",
     "predictions",
     "jobs",
     "quotes",
@@ -74,7 +77,10 @@ def belongings(other_user: User) -> Mapping[str, Mapping[str, Any]]:
     begun = begin_upload(owner=other_user, folder=None, place=Place((), "a.jpg"), length=9)
     delivery = Delivery.objects.create(owner=other_user, job=job, event="start", url="https://hooks.example/")
     model = {"owner": other_user.handle, "name": "secret"}
+    weights = upload(other_user, "best.safetensors", data=safetensors_bytes())
+    conversion = conversions.request_conversion(owner=other_user, file=weights, name="finder")
     return {
+        "conversion": {"conversion_id": conversion.pk},
         "file": {"file_id": file.pk},
         "file-content": {"file_id": file.pk},
         "file-restore": {"file_id": trashed.pk},
@@ -155,6 +161,8 @@ def _needed_scope(route: Route, method: str) -> str:
         return "read"
     if route.name == "archives":
         return "read"
+    if route.name == "models" or method == "delete":
+        return "write"
     rooms = ("file", "folder", "share", "drive", "trash", "upload", "pipeline")
     return "write" if route.name.startswith(rooms) else "run"
 
@@ -191,6 +199,7 @@ def test_references_in_bodies_do_not_reach_across(
         ("/v1/jobs", {"version": secret, "files": [str(mine.pk)]}),
         ("/v1/folders", {"name": "Mine", "parent": folder}),
         ("/v1/preview/blackwhite", {"image": theirs}),
+        ("/v1/models", {"file": theirs, "name": "finder"}),
         ("/v1/drive/move", {"files": [str(mine.pk)], "destination": folder}),
         ("/v1/drive/move", {"files": [str(mine.pk), theirs], "destination": "top"}),
         ("/v1/drive/trash", {"folders": [folder]}),

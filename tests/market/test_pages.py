@@ -60,7 +60,7 @@ def test_descriptions_are_escaped_but_for_what_they_may_do() -> None:
 def test_shared_pipelines_are_listed_by_pages(
     user: User, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
-    monkeypatch.setattr("market.views.PIPELINES_A_PAGE", 2)
+    monkeypatch.setattr("market.views.apps.PIPELINES_A_PAGE", 2)
     for number in range(3):
         pipeline(user, title=f"Shared {number}", visibility=Visibility.PUBLIC)
     pipeline(user, title="Hidden")

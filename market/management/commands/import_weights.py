@@ -1,0 +1,96 @@
+"""`./manage.py import_weights FILE --owner EMAIL --name NAME`: a seller's way, from the command line."""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from accounts.models import User
+from ipau.common.errors import DomainError
+from market import conversions
+from market.models import Conversion, ConversionState
+from market.reports import tell
+
+POLL_SECONDS = 0.5
+PATIENCE_SECONDS = 20 * 60.0
+
+
+class Command(BaseCommand):
+    help = (
+        "Put weights into somebody's drive and have a worker check and convert them, as the page does. With "
+        "--wait, print the report; the status is not 0 where they are refused."
+    )
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("file", type=Path)
+        parser.add_argument("--owner", required=True, metavar="EMAIL", help="whose model it becomes")
+        parser.add_argument("--name", required=True, help="the second part of its address: owner/name")
+        parser.add_argument("--title", default="", help="what people read")
+        parser.add_argument("--family", default="", help="who shall read the weights (default: whoever can)")
+        parser.add_argument("--config", type=Path, help="the config.json that belongs to the weights")
+        parser.add_argument("--publish", action="store_true", help="let everybody find and run it")
+        parser.add_argument("--wait", action="store_true", help="wait for the end and print the report")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            conversion = _request(options)
+        except DomainError as error:
+            raise CommandError(error.message) from error
+        except OSError as error:
+            raise CommandError(f"{error.filename}: {error.strerror}.") from error
+        address = f"{conversion.owner.handle}/{conversion.name}"
+        self.stdout.write(f"conversion {conversion.pk} of {conversion.source_name} to {address}")
+        if not options["wait"]:
+            return
+        self._print(_wait(conversion))
+
+    def _print(self, conversion: Conversion) -> None:
+        told = tell(conversion.report)
+        for label, text in told.facts:
+            self.stdout.write(f"{label}: {text}")
+        if told.classes:
+            more = f" and {told.more_classes} more" if told.more_classes else ""
+            self.stdout.write(f"Classes: {', '.join(told.classes)}{more}")
+        for name, size, digest in told.files:
+            self.stdout.write(f"{name}: {size}, SHA-256 {digest}")
+        for sentence in [*told.isolation, *told.checks]:
+            self.stdout.write(sentence)
+        if conversion.state == ConversionState.FAILED:
+            report = conversion.report
+            raise CommandError(f"Refused ({report.get('code', '')}): {report.get('sentence', '')}")
+        assert conversion.version is not None
+        self.stdout.write(f"Ready: version {conversion.version.number}")
+
+
+def _request(options: dict[str, Any]) -> Conversion:
+    owner = User.objects.filter(email__iexact=options["owner"]).first()
+    if owner is None:
+        raise CommandError(f"Nobody has the address '{options['owner']}'.")
+    config = options["config"].read_text(errors="replace") if options["config"] else ""
+    path: Path = options["file"]
+    with path.open("rb") as content:
+        file = conversions.upload_weights(
+            owner=owner, name=path.name, content=content, size=path.stat().st_size
+        )
+    return conversions.request_conversion(
+        owner=owner,
+        file=file,
+        name=options["name"],
+        title=options["title"],
+        family=options["family"],
+        config=config,
+        publish=options["publish"],
+    )
+
+
+def _wait(conversion: Conversion) -> Conversion:
+    ends = time.monotonic() + PATIENCE_SECONDS
+    while conversion.is_open:
+        if time.monotonic() > ends:
+            raise CommandError("No worker has converted it yet. It goes on by itself as soon as one can.")
+        time.sleep(POLL_SECONDS)
+        conversion.refresh_from_db()
+    return conversion

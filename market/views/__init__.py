@@ -1,0 +1,1 @@
+"""Pages of the market: apps, models, and the making of models."""

@@ -1,0 +1,150 @@
+"""Pages of models: the list, making one of weights, what became of a conversion, sharing, deleting."""
+
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django_htmx.http import HttpResponseClientRedirect
+
+from accounts.models import User
+from accounts.requests import SignedInRequest
+from drive import services as drive
+from drive.models import File, FileKind, FileState
+from ipau.common.errors import DomainError, Invalid
+from ipau.common.paging import paginate
+from market import conversions, services
+from market.forms import ModelForm
+from market.models import Conversion, Visibility
+from market.reports import tell
+
+MODELS_A_PAGE = 24
+CONVERSIONS_SHOWN = 10
+WEIGHTS_OFFERED = 100
+
+
+@require_GET
+def list_page(request: HttpRequest) -> HttpResponse:
+    """Show the person's own models with what is being converted, and a page of those that others share."""
+    shared = services.list_shared_models()
+    context = {}
+    if isinstance(request.user, User):
+        shared = shared.exclude(owner=request.user)
+        context = {
+            "own": conversions.list_models(owner=request.user).order_by("-id")[: conversions.MOST_MODELS],
+            "conversions": conversions.list_conversions(owner=request.user).order_by("-id")[
+                :CONVERSIONS_SHOWN
+            ],
+        }
+    page = paginate(shared, order=("-id",), size=MODELS_A_PAGE, cursor=request.GET.get("cursor"))
+    return render(request, "market/models.html", {**context, "page": page})
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def new_page(request: SignedInRequest) -> HttpResponse:
+    """Ask for a model; `file` in the address chooses the weights."""
+    asked = request.POST if request.method == "POST" else request.GET
+    offered = _weights_of(request.user, first=asked.get("file", ""))
+    if request.method == "GET":
+        initial = {"file": request.GET.get("file", ""), "name": request.GET.get("name", "")}
+        return _show_form(request, ModelForm(files=offered, initial=initial), offered)
+    form = ModelForm(request.POST, request.FILES, files=offered)
+    if form.is_valid():
+        try:
+            conversion = _request(request, form)
+        except DomainError as error:
+            form.show_domain_error(error)
+        else:
+            return redirect("models:conversion", conversion.pk)
+    return _show_form(request, form, offered, status=422)
+
+
+def _request(request: SignedInRequest, form: ModelForm) -> Conversion:
+    chosen, sent = form.cleaned_data, form.cleaned_data["upload"]
+    if sent is not None:
+        file = conversions.upload_weights(
+            owner=request.user, name=sent.name, content=sent.file, size=sent.size
+        )
+    else:
+        file = drive.get_file(owner=request.user, file_id=chosen["file"])
+    asked = {name: chosen[name] for name in ("name", "title", "family", "config", "publish")}
+    return conversions.request_conversion(owner=request.user, file=file, **asked)
+
+
+def _weights_of(owner: User, first: str = "") -> list[File]:
+    """Return the newest weights of the drive, and the one with this id."""
+    rows = File.objects.visible_to(owner).live().filter(kind=FileKind.WEIGHTS)
+    rows = rows.exclude(state=FileState.REFUSED)
+    found = list(rows.order_by("-id")[:WEIGHTS_OFFERED])
+    if first and first not in {str(file.pk) for file in found}:
+        file = drive.get_file(owner=owner, file_id=first)
+        found += [file] if file.kind == FileKind.WEIGHTS else []
+    return found
+
+
+def _show_form(
+    request: SignedInRequest, form: ModelForm, offered: list[File], *, status: int = 200
+) -> HttpResponse:
+    context = {"form": form, "offered": offered}
+    return render(request, "market/model_new.html", context, status=status)
+
+
+@login_required
+@require_GET
+def conversion_page(request: SignedInRequest, conversion_id: UUID) -> HttpResponse:
+    """Show a conversion: how far it is, then its report."""
+    return _show_conversion(request, conversion_id, "market/conversion.html")
+
+
+@login_required
+@require_GET
+def conversion_state(request: SignedInRequest, conversion_id: UUID) -> HttpResponse:
+    """Answer with the changing part of a conversion's page."""
+    return _show_conversion(request, conversion_id, "market/conversion_state.html")
+
+
+def _show_conversion(request: SignedInRequest, conversion_id: UUID, template: str) -> HttpResponse:
+    conversion = conversions.get_conversion(owner=request.user, conversion_id=conversion_id)
+    context = {"conversion": conversion, "told": tell(conversion.report)}
+    if conversion.version is not None:
+        context["listing"] = conversion.version.listing
+    return render(request, template, context)
+
+
+@login_required
+@require_POST
+def retry(request: SignedInRequest, conversion_id: UUID) -> HttpResponse:
+    """Have refused weights converted once more."""
+    try:
+        conversions.retry_conversion(owner=request.user, conversion_id=conversion_id)
+    except Invalid as error:
+        messages.error(request, error.message)
+    return redirect("models:conversion", conversion_id)
+
+
+@login_required
+@require_POST
+def share(request: SignedInRequest, name: str) -> HttpResponse:
+    """Show a model to everybody (`visibility=public`), or to its owner only."""
+    wanted = request.POST.get("visibility", "")
+    if wanted not in Visibility.values:
+        raise Invalid(_("Choose who may see the model."), fields={"visibility": wanted})
+    listing = conversions.share_model(owner=request.user, name=name, visibility=wanted)
+    text = _("“%(title)s” is shared.") if wanted == Visibility.PUBLIC else _("“%(title)s” is private.")
+    messages.success(request, text % {"title": listing.title})
+    return redirect("models:list")
+
+
+@login_required
+@require_POST
+def delete(request: SignedInRequest, name: str) -> HttpResponse:
+    """Delete a model; its jobs and their results stay."""
+    conversions.delete_model(owner=request.user, name=name)
+    messages.success(request, _("The model is deleted. Its jobs and their results stay."))
+    here = reverse("models:list")
+    return HttpResponseClientRedirect(here) if request.htmx else redirect(here)
