@@ -20,6 +20,7 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 # Boxes of different classes never overlap once each class has a place of its own this far from the next.
 _CLASS_OFFSET = 7680
+_MOST_CLASSES = 65_535
 _MOST_CANDIDATES = 30_000
 _MOST_ROTATED = 5_000
 
@@ -130,7 +131,9 @@ def _read_yolov5(rows: Floats, reading: Reading, confidence: float) -> Found:
 def _read_end_to_end(rows: Floats, reading: Reading, confidence: float) -> Found:
     rows = rows[rows[:, 4] > confidence]
     rows = rows[np.argsort(-rows[:, 4], kind="stable")]
-    classes = np.clip(rows[:, 5], 0, max(0, reading.classes - 1)).astype(np.int64)
+    # Heads that do not tell how many classes they have get a number for a name.
+    last = reading.classes - 1 if reading.classes else _MOST_CLASSES
+    classes = np.clip(rows[:, 5], 0, last).astype(np.int64)
     return Found(rows[:, :4], rows[:, 4], classes, rows[:, 6:])
 
 

@@ -137,7 +137,7 @@ class Detector:
 
 def run(picture: PictureView, params: FindingParams, context: Context) -> Result:
     """Find, and make of it what the settings say. Raises OperationError."""
-    model = _model_of(context)
+    model = model_of(context)
     detector = Detector.of(model.facts)
     wanted = choose_classes(params.classes, detector.classes)
     if params.result != "data":
@@ -145,9 +145,7 @@ def run(picture: PictureView, params: FindingParams, context: Context) -> Result
         picture.rgb(flat=picture.alpha() is None)
     if detector.task == "classify":
         return _run_classifier(picture, params, context, wanted)
-    instances = find(picture, params, context, wanted)
-    data = describe(instances, picture, context.scale)
-    return Result(image=_make_picture(picture, params, context, instances), data=data)
+    return make_result(picture, params, context, find(picture, params, context, wanted))
 
 
 def find(
@@ -155,7 +153,7 @@ def find(
 ) -> list[Instance]:
     """Return what the model finds in a picture, the surest first, in the picture's pixels."""
     session = get_session(context)
-    detector = Detector.of(_model_of(context).facts)
+    detector = Detector.of(model_of(context).facts)
     place = Letterbox.fit((picture.width, picture.height), choose_input(session, detector.input, params.size))
     outputs = session.run(place.fill(picture, detector.channels))
     found = read(
@@ -183,7 +181,8 @@ def choose_input(session: Session, own: tuple[int, int], wanted: int) -> tuple[i
     return size
 
 
-def _model_of(context: Context) -> Model:
+def model_of(context: Context) -> Model:
+    """The step's model: the engine hands over one to every family."""
     if context.model is None:
         raise ValueError("A family was run without a model.")
     return context.model
@@ -254,6 +253,14 @@ def _class_of(found: Found, index: int, detector: Detector) -> tuple[float, int,
 
 
 # --- What is made of it.
+
+
+def make_result(
+    picture: PictureView, params: FindingParams, context: Context, instances: Sequence[Instance]
+) -> Result:
+    """Draw, blur or cut out what was found, and tell of it. Raises OperationError."""
+    data = describe(instances, picture, context.scale)
+    return Result(image=_make_picture(picture, params, context, instances), data=data)
 
 
 def _make_picture(

@@ -1,0 +1,356 @@
+"""Uploaded ONNX graphs: their layout is told, they are taken as they are, and run."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.families import samples
+from tests.families.models import MemoryModel, build, export, facts_of, fixed
+from tests.families.test_masks import decode_rle
+from tests.workers.samples import decode, draw, encode
+from workers import engine, registry
+from workers.plugin import Context, OperationError
+from workers.recipe import Recipe
+from workers.weights.bundle import FolderModel, verify, write
+from workers.weights.opening import open_upload
+from workers.weights.upload import Refused
+
+PICTURE = encode(draw(200, 150, seed=4), "PNG")
+
+
+def convert(onnx: bytes, folder: Path, config: dict[str, Any] | None = None) -> FolderModel:
+    """An upload's whole way, but for the sandbox."""
+    (folder / "upload.onnx").write_bytes(onnx)
+    said = None
+    if config is not None:
+        said = folder / "config.json"
+        said.write_text(json.dumps(config))
+    upload = open_upload(folder / "upload.onnx", said)
+    family = registry.get("onnx")
+    assert family.recognise(upload) == "ONNX model"
+    out = folder / "out"
+    out.mkdir()
+    write(family.convert(upload), out)
+    verify(out)
+    return FolderModel(out)
+
+
+def run(model: Any, data: bytes = PICTURE, **settings: Any) -> engine.Outcome:
+    recipe = Recipe.single("onnx", settings, weights=model.key)
+    return engine.run(recipe, data, Context(models={model.key: model}))
+
+
+def found(model: Any, **settings: Any) -> list[dict[str, Any]]:
+    data = run(model, **settings).data
+    assert isinstance(data, dict)
+    return data["predictions"]
+
+
+def trace(module: Any, *sides: int, dynamic: bool = False) -> bytes:
+    """A torch module as ONNX."""
+    import torch
+
+    target = io.BytesIO()
+    axes = {"images": {2: "height", 3: "width"}, "output": {2: "height", 3: "width"}} if dynamic else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module.eval(),
+            torch.zeros(1, 3, *sides),
+            target,
+            dynamo=False,
+            opset_version=17,
+            input_names=["images"],
+            output_names=["output"],
+            dynamic_axes=axes,
+        )
+    return target.getvalue()
+
+
+def with_metadata(onnx: bytes, **said: str) -> bytes:
+    import onnx as library
+
+    model = library.load_model_from_string(onnx)
+    library.helper.set_model_props(model, said)
+    return model.SerializeToString()
+
+
+# --- Detectors.
+
+
+LAYOUTS = {"anchors": samples.anchors, "end-to-end": samples.end_to_end, "yolov5": samples.yolov5}
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_each_layout_of_a_detector_is_told_and_read(layout: str, tmp_path: Path) -> None:
+    graph = fixed(facts_of("detect", (), 64), LAYOUTS[layout]())
+    model = convert(graph.read("model.onnx"), tmp_path, {"names": list(samples.NAMES)})
+    assert (model.facts["task"], model.facts["layout"]) == ("detect", layout)
+    assert model.facts["title"].startswith("ONNX detector (")
+    assert model.facts["classes"] == list(samples.NAMES)
+    assert model.facts["input"] == {"width": 64, "height": 64, "channels": 3}
+    told = found(model, iou=0.5)
+    assert [one["class"] for one in told[:3]] == ["cat", "dog", "traffic light"]
+    assert len(told) == (4 if layout == "end-to-end" else 3)
+    assert (told[0]["x"], told[0]["width"]) == pytest.approx((62.5, 75), abs=0.1)
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_without_names_classes_have_numbers(layout: str, tmp_path: Path) -> None:
+    rows = LAYOUTS[layout]()
+    graph = fixed(facts_of("detect", (), 64), rows if layout != "anchors" else np.tile(rows, (1, 1, 3)))
+    model = convert(graph.read("model.onnx"), tmp_path)
+    if layout == "yolov5":
+        # Nine rows of eight columns could be anything: there are more places than classes.
+        assert model.facts["layout"] == "yolov5"
+    assert [one["class"] for one in found(model, iou=0.5)[:2]] == (
+        ["0", "1"] if layout == "end-to-end" else ["class 0", "class 1"]
+    )
+
+
+def test_an_export_of_ultralytics_says_all_of_itself(tmp_path: Path) -> None:
+    onnx = with_metadata(
+        export(build("yolo11n-pose", "pose", 2), 64),
+        names="{0: 'cat', 1: 'dog'}",
+        task="pose",
+        kpt_shape="[17, 3]",
+        stride="32",
+        imgsz="[64, 64]",
+    )
+    model = convert(onnx, tmp_path)
+    assert (model.facts["task"], model.facts["layout"], model.facts["keypoints"]) == (
+        "pose",
+        "anchors",
+        [17, 3],
+    )
+    assert (model.facts["classes"], model.facts["stride"]) == (["cat", "dog"], 32)
+    assert model.facts["parameters"] > 2_000_000
+    assert model.facts["difference"] <= model.facts["tolerance"]
+    assert model.read("model.onnx") == onnx
+    told = found(model, confidence=0.3)
+    assert told
+    assert len(told[0]["keypoints"]) == 17
+
+
+def test_instance_segmenters_are_known_by_their_prototypes(tmp_path: Path) -> None:
+    graph = samples.segmenter().read("model.onnx")
+    model = convert(graph, tmp_path, {"id2label": {"1": "dog", "0": "cat", "2": "tree"}})
+    assert (model.facts["task"], model.facts["layout"]) == ("segment", "anchors")
+    assert model.facts["classes"] == ["cat", "dog", "tree"]
+    assert all(one["rle"]["size"] == [150, 200] and len(one["points"]) > 6 for one in found(model))
+
+
+# --- Classifiers, segmenters and pictures.
+
+
+def test_a_classifier_gets_imagenet_s_colours_and_shares_of_one(tmp_path: Path) -> None:
+    import torch
+
+    torch.manual_seed(3)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, stride=2),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(8, 4),
+    )
+    model = convert(trace(network, 32, 32), tmp_path)
+    assert (model.facts["task"], model.facts["layout"]) == ("classify", "logits")
+    assert model.facts["mean"] == [0.485, 0.456, 0.406]
+    data = run(model).data
+    assert isinstance(data, dict)
+    assert sum(one["confidence"] for one in data["predictions"]) == pytest.approx(1, abs=1e-3)
+    square = np.asarray(
+        draw(200, 150, seed=4).resize((42, 32), Image.Resampling.BILINEAR).crop((5, 0, 37, 32))
+    )
+    shown = (square / 255 - model.facts["mean"]) / model.facts["std"]
+    with torch.no_grad():
+        logits = network(torch.from_numpy(shown.transpose(2, 0, 1)[None].astype(np.float32)))
+    theirs = logits.softmax(1)[0].numpy()
+    assert data["predictions"][0]["class_id"] == theirs.argmax()
+    assert data["confidence"] == pytest.approx(theirs.max(), abs=0.01)
+
+
+def _thirds(classes: int) -> np.ndarray:
+    """Logits of three upright stripes, of the classes 0, 1 and the last."""
+    logits = np.zeros((1, classes, 8, 12), np.float32)
+    for third, class_id in enumerate((0, 1, classes - 1)):
+        logits[0, class_id, :, 4 * third : 4 * third + 4] = 9
+    return logits
+
+
+def test_a_semantic_segmenter_tells_regions(tmp_path: Path) -> None:
+    graph = fixed(facts_of("segment", (), 64), _thirds(4))
+    names = ["background", "road", "sky", "tree"]
+    model = convert(graph.read("model.onnx"), tmp_path, {"names": names})
+    assert (model.facts["task"], model.facts["layout"]) == ("segment", "semantic")
+    told = found(model)
+    assert sorted(one["class"] for one in told) == ["road", "tree"]
+    tree = next(one for one in told if one["class"] == "tree")
+    assert (tree["x"], tree["width"]) == pytest.approx((200 * 5 / 6, 200 / 3), abs=4)
+    assert (tree["y"], tree["height"]) == pytest.approx((75, 150), abs=1)
+    assert decode_rle(tree["rle"]).mean() == pytest.approx(1 / 3, abs=0.03)
+    assert [one["class"] for one in found(model, classes="ROAD")] == ["road"]
+    drawn = decode(run(model).files[0].data)
+    plain = decode(PICTURE)
+    assert np.array_equal(np.asarray(drawn)[100, :60], np.asarray(plain)[100, :60])
+    assert not np.array_equal(np.asarray(drawn)[100, 80:120], np.asarray(plain)[100, 80:120])
+
+
+def test_one_channel_is_what_is_above_a_half(tmp_path: Path) -> None:
+    logits = np.full((1, 1, 16, 16), -4, np.float32)
+    logits[0, 0, 4:12, 8:] = 4
+    model = convert(
+        fixed(facts_of("segment", (), 64), logits).read("model.onnx"), tmp_path, {"names": ["crack"]}
+    )
+    (told,) = found(model)
+    assert (told["class"], told["x"], told["y"]) == (
+        "crack",
+        pytest.approx(150, abs=5),
+        pytest.approx(75, abs=4),
+    )
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_picture_is_made_of_the_picture(scale: int, dynamic: bool, tmp_path: Path) -> None:
+    import torch
+
+    class Invert(torch.nn.Module):
+        """White from black, by a convolution, with a Tanh as generators have it."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 3, 1, bias=False)
+            self.conv.weight.data = -3 * torch.eye(3)[..., None, None]
+
+        def forward(self, x: Any) -> Any:
+            larger = torch.nn.functional.interpolate(x, scale_factor=float(scale), mode="nearest")
+            return torch.tanh(self.conv(larger))
+
+    model = convert(trace(Invert(), 64, 64, dynamic=dynamic), tmp_path)
+    assert (model.facts["task"], model.facts["scale"]) == ("image", scale)
+    assert model.facts["architecture"] == {"takes": "signed", "gives": "signed"}
+    outcome = run(model)
+    image = decode(outcome.files[0].data)
+    assert image.size == (200 * scale, 150 * scale)
+    assert outcome.data is None
+    before = np.asarray(draw(200, 150, seed=4).resize((8, 6), Image.Resampling.BOX)).astype(float)
+    after = np.asarray(image.resize((8, 6), Image.Resampling.BOX)).astype(float)
+    assert np.corrcoef(before.ravel(), after.ravel())[0, 1] < -0.95
+    with pytest.raises(OperationError, match="finds nothing"):
+        run(model, result="blur")
+
+
+# --- What is refused.
+
+
+def _two_inputs() -> bytes:
+    from onnx import TensorProto, helper
+
+    given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 8, 8]) for name in "ab"]
+    told = helper.make_tensor_value_info("c", TensorProto.FLOAT, [1, 3, 8, 8])
+    graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["c"])], "two", given, [told])
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9
+    ).SerializeToString()
+
+
+def _colours_last() -> bytes:
+    from onnx import TensorProto, helper
+
+    given = helper.make_tensor_value_info("a", TensorProto.FLOAT, [1, 64, 64, 3])
+    told = helper.make_tensor_value_info("b", TensorProto.FLOAT, [1, 64, 64, 3])
+    graph = helper.make_graph([helper.make_node("Relu", ["a"], ["b"])], "last", [given], [told])
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9
+    ).SerializeToString()
+
+
+def _fixed(*outputs: np.ndarray) -> bytes:
+    return fixed(facts_of("detect", (), 64), *outputs).read("model.onnx")
+
+
+REFUSED: dict[str, tuple[Any, dict[str, Any] | None, str]] = {
+    "two inputs": (_two_inputs, None, "takes 2 inputs"),
+    "colours last": (_colours_last, None, "colours come last"),
+    "NaN": (lambda: _fixed(np.full((1, 7, 84), np.nan)), None, "not finite"),
+    "five axes": (lambda: _fixed(np.zeros((1, 2, 3, 4, 5))), None, "No known kind of model"),
+    "a batch": (lambda: _fixed(np.zeros((8, 100))), None, "not that of one picture"),
+    "too few names": (lambda: _fixed(np.zeros((1, 10))), {"names": ["a"]}, "10 classes, but 1 names"),
+    "other names": (lambda: _fixed(np.zeros((1, 9, 84))), {"names": ["a"] * 9}, "not fit 9 classes"),
+    "names with a gap": (lambda: _fixed(np.zeros((1, 2))), {"names": {"0": "a", "2": "b"}}, "without a gap"),
+    "another task": (lambda: _fixed(np.zeros((1, 10))), {"task": "detect"}, "said to be for .*detect"),
+    "no such task": (lambda: _fixed(np.zeros((1, 10))), {"task": "fly"}, "cannot be used: task"),
+    "no deviation": (lambda: _fixed(np.zeros((1, 10))), {"std": [0]}, "cannot be used: std"),
+    "no picture": (lambda: _fixed(np.zeros((1, 3, 50, 64))), {"task": "image"}, "no picture of its input"),
+    "another layout": (lambda: _fixed(np.zeros((1, 7, 84))), {"layout": "end-to-end"}, "has not 6 columns"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", list(REFUSED))
+def test_what_cannot_be_run_is_refused_with_a_sentence(case: str, tmp_path: Path) -> None:
+    onnx, config, sentence = REFUSED[case]
+    with pytest.raises(Refused, match=sentence) as caught:
+        convert(onnx(), tmp_path, config)
+    assert caught.value.message.rstrip("”").endswith((".", "?"))
+
+
+def test_a_graph_that_asks_for_more_memory_than_there_is_is_refused(tmp_path: Path) -> None:
+    """In a process of its own, with little more address space than it has by then."""
+    script = f"""
+import resource, sys
+from pathlib import Path
+from workers import registry
+from workers.weights.opening import open_upload
+from workers.weights.upload import Refused
+import torch, onnx, onnxruntime
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 400_000_000,) * 2)
+try:
+    registry.get("onnx").convert(open_upload(Path({str(tmp_path / "bomb.onnx")!r})))
+except Refused as error:
+    print(error.code)
+"""
+    (tmp_path / "bomb.onnx").write_bytes(_bomb())
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "runtime", done.stderr[-2000:]
+
+
+def _bomb() -> bytes:
+    """A column times a row, again and again: sizes that no constant tells."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    given = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 64, 64])
+    told = helper.make_tensor_value_info("out", TensorProto.FLOAT, None)
+    column = numpy_helper.from_array(np.ones((1, 1, 40_000, 1), np.float32), "column")
+    row = numpy_helper.from_array(np.ones((1, 1, 1, 40_000), np.float32), "row")
+    nodes = [
+        helper.make_node("ReduceMax", ["images"], ["brightest"], keepdims=0),
+        helper.make_node("Mul", ["column", "brightest"], ["high"]),
+        helper.make_node("Mul", ["high", "row"], ["out"]),
+    ]
+    graph = helper.make_graph(nodes, "bomb", [given], [told], [column, row])
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9
+    ).SerializeToString()
+
+
+def test_a_model_for_one_size_says_so() -> None:
+    model: MemoryModel = samples.detector()
+    assert found(model, size=64)
+    with pytest.raises(OperationError, match="64 × 64 pixels only"):
+        run(model, size=96)
+    assert found(samples.detector(size="dynamic"), size=96)

@@ -1,0 +1,71 @@
+"""ONNX: graphs exported by whatever trained them, run as they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workers import finding, labelling, redrawing
+from workers.instances import choose_classes
+from workers.plugin import IMAGE, Context, Family, OperationError, OutputSpec, PictureView, Result
+from workers.sessions import get_session
+from workers.weights import onnx_exports
+
+_REDRAWN_SIDE = 1024
+
+
+class OnnxParams(finding.FindingParams):
+    """The settings of all that finds things."""
+
+
+class Onnx(Family[OnnxParams]):
+    """Runs ONNX files: detectors, segmenters, classifiers, and what makes a picture of a picture."""
+
+    key = "onnx"
+    title = "ONNX"
+    summary = "Runs a model that was exported as ONNX."
+    description = (
+        "Detectors with the layouts of YOLO, classifiers, segmenters, and models that make a picture of a "
+        "picture. What the model takes and gives is read from its graph when it is uploaded."
+    )
+    version = 1
+    outputs = (IMAGE, OutputSpec("detections", "data", "Detections"))
+    Params = OnnxParams
+
+    def run(self, picture: PictureView, params: OnnxParams, context: Context) -> Result:
+        facts = finding.model_of(context).facts
+        if facts["task"] == "image":
+            return _redraw(picture, params, context)
+        if facts["layout"] == onnx_exports.SEMANTIC:
+            return _label(picture, params, context)
+        return finding.run(picture, params, context)
+
+    def recognise(self, upload: Any) -> str | None:
+        return onnx_exports.recognise(upload)
+
+    def convert(self, upload: Any) -> Any:
+        return onnx_exports.convert(upload)
+
+
+def _redraw(picture: PictureView, params: OnnxParams, context: Context) -> Result:
+    if params.result != "draw":
+        text = "This model makes a picture of the picture and finds nothing in it: choose to draw."
+        raise OperationError(text, code="no_places")
+    facts = finding.model_of(context).facts
+    return Result(redrawing.redraw(picture, get_session(context), facts, params.size or _REDRAWN_SIDE))
+
+
+def _label(picture: PictureView, params: OnnxParams, context: Context) -> Result:
+    facts = finding.model_of(context).facts
+    wanted = choose_classes(params.classes, facts["classes"])
+    own = (params.size, params.size) if params.size else (facts["input"]["width"], facts["input"]["height"])
+    session = get_session(context)
+    labels, shares = labelling.label(picture, session, own, facts.get("mean"), facts.get("std"))
+    found = labelling.find_regions(
+        labels,
+        shares,
+        facts["classes"],
+        (picture.width, picture.height),
+        confidence=params.confidence,
+        wanted=wanted,
+    )
+    return finding.make_result(picture, params, context, list(found)[: params.most])

@@ -1,0 +1,116 @@
+"""Running a semantic segmenter over a picture: which class each pixel belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from workers.classifying import normalise
+from workers.instances import Instance, name_of
+from workers.masks import Mask
+from workers.plugin import PictureView
+from workers.sessions import Session
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+Size = tuple[int, int]
+
+MOST_CLASSES = 255
+_NOTHING = 255
+# Sides that networks of any size divide by while they look at a picture.
+_MULTIPLE = 32
+
+
+def label(
+    picture: PictureView,
+    session: Session,
+    own: Size,
+    mean: list[float] | None,
+    std: list[float] | None,
+) -> tuple[Bytes, Floats]:
+    """Return each pixel's class (height, width), 255 for none, and how sure the model is.
+
+    Both are of the input's size, `own`, to which the picture is brought. Where any will do, that is its
+    longer side. `mean` and `std` are of red, green and blue from 0 to 1.
+    """
+    size = fit_input((picture.width, picture.height), own, session.shape)
+    image = picture.reduced(*size).resize(size, Image.Resampling.BILINEAR)
+    pixels = np.asarray(image, np.float32).transpose(2, 0, 1)[None] / np.float32(255)
+    return choose(session.run(normalise(pixels, mean, std))[0][0], size)
+
+
+def fit_input(picture: Size, own: Size, shape: Sequence[int | None]) -> Size:
+    """The size to bring a picture to: the model's own, or of the picture's shape where any will do."""
+    if shape[2] is not None and shape[3] is not None:
+        return shape[3], shape[2]
+    scale = max(own) / max(picture)
+    sides = (max(_MULTIPLE, round(side * scale / _MULTIPLE) * _MULTIPLE) for side in picture)
+    width, height = sides
+    return width, height
+
+
+def choose(logits: Floats, size: Size) -> tuple[Bytes, Floats]:
+    """Return the best class of each pixel and its share, both (height, width), from logits (classes, h, w).
+
+    One class alone is there where its share is more than a half. Logits are brought to the size one class
+    after the other, so that many classes need no more memory than few.
+    """
+    shares = to_shares(logits)
+    labels = np.zeros((size[1], size[0]), np.uint8)
+    best = np.full((size[1], size[0]), -1, np.float32)
+    for class_id, share in enumerate(shares[:MOST_CLASSES]):
+        large = np.asarray(Image.fromarray(share).resize(size, Image.Resampling.BILINEAR))
+        better = large > best
+        labels[better] = class_id
+        best[better] = large[better]
+    if len(shares) == 1:
+        labels[best <= 0.5] = _NOTHING
+    return labels, best
+
+
+def to_shares(logits: Floats) -> Floats:
+    """Logits (classes, h, w) to shares of 1; what are shares already stays as it is."""
+    logits = np.nan_to_num(logits)
+    if (
+        logits.min() >= 0
+        and logits.max() <= 1
+        and (len(logits) == 1 or np.abs(logits.sum(0) - 1).max() < 0.01)
+    ):
+        return logits
+    if len(logits) == 1:
+        return np.asarray(1 / (1 + np.exp(-np.clip(logits, -60, 60))), np.float32)
+    powers = np.exp(logits - logits.max(axis=0))
+    return np.asarray(powers / powers.sum(axis=0), np.float32)
+
+
+def find_regions(
+    labels: Bytes,
+    shares: Floats,
+    names: Sequence[str],
+    picture: Size,
+    *,
+    confidence: float,
+    wanted: Collection[int] | None = None,
+) -> Iterator[Instance]:
+    """Yield for each class that a picture shows all of its pixels as one thing, the largest first.
+
+    A class called background is no thing.
+    """
+    counts = np.bincount(labels.ravel(), minlength=_NOTHING + 1)[:_NOTHING]
+    full = np.asarray(Image.fromarray(labels).resize(picture, Image.Resampling.NEAREST))
+    for class_id in np.argsort(-counts, kind="stable"):
+        name = name_of(names, int(class_id))
+        sure = float(shares[labels == class_id].mean()) if counts[class_id] else 0.0
+        skipped = wanted is not None and class_id not in wanted
+        if sure <= confidence or skipped or name.strip("_ ").casefold() == "background":
+            continue
+        bits = full == class_id
+        rows, columns = np.flatnonzero(bits.any(axis=1)), np.flatnonzero(bits.any(axis=0))
+        if not len(rows):
+            continue
+        left, top, right, bottom = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+        mask = Mask.of(bits[top:bottom, left:right], left, top)
+        yield Instance((left, top, right, bottom), sure, int(class_id), name, mask)

@@ -1,0 +1,53 @@
+"""Running a graph that makes a picture of a picture, and of which nothing more is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from workers.labelling import fit_input
+from workers.picture import LIMITS
+from workers.plugin import OperationError, PictureView
+from workers.sessions import Session
+
+Floats = NDArray[np.float32]
+
+# How the pixels are written that go in and come out: the number that black is, and that white is.
+RANGES = {"unit": (0.0, 1.0), "signed": (-1.0, 1.0), "byte": (0.0, 255.0)}
+
+
+def redraw(picture: PictureView, session: Session, facts: Mapping[str, Any], side: int) -> Image.Image:
+    """Return what the model makes of a picture, `scale` times its size.
+
+    It sees all of the picture at once, at its own size or, where any will do, with no side above `side`:
+    nobody knows how far its pixels look around, so there are no tiles.
+    """
+    scale = int(facts.get("scale") or 1)
+    size = (picture.width * scale, picture.height * scale)
+    if max(size) > LIMITS.max_side or size[0] * size[1] > LIMITS.max_pixels:
+        text = (
+            f"The result would have {size[0]} × {size[1]} pixels, which is too large: use a smaller picture."
+        )
+        raise OperationError(text, code="too_large")
+    longest = min(side, max(picture.width, picture.height))
+    shown = fit_input((picture.width, picture.height), (longest, longest), session.shape)
+    image = picture.reduced(*shown).resize(shown, Image.Resampling.BICUBIC)
+    architecture = facts.get("architecture") or {}
+    black, white = RANGES[architecture.get("takes", "unit")]
+    pixels = (
+        np.asarray(image, np.float32).transpose(2, 0, 1)[None] * np.float32((white - black) / 255) + black
+    )
+    made = session.run(pixels.astype(np.float32))[0][0]
+    return to_image(made, architecture.get("gives", "unit")).resize(size, Image.Resampling.BICUBIC)
+
+
+def to_image(made: Floats, written: str) -> Image.Image:
+    """A picture from numbers (1 or 3, height, width)."""
+    black, white = RANGES[written]
+    levels = np.clip((np.nan_to_num(made) - black) * (255 / (white - black)), 0, 255)
+    pixels = np.rint(levels).astype(np.uint8).transpose(1, 2, 0)
+    return Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0]).convert("RGB")

@@ -1,0 +1,116 @@
+"""What is said of an ONNX model beside its graph: by its metadata, or by the seller's config.json."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from workers.weights.upload import Refused
+
+_MOST_LITERAL = 1_000_000
+_LITERALS = ("names", "imgsz", "kpt_shape", "stride")
+
+
+class Wishes(BaseModel):
+    """`names` by class, `task` and `layout` as model.json has them, `size` of pictures where any will do.
+
+    `mean` and `std` are of red, green and blue from 0 to 1. `takes` and `gives` are for models that make
+    pictures: how their pixels are written, "unit" 0 to 1, "signed" -1 to 1, "byte" 0 to 255.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    names: tuple[str, ...] = Field(default=(), max_length=50_000)
+    task: Literal["detect", "segment", "pose", "obb", "classify", "image"] | None = None
+    layout: Literal["anchors", "yolov5", "end-to-end"] | None = None
+    size: int | None = Field(default=None, ge=32, le=2048)
+    stride: int = Field(default=1, ge=1, le=1024)
+    keypoints: tuple[int, int] | None = None
+    mean: list[float] | None = Field(default=None, min_length=1, max_length=3)
+    std: list[float] | None = Field(default=None, min_length=1, max_length=3)
+    takes: Literal["unit", "signed", "byte"] | None = None
+    gives: Literal["unit", "signed", "byte"] | None = None
+    is_ultralytics: bool = False
+
+    @field_validator("names", mode="before")
+    @classmethod
+    def _order(cls, names: Any) -> Any:
+        """Names come as a list, or by number: {"0": "cat"}."""
+        if not isinstance(names, Mapping):
+            return names
+        numbered = {
+            int(number) if isinstance(number, str) else number: name for number, name in names.items()
+        }
+        if set(numbered) != set(range(len(numbered))):
+            raise ValueError("its classes are not numbered from 0 without a gap")
+        return tuple(numbered[number] for number in range(len(numbered)))
+
+    @field_validator("names")
+    @classmethod
+    def _clean(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple("".join(c for c in name if c.isprintable()).strip()[:200] or "unnamed" for name in names)
+
+    @field_validator("keypoints")
+    @classmethod
+    def _bound(cls, keypoints: tuple[int, int] | None) -> tuple[int, int] | None:
+        if keypoints and not (1 <= keypoints[0] <= 1000 and keypoints[1] in (2, 3)):
+            raise ValueError("its keypoints are not up to 1000 of 2 or 3 numbers")
+        return keypoints
+
+    @field_validator("std")
+    @classmethod
+    def _divide(cls, std: list[float] | None) -> list[float] | None:
+        if std and min(std) <= 0:
+            raise ValueError("its deviations are not above 0")
+        return std
+
+
+def read_wishes(config: Mapping[str, Any] | None, metadata: Mapping[str, str]) -> Wishes:
+    """Put together what the file and the seller say; the seller's word counts. Raises Refused."""
+    try:
+        return Wishes.model_validate({**_read_metadata(metadata), **_read_config(config or {})})
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, found["loc"])) or "the whole"
+        text = f"What is said of it cannot be used: {where}: {found['msg'][:200]}."
+        raise Refused(text, code="config") from error
+
+
+def _read_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`id2label` is what Hugging Face calls the names, `image_mean` and `image_std` the rest."""
+    aliases = {"id2label": "names", "image_mean": "mean", "image_std": "std", "kpt_shape": "keypoints"}
+    read = {aliases.get(name, name): value for name, value in config.items()}
+    return {name: value for name, value in read.items() if name in Wishes.model_fields and value is not None}
+
+
+def _read_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Ultralytics writes Python literals: they are parsed, never evaluated, and only where they are short."""
+    read: dict[str, Any] = {}
+    for name in _LITERALS:
+        if name in metadata and len(metadata[name]) <= _MOST_LITERAL:
+            read[name] = _parse(metadata[name])
+    sides = read.pop("imgsz", None)
+    known = {
+        "names": read.get("names"),
+        "keypoints": read.get("kpt_shape"),
+        "stride": read.get("stride"),
+        "size": max(sides)
+        if isinstance(sides, list) and sides and all(type(s) is int for s in sides)
+        else None,
+        "task": metadata.get("task") if metadata.get("task") in _TASKS else None,
+    }
+    said = {name: value for name, value in known.items() if value is not None}
+    return {**said, "is_ultralytics": True} if "names" in said and "task" in said else said
+
+
+_TASKS = ("detect", "segment", "pose", "obb", "classify")
+
+
+def _parse(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None

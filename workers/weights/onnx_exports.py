@@ -1,0 +1,323 @@
+"""Uploaded ONNX graphs: what they take and give, told from the graph and from one run of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.detections import find_layout
+from workers.weights.bundle import Bundle
+from workers.weights.exporting import compare
+from workers.weights.onnx_config import Wishes, read_wishes
+from workers.weights.upload import MOST_PARAMETERS, Refused, Upload
+
+SEMANTIC = "semantic"
+# How far the outputs of the graph as it is and as the runtime rearranges it may lie apart.
+TOLERANCE = 1e-3
+# The side of the pictures that a graph for any size is shown, by what it does.
+_SIDES = {"classify": 224, "image": 1024}
+_SIDE = 640
+_TRIED_SIDE = 320
+_MOST_SIDE = 2048
+_MOST_OUTPUT_NUMBERS = 2**27
+# What classifiers and segmenters are mostly trained on: ImageNet's means and deviations.
+_MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+_TITLES = {
+    "detect": "ONNX detector",
+    "segment": "ONNX segmenter",
+    "pose": "ONNX pose estimator",
+    "obb": "ONNX detector of turned boxes",
+    "classify": "ONNX classifier",
+    "image": "ONNX model that makes pictures",
+}
+_SAYS = {
+    "anchors": "rows of boxes and classes",
+    "yolov5": "rows of YOLOv5",
+    "end-to-end": "end-to-end rows",
+    SEMANTIC: "a class for each pixel",
+}
+
+Floats = NDArray[np.float32]
+Output = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An ONNX graph as it was read. `shape` is its input's, None where any size will do."""
+
+    model: Any
+    data: bytes
+    name: str
+    shape: tuple[int | None, ...]
+    is_half: bool
+
+    @property
+    def channels(self) -> int:
+        return self.shape[1] or 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How its outputs are read."""
+
+    task: str
+    layout: str
+    classes: int
+    scale: int | None = None
+
+
+def recognise(upload: Upload) -> str | None:
+    """Say that it is an ONNX model; what it does shows when it is converted."""
+    return "ONNX model" if upload.format == "onnx" else None
+
+
+def convert(upload: Upload) -> Bundle:
+    """Try the graph once, tell its layout, and take it as it is. Raises Refused."""
+    if upload.format != "onnx":
+        raise Refused("This is no ONNX file.", code="unknown")
+    wishes = read_wishes(upload.config, upload.metadata)
+    graph = _read_graph(upload)
+    width, height = _choose_size(graph, wishes)
+    sample = np.random.default_rng(2011).random((1, graph.channels, height, width), np.float32)
+    outputs, difference = _try(graph, sample)
+    plan = plan_outputs([output.shape for output in outputs], (width, height), wishes)
+    if graph.shape[2] is None and not wishes.size:
+        width = height = _SIDES.get(plan.task, _SIDE)
+    tensors = _tensors(graph.model)
+    facts = {
+        "family": "onnx",
+        "task": plan.task,
+        "title": _title(plan),
+        "classes": _names(wishes.names, plan.classes),
+        "input": {"width": width, "height": height, "channels": graph.channels},
+        "stride": wishes.stride,
+        "parameters": sum(tensor.numel() for tensor in tensors.values()),
+        "layout": _layout(plan, outputs),
+        "keypoints": list(wishes.keypoints) if plan.task == "pose" and wishes.keypoints else None,
+        "scale": plan.scale,
+        **_normalisation(plan, wishes),
+        "architecture": _ranges(plan, wishes, graph, outputs),
+    }
+    return Bundle(facts, tensors, graph.data, difference, TOLERANCE)
+
+
+# --- Reading and trying.
+
+
+def _read_graph(upload: Upload) -> Graph:
+    import onnx
+
+    data = upload.path.read_bytes()
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception as error:
+        raise Refused("The file is damaged: its graph cannot be read.", code="damaged") from error
+    known = {tensor.name for tensor in model.graph.initializer}
+    inputs = [given for given in model.graph.input if given.name not in known]
+    if len(inputs) != 1:
+        text = f"It takes {len(inputs)} inputs. Only models that take one picture can be run."
+        raise Refused(text, code="inputs")
+    given = inputs[0].type.tensor_type
+    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+    shape = tuple(side.dim_value if side.dim_value > 0 else None for side in given.shape.dim)
+    if given.elem_type not in floats or len(shape) != 4 or shape[0] not in (None, 1):
+        raise Refused(_WANTED, code="inputs")
+    if shape[1] not in (None, 1, 3):
+        hint = " Its colours come last: export it with channels first." if shape[3] in (1, 3) else ""
+        raise Refused(_WANTED + hint, code="inputs")
+    if (shape[2] is None) != (shape[3] is None):
+        raise Refused("One side of its input is fixed and the other is not.", code="inputs")
+    return Graph(model, data, inputs[0].name, shape, given.elem_type == onnx.TensorProto.FLOAT16)
+
+
+_WANTED = "Its input is not one picture of floats, (1, 3, height, width) or (1, 1, height, width)."
+
+
+def _choose_size(graph: Graph, wishes: Wishes) -> tuple[int, int]:
+    height, width = graph.shape[2:]
+    if height is None or width is None:
+        side = wishes.size or _TRIED_SIDE
+        return side, side
+    if max(height, width) > _MOST_SIDE:
+        text = f"It takes pictures of {width} × {height} pixels; at most {_MOST_SIDE} a side are possible."
+        raise Refused(text, code="inputs")
+    return width, height
+
+
+def _try(graph: Graph, sample: Floats) -> tuple[list[Output], float]:
+    """Run the graph as it is and as the runtime rearranges it; return its outputs and how far they differ."""
+    given = {graph.name: sample.astype(np.float16) if graph.is_half else sample}
+    plain, optimised = (_run(graph, given, optimise) for optimise in (False, True))
+    for output in plain:
+        if output.dtype.kind not in "fiub" or output.size > _MOST_OUTPUT_NUMBERS:
+            raise Refused("An output of it is too large, or has no numbers.", code="outputs")
+        if output.dtype.kind == "f" and not np.isfinite(output).all():
+            raise Refused(
+                "Its numbers are not finite: the model gives NaN or infinity where it is shown noise.",
+                code="numbers",
+            )
+    floats = [(np.sort(a, axis=None), np.sort(b, axis=None)) for a, b in zip(optimised, plain, strict=True)]
+    # Sorted: what a TopK chose from all but equal scores may come in another order.
+    return plain, max((compare(a.astype(np.float32), b.astype(np.float32)) for a, b in floats), default=0.0)
+
+
+def _run(graph: Graph, given: Mapping[str, Output], optimise: bool) -> list[Output]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = onnxruntime.InferenceSession(graph.data, options, providers=["CPUExecutionProvider"])
+        outputs: list[Output] = session.run(None, dict(given))
+    except Exception as error:
+        said = str(error).split("\n", 1)[0][:200]
+        raise Refused(f"ONNX Runtime cannot run it: {said}", code="runtime") from error
+    return outputs
+
+
+# --- Telling the layout.
+
+
+def plan_outputs(shapes: Sequence[tuple[int, ...]], size: tuple[int, int], wishes: Wishes) -> Plan:
+    """Return how outputs of these shapes are read, for an input of `size` (width, height). Raises Refused."""
+    first = shapes[0] if shapes else ()
+    if first[:1] != (1,):
+        raise Refused(f"Its output has the shape {list(first)}, not that of one picture’s.", code="outputs")
+    if len(first) == 2 or (len(first) == 4 and first[2:] == (1, 1)):
+        return _check(Plan("classify", "", first[1]), wishes)
+    if len(first) == 3:
+        return _check(_plan_rows(first, shapes[1:], wishes), wishes)
+    if len(first) == 4:
+        return _check(_plan_pixels(first, size, wishes), wishes)
+    raise Refused(f"No known kind of model has an output of the shape {list(first)}.", code="outputs")
+
+
+def _plan_rows(first: tuple[int, ...], others: Sequence[tuple[int, ...]], wishes: Wishes) -> Plan:
+    """A detector's: (1, rows, columns)."""
+    task, more = wishes.task or "detect", 0
+    masks = [shape for shape in others if len(shape) == 4]
+    if masks and task in ("detect", "segment"):
+        task, more = "segment", masks[0][1]
+    elif task == "pose":
+        more = math.prod(wishes.keypoints or (0, 0))
+    elif task == "obb":
+        more = 1
+    count = len(wishes.names) if wishes.names else None
+    layout = wishes.layout or _guess_layout(first, count, more)
+    found = {"anchors": first[1] - 4 - more, "yolov5": first[2] - 5 - more, "end-to-end": count or 0}[layout]
+    if layout != "end-to-end" and (found < 1 or (count is not None and found != count)):
+        text = f"Its output {list(first)} does not fit {count if count is not None else 'any'} classes."
+        raise Refused(text, code="outputs")
+    if layout == "end-to-end" and first[2] != 6 + more:
+        raise Refused(f"Its output {list(first)} has not {6 + more} columns.", code="outputs")
+    return Plan(task, layout, found)
+
+
+def _guess_layout(shape: tuple[int, ...], count: int | None, more: int) -> str:
+    if count is not None:
+        known = find_layout(shape, count, more)
+        if known is None:
+            text = f"Its output {list(shape)} does not fit {count} classes in any layout that is known."
+            raise Refused(text, code="outputs")
+        return known
+    if shape[2] == 6 + more:
+        return "end-to-end"
+    # There are far more places than classes.
+    return "anchors" if shape[1] < shape[2] else "yolov5"
+
+
+def _plan_pixels(first: tuple[int, ...], size: tuple[int, int], wishes: Wishes) -> Plan:
+    """A picture's, or a class for each pixel: (1, channels, height, width)."""
+    across, down = first[3] / size[0], first[2] / size[1]
+    named = len(wishes.names) == first[1] if wishes.names else False
+    is_picture = first[1] == 3 and across == down and across in (1, 2, 3, 4, 8, 16)
+    if wishes.task == "image" or (wishes.task is None and is_picture and not named):
+        if not is_picture and not (first[1] == 1 and across == down and across in (1, 2, 3, 4, 8, 16)):
+            raise Refused(f"Its output {list(first)} is no picture of its input’s shape.", code="outputs")
+        return Plan("image", "picture", 0, int(across))
+    if first[1] > 255:
+        raise Refused(
+            f"It tells {first[1]} classes of pixels apart; at most 255 are possible.", code="outputs"
+        )
+    return Plan("segment", SEMANTIC, first[1])
+
+
+def _check(plan: Plan, wishes: Wishes) -> Plan:
+    if wishes.task not in (None, plan.task):
+        text = f"It is said to be for the task “{wishes.task}”, but its outputs are those of “{plan.task}”."
+        raise Refused(text, code="task")
+    if wishes.names and plan.task != "image" and len(wishes.names) != plan.classes:
+        text = f"It has {plan.classes} classes, but {len(wishes.names)} names were given."
+        raise Refused(text, code="names")
+    return plan
+
+
+# --- Facts.
+
+
+def _title(plan: Plan) -> str:
+    said = _SAYS.get(plan.layout)
+    return f"{_TITLES[plan.task]} ({said})" if said else _TITLES[plan.task]
+
+
+def _layout(plan: Plan, outputs: Sequence[Output]) -> str:
+    if plan.task != "classify":
+        return plan.layout
+    shares = outputs[0].reshape(-1)
+    return "probabilities" if shares.min() >= 0 and abs(float(shares.sum()) - 1) < 0.01 else "logits"
+
+
+def _names(names: Sequence[str], count: int) -> list[str]:
+    return list(names) if names else [f"class {index}" for index in range(count)]
+
+
+def _normalisation(plan: Plan, wishes: Wishes) -> dict[str, Any]:
+    """Means and deviations, ImageNet's unless somebody says otherwise. Exports of Ultralytics have none."""
+    if plan.task != "classify" and plan.layout != SEMANTIC:
+        return {}
+    if wishes.mean is not None or wishes.std is not None or wishes.is_ultralytics:
+        return {"mean": wishes.mean or [0.0] * 3, "std": wishes.std or [1.0] * 3}
+    return {"mean": _MEAN, "std": _STD}
+
+
+def _ranges(plan: Plan, wishes: Wishes, graph: Graph, outputs: Sequence[Output]) -> dict[str, Any]:
+    """How a picture's pixels are written that goes in and comes out. A Tanh at the end gives -1 to 1."""
+    if plan.task != "image":
+        return {}
+    last = {name: node.op_type for node in graph.model.graph.node for name in node.output}
+    is_signed = last.get(graph.model.graph.output[0].name) == "Tanh" or outputs[0].min() < -0.5
+    guess = "signed" if is_signed else "byte" if outputs[0].max() > 16 else "unit"
+    return {"takes": wishes.takes or guess, "gives": wishes.gives or guess}
+
+
+def _tensors(model: Any) -> dict[str, Any]:
+    """Return the graph's weights as torch tensors. Raises Refused where there are none, or too many."""
+    import onnx
+    import torch
+
+    constants = [
+        (node.output[0], attribute.t)
+        for node in model.graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    ]
+    found = [(tensor.name, tensor) for tensor in model.graph.initializer] + constants
+    tensors = {}
+    for name, tensor in found:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype.kind in "fiub" and values.dtype.itemsize <= 8 and values.dtype != np.uint16:
+            tensors[name] = torch.from_numpy(np.array(values))
+    count = sum(tensor.numel() for tensor in tensors.values())
+    if not count or count > MOST_PARAMETERS:
+        text = "It has no weights." if not count else f"It has more than {MOST_PARAMETERS:,} parameters."
+        raise Refused(text, code="too_large" if count else "empty")
+    return tensors
