@@ -1,0 +1,86 @@
+"""Vision Transformers: what a picture shows, in one of the words that the model knows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from workers.classifying import normalise, rank
+from workers.drawing import draw_title
+from workers.instances import original_size
+from workers.plugin import (
+    IMAGE,
+    JSON,
+    Context,
+    Family,
+    OutputSpec,
+    Params,
+    PictureView,
+    Result,
+    slider,
+    toggle,
+)
+from workers.sessions import get_session
+
+
+class VitParams(Params):
+    top: int = slider(5, ge=1, le=20, title="Guesses", help="How many classes are named, the surest first.")
+    label: bool = toggle(True, title="Write the label", help="Writes the surest class into the picture.")
+
+
+class Vit(Family[VitParams]):
+    """Runs classifiers in Hugging Face's layout."""
+
+    key = "vit"
+    title = "Vision Transformer"
+    summary = "Says what a picture shows, with the weights of a Vision Transformer."
+    description = (
+        "Runs ViT classifiers as Hugging Face’s Transformers save them: `model.safetensors`, with the labels "
+        "of `config.json`. The picture is brought to the model’s square. Delivers the surest classes as "
+        "data, and the picture with the first of them written into it."
+    )
+    version = 1
+    outputs = (IMAGE, OutputSpec("classes", "data", "Classes"))
+    Params = VitParams
+
+    def run(self, picture: PictureView, params: VitParams, context: Context) -> Result:
+        if context.model is None:
+            raise ValueError("A family was run without a model.")
+        facts = context.model.facts
+        session = get_session(context)
+        pixels = normalise(fill_square(picture, facts["input"]["width"]), facts["mean"], facts["std"])
+        guesses = rank(session.run(pixels)[0][0], facts["classes"], params.top, None)
+        best = guesses[0]
+        predictions: list[JSON] = [
+            {"class": guess.name, "class_id": guess.class_id, "confidence": round(guess.confidence, 5)}
+            for guess in guesses
+        ]
+        data: JSON = {
+            "image": original_size(picture, context.scale),
+            "top": best.name,
+            "confidence": round(best.confidence, 5),
+            "predictions": predictions,
+        }
+        image = picture.rgb()
+        if params.label:
+            image = draw_title(image, f"{best.name} {best.confidence:.2f}", best.class_id)
+        return Result(image, data=data)
+
+    def recognise(self, upload: Any) -> str | None:
+        from workers.nets import classifiers
+
+        return classifiers.recognise(upload)
+
+    def convert(self, upload: Any) -> Any:
+        from workers.nets import classifiers
+
+        return classifiers.convert(upload)
+
+
+def fill_square(picture: PictureView, side: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """The whole picture, whatever its shape, as a square (1, 3, side, side) of 0 to 1."""
+    square = picture.reduced(side, side).resize((side, side), Image.Resampling.BILINEAR)
+    planes = np.asarray(square, np.float32).transpose(2, 0, 1)[None]
+    return np.ascontiguousarray(planes) / np.float32(255)
