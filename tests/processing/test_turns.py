@@ -167,7 +167,7 @@ def test_jobs_of_one_owner_run_in_the_order_of_submission(user: User) -> None:
 def test_a_turn_takes_chunk_after_chunk_of_all_jobs_of_its_owner(
     user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A slot that knows nothing of these pictures begins with a chunk of one. It has time for all, however slow.
+    # A slot that knows nothing of these pictures begins with a chunk of one. It has time for all.
     monkeypatch.setattr(work, "_pace", {})
     monkeypatch.setattr(lanes, "TURN_SECONDS", 60.0)
     jobs = [submit(user, [upload(user, f"{m}-{n}.jpg", seed=9 * m + n) for n in range(5)]) for m in range(2)]
