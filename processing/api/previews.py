@@ -19,10 +19,20 @@ from ipau.common.api import ApiView
 from ipau.common.bodies import JSONParser, MultiPartParser, read_json
 from ipau.common.errors import Invalid
 from market.contract import PICTURE
+from market.detectors import check_detector, default_detector
+from market.models import Version
 from processing import predictions, services
 from processing.api.predictions import site_hosts
 from processing.previews import Answer
-from processing.serializers import PreviewAnswerSerializer, PreviewFormSerializer, PreviewInputSerializer
+from processing.serializers import (
+    DetectFormSerializer,
+    DetectInputSerializer,
+    DetectionsSerializer,
+    DrawnSerializer,
+    PreviewAnswerSerializer,
+    PreviewFormSerializer,
+    PreviewInputSerializer,
+)
 
 # The part of a form that holds the picture may have any of these names.
 _PICTURE_PARTS = (PICTURE, "file", "content")
@@ -78,15 +88,79 @@ class ModelPreview(Preview):
         return _preview(request, f"{owner}/{name}")
 
 
-def _preview(request: Request, reference: str) -> HttpResponseBase:
-    owner = caller(request)
-    version = predictions.find_version(user=owner, reference=reference)
+_DETECT_REQUEST = {"multipart/form-data": DetectFormSerializer, "application/json": DetectInputSerializer}
+
+
+class Detect(Preview):
+    """What a detector finds in a picture, drawn into it."""
+
+    @extend_schema(
+        operation_id="detect",
+        summary="Detect things and draw them",
+        tags=["Previews"],
+        request=_DETECT_REQUEST,
+        responses={
+            (200, "image/*"): OpenApiTypes.BINARY,
+            (200, "application/json"): PreviewAnswerSerializer,
+        },
+    )
+    def post(self, request: Request) -> HttpResponseBase:  # type: ignore[override]
+        """As a preview of the model that `model` names. Without it, the site's own detector answers, or the
+        only one that you may run. Boxes are in pixels of the picture that you send."""
+        return _respond(request, _detect(request))
+
+
+class DetectToJson(Preview):
+    """What a detector finds in a picture, as data."""
+
+    @extend_schema(
+        operation_id="detect_to_json",
+        summary="Detect things and tell them",
+        tags=["Previews"],
+        request=_DETECT_REQUEST,
+        responses=DetectionsSerializer,
+    )
+    def post(self, request: Request) -> Response:  # type: ignore[override]
+        """The same without the picture. `x` and `y` are the middle of a box."""
+        return Response(_detect(request).data)
+
+
+class DetectToImg(Preview):
+    """What a detector finds in a picture, drawn into it, in base64."""
+
+    @extend_schema(
+        operation_id="detect_to_img",
+        summary="Detect things and draw them, in base64",
+        tags=["Previews"],
+        request=_DETECT_REQUEST,
+        responses=DrawnSerializer,
+    )
+    def post(self, request: Request) -> Response:  # type: ignore[override]
+        """The same picture as `detect` gives, inside JSON."""
+        answer = _detect(request)
+        return Response(DrawnSerializer({**vars(answer), PICTURE: _base64(answer)}).data)
+
+
+def _detect(request: Request) -> Answer:
     asked = _read(request)
-    if asked.file is not None:
-        answer = services.preview_file(owner=owner, version=version, params=asked.params, file=asked.file)
+    owner, reference = caller(request), asked.params.pop("model", "")
+    if reference:
+        version = check_detector(predictions.find_version(user=owner, reference=str(reference)))
     else:
-        answer = services.preview_bytes(owner=owner, version=version, params=asked.params, data=asked.data)
-    return _respond(request, answer)
+        version = default_detector(user=owner)
+    return _ask(request, version, asked)
+
+
+def _preview(request: Request, reference: str) -> HttpResponseBase:
+    version = predictions.find_version(user=caller(request), reference=reference)
+    return _respond(request, _ask(request, version, _read(request)))
+
+
+def _ask(request: Request, version: Version, asked: "_Asked") -> Answer:
+    owner = caller(request)
+    if asked.file is not None:
+        return services.preview_file(owner=owner, version=version, params=asked.params, file=asked.file)
+    return services.preview_bytes(owner=owner, version=version, params=asked.params, data=asked.data)
 
 
 @dataclass(frozen=True)
@@ -131,9 +205,13 @@ def _json_part(value: Any) -> dict[str, Any]:
 def _respond(request: Request, answer: Answer) -> HttpResponseBase:
     wanted = request.headers.get("Accept", "")
     if "application/json" in wanted or not answer.body:
-        body = {**vars(answer), PICTURE: base64.b64encode(answer.body).decode()}
+        body = {**vars(answer), PICTURE: _base64(answer)}
         return Response(PreviewAnswerSerializer(body).data)
     response = HttpResponse(answer.body, content_type=answer.content_type)
     response["Server-Timing"] = ", ".join(f"{stage};dur={ms:.1f}" for stage, ms in answer.timings.items())
     response["Cache-Control"] = "no-store"
     return response
+
+
+def _base64(answer: Answer) -> str:
+    return base64.b64encode(answer.body).decode()

@@ -1,7 +1,10 @@
 """Predictions, jobs and their items as the API takes and tells them."""
 
+from processing.serializers.detections import DetectionsSerializer, DrawnSerializer
 from processing.serializers.inputs import (
     AgainInputSerializer,
+    DetectFormSerializer,
+    DetectInputSerializer,
     ItemQuery,
     JobInputSerializer,
     PredictionInputSerializer,
@@ -23,6 +26,10 @@ from processing.serializers.outputs import (
 __all__ = [
     "INLINE_MAX_BYTES",
     "AgainInputSerializer",
+    "DetectFormSerializer",
+    "DetectInputSerializer",
+    "DetectionsSerializer",
+    "DrawnSerializer",
     "HardwareSerializer",
     "ItemQuery",
     "ItemSerializer",

@@ -165,6 +165,21 @@ class PreviewInputSerializer(serializers.Serializer[Any]):
     input = serializers.DictField(required=False, help_text="Parameters.")
 
 
+_MODEL = "The detector, as `owner/name`. Without it: the site's own, or the only one that you may run."
+
+
+class DetectFormSerializer(PreviewFormSerializer):
+    """A picture, which detector shall look at it, and its parameters as further fields."""
+
+    model = serializers.CharField(required=False, help_text=_MODEL)
+
+
+class DetectInputSerializer(PreviewInputSerializer):
+    """The same as JSON."""
+
+    model = serializers.CharField(required=False, help_text=_MODEL)
+
+
 class ItemQuery(PageQuery):
     """Which items to list."""
 

@@ -1,0 +1,46 @@
+"""Which model detects things where a request names none."""
+
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from accounts.models import PLATFORM_HANDLE
+from ipau.common.errors import Invalid
+from market.models import Listing, ListingKind, Version
+
+# Of models that tell where in a picture things are.
+TASKS = ("detect", "segment", "pose", "obb")
+
+
+def check_detector(version: Version) -> Version:
+    """Return a version that detects things.
+
+    Raises:
+        Invalid: it does something else. `fields` names `model`.
+    """
+    if version.weights is None or version.weights.task not in TASKS:
+        text = _("“%(title)s” is no detector.") % {"title": version.listing.title}
+        raise Invalid(text, code="no_detector", fields={"model": text})
+    return version
+
+
+def default_detector(*, user: Any) -> Version:
+    """Return the newest version of the platform's own detector, or of the only one that `user` may see.
+
+    Raises:
+        Invalid: there is none, or there are several. `fields` names `model`.
+    """
+    listings = Listing.objects.visible_to(user).filter(kind=ListingKind.MODEL)
+    newest = Version.objects.order_by("listing", "-number").distinct("listing").values("pk")
+    rows = Version.objects.filter(pk__in=newest, listing__in=listings, weights__task__in=TASKS)
+    rows = rows.select_related("listing__owner").order_by("-id")
+    own: Version | None = rows.filter(listing__owner__handle=PLATFORM_HANDLE).first()
+    found = [own] if own else list(rows[:2])
+    if len(found) == 1:
+        return found[0]
+    text = (
+        _("There are several detectors: say which one as “model”, by its address owner/name.")
+        if found
+        else _("There is no detector yet: upload the weights of one, or name a model as “model”.")
+    )
+    raise Invalid(text, code="no_model", fields={"model": text})

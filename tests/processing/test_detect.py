@@ -1,0 +1,107 @@
+"""Detection over the API: which model answers, and in which form."""
+
+import base64
+import io
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.utils import timezone
+from PIL import Image
+from rest_framework.test import APIClient
+
+from accounts.models import User
+from market.models import Listing, Version
+from processing import fleet, tasks, work
+from tests.drive.drives import upload
+from tests.market.models import marks, model
+from tests.pictures import picture_bytes
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _previews(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have a preview worker's code answer within the request, as this process knows the family."""
+
+    def send(*request: Any) -> bool:
+        work.make_preview(*request)
+        return True
+
+    fleet.beat(name="here", queues=["preview"], device="cpu", pids=[1], started_at=timezone.now())
+    monkeypatch.setattr(tasks, "send_preview", send)
+    with marks():
+        yield
+
+
+def part() -> SimpleUploadedFile:
+    return SimpleUploadedFile("sea.jpg", picture_bytes(width=1600, height=800))
+
+
+@pytest.fixture
+def detect(user: User, api: Callable[..., APIClient]) -> Callable[..., Any]:
+    client = api(user, ["run"])
+
+    def post(form: str = "detect", **fields: Any) -> Any:
+        return client.post(f"/v1/preview/{form}", {"image": part(), **fields})
+
+    return post
+
+
+def test_three_forms_of_the_same(user: User, detect: Callable[..., Any]) -> None:
+    model(user)
+    told = detect("detect-to-json")
+    assert told.status_code == 200, told.content
+    assert told.json()["image"] == {"width": 1600, "height": 800}
+    first = told.json()["predictions"][0]
+    assert (first["class"], first["x"], first["y"], first["confidence"]) == ("cat", 800, 400, 0.9)
+    drawn = detect("detect")
+    assert Image.open(io.BytesIO(drawn.content)).size == (1024, 512)
+    inside = detect("detect-to-img").json()
+    assert base64.b64decode(inside["image"]) == drawn.content
+    assert (inside["content_type"], inside["width"]) == (drawn["Content-Type"], 1024)
+
+
+def test_parameters_and_a_file_of_the_drive(user: User, api: Callable[..., APIClient]) -> None:
+    model(user)
+    body = {"image": str(upload(user).pk), "input": {"confidence": 0.5}}
+    told = api(user).post("/v1/preview/detect-to-json", body, format="json").json()
+    assert [found["class"] for found in told["predictions"]] == ["cat"]
+
+
+def names_of(answer: Any) -> Mapping[str, str]:
+    errors: Mapping[str, str] = answer.json()["errors"]
+    assert answer.status_code == 422
+    return errors
+
+
+def test_the_model_is_named_or_the_only_one(user: User, other_user: User, detect: Callable[..., Any]) -> None:
+    assert "no detector yet" in names_of(detect())["model"]
+    model(other_user, "secret")
+    assert "no detector yet" in names_of(detect())["model"]
+    model(user, "first")
+    assert detect().status_code == 200
+    model(other_user, "open", publish=True, sure=(99, 1), classes=["fox", "owl"])
+    assert "several detectors" in names_of(detect())["model"]
+    named = detect("detect-to-json", model=f"{other_user.handle}/open").json()
+    assert named["predictions"][0]["class"] == "fox"
+    # The site's own goes before all others.
+    platform = User.objects.get(handle="ipau")
+    model(platform, "finder", publish=True, sure=(80, 80), classes=["bee", "ant"])
+    assert {found["class"] for found in detect("detect-to-json").json()["predictions"]} == {"bee", "ant"}
+    assert detect(model=f"{other_user.handle}/secret").status_code == 404
+
+
+def test_what_is_no_detector_is_said(user: User, detect: Callable[..., Any]) -> None:
+    model(user, "painter", task="image")
+    assert "no detector yet" in names_of(detect())["model"]
+    assert "no detector" in names_of(detect(model=f"{user.handle}/painter"))["model"]
+    assert "no detector" in names_of(detect(model="ipau/mosaic"))["model"]
+
+
+def test_the_newest_version_counts(user: User, detect: Callable[..., Any]) -> None:
+    model(user, "finder", sure=(90, 90))
+    model(user, "finder", sure=(90, 10))
+    assert Version.objects.filter(listing=Listing.objects.get(name="finder")).count() == 2
+    assert [found["class"] for found in detect("detect-to-json").json()["predictions"]] == ["cat"]
