@@ -44,7 +44,7 @@ def classify(
     session = get_session(context)
     side = int(facts["input"]["width"])
     if size not in (0, side) and session.shape[2:] != (None, None):
-        text = f"This model looks at pictures of {side} × {side} pixels only: set the input size to 0."
+        text = f"This model looks at pictures of {side} × {side} pixels only: set the working size to 0."
         raise OperationError(text, code="input_size")
     pixels = normalise(
         fill_cropped(picture, size or side, facts["input"]["channels"]), facts.get("mean"), facts.get("std")

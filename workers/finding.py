@@ -102,7 +102,7 @@ class FindingParams(Params):
         ge=0,
         le=2048,
         step=32,
-        title="Input size",
+        title="Working size",
         help="Side of the picture that the model sees. 0 is its own size; not every model takes another.",
         unit="px",
     )
@@ -174,7 +174,7 @@ def choose_input(session: Session, own: tuple[int, int], wanted: int) -> tuple[i
     if any(has is not None and has != asked for has, asked in zip(fixed, size, strict=True)):
         if wanted:
             text = (
-                f"This model looks at pictures of {own[0]} × {own[1]} pixels only: set the input size to 0."
+                f"This model looks at pictures of {own[0]} × {own[1]} pixels only: set the working size to 0."
             )
             raise OperationError(text, code="input_size")
         raise ValueError(f"The model’s facts say {own}, its graph {fixed}.")
