@@ -8,7 +8,8 @@ from collections.abc import Callable, Hashable
 from typing import TypeVar, cast
 
 T = TypeVar("T")
-DEFAULT_BYTES = 128 * 1024 * 1024
+# A quarter of the memory that a slot may have: a dozen small models, or one of the largest detectors.
+DEFAULT_BYTES = 1024 * 1024 * 1024
 
 
 class Cache:
