@@ -182,7 +182,10 @@ def _describe(path: Path) -> dict[str, Any]:
 
 
 def _open_plain(path: Path) -> int:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise BundleError(f"{path.name} is no plain file.") from error
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or not 1 <= found.st_size <= MOST_FILE_BYTES:
         os.close(descriptor)
@@ -191,7 +194,7 @@ def _open_plain(path: Path) -> int:
 
 
 def read_plain(path: Path, most: int) -> bytes:
-    """Return a file that may be anything, for example a link. Raises BundleError, OSError."""
+    """Return a file that may be anything, for example a link. Raises BundleError."""
     with os.fdopen(_open_plain(path), "rb") as stream:
         raw = stream.read(most + 1)
     if len(raw) > most:

@@ -67,7 +67,9 @@ def _limit(limits: Mapping[str, int]) -> None:
     for kind, most in wanted.items():
         _, hard = resource.getrlimit(kind)
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (most, most))
+        # At the end of its time a process is told first, by a signal that says why.
+        spare = 2 if kind == resource.RLIMIT_CPU else 0
+        resource.setrlimit(kind, (max(0, most - spare), most))
 
 
 def _watch(folders: tuple[str, ...]) -> None:

@@ -10,11 +10,11 @@ import copy
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from workers.weights.bundle import Bundle
-from workers.weights.checkpoints import find_checkpoint
+from workers.weights.checkpoints import Checkpoint, find_checkpoint
 from workers.weights.exporting import export
 from workers.weights.tensors import TensorRecord, Tensors
 from workers.weights.ultralytics_yaml import HEADS, check_yaml
@@ -51,29 +51,20 @@ def recognise(upload: Upload) -> str | None:
 
 def convert(upload: Upload) -> Bundle:
     """Rebuild, export and compare. Raises Refused."""
-    checkpoint = find_checkpoint(upload)
-    if checkpoint is None or checkpoint.is_yolov5:
-        raise Refused("This is no checkpoint of Ultralytics.", code="unknown")
-    description = check_yaml(checkpoint.model.get("yaml"))
-    records = checkpoint.tensors()
-    architecture = {
-        "yaml": description,
-        "fused": not any(name.endswith(".bn.weight") for name in records),
-        "end2end": any(".one2one_cv2." in name for name in records),
-    }
+    checkpoint = _find(upload)
+    architecture, tensors = prepare(upload)
+    description, task = architecture["yaml"], task_of(architecture)
     classes = checkpoint.classes(description["nc"])
-    check_size(architecture, records)
-    tensors = _as_floats(Tensors(upload.path, records))
     model = rebuild({"architecture": architecture}, tensors)
-    task = task_of(architecture)
-    side = checkpoint.side(224 if task == "classify" else 640, int(model.stride.max()))
+    stride = int(model.stride.max())
+    side = checkpoint.side(224 if task == "classify" else 640, stride)
     facts = {
         "family": "yolo",
         "task": task,
         "title": recognise(upload),
         "classes": classes,
         "input": {"width": side, "height": side, "channels": description["channels"]},
-        "stride": int(model.stride.max()),
+        "stride": stride,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "layout": _layout_of(task, architecture),
         "keypoints": description["kpt_shape"] if task == "pose" else None,
@@ -81,6 +72,26 @@ def convert(upload: Upload) -> Bundle:
         **({"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]} if task == "classify" else {}),
     }
     return export(model, facts, tensors)
+
+
+def prepare(upload: Upload) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return how to rebuild the network, checked, and its tensors in 32 bits. Raises Refused."""
+    checkpoint = _find(upload)
+    records = checkpoint.tensors()
+    architecture = {
+        "yaml": check_yaml(checkpoint.model.get("yaml")),
+        "fused": not any(name.endswith(".bn.weight") for name in records),
+        "end2end": any(".one2one_cv2." in name for name in records),
+    }
+    check_size(architecture, records)
+    return architecture, _as_floats(Tensors(upload.path, records))
+
+
+def _find(upload: Upload) -> Checkpoint:
+    checkpoint = find_checkpoint(upload)
+    if checkpoint is None or checkpoint.is_yolov5:
+        raise Refused("This is no checkpoint of Ultralytics.", code="unknown")
+    return checkpoint
 
 
 def task_of(architecture: Mapping[str, Any]) -> str:
@@ -96,9 +107,7 @@ def _layout_of(task: str, architecture: Mapping[str, Any]) -> str:
 
 def check_size(architecture: Mapping[str, Any], records: Mapping[str, TensorRecord]) -> None:
     """Build the network without memory for its numbers, and hold it against the file's. Raises Refused."""
-    import torch
-
-    with torch.device("meta"):
+    with _without_memory():
         layers = _build_layers(architecture["yaml"])
     if sum(parameter.numel() for parameter in layers.parameters()) > MOST_NETWORK_PARAMETERS:
         raise Refused(f"Its network has more than {MOST_NETWORK_PARAMETERS:,} parameters.", code="too_large")
@@ -164,6 +173,23 @@ def _build_layers(description: dict[str, Any]) -> Any:
 
     with _refusing_misfits():
         return parse_model(copy.deepcopy(description), ch=description["channels"], verbose=False)[0]
+
+
+def _without_memory() -> AbstractContextManager[Any]:
+    """Give new tensors a shape but no numbers.
+
+    `torch.device("meta")` would do so for all functions; for some it imports seconds' worth of modules.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Shapes(TorchFunctionMode):  # type: ignore[misc]
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            where = {"device": "meta"} if func is torch.empty else {}
+            return func(*args, **{**(kwargs or {}), **where})
+
+    mode: AbstractContextManager[Any] = Shapes()
+    return mode
 
 
 @contextmanager
