@@ -16,10 +16,10 @@ DEPLOYED := IPAU_BASE_URL=https://example.org ALLOWED_HOSTS=example.org \
 BROWSERS := /usr/bin/chromium $(shell command -v chromium chromium-browser google-chrome 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint check bench chaos lock chromium nginx format clean
+.PHONY: help setup demo up test lint check bench chaos train-demo lock chromium nginx format clean
 
 help: ## Say what there is
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 setup: $(STAMP) ## Install everything into .venv (at once when nothing has changed)
 
@@ -62,6 +62,9 @@ bench: setup ## Measure (NAME=op chooses the benchmarks whose name starts so)
 
 chaos: setup ## Strike a whole site with random faults (SEED=1 MINUTES=1)
 	@$(RUN)/python -W ignore -m tests.chaos --seed $(SEED) --minutes $(MINUTES)
+
+train-demo: setup ## Train the model that the demo runs, anew (half an hour)
+	@$(RUN)/python -m deploy.train_demo
 
 format: setup ## Bring code and templates into shape
 	$(RUN)/ruff check --fix .

@@ -1,5 +1,6 @@
-"""The demo: a person, real photographs, and every built-in app run over them through the real queue."""
+"""The demo: a person, pictures, and every built-in app and model run over them through the real queue."""
 
+import json
 import secrets
 import sys
 import time
@@ -12,6 +13,7 @@ from accounts.models import PLATFORM_HANDLE, User
 from drive import services as drive
 from drive.models import Folder
 from market import services as market
+from market.installing import install_model
 from market.models import Listing
 from processing import services as processing
 from processing.models import OPEN, Job
@@ -19,6 +21,8 @@ from processing.models import OPEN, Job
 EMAIL = "demo@example.org"
 FOLDER = "Demo photos"
 PHOTOS = Path(__file__).parent / "demo_photos"
+# One folder a model: `card.json`, the converted model, and pictures to try it on (`make train-demo`).
+MODELS = Path(__file__).parent.parent / "deploy" / "demo_models"
 POLL_SECONDS = 0.1
 STALLED_SECONDS = 120.0
 BAR_WIDTH = 24
@@ -62,11 +66,11 @@ class Demo:
         person.save(update_fields=["password", "updated_at"])
         return person, password
 
-    def upload(self, person: User) -> Folder:
-        """Put the photographs that are not there yet into the person's drive."""
-        folder = drive.folder_at_top(owner=person, name=FOLDER)
+    def upload(self, person: User, *, name: str = FOLDER, source: Path = PHOTOS) -> Folder:
+        """Put the pictures that are not there yet into a folder of the person's drive."""
+        folder = drive.folder_at_top(owner=person, name=name)
         there = set(folder.files.live().values_list("name", flat=True))
-        for path in sorted(PHOTOS.glob("*.jpg")):
+        for path in sorted(source.glob("*.jpg")):
             self.between()
             if path.name not in there:
                 with path.open("rb") as content:
@@ -83,6 +87,16 @@ class Demo:
         width = max(len(app.title) for app in apps)
         for app in apps:
             yield self._run_app(person, folder, app, width)
+
+    def run_models(self, person: User) -> Iterator[Row]:
+        """Publish each model that came with the code, run it over its own pictures, and yield its line."""
+        platform = User.objects.get(handle=PLATFORM_HANDLE)
+        for card in sorted(MODELS.glob("*/card.json")):
+            self.between()
+            home, words = card.parent, json.loads(card.read_text())
+            version = install_model(owner=platform, folder=home / "model", name=home.name, **words)
+            folder = self.upload(person, name=f"Pictures for {version.listing.title}", source=home)
+            yield self._run_app(person, folder, version.listing, len(version.listing.title))
 
     def _run_app(self, person: User, folder: Folder, app: Listing, width: int) -> Row:
         chosen = drive.select(owner=person, folder_ids=[folder.pk])

@@ -163,6 +163,6 @@ def _sync(platform: User, operation: Operation[Any]) -> None:
     Version.objects.create(listing=listing, number=number, recipe=recipe, params_schema=schema)
 
 
-def delivers_text(version: Version) -> bool:
-    """Tell whether running a version gives a text beside its picture."""
-    return any(output.kind == "text" for output in outputs_of(version))
+def delivers(version: Version, kind: str) -> bool:
+    """Tell whether running a version gives something of this kind: "image", "text" or "data"."""
+    return any(output.kind == kind for output in outputs_of(version))

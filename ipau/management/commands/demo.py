@@ -18,7 +18,7 @@ from ipau.supervisor.site import POLL_SECONDS
 class Command(BaseCommand):
     help = (
         "Start the whole site, put photographs into the drive of a demo person, run the built-in apps "
-        "over them and keep serving until Ctrl-C."
+        "over them, and the models that came along over theirs, and keep serving until Ctrl-C."
     )
     requires_system_checks: list[str] = []
 
@@ -62,7 +62,7 @@ def run_demo(site: Site, stop: StopSignals, address: Address) -> list[Row]:
     demo = Demo(between)
     person, password = demo.person()
     folder = demo.upload(person)
-    rows = list(demo.run(person, folder))
+    rows = [*demo.run(person, folder), *demo.run_models(person)]
     say(f"\n{table(rows)}\n")
     say(f"{address.url}  sign in as {EMAIL} with the password {password}")
     return rows

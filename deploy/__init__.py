@@ -1,0 +1,1 @@
+"""Running IPAU on machines, and scripts for those who develop it."""

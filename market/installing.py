@@ -1,0 +1,44 @@
+"""Putting a model on offer that is converted already, from a folder of the operator's own."""
+
+from pathlib import Path
+
+from django.db import transaction
+
+from accounts.models import User
+from drive import blobs
+from ipau.common.errors import Invalid
+from market import releasing
+from market.models import Conversion, Version
+from workers.weights.bundle import FACTS, GRAPH, WEIGHTS, BundleError, verify
+
+TYPES = {FACTS: "application/json", GRAPH: "application/octet-stream", WEIGHTS: "application/octet-stream"}
+
+
+def install_model(
+    *, owner: User, folder: Path, name: str, title: str, summary: str, description: str
+) -> Version:
+    """Publish the converted model in a folder as `owner/name`; return its version.
+
+    The same folder once more changes nothing but the words.
+
+    Raises:
+        Invalid: the folder does not hold a converted model.
+        Conflict: the name is that of something else.
+    """
+    try:
+        _, facts = verify(folder)
+    except (BundleError, OSError) as error:
+        raise Invalid(f"There is no converted model in “{folder.name}”. {error}", code="model") from error
+    files = {of: blobs.store((folder / of).read_bytes(), kind) for of, kind in TYPES.items()}
+    wanted = Conversion(owner=owner, name=name, title=title, publish=True)
+    with transaction.atomic():
+        weights = releasing.keep_weights(
+            facts=facts.model_dump(mode="json", exclude={"architecture"}, exclude_none=True),
+            files=files,
+            source_sha256="",
+        )
+        version = releasing.release_model(conversion=wanted, weights=weights)
+        listing = version.listing
+        listing.title, listing.summary, listing.description = title, summary, description
+        listing.save(update_fields=["title", "summary", "description", "updated_at"])
+    return version

@@ -1,0 +1,79 @@
+"""Models that come converted with the code: they are checked, published, and do what their cards say."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from accounts.models import PLATFORM_HANDLE, User
+from ipau import demo
+from ipau.common.errors import Invalid
+from market import services
+from market.installing import install_model
+from market.models import Listing, Version, Weights
+from processing import work
+from processing.models import Item
+
+pytestmark = pytest.mark.django_db
+
+DETECTOR = demo.MODELS / "shapes-detector"
+WORDS = {"title": "Shapes", "summary": "Finds shapes.", "description": "Only shapes."}
+
+
+@pytest.fixture
+def platform(db: None) -> User:
+    services.sync_builtin_listings()
+    return User.objects.get(handle=PLATFORM_HANDLE)
+
+
+def install(owner: User, folder: Path = DETECTOR / "model", **words: str) -> Version:
+    return install_model(owner=owner, folder=folder, name="shapes", **(WORDS | words))
+
+
+def test_a_model_is_published_once_and_its_words_may_change(platform: User, user: User) -> None:
+    first = install(platform)
+    again = install(platform, title="Shapes detector")
+    assert again == first
+    assert Weights.objects.count() == 1
+    seen = services.get_listing(user=user, owner=PLATFORM_HANDLE, name="shapes")
+    assert (seen.kind, seen.visibility, seen.title) == ("model", "public", "Shapes detector")
+
+
+def test_an_upgrade_of_the_apps_leaves_it_public(platform: User) -> None:
+    listing = install(platform).listing
+    services.sync_builtin_listings()
+    assert Listing.objects.get(pk=listing.pk).visibility == "public"
+
+
+@pytest.mark.parametrize("harm", ["changed", "missing", "more"])
+def test_a_folder_that_holds_no_whole_model_is_refused(platform: User, tmp_path: Path, harm: str) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(DETECTOR / "model", folder)
+    if harm == "changed":
+        with (folder / "model.onnx").open("r+b") as graph:
+            graph.write(b"\0")
+    elif harm == "missing":
+        (folder / "weights.safetensors").unlink()
+    else:
+        (folder / "more.pkl").write_bytes(b"")
+    with pytest.raises(Invalid, match="no converted model in “model”"):
+        install(platform, folder)
+    assert not Listing.objects.filter(name="shapes").exists()
+
+
+def test_the_demo_runs_it_over_its_pictures(platform: User, user: User) -> None:
+    def work_a_little() -> None:
+        work.take_turn(user.pk, "cpu")
+
+    rows = [row for row in demo.Demo(work_a_little).run_models(user) if row.app == "Shapes detector"]
+    assert [(row.pictures, row.failed) for row in rows] == [(6, 0)]
+    items = Item.objects.filter(job__version__listing__name="shapes-detector").order_by("name")
+    found: list[list[str]] = [classes(item.output) for item in items]
+    # What `make train-demo` drew in them.
+    assert found[1] == ["star", "star"]
+    assert sum(len(each) for each in found) >= 12
+
+
+def classes(output: Any) -> list[str]:
+    return sorted(each["class"] for each in output["predictions"])
