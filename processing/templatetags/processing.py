@@ -1,6 +1,7 @@
 """Template filters for jobs and settings."""
 
 import base64
+import json
 from collections.abc import Mapping
 
 from django import template
@@ -73,6 +74,12 @@ def picture(item: Item) -> Output | None:
 def data_uri(answer: Answer) -> str:
     """Write a preview's picture so that a page can carry it."""
     return f"data:{answer.content_type};base64,{base64.b64encode(answer.body).decode()}"
+
+
+@register.filter
+def json_text(data: object) -> str:
+    """Write data as JSON that people can read."""
+    return json.dumps(data, ensure_ascii=False, indent=2)
 
 
 @register.simple_tag

@@ -104,7 +104,8 @@ def show_app(
         "tab": _tab(request),
         "snippets": snippets.write_all(request, app.address, params, picture),
         "files_url": snippets.files_url(request),
-        "has_text": _has_text(app),
+        "has_text": market.delivers(app.version, "text"),
+        "has_data": market.delivers(app.version, "data"),
         "preview_served": fleet.is_served("preview"),
         "login_next": urlencode({"next": request.get_full_path()}),
     }
@@ -174,7 +175,3 @@ def _overs(folders: list[FolderChoice], target: Target) -> list[dict[str, Any]]:
 def _tab(request: HttpRequest) -> str:
     tab = request.GET.get("tab", "")
     return tab if tab in TABS else TABS[0]
-
-
-def _has_text(app: App) -> bool:
-    return market.delivers_text(app.version)

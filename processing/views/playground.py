@@ -50,7 +50,7 @@ def _read_target(request: HttpRequest, person: User) -> Target:
 
 @require_POST
 def preview(request: HttpRequest, owner: str, name: str) -> HttpResponse:
-    """Answer with the bytes of a preview, with its text (`output=text`), or with a problem.
+    """Answer with the bytes of a preview, with its text (`output=text`) or data, or with a problem.
 
     Without scripts (`page=1`) the answer is the whole page with the preview in it.
     """
@@ -64,6 +64,8 @@ def preview(request: HttpRequest, owner: str, name: str) -> HttpResponse:
         return as_problem(request, error)
     if "page" in request.POST:
         return show_app(request, app, sent=request.POST, target=_posted_target(request), answer=answer)
+    if request.POST.get("output") == "data" and answer.data is not None:
+        return JsonResponse(answer.data, safe=False)
     return _as_text(request, answer) if request.POST.get("output") else as_picture(answer)
 
 

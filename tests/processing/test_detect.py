@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
 from django.utils import timezone
 from PIL import Image
 from rest_framework.test import APIClient
@@ -105,3 +106,25 @@ def test_the_newest_version_counts(user: User, detect: Callable[..., Any]) -> No
     model(user, "finder", sure=(90, 10))
     assert Version.objects.filter(listing=Listing.objects.get(name="finder")).count() == 2
     assert [found["class"] for found in detect("detect-to-json").json()["predictions"]] == ["cat"]
+
+
+def test_the_page_gives_picture_and_data(user: User, client_of: Callable[[User], Client]) -> None:
+    model(user)
+    client, file = client_of(user), upload(user, data=picture_bytes(width=640, height=480))
+    address = f"/apps/{user.handle}/finder/"
+    page = client.get(address).content.decode()
+    assert 'id="found"' in page
+    assert 'id="found-picture"' in page
+    assert 'href="/models/"' in page
+    sent = {"file": str(file.pk), "confidence": "0.5"}
+    assert client.post(f"{address}preview/", sent)["Content-Type"].startswith("image/")
+    told = client.post(f"{address}preview/", {**sent, "output": "data"}).json()
+    assert [found["class"] for found in told["predictions"]] == ["cat"]
+    # Without scripts all of it stands in the page.
+    plain = client.post(f"{address}preview/", {**sent, "page": "1"}).content.decode()
+    assert "data:image/jpeg;base64," in plain
+    assert "&quot;class&quot;: &quot;cat&quot;" in plain
+    # An app that finds nothing has none of that.
+    assert 'id="found"' not in client.get("/apps/ipau/mosaic/").content.decode()
+    none = client.post("/apps/ipau/mosaic/preview/", {"file": str(file.pk), "output": "data"})
+    assert none.status_code == 422

@@ -2,6 +2,7 @@
 
 import { Box } from "./box.js";
 import "./fit.js";
+import { Found } from "./found.js";
 import { Previewer } from "./preview.js";
 import { Settings } from "./settings.js";
 import { writeSnippets } from "./snippets.js";
@@ -24,6 +25,7 @@ const show = {
     this.problem({ detail: "", errors: {} });
     await showResult(blob);
     lastData = data;
+    fillFound();
     if (texts.length) fillText(texts[0]);
     byId("preview-status").textContent = form.dataset.textReady;
   },
@@ -43,6 +45,11 @@ const previewer = new Previewer(form.dataset.previewUrl, show, {
 });
 
 async function showResult(blob) {
+  // Some make data alone: the picture then stays as it is.
+  if (!blob.size) {
+    after.src = before.src;
+    return;
+  }
   const url = URL.createObjectURL(blob);
   const ready = new Image();
   ready.src = url;
@@ -66,6 +73,15 @@ async function fillText(label) {
   for (const [name, value] of asked) copy.append(name, value);
   const text = await previewer.text(copy, label);
   if (asked === lastData) byId("preview-text").textContent = text;
+}
+
+async function fillFound() {
+  if (!found) return;
+  const asked = lastData;
+  const copy = new FormData();
+  for (const [name, value] of asked) copy.append(name, value);
+  const text = await previewer.text(copy, "data");
+  if (asked === lastData) found.show(text);
 }
 
 function collect() {
@@ -121,6 +137,7 @@ function pictureChanged(radio) {
   // Until its own preview comes, a picture stands beside itself rather than beside another's result.
   after.src = radio.dataset.original;
   byId("preview-name").textContent = radio.dataset.name;
+  found?.forget();
   form.querySelector('[name="sample"]')?.remove();
   writeCalls();
   writeAddress();
@@ -138,6 +155,8 @@ function writeRunText() {
 const box = byId("draw-box")
   ? new Box({ stage: byId("stage"), picture: compare, button: byId("draw-box"), settings, changed: settingsChanged })
   : null;
+
+const found = byId("found") ? new Found({ panel: byId("found"), before, after }) : null;
 
 form.addEventListener("input", (event) => {
   if (event.target.closest("[data-setting]")) settingsChanged();

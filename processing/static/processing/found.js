@@ -1,0 +1,105 @@
+// What a model found in the picture: narrowed by class and confidence on the data, without another run.
+//
+// As long as nothing is narrowed the worker's own picture is shown; after that, the original with what is left
+// drawn over it. The settings stay out of this: these controls have no names, so no form sends them.
+
+import { draw } from "./drawing.js";
+
+export class Found {
+  #data = null;
+
+  constructor({ panel, before, after }) {
+    Object.assign(this, { panel, before, after });
+    this.canvas = document.getElementById("found-picture");
+    this.filter = panel.querySelector("#found-filter");
+    this.classes = panel.querySelector("#found-classes");
+    this.least = panel.querySelector("#found-confidence");
+    this.filter.addEventListener("input", () => this.#narrow());
+    before.addEventListener("load", () => this.#narrow());
+  }
+
+  /** Show what was found: the JSON's text, empty where there is none. */
+  show(text) {
+    this.#data = text ? JSON.parse(text) : null;
+    this.#offer();
+    this.#narrow();
+  }
+
+  /** Another picture was chosen: what is known is not about that one. */
+  forget() {
+    this.#data = null;
+    this.filter.hidden = true;
+    this.#say("");
+    this.#write(null);
+    this.#showPlain();
+  }
+
+  get #all() {
+    return this.#data?.predictions ?? [];
+  }
+
+  // Offer the classes that there are. Those that somebody took out of the last picture stay out.
+  #offer() {
+    const out = new Set(this.#boxes().filter((box) => !box.checked).map((box) => box.value));
+    const counts = new Map();
+    for (const one of this.#all) counts.set(one.class, (counts.get(one.class) ?? 0) + 1);
+    this.classes.replaceChildren(...[...counts].map(([name, count]) => classBox(name, count, !out.has(name))));
+    const least = Math.min(...this.#all.map((one) => one.confidence), 1);
+    this.least.min = String(Math.floor(least * 100));
+    this.filter.hidden = !counts.size;
+  }
+
+  #boxes() {
+    return [...this.classes.querySelectorAll("input")];
+  }
+
+  #narrow() {
+    const least = Number(this.least.value);
+    document.getElementById("found-least").textContent = `${least} %`;
+    if (!this.#data) return;
+    const shown = new Set(this.#boxes().filter((box) => box.checked).map((box) => box.value));
+    const left = this.#all.filter((one) => shown.has(one.class) && one.confidence * 100 >= least);
+    this.#tell(left.length);
+    this.#write({ ...this.#data, predictions: left });
+    if (left.length === this.#all.length) this.#showPlain();
+    else this.#showDrawn(left);
+  }
+
+  #tell(number) {
+    const { textShown, textNothing } = this.panel.dataset;
+    const counted = textShown.replace("%(shown)s", number).replace("%(all)s", this.#all.length);
+    this.#say(this.#all.length ? counted : textNothing);
+  }
+
+  #say(text) {
+    this.panel.querySelector("#found-said").textContent = text;
+  }
+
+  #write(data) {
+    this.panel.querySelector("#found-json").textContent = data ? JSON.stringify(data, null, 2) : "";
+  }
+
+  #showPlain() {
+    this.canvas.hidden = true;
+    this.after.hidden = false;
+  }
+
+  #showDrawn(left) {
+    if (!this.before.complete || !this.before.naturalWidth) return;
+    draw(this.canvas, this.before, this.#data.image, left);
+    this.canvas.hidden = false;
+    this.after.hidden = true;
+  }
+}
+
+function classBox(name, count, checked) {
+  const label = document.createElement("label");
+  label.className = "form-check mb-0";
+  const box = document.createElement("input");
+  Object.assign(box, { type: "checkbox", className: "form-check-input", value: name, checked });
+  const text = document.createElement("span");
+  text.className = "form-check-label";
+  text.textContent = `${name} (${count})`;
+  label.append(box, text);
+  return label;
+}
