@@ -84,7 +84,7 @@ def prepare(upload: Upload) -> tuple[dict[str, Any], dict[str, Any]]:
         "end2end": any(".one2one_cv2." in name for name in records),
     }
     check_size(architecture, records)
-    return architecture, _as_floats(Tensors(upload.path, records))
+    return architecture, as_floats(Tensors(upload.path, records))
 
 
 def _find(upload: Upload) -> Checkpoint:
@@ -107,7 +107,7 @@ def _layout_of(task: str, architecture: Mapping[str, Any]) -> str:
 
 def check_size(architecture: Mapping[str, Any], records: Mapping[str, TensorRecord]) -> None:
     """Build the network without memory for its numbers, and hold it against the file's. Raises Refused."""
-    with _without_memory():
+    with without_memory():
         layers = _build_layers(architecture["yaml"])
     if sum(parameter.numel() for parameter in layers.parameters()) > MOST_NETWORK_PARAMETERS:
         raise Refused(f"Its network has more than {MOST_NETWORK_PARAMETERS:,} parameters.", code="too_large")
@@ -163,7 +163,7 @@ def _build(description: dict[str, Any]) -> Any:
 
     task = task_of({"yaml": description})
     make = getattr(tasks, _MODELS[task])
-    with _refusing_misfits():
+    with refusing_misfits():
         return make(copy.deepcopy(description), ch=description["channels"], verbose=False)
 
 
@@ -171,11 +171,11 @@ def _build_layers(description: dict[str, Any]) -> Any:
     quiet_ultralytics()
     from ultralytics.nn.tasks import parse_model
 
-    with _refusing_misfits():
+    with refusing_misfits():
         return parse_model(copy.deepcopy(description), ch=description["channels"], verbose=False)[0]
 
 
-def _without_memory() -> AbstractContextManager[Any]:
+def without_memory() -> AbstractContextManager[Any]:
     """Give new tensors a shape but no numbers.
 
     `torch.device("meta")` would do so for all functions; for some it imports seconds' worth of modules.
@@ -193,7 +193,7 @@ def _without_memory() -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def _refusing_misfits() -> Iterator[None]:
+def refusing_misfits() -> Iterator[None]:
     """Layers that do not fit each other fail in Ultralytics in as many ways as there are layers."""
     try:
         yield
@@ -209,7 +209,8 @@ def quiet_ultralytics() -> None:
     os.environ.setdefault("YOLO_VERBOSE", "false")
 
 
-def _as_floats(tensors: Mapping[str, Any]) -> dict[str, Any]:
+def as_floats(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Return tensors in 32 bits, but for those that count."""
     return {
         name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()
     }

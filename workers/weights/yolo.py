@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from workers.weights import ultralytics_models
+from workers.weights import ultralytics_models, yolov5
 from workers.weights.bundle import Bundle
 from workers.weights.upload import Upload
 
 
 def recognise(upload: Upload) -> str | None:
     """Say what the checkpoint is («YOLO11 detector»), or None where it is no YOLO's."""
-    return ultralytics_models.recognise(upload)
+    return yolov5.recognise(upload) or ultralytics_models.recognise(upload)
 
 
 def convert(upload: Upload) -> Bundle:
     """Rebuild the model by trusted code, export and compare it. Raises Refused."""
-    return ultralytics_models.convert(upload)
+    older = yolov5.recognise(upload) is not None
+    return yolov5.convert(upload) if older else ultralytics_models.convert(upload)
 
 
 def rebuild(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
@@ -27,4 +28,5 @@ def rebuild(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
         facts: of its model.json, of which only `architecture` is read.
         tensors: of its weights.safetensors.
     """
-    return ultralytics_models.rebuild(facts, tensors)
+    older = facts["architecture"].get("repository") == "yolov5"
+    return yolov5.rebuild(facts, tensors) if older else ultralytics_models.rebuild(facts, tensors)

@@ -1,0 +1,74 @@
+"""Checkpoints of the older yolov5 repository."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.weights.checkpoints import quiet
+from workers.weights import bundle, yolo
+from workers.weights.exporting import compare, run_onnx
+from workers.weights.opening import open_upload
+from workers.weights.upload import Refused
+
+quiet()
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    from tests.weights.yolov5_repository import make_model
+
+    return make_model()
+
+
+def _save(model: Any, path: Path) -> Path:
+    from tests.weights.yolov5_repository import save
+
+    return save(model, path)
+
+
+def test_it_gives_what_the_repository_gives(model: Any, tmp_path: Path) -> None:
+    import torch
+
+    upload = open_upload(_save(model, tmp_path / "best.pt"))
+    assert yolo.recognise(upload) == "YOLOv5 detector"
+    out = tmp_path / "out"
+    out.mkdir()
+    bundle.write(yolo.convert(upload), out)
+    _, facts = bundle.verify(out)
+    assert (facts.layout, facts.task, facts.classes, facts.stride) == ("yolov5", "detect", ["cat", "dog"], 16)
+    assert (facts.input.width, facts.input.height) == (64, 64)
+
+    sample = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        wanted = model(sample).numpy()
+    found = run_onnx((out / "model.onnx").read_bytes(), sample.numpy())
+    assert found[0].shape == (1, 3 * (64 + 16), 7)
+    assert compare(found[0], wanted) < 1e-4
+
+
+def test_an_older_activation_is_refused(model: Any, tmp_path: Path) -> None:
+    import torch
+
+    older = copy.deepcopy(model)
+    older.model[0].act = torch.nn.Hardswish()
+    with pytest.raises(Refused, match="activation"):
+        yolo.convert(open_upload(_save(older, tmp_path / "old.pt")))
+
+
+def test_other_layers_are_refused(model: Any, tmp_path: Path) -> None:
+    other = copy.deepcopy(model)
+    other.yaml = copy.deepcopy(model.yaml)
+    other.yaml["backbone"][2][2] = "C3TR"
+    with pytest.raises(Refused, match="C3TR"):
+        yolo.convert(open_upload(_save(other, tmp_path / "other.pt")))
+
+
+def test_a_head_without_anchors_is_refused(model: Any, tmp_path: Path) -> None:
+    other = copy.deepcopy(model)
+    del other.model[-1].anchors
+    with pytest.raises(Refused, match="anchors"):
+        yolo.convert(open_upload(_save(other, tmp_path / "other.pt")))
