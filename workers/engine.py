@@ -112,7 +112,8 @@ def preview(recipe: Recipe, data: bytes, context: Context | None = None, *, max_
             picture = source.shrunk(max_side)
         scale = max(picture.width, picture.height) / max(source.width, source.height)
         # Its data are in the outcome; files of them are for results that are kept.
-        result, _tables = _run_steps(recipe, plan, picture, _complete(context, scale), watch)
+        shown = replace(_complete(context, scale), is_preview=True)
+        result, _tables = _run_steps(recipe, plan, picture, shown, watch)
         result = _shrink(result, max_side)
         files = _encode(result, picture, OutputOptions(quality=PREVIEW_QUALITY), watch)
     return _finish(result, picture, files, None, watch)

@@ -160,12 +160,14 @@ class Context:
 
     `scale` is the side of the picture handed over, divided by the original's: 1.0 in real runs, less in
     previews. An operation multiplies settings measured in pixels by it, so a preview looks like the result.
+    `is_preview`: somebody waits for it, so what takes long may be done on less than was handed over.
     `pictures` holds a set for each folder setting that was chosen, under the setting's name. For the engine,
     which runs several steps, under `step.setting` (`workers.chain.name_steps`).
     `model` is that of the step; the engine takes it from `models`, which are by digest.
     """
 
     scale: float = 1.0
+    is_preview: bool = False
     device: str = "cpu"
     pictures: Mapping[str, PictureSet] = field(default_factory=dict)
     models: Mapping[str, Model] = field(default_factory=dict)

@@ -50,11 +50,15 @@ def get_session(context: Context) -> Session:
     return kept[0]
 
 
-def open_session(data: bytes) -> Session:
-    """Make a session of an ONNX file, on the CPU and in this thread alone. Raises what ONNX Runtime does."""
+def open_session(data: bytes, *, keeps_memory: bool = True) -> Session:
+    """Make a session of an ONNX file, on the CPU and in this thread alone. Raises what ONNX Runtime does.
+
+    `keeps_memory`: the largest run's memory is kept for the next, which saves time where runs are short.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    options.enable_cpu_mem_arena = keeps_memory
     # A slot is a process with one core: more threads would fight over it, and spinning ones waste it.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

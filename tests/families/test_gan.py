@@ -258,6 +258,23 @@ def test_a_preview_enlarges_no_more_than_it_shows(
     assert all(height <= 64 and width <= 112 for _, _, height, width in seen)
 
 
+@pytest.mark.parametrize("name", ["esrgan", "resnet"])
+def test_a_preview_of_a_heavy_network_is_worked_on_at_less(
+    name: str, models: dict[str, FolderModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = models[name].facts
+    # As much as 60 by 40 pixels take.
+    monkeypatch.setattr(gan, "PREVIEW_FLOPS", facts["flops"] * 60 * 40 / 1024**2)
+    seen = _watch_tiles(monkeypatch)
+    scale = facts["scale"]
+    shown = _preview(models[name], encode(draw(300, 200), "PNG"), 300)
+    assert {shape[2:] for shape in seen} == {(40, 60)}
+    assert shown.size == ((60 * scale, 40 * scale) if name == "esrgan" else (300, 200))
+    seen.clear()
+    assert _run(models[name], encode(draw(300, 200), "PNG")).size == (300 * scale, 200 * scale)
+    assert max(shape[3] for shape in seen) > 60
+
+
 def test_steps_after_an_enlarged_preview_know_its_scale(models: dict[str, FolderModel]) -> None:
     model = models["compact"]
     steps = Recipe.model_validate(

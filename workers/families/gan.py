@@ -28,9 +28,12 @@ from workers.sessions import Session, open_session
 
 Bytes = NDArray[np.uint8]
 
-# What the layers of a network may take while they run: for a tile, and for a picture that goes through whole.
+# What the largest layer of a network may take: for a tile, and for a picture that goes through whole. Runs
+# were seen to take two to three times as much, weights aside.
 TILE_BYTES = 192 * 1024 * 1024
-WHOLE_BYTES = 512 * 1024 * 1024
+WHOLE_BYTES = 384 * 1024 * 1024
+# What somebody who waits for a preview may wait for: some six seconds of one core.
+PREVIEW_FLOPS = 300 * 10**9
 _NOISE_AT_ONCE = 16
 # ONNX Runtime copies the weights and packs some of them anew.
 _BYTES_A_BYTE = 2
@@ -44,7 +47,7 @@ class GanParams(Params):
         False, title="Keep the colours", help="Light and dark of the result, in the colours of the picture."
     )
     size: int = slider(
-        1024,
+        768,
         ge=256,
         le=2048,
         step=64,
@@ -122,24 +125,43 @@ def draw_sheet(session: Session, facts: Mapping[str, Any], params: GanParams) ->
 def _redraw(
     picture: PictureView, params: GanParams, context: Context, facts: Mapping[str, Any], session: Session
 ) -> Result:
-    scale = facts.get("scale") or 1
     source = _read(picture, facts["input"]["channels"])
-    is_preview = context.scale < 1
-    if is_preview and scale > 1:
-        # The result is to be no larger than the preview: enlarging more than is shown would take its time.
-        source = _shrink(source, scale)
-    size = (source.image.width * scale, source.image.height * scale)
-    if max(size) > LIMITS.max_side or size[0] * size[1] > LIMITS.max_pixels:
+    if facts["layout"] == "whole":
+        side = params.size
+        if context.is_preview:
+            side = min(side, round(max(source.image.size) * _affordable_share(source.image.size, facts)))
+        return Result(_mix(source, run_whole(source.image, facts, session, side), params))
+    share = _choose_share(source.image.size, facts, context) if context.is_preview else 1.0
+    if share < 1:
+        source = _shrink(source, share)
+    _check_size(source.image.size, facts["scale"])
+    made = run_in_tiles(source.image, facts, session)
+    return Result(_mix(source, made, params), scale=context.scale * share)
+
+
+def _choose_share(size: tuple[int, int], facts: Mapping[str, Any], context: Context) -> float:
+    """The part of its side that a preview is worked on at.
+
+    Of a picture that was reduced already, the result need be no larger than what was handed over.
+    """
+    shown = 1 / facts["scale"] if context.scale < 1 else 1.0
+    return min(shown, _affordable_share(size, facts))
+
+
+def _affordable_share(size: tuple[int, int], facts: Mapping[str, Any]) -> float:
+    """The part of a picture's side at which a preview does not take too long."""
+    flops = facts["flops"] / facts["architecture"]["flops_side"] ** 2 * size[0] * size[1]
+    return math.sqrt(min(1.0, PREVIEW_FLOPS / max(1.0, flops)))
+
+
+def _check_size(size: tuple[int, int], scale: int) -> None:
+    width, height = size[0] * scale, size[1] * scale
+    if max(width, height) > LIMITS.max_side or width * height > LIMITS.max_pixels:
         text = (
-            f"The result would have {size[0]} × {size[1]} pixels. At most {LIMITS.max_pixels // 10**6} "
+            f"The result would have {width} × {height} pixels. At most {LIMITS.max_pixels // 10**6} "
             "megapixels are possible: use a smaller picture."
         )
         raise OperationError(text, code="too_large")
-    if facts["layout"] == "whole":
-        made = run_whole(source.image, facts, session, params.size)
-    else:
-        made = run_in_tiles(source.image, facts, session)
-    return Result(_mix(source, made, params), scale=context.scale / scale if is_preview else None)
 
 
 def run_in_tiles(image: Image.Image, facts: Mapping[str, Any], session: Session) -> Image.Image:
@@ -148,7 +170,7 @@ def run_in_tiles(image: Image.Image, facts: Mapping[str, Any], session: Session)
     tiling = tiles.plan_tiles(
         margin=architecture["margin"],
         stride=facts["stride"],
-        scale=facts.get("scale") or 1,
+        scale=facts["scale"],
         pixel_bytes=architecture["pixel_bytes"],
         budget=TILE_BYTES,
     )
@@ -170,7 +192,7 @@ def run_whole(image: Image.Image, facts: Mapping[str, Any], session: Session, si
 
 def _load(model: Model) -> tuple[Session, int]:
     data = model.read("model.onnx")
-    return open_session(data), _BYTES_A_BYTE * len(data)
+    return open_session(data, keeps_memory=False), _BYTES_A_BYTE * len(data)
 
 
 def _read(picture: PictureView, channels: int) -> _Source:
@@ -178,8 +200,8 @@ def _read(picture: PictureView, channels: int) -> _Source:
     return _Source(picture.grey(flat=False) if channels == 1 else colour, colour, alpha)
 
 
-def _shrink(source: _Source, factor: int) -> _Source:
-    size = fit(source.image.size, max(1, max(source.image.size) // factor))
+def _shrink(source: _Source, share: float) -> _Source:
+    size = fit(source.image.size, max(1, round(max(source.image.size) * share)))
 
     def small(image: Image.Image) -> Image.Image:
         return image.resize(size, Image.Resampling.BICUBIC)

@@ -67,13 +67,18 @@ def count_flops(net: nn.Module, example: Tensor) -> int:
 
 
 def measure_peak(net: nn.Module, example: Tensor) -> int:
-    """The most bytes that any one layer reads and writes for an example."""
+    """The most bytes that any one layer takes for an example: what it reads, writes, and lays out between.
+
+    A transposed convolution is a product of matrices, whose result is as large as the input times the kernel.
+    """
     peak = 0
 
-    def look(_: nn.Module, inputs: Any, output: Any) -> None:
+    def look(layer: nn.Module, inputs: Any, output: Any) -> None:
         nonlocal peak
-        held = [t for t in (*inputs, output) if isinstance(t, Tensor)]
-        peak = max(peak, sum(t.numel() * t.element_size() for t in held))
+        held = sum(t.numel() * t.element_size() for t in (*inputs, output) if isinstance(t, Tensor))
+        if isinstance(layer, nn.ConvTranspose2d):
+            held += inputs[0][0, 0].numel() * layer.weight[0].numel() * output.element_size()
+        peak = max(peak, held)
 
     hooks = [layer.register_forward_hook(look) for layer in net.modules() if not list(layer.children())]
     with torch.no_grad():

@@ -47,7 +47,12 @@ def convert(upload: Upload) -> Bundle:
         "parameters": exporting.count_parameters(net),
         "flops": exporting.count_flops(outline, _make_empty(plan, FLOPS_SIDE)),
         "layout": plan.mode,
-        "architecture": {**plan.as_json(), "channels_out": plan.channels[1], **_measure(net, outline, plan)},
+        "architecture": {
+            **plan.as_json(),
+            "channels_out": plan.channels[1],
+            "flops_side": FLOPS_SIDE,
+            **_measure(net, outline, plan),
+        },
     }
     difference = exporting.compare(net, onnx, examples)
     return Bundle(facts, net.net.state_dict(), onnx, difference, TOLERANCE)
