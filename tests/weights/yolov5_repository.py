@@ -1,6 +1,6 @@
 """What the older yolov5 repository's code does, written anew as far as a detector needs it.
 
-Its checkpoints name classes of the modules `models.common` and `models.yolo`: while one is saved, these are here.
+Its checkpoints name classes of the modules `models.common` and `models.yolo`: while one is saved, these.
 """
 
 from __future__ import annotations
