@@ -111,9 +111,9 @@ def conversion_state(request: SignedInRequest, conversion_id: UUID) -> HttpRespo
 def _show_conversion(request: SignedInRequest, conversion_id: UUID, template: str) -> HttpResponse:
     conversion = conversions.get_conversion(owner=request.user, conversion_id=conversion_id)
     context = {"conversion": conversion, "told": tell(conversion.report)}
-    if conversion.version is not None:
-        context["listing"] = conversion.version.listing
-    return render(request, template, context)
+    listing = conversion.version.listing if conversion.version else None
+    is_there = listing is not None and listing.archived_at is None
+    return render(request, template, {**context, "listing": listing, "is_there": is_there})
 
 
 @login_required

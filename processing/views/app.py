@@ -15,6 +15,7 @@ from drive.services import Selection
 from ipau.common.errors import DomainError
 from market import services as market
 from market.models import Listing, Version
+from market.reports import Told, tell
 from processing import choices, fleet, samples, snippets
 from processing.choices import FolderChoice
 from processing.forms import ParamsForm, as_text, read_params
@@ -106,6 +107,7 @@ def show_app(
         "files_url": snippets.files_url(request),
         "has_text": market.delivers(app.version, "text"),
         "has_data": market.delivers(app.version, "data"),
+        "told": _told(app),
         "preview_served": fleet.is_served("preview"),
         "login_next": urlencode({"next": request.get_full_path()}),
     }
@@ -170,6 +172,12 @@ def _overs(folders: list[FolderChoice], target: Target) -> list[dict[str, Any]]:
             run = choices.run_text(folder.within)
             found.append({"value": value, "label": folder.label_within, "number": folder.within, "run": run})
     return found
+
+
+def _told(app: App) -> Told | None:
+    """Return what is known of a model's weights; nothing of an app."""
+    weights = app.version.weights
+    return tell({"facts": weights.facts, "digest": weights.digest}) if weights else None
 
 
 def _tab(request: HttpRequest) -> str:

@@ -178,6 +178,21 @@ def test_a_model_s_page_is_that_of_an_app(client: Client, user: User) -> None:
     assert "Confidence" in page
     assert "Add to a pipeline" not in page
     assert version.listing.title in page
+    for text in ("Marks detector", "64 × 64", version.weights.digest, "model.onnx", ">cat<"):
+        assert text in page, text
+    assert "model.onnx" not in client.get("/apps/ipau/mosaic/").content.decode()
+
+
+def test_a_conversion_whose_model_is_gone_says_so(client: Client, user: User) -> None:
+    model(user)
+    conversion = Conversion.objects.get()
+    assert (
+        "The model is ready to run." in client.get(f"/models/conversions/{conversion.pk}/").content.decode()
+    )
+    client.post("/models/finder/delete/")
+    page = client.get(f"/models/conversions/{conversion.pk}/").content.decode()
+    assert "The model that it became has been deleted." in page
+    assert "Try it" not in page
 
 
 def test_a_report_of_many_classes_is_cut() -> None:

@@ -7,12 +7,13 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import User
-from market.models import Listing, Version
+from market.models import Conversion, Listing, Version
 from processing import fleet
 from processing.models import Delivery, Item, Job, JobMail, State
 from processing.services import Terms
 from tests.drive.drives import upload
 from tests.factories import UserFactory
+from tests.market.models import marks, model
 from tests.processing.jobs import submit, take_turns
 
 pytestmark = pytest.mark.django_db
@@ -27,6 +28,8 @@ def test_lists_and_rows_are_shown(staff: Client, user: User) -> None:
     job = submit(user, [upload(user)], terms=Terms(webhook="https://93.184.215.14/", mail_when_done=True))
     take_turns(user)
     fleet.beat(name="w@here", queues=["cpu"], device="cpu", pids=[1], started_at=timezone.now())
+    with marks():
+        made = model(user)
     rows = {
         "processing/job": job.pk,
         "processing/item": Item.objects.get(job=job).pk,
@@ -34,6 +37,8 @@ def test_lists_and_rows_are_shown(staff: Client, user: User) -> None:
         "processing/delivery": Delivery.objects.get(job=job).pk,
         "processing/jobmail": JobMail.objects.get(job=job).pk,
         "market/listing": Listing.objects.get(name="mosaic").pk,
+        "market/weights": made.weights_id,
+        "market/conversion": Conversion.objects.get().pk,
         "market/version": Version.objects.filter(listing__name="mosaic")[0].pk,
     }
     for table, key in rows.items():
