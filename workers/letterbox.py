@@ -61,9 +61,13 @@ class Letterbox:
         image = shrink(view, self.inner, channels)
         if image.size != self.inner:
             image = image.resize(self.inner, Image.Resampling.BILINEAR)
-        pixels = np.full((1, channels, self.input[1], self.input[0]), np.float32(PADDING / 255), np.float32)
-        down = slice(self.top, self.top + self.inner[1])
-        across = slice(self.left, self.left + self.inner[0])
+        pixels = np.empty((1, channels, self.input[1], self.input[0]), np.float32)
+        right, bottom = self.left + self.inner[0], self.top + self.inner[1]
+        down, across = slice(self.top, bottom), slice(self.left, right)
+        for edge in (pixels[..., : self.top, :], pixels[..., bottom:, :]):
+            edge.fill(PADDING / 255)
+        for edge in (pixels[..., down, : self.left], pixels[..., down, right:]):
+            edge.fill(PADDING / 255)
         for place, band in zip(pixels[0, :, down, across], image.split(), strict=True):
             np.divide(np.asarray(band), np.float32(255), out=place, dtype=np.float32)
         return pixels

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
+Bits = NDArray[np.bool_]
 
-_ROTATED_BLOCK = 256
+_BLOCK = 256
 _EPSILON = np.float32(1e-7)
 
 
@@ -18,18 +19,35 @@ def suppress(boxes: Floats, scores: Floats, iou: float, most: int) -> Indices:
     Greedy: a box goes where it overlaps a surer one that stays by more than `iou`.
     """
     order: Indices = np.argsort(-scores, kind="stable")
-    left, top, right, bottom = boxes.T
-    areas = (right - left) * (bottom - top)
-    kept: list[int] = []
-    while order.size and len(kept) < most:
-        first, rest = order[0], order[1:]
-        kept.append(int(first))
-        across = np.minimum(right[first], right[rest]) - np.maximum(left[first], left[rest])
-        down = np.minimum(bottom[first], bottom[rest]) - np.maximum(top[first], top[rest])
-        shared = np.maximum(across, 0) * np.maximum(down, 0)
-        # Boxes without an area share nothing of nothing: never more than `iou`.
-        order = rest[shared <= iou * (areas[first] + areas[rest] - shared)]
-    return np.array(kept, np.intp)
+    kept: Indices = np.empty(0, np.intp)
+    for start in range(0, len(order), _BLOCK):
+        if len(kept) >= most:
+            break
+        block = order[start : start + _BLOCK]
+        block = block[~_overlap(boxes[kept], boxes[block], iou).any(axis=0)]
+        kept = np.concatenate([kept, block[_choose(_overlap(boxes[block], boxes[block], iou))]])
+    return kept[:most]
+
+
+def _choose(overlapping: Bits) -> Indices:
+    """Which of some boxes stay, in order, where it is known which of them overlap."""
+    stays = np.ones(len(overlapping), bool)
+    for index, others in enumerate(overlapping):
+        if stays[index]:
+            stays[index + 1 :] &= ~others[index + 1 :]
+    return np.flatnonzero(stays)
+
+
+def _overlap(first: Floats, second: Floats, iou: float) -> Bits:
+    """Which boxes (n, 4) overlap which others (m, 4) by more than `iou`: (n, m)."""
+    left, top, right, bottom = (first[:, side, None] for side in range(4))
+    across = np.minimum(right, second[:, 2]) - np.maximum(left, second[:, 0])
+    down = np.minimum(bottom, second[:, 3]) - np.maximum(top, second[:, 1])
+    shared = np.maximum(across, 0) * np.maximum(down, 0)
+    areas = (second[:, 2] - second[:, 0]) * (second[:, 3] - second[:, 1])
+    # Boxes without an area share nothing of nothing: never more than `iou`.
+    over: Bits = shared > iou * ((right - left) * (bottom - top) + areas - shared)
+    return over
 
 
 def suppress_rotated(boxes: Floats, scores: Floats, iou: float, most: int) -> Indices:
@@ -42,8 +60,8 @@ def suppress_rotated(boxes: Floats, scores: Floats, iou: float, most: int) -> In
     ordered = boxes[order]
     kept: list[Indices] = []
     count = 0
-    for start in range(0, len(order), _ROTATED_BLOCK):
-        block = ordered[start : start + _ROTATED_BLOCK]
+    for start in range(0, len(order), _BLOCK):
+        block = ordered[start : start + _BLOCK]
         overlaps = probiou(ordered[: start + len(block)], block) > iou
         surer = np.arange(start + len(block))[:, None] < np.arange(start, start + len(block))[None]
         stays = ~(overlaps & surer).any(axis=0)
