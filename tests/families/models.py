@@ -99,8 +99,10 @@ def _spread(network: Any) -> None:
                 layers[-1].weight.normal_(0, spread)
                 layers[-1].bias.normal_(mean, spread)
                 if branch == "cv2":
-                    # Distances are means over sixteen bins: the near ones weigh more.
-                    layers[-1].bias.view(4, 16)[:, 3:].sub_(4)
+                    # Distances are means over sixteen bins: the near ones weigh more. Or there are no bins.
+                    bins = layers[-1].bias.view(4, -1)
+                    bins[:, 3:].sub_(4)
+                    bins.add_(1.5 if bins.shape[1] == 1 else 0)
 
 
 def export(network: Any, side: int) -> bytes:

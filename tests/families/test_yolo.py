@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ import pytest
 from tests.families.models import MemoryModel, build, export, facts_of, fixed
 from tests.families.test_masks import decode_rle
 from tests.workers.samples import draw, encode
-from workers import engine
+from workers import engine, registry
 from workers.cache import Cache
 from workers.letterbox import Letterbox, fill_cropped
 from workers.picture import Picture
-from workers.plugin import Context
+from workers.plugin import Context, Model
 from workers.recipe import Recipe
+from workers.weights.bundle import FolderModel, write
+from workers.weights.opening import open_upload
 
 SIDE = 64
 NAMES = ("cat", "dog", "bird")
@@ -46,7 +49,7 @@ def _forward(built: Any) -> Any:
         return built(torch.from_numpy(place.fill(Picture.open(PICTURE))))
 
 
-def _reference(task: str, predicted: Any, model: MemoryModel) -> np.ndarray:
+def _reference(task: str, predicted: Any, model: Model) -> np.ndarray:
     """What Ultralytics' predictors do after the forward pass: rows of box, confidence, class and the rest."""
     from ultralytics.utils import ops
     from ultralytics.utils.nms import non_max_suppression
@@ -65,9 +68,7 @@ def _reference(task: str, predicted: Any, model: MemoryModel) -> np.ndarray:
     return rows
 
 
-def _run(
-    model: MemoryModel, memo: Cache | None = None, data: bytes = PICTURE, **settings: Any
-) -> engine.Outcome:
+def _run(model: Model, memo: Cache | None = None, data: bytes = PICTURE, **settings: Any) -> engine.Outcome:
     context = Context(models={model.key: model}, memo=memo)
     return engine.run(Recipe.single("yolo", settings, weights=model.key), data, context)
 
@@ -181,3 +182,28 @@ def test_networks_that_see_grey_are_shown_grey() -> None:
     rows[0, :, 0] = (32, 32, 20, 10, 0.1, 0.9, 0.2)
     model = fixed(facts, rows)
     assert [one["class"] for one in _predictions(_run(model))] == ["dog"]
+
+
+@pytest.mark.parametrize(("name", "task"), [("yolo26n", "detect"), ("yolov8n-seg", "segment")])
+def test_a_checkpoint_goes_the_whole_way(name: str, task: str, tmp_path: Path) -> None:
+    """Saved by Ultralytics, read as inert data, rebuilt, exported, run: what Ultralytics finds is found."""
+    import torch
+
+    built = build(name, task, len(NAMES), end_to_end=name == "yolo26n")
+    built.names = dict(enumerate(NAMES))
+    built.args = {"imgsz": SIDE, "task": task}
+    predicted = _forward(built)
+    torch.save({"model": built, "train_args": built.args}, tmp_path / "best.pt")
+    upload = open_upload(tmp_path / "best.pt")
+    family = registry.get("yolo")
+    assert family.recognise(upload) is not None
+    (tmp_path / "out").mkdir()
+    write(family.convert(upload), tmp_path / "out")
+    model = FolderModel(tmp_path / "out")
+    rows = _reference(task, predicted, model)
+    found = _predictions(_run(model, result="data"))
+    assert len(found) > 2
+    theirs = _table(rows.numpy(), task)
+    for told in found:
+        ours = [told[field] for field in ("x", "y", "width", "height", "confidence", "class_id")]
+        assert np.abs(theirs - ours).max(axis=1).min() < 0.1, told
