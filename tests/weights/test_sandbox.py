@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -20,6 +22,14 @@ from workers.weights import bundle, sandbox
 from workers.weights.confinement import STOPPED
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def landlock_version() -> int:
+    """Return which version of Landlock the kernel speaks, below 1 for none."""
+    found: int = ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1)
+    return found
+
+
 NEEDS_BUBBLEWRAP = pytest.mark.skipif(
     not sandbox.has_bubblewrap(), reason="no bubblewrap that works on this machine"
 )
@@ -58,7 +68,13 @@ def test_behind_bubblewrap_it_is_the_same(
     report = sandbox.convert(checkpoint, tmp_path)
     assert report.ok, report
     assert report.digest == converted[1].digest
-    assert report.isolation == {"bubblewrap": True, "network": True, "limits": True, "hook": True}
+    assert report.isolation == {
+        "bubblewrap": True,
+        "network": True,
+        "landlock": landlock_version() > 0,
+        "limits": True,
+        "hook": True,
+    }
 
 
 @pytest.mark.parametrize("wrap", WALLS)
@@ -124,7 +140,8 @@ sys.path.insert(0, sys.argv[1])
 from workers.weights.confinement import shut_in
 folder, port = pathlib.Path(sys.argv[2]), int(sys.argv[3])
 limits = dict(memory=2**30, cpu=20, file=10**6, open=64)
-achieved = shut_in((folder,), limits, is_wrapped=False)
+needed = [sys.prefix, sys.base_prefix, sys.argv[1] + "/workers"]
+achieved = shut_in((folder,), limits, readable=needed, is_wrapped=False)
 (folder / "inside").write_text("this is allowed")
 exec(sys.argv[4])
 print("went on", achieved)
@@ -197,6 +214,21 @@ def test_below_python_there_is_no_network(cell: Path, listener: socket.socket) -
     assert "answer -1" in done.stdout, done
     with pytest.raises(BlockingIOError):
         listener.accept()
+
+
+@pytest.mark.parametrize(
+    ("path", "flags"), [("victim", os.O_RDONLY), ("victim", os.O_WRONLY), ("new", 0o101)]
+)
+def test_below_python_there_are_no_files(path: str, flags: int, cell: Path) -> None:
+    deed = (
+        f"libc = ctypes.CDLL(None, use_errno=True); path = os.fsencode(folder.parent / {path!r}); "
+        f"print('answer', libc.open(path, {flags}, 0o600), ctypes.get_errno())"
+    )
+    done = _do(deed, cell)
+    if "'landlock': False" in done.stdout:
+        pytest.skip("this machine's kernel has no Landlock")
+    assert f"answer -1 {errno.EACCES}" in done.stdout, done
+    assert not (cell.parent / "new").exists()
 
 
 # --- What it could leave behind, had somebody taken it over.

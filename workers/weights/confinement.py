@@ -1,8 +1,8 @@
 """Taking away from this process what a conversion does not need, one layer after another.
 
-Limits on memory, time and files; no network; no new privileges; a hook that ends the process when Python is
-about to start a program, open a connection, unpickle, or write outside of its folders. Where bubblewrap has
-shut the process in before, all this is a second wall.
+Limits on memory, time and files; no network; no new privileges; nothing to read but what it needs, where the
+kernel has Landlock; and a hook that ends the process when Python is about to start a program, open a
+connection, unpickle, or write outside of its folders. Behind bubblewrap all this is a second wall.
 """
 
 from __future__ import annotations
@@ -17,8 +17,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from workers.weights import landlock
+
 # What the process ends with when the hook stops it.
 STOPPED = 97
+# Where programs and libraries are.
+SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/lib32", "/etc/ld.so.cache", "/etc/alternatives")
+# What the kernel tells of the machine and of this process.
+_OWN_SYSTEM = (
+    "/proc/self",
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/sys/devices/system",
+    "/dev/urandom",
+    "/dev/zero",
+)
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -35,10 +48,13 @@ _CHANGING = frozenset({
 })  # fmt: skip
 
 
-def shut_in(folders: Sequence[Path], limits: Mapping[str, int], *, is_wrapped: bool) -> dict[str, bool]:
-    """Give everything away but reading, and writing in these folders. Return what could be achieved.
+def shut_in(
+    folders: Sequence[Path], limits: Mapping[str, int], *, readable: Sequence[Path], is_wrapped: bool
+) -> dict[str, bool]:
+    """Give everything away but reading what it needs, and writing in these folders. Return what was achieved.
 
     Args:
+        readable: what may be read beside the system's programs and libraries.
         is_wrapped: bubblewrap has taken the network away before.
     """
     libc = ctypes.CDLL(None, use_errno=True)
@@ -46,8 +62,11 @@ def shut_in(folders: Sequence[Path], limits: Mapping[str, int], *, is_wrapped: b
     has_left = is_wrapped or _leave_network(libc)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     _limit(limits)
+    is_locked = landlock.restrict(
+        [*SYSTEM, *_OWN_SYSTEM, *map(str, readable)], [*map(str, folders), "/dev/null"]
+    )
     _watch(tuple(os.path.realpath(folder) for folder in folders))
-    return {"network": has_left, "limits": True, "hook": True}
+    return {"network": has_left, "landlock": is_locked, "limits": True, "hook": True}
 
 
 def _leave_network(libc: Any) -> bool:

@@ -27,9 +27,12 @@ def main(arguments: Sequence[str]) -> int:
     order = json.loads(arguments[0])
     path, out, scratch = (Path(order[name]) for name in ("path", "out", "scratch"))
     _prepare_environment(scratch)
-    isolation = confinement.shut_in((out, scratch), order["limits"], is_wrapped=order["wrapped"])
-    (scratch / ISOLATION).write_text(json.dumps(isolation))
     config = Path(order["config"]) if "config" in order else None
+    needed = [path, *([config] if config else []), *map(Path, order["interpreter"])]
+    isolation = confinement.shut_in(
+        (out, scratch), order["limits"], readable=needed, is_wrapped=order["wrapped"]
+    )
+    (scratch / ISOLATION).write_text(json.dumps(isolation))
     report = _attempt(path, out, config, order["family"])
     (out / REPORT).write_text(json.dumps(report))
     return 0

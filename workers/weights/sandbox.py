@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from workers.weights.bundle import BundleError, ModelFacts, read_plain, verify
-from workers.weights.confinement import STOPPED
+from workers.weights.confinement import STOPPED, SYSTEM
 from workers.weights.convert import ISOLATION, REPORT
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,13 @@ _START = (
 _LOG = "stderr.log"
 _MOST_LOG = 20_000
 _MOST_REPORT_BYTES = 256 * 1024
-_SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/lib32", "/etc/ld.so.cache", "/etc/alternatives")
+# The interpreter, its libraries, and this code.
+_INTERPRETER = (
+    sys.base_prefix,
+    sys.prefix,
+    str(Path(sys.executable).resolve().parent),
+    str(_ROOT / "workers"),
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,8 @@ class Report:
     """What became of an upload. Where it was refused, `code` and `sentence` say why, and nothing was kept.
 
     `facts` are those of model.json. `isolation` says which walls stood: "bubblewrap", "network" (none was
-    within reach), "limits", "hook". `checks` are what was found right, each with `name`, `ok` and `detail`.
+    within reach), "landlock" (it could read nothing but what it needs), "limits", "hook". `checks` are what
+    was found right, each with `name`, `ok` and `detail`.
     """
 
     ok: bool
@@ -98,7 +105,12 @@ def convert(
     is_wrapped = use_bubblewrap and has_bubblewrap()
     with tempfile.TemporaryDirectory(prefix="ipau-convert-") as folder:
         scratch = Path(folder)
-        order = {"family": family, "limits": asdict(limits), "wrapped": is_wrapped}
+        order = {
+            "family": family,
+            "limits": asdict(limits),
+            "wrapped": is_wrapped,
+            "interpreter": _INTERPRETER,
+        }
         status = _run(path, out, scratch, config, order, limits, is_wrapped)
         isolation = {**_read_json(scratch / ISOLATION), "bubblewrap": is_wrapped}
         _log_end(status, scratch / _LOG)
@@ -180,10 +192,8 @@ def _walls(binds: Iterable[tuple[Path, Path, bool]]) -> list[str]:
         binds: places outside, where they are inside, and whether they may be written to.
     """
     options = ["--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
-    interpreter = (sys.base_prefix, sys.prefix, str(Path(sys.executable).resolve().parent))
-    for place in (*_SYSTEM, *interpreter):
+    for place in (*SYSTEM, *_INTERPRETER):
         options += ["--ro-bind-try", place, place]
-    options += ["--ro-bind", str(_ROOT / "workers"), str(_ROOT / "workers")]
     options += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108 - a new one, inside
     for outside, inside, is_writable in binds:
         options += ["--bind" if is_writable else "--ro-bind", str(outside), str(inside)]
