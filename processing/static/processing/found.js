@@ -46,7 +46,8 @@ export class Found {
     this.classes.replaceChildren(...[...counts].map(([name, count]) => classBox(name, count, !out.has(name))));
     const least = Math.min(...this.#all.map((one) => one.confidence), 1);
     this.least.min = String(Math.floor(least * 100));
-    this.filter.hidden = !counts.size;
+    // What a classifier says is of the whole picture: there is nothing to narrow.
+    this.filter.hidden = !this.#all.some((one) => one.width !== undefined);
   }
 
   #boxes() {
@@ -67,6 +68,10 @@ export class Found {
 
   #tell(number) {
     const { textShown, textNothing } = this.panel.dataset;
+    if (this.#data.top !== undefined) {
+      this.#say(`${this.#data.top}, ${Math.round(this.#data.confidence * 100)} %`);
+      return;
+    }
     const counted = textShown.replace("%(shown)s", number).replace("%(all)s", this.#all.length);
     this.#say(this.#all.length ? counted : textNothing);
   }
