@@ -1,6 +1,6 @@
 """Versions of models: what a conversion ends as. Call these in the transaction that ends it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -12,6 +12,7 @@ from ipau.common.errors import Conflict
 from market.contract import in_order
 from market.models import Conversion, Listing, ListingKind, Tier, Version, Visibility, Weights
 from workers import registry
+from workers.plugin import Family
 from workers.recipe import Recipe
 from workers.weights.bundle import FACTS, GRAPH, WEIGHTS
 
@@ -47,13 +48,13 @@ def release_model(*, conversion: Conversion, weights: Weights) -> Version:
     Raises:
         Conflict: the name has meanwhile been given to something that is no model.
     """
-    family = registry.get(weights.family)
+    family = _family(weights)
     listing = _listing(conversion, weights)
     if conversion.publish and not listing.taken_down and listing.visibility != Visibility.PUBLIC:
         listing.visibility = Visibility.PUBLIC
         listing.save(update_fields=["visibility", "updated_at"])
     recipe = Recipe.single(family.key, weights=weights.digest).model_dump(mode="json")
-    schema = in_order(family.schema())
+    schema = in_order(_narrow(family.schema(), family.settings_for(weights.facts)))
     newest: Version | None = listing.versions.order_by("-number").first()
     if newest is not None and (newest.recipe, newest.params_schema) == (recipe, schema):
         return newest
@@ -61,6 +62,19 @@ def release_model(*, conversion: Conversion, weights: Weights) -> Version:
     return Version.objects.create(
         listing=listing, number=number, recipe=recipe, params_schema=schema, weights=weights
     )
+
+
+def _family(weights: Weights) -> Family[Any]:
+    found = registry.get(weights.family)
+    if not isinstance(found, Family):
+        raise TypeError(f"{weights.family} runs no weights.")
+    return found
+
+
+def _narrow(schema: Mapping[str, Any], settings: Collection[str]) -> dict[str, Any]:
+    """Leave only these settings in a schema."""
+    kept = {name: about for name, about in schema["properties"].items() if name in settings}
+    return {**schema, "properties": kept}
 
 
 def _listing(conversion: Conversion, weights: Weights) -> Listing:

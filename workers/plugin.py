@@ -289,6 +289,10 @@ class Family(Operation[P]):
 
     tier = "advanced"
 
+    def settings_for(self, facts: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the names of the settings that mean something to a model of these facts: here, all."""
+        return tuple(self.Params.model_fields)
+
     @abstractmethod
     def recognise(self, upload: Any) -> str | None:
         """Say what these weights are to this family ("YOLO11 detector"), or None where they are not its own.

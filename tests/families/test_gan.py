@@ -17,7 +17,7 @@ from tests.families.layers import Sample, upload_of
 from tests.workers.samples import decode, draw, encode, kinds
 from workers import engine, registry
 from workers.families import gan
-from workers.plugin import Context, OperationError
+from workers.plugin import Context, Family, OperationError
 from workers.recipe import Recipe
 from workers.weights import bundle
 from workers.weights.bundle import FolderModel
@@ -317,7 +317,11 @@ def test_a_sheet_shows_what_the_network_makes_of_the_noise(models: dict[str, Fol
         assert np.abs(one - expected[index]).max() <= 1
 
 
-def test_each_setting_says_what_it_does() -> None:
-    properties = registry.get("gan").schema()["properties"]
-    assert {"strength", "keep_colours", "size", "seed", "columns", "rows"} == properties.keys()
-    assert all(one["title"] and one["description"] for one in properties.values())
+def test_each_setting_is_one_of_some_model(models: dict[str, FolderModel]) -> None:
+    family = registry.get("gan")
+    assert isinstance(family, Family)
+    offered = {name: family.settings_for(models[name].facts) for name in ("compact", "resnet", "noise")}
+    assert "size" in offered["resnet"]
+    assert "size" not in offered["compact"]
+    assert "strength" not in offered["noise"]
+    assert {one for names in offered.values() for one in names} == family.schema()["properties"].keys()

@@ -66,6 +66,14 @@ class GanParams(Params):
     )
 
 
+# Which of them mean something, by how a network goes over a picture.
+_SETTINGS = {
+    "tiles": ("strength", "keep_colours"),
+    "whole": ("strength", "keep_colours", "size"),
+    "noise": ("seed", "columns", "rows"),
+}
+
+
 @dataclass(frozen=True)
 class _Source:
     """A picture as the network reads it, and what is laid over its result again."""
@@ -99,6 +107,9 @@ class Gan(Family[GanParams]):
         if model.facts["layout"] == "noise":
             return Result(draw_sheet(session, model.facts, params), scale=1.0)
         return _redraw(picture, params, context, model.facts, session)
+
+    def settings_for(self, facts: Mapping[str, Any]) -> tuple[str, ...]:
+        return _SETTINGS[facts["layout"]]
 
     def recognise(self, upload: Any) -> str | None:
         from workers.nets import generators

@@ -1,0 +1,40 @@
+"""A model's page and API offer the settings that mean something to it, and no others."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests.factories import UserFactory
+from tests.market import models
+from workers import registry
+from workers.plugin import Params, slider, toggle
+
+pytestmark = pytest.mark.django_db
+
+
+class PickyParams(Params):
+    confidence: float = slider(0.25, ge=0, le=1, step=0.05, title="Confidence", help="The least that counts.")
+    outline: bool = toggle(True, title="Outline", help="For models that know outlines.")
+
+
+class Picky(models.Marks):
+    Params = PickyParams
+
+    def settings_for(self, facts: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("confidence", "outline") if facts["task"] == "segment" else ("confidence",)
+
+
+def test_a_version_offers_what_its_family_says_of_its_facts() -> None:
+    owner = UserFactory()
+    with registry.register(Picky()):
+        detector = models.model(owner, "detector")
+        segmenter = models.model(owner, "segmenter", sure=(80, 30), task="segment")
+    assert list(detector.params_schema["properties"]) == ["confidence"]
+    assert set(segmenter.params_schema["properties"]) == {"confidence", "outline"}
+
+
+def test_a_family_that_says_nothing_offers_all() -> None:
+    with models.marks():
+        version = models.model(UserFactory())
+    assert set(version.params_schema["properties"]) == set(models.MarksParams.model_fields)
