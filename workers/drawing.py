@@ -119,9 +119,14 @@ def _draw_keypoints(pen: ImageDraw.ImageDraw, instance: Instance, line: int) -> 
 
 
 def _draw_label(pen: ImageDraw.ImageDraw, instance: Instance, size: tuple[int, int]) -> None:
-    text = f"{instance.name[:_MOST_LETTERS]} {instance.confidence:.2f}"
     left, top = instance.box[:2]
+    text = label(instance.name, instance.confidence)
     _write(pen, text, (left, top), colour_of(instance.class_id), size, above=True)
+
+
+def label(name: str, confidence: float) -> str:
+    """What is written of a thing. Names are of any length."""
+    return f"{name[:_MOST_LETTERS]} {confidence:.2f}"
 
 
 def _write(

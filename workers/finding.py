@@ -233,7 +233,10 @@ def _place_points(points: Floats, place: Letterbox) -> Floats:
 def _place_turned(found: Found, detector: Detector, place: Letterbox) -> Iterator[Instance]:
     centres = place.to_picture(found.boxes[:, :2], clip=False)
     sides = found.boxes[:, 2:] / np.asarray(place.gains, np.float32)
-    boxes = np.hstack([centres, sides, found.more[:, -1:]]).tolist()
+    # A network may put out any number. Nobody sees what lies so far outside; drawing it would take long.
+    far = 2 * sum(place.picture)
+    bounded = np.clip(np.hstack([centres, sides]), (-far, -far, 0, 0), far)
+    boxes = np.hstack([bounded, found.more[:, -1:]]).tolist()
     for index, (x, y, width, height, angle) in enumerate(boxes):
         turn = Turn.of(x, y, width, height, angle)
         xs, ys = zip(*turn.corners(), strict=True)
@@ -296,5 +299,6 @@ def _run_classifier(
         return Result(image=None if params.result == "data" else picture.rgb(), data=data)
     image = picture.rgb()
     if params.labels:
-        image = drawing.draw_title(image, f"{best[0].name} {best[0].confidence:.2f}", best[0].class_id)
+        title = drawing.label(best[0].name, best[0].confidence)
+        image = drawing.draw_title(image, title, best[0].class_id)
     return Result(image=image, data=data)

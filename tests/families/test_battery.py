@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -272,6 +274,25 @@ def test_the_surest_is_cut_out() -> None:
     with pytest.raises(OperationError, match="found nothing in this picture") as caught:
         run(TASKS["detect"], data, result="crop", confidence=0.95)
     assert caught.value.code == "nothing_found"
+
+
+@pytest.mark.parametrize("value", [1e9, -1e9, 3e38])
+def test_a_model_that_puts_out_any_number_does_no_harm(value: float) -> None:
+    """Uploaded weights may have been made for that: huge places, sides, angles and masks."""
+    rng = np.random.default_rng(5)
+    data = encode(draw(), "PNG")
+    for task, more in (("detect", 0), ("segment", 4), ("pose", 51), ("obb", 1)):
+        rows = rng.uniform(-1, 1, (1, 7 + more, 40)).astype(np.float32) * np.float32(value)
+        rows[0, 4:7] = 0.9
+        outputs = [rows] if task != "segment" else [rows, rng.normal(0, 1e3, (1, 4, 16, 16))]
+        keypoints = {"keypoints": [17, 3]} if task == "pose" else {}
+        facts = samples.facts_of(task, samples.NAMES, 64, layout="anchors", **keypoints)
+        model = samples.fixed(facts, *outputs)
+        begun = time.process_time()
+        for result in ("draw", "blur", "crop", "data"):
+            with contextlib.suppress(OperationError), np.errstate(over="ignore", invalid="ignore"):
+                json.dumps(run(model, data, result=result).data, allow_nan=False)
+        assert time.process_time() - begun < 5
 
 
 def test_a_classifier_has_no_places() -> None:
