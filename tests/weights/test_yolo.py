@@ -25,7 +25,7 @@ TASKS = {
     "yolov10n": ("detect", "YOLOv10 detector", "end-to-end"),
     "yolo26n-seg": ("segment", "YOLO26 segmenter", "end-to-end"),
 }
-GENERATIONS = ("yolov5n", "yolov8n", "yolov9t", "yolo12n", "yolo26n", "yolo26n-pose", "yolo26n-obb")
+GENERATIONS = ("yolov5n", "yolov8n", "yolov9t", "yolo12n", "yolo26n-pose", "yolo26n-obb")
 
 
 @pytest.fixture(scope="module")

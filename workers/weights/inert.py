@@ -91,6 +91,9 @@ class _Machine:
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
+        self._steps: dict[str, Callable[[Any], None]] = {
+            name.removeprefix("_on_").upper(): getattr(self, name) for name in _STEPS
+        }
 
     def run(self, data: bytes) -> Any:
         try:
@@ -116,11 +119,10 @@ class _Machine:
             self._stack.append(_PUSHED[opcode])
         elif opcode in _EMPTY:
             self._stack.append(_EMPTY[opcode]())
+        elif opcode in self._steps:
+            self._steps[opcode](argument)
         else:
-            step = getattr(self, f"_on_{opcode.lower()}", None)
-            if step is None:
-                raise Refused(f"Its pickle uses {opcode}, which no checkpoint needs.", code="pickle")
-            step(argument)
+            raise Refused(f"Its pickle uses {opcode}, which no checkpoint needs.", code="pickle")
 
     # --- The stack and the memo.
 
@@ -262,6 +264,9 @@ class _Machine:
         elif not isinstance(target, dict):
             # An OrderedDict may carry attributes (`_metadata` of a state dict): not needed.
             raise Refused("Its pickle fills something that is no object.", code="pickle")
+
+
+_STEPS = tuple(name for name in vars(_Machine) if name.startswith("_on_"))
 
 
 def _bounded(value: Any) -> Any:
