@@ -89,6 +89,8 @@ def _isolation(found: Mapping[str, Any]) -> list[str]:
         else _("Bubblewrap is not available on this machine; a process with limits of its own was used.")
     ]
     if not found.get("bubblewrap"):
+        if found.get("landlock"):
+            told.append(_("The kernel left it only the files that it needs (Landlock)."))
         told.append(
             _("It could not reach the network.")
             if found.get("network")

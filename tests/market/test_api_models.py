@@ -144,7 +144,6 @@ def test_the_command_prints_the_report(user: User, weights: Path, monkeypatch: p
         user.email.upper(),
         "--name=finder",
         "--publish",
-        "--wait",
         stdout=out,
     )
     told = out.getvalue()
@@ -159,9 +158,17 @@ def test_the_command_fails_where_weights_are_refused(
 ) -> None:
     converted_at_once(monkeypatch, refusing())
     with pytest.raises(CommandError, match=r"Refused \(pickle\): This file names code to run"):
-        call_command(
-            "import_weights", str(weights), "--owner", user.email, "--name=f", "--wait", stdout=io.StringIO()
-        )
+        call_command("import_weights", str(weights), "--owner", user.email, "--name=f", stdout=io.StringIO())
+
+
+def test_the_command_need_not_wait(user: User, weights: Path) -> None:
+    out = io.StringIO()
+    call_command(
+        "import_weights", str(weights), "--owner", user.email, "--name=finder", "--no-wait", stdout=out
+    )
+    conversion = Conversion.objects.get()
+    assert conversion.is_open
+    assert str(conversion.pk) in out.getvalue()
 
 
 def test_the_command_says_what_is_wrong(user: User, weights: Path, tmp_path: Path) -> None:

@@ -195,6 +195,24 @@ def test_a_conversion_whose_model_is_gone_says_so(client: Client, user: User) ->
     assert "Try it" not in page
 
 
+@pytest.mark.parametrize(
+    ("isolation", "sentences"),
+    [
+        ({"bubblewrap": True, "network": True}, ["(bubblewrap)"]),
+        ({"bubblewrap": False, "network": True}, ["not available", "could not reach the network"]),
+        (
+            {"bubblewrap": False, "network": False, "landlock": True},
+            ["not available", "Landlock", "by its own"],
+        ),
+        ({}, []),
+    ],
+)
+def test_isolation_is_said_plainly(isolation: dict[str, bool], sentences: list[str]) -> None:
+    told = tell({"isolation": isolation}).isolation
+    assert len(told) == len(sentences)
+    assert all(part in sentence for part, sentence in zip(sentences, told, strict=True))
+
+
 def test_a_report_of_many_classes_is_cut() -> None:
     told = tell({"facts": {"classes": [f"c{n}" for n in range(1000)]}})
     assert (len(told.classes), told.more_classes) == (CLASSES_SHOWN, 1000 - CLASSES_SHOWN)

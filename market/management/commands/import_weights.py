@@ -19,8 +19,8 @@ PATIENCE_SECONDS = 20 * 60.0
 
 class Command(BaseCommand):
     help = (
-        "Put weights into somebody's drive and have a worker check and convert them, as the page does. With "
-        "--wait, print the report; the status is not 0 where they are refused."
+        "Put weights into somebody's drive, have a worker check and convert them as the page does, and print "
+        "the report. The status is not 0 where they are refused."
     )
     requires_system_checks: list[str] = []
 
@@ -32,7 +32,12 @@ class Command(BaseCommand):
         parser.add_argument("--family", default="", help="who shall read the weights (default: whoever can)")
         parser.add_argument("--config", type=Path, help="the config.json that belongs to the weights")
         parser.add_argument("--publish", action="store_true", help="let everybody find and run it")
-        parser.add_argument("--wait", action="store_true", help="wait for the end and print the report")
+        parser.add_argument(
+            "--wait",
+            action=argparse.BooleanOptionalAction,
+            default=True,
+            help="wait for the end and print the report",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
