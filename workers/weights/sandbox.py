@@ -194,7 +194,7 @@ def _walls(binds: Iterable[tuple[Path, Path, bool]]) -> list[str]:
     options = ["--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
     for place in (*SYSTEM, *_INTERPRETER):
         options += ["--ro-bind-try", place, place]
-    options += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108 - a new one, inside
+    options += ["--proc", "/proc", "--dev", "/dev"]
     for outside, inside, is_writable in binds:
         options += ["--bind" if is_writable else "--ro-bind", str(outside), str(inside)]
     return options
