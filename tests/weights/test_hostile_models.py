@@ -31,6 +31,7 @@ DESCRIPTIONS: dict[str, tuple[Change, str]] = {
     "two_heads": (lambda d: d["head"].insert(0, [[-1], 1, "Detect", ["nc"]]), "several heads"),
     "channels_of_a_billion": (lambda d: d["backbone"][0].__setitem__(3, [10**9, 3, 2]), "larger than"),
     "kernel_of_a_billion": (lambda d: d["backbone"][0].__setitem__(3, [64, 10**9, 2]), "larger than"),
+    "enlarged_a_thousand_times": (lambda d: d["head"][0].__setitem__(3, ["None", 999, "nearest"]), "larger"),
     "many_repeats": (lambda d: d["backbone"][2].__setitem__(1, 10**9), "repeats"),
     "forty_gigabytes": (lambda d: d["backbone"][0].__setitem__(3, [8192, 1024, 2]), "parameters"),
     "wide": (lambda d: d.update(scales={"n": [1, 1e9, 1024]}), "scale"),

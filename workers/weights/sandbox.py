@@ -48,7 +48,7 @@ _INTERPRETER = (
 class Limits:
     """What a conversion may use: bytes of address space, seconds of processor and clock, bytes of a file."""
 
-    memory: int = 10 * 1024**3
+    memory: int = 8 * 1024**3
     cpu: int = 600
     wall: float = 900
     file: int = 2 * 1024**3

@@ -17,6 +17,8 @@ MOST_CLASSES = 20_000
 MOST_CHANNELS = 64
 MOST_NUMBER = 8192
 MOST_ARGUMENTS = 12
+# How much a layer without channels of its own may enlarge, pad or pool.
+MOST_RESIZING = 16
 
 # The task that each head does.
 HEADS = {
@@ -37,6 +39,7 @@ _LAYERS = """
     nn.ConvTranspose2d nn.Identity nn.MaxPool2d nn.Upsample nn.ZeroPad2d
 """
 LAYERS = frozenset(_LAYERS.split())
+_RESIZING = frozenset({"nn.MaxPool2d", "nn.Upsample", "nn.ZeroPad2d"})
 # Ultralytics evaluates these: they are handed on as they stand here.
 _ACTIVATIONS = """
     SiLU() ReLU() ReLU6() LeakyReLU() LeakyReLU(0.1) Hardswish() GELU() Mish() ELU() Identity()
@@ -126,6 +129,7 @@ def _row(row: Any, index: int) -> list[Any]:
         )
     if not isinstance(arguments, (list, tuple)) or len(arguments) > MOST_ARGUMENTS:
         raise Refused(f"The settings of its layer {index} cannot be read.", code="architecture")
+    most = MOST_RESIZING if name in _RESIZING else MOST_NUMBER
     sources = source if isinstance(source, (list, tuple)) else [source]
     if not 1 <= len(sources) <= 16:
         raise Refused(f"Its layer {index} takes from too many others.", code="architecture")
@@ -137,11 +141,11 @@ def _row(row: Any, index: int) -> list[Any]:
         _whole(repeats, 1, MOST_REPEATS, f"number of repeats of layer {index}"),
         # What YOLOv9 called by this name does nothing.
         "nn.Identity" if name == "Silence" else name,
-        [_argument(value, index) for value in arguments],
+        [_argument(value, index, most) for value in arguments],
     ]
 
 
-def _argument(value: Any, index: int, depth: int = 0) -> Any:
+def _argument(value: Any, index: int, most: int, depth: int = 0) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -151,17 +155,15 @@ def _argument(value: Any, index: int, depth: int = 0) -> Any:
             )
         return value
     if isinstance(value, (int, float)):
-        return _bounded(value, index)
+        return _bounded(value, index, most)
     if isinstance(value, (list, tuple)) and len(value) <= 64 and depth < 2:
-        return [_argument(inner, index, depth + 1) for inner in value]
+        return [_argument(inner, index, most, depth + 1) for inner in value]
     raise Refused(f"The settings of its layer {index} cannot be read.", code="architecture")
 
 
-def _bounded(value: float, index: int) -> float:
-    if not math.isfinite(value) or abs(value) > MOST_NUMBER:
-        text = (
-            f"Its layer {index} has a setting larger than {MOST_NUMBER}: no model that runs here needs that."
-        )
+def _bounded(value: float, index: int, most: int) -> float:
+    if not math.isfinite(value) or abs(value) > most:
+        text = f"Its layer {index} has a setting larger than {most}: no model that runs here needs that."
         raise Refused(text, code="too_large")
     return value
 
