@@ -22,7 +22,7 @@ export function draw(canvas, picture, size, found) {
 
 function drawOne(context, one, scale, line) {
   if (one.width === undefined) return;
-  const colour = `hsl(${(one.class_id * GOLDEN_ANGLE) % 360} 80% 42%)`;
+  const colour = `hsl(${(one.class_id * GOLDEN_ANGLE) % 360} 85% 34%)`;
   context.lineWidth = line;
   context.strokeStyle = colour;
   context.fillStyle = colour;

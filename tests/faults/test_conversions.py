@@ -1,0 +1,68 @@
+"""A worker that is killed while it converts: nothing is lost, nothing is left, and nothing is made twice."""
+
+import json
+import shutil
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.core.cache import cache
+from django.utils import timezone
+
+from accounts.models import User
+from market import conversions, tasks
+from market.models import Conversion, ConversionState, Version, Weights
+from processing.models import Item, State
+from tests.drive.drives import upload
+from tests.families import samples
+from tests.families.models import facts_of, fixed
+from tests.live import LiveWorker
+from tests.processing.jobs import submit_version
+from tests.processing.running import wait_for_end, wait_until
+
+pytestmark = [pytest.mark.worker, pytest.mark.django_db(transaction=True)]
+
+
+def folders() -> list[Path]:
+    return list((Path(settings.DATA_DIR) / "conversions").glob("*"))
+
+
+def test_a_worker_killed_while_it_converts_costs_a_lease(
+    user: User, celery_worker: Callable[..., LiveWorker]
+) -> None:
+    shutil.rmtree(Path(settings.DATA_DIR) / "conversions", ignore_errors=True)
+    graph = fixed(facts_of("detect", samples.NAMES), samples.anchors())
+    file = upload(user, "finder.onnx", data=graph.read("model.onnx"))
+    first = celery_worker(queues="convert")
+    conversion = conversions.request_conversion(
+        owner=user, file=file, name="finder", config=json.dumps({"names": list(samples.NAMES)})
+    )
+    wait_until(lambda: any(folder.joinpath("out").exists() for folder in folders()), "it is being converted")
+    first.kill()
+    conversion.refresh_from_db()
+    assert (conversion.state, conversion.attempts) == (ConversionState.PROCESSING, 1)
+
+    # As after a minute: the lease has run out, and the wake-up is long gone.
+    long_ago = timezone.now() - timedelta(minutes=1)
+    Conversion.objects.update(lease_expires_at=long_ago, updated_at=long_ago)
+    cache.clear()
+    celery_worker(queues="convert,cpu")
+    tasks.sweep()
+
+    def has_ended() -> bool:
+        conversion.refresh_from_db()
+        return not conversion.is_open
+
+    wait_until(has_ended, "it was taken up again", seconds=120)
+    assert (conversion.state, conversion.attempts) == (ConversionState.SUCCEEDED, 2), conversion.report
+    version = Version.objects.get(weights=Weights.objects.get())
+    assert version == conversion.version
+
+    # What came of it runs, on a worker that knows it only from the storage.
+    job = wait_for_end(submit_version(user, version, [upload(user, "sea.jpg")]))
+    item = Item.objects.get(job=job)
+    assert item.state == State.SUCCEEDED, item.error
+    assert {found["class"] for found in item.output["predictions"]} <= set(samples.NAMES)
+    assert item.output["predictions"]
