@@ -18,6 +18,7 @@ from tests.workers.samples import decode, draw, encode, kinds
 from workers import engine, registry
 from workers.families import gan
 from workers.plugin import Context, Family, OperationError
+from workers.reading import Limits
 from workers.recipe import Recipe
 from workers.weights import bundle
 from workers.weights.bundle import FolderModel
@@ -315,6 +316,16 @@ def test_a_sheet_shows_what_the_network_makes_of_the_noise(models: dict[str, Fol
         row, column = divmod(index, 3)
         one = made[row * 16 : row * 16 + 16, column * 16 : column * 16 + 16]
         assert np.abs(one - expected[index]).max() <= 1
+
+
+def test_a_sheet_too_large_is_refused_before_it_is_drawn(
+    models: dict[str, FolderModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = _watch_tiles(monkeypatch)
+    monkeypatch.setattr(gan, "LIMITS", Limits(max_pixels=64 * 63))
+    with pytest.raises(OperationError, match="would have 64 × 64 pixels"):
+        _run(models["noise"], encode(draw(40, 30), "PNG"))
+    assert not seen
 
 
 def test_each_setting_is_one_of_some_model(models: dict[str, FolderModel]) -> None:

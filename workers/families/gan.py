@@ -34,7 +34,8 @@ TILE_BYTES = 192 * 1024 * 1024
 WHOLE_BYTES = 384 * 1024 * 1024
 # What somebody who waits for a preview may wait for: some six seconds of one core.
 PREVIEW_FLOPS = 300 * 10**9
-_NOISE_AT_ONCE = 16
+# Of pictures made of noise at once: sixteen of 64 pixels a side.
+_NOISE_PIXELS = 2**16
 # ONNX Runtime copies the weights and packs some of them anew.
 _BYTES_A_BYTE = 2
 
@@ -124,10 +125,13 @@ class Gan(Family[GanParams]):
 
 def draw_sheet(session: Session, facts: Mapping[str, Any], params: GanParams) -> Image.Image:
     """Pictures from the noise of a seed, side by side. A larger sheet begins with those of a smaller one."""
+    side = facts["architecture"]["side"]
+    _check_size((params.columns * side, params.rows * side))
     count = params.columns * params.rows
     channels = facts["input"]["channels"]
     noise = np.random.default_rng(params.seed).standard_normal((count, channels, 1, 1), np.float32)
-    batches = [noise[start : start + _NOISE_AT_ONCE] for start in range(0, count, _NOISE_AT_ONCE)]
+    at_once = max(1, _NOISE_PIXELS // side**2)
+    batches = [noise[start : start + at_once] for start in range(0, count, at_once)]
     drawn = [tiles.to_bytes(one[None]) for batch in batches for one in session.run(batch)[0]]
     rows = [np.concatenate(drawn[at : at + params.columns], 1) for at in range(0, count, params.columns)]
     return _to_image(np.concatenate(rows))
@@ -145,7 +149,7 @@ def _redraw(
     share = _choose_share(source.image.size, facts, context) if context.is_preview else 1.0
     if share < 1:
         source = _shrink(source, share)
-    _check_size(source.image.size, facts["scale"])
+    _check_size((source.image.width * facts["scale"], source.image.height * facts["scale"]))
     made = run_in_tiles(source.image, facts, session)
     return Result(_mix(source, made, params), scale=context.scale * share)
 
@@ -165,12 +169,12 @@ def _affordable_share(size: tuple[int, int], facts: Mapping[str, Any]) -> float:
     return math.sqrt(min(1.0, PREVIEW_FLOPS / max(1.0, flops)))
 
 
-def _check_size(size: tuple[int, int], scale: int) -> None:
-    width, height = size[0] * scale, size[1] * scale
+def _check_size(size: tuple[int, int]) -> None:
+    width, height = size
     if max(width, height) > LIMITS.max_side or width * height > LIMITS.max_pixels:
         text = (
             f"The result would have {width} × {height} pixels. At most {LIMITS.max_pixels // 10**6} "
-            "megapixels are possible: use a smaller picture."
+            "megapixels are possible: ask for less, or use a smaller picture."
         )
         raise OperationError(text, code="too_large")
 

@@ -76,7 +76,7 @@ def check_numbers(net: nn.Module) -> None:
 def _measure(net: nn.Module, outline: nn.Module, plan: Plan) -> dict[str, Any]:
     """How far pixels depend on each other, and the memory that a pixel takes."""
     if plan.mode == "noise":
-        return {}
+        return {"side": plan.scale}
     peak = exporting.measure_peak(outline, _make_empty(plan, FLOPS_SIDE))
     measured = {"pixel_bytes": -(-peak // FLOPS_SIDE**2)}
     if plan.mode == "tiles":
