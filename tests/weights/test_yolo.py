@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.weights.checkpoints import SIDE, load_plainly, make_model, save
+from tests.weights.checkpoints import SIDE, TINY, load_plainly, make_model, save
 from workers.weights import bundle, ultralytics_models, yolo
 from workers.weights.checkpoints import find_checkpoint
 from workers.weights.exporting import compare, compare_rows, flatten, run_onnx
@@ -139,3 +140,37 @@ def test_ema_comes_first(checkpoint_of: Callable[[str], Path], tmp_path: Path) -
     checkpoint = find_checkpoint(upload)
     assert checkpoint is not None
     assert checkpoint.classes(2) == ["averaged", "dog"]
+
+
+def test_what_a_trainer_leaves_beside_the_model(tmp_path: Path) -> None:
+    """Checkpoints from the middle of a training hold optimisers, metrics, paths and times."""
+    import torch
+    from ultralytics.utils import IterableSimpleNamespace
+
+    model = make_model(TINY)
+    optimizer = torch.optim.AdamW(model.parameters())
+    sum(parameter.sum() for parameter in model.parameters()).backward()
+    optimizer.step()
+    model.eval()(_sample())
+    path = save(
+        model,
+        tmp_path / "last.pt",
+        optimizer=optimizer.state_dict(),
+        train_metrics={"metrics/mAP50": np.float64(0.9), "losses": np.arange(3.0)},
+        train_args=IterableSimpleNamespace(imgsz=[96, 160], save_dir=tmp_path),
+        date=datetime.datetime.now(datetime.UTC),
+        seen={1, 2},
+        raw=b"\x00\xff",
+        dtype=torch.float16,
+        device=torch.device("cpu"),
+    )
+    upload = open_upload(path)
+    checkpoint = find_checkpoint(upload)
+    assert checkpoint is not None
+    assert checkpoint.side(640, 32) == 160
+    assert "optimizer.state.0.exp_avg" in upload.tensors
+    architecture, tensors = ultralytics_models.prepare(upload)
+    rebuilt = ultralytics_models.rebuild({"architecture": architecture}, tensors)
+    with torch.inference_mode():
+        found = flatten(rebuilt(_sample()))[0].numpy()
+    assert compare(found, _run_plainly(path, is_end_to_end=False)[0]) < 1e-4
