@@ -16,7 +16,7 @@ DEPLOYED := IPAU_BASE_URL=https://example.org ALLOWED_HOSTS=example.org \
 BROWSERS := /usr/bin/chromium $(shell command -v chromium chromium-browser google-chrome 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint check bench chaos train-demo lock chromium nginx format clean
+.PHONY: help setup demo up test lint check bench chaos train-demo lock chromium nginx bubblewrap format clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -41,7 +41,7 @@ up: setup ## Run the whole site on this machine (ARGS="--port 8000")
 demo: setup ## Run the site with demo pictures and apps (ARGS="--once")
 	@$(RUN)/python manage.py demo $(ARGS)
 
-test: setup chromium nginx check ## Run all checks and tests
+test: setup chromium nginx bubblewrap check ## Run all checks and tests
 	$(RUN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: setup ## Check style, types and layers (seconds)
@@ -93,6 +93,15 @@ nginx:
 		{ ! test -d /run/systemd/system || systemctl disable --now --quiet nginx; }; \
 	else \
 		echo "No nginx found: the tests of deploy/nginx will fail. Install it, on Debian: apt-get install nginx" >&2; \
+	fi; }
+
+# Conversions are tried with bubblewrap and without.
+bubblewrap:
+	@command -v bwrap >/dev/null || { \
+	if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends bubblewrap; \
+	else \
+		echo "No bubblewrap found: its tests are left out. Install it, on Debian: apt-get install bubblewrap" >&2; \
 	fi; }
 
 clean: ## Remove caches (not the data folder)
