@@ -13,7 +13,7 @@ from tests.families.layers import Sample, upload_of
 from workers import registry
 from workers.nets import catalogue
 from workers.sessions import open_session
-from workers.weights import bundle, opening
+from workers.weights import bundle, sandbox
 from workers.weights.upload import Refused
 
 SAMPLES: dict[str, tuple[Sample, str, dict[str, object]]] = {
@@ -126,16 +126,14 @@ def test_norms_saved_before_batches_were_counted_are_taken() -> None:
     assert GAN.convert(upload_of(uncounted)).difference < 1e-4
 
 
-def test_a_saved_checkpoint_becomes_a_model_in_a_folder(tmp_path: Path) -> None:
-    sample = enlargers.srvgg()
-    torch.save({"params_ema": sample.state, "epoch": 3}, tmp_path / "weights.pth")
-    upload = opening.open_upload(tmp_path / "weights.pth")
-    assert [family.key for family in registry.all_families() if family.key == "gan"] == ["gan"]
-    out = tmp_path / "out"
-    out.mkdir()
-    digest = bundle.write(GAN.convert(upload), out)
-    assert bundle.verify(out)[0] == digest == bundle.FolderModel(out).key
-    assert bundle.FolderModel(out).facts["family"] == "gan"
+def test_a_saved_checkpoint_becomes_a_model_in_the_sandbox(tmp_path: Path) -> None:
+    torch.save({"params_ema": enlargers.srvgg().state, "epoch": 3}, tmp_path / "weights.pth")
+    report = sandbox.convert(tmp_path / "weights.pth", tmp_path / "out")
+    assert report.ok, report.sentence
+    assert (report.family, report.title) == ("gan", "Real-ESRGAN compact ×2, 4 convolutions")
+    model = bundle.FolderModel(tmp_path / "out")
+    assert model.key == report.digest == bundle.verify(tmp_path / "out")[0]
+    assert model.facts["architecture"]["settings"]["convolutions"] == 2
 
 
 # --- What is not taken.

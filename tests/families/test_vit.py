@@ -22,7 +22,7 @@ from workers.nets import classifiers
 from workers.plugin import Context
 from workers.recipe import Recipe
 from workers.sessions import open_session
-from workers.weights import bundle, opening
+from workers.weights import bundle, sandbox
 from workers.weights.bundle import FolderModel
 from workers.weights.upload import Refused
 
@@ -183,18 +183,20 @@ def test_other_activations_are_known(name: str, activate: Any, monkeypatch: pyte
     assert np.abs(got - plain).max() > 3e-5
 
 
-def test_a_saved_folder_of_transformers_is_read(tmp_path: Path) -> None:
-    state = {
-        **_draw_state(),
+def test_a_saved_folder_of_transformers_becomes_a_model_in_the_sandbox(tmp_path: Path) -> None:
+    pooler = {
         "vit.pooler.dense.weight": torch.zeros(WIDTH, WIDTH),
         "vit.pooler.dense.bias": torch.zeros(WIDTH),
     }
-    save_file(state, tmp_path / "model.safetensors")
+    save_file({**_draw_state(), **pooler}, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    upload = opening.open_upload(tmp_path / "model.safetensors", tmp_path / "config.json")
-    made = VIT.convert(upload)
-    assert made.facts["classes"][5] == "fox"
-    assert made.tensors.keys() == _draw_state().keys()
+    saved, out = tmp_path / "model.safetensors", tmp_path / "out"
+    report = sandbox.convert(saved, out, config=tmp_path / "config.json")
+    assert report.ok, report.sentence
+    assert (report.family, report.title) == ("vit", "Vision Transformer, patches of 8 × 8")
+    facts = FolderModel(out).facts
+    assert facts["classes"][5] == "fox"
+    assert facts["parameters"] == sum(tensor.numel() for tensor in _draw_state().values())
 
 
 # --- What is not taken.
