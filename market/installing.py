@@ -9,9 +9,7 @@ from drive import blobs
 from ipau.common.errors import Invalid
 from market import releasing
 from market.models import Conversion, Version
-from workers.weights.bundle import FACTS, GRAPH, WEIGHTS, BundleError, verify
-
-TYPES = {FACTS: "application/json", GRAPH: "application/octet-stream", WEIGHTS: "application/octet-stream"}
+from workers.weights.bundle import BundleError, verify
 
 
 def install_model(
@@ -29,7 +27,7 @@ def install_model(
         _, facts = verify(folder)
     except (BundleError, OSError) as error:
         raise Invalid(f"There is no converted model in “{folder.name}”. {error}", code="model") from error
-    files = {of: blobs.store((folder / of).read_bytes(), kind) for of, kind in TYPES.items()}
+    files = {of: blobs.store((folder / of).read_bytes(), kind) for of, kind in releasing.TYPES.items()}
     wanted = Conversion(owner=owner, name=name, title=title, publish=True)
     with transaction.atomic():
         weights = releasing.keep_weights(

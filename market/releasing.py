@@ -16,6 +16,9 @@ from workers.plugin import Family
 from workers.recipe import Recipe
 from workers.weights.bundle import FACTS, GRAPH, WEIGHTS
 
+# What the three files of a model are kept as.
+TYPES = {FACTS: "application/json", GRAPH: "application/octet-stream", WEIGHTS: "application/octet-stream"}
+
 
 def keep_weights(*, facts: Mapping[str, Any], files: Mapping[str, Stored], source_sha256: str) -> Weights:
     """Return the row of a converted model, locked; whoever made the same before made it too.

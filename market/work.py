@@ -25,9 +25,8 @@ from drive.models import Blob
 from ipau.common.database import CONNECTION_ERRORS, persist
 from ipau.common.errors import Conflict
 from market.models import Conversion, ConversionState
-from market.releasing import keep_weights, release_model
+from market.releasing import TYPES, keep_weights, release_model
 from workers.weights import sandbox
-from workers.weights.bundle import FACTS, GRAPH, WEIGHTS
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +38,6 @@ RENEW_SECONDS = 10.0
 WALL_SECONDS = 600.0
 # Folders of workers that died; no conversion takes nearly as long.
 STALE_SECONDS = 2 * 3600.0
-_TYPES = {FACTS: "application/json", GRAPH: "application/octet-stream", WEIGHTS: "application/octet-stream"}
 _CRASHED = "These weights could not be converted: each attempt ended before it was done."
 _STORAGE_LOST = "The bytes of this file are no longer there."
 
@@ -71,7 +69,7 @@ def convert(conversion_id: UUID) -> bool:
         if not report["ok"]:
             persist(lambda: _fail(held, report))
             return True
-        files = {name: _store(made / name) for name in _TYPES}
+        files = {name: _store(made / name) for name in TYPES}
         persist(lambda: _succeed(held, report, files))
     return True
 
@@ -196,7 +194,7 @@ def _storable(value: Any) -> Any:
 
 def _store(path: Path) -> Stored:
     with path.open("rb") as content:
-        return blobs.store_file(content, _TYPES[path.name])
+        return blobs.store_file(content, TYPES[path.name])
 
 
 # --- How it ends.
