@@ -1,18 +1,21 @@
 """What all tests share: people, clients, and the environment for processes they start."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import quote
 
 import pytest
 from django.core.cache import cache
 from django.db import connection
 from django.test import Client
+from PIL import Image
 from rest_framework.test import APIClient
 
 from accounts.models import User
 from accounts.services import create_api_key
 from tests.factories import UserFactory
+
+_open_picture = Image.open
 
 pytest_plugins = ["tests.live", "tests.drive.buckets"]
 
@@ -21,6 +24,13 @@ pytest_plugins = ["tests.live", "tests.drive.buckets"]
 def _empty_cache() -> None:
     """Rate limits and cached previews of one test are not those of the next."""
     cache.clear()
+
+
+@pytest.fixture(autouse=True)
+def _own_pillow() -> Iterator[None]:
+    """Give Pillow its own `open` back: ultralytics puts another there, in the product only in the sandbox."""
+    yield
+    Image.open = _open_picture
 
 
 @pytest.fixture

@@ -166,8 +166,9 @@ def test_a_turn_beyond_the_visibility_timeout_is_sent_twice_and_runs_once(
 
 
 def test_a_worker_that_is_told_to_stop_finishes_or_hands_back(user: User, celery_worker: StartWorker) -> None:
-    worker = celery_worker(slots=2)
-    job = submit(user, fill(user, 20, side=1200), app="mosaic")
+    worker = celery_worker(slots=2, include="tests.processing.poisoned")
+    # More than two slots do in the turns that they are at.
+    job = poisoned(user, *[poison.DOZES] * 24)
     wait_for_running_item(job)
     begun = time.monotonic()
     os.kill(worker.process.pid, signal.SIGTERM)
@@ -176,7 +177,7 @@ def test_a_worker_that_is_told_to_stop_finishes_or_hands_back(user: User, celery
     job.refresh_from_db()
     assert job.state == State.PROCESSING
     assert not Item.objects.filter(job=job, state=State.PROCESSING).exists()
-    celery_worker(slots=2)
+    celery_worker(slots=2, include="tests.processing.poisoned")
     assert_each_result_once(wait_for_end(job))
     assert not Item.objects.filter(job=job, attempts__gt=1).exists()
 
