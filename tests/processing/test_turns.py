@@ -178,7 +178,7 @@ def test_a_turn_takes_chunk_after_chunk_of_all_jobs_of_its_owner(
 
 def test_a_turn_begins_no_chunk_that_does_not_fit(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of a second is left after the first picture, and the next one takes longer than that."""
-    monkeypatch.setattr(work, "_pace", {"blackwhite": 0.9})
+    monkeypatch.setattr(work, "_pace", {"blackwhite": 3.0})
     real, ran = work.engine.run, []
 
     def slow(*given: Any, **options: Any) -> Any:
