@@ -1,15 +1,14 @@
 """Repeated requests: a client that does not know whether its request arrived sends it again under one key."""
 
-import hashlib
-import json
 from collections.abc import Callable
-from typing import BinaryIO, TypeVar
+from typing import TypeVar, cast
 
 from django.db import IntegrityError, transaction
 
 from accounts.models import User
 from drive.models import CreationKey, File, Folder, Share
-from ipau.common.errors import Conflict, Invalid
+from ipau.common.errors import Conflict
+from ipau.common.idempotency import check_key, check_same
 
 T = TypeVar("T", File, Folder, Share)
 _COLUMNS: dict[type, str] = {File: "file", Folder: "folder", Share: "share"}
@@ -29,8 +28,7 @@ def make_once(
     """
     if key is None:
         return make()
-    if not key or len(key) > 255:
-        raise Invalid("An idempotency key has 1 to 255 characters.", code="idempotency_key")
+    check_key(key)
     digest = request()
     if earlier := _earlier(owner, key, digest, kind):
         return earlier
@@ -53,17 +51,5 @@ def _earlier(owner: User, key: str, digest: str, kind: type[T]) -> T | None:
     if row is None:
         return None
     made = getattr(row, _COLUMNS[kind])
-    if row.request_digest != digest or not isinstance(made, kind):
-        raise Conflict("This idempotency key was used for another request.", code="idempotency_key_reused")
-    return made
-
-
-def digest_of(*parts: object, content: BinaryIO | None = None) -> str:
-    """Return a SHA-256 of what was asked for. Leaves `content` at its start."""
-    found = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
-    if content is not None:
-        content.seek(0)
-        while chunk := content.read(1024 * 1024):
-            found.update(chunk)
-        content.seek(0)
-    return found.hexdigest()
+    check_same(row.request_digest == digest and isinstance(made, kind))
+    return cast("T", made)

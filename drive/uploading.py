@@ -23,6 +23,7 @@ from drive.paths import Place, folder_at, walk
 from drive.quota import check_room, usage_of
 from drive.taking import settle_conflict
 from ipau.common.errors import Conflict, DomainError, Invalid, NotFound, TooLarge, Unavailable
+from ipau.common.idempotency import check_key, check_same
 
 # An upload to which nothing comes for so long is given up.
 LIFE = timedelta(days=3)
@@ -141,15 +142,13 @@ def _check_parts(upload: Upload, size: int) -> None:
 
 def key_of(owner: User, key: str) -> UUID:
     """Return the id of the upload that a request with this idempotency key begins. Raises Invalid."""
-    if not key or len(key) > 255:
-        raise Invalid("An idempotency key has 1 to 255 characters.", code="idempotency_key")
+    check_key(key)
     return uuid5(owner.pk, key)
 
 
 def same_request(earlier: Upload, values: dict[str, Any]) -> Upload:
     """Return what an earlier request with the same key began. Raises Conflict where it asked otherwise."""
-    if any(getattr(earlier, name) != value for name, value in values.items()):
-        raise Conflict("This idempotency key was used for another request.", code="idempotency_key_reused")
+    check_same(all(getattr(earlier, name) == value for name, value in values.items()))
     return earlier
 
 

@@ -12,7 +12,6 @@ from accounts.models import Scope, User
 from drive import repeats
 from drive import services as drive
 from drive.models import File
-from drive.repeats import digest_of
 from ipau.common.api import (
     IDEMPOTENCY_KEY,
     ApiView,
@@ -24,6 +23,7 @@ from ipau.common.api import (
 )
 from ipau.common.bodies import JSONParser, MultiPartParser, TextParser
 from ipau.common.errors import NotFound
+from ipau.common.idempotency import digest_of
 from market import conversions, services
 from market.conversion_serializers import ConversionSerializer, ModelInputSerializer
 from market.serializers import ModelQuery, ModelSerializer, VersionSerializer

@@ -1,7 +1,5 @@
 """Making models of weights: a conversion is asked for here, done by a worker, and ends as a version."""
 
-import hashlib
-import json
 from typing import Any, BinaryIO
 from uuid import UUID
 
@@ -18,6 +16,7 @@ from drive.models import File, FileKind, FileState
 from drive.placing import as_uuid
 from ipau.common.bodies import read_json
 from ipau.common.errors import Conflict, Invalid, NotFound
+from ipau.common.idempotency import digest_of, find_earlier
 from market import services, tasks
 from market.models import Conversion, ConversionState, Listing, ListingKind, Visibility, Weights
 from market.pipelines import NAME_LENGTH, TITLE_LENGTH, check_name
@@ -103,9 +102,8 @@ def request_conversion(
             person has as many models or conversions as one may have.
         Conflict: the name belongs to something else, or the idempotency key to another request.
     """
-    asked = [file.blob_id, name, title, family, config, publish]
-    request = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
-    if earlier := _earlier(owner, idempotency_key, request):
+    request = digest_of(file.blob_id, name, title, family, config, publish)
+    if earlier := find_earlier(list_conversions(owner=owner), idempotency_key, request):
         return earlier
     file = _own_weights(owner, file)
     conversion = Conversion(
@@ -130,7 +128,7 @@ def request_conversion(
             transaction.on_commit(lambda: tasks.send_conversion(conversion_id=str(conversion.pk)))
     except IntegrityError:
         # Two requests with one idempotency key at once: the slower one answers with what the faster one made.
-        if earlier := _earlier(owner, idempotency_key, request):
+        if earlier := find_earlier(list_conversions(owner=owner), idempotency_key, request):
             return earlier
         raise
     return conversion
@@ -279,20 +277,3 @@ def _check_numbers(owner: User) -> None:
         raise Invalid(text % {"n": MOST_OPEN}, code="too_many")
     if list_models(owner=owner).count() >= MOST_MODELS:
         raise Invalid(_("You have %(n)d models, which is the most.") % {"n": MOST_MODELS}, code="too_many")
-
-
-def _earlier(owner: User, key: str | None, request: str) -> Conversion | None:
-    """Return the conversion that this idempotency key made before.
-
-    Raises:
-        Conflict: it was made by a different request.
-        Invalid: the key is empty or too long.
-    """
-    if key is None:
-        return None
-    if not key or len(key) > 255:
-        raise Invalid("An idempotency key has 1 to 255 characters.", code="idempotency_key")
-    conversion: Conversion | None = list_conversions(owner=owner).filter(idempotency_key=key).first()
-    if conversion is not None and conversion.request_digest != request:
-        raise Conflict("This idempotency key was used for another request.", code="idempotency_key_reused")
-    return conversion

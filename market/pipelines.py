@@ -1,7 +1,5 @@
 """Pipelines: apps that a person chains and keeps as a listing of their own, private until it is shared."""
 
-import hashlib
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +13,7 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from drive import services as drive
 from ipau.common.errors import Conflict, Invalid, NotFound
+from ipau.common.idempotency import digest_of, find_earlier
 from market import services
 from market.models import Listing, ListingKind, Tier, Version, Visibility
 from market.steps import check_steps, folders_in, schema_of
@@ -71,9 +70,9 @@ def create_pipeline(
         Invalid: the steps, a text or the name cannot be taken, or the person has as many as one may have.
         Conflict: the name is taken, or the idempotency key belongs to another request.
     """
-    asked = [title, [step.model_dump() for step in steps], summary, name, visibility]
-    request = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
-    if earlier := _earlier(owner, idempotency_key, request):
+    request = digest_of(title, [step.model_dump() for step in steps], summary, name, visibility)
+    mine = Listing.objects.select_related("owner").filter(owner=owner)
+    if earlier := find_earlier(mine, idempotency_key, request):
         return earlier
     title, summary = check_title(title), _check_summary(summary)
     if name:
@@ -97,7 +96,7 @@ def create_pipeline(
         return _insert(listing, name, recipe, schema_of(recipe))
     except Conflict:
         # Two requests with one idempotency key at once: the slower one answers with what the faster one made.
-        if earlier := _earlier(owner, idempotency_key, request):
+        if earlier := find_earlier(mine, idempotency_key, request):
             return earlier
         raise
 
@@ -301,22 +300,3 @@ def _save(listing: Listing) -> None:
 def _taken(name: str) -> Conflict:
     text = _("You have something called “%(name)s” already. Choose another name.") % {"name": name}
     return Conflict(text, code="name_taken", fields={"name": text})
-
-
-def _earlier(owner: User, key: str | None, request: str) -> Listing | None:
-    """Return the pipeline that this idempotency key made before.
-
-    Raises:
-        Conflict: it was made by a different request.
-        Invalid: the key is empty or too long.
-    """
-    if key is None:
-        return None
-    if not key or len(key) > 255:
-        raise Invalid("An idempotency key has 1 to 255 characters.", code="idempotency_key")
-    listing: Listing | None = (
-        Listing.objects.select_related("owner").filter(owner=owner, idempotency_key=key).first()
-    )
-    if listing is not None and listing.request_digest != request:
-        raise Conflict("This idempotency key was used for another request.", code="idempotency_key_reused")
-    return listing

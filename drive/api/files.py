@@ -15,7 +15,6 @@ from drive import changing, quota, repeats, services
 from drive.api.lists import listed, order_of
 from drive.api.places import folder_or_top
 from drive.models import File
-from drive.repeats import digest_of
 from drive.serializers.drives import DeletionQuery
 from drive.serializers.files import FileChanges, FileQuery, FileSerializer, UploadSerializer
 from drive.serving import serve
@@ -29,6 +28,7 @@ from ipau.common.api import (
     validated,
 )
 from ipau.common.bodies import MultiPartParser
+from ipau.common.idempotency import digest_of
 
 # What surrounds the bytes of a file in a form.
 ENVELOPE = 1024 * 1024

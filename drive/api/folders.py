@@ -11,7 +11,6 @@ from drive import changing, repeats, services
 from drive.api.lists import listed, order_of
 from drive.api.places import folder_or_top
 from drive.models import Folder
-from drive.repeats import digest_of
 from drive.serializers.drives import DeletionQuery
 from drive.serializers.folders import (
     FolderChanges,
@@ -29,6 +28,7 @@ from ipau.common.api import (
     row_response,
     validated,
 )
+from ipau.common.idempotency import digest_of
 
 
 class FolderList(ApiView):

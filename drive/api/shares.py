@@ -12,7 +12,6 @@ from rest_framework.response import Response
 from accounts.authentication import caller
 from drive import repeats, sharing
 from drive.models import Share
-from drive.repeats import digest_of
 from drive.serializers.shares import NewShareSerializer, ShareQuery, ShareSerializer, ShareTerms
 from ipau.common.api import (
     IDEMPOTENCY_KEY,
@@ -23,6 +22,7 @@ from ipau.common.api import (
     row_response,
     validated,
 )
+from ipau.common.idempotency import digest_of
 
 # In examples. It is nothing's.
 ID = "01890000-0000-7000-8000-000000000000"

@@ -1,6 +1,5 @@
 """Submitting: one transaction that freezes what is run on what, and wakes the workers when it commits."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +15,8 @@ from drive import blobs
 from drive import services as drive
 from drive.models import File
 from drive.services import Selection
-from ipau.common.errors import Conflict, Invalid, TooLarge
+from ipau.common.errors import Invalid, TooLarge
+from ipau.common.idempotency import digest_of, find_earlier
 from market import services as market
 from market.models import Version
 from processing import events, folders, lanes, tasks
@@ -59,8 +59,8 @@ def submit_job(
     terms = terms or Terms()
     chosen = [f.pk for f in selection.files] + [f.pk for f in selection.folders]
     rows = [(row.picture, dict(row.params)) for row in table]
-    request = _digest("job", version.pk, params, chosen, rows, only_table, terms.key())
-    if earlier := _earlier(owner, idempotency_key, request):
+    request = digest_of("job", version.pk, params, chosen, rows, only_table, terms.key())
+    if earlier := find_earlier(Job.objects.filter(owner=owner), idempotency_key, request):
         return earlier
     prepared = prepare(owner=owner, version=version, params=params)
     sources = _sources(owner, version, selection, table, only_table, terms)
@@ -109,8 +109,8 @@ def submit_prediction(
 ) -> Job:
     """Run a version over one picture: a job of one. Raises as `submit_job`."""
     terms = terms or Terms()
-    request = _digest("prediction", version.pk, params, source.blob_id, terms.key())
-    if earlier := _earlier(owner, idempotency_key, request):
+    request = digest_of("prediction", version.pk, params, source.blob_id, terms.key())
+    if earlier := find_earlier(Job.objects.filter(owner=owner), idempotency_key, request):
         return earlier
     _check_terms(version, 1, terms)
     return _submit(
@@ -256,7 +256,7 @@ def _submit(order: Order) -> Job:
             transaction.on_commit(lambda: tasks.send_turns(owner_id=owner.pk, queue=job.queue, number=send))
     except IntegrityError:
         # Two requests with one idempotency key at once: the slower one answers with the faster one's job.
-        if earlier := _earlier(owner, order.key, order.request):
+        if earlier := find_earlier(Job.objects.filter(owner=owner), order.key, order.request):
             return earlier
         raise
     return job
@@ -265,26 +265,3 @@ def _submit(order: Order) -> Job:
 def _note_submitted(job: Job, terms: Terms) -> None:
     skipped = {"skipped": terms.skipped} if terms.skipped else {}
     events.note(job.pk, events.Kind.SUBMITTED, n=job.total, **skipped)
-
-
-# --- The same request again.
-
-
-def _earlier(owner: User, key: str | None, request: str) -> Job | None:
-    """Return the job that this idempotency key made before.
-
-    Raises:
-        Conflict: it was made by a different request.
-    """
-    if key is None:
-        return None
-    if not key or len(key) > 255:
-        raise Invalid("An idempotency key has 1 to 255 characters.", code="idempotency_key")
-    job: Job | None = Job.objects.filter(owner=owner, idempotency_key=key).first()
-    if job is not None and job.request_digest != request:
-        raise Conflict("This idempotency key was used for another request.", code="idempotency_key_reused")
-    return job
-
-
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

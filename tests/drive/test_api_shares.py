@@ -15,8 +15,8 @@ from rest_framework.test import APIClient
 from accounts.models import User
 from drive import services, sharing, work
 from drive.models import CreationKey, Share
-from drive.repeats import digest_of
 from drive.services import create_folder, select
+from ipau.common.idempotency import digest_of
 from tests.drive.drives import upload
 
 pytestmark = pytest.mark.django_db
