@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 
 import av
@@ -27,7 +30,7 @@ def video_bytes(
 ) -> bytes:
     """Return a video whose frames go from dark to light, red in the upper left quarter."""
     target = io.BytesIO()
-    with av.open(target, "w", format=format, options=options or {}) as container:
+    with _priority_kept(), av.open(target, "w", format=format, options=options or {}) as container:
         container.metadata.update(metadata or {})
         stream = container.add_stream(codec or CODECS[format], rate=fps)
         stream.width, stream.height, stream.pix_fmt = width, height, _PIXELS.get(codec, "yuv420p")
@@ -43,6 +46,20 @@ def video_bytes(
         if heard is not None:
             _add_sound(container, heard, frames / fps)
     return target.getvalue()
+
+
+@contextmanager
+def _priority_kept() -> Iterator[None]:
+    """Give this thread its priority back.
+
+    As root, SVT-AV1 makes the thread that opens it a real-time one, before which all others on the machine
+    wait, and all that the process starts later inherits that.
+    """
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, priority)
 
 
 def _add_sound(container: av.container.OutputContainer, stream: av.AudioStream, seconds: float) -> None:
