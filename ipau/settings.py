@@ -228,6 +228,8 @@ FILE_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
 CELERY_BROKER_URL = env.str("IPAU_BROKER_URL", default=REDIS_URL)
 # One process of a worker runs under this address-space limit, so that a bomb takes one child.
 SLOT_MEMORY_BYTES = env.int("IPAU_SLOT_MEMORY_BYTES", default=4 * 1024**3)
+# Of that, models and other things that are costly to make may stay loaded up to this.
+SLOT_CACHE_BYTES = env.int("IPAU_SLOT_CACHE_BYTES", default=SLOT_MEMORY_BYTES // 4)
 
 # A worker tells this often that it is alive; one that misses three is taken for dead.
 HEARTBEAT_SECONDS = env.int("IPAU_HEARTBEAT_SECONDS", default=5)

@@ -6,13 +6,14 @@ by the database's clock: those of workers may differ.
 
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from django.db import connection, transaction
-from django.db.models import Exists, F, OuterRef
-from django.db.models.functions import Now
+from django.db.models import Exists, F, Func, JSONField, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce, Now
+from django.db.models.lookups import LessThan
 from django.utils import timezone
 
 from processing import endings, events
@@ -20,6 +21,7 @@ from processing.events import Kind
 from processing.fleet import Slot
 from processing.models import OPEN, Item, Job, State
 from processing.notices import announcing
+from workers.recipe import Recipe
 
 # Renewed all the while that a slot lives, so it need only outlast a database that is away.
 LEASE = timedelta(seconds=60)
@@ -29,6 +31,10 @@ MAX_CHUNK = 256
 LEAST_SECONDS = 0.1
 # What slots run on; for now that is the processor everywhere.
 DEVICE = "cpu"
+# So long may a job be passed over for one whose model the slot has at hand.
+PATIENCE = timedelta(seconds=10)
+# Among so many of an owner's jobs such a one is looked for.
+LOOK_AHEAD = 50
 LOST = ("worker_lost", "This picture stopped the worker each time it was tried, so we gave up on it.")
 
 
@@ -55,11 +61,39 @@ def chunk_size(*, seconds: float, seconds_per_item: float | None, waiting: int, 
     return max(1, min(by_pace, by_rest, waiting, MAX_CHUNK))
 
 
-def next_job(*, owner_id: uuid.UUID, queue: str) -> Job | None:
-    """Return the owner's oldest job that has items waiting in a queue."""
+# The digests of all models that a job runs.
+_MODELS = Func(
+    F("recipe"),
+    template="jsonb_path_query_array(%(expressions)s, '$.steps[*].weights')",
+    output_field=JSONField(),
+)
+_ITS_ITEMS = Item.objects.filter(job=OuterRef("pk"))
+_LAST_RESULT = _ITS_ITEMS.filter(state=State.SUCCEEDED).order_by("-completed_at").values("completed_at")[:1]
+# No slot is at it, and it has brought nothing for a while: what only fails counts from its submission.
+_LEFT_ALONE = ~Exists(_ITS_ITEMS.filter(state=State.PROCESSING)) & LessThan(
+    Coalesce(Subquery(_LAST_RESULT), F("created_at")), Now() - PATIENCE
+)
+
+
+def next_job(*, owner_id: uuid.UUID, queue: str, warm: Collection[str] = ()) -> Job | None:
+    """Return the job that a slot does next, of those of the owner that have items waiting in a queue.
+
+    That is the oldest, unless the slot would have to load a model for it: then the oldest of those that it
+    can do with what it has. None starves: a job that no slot has worked on for `PATIENCE` is not passed over.
+
+    Args:
+        warm: digests of the models that the slot has loaded.
+    """
     waiting = Item.objects.filter(job=OuterRef("pk"), state=State.STARTING)
-    rows = Job.objects.filter(Exists(waiting), owner=owner_id, queue=queue, state__in=OPEN)
-    return rows.select_related("output_folder").order_by("id").first()
+    rows = Job.objects.filter(Exists(waiting), owner=owner_id, queue=queue, state__in=OPEN).order_by("id")
+    found = rows.select_related("output_folder")
+    oldest = found.first()
+    if oldest is None or set(warm).issuperset(Recipe.model_validate(oldest.recipe).weights()):
+        return oldest
+    near = found.filter(pk__in=rows.values("pk")[:LOOK_AHEAD]).annotate(
+        models=_MODELS, left_alone=_LEFT_ALONE
+    )
+    return near.filter(Q(models__contained_by=sorted(warm)) | Q(left_alone=True)).first() or oldest
 
 
 def claim(

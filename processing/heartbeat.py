@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from processing import fleet, startup
 from workers import devices, registry
+from workers.cache import PROCESS_CACHE
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ def prepare_worker(sender: Any, **_: Any) -> None:
 def limit_slot(**_: Any) -> None:
     """A slot has its own memory limit, so that a bomb takes one picture and not the machine."""
     devices.limit_memory(settings.SLOT_MEMORY_BYTES)
+    PROCESS_CACHE.resize(settings.SLOT_CACHE_BYTES)
     devices.reuse_pixel_memory()
 
 

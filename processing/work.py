@@ -23,6 +23,7 @@ from processing.outcomes import OURS, Done, Fault, StoredFile, failure_of
 from processing.stored import Blobs, models_of
 from processing.watching import Watch
 from workers import engine
+from workers.cache import PROCESS_CACHE
 from workers.plugin import Context, OperationError
 from workers.recipe import Recipe
 
@@ -58,7 +59,7 @@ def _use_turn(owner_id: UUID, queue: str) -> None:
     """
     begun = time.monotonic()
     left = lanes.TURN_SECONDS
-    while job := claims.next_job(owner_id=owner_id, queue=queue):
+    while job := claims.next_job(owner_id=owner_id, queue=queue, warm=PROCESS_CACHE.models()):
         if _end_if_late(job):
             continue
         recipe = Recipe.model_validate(job.recipe)

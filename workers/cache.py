@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import TypeVar, cast
 
 T = TypeVar("T")
-# A quarter of the memory that a slot may have: a dozen small models, or one of the largest detectors.
+# A dozen small models, or one of the largest detectors. Workers are told how much by the site.
 DEFAULT_BYTES = 1024 * 1024 * 1024
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class Cache:
@@ -38,6 +40,22 @@ class Cache:
         self._keep(key, made, weigh(made))
         return made
 
+    def kept(self) -> list[Hashable]:
+        """Return what things are kept under now."""
+        with self._lock:
+            return list(self._entries)
+
+    def models(self) -> frozenset[str]:
+        """Return the digests of the models of which something is kept: under (kind, digest)."""
+        parts = (part for key in self.kept() if isinstance(key, tuple) for part in key)
+        return frozenset(part for part in parts if isinstance(part, str) and _DIGEST.fullmatch(part))
+
+    def resize(self, max_bytes: int) -> None:
+        """Bound it anew; what is too much goes."""
+        with self._lock:
+            self.max_bytes = max_bytes
+            self._shed()
+
     def clear(self) -> None:
         with self._lock:
             self._entries.clear()
@@ -51,9 +69,12 @@ class Cache:
                 self._bytes -= self._entries.pop(key)[1]
             self._entries[key] = (made, size)
             self._bytes += size
-            while self._bytes > self.max_bytes:
-                _, (_, freed) = self._entries.popitem(last=False)
-                self._bytes -= freed
+            self._shed()
+
+    def _shed(self) -> None:
+        while self._bytes > self.max_bytes:
+            _, (_, freed) = self._entries.popitem(last=False)
+            self._bytes -= freed
 
 
 PROCESS_CACHE = Cache()

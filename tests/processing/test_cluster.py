@@ -232,6 +232,16 @@ def test_each_wrong_setting_is_named(changes: dict[str, Any], words: str) -> Non
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize(("size", "right"), [(0, True), (512, True), (513, False), (-1, False)])
+def test_loaded_models_leave_half_of_a_slot_s_memory(size: int, right: bool) -> None:
+    with override_settings(SLOT_MEMORY_BYTES=1024, SLOT_CACHE_BYTES=size):
+        found = list(startup.problems(current_app))
+    assert (found == []) == right
+    if not right:
+        assert found == ["IPAU_SLOT_CACHE_BYTES must be at most half of IPAU_SLOT_MEMORY_BYTES."]
+
+
+@pytest.mark.django_db
 def test_a_storage_without_the_sites_files_is_refused(user: User, tmp_path: Path) -> None:
     upload(user)
     elsewhere = {

@@ -101,6 +101,16 @@ def test_the_least_recently_used_goes_first() -> None:
     assert cache.get("b", lambda: "anew", lambda _: 0) == "anew"
 
 
+def test_a_cache_made_smaller_gives_up_the_least_recently_used() -> None:
+    cache = Cache(30)
+    for key in "abc":
+        cache.get(key, str, lambda _: 10)
+    cache.resize(15)
+    assert (cache.kept(), cache.used_bytes) == (["c"], 10)
+    cache.get("d", str, lambda _: 10)
+    assert cache.kept() == ["d"]
+
+
 def test_what_is_larger_than_the_cache_is_not_kept() -> None:
     cache = Cache(5)
     cache.get("a", str, lambda _: 6)
