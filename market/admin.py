@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from ipau.common.admin import ModelAdmin, ReadOnlyAdmin
-from market.models import Conversion, Listing, Version, Weights
+from market.models import Conversion, Listing, Sample, Speed, Version, Weights
 
 
 @admin.register(Listing)
@@ -77,3 +77,20 @@ class ConversionAdmin(ReadOnlyAdmin):
     list_filter = ("state", "family")
     list_select_related = ("owner",)
     search_fields = ("=id", "name", "source_name", "owner__handle", "=source_sha256")
+
+
+@admin.register(Speed)
+class SpeedAdmin(ReadOnlyAdmin):
+    """How fast models are on the machines that converted them."""
+
+    list_display = ("weights", "kind", "device", "first_ms", "each_ms", "runs")
+    list_filter = ("kind",)
+    list_select_related = ("weights",)
+
+
+@admin.register(Sample)
+class SampleAdmin(ReadOnlyAdmin):
+    """What models made of sample pictures."""
+
+    list_display = ("weights", "position", "caption", "created_at")
+    list_select_related = ("weights",)

@@ -81,7 +81,7 @@ class ModelList(ApiView):
 
     def _answer(self, request: Request, words: str) -> Response:
         rows = services.search_listings(user=caller(request), words=words)
-        return page_response(request, services.with_newest(rows), ModelSerializer)
+        return page_response(request, services.with_newest(rows, measured=True), ModelSerializer)
 
 
 def _weights(owner: User, sent: Any, file_id: UUID | None, key: str | None) -> File:
@@ -167,7 +167,7 @@ class VersionList(ApiView):
     def get(self, request: Request, owner: str, name: str) -> Response:
         """Newest first."""
         listing = services.get_listing(user=caller(request), owner=owner, name=name)
-        rows = listing.versions.select_related("listing")
+        rows = services.with_measurements(listing.versions.select_related("listing"))
         return page_response(request, rows, VersionSerializer, order=("-number",))
 
 
@@ -184,4 +184,4 @@ class VersionDetail(ApiView):
         user = caller(request)
         listing = services.get_listing(user=user, owner=owner, name=name)
         version = services.get_version(user=user, version_id=version_id, listing=listing)
-        return Response(VersionSerializer(version).data)
+        return row_response(request, version, VersionSerializer)

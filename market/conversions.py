@@ -37,7 +37,7 @@ def list_models(*, owner: User) -> QuerySet[Listing]:
 def list_conversions(*, owner: User) -> QuerySet[Conversion]:
     """Return what a person has had converted."""
     rows: QuerySet[Conversion] = Conversion.objects.visible_to(owner).select_related(
-        "version__listing__owner"
+        "version__listing__owner", "version__weights"
     )
     return rows
 

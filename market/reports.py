@@ -1,4 +1,4 @@
-"""What a conversion's report tells, as pages and the command line say it."""
+"""What a conversion's report tells, and what its trial showed, as pages and the command line say it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,11 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from market.models import Sample, Speed, Weights
+
 CLASSES_SHOWN = 200
+# As `workers.nets.generators` has it, which only a converting worker can import.
+FLOPS_SIDE = 1024
 TASKS: dict[str, str | Promise] = {
     "detect": gettext_lazy("Detects things"),
     "segment": gettext_lazy("Outlines things"),
@@ -31,10 +35,26 @@ class Told:
     files: list[tuple[str, str, str]]
     isolation: list[str]
     checks: list[str]
+    speeds: list[str]
+    samples: list["ToldSample"]
 
 
-def tell(report: Mapping[str, Any]) -> Told:
-    """Return what a report says. What a refused one lacks is left out."""
+@dataclass(frozen=True)
+class ToldSample:
+    """A sample with words: what the picture before shows, and what the model found or made."""
+
+    row: Sample
+    before_text: str
+    after_text: str
+    seen: list[str]
+
+
+def tell(report: Mapping[str, Any], weights: Weights | None = None) -> Told:
+    """Return what a report says. What a refused one lacks is left out.
+
+    Args:
+        weights: those that came of it, with their speeds and samples.
+    """
     facts: Mapping[str, Any] = report.get("facts") or {}
     classes = [str(name) for name in facts.get("classes") or []]
     return Told(
@@ -47,6 +67,8 @@ def tell(report: Mapping[str, Any]) -> Told:
         ],
         isolation=_isolation(report.get("isolation") or {}),
         checks=[str(one["detail"]) for name in ("checks", "scans") for one in report.get(name) or []],
+        speeds=_speeds(weights, report.get("trial") or {}),
+        samples=[_sample(row) for row in weights.samples.all()] if weights else [],
     )
 
 
@@ -61,7 +83,7 @@ def _facts(report: Mapping[str, Any], facts: Mapping[str, Any]) -> list[tuple[st
             told.append((_("Enlarges"), f"{facts['scale']}×"))
         told.append((_("Parameters"), str(intcomma(facts.get("parameters", 0)))))
         if facts.get("flops"):
-            told.append((_("Operations a picture"), f"{facts['flops'] / 1e9:,.1f} GFLOPs"))
+            told.append((_("Operations a picture"), _operations(facts)))
         difference = _("%(found).2g at most; %(allowed).2g is allowed") % {
             "found": facts.get("difference", 0),
             "allowed": facts.get("tolerance", 0),
@@ -72,6 +94,68 @@ def _facts(report: Mapping[str, Any], facts: Mapping[str, Any]) -> list[tuple[st
     if report.get("seconds"):
         told.append((_("Converted in"), f"{report['seconds']:.1f} s"))
     return told
+
+
+def flops_size(facts: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the width and height of the picture that a model's operations were counted for."""
+    size = facts.get("input") or {}
+    # Generators take any size: theirs are counted at one that all share.
+    return (size.get("width") or FLOPS_SIDE, size.get("height") or FLOPS_SIDE)
+
+
+def _operations(facts: Mapping[str, Any]) -> str:
+    count = f"{facts['flops'] / 1e9:,.1f} GFLOPs"
+    width, height = flops_size(facts)
+    if facts.get("layout") == "noise":
+        return count
+    text = _("%(count)s for %(width)d × %(height)d pixels")
+    return text % {"count": count, "width": width, "height": height}
+
+
+def _speeds(weights: Weights | None, trial: Mapping[str, Any]) -> list[str]:
+    told = [say_speed(speed) for speed in weights.speeds.all()] if weights else []
+    if trial.get("sentence"):
+        told.append(_("It was tried over sample pictures. %(why)s") % {"why": trial["sentence"]})
+    return told
+
+
+def say_speed(speed: Speed) -> str:
+    """Say how long a picture took: «First picture 310 ms, then 45 ms a picture on AMD EPYC 9B14»."""
+    said = {
+        "first": _milliseconds(speed.first_ms),
+        "device": speed.device,
+        "width": speed.width,
+        "height": speed.height,
+    }
+    if speed.each_ms is None:
+        return _("First picture %(first)s on %(device)s (%(width)d × %(height)d pixels)") % said
+    text = _("First picture %(first)s, then %(each)s a picture on %(device)s (%(width)d × %(height)d pixels)")
+    return text % {**said, "each": _milliseconds(speed.each_ms)}
+
+
+def _milliseconds(spent: float) -> str:
+    if spent >= 10_000:
+        return _("%(n).0f s") % {"n": spent / 1000}
+    if spent >= 1000:
+        return _("%(n).1f s") % {"n": spent / 1000}
+    return _("%(n)s ms") % {"n": f"{spent:.0f}" if spent >= 10 else f"{spent:.1f}"}
+
+
+def _sample(row: Sample) -> ToldSample:
+    seen = [_seen(one) for one in row.seen]
+    if row.before_id is None:
+        made = _("Pictures that the model drew of noise")
+    elif seen:
+        made = _("What the model found: %(found)s") % {"found": ", ".join(seen)}
+    else:
+        made = _("What the model made of it")
+    return ToldSample(row, _(row.caption) if row.caption else "", made, seen)
+
+
+def _seen(one: Mapping[str, Any]) -> str:
+    if "confidence" in one:
+        return f"{one['name']} {one['confidence']:.0%}"
+    return f"{one['count']} × {one['name']}"
 
 
 def _input(size: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from rest_framework import serializers
 from ipau.common.api import PageQuery
 from market.contract import openapi_of
 from market.models import Listing, ListingKind, Tier, Version, Visibility
+from market.weights_serializers import WeightsSerializer
 
 # A version says what one would need of the tool that hosted inference packs models with; ours has none.
 COG_VERSION = "0.16.0"
@@ -24,6 +25,7 @@ class VersionSerializer(serializers.Serializer[Version]):
     openapi_schema = serializers.SerializerMethodField(
         help_text="What it takes and gives: components.schemas.Input and .Output."
     )
+    weights = WeightsSerializer(allow_null=True, help_text="What a model runs; null for all else.")
 
     def get_cog_version(self, version: Version) -> str:
         return COG_VERSION
@@ -67,7 +69,7 @@ class ModelSerializer(serializers.Serializer[Listing]):
         if version is None:
             return None
         version.listing = listing
-        return dict(VersionSerializer(version).data)
+        return dict(VersionSerializer(version, context=self.context).data)
 
 
 class ModelQuery(PageQuery):

@@ -8,9 +8,10 @@ from django.db import transaction
 from django.db.models import F, Prefetch, Q, QuerySet
 
 from accounts.models import PLATFORM_HANDLE, User
+from drive.models import Blob
 from ipau.common.errors import NotFound
 from market.contract import in_order, outputs_of
-from market.models import Listing, ListingKind, Version
+from market.models import Listing, ListingKind, Sample, Version
 from workers import registry
 from workers.plugin import Operation
 from workers.recipe import Recipe
@@ -105,10 +106,34 @@ def get_version(*, user: Any, version_id: UUID | str, listing: Listing | None = 
         raise NotFound("There is no such version.") from error
 
 
-def with_newest(rows: QuerySet[Listing]) -> QuerySet[Listing]:
-    """Fetch along what a description needs: the owner, and the newest version of each."""
+def get_sample_picture(*, user: Any, sample_id: UUID, which: str) -> Blob:
+    """Return the bytes of a sample picture, "before" or "after" the model.
+
+    Raises:
+        NotFound: there is none, or no model that `user` may see shows it.
+    """
+    found = Sample.objects.visible_to(user).filter(pk=sample_id).select_related("before", "after").first()
+    blob: Blob | None = getattr(found, which) if found and which in ("before", "after") else None
+    if blob is None:
+        raise NotFound("There is no such sample.")
+    return blob
+
+
+def with_newest(rows: QuerySet[Listing], *, measured: bool = False) -> QuerySet[Listing]:
+    """Fetch along what a description needs: the owner, and the newest version of each.
+
+    Args:
+        measured: with its weights, their speeds and samples.
+    """
     newest = Version.objects.order_by("listing", "-number").distinct("listing")
+    if measured:
+        newest = with_measurements(newest)
     return rows.select_related("owner").prefetch_related(Prefetch("versions", queryset=newest))
+
+
+def with_measurements(versions: QuerySet[Version]) -> QuerySet[Version]:
+    """Fetch along the weights of versions, with their speeds and samples."""
+    return versions.select_related("weights").prefetch_related("weights__speeds", "weights__samples")
 
 
 def note_runs(*, listing_id: UUID, number: int) -> None:

@@ -24,8 +24,10 @@ from drive.blobs import Stored
 from drive.models import Blob
 from ipau.common.database import CONNECTION_ERRORS, persist
 from ipau.common.errors import Conflict
+from market import trying
 from market.models import Conversion, ConversionState
 from market.releasing import TYPES, keep_weights, release_model
+from market.trying import Tried
 from workers.weights import sandbox
 
 logger = logging.getLogger(__name__)
@@ -34,7 +36,7 @@ MAX_ATTEMPTS = 3
 # Renewed while the sandbox is at work, so that a worker that dies costs no more than this.
 LEASE = timedelta(seconds=60)
 RENEW_SECONDS = 10.0
-# Below the task's own limit, with time left for storing what came of it.
+# Below the task's own limit, with time left for trying and storing what came of it.
 WALL_SECONDS = 600.0
 # Folders of workers that died; no conversion takes nearly as long.
 STALE_SECONDS = 2 * 3600.0
@@ -69,8 +71,10 @@ def convert(conversion_id: UUID) -> bool:
         if not report["ok"]:
             persist(lambda: _fail(held, report))
             return True
+        tried = trying.try_weights(made)
+        report = _storable({**report, "trial": tried.as_json()})
         files = {name: _store(made / name) for name in TYPES}
-        persist(lambda: _succeed(held, report, files))
+        persist(lambda: _succeed(held, report, files, tried))
     return True
 
 
@@ -201,7 +205,7 @@ def _store(path: Path) -> Stored:
 
 
 @transaction.atomic
-def _succeed(held: _Claim, report: dict[str, Any], files: dict[str, Stored]) -> None:
+def _succeed(held: _Claim, report: dict[str, Any], files: dict[str, Stored], tried: Tried) -> None:
     """Keep the model and release it. One to whom the lease has passed drops what it made: it is swept."""
     conversion = held.rows.select_for_update().first()
     if conversion is None:
@@ -209,6 +213,7 @@ def _succeed(held: _Claim, report: dict[str, Any], files: dict[str, Stored]) -> 
     try:
         with transaction.atomic():
             weights = keep_weights(facts=report["facts"], files=files, source_sha256=conversion.source_sha256)
+            trying.keep_trial(weights=weights, tried=tried)
             version = release_model(conversion=conversion, weights=weights)
     except Conflict as error:
         _end(conversion, ConversionState.FAILED, report={"code": error.code, "sentence": error.message})

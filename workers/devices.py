@@ -35,7 +35,12 @@ def detect() -> Device:
     A CUDA call here would break every child forked later, so the driver's own listing is read instead.
     """
     gpu = _read_gpu_name()
-    return Device("gpu", gpu) if gpu else Device("cpu", _read_cpu_name())
+    return Device("gpu", gpu) if gpu else processor()
+
+
+def processor() -> Device:
+    """Say which processor this machine has, whatever else it has."""
+    return Device("cpu", _read_cpu_name())
 
 
 def describe() -> dict[str, str | int]:

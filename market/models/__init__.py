@@ -1,6 +1,7 @@
 """Rows of the market: listings with their versions, and the weights that models run."""
 
 from market.models.listings import Listing, ListingKind, ListingQuerySet, Tier, Version, Visibility
+from market.models.trials import DeviceKind, Sample, SampleQuerySet, Speed
 from market.models.weights import OPEN, Conversion, ConversionQuerySet, ConversionState, Weights
 
 __all__ = [
@@ -8,9 +9,13 @@ __all__ = [
     "Conversion",
     "ConversionQuerySet",
     "ConversionState",
+    "DeviceKind",
     "Listing",
     "ListingKind",
     "ListingQuerySet",
+    "Sample",
+    "SampleQuerySet",
+    "Speed",
     "Tier",
     "Version",
     "Visibility",

@@ -4,17 +4,18 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
 from accounts.models import User
 from accounts.requests import SignedInRequest
 from drive import services as drive
 from drive.models import File, FileKind, FileState
+from drive.serving import serve
 from ipau.common.errors import DomainError, Invalid
 from ipau.common.paging import paginate
 from market import conversions, services
@@ -110,10 +111,24 @@ def conversion_state(request: SignedInRequest, conversion_id: UUID) -> HttpRespo
 
 def _show_conversion(request: SignedInRequest, conversion_id: UUID, template: str) -> HttpResponse:
     conversion = conversions.get_conversion(owner=request.user, conversion_id=conversion_id)
-    context = {"conversion": conversion, "told": tell(conversion.report)}
-    listing = conversion.version.listing if conversion.version else None
+    version = conversion.version
+    context = {
+        "conversion": conversion,
+        "told": tell(conversion.report, version.weights if version else None),
+    }
+    listing = version.listing if version else None
     is_there = listing is not None and listing.archived_at is None
     return render(request, template, {**context, "listing": listing, "is_there": is_there})
+
+
+@require_safe
+def sample(request: HttpRequest, sample_id: UUID, which: str) -> HttpResponseBase:
+    """Send a sample picture of a model that the person may see: as it was, or what was made of it."""
+    person = request.user if isinstance(request.user, User) else None
+    blob = services.get_sample_picture(user=person, sample_id=sample_id, which=which)
+    return serve(
+        request, blob, name=f"{which}.webp", content_type=blob.content_type, stream=True, immutable=True
+    )
 
 
 @login_required

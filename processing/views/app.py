@@ -177,7 +177,7 @@ def _overs(folders: list[FolderChoice], target: Target) -> list[dict[str, Any]]:
 def _told(app: App) -> Told | None:
     """Return what is known of a model's weights; nothing of an app."""
     weights = app.version.weights
-    return tell({"facts": weights.facts, "digest": weights.digest}) if weights else None
+    return tell({"facts": weights.facts, "digest": weights.digest}, weights) if weights else None
 
 
 def _tab(request: HttpRequest) -> str:

@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 from accounts.models import User
 from market.models import Conversion, ConversionState, Weights
 from processing.models import Item, Job, State
+from tests.browser.conftest import wait_until
 from tests.browser.test_axe import problems
 from tests.drive.drives import upload
 from tests.live import LiveWorker
@@ -52,6 +53,12 @@ def test_from_a_checkpoint_to_detections(
     page.wait_for_url("**/models/conversions/**")
     expect(page.get_by_text("The model is ready to run.")).to_be_visible(timeout=120_000)
     expect(page.get_by_text("YOLO11 detector")).to_be_visible()
+    expect(page.get_by_text(re.compile(r"^First picture [\d.]+ m?s, then "))).to_be_visible()
+    samples = page.get_by_role("img", name="What the model")
+    expect(samples).to_have_count(3)
+    for shown in samples.all():
+        shown.scroll_into_view_if_needed()
+    wait_until(page, "[...document.querySelectorAll('figure img')].every(image => image.naturalWidth > 0)")
     conversion = Conversion.objects.get()
     assert conversion.state == ConversionState.SUCCEEDED
     assert problems(page, ["/models/", "/models/new/", f"/models/conversions/{conversion.pk}/"]) == []

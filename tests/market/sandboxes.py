@@ -1,4 +1,5 @@
-"""A stand-in for the sandbox: what the market does with its report is the same whatever made it."""
+"""Stand-ins for the sandbox and the trial: what the market does with their reports is the same whatever
+made them."""
 
 import json
 from collections.abc import Callable
@@ -6,8 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.market.models import bundle_bytes
+from workers.engine import ThumbnailResult
+from workers.picture import Picture, encode_thumbnail
+from workers.trials import trial
+from workers.trials.trial import Seen, Shown, Trial
 from workers.weights import sandbox
 from workers.weights.bundle import FACTS
 from workers.weights.sandbox import Report
@@ -57,6 +63,30 @@ def report(**changes: Any) -> Report:
     return Report(**given)
 
 
-def use(monkeypatch: pytest.MonkeyPatch, convert: Convert) -> None:
-    """Have conversions of this process done by `convert`."""
+def tried(**changes: Any) -> Trial:
+    """Return the trial of a model that found a cat."""
+    given: dict[str, Any] = {
+        "first_ms": 310.4,
+        "each_ms": 45.2,
+        "runs": 9,
+        "width": 450,
+        "height": 300,
+        "shown": (
+            Shown(small("white"), small("red"), (Seen(name="cat", count=2),), "The face of a cat"),
+            Shown(small("grey"), None, (Seen(name="dog", confidence=0.875),)),
+        ),
+        **changes,
+    }
+    return Trial(**given)
+
+
+def small(colour: str) -> ThumbnailResult:
+    drawn = encode_thumbnail(Image.new("RGB", (45, 30), colour), 45)
+    facts = Picture.open(drawn.data).facts
+    return ThumbnailResult(drawn.data, drawn.width, drawn.height, facts)
+
+
+def use(monkeypatch: pytest.MonkeyPatch, convert: Convert, outcome: Trial | None = None) -> None:
+    """Have conversions of this process done by `convert`, and models tried with this outcome."""
     monkeypatch.setattr(sandbox, "convert", convert)
+    monkeypatch.setattr(trial, "try_model", lambda _folder: outcome or tried())

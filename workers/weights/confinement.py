@@ -8,6 +8,8 @@ connection, unpickle, or write outside of its folders. Behind bubblewrap all thi
 from __future__ import annotations
 
 import ctypes
+import ctypes.util
+import json
 import os
 import resource
 import signal
@@ -19,6 +21,8 @@ from typing import Any
 
 from workers.weights import landlock
 
+# Where it says which walls stand, in its folder for temporary files.
+ISOLATION = "isolation.json"
 # What the process ends with when the hook stops it.
 STOPPED = 97
 # Where programs and libraries are.
@@ -46,6 +50,28 @@ _CHANGING = frozenset({
     "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "os.utime", "os.setxattr",
     "shutil.rmtree", "shutil.move",
 })  # fmt: skip
+
+
+def begin(order: Mapping[str, Any]) -> None:
+    """Shut this process in as `workers.weights.cell` ordered, and say what was achieved."""
+    out, scratch = Path(order["out"]), Path(order["scratch"])
+    _prepare_environment(scratch)
+    needed = [*(Path(order[name]) for name in order["readable"]), *map(Path, order["interpreter"])]
+    achieved = shut_in((out, scratch), order["limits"], readable=needed, is_wrapped=order["wrapped"])
+    (scratch / ISOLATION).write_text(json.dumps(achieved))
+
+
+def _prepare_environment(scratch: Path) -> None:
+    """One thread, a home for libraries that insist on one, and no programs started to find others."""
+    for name in ("HOME", "TMPDIR", "YOLO_CONFIG_DIR", "MPLCONFIGDIR", "TORCH_HOME", "XDG_CACHE_HOME"):
+        os.environ[name] = str(scratch)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"
+    ctypes.util.find_library = _find_no_library
+
+
+def _find_no_library(name: str) -> None:
+    """torch asks for CUDA's libraries when it is imported; the answer would come from `ldconfig`."""
 
 
 def shut_in(

@@ -1,13 +1,11 @@
 """What runs in the process of the sandbox: shut in, read, recognise, convert, write, report.
 
-Started by `workers.weights.sandbox` with an empty environment. It has nothing to lose: no database, no keys.
+Started by `workers.weights.cell` with an empty environment. It has nothing to lose: no database, no keys.
 """
 
 from __future__ import annotations
 
-import ctypes.util
 import json
-import os
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,38 +15,19 @@ from workers.weights import confinement
 from workers.weights.upload import Refused, Upload
 
 REPORT = "report.json"
-ISOLATION = "isolation.json"
 _MOST_LOG = 20_000
 _NO_MEMORY = "It needs more memory than a conversion may take."
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Convert one upload. `arguments` is one JSON object: see `workers.weights.sandbox`."""
+    """Convert one upload. `arguments` is one JSON object: see `workers.weights.cell`."""
     order = json.loads(arguments[0])
-    path, out, scratch = (Path(order[name]) for name in ("path", "out", "scratch"))
-    _prepare_environment(scratch)
+    confinement.begin(order)
+    path, out = Path(order["path"]), Path(order["out"])
     config = Path(order["config"]) if "config" in order else None
-    needed = [path, *([config] if config else []), *map(Path, order["interpreter"])]
-    isolation = confinement.shut_in(
-        (out, scratch), order["limits"], readable=needed, is_wrapped=order["wrapped"]
-    )
-    (scratch / ISOLATION).write_text(json.dumps(isolation))
     report = _attempt(path, out, config, order["family"])
     (out / REPORT).write_text(json.dumps(report))
     return 0
-
-
-def _prepare_environment(scratch: Path) -> None:
-    """One thread, a home for libraries that insist on one, and no programs started to find others."""
-    for name in ("HOME", "TMPDIR", "YOLO_CONFIG_DIR", "MPLCONFIGDIR", "TORCH_HOME", "XDG_CACHE_HOME"):
-        os.environ[name] = str(scratch)
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = "1"
-    ctypes.util.find_library = _find_no_library
-
-
-def _find_no_library(name: str) -> None:
-    """torch asks for CUDA's libraries when it is imported; the answer would come from `ldconfig`."""
 
 
 def _attempt(path: Path, out: Path, config: Path | None, family: str | None) -> dict[str, Any]:

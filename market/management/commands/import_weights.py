@@ -53,9 +53,12 @@ class Command(BaseCommand):
         self._print(_wait(conversion))
 
     def _print(self, conversion: Conversion) -> None:
-        told = tell(conversion.report)
+        version = conversion.version
+        told = tell(conversion.report, version.weights if version else None)
         for label, text in told.facts:
             self.stdout.write(f"{label}: {text}")
+        for sentence in told.speeds:
+            self.stdout.write(sentence)
         if told.classes:
             more = f" and {told.more_classes} more" if told.more_classes else ""
             self.stdout.write(f"Classes: {', '.join(told.classes)}{more}")
@@ -66,8 +69,8 @@ class Command(BaseCommand):
         if conversion.state == ConversionState.FAILED:
             report = conversion.report
             raise CommandError(f"Refused ({report.get('code', '')}): {report.get('sentence', '')}")
-        assert conversion.version is not None
-        self.stdout.write(f"Ready: version {conversion.version.number}")
+        assert version is not None
+        self.stdout.write(f"Ready: version {version.number}")
 
 
 def _request(options: dict[str, Any]) -> Conversion:

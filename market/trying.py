@@ -1,0 +1,97 @@
+"""What the trial of a converted model leaves: its speed on this machine, and samples of what it makes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from drive import blobs
+from drive.blobs import Stored
+from market.models import DeviceKind, Sample, Speed, Weights
+from workers import devices
+from workers.engine import ThumbnailResult
+from workers.trials import trial
+from workers.trials.trial import Shown, Trial
+
+_WEBP = "image/webp"
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A trial whose pictures lie in the storage: those before and after, in the order of `trial.shown`."""
+
+    trial: Trial
+    device: str
+    pictures: tuple[tuple[Stored | None, Stored | None], ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the report of a conversion keeps of it."""
+        return {
+            "device": self.device,
+            "sentence": self.trial.sentence,
+            "first_ms": self.trial.first_ms,
+            "each_ms": self.trial.each_ms,
+            "runs": self.trial.runs,
+            "width": self.trial.width,
+            "height": self.trial.height,
+        }
+
+
+def try_weights(folder: Path) -> Tried:
+    """Run the converted model in a folder over our pictures; write what it made into the storage."""
+    done = trial.try_model(folder)
+    pictures = tuple((_store(shown.before), _store(shown.after)) for shown in done.shown)
+    return Tried(done, devices.processor().name, pictures)
+
+
+def _store(picture: ThumbnailResult | None) -> Stored | None:
+    return None if picture is None else blobs.store(picture.data, _WEBP)
+
+
+def keep_trial(*, weights: Weights, tried: Tried) -> None:
+    """Write down what a trial showed; call it in the transaction that keeps the weights, which are locked.
+
+    A later trial on the same device counts instead. Samples stay as they first were.
+    """
+    done = tried.trial
+    if done.first_ms is not None:
+        Speed.objects.update_or_create(
+            weights=weights,
+            kind=DeviceKind.CPU,
+            device=tried.device[:120],
+            defaults={
+                "first_ms": done.first_ms,
+                "each_ms": done.each_ms,
+                "runs": done.runs,
+                "width": done.width,
+                "height": done.height,
+            },
+        )
+    made = list(_samples(weights, tried))
+    if made and not weights.samples.exists():
+        blobs.register(stored for pair in tried.pictures for stored in pair if stored)
+        Sample.objects.bulk_create(made)
+
+
+def _samples(weights: Weights, tried: Tried) -> Iterator[Sample]:
+    pairs = zip(tried.trial.shown, tried.pictures, strict=True)
+    for position, (shown, (before, after)) in enumerate(pairs):
+        if before is None and after is None:
+            continue
+        size = _size(shown)
+        yield Sample(
+            weights=weights,
+            position=position,
+            before_id=before.sha256 if before else None,
+            after_id=after.sha256 if after else None,
+            caption=shown.caption,
+            width=size[0],
+            height=size[1],
+            seen=[one.model_dump(exclude_none=True) for one in shown.seen],
+        )
+
+
+def _size(shown: Shown) -> tuple[int, int]:
+    there = [picture for picture in (shown.before, shown.after) if picture]
+    largest = max(there, key=lambda picture: picture.width)
+    return largest.width, largest.height
