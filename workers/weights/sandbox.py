@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workers.weights import cell
+from workers.weights import cell, scanning
 from workers.weights.bundle import BundleError, ModelFacts, verify
 from workers.weights.cell import Ended, Limits, has_bubblewrap
 from workers.weights.confinement import STOPPED
@@ -29,7 +29,7 @@ class Report:
 
     `facts` are those of model.json. `isolation` says which walls stood: "bubblewrap", "network" (none was
     within reach), "landlock" (it could read nothing but what it needs), "limits", "hook". `checks` are what
-    was found right, each with `name`, `ok` and `detail`.
+    was found right, each with `name`, `ok` and `detail`; `scans` what scanners advise, whatever became of it.
     """
 
     ok: bool
@@ -79,10 +79,13 @@ def convert(
         limits=limits,
         use_bubblewrap=use_bubblewrap,
     )
+    scan = scanning.scan(path, use_bubblewrap=use_bubblewrap)
     report = _conclude(out, ended)
     if not report["ok"]:
         _empty(out)
-    return Report(**report, isolation=ended.isolation, seconds=round(time.monotonic() - started, 3))
+    return Report(
+        **report, isolation=ended.isolation, scans=(scan,), seconds=round(time.monotonic() - started, 3)
+    )
 
 
 # --- Believing nothing of what it left.
