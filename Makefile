@@ -63,8 +63,8 @@ bench: setup ## Measure (NAME=op chooses the benchmarks whose name starts so)
 chaos: setup ## Strike a whole site with random faults (SEED=1 MINUTES=1)
 	@$(RUN)/python -W ignore -m tests.chaos --seed $(SEED) --minutes $(MINUTES)
 
-train-demo: setup ## Train the model that the demo runs, anew (half an hour)
-	@$(RUN)/python -m deploy.train_demo
+train-demo: setup ## Train the models that the demo runs, anew (NAME=double-size trains one alone)
+	@$(RUN)/python -m deploy.train_demo $(NAME)
 
 format: setup ## Bring code and templates into shape
 	$(RUN)/ruff check --fix .

@@ -3,41 +3,53 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.train_demo import pictures
-from deploy.train_demo.precision import mean_average_precision
+from PIL import Image
+
 from workers import engine
+from workers.engine import Outcome
 from workers.plugin import Context
 from workers.recipe import Recipe
 from workers.weights.bundle import FolderModel
 
-PICTURES = 400
-# Larger than what models are trained on: they see a picture as people hand it over, reduced by our own code.
-SIDE = 320
+
+@dataclass(frozen=True)
+class Measured:
+    """A figure, and what is reached without having learnt anything, where that is not nothing."""
+
+    value: float
+    untaught: float = 0.0
+
+    @property
+    def gain(self) -> float:
+        """What learning was good for."""
+        return self.value - self.untaught
 
 
-def measure(folder: Path) -> float:
-    """Return mAP at an overlap of one half."""
-    found, truth = [], []
-    for seed in range(PICTURES):
-        picture, wanted = pictures.draw(seed, SIDE)
-        answer = _run(folder, picture, confidence=0.05)
-        found.append([_box(each) for each in answer["predictions"]])
-        truth.append(wanted)
-    return mean_average_precision(found, truth)
-
-
-def _run(folder: Path, picture: Any, **params: Any) -> Any:
+def run(folder: Path, picture: Image.Image, **params: Any) -> Outcome:
+    """Run a converted model over a picture."""
     model = FolderModel(folder)
     written = io.BytesIO()
     picture.save(written, "PNG")
     recipe = Recipe.single(model.facts["family"], params, weights=model.key)
-    return engine.run(recipe, written.getvalue(), Context(models={model.key: model})).data
+    return engine.run(recipe, written.getvalue(), Context(models={model.key: model}))
 
 
-def _box(found: dict[str, Any]) -> tuple[float, int, tuple[float, ...]]:
-    left, top = found["x"] - found["width"] / 2, found["y"] - found["height"] / 2
-    box = (left, top, left + found["width"], top + found["height"])
-    return found["confidence"], found["class_id"], tuple(value / SIDE for value in box)
+def count_right(folder: Path, draw: Callable[[int], tuple[Image.Image, int]], count: int) -> Measured:
+    """Return the part of so many pictures whose class a classifier thinks of first (top-1).
+
+    `draw` returns the picture of a seed and the number of its class.
+    """
+    drawn = [draw(seed) for seed in range(count)]
+    right = [_name_first(folder, picture) == kind for picture, kind in drawn]
+    return Measured(sum(right) / count)
+
+
+def _name_first(folder: Path, picture: Image.Image) -> int:
+    data: Any = run(folder, picture).data
+    first: int = data["predictions"][0]["class_id"]
+    return first

@@ -12,6 +12,8 @@ CLASSES = ("circle", "square", "triangle", "star")
 # Corners are drawn at this multiple of a pixel and reduced, so that edges are as soft as a camera's.
 OVERSAMPLE = 2
 LEAST_SIDE, MOST_SIDE = 0.12, 0.42
+# What a shape that is alone in its picture takes of it.
+LEAST_FILLED, MOST_FILLED = 0.45, 0.9
 # Two shapes may touch, but none hides another.
 MOST_OVERLAP = 0.1
 
@@ -48,10 +50,33 @@ def draw(seed: int, side: int, *, most: int = 5, only: int | None = None) -> tup
         if all(_overlap(shape.box, other.box) <= MOST_OVERLAP for other in shapes):
             shapes.append(shape)
             _paint(picture, shape, _colour(random))
-    picture = picture.resize((side, side), Image.Resampling.BOX)
-    noise = random.normal(0, float(random.uniform(0, 12)), (side, side, 3))
-    pixels = np.clip(np.asarray(picture, dtype=np.float32) + noise, 0, 255).astype(np.uint8)
-    return Image.fromarray(pixels), shapes
+    return _photograph(random, picture, side), shapes
+
+
+def draw_one(seed: int, side: int) -> tuple[Image.Image, Shape]:
+    """Return a square picture that one shape fills for the most part, and that shape.
+
+    Args:
+        side: pixels.
+    """
+    random = np.random.default_rng(seed)
+    picture = _background(random, side)
+    shape = _shape(random, None, LEAST_FILLED, MOST_FILLED)
+    _paint(picture, shape, _colour(random))
+    return _photograph(random, picture, side), shape
+
+
+def mark(shapes: list[Shape], side: int) -> np.ndarray:
+    """Return which shape each pixel of a square picture shows, as (side, side): 1 for the first, 0 for none.
+
+    A pixel is what its centre shows; of two shapes the one that was painted last.
+    """
+    fine = 4
+    marks = Image.new("L", (side * fine, side * fine))
+    for number, shape in enumerate(shapes, start=1):
+        outline = [(x * marks.width, y * marks.height) for x, y in shape.outline]
+        ImageDraw.Draw(marks).polygon(outline, fill=number)
+    return np.asarray(marks)[fine // 2 :: fine, fine // 2 :: fine]
 
 
 def _background(random: np.random.Generator, side: int) -> Image.Image:
@@ -68,9 +93,19 @@ def _background(random: np.random.Generator, side: int) -> Image.Image:
     return picture.filter(ImageFilter.GaussianBlur(float(random.uniform(0, 3))))
 
 
-def _shape(random: np.random.Generator, only: int | None) -> Shape:
+def _photograph(random: np.random.Generator, picture: Image.Image, side: int) -> Image.Image:
+    """The picture at its side, with the noise of a camera."""
+    picture = picture.resize((side, side), Image.Resampling.BOX)
+    noise = random.normal(0, float(random.uniform(0, 12)), (side, side, 3))
+    pixels = np.clip(np.asarray(picture, dtype=np.float32) + noise, 0, 255).astype(np.uint8)
+    return Image.fromarray(pixels)
+
+
+def _shape(
+    random: np.random.Generator, only: int | None, least: float = LEAST_SIDE, most: float = MOST_SIDE
+) -> Shape:
     class_id = int(random.integers(len(CLASSES))) if only is None else only
-    radius = float(random.uniform(LEAST_SIDE, MOST_SIDE)) / 2
+    radius = float(random.uniform(least, most)) / 2
     x, y = (float(v) for v in random.uniform(radius, 1 - radius, 2))
     turn = float(random.uniform(0, 2 * math.pi))
     corners = {

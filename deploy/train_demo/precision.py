@@ -1,46 +1,67 @@
-"""How good a detector is: average precision, from what it found and what there is."""
+"""How good a model is that finds things: average precision, from what it found and what there is."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from deploy.train_demo.pictures import CLASSES, Shape
+Box = tuple[float, ...]
+Bits = NDArray[np.bool_]
+# Where a thing is: a box, or the pixels of a mask.
+Region = TypeVar("Region")
 
 
 def mean_average_precision(
-    found: list[list[tuple[float, int, tuple[float, ...]]]], truth: list[list[Shape]], *, overlap: float = 0.5
+    found: list[list[tuple[float, int, Region]]],
+    truth: list[list[tuple[int, Region]]],
+    share: Callable[[Region, Region], float],
+    *,
+    classes: int,
+    overlap: float = 0.5,
 ) -> float:
     """Return mAP: the mean over classes of the area under the interpolated precision-recall curve.
 
     Everingham et al., "The PASCAL VOC challenge", 2010 (all points).
 
     Args:
-        found: of each picture, (confidence, class, box); boxes in parts of the side.
+        found: of each picture, (confidence, class, region).
+        truth: of each picture, (class, region).
+        share: intersection over union of two regions.
+        overlap: the share from which on something counts as found.
     """
-    precisions = [_average_precision(class_id, found, truth, overlap) for class_id in range(len(CLASSES))]
+    precisions = [_average_precision(class_id, found, truth, share, overlap) for class_id in range(classes)]
     return float(np.mean([value for value in precisions if not math.isnan(value)]))
 
 
 def _average_precision(
     class_id: int,
-    found: list[list[tuple[float, int, tuple[float, ...]]]],
-    truth: list[list[Shape]],
+    found: list[list[tuple[float, int, Region]]],
+    truth: list[list[tuple[int, Region]]],
+    share: Callable[[Region, Region], float],
     overlap: float,
 ) -> float:
-    wanted = [[shape.box for shape in shapes if shape.class_id == class_id] for shapes in truth]
-    total = sum(len(boxes) for boxes in wanted)
+    wanted = [[region for kind, region in each if kind == class_id] for each in truth]
+    total = sum(len(regions) for regions in wanted)
     taken: list[set[int]] = [set() for _ in wanted]
     ranked = sorted(
-        ((c, index, box) for index, each in enumerate(found) for c, k, box in each if k == class_id),
+        (
+            (c, index, region)
+            for index, each in enumerate(found)
+            for c, kind, region in each
+            if kind == class_id
+        ),
+        key=lambda one: one[:2],
         reverse=True,
     )
     if not total:
         return math.nan
     hits = []
-    for _, index, box in ranked:
-        scores = [intersection_over_union(box, other) for other in wanted[index]]
+    for _, index, region in ranked:
+        scores = [share(region, other) for other in wanted[index]]
         best = int(np.argmax(scores)) if scores else -1
         hit = best >= 0 and scores[best] >= overlap and best not in taken[index]
         hits.append(hit)
@@ -54,9 +75,15 @@ def _average_precision(
     return float(np.sum(steps * envelope))
 
 
-def intersection_over_union(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+def share_boxes(a: Box, b: Box) -> float:
     """Return what two boxes share, over what they cover together."""
     width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
     height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
     area = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - width * height
     return width * height / area if area > 0 else 0.0
+
+
+def share_pixels(a: Bits, b: Bits) -> float:
+    """Return what two masks of one size share, over what they cover together."""
+    together = int((a | b).sum())
+    return int((a & b).sum()) / together if together else 0.0

@@ -1,17 +1,29 @@
-"""The training of the demo's model: what it learns from, what it is measured by, and that it runs."""
+"""The training of the demo's models: what they learn from, what they are measured by, and that they run."""
 
+import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from deploy.train_demo import pictures
-from deploy.train_demo.pictures import CLASSES, Shape
-from deploy.train_demo.precision import intersection_over_union, mean_average_precision
+from deploy.train_demo import pencil, pictures
+from deploy.train_demo.patterns import PATTERNS, draw_pattern
+from deploy.train_demo.pictures import CLASSES
+from deploy.train_demo.precision import mean_average_precision, share_boxes, share_pixels
+from deploy.train_demo.scenes import draw_scene
+from workers.weights.bundle import FolderModel
+
+Box = tuple[float, ...]
+KEPT = Path(__file__).resolve().parents[2] / "deploy/demo_models"
+KEPT_NAMES = sorted(path.parent.name for path in KEPT.glob("*/card.json"))
+FEW = 12
+MOST_BYTES = 5 * 2**20
 
 
-def shape(class_id: int, left: float, top: float, right: float, bottom: float) -> Shape:
-    return Shape(class_id, ((left, top), (right, top), (right, bottom), (left, bottom)))
+# --- What they learn from.
 
 
 def test_pictures_are_the_same_for_a_seed_and_shapes_lie_where_they_are_said_to() -> None:
@@ -25,28 +37,90 @@ def test_pictures_are_the_same_for_a_seed_and_shapes_lie_where_they_are_said_to(
         assert -0.01 <= top < bottom <= 1.01
 
 
+def test_marks_tell_the_pixels_of_each_shape() -> None:
+    square = pictures.Shape(1, ((0.25, 0.25), (0.75, 0.25), (0.75, 0.75), (0.25, 0.75)))
+    corner = pictures.Shape(1, ((0.5, 0.5), (1, 0.5), (1, 1), (0.5, 1)))
+    marks = pictures.mark([square, corner], 8)
+    assert marks.shape == (8, 8)
+    assert (marks == 1).sum() == 4 * 4 - 2 * 2
+    # What was painted later hides the rest.
+    assert (marks[4:, 4:] == 2).all()
+    assert (marks == 0).sum() == 64 - 12 - 16
+
+
+def test_a_shape_that_is_alone_fills_most_of_its_picture() -> None:
+    for seed in range(20):
+        picture, shape = pictures.draw_one(seed, 48)
+        left, top, right, bottom = shape.box
+        assert picture.size == (48, 48)
+        assert 0.35 <= max(right - left, bottom - top) <= 0.91
+
+
+def test_patterns_are_the_same_for_a_seed_and_of_every_kind() -> None:
+    drawn = [draw_pattern(seed, 40) for seed in range(40)]
+    assert {kind for _, kind in drawn} == set(range(len(PATTERNS)))
+    assert np.array_equal(np.asarray(drawn[7][0]), np.asarray(draw_pattern(7, 40)[0]))
+    # None is so faint that nobody could tell.
+    assert all(np.asarray(picture.convert("L")).std() > 5 for picture, _ in drawn)
+
+
+def test_scenes_are_the_same_for_a_seed_and_differ_between_seeds() -> None:
+    first, again, other = (np.asarray(draw_scene(seed, 64)) for seed in (5, 5, 6))
+    assert first.shape == (64, 64, 3)
+    assert np.array_equal(first, again)
+    assert np.abs(first.astype(int) - other).mean() > 10
+
+
+def test_a_drawing_has_lines_at_edges_and_pale_colours_elsewhere() -> None:
+    pixels = np.full((60, 60, 3), 230, np.uint8)
+    pixels[:, 30:] = (180, 40, 40)
+    drawn = np.asarray(pencil.redraw(Image.fromarray(pixels))).astype(int)
+    assert (np.abs(drawn[30, 5] - (255 - 0.6 * 25)) <= 1).all()
+    wash = 255 - 0.6 * (255 - np.array([180, 40, 40]))
+    assert (np.abs(drawn[30, 55] - wash) <= 1).all()
+    # The dark side of the edge.
+    assert (drawn[30, 31] < wash - 30).all()
+
+
+# --- What they are measured by.
+
+
 def test_precision_is_one_for_what_is_right_and_falls_with_what_is_not() -> None:
-    truth = [[shape(0, 0.1, 0.1, 0.4, 0.4), shape(1, 0.5, 0.5, 0.9, 0.9)], [shape(0, 0, 0, 0.5, 0.5)]]
-    right = [[(0.9, each.class_id, each.box) for each in shapes] for shapes in truth]
-    assert mean_average_precision(right, truth) == pytest.approx(1)
+    truth: list[list[tuple[int, Box]]] = [
+        [(0, (0.1, 0.1, 0.4, 0.4)), (1, (0.5, 0.5, 0.9, 0.9))],
+        [(0, (0, 0, 0.5, 0.5))],
+    ]
+    right = [[(0.9, *each) for each in shapes] for shapes in truth]
+    assert measure(right, truth) == pytest.approx(1)
     # A surer answer where nothing is: every right one of its class comes after it.
     wrong = [[*right[0], (0.95, 0, (0.6, 0.0, 0.9, 0.3))], right[1]]
-    assert mean_average_precision(wrong, truth) == pytest.approx((2 / 3 + 1) / 2)
+    assert measure(wrong, truth) == pytest.approx((2 / 3 + 1) / 2)
     # The same shape found twice counts once.
-    twice = [[*right[0], (0.95, 1, truth[0][1].box)], right[1]]
-    assert mean_average_precision(twice, truth) == pytest.approx(1)
-    assert mean_average_precision([[], []], truth) == 0
+    twice = [[*right[0], (0.95, 1, truth[0][1][1])], right[1]]
+    assert measure(twice, truth) == pytest.approx(1)
+    assert measure([[], []], truth) == 0
 
 
-def test_boxes_overlap_by_what_they_share() -> None:
-    assert intersection_over_union((0, 0, 2, 2), (1, 0, 3, 2)) == pytest.approx(1 / 3)
-    assert intersection_over_union((0, 0, 1, 1), (2, 2, 3, 3)) == 0
+def measure(found: list[list[tuple[float, int, Box]]], truth: list[list[tuple[int, Box]]]) -> float:
+    return mean_average_precision(found, truth, share_boxes, classes=len(CLASSES))
+
+
+def test_regions_overlap_by_what_they_share() -> None:
+    assert share_boxes((0, 0, 2, 2), (1, 0, 3, 2)) == pytest.approx(1 / 3)
+    assert share_boxes((0, 0, 1, 1), (2, 2, 3, 3)) == 0
+    first, second = np.zeros((4, 4), bool), np.zeros((4, 4), bool)
+    assert share_pixels(first, second) == 0
+    first[:, :2], second[:, 1:3] = True, True
+    assert share_pixels(first, second) == pytest.approx(1 / 3)
+
+
+# --- That they learn, and that those that are kept have learnt.
+# What trains is loaded by the tests that need it: every run of the tests would load torch.
 
 
 def test_a_few_steps_change_the_weights_and_leave_a_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Not with the others: every run of the tests would load torch.
     from deploy.train_demo import detector
 
     monkeypatch.setattr(detector, "SIDE", 64)
@@ -57,3 +131,63 @@ def test_a_few_steps_change_the_weights_and_leave_a_checkpoint(
     assert trained.names == dict(enumerate(CLASSES))
     detector.save(trained, tmp_path / "model.pt")
     assert (tmp_path / "model.pt").stat().st_size > 500_000
+
+
+@pytest.fixture
+def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
+    """Make a model of the catalogue in two steps, on tiny pictures, in a folder of the test's own."""
+    from deploy.train_demo import __main__ as training
+    from deploy.train_demo import catalogue, classifier, detector, pairs, transformer
+
+    for module in (detector, classifier, transformer):
+        monkeypatch.setattr(module, "BATCH", 2)
+    monkeypatch.setattr(detector, "SIDE", 64)
+    monkeypatch.setattr(pairs, "SCENES", 2)
+    monkeypatch.setattr(training, "KEPT", tmp_path)
+    plans = {plan.name: plan for plan in catalogue.PLANS}
+
+    def make(name: str, *, target: float) -> bool:
+        return training.make(replace(plans[name], steps=2, pictures=2, target=target), None)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "name", ["shapes-segmenter", "shapes-classifier", "pattern-classifier", "coloured-pencil", "double-size"]
+)
+def test_what_is_trained_converts_and_is_kept_with_its_card(
+    tmp_path: Path, short: Callable[..., bool], name: str
+) -> None:
+    from deploy.train_demo.catalogue import PLANS
+
+    plan = next(plan for plan in PLANS if plan.name == name)
+    assert short(name, target=-1e9)
+    home = tmp_path / name
+    card = json.loads((home / "card.json").read_text())
+    assert (card["title"], card["summary"]) == (plan.title, plan.summary)
+    assert "2 drawn" in card["description"]
+    assert len(list(home.glob("*.jpg"))) == len(plan.samples())
+    assert FolderModel(home / "model").facts["family"] == plan.family
+
+
+def test_what_is_not_good_enough_is_not_kept(
+    tmp_path: Path, short: Callable[..., bool], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not short("shapes-classifier", target=1e9)
+    assert "Wanted: 1e+09" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", KEPT_NAMES)
+def test_what_is_kept_is_small_and_does_what_its_card_says(name: str) -> None:
+    from deploy.train_demo.catalogue import PLANS
+
+    plan = next(plan for plan in PLANS if plan.name == name)
+    model = KEPT / name / "model"
+    assert {path.name for path in model.iterdir()} == {"model.json", "model.onnx", "weights.safetensors"}
+    assert sum(path.stat().st_size for path in (KEPT / name).rglob("*")) < MOST_BYTES
+    card = json.loads((KEPT / name / "card.json").read_text())
+    assert card["description"].startswith(plan.about)
+    measured = plan.measure(model, FEW)
+    # A dozen pictures tell less than hundreds: one more of them may be wrong.
+    assert measured.gain >= plan.target - (1 / FEW if plan.family in ("yolo", "vit") else 0)
