@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import os
 import platform
+import re
 import resource
 from collections.abc import MutableMapping
 from dataclasses import dataclass
@@ -43,6 +46,35 @@ def processor() -> Device:
     return Device("cpu", _read_cpu_name())
 
 
+def has_gpu() -> bool:
+    """Tell whether this machine has an NVIDIA GPU, from the files of drivers and containers alone."""
+    nodes = [path for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
+    return detect().kind == "gpu" or bool(nodes) or Path("/dev/dxg").exists()
+
+
+def find_cuda_build() -> str | None:
+    """Return the version of CUDA that torch was built for: None where it was built without, or is not there.
+
+    Read from its files: a process that slots are forked from must not load it.
+    """
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return None
+    return _read_cuda_build(Path(spec.origin).with_name("version.py"))
+
+
+def _read_cuda_build(path: Path) -> str | None:
+    if not path.exists():
+        return None
+    for node in ast.parse(path.read_text()).body:
+        targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
+        is_it = any(isinstance(target, ast.Name) and target.id == "cuda" for target in targets)
+        if is_it and isinstance(getattr(node, "value", None), ast.Constant):
+            found: str | None = node.value.value  # type: ignore[attr-defined]
+            return found
+    return None
+
+
 def describe() -> dict[str, str | int]:
     """Say what a person wants to know of this machine: its processor or GPU, cores, memory, and versions."""
     return {
@@ -61,6 +93,17 @@ def limit_memory(max_bytes: int) -> None:
     """
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (max_bytes, hard))
+
+
+def limit_data(max_bytes: int) -> None:
+    """Bound what memory of its own this process may write to: past it, allocation raises MemoryError.
+
+    For processes that use CUDA, which reserves addresses far beyond what a machine has. 0: no bound. Raises
+    ValueError where a lower hard limit is already set.
+    """
+    if max_bytes:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (max_bytes, hard))
 
 
 def pin_threads(environ: MutableMapping[str, str] = os.environ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from workers import registry
+from workers import registry, torch_sessions
 from workers.cache import PROCESS_CACHE
 from workers.chain import label_texts, name_steps
 from workers.encoding import (
@@ -117,6 +117,18 @@ def preview(recipe: Recipe, data: bytes, context: Context | None = None, *, max_
         result = _shrink(result, max_side)
         files = _encode(result, picture, OutputOptions(quality=PREVIEW_QUALITY), watch)
     return _finish(result, picture, files, None, watch)
+
+
+def load_models(recipe: Recipe, context: Context) -> None:
+    """Load and warm the networks that torch runs for the recipe. Raises what that does.
+
+    For those who share them between threads: otherwise each would load them for itself.
+    """
+    complete = _complete(context, 1.0)
+    for step in recipe.steps:
+        model = _model_of(step, complete)
+        if model is not None and torch_sessions.can_run(model):
+            torch_sessions.get_loaded(complete, model)
 
 
 def thumbnail(data: bytes, side: int = THUMBNAIL_SIDE) -> ThumbnailResult:

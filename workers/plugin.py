@@ -24,6 +24,10 @@ class OperationError(Exception):
         self.code = code
 
 
+class DeviceLost(Exception):
+    """The GPU has failed this process: nothing runs on it any more until another process takes over."""
+
+
 class Params(BaseModel):
     """Settings of one operation. Frozen; unknown names are refused; form strings are parsed."""
 
@@ -154,6 +158,14 @@ class Model(Protocol):
         """Return one of its files: "model.onnx" or "weights.safetensors". Raises OSError."""
 
 
+def _go_on() -> None:
+    pass
+
+
+def _alone() -> int:
+    return 1
+
+
 @dataclass(frozen=True)
 class Context:
     """Where and how a run happens.
@@ -164,6 +176,9 @@ class Context:
     `pictures` holds a set for each folder setting that was chosen, under the setting's name. For the engine,
     which runs several steps, under `step.setting` (`workers.chain.name_steps`).
     `model` is that of the step; the engine takes it from `models`, which are by digest.
+    `device` is what networks run on: "cpu" (ONNX Runtime), or by torch "cuda", "cuda:1" and so on, and
+    "torch-cpu", the processor again. The rest is for pictures that are run by several threads: `checkpoint`
+    raises when the run shall end, `together` tells how many threads there are.
     """
 
     scale: float = 1.0
@@ -173,9 +188,15 @@ class Context:
     models: Mapping[str, Model] = field(default_factory=dict)
     model: Model | None = None
     memo: Memo | None = None
+    checkpoint: Callable[[], None] = _go_on
+    together: Callable[[], int] = _alone
 
     def keep(self, key: Hashable, make: Callable[[], T], weigh: Callable[[T], int]) -> T:
-        """Return what was made under `key` before, or make it now. `weigh` gives its size in bytes."""
+        """Return what was made under `key` before, or make it now. `weigh` gives its size in bytes.
+
+        What is made of a model has `(what it is, the model's key)` as its key, by which a worker knows the
+        models that it has at hand.
+        """
         return make() if self.memo is None else self.memo.get(key, make, weigh)
 
 
@@ -285,6 +306,7 @@ class Family(Operation[P]):
     """An architecture that runs somebody's weights: one subclass, in one file of `workers/families`.
 
     What it converts uploads into, in a process that can do nothing else, is told by `workers.weights`.
+    One with `queue = "gpu"` has networks that torch can run: its jobs go to a GPU where there is one.
     """
 
     tier = "advanced"
@@ -307,3 +329,18 @@ class Family(Operation[P]):
 
         Runs only in the process of `workers.weights.sandbox`. Raises `workers.weights.upload.Refused`.
         """
+
+    def rebuild(self, facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
+        """Return a converted model as a torch module on the CPU, whose outputs are those of its ONNX form.
+
+        Only for families with `queue = "gpu"`. Nothing of the facts is believed: they come from the process
+        that read the upload.
+
+        Args:
+            facts: of its model.json.
+            tensors: of its weights.safetensors, on the CPU.
+
+        Raises:
+            workers.weights.upload.Refused: what the facts say cannot be built, or not of these tensors.
+        """
+        raise NotImplementedError(f"{self.key} has no network that torch can run.")

@@ -1,16 +1,19 @@
-"""ONNX Runtime sessions of converted models: one thread each, warmed, kept between pictures."""
+"""Sessions of converted models, warmed and kept between pictures: ONNX Runtime's, or torch's on a GPU."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from workers import torch_sessions
 from workers.plugin import Context, Model
 
+PROCESSOR = "cpu"
 Floats = NDArray[np.float32]
 # What a session holds, as measured with YOLO11 nano and small: it copies the weights and packs some of them
 # anew, and keeps the memory of a run, which goes by the size of the input, for the next.
@@ -24,30 +27,41 @@ _LARGE_SIDE = 640
 class Session:
     """A model ready to run. `shape` is that of its one input, None where any size will do."""
 
-    inner: Any
-    name: str
+    forward: Callable[[Any], Sequence[Any]]
     shape: tuple[int | None, ...]
-    dtype: type[np.generic]
+    dtype: type[np.generic] = np.float32
 
     def run(self, pixels: Floats) -> list[Floats]:
-        """Return all outputs for one input. Raises MemoryError."""
+        """Return all outputs for one input. Raises MemoryError, DeviceLost, and what a checkpoint raises."""
         with_type = pixels if pixels.dtype == self.dtype else pixels.astype(self.dtype)
-        try:
-            outputs = self.inner.run(None, {self.name: with_type})
-        except Exception as error:
-            if _is_out_of_memory(error):
-                raise MemoryError from error
-            raise
-        return [np.asarray(output, np.float32) for output in outputs]
+        return [np.asarray(output, np.float32) for output in self.forward(with_type)]
 
 
-def get_session(context: Context) -> Session:
-    """Return the session of the step's model, kept in this process by the model's digest."""
+def get_session(context: Context, *, keeps_memory: bool = True) -> Session:
+    """Return the session of the step's model on the context's device, kept in this process by its digest.
+
+    A model without a network for torch runs by ONNX Runtime, whatever the device.
+    """
     model = context.model
     if model is None:
         raise ValueError("A family was run without a model.")
-    kept = context.keep(("onnx", model.key), lambda: _load(model), lambda made: made[1])
+    if context.device != PROCESSOR and torch_sessions.can_run(model):
+        return _in_batches(torch_sessions.get_loaded(context, model), context)
+    kept = context.keep(
+        ("onnx", model.key), lambda: _load(model, keeps_memory=keeps_memory), lambda made: made[1]
+    )
     return kept[0]
+
+
+def _in_batches(loaded: torch_sessions.Loaded, context: Context) -> Session:
+    """Return a session for one thread's pictures, which may be run together with those of others."""
+
+    def forward(pixels: Floats) -> list[Floats]:
+        # Between the tiles of a large picture it may end.
+        context.checkpoint()
+        return loaded.batcher.run(pixels, context.together)
+
+    return Session(forward, loaded.shape)
 
 
 def open_session(data: bytes, *, keeps_memory: bool = True) -> Session:
@@ -68,12 +82,27 @@ def open_session(data: bytes, *, keeps_memory: bool = True) -> Session:
     first = inner.get_inputs()[0]
     shape = tuple(size if isinstance(size, int) and size > 0 else None for size in first.shape)
     dtype = np.float16 if first.type == "tensor(float16)" else np.float32
-    return Session(inner, first.name, shape, dtype)
+    return Session(_telling_of_memory(inner, first.name), shape, dtype)
 
 
-def _load(model: Model) -> tuple[Session, int]:
+def _telling_of_memory(inner: Any, name: str) -> Callable[[Any], Sequence[Any]]:
+    def forward(pixels: Any) -> Sequence[Any]:
+        try:
+            outputs: Sequence[Any] = inner.run(None, {name: pixels})
+        except Exception as error:
+            if _is_out_of_memory(error):
+                raise MemoryError from error
+            raise
+        return outputs
+
+    return forward
+
+
+def _load(model: Model, *, keeps_memory: bool) -> tuple[Session, int]:
     data = model.read("model.onnx")
-    session = open_session(data)
+    session = open_session(data, keeps_memory=keeps_memory)
+    if not keeps_memory:
+        return session, _BYTES_A_BYTE * len(data)
     _warm(session)
     shown = 4 * math.prod(_sides(session, _LARGE_SIDE))
     return session, _BYTES_A_BYTE * len(data) + _BYTES_AN_INPUT_BYTE * shown

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from workers import tiles
+from workers.nets.plan import check_settings
 from workers.picture import LIMITS, fit
 from workers.plugin import (
     Context,
     Family,
-    Model,
     OperationError,
     Params,
     PictureView,
@@ -24,7 +24,7 @@ from workers.plugin import (
     slider,
     toggle,
 )
-from workers.sessions import Session, open_session
+from workers.sessions import Session, get_session
 
 Bytes = NDArray[np.uint8]
 
@@ -36,8 +36,6 @@ WHOLE_BYTES = 384 * 1024 * 1024
 PREVIEW_FLOPS = 300 * 10**9
 # Of pictures made of noise at once: sixteen of 64 pixels a side.
 _NOISE_PIXELS = 2**16
-# ONNX Runtime copies the weights and packs some of them anew.
-_BYTES_A_BYTE = 2
 
 
 class GanParams(Params):
@@ -97,6 +95,7 @@ class Gan(Family[GanParams]):
         "instance norms make it, it goes through whole, at the **working size**, and is brought back to its "
         "own. Models that start from noise draw a sheet of pictures for a **seed**."
     )
+    queue = "gpu"
     version = 1
     Params = GanParams
 
@@ -104,7 +103,8 @@ class Gan(Family[GanParams]):
         model = context.model
         if model is None:
             raise ValueError("A family was run without a model.")
-        session = context.keep(("onnx", model.key), lambda: _load(model), lambda made: made[1])[0]
+        # Tiles and pictures differ in size: memory that is kept for the next one would only grow.
+        session = get_session(context, keeps_memory=False)
         if model.facts["layout"] == "noise":
             return Result(draw_sheet(session, model.facts, params), scale=1.0)
         return _redraw(picture, params, context, model.facts, session)
@@ -121,6 +121,12 @@ class Gan(Family[GanParams]):
         from workers.nets import generators
 
         return generators.convert(upload)
+
+    def rebuild(self, facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
+        from workers.nets import catalogue
+
+        check_settings(facts["architecture"]["settings"])
+        return catalogue.build(facts["architecture"], tensors)
 
 
 def draw_sheet(session: Session, facts: Mapping[str, Any], params: GanParams) -> Image.Image:
@@ -203,11 +209,6 @@ def run_whole(image: Image.Image, facts: Mapping[str, Any], session: Session, si
     made = tiles.to_bytes(session.run(tiles.to_input(padded))[0])[: size[1], : size[0]]
     result = _to_image(np.ascontiguousarray(made))
     return result if size == image.size else result.resize(image.size, Image.Resampling.BICUBIC)
-
-
-def _load(model: Model) -> tuple[Session, int]:
-    data = model.read("model.onnx")
-    return open_session(data, keeps_memory=False), _BYTES_A_BYTE * len(data)
 
 
 def _read(picture: PictureView, channels: int) -> _Source:

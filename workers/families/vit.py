@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 from workers.classifying import normalise, rank
 from workers.drawing import draw_title
 from workers.instances import original_size
+from workers.nets.plan import check_settings
 from workers.plugin import (
     IMAGE,
     JSON,
@@ -41,6 +43,7 @@ class Vit(Family[VitParams]):
         "of `config.json`. The picture is brought to the model’s square. Delivers the surest classes as "
         "data, and the picture with the first of them written into it."
     )
+    queue = "gpu"
     version = 1
     outputs = (IMAGE, OutputSpec("classes", "data", "Classes"))
     Params = VitParams
@@ -77,6 +80,13 @@ class Vit(Family[VitParams]):
         from workers.nets import classifiers
 
         return classifiers.convert(upload)
+
+    def rebuild(self, facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
+        from workers.nets import classifiers
+
+        settings = facts["architecture"]["settings"]
+        check_settings(settings)
+        return classifiers.build(settings, tensors)
 
 
 def fill_square(picture: PictureView, side: int) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from workers.weights.upload import Refused
+
 Shapes = Mapping[str, tuple[int, ...]]
 T = TypeVar("T")
 
@@ -15,6 +17,7 @@ _DEEPEST = 3
 # Far more than any network of these kinds has.
 MOST_BLOCKS = 64
 MOST_FEATURES = 1024
+MOST_NUMBER = 65_536
 
 
 @dataclass(frozen=True)
@@ -82,3 +85,24 @@ def count_blocks(shapes: Shapes, pattern: str, start: int = 0) -> int:
 def same_names(shapes: Shapes, unwanted: tuple[str, ...] = ()) -> dict[str, str]:
     """Names that are the same here as in the upload, but for those that end in one of `unwanted`."""
     return {name: name for name in shapes if not name.endswith(unwanted or ("\0",))}
+
+
+# Of these there is a layer, or more, for each one.
+_COUNTS = ("blocks", "layers", "convolutions", "doublings", "halvings")
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise Refused for settings of a network by which building it would not end soon.
+
+    For those that come from a process that had read an upload. Whether the network is that of the tensors,
+    its builder looks.
+    """
+    for name, value in settings.items():
+        values = value if isinstance(value, list) else [value]
+        most = MOST_BLOCKS if name in _COUNTS else MOST_NUMBER
+        if len(values) > MOST_BLOCKS or not all(_is_within(number, most) for number in values):
+            raise Refused(f"The network’s {name} cannot be {str(value)[:40]}.", code="architecture")
+
+
+def _is_within(value: Any, most: int) -> bool:
+    return value is None or isinstance(value, str) or (isinstance(value, int | float) and 0 <= value <= most)

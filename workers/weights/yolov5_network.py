@@ -37,7 +37,8 @@ class AnchorDetect(nn.Module):  # type: ignore[misc]
         raw = self.m[index](feature)
         batch, _, height, width = raw.shape
         raw = raw.view(batch, count, self.columns, height, width).permute(0, 1, 3, 4, 2).sigmoid()
-        rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        sides = (torch.arange(side, device=raw.device) for side in (height, width))
+        rows, columns = torch.meshgrid(*sides, indexing="ij")
         place = torch.stack((columns, rows), 2).to(raw) - 0.5
         centres = (raw[..., :2] * 2 + place) * stride
         sizes = (raw[..., 2:4] * 2) ** 2 * (self.anchors[index] * stride).view(1, count, 1, 1, 2)

@@ -1,0 +1,269 @@
+"""Requests of several threads, run together: what a batch holds, and that no request harms another."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from workers.batching import Batcher
+from workers.plugin import DeviceLost
+
+Floats = np.ndarray
+
+
+class Doubling:
+    """Gives twice what it is given; notes what it ran together. Fails as it is told to."""
+
+    def __init__(self, *, room: int = 10**6, seconds: float = 0.0) -> None:
+        self.room = room
+        self.seconds = seconds
+        self.batches: list[tuple[int, ...]] = []
+        self.at_once = self.most_at_once = 0
+        self.is_lost = False
+        self._gate = threading.Event()
+        self._gate.set()
+
+    def close(self) -> None:
+        self._gate.clear()
+
+    def open(self) -> None:
+        self._gate.set()
+
+    def enter(self, pixels: Floats, /) -> Floats:
+        return pixels
+
+    def start(self, inputs: Sequence[Floats], /) -> Any:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            self._gate.wait(10)
+            together = np.concatenate(inputs)
+            self.batches.append(together.shape)
+            time.sleep(self.seconds)
+            if self.is_lost:
+                raise DeviceLost
+            if len(together) > self.room:
+                raise MemoryError
+            if (together < 0).any():
+                raise ValueError("a number below zero")
+            return together * 2, [len(one) for one in inputs]
+        finally:
+            self.at_once -= 1
+
+    def finish(self, started: Any, /) -> list[list[Floats]]:
+        made, counts = started
+        return [[part] for part in np.split(made, np.cumsum(counts)[:-1])]
+
+
+def picture(value: float, *, side: int = 2, count: int = 1) -> Floats:
+    return np.full((count, 3, side, side), value, np.float32)
+
+
+def ask_at_once(batcher: Batcher, inputs: Sequence[Floats]) -> list[Any]:
+    """Each input from a thread of its own; return the answers, or what was raised."""
+    answers: list[Any] = [None] * len(inputs)
+
+    def ask(index: int) -> None:
+        try:
+            answers[index] = batcher.run(inputs[index], lambda: len(inputs))[0]
+        except Exception as error:  # noqa: BLE001  (looked at below)
+            answers[index] = error
+
+    threads = [threading.Thread(target=ask, args=(index,)) for index in range(len(inputs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    return answers
+
+
+def patient(network: Doubling, **settings: Any) -> Batcher:
+    """One that waits long enough for all threads of a test on a busy machine."""
+    return Batcher(network, patience=5.0, **settings)
+
+
+def test_what_waits_is_run_together_and_everybody_gets_their_own() -> None:
+    network = Doubling()
+    answers = ask_at_once(patient(network), [picture(value) for value in range(6)])
+    assert network.batches == [(6, 3, 2, 2)]
+    assert [answer.shape for answer in answers] == [(1, 3, 2, 2)] * 6
+    assert [float(answer.max()) for answer in answers] == [0, 2, 4, 6, 8, 10]
+
+
+def test_one_alone_waits_for_nobody() -> None:
+    network = Doubling()
+    batcher = patient(network)
+    begun = time.monotonic()
+    for value in range(20):
+        assert batcher.run(picture(value))[0].max() == 2 * value
+    assert time.monotonic() - begun < 4
+    assert network.batches == [(1, 3, 2, 2)] * 20
+
+
+def test_others_are_waited_for_no_longer_than_a_moment() -> None:
+    network = Doubling()
+    begun = time.monotonic()
+    assert Batcher(network, patience=0.05).run(picture(3), lambda: 8)[0].max() == 6
+    assert 0.05 <= time.monotonic() - begun < 2
+
+
+def test_a_batch_has_no_more_than_it_may() -> None:
+    network = Doubling()
+    ask_at_once(patient(network, most_pictures=4), [picture(1) for _ in range(10)])
+    assert sum(shape[0] for shape in network.batches) == 10
+    assert max(shape[0] for shape in network.batches) == 4
+    assert len(network.batches) == 3
+    network = Doubling()
+    ask_at_once(patient(network, most_bytes=3 * picture(1).nbytes), [picture(1) for _ in range(6)])
+    assert [shape[0] for shape in network.batches] == [3, 3]
+
+
+def test_an_input_of_several_pictures_stays_whole() -> None:
+    network = Doubling()
+    answers = ask_at_once(
+        patient(network, most_pictures=4), [picture(1, count=3), picture(2, count=3), picture(3, count=9)]
+    )
+    assert [len(answer) for answer in answers] == [3, 3, 9]
+    assert sorted(shape[0] for shape in network.batches) == [3, 3, 9]
+
+
+def test_only_pictures_of_one_shape_go_together() -> None:
+    network = Doubling()
+    answers = ask_at_once(patient(network), [picture(side, side=side) for side in (2, 3, 2, 3, 2)])
+    assert [answer.shape[-1] for answer in answers] == [2, 3, 2, 3, 2]
+    assert all(answer.max() == 2 * answer.shape[-1] for answer in answers)
+    assert sorted(network.batches) == [(2, 3, 3, 3), (3, 3, 2, 2)]
+
+
+def test_a_bad_input_takes_no_other_with_it() -> None:
+    network = Doubling()
+    answers = ask_at_once(patient(network), [picture(value) for value in (1, 2, -1, 3)])
+    assert isinstance(answers[2], ValueError)
+    assert [float(answer.max()) for index, answer in enumerate(answers) if index != 2] == [2, 4, 6]
+    assert network.batches[0] == (4, 3, 2, 2)
+    assert sorted(network.batches[1:]) == [(1, 3, 2, 2)] * 4
+
+
+def test_where_memory_does_not_suffice_batches_get_smaller_and_stay_so() -> None:
+    network = Doubling(room=2)
+    batcher = patient(network)
+    answers = ask_at_once(batcher, [picture(value) for value in range(8)])
+    assert [float(answer.max()) for answer in answers] == [2 * value for value in range(8)]
+    assert [shape[0] for shape in network.batches] == [8, 4, 2, 2, 2, 2]
+    ask_at_once(batcher, [picture(value) for value in range(4)])
+    assert [shape[0] for shape in network.batches[6:]] == [2, 2]
+    # Of another shape nothing is known yet.
+    network.room = 100
+    ask_at_once(batcher, [picture(value, side=3) for value in range(4)])
+    assert network.batches[-1][0] == 4
+
+
+def test_what_does_not_fit_alone_fails_alone() -> None:
+    network = Doubling(room=2)
+    answers = ask_at_once(patient(network), [picture(1), picture(2, count=3), picture(3)])
+    assert isinstance(answers[1], MemoryError)
+    assert (answers[0].max(), answers[2].max()) == (2, 6)
+
+
+def test_a_lost_device_is_told_to_all_at_once() -> None:
+    network = Doubling()
+    network.is_lost = True
+    answers = ask_at_once(patient(network), [picture(value) for value in range(4)])
+    assert all(isinstance(answer, DeviceLost) for answer in answers)
+    assert len(network.batches) == 1
+
+
+def test_the_network_is_run_by_one_thread_at_a_time() -> None:
+    network = Doubling(seconds=0.001)
+    batcher = Batcher(network, most_pictures=3, patience=0.0005)
+    wrong: list[Any] = []
+
+    def ask(first: int) -> None:
+        for value in range(first, first + 40):
+            answer = batcher.run(picture(value, side=2 + value % 2), lambda: 8)[0]
+            if answer.shape != (1, 3, 2 + value % 2, 2 + value % 2) or answer.max() != 2 * value:
+                wrong.append(answer)
+
+    threads = [threading.Thread(target=ask, args=(100 * index,)) for index in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert wrong == []
+    assert network.most_at_once == 1
+    assert sum(shape[0] for shape in network.batches) == 8 * 40
+
+
+class Interruption(BaseException):
+    """As a signal raises it."""
+
+
+def test_whoever_is_interrupted_leaves_nothing_behind() -> None:
+    network = Doubling()
+    batcher = patient(network)
+
+    def interrupted() -> int:
+        raise Interruption
+
+    with pytest.raises(Interruption):
+        batcher.run(picture(1), interrupted)
+    assert batcher.run(picture(2))[0].max() == 4
+    assert network.batches == [(1, 3, 2, 2)]
+
+
+def test_others_go_on_where_the_leader_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Doubling()
+    batcher = patient(network)
+    start, interrupted = network.start, []
+
+    def start_once(inputs: Sequence[Floats]) -> Any:
+        if not interrupted:
+            interrupted.append(threading.current_thread())
+            raise Interruption
+        return start(inputs)
+
+    monkeypatch.setattr(network, "start", start_once)
+    answers: dict[threading.Thread, Any] = {}
+
+    def ask(value: int) -> None:
+        try:
+            answers[threading.current_thread()] = batcher.run(picture(value), lambda: 3)[0].max()
+        except Interruption as error:
+            answers[threading.current_thread()] = error
+
+    threads = [threading.Thread(target=ask, args=(value,)) for value in (1, 2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    (leader,) = interrupted
+    assert isinstance(answers[leader], Interruption)
+    assert sorted(answers[thread] for thread in threads if thread is not leader) == sorted(
+        2 * value for value, thread in enumerate(threads, 1) if thread is not leader
+    )
+
+
+def test_the_next_batch_begins_while_the_last_one_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Doubling()
+    batcher = Batcher(network, patience=0)
+    finish: Callable[[Any], Any] = network.finish
+    second_began = threading.Event()
+    begun: list[bool] = []
+
+    def wait(started: Any) -> Any:
+        begun.append(True)
+        if len(begun) == 1:
+            assert second_began.wait(10)
+        else:
+            second_began.set()
+        return finish(started)
+
+    monkeypatch.setattr(network, "finish", wait)
+    answers = ask_at_once(batcher, [picture(1), picture(2, side=3)])
+    assert [answer.max() for answer in answers] == [2, 4]
