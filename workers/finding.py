@@ -13,7 +13,7 @@ from workers import covering, drawing
 from workers.classifying import classify
 from workers.detections import LAYOUTS, Found, Layout, Reading, find_layout, read
 from workers.instances import Instance, Turn, choose_classes, describe, name_of
-from workers.letterbox import Letterbox
+from workers.letterbox import Letterbox, round_up
 from workers.masks import Mask, assemble
 from workers.plugin import (
     Context,
@@ -113,7 +113,7 @@ class FindingParams(Params):
 
 @dataclass(frozen=True)
 class Detector:
-    """What a model's facts say to those who read its output."""
+    """What a model's facts say to those who make its input and read its output."""
 
     task: str
     classes: tuple[str, ...]
@@ -121,6 +121,8 @@ class Detector:
     channels: int
     keypoints: tuple[int, int] | None
     layout: Layout | None
+    stride: int
+    takes_rectangles: bool
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Detector:
@@ -132,6 +134,8 @@ class Detector:
             channels=facts["input"]["channels"],
             keypoints=(points[0], points[1]) if points else None,
             layout=layout if layout in LAYOUTS else None,
+            stride=facts.get("stride", 1),
+            takes_rectangles=facts.get("rectangles", False),
         )
 
 
@@ -154,7 +158,7 @@ def find(
     """Return what the model finds in a picture, the surest first, in the picture's pixels."""
     session = get_session(context)
     detector = Detector.of(model_of(context).facts)
-    place = Letterbox.fit((picture.width, picture.height), choose_input(session, detector.input, params.size))
+    place = choose_place(picture, session, detector, params.size)
     outputs = session.run(place.fill(picture, detector.channels))
     found = read(
         outputs[0],
@@ -165,6 +169,18 @@ def find(
         wanted=wanted,
     )
     return list(_place(found, outputs, detector, place))
+
+
+def choose_place(picture: PictureView, session: Session, detector: Detector, wanted: int) -> Letterbox:
+    """Return where the picture lies in an input that has its shape, or is a square where the model needs one.
+
+    `wanted`: the input's longer side, 0 for the model's own. Raises OperationError.
+    """
+    is_free = session.shape[2:] == (None, None)
+    size = choose_input(session, detector.input, round_up(wanted, detector.stride) if is_free else wanted)
+    # What was proved for squares alone is shown squares, whatever session runs it.
+    stride = detector.stride if is_free and detector.takes_rectangles else None
+    return Letterbox.fit((picture.width, picture.height), size, stride)
 
 
 def choose_input(session: Session, own: tuple[int, int], wanted: int) -> tuple[int, int]:
@@ -219,11 +235,11 @@ def _place(
     points: Sequence[Floats | None] = [None] * len(found)
     if detector.task == "pose" and detector.keypoints is not None:
         points = list(_place_points(found.more.reshape(-1, *detector.keypoints), place))
-    for index, (mask, keypoints) in enumerate(zip(masks, points, strict=True)):
+    named = _name(found, detector)
+    for box, said, mask, keypoints in zip(boxes.tolist(), named, masks, points, strict=True):
         # A thing without a single pixel is none.
         if mask is None or mask.area:
-            left, top, right, bottom = boxes[index].tolist()
-            yield Instance((left, top, right, bottom), *_class_of(found, index, detector), mask, keypoints)
+            yield Instance(tuple(box), *said, mask, keypoints)
 
 
 def _place_points(points: Floats, place: Letterbox) -> Floats:
@@ -237,11 +253,11 @@ def _place_turned(found: Found, detector: Detector, place: Letterbox) -> Iterato
     far = 2 * sum(place.picture)
     bounded = np.clip(np.hstack([centres, sides]), (-far, -far, 0, 0), far)
     boxes = np.hstack([bounded, found.more[:, -1:]]).tolist()
-    for index, (x, y, width, height, angle) in enumerate(boxes):
+    for (x, y, width, height, angle), said in zip(boxes, _name(found, detector), strict=True):
         turn = Turn.of(x, y, width, height, angle)
         xs, ys = zip(*turn.corners(), strict=True)
         hull = _clip((min(xs), min(ys), max(xs), max(ys)), place.picture)
-        yield Instance(hull, *_class_of(found, index, detector), turn=turn)
+        yield Instance(hull, *said, turn=turn)
 
 
 def _clip(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -250,9 +266,10 @@ def _clip(box: tuple[float, float, float, float], size: tuple[int, int]) -> tupl
     return left, top, right, bottom
 
 
-def _class_of(found: Found, index: int, detector: Detector) -> tuple[float, int, str]:
-    class_id = int(found.classes[index])
-    return float(found.scores[index]), class_id, name_of(detector.classes, class_id)
+def _name(found: Found, detector: Detector) -> list[tuple[float, int, str]]:
+    """How sure the model is of each thing, its class and that one's name."""
+    pairs = zip(found.scores.tolist(), found.classes.tolist(), strict=True)
+    return [(score, class_id, name_of(detector.classes, class_id)) for score, class_id in pairs]
 
 
 # --- What is made of it.

@@ -168,12 +168,15 @@ def _prototypes(seed: int, count: int = 4) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("size", [(320, 240), (240, 320), (160, 160), (641, 333), (1000, 90)])
-def test_masks_are_those_of_ultralytics_at_full_size(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("stride", [None, 32])
+def test_masks_are_those_of_ultralytics_at_full_size(size: tuple[int, int], stride: int | None) -> None:
     import torch
     from ultralytics.utils.ops import process_mask_native
 
     coefficients, prototypes = _prototypes(sum(size))
-    place = Letterbox.fit(size, (160, 160))
+    place = Letterbox.fit(size, (160, 160), stride)
+    columns, rows = (length // 4 for length in place.input)
+    prototypes = np.ascontiguousarray(prototypes[:, :rows, :columns])
     boxes = np.array(
         [[0, 0, *size], [size[0] / 3 + 0.4, 5.5, size[0] - 7.2, size[1] - 3], [2, 2, 2, 2]], np.float32
     )

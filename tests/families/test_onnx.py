@@ -252,6 +252,45 @@ def test_a_picture_is_made_of_the_picture(scale: int, dynamic: bool, tmp_path: P
         run(model, result="blur")
 
 
+# --- Any size.
+
+
+def _detector_for_any_size(tmp_path: Path, *, is_of_a_square: bool = False, **said: str) -> FolderModel:
+    """Tells light places of eight pixels from dark ones. `is_of_a_square`: as many rows as columns."""
+    import torch
+
+    class Bright(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            share = torch.nn.functional.avg_pool2d(x.mean(1, keepdim=True), 8)
+            side = share.shape[3]
+            rows = side if is_of_a_square else share.shape[2]
+            y, x = torch.meshgrid(torch.arange(rows), torch.arange(side), indexing="ij")
+            boxes = [8.0 * x + 4, 8.0 * y + 4, 0.0 * x + 8, 0.0 * x + 8]
+            return torch.cat([torch.stack(boxes)[None], share, 1 - share], 1).flatten(2)
+
+    traced = trace(Bright(), 64, 64, dynamic=True)
+    return convert(with_metadata(traced, names="{0: 'light', 1: 'dark'}", task="detect", **said), tmp_path)
+
+
+def test_a_detector_for_any_size_is_shown_the_shape_of_the_picture(tmp_path: Path) -> None:
+    model = _detector_for_any_size(tmp_path, stride="32", imgsz="[160, 160]")
+    assert (model.facts["rectangles"], model.facts["stride"]) == (True, 32)
+    picture = Image.new("RGB", (160, 80), "black")
+    picture.paste("white", (80, 40, 88, 48))
+    (light,) = found(model, data=encode(picture, "PNG"), classes="light", confidence=0.9)
+    assert (light["x"], light["y"], light["width"], light["height"]) == (84, 44, 8, 8)
+    # Of the grey around the picture it sees no more than the rectangle has: a row above and one below.
+    dark = found(model, data=encode(picture, "PNG"), classes="dark", confidence=0.5, most=1000)
+    assert len(dark) == 20 * (10 + 2) - 1
+
+
+@pytest.mark.parametrize("said", [{"stride": "32"}, {}])
+def test_what_cannot_be_shown_rectangles_is_shown_squares(said: dict[str, str], tmp_path: Path) -> None:
+    model = _detector_for_any_size(tmp_path, is_of_a_square=True, imgsz="[160, 160]", **said)
+    assert not model.facts["rectangles"]
+    assert found(model, classes="light", confidence=0.05)
+
+
 # --- What is refused.
 
 

@@ -33,16 +33,35 @@ def test_a_picture_lies_where_ultralytics_lays_it(picture: tuple[int, int], into
     assert (place.inner, place.left, place.top) == (told["new_unpad"], told["left"], told["top"])
 
 
+@settings(max_examples=200, deadline=None)
+@given(picture=SIZES, side=st.sampled_from([64, 320, 640]), stride=st.sampled_from([32, 64]))
+def test_a_rectangle_is_as_small_as_ultralytics_makes_it(
+    picture: tuple[int, int], side: int, stride: int
+) -> None:
+    from ultralytics.data.augment import LetterBox
+
+    place = Letterbox.fit(picture, (side, side), stride)
+    shown = np.lib.stride_tricks.as_strided(np.zeros(3, np.uint8), (picture[1], picture[0], 3), (0, 0, 1))
+    told = LetterBox((side, side), auto=True, stride=stride).get_params({"img": shown})
+    assert (place.inner, place.left, place.top) == (told["new_unpad"], told["left"], told["top"])
+    around = told["left"] + told["right"], told["top"] + told["bottom"]
+    assert place.input == (place.inner[0] + around[0], place.inner[1] + around[1])
+    assert max(place.input) == side
+    assert not any(length % stride for length in place.input)
+
+
 @settings(max_examples=100, deadline=None)
-@given(picture=SIZES, seed=st.integers(0, 9))
-def test_boxes_come_back_as_ultralytics_brings_them(picture: tuple[int, int], seed: int) -> None:
+@given(picture=SIZES, seed=st.integers(0, 9), stride=st.sampled_from([None, 32]))
+def test_boxes_come_back_as_ultralytics_brings_them(
+    picture: tuple[int, int], seed: int, stride: int | None
+) -> None:
     import torch
     from ultralytics.utils.ops import scale_boxes
 
     boxes = np.random.default_rng(seed).uniform(-40, 700, (20, 4)).astype(np.float32)
-    theirs = scale_boxes((640, 640), torch.from_numpy(boxes.copy()), (picture[1], picture[0])).numpy()
-    ours = Letterbox.fit(picture, (640, 640)).boxes_to_picture(boxes)
-    assert np.allclose(ours, theirs, rtol=1e-5, atol=1e-3)
+    place = Letterbox.fit(picture, (640, 640), stride)
+    theirs = scale_boxes(place.input[::-1], torch.from_numpy(boxes.copy()), picture[::-1]).numpy()
+    assert np.allclose(place.boxes_to_picture(boxes), theirs, rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize("size", [(300, 200), (100, 260), (64, 64), (31, 7), (1, 1)])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.weights.checkpoints import SIDE, TINY, load_plainly, make_model, save
+from workers.sessions import open_session
 from workers.weights import bundle, ultralytics_models, yolo
 from workers.weights.checkpoints import find_checkpoint
 from workers.weights.exporting import compare, compare_rows, flatten, run_onnx
@@ -40,13 +41,13 @@ def checkpoint_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
     return made
 
 
-def _sample() -> Any:
+def _sample(height: int = SIDE, width: int = SIDE) -> Any:
     import torch
 
-    return torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(3))
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(3))
 
 
-def _run_plainly(path: Path, *, is_end_to_end: bool) -> list[Any]:
+def _run_plainly(path: Path, *, is_end_to_end: bool, sample: Any = None) -> list[Any]:
     """Run the unpickled model as Ultralytics does for its exports."""
     import torch
 
@@ -55,10 +56,10 @@ def _run_plainly(path: Path, *, is_end_to_end: bool) -> list[Any]:
     head.end2end = is_end_to_end
     head.export = True
     with torch.inference_mode():
-        return [output.numpy() for output in flatten(model(_sample()))]
+        return [output.numpy() for output in flatten(model(_sample() if sample is None else sample))]
 
 
-def _candidates(path: Path) -> Any:
+def _candidates(path: Path, sample: Any) -> Any:
     import torch
 
     model = load_plainly(path)
@@ -66,7 +67,7 @@ def _candidates(path: Path) -> Any:
     head.end2end = head.export = True
     head.postprocess = lambda predictions: predictions
     with torch.inference_mode():
-        return flatten(model(_sample()))[0].numpy()
+        return flatten(model(sample))[0].numpy()
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -87,13 +88,40 @@ def test_every_task(name: str, checkpoint_of: Callable[[str], Path], tmp_path: P
 
     model = bundle.FolderModel(tmp_path)
     assert (model.key, model.facts["title"]) == (digest, title)
+    free = task != "classify"
+    assert facts.rectangles == free
+    assert open_session(model.read("model.onnx")).shape == (1, 3, *([None, None] if free else [SIDE, SIDE]))
+    # One of these has fewer places than an end-to-end head chooses, the others more.
+    for sides in [(SIDE, SIDE), (32, 96), (256, 160)] if free else [(SIDE, SIDE)]:
+        sample = _sample(*sides)
+        found = run_onnx(model.read("model.onnx"), sample.numpy())
+        wanted = _run_plainly(path, is_end_to_end=layout == "end-to-end", sample=sample)
+        assert len(found) == len(wanted) == (2 if task == "segment" else 1)
+        if layout == "end-to-end":
+            assert compare_rows(found[0], wanted[0], _candidates(path, sample)) < 1e-3
+            found, wanted = found[1:], wanted[1:]
+        assert all(compare(ours, theirs) < 1e-3 for ours, theirs in zip(found, wanted, strict=True))
+
+
+def test_a_network_that_fits_its_square_alone_stays_one_of_that_size(tmp_path: Path) -> None:
+    """Its head reads features of every eighth pixel, which are partly made of those of every sixty-fourth."""
+    description = copy.deepcopy(TINY)
+    description["backbone"] += [[-1, 1, "Conv", [128, 3, 2]], [-1, 1, "Conv", [128, 3, 2]]]
+    description["head"] = [
+        [-1, 1, "nn.Upsample", ["None", 8, "nearest"]],
+        [[-1, 3], 1, "Concat", [1]],
+        [[9], 1, "Detect", ["nc"]],
+    ]
+    path = save(make_model(description), tmp_path / "best.pt")
+    out = tmp_path / "out"
+    out.mkdir()
+    bundle.write(yolo.convert(open_upload(path)), out)
+    _, facts = bundle.verify(out)
+    assert (facts.rectangles, facts.stride, facts.input.width) == (False, 32, SIDE)
+    model = bundle.FolderModel(out)
+    assert open_session(model.read("model.onnx")).shape == (1, 3, SIDE, SIDE)
     found = run_onnx(model.read("model.onnx"), _sample().numpy())
-    wanted = _run_plainly(path, is_end_to_end=layout == "end-to-end")
-    assert len(found) == len(wanted) == (2 if task == "segment" else 1)
-    if layout == "end-to-end":
-        assert compare_rows(found[0], wanted[0], _candidates(path)) < 1e-3
-        found, wanted = found[1:], wanted[1:]
-    assert all(compare(ours, theirs) < 1e-3 for ours, theirs in zip(found, wanted, strict=True))
+    assert compare(found[0], _run_plainly(path, is_end_to_end=False)[0]) < 1e-3
 
 
 @pytest.mark.parametrize("name", GENERATIONS)
@@ -108,7 +136,7 @@ def test_every_generation_is_rebuilt(name: str, checkpoint_of: Callable[[str], P
         found = [output.numpy() for output in flatten(model(_sample()))]
     wanted = _run_plainly(path, is_end_to_end=architecture["end2end"])
     if architecture["end2end"]:
-        assert compare_rows(found[0], wanted[0], _candidates(path)) < 1e-3
+        assert compare_rows(found[0], wanted[0], _candidates(path, _sample())) < 1e-3
     else:
         assert compare(found[0], wanted[0]) < 1e-4
 

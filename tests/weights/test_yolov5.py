@@ -39,15 +39,16 @@ def test_it_gives_what_the_repository_gives(model: Any, tmp_path: Path) -> None:
     out.mkdir()
     bundle.write(yolo.convert(upload), out)
     _, facts = bundle.verify(out)
-    assert (facts.layout, facts.task, facts.classes, facts.stride) == ("yolov5", "detect", ["cat", "dog"], 16)
-    assert (facts.input.width, facts.input.height) == (64, 64)
+    assert (facts.layout, facts.task, facts.classes, facts.stride) == ("yolov5", "detect", ["cat", "dog"], 32)
+    assert (facts.input.width, facts.input.height, facts.rectangles) == (64, 64, True)
 
-    sample = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(3))
-    with torch.inference_mode():
-        wanted = model(sample).numpy()
-    found = run_onnx((out / "model.onnx").read_bytes(), sample.numpy())
-    assert found[0].shape == (1, 3 * (64 + 16), 7)
-    assert compare(found[0], wanted) < 1e-4
+    for height, width in ((64, 64), (96, 32)):
+        sample = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(3))
+        with torch.inference_mode():
+            wanted = model(sample).numpy()
+        found = run_onnx((out / "model.onnx").read_bytes(), sample.numpy())
+        assert found[0].shape == (1, 3 * (height * width // 64 + height * width // 256), 7)
+        assert compare(found[0], wanted) < 1e-4
 
 
 def test_an_older_activation_is_refused(model: Any, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ class Yolo(Family[YoloParams]):
         "Detection, segmentation, poses, turned boxes and classification, as trained with Ultralytics. "
         "What is found is drawn, blurred or cut out, and told as data with boxes in pixels."
     )
-    version = 1
+    version = 2
     outputs = (IMAGE, OutputSpec("detections", "data", "Detections"))
     Params = YoloParams
 

@@ -58,6 +58,8 @@ class ModelFacts(_Strict):
     classes: list[str] = Field(default_factory=list, max_length=50_000)
     input: InputSize
     stride: int = Field(default=1, ge=1, le=1024)
+    # Whether it was proved for inputs that are no squares, of multiples of the stride.
+    rectangles: bool = False
     parameters: int = Field(ge=0, le=MOST_PARAMETERS)
     flops: int | None = Field(default=None, ge=0, le=10**16)
     layout: str = Field(default="", max_length=64)

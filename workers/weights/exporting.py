@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,46 +24,127 @@ Floats = NDArray[np.float32]
 
 
 def export(model: Any, facts: dict[str, Any], tensors: Mapping[str, Any]) -> Bundle:
-    """Write a rebuilt YOLO as ONNX for pictures of its input's size, run both, compare. Raises Refused."""
+    """Write a rebuilt YOLO as ONNX, run both, compare. Raises Refused.
+
+    It takes pictures of any size that is a multiple of its stride, and is proved at its own square and at a
+    rectangle. Classifiers, and networks whose layers fit each other at that square alone, take nothing else.
+    """
     import torch
 
-    size = facts["input"]
+    own, layout = facts["input"], facts["layout"]
     torch.manual_seed(_SEED)
-    sample = torch.rand(1, size["channels"], size["height"], size["width"])
+    square = torch.rand(1, own["channels"], own["height"], own["width"])
     with torch.inference_mode():
-        flops = count_flops(model, sample)
-        wanted = [output.numpy() for output in flatten(model(sample))]
-    if not all(np.isfinite(output).all() for output in wanted):
+        flops = count_flops(model, square)
+    shown = Shown(square, _run(model, square))
+    free = _export_free(model, layout, shown, facts["stride"]) if facts["task"] != "classify" else None
+    onnx, difference = free or _export_fixed(model, layout, shown)
+    return Bundle({**facts, "flops": flops, "rectangles": bool(free)}, tensors, onnx, difference, TOLERANCE)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An input as a tensor, and what torch makes of it."""
+
+    sample: Any
+    wanted: list[Floats]
+
+
+def _export_free(model: Any, layout: str, shown: Shown, stride: int) -> tuple[bytes, float] | None:
+    """Return an ONNX for inputs of any size and how far it lies from torch; None where there can be none."""
+    import torch
+
+    _, channels, height, width = shown.sample.shape
+    # Neither of its sides is one that the exporter sees.
+    rectangle = torch.rand(1, channels, height + stride, max(1, width // stride // 2) * stride)
+    try:
+        with _telling_misfits():
+            with _with_free_sizes(model.model[-1]):
+                onnx = _to_onnx(model, shown, is_free=True)
+            pairs = (shown, Shown(rectangle, _run(model, rectangle)))
+            difference = max(_measure(model, layout, onnx, pair) for pair in pairs)
+    except _NeedsOneSizeError:
+        return None
+    return (onnx, difference) if difference <= TOLERANCE else None
+
+
+class _NeedsOneSizeError(Exception):
+    """The network cannot be run, or not be exported, for another size than its own."""
+
+
+@contextmanager
+def _telling_misfits() -> Iterator[None]:
+    """Layers that need one size say so in torch, its exporter or ONNX Runtime, each in its own way."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _NeedsOneSizeError from error
+
+
+def _export_fixed(model: Any, layout: str, shown: Shown) -> tuple[bytes, float]:
+    onnx = _to_onnx(model, shown)
+    return onnx, _measure(model, layout, onnx, shown)
+
+
+def _run(model: Any, sample: Any) -> list[Floats]:
+    """Return the outputs that torch gives. Raises Refused where they are not finite."""
+    import torch
+
+    with torch.inference_mode():
+        outputs = [output.numpy() for output in flatten(model(sample))]
+    if not all(np.isfinite(output).all() for output in outputs):
         raise Refused(
             "Its numbers are not finite: the model gives nothing but NaN or infinity.", code="numbers"
         )
-    onnx = to_onnx(model, sample, len(wanted))
-    found = run_onnx(onnx, sample.numpy())
-    if facts["layout"] == "end-to-end":
-        difference = compare_rows(found[0], wanted[0], _all_candidates(model, sample))
-        pairs = list(zip(found[1:], wanted[1:], strict=True))
-    else:
-        difference = 0.0
-        pairs = list(zip(found, wanted, strict=True))
-    difference = max([difference, *(compare(ours, theirs) for ours, theirs in pairs)])
-    return Bundle({**facts, "flops": flops}, tensors, onnx, difference, TOLERANCE)
+    return outputs
 
 
-def to_onnx(model: Any, sample: Any, outputs: int) -> bytes:
-    """Return a module as ONNX, its input called `images` and of the sample's size."""
+def _measure(model: Any, layout: str, onnx: bytes, shown: Shown) -> float:
+    """Return how far the outputs of the ONNX lie from torch's. Raises Refused."""
+    found, wanted, rows = run_onnx(onnx, shown.sample.numpy()), shown.wanted, 0.0
+    if layout == "end-to-end":
+        rows = compare_rows(found[0], wanted[0], _all_candidates(model, shown.sample))
+        found, wanted = found[1:], wanted[1:]
+    return max([rows, *(compare(ours, theirs) for ours, theirs in zip(found, wanted, strict=True))])
+
+
+@contextmanager
+def _with_free_sizes(head: Any) -> Iterator[None]:
+    """Have one of Ultralytics' heads read from its input how many places there are, while it is traced."""
+    import torch
+
+    changed: dict[str, Any] = {"dynamic": True}
+    if hasattr(head, "get_topk_index"):
+        choose, sizes = head.get_topk_index, torch._shape_as_tensor
+        changed["get_topk_index"] = lambda scores, most: choose(scores, sizes(scores)[1].clamp(max=most))
+    before = {name: head.__dict__[name] for name in changed if name in head.__dict__}
+    head.__dict__.update(changed)
+    try:
+        yield
+    finally:
+        for name in changed:
+            del head.__dict__[name]
+        head.__dict__.update(before)
+
+
+def _to_onnx(model: Any, shown: Shown, *, is_free: bool = False) -> bytes:
+    """Return a module as ONNX, its input called `images`, of the sample's size or free in both sides."""
     import torch
 
     target = io.BytesIO()
     with warnings.catch_warnings():
-        # Branches that the tracer follows once are those of a fixed size, which is what is wanted.
+        # The tracer follows one branch of each. If it is another for another size, the comparison shows it.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             model,
-            (sample,),
+            (shown.sample,),
             target,
             opset_version=OPSET,
             input_names=["images"],
-            output_names=[f"output{index}" for index in range(outputs)],
+            output_names=[f"output{index}" for index in range(len(shown.wanted))],
+            dynamic_axes={"images": {2: "height", 3: "width"}} if is_free else None,
             do_constant_folding=True,
             dynamo=False,
         )

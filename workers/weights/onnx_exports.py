@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.detections import find_layout
+from workers.detections import LAYOUTS, find_layout
+from workers.letterbox import round_up
 from workers.weights.bundle import Bundle
 from workers.weights.exporting import compare
 from workers.weights.onnx_config import Wishes, read_wishes
@@ -44,6 +45,7 @@ _SAYS = {
 
 Floats = NDArray[np.float32]
 Output = NDArray[Any]
+Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def convert(upload: Upload) -> Bundle:
     sample = np.random.default_rng(2011).random((1, graph.channels, height, width), np.float32)
     outputs, difference = _try(graph, sample)
     plan = plan_outputs([output.shape for output in outputs], (width, height), wishes)
+    takes_rectangles = graph.shape[2] is None and _try_rectangle(graph, (width, height), plan, wishes)
     if graph.shape[2] is None and not wishes.size:
         width = height = _SIDES.get(plan.task, _SIDE)
     tensors = _tensors(graph.model)
@@ -96,6 +99,7 @@ def convert(upload: Upload) -> Bundle:
         "classes": _names(wishes.names, plan.classes),
         "input": {"width": width, "height": height, "channels": graph.channels},
         "stride": wishes.stride,
+        "rectangles": takes_rectangles,
         "parameters": sum(tensor.numel() for tensor in tensors.values()),
         "layout": _layout(plan, outputs),
         "keypoints": list(wishes.keypoints) if plan.task == "pose" and wishes.keypoints else None,
@@ -164,6 +168,21 @@ def _try(graph: Graph, sample: Floats) -> tuple[list[Output], float]:
     floats = [(np.sort(a, axis=None), np.sort(b, axis=None)) for a, b in zip(optimised, plain, strict=True)]
     # Sorted: what a TopK chose from all but equal scores may come in another order.
     return plain, max((compare(a.astype(np.float32), b.astype(np.float32)) for a, b in floats), default=0.0)
+
+
+def _try_rectangle(graph: Graph, square: Size, plan: Plan, wishes: Wishes) -> bool:
+    """Whether a detector that names its stride gives for an input that is no square what it should."""
+    if plan.layout not in LAYOUTS or wishes.stride == 1 or square[0] % wishes.stride:
+        return False
+    # Neither side is one that it was tried with.
+    width, height = square[0] + wishes.stride, round_up(square[1] // 2, wishes.stride)
+    sample = np.random.default_rng(2012).random((1, graph.channels, height, width), np.float32)
+    try:
+        outputs, difference = _try(graph, sample)
+        found = plan_outputs([output.shape for output in outputs], (width, height), wishes)
+    except Refused:
+        return False
+    return found == plan and difference <= TOLERANCE
 
 
 def _run(graph: Graph, given: Mapping[str, Output], optimise: bool) -> list[Output]:

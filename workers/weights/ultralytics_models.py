@@ -21,6 +21,7 @@ from workers.weights.ultralytics_yaml import HEADS, check_yaml
 from workers.weights.upload import Refused, Upload
 
 MOST_NETWORK_PARAMETERS = 150_000_000
+LEAST_STRIDE = 32
 _MODELS = {
     "detect": "DetectionModel",
     "segment": "SegmentationModel",
@@ -56,7 +57,7 @@ def convert(upload: Upload) -> Bundle:
     description, task = architecture["yaml"], task_of(architecture)
     classes = checkpoint.classes(description["nc"])
     model = rebuild({"architecture": architecture}, tensors)
-    stride = int(model.stride.max())
+    stride = int(model.stride.max()) if task == "classify" else input_stride(model.stride)
     side = checkpoint.side(224 if task == "classify" else 640, stride)
     facts = {
         "family": "yolo",
@@ -97,6 +98,14 @@ def _find(upload: Upload) -> Checkpoint:
 def task_of(architecture: Mapping[str, Any]) -> str:
     """Return what a network of this description does."""
     return HEADS[architecture["yaml"]["head"][-1][2]]
+
+
+def input_stride(strides: Any) -> int:
+    """Return what the sides of a detector's inputs are multiples of, by its head's strides: 32 at least.
+
+    A head that reads fine features alone may still be fed by coarser ones.
+    """
+    return max(LEAST_STRIDE, int(strides.max()))
 
 
 def _layout_of(task: str, architecture: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from workers.weights.ultralytics_models import (
     MOST_NETWORK_PARAMETERS,
     as_floats,
     check_shapes,
+    input_stride,
     quiet_ultralytics,
     refusing_misfits,
     without_memory,
@@ -42,7 +43,7 @@ def convert(upload: Upload) -> Bundle:
     checkpoint = _find(upload)
     architecture, tensors = prepare(upload)
     model = rebuild({"architecture": architecture}, tensors)
-    stride = int(model.model[-1].stride.max())
+    stride = input_stride(model.model[-1].stride)
     side = checkpoint.side(640, stride)
     facts = {
         "family": "yolo",
