@@ -3,13 +3,15 @@
 from typing import Any
 
 from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from ipau.common.api import StrictSerializer
 from market import pipelines
+from market.model_steps import models_of
 from market.models import Listing, Version, Visibility
-from market.steps import title_of
+from market.steps import STEPS
 from workers.chain import name_steps
 from workers.recipe import MOST_STEPS
 
@@ -17,12 +19,35 @@ from workers.recipe import MOST_STEPS
 
 
 class PipelineStepInputSerializer(StrictSerializer):
-    """One step."""
+    """One step: an app by `operation`, or a model by `model`."""
 
-    operation = serializers.CharField(max_length=64, help_text="The name of a built-in app: `pixelart`.")
+    operation = serializers.CharField(
+        required=False, max_length=64, help_text="The name of a built-in app: `pixelart`."
+    )
+    model = serializers.RegexField(
+        r"^[^/@\s]{1,60}/[^/@\s]{1,60}$",
+        required=False,
+        allow_null=True,
+        help_text="The address `owner/name` of a model that you may run.",
+        error_messages={"invalid": _("Write a model's address as owner/name.")},
+    )
+    version = serializers.IntegerField(
+        required=False,
+        allow_null=True,
+        min_value=1,
+        max_value=999_999,
+        help_text="Which version of the model; the newest without it. It stays with that one.",
+    )
     params = serializers.DictField(
         required=False, help_text="Its parameters; what is missing takes the app's default."
     )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if not attrs.get("model") and not attrs.get("operation"):
+            raise serializers.ValidationError(_("Name an app as “operation”, or a model as “model”."))
+        if not attrs.get("model") and attrs.get("version") is not None:
+            raise serializers.ValidationError({"version": _("Only models are chosen by version.")})
+        return attrs
 
 
 _TITLE = {"max_length": pipelines.TITLE_LENGTH, "help_text": "What people read."}
@@ -74,8 +99,15 @@ class PipelineStepSerializer(serializers.Serializer[Any]):
     name = serializers.CharField(
         help_text="What its parameters' names begin with: `pixelart2` makes `pixelart2.block`."
     )
-    operation = serializers.CharField()
+    operation = serializers.CharField(help_text="The app, or the family that runs the model.")
     title = serializers.CharField()
+    model = serializers.CharField(
+        allow_null=True, help_text="The address of the model; null for apps, and for models that are gone."
+    )
+    version = serializers.IntegerField(allow_null=True, help_text="Which version of the model.")
+    available = serializers.BooleanField(
+        help_text="False for a model that is gone or that you may not run: then the pipeline does not run."
+    )
     params = serializers.DictField(help_text="The pipeline's own values, all of them.")
 
 
@@ -88,7 +120,7 @@ class PipelineVersionSerializer(serializers.Serializer[Version]):
 
 
 class PipelineSerializer(serializers.Serializer[Listing]):
-    """Apps in a row, run as one under the address `owner/name`."""
+    """Apps and models in a row, run as one under the address `owner/name`."""
 
     url = serializers.SerializerMethodField(help_text="Its page.")
     owner = serializers.CharField(source="owner.handle")
@@ -114,17 +146,30 @@ class PipelineSerializer(serializers.Serializer[Listing]):
 
     @extend_schema_field(PipelineStepSerializer(many=True))
     def get_steps(self, listing: Listing) -> list[dict[str, Any]]:
-        steps = _newest(listing).recipe["steps"]
+        version, user = _newest(listing), self.context["request"].user
+        steps = version.recipe["steps"]
         names = name_steps(step["operation"] for step in steps)
+        models = models_of(version)
         return [
             {
                 "name": name,
                 "operation": step["operation"],
-                "title": title_of(step["operation"]),
+                "title": version.params_schema[STEPS][position]["title"],
+                **_told_model(user, models.get(position)),
                 "params": step["params"],
             }
-            for name, step in zip(names, steps, strict=True)
+            for position, (name, step) in enumerate(zip(names, steps, strict=True))
         ]
+
+
+def _told_model(user: Any, model: Version | None) -> dict[str, Any]:
+    """Return where a step's model is; of one that `user` may not see, nothing."""
+    if model is None:
+        return {"model": None, "version": None, "available": True}
+    if not model.listing.is_visible_to(user):
+        return {"model": None, "version": None, "available": False}
+    address = f"{model.listing.owner.handle}/{model.listing.name}"
+    return {"model": address, "version": model.number, "available": True}
 
 
 def _newest(listing: Listing) -> Version:

@@ -1,7 +1,8 @@
 """Pipelines: apps that a person chains and keeps as a listing of their own, private until it is shared."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -15,8 +16,9 @@ from drive import services as drive
 from ipau.common.errors import Conflict, Invalid, NotFound
 from ipau.common.idempotency import digest_of, find_earlier
 from market import services
+from market.model_steps import ModelStep, compose, keep_models, models_of
 from market.models import Listing, ListingKind, Tier, Version, Visibility
-from market.steps import check_steps, folders_in, schema_of
+from market.steps import Problems, check_number, check_steps, folders_in, schema_of
 from workers import registry
 from workers.recipe import Recipe, Step
 
@@ -25,6 +27,15 @@ MOST_PIPELINES = 200
 # What stands for something else in the addresses of pages.
 RESERVED_NAMES = frozenset({"new", "preview", "steps"})
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a version of a pipeline is made of; `models` are the releases of models that its steps run."""
+
+    recipe: Recipe
+    schema: Mapping[str, Any]
+    models: Mapping[int, Version]
 
 
 def list_pipelines(*, owner: User) -> QuerySet[Listing]:
@@ -55,7 +66,7 @@ def create_pipeline(
     *,
     owner: User,
     title: str,
-    steps: Sequence[Step],
+    steps: Sequence[Step | ModelStep],
     summary: str = "",
     name: str = "",
     visibility: str = Visibility.PRIVATE,
@@ -70,16 +81,16 @@ def create_pipeline(
         Invalid: the steps, a text or the name cannot be taken, or the person has as many as one may have.
         Conflict: the name is taken, or the idempotency key belongs to another request.
     """
-    request = digest_of(title, [step.model_dump() for step in steps], summary, name, visibility)
+    request = digest_of(title, [_as_asked(step) for step in steps], summary, name, visibility)
     mine = Listing.objects.select_related("owner").filter(owner=owner)
     if earlier := find_earlier(mine, idempotency_key, request):
         return earlier
     title, summary = check_title(title), _check_summary(summary)
     if name:
         check_name(name)
-    recipe = _check_recipe(owner, steps)
+    recipe, models = _check_recipe(owner, steps)
     if visibility == Visibility.PUBLIC:
-        _check_shareable(recipe)
+        _check_shareable(recipe, models)
     if list_pipelines(owner=owner).count() >= MOST_PIPELINES:
         raise Invalid(_("You have %(n)d pipelines, which is the most.") % {"n": MOST_PIPELINES})
     listing = Listing(
@@ -93,7 +104,7 @@ def create_pipeline(
         request_digest=request if idempotency_key else "",
     )
     try:
-        return _insert(listing, name, recipe, schema_of(recipe))
+        return _insert(listing, name, Release(recipe, schema_of(recipe, models), models))
     except Conflict:
         # Two requests with one idempotency key at once: the slower one answers with what the faster one made.
         if earlier := find_earlier(mine, idempotency_key, request):
@@ -109,7 +120,7 @@ def change_pipeline(
     title: str | None = None,
     summary: str | None = None,
     new_name: str | None = None,
-    steps: Sequence[Step] | None = None,
+    steps: Sequence[Step | ModelStep] | None = None,
     visibility: str | None = None,
 ) -> Listing:
     """Change what is given. Other steps make a new version; jobs keep the one that they were submitted with.
@@ -127,17 +138,20 @@ def change_pipeline(
     if new_name is not None and new_name != listing.name:
         listing.name = check_name(new_name)
     newest = services.latest_version(listing)
-    recipe = Recipe.model_validate(newest.recipe)
+    release = _release_of(newest)
     if steps is not None:
-        recipe = _check_recipe(owner, steps)
+        recipe, models = _check_recipe(owner, steps)
         listing.tier = _tier_of(recipe)
-        _release(listing, newest, recipe)
+        new = Release(recipe, schema_of(recipe, models), models)
+        if new != release:
+            _add_version(listing, newest.number + 1, new)
+        release = new
     if visibility is not None:
         listing.visibility = visibility
     if listing.visibility == Visibility.PUBLIC:
         if listing.taken_down:
             raise Conflict(_("An operator has taken this pipeline down, so it cannot be shared."))
-        _check_shareable(recipe)
+        _check_shareable(release.recipe, release.models)
     _save(listing)
     return listing
 
@@ -162,7 +176,7 @@ def duplicate_pipeline(*, user: User, owner: str, name: str) -> Listing:
         tier=source.tier,
         visibility=Visibility.PRIVATE,
     )
-    return _insert(copy, "", Recipe.model_validate(newest.recipe), newest.params_schema)
+    return _insert(copy, "", _release_of(newest))
 
 
 def delete_pipeline(*, owner: User, name: str) -> None:
@@ -216,17 +230,30 @@ def check_name(name: str) -> str:
     return name
 
 
-def _check_recipe(owner: User, steps: Sequence[Step]) -> Recipe:
-    recipe = check_steps(steps)
+def _as_asked(step: Step | ModelStep) -> object:
+    return step.model_dump() if isinstance(step, Step) else asdict(step)
+
+
+def _check_recipe(owner: User, steps: Sequence[Step | ModelStep]) -> tuple[Recipe, Mapping[int, Version]]:
+    check_number(len(steps))
+    composed = compose(user=owner, steps=steps)
+    recipe = check_steps(composed.steps, composed.titles)
     for setting, folder_id in folders_in(recipe).items():
         try:
             drive.get_folder(owner=owner, folder_id=folder_id)
         except NotFound as error:
             raise Invalid(error.message, code="invalid_input", fields={setting: error.message}) from error
-    return recipe
+    return recipe, composed.models
 
 
-def _check_shareable(recipe: Recipe) -> None:
+def _check_shareable(recipe: Recipe, models: Mapping[int, Version]) -> None:
+    problems = Problems(recipe.steps)
+    for position, model in models.items():
+        if not model.listing.is_visible_to(None):
+            problems.add_step(
+                position, _("it runs a model that others cannot see. Share the model first, or leave it out.")
+            )
+    problems.check("private_model")
     found = folders_in(recipe)
     if found:
         text = _(
@@ -255,7 +282,7 @@ def _own(owner: User, name: str) -> Listing:
     return listing
 
 
-def _insert(listing: Listing, name: str, recipe: Recipe, schema: dict[str, Any]) -> Listing:
+def _insert(listing: Listing, name: str, release: Release) -> Listing:
     """Write a listing with its first version under this name, or under a free one made from its title."""
     candidates = [name] if name else _free_names(listing)
     for candidate in candidates:
@@ -263,9 +290,7 @@ def _insert(listing: Listing, name: str, recipe: Recipe, schema: dict[str, Any])
         try:
             with transaction.atomic():
                 listing.save(force_insert=True)
-                Version.objects.create(
-                    listing=listing, number=1, recipe=recipe.model_dump(mode="json"), params_schema=schema
-                )
+                _add_version(listing, 1, release)
         except IntegrityError:
             continue
         return listing
@@ -282,11 +307,16 @@ def _free_names(listing: Listing) -> list[str]:
     return [name for name in numbered if name not in taken][:3]
 
 
-def _release(listing: Listing, newest: Version, recipe: Recipe) -> None:
-    """Add a version, unless the steps are as they were."""
-    frozen, schema = recipe.model_dump(mode="json"), schema_of(recipe)
-    if (newest.recipe, newest.params_schema) != (frozen, schema):
-        Version.objects.create(listing=listing, number=newest.number + 1, recipe=frozen, params_schema=schema)
+def _release_of(version: Version) -> Release:
+    return Release(Recipe.model_validate(version.recipe), version.params_schema, models_of(version))
+
+
+def _add_version(listing: Listing, number: int, release: Release) -> None:
+    recipe = release.recipe.model_dump(mode="json")
+    version = Version.objects.create(
+        listing=listing, number=number, recipe=recipe, params_schema=release.schema
+    )
+    keep_models(version, release.models)
 
 
 def _save(listing: Listing) -> None:

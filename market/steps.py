@@ -6,11 +6,12 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from ipau.common.errors import Invalid
+from market.models import Version
 from workers import registry
 from workers.chain import find_misfit, name_steps
 from workers.plugin import Family
 from workers.recipe import MOST_STEPS, Recipe, Step
-from workers.registry import AnyOperation, ParamsInvalid, UnknownOperation
+from workers.registry import ParamsInvalid, UnknownOperation
 
 # Keys of the schema beside those of JSON Schema: the steps in order; of a setting its step's position and the
 # name under which the operation knows it.
@@ -32,8 +33,11 @@ def check_params(operation: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def check_steps(steps: Sequence[Step]) -> Recipe:
+def check_steps(steps: Sequence[Step], titles: Sequence[str] = ()) -> Recipe:
     """Return the steps as a recipe, each with all of its settings.
+
+    Args:
+        titles: what people call the steps; without them, their operations' own.
 
     Raises:
         Invalid: there are none or too many, an operation is not there, settings are wrong, or a step needs a
@@ -41,7 +45,7 @@ def check_steps(steps: Sequence[Step]) -> Recipe:
             its name.
     """
     check_number(len(steps))
-    problems = Problems(steps)
+    problems = Problems(steps, titles)
     checked = []
     for position, step in enumerate(steps):
         try:
@@ -55,7 +59,7 @@ def check_steps(steps: Sequence[Step]) -> Recipe:
         except Invalid as error:
             problems.add_settings(position, error.fields)
     problems.check()
-    check_fit(checked)
+    check_fit(checked, titles)
     return Recipe(steps=tuple(checked))
 
 
@@ -73,20 +77,20 @@ def check_number(number: int) -> None:
         raise Invalid(text, code="steps", fields={"steps": text})
 
 
-def check_fit(steps: Sequence[Step]) -> None:
+def check_fit(steps: Sequence[Step], titles: Sequence[str] = ()) -> None:
     """Raise Invalid where a step needs a picture and the one before it makes none."""
     operations = [registry.get(step.operation) for step in steps]
     position = find_misfit([operation.outputs for operation in operations])
     if position is None:
         return
-    before, after = operations[position - 1], operations[position]
+    titles = titles or [operation.title for operation in operations]
     text = _(
         "Step %(after)d, %(after_title)s, needs a picture, but step %(before)d, %(before_title)s, makes none."
     ) % {
         "after": position + 1,
-        "after_title": _(after.title),
+        "after_title": _(titles[position]),
         "before": position,
-        "before_title": _(before.title),
+        "before_title": _(titles[position - 1]),
     }
     name = name_steps(step.operation for step in steps)[position]
     raise Invalid(text, code="steps_do_not_fit", fields={name: text})
@@ -95,8 +99,8 @@ def check_fit(steps: Sequence[Step]) -> None:
 class Problems:
     """What is wrong with the settings of several steps; raised together."""
 
-    def __init__(self, steps: Sequence[Step]) -> None:
-        self._steps = steps
+    def __init__(self, steps: Sequence[Step], titles: Sequence[str] = ()) -> None:
+        self._titles = titles or [title_of(step.operation) for step in steps]
         self._names = name_steps(step.operation for step in steps)
         self._fields: dict[str, str] = {}
         self._sentences: list[str] = []
@@ -109,7 +113,7 @@ class Problems:
 
     def add_settings(self, position: int, fields: Mapping[str, str]) -> None:
         """Note what is wrong with settings of a step, by the operation's own names for them."""
-        title = _(title_of(self._steps[position].operation))
+        title = _(self._titles[position])
         for name, text in fields.items():
             self._fields[f"{self._names[position]}.{name}" if name else self._names[position]] = text
             self._sentences.append(
@@ -121,10 +125,10 @@ class Problems:
         self._fields[name] = _("There is no setting called “%(name)s”.") % {"name": name[:60]}
         self._sentences.append(self._fields[name])
 
-    def check(self) -> None:
+    def check(self, code: str = "invalid_input") -> None:
         """Raise Invalid where there is any."""
         if self._fields:
-            raise Invalid(" ".join(self._sentences), code="invalid_input", fields=self._fields)
+            raise Invalid(" ".join(self._sentences), code=code, fields=self._fields)
 
 
 def title_of(operation: str) -> str:
@@ -135,10 +139,13 @@ def title_of(operation: str) -> str:
         return operation
 
 
-def schema_of(recipe: Recipe) -> dict[str, Any]:
+def schema_of(recipe: Recipe, models: Mapping[int, Version] | None = None) -> dict[str, Any]:
     """Return the schema of a pipeline's settings: each step's, named `step.setting`.
 
     The values of the recipe, which must have been checked, become the defaults.
+
+    Args:
+        models: by position the releases of models that steps run. They say which settings their steps have.
     """
     names = name_steps(step.operation for step in recipe.steps)
     properties: dict[str, Any] = {}
@@ -146,35 +153,40 @@ def schema_of(recipe: Recipe) -> dict[str, Any]:
     described = []
     for position, (name, step) in enumerate(zip(names, recipe.steps, strict=True)):
         operation = registry.get(step.operation)
-        described.append({"name": name, "operation": operation.key, "title": operation.title})
-        own, shared = settings_of(operation, name, step.params)
+        model = (models or {}).get(position)
+        title = model.listing.title if model else operation.title
+        described.append({"name": name, "operation": operation.key, "title": title})
+        schema = model.params_schema if model else operation.schema()
+        own, shared = settings_of(schema, name, step.params)
         definitions |= shared
         for setting, about in own.items():
             properties[setting] = {**about, STEP: position, "x-order": len(properties) + 1}
-    schema = {
+    made = {
         "type": "object",
         "title": "Params",
         "properties": properties,
         "additionalProperties": False,
         STEPS: described,
     }
-    return {**schema, "$defs": definitions} if definitions else schema
+    return {**made, "$defs": definitions} if definitions else made
 
 
 def settings_of(
-    operation: AnyOperation, step: str, values: Mapping[str, Any]
+    schema: Mapping[str, Any], step: str, values: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the schemas of an operation's settings under the names that they have in a step, in order.
+    """Return the schemas of settings under the names that they have in a step, in order.
 
     Args:
+        schema: of an operation's settings, or of a model's.
         values: what takes the place of their defaults.
 
     Returns:
         The settings, and the schemas that they refer to.
     """
-    schema = _refer_into(operation.schema(), step)
+    schema = _refer_into(schema, step)
     found = {}
-    for name, about in schema.get("properties", {}).items():
+    declared = sorted(schema.get("properties", {}).items(), key=lambda named: named[1].get("x-order", 0))
+    for name, about in declared:
         moved = {**about, NAME: name, "default": values.get(name, about.get("default"))}
         if about.get("show_if"):
             moved["show_if"] = {f"{step}.{other}": wanted for other, wanted in about["show_if"].items()}

@@ -10,6 +10,7 @@ from accounts.models import User
 from drive import services as drive
 from drive.models import File
 from ipau.common.errors import Invalid, NotFound
+from market.model_steps import check_models
 from market.models import Version
 from market.steps import NAME, STEP, STEPS, Problems, check_params, check_steps
 from processing import fleet
@@ -48,6 +49,9 @@ def prepare(
     Raises:
         Invalid: a parameter is wrong. `fields` has a sentence for each.
     """
+    if own is None:
+        # Those of single pictures run what the job runs.
+        check_models(user=owner, version=version)
     recipe, named = _fill(version, params)
     resources: dict[str, list[str]] = {}
     for name, folder_id in _folders(recipe, named=named).items():
@@ -63,7 +67,8 @@ def _fill(version: Version, params: Mapping[str, Any]) -> tuple[Recipe, bool]:
     """Return the checked recipe, and whether settings go by `step.setting`, as those of a pipeline do."""
     template = Recipe.model_validate(version.recipe)
     if STEPS in version.params_schema:
-        return check_steps(_hand_out(version, template, params)), True
+        titles = [step["title"] for step in version.params_schema[STEPS]]
+        return check_steps(_hand_out(version, template, params), titles), True
     last = len(template.steps) - 1
     steps = []
     for position, step in enumerate(template.steps):

@@ -13,7 +13,8 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 from drive.models import File
-from ipau.common.errors import DomainError, Invalid
+from ipau.common.errors import DomainError, Invalid, NotFound
+from market.model_steps import UNKNOWN, ModelStep, compose, find_release, models_of
 from market.models import Listing, Version
 from market.steps import check_number, check_steps, schema_of, settings_of, title_of
 from processing import samples, services
@@ -22,36 +23,53 @@ from processing.previews import Answer
 from workers import registry
 from workers.chain import name_steps
 from workers.recipe import Recipe, Step
-from workers.registry import UnknownOperation
 
-_STEP = re.compile(r"(s\d{1,3}):([a-z][a-z0-9_]{1,31})")
+_APP = re.compile(r"(s\d{1,3}):([a-z][a-z0-9_]{1,31})")
+_MODEL = re.compile(r"(s\d{1,3}):([^/@\s]{1,60})/([^/@\s]{1,60})@(\d{1,6})")
 
 
 @dataclass(frozen=True)
 class DraftStep:
-    """A step as the page has it. `values` are by the operation's own names, and may be wrong."""
+    """A step as the page has it. `values` are by the operation's own names, and may be wrong.
+
+    One that runs a model says which by `address` and `number`; `model` is that release, if it is there.
+    """
 
     key: str
     operation: str
     values: Mapping[str, Any] = field(default_factory=dict)
+    address: str = ""
+    number: int = 0
+    model: Version | None = None
 
     @property
     def title(self) -> str:
-        return _(title_of(self.operation))
+        if self.model:
+            return self.model.listing.title
+        return self.address or _(title_of(self.operation))
+
+    @property
+    def written(self) -> str:
+        """The step as the page sends it back."""
+        return f"{self.key}:{self.address}@{self.number}" if self.address else f"{self.key}:{self.operation}"
 
     @property
     def is_gone(self) -> bool:
-        try:
-            registry.get(self.operation)
-        except UnknownOperation:
-            return True
-        return False
+        return self.model is None and (bool(self.address) or not _is_app(self.operation))
 
     def schema(self) -> dict[str, Any]:
-        """Return the schema of its settings, named as in the page; none for an app that is gone."""
+        """Return the schema of its settings, named as in the page; none for what is gone."""
         if self.is_gone:
             return {"properties": {}}
-        return {"properties": settings_of(registry.get(self.operation), self.key, {})[0]}
+        schema = self.model.params_schema if self.model else registry.get(self.operation).schema()
+        return {"properties": settings_of(schema, self.key, {})[0]}
+
+    def as_asked(self) -> Step | ModelStep:
+        """Return it as a recipe or a service has it; not checked."""
+        if not self.address:
+            return Step(operation=self.operation, params=dict(self.values))
+        owner, _slash, name = self.address.partition("/")
+        return ModelStep(owner, name, self.number, dict(self.values))
 
     def form(self, folders: Choices, error: DomainError | None) -> ParamsForm:
         """Return the form of its settings, with what is wrong with them."""
@@ -77,9 +95,9 @@ class Draft:
     name: str = ""
     steps: tuple[DraftStep, ...] = ()
 
-    def recipe_steps(self, until: int | None = None) -> list[Step]:
-        """Return all steps, or the first `until`, as a recipe has them; not checked."""
-        return [Step(operation=step.operation, params=dict(step.values)) for step in self.steps[:until]]
+    def asked_steps(self, until: int | None = None) -> list[Step | ModelStep]:
+        """Return all steps, or the first `until`; not checked."""
+        return [step.as_asked() for step in self.steps[:until]]
 
     def position_of(self, key: str) -> int:
         """Return where a step stands. Raises Invalid for one that is not there."""
@@ -90,13 +108,11 @@ class Draft:
 
     # --- Changes.
 
-    def with_step(self, operation: str, values: Mapping[str, Any] | None = None) -> "Draft":
-        """Append a step. Raises Invalid where the operation is not there or there are too many steps."""
-        if operation not in {known.key for known in registry.all_operations()}:
-            raise Invalid(_("There is no app “%(key)s”.") % {"key": operation[:60]})
+    def with_step(self, step: DraftStep) -> "Draft":
+        """Append a step under a key of its own. Raises Invalid where there are too many steps."""
         check_number(len(self.steps) + 1)
         number = 1 + max((int(step.key[1:]) for step in self.steps), default=0)
-        return replace(self, steps=(*self.steps, DraftStep(f"s{number}", operation, values or {})))
+        return replace(self, steps=(*self.steps, replace(step, key=f"s{number}")))
 
     def without_step(self, key: str) -> "Draft":
         gone = self.position_of(key)
@@ -114,7 +130,7 @@ class Draft:
 
     def explain(self, error: DomainError) -> DomainError:
         """Return a problem with the steps, its fields named as those of the page."""
-        names = name_steps(step.operation for step in self.steps)
+        names = name_steps(step.operation or UNKNOWN for step in self.steps)
         keys = dict(zip(names, (step.key for step in self.steps), strict=True))
         fields = {}
         for name, text in error.fields.items():
@@ -123,26 +139,31 @@ class Draft:
         return type(error)(error.message, code=error.code, fields=fields)
 
 
-def draft_of(listing: Listing, version: Version) -> Draft:
-    """Return a kept pipeline as a draft."""
+def draft_of(user: Any, listing: Listing, version: Version) -> Draft:
+    """Return a kept pipeline as a draft. Models that `user` cannot run are gone to it."""
     recipe = Recipe.model_validate(version.recipe)
-    steps = tuple(
-        DraftStep(f"s{number}", step.operation, step.params)
-        for number, step in enumerate(recipe.steps, start=1)
-    )
-    return Draft(listing.title, listing.summary, listing.name, steps)
+    models = models_of(version)
+    steps = []
+    for position, step in enumerate(recipe.steps):
+        draft = DraftStep(f"s{position + 1}", step.operation, step.params)
+        model = models.get(position)
+        if model:
+            address = f"{model.listing.owner.handle}/{model.listing.name}"
+            visible = model if model.listing.is_visible_to(user) else None
+            draft = replace(draft, address=address, number=model.number, model=visible)
+        steps.append(draft)
+    return Draft(listing.title, listing.summary, listing.name, tuple(steps))
 
 
-def read_draft(sent: QueryDict) -> Draft:
+def read_draft(user: Any, sent: QueryDict) -> Draft:
     """Read what a page has sent. Raises Invalid where its steps cannot be told apart."""
     found: list[DraftStep] = []
     listed = sent.getlist("step")
     check_number(max(1, len(listed)))
     for text in listed:
-        match = _STEP.fullmatch(text)
-        if match is None or any(step.key == match[1] for step in found):
+        step = _read_step(user, text)
+        if any(other.key == step.key for other in found):
             raise _damaged()
-        step = DraftStep(match[1], match[2])
         values = read_params(step.schema(), sent)
         found.append(replace(step, values={n.partition(".")[2]: value for n, value in values.items()}))
     return Draft(
@@ -153,13 +174,49 @@ def read_draft(sent: QueryDict) -> Draft:
     )
 
 
-def read_values(operation: str, sent: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an app's settings among those of an address, by their own names."""
+def _read_step(user: Any, text: str) -> DraftStep:
+    app, model = _APP.fullmatch(text), _MODEL.fullmatch(text)
+    if app:
+        return DraftStep(app[1], app[2])
+    if model is None:
+        raise _damaged()
+    step = DraftStep(model[1], "", address=f"{model[2]}/{model[3]}", number=int(model[4]))
     try:
-        schema = registry.get(operation).schema()
-    except UnknownOperation:
-        return {}
-    return read_params(schema, sent)
+        release = find_release(user=user, step=ModelStep(model[2], model[3], step.number))
+    except NotFound:
+        return step
+    return replace(step, model=release, operation=_family_of(release))
+
+
+def new_step(user: Any, chosen: str, sent: Mapping[str, Any] | None = None) -> DraftStep:
+    """Return a step that runs an app, by its key, or the newest release of a model, by its address.
+
+    Args:
+        sent: its settings, by its own names, among other things.
+
+    Raises:
+        Invalid: it is not there.
+    """
+    owner, slash, name = chosen.partition("/")
+    if not slash:
+        if not _is_app(chosen):
+            raise Invalid(_("There is no app “%(key)s”.") % {"key": chosen[:60]})
+        return DraftStep("s0", chosen, read_params(registry.get(chosen).schema(), sent or {}))
+    try:
+        release = find_release(user=user, step=ModelStep(owner, name))
+    except NotFound as error:
+        raise Invalid(_("There is no model “%(model)s”.") % {"model": chosen[:120]}) from error
+    values = read_params(release.params_schema, sent or {})
+    return DraftStep("s0", _family_of(release), values, chosen, release.number, release)
+
+
+def _family_of(release: Version) -> str:
+    family: str = release.recipe["steps"][-1]["operation"]
+    return family
+
+
+def _is_app(operation: str) -> bool:
+    return operation in {known.key for known in registry.all_operations()}
 
 
 def preview_step(*, owner: User, draft: Draft, key: str, picture: File | None) -> Answer:
@@ -170,9 +227,12 @@ def preview_step(*, owner: User, draft: Draft, key: str, picture: File | None) -
         Unavailable, TimedOut: no preview worker answers.
     """
     try:
-        recipe = check_steps(draft.recipe_steps(draft.position_of(key) + 1))
+        composed = compose(user=owner, steps=draft.asked_steps(draft.position_of(key) + 1))
+        recipe = check_steps(composed.steps, composed.titles)
         # What is kept under these steps' digest serves the finished pipeline's previews too.
-        version = Version(recipe=recipe.model_dump(mode="json"), params_schema=schema_of(recipe))
+        version = Version(
+            recipe=recipe.model_dump(mode="json"), params_schema=schema_of(recipe, composed.models)
+        )
         if picture is not None:
             return services.preview_file(owner=owner, version=version, params={}, file=picture)
         return services.preview_bytes(owner=owner, version=version, params={}, data=samples.data())

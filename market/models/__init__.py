@@ -1,6 +1,6 @@
 """Rows of the market: listings with their versions, and the weights that models run."""
 
-from market.models.listings import Listing, ListingKind, ListingQuerySet, Tier, Version, Visibility
+from market.models.listings import Listing, ListingKind, ListingQuerySet, StepModel, Tier, Version, Visibility
 from market.models.trials import DeviceKind, Sample, SampleQuerySet, Speed
 from market.models.weights import OPEN, Conversion, ConversionQuerySet, ConversionState, Weights
 
@@ -16,6 +16,7 @@ __all__ = [
     "Sample",
     "SampleQuerySet",
     "Speed",
+    "StepModel",
     "Tier",
     "Version",
     "Visibility",

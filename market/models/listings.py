@@ -73,6 +73,14 @@ class Listing(BaseModel):
     def __str__(self) -> str:
         return self.title
 
+    def is_visible_to(self, user: Any) -> bool:
+        """As `ListingQuerySet.visible_to`, of a row at hand."""
+        if self.archived_at is not None:
+            return False
+        if user is not None and user.is_authenticated and self.owner_id == user.pk:
+            return True
+        return self.visibility == Visibility.PUBLIC and not self.taken_down
+
 
 class Version(BaseModel):
     """An immutable release of a listing: what a worker runs, and the schema of what a person may set."""
@@ -92,3 +100,23 @@ class Version(BaseModel):
 
     def __str__(self) -> str:
         return f"{self.listing_id} v{self.number}"
+
+
+class StepModel(models.Model):
+    """A step of a pipeline's version that runs a model: which release of which.
+
+    The recipe names the weights, which several models may share.
+    """
+
+    version = models.ForeignKey(Version, models.CASCADE, related_name="models")
+    position = models.PositiveSmallIntegerField()
+    # So a model that a pipeline runs is put away when its owner deletes it, and jobs that wait still end.
+    model = models.ForeignKey(Version, models.PROTECT, related_name="steps")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["version", "position"], name="step_model_position_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.version_id} step {self.position + 1}"

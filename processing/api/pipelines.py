@@ -11,6 +11,7 @@ from accounts.authentication import caller
 from ipau.common.api import IDEMPOTENCY_KEY, ApiView, idempotency_key, page_of, page_response, validated
 from ipau.common.errors import NotFound
 from market import pipelines
+from market.model_steps import ModelStep, with_models
 from market.pipeline_serializers import (
     PipelineChangeSerializer,
     PipelineInputSerializer,
@@ -30,7 +31,7 @@ class PipelineList(ApiView):
     )
     def get(self, request: Request) -> Response:
         """Newest first. Those that others share are among the models."""
-        rows = pipelines.list_pipelines(owner=caller(request))
+        rows = with_models(pipelines.list_pipelines(owner=caller(request)))
         return page_response(request, rows, PipelineSerializer)
 
     @extend_schema(
@@ -95,8 +96,16 @@ class PipelineDetail(ApiView):
         return Response(status=204)
 
 
-def _steps(sent: Sequence[dict[str, Any]]) -> list[Step]:
-    return [Step(operation=step["operation"], params=step.get("params", {})) for step in sent]
+def _steps(sent: Sequence[dict[str, Any]]) -> list[Step | ModelStep]:
+    return [_step(step) for step in sent]
+
+
+def _step(sent: dict[str, Any]) -> Step | ModelStep:
+    params = sent.get("params", {})
+    if not sent.get("model"):
+        return Step(operation=sent["operation"], params=params)
+    owner, _slash, name = sent["model"].partition("/")
+    return ModelStep(owner, name, sent.get("version"), params)
 
 
 def _told(request: Request, owner: str, name: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from accounts.models import User
 from drive.models import File, FileState
 from drive.services import Selection
 from ipau.common.errors import DomainError
+from market import model_steps
 from market import services as market
 from market.models import Listing, Version
 from market.reports import Told, tell
@@ -108,6 +109,7 @@ def show_app(
         "has_text": market.delivers(app.version, "text"),
         "has_data": market.delivers(app.version, "data"),
         "told": _told(app),
+        "unusable": model_steps.sentences_of(user=person, version=app.version),
         "preview_served": fleet.is_served("preview"),
         "login_next": urlencode({"next": request.get_full_path()}),
     }

@@ -14,12 +14,13 @@ from drive import services as drive
 from drive.models import File
 from ipau.common.errors import Conflict, DomainError, Invalid, NotFound
 from ipau.common.paging import paginate
+from market import model_steps
 from market import pipelines as market_pipelines
 from market import services as market
 from market.models import Listing, Visibility
-from market.steps import title_of
+from market.steps import STEPS
 from processing import choices, fleet, pipelines, samples, throttle
-from processing.pipelines import Draft
+from processing.pipelines import Draft, DraftStep
 from processing.previews import Answer
 from processing.views.playground import as_picture, as_problem
 from workers import registry
@@ -38,21 +39,30 @@ def list_page(request: SignedInRequest) -> HttpResponse:
         size=PIPELINES_A_PAGE,
         cursor=request.GET.get("cursor"),
     )
-    adding = request.GET.get("add", "")
+    adding = _asked_step(request)
     carried = request.GET.copy()
     carried.pop("cursor", None)
     context = {
         "page": page,
         "rows": [{"listing": one, "steps": _step_titles(one)} for one in page.rows],
-        "adding": _(title_of(adding)) if adding else "",
+        "adding": adding.title if adding else "",
         "query": carried.urlencode(),
     }
     return render(request, "processing/pipelines.html", context)
 
 
+def _asked_step(request: SignedInRequest) -> DraftStep | None:
+    """Return the step that the address offers, where it can be one."""
+    asked = request.GET.get("add", "")
+    try:
+        return pipelines.new_step(request.user, asked, request.GET) if asked else None
+    except Invalid:
+        return None
+
+
 def _step_titles(listing: Listing) -> list[str]:
     newest = next(iter(listing.versions.all()), None)
-    return [_(title_of(step["operation"])) for step in newest.recipe["steps"]] if newest else []
+    return [_(step["title"]) for step in newest.params_schema[STEPS]] if newest else []
 
 
 @login_required
@@ -71,14 +81,14 @@ def edit_page(request: SignedInRequest, name: str) -> HttpResponse:
     listing = market_pipelines.get_pipeline(user=request.user, owner=request.user.handle, name=name)
     if request.method == "POST":
         return _act(request, listing)
-    return _open(request, listing, pipelines.draft_of(listing, market.latest_version(listing)))
+    return _open(request, listing, pipelines.draft_of(request.user, listing, market.latest_version(listing)))
 
 
 def _open(request: SignedInRequest, listing: Listing | None, draft: Draft) -> HttpResponse:
     adding, error = request.GET.get("add", ""), None
     if adding:
         try:
-            draft = draft.with_step(adding, pipelines.read_values(adding, request.GET))
+            draft = draft.with_step(pipelines.new_step(request.user, adding, request.GET))
         except Invalid as caught:
             error = caught
     return _show(request, listing, draft, error=error)
@@ -88,14 +98,14 @@ def _open(request: SignedInRequest, listing: Listing | None, draft: Draft) -> Ht
 
 
 def _act(request: SignedInRequest, listing: Listing | None) -> HttpResponse:
-    draft = pipelines.read_draft(request.POST)
+    draft = pipelines.read_draft(request.user, request.POST)
     do, _colon, key = request.POST.get("do", "save").partition(":")
     try:
         if do == "save":
             return _save(request, listing, draft)
         if do == "preview":
             return _show(request, listing, draft, answers=_preview_all(request, draft))
-        draft, said = _change(draft, do, key, request.POST.get("app", ""))
+        draft, said = _change(request, draft, do, key)
     except NotFound:
         raise
     except DomainError as error:
@@ -103,10 +113,11 @@ def _act(request: SignedInRequest, listing: Listing | None) -> HttpResponse:
     return _show(request, listing, draft, said=said)
 
 
-def _change(draft: Draft, do: str, key: str, app: str) -> tuple[Draft, str]:
+def _change(request: SignedInRequest, draft: Draft, do: str, key: str) -> tuple[Draft, str]:
     """Return the changed draft, and what a screen reader says of it."""
     if do == "add":
-        return draft.with_step(app), _("%(app)s is added.") % {"app": _(title_of(app))}
+        step = pipelines.new_step(request.user, request.POST.get("app", ""))
+        return draft.with_step(step), _("%(app)s is added.") % {"app": step.title}
     if do == "order":
         return draft, _("The steps are in their new order.")
     title = draft.steps[draft.position_of(key)].title
@@ -118,7 +129,7 @@ def _change(draft: Draft, do: str, key: str, app: str) -> tuple[Draft, str]:
 
 
 def _save(request: SignedInRequest, listing: Listing | None, draft: Draft) -> HttpResponse:
-    title, summary, steps = draft.title, draft.summary, draft.recipe_steps()
+    title, summary, steps = draft.title, draft.summary, draft.asked_steps()
     if listing is None:
         kept = market_pipelines.create_pipeline(
             owner=request.user, name=draft.name, title=title, summary=summary, steps=steps
@@ -154,7 +165,7 @@ def preview(request: SignedInRequest) -> HttpResponse:
     """Answer with the bytes of a preview of the steps up to `upto`, or with a problem."""
     try:
         throttle.count_preview(request)
-        draft = pipelines.read_draft(request.POST)
+        draft = pipelines.read_draft(request.user, request.POST)
         picture = _posted_picture(request)
         answer = pipelines.preview_step(
             owner=request.user, draft=draft, key=request.POST.get("upto", ""), picture=picture
@@ -183,7 +194,7 @@ def share(request: SignedInRequest, name: str) -> HttpResponse:
         kept = market_pipelines.change_pipeline(owner=request.user, name=name, visibility=wanted)
     except (Invalid, Conflict) as error:
         listing = market_pipelines.get_pipeline(user=request.user, owner=request.user.handle, name=name)
-        draft = pipelines.draft_of(listing, market.latest_version(listing))
+        draft = pipelines.draft_of(request.user, listing, market.latest_version(listing))
         return _show(request, listing, draft, error=draft.explain(error))
     shared = kept.visibility == Visibility.PUBLIC
     text = _("“%(title)s” is shared.") if shared else _("“%(title)s” is private.")
@@ -253,6 +264,7 @@ def _show(
         "full": len(draft.steps) >= MOST_STEPS,
         "most": MOST_STEPS,
         "apps": registry.all_operations(),
+        "models": model_steps.list_models(user=request.user),
         "error": error,
         "said": said,
         "action": _address(listing),

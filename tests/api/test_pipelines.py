@@ -148,7 +148,7 @@ def test_a_list_costs_the_same_however_long_it_is(
     pipeline(user)
     client.get("/v1/account")
     for _ in range(2):
-        with django_assert_num_queries(3):  # the key, the page, the versions
+        with django_assert_num_queries(4):  # the key, the page, the versions, their models
             client.get("/v1/pipelines")
         pipeline(user, "ascii")
         pipeline(user, "mosaic")

@@ -176,7 +176,7 @@ def test_a_model_s_page_is_that_of_an_app(client: Client, user: User) -> None:
     version = model(user)
     page = client.get(f"/apps/{user.handle}/finder/").content.decode()
     assert "Confidence" in page
-    assert "Add to a pipeline" not in page
+    assert "Add to a pipeline" in page
     assert version.listing.title in page
     for text in ("Marks detector", "64 × 64", version.weights.digest, "model.onnx", ">cat<"):
         assert text in page, text

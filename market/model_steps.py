@@ -1,0 +1,172 @@
+"""Steps of pipelines that run models: which release of which model, and who may run it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db.models import QuerySet, prefetch_related_objects
+from django.utils.translation import gettext as _
+
+from ipau.common.errors import Invalid, NotFound
+from market.models import Listing, ListingKind, StepModel, Version
+from market.steps import STEPS, Problems, title_of
+from workers.chain import name_steps
+from workers.recipe import Step
+
+GONE = "model_gone"
+# What a step is called whose model is not there, so that nobody knows its family.
+UNKNOWN = "model"
+MODELS_OFFERED = 100
+_MODELS = "models__model__listing__owner"
+
+
+@dataclass(frozen=True)
+class ModelStep:
+    """A step as a person asks for it: the model `owner/name`, in its newest release without a `number`."""
+
+    owner: str
+    name: str
+    number: int | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        return f"{self.owner}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Composed:
+    """Steps as a worker runs them, and by position the releases of models among them."""
+
+    steps: tuple[Step, ...]
+    models: Mapping[int, Version] = field(default_factory=dict)
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """What people call the steps, in English where that is ours to translate."""
+        return tuple(
+            self.models[position].listing.title if position in self.models else title_of(step.operation)
+            for position, step in enumerate(self.steps)
+        )
+
+
+def compose(*, user: Any, steps: Sequence[Step | ModelStep]) -> Composed:
+    """Look up the models that steps name. Settings are not checked.
+
+    Raises:
+        Invalid: a model is not there for `user`. `fields` names its step.
+    """
+    found: list[Step] = []
+    models: dict[int, Version] = {}
+    missing: dict[int, str] = {}
+    for position, step in enumerate(steps):
+        if isinstance(step, Step):
+            # Whose weights these are cannot be told from their digest.
+            found.append(step.model_copy(update={"weights": None}))
+            continue
+        try:
+            models[position] = find_release(user=user, step=step)
+            found.append(_run(models[position], step.params))
+        except NotFound as error:
+            missing[position] = error.message
+            found.append(Step(operation=UNKNOWN))
+    problems = Problems(found)
+    for position, text in missing.items():
+        problems.add_step(position, text)
+    problems.check()
+    return Composed(tuple(found), models)
+
+
+def find_release(*, user: Any, step: ModelStep) -> Version:
+    """Return the release of a model that a step asks for.
+
+    Raises:
+        NotFound: `user` sees no such model, or it has no such release.
+    """
+    rows = _releases(user)
+    if "\0" in step.address:
+        rows = rows.none()
+    rows = rows.filter(listing__owner__handle=step.owner, listing__name=step.name)
+    if step.number is not None:
+        rows = rows.filter(number=step.number)
+    found = rows.order_by("-number").first()
+    if found is not None:
+        return found
+    words = {"model": step.address[:120], "n": step.number}
+    if step.number is None:
+        raise NotFound(_("there is no model “%(model)s”.") % words)
+    raise NotFound(_("there is no model “%(model)s” with a version %(n)d.") % words)
+
+
+def _releases(user: Any) -> QuerySet[Version]:
+    models = Listing.objects.visible_to(user).filter(kind=ListingKind.MODEL)
+    return Version.objects.filter(listing__in=models, weights__isnull=False).select_related(
+        "listing__owner", "weights"
+    )
+
+
+def _run(release: Version, params: Mapping[str, Any]) -> Step:
+    """Return the step that a model's own version has, with these settings where it leaves them open."""
+    own = Step.model_validate(release.recipe["steps"][-1])
+    return own.model_copy(update={"params": {**params, **own.params}})
+
+
+def list_models(*, user: Any) -> list[Listing]:
+    """Return the models that may become steps: a person's own first, then the newest."""
+    rows = Listing.objects.visible_to(user).filter(kind=ListingKind.MODEL, versions__isnull=False)
+    found = list(rows.select_related("owner").distinct().order_by("-id")[:MODELS_OFFERED])
+    return sorted(found, key=lambda listing: listing.owner_id != user.pk)
+
+
+# --- The models of what is kept.
+
+
+def with_models(rows: QuerySet[Listing]) -> QuerySet[Listing]:
+    """Fetch along the models that the fetched versions of pipelines run."""
+    return rows.prefetch_related(f"versions__{_MODELS}")
+
+
+def models_of(version: Version) -> dict[int, Version]:
+    """Return by position the releases that a pipeline's steps run, those of deleted models too.
+
+    Fetches them where they have not been fetched along; nothing for a pipeline of apps alone.
+    """
+    runs_models = any(step.get("weights") for step in version.recipe["steps"])
+    if STEPS not in version.params_schema or not runs_models:
+        return {}
+    prefetch_related_objects([version], _MODELS)
+    return {row.position: row.model for row in version.models.all()}
+
+
+def sentences_of(*, user: Any, version: Version) -> dict[str, str]:
+    """Return, by the steps' names, a sentence for each model that `user` cannot run."""
+    steps = version.params_schema.get(STEPS, [])
+    names = name_steps(step["operation"] for step in version.recipe["steps"])
+    found = {}
+    for position, model in models_of(version).items():
+        if not model.listing.is_visible_to(user):
+            text = _(
+                "Step %(n)d runs the model “%(title)s”, which is not there any more: its owner has deleted "
+                "it or keeps it private."
+            )
+            found[names[position]] = text % {"n": position + 1, "title": steps[position]["title"]}
+    return found
+
+
+def check_models(*, user: Any, version: Version) -> None:
+    """Raise Invalid where a pipeline runs a model that `user` cannot run.
+
+    Those of a draft, which is not kept, have been looked up for whoever edits it.
+    """
+    if version._state.adding:
+        return
+    found = sentences_of(user=user, version=version)
+    if found:
+        raise Invalid(" ".join(found.values()), code=GONE, fields=found)
+
+
+def keep_models(version: Version, models: Mapping[int, Version]) -> None:
+    """Write down which releases a version's steps run."""
+    StepModel.objects.bulk_create(
+        StepModel(version=version, position=position, model=model) for position, model in models.items()
+    )
