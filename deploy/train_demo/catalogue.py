@@ -143,8 +143,8 @@ PLANS = (
         pictures=60,
         target=6.0,
         figure=(
-            "On {count} drawn scenes that it was not trained on it comes within {m.value:.1f} dB (PSNR) of "
-            "the drawing that is worked out; the scenes themselves are at {m.untaught:.1f} dB."
+            "On {count} drawn scenes that it was not trained on, its drawings match those worked out at "
+            "{m.value:.1f} dB (PSNR), and the scenes as they are at {m.untaught:.1f} dB."
         ),
         samples=lambda: [_open_photo("coffee.jpg")],
         title="Coloured pencil",

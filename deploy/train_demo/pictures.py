@@ -71,7 +71,7 @@ def mark(shapes: list[Shape], side: int) -> np.ndarray:
 
     A pixel is what its centre shows; of two shapes the one that was painted last.
     """
-    fine = 4
+    fine = 5
     marks = Image.new("L", (side * fine, side * fine))
     for number, shape in enumerate(shapes, start=1):
         outline = [(x * marks.width, y * marks.height) for x, y in shape.outline]

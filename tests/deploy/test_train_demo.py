@@ -178,6 +178,12 @@ def test_what_is_not_good_enough_is_not_kept(
     assert not list(tmp_path.iterdir())
 
 
+def test_all_that_is_in_the_catalogue_is_kept() -> None:
+    from deploy.train_demo.catalogue import PLANS
+
+    assert sorted(plan.name for plan in PLANS) == KEPT_NAMES
+
+
 @pytest.mark.parametrize("name", KEPT_NAMES)
 def test_what_is_kept_is_small_and_does_what_its_card_says(name: str) -> None:
     from deploy.train_demo.catalogue import PLANS
