@@ -62,15 +62,26 @@ def test_a_folder_that_holds_no_whole_model_is_refused(platform: User, tmp_path:
     assert not Listing.objects.filter(name="shapes").exists()
 
 
-def test_the_demo_runs_it_over_its_pictures(platform: User, user: User) -> None:
+def test_the_demo_runs_each_model_over_its_pictures(platform: User, user: User) -> None:
     def work_a_little() -> None:
         work.take_turn(user.pk, "cpu")
 
-    rows = [row for row in demo.Demo(work_a_little).run_models(user) if row.app == "Shapes detector"]
-    assert [(row.pictures, row.failed) for row in rows] == [(6, 0)]
+    rows = {row.app: (row.pictures, row.failed) for row in demo.Demo(work_a_little).run_models(user)}
+    assert rows == {
+        "Coloured pencil": (1, 0),
+        "Double size": (1, 0),
+        "Pattern classifier": (1, 0),
+        "Shapes classifier": (1, 0),
+        "Shapes detector": (6, 0),
+        "Shapes segmenter": (1, 0),
+    }
+    named = Item.objects.filter(job__version__listing__name__endswith="-classifier")
+    # What `make train-demo` drew in their pictures.
+    assert {item.output["top"] for item in named} == {"star", "dots"}
+    outlined = Item.objects.get(job__version__listing__name="shapes-segmenter")
+    assert classes(outlined.output) == ["circle", "square", "star", "triangle"]
     items = Item.objects.filter(job__version__listing__name="shapes-detector").order_by("name")
     found: list[list[str]] = [classes(item.output) for item in items]
-    # What `make train-demo` drew in them.
     assert found[1] == ["star", "star"]
     assert sum(len(each) for each in found) >= 12
 
