@@ -24,6 +24,8 @@ class Origin:
     # What it was made from; None where that is gone. It may be in the trash.
     source: File | None
     source_name: str
+    # Where what a model found in it is looked at more closely; empty where nothing was.
+    found_url: str = ""
 
     @property
     def is_source_live(self) -> bool:

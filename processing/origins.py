@@ -27,4 +27,5 @@ def origin_of(*, owner: User, file: File) -> Origin | None:
         parameters=[(one["title"], one["value"]) for one in used],
         source=item.input_file,
         source_name=item.name,
+        found_url=reverse("processing:job-item", args=[job.pk, item.position]) if item.output else "",
     )

@@ -50,4 +50,5 @@ def get_item(*, job: Job, position: int) -> Item:
     item: Item | None = rows.prefetch_related(progress.delivered()).first()
     if item is None:
         raise NotFound("This job has no such picture.")
+    item.job = job
     return item

@@ -82,6 +82,19 @@ def json_text(data: object) -> str:
     return json.dumps(data, ensure_ascii=False, indent=2)
 
 
+@register.filter
+def has_original(item: Item) -> bool:
+    """Tell whether the picture that an item was made of can still be shown."""
+    return item.input_file is not None and item.input_file.trashed_at is None
+
+
+@register.filter
+def narrows(item: Item) -> bool:
+    """Tell whether what was found can be drawn over the original: further steps may have seen another one."""
+    told = isinstance(item.output, dict) and "predictions" in item.output
+    return told and len(item.job.recipe["steps"]) == 1 and has_original(item)
+
+
 @register.simple_tag
 def original_url(file: File | None) -> str:
     """Return the address of a picture that a browser can show; nothing for none."""

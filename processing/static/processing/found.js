@@ -1,7 +1,8 @@
 // What a model found in the picture: narrowed by class and confidence on the data, without another run.
 //
-// As long as nothing is narrowed the worker's own picture is shown; after that, the original with what is left
-// drawn over it. The settings stay out of this: these controls have no names, so no form sends them.
+// As long as nothing is narrowed the worker's own picture is shown, if there is one; after that, the original with
+// what is left drawn over it. Several models of a pipeline tell of several things: then there is only the JSON. The
+// settings stay out of this: these controls have no names, so no form sends them.
 
 import { draw } from "./drawing.js";
 
@@ -47,7 +48,8 @@ export class Found {
     const least = Math.min(...this.#all.map((one) => one.confidence), 1);
     this.least.min = String(Math.floor(least * 100));
     // What a classifier says is of the whole picture: there is nothing to narrow.
-    this.filter.hidden = !this.#all.some((one) => one.width !== undefined);
+    const placed = this.#all.some((one) => one.width !== undefined);
+    this.filter.hidden = !placed || !this.panel.hasAttribute("data-narrows");
   }
 
   #boxes() {
@@ -58,11 +60,16 @@ export class Found {
     const least = Number(this.least.value);
     document.getElementById("found-least").textContent = `${least} %`;
     if (!this.#data) return;
+    if (!this.#data.predictions) {
+      this.#write(this.#data);
+      return;
+    }
     const shown = new Set(this.#boxes().filter((box) => box.checked).map((box) => box.value));
     const left = this.#all.filter((one) => shown.has(one.class) && one.confidence * 100 >= least);
     this.#tell(left.length);
     this.#write({ ...this.#data, predictions: left });
-    if (left.length === this.#all.length) this.#showPlain();
+    const whole = left.length === this.#all.length && !this.panel.hasAttribute("data-draws");
+    if (whole || this.filter.hidden) this.#showPlain();
     else this.#showDrawn(left);
   }
 

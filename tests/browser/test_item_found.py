@@ -1,0 +1,123 @@
+"""What a model found in a picture of a job: narrowed by class and confidence, without another run."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.db import transaction
+from playwright.sync_api import Page, expect
+
+from accounts.models import User
+from market.pipelines import create_pipeline
+from market.services import latest_version
+from processing.models import Job
+from tests.browser.test_axe import problems
+from tests.drive.drives import upload
+from tests.market.models import marks, model
+from tests.market.test_model_steps import GREY, step_of
+from tests.pictures import picture_bytes
+from tests.processing.jobs import submit_version, take_turns
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture(autouse=True)
+def _marks() -> Iterator[None]:
+    with marks():
+        yield
+
+
+@pytest.fixture
+def job(user: User) -> Job:
+    """Of a detector that finds a cat and a dog in each of two pictures."""
+    with transaction.atomic():
+        version = model(user)
+    files = [upload(user, f"{n}.jpg", data=picture_bytes(width=640, height=480, seed=n)) for n in range(2)]
+    job = submit_version(user, version, files)
+    take_turns(user)
+    return job
+
+
+def test_what_was_found_is_narrowed_in_the_dialog(
+    user: User, job: Job, signed_in_page: Callable[..., Page]
+) -> None:
+    page = signed_in_page(user)
+    page.goto(f"/jobs/{job.pk}/")
+    page.locator("#item-0").click()
+    said = page.locator("#found-said")
+    expect(said).to_have_text("2 of 2 shown")
+    expect(page.locator("#item-after")).to_be_visible()
+    expect(page.locator("#found-picture")).to_be_hidden()
+
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    dog = page.get_by_role("checkbox", name="dog (1)")
+    dog.focus()
+    page.keyboard.press("Space")
+    expect(said).to_have_text("1 of 2 shown")
+    expect(page.locator("#found-picture")).to_be_visible()
+    expect(page.locator("#item-after")).to_be_hidden()
+    assert '"dog"' not in (page.locator("#found-json").text_content() or "")
+    sure = page.get_by_label("Sure of at least")
+    sure.fill("90")
+    expect(said).to_have_text("1 of 2 shown")
+    sure.press("ArrowRight")
+    expect(said).to_have_text("0 of 2 shown")
+    sure.press("Home")
+    dog.check()
+    expect(said).to_have_text("2 of 2 shown")
+    expect(page.locator("#item-after")).to_be_visible()
+    assert asked == []
+
+    # The next picture begins anew.
+    page.keyboard.press("Escape")
+    expect(page.locator("#viewer")).to_be_hidden()
+    page.locator("#item-1").click()
+    expect(page.locator("#viewer-title")).to_have_text("1.jpg")
+    expect(page.locator("#found-said")).to_have_text("2 of 2 shown")
+
+
+def test_what_was_found_lies_where_the_model_says(
+    user: User, job: Job, signed_in_page: Callable[..., Page]
+) -> None:
+    page = signed_in_page(user)
+    page.goto(f"/jobs/{job.pk}/items/0/")
+    page.get_by_role("checkbox", name="dog (1)").uncheck()
+    expect(page.locator("#found-picture")).to_be_visible()
+    # A cat of 10 x 10 in the middle of 640 x 480: its frame is drawn there, and the corner is as it was.
+    changed = page.evaluate(
+        """() => {
+            const canvas = document.getElementById("found-picture");
+            const plain = document.createElement("canvas");
+            [plain.width, plain.height] = [canvas.width, canvas.height];
+            plain.getContext("2d").drawImage(document.getElementById("item-before"), 0, 0);
+            const at = (from, x, y) => [...from.getContext("2d").getImageData(x, y, 1, 1).data].join();
+            return [[315, 240], [10, 470]].map(([x, y]) => at(canvas, x, y) !== at(plain, x, y));
+        }"""
+    )
+    assert changed == [True, False]
+
+
+def test_a_pipeline_s_item_shows_the_data_alone(user: User, signed_in_page: Callable[..., Page]) -> None:
+    with transaction.atomic():
+        version = model(user)
+    kept = create_pipeline(owner=user, title="Two", steps=[GREY, step_of(version)])
+    job = submit_version(user, latest_version(kept), [upload(user)])
+    take_turns(user)
+    page = signed_in_page(user)
+    page.goto(f"/jobs/{job.pk}/items/0/")
+    expect(page.locator("#found-json")).to_contain_text('"cat"')
+    expect(page.locator("#found-filter")).to_be_hidden()
+
+
+def test_without_scripts_the_drawn_picture_and_the_data_stand(
+    user: User, job: Job, signed_in_page: Callable[..., Page]
+) -> None:
+    page = signed_in_page(user, java_script_enabled=False)
+    page.goto(f"/jobs/{job.pk}/items/0/")
+    expect(page.locator("#item-after")).to_be_visible()
+    expect(page.locator("#found-json")).to_contain_text('"cat"')
+    expect(page.locator("#found-filter")).to_be_hidden()
+
+
+def test_axe_finds_nothing(user: User, job: Job, signed_in_page: Callable[..., Page]) -> None:
+    assert problems(signed_in_page(user), [f"/jobs/{job.pk}/items/0/"]) == []
