@@ -28,6 +28,7 @@ FILE = "file"
 MAX_BYTES = 32 * 2**20
 # A refusal names so many rows, not all of a hundred thousand.
 MOST_PROBLEMS = 50
+LOOKED_UP = 2000
 _DELIMITERS = ",;\t"
 
 
@@ -49,12 +50,17 @@ class Problems:
     def add(self, number: int, text: str, *, field: str = "") -> None:
         self._found.setdefault((number, field), _("Row %(n)d: %(text)s") % {"n": number, "text": text})
 
-    def check(self, error: type[DomainError] = Invalid) -> None:
-        """Raise `error` where there is any; its message tells the first few and counts the rest."""
+    def check(self, error: type[DomainError] = Invalid, *, is_all: bool = True) -> None:
+        """Raise `error` where there is any; its message tells the first few and counts the rest.
+
+        Args:
+            is_all: whether all rows have been looked at.
+        """
         if self._found:
             found = dict(sorted(self._found.items()))
             texts = list(found.values())
-            more = _(" And %(n)d more.") % {"n": len(texts) - 3} if len(texts) > 3 else ""
+            rest = _(" And %(n)d more.") if is_all else _(" And at least %(n)d more.")
+            more = rest % {"n": len(texts) - 3} if len(texts) > 3 else ""
             named = islice(found.items(), MOST_PROBLEMS)
             fields = {f"row {n}.{field}" if field else f"row {n}": text for (n, field), text in named}
             raise error(" ".join(texts[:3]) + more, code="invalid_table", fields=fields)
@@ -126,13 +132,17 @@ def check_there(*, owner: User, rows: Sequence[Row]) -> None:
     Raises:
         NotFound: some do not. `fields` has a sentence by row.
     """
-    files = File.objects.visible_to(owner).live().filter(pk__in=[row.picture for row in rows])
-    there = {str(key) for key in files.values_list("pk", flat=True)}
-    problems = Problems()
-    for row in rows:
-        if row.picture not in there:
-            problems.add(row.number, _("there is no file “%(id)s”.") % {"id": row.picture})
-    problems.check(NotFound)
+    files = File.objects.visible_to(owner).live()
+    for begin in range(0, len(rows), LOOKED_UP):
+        part = rows[begin : begin + LOOKED_UP]
+        keys = files.filter(pk__in=[row.picture for row in part]).values_list("pk", flat=True)
+        there = {str(key) for key in keys}
+        problems = Problems()
+        for row in part:
+            if row.picture not in there:
+                problems.add(row.number, _("there is no file “%(id)s”.") % {"id": row.picture})
+        # Where some are wrong, the rest need not be looked up.
+        problems.check(NotFound, is_all=begin + LOOKED_UP >= len(rows))
 
 
 def write_csv(*, owner: User, files: Sequence[File], names: Sequence[str]) -> str:

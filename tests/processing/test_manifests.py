@@ -2,16 +2,18 @@
 
 import json
 import re
+import uuid
 from typing import Any
 
 import pytest
 from django.test import override_settings
+from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import User
 from drive import services as drive
 from drive.models import File, Folder
 from drive.services import Selection
-from ipau.common.errors import DomainError, Invalid, TooLarge
+from ipau.common.errors import DomainError, Invalid, NotFound, TooLarge
 from processing import manifests, services
 from processing.manifests import Row, read_table
 from processing.models import Item, Job
@@ -240,3 +242,23 @@ def test_a_price_above_what_is_allowed_is_refused(user: User) -> None:
         else:
             job = services.submit_job(owner=user, version=version(), params={}, selection=chosen, terms=terms)
             assert (job.price_quoted, job.price_charged) == (1500, 0)
+
+
+def test_unknown_files_are_refused_without_looking_up_all_of_them(
+    user: User,
+    pictures: list[File],
+    monkeypatch: pytest.MonkeyPatch,
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
+    monkeypatch.setattr(manifests, "LOOKED_UP", 10)
+    unknown = manifests.rows_of([{"file": uuid.uuid4()} for _ in range(35)])
+    with django_assert_num_queries(1), pytest.raises(NotFound) as caught:
+        manifests.check_there(owner=user, rows=unknown)
+    assert caught.value.message.endswith(" And at least 7 more.")
+    assert list(caught.value.fields) == [f"row {number}" for number in range(1, 11)]
+    known = [{"file": pictures[0].pk} for _ in range(20)]
+    manifests.check_there(owner=user, rows=manifests.rows_of(known))
+    last = manifests.rows_of([*known, {"file": uuid.uuid4()}])
+    with pytest.raises(NotFound) as caught:
+        manifests.check_there(owner=user, rows=last)
+    assert list(caught.value.fields) == ["row 21"]
