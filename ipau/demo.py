@@ -128,7 +128,7 @@ class Bar:
         self._terminal = sys.stdout.isatty()
         self._began = time.monotonic()
         if not self._terminal:
-            print(f"{title}  {total} pictures …", flush=True)
+            print(f"{title}  {total} picture{'' if total == 1 else 's'} …", flush=True)
 
     def show(self, done: int, *, last: bool = False) -> None:
         """Draw the bar; the last time it stays."""

@@ -67,8 +67,8 @@ PLANS = (
         summary="Finds drawn shapes in pictures.",
         about=(
             "Trained from nothing on drawn pictures: circles, squares, triangles and stars of any colour "
-            "and angle on noisy backgrounds. It knows these four shapes and nothing else, and photographs "
-            "were no part of its training. Made to try the site with."
+            "and angle on noisy backgrounds. It knows these four shapes and nothing else: in photographs, "
+            "which were no part of its training, it sees stars that are not there. Made to try the site with."
         ),
     ),
     Plan(
@@ -88,8 +88,8 @@ PLANS = (
         about=(
             "A YOLO11 that began as the shapes detector of this site and learnt the masks on drawn pictures: "
             "circles, squares, triangles and stars of any colour and angle on noisy backgrounds. It knows "
-            "these four shapes and nothing else, and photographs were no part of its training. Made to try "
-            "the site with."
+            "these four shapes and nothing else: in photographs, which were no part of its training, it sees "
+            "stars that are not there. Made to try the site with."
         ),
     ),
     Plan(
