@@ -24,8 +24,12 @@ from ipau.common.api import (
 from ipau.common.bodies import JSONParser, MultiPartParser, TextParser
 from ipau.common.errors import NotFound
 from ipau.common.idempotency import digest_of
-from market import conversions, services
-from market.conversion_serializers import ConversionSerializer, ModelInputSerializer
+from market import confirming, conversions, services
+from market.conversion_serializers import (
+    ConfirmationSerializer,
+    ConversionSerializer,
+    ModelInputSerializer,
+)
 from market.serializers import ModelQuery, ModelSerializer, VersionSerializer
 
 
@@ -81,7 +85,9 @@ class ModelList(ApiView):
 
     def _answer(self, request: Request, words: str) -> Response:
         rows = services.search_listings(user=caller(request), words=words)
-        return page_response(request, services.with_newest(rows, measured=True), ModelSerializer)
+        return page_response(
+            request, services.with_newest(rows, user=caller(request), measured=True), ModelSerializer
+        )
 
 
 def _weights(owner: User, sent: Any, file_id: UUID | None, key: str | None) -> File:
@@ -127,6 +133,25 @@ class ConversionDetail(ApiView):
         return row_response(request, conversion, ConversionSerializer)
 
 
+class ConversionConfirmation(ApiView):
+    """The owner's word on how the outputs of an uploaded graph are read."""
+
+    @extend_schema(
+        operation_id="conversions_confirm",
+        summary="Confirm how a converted graph is read",
+        tags=["Models"],
+        request=ConfirmationSerializer,
+        responses={200: ConversionSerializer, 202: ConversionSerializer},
+    )
+    def post(self, request: Request, conversion_id: UUID) -> Response:
+        """With an empty body, or the first of `report.choices`: others may run the version from then on, and
+        it is shared where `publish` was asked for. With another of them it is converted once more (202)."""
+        said = validated(ConfirmationSerializer(data=request.data))
+        conversion = confirming.confirm_conversion(owner=caller(request), conversion_id=conversion_id, **said)
+        status = 202 if conversion.is_open else 200
+        return row_response(request, conversion, ConversionSerializer, status=status)
+
+
 class ModelDetail(ApiView):
     """One app or model."""
 
@@ -137,7 +162,7 @@ class ModelDetail(ApiView):
         responses=ModelSerializer,
     )
     def get(self, request: Request, owner: str, name: str) -> Response:
-        listing = services.get_listing(user=caller(request), owner=owner, name=name)
+        listing = services.describe_listing(user=caller(request), owner=owner, name=name)
         return Response(ModelSerializer(listing, context={"request": request}).data)
 
     @extend_schema(
@@ -166,8 +191,9 @@ class VersionList(ApiView):
     )
     def get(self, request: Request, owner: str, name: str) -> Response:
         """Newest first."""
-        listing = services.get_listing(user=caller(request), owner=owner, name=name)
-        rows = services.with_measurements(listing.versions.select_related("listing"))
+        user = caller(request)
+        listing = services.get_listing(user=user, owner=owner, name=name)
+        rows = services.with_measurements(listing.versions.offered_to(user).select_related("listing"))
         return page_response(request, rows, VersionSerializer, order=("-number",))
 
 

@@ -45,6 +45,13 @@ class ModelInputSerializer(StrictSerializer):
         return attrs
 
 
+class ConfirmationSerializer(StrictSerializer):
+    """Which of a report's choices is right; both left out, the first."""
+
+    task = serializers.CharField(required=False, max_length=20)
+    layout = serializers.CharField(required=False, allow_blank=True, max_length=64)
+
+
 class ConversionSerializer(serializers.Serializer[Conversion]):
     """Weights on their way to a model."""
 
@@ -58,6 +65,11 @@ class ConversionSerializer(serializers.Serializer[Conversion]):
     source_sha256 = serializers.CharField()
     file = serializers.UUIDField(source="file_id", allow_null=True, help_text="Null when it is gone.")
     error = serializers.SerializerMethodField(help_text="Why the weights were refused; null else.")
+    awaits_confirmation = serializers.BooleanField(
+        source="awaits_word",
+        help_text="Whether you are asked how its outputs are read: see `choices` of the report. Until then "
+        "nobody else runs it.",
+    )
     report = serializers.DictField(
         help_text="What was found: family, facts, checks, how isolated the work was; empty before the end."
     )

@@ -31,7 +31,7 @@ CONFIG_MAX_CHARACTERS = 512 * 1024
 def list_models(*, owner: User) -> QuerySet[Listing]:
     """Return a person's own models."""
     rows = Listing.objects.filter(owner=owner, kind=ListingKind.MODEL, archived_at=None)
-    return services.with_newest(rows)
+    return services.with_newest(rows, user=owner)
 
 
 def list_conversions(*, owner: User) -> QuerySet[Conversion]:
@@ -121,7 +121,7 @@ def request_conversion(
         request_digest=request if idempotency_key else "",
     )
     _check_free(owner, name)
-    _check_numbers(owner)
+    check_numbers(owner)
     try:
         with transaction.atomic():
             conversion.save(force_insert=True)
@@ -145,27 +145,40 @@ def retry_conversion(*, owner: User, conversion_id: object) -> Conversion:
     conversion = get_conversion(owner=owner, conversion_id=conversion_id)
     if conversion.state != ConversionState.FAILED:
         raise Conflict(_("Only a conversion that was refused can be tried again."))
-    file = conversion.file
-    if file is None or file.trashed_at is not None or file.kind != FileKind.WEIGHTS:
-        raise Invalid(_("The file is no longer in your drive."), code="file_gone")
+    file = file_to_convert(conversion)
     _check_free(owner, conversion.name)
-    _check_numbers(owner)
+    check_numbers(owner)
     with transaction.atomic():
-        moved = Conversion.objects.filter(pk=conversion.pk, state=ConversionState.FAILED).update(
-            state=ConversionState.STARTING,
-            source=file.blob_id,
-            source_sha256=file.blob_id,
-            source_name=file.name,
-            report={},
-            attempts=0,
-            started_at=None,
-            completed_at=None,
-            updated_at=timezone.now(),
-        )
+        refused = Conversion.objects.filter(pk=conversion.pk, state=ConversionState.FAILED)
+        moved = begin_anew(refused, file)
         transaction.on_commit(lambda: tasks.send_conversion(conversion_id=str(conversion.pk)))
     if not moved:
         raise Conflict(_("Only a conversion that was refused can be tried again."))
     return get_conversion(owner=owner, conversion_id=conversion_id)
+
+
+def file_to_convert(conversion: Conversion) -> File:
+    """Return the file of a conversion as it lies in the drive now. Raises Invalid where it is gone."""
+    file = conversion.file
+    if file is None or file.trashed_at is not None or file.kind != FileKind.WEIGHTS:
+        raise Invalid(_("The file is no longer in your drive."), code="file_gone")
+    return file
+
+
+def begin_anew(rows: QuerySet[Conversion], file: File, **changes: Any) -> int:
+    """Put a conversion back to its beginning; return whether it was among these rows. Wake a worker then."""
+    return rows.update(
+        state=ConversionState.STARTING,
+        source=file.blob_id,
+        source_sha256=file.blob_id,
+        source_name=file.name,
+        report={},
+        attempts=0,
+        started_at=None,
+        completed_at=None,
+        updated_at=timezone.now(),
+        **changes,
+    )
 
 
 @transaction.atomic
@@ -174,11 +187,14 @@ def share_model(*, owner: User, name: str, visibility: str) -> Listing:
 
     Raises:
         NotFound: the person has no such model.
-        Conflict: an operator has taken it down.
+        Conflict: an operator has taken it down, or it waits for the owner to confirm how it is read.
     """
     listing = get_model(owner=owner, name=name)
     if visibility == Visibility.PUBLIC and listing.taken_down:
         raise Conflict(_("An operator has taken this model down, so it cannot be shared."))
+    if visibility == Visibility.PUBLIC and not listing.versions.filter(is_confirmed=True).exists():
+        text = _("Confirm on its report how the outputs of this model are read, then it can be shared.")
+        raise Conflict(text, code="unconfirmed")
     listing.visibility = visibility
     listing.save(update_fields=["visibility", "updated_at"])
     return listing
@@ -271,7 +287,8 @@ def _check_free(owner: User, name: str) -> None:
         raise Conflict(text, code="name_taken", fields={"name": text})
 
 
-def _check_numbers(owner: User) -> None:
+def check_numbers(owner: User) -> None:
+    """Raise Invalid where somebody has as many models or conversions as one may have."""
     if Conversion.objects.visible_to(owner).open().count() >= MOST_OPEN:
         text = _("%(n)d conversions of yours are under way, which is the most. Wait for one of them.")
         raise Invalid(text % {"n": MOST_OPEN}, code="too_many")

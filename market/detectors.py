@@ -31,7 +31,7 @@ def default_detector(*, user: Any) -> Version:
         Invalid: there is none, or there are several. `fields` names `model`.
     """
     listings = Listing.objects.visible_to(user).filter(kind=ListingKind.MODEL)
-    newest = Version.objects.order_by("listing", "-number").distinct("listing").values("pk")
+    newest = Version.objects.offered_to(user).order_by("listing", "-number").distinct("listing").values("pk")
     rows = Version.objects.filter(pk__in=newest, listing__in=listings, weights__task__in=TASKS)
     rows = rows.select_related("listing__owner").order_by("-id")
     own: Version | None = rows.filter(listing__owner__handle=PLATFORM_HANDLE).first()

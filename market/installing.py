@@ -8,7 +8,8 @@ from accounts.models import User
 from drive import blobs
 from ipau.common.errors import Invalid
 from market import releasing
-from market.models import Conversion, Version
+from market.models import Version
+from market.releasing import Release
 from workers.weights.bundle import BundleError, verify
 
 
@@ -28,14 +29,14 @@ def install_model(
     except (BundleError, OSError) as error:
         raise Invalid(f"There is no converted model in “{folder.name}”. {error}", code="model") from error
     files = {of: blobs.store((folder / of).read_bytes(), kind) for of, kind in releasing.TYPES.items()}
-    wanted = Conversion(owner=owner, name=name, title=title, publish=True)
+    wanted = Release(owner_id=owner.pk, name=name, title=title, publish=True)
     with transaction.atomic():
         weights = releasing.keep_weights(
             facts=facts.model_dump(mode="json", exclude={"architecture"}, exclude_none=True),
             files=files,
             source_sha256="",
         )
-        version = releasing.release_model(conversion=wanted, weights=weights)
+        version = releasing.release_model(wanted=wanted, weights=weights)
         listing = version.listing
         listing.title, listing.summary, listing.description = title, summary, description
         listing.save(update_fields=["title", "summary", "description", "updated_at"])

@@ -100,9 +100,8 @@ def find_release(*, user: Any, step: ModelStep) -> Version:
 
 def _releases(user: Any) -> QuerySet[Version]:
     models = Listing.objects.visible_to(user).filter(kind=ListingKind.MODEL)
-    return Version.objects.filter(listing__in=models, weights__isnull=False).select_related(
-        "listing__owner", "weights"
-    )
+    rows = Version.objects.offered_to(user).filter(listing__in=models, weights__isnull=False)
+    return rows.select_related("listing__owner", "weights")
 
 
 def _run(release: Version, params: Mapping[str, Any]) -> Step:
@@ -144,7 +143,7 @@ def sentences_of(*, user: Any, version: Version) -> dict[str, str]:
     names = name_steps(step["operation"] for step in version.recipe["steps"])
     found = {}
     for position, model in models_of(version).items():
-        if not model.listing.is_visible_to(user):
+        if not model.is_offered_to(user):
             text = _(
                 "Step %(n)d runs the model “%(title)s”, which is not there any more: its owner has deleted "
                 "it or keeps it private."

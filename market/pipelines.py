@@ -249,7 +249,7 @@ def _check_recipe(owner: User, steps: Sequence[Step | ModelStep]) -> tuple[Recip
 def _check_shareable(recipe: Recipe, models: Mapping[int, Version]) -> None:
     problems = Problems(recipe.steps)
     for position, model in models.items():
-        if not model.listing.is_visible_to(None):
+        if not model.is_offered_to(None):
             problems.add_step(
                 position, _("it runs a model that others cannot see. Share the model first, or leave it out.")
             )

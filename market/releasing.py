@@ -1,7 +1,9 @@
 """Versions of models: what a conversion ends as. Call these in the transaction that ends it."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
@@ -10,7 +12,7 @@ from drive import blobs
 from drive.blobs import Stored
 from ipau.common.errors import Conflict
 from market.contract import in_order
-from market.models import Conversion, Listing, ListingKind, Tier, Version, Visibility, Weights
+from market.models import Listing, ListingKind, Tier, Version, Visibility, Weights
 from workers import registry
 from workers.plugin import Family
 from workers.recipe import Recipe
@@ -43,8 +45,19 @@ def keep_weights(*, facts: Mapping[str, Any], files: Mapping[str, Stored], sourc
     return Weights.objects.select_for_update(no_key=True).get(digest=digest)
 
 
-def release_model(*, conversion: Conversion, weights: Weights) -> Version:
-    """Return the version of the model that a conversion was asked for, making the listing where it is new.
+@dataclass(frozen=True)
+class Release:
+    """A model that somebody wants under `owner/name`. `publish`: for everybody, once it is confirmed."""
+
+    owner_id: UUID
+    name: str
+    title: str
+    publish: bool = False
+    is_confirmed: bool = True
+
+
+def release_model(*, wanted: Release, weights: Weights) -> Version:
+    """Return the version of the model that was asked for, making the listing where it is new.
 
     The same weights once more make no other version.
 
@@ -52,18 +65,31 @@ def release_model(*, conversion: Conversion, weights: Weights) -> Version:
         Conflict: the name has meanwhile been given to something that is no model.
     """
     family = _family(weights)
-    listing = _listing(conversion, weights)
-    if conversion.publish and not listing.taken_down and listing.visibility != Visibility.PUBLIC:
+    listing = _listing(wanted, weights)
+    if (
+        wanted.publish
+        and wanted.is_confirmed
+        and not listing.taken_down
+        and listing.visibility != Visibility.PUBLIC
+    ):
         listing.visibility = Visibility.PUBLIC
         listing.save(update_fields=["visibility", "updated_at"])
     recipe = Recipe.single(family.key, weights=weights.digest).model_dump(mode="json")
     schema = in_order(_narrow(family.schema(), family.settings_for(weights.facts)))
     newest: Version | None = listing.versions.order_by("-number").first()
     if newest is not None and (newest.recipe, newest.params_schema) == (recipe, schema):
+        if wanted.is_confirmed and not newest.is_confirmed:
+            newest.is_confirmed = True
+            newest.save(update_fields=["is_confirmed", "updated_at"])
         return newest
     number = newest.number + 1 if newest else 1
     return Version.objects.create(
-        listing=listing, number=number, recipe=recipe, params_schema=schema, weights=weights
+        listing=listing,
+        number=number,
+        recipe=recipe,
+        params_schema=schema,
+        weights=weights,
+        is_confirmed=wanted.is_confirmed,
     )
 
 
@@ -80,32 +106,32 @@ def _narrow(schema: Mapping[str, Any], settings: Collection[str]) -> dict[str, A
     return {**schema, "properties": kept}
 
 
-def _listing(conversion: Conversion, weights: Weights) -> Listing:
-    """Return the listing of a conversion's name, locked."""
+def _listing(wanted: Release, weights: Weights) -> Listing:
+    """Return the listing of this name, locked."""
     rows = Listing.objects.select_for_update(no_key=True, of=("self",)).filter(
-        owner=conversion.owner_id, name=conversion.name, archived_at=None
+        owner=wanted.owner_id, name=wanted.name, archived_at=None
     )
     listing: Listing | None = rows.first()
     if listing is None:
         try:
             with transaction.atomic():
-                return _create(conversion, weights)
+                return _create(wanted, weights)
         except IntegrityError:
             # Somebody took the name between the look and the leap.
             listing = rows.get()
     if listing.kind != ListingKind.MODEL:
         text = _("You have something called “%(name)s” already. Choose another name.")
-        raise Conflict(text % {"name": conversion.name}, code="name_taken")
+        raise Conflict(text % {"name": wanted.name}, code="name_taken")
     return listing
 
 
-def _create(conversion: Conversion, weights: Weights) -> Listing:
+def _create(wanted: Release, weights: Weights) -> Listing:
     return Listing.objects.create(
-        owner_id=conversion.owner_id,
-        name=conversion.name,
+        owner_id=wanted.owner_id,
+        name=wanted.name,
         kind=ListingKind.MODEL,
         tier=Tier.ADVANCED,
-        title=conversion.title,
+        title=wanted.title,
         summary=str(weights.facts.get("title", ""))[:200],
         visibility=Visibility.PRIVATE,
     )

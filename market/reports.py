@@ -8,7 +8,7 @@ from django.contrib.humanize.templatetags.humanize import intcomma
 from django.template.defaultfilters import filesizeformat
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from market.models import Sample, Speed, Weights
 
@@ -25,6 +25,14 @@ TASKS: dict[str, str | Promise] = {
 }
 
 
+LAYOUTS: dict[str, str | Promise] = {
+    "anchors": gettext_lazy("a column for each place, boxes and classes (YOLOv8 and later)"),
+    "yolov5": gettext_lazy("a row for each place, box, objectness and classes (YOLOv5)"),
+    "end-to-end": gettext_lazy("a row for each thing: corners, confidence, class"),
+    "semantic": gettext_lazy("a class for each pixel"),
+}
+
+
 @dataclass(frozen=True)
 class Told:
     """A report in words: facts as label and text, the classes, the files, how isolated the work was."""
@@ -35,8 +43,17 @@ class Told:
     files: list[tuple[str, str, str]]
     isolation: list[str]
     checks: list[str]
+    choices: list["ToldChoice"]
     speeds: list[str]
     samples: list["ToldSample"]
+
+
+@dataclass(frozen=True)
+class ToldChoice:
+    """A way in which the outputs of a graph may be read: as a form sends it, and in words."""
+
+    value: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -67,6 +84,7 @@ def tell(report: Mapping[str, Any], weights: Weights | None = None) -> Told:
         ],
         isolation=_isolation(report.get("isolation") or {}),
         checks=[str(one["detail"]) for name in ("checks", "scans") for one in report.get(name) or []],
+        choices=[_choice(one) for one in report.get("choices") or []],
         speeds=_speeds(weights, report.get("trial") or {}),
         samples=[_sample(row) for row in weights.samples.all()] if weights else [],
     )
@@ -156,6 +174,14 @@ def _seen(one: Mapping[str, Any]) -> str:
     if "confidence" in one:
         return f"{one['name']} {one['confidence']:.0%}"
     return f"{one['count']} × {one['name']}"
+
+
+def _choice(one: Mapping[str, Any]) -> ToldChoice:
+    task, layout = str(TASKS.get(one["task"], one["task"])), LAYOUTS.get(one["layout"])
+    text = f"{task}: {layout}" if layout else task
+    if one["classes"]:
+        text += ", " + ngettext("%(n)d class", "%(n)d classes", one["classes"]) % {"n": one["classes"]}
+    return ToldChoice(f"{one['task']}:{one['layout']}", text)
 
 
 def _input(size: Mapping[str, Any]) -> str:

@@ -25,6 +25,10 @@ class VersionSerializer(serializers.Serializer[Version]):
     openapi_schema = serializers.SerializerMethodField(
         help_text="What it takes and gives: components.schemas.Input and .Output."
     )
+    confirmed = serializers.BooleanField(
+        source="is_confirmed",
+        help_text="Else its owner alone runs it, who has yet to confirm how it is read.",
+    )
     weights = WeightsSerializer(allow_null=True, help_text="What a model runs; null for all else.")
 
     def get_cog_version(self, version: Version) -> str:

@@ -39,6 +39,12 @@ def _at_address(user: Any, owner: str, name: str) -> QuerySet[Listing]:
     return rows.none() if "\0" in owner + name else rows.filter(owner__handle=owner, name=name)
 
 
+def describe_listing(*, user: Any, owner: str, name: str) -> Listing:
+    """As `get_listing`, with all that a description needs."""
+    rows = with_newest(_at_address(user, owner, name), user=user, measured=True)
+    return rows.first() or get_listing(user=user, owner=owner, name=name)
+
+
 def list_apps(*, user: Any) -> list[Listing]:
     """Return the apps that `user` may see and run, basic ones first."""
     rows = Listing.objects.visible_to(user).filter(kind=ListingKind.APP, versions__isnull=False)
@@ -48,7 +54,7 @@ def list_apps(*, user: Any) -> list[Listing]:
 def list_shared_models() -> QuerySet[Listing]:
     """Return the models that anybody may run."""
     rows: QuerySet[Listing] = Listing.objects.visible_to(None).filter(kind=ListingKind.MODEL)
-    return rows.filter(versions__isnull=False).distinct().select_related("owner")
+    return rows.filter(versions__is_confirmed=True).distinct().select_related("owner")
 
 
 def search_listings(*, user: Any, words: str = "") -> QuerySet[Listing]:
@@ -64,13 +70,13 @@ def search_listings(*, user: Any, words: str = "") -> QuerySet[Listing]:
     return rows
 
 
-def latest_version(listing: Listing) -> Version:
-    """Return the newest version of a listing.
+def latest_version(listing: Listing, *, user: Any = None) -> Version:
+    """Return the newest version of a listing that `user` (None: anybody) may run.
 
     Raises:
         NotFound: nothing has been released yet.
     """
-    version: Version | None = listing.versions.order_by("-number").first()
+    version: Version | None = listing.versions.offered_to(user).order_by("-number").first()
     if version is None:
         raise NotFound(f"“{listing.title}” has no version that could be run.")
     version.listing = listing
@@ -83,11 +89,11 @@ def get_latest_version(*, user: Any, owner: str, name: str) -> Version:
     Raises:
         NotFound: there is no such listing for `user`, or nothing has been released yet.
     """
-    rows = Version.objects.select_related("listing__owner").order_by("-number")
+    rows = Version.objects.offered_to(user).select_related("listing__owner").order_by("-number")
     listings = _at_address(user, owner, name)
     version: Version | None = rows.filter(listing__in=listings).first()
     # The second look is only for saying which of the two is missing.
-    return version or latest_version(get_listing(user=user, owner=owner, name=name))
+    return version or latest_version(get_listing(user=user, owner=owner, name=name), user=user)
 
 
 def get_version(*, user: Any, version_id: UUID | str, listing: Listing | None = None) -> Version:
@@ -97,7 +103,7 @@ def get_version(*, user: Any, version_id: UUID | str, listing: Listing | None = 
         NotFound: there is none, or its listing is not for `user`.
     """
     listings = Listing.objects.visible_to(user)
-    rows = Version.objects.filter(listing__in=listings).select_related("listing__owner")
+    rows = Version.objects.offered_to(user).filter(listing__in=listings).select_related("listing__owner")
     if listing is not None:
         rows = rows.filter(listing=listing)
     try:
@@ -119,13 +125,14 @@ def get_sample_picture(*, user: Any, sample_id: UUID, which: str) -> Blob:
     return blob
 
 
-def with_newest(rows: QuerySet[Listing], *, measured: bool = False) -> QuerySet[Listing]:
-    """Fetch along what a description needs: the owner, and the newest version of each.
+def with_newest(rows: QuerySet[Listing], *, user: Any = None, measured: bool = False) -> QuerySet[Listing]:
+    """Fetch along what a description needs: the owner, and of each the newest version that `user` may run.
 
     Args:
         measured: with its weights, their speeds and samples.
     """
-    newest = Version.objects.order_by("listing", "-number").distinct("listing")
+    newest: QuerySet[Version] = Version.objects.offered_to(user)
+    newest = newest.order_by("listing", "-number").distinct("listing")
     if measured:
         newest = with_measurements(newest)
     return rows.select_related("owner").prefetch_related(Prefetch("versions", queryset=newest))

@@ -13,6 +13,7 @@ model_urls = (
         path("new/", models.new_page, name="new"),
         path("conversions/<uuid:conversion_id>/", models.conversion_page, name="conversion"),
         path("conversions/<uuid:conversion_id>/state/", models.conversion_state, name="conversion-state"),
+        path("conversions/<uuid:conversion_id>/confirm/", models.confirm, name="conversion-confirm"),
         path("conversions/<uuid:conversion_id>/retry/", models.retry, name="conversion-retry"),
         path("samples/<uuid:sample_id>/<slug:which>.webp", models.sample, name="sample"),
         path("<slug:name>/share/", models.share, name="share"),

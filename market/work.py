@@ -26,7 +26,7 @@ from ipau.common.database import CONNECTION_ERRORS, persist
 from ipau.common.errors import Conflict
 from market import trying
 from market.models import Conversion, ConversionState
-from market.releasing import TYPES, keep_weights, release_model
+from market.releasing import TYPES, Release, keep_weights, release_model
 from market.trying import Tried
 from workers.weights import sandbox
 
@@ -214,11 +214,22 @@ def _succeed(held: _Claim, report: dict[str, Any], files: dict[str, Stored], tri
         with transaction.atomic():
             weights = keep_weights(facts=report["facts"], files=files, source_sha256=conversion.source_sha256)
             trying.keep_trial(weights=weights, tried=tried)
-            version = release_model(conversion=conversion, weights=weights)
+            version = release_model(wanted=_release(conversion, report), weights=weights)
     except Conflict as error:
         _end(conversion, ConversionState.FAILED, report={"code": error.code, "sentence": error.message})
         return
     _end(conversion, ConversionState.SUCCEEDED, report=report, version=version)
+
+
+def _release(conversion: Conversion, report: dict[str, Any]) -> Release:
+    """Return what was asked for. Where its outputs may be read in ways to choose from, its owner is asked."""
+    return Release(
+        owner_id=conversion.owner_id,
+        name=conversion.name,
+        title=conversion.title,
+        publish=conversion.publish,
+        is_confirmed=not report.get("choices"),
+    )
 
 
 @transaction.atomic

@@ -1,6 +1,15 @@
 """Rows of the market: listings with their versions, and the weights that models run."""
 
-from market.models.listings import Listing, ListingKind, ListingQuerySet, StepModel, Tier, Version, Visibility
+from market.models.listings import (
+    Listing,
+    ListingKind,
+    ListingQuerySet,
+    StepModel,
+    Tier,
+    Version,
+    VersionQuerySet,
+    Visibility,
+)
 from market.models.trials import DeviceKind, Sample, SampleQuerySet, Speed
 from market.models.weights import OPEN, Conversion, ConversionQuerySet, ConversionState, Weights
 
@@ -19,6 +28,7 @@ __all__ = [
     "StepModel",
     "Tier",
     "Version",
+    "VersionQuerySet",
     "Visibility",
     "Weights",
 ]

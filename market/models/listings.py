@@ -82,6 +82,15 @@ class Listing(BaseModel):
         return self.visibility == Visibility.PUBLIC and not self.taken_down
 
 
+class VersionQuerySet(models.QuerySet["Version"]):
+    def offered_to(self, user: Any) -> "VersionQuerySet":
+        """Those that may be run: all but what waits for the word of another owner."""
+        offered = models.Q(is_confirmed=True)
+        if user is not None and user.is_authenticated:
+            offered |= models.Q(listing__owner=user)
+        return self.filter(offered)
+
+
 class Version(BaseModel):
     """An immutable release of a listing: what a worker runs, and the schema of what a person may set."""
 
@@ -93,6 +102,10 @@ class Version(BaseModel):
     weights = models.ForeignKey(
         "market.Weights", models.PROTECT, null=True, blank=True, related_name="versions"
     )
+    # Otherwise its owner has yet to say whether its outputs are read as they should be, and alone runs it.
+    is_confirmed = models.BooleanField(default=True)
+
+    objects = VersionQuerySet.as_manager()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["listing", "number"], name="version_number_once")]
@@ -100,6 +113,11 @@ class Version(BaseModel):
 
     def __str__(self) -> str:
         return f"{self.listing_id} v{self.number}"
+
+    def is_offered_to(self, user: Any) -> bool:
+        """Whether `user` (None: anybody) sees the listing, and may run this release of it."""
+        is_own = user is not None and user.is_authenticated and self.listing.owner_id == user.pk
+        return self.listing.is_visible_to(user) and (self.is_confirmed or is_own)
 
 
 class StepModel(models.Model):

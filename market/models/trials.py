@@ -54,7 +54,7 @@ class Speed(BaseModel):
 class SampleQuerySet(models.QuerySet["Sample"]):
     def visible_to(self, user: Any) -> "SampleQuerySet":
         """Those of weights that a model runs which `user` may see."""
-        versions = Version.objects.filter(listing__in=Listing.objects.visible_to(user))
+        versions = Version.objects.offered_to(user).filter(listing__in=Listing.objects.visible_to(user))
         return self.filter(weights__in=versions.values("weights"))
 
 

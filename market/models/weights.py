@@ -122,5 +122,10 @@ class Conversion(BaseModel):
         return f"{self.source_name} → {self.name}"
 
     @property
+    def awaits_word(self) -> bool:
+        """Whether its owner is asked how the outputs of the model are read."""
+        return self.version is not None and not self.version.is_confirmed
+
+    @property
     def is_open(self) -> bool:
         return self.state in OPEN

@@ -16,9 +16,9 @@ from accounts.requests import SignedInRequest
 from drive import services as drive
 from drive.models import File, FileKind, FileState
 from drive.serving import serve
-from ipau.common.errors import DomainError, Invalid
+from ipau.common.errors import Conflict, DomainError, Invalid
 from ipau.common.paging import paginate
-from market import conversions, services
+from market import confirming, conversions, services
 from market.forms import ModelForm
 from market.models import Conversion, Visibility
 from market.reports import tell
@@ -144,12 +144,33 @@ def retry(request: SignedInRequest, conversion_id: UUID) -> HttpResponse:
 
 @login_required
 @require_POST
+def confirm(request: SignedInRequest, conversion_id: UUID) -> HttpResponse:
+    """Take the owner's word on how a graph's outputs are read: `choice` is `task:layout`."""
+    task, _colon, layout = request.POST.get("choice", "").partition(":")
+    try:
+        conversion = confirming.confirm_conversion(
+            owner=request.user, conversion_id=conversion_id, task=task, layout=layout
+        )
+    except (Conflict, Invalid) as error:
+        messages.error(request, error.message)
+    else:
+        if not conversion.is_open:
+            messages.success(request, _("Confirmed. The model can be shared."))
+    return redirect("models:conversion", conversion_id)
+
+
+@login_required
+@require_POST
 def share(request: SignedInRequest, name: str) -> HttpResponse:
     """Show a model to everybody (`visibility=public`), or to its owner only."""
     wanted = request.POST.get("visibility", "")
     if wanted not in Visibility.values:
         raise Invalid(_("Choose who may see the model."), fields={"visibility": wanted})
-    listing = conversions.share_model(owner=request.user, name=name, visibility=wanted)
+    try:
+        listing = conversions.share_model(owner=request.user, name=name, visibility=wanted)
+    except Conflict as error:
+        messages.error(request, error.message)
+        return redirect("models:list")
     text = _("“%(title)s” is shared.") if wanted == Visibility.PUBLIC else _("“%(title)s” is private.")
     messages.success(request, text % {"title": listing.title})
     return redirect("models:list")

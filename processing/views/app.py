@@ -57,7 +57,7 @@ def person_of(request: HttpRequest) -> User | None:
 def open_app(request: HttpRequest, owner: str, name: str) -> App:
     """Return the app at an address. Raises NotFound."""
     listing = market.get_listing(user=person_of(request), owner=owner, name=name)
-    version = market.latest_version(listing)
+    version = market.latest_version(listing, user=person_of(request))
     fixed = version.recipe["steps"][-1].get("params", {})
     properties = version.params_schema.get("properties", {})
     declared = sorted(properties.items(), key=lambda named: named[1].get("x-order", 0))

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from accounts.models import User
 from drive import blobs
 from market.models import Conversion, ConversionState, Version
-from market.releasing import keep_weights, release_model
+from market.releasing import Release, keep_weights, release_model
 from workers import registry
 from workers.plugin import (
     IMAGE,
@@ -128,7 +128,8 @@ def model(
     conversion.save()
     told = json.loads(blobs.read(files[FACTS].sha256))
     weights = keep_weights(facts=told, files=files, source_sha256=conversion.source_sha256)
-    version = release_model(conversion=conversion, weights=weights)
+    wanted = Release(owner_id=owner.pk, name=name, title=name.capitalize(), publish=publish)
+    version = release_model(wanted=wanted, weights=weights)
     conversion.state, conversion.source, conversion.version = ConversionState.SUCCEEDED, None, version
     conversion.completed_at = conversion.created_at
     conversion.save()

@@ -24,6 +24,7 @@ FACTS, WEIGHTS, GRAPH = "model.json", "weights.safetensors", "model.onnx"
 MOST_FACTS_BYTES = 4 * 1024 * 1024
 MOST_FILE_BYTES = MOST_PARAMETERS * 4 + 64 * 1024 * 1024
 _CHUNK = 1024 * 1024
+_TASKS = r"^(detect|segment|pose|obb|classify|image)$"
 
 
 class BundleError(Exception):
@@ -49,11 +50,19 @@ class FileFacts(_Strict):
     size: int = Field(ge=1, le=MOST_FILE_BYTES)
 
 
+class Choice(_Strict):
+    """A way in which the outputs of an uploaded graph may be read."""
+
+    task: str = Field(pattern=_TASKS)
+    layout: str = Field(default="", max_length=64)
+    classes: int = Field(ge=0, le=10**6)
+
+
 class ModelFacts(_Strict):
     """What model.json says. Families may add facts of their own under `architecture` alone."""
 
     family: str = Field(pattern=r"^[a-z][a-z0-9_]{1,31}$")
-    task: str = Field(pattern=r"^(detect|segment|pose|obb|classify|image)$")
+    task: str = Field(pattern=_TASKS)
     title: str = Field(min_length=1, max_length=200)
     classes: list[str] = Field(default_factory=list, max_length=50_000)
     input: InputSize
@@ -81,6 +90,8 @@ class Bundle:
     `facts` are those of ModelFacts but for `difference`, `tolerance`, `files` and `converter`. `tensors` are
     torch tensors by the names that the family's own module gives them. `onnx` is the same model for ONNX
     Runtime. `difference` is how far the outputs of both lay apart at most, `tolerance` what is allowed.
+    `choices` are the ways in which the outputs of a graph may be read that somebody else built, the one that
+    was taken first; `is_certain` says whether no other is as likely. Its owner is asked.
     """
 
     facts: dict[str, Any]
@@ -88,6 +99,8 @@ class Bundle:
     onnx: bytes
     difference: float
     tolerance: float
+    choices: tuple[Choice, ...] = ()
+    is_certain: bool = True
 
 
 def write(bundle: Bundle, folder: Path) -> str:

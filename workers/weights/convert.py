@@ -56,8 +56,16 @@ def _convert(path: Path, out: Path, config: Path | None, family: str | None) -> 
     chosen, title = _choose(upload, family)
     from workers.weights import bundle
 
-    digest = bundle.write(chosen.convert(upload), out)
-    return {"ok": True, "family": chosen.key, "title": title, "digest": digest}
+    made = chosen.convert(upload)
+    digest = bundle.write(made, out)
+    return {
+        "ok": True,
+        "family": chosen.key,
+        "title": title,
+        "digest": digest,
+        "choices": [choice.model_dump() for choice in made.choices],
+        "is_certain": made.is_certain,
+    }
 
 
 def _choose(upload: Upload, wanted: str | None) -> tuple[Any, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from workers.detections import LAYOUTS, find_layout
 from workers.letterbox import round_up
-from workers.weights.bundle import Bundle
+from workers.weights.bundle import Bundle, Choice
 from workers.weights.exporting import compare
 from workers.weights.onnx_config import Wishes, read_wishes
 from workers.weights.upload import MOST_PARAMETERS, Refused, Upload
@@ -87,7 +88,9 @@ def convert(upload: Upload) -> Bundle:
     width, height = _choose_size(graph, wishes)
     sample = np.random.default_rng(2011).random((1, graph.channels, height, width), np.float32)
     outputs, difference = _try(graph, sample)
-    plan = plan_outputs([output.shape for output in outputs], (width, height), wishes)
+    shapes = [output.shape for output in outputs]
+    plan = plan_outputs(shapes, (width, height), wishes)
+    choices = list_choices(shapes, (width, height), wishes, plan)
     takes_rectangles = graph.shape[2] is None and _try_rectangle(graph, (width, height), plan, wishes)
     if graph.shape[2] is None and not wishes.size:
         width = height = _SIDES.get(plan.task, _SIDE)
@@ -107,7 +110,16 @@ def convert(upload: Upload) -> Bundle:
         **_normalisation(plan, wishes),
         "architecture": _ranges(plan, wishes, graph, outputs),
     }
-    return Bundle(facts, tensors, graph.data, difference, TOLERANCE)
+    meant = [one for one in choices if wishes.task in (None, one.task) and _is_wished(one, wishes)]
+    return Bundle(
+        facts,
+        tensors,
+        graph.data,
+        difference,
+        TOLERANCE,
+        choices=tuple(Choice(task=one.task, layout=one.layout, classes=one.classes) for one in choices),
+        is_certain=len(meant) == 1,
+    )
 
 
 # --- Reading and trying.
@@ -267,6 +279,45 @@ def _plan_pixels(first: tuple[int, ...], size: tuple[int, int], wishes: Wishes) 
             f"It tells {first[1]} classes of pixels apart; at most 255 are possible.", code="outputs"
         )
     return Plan("segment", SEMANTIC, first[1])
+
+
+def list_choices(
+    shapes: Sequence[tuple[int, ...]], size: tuple[int, int], wishes: Wishes, chosen: Plan
+) -> list[Plan]:
+    """Return the ways in which outputs of these shapes may be read, whatever task and layout were wished for.
+
+    The chosen one comes first. Names and keypoints that are known have to fit.
+    """
+    found = [chosen]
+    for task, layout in itertools.product(_tasks_of(shapes, wishes), LAYOUTS):
+        tried = wishes.model_copy(update={"task": task, "layout": layout})
+        try:
+            plan = plan_outputs(shapes, size, tried)
+        except Refused:
+            continue
+        if plan not in found and _is_likely(plan, shapes[0]):
+            found.append(plan)
+    return found
+
+
+def _tasks_of(shapes: Sequence[tuple[int, ...]], wishes: Wishes) -> Sequence[str]:
+    """Return what outputs of these shapes may be for. Rows beside prototypes are a segmenter's."""
+    if len(shapes[0]) != 3:
+        return ("classify", "segment", "image")
+    if any(len(shape) == 4 for shape in shapes[1:]):
+        return ("segment",)
+    return ("detect", "obb", "pose") if wishes.keypoints else ("detect", "obb")
+
+
+def _is_likely(plan: Plan, first: tuple[int, ...]) -> bool:
+    """There are far more places than a detector's columns."""
+    if plan.layout == "anchors":
+        return first[1] < first[2]
+    return plan.layout not in ("yolov5", "end-to-end") or first[1] > first[2]
+
+
+def _is_wished(plan: Plan, wishes: Wishes) -> bool:
+    return plan.layout not in LAYOUTS or wishes.layout in (None, plan.layout)
 
 
 def _check(plan: Plan, wishes: Wishes) -> Plan:

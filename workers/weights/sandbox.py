@@ -10,8 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from workers.weights import cell, scanning
-from workers.weights.bundle import BundleError, ModelFacts, verify
+from workers.weights.bundle import BundleError, Choice, ModelFacts, verify
 from workers.weights.cell import Ended, Limits, has_bubblewrap
 from workers.weights.confinement import STOPPED
 from workers.weights.convert import REPORT
@@ -21,6 +23,7 @@ __all__ = ["Limits", "Report", "convert", "has_bubblewrap"]
 logger = logging.getLogger(__name__)
 
 _MOST_LOG = 20_000
+_MOST_CHOICES = 16
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Report:
     `facts` are those of model.json. `isolation` says which walls stood: "bubblewrap", "network" (none was
     within reach), "landlock" (it could read nothing but what it needs), "limits", "hook". `checks` are what
     was found right, each with `name`, `ok` and `detail`; `scans` what scanners advise, whatever became of it.
+    `choices` are the ways in which its outputs may be read, where its owner has to say whether the first is
+    right; `is_certain` says that no other is as likely.
     """
 
     ok: bool
@@ -43,9 +48,12 @@ class Report:
     isolation: dict[str, bool] = field(default_factory=dict)
     seconds: float = 0.0
     scans: tuple[dict[str, Any], ...] = ()
+    choices: tuple[dict[str, Any], ...] = ()
+    is_certain: bool = True
 
     def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "checks": list(self.checks), "scans": list(self.scans)}
+        lists = {name: list(getattr(self, name)) for name in ("checks", "scans", "choices")}
+        return {**asdict(self), **lists}
 
 
 def convert(
@@ -107,7 +115,8 @@ def _conclude(out: Path, ended: Ended) -> dict[str, Any]:
         return _refuse(cell.read_text(said, "code", 40) or "refused", cell.read_text(said, "sentence", 1000))
     try:
         digest, facts = verify(out)
-    except (BundleError, OSError) as error:
+        choices = _Choices.model_validate({"choices": said.get("choices", [])}).choices
+    except (BundleError, OSError, ValidationError) as error:
         logger.warning("A conversion left what is no model: %s", error)
         return _refuse("crashed", "Its conversion did not end with a model that can be used.")
     return {
@@ -117,7 +126,15 @@ def _conclude(out: Path, ended: Ended) -> dict[str, Any]:
         "facts": facts.model_dump(mode="json", exclude={"architecture"}, exclude_none=True),
         "digest": digest,
         "checks": _checks(facts),
+        "choices": tuple(choice.model_dump() for choice in choices),
+        "is_certain": said.get("is_certain") is True,
     }
+
+
+class _Choices(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    choices: list[Choice] = Field(max_length=_MOST_CHOICES)
 
 
 def _checks(facts: ModelFacts) -> tuple[dict[str, Any], ...]:

@@ -1,15 +1,18 @@
 """`./manage.py import_weights FILE --owner EMAIL --name NAME`: a seller's way, from the command line."""
 
 import argparse
+import json
 import time
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.urls import reverse
 
 from accounts.models import User
 from ipau.common.errors import DomainError
-from market import conversions
+from market import confirming, conversions
 from market.models import Conversion, ConversionState
 from market.reports import tell
 
@@ -50,7 +53,25 @@ class Command(BaseCommand):
         self.stdout.write(f"conversion {conversion.pk} of {conversion.source_name} to {address}")
         if not options["wait"]:
             return
-        self._print(_wait(conversion))
+        self._end(_wait(conversion), publish=options["publish"])
+
+    def _end(self, conversion: Conversion, *, publish: bool) -> None:
+        self._print(conversion)
+        if not conversion.awaits_word:
+            return
+        if publish and conversion.report.get("is_certain"):
+            confirming.confirm_conversion(owner=conversion.owner, conversion_id=conversion.pk)
+            self.stdout.write("Its outputs can be read in one way only, which is confirmed.")
+            return
+        ways = "".join(f"\n  {_as_config(one)}" for one in conversion.report["choices"])
+        text = (
+            "Until its owner has confirmed how its outputs are read, nobody else runs it: on the page "
+            f"{settings.BASE_URL}{reverse('models:conversion', args=[conversion.pk])}, or once more with the "
+            f"right one of these in the file of --config:{ways}"
+        )
+        if publish:
+            raise CommandError(f"It is not shared yet. {text}")
+        self.stdout.write(text)
 
     def _print(self, conversion: Conversion) -> None:
         version = conversion.version
@@ -92,6 +113,14 @@ def _request(options: dict[str, Any]) -> Conversion:
         config=config,
         publish=options["publish"],
     )
+
+
+def _as_config(choice: dict[str, Any]) -> str:
+    """Return what a `config.json` says to have a graph read so."""
+    said = {"task": choice["task"]}
+    if choice["layout"] in confirming.NAMED_LAYOUTS:
+        said["layout"] = choice["layout"]
+    return json.dumps(said)
 
 
 def _wait(conversion: Conversion) -> Conversion:
