@@ -133,6 +133,36 @@ def test_a_few_steps_change_the_weights_and_leave_a_checkpoint(
     assert (tmp_path / "model.pt").stat().st_size > 500_000
 
 
+def test_parts_of_scenes_belong_together_and_follow_from_the_step() -> None:
+    from deploy.train_demo.pairs import Pairs
+
+    random = np.random.default_rng(0)
+    small = [random.integers(0, 256, (12, 12, 3), np.uint8) for _ in range(3)]
+    pairs = Pairs(small, [picture.repeat(2, 0).repeat(2, 1) for picture in small], 2)
+    given, wanted = pairs.take(4, 8, 5)
+    assert (given.shape, wanted.shape) == ((8, 3, 5, 5), (8, 3, 10, 10))
+    assert (wanted[..., ::2, ::2] == given).all()
+    assert (wanted[..., 1::2, 1::2] == given).all()
+    assert (pairs.take(4, 8, 5)[0] == given).all()
+    assert (pairs.take(5, 8, 5)[0] != given).any()
+
+
+def test_a_model_takes_over_the_first_layers_of_another() -> None:
+    from safetensors.torch import load_file
+
+    from deploy.train_demo import classifier, detector, ultralytics_nets
+
+    fresh, begun = classifier.build(), classifier.build()
+    before = {name: tensor.clone() for name, tensor in begun.state_dict().items()}
+    ultralytics_nets.take_over(begun, detector.KEPT, layers=2)
+    known = load_file(detector.KEPT / "weights.safetensors")
+    for name, tensor in begun.state_dict().items():
+        taken = name.startswith(("model.0.", "model.1."))
+        assert (tensor == (known if taken else before)[name]).all(), name
+    with pytest.raises(RuntimeError, match="none of these layers"):
+        ultralytics_nets.take_over(fresh, detector.KEPT, layers=0)
+
+
 @pytest.fixture
 def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
     """Make a model of the catalogue in two steps, on tiny pictures, in a folder of the test's own."""
