@@ -7,7 +7,7 @@ from typing import Any
 from market.models import Version
 from market.steps import NAME, STEP
 from workers import registry
-from workers.chain import label_texts
+from workers.chain import label_texts, name_steps
 from workers.plugin import OutputSpec
 from workers.recipe import Recipe
 from workers.registry import UnknownOperation
@@ -39,6 +39,18 @@ def outputs_of(version: Version) -> tuple[OutputSpec, ...]:
             label = labels.get(output.label, output.label)
             found[label] = replace(output, label=label)
     return tuple(found.values())
+
+
+def data_labels_of(version: Version) -> list[tuple[str, str]]:
+    """Return each step that delivers data, in order, with their label: ("yolo2", "detections2")."""
+    keys = [step.operation for step in Recipe.model_validate(version.recipe).steps]
+    outputs = [_outputs(key) for key in keys]
+    return [
+        (name, labels[output.label])
+        for name, own, labels in zip(name_steps(keys), outputs, label_texts(outputs), strict=True)
+        for output in own
+        if output.kind == "data"
+    ]
 
 
 def _outputs(operation: str) -> tuple[OutputSpec, ...]:

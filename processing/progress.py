@@ -80,16 +80,26 @@ def place_of(job: Job) -> Place:
     Owners take turns, so this one gets at least one part in so many of the slots, and all of them once the
     others are done.
     """
-    waiting = Job.objects.open().filter(queue=job.queue)
-    mine = waiting.filter(owner=job.owner_id)
-    before = mine.filter(pk__lt=job.pk).aggregate(n=Sum(estimates.LEFT, default=0))["n"]
-    others = waiting.exclude(owner=job.owner_id).values("owner").distinct().count()
+    before, others = ahead_of(job)
     slots = fleet.slots_of(job.queue)
     if not slots:
         return Place(before, others, None)
+    waiting = Job.objects.open().filter(queue=job.queue)
+    mine = waiting.filter(owner=job.owner_id)
     own = estimates.seconds_of(mine.filter(pk__lte=job.pk))
     everything = estimates.seconds_of(waiting)
     return Place(before, others, min(own * (others + 1), everything) / slots)
+
+
+def ahead_of(job: Job) -> tuple[int, int]:
+    """Return how many pictures of its owner run before a job's, and how many other owners take turns.
+
+    Two queries.
+    """
+    waiting = Job.objects.open().filter(queue=job.queue)
+    earlier = waiting.filter(owner=job.owner_id, pk__lt=job.pk)
+    before: int = earlier.aggregate(n=Sum(estimates.LEFT, default=0))["n"]
+    return before, waiting.exclude(owner=job.owner_id).values("owner").distinct().count()
 
 
 def waiting_text(job: Job) -> str:

@@ -121,7 +121,7 @@ class JobDetail(ApiView):
     @extend_schema(operation_id="jobs_get", summary="Look at a job", tags=["Jobs"], responses=JobSerializer)
     def get(self, request: Request, job_id: UUID) -> Response:
         job = services.get_job(owner=caller(request), job_id=job_id, kind=JobKind.JOB)
-        return Response(JobSerializer(job, context={"request": request}).data)
+        return Response(JobSerializer(job, context={"request": request, "placed": True}).data)
 
 
 class JobItemList(ApiView):

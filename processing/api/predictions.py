@@ -157,5 +157,5 @@ def _source(request: Request, version: Version, reference: str) -> Source:
 def _answer(
     request: Request, job: Job, *, inline: bool = False, timed_out: bool = False, status: int = 200
 ) -> Response:
-    context = {"request": request, "inline": inline, "timed_out": timed_out}
+    context = {"request": request, "inline": inline, "timed_out": timed_out, "placed": True}
     return Response(PredictionSerializer(job, context=context).data, status=status)

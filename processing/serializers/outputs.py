@@ -11,8 +11,8 @@ from rest_framework import serializers
 from drive import blobs
 from drive.models import File
 from drive.serializers.files import content_url, file_url
-from market.contract import PICTURE, outputs_of
-from processing import fleet, predictions
+from market.contract import PICTURE, data_labels_of, outputs_of
+from processing import fleet, predictions, progress
 from processing.models import Item, Job, State
 
 # Up to these many bytes a result goes into the answer itself, where the client asked for it to be there.
@@ -26,6 +26,13 @@ class MetricsSerializer(serializers.Serializer[Any]):
     predict_time = serializers.FloatField(required=False, help_text="Seconds of work; absent before the end.")
 
 
+class PlaceSerializer(serializers.Serializer[Any]):
+    """What runs before it."""
+
+    before = serializers.IntegerField(help_text="Pictures of yours that run first.")
+    others = serializers.IntegerField(help_text="Other people with work in the same queue: you take turns.")
+
+
 class PredictionUrlsSerializer(serializers.Serializer[Any]):
     """Where it is found."""
 
@@ -35,7 +42,10 @@ class PredictionUrlsSerializer(serializers.Serializer[Any]):
 
 
 class RunSerializer(serializers.Serializer[Job]):
-    """What predictions and jobs have in common."""
+    """What predictions and jobs have in common.
+
+    With `placed` in the context, as for a single one, it is told where one that waits stands in its queue.
+    """
 
     id = serializers.UUIDField()
     model = serializers.SerializerMethodField(help_text="`owner/name`.")
@@ -46,6 +56,9 @@ class RunSerializer(serializers.Serializer[Job]):
     logs = serializers.SerializerMethodField(help_text="Says so when no worker is there to begin.")
     error = serializers.SerializerMethodField(help_text="A sentence, where it failed.")
     metrics = serializers.SerializerMethodField()
+    place = serializers.SerializerMethodField(
+        help_text="Its place in the queue while it waits, where it is asked for by its address; else null."
+    )
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
     completed_at = serializers.DateTimeField(allow_null=True)
@@ -68,6 +81,13 @@ class RunSerializer(serializers.Serializer[Job]):
         if job.state != State.STARTING:
             return ""
         return "" if self.is_served(job) else NO_WORKER
+
+    @extend_schema_field(PlaceSerializer(allow_null=True))
+    def get_place(self, job: Job) -> dict[str, int] | None:
+        if not self.context.get("placed") or job.state != State.STARTING:
+            return None
+        before, others = progress.ahead_of(job)
+        return {"before": before, "others": others}
 
     def is_served(self, job: Job) -> bool:
         """Tell whether a worker is there for a job; the fleet is asked once for a whole page."""
@@ -155,14 +175,22 @@ def describe_output(job: Job, item: Item, address: Any) -> Any:
         return None
     found: dict[str, Any] = {label: address(f) for label, f in predictions.output_files(item).items()}
     outputs = outputs_of(job.version)
-    # Data are told as they are, though a file has them too.
-    told = [output.label for output in outputs if output.kind == "data"]
     if item.output is not None:
-        found["data" if len(told) != 1 else told[0]] = item.output
+        # Data are told as they are, though a file has them too.
+        found.update(_label_data(job, item.output))
     labels = [output.label for output in outputs] or list(found)
     if len(labels) == 1:
         return found.get(labels[0])
     return found
+
+
+def _label_data(job: Job, data: Any) -> dict[str, Any]:
+    """Return data by the labels under which they are delivered; those of several steps come by step."""
+    told = data_labels_of(job.version)
+    if len(told) == 1:
+        return {told[0][1]: data}
+    by_step = isinstance(data, dict) and data.keys() <= {name for name, _label in told}
+    return {label: data[name] for name, label in told if name in data} if by_step else {"data": data}
 
 
 def _only_item(job: Job) -> Item:

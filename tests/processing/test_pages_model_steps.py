@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from django.http import HttpResponse
 from django.test import Client
+from rest_framework.test import APIClient
 
 from accounts.models import User
 from ipau.common.errors import Invalid
@@ -101,6 +102,17 @@ def test_two_models_in_a_row_tell_of_both(user: User) -> None:
     }
     assert told == {"marks": [("cat", 0.9), ("dog", 0.4)], "marks2": [("cat", 0.8)]}
     assert set(item.outputs.values_list("label", flat=True)) == {"image", "detections", "detections2"}
+
+
+def test_the_api_tells_of_both_by_their_labels(user: User, api: Callable[..., APIClient]) -> None:
+    keep(user, step_of(model(user, "one")), step_of(model(user, "two", sure=(80, 5)), confidence=0.5))
+    client, picture = api(user), upload(user)
+    asked = {"input": {"image": str(picture.pk)}}
+    made = client.post(f"/v1/models/{user.handle}/two-2/predictions", asked, format="json").json()
+    take_turns(user)
+    output = client.get(f"/v1/predictions/{made['id']}").json()["output"]
+    assert set(output) == {"image", "detections", "detections2"}
+    assert [len(output[label]["predictions"]) for label in ("detections", "detections2")] == [2, 1]
 
 
 def test_a_pipeline_whose_model_is_gone_says_so(client: Client, user: User, other_user: User) -> None:
