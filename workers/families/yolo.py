@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from workers import finding
@@ -23,6 +24,7 @@ class Yolo(Family[YoloParams]):
         "Detection, segmentation, poses, turned boxes and classification, as trained with Ultralytics. "
         "What is found is drawn, blurred or cut out, and told as data with boxes in pixels."
     )
+    queue = "gpu"
     version = 2
     outputs = (IMAGE, OutputSpec("detections", "data", "Detections"))
     Params = YoloParams
@@ -35,3 +37,6 @@ class Yolo(Family[YoloParams]):
 
     def convert(self, upload: Any) -> Any:
         return weights.convert(upload)
+
+    def rebuild(self, facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
+        return weights.rebuild_converted(facts, tensors)

@@ -9,14 +9,18 @@ from __future__ import annotations
 import copy
 import os
 import re
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from PIL import Image
+
 from workers.weights.bundle import Bundle
 from workers.weights.checkpoints import Checkpoint, find_checkpoint
 from workers.weights.exporting import export
-from workers.weights.tensors import TensorRecord, Tensors
+from workers.weights.tensors import Tensors
 from workers.weights.ultralytics_yaml import HEADS, check_yaml
 from workers.weights.upload import Refused, Upload
 
@@ -114,8 +118,10 @@ def _layout_of(task: str, architecture: Mapping[str, Any]) -> str:
     return "end-to-end" if architecture["end2end"] else "anchors"
 
 
-def check_size(architecture: Mapping[str, Any], records: Mapping[str, TensorRecord]) -> None:
+def check_size(architecture: Mapping[str, Any], records: Mapping[str, Any]) -> None:
     """Build the network without memory for its numbers, and hold it against the file's. Raises Refused."""
+    # Before: its classes have tensors of their own, which are made when it is imported.
+    quiet_ultralytics()
     with without_memory():
         layers = _build_layers(architecture["yaml"])
     if sum(parameter.numel() for parameter in layers.parameters()) > MOST_NETWORK_PARAMETERS:
@@ -125,8 +131,12 @@ def check_size(architecture: Mapping[str, Any], records: Mapping[str, TensorReco
         check_shapes(wanted, records)
 
 
-def check_shapes(wanted: Mapping[str, tuple[int, ...]], records: Mapping[str, TensorRecord]) -> None:
-    """Raise Refused unless the file has exactly these tensors."""
+def check_shapes(wanted: Mapping[str, tuple[int, ...]], records: Mapping[str, Any]) -> None:
+    """Raise Refused unless the file has exactly these tensors.
+
+    Args:
+        records: by name what has a shape: a record of a tensor, or the tensor.
+    """
     missing, extra = sorted(wanted.keys() - records.keys()), sorted(records.keys() - wanted.keys())
     if missing or extra:
         first = f"{missing[0]} is missing" if missing else f"{extra[0]} is not known"
@@ -163,6 +173,18 @@ def rebuild(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
         model.fuse(verbose=False)
     head.export, head.format, head.dynamic, head.shape = True, "onnx", False, None
     return model
+
+
+def rebuild_converted(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
+    """As `rebuild`, of facts that nobody has looked at: their description is checked as an upload's is."""
+    found = facts["architecture"]
+    architecture = {
+        "yaml": check_yaml(found.get("yaml")),
+        "fused": not any(name.endswith(".bn.weight") for name in tensors),
+        "end2end": any(".one2one_cv2." in name for name in tensors),
+    }
+    check_size(architecture, tensors)
+    return rebuild({"architecture": architecture}, tensors)
 
 
 def _build(description: dict[str, Any]) -> Any:
@@ -213,9 +235,33 @@ def refusing_misfits() -> Iterator[None]:
 
 
 def quiet_ultralytics() -> None:
-    """Have Ultralytics ask nobody and write nothing when it is imported."""
+    """Have Ultralytics ask nobody, write nothing that stays, and leave Pillow alone when it is imported."""
     os.environ.setdefault("YOLO_OFFLINE", "true")
     os.environ.setdefault("YOLO_VERBOSE", "false")
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    if "ultralytics.nn.tasks" in sys.modules:
+        return
+    # It puts a function of its own in the place of Pillow's, which would install packages for some pictures.
+    opens = Image.open
+    try:
+        with _folder_of_settings():
+            import ultralytics.nn.tasks  # noqa: F401
+    finally:
+        Image.open = opens
+
+
+@contextmanager
+def _folder_of_settings() -> Iterator[None]:
+    """Ultralytics writes its settings when it is imported: into the folder it is given, or one that goes."""
+    if "YOLO_CONFIG_DIR" in os.environ:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="ipau-ultralytics-") as folder:
+        os.environ["YOLO_CONFIG_DIR"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["YOLO_CONFIG_DIR"]
 
 
 def as_floats(tensors: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,3 +30,9 @@ def rebuild(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
     """
     older = facts["architecture"].get("repository") == "yolov5"
     return yolov5.rebuild(facts, tensors) if older else ultralytics_models.rebuild(facts, tensors)
+
+
+def rebuild_converted(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
+    """As `rebuild`, but nothing of the facts is believed: `architecture` is checked anew. Raises Refused."""
+    older = facts["architecture"].get("repository") == "yolov5"
+    return (yolov5 if older else ultralytics_models).rebuild_converted(facts, tensors)

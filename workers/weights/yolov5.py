@@ -9,7 +9,7 @@ from workers.weights.bundle import Bundle
 from workers.weights.checkpoints import Checkpoint, find_checkpoint
 from workers.weights.exporting import export
 from workers.weights.inert import Stub
-from workers.weights.tensors import TensorRecord, Tensors
+from workers.weights.tensors import Tensors
 from workers.weights.ultralytics_models import (
     MOST_NETWORK_PARAMETERS,
     as_floats,
@@ -62,13 +62,7 @@ def convert(upload: Upload) -> Bundle:
 def prepare(upload: Upload) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return how to rebuild the network, checked, and its tensors in 32 bits. Raises Refused."""
     checkpoint = _find(upload)
-    description = check_yaml(checkpoint.model.get("yaml"))
-    for row in (*description["backbone"], *description["head"]):
-        if row[2] not in _LAYERS:
-            text = (
-                f"It has the layer {row[2]}, which is not run in checkpoints of the older yolov5 repository."
-            )
-            raise Refused(text, code="architecture")
+    description = _check_yaml(checkpoint.model.get("yaml"))
     # Grids of older releases are made of the anchors: they are not needed.
     found = {name: t for name, t in checkpoint.tensors().items() if not name.endswith(".anchor_grid")}
     description |= _read_head(found, len(description["backbone"]) + len(description["head"]) - 1)
@@ -76,6 +70,26 @@ def prepare(upload: Upload) -> tuple[dict[str, Any], dict[str, Any]]:
     architecture = {"yaml": description, "repository": "yolov5"}
     _check_size(architecture, found)
     return architecture, as_floats(Tensors(upload.path, found))
+
+
+def _check_yaml(found: Any) -> dict[str, Any]:
+    description = check_yaml(found)
+    for row in (*description["backbone"], *description["head"]):
+        if row[2] not in _LAYERS:
+            text = (
+                f"It has the layer {row[2]}, which is not run in checkpoints of the older yolov5 repository."
+            )
+            raise Refused(text, code="architecture")
+    return description
+
+
+def rebuild_converted(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
+    """As `rebuild`, of facts that nobody has looked at: their description is checked as an upload's is."""
+    description = _check_yaml(facts["architecture"].get("yaml"))
+    description |= _read_head(tensors, len(description["backbone"]) + len(description["head"]) - 1)
+    architecture = {"yaml": description, "repository": "yolov5"}
+    _check_size(architecture, tensors)
+    return rebuild({"architecture": architecture}, tensors)
 
 
 def rebuild(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
@@ -102,7 +116,7 @@ def _find(upload: Upload) -> Checkpoint:
     return checkpoint
 
 
-def _read_head(found: Mapping[str, TensorRecord], index: int) -> dict[str, Any]:
+def _read_head(found: Mapping[str, Any], index: int) -> dict[str, Any]:
     """Return how many anchors the head has, and how many channels each of its inputs. Raises Refused."""
     anchors = found.get(f"model.{index}.anchors")
     if anchors is None or len(anchors.shape) != 3 or not 1 <= anchors.shape[0] <= 8:
@@ -132,7 +146,8 @@ def _inside(module: Stub | None, name: str) -> Stub | None:
     return found if isinstance(found, Stub) else None
 
 
-def _check_size(architecture: dict[str, Any], found: Mapping[str, TensorRecord]) -> None:
+def _check_size(architecture: dict[str, Any], found: Mapping[str, Any]) -> None:
+    quiet_ultralytics()
     with without_memory():
         model = _build(architecture)
     if sum(parameter.numel() for parameter in model.parameters()) > MOST_NETWORK_PARAMETERS:

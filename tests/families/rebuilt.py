@@ -1,0 +1,51 @@
+"""One converted model of each network that torch runs, small and with random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.families import enlargers, generators
+from tests.families.layers import Sample, upload_of
+from tests.weights import checkpoints
+from workers import registry
+from workers.weights import bundle
+from workers.weights.bundle import FolderModel
+from workers.weights.opening import open_upload
+
+YOLO = ("yolo11n", "yolo11n-seg", "yolo11n-pose", "yolo11n-obb", "yolo11n-cls", "yolov10n", "yolo26n-pose")
+GENERATORS: dict[str, Callable[[], Sample]] = {
+    "compact": lambda: enlargers.srvgg(features=8, convolutions=3),
+    "esrgan": lambda: enlargers.rrdb(blocks=1),
+    "resnet": generators.resnet,
+    "unet": generators.unet,
+    "style": generators.transformer_net,
+    "anime": generators.anime,
+    "noise": generators.dcgan,
+}
+NAMES = (*YOLO, "yolov5", *GENERATORS, "vit")
+
+
+def convert(name: str, folder: Path) -> FolderModel:
+    """Make the model of a name in an empty folder."""
+    family, upload = _upload_of(name, folder.parent)
+    bundle.write(registry.get(family).convert(upload), folder)
+    return FolderModel(folder)
+
+
+def _upload_of(name: str, beside: Path) -> tuple[str, Any]:
+    if name in YOLO:
+        path = checkpoints.save(checkpoints.make_model(name), beside / f"{name}.pt")
+        return "yolo", open_upload(path)
+    if name == "yolov5":
+        checkpoints.quiet()
+        from tests.weights import yolov5_repository
+
+        path = yolov5_repository.save(yolov5_repository.make_model(), beside / "yolov5.pt")
+        return "yolo", open_upload(path)
+    if name == "vit":
+        from tests.families.test_vit import CONFIG, _draw_state
+
+        return "vit", upload_of(_draw_state(), config=CONFIG)
+    return "gan", upload_of(GENERATORS[name]().state)
