@@ -230,6 +230,12 @@ CELERY_BROKER_URL = env.str("IPAU_BROKER_URL", default=REDIS_URL)
 SLOT_MEMORY_BYTES = env.int("IPAU_SLOT_MEMORY_BYTES", default=4 * 1024**3)
 # Of that, models and other things that are costly to make may stay loaded up to this.
 SLOT_CACHE_BYTES = env.int("IPAU_SLOT_CACHE_BYTES", default=SLOT_MEMORY_BYTES // 4)
+# What networks run on in turns of the queue `gpu`: "cuda", "cuda:1", or "torch-cpu" to try it without a GPU.
+GPU_DEVICE = env.str("IPAU_GPU_DEVICE", default="cuda")
+# So many pictures does a slot of that queue decode, draw and encode at the same time.
+GPU_THREADS = env.int("IPAU_GPU_THREADS", default=8)
+# CUDA reserves addresses far beyond what it uses, so here what is really there is limited.
+GPU_SLOT_MEMORY_BYTES = env.int("IPAU_GPU_SLOT_MEMORY_BYTES", default=16 * 1024**3)
 
 # A worker tells this often that it is alive; one that misses three is taken for dead.
 HEARTBEAT_SECONDS = env.int("IPAU_HEARTBEAT_SECONDS", default=5)

@@ -33,12 +33,17 @@ class Slot:
 
 
 _worker_name = "here"
+_worker_queues: frozenset[str] = frozenset()
 
 
-def name_worker(name: str) -> None:
-    """Tell this process, and those forked from it, which worker it belongs to."""
-    global _worker_name
-    _worker_name = name
+def name_worker(name: str, queues: Collection[str] = ()) -> None:
+    """Tell this process, and those forked from it, whose it is, and which queues that worker serves."""
+    global _worker_name, _worker_queues
+    _worker_name, _worker_queues = name, frozenset(queues)
+
+
+def this_worker_serves(queue: str) -> bool:
+    return queue in _worker_queues
 
 
 def this_slot() -> Slot:

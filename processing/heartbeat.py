@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
-from processing import fleet, startup
+from processing import chunks, fleet, startup
 from workers import devices, registry
 from workers.cache import PROCESS_CACHE
 
@@ -27,15 +27,19 @@ logger = logging.getLogger(__name__)
 def prepare_worker(sender: Any, **_: Any) -> None:
     """Before slots are forked: refuse a wrong configuration, load every operation once, and let slots know
     whose they are."""
-    startup.check_worker(sender.app)
+    queues = list(sender.app.amqp.queues.consume_from)
+    startup.check_worker(sender.app, queues)
     registry.discover()
-    fleet.name_worker(sender.hostname)
+    fleet.name_worker(sender.hostname, queues)
 
 
 @worker_process_init.connect
 def limit_slot(**_: Any) -> None:
     """A slot has its own memory limit, so that a bomb takes one picture and not the machine."""
-    devices.limit_memory(settings.SLOT_MEMORY_BYTES)
+    if fleet.this_worker_serves(chunks.GPU_QUEUE):
+        devices.limit_data(settings.GPU_SLOT_MEMORY_BYTES)
+    else:
+        devices.limit_memory(settings.SLOT_MEMORY_BYTES)
     PROCESS_CACHE.resize(settings.SLOT_CACHE_BYTES)
     devices.reuse_pixel_memory()
 

@@ -26,7 +26,7 @@ class Unwanted(Interrupted):
 
 @dataclass(frozen=True)
 class Block:
-    """A `time_limit` that the main thread is in; times are those of `time.monotonic`."""
+    """A `time_limit` that a thread is in; times are those of `time.monotonic`."""
 
     begun: float
     ends: float
@@ -34,18 +34,22 @@ class Block:
 
 
 _block: Block | None = None
+# Those that other threads are in, by the thread's ident.
+_beside: dict[int, Block] = {}
 
 
 @contextmanager
 def time_limit(seconds: float, *, is_wanted: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """Raise TookTooLong in this block when it runs longer than `seconds` of wall time.
 
-    `interrupt` has it look whether it `is_wanted` still, and raise Unwanted if not. Works in the main thread
-    only, which is where a slot runs, and between two steps of Python: one call into C is not cut short.
+    `interrupt` has it look whether it `is_wanted` still, and raise Unwanted if not. That works in the main
+    thread only, and between two steps of Python: one call into C is not cut short. In other threads the block
+    ends where it calls `check`, and whoever started the thread looks after the rest: see `running_beside`.
     """
     global _block
     if threading.current_thread() is not threading.main_thread():
-        yield
+        with _limit_beside(Block(time.monotonic(), time.monotonic() + seconds, is_wanted)):
+            yield
         return
     # Never put back: a signal that comes late must find a handler, for without one it ends the process.
     signal.signal(signal.SIGALRM, _ring)
@@ -62,6 +66,35 @@ def time_limit(seconds: float, *, is_wanted: Callable[[], bool] = lambda: True) 
         # Twice, for an interruption may come just before the first.
         _block = None
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@contextmanager
+def _limit_beside(block: Block) -> Iterator[None]:
+    ident = threading.get_ident()
+    _beside[ident] = block
+    try:
+        _check(block)
+        yield
+    finally:
+        _beside.pop(ident, None)
+
+
+def check() -> None:
+    """Raise Unwanted or TookTooLong where the `time_limit` that this thread is in has to end."""
+    is_main = threading.current_thread() is threading.main_thread()
+    block = _block if is_main else _beside.get(threading.get_ident())
+    if block is not None:
+        _check(block)
+
+
+def running_beside() -> dict[int, Block]:
+    """Return the `time_limit`s that threads beside the main one are in, by their idents."""
+    return dict(_beside)
+
+
+def forget(ident: int) -> None:
+    """Look no more after the `time_limit` of a thread that does not end."""
+    _beside.pop(ident, None)
 
 
 def running() -> Block | None:

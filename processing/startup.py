@@ -1,7 +1,8 @@
 """What a worker looks at before it takes work: a wrong configuration would lose or repeat work quietly."""
 
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from django.conf import settings
@@ -10,6 +11,8 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from drive.models import Blob
+from processing import chunks
+from workers import devices
 
 logger = logging.getLogger(__name__)
 
@@ -24,13 +27,13 @@ _NEEDED = {
 }
 
 
-def check_worker(app: Any) -> None:
+def check_worker(app: Any, queues: Collection[str]) -> None:
     """Stop this process with a sentence for each thing that is wrong.
 
     Raises:
         SystemExit: with status 78. Celery logs any other exception here and goes on.
     """
-    found = list(problems(app))
+    found = list(problems(app, queues))
     if not found:
         return
     for sentence in found:
@@ -38,9 +41,15 @@ def check_worker(app: Any) -> None:
     raise SystemExit(REFUSED)
 
 
-def problems(app: Any) -> Iterator[str]:
-    """Yield what is wrong with this worker's configuration; looks at the services it needs too."""
+def problems(app: Any, queues: Collection[str] = ()) -> Iterator[str]:
+    """Yield what is wrong with this worker's configuration; looks at the services it needs too.
+
+    Args:
+        queues: those that it takes work from.
+    """
     yield from _wrong_settings(app.conf)
+    if chunks.GPU_QUEUE in queues:
+        yield from _missing_gpu(settings.GPU_DEVICE)
     yield from _short_visibility(app)
     try:
         connection.ensure_connection()
@@ -63,6 +72,18 @@ def _wrong_settings(conf: Any) -> Iterator[str]:
         yield "the database must be PostgreSQL."
     if not str(conf.broker_url).startswith(("redis://", "rediss://", "redis+socket://", "unix://")):
         yield "the broker must be Redis or Valkey."
+
+
+def _missing_gpu(device: str) -> Iterator[str]:
+    """Without one every job of a model would fail here, while workers without a GPU could do them."""
+    if not re.fullmatch(r"torch-cpu|cuda(:\d+)?", device):
+        yield f"IPAU_GPU_DEVICE must be cuda, cuda:1 and so on, or torch-cpu, not {device}."
+    if not device.startswith("cuda"):
+        return
+    if not devices.has_gpu():
+        yield "it serves the queue gpu, but this machine shows no NVIDIA GPU."
+    elif devices.find_cuda_build() is None:
+        yield "it serves the queue gpu, but its torch was built without CUDA: see docs/gpu.md."
 
 
 def _short_visibility(app: Any) -> Iterator[str]:

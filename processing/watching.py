@@ -81,13 +81,17 @@ class Watch:
         now = time.monotonic()
         if self.is_wanted() and min(now - self._began, now - self._renewed) > LOOK_EVERY:
             self._renew()
-        block = limits.running()
-        if block is None:
-            return
         if self._lost_at is not None:
             limits.interrupt()
-            self._end_slot_if(now - max(self._lost_at, block.begun) > STOPS_WITHIN, "is not wanted")
-        self._end_slot_if(now - block.ends > OVERRUN, "takes too long")
+        for block in self._blocks():
+            if self._lost_at is not None:
+                self._end_slot_if(now - max(self._lost_at, block.begun) > STOPS_WITHIN, "is not wanted")
+            self._end_slot_if(now - block.ends > OVERRUN, "takes too long")
+
+    def _blocks(self) -> list[limits.Block]:
+        """Return what runs now: in the main thread, or beside it."""
+        main = limits.running()
+        return [*([] if main is None else [main]), *limits.running_beside().values()]
 
     def _renew(self) -> None:
         try:

@@ -3,25 +3,16 @@
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
-from django.utils import timezone
-
 from drive import blobs
 from ipau.common.database import CONNECTION_ERRORS, persist
-from processing import claims, endings, fleet, lanes, previews, results, reuse
-from processing.claims import Claim
-from processing.limits import TookTooLong, Unwanted, time_limit
-from processing.models import Item, Job, Resource, State
-from processing.options import Options
-from processing.outcomes import OURS, Done, Fault, StoredFile, failure_of
+from processing import chunks, claims, endings, fleet, lanes, overlapping, previews, results, reuse
+from processing.limits import TookTooLong, time_limit
+from processing.models import Job, Resource
+from processing.outcomes import OURS
 from processing.stored import Blobs, models_of
-from processing.watching import Watch
 from workers import engine
 from workers.cache import PROCESS_CACHE
 from workers.plugin import Context, OperationError
@@ -33,7 +24,6 @@ logger = logging.getLogger(__name__)
 TURN_AT_MOST = 2 * lanes.TURN_SECONDS
 # With less of a turn left than this, no other chunk is begun: its claim and finish would not pay.
 WORTH_SECONDS = 0.3
-RETRY_AFTER = timedelta(seconds=3)
 
 # Seconds a picture, by what is run, as this slot has measured it: so it knows how much a second's work is.
 _pace: dict[str, float] = {}
@@ -63,7 +53,7 @@ def _use_turn(owner_id: UUID, queue: str) -> None:
         if _end_if_late(job):
             continue
         recipe = Recipe.model_validate(job.recipe)
-        if left < lanes.TURN_SECONDS and left < max(WORTH_SECONDS, _pace.get(_kind(recipe), 0)):
+        if left < lanes.TURN_SECONDS and left < max(WORTH_SECONDS, _pace.get(_kind(recipe, queue), 0)):
             return
         if not _work_on(job, recipe, queue, begun=begun, seconds=left):
             return
@@ -75,16 +65,17 @@ def _end_if_late(job: Job) -> bool:
     return job.deadline_at is not None and endings.end_overdue(job_ids=[job.pk]) > 0
 
 
-def _kind(recipe: Recipe) -> str:
+def _kind(recipe: Recipe, queue: str) -> str:
     """Return what pictures of about the same pace have in common."""
-    return "+".join(step.operation + (step.weights or "") for step in recipe.steps)
+    steps = "+".join(step.operation + (step.weights or "") for step in recipe.steps)
+    return steps if queue == "cpu" else f"{queue}:{steps}"
 
 
 def _work_on(job: Job, recipe: Recipe, queue: str, *, begun: float, seconds: float) -> bool:
     """Run a chunk of a job that takes about so many seconds; return whether there was one."""
     if reuse.take_known(job, fleet.this_slot()):
         return True
-    kind = _kind(recipe)
+    kind = _kind(recipe, queue)
     held = claims.claim(
         job=job,
         slot=fleet.this_slot(),
@@ -94,103 +85,19 @@ def _work_on(job: Job, recipe: Recipe, queue: str, *, begun: float, seconds: flo
     )
     if held is None:
         return False
-    context = Context(device="cpu", pictures=_pictures_of(job), models=models_of(recipe))
-    done = _run_chunk(held, recipe, context, ends=begun + TURN_AT_MOST)
+    context = Context(device=chunks.device_of(queue), pictures=_pictures_of(job), models=models_of(recipe))
+    chunk = chunks.run_chunk(held, recipe, context, ends=begun + TURN_AT_MOST)
     stored = time.monotonic()
-    persist(lambda: results.finish(held, done))
-    _note_pace(kind, done, store_seconds=time.monotonic() - stored)
+    persist(lambda: results.finish(held, chunk.done))
+    if chunk.is_broken:
+        overlapping.end_slot(f"it cannot go on with job {job.pk}")
+    if chunk.seconds is not None:
+        _note_pace(kind, chunk.seconds + (time.monotonic() - stored) / len(chunk.done))
     return True
 
 
-def _run_chunk(held: Claim, recipe: Recipe, context: Context, *, ends: float) -> list[Done]:
-    """Run the claimed items until they are done, the time is up, or the lease is gone (cancelled)."""
-    done: list[Done] = []
-    made: dict[str, Done] = {}
-    with Watch(held) as watch, suppress(Unwanted):
-        for index, item in enumerate(held.items):
-            if index and time.monotonic() > ends:
-                claims.hand_back(held, held.items[index:])
-                break
-            if not watch.next_picture():
-                break
-            twin = made.get(item.memo_key)
-            outcome = _like(twin, item) if twin else _run_item(watch, item, recipe, context)
-            if outcome is not None:
-                done.append(outcome)
-                if item.memo_key and outcome.state == State.SUCCEEDED:
-                    made[item.memo_key] = outcome
-    return done
-
-
-def _like(twin: Done, item: Item) -> Done:
-    """Return the outcome of an item whose picture is the same as another one's of this chunk."""
-    return replace(twin, item=item, timings={"wait": twin.timings["wait"]}, reused=True)
-
-
-def _run_item(watch: Watch, item: Item, recipe: Recipe, context: Context) -> Done | None:
-    """Run one item; None leaves it to be tried again after a transient fault."""
-    started = time.perf_counter()
-    own = Recipe.model_validate(item.recipe) if item.recipe else None
-    output = Options.model_validate(watch.held.job.options).output()
-    try:
-        data = blobs.read(item.blob_id)
-        fetched = time.perf_counter()
-        with time_limit(settings.ITEM_SECONDS, is_wanted=watch.is_wanted):
-            made = engine.run(own or recipe, data, context, output=output)
-        ran = time.perf_counter()
-        files = persist(lambda: _store(made))
-    except CONNECTION_ERRORS:
-        # The lease runs out, and another slot tries again.
-        raise
-    except (Exception, TookTooLong) as error:  # noqa: BLE001  (sorted there, and logged unless it is the picture's)
-        return _failed(watch.held, item, error)
-    timings = {
-        "wait": _milliseconds_between(watch.held.job, item),
-        "fetch": (fetched - started) * 1000,
-        **made.timings,
-        "store": (time.perf_counter() - ran) * 1000,
-    }
-    timings = {stage: round(spent, 2) for stage, spent in timings.items()}
-    return Done(item, State.SUCCEEDED, files=files, data=made.data, timings=timings)
-
-
-def _failed(held: Claim, item: Item, error: BaseException) -> Done | None:
-    """Say why an item has no result; None where it is left for another attempt."""
-    failure = failure_of(error)
-    if failure.fault is not Fault.PICTURE:
-        logger.error("Item %s of job %s failed: %s", item.pk, item.job_id, failure.code, exc_info=error)
-    if failure.fault is Fault.TRANSIENT and item.attempts < claims.MAX_ATTEMPTS:
-        claims.let_expire(held, [item], after=RETRY_AFTER, code=failure.code)
-        return None
-    return Done(item, State.FAILED, error_code=failure.code, error=failure.message)
-
-
-def _store(made: engine.Outcome) -> tuple[StoredFile, ...]:
-    thumbnail = blobs.store(made.thumbnail, "image/webp") if made.thumbnail else None
-    return tuple(
-        StoredFile(
-            label=file.label,
-            suffix=file.suffix,
-            stored=blobs.store(file.data, file.content_type),
-            width=file.width,
-            height=file.height,
-            thumbnail=thumbnail if file.width else None,
-        )
-        for file in made.files
-    )
-
-
-def _milliseconds_between(job: Job, item: Item) -> float:
-    # By two clocks: the database's, and that of the machine to which the job was submitted.
-    return max(0.0, ((item.started_at or timezone.now()) - job.created_at).total_seconds() * 1000)
-
-
-def _note_pace(kind: str, done: list[Done], *, store_seconds: float) -> None:
+def _note_pace(kind: str, seconds: float) -> None:
     """Remember seconds a picture as a moving average, so that the next chunk is about a second."""
-    spent = [sum(d.timings.values()) - d.timings.get("wait", 0) for d in done if d.timings and not d.reused]
-    if not spent:
-        return
-    seconds = sum(spent) / len(spent) / 1000 + store_seconds / len(done)
     before = _pace.get(kind)
     _pace[kind] = seconds if before is None else 0.5 * before + 0.5 * seconds
 

@@ -9,7 +9,7 @@ from accounts.models import User
 from drive.models import File
 from drive.services import Selection
 from market.models import Version
-from processing import claims, lanes, services, work
+from processing import chunks, claims, lanes, services, work
 from processing.models import Job
 from processing.outcomes import Done
 from workers.plugin import Context
@@ -45,7 +45,8 @@ def take_chunk(owner: User, queue: str = "cpu") -> None:
 
 def run_chunk(held: claims.Claim) -> list[Done]:
     """Run what a slot has claimed, and record nothing yet."""
-    return work._run_chunk(held, Recipe.model_validate(held.job.recipe), Context(), ends=math.inf)
+    recipe = Recipe.model_validate(held.job.recipe)
+    return chunks.run_chunk(held, recipe, Context(), ends=math.inf).done
 
 
 def take_turns(owner: User, queue: str = "cpu", *, most: int = 100) -> int:

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from workers.plugin import Context, Operation, Params, PictureView, Result
+from workers.plugin import Context, DeviceLost, Operation, Params, PictureView, Result
 from workers.recipe import Recipe
 
-KILLS, EATS, HANGS, BREAKS, WELL, STUCK, SLOW, VARIES, DOZES = range(61, 70)
+KILLS, EATS, HANGS, BREAKS, WELL, STUCK, SLOW, VARIES, DOZES, LISTENS, LOSES = range(61, 72)
 SLOW_SECONDS = 3.0
 DOZE_SECONDS = 0.3
 # A file in which each run leaves a line: the width of its picture.
@@ -51,10 +51,20 @@ class Poison(Operation[Params]):
             raise ValueError("a fault of ours")
         if width == DOZES:
             time.sleep(DOZE_SECONDS)
+        _harm_a_gpu(width, context)
         if width == VARIES:
             noise = np.random.default_rng().integers(0, 256, (picture.height, width, 3), dtype=np.uint8)
             return Result(Image.fromarray(noise), format="PNG")
         return Result(picture.rgb())
+
+
+def _harm_a_gpu(width: int, context: Context) -> None:
+    while width == LISTENS:
+        context.checkpoint()
+        time.sleep(0.01)
+    if width == LOSES:
+        time.sleep(DOZE_SECONDS)
+        raise DeviceLost
 
 
 RECIPE = Recipe.single("poison").model_dump(mode="json")

@@ -16,7 +16,7 @@ from drive.models import File, Folder
 from drive.services import Selection
 from ipau.common import database
 from ipau.common import tasks as sending
-from processing import claims, endings, fleet, lanes, results, watching, work
+from processing import chunks, claims, endings, fleet, lanes, results, watching, work
 from processing.models import Item, Job, State
 from tests.drive.drives import upload
 from tests.processing.jobs import run_chunk, submit, take_turns
@@ -125,7 +125,7 @@ def test_a_connection_that_is_cut_costs_no_picture(
     monkeypatch.setattr(watching, "RENEW_EVERY", -1.0)
     owner, name = {
         "renew": (claims, "renew"),
-        "store": (work, "_store"),
+        "store": (chunks, "_store"),
         "finish": (claims, "finish_items"),
     }[failing]
     real, cut = getattr(owner, name), []
@@ -154,7 +154,7 @@ def test_a_database_that_stays_away_fails_no_picture(user: User, monkeypatch: py
     monkeypatch.setattr(database, "PAUSES", (0.0, 0.0))
     job = submit(user, [upload(user, seed=1)])
     with monkeypatch.context() as patch:
-        patch.setattr(work, "_store", away)
+        patch.setattr(chunks, "_store", away)
         with pytest.raises(OperationalError):
             work.take_turn(user.pk, "cpu")
     # Nobody works on it, and it waits for nobody's lease to run out.

@@ -1,0 +1,510 @@
+"""Turns of the queue `gpu`: several pictures at once, and what becomes of the others when one goes wrong."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import current_app
+from django.db import OperationalError, connection, transaction
+from django.utils import timezone
+from pytest_django import Settings
+
+from accounts.models import User
+from drive import blobs
+from drive.models import File
+from ipau.common import database
+from market.models import Conversion, Version
+from market.releasing import keep_weights, release_model
+from processing import (
+    chunks,
+    claims,
+    fleet,
+    inputs,
+    limits,
+    overlapping,
+    rerouting,
+    services,
+    startup,
+    tasks,
+    work,
+)
+from processing.limits import TookTooLong, Unwanted, time_limit
+from processing.models import Item, Job, State
+from processing.options import Options
+from processing.orders import Terms
+from processing.overlapping import Crew
+from tests.drive.drives import upload
+from tests.families import rebuilt
+from tests.live import LiveWorker
+from tests.pictures import picture_bytes
+from tests.processing import poison
+from tests.processing.jobs import submit, submit_version, take_turns
+from tests.processing.running import assert_each_result_once, fill, wait_for_end, wait_for_running_item
+from tests.processing.test_watching import poisoned, wait_until_gone
+from workers import devices, registry
+from workers.plugin import DeviceLost
+from workers.recipe import Recipe
+from workers.weights.bundle import FACTS, GRAPH, WEIGHTS
+
+StartWorker = Callable[..., LiveWorker]
+FRESH = Terms(options=Options(reuse=False))
+committed = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def _poison(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    settings.GPU_DEVICE, settings.GPU_THREADS = "torch-cpu", 4
+    # Chunks as large as can be.
+    monkeypatch.setattr(work, "_pace", {"gpu:poison": 0.001})
+    with registry.register(poison.Poison()):
+        yield
+
+
+@pytest.fixture
+def ended_slots(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the slot would have ended for."""
+    ended: list[str] = []
+    monkeypatch.setattr(overlapping, "end_slot", ended.append)
+    return ended
+
+
+def on_gpu(job: Job) -> Job:
+    """Have the job wait in the other queue."""
+    Job.objects.filter(pk=job.pk).update(queue="gpu")
+    job.refresh_from_db()
+    return job
+
+
+def states(job: Job) -> list[str]:
+    return list(Item.objects.filter(job=job).order_by("position").values_list("state", flat=True))
+
+
+def picture_threads() -> list[threading.Thread]:
+    """Threads of pictures that still run a moment later."""
+    time.sleep(0.1)
+    return [thread for thread in threading.enumerate() if thread.name == "picture"]
+
+
+pytestmark = pytest.mark.usefixtures("_poison")
+
+
+# --- Several at once.
+
+
+@committed
+def test_pictures_are_run_at_the_same_time(
+    user: User, ended_slots: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(4, timeout=20)
+    run = chunks.engine.run
+
+    def meet(*given: Any, **named: Any) -> Any:
+        together.wait()
+        return run(*given, **named)
+
+    monkeypatch.setattr(chunks.engine, "run", meet)
+    job = on_gpu(poisoned(user, *[poison.WELL] * 8))
+    work.take_turn(user.pk, "gpu")
+    job.refresh_from_db()
+    assert (job.state, job.succeeded) == (State.SUCCEEDED, 8)
+    assert set(Item.objects.filter(job=job).values_list("device", flat=True)) == {"gpu"}
+    assert_each_result_once(job)
+    assert ended_slots == []
+    assert picture_threads() == []
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+        assert cursor.fetchone() == (1,)
+
+
+@committed
+def test_the_pace_is_that_of_all_together(user: User) -> None:
+    on_gpu(poisoned(user, *[poison.DOZES] * 8))
+    work._pace["gpu:poison"] = 0.0
+    begun = time.monotonic()
+    work.take_turn(user.pk, "gpu")
+    # Half of what was known, and half of what was measured: two rounds for eight pictures.
+    took = time.monotonic() - begun
+    assert 0.5 * 2 * poison.DOZE_SECONDS / 8 <= work._pace["gpu:poison"] <= 0.5 * took / 8
+
+
+@committed
+def test_a_bad_picture_fails_alone(user: User) -> None:
+    widths = (poison.WELL, poison.BREAKS, poison.WELL, poison.EATS, poison.WELL)
+    job = on_gpu(poisoned(user, *widths))
+    work.take_turn(user.pk, "gpu")
+    codes = Item.objects.filter(job=job).order_by("position").values_list("error_code", flat=True)
+    assert list(codes) == ["", "internal", "", "memory", ""]
+    job.refresh_from_db()
+    assert (job.state, job.succeeded, job.failed) == (State.SUCCEEDED, 3, 2)
+
+
+@committed
+def test_the_same_picture_twice_is_run_once(
+    user: User, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    monkeypatch.setenv(poison.LOG, str(log))
+    data = [picture_bytes("PNG", width=poison.WELL, height=40, seed=seed) for seed in (1, 2, 1, 1)]
+    job = on_gpu(submit(user, [upload(user, f"{n}.png", data=one) for n, one in enumerate(data)]))
+    Job.objects.filter(pk=job.pk).update(recipe=poison.RECIPE)
+    work.take_turn(user.pk, "gpu")
+    assert states(job) == [State.SUCCEEDED] * 4
+    assert log.read_text().splitlines() == [str(poison.WELL)] * 2
+    assert Item.objects.filter(job=job, reused=True).count() == 2
+
+
+# --- What ends it.
+
+
+@committed
+def test_a_picture_that_does_not_end_costs_the_slot_and_no_other_picture(
+    user: User, ended_slots: list[str], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.ITEM_SECONDS = 1
+    settings.GPU_THREADS = 2
+    monkeypatch.setattr(overlapping, "GRACE", 0.2)
+    job = on_gpu(poisoned(user, poison.SLOW, *[poison.DOZES] * 12))
+    work.take_turn(user.pk, "gpu")
+    slow, *others = states(job)
+    item = Item.objects.get(job=job, position=0)
+    assert (slow, item.error_code) == (State.FAILED, "too_slow")
+    # Those that ran meanwhile are done; the rest waits, and has lost no attempt.
+    done = others.count(State.SUCCEEDED)
+    assert 2 <= done < 12
+    assert others == [State.SUCCEEDED] * done + [State.STARTING] * (12 - done)
+    assert set(Item.objects.filter(job=job, state=State.STARTING).values_list("attempts", flat=True)) == {0}
+    assert len(ended_slots) == 1
+    time.sleep(poison.SLOW_SECONDS - 1)
+    item.refresh_from_db()
+    assert item.error_code == "too_slow"
+
+
+@committed
+def test_a_picture_that_listens_ends_in_time_and_costs_nothing(
+    user: User, ended_slots: list[str], settings: Settings
+) -> None:
+    settings.ITEM_SECONDS = 1
+    job = on_gpu(poisoned(user, poison.LISTENS, poison.WELL))
+    work.take_turn(user.pk, "gpu")
+    assert states(job) == [State.FAILED, State.SUCCEEDED]
+    assert Item.objects.get(job=job, position=0).error_code == "too_slow"
+    assert ended_slots == []
+
+
+@committed
+def test_a_cancel_ends_all(user: User, ended_slots: list[str]) -> None:
+    job = on_gpu(poisoned(user, *[poison.LISTENS] * 6))
+    took: list[float] = []
+
+    def cancel() -> None:
+        try:
+            wait_for_running_item(job)
+            time.sleep(0.3)
+            took.append(time.monotonic())
+            services.cancel_job(owner=user, job_id=job.pk)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    work.take_turn(user.pk, "gpu")
+    assert time.monotonic() - took[0] < 2
+    thread.join()
+    assert states(job) == [State.CANCELED] * 6
+    assert ended_slots == []
+    assert picture_threads() == []
+
+
+@committed
+def test_a_gpu_that_fails_the_slot_loses_no_picture(user: User, ended_slots: list[str]) -> None:
+    job = on_gpu(poisoned(user, poison.LOSES, poison.WELL, *[poison.DOZES] * 12))
+    work.take_turn(user.pk, "gpu")
+    assert len(ended_slots) == 1
+    first, *others = states(job)
+    # It is still held: the next heartbeat, which does not name the slot any more, frees it.
+    assert first == State.PROCESSING
+    assert set(others) == {State.SUCCEEDED, State.STARTING}
+    claims.reclaim(fleet.leases_of(fleet.this_slot()))
+    assert Item.objects.get(job=job, position=0).attempts == 1
+    assert states(job)[0] == State.STARTING
+
+
+@committed
+def test_a_model_that_cannot_be_loaded_is_told_for_each_picture(
+    user: User, monkeypatch: pytest.MonkeyPatch, ended_slots: list[str]
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ValueError("a network of another kind")
+
+    monkeypatch.setattr(chunks.engine, "load_models", fail)
+    job = on_gpu(poisoned(user, poison.WELL, poison.WELL))
+    work.take_turn(user.pk, "gpu")
+    codes = Item.objects.filter(job=job).values_list("error_code", flat=True)
+    assert list(codes) == ["internal", "internal"]
+    assert ended_slots == []
+
+
+@committed
+def test_a_storage_that_does_not_give_the_weights_is_asked_again(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> None:
+        raise OSError("no storage")
+
+    job = on_gpu(poisoned(user, poison.WELL, poison.WELL))
+    with monkeypatch.context() as patch:
+        patch.setattr(chunks.engine, "load_models", away)
+        work.take_turn(user.pk, "gpu")
+    assert states(job) == [State.PROCESSING] * 2
+    assert set(Item.objects.filter(job=job).values_list("error_code", flat=True)) == {"storage"}
+
+
+@committed
+def test_a_database_that_is_away_ends_the_turn_and_gives_back_all(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> None:
+        raise OperationalError("no server")
+
+    monkeypatch.setattr(database, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(chunks, "_store", away)
+    job = on_gpu(poisoned(user, *[poison.WELL] * 3))
+    with pytest.raises(OperationalError):
+        work.take_turn(user.pk, "gpu")
+    assert states(job) == [State.STARTING] * 3
+    assert picture_threads() == []
+
+
+# --- Which queue.
+
+
+def serve(*queues: str) -> None:
+    fleet.beat(name="there", queues=queues, device="gpu", pids=[1], started_at=timezone.now())
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("family", "queue"), [("yolo", "gpu"), ("gan", "gpu"), ("vit", "gpu"), ("onnx", "cpu")]
+)
+def test_models_prefer_a_gpu_where_one_is_served(family: str, queue: str) -> None:
+    recipe = Recipe.single(family, weights="0" * 64)
+    assert inputs._queue(recipe) == "cpu"
+    serve("cpu", "gpu")
+    assert inputs._queue(recipe) == queue
+    assert inputs._queue(Recipe(steps=(*recipe.steps, *Recipe.single("blackwhite").steps))) == queue
+
+
+@committed
+def test_jobs_of_a_gpu_that_is_gone_go_on_on_processors(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rerouting, "GRACE_SECONDS", 0.3)
+    job = on_gpu(poisoned(user, poison.WELL))
+    serve("gpu")
+    assert rerouting.leave_missing_gpu() == 0
+    fleet.leave(name="there")
+    assert rerouting.leave_missing_gpu() == 0
+    serve("gpu")
+    assert rerouting.leave_missing_gpu() == 0
+    fleet.leave(name="there")
+    assert rerouting.leave_missing_gpu() == 0
+    time.sleep(0.4)
+    tasks.sweep()
+    job.refresh_from_db()
+    assert job.queue == "cpu"
+    work.take_turn(user.pk, "cpu")
+    assert states(job) == [State.SUCCEEDED]
+
+
+@committed
+def test_a_worker_for_gpus_needs_one(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found() -> list[str]:
+        return list(startup.problems(current_app, ["gpu"]))
+
+    assert found() == []
+    settings.GPU_DEVICE = "gpu"
+    assert found() == ["IPAU_GPU_DEVICE must be cuda, cuda:1 and so on, or torch-cpu, not gpu."]
+    settings.GPU_DEVICE = "cuda:1"
+    monkeypatch.setattr(devices, "has_gpu", lambda: False)
+    assert found() == ["it serves the queue gpu, but this machine shows no NVIDIA GPU."]
+    assert list(startup.problems(current_app, ["cpu"])) == []
+    monkeypatch.setattr(devices, "has_gpu", lambda: True)
+    monkeypatch.setattr(devices, "find_cuda_build", lambda: None)
+    (sentence,) = found()
+    assert "built without CUDA" in sentence
+    monkeypatch.setattr(devices, "find_cuda_build", lambda: "13.0")
+    assert found() == []
+
+
+# --- Threads and their limits.
+
+
+def in_thread(call: Callable[[], Any]) -> Any:
+    made: list[Any] = []
+
+    def run() -> None:
+        try:
+            made.append(call())
+        except BaseException as error:  # noqa: BLE001  (told to the test)
+            made.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(20)
+    return made[0]
+
+
+def test_in_a_thread_a_limit_is_met_where_it_is_looked_at() -> None:
+    def run() -> None:
+        limits.check()
+        with time_limit(0.05):
+            limits.check()
+            time.sleep(0.1)
+            limits.check()
+
+    assert isinstance(in_thread(run), TookTooLong)
+    assert limits.running_beside() == {}
+
+
+def test_in_a_thread_what_is_not_wanted_does_not_begin() -> None:
+    def run() -> None:
+        with time_limit(30, is_wanted=lambda: False):
+            raise AssertionError
+
+    assert isinstance(in_thread(run), Unwanted)
+    assert limits.running_beside() == {}
+
+
+def test_limits_of_threads_are_told_apart() -> None:
+    with time_limit(30):
+        found = in_thread(lambda: limits.running_beside())
+        assert found == {}
+        limits.check()
+        assert limits.running() is not None
+
+
+@pytest.mark.parametrize("error", [DeviceLost(), ValueError("ours")])
+def test_what_a_thread_raises_ends_the_work_of_all(error: Exception) -> None:
+    items = [Item(position=position) for position in range(20)]
+    ran: list[int] = []
+
+    def run(item: Item) -> None:
+        ran.append(item.position)
+        if item.position == 1:
+            raise error
+        time.sleep(0.05)
+
+    crew = Crew(items, run)
+    if isinstance(error, DeviceLost):
+        chunk = crew.work(2, ends=float("inf"), looks=lambda: True)
+        assert chunk.is_broken
+        assert len(chunk.left) + len(ran) == 20
+    else:
+        with pytest.raises(ValueError, match="ours"):
+            crew.work(2, ends=float("inf"), looks=lambda: True)
+    assert len(ran) < 6
+    assert crew.running() == 0
+
+
+def test_no_time_is_lost_behind_the_last_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlapping, "TICK", 20.0)
+    begun = time.monotonic()
+    Crew([Item(), Item()], lambda _: None).work(2, ends=float("inf"), looks=lambda: True)
+    assert time.monotonic() - begun < overlapping.TICK / 2
+
+
+def test_when_time_is_up_a_first_picture_is_run_all_the_same() -> None:
+    items = [Item(position=position) for position in range(5)]
+    chunk = Crew(items, lambda _: time.sleep(0.1)).work(3, ends=0, looks=lambda: True)
+    assert len(chunk.left) == 4
+
+
+# --- In real workers.
+
+
+def model_of(user: User, name: str, folder: Path) -> Version:
+    """Return a version of a converted model of the user's own."""
+    folder.mkdir()
+    made = rebuilt.convert(name, folder)
+    files = {
+        part: blobs.store((folder / part).read_bytes(), "application/octet-stream")
+        for part in (FACTS, GRAPH, WEIGHTS)
+    }
+    blobs.register(files.values())
+    conversion = Conversion.objects.create(
+        owner=user,
+        source_id=files[WEIGHTS].sha256,
+        source_sha256=files[WEIGHTS].sha256,
+        source_name=f"{name}.pt",
+        name=name,
+        title=name.capitalize(),
+    )
+    with transaction.atomic():
+        weights = keep_weights(facts=dict(made.facts), files=files, source_sha256=files[WEIGHTS].sha256)
+        return release_model(conversion=conversion, weights=weights)
+
+
+def results(job: Job) -> list[bytes]:
+    rows = File.objects.filter(made_by__item__job=job).order_by("made_by__item__position")
+    return [blobs.read(blob) for blob in rows.values_list("blob", flat=True)]
+
+
+@pytest.mark.worker
+@committed
+def test_a_model_runs_in_the_queue_of_gpus_as_on_processors(
+    user: User, celery_worker: StartWorker, tmp_path: Path
+) -> None:
+    """By torch on the processor, where there is no GPU: the same turns, threads and batches."""
+    version = model_of(user, "compact", tmp_path / "model")
+    files = fill(user, 12, side=96)
+    on_cpu = submit_version(user, version, files, terms=FRESH)
+    assert on_cpu.queue == "cpu"
+    celery_worker(queues="gpu", IPAU_GPU_DEVICE="torch-cpu", IPAU_GPU_THREADS="3")
+    on_gpu = submit_version(user, version, files, terms=FRESH)
+    assert on_gpu.queue == "gpu"
+    wait_for_end(on_gpu, sweep=False)
+    assert_each_result_once(on_gpu)
+    assert set(Item.objects.filter(job=on_gpu).values_list("device", flat=True)) == {"gpu"}
+    take_turns(user)
+    first, second = results(on_gpu), results(on_cpu)
+    assert len(first) == len(second) == 12
+    same = sum(one == other for one, other in zip(first, second, strict=True))
+    print(f"\n{same} of 12 results are the same to the byte.")
+    assert same > 0
+
+
+@pytest.mark.worker
+@committed
+def test_a_cancel_ends_a_stuck_thread_with_its_slot_and_the_next_job_runs(
+    user: User, celery_worker: StartWorker
+) -> None:
+    worker = celery_worker(queues="gpu", include="tests.processing.poisoned", IPAU_GPU_DEVICE="torch-cpu")
+    (pid,) = worker.slot_pids()
+    job = on_gpu(poisoned(user, poison.STUCK))
+    tasks.send_turns(owner_id=user.pk, queue="gpu", number=1)
+    wait_for_running_item(job)
+    time.sleep(1)
+    services.cancel_job(owner=user, job_id=job.pk)
+    wait_until_gone(pid)
+    after = on_gpu(poisoned(user, poison.WELL))
+    tasks.send_turns(owner_id=user.pk, queue="gpu", number=1)
+    wait_for_end(after)
+    assert states(job) == [State.CANCELED]
+
+
+@pytest.mark.worker
+@committed
+def test_a_stuck_thread_ends_its_slot_and_the_job_is_done(user: User, celery_worker: StartWorker) -> None:
+    worker = celery_worker(
+        queues="gpu", include="tests.processing.poisoned", IPAU_GPU_DEVICE="torch-cpu", IPAU_ITEM_SECONDS="2"
+    )
+    (pid,) = worker.slot_pids()
+    job = on_gpu(poisoned(user, poison.WELL, poison.STUCK, poison.WELL, poison.WELL))
+    tasks.send_turns(owner_id=user.pk, queue="gpu", number=1)
+    wait_for_end(job, seconds=90)
+    wait_until_gone(pid)
+    failed = Item.objects.filter(job=job, state=State.FAILED)
+    assert list(failed.values_list("position", "error_code", "attempts")) == [(1, "too_slow", 1)]
+    job.refresh_from_db()
+    assert (job.state, job.succeeded) == (State.SUCCEEDED, 3)
