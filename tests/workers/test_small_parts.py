@@ -130,6 +130,44 @@ def test_a_gpu_is_read_from_the_driver_s_files(tmp_path: Path) -> None:
     assert devices._read_gpu_name(tmp_path / "none") is None
 
 
+@pytest.mark.parametrize(
+    ("text", "build"),
+    [
+        ("from typing import Optional\ncuda: Optional[str] = '13.0'\nhip: Optional[str] = None\n", "13.0"),
+        ("__version__ = '2.1'\ncuda = '12.6'\n", "12.6"),
+        ("cuda: Optional[str] = None\n", None),
+        ("debug = False\n", None),
+    ],
+)
+def test_torch_s_build_is_read_from_its_files(text: str, build: str | None, tmp_path: Path) -> None:
+    (tmp_path / "version.py").write_text(text)
+    assert devices._read_cuda_build(tmp_path / "version.py") == build
+    assert devices._read_cuda_build(tmp_path / "none.py") is None
+
+
+def test_torch_s_build_is_what_torch_says() -> None:
+    code = (
+        "import sys; from workers import devices; found = devices.find_cuda_build();"
+        "assert 'torch' not in sys.modules; import torch; assert found == torch.version.cuda"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_limit_on_data_refuses_what_is_written_and_not_what_is_reserved() -> None:
+    code = """
+import mmap
+from workers import devices
+devices.limit_data(400_000_000)
+mmap.mmap(-1, 2**33, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ)
+try:
+    bytearray(500_000_000)
+except MemoryError:
+    print("refused")
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "refused\n"
+
+
 def test_threads_are_pinned() -> None:
     environ: dict[str, str] = {}
     devices.pin_threads(environ)
