@@ -19,7 +19,7 @@ from workers.weights.operators import check_graph
 from workers.weights.safetensors_header import read_safetensors
 from workers.weights.upload import MOST_PARAMETERS, Refused
 
-CONVERTER = 1
+CONVERTER = 2
 FACTS, WEIGHTS, GRAPH = "model.json", "weights.safetensors", "model.onnx"
 MOST_FACTS_BYTES = 4 * 1024 * 1024
 MOST_FILE_BYTES = MOST_PARAMETERS * 4 + 64 * 1024 * 1024
