@@ -4,7 +4,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from ipau.common.tasks import begins, task, wake_once
-from market import work
+from market import work, workplace
 
 SILENT = timedelta(seconds=8)
 # A wake-up that waits behind others is not sent again for so long.
@@ -21,6 +21,8 @@ def convert(conversion_id: str) -> None:
 @task(name="market.sweep", queue="convert", expires=60)
 def sweep() -> None:
     work.end_hopeless()
+    # Each machine that converts comes to sweep sooner or later; this one looks after its own.
+    workplace.forget_lost()
     for conversion_id in work.conversions_waiting(older_than=SILENT):
         send_conversion(conversion_id=conversion_id)
 

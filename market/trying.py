@@ -37,9 +37,9 @@ class Tried:
         }
 
 
-def try_weights(folder: Path) -> Tried:
+def try_weights(folder: Path, *, scratch_in: Path) -> Tried:
     """Run the converted model in a folder over our pictures; write what it made into the storage."""
-    done = trial.try_model(folder)
+    done = trial.try_model(folder, scratch_in=scratch_in)
     pictures = tuple((_store(shown.before), _store(shown.after)) for shown in done.shown)
     return Tried(done, devices.processor().name, pictures)
 

@@ -3,7 +3,6 @@
 import logging
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from django.conf import settings
 from django.core.files.storage import default_storage
 from django.db import connection, models, transaction
 from django.db.models import F, Q
@@ -24,7 +22,7 @@ from drive.blobs import Stored
 from drive.models import Blob
 from ipau.common.database import CONNECTION_ERRORS, persist
 from ipau.common.errors import Conflict
-from market import trying
+from market import trying, workplace
 from market.models import Conversion, ConversionState
 from market.releasing import TYPES, Release, keep_weights, release_model
 from market.trying import Tried
@@ -38,8 +36,6 @@ LEASE = timedelta(seconds=60)
 RENEW_SECONDS = 10.0
 # Below the task's own limit, with time left for trying and storing what came of it.
 WALL_SECONDS = 600.0
-# Folders of workers that died; no conversion takes nearly as long.
-STALE_SECONDS = 2 * 3600.0
 _CRASHED = "These weights could not be converted: each attempt ended before it was done."
 _STORAGE_LOST = "The bytes of this file are no longer there."
 
@@ -61,7 +57,7 @@ def convert(conversion_id: UUID) -> bool:
     held = persist(lambda: _claim(conversion_id))
     if held is None:
         return False
-    with _folder() as folder, _renewing(held):
+    with workplace.open_folder(conversion_id, held.token) as folder, _renewing(held):
         try:
             upload = _copy_out(held, folder)
         except FileNotFoundError:
@@ -71,7 +67,7 @@ def convert(conversion_id: UUID) -> bool:
         if not report["ok"]:
             persist(lambda: _fail(held, report))
             return True
-        tried = trying.try_weights(made)
+        tried = trying.try_weights(made, scratch_in=folder)
         report = _storable({**report, "trial": tried.as_json()})
         files = {name: _store(made / name) for name in TYPES}
         persist(lambda: _succeed(held, report, files, tried))
@@ -135,34 +131,6 @@ def _renew(held: _Claim, ended: threading.Event) -> None:
 # --- Converting.
 
 
-def _base() -> Path:
-    return Path(settings.DATA_DIR) / "conversions"
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    """Make a folder that nobody else may read, gone with all that is in it when the block ends."""
-    base = _base()
-    base.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _forget_stale(base)
-    folder = base / uuid4().hex
-    folder.mkdir(mode=0o700)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _forget_stale(base: Path) -> None:
-    for folder in base.iterdir():
-        try:
-            old = time.time() - folder.stat().st_mtime > STALE_SECONDS
-        except FileNotFoundError:
-            continue
-        if old:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 def _copy_out(held: _Claim, folder: Path) -> Path:
     """Write the upload's bytes to a file of its own. Raises OSError."""
     target = folder / "upload"
@@ -181,7 +149,14 @@ def _convert(conversion: Conversion, upload: Path, out: Path) -> tuple[dict[str,
         config = upload.with_name("config.json")
         config.write_text(conversion.config)
     limits = sandbox.Limits(wall=WALL_SECONDS)
-    report = sandbox.convert(upload, out, family=conversion.family or None, config=config, limits=limits)
+    report = sandbox.convert(
+        upload,
+        out,
+        family=conversion.family or None,
+        config=config,
+        limits=limits,
+        scratch_in=upload.parent,
+    )
     return _storable(report.as_json()), out
 
 

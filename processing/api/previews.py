@@ -38,14 +38,18 @@ from processing.serializers import (
 _PICTURE_PARTS = (PICTURE, "file", "content")
 
 
-class Preview(ApiView):
-    """What an app does to a picture, reduced, at once."""
+class PreviewView(ApiView):
+    """The base of all that answers with a preview: a picture in, an answer within the request."""
 
     parser_classes = [MultiPartParser, JSONParser]
     max_bytes = services.PREVIEW_MAX_BYTES
     throttle_classes = [ScopedRateThrottle]
     throttle_scope = "preview"
     scopes = {"POST": Scope.RUN}
+
+
+class Preview(PreviewView):
+    """What an app does to a picture, reduced, at once."""
 
     @extend_schema(
         operation_id="preview",
@@ -67,7 +71,7 @@ class Preview(ApiView):
         return _preview(request, f"{PLATFORM_HANDLE}/{name}")
 
 
-class ModelPreview(Preview):
+class ModelPreview(PreviewView):
     """What any app, model or pipeline does to a picture, reduced, at once."""
 
     @extend_schema(
@@ -83,7 +87,7 @@ class ModelPreview(Preview):
             (200, "application/json"): PreviewAnswerSerializer,
         },
     )
-    def post(self, request: Request, owner: str, name: str) -> HttpResponseBase:  # type: ignore[override]
+    def post(self, request: Request, owner: str, name: str) -> HttpResponseBase:
         """The same for `owner/name`, such as a pipeline: its parameters are fields like `pixelart.block`."""
         return _preview(request, f"{owner}/{name}")
 
@@ -91,7 +95,7 @@ class ModelPreview(Preview):
 _DETECT_REQUEST = {"multipart/form-data": DetectFormSerializer, "application/json": DetectInputSerializer}
 
 
-class Detect(Preview):
+class Detect(PreviewView):
     """What a detector finds in a picture, drawn into it."""
 
     @extend_schema(
@@ -104,13 +108,13 @@ class Detect(Preview):
             (200, "application/json"): PreviewAnswerSerializer,
         },
     )
-    def post(self, request: Request) -> HttpResponseBase:  # type: ignore[override]
+    def post(self, request: Request) -> HttpResponseBase:
         """As a preview of the model that `model` names. Without it, the site's own detector answers, or the
         only one that you may run. Boxes are in pixels of the picture that you send."""
         return _respond(request, _detect(request))
 
 
-class DetectToJson(Preview):
+class DetectToJson(PreviewView):
     """What a detector finds in a picture, as data."""
 
     @extend_schema(
@@ -120,12 +124,12 @@ class DetectToJson(Preview):
         request=_DETECT_REQUEST,
         responses=DetectionsSerializer,
     )
-    def post(self, request: Request) -> Response:  # type: ignore[override]
+    def post(self, request: Request) -> Response:
         """The same without the picture. `x` and `y` are the middle of a box."""
         return Response(_detect(request).data)
 
 
-class DetectToImg(Preview):
+class DetectToImg(PreviewView):
     """What a detector finds in a picture, drawn into it, in base64."""
 
     @extend_schema(
@@ -135,7 +139,7 @@ class DetectToImg(Preview):
         request=_DETECT_REQUEST,
         responses=DrawnSerializer,
     )
-    def post(self, request: Request) -> Response:  # type: ignore[override]
+    def post(self, request: Request) -> Response:
         """The same picture as `detect` gives, inside JSON."""
         answer = _detect(request)
         return Response(DrawnSerializer({**vars(answer), PICTURE: _base64(answer)}).data)

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
 
 from accounts.models import User
 from drive.models import File, FileState
@@ -15,7 +16,7 @@ from drive.services import Selection
 from ipau.common.errors import DomainError
 from market import model_steps
 from market import services as market
-from market.models import Listing, Version
+from market.models import Listing, ListingKind, Version
 from market.reports import Told, tell
 from processing import choices, fleet, samples, snippets
 from processing.choices import FolderChoice
@@ -104,6 +105,8 @@ def show_app(
         "options": options or (run_form(person, app, folders=folders, given=request.GET) if person else None),
         "request_key": uuid.uuid4().hex,
         "tab": _tab(request),
+        # Models stand below /apps/ like all that is run.
+        "nav_path": reverse("models:list") if app.listing.kind == ListingKind.MODEL else "",
         "snippets": snippets.write_all(request, app.address, params, picture),
         "files_url": snippets.files_url(request),
         "has_text": market.delivers(app.version, "text"),

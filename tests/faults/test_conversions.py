@@ -56,6 +56,8 @@ def test_a_worker_killed_while_it_converts_costs_a_lease(
         return not conversion.is_open
 
     wait_until(has_ended, "it was taken up again", seconds=120)
+    # What the killed one left, its sandbox's temporary files included, went when the lease was taken back.
+    wait_until(lambda: not folders(), "nothing is left")
     assert (conversion.state, conversion.attempts) == (ConversionState.SUCCEEDED, 2), conversion.report
     version = Version.objects.get(weights=Weights.objects.get())
     assert version == conversion.version

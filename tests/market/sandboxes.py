@@ -89,4 +89,4 @@ def small(colour: str) -> ThumbnailResult:
 def use(monkeypatch: pytest.MonkeyPatch, convert: Convert, outcome: Trial | None = None) -> None:
     """Have conversions of this process done by `convert`, and models tried with this outcome."""
     monkeypatch.setattr(sandbox, "convert", convert)
-    monkeypatch.setattr(trial, "try_model", lambda _folder: outcome or tried())
+    monkeypatch.setattr(trial, "try_model", lambda _folder, **_: outcome or tried())

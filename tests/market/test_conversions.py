@@ -17,7 +17,7 @@ from drive import blobs
 from drive.models import Blob, File, FileState
 from drive.services import select, trash
 from ipau.common.errors import Conflict, Invalid, NotFound
-from market import conversions, services, tasks, work
+from market import conversions, services, tasks, work, workplace
 from market.models import Conversion, ConversionState, Listing, ListingKind, Version, Visibility, Weights
 from tests.drive.drives import upload
 from tests.market.models import bundle_bytes, marks, model
@@ -270,6 +270,31 @@ def test_a_worker_that_dies_costs_a_lease_and_three_are_the_most(
     conversion.refresh_from_db()
     assert (conversion.state, conversion.report["code"]) == (ConversionState.FAILED, "crashed")
     assert conversion.source is None
+
+
+def test_the_sweep_deletes_what_a_killed_worker_left(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = Path(settings.DATA_DIR) / "conversions"
+    token, seen = uuid.uuid4(), []
+
+    def look(*given: Any, **named: Any) -> Any:
+        # Its own folder is spared while it works; the one of a lease that somebody else took is not.
+        (base / f"{conversion.pk.hex}-{token.hex}" / "out").mkdir(parents=True)
+        tasks.sweep()
+        seen.append([folder.name for folder in base.iterdir()])
+        Conversion.objects.update(lease_expires_at=timezone.now() - timedelta(seconds=50))
+        assert workplace.forget_lost() == 0
+        Conversion.objects.update(lease_expires_at=timezone.now() - timedelta(seconds=70))
+        assert workplace.forget_lost() == 1
+        given[1].parent.mkdir()
+        return refusing()(*given, **named)
+
+    use(monkeypatch, look)
+    conversion = ask(user)
+    work.convert(conversion.pk)
+    ((name,),) = seen
+    assert name.startswith(f"{conversion.pk.hex}-")
+    assert not name.endswith(token.hex)
+    assert list(base.iterdir()) == []
 
 
 def test_the_sweep_wakes_what_fell_silent(user: User, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Pages of models: the list, the form, a conversion while it runs and when it has ended."""
 
+import re
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -144,6 +145,14 @@ def test_the_list_costs_the_same_however_long(
         model(other_user, f"open-{number}", publish=True)
     with django_assert_max_num_queries(6):  # session, person, models, their versions, conversions, shared
         client.get("/models/")
+
+
+def test_a_model_s_page_is_below_models_in_the_bar(client: Client, user: User) -> None:
+    model(user)
+    for path, marked in ((f"/apps/{user.handle}/finder/", "/models/"), ("/apps/ipau/mosaic/", "/apps/")):
+        page = client.get(path).content.decode()
+        entries = re.findall(r'<a class="nav-link"\s+href="([^"]+)"\s+aria-current="page"', page)
+        assert entries == [marked]
 
 
 def test_a_model_is_shared_and_deleted(client: Client, user: User) -> None:

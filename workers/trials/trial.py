@@ -93,11 +93,17 @@ class Trial:
     shown: tuple[Shown, ...] = ()
 
 
-def try_model(folder: Path, *, limits: Limits = BOUNDS, use_bubblewrap: bool = True) -> Trial:
+def try_model(
+    folder: Path,
+    *,
+    limits: Limits = BOUNDS,
+    use_bubblewrap: bool = True,
+    scratch_in: Path | None = None,
+) -> Trial:
     """Run the converted model in a folder over our pictures, on the CPU. Never raises for what it does."""
     model = FolderModel(folder)
     pictures = samples.pictures_for(model.facts)
-    with tempfile.TemporaryDirectory(prefix="ipau-trial-") as place:
+    with tempfile.TemporaryDirectory(prefix="ipau-trial-", dir=scratch_in) as place:
         out = Path(place)
         ended = cell.run(
             "workers.trials.running",
@@ -106,6 +112,7 @@ def try_model(folder: Path, *, limits: Limits = BOUNDS, use_bubblewrap: bool = T
             out=out,
             limits=limits,
             use_bubblewrap=use_bubblewrap,
+            scratch_in=scratch_in,
         )
         said = _read(out)
         shown = tuple(_show(kept, pictures, model, out) for kept in said.samples)

@@ -78,6 +78,7 @@ def run(
     out: Path,
     limits: Limits,
     use_bubblewrap: bool = True,
+    scratch_in: Path | None = None,
 ) -> Ended:
     """Have the module `program` carry out an order, to its end or that of its time.
 
@@ -88,9 +89,10 @@ def run(
         order: what JSON can hold.
         readable: files and folders that it may read, by their names in the order.
         out: the folder that it may write into, called `out` there.
+        scratch_in: where its folder for temporary files is made; by default where the system has them.
     """
     is_wrapped = use_bubblewrap and has_bubblewrap()
-    with tempfile.TemporaryDirectory(prefix="ipau-convert-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ipau-convert-", dir=scratch_in) as folder:
         scratch = Path(folder)
         full = {
             **order,

@@ -64,6 +64,7 @@ def convert(
     config: Path | None = None,
     limits: Limits | None = None,
     use_bubblewrap: bool = True,
+    scratch_in: Path | None = None,
 ) -> Report:
     """Convert an upload into three files in the folder `out`, which must be empty or missing.
 
@@ -72,6 +73,7 @@ def convert(
     Args:
         family: the key of the one family that is asked; by default the first that knows the weights.
         config: the `config.json` that was sent along.
+        scratch_in: where folders for temporary files are made; by default where the system has them.
     """
     limits = limits or Limits()
     out.mkdir(parents=True, exist_ok=True)
@@ -86,8 +88,9 @@ def convert(
         out=out,
         limits=limits,
         use_bubblewrap=use_bubblewrap,
+        scratch_in=scratch_in,
     )
-    scan = scanning.scan(path, use_bubblewrap=use_bubblewrap)
+    scan = scanning.scan(path, use_bubblewrap=use_bubblewrap, scratch_in=scratch_in)
     report = _conclude(out, ended)
     if not report["ok"]:
         _empty(out)

@@ -38,7 +38,13 @@ class _Said(BaseModel):
     is_whole: bool
 
 
-def scan(path: Path, *, limits: Limits = BOUNDS, use_bubblewrap: bool = True) -> dict[str, Any]:
+def scan(
+    path: Path,
+    *,
+    limits: Limits = BOUNDS,
+    use_bubblewrap: bool = True,
+    scratch_in: Path | None = None,
+) -> dict[str, Any]:
     """Return `name`, `version`, `ok` (None: nothing is known) and `detail`, a sentence.
 
     Never raises for what the file is.
@@ -47,7 +53,7 @@ def scan(path: Path, *, limits: Limits = BOUNDS, use_bubblewrap: bool = True) ->
         return _tell("", None, f"{NAME} does not apply: the format holds numbers alone.")
     if importlib.util.find_spec(NAME) is None:
         return _tell("", None, f"{NAME} is not installed on the machine that converted it.")
-    with tempfile.TemporaryDirectory(prefix="ipau-scan-") as place:
+    with tempfile.TemporaryDirectory(prefix="ipau-scan-", dir=scratch_in) as place:
         out = Path(place)
         ended = cell.run(
             __name__,
@@ -56,6 +62,7 @@ def scan(path: Path, *, limits: Limits = BOUNDS, use_bubblewrap: bool = True) ->
             out=out,
             limits=limits,
             use_bubblewrap=use_bubblewrap,
+            scratch_in=scratch_in,
         )
         found = cell.read_json(out / _REPORT)
     try:
