@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from django.db import connection, transaction
-from django.db.models import Exists, F, Func, JSONField, OuterRef, Q, Subquery
-from django.db.models.functions import Coalesce, Now
-from django.db.models.lookups import LessThan
+from django.db.models import Exists, F, Func, JSONField, OuterRef
+from django.db.models.functions import Now
 from django.utils import timezone
 
-from processing import endings, events
+from processing import endings, events, patience
 from processing.events import Kind
 from processing.fleet import Slot
 from processing.models import OPEN, Item, Job, State
@@ -29,10 +28,8 @@ MAX_ATTEMPTS = 3
 MAX_CHUNK = 256
 # Less work than this is not worth what a claim and its finish cost.
 LEAST_SECONDS = 0.1
-# What slots run on; for now that is the processor everywhere.
-DEVICE = "cpu"
-# So long may a job be passed over for one whose model the slot has at hand.
-PATIENCE = timedelta(seconds=10)
+# A job that brought a result within this time is being worked on, if only now and then.
+LATELY = timedelta(seconds=10)
 # Among so many of an owner's jobs such a one is looked for.
 LOOK_AHEAD = 50
 LOST = ("worker_lost", "This picture stopped the worker each time it was tried, so we gave up on it.")
@@ -68,10 +65,8 @@ _MODELS = Func(
     output_field=JSONField(),
 )
 _ITS_ITEMS = Item.objects.filter(job=OuterRef("pk"))
-_LAST_RESULT = _ITS_ITEMS.filter(state=State.SUCCEEDED).order_by("-completed_at").values("completed_at")[:1]
-# No slot is at it, and it has brought nothing for a while: what only fails counts from its submission.
-_LEFT_ALONE = ~Exists(_ITS_ITEMS.filter(state=State.PROCESSING)) & LessThan(
-    Coalesce(Subquery(_LAST_RESULT), F("created_at")), Now() - PATIENCE
+_LEFT_ALONE = ~Exists(_ITS_ITEMS.filter(state=State.PROCESSING)) & ~Exists(
+    _ITS_ITEMS.filter(state=State.SUCCEEDED, completed_at__gt=Now() - LATELY)
 )
 
 
@@ -79,7 +74,8 @@ def next_job(*, owner_id: uuid.UUID, queue: str, warm: Collection[str] = ()) -> 
     """Return the job that a slot does next, of those of the owner that have items waiting in a queue.
 
     That is the oldest, unless the slot would have to load a model for it: then the oldest of those that it
-    can do with what it has. None starves: a job that no slot has worked on for `PATIENCE` is not passed over.
+    can do with what it has. None starves: the oldest that no slot works on is passed over for a few seconds
+    (`processing.patience`), then it goes first.
 
     Args:
         warm: digests of the models that the slot has loaded.
@@ -90,10 +86,12 @@ def next_job(*, owner_id: uuid.UUID, queue: str, warm: Collection[str] = ()) -> 
     oldest = found.first()
     if oldest is None or set(warm).issuperset(Recipe.model_validate(oldest.recipe).weights()):
         return oldest
-    near = found.filter(pk__in=rows.values("pk")[:LOOK_AHEAD]).annotate(
-        models=_MODELS, left_alone=_LEFT_ALONE
-    )
-    return near.filter(Q(models__contained_by=sorted(warm)) | Q(left_alone=True)).first() or oldest
+    near = found.filter(pk__in=rows.values("pk")[:LOOK_AHEAD])
+    preferred = near.annotate(models=_MODELS).filter(models__contained_by=sorted(warm)).first()
+    if preferred is None:
+        return oldest
+    waits = near.annotate(left_alone=_LEFT_ALONE).filter(left_alone=True, pk__lt=preferred.pk).first()
+    return waits if waits is not None and patience.is_exhausted(waits.pk) else preferred
 
 
 def claim(
@@ -124,7 +122,8 @@ def claim(
             lease_expires_at=Now() + LEASE,
             worker=slot.worker,
             slot=slot.pid,
-            device=DEVICE,
+            # Queues are called by the kind of device that serves them.
+            device=job.queue,
             started_at=Now(),
             updated_at=Now(),
         )

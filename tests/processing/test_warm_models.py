@@ -4,23 +4,30 @@ import random
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from django.db import connection
+from django.core.cache import cache
+from django.core.cache.backends.redis import RedisCache
+from django.db import connection, transaction
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
 from market.models import Version
-from processing import claims, fleet, work
+from processing import claims, fleet, patience, work
 from processing.fleet import Slot
 from processing.models import OPEN, Item, Job, State
 from processing.options import Options
 from processing.orders import Terms
+from processing.patience import PATIENCE_SECONDS
 from tests.drive.drives import upload
+from tests.live import LiveWorker
 from tests.market.models import marks, model
+from tests.processing import marking
 from tests.processing.jobs import submit, submit_version, take_chunk
+from tests.processing.running import wait_for_end
 from workers import engine
 from workers.cache import Cache
 from workers.recipe import Recipe
@@ -73,6 +80,10 @@ def job_of(user: User, version: Version, *, pictures: int, first: int = 0) -> Jo
 
 def let_pass(seconds: float) -> None:
     """Have what happened so far be longer ago."""
+    valkey = cache._cache.get_client()
+    for key in valkey.scan_iter("*patient:*"):
+        left = valkey.pttl(key) - int(seconds * 1000)
+        valkey.pexpire(key, left) if left > 0 else valkey.delete(key)
     ago = timedelta(seconds=seconds)
     Job.objects.update(created_at=F("created_at") - ago)
     Item.objects.exclude(completed_at=None).update(completed_at=F("completed_at") - ago)
@@ -112,12 +123,15 @@ def test_other_owners_jobs_are_not_looked_at(user: User, other_user: User) -> No
     assert next_of(user, two) == mine
 
 
-def test_a_job_left_alone_for_too_long_goes_first(user: User) -> None:
+def test_a_job_passed_over_for_too_long_goes_first(user: User) -> None:
     one, two = model(user, "one"), model(user, "two", sure=(10, 5))
     older, younger = job_of(user, one, pictures=2), job_of(user, two, pictures=2)
-    let_pass(claims.PATIENCE.total_seconds() - 1)
+    # However long it has waited so far: it was not its turn.
+    let_pass(600)
     assert next_of(user, two) == younger
-    let_pass(2)
+    let_pass(PATIENCE_SECONDS - 1)
+    assert next_of(user, two) == younger
+    let_pass(1)
     assert next_of(user, two) == older
     # While a slot is at it, and for a while after its last result, the others may keep to what they have.
     held = claims.claim(job=older, slot=Slot("other", 1), slots=1, seconds=1, seconds_per_item=None)
@@ -127,8 +141,19 @@ def test_a_job_left_alone_for_too_long_goes_first(user: User) -> None:
         state=State.SUCCEEDED, lease_token=None, completed_at=F("started_at")
     )
     assert next_of(user, two) == younger
-    let_pass(claims.PATIENCE.total_seconds() + 1)
+    let_pass(claims.LATELY.total_seconds() + 1)
     assert next_of(user, two) == older
+
+
+def test_the_second_oldest_is_not_passed_over_for_ever_either(user: User) -> None:
+    """A slot is at the oldest, and the others have a model that younger jobs need."""
+    one, two, three = (model(user, f"m{n}", sure=(90, n)) for n in range(3))
+    oldest, second = job_of(user, one, pictures=2), job_of(user, two, pictures=2)
+    younger = job_of(user, three, pictures=2)
+    assert claims.claim(job=oldest, slot=Slot("other", 1), slots=1, seconds=1, seconds_per_item=None)
+    assert next_of(user, three) == younger
+    let_pass(PATIENCE_SECONDS)
+    assert next_of(user, three) == second
 
 
 def test_a_younger_job_does_not_go_first_because_it_waits(user: User) -> None:
@@ -136,8 +161,19 @@ def test_a_younger_job_does_not_go_first_because_it_waits(user: User) -> None:
     one, two = model(user, "one"), model(user, "two", sure=(10, 5))
     older = job_of(user, one, pictures=2)
     job_of(user, two, pictures=2)
-    let_pass(claims.PATIENCE.total_seconds() + 1)
-    assert next_of(user, one) == older
+    for _ in range(3):
+        assert next_of(user, one) == older
+        let_pass(PATIENCE_SECONDS)
+
+
+def test_without_valkey_jobs_go_in_the_order_of_their_submission(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = model(user, "one"), model(user, "two", sure=(10, 5))
+    older, _younger = job_of(user, one, pictures=1), job_of(user, two, pictures=1)
+    gone = RedisCache("redis://127.0.0.1:1/0", {})
+    monkeypatch.setattr(patience, "cache", gone)
+    assert next_of(user, two) == older
 
 
 def test_two_slots_stay_with_their_models(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,8 +202,7 @@ def test_a_third_job_is_not_starved_by_what_is_warm(user: User, monkeypatch: pyt
     job_of(user, warm, pictures=1)
     slot.take_chunk(user)
     third = job_of(user, cold, pictures=3)
-    patience = int(claims.PATIENCE.total_seconds())
-    for turn in range(patience + 4):
+    for turn in range(PATIENCE_SECONDS + 5):
         job_of(user, warm, pictures=1, first=100 + turn)
         slot.take_chunk(user)
         let_pass(1)
@@ -201,12 +236,13 @@ def test_the_oldest_job_never_waits_longer_than_that(
         oldest.refresh_from_db()
         unserved[oldest.pk] = 0 if oldest.done > before else unserved[oldest.pk] + 1
         longest = max(longest, unserved[oldest.pk])
-    assert longest <= claims.PATIENCE.total_seconds() + 1
+    # Until it is passed over it may have just brought a result.
+    assert longest <= claims.LATELY.total_seconds() + PATIENCE_SECONDS + 1
     done = Item.objects.filter(state=State.SUCCEEDED).count()
     assert sum(slot.cache.loads for slot in slots) < done
 
 
-def test_looking_for_a_warm_job_takes_two_queries_at_most(user: User) -> None:
+def test_looking_for_a_warm_job_takes_three_queries_at_most(user: User) -> None:
     one, two, three = model(user, "one"), model(user, "two", sure=(10, 5)), model(user, "three", sure=(1, 2))
     for number in range(12):
         job_of(user, one, pictures=1, first=number)
@@ -216,10 +252,10 @@ def test_looking_for_a_warm_job_takes_two_queries_at_most(user: User) -> None:
     ) as looked:
         assert next_of(user, one) is not None
     assert len(looked) == 1
-    for warm in ((two,), (three,)):
+    for warm, number in (((two,), 3), ((three,), 2)):
         with CaptureQueriesContext(connection) as looked:
             assert next_of(user, *warm) is not None
-        assert len(looked) == 2
+        assert len(looked) == number
 
 
 def test_a_slot_knows_which_models_it_has(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,3 +266,26 @@ def test_a_slot_knows_which_models_it_has(user: User, monkeypatch: pytest.Monkey
     assert slot.cache.models() == {digest(version)}
     slot.cache.resize(ONE_MODEL - 1)
     assert slot.cache.models() == set()
+
+
+@pytest.mark.worker
+@pytest.mark.django_db(transaction=True)
+def test_real_slots_stay_with_their_models(
+    user: User, celery_worker: Callable[..., LiveWorker], tmp_path: Path
+) -> None:
+    """Three models in turn, two slots that hold one each: in the order of submission each job loads."""
+    log = tmp_path / "loads"
+    log.touch()
+    with transaction.atomic():
+        models = [model(user, f"m{n}", sure=(90, n)) for n in range(3)]
+    jobs = [job_of(user, version, pictures=1, first=n) for n in range(7) for version in models]
+    celery_worker(
+        slots=2,
+        include="tests.processing.marked",
+        IPAU_SLOT_CACHE_BYTES=str(ONE_MODEL),
+        **{marking.LOG: str(log)},
+    )
+    for job in jobs:
+        assert wait_for_end(job).state == State.SUCCEEDED
+    loads = log.read_text().splitlines()
+    assert len(models) <= len(loads) <= len(jobs) // 2
