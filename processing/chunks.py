@@ -17,7 +17,7 @@ from processing.claims import Claim
 from processing.limits import TookTooLong, Unwanted, time_limit
 from processing.models import Item, Job, State
 from processing.options import Options
-from processing.outcomes import Done, Fault, StoredFile, failure_of
+from processing.outcomes import Done, Fault, NoRoomError, StoredFile, failure_of
 from processing.overlapping import Chunk, Crew
 from processing.watching import Watch
 from workers import engine
@@ -79,8 +79,11 @@ def _run_at_once(watch: Watch, recipe: Recipe, context: Context, chunk: Chunk, *
     except DeviceLost:
         chunk.left, chunk.is_broken = list(watch.held.items), True
         return
+    except MemoryError as error:
+        _fail_all(watch.held, chunk, NoRoomError(str(error)))
+        return
     except Exception as error:  # noqa: BLE001  (sorted there, and logged unless it is the picture's)
-        chunk.done = [d for item in watch.held.items if (d := _failed(watch.held, item, error))]
+        _fail_all(watch.held, chunk, error)
         return
     crew = Crew(firsts, lambda item: _run_item(watch, item, recipe, shared))
     shared = replace(context, checkpoint=limits.check, together=crew.running)
@@ -97,6 +100,10 @@ def _run_at_once(watch: Watch, recipe: Recipe, context: Context, chunk: Chunk, *
             chunk.done.append(_like(made[item.memo_key], item))
         else:
             chunk.left.append(item)
+
+
+def _fail_all(held: Claim, chunk: Chunk, error: Exception) -> None:
+    chunk.done = [done for item in held.items if (done := _failed(held, item, error))]
 
 
 def _part(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:

@@ -14,6 +14,7 @@ from workers.plugin import OperationError
 TOO_LONG = "This picture takes longer than the {seconds} seconds that one may take."
 NO_MEMORY = "This picture needs more memory than a worker has."
 OURS = "Something went wrong on our side. It has been logged."
+NO_ROOM = "The GPU had no room for this model, though it was tried several times."
 STORAGE = "The storage did not answer, though it was tried several times."
 
 
@@ -41,6 +42,10 @@ class Done:
     error: str = ""
     timings: dict[str, float] = field(default_factory=dict)
     reused: bool = False
+
+
+class NoRoomError(Exception):
+    """The GPU has no room for a model: perhaps because of another program, and not for long."""
 
 
 class Fault(Enum):
@@ -71,6 +76,8 @@ def failure_of(error: BaseException) -> Failure:
         return Failure(Fault.PICTURE, "too_slow", TOO_LONG.format(seconds=settings.ITEM_SECONDS))
     if isinstance(error, MemoryError):
         return Failure(Fault.PICTURE, "no_memory", NO_MEMORY)
+    if isinstance(error, NoRoomError):
+        return Failure(Fault.TRANSIENT, "no_room", NO_ROOM)
     if isinstance(error, OSError):
         return Failure(Fault.TRANSIENT, "storage", STORAGE)
     return Failure(Fault.OURS, "internal", OURS)

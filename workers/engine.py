@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import time
 from collections.abc import Iterator, Mapping
@@ -128,7 +129,20 @@ def load_models(recipe: Recipe, context: Context) -> None:
     for step in recipe.steps:
         model = _model_of(step, complete)
         if model is not None and torch_sessions.can_run(model):
-            torch_sessions.get_loaded(complete, model)
+            _load_model(complete, model)
+
+
+def _load_model(context: Context, model: Model) -> None:
+    try:
+        torch_sessions.get_loaded(context, model)
+    except MemoryError:
+        # Those that were loaded before may take the room.
+        PROCESS_CACHE.clear()
+    else:
+        return
+    # Their layers refer to each other, and what has just failed goes with its traceback.
+    gc.collect()
+    torch_sessions.get_loaded(context, model)
 
 
 def thumbnail(data: bytes, side: int = THUMBNAIL_SIDE) -> ThumbnailResult:

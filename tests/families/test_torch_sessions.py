@@ -19,7 +19,7 @@ from tests.workers.samples import decode, draw, encode
 from workers import engine, registry, torch_sessions
 from workers.cache import Cache
 from workers.half import halve
-from workers.plugin import Context
+from workers.plugin import Context, Family
 from workers.recipe import Recipe
 from workers.sessions import Session, get_session
 from workers.torch_sessions import PROCESSOR, TOLERANCE, TorchNetwork, measure_difference
@@ -357,6 +357,40 @@ def test_a_model_is_loaded_once_for_a_device(model_of: Callable[[str], FolderMod
     assert context.memo.used_bytes == first.size == weights
 
 
+@pytest.mark.parametrize("family", registry.all_families(), ids=lambda family: family.key)
+def test_families_of_gpus_can_rebuild_their_networks(family: Family[Any]) -> None:
+    assert (family.queue == "gpu") == (type(family).rebuild is not Family.rebuild)
+    if family.queue != "gpu":
+        with pytest.raises(NotImplementedError):
+            family.rebuild({}, {})
+
+
+def test_for_a_model_that_does_not_fit_the_others_go(
+    model_of: Callable[[str], FolderModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = model_of("compact"), model_of("noise")
+    kept, load = Cache(), torch_sessions._load
+    monkeypatch.setattr(engine, "PROCESS_CACHE", kept)
+    context = Context(device=PROCESSOR, models={model.key: model for model in (first, second)})
+    engine.load_models(Recipe.single("gan", weights=first.key), context)
+
+    def load_where_there_is_room(model: Any, device: str) -> Any:
+        if len(kept):
+            raise MemoryError
+        return load(model, device)
+
+    monkeypatch.setattr(torch_sessions, "_load", load_where_there_is_room)
+    engine.load_models(Recipe.single("gan", weights=second.key), context)
+    assert list(kept._entries) == [("torch", second.key, PROCESSOR)]
+
+    def load_nowhere(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(torch_sessions, "_load", load_nowhere)
+    with pytest.raises(MemoryError):
+        engine.load_models(Recipe.single("gan", weights=first.key), context)
+
+
 def test_a_graph_without_a_network_goes_by_onnx_everywhere(model_of: Callable[[str], FolderModel]) -> None:
     model = model_of("yolo11n")
     as_graph = copy.copy(model)
@@ -433,7 +467,7 @@ def test_ultralytics_leaves_pillow_and_the_home_folder_alone(
 import sys
 from pathlib import Path
 from PIL import Image
-from workers.plugin import Context
+from workers.plugin import Context, Family
 from workers.sessions import get_session
 from workers.weights.bundle import FolderModel
 before = Image.open

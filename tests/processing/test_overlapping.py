@@ -248,18 +248,19 @@ def test_a_model_that_cannot_be_loaded_is_told_for_each_picture(
 
 
 @committed
-def test_a_storage_that_does_not_give_the_weights_is_asked_again(
-    user: User, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("error", "code"), [(OSError("no storage"), "storage"), (MemoryError(), "no_room")])
+def test_what_may_be_there_later_is_asked_for_again(
+    user: User, monkeypatch: pytest.MonkeyPatch, error: Exception, code: str
 ) -> None:
     def away(*_: Any) -> None:
-        raise OSError("no storage")
+        raise error
 
     job = on_gpu(poisoned(user, poison.WELL, poison.WELL))
     with monkeypatch.context() as patch:
         patch.setattr(chunks.engine, "load_models", away)
         work.take_turn(user.pk, "gpu")
     assert states(job) == [State.PROCESSING] * 2
-    assert set(Item.objects.filter(job=job).values_list("error_code", flat=True)) == {"storage"}
+    assert set(Item.objects.filter(job=job).values_list("error_code", flat=True)) == {code}
 
 
 @committed
