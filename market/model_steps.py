@@ -137,6 +137,12 @@ def models_of(version: Version) -> dict[int, Version]:
     return {row.position: row.model for row in version.models.all()}
 
 
+def price_each_of(version: Version) -> int:
+    """Return what one delivered picture costs, in millicredits: the listing's price and its models'."""
+    models = models_of(version).values()
+    return version.listing.price_each + sum(model.listing.price_each for model in models)
+
+
 def sentences_of(*, user: Any, version: Version) -> dict[str, str]:
     """Return, by the steps' names, a sentence for each model that `user` cannot run."""
     steps = version.params_schema.get(STEPS, [])

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.db.models import F, QuerySet, Sum
 
+from market.model_steps import price_each_of
 from market.models import Version
 from processing import fleet
 from processing.models import Item, Job, State
@@ -49,7 +50,7 @@ def quote(*, version: Version, queue: str, pictures: int) -> Quote:
     if slots:
         each = seconds_each([version.pk])[version.pk]
         seconds = (backlog_seconds(queue) + each * pictures) / slots
-    return Quote(pictures, version.listing.price_each, seconds, queue, bool(slots))
+    return Quote(pictures, price_each_of(version), seconds, queue, bool(slots))
 
 
 def seconds_each(versions: list[UUID]) -> dict[UUID, float]:

@@ -12,6 +12,7 @@ from accounts.models import User
 from drive import services as drive
 from drive.models import File, Folder
 from drive.names import distinct_names, fit
+from market.model_steps import price_each_of
 from market.models import Version
 from processing.inputs import Prepared
 from processing.manifests import Row
@@ -109,7 +110,7 @@ def _create(order: Order) -> Job:
         output_folder=order.folder or _new_folder(order.owner, order.version),
         options=terms.options.model_dump(mode="json"),
         deadline_at=terms.deadline_at,
-        price_each=order.version.listing.price_each,
+        price_each=price_each_of(order.version),
         max_price=terms.max_price,
         again_of=terms.again_of,
         mail_when_done=terms.mail_when_done,

@@ -18,6 +18,7 @@ from drive.services import Selection
 from ipau.common.errors import Invalid, TooLarge
 from ipau.common.idempotency import digest_of, find_earlier
 from market import services as market
+from market.model_steps import price_each_of
 from market.models import Version
 from processing import events, folders, lanes, tasks
 from processing.estimates import Quote, credits_text, quote
@@ -201,7 +202,7 @@ def _check_terms(version: Version, number: int, terms: Terms) -> None:
     if terms.deadline_at is not None and terms.deadline_at <= timezone.now():
         text = _("This deadline has passed already.")
         raise Invalid(text, code="deadline", fields={"deadline_at": text})
-    price = version.listing.price_each * number
+    price = price_each_of(version) * number
     if terms.max_price is not None and price > terms.max_price:
         text = _("This would cost up to %(price)s credits, more than the %(most)s that you allow.")
         raise Invalid(

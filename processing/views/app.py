@@ -130,7 +130,7 @@ def run_form(
     begins with."""
     known = choices.folders_of(person) if folders is None else folders
     offered = [(str(folder.id), folder.path) for folder in known]
-    return RunForm(*sent, given=given, folders=offered, priced=bool(app.listing.price_each))
+    return RunForm(*sent, given=given, folders=offered, priced=bool(model_steps.price_each_of(app.version)))
 
 
 def _form(

@@ -13,6 +13,7 @@ from ipau.common.errors import Invalid
 from market import pipelines, services
 from market.models import Listing, Visibility
 from processing.models import Item, State
+from processing.orders import Terms
 from tests.drive.drives import upload
 from tests.market.models import marks, model
 from tests.market.test_model_steps import GREY, keep, step_of
@@ -113,6 +114,20 @@ def test_the_api_tells_of_both_by_their_labels(user: User, api: Callable[..., AP
     output = client.get(f"/v1/predictions/{made['id']}").json()["output"]
     assert set(output) == {"image", "detections", "detections2"}
     assert [len(output[label]["predictions"]) for label in ("detections", "detections2")] == [2, 1]
+
+
+def test_a_pipeline_costs_what_its_models_cost(user: User, client: Client) -> None:
+    one, two = model(user, "one"), model(user, "two", sure=(80, 5))
+    Listing.objects.filter(pk=one.listing_id).update(price_each=1500)
+    Listing.objects.filter(pk=two.listing_id).update(price_each=200)
+    version = keep(user, step_of(one), step_of(two), step_of(two), GREY)
+    Listing.objects.filter(pk=version.listing_id).update(price_each=30)
+    version = services.latest_version(Listing.objects.select_related("owner").get(pk=version.listing_id))
+    job = submit_version(user, version, [upload(user)])
+    assert job.price_each == 1500 + 200 + 200 + 30
+    with pytest.raises(Invalid, match="that you allow"):
+        submit_version(user, version, [upload(user, "b.jpg", seed=2)], terms=Terms(max_price=1900))
+    assert "Pay at most" in html(client.get(f"/apps/{user.handle}/two-2/"))
 
 
 def test_a_pipeline_whose_model_is_gone_says_so(client: Client, user: User, other_user: User) -> None:
