@@ -77,7 +77,9 @@ def _run_at_once(watch: Watch, recipe: Recipe, context: Context, chunk: Chunk, *
     try:
         engine.load_models(recipe, context)
     except DeviceLost:
-        chunk.left, chunk.is_broken = list(watch.held.items), True
+        # Not handed back: were it this model's fault, it would end one slot after the other.
+        logger.exception("The GPU failed when a model of job %s was loaded", watch.held.job.pk)
+        chunk.is_broken = True
         return
     except MemoryError as error:
         _fail_all(watch.held, chunk, NoRoomError(str(error)))

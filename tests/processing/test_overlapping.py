@@ -233,6 +233,24 @@ def test_a_gpu_that_fails_the_slot_loses_no_picture(user: User, ended_slots: lis
 
 
 @committed
+def test_a_model_that_breaks_the_gpu_when_it_is_loaded_is_tried_three_times(
+    user: User, monkeypatch: pytest.MonkeyPatch, ended_slots: list[str]
+) -> None:
+    def lose(*_: Any) -> None:
+        raise DeviceLost
+
+    monkeypatch.setattr(chunks.engine, "load_models", lose)
+    job = on_gpu(poisoned(user, poison.WELL))
+    for attempt in (1, 2, 3):
+        work.take_turn(user.pk, "gpu")
+        assert len(ended_slots) == attempt
+        # As the sweep does when the slot is gone.
+        claims.reclaim(fleet.leases_of(fleet.this_slot()))
+    item = Item.objects.get(job=job)
+    assert (item.state, item.error_code, item.attempts) == (State.FAILED, "worker_lost", 3)
+
+
+@committed
 def test_a_model_that_cannot_be_loaded_is_told_for_each_picture(
     user: User, monkeypatch: pytest.MonkeyPatch, ended_slots: list[str]
 ) -> None:
