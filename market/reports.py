@@ -58,12 +58,12 @@ class ToldChoice:
 
 @dataclass(frozen=True)
 class ToldSample:
-    """A sample with words: what the picture before shows, and what the model found or made."""
+    """A sample with words: what the picture before shows, what the one after does, and what stands below."""
 
     row: Sample
     before_text: str
     after_text: str
-    seen: list[str]
+    caption: str
 
 
 def tell(report: Mapping[str, Any], weights: Weights | None = None) -> Told:
@@ -86,7 +86,7 @@ def tell(report: Mapping[str, Any], weights: Weights | None = None) -> Told:
         checks=[str(one["detail"]) for name in ("checks", "scans") for one in report.get(name) or []],
         choices=[_choice(one) for one in report.get("choices") or []],
         speeds=_speeds(weights, report.get("trial") or {}),
-        samples=[_sample(row) for row in weights.samples.all()] if weights else [],
+        samples=[_sample(row, weights.task) for row in weights.samples.all()] if weights else [],
     )
 
 
@@ -159,15 +159,18 @@ def _milliseconds(spent: float) -> str:
     return _("%(n)s ms") % {"n": f"{spent:.0f}" if spent >= 10 else f"{spent:.1f}"}
 
 
-def _sample(row: Sample) -> ToldSample:
-    seen = [_seen(one) for one in row.seen]
+def _sample(row: Sample, task: str) -> ToldSample:
+    """Put into words what a sample shows: for who cannot see it, and below it."""
+    found = ", ".join(_seen(one) for one in row.seen)
     if row.before_id is None:
-        made = _("Pictures that the model drew of noise")
-    elif seen:
-        made = _("What the model found: %(found)s") % {"found": ", ".join(seen)}
+        made, caption = _("Pictures that the model drew of noise"), _("Drawn of noise")
+    elif found:
+        made, caption = _("What the model found: %(found)s") % {"found": found}, found
+    elif task == "image":
+        made, caption = _("What the model made of it"), _("Before and after")
     else:
-        made = _("What the model made of it")
-    return ToldSample(row, _(row.caption) if row.caption else "", made, seen)
+        made = caption = _("Nothing was found")
+    return ToldSample(row, _(row.caption) if row.caption else "", made, caption)
 
 
 def _seen(one: Mapping[str, Any]) -> str:

@@ -83,7 +83,7 @@ def test_tasks_are_a_load_and_a_call() -> None:
 def test_every_model_of_ours_is_in_the_administration_or_named_here() -> None:
     admin.autodiscover()
     # Rows that are parts of what is shown, or that only the machinery reads.
-    inner = {"Thumbnail", "Resource", "Output", "Lane", "CreationKey", "Memo", "FleetSample"}
+    inner = {"Thumbnail", "Resource", "Output", "Lane", "CreationKey", "Memo", "FleetSample", "StepModel"}
     # An operator's wish has its own page; a key is nobody's to read.
     inner |= {"Drain", "WebhookSecret"}
     missing = {

@@ -8,13 +8,16 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from accounts.models import User
-from market.models import Conversion, ConversionState, Weights
+from market.models import Conversion, ConversionState, Listing, Weights
 from processing.models import Item, Job, State
 from tests.browser.conftest import wait_until
 from tests.browser.test_axe import problems
 from tests.drive.drives import upload
+from tests.families import samples
+from tests.families.models import facts_of, fixed
 from tests.live import LiveWorker
 from tests.pictures import picture_bytes
+from tests.processing import running
 
 pytestmark = [pytest.mark.browser, pytest.mark.worker, pytest.mark.django_db(transaction=True)]
 
@@ -127,6 +130,32 @@ def test_a_checkpoint_that_names_code_is_refused_in_words(
     assert not marker.exists()
     assert not Weights.objects.exists()
     assert problems(page, [page.url]) == []
+
+
+def test_an_onnx_model_waits_for_a_word(
+    user: User, signed_in_page: Callable[..., Page], celery_worker: Callable[..., LiveWorker]
+) -> None:
+    graph = fixed(facts_of("detect", samples.NAMES), samples.anchors())
+    file = upload(user, "finder.onnx", data=graph.read("model.onnx"))
+    celery_worker()
+    page = signed_in_page(user, java_script_enabled=False)
+    page.goto(f"/models/new/?file={file.pk}")
+    page.get_by_label("Name").fill("finder")
+    page.get_by_label("Share it at once").check()
+    page.get_by_role("button", name="Check and convert").click()
+    conversion = Conversion.objects.get()
+    running.wait_until(lambda: not Conversion.objects.get().is_open, "it has ended", seconds=120)
+    page.goto(f"/models/conversions/{conversion.pk}/")
+    expect(page.get_by_text("Waits for you")).to_be_visible()
+    assert Listing.objects.get(name="finder").visibility == "private"
+    with_scripts = signed_in_page(user)
+    assert problems(with_scripts, ["/models/", f"/models/conversions/{conversion.pk}/"]) == []
+
+    expect(page.get_by_label("Detects things: a column for each place")).to_be_checked()
+    page.get_by_role("button", name="Confirm").click()
+    expect(page.get_by_text("Confirmed. The model can be shared.")).to_be_visible()
+    expect(page.get_by_text("The model is ready to run.")).to_be_visible()
+    assert Listing.objects.get(name="finder").visibility == "public"
 
 
 def test_the_form_works_without_scripts(user: User, signed_in_page: Callable[..., Page]) -> None:

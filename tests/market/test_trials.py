@@ -149,6 +149,28 @@ def test_report_and_listing_show_it(
         assert f"/models/samples/{rows[1].pk}/after.webp" not in page
 
 
+@pytest.mark.parametrize(
+    ("task", "before", "seen", "said"),
+    [
+        ("detect", True, [], "Nothing was found"),
+        ("image", True, [], "Before and after"),
+        ("image", False, [], "Drawn of noise"),
+        ("classify", True, [{"name": "cat", "confidence": 0.5}], "cat 50%"),
+    ],
+)
+def test_below_a_sample_stands_what_it_shows(
+    converted: Conversion, task: str, before: bool, seen: list[object], said: str
+) -> None:
+    assert converted.version is not None
+    weights = converted.version.weights
+    assert weights is not None
+    weights.task = task
+    Sample.objects.filter(position=0).update(seen=seen)
+    if not before:
+        Sample.objects.filter(position=0).update(before=None, caption="")
+    assert tell(converted.report, weights).samples[0].caption == said
+
+
 def test_a_sample_is_for_those_who_see_the_model(
     converted: Conversion, user: User, other_user: User, client_of: Callable[[User], Client]
 ) -> None:
