@@ -53,7 +53,8 @@ def _findings(page: Page) -> list[str]:
 
 def test_pages_for_everybody(page: Page, celery_worker: Callable[..., LiveWorker]) -> None:
     celery_worker(queues="preview")
-    addresses = ["/", "/apps/", "/apps/ipau/mosaic/", "/accounts/login/", "/accounts/signup/", "/nothing/"]
+    apps = ["/apps/", "/apps/ipau/mosaic/", "/apps/ipau/ascii/"]
+    addresses = ["/", *apps, "/accounts/login/", "/accounts/signup/", "/nothing/"]
     found = problems(page, addresses)
     assert not found, "\n".join(found)
 
