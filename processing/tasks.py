@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from ipau.common.tasks import task, wake
-from processing import broker, endings, fleet, lanes, memory, rerouting, work
+from processing import broker, endings, fleet, lanes, memory, work
 from processing.models import Delivery, JobMail
 from processing.notices import outbox, turns
 from processing.previews import PATIENCE_SECONDS
@@ -33,7 +33,6 @@ def sweep() -> None:
     send_notices()
     for owner_id, queue in work.reclaim_lost():
         send_turns(owner_id=owner_id, queue=queue, number=lanes.wake_waiting(owner_id=owner_id, queue=queue))
-    rerouting.leave_missing_gpu()
     _wake_silent()
     fleet.forget_gone()
     memory.forget_old()

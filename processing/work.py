@@ -8,7 +8,7 @@ from uuid import UUID
 
 from drive import blobs
 from ipau.common.database import CONNECTION_ERRORS, persist
-from processing import chunks, claims, endings, fleet, lanes, overlapping, previews, results, reuse
+from processing import chunks, claims, endings, fleet, lanes, overlapping, previews, rerouting, results, reuse
 from processing.limits import TookTooLong, time_limit
 from processing.models import Job, Resource
 from processing.outcomes import OURS
@@ -161,5 +161,9 @@ def _preview(recipe: Recipe, data: bytes, pictures: Mapping[str, Blobs]) -> prev
 
 
 def reclaim_lost() -> set[tuple[UUID, str]]:
-    """Free items whose worker is gone or overdue; return the (owner, queue) in which they wait again."""
+    """Free items whose worker is gone or overdue; return the (owner, queue) in which they wait again.
+
+    Jobs whose GPU is gone are moved before.
+    """
+    rerouting.leave_missing_gpu()
     return claims.reclaim(fleet.lost_leases())
