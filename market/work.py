@@ -57,7 +57,7 @@ def convert(conversion_id: UUID) -> bool:
     held = persist(lambda: _claim(conversion_id))
     if held is None:
         return False
-    with workplace.open_folder(conversion_id, held.token) as folder, _renewing(held):
+    with workplace.open_folder(held.conversion.pk, held.token) as folder, _renewing(held):
         try:
             upload = _copy_out(held, folder)
         except FileNotFoundError:
