@@ -18,12 +18,12 @@ from accounts.models import User
 from accounts.services import create_api_key
 from drive import services as drive
 from drive.models import File
-from processing import fleet
 from processing.models import Item, Job, JobKind
 from processing.serializers import INLINE_MAX_BYTES
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
 from tests.processing.jobs import submit, take_turns, version
+from tests.processing.standing import stand_in
 
 pytestmark = pytest.mark.django_db
 RUN = "/v1/models/ipau/blackwhite/predictions"
@@ -41,7 +41,7 @@ def data_uri(data: bytes) -> str:
 
 def a_worker(*queues: str) -> None:
     """Have the fleet say that a worker is there."""
-    fleet.beat(name="w", queues=queues, device="cpu", pids=[1], started_at=timezone.now())
+    stand_in(*queues)
 
 
 def test_a_prediction_from_start_to_end(user: User, api: Callable[..., APIClient]) -> None:

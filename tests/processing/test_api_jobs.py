@@ -13,10 +13,10 @@ from accounts.models import User
 from drive import services as drive
 from drive.models import File
 from market.models import Listing
-from processing import fleet
 from processing.models import Job
 from tests.drive.drives import upload
 from tests.processing.jobs import take_turns
+from tests.processing.standing import stand_in
 
 pytestmark = pytest.mark.django_db
 MODEL = "ipau/blackwhite"
@@ -88,7 +88,7 @@ def test_a_quote_says_what_the_job_would_cost_and_makes_nothing(client: APIClien
     quote = answer.json()
     assert (quote["total"], quote["price"], quote["price_each"]) == (3, 4500, 1500)
     assert (quote["seconds"], quote["queue"]) == (None, {"name": "cpu", "served": False})
-    fleet.beat(name="w@here", queues=["cpu"], device="cpu", pids=[1], started_at=timezone.now())
+    stand_in("cpu")
     assert post(client, "/v1/quotes", files=files).json()["seconds"] > 0
     assert post(client, "/v1/quotes", files=files, max_price=4499).status_code == 422
     assert not Job.objects.exists()

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
-from django.utils import timezone
 from PIL import Image
 from rest_framework.test import APIClient
 
 from accounts.models import User
 from market.models import Listing, Version
-from processing import fleet, tasks, work
+from processing import tasks, work
 from tests.drive.drives import upload
 from tests.market.models import marks, model
 from tests.pictures import picture_bytes
+from tests.processing.standing import stand_in
 
 pytestmark = pytest.mark.django_db
 
@@ -30,7 +30,7 @@ def _previews(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         work.make_preview(*request)
         return True
 
-    fleet.beat(name="here", queues=["preview"], device="cpu", pids=[1], started_at=timezone.now())
+    stand_in("preview")
     monkeypatch.setattr(tasks, "send_preview", send)
     with marks():
         yield

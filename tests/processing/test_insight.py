@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 from django.test import Client
-from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import User
-from processing import fleet, progress, timing
+from processing import progress, timing
 from processing.models import Item, Job
 from processing.progress import Place
 from processing.timing import Point
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
 from tests.processing.jobs import submit, take_turns
+from tests.processing.standing import stand_in
 
 pytestmark = pytest.mark.django_db
 
@@ -164,7 +164,7 @@ def test_another_persons_job_is_not_there(
 
 
 def test_a_job_knows_its_place_and_when_it_will_be_done(user: User, other_user: User, client: Client) -> None:
-    fleet.beat(name="w@here", queues=["cpu"], device="cpu", pids=[1, 2], started_at=timezone.now())
+    stand_in("cpu", pids=[1, 2])
     first = submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(2)])
     take_turns(user)
     Item.objects.filter(job=first).update(timings={"run": 10_000})

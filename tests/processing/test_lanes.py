@@ -10,14 +10,13 @@ from processing import claims, fleet, lanes
 from processing.models import Lane
 from tests.drive.drives import upload
 from tests.processing.jobs import submit, take_turns
+from tests.processing.standing import stand_in
 
 pytestmark = pytest.mark.django_db
 
 
 def with_slots(number: int, queue: str = "cpu") -> None:
-    fleet.beat(
-        name="fake@here", queues=[queue], device="cpu", pids=range(1, number + 1), started_at=timezone.now()
-    )
+    stand_in(queue, pids=range(1, number + 1))
 
 
 def outstanding(user: User) -> int:

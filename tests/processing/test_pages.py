@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
-from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import User
 from drive import services as drive
 from drive.models import File
 from market.services import sync_builtin_listings
-from processing import fleet, previews, samples, throttle
+from processing import previews, samples, throttle
 from processing.models import Item, Job
 from processing.previews import Answer
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
+from tests.processing.standing import stand_in
 from tests.processing.test_forms import Every
 from workers import registry
 
@@ -35,7 +35,7 @@ def client(user: User, client_of: Callable[[User], Client]) -> Client:
 @pytest.fixture
 def preview_worker(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """A preview worker that answers each request with «picture»; returns the recipes it was asked for."""
-    fleet.beat(name="p@here", queues=["preview"], device="cpu", pids=[1], started_at=timezone.now())
+    stand_in("preview")
     asked: list[dict[str, Any]] = []
 
     def send(request_id: str, key: str, source: object, recipe: dict[str, Any], resources: object) -> bool:

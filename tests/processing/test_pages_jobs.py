@@ -11,13 +11,14 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import User
-from processing import endings, fleet, progress, services
+from processing import endings, progress, services
 from processing.models import Job, State
 from processing.options import Options
 from processing.services import Terms
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
 from tests.processing.jobs import submit, take_chunk, take_turns
+from tests.processing.standing import stand_in
 
 pytestmark = pytest.mark.django_db
 HTMX = {"HX-Request": "true"}
@@ -55,7 +56,7 @@ def test_a_waiting_job_says_why(client: Client, user: User) -> None:
     page = html(client.get(f"/jobs/{job.pk}/"))
     assert "No worker is running for this queue" in page
     assert "0 of 2" in page
-    fleet.beat(name="w@here", queues=["cpu"], device="cpu", pids=[1], started_at=timezone.now())
+    stand_in("cpu")
     assert "It starts as soon as a worker is free." in html(client.get(f"/jobs/{job.pk}/"))
     second = submit(user, [upload(user, "last.jpg", seed=9)])
     assert "2 pictures of yours run first." in html(client.get(f"/jobs/{second.pk}/"))

@@ -14,10 +14,11 @@ from accounts.models import User
 from drive import services as drive
 from drive.models import File
 from market.models import Listing
-from processing import estimates, fleet
+from processing import estimates
 from processing.models import Item, Job
 from tests.drive.drives import upload
 from tests.processing.jobs import submit, take_turns, version
+from tests.processing.standing import stand_in
 
 pytestmark = pytest.mark.django_db
 BW = "/apps/ipau/blackwhite/"
@@ -119,7 +120,7 @@ def test_a_highest_price_is_asked_where_something_costs(client: Client, user: Us
 
 def test_the_quote_follows_what_pictures_have_taken(client: Client, user: User) -> None:
     assert "No worker is running" in html(client.get(BW + "quote/?pictures=3"))
-    fleet.beat(name="w@here", queues=["cpu"], device="cpu", pids=[1, 2], started_at=timezone.now())
+    stand_in("cpu", pids=[1, 2])
     job = submit(user, pictures(user, 2))
     take_turns(user)
     Item.objects.filter(job=job).update(timings={"wait": 99_000, "run": 3_000, "encode": 1_000})

@@ -1,0 +1,16 @@
+"""Workers that stand in the fleet's table alone, for tests of what is said and counted of them."""
+
+from collections.abc import Collection
+from datetime import timedelta
+
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from processing import fleet
+from processing.models import Worker
+
+
+def stand_in(*queues: str, name: str = "w@here", pids: Collection[int] = (1,)) -> None:
+    """Record a worker of these queues whose heart goes on for the whole test, however slow the machine is."""
+    fleet.beat(name=name, queues=queues, device="cpu", pids=pids, started_at=timezone.now())
+    Worker.objects.filter(name=name).update(heartbeat_at=Now() + timedelta(hours=1))
