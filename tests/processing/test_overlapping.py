@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from celery import current_app
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError, connection
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -16,8 +16,8 @@ from accounts.models import User
 from drive import blobs
 from drive.models import File
 from ipau.common import database
-from market.models import Conversion, Version
-from market.releasing import keep_weights, release_model
+from market.installing import install_model
+from market.models import Version
 from processing import (
     chunks,
     claims,
@@ -47,7 +47,6 @@ from tests.processing.test_watching import poisoned, wait_until_gone
 from workers import devices, registry
 from workers.plugin import DeviceLost
 from workers.recipe import Recipe
-from workers.weights.bundle import FACTS, GRAPH, WEIGHTS
 
 StartWorker = Callable[..., LiveWorker]
 FRESH = Terms(options=Options(reuse=False))
@@ -445,23 +444,8 @@ def test_when_time_is_up_a_first_picture_is_run_all_the_same() -> None:
 def model_of(user: User, name: str, folder: Path) -> Version:
     """Return a version of a converted model of the user's own."""
     folder.mkdir()
-    made = rebuilt.convert(name, folder)
-    files = {
-        part: blobs.store((folder / part).read_bytes(), "application/octet-stream")
-        for part in (FACTS, GRAPH, WEIGHTS)
-    }
-    blobs.register(files.values())
-    conversion = Conversion.objects.create(
-        owner=user,
-        source_id=files[WEIGHTS].sha256,
-        source_sha256=files[WEIGHTS].sha256,
-        source_name=f"{name}.pt",
-        name=name,
-        title=name.capitalize(),
-    )
-    with transaction.atomic():
-        weights = keep_weights(facts=dict(made.facts), files=files, source_sha256=files[WEIGHTS].sha256)
-        return release_model(conversion=conversion, weights=weights)
+    rebuilt.convert(name, folder)
+    return install_model(owner=user, folder=folder, name=name, title=name, summary="", description="")
 
 
 def results(job: Job) -> list[bytes]:
