@@ -13,11 +13,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import User
-from drive import blobs
-from drive.models import File
 from ipau.common import database
-from market.installing import install_model
-from market.models import Version
 from processing import (
     chunks,
     claims,
@@ -37,18 +33,15 @@ from processing.options import Options
 from processing.orders import Terms
 from processing.overlapping import Crew
 from tests.drive.drives import upload
-from tests.families import rebuilt
-from tests.live import LiveWorker
 from tests.pictures import picture_bytes
 from tests.processing import poison
-from tests.processing.jobs import submit, submit_version, take_turns
-from tests.processing.running import assert_each_result_once, fill, wait_for_end, wait_for_running_item
-from tests.processing.test_watching import poisoned, wait_until_gone
+from tests.processing.jobs import submit
+from tests.processing.running import assert_each_result_once, wait_for_running_item
+from tests.processing.test_watching import poisoned
 from workers import devices, registry
 from workers.plugin import DeviceLost
 from workers.recipe import Recipe
 
-StartWorker = Callable[..., LiveWorker]
 FRESH = Terms(options=Options(reuse=False))
 committed = pytest.mark.django_db(transaction=True)
 
@@ -436,78 +429,3 @@ def test_when_time_is_up_a_first_picture_is_run_all_the_same() -> None:
     items = [Item(position=position) for position in range(5)]
     chunk = Crew(items, lambda _: time.sleep(0.1)).work(3, ends=0, looks=lambda: True)
     assert len(chunk.left) == 4
-
-
-# --- In real workers.
-
-
-def model_of(user: User, name: str, folder: Path) -> Version:
-    """Return a version of a converted model of the user's own."""
-    folder.mkdir()
-    rebuilt.convert(name, folder)
-    return install_model(owner=user, folder=folder, name=name, title=name, summary="", description="")
-
-
-def results(job: Job) -> list[bytes]:
-    rows = File.objects.filter(made_by__item__job=job).order_by("made_by__item__position")
-    return [blobs.read(blob) for blob in rows.values_list("blob", flat=True)]
-
-
-@pytest.mark.worker
-@committed
-def test_a_model_runs_in_the_queue_of_gpus_as_on_processors(
-    user: User, celery_worker: StartWorker, tmp_path: Path
-) -> None:
-    """By torch on the processor, where there is no GPU: the same turns, threads and batches."""
-    version = model_of(user, "compact", tmp_path / "model")
-    files = fill(user, 12, side=96)
-    on_cpu = submit_version(user, version, files, terms=FRESH)
-    assert on_cpu.queue == "cpu"
-    celery_worker(queues="gpu", IPAU_GPU_DEVICE="torch-cpu", IPAU_GPU_THREADS="3")
-    on_gpu = submit_version(user, version, files, terms=FRESH)
-    assert on_gpu.queue == "gpu"
-    wait_for_end(on_gpu, sweep=False)
-    assert_each_result_once(on_gpu)
-    assert set(Item.objects.filter(job=on_gpu).values_list("device", flat=True)) == {"gpu"}
-    take_turns(user)
-    first, second = results(on_gpu), results(on_cpu)
-    assert len(first) == len(second) == 12
-    same = sum(one == other for one, other in zip(first, second, strict=True))
-    print(f"\n{same} of 12 results are the same to the byte.")
-    assert same > 0
-
-
-@pytest.mark.worker
-@committed
-def test_a_cancel_ends_a_stuck_thread_with_its_slot_and_the_next_job_runs(
-    user: User, celery_worker: StartWorker
-) -> None:
-    worker = celery_worker(queues="gpu", include="tests.processing.poisoned", IPAU_GPU_DEVICE="torch-cpu")
-    (pid,) = worker.slot_pids()
-    job = on_gpu(poisoned(user, poison.STUCK))
-    tasks.send_turns(owner_id=user.pk, queue="gpu", number=1)
-    wait_for_running_item(job)
-    time.sleep(1)
-    services.cancel_job(owner=user, job_id=job.pk)
-    wait_until_gone(pid)
-    after = on_gpu(poisoned(user, poison.WELL))
-    tasks.send_turns(owner_id=user.pk, queue="gpu", number=1)
-    wait_for_end(after)
-    assert states(job) == [State.CANCELED]
-
-
-@pytest.mark.worker
-@committed
-def test_a_stuck_thread_ends_its_slot_and_the_job_is_done(user: User, celery_worker: StartWorker) -> None:
-    worker = celery_worker(
-        queues="gpu", include="tests.processing.poisoned", IPAU_GPU_DEVICE="torch-cpu", IPAU_ITEM_SECONDS="2"
-    )
-    (pid,) = worker.slot_pids()
-    job = on_gpu(poisoned(user, poison.WELL, poison.STUCK, poison.WELL, poison.WELL))
-    tasks.send_turns(owner_id=user.pk, queue="gpu", number=1)
-    wait_for_end(job, seconds=90)
-    wait_until_gone(pid)
-    failed = Item.objects.filter(job=job, state=State.FAILED)
-    assert list(failed.values_list("position", "error_code", "attempts")) == [(1, "too_slow", 1)]
-    job.refresh_from_db()
-    assert (job.state, job.succeeded) == (State.SUCCEEDED, 3)
