@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from workers import registry, torch_sessions
+from workers import registry
 from workers.cache import PROCESS_CACHE
 from workers.chain import label_texts, name_steps
 from workers.encoding import (
@@ -23,6 +23,7 @@ from workers.encoding import (
     encode_image,
     encode_text,
 )
+from workers.inference import torch_sessions
 from workers.picture import Facts, Picture, PictureError, encode_thumbnail
 from workers.plugin import JSON, Context, Model, Operation, Params, Result
 from workers.reading import TOO_BIG_TO_HOLD

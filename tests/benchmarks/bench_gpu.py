@@ -27,13 +27,14 @@ from tests.benchmarks.pictures import load_pictures
 from tests.families import generators
 from tests.families.layers import upload_of
 from tests.weights import checkpoints
-from workers import devices, engine, registry, torch_sessions
+from workers import devices, engine, registry
 from workers.cache import Cache
-from workers.letterbox import Letterbox
+from workers.inference import torch_sessions
+from workers.inference.sessions import get_session
 from workers.picture import Picture
 from workers.plugin import Context
 from workers.recipe import Recipe
-from workers.sessions import get_session
+from workers.vision.letterbox import Letterbox
 from workers.weights import bundle
 from workers.weights.bundle import FolderModel
 from workers.weights.opening import open_upload

@@ -31,12 +31,12 @@ from tests.benchmarks.pictures import load_pictures
 from tests.families.models import build
 from workers import devices, engine
 from workers.cache import Cache
-from workers.finding import Detector, choose_place
-from workers.letterbox import Letterbox
+from workers.inference.sessions import get_session
 from workers.picture import Picture
 from workers.plugin import Context, Model
 from workers.recipe import Recipe
-from workers.sessions import get_session
+from workers.vision.finding import Detector, choose_place
+from workers.vision.letterbox import Letterbox
 from workers.weights import yolo
 from workers.weights.bundle import FolderModel, write
 from workers.weights.opening import open_upload

@@ -302,7 +302,7 @@ def test_a_classifier_has_no_places() -> None:
 
 
 def test_lines_follow_the_size_of_the_picture() -> None:
-    from workers.drawing import choose_line
+    from workers.vision.drawing import choose_line
 
     assert choose_line((640, 480), 0) == 2
     assert choose_line((6000, 4000), 0) == 15
@@ -311,8 +311,8 @@ def test_lines_follow_the_size_of_the_picture() -> None:
 
 def test_labels_of_any_name_stay_inside() -> None:
     """Names come from strangers: long ones, control characters, other scripts."""
-    from workers.drawing import Style, draw
-    from workers.instances import Instance
+    from workers.vision.drawing import Style, draw
+    from workers.vision.instances import Instance
 
     names = ["x" * 500, "a\nb\tc\x00", "ป้ายจราจร", "", "‮evil", "🦊"]
     image = Image.new("RGB", (200, 100), (90, 90, 90))
@@ -323,7 +323,7 @@ def test_labels_of_any_name_stay_inside() -> None:
 
 
 def test_neighbouring_classes_have_unlike_colours() -> None:
-    from workers.drawing import colour_of
+    from workers.vision.drawing import colour_of
 
     colours = np.array([colour_of(class_id) for class_id in range(80)])
     assert len({tuple(colour) for colour in colours.tolist()}) == 80

@@ -11,8 +11,8 @@ import torch
 from tests.families import enlargers, generators
 from tests.families.layers import Sample, upload_of
 from workers import registry
+from workers.inference.sessions import open_session
 from workers.nets import catalogue
-from workers.sessions import open_session
 from workers.weights import bundle, sandbox
 from workers.weights.upload import Refused
 

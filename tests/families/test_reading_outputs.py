@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.workers.samples import draw, encode
-from workers.detections import Reading, find_layout, read
-from workers.letterbox import Letterbox, fill_cropped
 from workers.picture import Picture
-from workers.suppression import probiou, suppress, suppress_rotated
+from workers.vision.detections import Reading, find_layout, read
+from workers.vision.letterbox import Letterbox, fill_cropped
+from workers.vision.suppression import probiou, suppress, suppress_rotated
 
 SIZES = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
 

@@ -16,13 +16,14 @@ import torch
 
 from tests.families import rebuilt
 from tests.workers.samples import decode, draw, encode
-from workers import engine, registry, torch_sessions
+from workers import engine, registry
 from workers.cache import Cache
-from workers.half import halve
+from workers.inference import torch_sessions
+from workers.inference.half import halve
+from workers.inference.sessions import Session, get_session
+from workers.inference.torch_sessions import PROCESSOR, TOLERANCE, TorchNetwork, measure_difference
 from workers.plugin import Context, Family
 from workers.recipe import Recipe
-from workers.sessions import Session, get_session
-from workers.torch_sessions import PROCESSOR, TOLERANCE, TorchNetwork, measure_difference
 from workers.weights.bundle import FolderModel
 from workers.weights.upload import Refused
 
@@ -326,7 +327,7 @@ def test_a_gpu_whose_memory_is_really_too_small(network: TorchNetwork) -> None:
 LOST = """
 import sys, numpy as np, torch
 from workers.plugin import DeviceLost
-from workers.torch_sessions import TorchNetwork
+from workers.inference.torch_sessions import TorchNetwork
 network = TorchNetwork(torch.nn.Conv2d(3, 3, 1), "cuda")
 pixels = np.zeros((1, 3, 8, 8), np.float32)
 network.finish(network.start([network.enter(pixels)]))
@@ -468,7 +469,7 @@ import sys
 from pathlib import Path
 from PIL import Image
 from workers.plugin import Context, Family
-from workers.sessions import get_session
+from workers.inference.sessions import get_session
 from workers.weights.bundle import FolderModel
 before = Image.open
 get_session(Context(device="torch-cpu", model=FolderModel(Path(sys.argv[1]))))

@@ -18,10 +18,10 @@ from torch.nn import functional
 from tests.families.layers import upload_of
 from tests.workers.samples import decode, draw, encode, kinds
 from workers import engine, registry
+from workers.inference.sessions import open_session
 from workers.nets import classifiers
 from workers.plugin import Context
 from workers.recipe import Recipe
-from workers.sessions import open_session
 from workers.weights import bundle, sandbox
 from workers.weights.bundle import FolderModel
 from workers.weights.upload import Refused

@@ -13,12 +13,12 @@ from tests.families.test_masks import decode_rle
 from tests.workers.samples import draw, encode
 from workers import engine, registry
 from workers.cache import Cache
-from workers.finding import Detector, choose_place
-from workers.letterbox import fill_cropped
+from workers.inference.sessions import open_session
 from workers.picture import Picture
 from workers.plugin import Context, Model
 from workers.recipe import Recipe
-from workers.sessions import open_session
+from workers.vision.finding import Detector, choose_place
+from workers.vision.letterbox import fill_cropped
 from workers.weights.bundle import FolderModel, write
 from workers.weights.opening import open_upload
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.weights.checkpoints import SIDE, TINY, load_plainly, make_model, save
-from workers.sessions import open_session
+from workers.inference.sessions import open_session
 from workers.weights import bundle, ultralytics_models, yolo
 from workers.weights.checkpoints import find_checkpoint
 from workers.weights.exporting import compare, compare_rows, flatten, run_onnx

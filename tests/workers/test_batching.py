@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from workers.batching import Batcher
+from workers.inference.batching import Batcher
 from workers.plugin import DeviceLost
 
 Floats = np.ndarray

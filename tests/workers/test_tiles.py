@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers import tiles
-from workers.tiles import Tiling
+from workers.vision import tiles
+from workers.vision.tiles import Tiling
 
 
 def _picture(height: int, width: int, channels: int = 3, seed: int = 1) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from workers import tiles
+from workers.inference.sessions import Session, get_session
 from workers.nets.plan import check_settings
 from workers.picture import LIMITS, fit
 from workers.plugin import (
@@ -24,7 +24,7 @@ from workers.plugin import (
     slider,
     toggle,
 )
-from workers.sessions import Session, get_session
+from workers.vision import tiles
 
 Bytes = NDArray[np.uint8]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from workers import finding, labelling, redrawing
-from workers.instances import choose_classes
+from workers.inference.sessions import get_session
 from workers.plugin import IMAGE, Context, Family, OperationError, OutputSpec, PictureView, Result
-from workers.sessions import get_session
+from workers.vision import finding, labelling, redrawing
+from workers.vision.instances import choose_classes
 from workers.weights import onnx_exports
 
 _REDRAWN_SIDE = 1024

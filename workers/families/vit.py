@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from workers.classifying import normalise, rank
-from workers.drawing import draw_title
-from workers.instances import original_size
+from workers.inference.sessions import get_session
 from workers.nets.plan import check_settings
 from workers.plugin import (
     IMAGE,
@@ -24,7 +22,9 @@ from workers.plugin import (
     slider,
     toggle,
 )
-from workers.sessions import get_session
+from workers.vision.classifying import normalise, rank
+from workers.vision.drawing import draw_title
+from workers.vision.instances import original_size
 
 
 class VitParams(Params):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from workers import finding
 from workers.plugin import IMAGE, Context, Family, OutputSpec, PictureView, Result
+from workers.vision import finding
 from workers.weights import yolo as weights
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workers.sessions import open_session
+from workers.inference.sessions import open_session
 
 OPSET = 18
 Axes = Mapping[int, str]

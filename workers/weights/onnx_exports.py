@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.detections import LAYOUTS, find_layout
-from workers.letterbox import round_up
+from workers.vision.detections import LAYOUTS, find_layout
+from workers.vision.letterbox import round_up
 from workers.weights.bundle import Bundle, Choice
 from workers.weights.exporting import compare
 from workers.weights.onnx_config import Wishes, read_wishes

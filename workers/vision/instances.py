@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.masks import Mask
-from workers.outlines import outline
 from workers.plugin import JSON, OperationError, PictureView
+from workers.vision.masks import Mask
+from workers.vision.outlines import outline
 
 Floats = NDArray[np.float32]
 Box = tuple[float, float, float, float]

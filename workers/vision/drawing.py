@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from workers.instances import Instance
-from workers.masks import Mask
+from workers.vision.instances import Instance
+from workers.vision.masks import Mask
 
 Colour = tuple[int, int, int]
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from workers.instances import Instance, Turn
 from workers.plugin import PictureView
+from workers.vision.instances import Instance, Turn
 
 Region = tuple[int, int, int, int]
 

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from workers.classifying import normalise
-from workers.instances import Instance, name_of
-from workers.masks import Mask
+from workers.inference.sessions import Session
 from workers.plugin import PictureView
-from workers.sessions import Session
+from workers.vision.classifying import normalise
+from workers.vision.instances import Instance, name_of
+from workers.vision.masks import Mask
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]

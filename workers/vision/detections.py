@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.suppression import suppress, suppress_rotated
+from workers.vision.suppression import suppress, suppress_rotated
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.masks import Bits, Mask
+from workers.vision.masks import Bits, Mask
 
 Floats = NDArray[np.float32]
 Points = NDArray[np.int64]

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from workers.labelling import fit_input
+from workers.inference.sessions import Session
 from workers.picture import LIMITS
 from workers.plugin import OperationError, PictureView
-from workers.sessions import Session
+from workers.vision.labelling import fit_input
 
 Floats = NDArray[np.float32]
 

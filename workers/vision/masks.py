@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from workers.letterbox import Letterbox
 from workers.plugin import JSON
+from workers.vision.letterbox import Letterbox
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]

@@ -9,12 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from workers import covering, drawing
-from workers.classifying import classify
-from workers.detections import LAYOUTS, Found, Layout, Reading, find_layout, read
-from workers.instances import Instance, Turn, choose_classes, describe, name_of
-from workers.letterbox import Letterbox, round_up
-from workers.masks import Mask, assemble
+from workers.inference.sessions import Session, get_session
 from workers.plugin import (
     Context,
     Model,
@@ -28,7 +23,12 @@ from workers.plugin import (
     text,
     toggle,
 )
-from workers.sessions import Session, get_session
+from workers.vision import covering, drawing
+from workers.vision.classifying import classify
+from workers.vision.detections import LAYOUTS, Found, Layout, Reading, find_layout, read
+from workers.vision.instances import Instance, Turn, choose_classes, describe, name_of
+from workers.vision.letterbox import Letterbox, round_up
+from workers.vision.masks import Mask, assemble
 
 Floats = NDArray[np.float32]
 

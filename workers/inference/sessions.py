@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workers import torch_sessions
+from workers.inference import torch_sessions
 from workers.plugin import Context, Model
 
 PROCESSOR = "cpu"

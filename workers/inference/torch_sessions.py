@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers import registry
-from workers.batching import Batcher
-from workers.half import halve
+from workers.inference.batching import Batcher
+from workers.inference.half import halve
 from workers.plugin import Context, DeviceLost, Family, Model
 from workers.weights.bundle import WEIGHTS
 from workers.weights.exporting import flatten
@@ -44,7 +44,7 @@ class _Started:
 
 
 class TorchNetwork:
-    """A torch module on a device: implements `workers.batching.Network`."""
+    """A torch module on a device: implements `workers.inference.batching.Network`."""
 
     def __init__(self, module: Any, device: str) -> None:
         import torch

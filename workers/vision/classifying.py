@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.instances import name_of, original_size
-from workers.letterbox import fill_cropped
+from workers.inference.sessions import get_session
 from workers.plugin import JSON, Context, OperationError, PictureView
-from workers.sessions import get_session
+from workers.vision.instances import name_of, original_size
+from workers.vision.letterbox import fill_cropped
 
 Floats = NDArray[np.float32]
 

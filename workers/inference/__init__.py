@@ -1,0 +1,1 @@
+"""Running converted networks: ONNX Runtime on a processor, torch in batches on a GPU."""

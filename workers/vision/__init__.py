@@ -1,0 +1,1 @@
+"""What families that look at pictures share: fitting them in, reading outputs, drawing what was found."""
