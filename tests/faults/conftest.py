@@ -17,7 +17,7 @@ from pytest_django import Settings
 
 from ipau import embedded
 from ipau.celery import app
-from ipau.embedded.server import Server
+from ipau.embedded.postgres import find_programs
 from processing import broker
 from tests.conftest import database_url
 from tests.faults import injected
@@ -71,7 +71,7 @@ def postgres(transactional_db: None, folder: Path) -> Iterator[OwnServer]:
     """A PostgreSQL with a copy of this test's database; this process uses it too."""
     with embedded.running(folder, valkey=False, unsafe=True) as services:
         server, url = services.servers[0], str(services.database_url)
-        _copy_database(server, database_url(), url)
+        _copy_database(database_url(), url)
         connection.close()
         shared = dict(connection.settings_dict)
         own = Env.db_url_config(url)
@@ -83,8 +83,9 @@ def postgres(transactional_db: None, folder: Path) -> Iterator[OwnServer]:
             connection.settings_dict.update(shared)
 
 
-def _copy_database(server: Server, source: str, target: str) -> None:
-    programs = next(Path(word).parent for word in server.command if str(word).endswith("/bin/postgres"))
+def _copy_database(source: str, target: str) -> None:
+    # Where the server runs from a copy of the package's programs, its clients are not among them.
+    programs = find_programs() / "bin"
     dump = [programs / "pg_dump", "--no-owner", "--dbname", source]
     dumped = subprocess.run(dump, check=True, stdout=subprocess.PIPE).stdout
     load = [programs / "psql", "--quiet", "--set", "ON_ERROR_STOP=1", "--dbname", target]
