@@ -14,7 +14,8 @@ from drive import services as drive
 from drive.models import Folder
 from market import services as market
 from market.installing import install_model
-from market.models import Listing
+from market.models import Listing, Weights
+from market.tasks import send_trial
 from processing import services as processing
 from processing.models import OPEN, Job
 
@@ -97,6 +98,12 @@ class Demo:
             version = install_model(owner=platform, folder=home / "model", name=home.name, **words)
             folder = self.upload(person, name=f"Pictures for {version.listing.title}", source=home)
             yield self._run_app(person, folder, version.listing, len(version.listing.title))
+
+    def try_models(self) -> None:
+        """Have workers try the models that no worker has tried: how fast they are, and what they make."""
+        untried = Weights.objects.filter(versions__listing__owner__handle=PLATFORM_HANDLE, speeds=None)
+        for weights_id in untried.order_by("id").distinct().values_list("pk", flat=True):
+            send_trial(weights_id=str(weights_id))
 
     def _run_app(self, person: User, folder: Folder, app: Listing, width: int) -> Row:
         chosen = drive.select(owner=person, folder_ids=[folder.pk])

@@ -4,7 +4,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from ipau.common.tasks import begins, task, wake_once
-from market import work, workplace
+from market import trying, work, workplace
 
 SILENT = timedelta(seconds=8)
 # A wake-up that waits behind others is not sent again for so long.
@@ -16,6 +16,12 @@ AGAIN_SECONDS = 60
 def convert(conversion_id: str) -> None:
     begins(convert, conversion_id)
     work.convert(UUID(conversion_id))
+
+
+@task(name="market.try_weights", queue="convert")
+def try_weights(weights_id: str) -> None:
+    begins(try_weights, weights_id)
+    trying.try_kept(UUID(weights_id))
 
 
 @task(name="market.sweep", queue="convert", expires=60)
@@ -30,3 +36,8 @@ def sweep() -> None:
 def send_conversion(*, conversion_id: str) -> None:
     """Wake a worker for a conversion."""
     wake_once(convert, conversion_id, seconds=AGAIN_SECONDS)
+
+
+def send_trial(*, weights_id: str) -> None:
+    """Wake a worker to try weights that no conversion has tried. A lost one is not sent again."""
+    wake_once(try_weights, weights_id, seconds=AGAIN_SECONDS)

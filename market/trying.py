@@ -1,17 +1,23 @@
 """What the trial of a converted model leaves: its speed on this machine, and samples of what it makes."""
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
+
+from django.db import transaction
 
 from drive import blobs
 from drive.blobs import Stored
+from ipau.common.database import persist
 from market.models import DeviceKind, Sample, Speed, Weights
 from workers import devices
 from workers.engine import ThumbnailResult
 from workers.trials import trial
 from workers.trials.trial import Shown, Trial
+from workers.weights.bundle import FACTS, GRAPH, WEIGHTS
 
 _WEBP = "image/webp"
 
@@ -42,6 +48,32 @@ def try_weights(folder: Path, *, scratch_in: Path) -> Tried:
     done = trial.try_model(folder, scratch_in=scratch_in)
     pictures = tuple((_store(shown.before), _store(shown.after)) for shown in done.shown)
     return Tried(done, devices.processor().name, pictures)
+
+
+def try_kept(weights_id: UUID) -> bool:
+    """Try weights that were converted elsewhere, and keep what shows; return whether they are still there.
+
+    Raises OSError where the storage does not give them.
+    """
+    weights = Weights.objects.filter(pk=weights_id).first()
+    if weights is None:
+        return False
+    digests = {FACTS: weights.model_json_id, GRAPH: weights.onnx_id, WEIGHTS: weights.safetensors_id}
+    with tempfile.TemporaryDirectory(prefix="ipau-trial-") as scratch:
+        folder = Path(scratch) / "model"
+        folder.mkdir()
+        for name, digest in digests.items():
+            (folder / name).write_bytes(blobs.read(digest))
+        tried = try_weights(folder, scratch_in=Path(scratch))
+    return persist(lambda: _keep_of(weights_id, tried))
+
+
+@transaction.atomic
+def _keep_of(weights_id: UUID, tried: Tried) -> bool:
+    weights = Weights.objects.select_for_update(no_key=True).filter(pk=weights_id).first()
+    if weights is not None:
+        keep_trial(weights=weights, tried=tried)
+    return weights is not None
 
 
 def _store(picture: ThumbnailResult | None) -> Stored | None:

@@ -84,6 +84,7 @@ def belongings(other_user: User) -> Mapping[str, Mapping[str, Any]]:
     conversion = conversions.request_conversion(owner=other_user, file=weights, name="finder")
     return {
         "conversion": {"conversion_id": conversion.pk},
+        "conversion-confirm": {"conversion_id": conversion.pk},
         "file": {"file_id": file.pk},
         "file-content": {"file_id": file.pk},
         "file-restore": {"file_id": trashed.pk},
@@ -166,7 +167,7 @@ def _needed_scope(route: Route, method: str) -> str:
         return "read"
     if route.name == "models" or method == "delete":
         return "write"
-    rooms = ("file", "folder", "share", "drive", "trash", "upload", "pipeline")
+    rooms = ("file", "folder", "share", "drive", "trash", "upload", "pipeline", "conversion")
     return "write" if route.name.startswith(rooms) else "run"
 
 

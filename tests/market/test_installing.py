@@ -3,13 +3,14 @@
 import shutil
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from accounts.models import PLATFORM_HANDLE, User
 from ipau import demo
 from ipau.common.errors import Invalid
-from market import services
+from market import services, tasks, trying
 from market.installing import install_model
 from market.models import Listing, Version, Weights
 from processing import work
@@ -84,6 +85,27 @@ def test_the_demo_runs_each_model_over_its_pictures(platform: User, user: User) 
     found: list[list[str]] = [classes(item.output) for item in items]
     assert found[1] == ["star", "star"]
     assert sum(len(each) for each in found) >= 12
+
+
+def test_what_the_demo_installed_is_tried_once(platform: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(demo, "send_trial", lambda *, weights_id: sent.append(weights_id))
+    weights = install(platform).weights
+    site = demo.Demo(lambda: None)
+    site.try_models()
+    assert weights is not None
+    assert sent == [str(weights.pk)]
+    tasks.try_weights(sent[0])
+    speed = weights.speeds.get()
+    assert speed.first_ms > 0
+    assert speed.runs > 1
+    assert weights.samples.filter(after__isnull=False).exists()
+    site.try_models()
+    assert len(sent) == 1
+
+
+def test_weights_that_are_gone_are_not_tried(db: None) -> None:
+    assert not trying.try_kept(uuid4())
 
 
 def classes(output: Any) -> list[str]:

@@ -65,4 +65,6 @@ def run_demo(site: Site, stop: StopSignals, address: Address) -> list[Row]:
     rows = [*demo.run(person, folder), *demo.run_models(person)]
     say(f"\n{table(rows)}\n")
     say(f"{address.url}  sign in as {EMAIL} with the password {password}")
+    # Last: while models are tried, the processors are not the pictures' alone.
+    demo.try_models()
     return rows
