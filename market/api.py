@@ -146,8 +146,11 @@ class ConversionConfirmation(ApiView):
     def post(self, request: Request, conversion_id: UUID) -> Response:
         """With an empty body, or the first of `report.choices`: others may run the version from then on, and
         it is shared where `publish` was asked for. With another of them it is converted once more (202)."""
+        owner = caller(request)
+        # Before the body is looked at: what is another person's does not exist, whatever is sent.
+        conversions.get_conversion(owner=owner, conversion_id=conversion_id)
         said = validated(ConfirmationSerializer(data=request.data))
-        conversion = confirming.confirm_conversion(owner=caller(request), conversion_id=conversion_id, **said)
+        conversion = confirming.confirm_conversion(owner=owner, conversion_id=conversion_id, **said)
         status = 202 if conversion.is_open else 200
         return row_response(request, conversion, ConversionSerializer, status=status)
 
