@@ -36,7 +36,11 @@ urlpatterns = [
     path("models", market.ModelList.as_view(), name="models"),
     path("conversions", market.ConversionList.as_view(), name="conversions"),
     path("conversions/<uuid:conversion_id>", market.ConversionDetail.as_view(), name="conversion"),
-    path("conversions/<uuid:conversion_id>/confirm", market.ConversionConfirmation.as_view(), name="conversion-confirm"),
+    path(
+        "conversions/<uuid:conversion_id>/confirm",
+        market.ConversionConfirmation.as_view(),
+        name="conversion-confirm",
+    ),
     path("models/<str:owner>/<str:name>", market.ModelDetail.as_view(), name="model"),
     path("models/<str:owner>/<str:name>/versions", market.VersionList.as_view(), name="versions"),
     path(
