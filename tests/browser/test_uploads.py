@@ -60,7 +60,8 @@ def test_a_dropped_tree_survives_a_lost_server(
     page = signed_in_page(user)
     page.goto("/drive/")
 
-    # The first three requests arrive, then the server is gone.
+    # The first three requests arrive, then the server is gone: for three of the six small files under way and
+    # for the one that takes the place of those that came. The film waits until there are fewer.
     arrived: list[str] = []
 
     def fragile(route: Any) -> None:
@@ -73,7 +74,7 @@ def test_a_dropped_tree_survives_a_lost_server(
     uploads = re.compile(r"/v1/uploads")
     page.route(uploads, fragile)
     drop(page, tree)
-    expect(page.locator(".drive-tray-row[data-state=lost]")).to_have_count(3)
+    expect(page.locator(".drive-tray-row[data-state=lost]")).to_have_count(4)
     expect(page.locator("#drive-tray-title")).to_have_text(re.compile(r"^Uploading \d of 8$"))
     expect(page.locator(".drive-tray-row[data-state=lost]").first).to_contain_text("Trying again…")
     page.unroute(uploads)

@@ -12,6 +12,9 @@ const MANY = 100;
 const MOST_FAILED = 20;
 const A_WHILE = 1500;
 
+// A folder tells its files in any order that its disk likes. People look for the tenth after the ninth.
+const byName = new Intl.Collator(document.documentElement.lang, { numeric: true });
+
 const form = document.getElementById("drive-upload");
 const tray = document.getElementById("drive-tray");
 
@@ -62,8 +65,9 @@ export function reading() {
   openTray(tray.dataset.textReading);
 }
 
-/** Queue [{ file, path }] in the order given, having asked what to do with names that are taken. */
-export async function add(files) {
+/** Queue [{ file, path }] in the order of their names, having asked what to do with those that are taken. */
+export async function add(given) {
+  const files = [...given].sort((one, other) => byName.compare(nameOf(one), nameOf(other)));
   if (!files.length) {
     if (!total) closeTray();
     return;
@@ -78,7 +82,7 @@ export async function add(files) {
   const many = total + files.length > MANY;
   for (const { file, path } of files) {
     const item = { file, path, state: "waiting", many, row: null, transfer: null };
-    const clashes = taken.has(path || file.name);
+    const clashes = taken.has(nameOf({ file, path }));
     item.onConflict = clashes ? choice : "keep_both";
     total += 1;
     if (!many) show(item);
@@ -89,12 +93,16 @@ export async function add(files) {
   work();
 }
 
+function nameOf({ file, path }) {
+  return path || file.name;
+}
+
 /** Ask the server which names are taken. Where it does not answer, both are kept. */
 async function takenOf(files) {
   const body = new FormData();
   body.append("folder", folderId());
   // One field, because a form may not have as many as there are files.
-  body.append("paths", JSON.stringify(files.map(({ file, path }) => path || file.name)));
+  body.append("paths", JSON.stringify(files.map(nameOf)));
   try {
     const answer = await fetch(form.dataset.clashes, {
       method: "POST",
@@ -116,7 +124,7 @@ function token() {
 }
 
 function show(item) {
-  item.row ||= addRow(item.path || item.file.name, {
+  item.row ||= addRow(nameOf(item), {
     onRetry: () => retry(item),
     onPause: () => pause(item, item.state !== "paused"),
     onCancel: () => cancel(item),
