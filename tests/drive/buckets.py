@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.core.files.storage import storages
 
+from tests.pictures import picture_bytes
+
 if TYPE_CHECKING:
     from drive.bucket import BucketStorage
 
@@ -53,3 +55,16 @@ def use(settings: Any, endpoint: str) -> None:
 
 def keys(bucket: BucketStorage) -> set[str]:
     return {found.key for found in bucket.bucket.objects.all()}
+
+
+@pytest.fixture
+def offered(bucket: BucketStorage, settings: Any) -> None:
+    """Have browsers send large files into the bucket by themselves."""
+    settings.S3_DIRECT = True
+
+
+@pytest.fixture(scope="module")
+def large_picture() -> bytes:
+    """A picture of more than two parts: noise does not become smaller."""
+    data = picture_bytes("PNG", 200, 200, seed=1)
+    return data + b"\0" * (17 * 2**20 - len(data))
