@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workers.weights.inert import Stub
+from workers.weights.showing import show
 from workers.weights.tensors import TensorRecord
 from workers.weights.upload import Refused, Upload
 
@@ -108,4 +109,4 @@ def _texts(found: Any) -> frozenset[str]:
 
 
 def _clean(name: str) -> str:
-    return "".join(character for character in name.strip()[:_MOST_CLASS_NAME] if character.isprintable())
+    return show(name.strip(), _MOST_CLASS_NAME)

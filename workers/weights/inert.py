@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workers.weights.names import is_known
+from workers.weights.showing import show
 from workers.weights.tensors import Storage, record_tensor
 from workers.weights.upload import Refused
 
@@ -277,7 +278,7 @@ def _bounded(value: Any) -> Any:
 
 def _known(module: str, name: str) -> Name:
     if not is_known(module, name):
-        shown = "".join(c for c in f"{module}.{name}"[:80] if c.isprintable())
+        shown = show(f"{module}.{name}", 80)
         text = (
             f"Opened the usual way, this file could run {shown}, which no checkpoint needs. It is not taken."
         )

@@ -7,6 +7,7 @@ import math
 from workers.spans import FormatError, Source
 from workers.weights.facts import WeightsFacts, check_parameters
 from workers.weights.protobuf import BYTES, VARINT, Field, read_varint, walk
+from workers.weights.showing import show
 
 # ModelProto: ir_version, producer_name, producer_version, domain, model_version, doc_string, graph,
 # opset_import, metadata_props, training_info, functions, configuration.
@@ -130,4 +131,4 @@ def _text(source: Source, field: Field | None) -> str:
     if field is None:
         return ""
     text = source.at(field.start, min(_MOST_TEXT, field.end - field.start)).decode(errors="replace")
-    return "".join(character for character in text if character.isprintable())
+    return show(text, _MOST_TEXT)

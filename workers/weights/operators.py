@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from workers.spans import FormatError, Source
 from workers.weights.onnx_model import read_onnx
 from workers.weights.protobuf import BYTES, VARINT, Field, read_varint, walk
+from workers.weights.showing import show
 from workers.weights.upload import Refused
 
 MOST_DEPTH = 3
@@ -121,7 +122,7 @@ def _check_graph(source: Source, graph: Field, outer: dict[str, list[int]], dept
 
 def _check_node(source: Source, node: _Node, sizes: dict[str, list[int]], depth: int) -> None:
     if node.domain not in _DOMAINS or node.operator not in KNOWN_OPERATORS:
-        shown = "".join(c for c in f"{node.domain}.{node.operator}".lstrip(".")[:80] if c.isprintable())
+        shown = show(f"{node.domain}.{node.operator}".lstrip("."), 80)
         raise Refused(f"It uses the operator {shown}, which is not taken.", code="operators")
     for tensor in node.tensors:
         _, values = _read_tensor(source, tensor)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from workers.weights import cell, confinement
 from workers.weights.cell import Limits
+from workers.weights.showing import show
 
 NAME = "picklescan"
 BOUNDS = Limits(memory=2 * 1024**3, cpu=30, wall=30, file=1024**2)
@@ -81,7 +82,7 @@ def _may_be_pickle(path: Path) -> bool:
 def _judge(said: _Said) -> dict[str, Any]:
     title = f"{NAME} {said.version}"
     if said.dangerous_count:
-        named = ", ".join(_clean(name) for name in said.dangerous)
+        named = ", ".join(show(name, _MOST_NAME) for name in said.dangerous)
         more = said.dangerous_count - len(said.dangerous)
         rest = f" and {more} more" if more > 0 else ""
         return _tell(said.version, False, f"{title} warns of imports: {named}{rest}.")
@@ -93,10 +94,6 @@ def _judge(said: _Said) -> dict[str, Any]:
 
 def _tell(version: str, ok: bool | None, detail: str) -> dict[str, Any]:
     return {"name": NAME, "version": version, "ok": ok, "detail": detail}
-
-
-def _clean(name: str) -> str:
-    return "".join(character for character in name[:_MOST_NAME] if character.isprintable())
 
 
 # --- In the process.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from workers.weights.showing import show
 from workers.weights.upload import Refused
 
 MOST_LAYERS = 200
@@ -183,5 +184,4 @@ def _number(value: Any, low: float, high: float, what: str) -> float:
 
 
 def _show(value: Any) -> str:
-    text = value if isinstance(value, str) else type(value).__name__
-    return "".join(character for character in text[:60] if character.isprintable())
+    return show(value if isinstance(value, str) else type(value).__name__, 60)
