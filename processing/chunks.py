@@ -21,19 +21,18 @@ from processing.outcomes import Done, Fault, NoRoomError, StoredFile, failure_of
 from processing.overlapping import Chunk, Crew
 from processing.watching import Watch
 from workers import engine
-from workers.plugin import Context, DeviceLost
+from workers.plugin import PROCESSOR, Context, DeviceLost
 from workers.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER = timedelta(seconds=3)
 GPU_QUEUE = "gpu"
-_PROCESSOR = "cpu"
 
 
 def device_of(queue: str) -> str:
     """Return what networks run on in turns of a queue, as `workers.plugin.Context` calls it."""
-    return str(settings.GPU_DEVICE) if queue == GPU_QUEUE else _PROCESSOR
+    return str(settings.GPU_DEVICE) if queue == GPU_QUEUE else PROCESSOR
 
 
 def run_chunk(held: Claim, recipe: Recipe, context: Context, *, ends: float) -> Chunk:
@@ -43,7 +42,7 @@ def run_chunk(held: Claim, recipe: Recipe, context: Context, *, ends: float) -> 
     """
     chunk = Chunk()
     with Watch(held) as watch, suppress(Unwanted):
-        if context.device == _PROCESSOR:
+        if context.device == PROCESSOR:
             _run_in_turn(watch, recipe, context, chunk, ends=ends)
         else:
             _run_at_once(watch, recipe, context, chunk, ends=ends)

@@ -67,11 +67,12 @@ def _read_cuda_build(path: Path) -> str | None:
     if not path.exists():
         return None
     for node in ast.parse(path.read_text()).body:
-        targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
-        is_it = any(isinstance(target, ast.Name) and target.id == "cuda" for target in targets)
-        if is_it and isinstance(getattr(node, "value", None), ast.Constant):
-            found: str | None = node.value.value  # type: ignore[attr-defined]
-            return found
+        match node:
+            case (
+                ast.AnnAssign(target=ast.Name(id="cuda"), value=ast.Constant(value=str(found)))
+                | ast.Assign(targets=[ast.Name(id="cuda")], value=ast.Constant(value=str(found)))
+            ):
+                return found
     return None
 
 

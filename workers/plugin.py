@@ -158,11 +158,16 @@ class Model(Protocol):
         """Return one of its files: "model.onnx" or "weights.safetensors". Raises OSError."""
 
 
+# What networks run on where nothing else is said: a processor, by ONNX Runtime.
+PROCESSOR = "cpu"
+
+
 def _go_on() -> None:
     pass
 
 
-def _alone() -> int:
+def alone() -> int:
+    """How many threads run pictures where nobody says: this one."""
     return 1
 
 
@@ -183,13 +188,13 @@ class Context:
 
     scale: float = 1.0
     is_preview: bool = False
-    device: str = "cpu"
+    device: str = PROCESSOR
     pictures: Mapping[str, PictureSet] = field(default_factory=dict)
     models: Mapping[str, Model] = field(default_factory=dict)
     model: Model | None = None
     memo: Memo | None = None
     checkpoint: Callable[[], None] = _go_on
-    together: Callable[[], int] = _alone
+    together: Callable[[], int] = alone
 
     def keep(self, key: Hashable, make: Callable[[], T], weigh: Callable[[T], int]) -> T:
         """Return what was made under `key` before, or make it now. `weigh` gives its size in bytes.

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.plugin import DeviceLost
+from workers.plugin import DeviceLost, alone
 
 Floats = NDArray[np.float32]
 # More pictures at once make nothing faster, and memory goes by their number.
@@ -59,10 +59,6 @@ class _Request:
         return self.outputs
 
 
-def _alone() -> int:
-    return 1
-
-
 class Batcher:
     """Stands in front of a network. Of the threads that wait for it one leads: it runs a batch for them."""
 
@@ -85,7 +81,7 @@ class Batcher:
         self._is_led = False
         self._changed = threading.Condition()
 
-    def run(self, pixels: Floats, together: Callable[[], int] = _alone) -> list[Floats]:
+    def run(self, pixels: Floats, together: Callable[[], int] = alone) -> list[Floats]:
         """Return all outputs for an input (n, …), which may be run with others of its shape.
 
         Args:

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.inference import torch_sessions
-from workers.plugin import Context, Model
+from workers.plugin import PROCESSOR, Context, Model
 
-PROCESSOR = "cpu"
 Floats = NDArray[np.float32]
 # What a session holds, as measured with YOLO11 nano and small: it copies the weights and packs some of them
 # anew, and keeps the memory of a run, which goes by the size of the input, for the next.

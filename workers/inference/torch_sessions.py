@@ -25,7 +25,7 @@ from workers.weights.exporting import flatten
 Floats = NDArray[np.float32]
 logger = logging.getLogger(__name__)
 
-PROCESSOR = "torch-cpu"
+TORCH_PROCESSOR = "torch-cpu"
 # How far half precision may take an output from 32 bits, in proportion to one more than its size. A model
 # that it takes further runs in 32 bits.
 TOLERANCE = 0.01
@@ -49,7 +49,7 @@ class TorchNetwork:
     def __init__(self, module: Any, device: str) -> None:
         import torch
 
-        self.device = torch.device("cpu" if device == PROCESSOR else device)
+        self.device = torch.device("cpu" if device == TORCH_PROCESSOR else device)
         self.is_cuda = self.device.type == "cuda"
         with self._telling_faults():
             self._module = module.eval().to(self.device, memory_format=torch.channels_last)
