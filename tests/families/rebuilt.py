@@ -6,10 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tests.families import enlargers, generators
 from tests.families.layers import Sample, upload_of
 from tests.weights import checkpoints
 from workers import registry
+from workers.cache import Cache
+from workers.plugin import Context
 from workers.weights import bundle
 from workers.weights.bundle import FolderModel
 from workers.weights.opening import open_upload
@@ -49,3 +53,31 @@ def _upload_of(name: str, beside: Path) -> tuple[str, Any]:
 
         return "vit", upload_of(_draw_state(), config=CONFIG)
     return "gan", upload_of(GENERATORS[name]().state)
+
+
+def context_of(model: FolderModel, device: str, **more: Any) -> Context:
+    return Context(device=device, models={model.key: model}, model=model, memo=Cache(), **more)
+
+
+def sides_of(model: FolderModel) -> list[tuple[int, int]]:
+    """Sizes of inputs, two where any will do."""
+    size, stride = model.facts["input"], model.facts["stride"]
+    if model.facts["layout"] == "noise":
+        return [(1, 1)]
+    if size["width"]:
+        return [(size["height"], size["width"])]
+    side = max(32, stride)
+    return [(side, side), (side, side + max(16, stride))]
+
+
+def inputs_of(model: FolderModel, number: int = 3) -> list[np.ndarray]:
+    random = np.random.default_rng(5)
+    shapes = [(1, model.facts["input"]["channels"], *sides) for sides in sides_of(model)]
+    return [random.random(shape, np.float32) for shape in shapes for _ in range(number)]
+
+
+def tensors_of(model: FolderModel) -> dict[str, Any]:
+    from safetensors.torch import load
+
+    tensors: dict[str, Any] = load(model.read("weights.safetensors"))
+    return tensors

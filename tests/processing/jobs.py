@@ -10,10 +10,15 @@ from drive.models import File
 from drive.services import Selection
 from market.models import Version
 from processing import chunks, claims, lanes, services, work
-from processing.models import Job
+from processing.models import Item, Job
+from processing.options import Options
+from processing.orders import Terms
 from processing.outcomes import Done
 from workers.plugin import Context
 from workers.recipe import Recipe
+
+# Without what was computed before.
+FRESH = Terms(options=Options(reuse=False))
 
 
 def version(name: str = "blackwhite") -> Version:
@@ -56,3 +61,14 @@ def take_turns(owner: User, queue: str = "cpu", *, most: int = 100) -> int:
         if not lanes.waiting_items(owner.pk, queue, limit=1):
             return turn
     raise AssertionError("The work does not end.")
+
+
+def on_gpu(job: Job) -> Job:
+    """Have the job wait in the other queue."""
+    Job.objects.filter(pk=job.pk).update(queue="gpu")
+    job.refresh_from_db()
+    return job
+
+
+def states(job: Job) -> list[str]:
+    return list(Item.objects.filter(job=job).order_by("position").values_list("state", flat=True))

@@ -16,9 +16,8 @@ from processing.models import Item, Job, State
 from tests.families import rebuilt
 from tests.live import LiveWorker
 from tests.processing import poison
-from tests.processing.jobs import submit_version, take_turns
+from tests.processing.jobs import FRESH, on_gpu, states, submit_version, take_turns
 from tests.processing.running import assert_each_result_once, fill, wait_for_end, wait_for_running_item
-from tests.processing.test_overlapping import FRESH, on_gpu, states
 from tests.processing.test_watching import poisoned, wait_until_gone
 
 StartWorker = Callable[..., LiveWorker]

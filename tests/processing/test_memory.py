@@ -21,11 +21,10 @@ from processing.options import Options
 from processing.services import Terms
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
-from tests.processing.jobs import run_chunk, submit, take_turns, version
+from tests.processing.jobs import FRESH, run_chunk, submit, take_turns, version
 from tests.processing.test_races import at_once, committed
 
 pytestmark = pytest.mark.django_db
-FRESH = Terms(options=Options(reuse=False))
 
 
 def pictures(user: User, number: int, prefix: str = "") -> list[File]:

@@ -2,14 +2,12 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import current_app
 from django.db import OperationalError, connection
-from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import User
@@ -18,31 +16,20 @@ from processing import (
     chunks,
     claims,
     fleet,
-    inputs,
-    limits,
     overlapping,
-    rerouting,
     services,
-    startup,
-    tasks,
     work,
 )
-from processing.limits import TookTooLong, Unwanted, time_limit
 from processing.models import Item, Job, State
-from processing.options import Options
-from processing.orders import Terms
-from processing.overlapping import Crew
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
 from tests.processing import poison
-from tests.processing.jobs import submit
+from tests.processing.jobs import on_gpu, states, submit
 from tests.processing.running import assert_each_result_once, wait_for_running_item
 from tests.processing.test_watching import poisoned
-from workers import devices, registry
+from workers import registry
 from workers.plugin import DeviceLost
-from workers.recipe import Recipe
 
-FRESH = Terms(options=Options(reuse=False))
 committed = pytest.mark.django_db(transaction=True)
 
 
@@ -61,17 +48,6 @@ def ended_slots(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ended: list[str] = []
     monkeypatch.setattr(overlapping, "end_slot", ended.append)
     return ended
-
-
-def on_gpu(job: Job) -> Job:
-    """Have the job wait in the other queue."""
-    Job.objects.filter(pk=job.pk).update(queue="gpu")
-    job.refresh_from_db()
-    return job
-
-
-def states(job: Job) -> list[str]:
-    return list(Item.objects.filter(job=job).order_by("position").values_list("state", flat=True))
 
 
 def picture_threads() -> list[threading.Thread]:
@@ -287,145 +263,3 @@ def test_a_database_that_is_away_ends_the_turn_and_gives_back_all(
         work.take_turn(user.pk, "gpu")
     assert states(job) == [State.STARTING] * 3
     assert picture_threads() == []
-
-
-# --- Which queue.
-
-
-def serve(*queues: str) -> None:
-    fleet.beat(name="there", queues=queues, device="gpu", pids=[1], started_at=timezone.now())
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize(
-    ("family", "queue"), [("yolo", "gpu"), ("gan", "gpu"), ("vit", "gpu"), ("onnx", "cpu")]
-)
-def test_models_prefer_a_gpu_where_one_is_served(family: str, queue: str) -> None:
-    recipe = Recipe.single(family, weights="0" * 64)
-    assert inputs._queue(recipe) == "cpu"
-    serve("cpu", "gpu")
-    assert inputs._queue(recipe) == queue
-    assert inputs._queue(Recipe(steps=(*recipe.steps, *Recipe.single("blackwhite").steps))) == queue
-
-
-@committed
-def test_jobs_of_a_gpu_that_is_gone_go_on_on_processors(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rerouting, "GRACE_SECONDS", 0.3)
-    job = on_gpu(poisoned(user, poison.WELL))
-    serve("gpu")
-    assert rerouting.leave_missing_gpu() == 0
-    fleet.leave(name="there")
-    assert rerouting.leave_missing_gpu() == 0
-    serve("gpu")
-    assert rerouting.leave_missing_gpu() == 0
-    fleet.leave(name="there")
-    assert rerouting.leave_missing_gpu() == 0
-    time.sleep(0.4)
-    tasks.sweep()
-    job.refresh_from_db()
-    assert job.queue == "cpu"
-    work.take_turn(user.pk, "cpu")
-    assert states(job) == [State.SUCCEEDED]
-
-
-@committed
-def test_a_worker_for_gpus_needs_one(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    def found() -> list[str]:
-        return list(startup.problems(current_app, ["gpu"]))
-
-    assert found() == []
-    settings.GPU_DEVICE = "gpu"
-    assert found() == ["IPAU_GPU_DEVICE must be cuda, cuda:1 and so on, or torch-cpu, not gpu."]
-    settings.GPU_DEVICE = "cuda:1"
-    monkeypatch.setattr(devices, "has_gpu", lambda: False)
-    assert found() == ["it serves the queue gpu, but this machine shows no NVIDIA GPU."]
-    assert list(startup.problems(current_app, ["cpu"])) == []
-    monkeypatch.setattr(devices, "has_gpu", lambda: True)
-    monkeypatch.setattr(devices, "find_cuda_build", lambda: None)
-    (sentence,) = found()
-    assert "built without CUDA" in sentence
-    monkeypatch.setattr(devices, "find_cuda_build", lambda: "13.0")
-    assert found() == []
-
-
-# --- Threads and their limits.
-
-
-def in_thread(call: Callable[[], Any]) -> Any:
-    made: list[Any] = []
-
-    def run() -> None:
-        try:
-            made.append(call())
-        except BaseException as error:  # noqa: BLE001  (told to the test)
-            made.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join(20)
-    return made[0]
-
-
-def test_in_a_thread_a_limit_is_met_where_it_is_looked_at() -> None:
-    def run() -> None:
-        limits.check()
-        with time_limit(0.05):
-            limits.check()
-            time.sleep(0.1)
-            limits.check()
-
-    assert isinstance(in_thread(run), TookTooLong)
-    assert limits.running_beside() == {}
-
-
-def test_in_a_thread_what_is_not_wanted_does_not_begin() -> None:
-    def run() -> None:
-        with time_limit(30, is_wanted=lambda: False):
-            raise AssertionError
-
-    assert isinstance(in_thread(run), Unwanted)
-    assert limits.running_beside() == {}
-
-
-def test_limits_of_threads_are_told_apart() -> None:
-    with time_limit(30):
-        found = in_thread(lambda: limits.running_beside())
-        assert found == {}
-        limits.check()
-        assert limits.running() is not None
-
-
-@pytest.mark.parametrize("error", [DeviceLost(), ValueError("ours")])
-def test_what_a_thread_raises_ends_the_work_of_all(error: Exception) -> None:
-    items = [Item(position=position) for position in range(20)]
-    ran: list[int] = []
-
-    def run(item: Item) -> None:
-        ran.append(item.position)
-        if item.position == 1:
-            raise error
-        time.sleep(0.05)
-
-    crew = Crew(items, run)
-    if isinstance(error, DeviceLost):
-        chunk = crew.work(2, ends=float("inf"), looks=lambda: True)
-        assert chunk.is_broken
-        assert len(chunk.left) + len(ran) == 20
-    else:
-        with pytest.raises(ValueError, match="ours"):
-            crew.work(2, ends=float("inf"), looks=lambda: True)
-    assert len(ran) < 6
-    assert crew.running() == 0
-
-
-def test_no_time_is_lost_behind_the_last_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overlapping, "TICK", 20.0)
-    begun = time.monotonic()
-    Crew([Item(), Item()], lambda _: None).work(2, ends=float("inf"), looks=lambda: True)
-    assert time.monotonic() - begun < overlapping.TICK / 2
-
-
-def test_when_time_is_up_a_first_picture_is_run_all_the_same() -> None:
-    items = [Item(position=position) for position in range(5)]
-    chunk = Crew(items, lambda _: time.sleep(0.1)).work(3, ends=0, looks=lambda: True)
-    assert len(chunk.left) == 4

@@ -19,14 +19,12 @@ from market.models import Version
 from processing import claims, fleet, patience, work
 from processing.fleet import Slot
 from processing.models import OPEN, Item, Job, State
-from processing.options import Options
-from processing.orders import Terms
 from processing.patience import PATIENCE_SECONDS
 from tests.drive.drives import upload
 from tests.live import LiveWorker
 from tests.market.models import marks, model
 from tests.processing import marking
-from tests.processing.jobs import submit, submit_version, take_chunk
+from tests.processing.jobs import FRESH, submit, submit_version, take_chunk
 from tests.processing.running import wait_for_end
 from workers import engine
 from workers.cache import Cache
@@ -36,7 +34,6 @@ pytestmark = pytest.mark.django_db
 T = TypeVar("T")
 # What a model of these tests weighs in a slot's cache.
 ONE_MODEL = 2
-FRESH = Terms(options=Options(reuse=False))
 
 
 @pytest.fixture(autouse=True)

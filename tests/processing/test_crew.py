@@ -1,0 +1,97 @@
+"""Threads of pictures: their limits, and what one of them means for the others."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from processing import (
+    limits,
+    overlapping,
+)
+from processing.limits import TookTooLong, Unwanted, time_limit
+from processing.models import Item
+from processing.overlapping import Crew
+from workers.plugin import DeviceLost
+
+
+def in_thread(call: Callable[[], Any]) -> Any:
+    made: list[Any] = []
+
+    def run() -> None:
+        try:
+            made.append(call())
+        except BaseException as error:  # noqa: BLE001  (told to the test)
+            made.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(20)
+    return made[0]
+
+
+def test_in_a_thread_a_limit_is_met_where_it_is_looked_at() -> None:
+    def run() -> None:
+        limits.check()
+        with time_limit(0.05):
+            limits.check()
+            time.sleep(0.1)
+            limits.check()
+
+    assert isinstance(in_thread(run), TookTooLong)
+    assert limits.running_beside() == {}
+
+
+def test_in_a_thread_what_is_not_wanted_does_not_begin() -> None:
+    def run() -> None:
+        with time_limit(30, is_wanted=lambda: False):
+            raise AssertionError
+
+    assert isinstance(in_thread(run), Unwanted)
+    assert limits.running_beside() == {}
+
+
+def test_limits_of_threads_are_told_apart() -> None:
+    with time_limit(30):
+        found = in_thread(lambda: limits.running_beside())
+        assert found == {}
+        limits.check()
+        assert limits.running() is not None
+
+
+@pytest.mark.parametrize("error", [DeviceLost(), ValueError("ours")])
+def test_what_a_thread_raises_ends_the_work_of_all(error: Exception) -> None:
+    items = [Item(position=position) for position in range(20)]
+    ran: list[int] = []
+
+    def run(item: Item) -> None:
+        ran.append(item.position)
+        if item.position == 1:
+            raise error
+        time.sleep(0.05)
+
+    crew = Crew(items, run)
+    if isinstance(error, DeviceLost):
+        chunk = crew.work(2, ends=float("inf"), looks=lambda: True)
+        assert chunk.is_broken
+        assert len(chunk.left) + len(ran) == 20
+    else:
+        with pytest.raises(ValueError, match="ours"):
+            crew.work(2, ends=float("inf"), looks=lambda: True)
+    assert len(ran) < 6
+    assert crew.running() == 0
+
+
+def test_no_time_is_lost_behind_the_last_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlapping, "TICK", 20.0)
+    begun = time.monotonic()
+    Crew([Item(), Item()], lambda _: None).work(2, ends=float("inf"), looks=lambda: True)
+    assert time.monotonic() - begun < overlapping.TICK / 2
+
+
+def test_when_time_is_up_a_first_picture_is_run_all_the_same() -> None:
+    items = [Item(position=position) for position in range(5)]
+    chunk = Crew(items, lambda _: time.sleep(0.1)).work(3, ends=0, looks=lambda: True)
+    assert len(chunk.left) == 4
