@@ -69,7 +69,7 @@ def _confirm(conversion: Conversion) -> Conversion:
 
 
 def _read_anew(conversion: Conversion, choice: Mapping[str, Any]) -> Conversion:
-    """Convert it again, with the choice written into its `config.json`."""
+    """Convert it again, with the choice written into its `config.json`; the wrong version goes then."""
     file = conversions.file_to_convert(conversion)
     said = json.loads(conversion.config) if conversion.config else {}
     said = {name: value for name, value in said.items() if name not in ("task", "layout")}
@@ -85,7 +85,9 @@ def _read_anew(conversion: Conversion, choice: Mapping[str, Any]) -> Conversion:
             version=conversion.version_id,
             version__is_confirmed=False,
         )
-        if not conversions.begin_anew(waiting, file, config=config, version=None):
+        if not conversions.begin_anew(
+            waiting, file, config=config, version=None, corrects=conversion.version
+        ):
             raise Conflict(_("This conversion does not wait to be confirmed."), code="not_waiting")
         transaction.on_commit(lambda: tasks.send_conversion(conversion_id=str(conversion.pk)))
     return conversions.get_conversion(owner=conversion.owner, conversion_id=conversion.pk)

@@ -1,7 +1,6 @@
 """Making models of weights: a conversion is asked for here, done by a worker, and ends as a version."""
 
 from typing import Any, BinaryIO
-from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -18,8 +17,9 @@ from ipau.common.bodies import read_json
 from ipau.common.errors import Conflict, Invalid, NotFound
 from ipau.common.idempotency import digest_of, find_earlier
 from market import services, tasks
-from market.models import Conversion, ConversionState, Listing, ListingKind, Visibility, Weights
+from market.models import Conversion, ConversionState, Listing, ListingKind, Visibility
 from market.pipelines import NAME_LENGTH, TITLE_LENGTH, check_name
+from market.releasing import forget_unused
 from workers import registry
 
 MOST_MODELS = 200
@@ -213,19 +213,11 @@ def delete_model(*, owner: User, name: str) -> None:
         with transaction.atomic():
             used = list(listing.versions.exclude(weights=None).values_list("weights", flat=True))
             listing.delete()
-            _forget_unused(used)
+            forget_unused(used)
     except (ProtectedError, IntegrityError):
         Listing.objects.filter(pk=listing.pk).update(
             archived_at=timezone.now(), visibility=Visibility.PRIVATE
         )
-
-
-def _forget_unused(weights: list[UUID]) -> None:
-    """Delete those that no version runs. A conversion that just takes one up waits for us, or we for it."""
-    rows = Weights.objects.select_for_update().filter(pk__in=weights).order_by("pk")
-    for one in list(rows):
-        if not one.versions.exists():
-            one.delete()
 
 
 # --- Checks.

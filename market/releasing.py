@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
+from django.db.models import ProtectedError
 from django.utils.translation import gettext as _
 
 from drive import blobs
@@ -91,6 +92,30 @@ def release_model(*, wanted: Release, weights: Weights) -> Version:
         weights=weights,
         is_confirmed=wanted.is_confirmed,
     )
+
+
+def withdraw_version(version_id: UUID) -> None:
+    """Delete a version whose reading its owner has corrected, with weights that no other one runs.
+
+    One that has jobs, or that a pipeline runs, stays as it is: private to its owner.
+    """
+    version = Version.objects.filter(pk=version_id, is_confirmed=False).first()
+    if version is None:
+        return
+    try:
+        with transaction.atomic():
+            version.delete()
+            forget_unused([version.weights_id] if version.weights_id else [])
+    except (ProtectedError, IntegrityError):
+        return
+
+
+def forget_unused(weights: Collection[UUID]) -> None:
+    """Delete those that no version runs. A conversion that just takes one up waits for us, or we for it."""
+    rows = Weights.objects.select_for_update().filter(pk__in=weights).order_by("pk")
+    for one in list(rows):
+        if not one.versions.exists():
+            one.delete()
 
 
 def _family(weights: Weights) -> Family[Any]:

@@ -24,7 +24,7 @@ from ipau.common.database import CONNECTION_ERRORS, persist
 from ipau.common.errors import Conflict
 from market import trying, workplace
 from market.models import Conversion, ConversionState
-from market.releasing import TYPES, Release, keep_weights, release_model
+from market.releasing import TYPES, Release, keep_weights, release_model, withdraw_version
 from market.trying import Tried
 from workers.weights import sandbox
 
@@ -193,7 +193,9 @@ def _succeed(held: _Claim, report: dict[str, Any], files: dict[str, Stored], tri
     except Conflict as error:
         _end(conversion, ConversionState.FAILED, report={"code": error.code, "sentence": error.message})
         return
-    _end(conversion, ConversionState.SUCCEEDED, report=report, version=version)
+    _end(conversion, ConversionState.SUCCEEDED, report=report, version=version, corrects=None)
+    if conversion.corrects_id not in (None, version.pk):
+        withdraw_version(conversion.corrects_id)
 
 
 def _release(conversion: Conversion, report: dict[str, Any]) -> Release:

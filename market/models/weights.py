@@ -80,6 +80,8 @@ class Conversion(BaseModel):
     version = models.ForeignKey(
         "market.Version", models.SET_NULL, null=True, blank=True, related_name="conversions"
     )
+    # The version that read the same outputs wrongly, as its owner said: it goes when this one is made.
+    corrects = models.ForeignKey("market.Version", models.SET_NULL, null=True, blank=True, related_name="+")
     attempts = models.PositiveSmallIntegerField(default=0)
     lease_token = models.UUIDField(null=True, blank=True)
     lease_expires_at = models.DateTimeField(null=True, blank=True)

@@ -18,10 +18,10 @@ from ipau.common.errors import Conflict, Invalid, NotFound
 from market import confirming, conversions, detectors, pipelines, services, tasks, work
 from market.management.commands import import_weights
 from market.model_steps import ModelStep, models_of, sentences_of
-from market.models import Conversion, ConversionState, Listing, Version
+from market.models import Conversion, ConversionState, Listing, Version, Weights
 from tests.drive.drives import upload
 from tests.market.models import marks
-from tests.market.sandboxes import Convert, accepting, use
+from tests.market.sandboxes import Convert, accepting, refusing, use
 from tests.processing.jobs import submit_version, take_turns
 from tests.workers.weights_files import safetensors_bytes
 from workers.recipe import Step
@@ -115,22 +115,64 @@ def test_a_new_version_of_a_shared_model_is_kept_from_others(
         services.get_version(user=other_user, version_id=second.pk)
 
 
+def correct(user: User, conversion: Conversion, monkeypatch: pytest.MonkeyPatch) -> Conversion:
+    """Have it read as turned boxes."""
+    confirming.confirm_conversion(owner=user, conversion_id=conversion.pk, task="obb", layout="anchors")
+    use(monkeypatch, asking(TURNED, DETECT, sure=(10, 20)))
+    return _again(conversion)
+
+
 def test_another_way_is_read_anew(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     config = json.dumps({"names": ["cat"], "task": "detect", "layout": "anchors"})
     conversion = convert(user, monkeypatch, publish=True, config=config)
+    wrong = conversion.version
+    assert wrong is not None
     again = confirming.confirm_conversion(
         owner=user, conversion_id=conversion.pk, task="obb", layout="anchors"
     )
     assert (again.state, again.version, again.report) == (ConversionState.STARTING, None, {})
     assert json.loads(again.config) == {"names": ["cat"], "task": "obb", "layout": "anchors"}
+    # Until then it can still be run by its owner.
+    assert (again.corrects, Version.objects.filter(pk=wrong.pk).exists()) == (wrong, True)
     use(monkeypatch, asking(TURNED, DETECT, sure=(10, 20)))
     again = _again(again)
     assert again.awaits_word
     assert again.version is not None
-    assert again.version.number == 2
+    assert (again.version.number, again.corrects) == (2, None)
     confirming.confirm_conversion(owner=user, conversion_id=again.pk, task="obb", layout="anchors")
     assert Listing.objects.get(name="finder").visibility == "public"
-    assert [v.is_confirmed for v in Version.objects.filter(listing__name="finder")] == [True, False]
+
+
+def test_a_wrong_reading_goes_when_it_is_corrected(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    conversion = correct(user, convert(user, monkeypatch), monkeypatch)
+    (version,) = Version.objects.filter(listing__name="finder")
+    assert version == conversion.version
+    assert list(Weights.objects.all()) == [version.weights]
+
+
+def test_a_wrong_reading_that_has_jobs_stays_for_them(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    conversion = convert(user, monkeypatch)
+    assert conversion.version is not None
+    job = submit_version(user, conversion.version, [upload(user)])
+    take_turns(user)
+    conversion = correct(user, conversion, monkeypatch)
+    job.refresh_from_db()
+    assert job.version.number == 1
+    found = Version.objects.filter(listing__name="finder").values_list("number", "is_confirmed")
+    assert list(found) == [(2, False), (1, False)]
+    assert Weights.objects.count() == 2
+
+
+def test_a_refused_correction_leaves_what_there_was(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    conversion = convert(user, monkeypatch)
+    before = Version.objects.count()
+    confirming.confirm_conversion(owner=user, conversion_id=conversion.pk, task="obb", layout="anchors")
+    use(monkeypatch, refusing())
+    conversion = _again(conversion)
+    assert (conversion.state, Version.objects.count()) == (ConversionState.FAILED, before)
+    use(monkeypatch, asking(TURNED, DETECT, sure=(10, 20)))
+    conversion = _again(conversions.retry_conversion(owner=user, conversion_id=conversion.pk))
+    assert list(Version.objects.filter(listing__name="finder")) == [conversion.version]
 
 
 def test_only_ways_that_fit_are_taken(user: User, other_user: User, monkeypatch: pytest.MonkeyPatch) -> None:
