@@ -1,14 +1,27 @@
 """Steps of pipelines that run models: which release of which model, and who may run it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db.models import QuerySet, prefetch_related_objects
+from django.db.models import (
+    Case,
+    CharField,
+    Exists,
+    OuterRef,
+    Q,
+    QuerySet,
+    Value,
+    When,
+    prefetch_related_objects,
+)
+from django.db.models.functions import Concat
 from django.utils.translation import gettext as _
 
+from accounts.models import User
 from ipau.common.errors import Invalid, NotFound
 from market.models import Listing, ListingKind, StepModel, Version
+from market.services import SEARCH_WORDS
 from market.steps import STEPS, Problems, title_of
 from workers.chain import name_steps
 from workers.recipe import Step
@@ -16,7 +29,7 @@ from workers.recipe import Step
 GONE = "model_gone"
 # What a step is called whose model is not there, so that nobody knows its family.
 UNKNOWN = "model"
-MODELS_OFFERED = 100
+MODELS_OFFERED = 8
 _MODELS = "models__model__listing__owner"
 
 
@@ -110,11 +123,40 @@ def _run(release: Version, params: Mapping[str, Any]) -> Step:
     return own.model_copy(update={"params": {**params, **own.params}})
 
 
-def list_models(*, user: Any) -> list[Listing]:
-    """Return the models that may become steps: a person's own first, then the newest."""
-    rows = Listing.objects.visible_to(user).filter(kind=ListingKind.MODEL, versions__isnull=False)
-    found = list(rows.select_related("owner").distinct().order_by("-id")[:MODELS_OFFERED])
-    return sorted(found, key=lambda listing: listing.owner_id != user.pk)
+# --- The models that may become steps.
+
+
+@dataclass(frozen=True)
+class Offer:
+    """Some models, each with its `address`. `more`: there are others, which a longer text finds."""
+
+    models: list[Listing]
+    more: bool
+
+
+def offer_models(*, user: User, text: str = "", chosen: Collection[str] = ()) -> Offer:
+    """Return models that a person may run as steps. One query.
+
+    First comes the one that has this very address, then those in the pipeline, the person's own, the newest.
+
+    Args:
+        text: words that each occur in the address `owner/name` or in the title.
+        chosen: the addresses of the models that are in the pipeline.
+    """
+    words = text.replace("\0", " ").split()[:SEARCH_WORDS]
+    ready = _releases(user).filter(listing=OuterRef("pk"))
+    rows = Listing.objects.visible_to(user).filter(Exists(ready), kind=ListingKind.MODEL)
+    rows = rows.annotate(address=Concat("owner__handle", Value("/"), "name", output_field=CharField()))
+    for word in words:
+        rows = rows.filter(Q(address__icontains=word) | Q(title__icontains=word))
+    rank = Case(
+        When(address__iexact=" ".join(words), then=0),
+        When(address__in=[address for address in chosen if "\0" not in address], then=1),
+        When(owner=user, then=2),
+        default=3,
+    )
+    found = list(rows.select_related("owner").order_by(rank, "-id")[: MODELS_OFFERED + 1])
+    return Offer(found[:MODELS_OFFERED], len(found) > MODELS_OFFERED)
 
 
 # --- The models of what is kept.

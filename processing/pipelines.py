@@ -4,7 +4,7 @@ The page holds everything: a step's fields are named by a key of its own (`s2.co
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -94,6 +94,11 @@ class Draft:
     summary: str = ""
     name: str = ""
     steps: tuple[DraftStep, ...] = ()
+
+    @property
+    def addresses(self) -> list[str]:
+        """Return the addresses of the models among its steps."""
+        return [step.address for step in self.steps if step.address]
 
     def asked_steps(self, until: int | None = None) -> list[Step | ModelStep]:
         """Return all steps, or the first `until`; not checked."""
@@ -186,6 +191,12 @@ def _read_step(user: Any, text: str) -> DraftStep:
     except NotFound:
         return step
     return replace(step, model=release, operation=_family_of(release))
+
+
+def addresses_in(written: Iterable[str]) -> list[str]:
+    """Return the addresses of the models among steps as a page sends them, whether they are there or not."""
+    found = (_MODEL.fullmatch(text) for text in written)
+    return [f"{step[2]}/{step[3]}" for step in found if step]
 
 
 def new_step(user: Any, chosen: str, sent: Mapping[str, Any] | None = None) -> DraftStep:

@@ -18,6 +18,7 @@ urlpatterns = [
     path("pipelines/", pipelines.list_page, name="pipelines"),
     path("pipelines/new/", pipelines.new_page, name="new-pipeline"),
     path("pipelines/preview/", pipelines.preview, name="pipeline-preview"),
+    path("pipelines/find/models/", pipelines.find_models, name="pipeline-models"),
     path("pipelines/copy/<str:owner>/<slug:name>/", pipelines.copy, name="pipeline-copy"),
     path("pipelines/<slug:name>/", pipelines.edit_page, name="pipeline"),
     path("pipelines/<slug:name>/share/", pipelines.share, name="pipeline-share"),

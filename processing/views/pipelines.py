@@ -2,10 +2,11 @@
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpResponse
+from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRedirect
 
@@ -27,6 +28,7 @@ from workers import registry
 from workers.recipe import MOST_STEPS
 
 PIPELINES_A_PAGE = 24
+MOST_SOUGHT = 200
 
 
 @login_required
@@ -94,7 +96,7 @@ def _open(request: SignedInRequest, listing: Listing | None, draft: Draft) -> Ht
     return _show(request, listing, draft, error=error)
 
 
-# --- What the buttons of the editor do. `do` says which: "save", "preview", "add", "order", "up:s2", …
+# --- What the buttons of the editor do. `do` says which: "save", "preview", "add", "find", "up:s2", …
 
 
 def _act(request: SignedInRequest, listing: Listing | None) -> HttpResponse:
@@ -103,6 +105,8 @@ def _act(request: SignedInRequest, listing: Listing | None) -> HttpResponse:
     try:
         if do == "save":
             return _save(request, listing, draft)
+        if do == "find":
+            return _show(request, listing, draft)
         if do == "preview":
             return _show(request, listing, draft, answers=_preview_all(request, draft))
         draft, said = _change(request, draft, do, key)
@@ -116,7 +120,7 @@ def _act(request: SignedInRequest, listing: Listing | None) -> HttpResponse:
 def _change(request: SignedInRequest, draft: Draft, do: str, key: str) -> tuple[Draft, str]:
     """Return the changed draft, and what a screen reader says of it."""
     if do == "add":
-        step = pipelines.new_step(request.user, request.POST.get("app", ""))
+        step = pipelines.new_step(request.user, key or request.POST.get("app", ""))
         return draft.with_step(step), _("%(app)s is added.") % {"app": step.title}
     if do == "order":
         return draft, _("The steps are in their new order.")
@@ -157,6 +161,23 @@ def _preview_all(request: SignedInRequest, draft: Draft) -> dict[str, Answer]:
             owner=request.user, draft=draft, key=step.key, picture=picture
         )
     return found
+
+
+@login_required
+@require_GET
+def find_models(request: SignedInRequest) -> HttpResponse:
+    """Answer with the models that `find` finds; each `step` is one of the page's."""
+    sought = _sought(request.GET)
+    chosen = pipelines.addresses_in(request.GET.getlist("step")[:MOST_STEPS])
+    offer = model_steps.offer_models(user=request.user, text=sought, chosen=chosen)
+    number = len(offer.models)
+    said = ngettext("%(n)d model is shown.", "%(n)d models are shown.", number) % {"n": number}
+    context = {"offer": offer, "find": sought, "chosen": chosen, "action": "", "said": said}
+    return render(request, "processing/pipeline_models.html#found", context)
+
+
+def _sought(sent: QueryDict) -> str:
+    return sent.get("find", "")[:MOST_SOUGHT]
 
 
 @login_required
@@ -257,6 +278,7 @@ def _show(
         }
         for number, step in enumerate(draft.steps, start=1)
     ]
+    sought = _sought(request.POST)
     context = {
         "listing": listing,
         "draft": draft,
@@ -264,7 +286,9 @@ def _show(
         "full": len(draft.steps) >= MOST_STEPS,
         "most": MOST_STEPS,
         "apps": registry.all_operations(),
-        "models": model_steps.list_models(user=request.user),
+        "offer": model_steps.offer_models(user=request.user, text=sought, chosen=draft.addresses),
+        "chosen": draft.addresses,
+        "find": sought,
         "error": error,
         "said": said,
         "action": _address(listing),

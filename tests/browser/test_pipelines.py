@@ -4,16 +4,19 @@ import re
 from collections.abc import Callable
 
 import pytest
+from django.db import transaction
 from playwright.sync_api import Page, expect
 
 from accounts.models import User
 from drive import services as drive
-from market.models import Listing
+from market.model_steps import MODELS_OFFERED
+from market.models import Listing, StepModel
 from processing.models import Job, State
 from tests.browser.test_apps import answer_previews
 from tests.browser.test_axe import problems
 from tests.drive.drives import upload
 from tests.live import LiveWorker
+from tests.market.models import marks, model
 from tests.market.pipelines import pipeline
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -135,6 +138,63 @@ def test_steps_are_dragged(user: User, signed_in_page: Callable[..., Page]) -> N
     newest = Listing.objects.get(owner=user).versions.first()
     assert newest is not None
     assert [step["operation"] for step in newest.recipe["steps"]] == ["pixelart", "ascii", "blackwhite"]
+
+
+def test_a_model_is_found_as_one_types_and_added_by_keys(
+    user: User, other_user: User, signed_in_page: Callable[..., Page]
+) -> None:
+    with marks():
+        with transaction.atomic():
+            for number in range(MODELS_OFFERED):
+                model(user, f"own-{number}")
+            model(other_user, "herons", publish=True)
+        page = signed_in_page(user)
+        page.route("**/preview/", answer_previews)
+        page.goto("/pipelines/new/")
+        offered = page.locator("#models button")
+        expect(offered).to_have_count(MODELS_OFFERED)
+        expect(page.get_by_text("There are more.")).to_be_visible()
+        page.get_by_label("Title", exact=True).fill("Birds")
+        page.get_by_label("Or a model").press_sequentially(f"{other_user.handle} her")
+        expect(page.locator("#steps-said")).to_have_text("1 model is shown.")
+        expect(offered).to_have_count(1)
+        # Enter neither previews nor saves.
+        page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("button", name="Search", exact=True)).to_be_focused()
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("button", name=f"Add Herons {other_user.handle}/herons")).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.locator("#steps-said")).to_have_text("Herons is added.")
+        assert titles(page) == ["1 · Herons"]
+        # What was typed is still there, and so is the focus: the model may well be wanted twice.
+        expect(page.get_by_label("Or a model")).to_have_value(f"{other_user.handle} her")
+        expect(page.get_by_role("button", name="Add Herons")).to_be_focused()
+        expect(offered).to_contain_text("In here")
+        page.get_by_label("Or a model").fill("nothing like it")
+        expect(page.locator("#models")).to_contain_text("No model that you may use")
+        expect(page.get_by_label("Title", exact=True)).to_have_value("Birds")
+        page.get_by_role("button", name="Save").click()
+        page.wait_for_url("**/pipelines/birds/")
+    assert StepModel.objects.get().model.listing.name == "herons"
+
+
+def test_a_model_is_found_and_added_without_scripts(
+    user: User, other_user: User, signed_in_page: Callable[..., Page]
+) -> None:
+    with marks():
+        with transaction.atomic():
+            model(user)
+            model(other_user, "herons", publish=True)
+        page = signed_in_page(user, java_script_enabled=False)
+        page.goto("/pipelines/new/")
+        page.get_by_label("Title", exact=True).fill("Birds")
+        page.get_by_label("Or a model").fill("herons")
+        page.get_by_role("button", name="Search", exact=True).click()
+        expect(page.locator("#models button")).to_have_count(1)
+        page.locator("#models button").click()
+        expect(page.locator("#step-list h2")).to_have_text("1 · Herons")
+        expect(page.get_by_label("Title", exact=True)).to_have_value("Birds")
 
 
 def test_an_app_takes_its_settings_into_a_pipeline(user: User, signed_in_page: Callable[..., Page]) -> None:

@@ -1,6 +1,6 @@
 """Models as steps of pipelines: which release runs, for whom, and what is said when it is gone."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +13,14 @@ from ipau.common.errors import Conflict, Invalid
 from market import pipelines, services
 from market.contract import outputs_of
 from market.conversions import delete_model
-from market.model_steps import ModelStep, check_models, list_models, models_of, sentences_of
+from market.model_steps import (
+    MODELS_OFFERED,
+    ModelStep,
+    check_models,
+    models_of,
+    offer_models,
+    sentences_of,
+)
 from market.models import Listing, StepModel, Tier, Version, Visibility
 from tests.drive.drives import upload
 from tests.market.models import marks, model
@@ -195,11 +202,50 @@ def test_a_row_and_the_query_agree_on_who_sees_a_listing(user: User, other_user:
     assert 0 < everything.visible_to(None).count() < everything.visible_to(user).count() < everything.count()
 
 
-def test_models_on_offer_begin_with_one_s_own(user: User, other_user: User) -> None:
-    mine = model(user, "mine")
-    theirs = model(other_user, "theirs", publish=True)
+def names_offered(user: User, text: str = "", chosen: Collection[str] = ()) -> list[str]:
+    return [listing.name for listing in offer_models(user=user, text=text, chosen=chosen).models]
+
+
+def test_models_on_offer_begin_with_those_chosen_and_one_s_own(user: User, other_user: User) -> None:
+    model(user, "mine")
+    for name in ("older", "newer"):
+        model(other_user, name, publish=True)
     model(other_user, "hidden")
-    assert list_models(user=user) == [mine.listing, theirs.listing]
+    unsaid = model(other_user, "unsaid", publish=True)
+    Version.objects.filter(pk=unsaid.pk).update(is_confirmed=False)
+    assert names_offered(user) == ["mine", "newer", "older"]
+    assert names_offered(user, chosen=[f"{other_user.handle}/older", "a\0/b"]) == ["older", "mine", "newer"]
+    assert names_offered(other_user)[:2] == ["unsaid", "hidden"]
+
+
+def test_models_are_found_by_words_of_title_and_address(user: User, other_user: User) -> None:
+    model(user, "cat-finder")
+    dogs = model(other_user, "k9", publish=True)
+    Listing.objects.filter(pk=dogs.listing_id).update(title="Finder of 100% dogs")
+    assert names_offered(user, "FINDER") == ["cat-finder", "k9"]
+    assert names_offered(user, "dogs finder") == ["k9"]
+    assert names_offered(user, f"{other_user.handle}/k") == ["k9"]
+    assert names_offered(user, "100%") == ["k9"]
+    assert names_offered(user, "%") == ["k9"]
+    assert names_offered(user, "c_t") == []
+    assert names_offered(user, "cat\0") == ["cat-finder"]
+
+
+def test_whoever_types_an_address_finds_it_among_very_many(
+    user: User, other_user: User, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    theirs = model(other_user, "cat", publish=True)
+    for number in range(MODELS_OFFERED + 1):
+        model(user, f"cat-{number}")
+    assert offer_models(user=user).more
+    assert "cat" not in names_offered(user, "cat")
+    assert not offer_models(user=user, text="cat-1").more
+    with django_assert_num_queries(1):
+        offer = offer_models(user=user, text=f" {other_user.handle.upper()}/CAT ")
+        assert [one.owner.handle for one in offer.models] == [other_user.handle]
+    # It comes first, whatever else has it in its address.
+    model(other_user, "cat-more", publish=True)
+    assert names_offered(user, f"{other_user.handle}/cat") == [theirs.listing.name, "cat-more"]
 
 
 def test_the_same_request_again_makes_no_other_pipeline(user: User) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from django.http import HttpResponse
 from django.test import Client
+from pytest_django import DjangoAssertNumQueries
 from rest_framework.test import APIClient
 
 from accounts.models import User
@@ -45,8 +46,8 @@ def steps_in(page: str) -> list[str]:
 def test_a_model_is_added_set_and_saved_without_scripts(client: Client, user: User) -> None:
     finder = model(user)
     address = f"{user.handle}/finder"
-    assert f'<option value="{address}">Finder ({address})</option>' in html(client.get(NEW))
-    page = html(client.post(NEW, {"do": "add", "app": address, "step": "s1:blackwhite", "title": "Two"}))
+    assert f'value="add:{address}"' in html(client.get(NEW))
+    page = html(client.post(NEW, {"do": f"add:{address}", "step": "s1:blackwhite", "title": "Two"}))
     assert steps_in(page) == ["s1:blackwhite", f"s2:{address}@1"]
     assert "Finder is added." in page
     assert "version 1." in page
@@ -76,6 +77,62 @@ def test_a_model_that_is_not_there_is_not_added(chosen: str, client: Client, use
     assert answer.status_code == 422
     assert "There is no model" in html(answer)
     assert steps_in(html(answer)) == ["s1:blackwhite"]
+
+
+def offered(page: str) -> list[str]:
+    return re.findall(r'value="add:([^"]+)"', page)
+
+
+def test_models_are_searched_for_without_scripts_and_nothing_is_lost(
+    client: Client, user: User, other_user: User
+) -> None:
+    model(user)
+    model(other_user, "other", publish=True)
+    sent = {"step": ["s1:pixelart"], "s1.block": "33", "title": "Half a <title>"}
+    page = html(client.post(NEW, {**sent, "do": "find", "find": f"{other_user.handle}/ot"}))
+    assert offered(page) == [f"{other_user.handle}/other"]
+    assert steps_in(page) == ["s1:pixelart"]
+    assert re.search(r'name="s1\.block"[^>]*value="33"', page)
+    assert 'value="Half a &lt;title&gt;"' in page
+    assert f'value="{other_user.handle}/ot"' in page
+    page = html(client.post(NEW, {**sent, "do": "find", "find": "no such\0"}))
+    assert offered(page) == []
+    assert "No model that you may use has this" in page
+    # Enter in the field presses the first button of the form, and searches as well.
+    page = html(client.post(NEW, {"do": "preview", "find": "finder"}))
+    assert offered(page) == [f"{user.handle}/finder"]
+
+
+def test_to_htmx_a_search_is_the_models_alone(
+    client: Client, user: User, other_user: User, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    model(user)
+    model(user, "mine")
+    model(other_user, "other", publish=True)
+    model(other_user, "hidden")
+    theirs = f"{other_user.handle}/other"
+    asked = {"find": "", "step": [f"s1:{theirs}@1", "s2:blackwhite", "nonsense", f"s3:{theirs}@1"]}
+    with django_assert_num_queries(3):  # session, person, models
+        page = html(client.get("/pipelines/find/models/", asked))
+    assert offered(page) == [theirs, f"{user.handle}/mine", f"{user.handle}/finder"]
+    assert page.count("In here") == 1
+    assert page.count("Yours") == 2
+    assert re.search(r'id="steps-said"[^>]*>3 models are shown\.</p>', page)
+    assert "<html" not in page
+    assert Client().get("/pipelines/find/models/").status_code == 302
+
+
+def test_the_picker_costs_the_same_however_many_models_there_are(
+    client: Client, user: User, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    model(user)
+    client.get(NEW)
+    with django_assert_num_queries(12, exact=False) as one:
+        client.get(NEW)
+    for number in range(5):
+        model(user, f"more-{number}")
+    with django_assert_num_queries(len(one)):
+        client.get(NEW)
 
 
 def test_from_a_model_s_page_into_a_pipeline(client: Client, user: User) -> None:

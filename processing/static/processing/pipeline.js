@@ -38,7 +38,7 @@ function begin() {
 
 form.addEventListener("input", (event) => {
   const step = stepOf(event.target);
-  if (event.target.name === "q") return;
+  if (["q", "find"].includes(event.target.name)) return;
   saved = false;
   if (!step) return;
   settings.showRelevant();
