@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from django.db.models import (
     Case,
@@ -177,6 +178,14 @@ def models_of(version: Version) -> dict[int, Version]:
         return {}
     prefetch_related_objects([version], _MODELS)
     return {row.position: row.model for row in version.models.all()}
+
+
+def listings_run_by(version: Version) -> list[UUID]:
+    """Return the listings that a run of a version counts for, each once: its own and those of its models.
+
+    In an order that is the same for all, so that two who lock them one after the other never wait in a circle.
+    """
+    return sorted({version.listing_id, *(model.listing_id for model in models_of(version).values())})
 
 
 def price_each_of(version: Version) -> int:

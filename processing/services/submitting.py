@@ -18,7 +18,7 @@ from drive.services import Selection
 from ipau.common.errors import Invalid, TooLarge
 from ipau.common.idempotency import digest_of, find_earlier
 from market import services as market
-from market.model_steps import price_each_of
+from market.model_steps import listings_run_by, price_each_of
 from market.models import Version
 from processing import events, folders, lanes, tasks
 from processing.estimates import Quote, credits_text, quote
@@ -252,7 +252,8 @@ def _submit(order: Order) -> Job:
             job = create_rows(order)
             number = len(order.sources)
             _note_submitted(job, order.terms)
-            market.note_runs(listing_id=order.version.listing_id, number=number)
+            for listing_id in listings_run_by(order.version):
+                market.note_runs(listing_id=listing_id, number=number)
             send = lanes.stir(owner_id=owner.pk, queue=job.queue, waiting=number)
             transaction.on_commit(lambda: tasks.send_turns(owner_id=owner.pk, queue=job.queue, number=send))
     except IntegrityError:
