@@ -183,7 +183,7 @@ def models_of(version: Version) -> dict[int, Version]:
 def listings_run_by(version: Version) -> list[UUID]:
     """Return the listings that a run of a version counts for, each once: its own and those of its models.
 
-    In an order that is the same for all, so that two who lock them one after the other never wait in a circle.
+    In an order that is the same for all: two who lock them one by one never wait in a circle.
     """
     return sorted({version.listing_id, *(model.listing_id for model in models_of(version).values())})
 
