@@ -76,7 +76,7 @@ def release_model(*, wanted: Release, weights: Weights) -> Version:
         listing.visibility = Visibility.PUBLIC
         listing.save(update_fields=["visibility", "updated_at"])
     recipe = Recipe.single(family.key, weights=weights.digest).model_dump(mode="json")
-    schema = in_order(_narrow(family.schema(), family.settings_for(weights.facts)))
+    schema = in_order(_settings_of(family, weights.facts))
     newest: Version | None = listing.versions.order_by("-number").first()
     if newest is not None and (newest.recipe, newest.params_schema) == (recipe, schema):
         if wanted.is_confirmed and not newest.is_confirmed:
@@ -125,9 +125,17 @@ def _family(weights: Weights) -> Family[Any]:
     return found
 
 
-def _narrow(schema: Mapping[str, Any], settings: Collection[str]) -> dict[str, Any]:
-    """Leave only these settings in a schema."""
-    kept = {name: about for name, about in schema["properties"].items() if name in settings}
+def _settings_of(family: Family[Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a family's schema with the settings and choices alone that mean something to its model."""
+    schema, names, choices = family.schema(), family.settings_for(facts), family.choices_for(facts)
+    kept = {name: dict(about) for name, about in schema["properties"].items() if name in names}
+    for name, about in kept.items():
+        if name in choices:
+            about["enum"] = [choice for choice in about["enum"] if choice in choices[name]]
+        # Shown for a value of a setting that is gone: then always.
+        conditions = {on: values for on, values in about.pop("show_if", {}).items() if on in kept}
+        if conditions:
+            about["show_if"] = conditions
     return {**schema, "properties": kept}
 
 

@@ -320,6 +320,10 @@ class Family(Operation[P]):
         """Return the names of the settings that mean something to a model of these facts: here, all."""
         return tuple(self.Params.model_fields)
 
+    def choices_for(self, facts: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
+        """Return the choices that mean something to such a model, of settings where some do not."""
+        return {}
+
     @abstractmethod
     def recognise(self, upload: Any) -> str | None:
         """Say what these weights are to this family ("YOLO11 detector"), or None where they are not its own.

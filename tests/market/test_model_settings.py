@@ -1,14 +1,14 @@
 """A model's page and API offer the settings that mean something to it, and no others."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from tests.factories import UserFactory
 from tests.market import models
 from workers import registry
-from workers.plugin import Params, slider, toggle
+from workers.plugin import Params, choice, slider, toggle
 
 pytestmark = pytest.mark.django_db
 
@@ -38,3 +38,33 @@ def test_a_family_that_says_nothing_offers_all() -> None:
     with models.marks():
         version = models.model(UserFactory())
     assert set(version.params_schema["properties"]) == set(models.MarksParams.model_fields)
+
+
+class ChoosyParams(Params):
+    result: Literal["draw", "blur", "data"] = choice(
+        "draw",
+        labels={"draw": "Draw", "blur": "Blur", "data": "Data only"},
+        title="Result",
+        help="What is made of it.",
+    )
+    outline: bool = toggle(True, title="Outline", help="For models that know outlines.")
+    line: int = slider(
+        0, ge=0, le=9, title="Line", help="Its width.", show_if={"result": ["draw"], "outline": [True]}
+    )
+
+
+class Choosy(models.Marks):
+    Params = ChoosyParams
+
+    def settings_for(self, facts: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("result", "line")
+
+    def choices_for(self, facts: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
+        return {"result": ("draw", "data")}
+
+
+def test_a_version_offers_the_choices_that_mean_something_and_shows_them_for_settings_it_has() -> None:
+    with registry.register(Choosy()):
+        properties = models.model(UserFactory()).params_schema["properties"]
+    assert properties["result"]["enum"] == ["draw", "data"]
+    assert properties["line"]["show_if"] == {"result": ["draw"]}

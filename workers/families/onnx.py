@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from workers.inference.sessions import get_session
@@ -38,6 +39,12 @@ class Onnx(Family[OnnxParams]):
         if facts["layout"] == onnx_exports.SEMANTIC:
             return _label(picture, params, context)
         return finding.run(picture, params, context)
+
+    def settings_for(self, facts: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("size",) if facts["task"] == "image" else finding.settings_for(facts)
+
+    def choices_for(self, facts: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
+        return finding.choices_for(facts)
 
     def recognise(self, upload: Any) -> str | None:
         return onnx_exports.recognise(upload)

@@ -32,6 +32,12 @@ class Yolo(Family[YoloParams]):
     def run(self, picture: PictureView, params: YoloParams, context: Context) -> Result:
         return finding.run(picture, params, context)
 
+    def settings_for(self, facts: Mapping[str, Any]) -> tuple[str, ...]:
+        return finding.settings_for(facts)
+
+    def choices_for(self, facts: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
+        return finding.choices_for(facts)
+
     def recognise(self, upload: Any) -> str | None:
         return weights.recognise(upload)
 

@@ -111,6 +111,27 @@ class FindingParams(Params):
     )
 
 
+# Those of every model that finds things at places.
+_PLACED = ("result", "confidence", "iou", "classes", "most", "boxes", "labels", "line", "size")
+_ALSO = {"segment": ("masks",), "pose": ("keypoints",)}
+# One row for each thing, one class for each pixel: nothing overlaps.
+_APART = ("end-to-end", "semantic")
+
+
+def settings_for(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the settings that mean something to a model of these facts."""
+    if facts["task"] == "classify":
+        return ("result", "classes", "labels", "size", "top")
+    names = _PLACED + _ALSO.get(facts["task"], ())
+    return tuple(name for name in names if name != "iou" or facts.get("layout") not in _APART)
+
+
+def choices_for(facts: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
+    """Return the choices that mean something to a model of these facts, of settings where not all do."""
+    # A classifier knows of no place that could be blurred or cut out.
+    return {"result": ("draw", "data")} if facts["task"] == "classify" else {}
+
+
 @dataclass(frozen=True)
 class Detector:
     """What a model's facts say to those who make its input and read its output."""
