@@ -331,6 +331,7 @@ SPECTACULAR_SETTINGS = {
         "StatusEnum": "processing.models.State.choices",
         "FileStateEnum": "drive.models.FileState.choices",
         "DeliveryStateEnum": "processing.models.DeliveryState.choices",
+        "DeviceKindEnum": "market.models.DeviceKind.choices",
     },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",

@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from ipau.common.admin import ModelAdmin, ReadOnlyAdmin
-from market.models import Conversion, Listing, Sample, Speed, Version, Weights
+from market.models import Conversion, JobSpeed, Listing, Sample, Speed, Version, Weights
 
 
 @admin.register(Listing)
@@ -86,6 +86,16 @@ class SpeedAdmin(ReadOnlyAdmin):
     list_display = ("weights", "kind", "device", "first_ms", "each_ms", "runs")
     list_filter = ("kind",)
     list_select_related = ("weights",)
+
+
+@admin.register(JobSpeed)
+class JobSpeedAdmin(ReadOnlyAdmin):
+    """How fast models are in jobs, by device."""
+
+    list_display = ("weights", "kind", "device", "pictures", "each_ms", "updated_at")
+    list_filter = ("kind",)
+    list_select_related = ("weights",)
+    search_fields = ("=weights__digest", "device")
 
 
 @admin.register(Sample)

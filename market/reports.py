@@ -10,7 +10,8 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from market.models import Sample, Speed, Weights
+from market.models import Sample, Weights
+from market.speeds import ToldSpeed, tell_speeds
 
 CLASSES_SHOWN = 200
 # As `workers.nets.generators` has it, which only a converting worker can import.
@@ -35,7 +36,10 @@ LAYOUTS: dict[str, str | Promise] = {
 
 @dataclass(frozen=True)
 class Told:
-    """A report in words: facts as label and text, the classes, the files, how isolated the work was."""
+    """A report in words: facts as label and text, the classes, the files, how isolated the work was.
+
+    `untried` says why the model could not be tried, and is empty where it was.
+    """
 
     facts: list[tuple[str, str]]
     classes: list[str]
@@ -44,7 +48,8 @@ class Told:
     isolation: list[str]
     checks: list[str]
     choices: list["ToldChoice"]
-    speeds: list[str]
+    speeds: list[ToldSpeed]
+    untried: str
     samples: list["ToldSample"]
 
 
@@ -85,7 +90,8 @@ def tell(report: Mapping[str, Any], weights: Weights | None = None) -> Told:
         isolation=_isolation(report.get("isolation") or {}),
         checks=[str(one["detail"]) for name in ("checks", "scans") for one in report.get(name) or []],
         choices=[_choice(one) for one in report.get("choices") or []],
-        speeds=_speeds(weights, report.get("trial") or {}),
+        speeds=tell_speeds(weights) if weights else [],
+        untried=_untried(report.get("trial") or {}),
         samples=[_sample(row, weights.task) for row in weights.samples.all()] if weights else [],
     )
 
@@ -130,33 +136,10 @@ def _operations(facts: Mapping[str, Any]) -> str:
     return text % {"count": count, "width": width, "height": height}
 
 
-def _speeds(weights: Weights | None, trial: Mapping[str, Any]) -> list[str]:
-    told = [say_speed(speed) for speed in weights.speeds.all()] if weights else []
-    if trial.get("sentence"):
-        told.append(_("It was tried over sample pictures. %(why)s") % {"why": trial["sentence"]})
-    return told
-
-
-def say_speed(speed: Speed) -> str:
-    """Say how long a picture took: «First picture 310 ms, then 45 ms a picture on AMD EPYC 9B14»."""
-    said = {
-        "first": _milliseconds(speed.first_ms),
-        "device": speed.device,
-        "width": speed.width,
-        "height": speed.height,
-    }
-    if speed.each_ms is None:
-        return _("First picture %(first)s on %(device)s (%(width)d × %(height)d pixels)") % said
-    text = _("First picture %(first)s, then %(each)s a picture on %(device)s (%(width)d × %(height)d pixels)")
-    return text % {**said, "each": _milliseconds(speed.each_ms)}
-
-
-def _milliseconds(spent: float) -> str:
-    if spent >= 10_000:
-        return _("%(n).0f s") % {"n": spent / 1000}
-    if spent >= 1000:
-        return _("%(n).1f s") % {"n": spent / 1000}
-    return _("%(n)s ms") % {"n": f"{spent:.0f}" if spent >= 10 else f"{spent:.1f}"}
+def _untried(trial: Mapping[str, Any]) -> str:
+    if not trial.get("sentence"):
+        return ""
+    return _("It was tried over sample pictures. %(why)s") % {"why": trial["sentence"]}
 
 
 def _sample(row: Sample, task: str) -> ToldSample:

@@ -140,7 +140,9 @@ def with_newest(rows: QuerySet[Listing], *, user: Any = None, measured: bool = F
 
 def with_measurements(versions: QuerySet[Version]) -> QuerySet[Version]:
     """Fetch along the weights of versions, with their speeds and samples."""
-    return versions.select_related("weights").prefetch_related("weights__speeds", "weights__samples")
+    return versions.select_related("weights").prefetch_related(
+        "weights__speeds", "weights__job_speeds", "weights__samples"
+    )
 
 
 def note_runs(*, listing_id: UUID, number: int) -> None:

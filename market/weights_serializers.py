@@ -6,12 +6,12 @@ from django.urls import reverse
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from market.models import DeviceKind, Sample, Speed, Weights
+from market.models import DeviceKind, JobSpeed, Sample, Speed, Weights
 from market.reports import CLASSES_SHOWN, flops_size
 
 
 class SpeedSerializer(serializers.Serializer[Speed]):
-    """How long pictures took on one device, from bytes to bytes."""
+    """How long sample pictures took on one device when the model was tried, from bytes to bytes."""
 
     kind = serializers.ChoiceField(choices=DeviceKind.choices)
     device = serializers.CharField(help_text="Its name.")
@@ -19,6 +19,23 @@ class SpeedSerializer(serializers.Serializer[Speed]):
     each_ms = serializers.FloatField(allow_null=True, help_text="The median of later ones.")
     width = serializers.IntegerField(help_text="Of the pictures, in pixels.")
     height = serializers.IntegerField()
+
+
+class JobSpeedSerializer(serializers.Serializer[JobSpeed]):
+    """How long pictures of jobs took on one device: everybody's, of any size, that were computed there."""
+
+    kind = serializers.ChoiceField(choices=DeviceKind.choices)
+    device = serializers.CharField(help_text="Its name.")
+    pictures = serializers.IntegerField(help_text="How many the means are over.")
+    each_ms = serializers.FloatField(
+        help_text="How long a slot was busy with one, from fetching to storing. A GPU's slot has several "
+        "under way at once."
+    )
+    run_ms = serializers.FloatField(
+        source="each_run_ms",
+        help_text="How long one spent in the model's step; on a GPU with others beside it, so this may be "
+        "more than `each_ms`.",
+    )
 
 
 class SampleSerializer(serializers.Serializer[Sample]):
@@ -67,7 +84,8 @@ class WeightsSerializer(serializers.Serializer[Weights]):
         help_text="Generators take any size: theirs are counted for 1024 × 1024 pixels. Null: the size does "
         "not matter."
     )
-    speeds = SpeedSerializer(many=True)
+    speeds = SpeedSerializer(many=True, help_text="When it was tried.")
+    job_speeds = JobSpeedSerializer(many=True, help_text="In jobs of this model alone, not of pipelines.")
     samples = SampleSerializer(many=True)
 
     def get_title(self, weights: Weights) -> str:

@@ -1,7 +1,7 @@
 """Claims: how a slot comes to own items, keeps them, and gives them back.
 
-Locks are always taken in the order job, items, tree of folders, blobs, folder, usage, memos, lane. Leases run
-by the database's clock: those of workers may differ.
+Locks are always taken in the order job, items, tree of folders, blobs, folder, usage, memos, lane, speed.
+Leases run by the database's clock: those of workers may differ.
 """
 
 import uuid

@@ -16,18 +16,23 @@ from drive.models import File, FileKind, FileState, Folder, Thumbnail
 from drive.names import free_name
 from drive.placing import hold, names_of
 from ipau.common.errors import NotFound
-from processing import claims, endings, events, folders, memory
+from processing import claims, endings, events, folders, memory, speeds
 from processing.events import Kind
 from processing.models import Job, Output, State
 from processing.outcomes import Done, StoredFile
+from processing.speeds import Pace
 
 THUMBNAIL_SIDE = 256
 # Somebody may take a name between our look and our leap, but hardly ever again and again.
 NAME_ATTEMPTS = 5
 
 
-def finish(held: claims.Claim, done: Sequence[Done]) -> None:
-    """Record a chunk: only items that still carry the lease token count, whatever was computed for others."""
+def finish(held: claims.Claim, done: Sequence[Done], pace: Pace | None = None) -> None:
+    """Record a chunk: only items that still carry the lease token count, whatever was computed for others.
+
+    Args:
+        pace: how fast the job's model went, where that was measured.
+    """
     if not done:
         return
     with transaction.atomic():
@@ -43,6 +48,8 @@ def finish(held: claims.Claim, done: Sequence[Done]) -> None:
             failed=sum(d.state == State.FAILED for d in won),
             reused=sum(d.reused for d in won),
         )
+        if pace is not None:
+            speeds.note(pace, won)
 
 
 def _note(job: Job, won: Sequence[Done]) -> None:

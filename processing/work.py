@@ -8,7 +8,19 @@ from uuid import UUID
 
 from drive import blobs
 from ipau.common.database import CONNECTION_ERRORS, persist
-from processing import chunks, claims, endings, fleet, lanes, overlapping, previews, rerouting, results, reuse
+from processing import (
+    chunks,
+    claims,
+    endings,
+    fleet,
+    lanes,
+    overlapping,
+    previews,
+    rerouting,
+    results,
+    reuse,
+    speeds,
+)
 from processing.limits import TookTooLong, time_limit
 from processing.models import Job, Resource
 from processing.outcomes import OURS
@@ -88,7 +100,8 @@ def _work_on(job: Job, recipe: Recipe, queue: str, *, begun: float, seconds: flo
     context = Context(device=chunks.device_of(queue), pictures=_pictures_of(job), models=models_of(recipe))
     chunk = chunks.run_chunk(held, recipe, context, ends=begun + TURN_AT_MOST)
     stored = time.monotonic()
-    persist(lambda: results.finish(held, chunk.done))
+    pace = speeds.measure(recipe, context, chunk)
+    persist(lambda: results.finish(held, chunk.done, pace))
     if chunk.is_broken:
         overlapping.end_slot(f"it cannot go on with job {job.pk}")
     if chunk.seconds is not None:

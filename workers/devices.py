@@ -10,6 +10,7 @@ import re
 import resource
 from collections.abc import MutableMapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -41,6 +42,7 @@ def detect() -> Device:
     return Device("gpu", gpu) if gpu else processor()
 
 
+@cache
 def processor() -> Device:
     """Say which processor this machine has, whatever else it has."""
     return Device("cpu", _read_cpu_name())

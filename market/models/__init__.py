@@ -10,7 +10,7 @@ from market.models.listings import (
     VersionQuerySet,
     Visibility,
 )
-from market.models.trials import DeviceKind, Sample, SampleQuerySet, Speed
+from market.models.trials import DeviceKind, JobSpeed, Sample, SampleQuerySet, Speed
 from market.models.weights import OPEN, Conversion, ConversionQuerySet, ConversionState, Weights
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "ConversionQuerySet",
     "ConversionState",
     "DeviceKind",
+    "JobSpeed",
     "Listing",
     "ListingKind",
     "ListingQuerySet",

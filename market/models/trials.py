@@ -51,6 +51,49 @@ class Speed(BaseModel):
         return f"{self.device}: {self.first_ms:.0f} ms"
 
 
+class JobSpeed(BaseModel):
+    """How fast weights were in jobs on one device: sums over pictures that were computed there.
+
+    Who ran them does not matter, nor under which model's name: others that have the same weights see these
+    figures too, which tell nothing of a picture or a person.
+    """
+
+    weights = models.ForeignKey(Weights, models.CASCADE, related_name="job_speeds")
+    kind = models.CharField(max_length=3, choices=DeviceKind.choices)
+    device = models.CharField(max_length=120)
+    pictures = models.PositiveBigIntegerField()
+    # Milliseconds that pictures spent in the model's step, those of several threads side by side.
+    run_ms = models.FloatField()
+    # Milliseconds that slots were busy with them, from fetching to storing.
+    slot_ms = models.FloatField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["weights", "kind", "device"], name="job_speed_once_a_device"),
+            models.CheckConstraint(
+                condition=models.Q(kind__in=DeviceKind.values), name="job_speed_kind_known"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(pictures__gte=1, run_ms__gte=0, slot_ms__gte=0),
+                name="job_speed_of_pictures",
+            ),
+        ]
+        ordering = ["kind", "device"]
+
+    def __str__(self) -> str:
+        return f"{self.device}: {self.pictures} pictures, {self.each_ms:.0f} ms each"
+
+    @property
+    def each_ms(self) -> float:
+        """Milliseconds of a slot that a picture took, in the mean."""
+        return self.slot_ms / self.pictures
+
+    @property
+    def each_run_ms(self) -> float:
+        """Milliseconds that a picture spent in the model's step, in the mean."""
+        return self.run_ms / self.pictures
+
+
 class SampleQuerySet(models.QuerySet["Sample"]):
     def visible_to(self, user: Any) -> "SampleQuerySet":
         """Those of weights that a model runs which `user` may see."""

@@ -9,6 +9,7 @@ from django.utils.translation import gettext
 
 from market.covers import cover_of
 from market.models import Listing
+from market.speeds import ToldSpeed, tell_busiest
 
 register = template.Library()
 
@@ -17,6 +18,13 @@ register = template.Library()
 def cover(listing: Listing) -> str:
     """Return the static path of an app's cover; nothing where it has none."""
     return cover_of(listing)
+
+
+@register.filter
+def speed_in_jobs(listing: Listing) -> ToldSpeed | None:
+    """Return how fast a model's newest weights are in jobs, where most ran; nothing before any did."""
+    newest = next(iter(listing.versions.all()), None)
+    return tell_busiest(newest.weights.job_speeds.all()) if newest and newest.weights else None
 
 
 @register.filter

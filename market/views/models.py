@@ -22,6 +22,7 @@ from market import confirming, conversions, services
 from market.forms import ModelForm
 from market.models import Conversion, Visibility
 from market.reports import tell
+from market.speeds import with_job_speeds
 
 MODELS_A_PAGE = 24
 CONVERSIONS_SHOWN = 10
@@ -35,8 +36,9 @@ def list_page(request: HttpRequest) -> HttpResponse:
     context = {}
     if isinstance(request.user, User):
         shared = shared.exclude(owner=request.user)
+        own = with_job_speeds(conversions.list_models(owner=request.user))
         context = {
-            "own": conversions.list_models(owner=request.user).order_by("-id")[: conversions.MOST_MODELS],
+            "own": own.order_by("-id")[: conversions.MOST_MODELS],
             "conversions": conversions.list_conversions(owner=request.user).order_by("-id")[
                 :CONVERSIONS_SHOWN
             ],

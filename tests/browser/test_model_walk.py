@@ -56,7 +56,8 @@ def test_from_a_checkpoint_to_detections(
     page.wait_for_url("**/models/conversions/**")
     expect(page.get_by_text("The model is ready to run.")).to_be_visible(timeout=120_000)
     expect(page.get_by_text("YOLO11 detector")).to_be_visible()
-    expect(page.get_by_text(re.compile(r"^First picture [\d.]+ m?s, then "))).to_be_visible()
+    speeds = page.get_by_role("table").filter(has_text="Tried: first").locator("tbody tr")
+    expect(speeds).to_have_text(re.compile(r"pixels\s+[\d.]+ m?s\s+[\d.]+ m?s\s+–"))
     samples = page.get_by_role("img", name="What the model")
     expect(samples).to_have_count(3)
     for shown in samples.all():
@@ -99,6 +100,9 @@ def test_from_a_checkpoint_to_detections(
     assert item.output["image"] == {"width": 640, "height": 480}
     assert {file.name for file in (output.file for output in item.outputs.all())} == {"sea.jpg", "sea.json"}
     assert Weights.objects.get().facts["classes"] == ["cat", "dog"]
+    page.goto(f"/apps/{user.handle}/pets/?tab=about")
+    expect(speeds).to_have_text(re.compile(r"pixels\s+[\d.]+ m?s\s+[\d.]+ m?s\s+[\d.]+ m?s\s+1 picture"))
+    assert problems(page, ["/models/", page.url]) == []
 
 
 def test_a_checkpoint_that_names_code_is_refused_in_words(

@@ -188,6 +188,13 @@ def test_a_gpu_runs_in_half_precision(model_of: Callable[[str], FolderModel]) ->
 
 
 @needs_cuda
+def test_a_gpu_goes_by_its_own_name() -> None:
+    named = torch_sessions.name_device("cuda")
+    assert (named.kind, named.name) == ("gpu", torch.cuda.get_device_properties(0).name)
+    assert torch_sessions.name_device("cuda:0") == named
+
+
+@needs_cuda
 def test_what_half_precision_would_change_runs_in_32_bits(
     model_of: Callable[[str], FolderModel], tmp_path: Path
 ) -> None:

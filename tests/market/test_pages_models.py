@@ -143,7 +143,8 @@ def test_the_list_costs_the_same_however_long(
     for number in range(3):
         model(user, f"mine-{number}")
         model(other_user, f"open-{number}", publish=True)
-    with django_assert_max_num_queries(6):  # session, person, models, their versions, conversions, shared
+    # Session, person, models, their versions, weights and speeds, conversions, shared.
+    with django_assert_max_num_queries(8):
         client.get("/models/")
 
 

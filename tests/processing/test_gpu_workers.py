@@ -10,7 +10,7 @@ from accounts.models import User
 from drive import blobs
 from drive.models import File
 from market.installing import install_model
-from market.models import Version
+from market.models import JobSpeed, Version
 from processing import services, tasks
 from processing.models import Item, Job, State
 from tests.families import rebuilt
@@ -51,6 +51,9 @@ def test_a_model_runs_in_the_queue_of_gpus_as_on_processors(
     assert_each_result_once(on_gpu)
     assert set(Item.objects.filter(job=on_gpu).values_list("device", flat=True)) == {"gpu"}
     take_turns(user)
+    by_torch, by_onnx = JobSpeed.objects.order_by("-device")
+    assert (by_torch.device, by_torch.pictures) == (f"{by_onnx.device} (torch)", 12)
+    assert by_onnx.pictures == 12
     first, second = results(on_gpu), results(on_cpu)
     assert len(first) == len(second) == 12
     same = sum(one == other for one, other in zip(first, second, strict=True))

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from workers import devices
+from workers.devices import Device
 from workers.inference import torch_sessions
 from workers.plugin import PROCESSOR, Context, Model
 
@@ -50,6 +52,16 @@ def get_session(context: Context, *, keeps_memory: bool = True) -> Session:
         ("onnx", model.key), lambda: _load(model, keeps_memory=keeps_memory), lambda made: made[1]
     )
     return kept[0]
+
+
+def name_device(device: str, family: str) -> Device:
+    """Say what the networks of a family run on, where `device` is that of the context (as `get_session`).
+
+    Call it only after a network ran there.
+    """
+    if device == PROCESSOR or not torch_sessions.serves(family):
+        return devices.processor()
+    return torch_sessions.name_device(device)
 
 
 def _in_batches(loaded: torch_sessions.Loaded, context: Context) -> Session:

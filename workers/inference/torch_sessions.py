@@ -10,12 +10,14 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workers import registry
+from workers import devices, registry
+from workers.devices import Device
 from workers.inference.batching import Batcher
 from workers.inference.half import halve
 from workers.plugin import Context, DeviceLost, Family, Model
@@ -153,7 +155,26 @@ class Loaded:
 
 def can_run(model: Model) -> bool:
     """Tell whether there is a network for torch: a graph that came as ONNX has none."""
-    return registry.get(model.facts["family"]).queue == "gpu"
+    return serves(model.facts["family"])
+
+
+def serves(family: str) -> bool:
+    """Tell whether there are networks for torch of this family."""
+    return registry.get(family).queue == "gpu"
+
+
+@cache
+def name_device(device: str) -> Device:
+    """Say which device this process means by "cuda", "cuda:1" and so on, or "torch-cpu".
+
+    It asks CUDA itself, whose order of devices is not the driver's. On the processor torch is not as fast as
+    ONNX Runtime, so it goes by a name of its own.
+    """
+    if device == TORCH_PROCESSOR:
+        return Device("cpu", f"{devices.processor().name} (torch)")
+    import torch
+
+    return Device("gpu", torch.cuda.get_device_name(device))
 
 
 def get_loaded(context: Context, model: Model) -> Loaded:

@@ -15,6 +15,7 @@ from ipau.common.errors import DomainError
 from market import confirming, conversions
 from market.models import Conversion, ConversionState
 from market.reports import tell
+from market.speeds import say_speed
 
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 20 * 60.0
@@ -78,8 +79,10 @@ class Command(BaseCommand):
         told = tell(conversion.report, version.weights if version else None)
         for label, text in told.facts:
             self.stdout.write(f"{label}: {text}")
-        for sentence in told.speeds:
-            self.stdout.write(sentence)
+        for speed in version.weights.speeds.all() if version and version.weights else ():
+            self.stdout.write(say_speed(speed))
+        if told.untried:
+            self.stdout.write(told.untried)
         if told.classes:
             more = f" and {told.more_classes} more" if told.more_classes else ""
             self.stdout.write(f"Classes: {', '.join(told.classes)}{more}")
