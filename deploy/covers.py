@@ -1,6 +1,7 @@
-"""Make the apps' covers, and the start page's proof, with our own engine from the sample picture.
+"""Make the covers of apps and of the models that come along, and the start page's proof, with our own engine.
 
-The files are committed. Run this again when an operation is new or has changed its look.
+The files are committed. Run this again when an operation is new or has changed its look, or a model is.
+Apps show the sample picture, models one of their own pictures, or the sample where they take photographs.
 The sample is Chelsea the cat, a photograph that Stéfan van der Walt gave away under CC0.
 """
 
@@ -9,13 +10,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from workers import engine, registry  # noqa: E402  (the path comes first)
+from workers.plugin import Context  # noqa: E402
 from workers.recipe import Recipe  # noqa: E402
+from workers.vision.drawing import draw_title, label  # noqa: E402
+from workers.weights.bundle import FolderModel  # noqa: E402
 
 SAMPLE = ROOT / "processing" / "static" / "processing" / "sample.jpg"
 PROOF = SAMPLE.with_name("proof.jpg")
@@ -29,22 +33,67 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "mosaic": {"tile": 24, "adaption": 70},
 }
 PROOF_OF = "pixelart"
+MODELS = ROOT / "deploy" / "demo_models"
+# Pictures that show what a model does; of others it is the first of their own.
+PICTURES = {
+    "shapes-detector": "shapes-detector/shapes-detector-6.jpg",
+    "shapes-segmenter": "shapes-detector/shapes-detector-6.jpg",
+}
+# The part of the sample that enlargers show, small enough for its pixels to be missed.
+EYE = (186, 126, 366, 246)
 
 
 def main() -> None:
-    """Write one cover for each operation, and the proof."""
+    """Write one cover for each operation and model, and the proof."""
     photo = SAMPLE.read_bytes()
     before = _fit(Image.open(io.BytesIO(photo)))
     COVERS.mkdir(parents=True, exist_ok=True)
     for operation in registry.all_operations():
         after = _fit(_run(operation.key, photo))
         _divide(before, after).save(COVERS / f"{operation.key}.jpg", quality=84, optimize=True)
+    for folder in sorted(path for path in MODELS.iterdir() if path.is_dir()):
+        _cover_model(folder, photo).save(COVERS / f"{folder.name}.jpg", quality=84, optimize=True)
     _run(PROOF_OF, photo).convert("RGB").save(PROOF, quality=90, optimize=True)
 
 
 def _run(key: str, photo: bytes) -> Image.Image:
     outcome = engine.run(Recipe.single(key, SETTINGS.get(key)), photo, with_thumbnail=False)
     return Image.open(io.BytesIO(outcome.files[0].data))
+
+
+def _cover_model(folder: Path, photo: bytes) -> Image.Image:
+    model = FolderModel(folder / "model")
+    task = model.facts["task"]
+    own = MODELS / PICTURES.get(folder.name, f"{folder.name}/{folder.name}-1.jpg")
+    before = Image.open(io.BytesIO(photo) if task == "image" else own).convert("RGB")
+    if task == "classify":
+        found: Any = _run_model(model, before).data
+        best = found["predictions"][0]
+        # Written on a small one, so that it can be read on a card.
+        small = _crop(before).resize((SIZE[0] // 2, SIZE[1] // 2))
+        return _fit(draw_title(small, label(best["class"], best["confidence"]), best["class_id"]))
+    before = _crop(before)
+    if model.facts.get("scale", 1) > 1:
+        before = before.crop(EYE)
+    after = _fit(Image.open(io.BytesIO(_run_model(model, before).files[0].data)))
+    return _divide(_fit(before), after) if task == "image" else after
+
+
+def _run_model(model: FolderModel, picture: Image.Image) -> engine.Outcome:
+    recipe = Recipe.single(model.facts["family"], weights=model.key)
+    context = Context(models={model.key: model})
+    return engine.run(recipe, _bytes(picture), context, with_thumbnail=False)
+
+
+def _crop(image: Image.Image) -> Image.Image:
+    """Cut a cover's shape out of the middle."""
+    return ImageOps.fit(image, SIZE, Image.Resampling.LANCZOS)
+
+
+def _bytes(image: Image.Image) -> bytes:
+    with io.BytesIO() as stream:
+        image.save(stream, "PNG")
+        return stream.getvalue()
 
 
 def _fit(image: Image.Image) -> Image.Image:

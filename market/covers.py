@@ -1,10 +1,13 @@
-"""Which apps have a cover: the pictures before and after that deploy/covers.py made."""
+"""What a listing's card shows: a picture that deploy/covers.py made, or a telling sample of a model."""
 
 from functools import cache
 from pathlib import Path
 
+from django.db.models import QuerySet
+
 from accounts.models import PLATFORM_HANDLE
-from market.models import Listing
+from market.models import Listing, Sample, Weights
+from market.services import with_newest
 
 _FOLDER = Path(__file__).parent / "static" / "market" / "covers"
 
@@ -15,7 +18,32 @@ def _names() -> frozenset[str]:
 
 
 def cover_of(listing: Listing) -> str:
-    """Return the static path of an app's cover; nothing where it has none."""
+    """Return the static path of the cover of one of the platform's own; nothing where it has none."""
     if listing.owner.handle != PLATFORM_HANDLE or listing.name not in _names():
         return ""
     return f"market/covers/{listing.name}.jpg"
+
+
+def with_covers(models: QuerySet[Listing]) -> QuerySet[Listing]:
+    """Fetch along what `weights_of` and `choose_sample` ask of models: their newest weights with samples."""
+    return with_newest(models).prefetch_related("versions__weights__samples")
+
+
+def weights_of(listing: Listing) -> Weights | None:
+    """Return the weights of a model's newest version that was fetched along."""
+    newest = next(iter(listing.versions.all()), None)
+    return newest.weights if newest else None
+
+
+def choose_sample(weights: Weights) -> Sample | None:
+    """Return the sample that tells most of a model: with the most kinds of things found, or the surest guess.
+
+    Of those that tell as much it is the first.
+    """
+    return max(weights.samples.all(), key=_tells, default=None)
+
+
+def _tells(sample: Sample) -> tuple[float, int]:
+    if sample.seen and "confidence" in sample.seen[0]:
+        return max(one["confidence"] for one in sample.seen), 0
+    return len(sample.seen), sum(one["count"] for one in sample.seen)

@@ -24,8 +24,15 @@ TASKS: dict[str, str | Promise] = {
     "classify": gettext_lazy("Classifies pictures"),
     "image": gettext_lazy("Makes pictures"),
 }
-
-
+# What a model of a task is called where there is room for a word.
+NAMES: dict[str, str | Promise] = {
+    "detect": gettext_lazy("Detector"),
+    "segment": gettext_lazy("Segmenter"),
+    "pose": gettext_lazy("Poses"),
+    "obb": gettext_lazy("Turned boxes"),
+    "classify": gettext_lazy("Classifier"),
+    "image": gettext_lazy("Generator"),
+}
 LAYOUTS: dict[str, str | Promise] = {
     "anchors": gettext_lazy("a column for each place, boxes and classes (YOLOv8 and later)"),
     "yolov5": gettext_lazy("a row for each place, box, objectness and classes (YOLOv5)"),
@@ -160,6 +167,11 @@ def _seen(one: Mapping[str, Any]) -> str:
     if "confidence" in one:
         return f"{one['name']} {one['confidence']:.0%}"
     return f"{one['count']} × {one['name']}"
+
+
+def name_task(task: str) -> str:
+    """Say in a word what models of a task are: "Detector"."""
+    return str(NAMES.get(task, task))
 
 
 def _choice(one: Mapping[str, Any]) -> ToldChoice:

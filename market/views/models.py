@@ -19,6 +19,7 @@ from drive.serving import serve
 from ipau.common.errors import Conflict, DomainError, Invalid
 from ipau.common.paging import paginate
 from market import confirming, conversions, services
+from market.covers import with_covers
 from market.forms import ModelForm
 from market.models import Conversion, Visibility
 from market.reports import tell
@@ -43,7 +44,7 @@ def list_page(request: HttpRequest) -> HttpResponse:
                 :CONVERSIONS_SHOWN
             ],
         }
-    page = paginate(shared, order=("-id",), size=MODELS_A_PAGE, cursor=request.GET.get("cursor"))
+    page = paginate(with_covers(shared), order=("-id",), size=MODELS_A_PAGE, cursor=request.GET.get("cursor"))
     return render(request, "market/models.html", {**context, "page": page})
 
 

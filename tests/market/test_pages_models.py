@@ -143,8 +143,9 @@ def test_the_list_costs_the_same_however_long(
     for number in range(3):
         model(user, f"mine-{number}")
         model(other_user, f"open-{number}", publish=True)
-    # Session, person, models, their versions, weights and speeds, conversions, shared.
-    with django_assert_max_num_queries(8):
+    # Session, person, models, their versions, weights and speeds, conversions, shared with their versions,
+    # weights and samples.
+    with django_assert_max_num_queries(11):
         client.get("/models/")
 
 

@@ -1,0 +1,27 @@
+"""Template filters for the cards of models: which sample they show, and what their task is called."""
+
+from django import template
+
+from market.covers import choose_sample, weights_of
+from market.models import Listing, Sample, Weights
+from market.reports import name_task
+
+register = template.Library()
+
+
+@register.filter
+def newest_weights(listing: Listing) -> Weights | None:
+    """Return the weights of a model's newest version, which `market.covers.with_covers` fetched along."""
+    return weights_of(listing)
+
+
+@register.filter
+def best_sample(weights: Weights | None) -> Sample | None:
+    """Return the sample that tells most of a model; nothing where there is none."""
+    return choose_sample(weights) if weights else None
+
+
+@register.filter
+def task_name(weights: Weights) -> str:
+    """Say in a word what a model of these weights is: "Detector"."""
+    return name_task(weights.task)
