@@ -272,6 +272,10 @@ class Result:
     scale: float | None = None
 
 
+# What of a picture its result still has: "picture", itself, as none is made of it; "places", what it shows is
+# where it was, in proportion to the sides; "nothing" that could be told.
+Kept: TypeAlias = Literal["picture", "places", "nothing"]
+
 _ParamsType: TypeAlias = type[Params]
 P = TypeVar("P", bound=Params)
 
@@ -295,6 +299,14 @@ class Operation(ABC, Generic[P]):
     @abstractmethod
     def run(self, picture: PictureView, params: P, context: Context) -> Result:
         """Make the result. Raises OperationError where the picture or the settings are at fault."""
+
+    def keeps(self, params: P, facts: Mapping[str, Any]) -> Kept:
+        """Say what of a picture the result has, so that what is found in one may be drawn over the other.
+
+        Args:
+            facts: of the model; none for an app.
+        """
+        return "nothing"
 
     @classmethod
     def schema(cls) -> dict[str, Any]:

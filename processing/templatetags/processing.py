@@ -10,9 +10,10 @@ from django.urls import reverse
 from drive.kinds import is_web_picture
 from drive.listing import VIEW_SIDE
 from drive.models import File
-from processing import forms
+from processing import forms, narrowing
 from processing.estimates import credits_text
 from processing.models import Item, Output, State
+from processing.narrowing import Narrowing, narrowing_of
 from processing.previews import Answer
 from processing.progress import picture_of, time_text
 from processing.timing import STAGE_NAMES
@@ -85,14 +86,13 @@ def json_text(data: object) -> str:
 @register.filter
 def has_original(item: Item) -> bool:
     """Tell whether the picture that an item was made of can still be shown."""
-    return item.input_file is not None and item.input_file.trashed_at is None
+    return narrowing.has_original(item)
 
 
 @register.filter
-def narrows(item: Item) -> bool:
-    """Tell whether what was found can be drawn over the original: further steps may have seen another one."""
-    told = isinstance(item.output, dict) and "predictions" in item.output
-    return told and len(item.job.recipe["steps"]) == 1 and has_original(item)
+def narrows(item: Item) -> Narrowing | None:
+    """Say how what was found can be narrowed, if it can."""
+    return narrowing_of(item)
 
 
 @register.simple_tag

@@ -1,5 +1,6 @@
 """What a model found in a picture of a job: narrowed by class and confidence, without another run."""
 
+import json
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -7,6 +8,7 @@ from django.db import transaction
 from playwright.sync_api import Page, expect
 
 from accounts.models import User
+from market.model_steps import ModelStep
 from market.pipelines import create_pipeline
 from market.services import latest_version
 from processing.models import Job
@@ -16,6 +18,9 @@ from tests.market.models import marks, model
 from tests.market.test_model_steps import GREY, step_of
 from tests.pictures import picture_bytes
 from tests.processing.jobs import submit_version, take_turns
+from tests.processing.test_narrowing import Quiet
+from workers import registry
+from workers.recipe import Step
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -83,30 +88,83 @@ def test_what_was_found_lies_where_the_model_says(
     page.goto(f"/jobs/{job.pk}/items/0/")
     page.get_by_role("checkbox", name="dog (1)").uncheck()
     expect(page.locator("#found-picture")).to_be_visible()
-    # A cat of 10 x 10 in the middle of 640 x 480: its frame is drawn there, and the corner is as it was.
-    changed = page.evaluate(
-        """() => {
+    assert differences(page, "item-before") == [True, False]
+
+
+def differences(page: Page, base: str) -> list[bool]:
+    """Tell whether what is drawn differs from a picture of the page in the middle, and in a corner.
+
+    A cat of 10 x 10 lies in the middle of 640 x 480: its frame is drawn there, and the corner is as it was.
+    """
+    changed: list[bool] = page.evaluate(
+        """(base) => {
             const canvas = document.getElementById("found-picture");
             const plain = document.createElement("canvas");
             [plain.width, plain.height] = [canvas.width, canvas.height];
-            plain.getContext("2d").drawImage(document.getElementById("item-before"), 0, 0);
+            plain.getContext("2d").drawImage(document.getElementById(base), 0, 0);
             const at = (from, x, y) => [...from.getContext("2d").getImageData(x, y, 1, 1).data].join();
             return [[315, 240], [10, 470]].map(([x, y]) => at(canvas, x, y) !== at(plain, x, y));
-        }"""
+        }""",
+        base,
     )
-    assert changed == [True, False]
+    return changed
 
 
-def test_a_pipeline_s_item_shows_the_data_alone(user: User, signed_in_page: Callable[..., Page]) -> None:
+def run_pipeline(user: User, *steps: Step | ModelStep) -> Job:
+    kept = create_pipeline(owner=user, title="Two", steps=steps)
+    data = picture_bytes(width=640, height=480, seed=7)
+    job = submit_version(user, latest_version(kept), [upload(user, "p.jpg", data=data)])
+    take_turns(user)
+    return job
+
+
+def test_an_item_of_two_models_shows_the_data_alone(user: User, signed_in_page: Callable[..., Page]) -> None:
     with transaction.atomic():
         version = model(user)
-    kept = create_pipeline(owner=user, title="Two", steps=[GREY, step_of(version)])
-    job = submit_version(user, latest_version(kept), [upload(user)])
-    take_turns(user)
+    job = run_pipeline(user, step_of(version), step_of(version))
     page = signed_in_page(user)
     page.goto(f"/jobs/{job.pk}/items/0/")
     expect(page.locator("#found-json")).to_contain_text('"cat"')
     expect(page.locator("#found-filter")).to_be_hidden()
+
+
+def test_what_one_step_of_a_pipeline_found_is_narrowed(
+    user: User, signed_in_page: Callable[..., Page]
+) -> None:
+    with transaction.atomic():
+        finder, namer = model(user), model(user, "namer", sure=(80, 5), task="classify")
+    job = run_pipeline(user, GREY, step_of(finder), step_of(namer))
+    page = signed_in_page(user)
+    page.goto(f"/jobs/{job.pk}/items/0/")
+    expect(page.locator("#found-said")).to_have_text("2 of 2 shown")
+    expect(page.locator("#item-after")).to_be_visible()
+    page.get_by_role("checkbox", name="dog (1)").uncheck()
+    expect(page.locator("#found-said")).to_have_text("1 of 2 shown")
+    expect(page.get_by_text("Narrowed, it is drawn over the original")).to_be_visible()
+    assert differences(page, "item-before") == [True, False]
+    # Of the other step's data nothing is left out.
+    left = json.loads(page.locator("#found-json").text_content() or "")
+    assert {name: [one["class"] for one in told["predictions"]] for name, told in left.items()} == {
+        "marks": ["cat"],
+        "marks2": ["cat"],
+    }
+    page.get_by_role("checkbox", name="dog (1)").check()
+    expect(page.locator("#item-after")).to_be_visible()
+
+
+def test_what_is_told_of_a_pipeline_s_result_is_drawn_over_that(
+    user: User, signed_in_page: Callable[..., Page]
+) -> None:
+    with registry.register(Quiet()):
+        with transaction.atomic():
+            version = model(user, family="quiet")
+        job = run_pipeline(user, Step(operation="pixelart"), step_of(version))
+        page = signed_in_page(user)
+        page.goto(f"/jobs/{job.pk}/items/0/")
+        expect(page.locator("#found-said")).to_have_text("2 of 2 shown")
+        expect(page.locator("#found-picture")).to_be_visible()
+        assert differences(page, "item-after") == [True, False]
+        assert differences(page, "item-before")[1]
 
 
 def test_without_scripts_the_drawn_picture_and_the_data_stand(

@@ -94,8 +94,13 @@ def test_it_runs_on_every_kind_of_picture(task: str, kind: str) -> None:
         assert [file.label for file in outcome.files] == (
             ["detections"] if result == "data" else ["image", "detections"]
         )
+        kept = registry.get(family).keeps(registry.validate(family, {"result": result}), TASKS[task].facts)
+        assert (kept == "picture") == (result == "data")
         if result in ("draw", "blur"):
+            assert kept == "places"
             assert picture_of(outcome).size == (source.width, source.height)
+        if result == "crop":
+            assert kept == "nothing"
         _check_places(data, source)
 
 

@@ -131,12 +131,17 @@ for side in (600, 2000):
     assert large - small < 40 * pixels
 
 
+def _kept(model: FolderModel) -> str:
+    return registry.get("gan").keeps(registry.validate("gan", {}), model.facts)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_runs_on_every_kind_of_picture(kind: str, models: dict[str, FolderModel]) -> None:
     before = decode(KINDS[kind])
     width, height = (before.height, before.width) if kind == "jpeg rotated" else before.size
     made = _run(models["compact"], KINDS[kind])
     assert made.size == (2 * width, 2 * height)
+    assert _kept(models["compact"]) == "places"
     assert ("A" in made.getbands()) == ("alpha" in kind)
 
 
@@ -311,6 +316,7 @@ def test_a_seed_draws_the_same_sheet_again(models: dict[str, FolderModel]) -> No
 def test_a_sheet_shows_what_the_network_makes_of_the_noise(models: dict[str, FolderModel]) -> None:
     made = np.asarray(_run(models["noise"], encode(draw(40, 30), "PNG"), columns=3, rows=7, seed=9))
     assert made.shape == (7 * 16, 3 * 16, 3)
+    assert _kept(models["noise"]) == "nothing"
     noise = np.random.default_rng(9).standard_normal((21, 12, 1, 1), np.float32)
     expected = SAMPLES["noise"].forward(torch.from_numpy(noise)).numpy().transpose(0, 2, 3, 1) * 255
     for index in (0, 4, 20):

@@ -269,6 +269,7 @@ def test_the_label_is_written_into_the_picture_or_not(model: FolderModel) -> Non
     image = draw(200, 120)
     plain = decode(_run(model, encode(image, "PNG"), label=False).files[0].data)
     assert np.array_equal(np.asarray(plain), np.asarray(image))
+    assert registry.get("vit").keeps(registry.validate("vit", {}), model.facts) == "places"
     written = decode(_run(model, encode(image, "PNG")).files[0].data)
     changed = np.abs(np.asarray(written).astype(int) - np.asarray(image)).max(axis=2) > 0
     assert 0.005 < changed.mean() < 0.3

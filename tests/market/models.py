@@ -15,6 +15,7 @@ from workers.plugin import (
     IMAGE,
     Context,
     Family,
+    Kept,
     OperationError,
     OutputSpec,
     Params,
@@ -38,6 +39,9 @@ class Marks(Family[MarksParams]):
     description = "For tests."
     outputs: ClassVar[tuple[OutputSpec, ...]] = (IMAGE, OutputSpec("detections", "data", "Detections"))
     Params = MarksParams
+
+    def keeps(self, params: MarksParams, facts: Mapping[str, Any]) -> Kept:
+        return "places"
 
     def recognise(self, upload: Any) -> str | None:
         return None

@@ -193,6 +193,23 @@ def test_each_setting_changes_something(operation: Operation[Any]) -> None:
 
 
 @every_operation
+def test_what_it_says_to_keep_is_where_it_was(operation: Operation[Any]) -> None:
+    """The picture's one light quarter is the result's lightest, at the picture's shape."""
+    for variant in _variants(operation):
+        kept = operation.keeps(registry.validate(operation.key, variant), {})
+        assert kept != "picture"
+        for corner in range(4) if kept == "places" else ():
+            left, top = (corner % 2) * 350, (corner // 2) * 250
+            source = Image.new("RGB", (700, 500), (30, 40, 20))
+            source.paste((240, 230, 220), (left, top, left + 350, top + 250))
+            made = _picture_of(run(operation, encode(source, "PNG"), **variant)).convert("L")
+            assert made.width * source.height == made.height * source.width, variant
+            quarters = made.resize((2, 2), Image.Resampling.BOX).tobytes()
+            if max(quarters) > min(quarters) + 10:
+                assert quarters.index(max(quarters)) == corner, variant
+
+
+@every_operation
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_results_are_upright(operation: Operation[Any], orientation: int) -> None:
     upright = draw(120, 80)

@@ -14,6 +14,9 @@ from tests.drive.drives import upload
 from tests.market.models import marks, model
 from tests.market.test_model_steps import GREY, keep, step_of
 from tests.processing.jobs import submit, submit_version, take_turns
+from tests.processing.test_narrowing import Quiet
+from workers import registry
+from workers.recipe import Step
 
 pytestmark = pytest.mark.django_db
 
@@ -75,12 +78,37 @@ def test_without_the_original_there_is_the_data_alone(client: Client, user: User
     assert 'id="found-picture"' not in page
 
 
-def test_what_a_later_step_saw_is_not_drawn_on_the_original(client: Client, user: User) -> None:
+def test_what_a_later_step_saw_is_drawn_on_the_original_where_nothing_has_moved(
+    client: Client, user: User
+) -> None:
     job = submit_version(user, keep(user, GREY, step_of(model(user))), [upload(user)])
+    take_turns(user)
+    page = item_page(client, job)
+    assert 'data-over="original"' in panel_of(page)
+    assert "data-draws" not in panel_of(page)
+    assert "Narrowed, it is drawn over the original" in page
+
+
+def test_what_lies_elsewhere_in_the_original_is_told_as_data_alone(client: Client, user: User) -> None:
+    version = keep(user, Step(operation="ascii"), step_of(model(user)))
+    job = submit_version(user, version, [upload(user)])
     take_turns(user)
     page = item_page(client, job)
     assert panel_of(page)
     assert "data-narrows" not in panel_of(page)
+    assert 'id="found-picture"' not in page
+    assert "&quot;class&quot;: &quot;cat&quot;" in page
+
+
+def test_data_alone_are_drawn_on_the_picture_that_the_model_saw(client: Client, user: User) -> None:
+    with registry.register(Quiet()):
+        quiet = step_of(model(user, family="quiet"))
+        job = submit_version(user, keep(user, Step(operation="ascii"), quiet), [upload(user)])
+        take_turns(user)
+        page = item_page(client, job)
+    assert 'data-over="result"' in panel_of(page)
+    assert "data-draws" in panel_of(page)
+    assert "drawn over the original" not in page
 
 
 def test_apps_find_nothing(client: Client, user: User) -> None:
@@ -92,10 +120,14 @@ def test_apps_find_nothing(client: Client, user: User) -> None:
 def test_the_page_takes_few_queries(
     client: Client, user: User, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
-    job = submit_version(user, model(user), [upload(user)])
+    finder = model(user)
+    job = submit_version(user, finder, [upload(user)])
+    chain = submit_version(user, keep(user, *[GREY] * 3, step_of(finder)), [upload(user, "b.jpg", seed=2)])
     take_turns(user)
     with django_assert_max_num_queries(8):
         item_page(client, job)
+    with django_assert_max_num_queries(9):  # what its models do
+        item_page(client, chain)
 
 
 def test_from_a_result_in_the_drive_to_what_was_found(client: Client, user: User) -> None:

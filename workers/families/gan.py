@@ -17,6 +17,7 @@ from workers.picture import LIMITS, fit
 from workers.plugin import (
     Context,
     Family,
+    Kept,
     OperationError,
     Params,
     PictureView,
@@ -98,6 +99,9 @@ class Gan(Family[GanParams]):
     queue = "gpu"
     version = 1
     Params = GanParams
+
+    def keeps(self, params: GanParams, facts: Mapping[str, Any]) -> Kept:
+        return "nothing" if facts["layout"] == "noise" else "places"
 
     def run(self, picture: PictureView, params: GanParams, context: Context) -> Result:
         model = context.model

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workers.inference.sessions import get_session
-from workers.plugin import IMAGE, Context, Family, OperationError, OutputSpec, PictureView, Result
+from workers.plugin import IMAGE, Context, Family, Kept, OperationError, OutputSpec, PictureView, Result
 from workers.vision import finding, labelling, redrawing
 from workers.vision.instances import choose_classes
 from workers.weights import onnx_exports
@@ -31,6 +31,10 @@ class Onnx(Family[OnnxParams]):
     version = 2
     outputs = (IMAGE, OutputSpec("detections", "data", "Detections"))
     Params = OnnxParams
+
+    def keeps(self, params: OnnxParams, facts: Mapping[str, Any]) -> Kept:
+        # A graph that makes pictures may mirror them, or anything else.
+        return "nothing" if facts["task"] == "image" else finding.keeps(params)
 
     def run(self, picture: PictureView, params: OnnxParams, context: Context) -> Result:
         facts = finding.model_of(context).facts

@@ -15,6 +15,7 @@ from workers.plugin import (
     JSON,
     Context,
     Family,
+    Kept,
     OutputSpec,
     Params,
     PictureView,
@@ -47,6 +48,9 @@ class Vit(Family[VitParams]):
     version = 1
     outputs = (IMAGE, OutputSpec("classes", "data", "Classes"))
     Params = VitParams
+
+    def keeps(self, params: VitParams, facts: Mapping[str, Any]) -> Kept:
+        return "places"
 
     def run(self, picture: PictureView, params: VitParams, context: Context) -> Result:
         if context.model is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from workers.plugin import IMAGE, Context, Family, OutputSpec, PictureView, Result
+from workers.plugin import IMAGE, Context, Family, Kept, OutputSpec, PictureView, Result
 from workers.vision import finding
 from workers.weights import yolo as weights
 
@@ -28,6 +28,9 @@ class Yolo(Family[YoloParams]):
     version = 2
     outputs = (IMAGE, OutputSpec("detections", "data", "Detections"))
     Params = YoloParams
+
+    def keeps(self, params: YoloParams, facts: Mapping[str, Any]) -> Kept:
+        return finding.keeps(params)
 
     def run(self, picture: PictureView, params: YoloParams, context: Context) -> Result:
         return finding.run(picture, params, context)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from workers.plugin import Context, Operation, Params, PictureView, Result, choice, slider, toggle
+from workers.plugin import Context, Kept, Operation, Params, PictureView, Result, choice, slider, toggle
 
 _WEIGHTS = {"rec709": (0.2126, 0.7152, 0.0722), "average": (1 / 3, 1 / 3, 1 / 3)}
 # Bayer 1973: each level of the 8 x 8 pattern lights the pixel farthest from those already lit.
@@ -82,6 +83,9 @@ class BlackWhite(Operation[BlackWhiteParams]):
     tier = "basic"
     version = 1
     Params = BlackWhiteParams
+
+    def keeps(self, params: BlackWhiteParams, facts: Mapping[str, Any]) -> Kept:
+        return "places"
 
     def run(self, picture: PictureView, params: BlackWhiteParams, context: Context) -> Result:
         alpha = picture.alpha()

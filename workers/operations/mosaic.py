@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from workers.grid import average_cells, average_picture, count_cells, paint_cell
 from workers.picture import Picture, PictureError
 from workers.plugin import (
     Context,
+    Kept,
     Operation,
     OperationError,
     Params,
@@ -144,6 +146,9 @@ class Mosaic(Operation[MosaicParams]):
     tier = "advanced"
     version = 1
     Params = MosaicParams
+
+    def keeps(self, params: MosaicParams, facts: Mapping[str, Any]) -> Kept:
+        return "places"
 
     def run(self, picture: PictureView, params: MosaicParams, context: Context) -> Result:
         if params.mode == "photo":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from PIL import Image
 from workers.colour import Bytes, Floats, cluster, find_nearest, from_oklab, to_oklab
 from workers.grid import average_cells, average_picture, build_bayer, paint_cells, tile_over
 from workers.palettes import read_palette
-from workers.plugin import Context, Operation, Params, PictureView, Result, choice, slider, toggle
+from workers.plugin import Context, Kept, Operation, Params, PictureView, Result, choice, slider, toggle
 
 _SAMPLE = 4096
 _OPAQUE = 128
@@ -85,6 +86,9 @@ class PixelArt(Operation[PixelArtParams]):
     tier = "advanced"
     version = 1
     Params = PixelArtParams
+
+    def keeps(self, params: PixelArtParams, facts: Mapping[str, Any]) -> Kept:
+        return "places"
 
     def run(self, picture: PictureView, params: PixelArtParams, context: Context) -> Result:
         size = (picture.width, picture.height)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from workers.inference.sessions import Session, get_session
 from workers.plugin import (
     Context,
+    Kept,
     Model,
     OperationError,
     Params,
@@ -158,6 +159,13 @@ class Detector:
             stride=facts.get("stride", 1),
             takes_rectangles=facts.get("rectangles", False),
         )
+
+
+def keeps(params: FindingParams) -> Kept:
+    """Say what of a picture the result has: see `workers.plugin.Operation.keeps`."""
+    if params.result == "data":
+        return "picture"
+    return "nothing" if params.result == "crop" else "places"
 
 
 def run(picture: PictureView, params: FindingParams, context: Context) -> Result:

@@ -1,8 +1,9 @@
 // What a model found in the picture: narrowed by class and confidence on the data, without another run.
 //
-// As long as nothing is narrowed the worker's own picture is shown, if there is one; after that, the original with
-// what is left drawn over it. Several models of a pipeline tell of several things: then there is only the JSON. The
-// settings stay out of this: these controls have no names, so no form sends them.
+// As long as nothing is narrowed the worker's own picture is shown, if it is drawn there; after that, the original
+// with what is left drawn over it, or the result where that is what the model saw. Of a pipeline's steps the part of one
+// is narrowed, and only where the page says that it can be drawn. The settings stay out of this: these controls have no
+// names, so no form sends them.
 
 import { draw } from "./drawing.js";
 
@@ -10,13 +11,13 @@ export class Found {
   #data = null;
 
   constructor({ panel, before, after }) {
-    Object.assign(this, { panel, before, after });
+    Object.assign(this, { panel, after, base: panel.dataset.over === "result" ? after : before });
     this.canvas = document.getElementById("found-picture");
     this.filter = panel.querySelector("#found-filter");
     this.classes = panel.querySelector("#found-classes");
     this.least = panel.querySelector("#found-confidence");
     this.filter.addEventListener("input", () => this.#narrow());
-    before.addEventListener("load", () => this.#narrow());
+    this.base.addEventListener("load", () => this.#narrow());
   }
 
   /** Show what was found: the JSON's text, empty where there is none. */
@@ -35,8 +36,14 @@ export class Found {
     this.#showPlain();
   }
 
+  /** What the one step tells whose finds are narrowed. */
+  get #told() {
+    const { part } = this.panel.dataset;
+    return part ? this.#data?.[part] : this.#data;
+  }
+
   get #all() {
-    return this.#data?.predictions ?? [];
+    return this.#told?.predictions ?? [];
   }
 
   // Offer the classes that there are. Those that somebody took out of the last picture stay out.
@@ -60,14 +67,16 @@ export class Found {
     const least = Number(this.least.value);
     document.getElementById("found-least").textContent = `${least} %`;
     if (!this.#data) return;
-    if (!this.#data.predictions) {
+    if (!this.#told?.predictions) {
       this.#write(this.#data);
       return;
     }
     const shown = new Set(this.#boxes().filter((box) => box.checked).map((box) => box.value));
     const left = this.#all.filter((one) => shown.has(one.class) && one.confidence * 100 >= least);
     this.#tell(left.length);
-    this.#write({ ...this.#data, predictions: left });
+    const told = { ...this.#told, predictions: left };
+    const { part } = this.panel.dataset;
+    this.#write(part ? { ...this.#data, [part]: told } : told);
     const whole = left.length === this.#all.length && !this.panel.hasAttribute("data-draws");
     if (whole || this.filter.hidden) this.#showPlain();
     else this.#showDrawn(left);
@@ -75,8 +84,9 @@ export class Found {
 
   #tell(number) {
     const { textShown, textNothing } = this.panel.dataset;
-    if (this.#data.top !== undefined) {
-      this.#say(`${this.#data.top}, ${Math.round(this.#data.confidence * 100)} %`);
+    const { top, confidence } = this.#told;
+    if (top !== undefined) {
+      this.#say(`${top}, ${Math.round(confidence * 100)} %`);
       return;
     }
     const counted = textShown.replace("%(shown)s", number).replace("%(all)s", this.#all.length);
@@ -97,8 +107,8 @@ export class Found {
   }
 
   #showDrawn(left) {
-    if (!this.before.complete || !this.before.naturalWidth) return;
-    draw(this.canvas, this.before, this.#data.image, left);
+    if (!this.base.complete || !this.base.naturalWidth) return;
+    draw(this.canvas, this.base, this.#told.image, left);
     this.canvas.hidden = false;
     this.after.hidden = true;
   }
