@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from django.test import Client
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from accounts.models import User
 
@@ -19,6 +19,9 @@ ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--d
 ARGS += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 # Playwright keeps an event loop in this thread, in which Django would refuse to touch the database.
 UNSAFE = "DJANGO_ALLOW_ASYNC_UNSAFE"
+# What comes comes at once on a machine that has nothing else to do. This one may have.
+PATIENCE_MS = 30_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +60,7 @@ def open_page(
     def opened(**options: Any) -> Page:
         given = {"base_url": live_server.url, "viewport": {"width": 1440, "height": 900}, **options}
         context = browser.new_context(**given)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         page = context.new_page()
         page.on("console", listen)
@@ -96,7 +99,7 @@ def signed_in_page(open_page: Callable[..., Page], live_server: Any) -> Callable
     return signed_in
 
 
-def wait_until(page: Page, script: str, *, seconds: float = 10) -> None:
+def wait_until(page: Page, script: str, *, seconds: float = PATIENCE_MS / 1000) -> None:
     """Return when a script is true in the page.
 
     Playwright's own `wait_for_function` asks again by eval, which the site's policy forbids.

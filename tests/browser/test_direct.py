@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.browser, pytest.mark.worker, pytest.mark.django_db(transaction=True)]
 MB = 2**20
 PARTS = re.compile(r"partNumber=")
+# In milliseconds. Parts of some megabytes pass through the driver of the browser, too.
+PATIENCE = 90_000
 
 
 @pytest.fixture
@@ -85,14 +87,14 @@ def test_a_large_file_arrives_though_the_connection_was_lost(
     page.on("request", lambda request: asked.append(request.url))
     page.route(PARTS, fragile)
     choose(page, film)
-    expect(row(page, "film.png")).to_contain_text("Trying again…", timeout=20_000)
+    expect(row(page, "film.png")).to_contain_text("Trying again…", timeout=PATIENCE)
     page.unroute(PARTS)
     # Nobody checks it yet, and the tray says that it waits for that.
-    expect(row(page, "film.png")).to_contain_text("Checking…", timeout=20_000)
+    expect(row(page, "film.png")).to_contain_text("Checking…", timeout=PATIENCE)
     expect(row(page, "film.png").get_by_role("button", name="Pause")).to_be_hidden()
     assert not File.objects.exists()
     worker()
-    expect(page.locator("#drive-tray-title")).to_have_text("All uploaded", timeout=30_000)
+    expect(page.locator("#drive-tray-title")).to_have_text("All uploaded", timeout=PATIENCE)
     expect(page.locator(".drive-file", has_text="film.png")).to_be_visible()
 
     file = File.objects.get()
@@ -116,18 +118,18 @@ def test_the_same_file_goes_on_after_a_reload_and_a_pause(
     last = re.compile(r"partNumber=4")
     page.route(last, lambda route: route.abort())
     choose(page, film)
-    expect(row(page, "film.png")).to_contain_text("Trying again…", timeout=20_000)
+    expect(row(page, "film.png")).to_contain_text("Trying again…", timeout=PATIENCE)
     begun = Upload.objects.get()
     page.reload()
     again: list[str] = []
     page.on("request", lambda request: PARTS.search(request.url) and again.append(request.url))
     choose(page, film)
-    expect(row(page, "film.png")).to_contain_text("Trying again…", timeout=20_000)
+    expect(row(page, "film.png")).to_contain_text("Trying again…", timeout=PATIENCE)
     page.get_by_role("button", name="Pause all").click()
     expect(row(page, "film.png")).to_contain_text("Paused")
     page.unroute(last)
     row(page, "film.png").get_by_role("button", name="Resume").click()
-    expect(page.locator("#drive-tray-title")).to_have_text("All uploaded", timeout=30_000)
+    expect(page.locator("#drive-tray-title")).to_have_text("All uploaded", timeout=PATIENCE)
     assert Upload.objects.get().pk == begun.pk
     assert all(last.search(url) for url in again)
     assert File.objects.get().size == film.stat().st_size
@@ -140,7 +142,7 @@ def test_giving_up_leaves_nothing_in_the_bucket(
     page.goto("/drive/")
     page.route(re.compile(r"partNumber=4"), lambda route: route.abort())
     choose(page, film)
-    expect(row(page, "film.png")).to_contain_text("Trying again…", timeout=20_000)
+    expect(row(page, "film.png")).to_contain_text("Trying again…", timeout=PATIENCE)
     assert len(bucket.unfinished("incoming/")) == 1
     with page.expect_response(re.compile(r"/discard/$")) as answer:
         row(page, "film.png").get_by_role("button", name="Cancel this upload").click()
@@ -158,7 +160,7 @@ def test_what_is_refused_is_said_with_its_reason(
     lie = tmp_path / "lie.png"
     lie.write_bytes(b"<html>" + b" " * (17 * MB))
     choose(page, lie)
-    expect(page.locator(".drive-tray-row[data-state=failed]")).to_be_visible(timeout=30_000)
+    expect(page.locator(".drive-tray-row[data-state=failed]")).to_be_visible(timeout=PATIENCE)
     reason = Upload.objects.get().reason
     assert reason
     expect(row(page, "lie.png")).to_contain_text(reason)

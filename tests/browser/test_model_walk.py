@@ -70,7 +70,7 @@ def test_from_a_checkpoint_to_detections(
     page.goto(f"/models/conversions/{conversion.pk}/")
     page.get_by_role("link", name="Try it").click()
     page.wait_for_url("**/pets/")
-    expect(page.locator("#found-said")).to_have_text(re.compile(r"^\d+ of \d+ shown$"), timeout=30_000)
+    expect(page.locator("#found-said")).to_have_text(re.compile(r"^\d+ of \d+ shown$"))
     expect(page.locator("#preview-after[src^='blob:']")).to_be_visible()
     boxes = page.locator("#found-classes input")
     total = int(page.locator("#found-said").inner_text().split()[2])

@@ -91,7 +91,7 @@ def test_two_steps_are_built_previewed_saved_and_run(
     page.locator("#over").select_option(f"folder:{folder.pk}")
     page.locator("#run").click()
     page.wait_for_url("**/jobs/**")
-    expect(page.locator("#job-state .badge").first).to_have_text("Succeeded", timeout=30_000)
+    expect(page.locator("#job-state .badge").first).to_have_text("Succeeded")
     job = Job.objects.get()
     assert (job.state, job.succeeded) == (State.SUCCEEDED, 3)
     assert [step["operation"] for step in job.recipe["steps"]] == ["blackwhite", "pixelart"]
