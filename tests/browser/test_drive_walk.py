@@ -31,7 +31,6 @@ from tests.workers.videos import video_bytes
 from tests.workers.weights_files import safetensors_bytes
 
 pytestmark = [pytest.mark.browser, pytest.mark.worker, pytest.mark.django_db(transaction=True)]
-PATIENCE = 30_000
 PASSWORD = "open sesame"
 SECRET = b"SECRET-DESCRIPTION"
 # Bytes a second: several seconds for the panorama, so that the server dies in the middle of it.
@@ -163,13 +162,13 @@ def upload_through_a_crash(page: Page, server: WebServer, tree: Path) -> None:
     wait_until(large.exists, "the first chunk has arrived")
     begun = large.get()
     server.kill()
-    expect(row(page, "panorama.png")).to_contain_text("Trying again…", timeout=PATIENCE)
+    expect(row(page, "panorama.png")).to_contain_text("Trying again…")
     assert not File.objects.filter(name="panorama.png").exists()
     page.on("request", listen)
     slow_down(page, -1)
     server.start()
 
-    expect(page.locator("#drive-tray-title")).to_have_text("Finished, with errors", timeout=PATIENCE)
+    expect(page.locator("#drive-tray-title")).to_have_text("Finished, with errors")
     expect(page.locator(".drive-tray-row[data-state=failed]")).to_have_count(1)
     expect(row(page, "notes.txt")).to_contain_text("This kind of file is not taken")
     # It went on where the server had got to, in the upload that had begun.

@@ -19,7 +19,6 @@ from tests.pictures import picture_bytes
 pytestmark = [pytest.mark.browser, pytest.mark.worker, pytest.mark.django_db(transaction=True)]
 SHOTS = Path(__file__).resolve().parents[2] / "screenshots" / "walk"
 PASSWORD = "a long and quiet evening"
-PATIENCE = 20_000
 SIZES = {"wide": {"width": 1440, "height": 900}, "phone": {"width": 390, "height": 844}}
 
 
@@ -105,17 +104,17 @@ def test_from_signing_up_to_finding_the_results(
     page.goto("/drive/")
     page.set_input_files('input[type="file"][multiple]', pictures(tmp_path))
     thumbnails = page.locator('main img[src*="/thumbnail/"]')
-    expect(thumbnails).to_have_count(3, timeout=PATIENCE)
+    expect(thumbnails).to_have_count(3)
     shoot("drive")
 
     page.goto("/apps/")
     shoot("apps")
     page.get_by_role("link", name="Black and white").click()
     after = page.locator("#preview-after")
-    expect(after).to_have_attribute("src", re.compile("^blob:"), timeout=PATIENCE)
+    expect(after).to_have_attribute("src", re.compile("^blob:"))
     first = shown_picture(page)
     page.locator('input[type="range"][data-range-for="id_contrast"]').fill("60")
-    expect(after).not_to_have_attribute("src", first, timeout=PATIENCE)
+    expect(after).not_to_have_attribute("src", first)
     assert page.locator("#id_contrast").input_value() == "60"
     page.wait_for_url("**contrast=60**")
     shoot("playground")
@@ -126,7 +125,7 @@ def test_from_signing_up_to_finding_the_results(
     expect(page.locator("#run-text")).to_have_text("Run over 3 pictures")
     page.keyboard.press("Control+Enter")
     page.wait_for_url("**/jobs/**")
-    expect(page.locator("#job-state .badge")).to_have_text("Succeeded", timeout=PATIENCE)
+    expect(page.locator("#job-state .badge")).to_have_text("Succeeded")
     expect(page.locator("#results .ipau-result")).to_have_count(3)
     assert page.title().startswith("Succeeded") or "%" not in page.title()
     shoot("job")
