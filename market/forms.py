@@ -1,15 +1,16 @@
 """What a page asks of whoever makes a model."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
 from drive.models import File
-from ipau.common.errors import DomainError
+from ipau.common.errors import DomainError, Invalid
 from market import conversions
-from market.pipelines import NAME_LENGTH, TITLE_LENGTH
+from market.pipelines import NAME_LENGTH, TITLE_LENGTH, check_name
 from workers import registry
 
 
@@ -21,11 +22,7 @@ class ModelForm(forms.Form):
     """
 
     file = forms.ChoiceField(label=_("Weights of your drive"), required=False)
-    upload = forms.FileField(
-        label=_("Or upload weights"),
-        help_text=_("PyTorch (.pt, .pth), ONNX or safetensors. Larger ones go through the drive first."),
-        required=False,
-    )
+    upload = forms.FileField(label=_("Or upload weights"), required=False)
     name = forms.CharField(
         label=_("Name"),
         max_length=NAME_LENGTH,
@@ -49,7 +46,10 @@ class ModelForm(forms.Form):
     )
     config = forms.CharField(
         label="config.json",
-        help_text=_("For Vision Transformers: the file that lies beside the weights. It holds the labels."),
+        help_text=_(
+            "The file beside the weights of a Vision Transformer, with its labels. For ONNX it can name the "
+            'classes: {"names": ["cat", "dog"]}.'
+        ),
         max_length=conversions.CONFIG_MAX_CHARACTERS,
         required=False,
         strip=True,
@@ -65,9 +65,17 @@ class ModelForm(forms.Form):
         super().__init__(*args, **kwargs)
         offered: Any = self.fields["file"]
         offered.choices = [("", _("Choose…")), *((str(file.pk), file.name) for file in files)]
+        taken = _("PyTorch (.pt, .pth), ONNX or safetensors. Above %(n)d MB they go through the drive first.")
+        self.fields["upload"].help_text = taken % {"n": settings.UPLOAD_MAX_BYTES // 2**20}
         families: Any = self.fields["family"]
         known = [(family.key, family.title) for family in registry.all_families()]
         families.choices = [("", _("Recognise it")), *known]
+
+    def clean_name(self) -> str:
+        return _checked(check_name, self.cleaned_data["name"])
+
+    def clean_config(self) -> str:
+        return _checked(conversions.check_config, self.cleaned_data["config"])
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
@@ -75,9 +83,26 @@ class ModelForm(forms.Form):
             self.add_error("file", _("Choose weights of your drive, or upload some."))
         return cleaned
 
+    def keep(self, file: File) -> None:
+        """Choose weights that have come to the drive with this form, for it is shown again."""
+        offered: Any = self.fields["file"]
+        offered.choices = [*offered.choices, (str(file.pk), file.name)]
+        sent: Any = self.data
+        changed = sent.copy()
+        changed["file"] = str(file.pk)
+        self.data = changed
+
     def show_domain_error(self, error: DomainError) -> None:
         """Put a problem beside the field that it names."""
         fields = {"weights": "upload"}
         for name, text in (error.fields or {"": error.message}).items():
             field = fields.get(name, name)
             self.add_error(field if field in self.fields else None, text)
+
+
+def _checked(check: Callable[[str], str], text: str) -> str:
+    """Return a text as a service would take it, or say beside its field why it would not."""
+    try:
+        return check(text)
+    except Invalid as error:
+        raise forms.ValidationError(error.message) from error

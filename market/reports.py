@@ -110,7 +110,7 @@ def _facts(report: Mapping[str, Any], facts: Mapping[str, Any]) -> list[tuple[st
         task = facts.get("task", "")
         told.append((_("What it does"), str(TASKS.get(task, task))))
         told.append((_("Input"), _input(facts.get("input") or {})))
-        if facts.get("scale"):
+        if facts.get("scale", 1) > 1:
             told.append((_("Enlarges"), f"{facts['scale']}×"))
         told.append((_("Parameters"), str(intcomma(facts.get("parameters", 0)))))
         if facts.get("flops"):
@@ -123,7 +123,7 @@ def _facts(report: Mapping[str, Any], facts: Mapping[str, Any]) -> list[tuple[st
     if report.get("digest"):
         told.append((_("Digest"), str(report["digest"])))
     if report.get("seconds"):
-        told.append((_("Converted in"), f"{report['seconds']:.1f} s"))
+        told.append((_("Took"), f"{report['seconds']:.1f} s"))
     return told
 
 
@@ -135,7 +135,8 @@ def flops_size(facts: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _operations(facts: Mapping[str, Any]) -> str:
-    count = f"{facts['flops'] / 1e9:,.1f} GFLOPs"
+    flops = facts["flops"]
+    count = f"{flops / 1e9:,.1f} GFLOPs" if flops >= 1e8 else f"{flops / 1e6:,.1f} MFLOPs"
     width, height = flops_size(facts)
     if facts.get("layout") == "noise":
         return count
@@ -151,7 +152,8 @@ def _untried(trial: Mapping[str, Any]) -> str:
 
 def _sample(row: Sample, task: str) -> ToldSample:
     """Put into words what a sample shows: for who cannot see it, and below it."""
-    found = ", ".join(_seen(one) for one in row.seen)
+    # Guesses that round to nothing say nothing.
+    found = ", ".join(_seen(one) for one in row.seen if one.get("confidence", 1) >= 0.005)
     if row.before_id is None:
         made, caption = _("Pictures that the model drew of noise"), _("Drawn of noise")
     elif found:

@@ -58,26 +58,31 @@ def new_page(request: SignedInRequest) -> HttpResponse:
         initial = {"file": request.GET.get("file", ""), "name": request.GET.get("name", "")}
         return _show_form(request, ModelForm(files=offered, initial=initial), offered)
     form = ModelForm(request.POST, request.FILES, files=offered)
-    if form.is_valid():
-        try:
-            conversion = _request(request, form)
-        except DomainError as error:
-            form.show_domain_error(error)
-        else:
-            return redirect("models:conversion", conversion.pk)
+    is_valid = form.is_valid()
+    try:
+        sent = _take_weights(request.user, form)
+        if is_valid:
+            return redirect("models:conversion", _request(request.user, form, sent).pk)
+    except DomainError as error:
+        form.show_domain_error(error)
     return _show_form(request, form, offered, status=422)
 
 
-def _request(request: SignedInRequest, form: ModelForm) -> Conversion:
-    chosen, sent = form.cleaned_data, form.cleaned_data["upload"]
-    if sent is not None:
-        file = conversions.upload_weights(
-            owner=request.user, name=sent.name, content=sent.file, size=sent.size
-        )
-    else:
-        file = drive.get_file(owner=request.user, file_id=chosen["file"])
+def _take_weights(owner: User, form: ModelForm) -> File | None:
+    """Put weights that came with the form into the drive, also where it must be mended: once is enough."""
+    sent = form.cleaned_data.get("upload")
+    if sent is None:
+        return None
+    file = conversions.upload_weights(owner=owner, name=sent.name, content=sent.file, size=sent.size)
+    form.keep(file)
+    return file
+
+
+def _request(owner: User, form: ModelForm, sent: File | None) -> Conversion:
+    chosen = form.cleaned_data
+    file = sent or drive.get_file(owner=owner, file_id=chosen["file"])
     asked = {name: chosen[name] for name in ("name", "title", "family", "config", "publish")}
-    return conversions.request_conversion(owner=request.user, file=file, **asked)
+    return conversions.request_conversion(owner=owner, file=file, **asked)
 
 
 def _weights_of(owner: User, first: str = "") -> list[File]:

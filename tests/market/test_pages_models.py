@@ -87,6 +87,28 @@ def test_what_is_wrong_is_said_beside_its_field_and_loses_nothing(
     assert not Conversion.objects.exists()
 
 
+def test_what_is_wrong_is_said_at_once(client: Client, user: User) -> None:
+    page = client.post("/models/new/", {"name": "No Name", "config": "{"}).content.decode()
+    for sentence in ("Choose weights of your drive", "Use small letters", "This is not JSON"):
+        assert sentence in page, sentence
+    assert '<details class="mb-3"\n                   open>' in page
+
+
+@pytest.mark.parametrize("name", ["taken", "No Name"])
+def test_weights_that_came_with_a_form_to_be_mended_need_not_be_sent_again(
+    client: Client, user: User, name: str
+) -> None:
+    pipeline(user)
+    Listing.objects.filter(owner=user).update(name="taken")
+    sent = SimpleUploadedFile("best.safetensors", safetensors_bytes())
+    answer = client.post("/models/new/", {"upload": sent, "name": name})
+    file = File.objects.get(owner=user)
+    assert answer.status_code == 422
+    assert f'<option value="{file.pk}" selected>best.safetensors</option>' in answer.content.decode()
+    client.post("/models/new/", {"file": str(file.pk), "name": "free"})
+    assert Conversion.objects.get().file == file
+
+
 def test_a_conversion_is_watched_until_it_has_ended(
     client: Client, user: User, weights: File, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,6 +160,12 @@ def test_report_and_listing_show_it(
         ("image", True, [], "Before and after"),
         ("image", False, [], "Drawn of noise"),
         ("classify", True, [{"name": "cat", "confidence": 0.5}], "cat 50%"),
+        (
+            "classify",
+            True,
+            [{"name": "cat", "confidence": 0.996}, {"name": "dog", "confidence": 0.004}],
+            "cat 100%",
+        ),
     ],
 )
 def test_below_a_sample_stands_what_it_shows(
@@ -244,6 +250,7 @@ def test_the_list_of_the_api_costs_the_same_however_long(user: User, api: Callab
             "1,000.0 GFLOPs for 1024 × 1024 pixels",
             {"width": 1024, "height": 1024},
         ),
+        ({"flops": 1_600_000}, "1.6 MFLOPs for 64 × 64 pixels", {"width": 64, "height": 64}),
         ({"flops": 10**9, "layout": "noise"}, "1.0 GFLOPs", None),
     ],
 )
