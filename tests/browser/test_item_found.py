@@ -14,12 +14,13 @@ from market.services import latest_version
 from processing.models import Job
 from tests.browser.test_axe import problems
 from tests.drive.drives import upload
-from tests.market.models import marks, model
+from tests.market.models import Marks, MarksParams, marks, model
 from tests.market.test_model_steps import GREY, step_of
 from tests.pictures import picture_bytes
 from tests.processing.jobs import submit_version, take_turns
 from tests.processing.test_narrowing import Quiet
 from workers import registry
+from workers.plugin import Context, PictureView, Result
 from workers.recipe import Step
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -116,6 +117,35 @@ def run_pipeline(user: User, *steps: Step | ModelStep) -> Job:
     job = submit_version(user, latest_version(kept), [upload(user, "p.jpg", data=data)])
     take_turns(user)
     return job
+
+
+class Guesser(Marks):
+    """Says of the whole picture which of many classes it shows."""
+
+    key = "guesser"
+
+    def run(self, picture: PictureView, params: MarksParams, context: Context) -> Result:
+        guesses = [{"class": f"<b>{n}</b>", "class_id": n, "confidence": 0.6 / 2**n} for n in range(12)]
+        size = {"width": picture.width, "height": picture.height}
+        told = {"image": size, "top": "<b>0</b>", "confidence": 0.6, "predictions": guesses}
+        return Result(image=picture.rgb(), data=told)
+
+
+def test_guesses_stand_in_a_list(user: User, signed_in_page: Callable[..., Page]) -> None:
+    with registry.register(Guesser()):
+        with transaction.atomic():
+            version = model(user, family="guesser", task="classify")
+        job = submit_version(user, version, [upload(user, "p.jpg", data=picture_bytes())])
+        take_turns(user)
+    page = signed_in_page(user)
+    page.goto(f"/jobs/{job.pk}/items/0/")
+    rows = page.get_by_role("list", name="Guesses").get_by_role("listitem")
+    expect(rows).to_have_count(10)
+    expect(rows.first).to_have_text("<b>0</b>60 %")
+    expect(page.locator("#found-said")).to_have_text("<b>0</b>, 60 %")
+    expect(page.locator("#found-filter")).to_be_hidden()
+    expect(page.locator("#found-json")).to_be_hidden()
+    assert problems(page, [page.url]) == []
 
 
 def test_an_item_of_two_models_shows_the_data_alone(user: User, signed_in_page: Callable[..., Page]) -> None:

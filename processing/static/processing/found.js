@@ -7,6 +7,8 @@
 
 import { draw } from "./drawing.js";
 
+const GUESSES_SHOWN = 10;
+
 export class Found {
   #data = null;
 
@@ -16,6 +18,7 @@ export class Found {
     this.filter = panel.querySelector("#found-filter");
     this.classes = panel.querySelector("#found-classes");
     this.least = panel.querySelector("#found-confidence");
+    this.guesses = panel.querySelector("#found-guesses");
     this.filter.addEventListener("input", () => this.#narrow());
     this.base.addEventListener("load", () => this.#narrow());
   }
@@ -31,6 +34,7 @@ export class Found {
   forget() {
     this.#data = null;
     this.filter.hidden = true;
+    this.guesses.hidden = true;
     this.#say("");
     this.#write(null);
     this.#showPlain();
@@ -54,9 +58,11 @@ export class Found {
     this.classes.replaceChildren(...[...counts].map(([name, count]) => classBox(name, count, !out.has(name))));
     const least = Math.min(...this.#all.map((one) => one.confidence), 1);
     this.least.min = String(Math.floor(least * 100));
-    // What a classifier says is of the whole picture: there is nothing to narrow.
+    // What a classifier says is of the whole picture: its guesses stand in a list, and there is nothing to narrow.
     const placed = this.#all.some((one) => one.width !== undefined);
     this.filter.hidden = !placed || !this.panel.hasAttribute("data-narrows");
+    this.guesses.hidden = placed || !this.#all.length;
+    this.guesses.replaceChildren(...(placed ? [] : this.#all.slice(0, GUESSES_SHOWN).map(guessRow)));
   }
 
   #boxes() {
@@ -124,4 +130,19 @@ function classBox(name, count, checked) {
   text.textContent = `${name} (${count})`;
   label.append(box, text);
   return label;
+}
+
+function guessRow({ class: name, confidence }) {
+  const row = document.createElement("li");
+  const text = document.createElement("span");
+  text.className = "text-break";
+  text.textContent = name;
+  const bar = document.createElement("progress");
+  Object.assign(bar, { className: "progress progress-sm", max: 1, value: confidence });
+  bar.setAttribute("aria-hidden", "true");
+  const share = document.createElement("span");
+  share.className = "text-secondary text-end";
+  share.textContent = `${Math.round(confidence * 100)} %`;
+  row.append(text, bar, share);
+  return row;
 }
