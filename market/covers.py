@@ -19,9 +19,12 @@ def _names() -> frozenset[str]:
 
 def cover_of(listing: Listing) -> str:
     """Return the static path of the cover of one of the platform's own; nothing where it has none."""
-    if listing.owner.handle != PLATFORM_HANDLE or listing.name not in _names():
-        return ""
-    return f"market/covers/{listing.name}.jpg"
+    return app_cover(listing.name) if listing.owner.handle == PLATFORM_HANDLE else ""
+
+
+def app_cover(name: str) -> str:
+    """Return the static path of the cover of the platform's own app of this name, or nothing."""
+    return f"market/covers/{name}.jpg" if name in _names() else ""
 
 
 def with_covers(models: QuerySet[Listing]) -> QuerySet[Listing]:

@@ -46,8 +46,7 @@ def list_pipelines(*, owner: User) -> QuerySet[Listing]:
 
 def list_shared_pipelines() -> QuerySet[Listing]:
     """Return the pipelines that anybody may run."""
-    rows: QuerySet[Listing] = Listing.objects.visible_to(None).filter(kind=ListingKind.PIPELINE)
-    return rows.select_related("owner")
+    return services.with_newest(Listing.objects.visible_to(None).filter(kind=ListingKind.PIPELINE))
 
 
 def get_pipeline(*, user: Any, owner: str, name: str) -> Listing:

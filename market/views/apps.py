@@ -6,6 +6,7 @@ from django.views.decorators.http import require_GET
 
 from ipau.common.paging import paginate
 from market import pipelines, services
+from market.mosaics import with_mosaics
 
 PIPELINES_A_PAGE = 24
 
@@ -14,7 +15,7 @@ PIPELINES_A_PAGE = 24
 def apps(request: HttpRequest) -> HttpResponse:
     """Show every app that the person may run, and a page of the shared pipelines, the newest first."""
     page = paginate(
-        pipelines.list_shared_pipelines(),
+        with_mosaics(pipelines.list_shared_pipelines()),
         order=("-id",),
         size=PIPELINES_A_PAGE,
         cursor=request.GET.get("cursor"),

@@ -19,6 +19,7 @@ from market import model_steps
 from market import pipelines as market_pipelines
 from market import services as market
 from market.models import Listing, Visibility
+from market.mosaics import with_mosaics
 from market.steps import STEPS
 from processing import choices, fleet, pipelines, samples, throttle
 from processing.pipelines import Draft, DraftStep
@@ -36,7 +37,7 @@ MOST_SOUGHT = 200
 def list_page(request: SignedInRequest) -> HttpResponse:
     """List the person's pipelines. With `add` (an app) each offers to take that as a further step."""
     page = paginate(
-        market_pipelines.list_pipelines(owner=request.user),
+        with_mosaics(market_pipelines.list_pipelines(owner=request.user)),
         order=("-id",),
         size=PIPELINES_A_PAGE,
         cursor=request.GET.get("cursor"),

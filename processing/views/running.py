@@ -17,6 +17,7 @@ from accounts.requests import SignedInRequest
 from drive.services import Selection
 from ipau.common.errors import Conflict, Invalid, TooLarge
 from market import services as market
+from market.mosaics import with_mosaics
 from market.pipelines import list_pipelines
 from processing import choices, estimates, selections, services
 from processing.forms import read_params
@@ -121,11 +122,12 @@ def run_selection(request: SignedInRequest) -> HttpResponse:
     if not key:
         raise Invalid("Nothing is selected. Choose pictures or folders in the drive first.")
     chosen = selections.recall(request.session, owner=request.user, key=key)
+    own = with_mosaics(list_pipelines(owner=request.user))
     context = {
         "chosen": choices.selection_text(files=len(chosen.files), folders=len(chosen.folders)),
         "chosen_files": chosen.files[: choices.PICTURES_SHOWN],
         "listings": market.list_apps(user=request.user),
-        "pipelines": list_pipelines(owner=request.user).order_by("-updated_at")[:PIPELINES_SHOWN],
+        "pipelines": own.order_by("-updated_at")[:PIPELINES_SHOWN],
         "query": urlencode({"selection": key}),
     }
     return render(request, "processing/run_selection.html", context)

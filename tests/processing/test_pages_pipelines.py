@@ -307,12 +307,12 @@ def test_the_list_costs_the_same_however_long_it_is(
 ) -> None:
     pipeline(user)
     client.get("/pipelines/")
-    with django_assert_num_queries(4):  # session, person, pipelines, versions
+    with django_assert_num_queries(5):  # session, person, pipelines, versions, models of steps
         client.get("/pipelines/")
     for _ in range(3):
         pipeline(user)
     monkeypatch.setattr(views, "PIPELINES_A_PAGE", 2)
-    with django_assert_num_queries(4):
+    with django_assert_num_queries(5):
         page = html(client.get("/pipelines/"))
     assert page.count(">Night comic</a>") == 2
     following = re.search(r'rel="next"\s+href="([^"]+)"', page)
