@@ -1,15 +1,23 @@
-"""The sample picture, for those who have none of their own yet."""
+"""Sample pictures, for who has none yet: one for all apps, and those that a model was tried on."""
 
 import hashlib
 import io
 from functools import cache
 from pathlib import Path
 
+from django.db.models import prefetch_related_objects
+
 from accounts.models import User
+from drive import blobs
 from drive import services as drive
-from drive.models import File
+from drive.models import Blob, File
+from drive.placing import as_uuid
+from market import services as market
+from market.models import Sample, Version
 
 NAME = "sample.jpg"
+# What a page sends for the one that all apps have.
+COMMON = "1"
 STATIC = f"processing/{NAME}"
 _PATH = Path(__file__).parent / "static" / STATIC
 
@@ -20,12 +28,33 @@ def data() -> bytes:
     return _PATH.read_bytes()
 
 
-def add_to_drive(owner: User) -> File:
-    """Return the sample in the owner's drive, putting it there if it is not."""
-    digest = hashlib.sha256(data()).hexdigest()
+def of_version(version: Version) -> list[Sample]:
+    """Return the samples of a model whose pictures can be chosen to try it on; none of an app."""
+    if version.weights is None:
+        return []
+    prefetch_related_objects([version.weights], "samples")
+    return [sample for sample in version.weights.samples.all() if sample.before_id]
+
+
+def get_picture(*, user: User | None, sample_id: str) -> Blob | None:
+    """Return the picture of a model's sample; None for the one that all apps have.
+
+    Raises:
+        NotFound: there is none, or no model that `user` may see shows it.
+    """
+    if sample_id in ("", COMMON):
+        return None
+    return market.get_sample_picture(user=user, sample_id=as_uuid(sample_id), which="before")
+
+
+def add_to_drive(owner: User, sample_id: str = COMMON) -> File:
+    """Return a sample in the owner's drive, putting it there if it is not. Raises as `get_picture`."""
+    picture = get_picture(user=owner, sample_id=sample_id)
+    content, name = (data(), NAME) if picture is None else (blobs.read(picture.sha256), "sample.webp")
+    digest = hashlib.sha256(content).hexdigest()
     found = File.objects.visible_to(owner).live().filter(blob=digest).first()
     if found is not None:
         return found
     return drive.upload_file(
-        owner=owner, folder=None, name=NAME, content=io.BytesIO(data()), size=len(data())
+        owner=owner, folder=None, name=name, content=io.BytesIO(content), size=len(content)
     )

@@ -3,7 +3,7 @@
 from processing.orders import Source, Terms
 from processing.services.control import cancel_job, retry_job
 from processing.services.looking import get_item, get_job, list_items, list_jobs
-from processing.services.previews import PREVIEW_MAX_BYTES, preview_bytes, preview_file
+from processing.services.previews import PREVIEW_MAX_BYTES, preview_blob, preview_bytes, preview_file
 from processing.services.repeating import Earlier, earlier_pictures, repeat_job
 from processing.services.submitting import (
     quote_job,
@@ -24,6 +24,7 @@ __all__ = [
     "get_job",
     "list_items",
     "list_jobs",
+    "preview_blob",
     "preview_bytes",
     "preview_file",
     "quote_job",

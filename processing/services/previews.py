@@ -21,8 +21,13 @@ def preview_file(*, owner: User, version: Version, params: Mapping[str, Any], fi
     """Show what a version does to a file of the drive, reduced, at once. Raises as `preview_bytes`."""
     if file.state == FileState.REFUSED:
         raise Invalid(file.reason, code="refused")
+    return preview_blob(owner=owner, version=version, params=params, blob_id=file.blob_id)
+
+
+def preview_blob(*, owner: User | None, version: Version, params: Mapping[str, Any], blob_id: str) -> Answer:
+    """Show what a version does to a picture that is kept, whoever may see it. Raises as `preview_bytes`."""
     prepared = prepare(owner=owner, version=version, params=params)
-    return _preview(prepared, sha256=file.blob_id, source={"blob": file.blob_id})
+    return _preview(prepared, sha256=blob_id, source={"blob": blob_id})
 
 
 def preview_bytes(*, owner: User | None, version: Version, params: Mapping[str, Any], data: bytes) -> Answer:

@@ -16,7 +16,8 @@ from drive.services import Selection
 from ipau.common.errors import DomainError
 from market import model_steps
 from market import services as market
-from market.models import Listing, ListingKind, Version
+from market.covers import choose_sample
+from market.models import Listing, ListingKind, Sample, Version
 from market.reports import Told, tell
 from processing import choices, fleet, samples, snippets
 from processing.choices import FolderChoice
@@ -89,6 +90,7 @@ def show_app(
     form = _form(app, sent, folders, error)
     pictures = _pictures(person, target) if person else []
     picture = target.picture or (pictures[0] if pictures else None)
+    tried = [] if pictures else samples.of_version(app.version)
     defaults = {name: about.get("default") for name, about in app.schema["properties"].items()}
     params = {**defaults, **read_params(app.schema, sent)}
     context = {
@@ -100,6 +102,8 @@ def show_app(
         "pictures": pictures,
         "picture": picture,
         "sample": samples.STATIC,
+        "tried": tried,
+        "tried_on": _tried_on(app, tried, sent),
         "target": target,
         "overs": _overs(folders, target),
         "options": options or (run_form(person, app, folders=folders, given=request.GET) if person else None),
@@ -177,6 +181,14 @@ def _overs(folders: list[FolderChoice], target: Target) -> list[dict[str, Any]]:
             run = choices.run_text(folder.within)
             found.append({"value": value, "label": folder.label_within, "number": folder.within, "run": run})
     return found
+
+
+def _tried_on(app: App, tried: list[Sample], sent: Mapping[str, Any]) -> Sample | None:
+    """Return the sample that the page shows: the one that was sent, or else the one that tells most."""
+    chosen = next((one for one in tried if str(one.pk) == sent.get("sample")), None)
+    if chosen is None and tried and app.version.weights:
+        return choose_sample(app.version.weights)
+    return chosen
 
 
 def _told(app: App) -> Told | None:

@@ -79,6 +79,9 @@ def _preview(request: HttpRequest, app: App) -> Answer:
     if file_id:
         raise NotFound("This file does not exist.")
     # Nobody but us chooses these bytes, so that anybody may try without an account.
+    picture = samples.get_picture(user=person, sample_id=request.POST.get("sample", ""))
+    if picture is not None:
+        return services.preview_blob(owner=person, version=app.version, params=params, blob_id=picture.sha256)
     return services.preview_bytes(owner=person, version=app.version, params=params, data=samples.data())
 
 

@@ -14,7 +14,7 @@ def chosen_pictures(request: SignedInRequest, sent: Any) -> Selection:
 
     Args:
         sent: the page's fields: `over` is «selection», «folder:<id>» or empty; then `file` and `folder` name
-            the pictures, and `sample` stands for the sample picture.
+            the pictures, and `sample` a sample picture.
 
     Raises:
         NotFound: some of it is no longer there.
@@ -29,5 +29,5 @@ def chosen_pictures(request: SignedInRequest, sent: Any) -> Selection:
     if chosen is not None:
         return chosen
     if "sample" in sent:
-        return Selection(folders=(), files=(samples.add_to_drive(request.user),))
+        return Selection(folders=(), files=(samples.add_to_drive(request.user, sent["sample"]),))
     raise Invalid("Choose a picture first, or upload one.", code="no_files")

@@ -132,13 +132,17 @@ function settingsChanged() {
   previewer.ask(collect);
 }
 
+// One of the person's own, or of the samples that are there until they have one.
 function pictureChanged(radio) {
   before.src = radio.dataset.original;
   // Until its own preview comes, a picture stands beside itself rather than beside another's result.
   after.src = radio.dataset.original;
   byId("preview-name").textContent = radio.dataset.name;
   found?.forget();
-  form.querySelector('[name="sample"]')?.remove();
+  if (radio.name === "file") {
+    form.querySelector('[type="hidden"][name="sample"]')?.remove();
+    byId("samples")?.remove();
+  }
   writeCalls();
   writeAddress();
   previewer.ask(collect, 0);
@@ -162,7 +166,7 @@ form.addEventListener("input", (event) => {
   if (event.target.closest("[data-setting]")) settingsChanged();
 });
 document.addEventListener("change", (event) => {
-  if (event.target.name === "file") pictureChanged(event.target);
+  if (event.target.name === "file" || event.target.name === "sample") pictureChanged(event.target);
   else if (event.target.id === "over") writeRunText();
   else if (event.target.name === "pictures" && event.target.files.length) byId("upload-form").requestSubmit();
 });

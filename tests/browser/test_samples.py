@@ -1,0 +1,52 @@
+"""Trying a model on its samples, by who has no pictures of their own."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import transaction
+from playwright.sync_api import Page, expect
+
+from accounts.models import User
+from processing import previews
+from processing.previews import Answer
+from tests.browser.test_axe import problems
+from tests.market.models import marks, model
+from tests.processing.standing import stand_in
+from tests.processing.test_samples import picture, tried
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture(autouse=True)
+def _marks() -> Iterator[None]:
+    with marks():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _previews(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answer each preview with a green picture and nothing found."""
+    stand_in("preview")
+
+    def send(request_id: str, key: str, *_: Any) -> bool:
+        data = {"image": {"width": 30, "height": 20}, "predictions": []}
+        previews.answer(request_id, key, Answer("image/webp", picture("green"), 30, 20, data=data))
+        return True
+
+    monkeypatch.setattr("processing.tasks.send_preview", send)
+
+
+def test_a_visitor_chooses_a_sample(user: User, page: Page) -> None:
+    with transaction.atomic():
+        first, telling = tried(model(user, publish=True))
+    path = f"/apps/{user.handle}/finder/"
+    page.goto(path)
+    shown = page.locator("#preview-before")
+    expect(shown).to_have_attribute("src", f"/models/samples/{telling.pk}/before.webp")
+    expect(page.locator("#preview-after[src^='blob:']")).to_be_visible()
+    with page.expect_request(f"**{path}preview/") as asked:
+        page.get_by_role("radio", name="All <red>").check(force=True)
+    expect(shown).to_have_attribute("src", f"/models/samples/{first.pk}/before.webp")
+    assert str(first.pk) in (asked.value.post_data or "")
+    assert problems(page, [path, "/models/"]) == []
