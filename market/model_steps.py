@@ -73,16 +73,16 @@ def compose(*, user: Any, steps: Sequence[Step | ModelStep]) -> Composed:
     found: list[Step] = []
     models: dict[int, Version] = {}
     missing: dict[int, str] = {}
+    releases = iter(find_releases(user=user, steps=[step for step in steps if isinstance(step, ModelStep)]))
     for position, step in enumerate(steps):
         if isinstance(step, Step):
             # Whose weights these are cannot be told from their digest.
             found.append(step.model_copy(update={"weights": None}))
-            continue
-        try:
-            models[position] = find_release(user=user, step=step)
-            found.append(_run(models[position], step.params))
-        except NotFound as error:
-            missing[position] = error.message
+        elif release := next(releases):
+            models[position] = release
+            found.append(_run(release, step.params))
+        else:
+            missing[position] = _missing(step)
             found.append(Step(operation=UNKNOWN))
     problems = Problems(found)
     for position, text in missing.items():
@@ -97,19 +97,42 @@ def find_release(*, user: Any, step: ModelStep) -> Version:
     Raises:
         NotFound: `user` sees no such model, or it has no such release.
     """
-    rows = _releases(user)
-    if "\0" in step.address:
-        rows = rows.none()
-    rows = rows.filter(listing__owner__handle=step.owner, listing__name=step.name)
-    if step.number is not None:
-        rows = rows.filter(number=step.number)
-    found = rows.order_by("-number").first()
-    if found is not None:
-        return found
+    (release,) = find_releases(user=user, steps=[step])
+    if release is None:
+        raise NotFound(_missing(step))
+    return release
+
+
+def find_releases(*, user: Any, steps: Sequence[ModelStep]) -> list[Version | None]:
+    """Return for each step what `find_release` does; None where there is nothing. At most two queries."""
+    numbered, newest = Q(), Q()
+    for step in steps:
+        if "\0" in step.address:
+            continue
+        at_address = Q(listing__owner__handle=step.owner, listing__name=step.name)
+        if step.number is None:
+            newest |= at_address
+        else:
+            numbered |= at_address & Q(number=step.number)
+    found: dict[tuple[str, int | None], Version] = {}
+    if numbered:
+        rows = _releases(user).filter(numbered)
+        found |= {(_address_of(release), release.number): release for release in rows}
+    if newest:
+        rows = _releases(user).filter(newest).order_by("listing_id", "-number").distinct("listing_id")
+        found |= {(_address_of(release), None): release for release in rows}
+    return [found.get((step.address, step.number)) for step in steps]
+
+
+def _address_of(release: Version) -> str:
+    return f"{release.listing.owner.handle}/{release.listing.name}"
+
+
+def _missing(step: ModelStep) -> str:
     words = {"model": step.address[:120], "n": step.number}
     if step.number is None:
-        raise NotFound(_("there is no model “%(model)s”.") % words)
-    raise NotFound(_("there is no model “%(model)s” with a version %(n)d.") % words)
+        return _("there is no model “%(model)s”.") % words
+    return _("there is no model “%(model)s” with a version %(n)d.") % words
 
 
 def _releases(user: Any) -> QuerySet[Version]:

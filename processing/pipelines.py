@@ -4,7 +4,7 @@ The page holds everything: a step's fields are named by a key of its own (`s2.co
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from drive.models import File
 from ipau.common.errors import DomainError, Invalid, NotFound
-from market.model_steps import UNKNOWN, ModelStep, compose, find_release, models_of
+from market.model_steps import UNKNOWN, ModelStep, compose, find_release, find_releases, models_of
 from market.models import Listing, Version
 from market.steps import check_number, check_steps, schema_of, settings_of, title_of
 from processing import samples, services
@@ -162,13 +162,13 @@ def draft_of(user: Any, listing: Listing, version: Version) -> Draft:
 
 def read_draft(user: Any, sent: QueryDict) -> Draft:
     """Read what a page has sent. Raises Invalid where its steps cannot be told apart."""
-    found: list[DraftStep] = []
     listed = sent.getlist("step")
     check_number(max(1, len(listed)))
-    for text in listed:
-        step = _read_step(user, text)
-        if any(other.key == step.key for other in found):
-            raise _damaged()
+    written = [_read_step(text) for text in listed]
+    if len({step.key for step in written}) < len(written):
+        raise _damaged()
+    found = []
+    for step in _with_releases(user, written):
         values = read_params(step.schema(), sent)
         found.append(replace(step, values={n.partition(".")[2]: value for n, value in values.items()}))
     return Draft(
@@ -179,18 +179,22 @@ def read_draft(user: Any, sent: QueryDict) -> Draft:
     )
 
 
-def _read_step(user: Any, text: str) -> DraftStep:
+def _read_step(text: str) -> DraftStep:
     app, model = _APP.fullmatch(text), _MODEL.fullmatch(text)
     if app:
         return DraftStep(app[1], app[2])
     if model is None:
         raise _damaged()
-    step = DraftStep(model[1], "", address=f"{model[2]}/{model[3]}", number=int(model[4]))
-    try:
-        release = find_release(user=user, step=ModelStep(model[2], model[3], step.number))
-    except NotFound:
-        return step
-    return replace(step, model=release, operation=_family_of(release))
+    return DraftStep(model[1], "", address=f"{model[2]}/{model[3]}", number=int(model[4]))
+
+
+def _with_releases(user: Any, steps: Sequence[DraftStep]) -> Iterator[DraftStep]:
+    """Look up the models of steps, all at once; those that are not there stay without."""
+    asked = [asked for step in steps if isinstance(asked := step.as_asked(), ModelStep)]
+    releases = iter(find_releases(user=user, steps=asked))
+    for step in steps:
+        release = next(releases) if step.address else None
+        yield replace(step, model=release, operation=_family_of(release)) if release else step
 
 
 def addresses_in(written: Iterable[str]) -> list[str]:

@@ -135,6 +135,23 @@ def test_the_picker_costs_the_same_however_many_models_there_are(
         client.get(NEW)
 
 
+def test_a_page_of_many_models_costs_what_one_of_one_does(
+    client: Client, user: User, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    model(user)
+    model(user, sure=(10, 5))
+    steps = [f"s{number}:{user.handle}/finder@{1 + number % 2}" for number in range(1, 9)]
+    steps += ["s20:ghost/none@1"]
+    for sent in ({"do": "order"}, {"do": "save", "title": "Two"}):
+        client.post(NEW, {**sent, "step": steps[-2:]})
+        with django_assert_num_queries(16, exact=False) as few:
+            page = html(client.post(NEW, {**sent, "step": steps[-2:]}))
+        with django_assert_num_queries(len(few)):
+            page = html(client.post(NEW, {**sent, "step": steps}))
+        assert steps_in(page) == steps
+        assert page.count("is not there any more") == 1
+
+
 def test_from_a_model_s_page_into_a_pipeline(client: Client, user: User) -> None:
     model(user)
     address = f"{user.handle}/finder"
