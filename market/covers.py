@@ -5,7 +5,7 @@ from pathlib import Path
 
 from django.db.models import QuerySet
 
-from accounts.models import PLATFORM_HANDLE
+from accounts.models import PLATFORM_HANDLE, User
 from market.models import Listing, Sample, Weights
 from market.services import with_newest
 
@@ -27,9 +27,9 @@ def app_cover(name: str) -> str:
     return f"market/covers/{name}.jpg" if name in _names() else ""
 
 
-def with_covers(models: QuerySet[Listing]) -> QuerySet[Listing]:
-    """Fetch along what `weights_of` and `choose_sample` ask of models: their newest weights with samples."""
-    return with_newest(models).prefetch_related("versions__weights__samples")
+def with_covers(models: QuerySet[Listing], *, user: User | None = None) -> QuerySet[Listing]:
+    """Fetch along what cards show of models: the newest weights that `user` may run, with their samples."""
+    return with_newest(models, user=user).prefetch_related("versions__weights__samples")
 
 
 def weights_of(listing: Listing) -> Weights | None:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import F, Prefetch, Q, QuerySet
+from django.db.models import Case, Exists, F, OuterRef, Prefetch, Q, QuerySet, When
 
 from accounts.models import PLATFORM_HANDLE, User
 from drive.models import Blob
@@ -55,6 +55,13 @@ def list_shared_models() -> QuerySet[Listing]:
     """Return the models that anybody may run."""
     rows: QuerySet[Listing] = Listing.objects.visible_to(None).filter(kind=ListingKind.MODEL)
     return rows.filter(versions__is_confirmed=True).distinct().select_related("owner")
+
+
+def list_runnable_models(*, user: User) -> QuerySet[Listing]:
+    """Return the models that a person may run: their own first, then the newest."""
+    ready = Version.objects.offered_to(user).filter(listing=OuterRef("pk"))
+    rows = Listing.objects.visible_to(user).filter(Exists(ready), kind=ListingKind.MODEL)
+    return rows.select_related("owner").order_by(Case(When(owner=user, then=0), default=1), "-id")
 
 
 def search_listings(*, user: Any, words: str = "") -> QuerySet[Listing]:

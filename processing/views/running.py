@@ -17,6 +17,7 @@ from accounts.requests import SignedInRequest
 from drive.services import Selection
 from ipau.common.errors import Conflict, Invalid, TooLarge
 from market import services as market
+from market.covers import with_covers
 from market.mosaics import with_mosaics
 from market.pipelines import list_pipelines
 from processing import choices, estimates, selections, services
@@ -30,6 +31,7 @@ from processing.views.targets import chosen_pictures
 
 # Of the person's own, to choose from for a selection: those last changed.
 PIPELINES_SHOWN = 24
+MODELS_SHOWN = 24
 
 
 @login_required
@@ -112,7 +114,7 @@ def _target(request: HttpRequest, chosen: Selection | None) -> Target:
 @login_required
 @require_http_methods(["GET", "POST"])
 def run_selection(request: SignedInRequest) -> HttpResponse:
-    """Take a selection of the drive (`file`, `folder`: ids) and let the person choose an app for it."""
+    """Take a selection of the drive (`file`, `folder`: ids) and let the person choose what to run over it."""
     sent = request.POST if request.method == "POST" else request.GET
     chosen = selections.read(owner=request.user, files=sent.getlist("file"), folders=sent.getlist("folder"))
     if chosen is not None:
@@ -122,11 +124,13 @@ def run_selection(request: SignedInRequest) -> HttpResponse:
     if not key:
         raise Invalid("Nothing is selected. Choose pictures or folders in the drive first.")
     chosen = selections.recall(request.session, owner=request.user, key=key)
+    models = with_covers(market.list_runnable_models(user=request.user), user=request.user)
     own = with_mosaics(list_pipelines(owner=request.user))
     context = {
         "chosen": choices.selection_text(files=len(chosen.files), folders=len(chosen.folders)),
         "chosen_files": chosen.files[: choices.PICTURES_SHOWN],
         "listings": market.list_apps(user=request.user),
+        "models": models[:MODELS_SHOWN],
         "pipelines": own.order_by("-updated_at")[:PIPELINES_SHOWN],
         "query": urlencode({"selection": key}),
     }

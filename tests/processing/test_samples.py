@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from PIL import Image
+from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import User
 from drive import blobs
@@ -129,3 +132,25 @@ def test_a_run_over_a_sample_puts_it_into_the_drive_once(
     file = File.objects.get(owner=user)
     assert (file.name, file.blob_id) == ("sample.webp", telling.before_id)
     assert Job.objects.count() == 2
+
+
+def test_models_are_offered_for_a_selection_one_s_own_first(
+    user: User,
+    other_user: User,
+    client_of: Callable[[User], Client],
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
+    tried(model(user, "mine", sure=(70, 10)))
+    tried(model(other_user, "shared", publish=True))
+    model(other_user, "hidden", sure=(80, 20))
+    client = client_of(user)
+    page = client.post("/run/", {"file": str(upload(user).pk)}, follow=True)
+    found = re.findall(r'href="(/apps/[^/"]+/(?:mine|shared|hidden)/)\?selection=', page.content.decode())
+    assert found == [f"/apps/{user.handle}/mine/", f"/apps/{other_user.handle}/shared/"]
+    address = page.redirect_chain[-1][0]
+    with CaptureQueriesContext(connection) as queries:
+        client.get(address)
+    for number in range(3):
+        tried(model(user, f"mine-{number}", sure=(60, number)))
+    with django_assert_num_queries(len(queries)):
+        client.get(address)
