@@ -208,11 +208,17 @@ def test_an_app_takes_its_settings_into_a_pipeline(user: User, signed_in_page: C
 
 
 def test_nothing_serious_for_axe(
-    user: User, signed_in_page: Callable[..., Page], celery_worker: Callable[..., LiveWorker]
+    user: User,
+    other_user: User,
+    signed_in_page: Callable[..., Page],
+    celery_worker: Callable[..., LiveWorker],
 ) -> None:
     celery_worker(queues="preview")
     upload(user)
     pipeline(user, ("pixelart", {}), ("blackwhite", {}), visibility="public")
+    with marks(), transaction.atomic():
+        model(user)
+        model(other_user, "other", publish=True)
     addresses = [
         "/pipelines/",
         "/pipelines/?add=ascii",
