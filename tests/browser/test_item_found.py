@@ -22,6 +22,7 @@ from tests.processing.test_narrowing import Quiet
 from workers import registry
 from workers.plugin import Context, PictureView, Result
 from workers.recipe import Step
+from workers.vision.drawing import colour_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -90,6 +91,30 @@ def test_what_was_found_lies_where_the_model_says(
     page.get_by_role("checkbox", name="dog (1)").uncheck()
     expect(page.locator("#found-picture")).to_be_visible()
     assert differences(page, "item-before") == [True, False]
+
+
+def test_a_class_has_the_colour_that_the_worker_gives_it(
+    user: User, job: Job, signed_in_page: Callable[..., Page]
+) -> None:
+    page = signed_in_page(user)
+    page.goto(f"/jobs/{job.pk}/items/0/")
+    ids = list(range(30))
+    drawn = page.evaluate(
+        """async (ids) => {
+            const { draw } = await import("/static/processing/drawing.js");
+            const picture = document.getElementById("item-before");
+            await picture.decode();
+            const canvas = document.createElement("canvas");
+            return ids.map((class_id) => {
+                const place = { x: 320, y: 240, width: 100, height: 100 };
+                const one = { ...place, confidence: 0.5, class: "x", class_id };
+                draw(canvas, picture, { width: 640, height: 480 }, [one]);
+                return [...canvas.getContext("2d").getImageData(270, 240, 1, 1).data.slice(0, 3)];
+            });
+        }""",
+        ids,
+    )
+    assert [tuple(colour) for colour in drawn] == [colour_of(class_id) for class_id in ids]
 
 
 def differences(page: Page, base: str) -> list[bool]:

@@ -1,8 +1,13 @@
 // Drawing detections over a picture: boxes, outlines, turned boxes, poses, each class in a colour of its own.
 
 const MOST_SIDE = 1600;
-// Neighbouring classes get hues far from each other.
-const GOLDEN_ANGLE = 137.508;
+// Colours and labels are those of the worker's own picture: see colour_of and label in workers/vision/drawing.py.
+const FIRST_HUE = 0.6;
+const GOLDEN_TURN = 0.61803398875;
+const SATURATION = 0.85;
+const VALUES = [0.95, 0.8, 0.65];
+const MASK_OPACITY = 0.45;
+const MOST_LETTERS = 40;
 // Points of a pose of which the model is less sure are not drawn, as in the worker's own picture.
 const LEAST_POINT = 0.5;
 
@@ -22,10 +27,10 @@ export function draw(canvas, picture, size, found) {
 
 function drawOne(context, one, scale, line) {
   if (one.width === undefined) return;
-  const colour = `hsl(${(one.class_id * GOLDEN_ANGLE) % 360} 85% 34%)`;
+  const colour = colourOf(one.class_id);
   context.lineWidth = line;
-  context.strokeStyle = colour;
-  context.fillStyle = colour;
+  context.strokeStyle = `rgb(${colour})`;
+  context.fillStyle = `rgb(${colour})`;
   if (one.points?.length) outline(context, one.points, scale);
   // A turned box is its four points already.
   if (one.angle === undefined) {
@@ -34,7 +39,17 @@ function drawOne(context, one, scale, line) {
     context.strokeRect(left, top, one.width * scale, one.height * scale);
   }
   for (const point of one.keypoints ?? []) dot(context, point, scale, line);
-  write(context, one, scale, line);
+  write(context, one, colour, scale, line);
+}
+
+function colourOf(classId) {
+  const hue = (FIRST_HUE + classId * GOLDEN_TURN) % 1;
+  const value = VALUES[Math.floor(classId / 8) % VALUES.length];
+  // From hue, saturation and value: each of red, green and blue is the nearer to it the nearer the hue.
+  return [5, 3, 1].map((turn) => {
+    const away = (turn + hue * 6) % 6;
+    return Math.round(255 * value * (1 - SATURATION * Math.max(0, Math.min(away, 4 - away, 1))));
+  });
 }
 
 function outline(context, points, scale) {
@@ -42,7 +57,7 @@ function outline(context, points, scale) {
   for (const { x, y } of points) context.lineTo(x * scale, y * scale);
   context.closePath();
   context.stroke();
-  context.globalAlpha = 0.25;
+  context.globalAlpha = MASK_OPACITY;
   context.fill();
   context.globalAlpha = 1;
 }
@@ -54,8 +69,8 @@ function dot(context, { x, y, confidence }, scale, line) {
   context.fill();
 }
 
-function write(context, one, scale, line) {
-  const text = `${one.class} ${Math.round(one.confidence * 100)} %`;
+function write(context, one, [red, green, blue], scale, line) {
+  const text = `${one.class.slice(0, MOST_LETTERS)} ${one.confidence.toFixed(2)}`;
   const height = Math.max(12, line * 6);
   context.font = `600 ${height}px sans-serif`;
   const width = context.measureText(text).width + height / 2;
@@ -63,6 +78,7 @@ function write(context, one, scale, line) {
   const above = (one.y - one.height / 2) * scale - height * 1.3;
   const top = above < 0 ? above + height * 1.3 : above;
   context.fillRect(left, top, width, height * 1.3);
-  context.fillStyle = "#fff";
+  // Black is easier to read than white on anything brighter than the middle (Rec. 601 luma).
+  context.fillStyle = 0.299 * red + 0.587 * green + 0.114 * blue > 128 ? "#000" : "#fff";
   context.fillText(text, left + height / 4, top + height);
 }
