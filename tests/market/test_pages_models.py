@@ -188,6 +188,20 @@ def test_a_model_is_shared_and_deleted(client: Client, user: User) -> None:
     assert not Listing.objects.filter(name="finder").exists()
 
 
+def test_a_model_is_shared_from_its_report(client: Client, user: User) -> None:
+    version = model(user)
+    report = f"/models/conversions/{Conversion.objects.get().pk}/"
+    share = 'action="/models/finder/share/"'
+    assert share in client.get(report).content.decode()
+    version.is_confirmed = False
+    version.save()
+    assert share not in client.get(report).content.decode()
+    version.is_confirmed = True
+    version.save()
+    client.post("/models/finder/share/", {"visibility": "public"})
+    assert share not in client.get(report).content.decode()
+
+
 def test_another_person_s_are_not_there(
     user: User, client_of: Callable[[User], Client], other_user: User, weights: File
 ) -> None:
