@@ -4,7 +4,7 @@ from typing import Any, BinaryIO
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import ProtectedError, QuerySet
+from django.db.models import Prefetch, ProtectedError, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import ParseError
@@ -32,6 +32,12 @@ def list_models(*, owner: User) -> QuerySet[Listing]:
     """Return a person's own models."""
     rows = Listing.objects.filter(owner=owner, kind=ListingKind.MODEL, archived_at=None)
     return services.with_newest(rows, user=owner)
+
+
+def with_unconfirmed(models: QuerySet[Listing]) -> QuerySet[Listing]:
+    """Fetch along the conversions by whose reports versions of these models are still to be confirmed."""
+    waiting = Conversion.objects.filter(version__is_confirmed=False).only("version").order_by("-id")
+    return models.prefetch_related(Prefetch("versions__conversions", queryset=waiting))
 
 
 def list_conversions(*, owner: User) -> QuerySet[Conversion]:

@@ -37,7 +37,7 @@ def list_page(request: HttpRequest) -> HttpResponse:
     context = {}
     if isinstance(request.user, User):
         shared = shared.exclude(owner=request.user)
-        own = with_job_speeds(conversions.list_models(owner=request.user))
+        own = with_job_speeds(conversions.with_unconfirmed(conversions.list_models(owner=request.user)))
         context = {
             "own": own.order_by("-id")[: conversions.MOST_MODELS],
             "conversions": conversions.list_conversions(owner=request.user).order_by("-id")[

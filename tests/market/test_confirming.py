@@ -234,6 +234,7 @@ def test_the_report_asks_and_takes_the_word(
     listed = client.get("/models/").content.decode()
     assert "Waits for you" in listed
     assert "Not confirmed" in listed
+    assert f'href="/models/conversions/{conversion.pk}/">Confirm how it is read' in listed
     refused = client.post("/models/finder/share/", {"visibility": "public"}, follow=True)
     assert "Confirm on its report" in refused.content.decode()
     wrong = client.post(f"{path}confirm/", {"choice": "classify:"}, follow=True).content.decode()

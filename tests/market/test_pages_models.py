@@ -167,7 +167,7 @@ def test_the_list_costs_the_same_however_long(
         model(other_user, f"open-{number}", publish=True)
     # Session, person, models, their versions, weights and speeds, conversions, shared with their versions,
     # weights and samples.
-    with django_assert_max_num_queries(11):
+    with django_assert_max_num_queries(12):
         client.get("/models/")
 
 
