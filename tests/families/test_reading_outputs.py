@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -60,8 +60,18 @@ def test_boxes_come_back_as_ultralytics_brings_them(
 
     boxes = np.random.default_rng(seed).uniform(-40, 700, (20, 4)).astype(np.float32)
     place = Letterbox.fit(picture, (640, 640), stride)
+    # It works the gain out again, which misleads it where a side was rounded down to the stride.
+    gain = min(outer / side for outer, side in zip(place.input, picture, strict=True))
+    assume(place.inner == tuple(max(1, round(side * gain)) for side in picture))
     theirs = scale_boxes(place.input[::-1], torch.from_numpy(boxes.copy()), picture[::-1]).numpy()
     assert np.allclose(place.boxes_to_picture(boxes), theirs, rtol=1e-5, atol=1e-3)
+
+
+def test_boxes_come_back_to_the_edges_of_a_picture_that_was_rounded_down() -> None:
+    place = Letterbox.fit((103, 147), (640, 640), 32)
+    assert place.inner == place.input == (448, 640)
+    whole = np.asarray([[0, 0, 448, 640]], np.float32)
+    assert np.allclose(place.boxes_to_picture(whole), [[0, 0, 103, 147]], atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(300, 200), (100, 260), (64, 64), (31, 7), (1, 1)])
