@@ -102,6 +102,10 @@ class BucketReader(io.RawIOBase):
         self._position += len(data)
         return len(data)
 
+    def readall(self) -> bytes:
+        """Read what is left, a range at a time. What is inherited asks for some kilobytes each time."""
+        return b"".join(iter(lambda: self.read(RANGE_BYTES) or b"", b""))
+
 
 class BucketStorage(S3Storage):
     """Names are digests of the content, so writing one twice replaces it by the same bytes.

@@ -138,7 +138,9 @@ def test_a_large_object_is_copied_in_pieces_and_read_in_ranges(
         content.seek(-10, 2)
         assert content.read(100) == large_picture[-10:]
         content.seek(0)
+        calls.clear()
         assert content.read() == large_picture
+    assert calls == ["GetObject"] * 17
 
 
 # --- What is refused before a byte is sent.
