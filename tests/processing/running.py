@@ -4,6 +4,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+from django.db import connection
+
 from accounts.models import User
 from drive.models import File
 from processing import tasks
@@ -63,3 +65,10 @@ def assert_each_result_once(job: Job) -> None:
     names = list(File.objects.filter(folder=job.output_folder).values_list("name", flat=True))
     assert len(names) == len(set(names)) == job.total
     assert not any("(2)" in name for name in names)
+
+
+def connections_there() -> set[int]:
+    """Return the processes of PostgreSQL that serve connections to the database of this test."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pid FROM pg_stat_activity WHERE datname = current_database()")
+        return {pid for (pid,) in cursor.fetchall()}
