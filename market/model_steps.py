@@ -8,8 +8,6 @@ from uuid import UUID
 from django.db.models import (
     Case,
     CharField,
-    Exists,
-    OuterRef,
     Q,
     QuerySet,
     Value,
@@ -21,8 +19,8 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 from ipau.common.errors import Invalid, NotFound
+from market import services
 from market.models import Listing, ListingKind, StepModel, Version
-from market.services import SEARCH_WORDS
 from market.steps import STEPS, Problems, title_of
 from workers.chain import name_steps
 from workers.recipe import Step
@@ -154,7 +152,7 @@ def _run(release: Version, params: Mapping[str, Any]) -> Step:
 class Offer:
     """Some models, each with its `address`. `more`: there are others, which a longer text finds."""
 
-    models: list[Listing]
+    models: Sequence[Listing]
     more: bool
 
 
@@ -167,10 +165,10 @@ def offer_models(*, user: User, text: str = "", chosen: Collection[str] = ()) ->
         text: words that each occur in the address `owner/name` or in the title.
         chosen: the addresses of the models that are in the pipeline.
     """
-    words = text.replace("\0", " ").split()[:SEARCH_WORDS]
-    ready = _releases(user).filter(listing=OuterRef("pk"))
-    rows = Listing.objects.visible_to(user).filter(Exists(ready), kind=ListingKind.MODEL)
-    rows = rows.annotate(address=Concat("owner__handle", Value("/"), "name", output_field=CharField()))
+    words = text.replace("\0", " ").split()[: services.SEARCH_WORDS]
+    rows = services.list_runnable_models(user=user).annotate(
+        address=Concat("owner__handle", Value("/"), "name", output_field=CharField())
+    )
     for word in words:
         rows = rows.filter(Q(address__icontains=word) | Q(title__icontains=word))
     rank = Case(
@@ -179,7 +177,7 @@ def offer_models(*, user: User, text: str = "", chosen: Collection[str] = ()) ->
         When(owner=user, then=2),
         default=3,
     )
-    found = list(rows.select_related("owner").order_by(rank, "-id")[: MODELS_OFFERED + 1])
+    found = list(rows.order_by(rank, "-id")[: MODELS_OFFERED + 1])
     return Offer(found[:MODELS_OFFERED], len(found) > MODELS_OFFERED)
 
 

@@ -7,7 +7,7 @@ from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext
 
-from market.covers import cover_of
+from market.covers import cover_of, weights_of
 from market.models import Listing
 from market.speeds import ToldSpeed, tell_busiest
 
@@ -23,8 +23,8 @@ def cover(listing: Listing) -> str:
 @register.filter
 def speed_in_jobs(listing: Listing) -> ToldSpeed | None:
     """Return how fast a model's newest weights are in jobs, where most ran; nothing before any did."""
-    newest = next(iter(listing.versions.all()), None)
-    return tell_busiest(newest.weights.job_speeds.all()) if newest and newest.weights else None
+    weights = weights_of(listing)
+    return tell_busiest(weights.job_speeds.all()) if weights else None
 
 
 @register.filter

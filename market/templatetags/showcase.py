@@ -1,9 +1,11 @@
-"""Template filters for the cards of models: which sample they show, and what their task is called."""
+"""What cards show of models and pipelines: a sample or a mosaic of several, and what a task is called."""
 
 from django import template
+from django.template import Context
 
 from market.covers import choose_sample, weights_of
 from market.models import Listing, Sample, Weights
+from market.mosaics import Mosaic, mosaic_of
 from market.reports import name_task
 
 register = template.Library()
@@ -25,3 +27,9 @@ def best_sample(weights: Weights | None) -> Sample | None:
 def task_name(weights: Weights) -> str:
     """Say in a word what a model of these weights is: "Detector"."""
     return name_task(weights.task)
+
+
+@register.simple_tag(takes_context=True)
+def mosaic(context: Context, listing: Listing) -> Mosaic:
+    """Return the cover of a pipeline, which `market.mosaics.with_mosaics` fetched along."""
+    return mosaic_of(listing, user=context.get("user"))
