@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from workers import devices
 from workers.devices import Device
 from workers.inference import torch_sessions
+from workers.inference.options import make_options
 from workers.plugin import PROCESSOR, Context, Model
 
 Floats = NDArray[np.float32]
@@ -82,13 +83,8 @@ def open_session(data: bytes, *, keeps_memory: bool = True) -> Session:
     """
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
+    options = make_options()
     options.enable_cpu_mem_arena = keeps_memory
-    # A slot is a process with one core: more threads would fight over it, and spinning ones waste it.
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    options.log_severity_level = 3
     inner = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     first = inner.get_inputs()[0]
     shape = tuple(size if isinstance(size, int) and size > 0 else None for size in first.shape)

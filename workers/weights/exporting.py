@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.inference.options import make_options
 from workers.weights.bundle import Bundle
 from workers.weights.upload import Refused
 
@@ -155,10 +156,7 @@ def run_onnx(onnx: bytes, sample: Floats) -> list[Floats]:
     """Return the outputs that ONNX Runtime gives for one input, on one thread."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(onnx, make_options(), providers=["CPUExecutionProvider"])
     outputs: list[Floats] = session.run(None, {session.get_inputs()[0].name: sample})
     return outputs
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.inference.options import make_options
 from workers.vision.detections import LAYOUTS, find_layout
 from workers.vision.letterbox import round_up
 from workers.weights.bundle import Bundle, Choice
@@ -27,6 +28,8 @@ _SIDE = 640
 _TRIED_SIDE = 320
 _MOST_SIDE = 2048
 _MOST_OUTPUT_NUMBERS = 2**27
+# Of ONNX Runtime, whose exceptions say what is wrong with a graph.
+_SILENT = 4
 # What classifiers and segmenters are mostly trained on: ImageNet's means and deviations.
 _MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 _TITLES = {
@@ -200,9 +203,7 @@ def _try_rectangle(graph: Graph, square: Size, plan: Plan, wishes: Wishes) -> bo
 def _run(graph: Graph, given: Mapping[str, Output], optimise: bool) -> list[Output]:
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
+    options = make_options(severity=_SILENT)
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:

@@ -60,6 +60,9 @@ _SIZES = {
 }
 _MOST_SIZES = 64
 
+# What ONNX Runtime knows its own format by, from the fifth byte on. Of such a file it would read no ONNX.
+_RUNTIMES_OWN = b"ORTM"
+
 # ModelProto.
 _GRAPH, _METADATA, _FUNCTIONS = 7, 14, 25
 # GraphProto.
@@ -80,6 +83,8 @@ def check_graph(source: Source) -> dict[str, str]:
         Refused: it uses unknown operators, keeps tensors elsewhere, nests too deeply or makes huge tensors.
         FormatError: it is no ONNX model.
     """
+    if source.size >= 8 and source.at(4, 4) == _RUNTIMES_OWN:
+        raise Refused("It holds a model in ONNX Runtime’s own format. Export it as ONNX.", code="format")
     read_onnx(source)
     metadata: dict[str, str] = {}
     for found in walk(source, 0, source.size):
