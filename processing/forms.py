@@ -5,9 +5,12 @@ It checks nothing by itself: the same code that serves the API reads the values 
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from django import forms
+from django.forms.boundfield import BoundField
 from django.utils.translation import gettext
 
 from ipau.common.errors import DomainError
@@ -36,6 +39,7 @@ class SettingField(forms.CharField):
         )
         # Of a pipeline: the step that it belongs to, «2 · Pixel art».
         self.group = group
+        self.is_advanced = bool(about.get("advanced"))
         self.kind = _kind(about)
         self.template = f"processing/settings/{self.kind}.html"
         self.choices = choices
@@ -47,6 +51,20 @@ class SettingField(forms.CharField):
         show_if = about.get("show_if")
         self.show_if = json.dumps(show_if) if show_if else ""
         self.default_text = as_text(about.get("default"))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Settings that stand together, those of a step under its title. `more` are folded away."""
+
+    title: str
+    usual: list[BoundField]
+    more: list[BoundField]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether one of those folded away is not at its default, or something is wrong with it."""
+        return any(bound.errors or _is_changed(bound) for bound in self.more)
 
 
 class ParamsForm(forms.Form):
@@ -79,6 +97,14 @@ class ParamsForm(forms.Form):
         """Whether four settings describe a box, which can then be drawn."""
         return {"x", "y", "width", "height"} <= set(self.fields)
 
+    @property
+    def groups(self) -> list[Group]:
+        """The settings as a page shows them, in their order: an app's as one group, a pipeline's by step."""
+        return [
+            _group(title, list(found))
+            for title, found in groupby(self, key=lambda bound: _field(bound).group)
+        ]
+
     def defaults_json(self) -> str:
         """Every setting's default as its control would send it, for «Reset»."""
         fields: dict[str, Any] = self.fields
@@ -92,6 +118,23 @@ class ParamsForm(forms.Form):
             self.add_error(name, text)
         if not known:
             self.add_error(None, error.message)
+
+
+def _group(title: str, found: list[BoundField]) -> Group:
+    usual = [bound for bound in found if not _field(bound).is_advanced]
+    more = [bound for bound in found if _field(bound).is_advanced]
+    # Where there are no others, there is nothing to fold them away below.
+    return Group(title, usual, more) if usual else Group(title, more, [])
+
+
+def _is_changed(bound: BoundField) -> bool:
+    return as_text(bound.value()) != _field(bound).default_text
+
+
+def _field(bound: BoundField) -> SettingField:
+    field: Any = bound.field
+    found: SettingField = field
+    return found
 
 
 def read_params(schema: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,15 +54,25 @@ def _extra(info: Any) -> dict[str, Any]:
 
 
 # --- Declaring settings. Each helper returns a pydantic field whose JSON schema tells pages and API
-# --- everything: widget, title, description, bounds, unit, labels and when to show it.
+# --- everything: widget, title, description, bounds, unit, labels and when to show it. What few people change
+# --- is `advanced`: pages fold it away below the others.
 
 
 def _declare(
-    default: Any, widget: str, title: str, help: str, show_if: ShowIf | None, extra: Any, **kw: Any
+    default: Any,
+    widget: str,
+    title: str,
+    help: str,
+    show_if: ShowIf | None,
+    advanced: bool,
+    extra: Any,
+    **kw: Any,
 ) -> Any:
     meta: dict[str, Any] = {"widget": widget, **{k: v for k, v in extra.items() if v is not None}}
     if show_if:
         meta["show_if"] = {name: list(values) for name, values in show_if.items()}
+    if advanced:
+        meta["advanced"] = True
     return Field(default=default, title=title, description=help, json_schema_extra=meta, **kw)
 
 
@@ -76,21 +86,31 @@ def slider(
     help: str,
     unit: str | None = None,
     show_if: ShowIf | None = None,
+    advanced: bool = False,
 ) -> Any:
     """A number between `ge` and `le`. `unit` is for reading: "px", "%", …"""
-    return _declare(default, "slider", title, help, show_if, {"step": step, "unit": unit}, ge=ge, le=le)
+    extra = {"step": step, "unit": unit}
+    return _declare(default, "slider", title, help, show_if, advanced, extra, ge=ge, le=le)
 
 
 def choice(
-    default: str, *, labels: Mapping[str, str], title: str, help: str, show_if: ShowIf | None = None
+    default: str,
+    *,
+    labels: Mapping[str, str],
+    title: str,
+    help: str,
+    show_if: ShowIf | None = None,
+    advanced: bool = False,
 ) -> Any:
     """One of the annotated Literal's values; `labels` says what each is called."""
-    return _declare(default, "choice", title, help, show_if, {"enum_labels": dict(labels)})
+    return _declare(default, "choice", title, help, show_if, advanced, {"enum_labels": dict(labels)})
 
 
-def toggle(default: bool, *, title: str, help: str, show_if: ShowIf | None = None) -> Any:
+def toggle(
+    default: bool, *, title: str, help: str, show_if: ShowIf | None = None, advanced: bool = False
+) -> Any:
     """Yes or no."""
-    return _declare(default, "toggle", title, help, show_if, {})
+    return _declare(default, "toggle", title, help, show_if, advanced, {})
 
 
 def text(
@@ -101,25 +121,28 @@ def text(
     title: str,
     help: str,
     show_if: ShowIf | None = None,
+    advanced: bool = False,
 ) -> Any:
     """One line of text, its length in characters."""
     bounds = {"min_length": min_length, "max_length": max_length}
-    return _declare(default, "text", title, help, show_if, {}, **bounds)
+    return _declare(default, "text", title, help, show_if, advanced, {}, **bounds)
 
 
-def colour(default: str, *, title: str, help: str, show_if: ShowIf | None = None) -> Any:
+def colour(
+    default: str, *, title: str, help: str, show_if: ShowIf | None = None, advanced: bool = False
+) -> Any:
     """A colour written "#rrggbb"."""
-    return _declare(
-        default, "colour", title, help, show_if, {"format": "color"}, pattern=r"^#[0-9a-fA-F]{6}$"
-    )
+    extra, pattern = {"format": "color"}, r"^#[0-9a-fA-F]{6}$"
+    return _declare(default, "colour", title, help, show_if, advanced, extra, pattern=pattern)
 
 
-def folder(*, title: str, help: str, show_if: ShowIf | None = None) -> Any:
+def folder(*, title: str, help: str, show_if: ShowIf | None = None, advanced: bool = False) -> Any:
     """The id of a folder of the user's drive, or None. Annotate as `str | None`.
 
     Its pictures arrive in `Context.pictures` under the setting's own name.
     """
-    return _declare(None, "folder", title, help, show_if, {"format": "folder"}, max_length=64)
+    extra = {"format": "folder"}
+    return _declare(None, "folder", title, help, show_if, advanced, extra, max_length=64)
 
 
 # --- What an operation is handed.

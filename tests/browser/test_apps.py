@@ -111,6 +111,50 @@ def test_settings_that_have_no_effect_are_hidden_and_reset_puts_all_back(desk: P
     assert "?" not in desk.url
 
 
+@pytest.mark.parametrize("size", [(1440, 900), (390, 844)])
+def test_the_button_that_runs_is_in_sight_and_hides_nothing_that_has_the_focus(
+    person: User, signed_in_page: Callable[..., Page], size: tuple[int, int]
+) -> None:
+    upload(person)
+    page = signed_in_page(person, viewport={"width": size[0], "height": size[1]}, reduced_motion="reduce")
+    page.route("**/preview/", answer_previews)
+    page.goto("/apps/ipau/ascii/")
+    page.get_by_text("More settings").click()
+    page.get_by_text("More options").click()
+    controls = page.locator("[data-setting]:visible").locator("input:visible, select:visible")
+    page.locator("#id_columns").focus()
+    for _ in range(controls.count() + 8):
+        assert page.evaluate(UNCOVERED), page.evaluate("document.activeElement.outerHTML")
+        expect(page.locator("#run")).to_be_in_viewport(ratio=1)
+        page.keyboard.press("Tab")
+
+
+# Whether the middle of what has the focus is what one sees there.
+UNCOVERED = """() => {
+    const focused = document.activeElement;
+    const box = focused.getBoundingClientRect();
+    const top = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+    return top === focused || focused.contains(top) || Boolean(top?.closest("label")?.contains(focused));
+}"""
+
+
+def test_a_problem_in_a_folded_setting_unfolds_it(desk: Page, person: User) -> None:
+    upload(person)
+    desk.goto("/apps/ipau/ascii/")
+    wait_for_preview(desk)
+    expect(desk.locator("#id_size")).to_be_hidden()
+    desk.unroute("**/preview/")
+    body = {"detail": "No.", "errors": {"size": "Character size must be at most 32."}}
+    desk.route(
+        "**/preview/",
+        lambda route: route.fulfill(
+            status=422, body=json.dumps(body), content_type="application/problem+json"
+        ),
+    )
+    desk.locator("#id_columns").fill("90")
+    expect(desk.locator("#id_size_error")).to_be_visible()
+
+
 def test_a_problem_stands_at_its_setting_and_goes_again(desk: Page, person: User) -> None:
     upload(person)
     desk.goto("/apps/ipau/blackwhite/")

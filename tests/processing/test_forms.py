@@ -137,3 +137,36 @@ def test_values_are_written_as_controls_send_them(value: object, text: str) -> N
 )
 def test_switches_are_read(value: object, on: bool) -> None:
     assert is_on(value) is on
+
+
+class FoldedParams(Params):
+    often: int = slider(3, ge=1, le=9, title="Often", help="Mostly.")
+    rare: float = slider(0.5, ge=0, le=1, step=0.1, title="Rare", help="Hardly.", advanced=True)
+    rarer: bool = toggle(False, title="Rarer", help="Never.", advanced=True)
+
+
+FOLDED = FoldedParams.model_json_schema()
+
+
+@pytest.mark.parametrize(
+    ("given", "is_open"),
+    [({}, False), ({"often": 4}, False), ({"rare": 0.5, "rarer": False}, False), ({"rarer": True}, True)],
+)
+def test_what_few_change_is_folded_away_until_it_is_changed(given: dict[str, Any], is_open: bool) -> None:
+    (group,) = ParamsForm(schema=FOLDED, given=given).groups
+    assert [bound.name for bound in group.usual] == ["often"]
+    assert [bound.name for bound in group.more] == ["rare", "rarer"]
+    assert group.is_open is is_open
+
+
+def test_what_is_wrong_is_never_folded_away() -> None:
+    form = ParamsForm(schema=FOLDED, data={"often": "3", "rare": "0.5", "rarer": "false"})
+    assert not form.groups[0].is_open
+    form.show_domain_error(Invalid("No.", fields={"rare": "Too much."}))
+    assert form.groups[0].is_open
+
+
+def test_nothing_is_folded_away_where_that_is_all_there_is() -> None:
+    schema = {**FOLDED, "properties": {"rare": FOLDED["properties"]["rare"]}}
+    (group,) = ParamsForm(schema=schema).groups
+    assert ([bound.name for bound in group.usual], group.more) == (["rare"], [])

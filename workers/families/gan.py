@@ -54,6 +54,7 @@ class GanParams(Params):
         title="Working size",
         help="Longest side at which models work that look at a whole picture at once.",
         unit="px",
+        advanced=True,
     )
     seed: int = slider(
         1, ge=0, le=999_999, title="Seed", help="For models that start from noise: which noise."

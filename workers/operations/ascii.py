@@ -62,10 +62,19 @@ class AsciiParams(Params):
         False, title="In colour", help="Each character takes the colour of what it stands for."
     )
     stretch: bool = toggle(
-        True, title="Use all characters", help="Stretches the picture’s tones over the whole set."
+        True,
+        title="Use all characters",
+        help="Stretches the picture’s tones over the whole set.",
+        advanced=True,
     )
     size: int = slider(
-        16, ge=8, le=32, title="Character size", help="Height of a character in the drawn picture.", unit="px"
+        16,
+        ge=8,
+        le=32,
+        title="Character size",
+        help="Height of a character in the drawn picture.",
+        unit="px",
+        advanced=True,
     )
 
     @field_validator("custom")

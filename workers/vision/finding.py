@@ -63,6 +63,7 @@ class FindingParams(Params):
         step=0.05,
         title="Overlap",
         help="Of two boxes of one class that overlap by more than this (IoU), only the surer one stays.",
+        advanced=True,
     )
     classes: str = text(
         "",
@@ -71,23 +72,36 @@ class FindingParams(Params):
         help="Names of the classes to look for, with commas between them. Empty: all.",
     )
     most: int = slider(
-        300, ge=1, le=1000, title="At most", help="How many things are told of, the surest first."
+        300,
+        ge=1,
+        le=1000,
+        title="At most",
+        help="How many things are told of, the surest first.",
+        advanced=True,
     )
-    boxes: bool = toggle(True, title="Boxes", help="Draw a box around each thing.", show_if=_DRAWN)
+    boxes: bool = toggle(
+        True, title="Boxes", help="Draw a box around each thing.", show_if=_DRAWN, advanced=True
+    )
     masks: bool = toggle(
         True,
         title="Masks",
         help="Colour the pixels of each thing, where the model knows them.",
         show_if=_DRAWN,
+        advanced=True,
     )
     keypoints: bool = toggle(
         True,
         title="Keypoints",
         help="Draw the points of each pose, where the model knows them.",
         show_if=_DRAWN,
+        advanced=True,
     )
     labels: bool = toggle(
-        True, title="Labels", help="Write each thing’s class and confidence.", show_if=_DRAWN
+        True,
+        title="Labels",
+        help="Write each thing’s class and confidence.",
+        show_if=_DRAWN,
+        advanced=True,
     )
     line: int = slider(
         0,
@@ -97,6 +111,7 @@ class FindingParams(Params):
         help="Width of boxes and limbs. 0 suits it to the picture.",
         unit="px",
         show_if=_DRAWN,
+        advanced=True,
     )
     size: int = slider(
         0,
@@ -106,6 +121,7 @@ class FindingParams(Params):
         title="Working size",
         help="Side of the picture that the model sees. 0 is its own size; not every model takes another.",
         unit="px",
+        advanced=True,
     )
     top: int = slider(
         5, ge=1, le=100, title="Best classes", help="How many classes a classifier tells, the surest first."

@@ -48,6 +48,9 @@ export class Settings {
       const wanted = Object.entries(JSON.parse(row.dataset.showIf));
       row.hidden = !wanted.every(([name, allowed]) => allowed.includes(values[name]));
     }
+    for (const more of this.form.querySelectorAll("[data-more-settings]")) {
+      more.hidden = !more.querySelector("[data-setting]:not([hidden])");
+    }
   }
 
   showErrors(errors) {
@@ -60,6 +63,8 @@ export class Settings {
       control?.classList.toggle("is-invalid", Boolean(text));
       if (text) control?.setAttribute("aria-invalid", "true");
       else control?.removeAttribute("aria-invalid");
+      const more = row.closest("[data-more-settings]");
+      if (text && more) more.open = true;
     }
   }
 
