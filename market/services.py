@@ -59,9 +59,14 @@ def list_shared_models() -> QuerySet[Listing]:
 
 def list_runnable_models(*, user: User) -> QuerySet[Listing]:
     """Return the models that a person may run: their own first, then the newest."""
+    return list_newest_models(user=user).order_by(Case(When(owner=user, then=0), default=1), "-id")
+
+
+def list_newest_models(*, user: User | None) -> QuerySet[Listing]:
+    """Return the models that `user` (None: anybody) may run, the newest first."""
     ready = Version.objects.offered_to(user).filter(listing=OuterRef("pk"))
     rows = Listing.objects.visible_to(user).filter(Exists(ready), kind=ListingKind.MODEL)
-    return rows.select_related("owner").order_by(Case(When(owner=user, then=0), default=1), "-id")
+    return rows.select_related("owner").order_by("-id")
 
 
 def search_listings(*, user: Any, words: str = "") -> QuerySet[Listing]:

@@ -7,23 +7,28 @@ from django.views.decorators.http import require_GET
 from accounts.models import User
 from drive.unfinished import SHOWN, unfinished_uploads
 from market import services as market
+from market.covers import with_covers
 from processing import choices, fleet
 from processing.views.app import person_of
 from processing.views.jobs import jobs_of
 
 JOBS_SHOWN = 6
+MODELS_SHOWN = 8
 
 
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
     """Show what this is to visitors, and to those signed in what they were at."""
     person = person_of(request)
-    listings = market.list_apps(user=person)
+    offered = {
+        "listings": market.list_apps(user=person),
+        "models": with_covers(market.list_newest_models(user=person), user=person)[:MODELS_SHOWN],
+    }
     if person is None:
-        return render(request, "processing/welcome.html", {"listings": listings})
+        return render(request, "processing/welcome.html", offered)
     context = {
         **_recent(person),
-        "listings": listings,
+        **offered,
         "pictures": choices.pictures_of(person),
         "slots": fleet.served_queues(),
         "unfinished": list(unfinished_uploads(owner=person)[:SHOWN]),
