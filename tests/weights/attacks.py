@@ -5,9 +5,11 @@ Those that run code would write the marker `MARKER`, or connect to `PORT`: a tes
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import struct
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tests.weights.attacks_on_formats import ARCHIVES, GRAPHS, SAFETENSORS
@@ -98,6 +100,11 @@ def _state_dict(made: bytes) -> bytes:
 
 
 _STUB = _global("torch.nn.modules.linear", "Linear") + b")\x81"
+
+
+def _keys(keys: Iterable[bytes]) -> bytes:
+    """Return a checkpoint of one dictionary, from the opcodes of its keys."""
+    return _checkpoint(b"}(" + b"".join(key + b"N" for key in keys) + b"u")
 
 
 def _memo_bomb() -> bytes:
@@ -204,6 +211,15 @@ _PICKLES: dict[str, tuple[Callable[[], bytes], str]] = {
     "stack": (lambda: _checkpoint(b"N" * 200_000), "too_large"),
     "deep_lists": (lambda: _checkpoint(b"]" * 150_000 + b"a" * 149_999), "too_large"),
     "deep_key": (lambda: _checkpoint(b"}" + b")" + b"\x85" * 90_000 + b"Ns"), "pickle"),
+    # With one hash for all of them, each key is compared with all before it.
+    "same_hash_numbers": (
+        lambda: _keys(_value(sys.hash_info.modulus * number) for number in range(1, 30_000)),
+        "pickle",
+    ),
+    "same_hash_tuples": (
+        lambda: _keys(_value(parts) for parts in itertools.product((-1, -2), repeat=14)),
+        "pickle",
+    ),
     "deep_dictionaries": (
         lambda: _checkpoint(b"".join(b"}" + _value("a") for _ in range(50)) + b"}" + b"s" * 50),
         "too_large",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,8 +14,11 @@ from numpy.typing import NDArray
 from workers import devices
 from workers.devices import Device
 from workers.inference import torch_sessions
-from workers.inference.options import make_options
+from workers.inference.faults import BREAKS_DOWN, ModelFault
+from workers.inference.runtime import make_options, telling_of_memory
 from workers.plugin import PROCESSOR, Context, Model
+
+logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
 # What a session holds, as measured with YOLO11 nano and small: it copies the weights and packs some of them
@@ -34,7 +38,10 @@ class Session:
     dtype: type[np.generic] = np.float32
 
     def run(self, pixels: Floats) -> list[Floats]:
-        """Return all outputs for one input. Raises MemoryError, DeviceLost, and what a checkpoint raises."""
+        """Return all outputs for one input.
+
+        Raises MemoryError, ModelFault, DeviceLost, and what a checkpoint raises.
+        """
         with_type = pixels if pixels.dtype == self.dtype else pixels.astype(self.dtype)
         return [np.asarray(output, np.float32) for output in self.forward(with_type)]
 
@@ -77,7 +84,8 @@ def _in_batches(loaded: torch_sessions.Loaded, context: Context) -> Session:
 
 
 def open_session(data: bytes, *, keeps_memory: bool = True) -> Session:
-    """Make a session of an ONNX file, on the CPU and in this thread alone. Raises what ONNX Runtime does.
+    """Make a session of an ONNX file, on the CPU and in this thread alone. Raises MemoryError, and what
+    ONNX Runtime does.
 
     `keeps_memory`: the largest run's memory is kept for the next, which saves time where runs are short.
     """
@@ -85,21 +93,24 @@ def open_session(data: bytes, *, keeps_memory: bool = True) -> Session:
 
     options = make_options()
     options.enable_cpu_mem_arena = keeps_memory
-    inner = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    with telling_of_memory():
+        inner = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     first = inner.get_inputs()[0]
     shape = tuple(size if isinstance(size, int) and size > 0 else None for size in first.shape)
     dtype = np.float16 if first.type == "tensor(float16)" else np.float32
-    return Session(_telling_of_memory(inner, first.name), shape, dtype)
+    return Session(_forward(inner, first.name), shape, dtype)
 
 
-def _telling_of_memory(inner: Any, name: str) -> Callable[[Any], Sequence[Any]]:
+def _forward(inner: Any, name: str) -> Callable[[Any], Sequence[Any]]:
     def forward(pixels: Any) -> Sequence[Any]:
         try:
-            outputs: Sequence[Any] = inner.run(None, {name: pixels})
-        except Exception as error:
-            if _is_out_of_memory(error):
-                raise MemoryError from error
+            with telling_of_memory():
+                outputs: Sequence[Any] = inner.run(None, {name: pixels})
+        except MemoryError:
             raise
+        except Exception as error:
+            logger.warning("A model broke down over an input of %s", pixels.shape, exc_info=True)
+            raise ModelFault(BREAKS_DOWN) from error
         return outputs
 
     return forward
@@ -117,14 +128,12 @@ def _load(model: Model, *, keeps_memory: bool) -> tuple[Session, int]:
 
 def _warm(session: Session) -> None:
     """Run once: the first run plans and allocates what the later ones use."""
-    session.run(np.zeros(_sides(session, _WARMING_SIDE), np.float32))
+    try:
+        session.run(np.zeros(_sides(session, _WARMING_SIDE), np.float32))
+    except ModelFault:
+        logger.info("A model takes no input as small as %s: the first picture warms it", _WARMING_SIDE)
 
 
 def _sides(session: Session, free: int) -> list[int]:
     """The input's shape, with a length for the sides that may have any."""
     return [size or (1, 3, free, free)[axis] for axis, size in enumerate(session.shape)]
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    said = str(error)
-    return "bad_alloc" in said or "Failed to allocate memory" in said

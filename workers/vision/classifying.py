@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.inference.faults import STRANGE_OUTPUT, ModelFault
 from workers.inference.sessions import get_session
 from workers.plugin import JSON, Context, OperationError, PictureView
 from workers.vision.instances import name_of, original_size
@@ -50,8 +51,11 @@ def classify(
         fill_cropped(picture, size or side, facts["input"]["channels"]), facts.get("mean"), facts.get("std")
     )
     output = session.run(pixels)[0].reshape(-1)
-    shares = softmax(output) if facts.get("layout") == "logits" else np.nan_to_num(output)
-    guesses = rank(shares, list(facts.get("classes") or ()), most, wanted)
+    classes = list(facts.get("classes") or ())
+    if len(output) != (len(classes) or len(output) or 1):
+        raise ModelFault(STRANGE_OUTPUT)
+    shares = softmax(output) if facts.get("layout") == "logits" else np.clip(np.nan_to_num(output), 0, 1)
+    guesses = rank(shares, classes, most, wanted)
     predictions: list[JSON] = [
         {"class": guess.name, "class_id": guess.class_id, "confidence": round(guess.confidence, 5)}
         for guess in guesses

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.inference.faults import STRANGE_OUTPUT, ModelFault
 from workers.vision.suppression import suppress, suppress_rotated
 
 Floats = NDArray[np.float32]
@@ -85,16 +86,30 @@ def read(
         iou: of two boxes of a class that overlap by more, the surer one stays.
         most: how many things are returned.
         wanted: the classes of interest, None for all.
+
+    Raises:
+        ModelFault: it is not laid out so.
     """
+    if not _fits(output.shape, reading):
+        raise ModelFault(STRANGE_OUTPUT)
     found = _READERS[reading.layout](output[0], reading, confidence)
-    # What has no place cannot be drawn: networks do put out infinities.
-    placed = np.isfinite(np.hstack([found.boxes, found.more])).all(axis=1)
-    found = found.take(np.flatnonzero(placed))
+    # What has no place cannot be drawn, nor told in JSON: networks do put out infinities.
+    told = np.hstack([found.boxes, found.more, found.scores[:, None]])
+    found = found.take(np.flatnonzero(np.isfinite(told).all(axis=1)))
     if wanted is not None:
         found = found.take(np.flatnonzero(np.isin(found.classes, list(wanted))))
     if reading.layout == "end-to-end":
-        return found.take(np.arange(len(found))[:most])
-    return _suppress(found, reading, iou, most)
+        kept = found.take(np.arange(len(found))[:most])
+    else:
+        kept = _suppress(found, reading, iou, most)
+    return replace(kept, scores=np.minimum(kept.scores, 1))
+
+
+def _fits(shape: tuple[int, ...], reading: Reading) -> bool:
+    """Whether an output of one picture has the columns of its layout, whatever the count of its rows."""
+    columns = {"anchors": 4 + reading.classes, "end-to-end": 6, "yolov5": 5 + reading.classes}
+    axis = 1 if reading.layout == "anchors" else 2
+    return len(shape) == 3 and shape[0] == 1 and shape[axis] == columns[reading.layout] + reading.more
 
 
 def _suppress(found: Found, reading: Reading, iou: float, most: int) -> Found:
@@ -129,7 +144,7 @@ def _read_yolov5(rows: Floats, reading: Reading, confidence: float) -> Found:
 
 
 def _read_end_to_end(rows: Floats, reading: Reading, confidence: float) -> Found:
-    rows = rows[rows[:, 4] > confidence]
+    rows = rows[(rows[:, 4] > confidence) & ~np.isnan(rows[:, 5])]
     rows = rows[np.argsort(-rows[:, 4], kind="stable")]
     # Heads that do not tell how many classes they have get a number for a name.
     last = reading.classes - 1 if reading.classes else _MOST_CLASSES

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.inference.faults import STRANGE_OUTPUT, ModelFault
 from workers.inference.sessions import Session, get_session
 from workers.plugin import (
     Context,
@@ -255,7 +256,7 @@ def model_of(context: Context) -> Model:
 def _reading_of(detector: Detector, outputs: Sequence[Floats]) -> Reading:
     more = 0
     if detector.task == "segment":
-        more = outputs[1].shape[1]
+        more = _count_prototypes(outputs)
     elif detector.task == "pose" and detector.keypoints is not None:
         more = detector.keypoints[0] * detector.keypoints[1]
     elif detector.task == "obb":
@@ -263,8 +264,16 @@ def _reading_of(detector: Detector, outputs: Sequence[Floats]) -> Reading:
     count = len(detector.classes)
     layout = detector.layout or find_layout(outputs[0].shape, count, more)
     if layout is None:
-        raise ValueError(f"No layout of {count} classes and {more} columns has shape {outputs[0].shape}.")
+        raise ModelFault(STRANGE_OUTPUT)
     return Reading(count, more, layout, rotated=detector.task == "obb")
+
+
+def _count_prototypes(outputs: Sequence[Floats]) -> int:
+    """How many masks a segmenter mixes those of things from: (1, count, rows, columns)."""
+    shape = outputs[1].shape if len(outputs) > 1 else ()
+    if len(shape) != 4 or shape[0] != 1 or 0 in shape:
+        raise ModelFault(STRANGE_OUTPUT)
+    return int(shape[1])
 
 
 def _place(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from workers.inference.faults import STRANGE_OUTPUT, ModelFault
 from workers.inference.sessions import Session
 from workers.plugin import PictureView
 from workers.vision.classifying import normalise
@@ -34,12 +35,15 @@ def label(
     """Return each pixel's class (height, width), 255 for none, and how sure the model is.
 
     Both are of the input's size, `own`, to which the picture is brought. Where any will do, that is its
-    longer side. `mean` and `std` are of red, green and blue from 0 to 1.
+    longer side. `mean` and `std` are of red, green and blue from 0 to 1. Raises ModelFault.
     """
     size = fit_input((picture.width, picture.height), own, session.shape)
     image = picture.reduced(*size).resize(size, Image.Resampling.BILINEAR)
     pixels = np.asarray(image, np.float32).transpose(2, 0, 1)[None] / np.float32(255)
-    return choose(session.run(normalise(pixels, mean, std))[0][0], size)
+    logits = session.run(normalise(pixels, mean, std))[0]
+    if logits.ndim != 4 or len(logits) != 1 or 0 in logits.shape:
+        raise ModelFault(STRANGE_OUTPUT)
+    return choose(logits[0], size)
 
 
 def fit_input(picture: Size, own: Size, shape: Sequence[int | None]) -> Size:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from workers.inference.faults import STRANGE_OUTPUT, ModelFault
 from workers.inference.sessions import Session
 from workers.picture import LIMITS
 from workers.plugin import OperationError, PictureView
@@ -24,7 +25,8 @@ def redraw(picture: PictureView, session: Session, facts: Mapping[str, Any], sid
     """Return what the model makes of a picture, `scale` times its size.
 
     It sees all of the picture at once, at its own size or, where any will do, with no side above `side`:
-    nobody knows how far its pixels look around, so there are no tiles.
+    nobody knows how far its pixels look around, so there are no tiles. Raises OperationError, of which
+    ModelFault is one.
     """
     scale = int(facts.get("scale") or 1)
     size = (picture.width * scale, picture.height * scale)
@@ -41,8 +43,10 @@ def redraw(picture: PictureView, session: Session, facts: Mapping[str, Any], sid
     pixels = (
         np.asarray(image, np.float32).transpose(2, 0, 1)[None] * np.float32((white - black) / 255) + black
     )
-    made = session.run(pixels.astype(np.float32))[0][0]
-    return to_image(made, architecture.get("gives", "unit")).resize(size, Image.Resampling.BICUBIC)
+    made = session.run(pixels.astype(np.float32))[0]
+    if made.ndim != 4 or made.shape[:2] not in ((1, 1), (1, 3)) or 0 in made.shape:
+        raise ModelFault(STRANGE_OUTPUT)
+    return to_image(made[0], architecture.get("gives", "unit")).resize(size, Image.Resampling.BICUBIC)
 
 
 def to_image(made: Floats, written: str) -> Image.Image:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.inference.options import make_options
+from workers.inference.runtime import make_options
 from workers.weights.bundle import Bundle
 from workers.weights.upload import Refused
 

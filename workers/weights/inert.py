@@ -9,6 +9,7 @@ Opcodes: Lib/pickletools.py of Python.
 from __future__ import annotations
 
 import pickletools
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ MOST_OPCODES = 3_000_000
 MOST_STACK = 100_000
 MOST_MARKS = 500
 MOST_INT_BITS = 512
+# The hash of a larger number is a remainder.
+_MOST_KEY = sys.hash_info.modulus // 2
 
 
 @dataclass(frozen=True)
@@ -287,9 +290,18 @@ def _known(module: str, name: str) -> Name:
 
 
 def _key(key: Any) -> Any:
-    """Only flat keys: hashing what is nested deeply can exhaust the stack of the interpreter itself."""
-    parts = key if isinstance(key, tuple) else (key,)
-    if not all(part is None or isinstance(part, (str, int, float, bytes)) for part in parts):
+    """Only flat keys: hashing what is nested deeply can exhaust the stack of the interpreter itself.
+
+    And none of which a file could hold any number with the same hash, or filling a dictionary would not end
+    soon. Of texts it cannot: their hashes are others in each process.
+    """
+    if isinstance(key, (int, float)):
+        is_good = abs(key) < _MOST_KEY or not isinstance(key, int)
+    elif isinstance(key, tuple):
+        is_good = all(part is None or isinstance(part, (str, bytes)) for part in key)
+    else:
+        is_good = key is None or isinstance(key, (str, bytes))
+    if not is_good:
         raise Refused("Its pickle has a key that no checkpoint needs.", code="pickle")
     return key
 

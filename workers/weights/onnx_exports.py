@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.inference.options import make_options
+from workers.inference.runtime import explain, make_options, telling_of_memory
 from workers.vision.detections import LAYOUTS, find_layout
 from workers.vision.letterbox import round_up
 from workers.weights.bundle import Bundle, Choice
@@ -207,11 +207,13 @@ def _run(graph: Graph, given: Mapping[str, Output], optimise: bool) -> list[Outp
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        session = onnxruntime.InferenceSession(graph.data, options, providers=["CPUExecutionProvider"])
-        outputs: list[Output] = session.run(None, dict(given))
+        with telling_of_memory():
+            session = onnxruntime.InferenceSession(graph.data, options, providers=["CPUExecutionProvider"])
+            outputs: list[Output] = session.run(None, dict(given))
+    except MemoryError:
+        raise
     except Exception as error:
-        said = str(error).split("\n", 1)[0][:200]
-        raise Refused(f"ONNX Runtime cannot run it: {said}", code="runtime") from error
+        raise Refused(f"ONNX Runtime cannot run it: {explain(error, 200)}", code="runtime") from error
     return outputs
 
 

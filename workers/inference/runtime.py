@@ -1,0 +1,49 @@
+"""How ONNX Runtime is told to run a model, and what it tells where it cannot."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+# Before what is wrong its messages have a number, a kind, and where in its source that was found out.
+_KIND = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
+_PLACE = re.compile(r"/\S+\.(cc|h):\d+ .*\) (?=[A-Z])")
+
+
+def make_options(*, severity: int = 3) -> Any:
+    """Return the options of a session.
+
+    Args:
+        severity: of what ONNX Runtime writes to standard error: 3 for errors, 4 for its end.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # A slot is a process with one core: more threads would fight over it, and spinning ones waste it.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    # Else it goes by four bytes, behind which a file could hide another graph than the one that was checked.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    options.log_severity_level = severity
+    return options
+
+
+@contextmanager
+def telling_of_memory() -> Iterator[None]:
+    """Raise MemoryError where ONNX Runtime has none left: it has no exception of its own for that."""
+    try:
+        yield
+    except Exception as error:
+        said = str(error)
+        if "bad_alloc" in said or "Failed to allocate memory" in said:
+            raise MemoryError from error
+        raise
+
+
+def explain(error: Exception, most: int) -> str:
+    """Return what an exception of ONNX Runtime says is wrong, in at most so many characters."""
+    said = str(error).split("\n", 1)[0]
+    return _PLACE.sub("", _KIND.sub("", said))[:most]
