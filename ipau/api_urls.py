@@ -42,6 +42,7 @@ urlpatterns = [
         name="conversion-confirm",
     ),
     path("models/<str:owner>/<str:name>", market.ModelDetail.as_view(), name="model"),
+    path("models/<str:owner>/<str:name>/readme", market.ModelReadme.as_view(), name="model-readme"),
     path("models/<str:owner>/<str:name>/versions", market.VersionList.as_view(), name="versions"),
     path(
         "models/<str:owner>/<str:name>/versions/<uuid:version_id>",

@@ -3,6 +3,8 @@
 from typing import Any, BinaryIO
 from uuid import UUID
 
+from django.http import HttpResponse
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -24,13 +26,18 @@ from ipau.common.api import (
 from ipau.common.bodies import JSONParser, MultiPartParser, TextParser
 from ipau.common.errors import NotFound
 from ipau.common.idempotency import digest_of
-from market import confirming, conversions, services
+from market import confirming, conversions, describing, services
 from market.conversion_serializers import (
     ConfirmationSerializer,
     ConversionSerializer,
     ModelInputSerializer,
 )
-from market.serializers import ModelQuery, ModelSerializer, VersionSerializer
+from market.serializers import (
+    ModelChangeSerializer,
+    ModelQuery,
+    ModelSerializer,
+    VersionSerializer,
+)
 
 
 class ModelList(ApiView):
@@ -165,8 +172,29 @@ class ModelDetail(ApiView):
         responses=ModelSerializer,
     )
     def get(self, request: Request, owner: str, name: str) -> Response:
-        listing = services.describe_listing(user=caller(request), owner=owner, name=name)
-        return Response(ModelSerializer(listing, context={"request": request}).data)
+        return _told(request, owner, name)
+
+    @extend_schema(
+        operation_id="models_update",
+        summary="Change what is said of a model",
+        tags=["Models"],
+        request=ModelChangeSerializer,
+        responses=ModelSerializer,
+    )
+    def patch(self, request: Request, owner: str, name: str) -> Response:
+        """Of one of yours. What it does is changed by other weights alone: they make a new version."""
+        person = _owner(request, owner, name)
+        # Before the body is looked at: what is another person's does not exist, whatever is sent.
+        conversions.get_model(owner=person, name=name)
+        sent = validated(ModelChangeSerializer(data=request.data))
+        describing.describe_model(
+            owner=person,
+            name=name,
+            title=sent.get("title"),
+            summary=sent.get("description"),
+            description=sent.get("readme"),
+        )
+        return _told(request, owner, name)
 
     @extend_schema(
         operation_id="models_delete",
@@ -176,11 +204,36 @@ class ModelDetail(ApiView):
     )
     def delete(self, request: Request, owner: str, name: str) -> Response:
         """One of yours, with its versions. Its jobs and their results stay."""
-        person = caller(request)
-        if owner != person.handle:
-            raise NotFound(f"You have no model “{owner}/{name}”.")
-        conversions.delete_model(owner=person, name=name)
+        conversions.delete_model(owner=_owner(request, owner, name), name=name)
         return Response(status=204)
+
+
+def _told(request: Request, owner: str, name: str) -> Response:
+    listing = services.describe_listing(user=caller(request), owner=owner, name=name)
+    return row_response(request, listing, ModelSerializer)
+
+
+def _owner(request: Request, owner: str, name: str) -> User:
+    """Return the caller, who must be the owner: of another's, shared or not, there is nothing to change."""
+    person = caller(request)
+    if owner != person.handle:
+        raise NotFound(f"You have no model “{owner}/{name}”.")
+    return person
+
+
+class ModelReadme(ApiView):
+    """The page of Markdown that belongs to an app or a model."""
+
+    @extend_schema(
+        operation_id="models_readme_get",
+        summary="Read what is said of an app or a model",
+        tags=["Models"],
+        responses={(200, "text/markdown"): OpenApiTypes.STR},
+    )
+    def get(self, request: Request, owner: str, name: str) -> HttpResponse:
+        """As its owner wrote it, in Markdown; empty where nothing is said."""
+        listing = services.get_listing(user=caller(request), owner=owner, name=name)
+        return HttpResponse(listing.description, content_type="text/markdown; charset=utf-8")
 
 
 class VersionList(ApiView):

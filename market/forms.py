@@ -10,7 +10,8 @@ from django.utils.translation import gettext_lazy as _
 from drive.models import File
 from ipau.common.errors import DomainError, Invalid
 from market import conversions
-from market.pipelines import NAME_LENGTH, TITLE_LENGTH, check_name
+from market.describing import DESCRIPTION_LENGTH, check_description
+from market.pipelines import NAME_LENGTH, SUMMARY_LENGTH, TITLE_LENGTH, check_name
 from workers import registry
 
 
@@ -98,6 +99,27 @@ class ModelForm(forms.Form):
         for name, text in (error.fields or {"": error.message}).items():
             field = fields.get(name, name)
             self.add_error(field if field in self.fields else None, text)
+
+
+class AboutForm(forms.Form):
+    """What people read of a model."""
+
+    title = forms.CharField(label=_("Title"), max_length=TITLE_LENGTH)
+    summary = forms.CharField(
+        label=_("Summary"),
+        max_length=SUMMARY_LENGTH,
+        help_text=_("One sentence, shown on its card and below its title."),
+        required=False,
+    )
+    description = forms.CharField(
+        label=_("Description"),
+        help_text=_("In Markdown. HTML is shown as it is written, and pictures become links."),
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 18, "maxlength": DESCRIPTION_LENGTH}),
+    )
+
+    def clean_description(self) -> str:
+        return _checked(check_description, self.cleaned_data["description"])
 
 
 def _checked(check: Callable[[str], str], text: str) -> str:

@@ -84,7 +84,7 @@ def create_pipeline(
     mine = Listing.objects.select_related("owner").filter(owner=owner)
     if earlier := find_earlier(mine, idempotency_key, request):
         return earlier
-    title, summary = check_title(title), _check_summary(summary)
+    title, summary = check_title(title), check_text("summary", summary, SUMMARY_LENGTH)
     if name:
         check_name(name)
     recipe, models = _check_recipe(owner, steps)
@@ -133,7 +133,7 @@ def change_pipeline(
     if title is not None:
         listing.title = check_title(title)
     if summary is not None:
-        listing.summary = _check_summary(summary)
+        listing.summary = check_text("summary", summary, SUMMARY_LENGTH)
     if new_name is not None and new_name != listing.name:
         listing.name = check_name(new_name)
     newest = services.latest_version(listing)
@@ -198,14 +198,11 @@ def delete_pipeline(*, owner: User, name: str) -> None:
 
 def check_title(title: str) -> str:
     """Return a title as it is kept. Raises Invalid."""
-    return _check_text("title", title, TITLE_LENGTH, _("Give the pipeline a title."))
+    return check_text("title", title, TITLE_LENGTH, _("Give the pipeline a title."))
 
 
-def _check_summary(summary: str) -> str:
-    return _check_text("summary", summary, SUMMARY_LENGTH)
-
-
-def _check_text(field: str, text: str, most: int, missing: str = "") -> str:
+def check_text(field: str, text: str, most: int, missing: str = "") -> str:
+    """Return a line of text as it is kept. Raises Invalid, with the sentence `missing` where it is empty."""
     text = " ".join(text.replace("\0", " ").split())
     problem = ""
     if not text:

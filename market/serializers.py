@@ -6,9 +6,11 @@ from django.urls import reverse
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from ipau.common.api import PageQuery
+from ipau.common.api import PageQuery, StrictSerializer
 from market.contract import openapi_of
+from market.describing import DESCRIPTION_LENGTH
 from market.models import Listing, ListingKind, Tier, Version, Visibility
+from market.pipelines import SUMMARY_LENGTH, TITLE_LENGTH
 from market.weights_serializers import WeightsSerializer
 
 # A version says what one would need of the tool that hosted inference packs models with; ours has none.
@@ -45,7 +47,9 @@ class ModelSerializer(serializers.Serializer[Listing]):
     owner = serializers.CharField(source="owner.handle")
     name = serializers.CharField()
     title = serializers.CharField()
-    description = serializers.CharField(source="summary")
+    description = serializers.CharField(
+        source="summary", help_text="One sentence. `readme` has its page of its own."
+    )
     kind = serializers.ChoiceField(choices=ListingKind.choices)
     tier = serializers.ChoiceField(choices=Tier.choices)
     visibility = serializers.ChoiceField(choices=Visibility.choices)
@@ -74,6 +78,21 @@ class ModelSerializer(serializers.Serializer[Listing]):
             return None
         version.listing = listing
         return dict(VersionSerializer(version, context=self.context).data)
+
+
+class ModelChangeSerializer(StrictSerializer):
+    """What changes of a model; the rest stays."""
+
+    title = serializers.CharField(required=False, max_length=TITLE_LENGTH, help_text="What people read.")
+    description = serializers.CharField(
+        required=False, allow_blank=True, max_length=SUMMARY_LENGTH, help_text="One sentence."
+    )
+    readme = serializers.CharField(
+        required=False,
+        allow_blank=True,
+        max_length=DESCRIPTION_LENGTH,
+        help_text="A page of Markdown: intended use, limits, training data, metrics, licence.",
+    )
 
 
 class ModelQuery(PageQuery):

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from market.views import apps, models
+from market.views import about, apps, models
 
 app_name = "market"
 urlpatterns = [path("", apps.apps, name="apps")]
@@ -16,6 +16,7 @@ model_urls = (
         path("conversions/<uuid:conversion_id>/confirm/", models.confirm, name="conversion-confirm"),
         path("conversions/<uuid:conversion_id>/retry/", models.retry, name="conversion-retry"),
         path("samples/<uuid:sample_id>/<slug:which>.webp", models.sample, name="sample"),
+        path("<slug:name>/about/", about.about, name="about"),
         path("<slug:name>/share/", models.share, name="share"),
         path("<slug:name>/delete/", models.delete, name="delete"),
     ],

@@ -1,13 +1,11 @@
 """Template filters for listings."""
 
-import re
-
 from django import template
-from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext
 
 from market.covers import cover_of, weights_of
+from market.markdown import render_markdown
 from market.models import Listing
 from market.speeds import ToldSpeed, tell_busiest
 
@@ -34,11 +32,7 @@ def translated(text: str) -> str:
 
 
 @register.filter
-def prose(text: str) -> SafeString:
-    """Show paragraphs, **bold** and `code`; everything else as it was written."""
-    safe: str = escape(text.strip())
-    safe = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", safe)
-    safe = re.sub(r"`([^`\n]+)`", r"<code>\1</code>", safe)
-    paragraphs = [part.replace("\n", "<br>") for part in re.split(r"\n\s*\n", safe) if part]
-    # Escaped above; only tags of our own have been added.
-    return mark_safe("".join(f"<p>{part}</p>" for part in paragraphs))  # noqa: S308  # nosec B308 B703
+def markdown(text: str) -> SafeString:
+    """Show what somebody wrote in Markdown."""
+    # Escaped and cleaned there.
+    return mark_safe(render_markdown(text))  # noqa: S308  # nosec B308 B703

@@ -94,6 +94,7 @@ def belongings(other_user: User) -> Mapping[str, Mapping[str, Any]]:
         "share": {"share_id": create_share(owner=other_user, folder_id=folder.pk).pk},
         "upload": {"upload_id": begun.pk},
         "model": model,
+        "model-readme": model,
         "versions": model,
         "version": {**model, "version_id": secret.pk},
         "model-predictions": model,
@@ -165,7 +166,7 @@ def _needed_scope(route: Route, method: str) -> str:
         return "read"
     if route.name == "archives":
         return "read"
-    if route.name == "models" or method == "delete":
+    if route.name in ("model", "models") or method == "delete":
         return "write"
     rooms = ("file", "folder", "share", "drive", "trash", "upload", "pipeline", "conversion")
     return "write" if route.name.startswith(rooms) else "run"

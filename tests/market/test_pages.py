@@ -12,7 +12,6 @@ from accounts.models import User
 from market import services
 from market.covers import cover_of
 from market.models import Listing, Visibility
-from market.templatetags.market import prose
 from tests.market.pipelines import pipeline
 from workers import registry
 
@@ -49,12 +48,6 @@ def test_basic_apps_come_first() -> None:
 def test_an_empty_market_says_so() -> None:
     Listing.objects.update(visibility=Visibility.PRIVATE)
     assert "There are no apps yet" in Client().get("/apps/").content.decode()
-
-
-def test_descriptions_are_escaped_but_for_what_they_may_do() -> None:
-    assert prose("a **b** `c` <script>\n\nd\ne") == (
-        "<p>a <strong>b</strong> <code>c</code> &lt;script&gt;</p><p>d<br>e</p>"
-    )
 
 
 def test_shared_pipelines_are_listed_by_pages(
