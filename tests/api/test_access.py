@@ -59,7 +59,12 @@ def _private_listing(owner: User) -> Version:
     """A listing that only its owner sees."""
     builtin = version("blackwhite")
     listing = Listing.objects.create(
-        owner=owner, name="secret", title="Secret", summary="…", visibility=Visibility.PRIVATE
+        owner=owner,
+        name="secret",
+        title="Secret",
+        summary="…",
+        description="Of this nobody else reads.",
+        visibility=Visibility.PRIVATE,
     )
     return Version.objects.create(
         listing=listing, number=1, recipe=builtin.recipe, params_schema=builtin.params_schema
