@@ -265,6 +265,16 @@ def test_it_says_what_the_network_thinks_of_the_picture(model: FolderModel) -> N
     assert data["confidence"] == data["predictions"][0]["confidence"]
 
 
+def test_labels_are_shown_without_what_cannot_be() -> None:
+    """The database takes no NUL and no half of a character, and some marks turn a whole page around."""
+    names = {
+        str(number): name
+        for number, name in enumerate(["a\0b", "\ud800c", "\u202ed\x1b", "\n", " e ", "<f>"])
+    }
+    found = classifiers.read_labels({"id2label": names}, len(names))
+    assert found == ["ab", "c", "d", "class 3", "e", "<f>"]
+
+
 def test_the_label_is_written_into_the_picture_or_not(model: FolderModel) -> None:
     image = draw(200, 120)
     plain = decode(_run(model, encode(image, "PNG"), label=False).files[0].data)

@@ -279,6 +279,10 @@ LIES = {
     "deep_json": lambda folder: (folder / "model.json").write_text("[" * 100_000),
     "unknown_fact": lambda folder: _change_facts(folder, price=7),
     "fact_of_another_type": lambda folder: _change_facts(folder, classes="cat"),
+    "class_with_nul": lambda folder: _change_facts(folder, classes=["cat", "d\0g"]),
+    "class_with_half_a_character": lambda folder: _change_facts(folder, classes=["cat", "\ud800"]),
+    "class_too_long": lambda folder: _change_facts(folder, classes=["cat", "d" * 10_000]),
+    "title_that_turns_around": lambda folder: _change_facts(folder, title="\u202eYOLO"),
     "huge_picture": lambda folder: _change_facts(folder, input={"width": 10**9, "height": 1, "channels": 3}),
     "path_as_a_name": lambda folder: _change_facts(folder, files={"../x": {"sha256": "0" * 64, "size": 1}}),
 }

@@ -12,12 +12,12 @@ from workers.nets import exporting, vit
 from workers.nets.catalogue import fill
 from workers.nets.generators import check_numbers
 from workers.nets.plan import unwrap
-from workers.weights.bundle import Bundle
+from workers.weights.bundle import MOST_NAME, Bundle
+from workers.weights.showing import show
 from workers.weights.upload import Refused, Upload
 
 # Of a probability: far below what is shown of one.
 TOLERANCE = 1e-4
-_MOST_LABEL = 200
 # What Hugging Face's image processor does where nothing else is said.
 _MEAN = _STD = 0.5
 
@@ -91,10 +91,11 @@ def read_labels(config: Mapping[str, Any], count: int) -> list[str]:
         text = f"The id2label of the config.json does not name the {count} classes that these weights have."
         raise Refused(text, code="config")
     labels = [named[str(number)] for number in range(count)]
-    if not all(isinstance(label, str) and 0 < len(label) <= _MOST_LABEL for label in labels):
-        text = f"The id2label of the config.json has a name that is empty or longer than {_MOST_LABEL}."
+    if not all(isinstance(label, str) and 0 < len(label) <= MOST_NAME for label in labels):
+        text = f"The id2label of the config.json has a name that is empty or longer than {MOST_NAME}."
         raise Refused(text, code="config")
-    return labels
+    shown = [show(label, MOST_NAME).strip() for label in labels]
+    return [label or f"class {number}" for number, label in enumerate(shown)]
 
 
 def _read_numbers(config: Mapping[str, Any], name: str, default: float, count: int) -> list[float]:

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from workers.spans import FormatError, Source
 from workers.weights.operators import check_graph
@@ -24,6 +24,8 @@ FACTS, WEIGHTS, GRAPH = "model.json", "weights.safetensors", "model.onnx"
 MOST_FACTS_BYTES = 4 * 1024 * 1024
 MOST_FILE_BYTES = MOST_PARAMETERS * 4 + 64 * 1024 * 1024
 _CHUNK = 1024 * 1024
+# A class's name.
+MOST_NAME = 200
 _TASKS = r"^(detect|segment|pose|obb|classify|image)$"
 
 
@@ -58,13 +60,23 @@ class Choice(_Strict):
     classes: int = Field(ge=0, le=10**6)
 
 
+def _check_shown(text: str) -> str:
+    """Names reach pages, files and the database, which takes no NUL and no halves of characters."""
+    if not text.isprintable():
+        raise ValueError("it cannot be shown")
+    return text
+
+
+Shown = Annotated[str, Field(min_length=1, max_length=MOST_NAME), AfterValidator(_check_shown)]
+
+
 class ModelFacts(_Strict):
     """What model.json says. Families may add facts of their own under `architecture` alone."""
 
     family: str = Field(pattern=r"^[a-z][a-z0-9_]{1,31}$")
     task: str = Field(pattern=_TASKS)
-    title: str = Field(min_length=1, max_length=200)
-    classes: list[str] = Field(default_factory=list, max_length=50_000)
+    title: Shown
+    classes: list[Shown] = Field(default_factory=list, max_length=50_000)
     input: InputSize
     stride: int = Field(default=1, ge=1, le=1024)
     # Whether it was proved for inputs that are no squares, of multiples of the stride.
@@ -130,6 +142,10 @@ def write(bundle: Bundle, folder: Path) -> str:
         raise Refused(text, code="facts") from error
     known = {name: value for name, value in checked.model_dump(mode="json").items() if value is not None}
     written = json.dumps(known, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
+    if len(written) > MOST_FACTS_BYTES:
+        raise Refused(
+            "What it says of itself, its classes’ names too, is longer than it may be.", code="facts"
+        )
     (folder / FACTS).write_bytes(written)
     return hashlib.sha256(written).hexdigest()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -199,6 +200,9 @@ def compare(found: Floats, wanted: Floats) -> float:
         raise Refused("The exported model gives outputs of another shape.", code="difference")
     if not found.size:
         return 0.0
+    if not np.isfinite(found).all():
+        # The largest of several differences is never NaN.
+        return math.inf
     return float(np.max(np.abs(found - wanted) / (1 + np.abs(wanted))))
 
 
@@ -208,6 +212,8 @@ def compare_rows(found: Floats, wanted: Floats, candidates: Floats) -> float:
     Scores that are all but equal may come in another order. So the scores are compared in order, and each row
     with the nearest of all candidates (1, m, 4 + classes + more) that the choice is made from.
     """
+    if not np.isfinite(found).all():
+        return math.inf
     difference = compare(np.sort(found[..., 4]), np.sort(wanted[..., 4]))
     boxes, classes, more = candidates[0, :, :4], candidates[0, :, 4:], candidates.shape[2] - 4
     count = more - (found.shape[2] - 6)

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from workers.weights.bundle import MOST_NAME
+from workers.weights.showing import show
 from workers.weights.upload import Refused
 
 _MOST_LITERAL = 1_000_000
@@ -51,7 +53,7 @@ class Wishes(BaseModel):
     @field_validator("names")
     @classmethod
     def _clean(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple("".join(c for c in name if c.isprintable()).strip()[:200] or "unnamed" for name in names)
+        return tuple(show(name, MOST_NAME).strip() or "unnamed" for name in names)
 
     @field_validator("keypoints")
     @classmethod
