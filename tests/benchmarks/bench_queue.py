@@ -106,13 +106,22 @@ def memo(files: Sequence[Any]) -> bool:
 
 def memory(files: Sequence[Any]) -> bool:
     """Resident size of a slot after 1,000 pictures, over after 50."""
-    jobs.time_of(jobs.repeat_files(files, 50 * SLOTS))
+    return _say("memory", *_growth_of_slots(files, "blackwhite"), most=True)
+
+
+def memory_of_model(files: Sequence[Any]) -> bool:
+    """The same with a detector."""
+    site.install_model()
+    return _say("memory.model", *_growth_of_slots(files, site.DETECTOR), most=True)
+
+
+def _growth_of_slots(files: Sequence[Any], app: str) -> tuple[float, float, str]:
+    jobs.time_of(jobs.repeat_files(files, 50 * SLOTS), app=app)
     before = _resident()
-    jobs.time_of(jobs.repeat_files(files, 950 * SLOTS))
+    jobs.time_of(jobs.repeat_files(files, 950 * SLOTS), app=app)
     after = _resident()
     ratio = max(after[pid] / size for pid, size in before.items())
-    spent = f"{max(before.values()) / 2**20:.0f} MiB, then {max(after.values()) / 2**20:.0f} MiB"
-    return _say("memory", ratio, 1.1, spent, most=True)
+    return ratio, 1.1, f"{max(before.values()) / 2**20:.0f} MiB, then {max(after.values()) / 2**20:.0f} MiB"
 
 
 def _resident() -> dict[int, int]:
@@ -134,6 +143,7 @@ def _say(name: str, ratio: float, target: float, spent: str, *, most: bool = Fal
 # Memory first: it wants slots that have done nothing yet.
 ROWS: dict[str, Callable[[Sequence[Any]], bool]] = {
     "memory": memory,
+    "memory.model": memory_of_model,
     "memo": memo,
     "fairness": fairness,
     "batch.dispatch": dispatch,

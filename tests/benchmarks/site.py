@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import shutil
 import socket
@@ -19,6 +20,8 @@ import django
 
 from ipau import embedded
 
+# Of the models that the demo installs.
+DETECTOR = "shapes-detector"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
@@ -116,6 +119,18 @@ def _wait_for_workers(number: int) -> None:
         if time.monotonic() > ends:
             raise RuntimeError("The workers did not start within a minute.")
         time.sleep(0.1)
+
+
+def install_model() -> Any:
+    """Publish the detector of the demo; return its version."""
+    from accounts.models import PLATFORM_HANDLE, User
+    from ipau.demo import MODELS
+    from market import installing
+
+    folder = MODELS / DETECTOR
+    platform = User.objects.get(handle=PLATFORM_HANDLE)
+    words = json.loads((folder / "card.json").read_text())
+    return installing.install_model(owner=platform, folder=folder / "model", name=DETECTOR, **words)
 
 
 def fill_drive(paths: Sequence[Path]) -> list[Any]:
