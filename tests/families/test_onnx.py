@@ -56,17 +56,19 @@ def found(model: Any, **settings: Any) -> list[dict[str, Any]]:
     return data["predictions"]
 
 
-def trace(module: Any, *sides: int, dynamic: bool = False) -> bytes:
-    """A torch module as ONNX."""
+def trace(
+    module: Any, *sides: int, dynamic: bool = False, channels: int = 3, batch: int = 1, pixels: bool = True
+) -> bytes:
+    """A torch module as ONNX. `pixels`: its output has sides, too."""
     import torch
 
-    target = io.BytesIO()
-    axes = {"images": {2: "height", 3: "width"}, "output": {2: "height", 3: "width"}} if dynamic else None
+    target, free = io.BytesIO(), {2: "height", 3: "width"}
+    axes = {"images": free, **({"output": free} if pixels else {})} if dynamic else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module.eval(),
-            torch.zeros(1, 3, *sides),
+            torch.zeros(batch, channels, *sides),
             target,
             dynamo=False,
             opset_version=17,

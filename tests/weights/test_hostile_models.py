@@ -33,6 +33,15 @@ DESCRIPTIONS: dict[str, tuple[Change, str]] = {
     "kernel_of_a_billion": (lambda d: d["backbone"][0].__setitem__(3, [64, 10**9, 2]), "larger than"),
     "enlarged_a_thousand_times": (lambda d: d["head"][0].__setitem__(3, ["None", 999, "nearest"]), "larger"),
     "many_repeats": (lambda d: d["backbone"][2].__setitem__(1, 10**9), "repeats"),
+    "blocks_in_a_layer": (
+        lambda d: d["backbone"].__setitem__(4, [-1, 1, "ResNetLayer", [128, 32, 1, False, 8000]]),
+        "more than 500 blocks",
+    ),
+    "blocks_by_depth": (
+        lambda d: (d.update(scales={"n": [8, 0.25, 1024]}), d["backbone"][2].__setitem__(1, 100)),
+        "more than 500 blocks",
+    ),
+    "channels_of_no_picture": (lambda d: d.update(channels=4), "4 channels"),
     "forty_gigabytes": (lambda d: d["backbone"][0].__setitem__(3, [8192, 1024, 2]), "parameters"),
     "wide": (lambda d: d.update(scales={"n": [1, 1e9, 1024]}), "scale"),
     "not_a_number": (lambda d: d.update(scales={"n": [1, float("nan"), 1024]}), "scale"),

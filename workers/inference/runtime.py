@@ -9,7 +9,7 @@ from typing import Any
 
 # Before what is wrong its messages have a number, a kind, and where in its source that was found out.
 _KIND = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
-_PLACE = re.compile(r"/\S+\.(cc|h):\d+ .*\) (?=[A-Z])")
+_PLACE = re.compile(r"/\S+\.(cc|h):\d+ .*?\) ")
 
 
 def make_options(*, severity: int = 3) -> Any:

@@ -38,8 +38,7 @@ def label(
     longer side. `mean` and `std` are of red, green and blue from 0 to 1. Raises ModelFault.
     """
     size = fit_input((picture.width, picture.height), own, session.shape)
-    image = picture.reduced(*size).resize(size, Image.Resampling.BILINEAR)
-    pixels = np.asarray(image, np.float32).transpose(2, 0, 1)[None] / np.float32(255)
+    pixels = fill(picture, size, session.shape[1] or 3, Image.Resampling.BILINEAR)
     logits = session.run(normalise(pixels, mean, std))[0]
     if logits.ndim != 4 or len(logits) != 1 or 0 in logits.shape:
         raise ModelFault(STRANGE_OUTPUT)
@@ -54,6 +53,13 @@ def fit_input(picture: Size, own: Size, shape: Sequence[int | None]) -> Size:
     sides = (max(_MULTIPLE, round(side * scale / _MULTIPLE) * _MULTIPLE) for side in picture)
     width, height = sides
     return width, height
+
+
+def fill(picture: PictureView, size: Size, channels: int, resampling: Image.Resampling) -> Floats:
+    """The whole picture at a size, in colours or grey: (1, channels, height, width) of 0 to 1."""
+    view = picture.reduced_grey if channels == 1 else picture.reduced
+    pixels = np.asarray(view(*size).resize(size, resampling), np.float32) / np.float32(255)
+    return pixels[None, None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)[None]
 
 
 def choose(logits: Floats, size: Size) -> tuple[Bytes, Floats]:

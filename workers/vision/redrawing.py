@@ -13,7 +13,7 @@ from workers.inference.faults import STRANGE_OUTPUT, ModelFault
 from workers.inference.sessions import Session
 from workers.picture import LIMITS
 from workers.plugin import OperationError, PictureView
-from workers.vision.labelling import fit_input
+from workers.vision.labelling import fill, fit_input
 
 Floats = NDArray[np.float32]
 
@@ -37,13 +37,10 @@ def redraw(picture: PictureView, session: Session, facts: Mapping[str, Any], sid
         raise OperationError(text, code="too_large")
     longest = min(side, max(picture.width, picture.height))
     shown = fit_input((picture.width, picture.height), (longest, longest), session.shape)
-    image = picture.reduced(*shown).resize(shown, Image.Resampling.BICUBIC)
+    pixels = fill(picture, shown, session.shape[1] or 3, Image.Resampling.BICUBIC)
     architecture = facts.get("architecture") or {}
     black, white = RANGES[architecture.get("takes", "unit")]
-    pixels = (
-        np.asarray(image, np.float32).transpose(2, 0, 1)[None] * np.float32((white - black) / 255) + black
-    )
-    made = session.run(pixels.astype(np.float32))[0]
+    made = session.run((pixels * (white - black) + black).astype(np.float32))[0]
     if made.ndim != 4 or made.shape[:2] not in ((1, 1), (1, 3)) or 0 in made.shape:
         raise ModelFault(STRANGE_OUTPUT)
     return to_image(made[0], architecture.get("gives", "unit")).resize(size, Image.Resampling.BICUBIC)

@@ -82,4 +82,5 @@ def _choose(upload: Upload, wanted: str | None) -> tuple[Any, str]:
     if wanted:
         raise Refused(f"These are no weights of the family {families[0].title}.", code="family")
     names = ", ".join(family.title for family in families)
-    raise Refused(f"These weights are of no family that runs here ({names}).", code="unknown")
+    text = f"These weights are of no family that runs here ({names}). Many others can be exported as ONNX."
+    raise Refused(text, code="unknown")

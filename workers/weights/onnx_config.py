@@ -37,6 +37,15 @@ class Wishes(BaseModel):
     gives: Literal["unit", "signed", "byte"] | None = None
     is_ultralytics: bool = False
 
+    @field_validator("size", mode="before")
+    @classmethod
+    def _longest(cls, size: Any) -> Any:
+        """Hugging Face writes 224, [224, 224], {"height": 224, "width": 224} or {"shortest_edge": 224}."""
+        sides = list(size.values()) if isinstance(size, Mapping) else size
+        if not isinstance(sides, list):
+            return size
+        return max((side for side in sides if type(side) is int), default=None)
+
     @field_validator("names", mode="before")
     @classmethod
     def _order(cls, names: Any) -> Any:
@@ -82,8 +91,14 @@ def read_wishes(config: Mapping[str, Any] | None, metadata: Mapping[str, str]) -
 
 
 def _read_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """`id2label` is what Hugging Face calls the names, `image_mean` and `image_std` the rest."""
-    aliases = {"id2label": "names", "image_mean": "mean", "image_std": "std", "kpt_shape": "keypoints"}
+    """`id2label` is what Hugging Face calls the names; it has words of its own for the rest, too."""
+    aliases = {
+        "id2label": "names",
+        "image_size": "size",
+        "image_mean": "mean",
+        "image_std": "std",
+        "kpt_shape": "keypoints",
+    }
     read = {aliases.get(name, name): value for name, value in config.items()}
     return {name: value for name, value in read.items() if name in Wishes.model_fields and value is not None}
 

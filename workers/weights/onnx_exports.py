@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from workers.inference.runtime import explain, make_options, telling_of_memory
 from workers.vision.detections import LAYOUTS, find_layout
 from workers.vision.letterbox import round_up
 from workers.weights.bundle import Bundle, Choice
-from workers.weights.exporting import compare
 from workers.weights.onnx_config import Wishes, read_wishes
+from workers.weights.onnx_graphs import (
+    Graph,
+    Output,
+    Size,
+    draw_noise,
+    list_sizes,
+    read_graph,
+    settle,
+    try_graph,
+    try_sizes,
+)
 from workers.weights.upload import MOST_PARAMETERS, Refused, Upload
 
 SEMANTIC = "semantic"
@@ -25,11 +33,6 @@ TOLERANCE = 1e-3
 # The side of the pictures that a graph for any size is shown, by what it does.
 _SIDES = {"classify": 224, "image": 1024}
 _SIDE = 640
-_TRIED_SIDE = 320
-_MOST_SIDE = 2048
-_MOST_OUTPUT_NUMBERS = 2**27
-# Of ONNX Runtime, whose exceptions say what is wrong with a graph.
-_SILENT = 4
 # What classifiers and segmenters are mostly trained on: ImageNet's means and deviations.
 _MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 _TITLES = {
@@ -46,25 +49,6 @@ _SAYS = {
     "end-to-end": "end-to-end rows",
     SEMANTIC: "a class for each pixel",
 }
-
-Floats = NDArray[np.float32]
-Output = NDArray[Any]
-Size = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Graph:
-    """An ONNX graph as it was read. `shape` is its input's, None where any size will do."""
-
-    model: Any
-    data: bytes
-    name: str
-    shape: tuple[int | None, ...]
-    is_half: bool
-
-    @property
-    def channels(self) -> int:
-        return self.shape[1] or 3
 
 
 @dataclass(frozen=True)
@@ -87,12 +71,14 @@ def convert(upload: Upload) -> Bundle:
     if upload.format != "onnx":
         raise Refused("This is no ONNX file.", code="unknown")
     wishes = read_wishes(upload.config, upload.metadata)
-    graph = _read_graph(upload)
-    width, height = _choose_size(graph, wishes)
-    sample = np.random.default_rng(2011).random((1, graph.channels, height, width), np.float32)
-    outputs, difference = _try(graph, sample)
+    graph = read_graph(upload)
+    (width, height), outputs, difference = try_sizes(graph, list_sizes(graph, wishes))
+    graph = settle(graph, (width, height))
     shapes = [output.shape for output in outputs]
     plan = plan_outputs(shapes, (width, height), wishes)
+    if plan.task == "classify" and width != height:
+        text = f"It takes pictures of {width} × {height} pixels; classifiers look at squares."
+        raise Refused(text, code="inputs")
     choices = list_choices(shapes, (width, height), wishes, plan)
     takes_rectangles = graph.shape[2] is None and _try_rectangle(graph, (width, height), plan, wishes)
     if graph.shape[2] is None and not wishes.size:
@@ -110,7 +96,7 @@ def convert(upload: Upload) -> Bundle:
         "layout": _layout(plan, outputs),
         "keypoints": list(wishes.keypoints) if plan.task == "pose" and wishes.keypoints else None,
         "scale": plan.scale,
-        **_normalisation(plan, wishes),
+        **_normalisation(plan, wishes, graph.channels),
         "architecture": _ranges(plan, wishes, graph, outputs),
     }
     meant = [one for one in choices if wishes.task in (None, one.task) and _is_wished(one, wishes)]
@@ -128,93 +114,18 @@ def convert(upload: Upload) -> Bundle:
 # --- Reading and trying.
 
 
-def _read_graph(upload: Upload) -> Graph:
-    import onnx
-
-    data = upload.path.read_bytes()
-    try:
-        model = onnx.load_model_from_string(data)
-    except Exception as error:
-        raise Refused("The file is damaged: its graph cannot be read.", code="damaged") from error
-    known = {tensor.name for tensor in model.graph.initializer}
-    inputs = [given for given in model.graph.input if given.name not in known]
-    if len(inputs) != 1:
-        text = f"It takes {len(inputs)} inputs. Only models that take one picture can be run."
-        raise Refused(text, code="inputs")
-    given = inputs[0].type.tensor_type
-    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
-    shape = tuple(side.dim_value if side.dim_value > 0 else None for side in given.shape.dim)
-    if given.elem_type not in floats or len(shape) != 4 or shape[0] not in (None, 1):
-        raise Refused(_WANTED, code="inputs")
-    if shape[1] not in (None, 1, 3):
-        hint = " Its colours come last: export it with channels first." if shape[3] in (1, 3) else ""
-        raise Refused(_WANTED + hint, code="inputs")
-    if (shape[2] is None) != (shape[3] is None):
-        raise Refused("One side of its input is fixed and the other is not.", code="inputs")
-    return Graph(model, data, inputs[0].name, shape, given.elem_type == onnx.TensorProto.FLOAT16)
-
-
-_WANTED = "Its input is not one picture of floats, (1, 3, height, width) or (1, 1, height, width)."
-
-
-def _choose_size(graph: Graph, wishes: Wishes) -> tuple[int, int]:
-    height, width = graph.shape[2:]
-    if height is None or width is None:
-        side = wishes.size or _TRIED_SIDE
-        return side, side
-    if max(height, width) > _MOST_SIDE:
-        text = f"It takes pictures of {width} × {height} pixels; at most {_MOST_SIDE} a side are possible."
-        raise Refused(text, code="inputs")
-    return width, height
-
-
-def _try(graph: Graph, sample: Floats) -> tuple[list[Output], float]:
-    """Run the graph as it is and as the runtime rearranges it; return its outputs and how far they differ."""
-    given = {graph.name: sample.astype(np.float16) if graph.is_half else sample}
-    plain, optimised = (_run(graph, given, optimise) for optimise in (False, True))
-    for output in plain:
-        if output.dtype.kind not in "fiub" or output.size > _MOST_OUTPUT_NUMBERS:
-            raise Refused("An output of it is too large, or has no numbers.", code="outputs")
-        if output.dtype.kind == "f" and not np.isfinite(output).all():
-            raise Refused(
-                "Its numbers are not finite: the model gives NaN or infinity where it is shown noise.",
-                code="numbers",
-            )
-    floats = [(np.sort(a, axis=None), np.sort(b, axis=None)) for a, b in zip(optimised, plain, strict=True)]
-    # Sorted: what a TopK chose from all but equal scores may come in another order.
-    return plain, max((compare(a.astype(np.float32), b.astype(np.float32)) for a, b in floats), default=0.0)
-
-
 def _try_rectangle(graph: Graph, square: Size, plan: Plan, wishes: Wishes) -> bool:
     """Whether a detector that names its stride gives for an input that is no square what it should."""
     if plan.layout not in LAYOUTS or wishes.stride == 1 or square[0] % wishes.stride:
         return False
     # Neither side is one that it was tried with.
     width, height = square[0] + wishes.stride, round_up(square[1] // 2, wishes.stride)
-    sample = np.random.default_rng(2012).random((1, graph.channels, height, width), np.float32)
     try:
-        outputs, difference = _try(graph, sample)
+        outputs, difference = try_graph(graph, draw_noise(graph, (width, height), 2012))
         found = plan_outputs([output.shape for output in outputs], (width, height), wishes)
     except Refused:
         return False
     return found == plan and difference <= TOLERANCE
-
-
-def _run(graph: Graph, given: Mapping[str, Output], optimise: bool) -> list[Output]:
-    import onnxruntime
-
-    options = make_options(severity=_SILENT)
-    if not optimise:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        with telling_of_memory():
-            session = onnxruntime.InferenceSession(graph.data, options, providers=["CPUExecutionProvider"])
-            outputs: list[Output] = session.run(None, dict(given))
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise Refused(f"ONNX Runtime cannot run it: {explain(error, 200)}", code="runtime") from error
-    return outputs
 
 
 # --- Telling the layout.
@@ -352,12 +263,18 @@ def _names(names: Sequence[str], count: int) -> list[str]:
     return list(names) if names else [f"class {index}" for index in range(count)]
 
 
-def _normalisation(plan: Plan, wishes: Wishes) -> dict[str, Any]:
-    """Means and deviations, ImageNet's unless somebody says otherwise. Exports of Ultralytics have none."""
+def _normalisation(plan: Plan, wishes: Wishes, channels: int) -> dict[str, Any]:
+    """Means and deviations, ImageNet's unless somebody says otherwise. Exports of Ultralytics have none.
+
+    Raises Refused where they are of another count of channels.
+    """
     if plan.task != "classify" and plan.layout != SEMANTIC:
         return {}
-    if wishes.mean is not None or wishes.std is not None or wishes.is_ultralytics:
-        return {"mean": wishes.mean or [0.0] * 3, "std": wishes.std or [1.0] * 3}
+    if any(len(given) not in (1, channels) for given in (wishes.mean, wishes.std) if given is not None):
+        text = f"Its mean or std has not {channels} numbers, one for each channel."
+        raise Refused(text, code="config")
+    if channels == 1 or wishes.mean is not None or wishes.std is not None or wishes.is_ultralytics:
+        return {"mean": wishes.mean or [0.0] * channels, "std": wishes.std or [1.0] * channels}
     return {"mean": _MEAN, "std": _STD}
 
 

@@ -14,6 +14,8 @@ from workers.weights.upload import Refused
 
 MOST_LAYERS = 200
 MOST_REPEATS = 100
+# Of all layers together: each block takes its time to build, however few numbers it has.
+MOST_BLOCKS = 500
 MOST_CLASSES = 20_000
 MOST_CHANNELS = 64
 MOST_NUMBER = 8192
@@ -67,7 +69,11 @@ def check_yaml(found: Any) -> dict[str, Any]:
         checked["reg_max"] = _whole(found["reg_max"], 1, 64, "reg_max")
     if found.get("kpt_shape") is not None:
         checked["kpt_shape"] = _keypoints(found["kpt_shape"])
+    if checked["channels"] not in (1, 3):
+        text = f"It looks at pictures of {checked['channels']} channels; they have 3, or 1 in grey."
+        raise Refused(text, code="channels")
     checked |= _layers(found)
+    _check_blocks(checked)
     if HEADS[checked["head"][-1][2]] == "pose" and "kpt_shape" not in checked:
         raise Refused("The shape of its keypoints cannot be read.", code="architecture")
     return checked
@@ -119,15 +125,30 @@ def _layers(found: dict[Any, Any]) -> dict[str, Any]:
     return {"backbone": rows[: len(backbone)], "head": rows[len(backbone) :]}
 
 
+def _check_blocks(checked: dict[str, Any]) -> None:
+    depth = (
+        checked["scales"][checked["scale"]][0] if "scales" in checked else checked.get("depth_multiple", 1)
+    )
+    blocks = 0.0
+    for _, repeats, name, arguments in (*checked["backbone"], *checked["head"]):
+        # It says itself of how many blocks it is.
+        inner = arguments[4:5] if name == "ResNetLayer" else []
+        blocks += max([repeats * depth, 1, *(one for one in inner if isinstance(one, (int, float)))])
+    if blocks > MOST_BLOCKS:
+        raise Refused(f"Its network has more than {MOST_BLOCKS} blocks.", code="too_large")
+
+
 def _row(row: Any, index: int) -> list[Any]:
     """Check one layer: where from, how often, which, with what."""
     if not isinstance(row, (list, tuple)) or len(row) != 4:
         raise Refused(f"Its layer {index} cannot be read.", code="architecture")
     source, repeats, name, arguments = row
     if not isinstance(name, str) or (name not in LAYERS and name not in HEADS):
-        raise Refused(
-            f"Its layer {index} is of a kind that is not known: {_show(name)}.", code="architecture"
+        text = (
+            f"Its layer {index} is of a kind that is not known: {_show(name)}. "
+            "The model may be taken if you export it as ONNX."
         )
+        raise Refused(text, code="architecture")
     if not isinstance(arguments, (list, tuple)) or len(arguments) > MOST_ARGUMENTS:
         raise Refused(f"The settings of its layer {index} cannot be read.", code="architecture")
     most = MOST_RESIZING if name in _RESIZING else MOST_NUMBER

@@ -1,0 +1,181 @@
+"""What uploaded graphs take: one size or any, colours or grey, told by the graph, the config or a try."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from tests.families.test_onnx import convert, found, run, trace
+from tests.workers.samples import decode, draw, encode
+from workers.inference.sessions import open_session
+from workers.plugin import OperationError
+from workers.weights.upload import Refused
+
+PIXELS = np.asarray(draw(200, 150, seed=4))
+
+
+class Placed(nn.Module):
+    """Patches of 32 pixels, of which each has a place of its own: as many as pictures of one size have."""
+
+    def __init__(self, across: int) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.patches = nn.Conv2d(3, 8, 32, stride=32)
+        self.places = nn.Parameter(torch.randn(1, across**2, 8))
+        self.guess = nn.Linear(8, 4)
+
+    def forward(self, x: Any) -> Any:
+        placed = self.patches(x).flatten(2).transpose(1, 2) + self.places
+        return self.guess(placed.tanh().mean(1))
+
+
+class Grey(nn.Module):
+    """Digits: one channel in, `outer` out, `pooled` or not."""
+
+    def __init__(self, outer: int, *, pooled: bool) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.pooled = pooled
+        self.look = nn.Conv2d(1, 6, 3, padding=1)
+        self.tell = nn.Conv2d(6, outer, 1)
+
+    def forward(self, x: Any) -> Any:
+        told = self.tell(torch.relu(self.look(x)))
+        return told.mean((2, 3)) if self.pooled else told
+
+
+def _square(side: int, channels: int) -> np.ndarray:
+    """The middle of the picture as torchvision's transforms cut it, (1, channels, side, side) of 0 to 1."""
+    image = Image.fromarray(PIXELS).convert("RGB" if channels == 3 else "L")
+    wide = image.resize((side * 200 // 150, side), Image.Resampling.BILINEAR)
+    left = round((wide.width - side) / 2)
+    pixels = np.asarray(wide.crop((left, 0, left + side, side)), np.float32) / 255
+    return pixels[None, None] if channels == 1 else pixels.transpose(2, 0, 1)[None]
+
+
+# --- Sizes.
+
+
+@pytest.mark.parametrize(("across", "config"), [(7, None), (12, None), (3, {"image_size": 96})])
+def test_any_size_is_said_and_one_is_meant(across: int, config: Any, tmp_path: Path) -> None:
+    """As transformers are exported, with axes that have names instead of numbers."""
+    network = Placed(across)
+    model = convert(trace(network, across * 32, across * 32, dynamic=True, pixels=False), tmp_path, config)
+    side = across * 32
+    assert (model.facts["task"], model.facts["input"]["width"]) == ("classify", side)
+    assert open_session(model.read("model.onnx")).shape == (1, 3, side, side)
+    shown = (_square(side, 3) - np.reshape([0.485, 0.456, 0.406], (3, 1, 1))) / np.reshape(
+        [0.229, 0.224, 0.225], (3, 1, 1)
+    )
+    with torch.no_grad():
+        wanted = network(torch.from_numpy(shown.astype(np.float32))).softmax(1)[0].numpy()
+    told = {one["class_id"]: one["confidence"] for one in found(model, top=4)}
+    assert [told[number] for number in range(4)] == pytest.approx(wanted.tolist(), abs=0.01)
+    with pytest.raises(OperationError, match="pixels only"):
+        run(model, size=64)
+
+
+@pytest.mark.parametrize(
+    "size",
+    [96, [96, 96], {"height": 96, "width": 96}, {"shortest_edge": 96}],
+    ids=["n", "list", "both", "short"],
+)
+def test_the_words_of_hugging_face_for_a_size(size: Any, tmp_path: Path) -> None:
+    model = convert(trace(Placed(3), 96, 96, dynamic=True, pixels=False), tmp_path, {"size": size})
+    assert model.facts["input"] == {"width": 96, "height": 96, "channels": 3}
+
+
+def test_what_takes_no_size_that_is_tried(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="ONNX Runtime cannot run it: Non-zero status") as caught:
+        convert(trace(Placed(3), 96, 96, dynamic=True, pixels=False), tmp_path)
+    assert "onnxruntime_src" not in caught.value.message
+
+
+def test_what_takes_any_size_stays_so(tmp_path: Path) -> None:
+    model = convert(trace(nn.Conv2d(3, 5, 1), 64, 64, dynamic=True), tmp_path)
+    assert open_session(model.read("model.onnx")).shape == (1, 3, None, None)
+    assert (model.facts["layout"], model.facts["input"]["width"]) == ("semantic", 640)
+
+
+# --- Grey.
+
+
+def test_a_classifier_of_grey_pictures(tmp_path: Path) -> None:
+    network = Grey(10, pooled=True)
+    model = convert(trace(network, 28, 28, channels=1), tmp_path)
+    assert (model.facts["task"], model.facts["input"]["channels"]) == ("classify", 1)
+    assert (model.facts["mean"], model.facts["std"]) == ([0], [1])
+    with torch.no_grad():
+        wanted = network(torch.from_numpy(_square(28, 1))).softmax(1)[0].numpy()
+    told = {one["class_id"]: one["confidence"] for one in found(model, top=10)}
+    assert [told[number] for number in range(10)] == pytest.approx(wanted.tolist(), abs=0.01)
+
+
+def test_a_segmenter_of_grey_pictures(tmp_path: Path) -> None:
+    model = convert(trace(Grey(4, pooled=False), 48, 48, channels=1), tmp_path)
+    assert model.facts["layout"] == "semantic"
+    assert found(model, confidence=0.01)
+
+
+def test_a_graph_that_makes_grey_of_grey(tmp_path: Path) -> None:
+    """As the enlarger of PyTorch's own tutorial does."""
+
+    class Larger(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return nn.functional.interpolate(1 - x, scale_factor=2.0, mode="nearest")
+
+    class Kept(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = nn.Conv2d(1, 1, 1, bias=False)
+            self.one.weight.data.fill_(1)
+            self.larger = Larger()
+
+        def forward(self, x: Any) -> Any:
+            return self.larger(self.one(x))
+
+    onnx = trace(Kept(), 64, 64, channels=1, dynamic=True)
+    model = convert(onnx, tmp_path, {"task": "image"})
+    assert (model.facts["scale"], model.facts["input"]["channels"]) == (2, 1)
+    made = np.asarray(
+        decode(run(model, data=encode(Image.new("RGB", (40, 30), (200, 200, 200)), "PNG")).files[0].data)
+    )
+    assert made.shape == (60, 80, 3)
+    assert np.abs(made.astype(int) - 55).max() <= 1
+
+
+# --- What cannot be run says what to do.
+
+
+def _pooled(height: int, width: int) -> bytes:
+    return trace(nn.Sequential(nn.Conv2d(3, 5, 1), nn.AdaptiveAvgPool2d(1)), height, width)
+
+
+REFUSED: dict[str, tuple[Any, Any, str]] = {
+    "four pictures": (lambda: trace(nn.Conv2d(3, 5, 1), 32, 32, batch=4), None, "4 pictures at once: export"),
+    "no square": (lambda: _pooled(32, 64), None, "64 × 32 pixels; classifiers look at squares"),
+    "two means": (lambda: _pooled(32, 32), {"mean": [0.5, 0.5]}, "has not 3 numbers"),
+}
+
+
+@pytest.mark.parametrize("case", list(REFUSED))
+def test_what_cannot_be_run_says_why(case: str, tmp_path: Path) -> None:
+    onnx, config, sentence = REFUSED[case]
+    with pytest.raises(Refused, match=sentence) as caught:
+        convert(onnx(), tmp_path, config)
+    assert caught.value.message.endswith(".")
+
+
+def test_of_a_newer_format_it_says_so(tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load_model_from_string(trace(nn.Conv2d(3, 5, 1), 32, 32))
+    model.ir_version = 99
+    with pytest.raises(Refused, match="cannot run it: Unsupported model IR version: 99"):
+        convert(model.SerializeToString(), tmp_path)
