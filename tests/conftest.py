@@ -10,10 +10,12 @@ from django.db import connection
 from django.test import Client
 from hypothesis import settings as searches
 from PIL import Image
+from pytest_django import DjangoDbBlocker
 from rest_framework.test import APIClient
 
 from accounts.models import User
 from accounts.services import create_api_key
+from tests.emptying import tables
 from tests.factories import UserFactory
 
 _open_picture = Image.open
@@ -44,6 +46,13 @@ def _ordinary_priority() -> Iterator[None]:
     """A library that makes this process a real-time one would starve the machine of all else."""
     yield
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
+    """Keep the rows that migrations made, for the end of each test that commits."""
+    with django_db_blocker.unblock():
+        tables.keep(connection)
 
 
 @pytest.fixture

@@ -8,7 +8,10 @@ from tests import services
 services.ensure_started()
 
 from ipau.settings import *  # noqa: E402, F403
-from ipau.settings import STORAGES  # noqa: E402
+from ipau.settings import INSTALLED_APPS, STORAGES  # noqa: E402
+
+# Replaces the command that empties the tables.
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.emptying"]
 
 SECRET_KEY = "only-for-tests-" + "x" * 50
 # A quick hash: tests make many people, and no test is about how slow a hash is.
