@@ -110,6 +110,7 @@ def running() -> Iterator[Site]:
                 IPAU_HEARTBEAT_SECONDS="1",
                 IPAU_ITEM_SECONDS="10",
                 DJANGO_SETTINGS_MODULE="ipau.settings",
+                CELERY_SKIP_CHECKS="1",
             )
             django.setup()
             _migrate()
