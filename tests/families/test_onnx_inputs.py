@@ -95,6 +95,7 @@ def test_what_takes_no_size_that_is_tried(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="ONNX Runtime cannot run it: Non-zero status") as caught:
         convert(trace(Placed(3), 96, 96, dynamic=True, pixels=False), tmp_path)
     assert "onnxruntime_src" not in caught.value.message
+    assert caught.value.message.endswith("say so in the config.json: “size”.")
 
 
 def test_what_takes_any_size_stays_so(tmp_path: Path) -> None:

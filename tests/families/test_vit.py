@@ -164,6 +164,31 @@ def test_without_a_config_the_usual_is_taken() -> None:
     assert np.abs(open_session(made.onnx).run(pixels.numpy())[0] - expected).max() < 1e-5
 
 
+def test_the_names_of_transformers_5_are_read() -> None:
+    """Who saves a state dict there gets names that its own files do not have."""
+    later = {
+        "encoder.layer": "layers",
+        "attention.attention.query": "attention.q_proj",
+        "attention.attention.key": "attention.k_proj",
+        "attention.attention.value": "attention.v_proj",
+        "attention.output.dense": "attention.o_proj",
+        "intermediate.dense": "mlp.fc1",
+        "output.dense": "mlp.fc2",
+    }
+    state, renamed = _draw_state(), {}
+    for name, tensor in state.items():
+        for before, after in later.items():
+            name = name.replace(before, after)
+        renamed[f"model.{name}"] = tensor
+    assert "model.vit.layers.1.mlp.fc2.bias" in renamed
+    assert "model.vit.layers.1.attention.o_proj.bias" in renamed
+    assert VIT.recognise(upload_of(renamed)) == "Vision Transformer, patches of 8 × 8"
+    made = VIT.convert(upload_of(renamed, config=CONFIG))
+    pixels = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(9))
+    expected = _forward(state, pixels, heads=4, epsilon=1e-6).softmax(-1).numpy()
+    assert np.abs(open_session(made.onnx).run(pixels.numpy())[0] - expected).max() < 1e-5
+
+
 @pytest.mark.parametrize(
     ("name", "activate"),
     [

@@ -194,6 +194,29 @@ def test_deeds_end_the_process(name: str, cell: Path, listener: socket.socket) -
         listener.accept()
 
 
+BEGUN = """
+import json, pathlib, sys
+sys.path.insert(0, sys.argv[1])
+from workers.weights import confinement
+confinement.begin(json.loads(sys.argv[2]))
+print(pathlib.Path("/proc/self/oom_score_adj").read_text())
+"""
+
+
+def test_where_memory_runs_out_it_is_the_first_to_go(cell: Path) -> None:
+    order = {
+        "out": str(cell),
+        "scratch": str(cell),
+        "readable": [],
+        "interpreter": [sys.prefix, sys.base_prefix, str(ROOT / "workers")],
+        "limits": {"memory": 2**30, "cpu": 20, "file": 10**6, "open": 64},
+        "wrapped": False,
+    }
+    command = [sys.executable, "-I", "-B", "-c", BEGUN, str(ROOT), json.dumps(order)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.strip() == "1000", done
+
+
 def test_limits_hold(cell: Path) -> None:
     assert "MemoryError" in _do("bytes(2 * 2**30)", cell).stderr
     assert "File too large" in _do("(folder / 'inside').write_bytes(bytes(10**7))", cell).stderr

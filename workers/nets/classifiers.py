@@ -112,7 +112,8 @@ def _read_numbers(config: Mapping[str, Any], name: str, default: float, count: i
 
 
 def _find(tensors: Mapping[str, Any]) -> dict[str, Tensor] | None:
-    for reading in unwrap(tensors):
+    for wrapped in unwrap(tensors):
+        reading = {vit.name_as_saved(name): tensor for name, tensor in wrapped.items()}
         shapes = {name: tuple(tensor.shape) for name, tensor in reading.items()}
         if vit.is_vit(shapes) and not any(0 in shape for shape in shapes.values()):
             return reading

@@ -6,6 +6,7 @@ Source: Dosovitskiy et al. 2021.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,18 @@ EPSILON = 1e-12
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu")
 # What checkpoints carry beside the classifier: read by nothing here.
 _UNUSED = ("vit.pooler.dense.weight", "vit.pooler.dense.bias", "vit.embeddings.mask_token")
+
+
+# How Transformers 5 calls them while it runs, and so in what others save. Its own files have older names.
+_LATER = re.compile(r"^vit\.layers\.(\d+)\.(.+)\.(weight|bias)$")
+_LATER_PARTS = {
+    "attention.q_proj": "attention.attention.query",
+    "attention.k_proj": "attention.attention.key",
+    "attention.v_proj": "attention.attention.value",
+    "attention.o_proj": "attention.output.dense",
+    "mlp.fc1": "intermediate.dense",
+    "mlp.fc2": "output.dense",
+}
 
 
 class _Embeddings(nn.Module):
@@ -118,6 +131,15 @@ class ViT(nn.Module):
             x = layer(x)
         scores = self.classifier(self.vit["layernorm"](x)[:, 0])
         return scores.softmax(-1)
+
+
+def name_as_saved(name: str) -> str:
+    """Return a tensor's name as Transformers saves it, whatever its release."""
+    found = _LATER.match(name)
+    if found is None:
+        return name
+    layer, part, kind = found.groups()
+    return f"vit.encoder.layer.{layer}.{_LATER_PARTS.get(part, part)}.{kind}"
 
 
 def is_vit(shapes: Shapes) -> bool:

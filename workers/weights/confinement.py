@@ -16,6 +16,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ def begin(order: Mapping[str, Any]) -> None:
     """Shut this process in as `workers.weights.cell` ordered, and say what was achieved."""
     out, scratch = Path(order["out"]), Path(order["scratch"])
     _prepare_environment(scratch)
+    _offer_to_end()
     needed = [*(Path(order[name]) for name in order["readable"]), *map(Path, order["interpreter"])]
     achieved = shut_in((out, scratch), order["limits"], readable=needed, is_wrapped=order["wrapped"])
     (scratch / ISOLATION).write_text(json.dumps(achieved))
@@ -68,6 +70,12 @@ def _prepare_environment(scratch: Path) -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
     ctypes.util.find_library = _find_no_library
+
+
+def _offer_to_end() -> None:
+    """Where the machine's memory runs out, the kernel shall end this process and no worker."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _find_no_library(name: str) -> None:

@@ -283,7 +283,8 @@ def _known(module: str, name: str) -> Name:
     if not is_known(module, name):
         shown = show(f"{module}.{name}", 80)
         text = (
-            f"Opened the usual way, this file could run {shown}, which no checkpoint needs. It is not taken."
+            f"Opened the usual way, this file could run {shown}, which no checkpoint needs. It is not taken: "
+            "save the state dict alone, or export the model as ONNX."
         )
         raise Refused(text, code="unsafe")
     return Name(module, name)

@@ -97,7 +97,10 @@ def try_sizes(graph: Graph, sizes: Sequence[Size]) -> tuple[Size, list[Output], 
             if refused.code != "runtime":
                 raise
             first = first or refused
-    raise first or ValueError("There is no size to try.")
+    if first is None or len(sizes) == 1:
+        raise first or ValueError("There is no size to try.")
+    text = f"{first.message} Where it takes pictures of one size only, say so in the config.json: “size”."
+    raise Refused(text, code=first.code)
 
 
 def settle(graph: Graph, size: Size) -> Graph:
