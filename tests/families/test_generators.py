@@ -97,13 +97,33 @@ def test_floating_point_operations_are_counted() -> None:
 # --- What weights come wrapped in.
 
 
-@pytest.mark.parametrize(
-    "wrapping", ["module.", "params.", "state_dict.", "state_dict.module.", "netG.module."]
-)
+_WRAPPINGS = (
+    "module.", "params.", "state_dict.", "state_dict.module.", "netG.module.", "generator_state_dict.",
+    "G_state_dict.", "_orig_mod.", "state_dict.generator.", "state_dict.net_g.", "model_state_dict.net.",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("wrapping", _WRAPPINGS)
 def test_wrappers_are_peeled_off(wrapping: str) -> None:
     sample = enlargers.srvgg()
     made = GAN.convert(upload_of({wrapping + name: tensor for name, tensor in sample.state.items()}))
     assert made.tensors.keys() == sample.state.keys()
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("state_dict.generator.", "state_dict.discriminator."),
+        ("state_dict.net.", "state_dict.loss.vgg."),
+        ("generator_state_dict.", "discriminator_state_dict."),
+        ("netG.", "optimizer.state.0."),
+    ],
+)
+def test_what_lies_beside_the_generator_is_left(ours: str, theirs: str) -> None:
+    sample = enlargers.srvgg()
+    both = {ours + name: tensor for name, tensor in sample.state.items()}
+    both |= {f"{theirs}main.{number}.weight": torch.ones(4, 3, 3, 3) for number in range(3)}
+    assert GAN.convert(upload_of(both)).tensors.keys() == sample.state.keys()
 
 
 def test_of_two_sets_the_smoothed_one_is_taken() -> None:

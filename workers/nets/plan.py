@@ -12,7 +12,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 T = TypeVar("T")
 
 # What weights may be wrapped into by those who save them; the smoothed ones first.
-_WRAPPERS = ("params_ema", "g_ema", "params", "state_dict", "model_state_dict", "generator", "netG", "model")
+_WRAPPERS = (
+    "params_ema", "net_g_ema", "g_ema", "params", "state_dict", "model_state_dict", "generator_state_dict",
+    "netG_state_dict", "G_state_dict", "generator", "netG", "net_g", "G", "gen", "model", "net",
+)  # fmt: skip
 _DEEPEST = 3
 # Far more than any network of these kinds has.
 MOST_BLOCKS = 64
