@@ -40,6 +40,17 @@ class Cache:
         self._keep(key, made, weigh(made))
         return made
 
+    def weigh(self, key: Hashable, size: int) -> None:
+        """Tell what something that is kept holds by now, in bytes. The others make room for it."""
+        with self._lock:
+            if key not in self._entries:
+                return
+            made, before = self._entries.pop(key)
+            size = min(size, self.max_bytes)
+            self._entries[key] = (made, size)
+            self._bytes += size - before
+            self._shed()
+
     def kept(self) -> list[Hashable]:
         """Return what things are kept under now."""
         with self._lock:

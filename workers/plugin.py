@@ -164,6 +164,8 @@ class Memo(Protocol):
 
     def get(self, key: Hashable, make: Callable[[], T], weigh: Callable[[T], int]) -> T: ...
 
+    def weigh(self, key: Hashable, size: int) -> None: ...
+
 
 class Model(Protocol):
     """Converted weights, as the family that runs them sees them.
@@ -226,6 +228,11 @@ class Context:
         models that it has at hand.
         """
         return make() if self.memo is None else self.memo.get(key, make, weigh)
+
+    def weigh(self, key: Hashable, size: int) -> None:
+        """Tell that what is kept under `key`, if it still is, holds so many bytes by now."""
+        if self.memo is not None:
+            self.memo.weigh(key, size)
 
 
 class PictureView(Protocol):

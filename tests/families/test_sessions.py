@@ -82,6 +82,20 @@ def test_a_graph_without_a_network_goes_by_onnx_everywhere(model_of: Callable[[s
     assert list(context.memo._entries) == [("onnx", model.key)]
 
 
+def test_a_larger_run_makes_a_session_heavier(model_of: Callable[[str], FolderModel]) -> None:
+    """ONNX Runtime keeps the memory of its largest run for the next."""
+    model = copy.copy(model_of("yolo11n"))
+    context = rebuilt.context_of(model, "cpu")
+    assert isinstance(context.memo, Cache)
+    session, sizes = get_session(context), []
+    assert session.shape[2:] == (None, None)
+    for side in (640, 320, 960, 640):
+        session.run(np.zeros((1, 3, side, side), np.float32))
+        sizes.append(context.memo.used_bytes)
+    assert sizes[0] == sizes[1] < sizes[2] == sizes[3]
+    assert sizes[2] - sizes[0] == 64 * 3 * (960**2 - 640**2)
+
+
 def test_a_run_ends_between_two_tiles(model_of: Callable[[str], FolderModel]) -> None:
     class Ended(BaseException):
         pass

@@ -33,3 +33,6 @@ class _Logged:
             return make()
 
         return self._inner.get(key, logged, weigh)
+
+    def weigh(self, key: Hashable, size: int) -> None:
+        self._inner.weigh(key, size)

@@ -117,6 +117,19 @@ def test_what_is_larger_than_the_cache_is_not_kept() -> None:
     assert (len(cache), cache.used_bytes) == (0, 0)
 
 
+def test_for_what_has_grown_the_others_go() -> None:
+    cache = Cache(30)
+    for key in "abc":
+        cache.get(key, lambda key=key: key, lambda _: 10)
+    cache.weigh("a", 15)
+    assert (cache.kept(), cache.used_bytes) == (["c", "a"], 25)
+    # However large it is: it is there and at work.
+    cache.weigh("a", 99)
+    assert (cache.kept(), cache.used_bytes) == (["a"], 30)
+    cache.weigh("gone", 5)
+    assert cache.used_bytes == 30
+
+
 def test_a_device_has_a_name() -> None:
     device = devices.detect()
     assert device.kind in ("cpu", "gpu")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ Floats = NDArray[np.float32]
 # What a session holds, as measured with YOLO11 nano and small: it copies the weights and packs some of them
 # anew, and keeps the memory of a run, which goes by the size of the input, for the next.
 _BYTES_A_BYTE = 2
-_BYTES_AN_INPUT_BYTE = 16
+_BYTES_AN_INPUT_NUMBER = 64
 _WARMING_SIDE = 64
 _LARGE_SIDE = 640
 
@@ -56,10 +56,16 @@ def get_session(context: Context, *, keeps_memory: bool = True) -> Session:
         raise ValueError("A family was run without a model.")
     if context.device != PROCESSOR and torch_sessions.can_run(model):
         return _in_batches(torch_sessions.get_loaded(context, model), context)
-    kept = context.keep(
-        ("onnx", model.key), lambda: _load(model, keeps_memory=keeps_memory), lambda made: made[1]
-    )
-    return kept[0]
+    key = ("onnx", model.key)
+    loaded = context.keep(key, lambda: _load(model, keeps_memory=keeps_memory), lambda made: made.size)
+
+    def forward(pixels: Any) -> Sequence[Any]:
+        outputs = loaded.session.forward(pixels)
+        if loaded.has_grown(pixels):
+            context.weigh(key, loaded.size)
+        return outputs
+
+    return replace(loaded.session, forward=forward)
 
 
 def name_device(device: str, family: str) -> Device:
@@ -116,14 +122,38 @@ def _forward(inner: Any, name: str) -> Callable[[Any], Sequence[Any]]:
     return forward
 
 
-def _load(model: Model, *, keeps_memory: bool) -> tuple[Session, int]:
+@dataclass
+class _Loaded:
+    """A session that is kept, and what it holds: with the weights the memory of its largest run.
+
+    Attributes:
+        largest: numbers of the largest input that it was given; 0 where it keeps no memory.
+    """
+
+    session: Session
+    weights: int
+    largest: int
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return _BYTES_A_BYTE * self.weights + _BYTES_AN_INPUT_NUMBER * self.largest
+
+    def has_grown(self, pixels: NDArray[Any]) -> bool:
+        """Whether a run over this input took more than those before it."""
+        if not 0 < self.largest < pixels.size:
+            return False
+        self.largest = pixels.size
+        return True
+
+
+def _load(model: Model, *, keeps_memory: bool) -> _Loaded:
     data = model.read("model.onnx")
     session = open_session(data, keeps_memory=keeps_memory)
     if not keeps_memory:
-        return session, _BYTES_A_BYTE * len(data)
+        return _Loaded(session, len(data), 0)
     _warm(session)
-    shown = 4 * math.prod(_sides(session, _LARGE_SIDE))
-    return session, _BYTES_A_BYTE * len(data) + _BYTES_AN_INPUT_BYTE * shown
+    return _Loaded(session, len(data), math.prod(_sides(session, _LARGE_SIDE)))
 
 
 def _warm(session: Session) -> None:
