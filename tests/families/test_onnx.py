@@ -309,24 +309,12 @@ def _two_inputs() -> bytes:
     ).SerializeToString()
 
 
-def _colours_last() -> bytes:
-    from onnx import TensorProto, helper
-
-    given = helper.make_tensor_value_info("a", TensorProto.FLOAT, [1, 64, 64, 3])
-    told = helper.make_tensor_value_info("b", TensorProto.FLOAT, [1, 64, 64, 3])
-    graph = helper.make_graph([helper.make_node("Relu", ["a"], ["b"])], "last", [given], [told])
-    return helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9
-    ).SerializeToString()
-
-
 def _fixed(*outputs: np.ndarray) -> bytes:
     return fixed(facts_of("detect", (), 64), *outputs).read("model.onnx")
 
 
 REFUSED: dict[str, tuple[Any, dict[str, Any] | None, str]] = {
     "two inputs": (_two_inputs, None, "takes 2 inputs"),
-    "colours last": (_colours_last, None, "colours come last"),
     "NaN": (lambda: _fixed(np.full((1, 7, 84), np.nan)), None, "not finite"),
     "five axes": (lambda: _fixed(np.zeros((1, 2, 3, 4, 5))), None, "No known kind of model"),
     "a batch": (lambda: _fixed(np.zeros((8, 100))), None, "not that of one picture"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +151,63 @@ def test_a_graph_that_makes_grey_of_grey(tmp_path: Path) -> None:
     )
     assert made.shape == (60, 80, 3)
     assert np.abs(made.astype(int) - 55).max() <= 1
+
+
+# --- Colours last.
+
+
+class Turned(nn.Module):
+    """A network that takes and gives pictures as TensorFlow does."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Any) -> Any:
+        made = self.inner(x.permute(0, 3, 1, 2))
+        return made.permute(0, 2, 3, 1) if made.dim() == 4 else made
+
+
+def _trace_turned(network: nn.Module, height: int, width: int, *, dynamic: bool = False) -> bytes:
+    target = io.BytesIO()
+    axes = {"images": {0: "n", 1: "height", 2: "width"}} if dynamic else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        shown = torch.zeros(1, height, width, 3)
+        torch.onnx.export(
+            Turned(network).eval(), (shown,), target, dynamo=False, input_names=["images"], dynamic_axes=axes
+        )
+    return target.getvalue()
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_classifier_with_colours_last(dynamic: bool, tmp_path: Path) -> None:
+    network = Placed(3)
+    config = {"mean": [0.5, 0.4, 0.3], "std": [0.25, 0.5, 1], "size": 96}
+    model = convert(_trace_turned(network, 96, 96, dynamic=dynamic), tmp_path, config)
+    assert model.facts["input"] == {"width": 96, "height": 96, "channels": 3}
+    shown = (_square(96, 3) - np.reshape(config["mean"], (3, 1, 1))) / np.reshape(config["std"], (3, 1, 1))
+    with torch.no_grad():
+        wanted = network(torch.from_numpy(shown.astype(np.float32))).softmax(1)[0].numpy()
+    told = {one["class_id"]: one["confidence"] for one in found(model, top=4)}
+    assert [told[number] for number in range(4)] == pytest.approx(wanted.tolist(), abs=0.01)
+
+
+def test_a_segmenter_and_a_picture_with_colours_last(tmp_path: Path) -> None:
+    for name, channels, layout in (("labels", 5, "semantic"), ("picture", 3, "picture")):
+        torch.manual_seed(5)
+        network = nn.Sequential(nn.Conv2d(3, channels, 1), nn.Sigmoid())
+        folder = tmp_path / name
+        folder.mkdir()
+        model = convert(_trace_turned(network, 48, 64), folder)
+        assert model.facts["layout"] == layout
+        assert model.facts["input"] == {"width": 64, "height": 48, "channels": 3}
+        session = open_session(model.read("model.onnx"))
+        assert session.shape == (1, 3, 48, 64)
+        noise = np.random.default_rng(1).random((1, 3, 48, 64), np.float32)
+        with torch.no_grad():
+            wanted = network(torch.from_numpy(noise)).numpy()
+        assert np.abs(session.run(noise)[0] - wanted).max() < 1e-5
 
 
 # --- What cannot be run says what to do.

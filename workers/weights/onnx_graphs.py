@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -57,23 +58,76 @@ def read_graph(upload: Upload) -> Graph:
     if len(inputs) != 1:
         text = f"It takes {len(inputs)} inputs. Only models that take one picture can be run."
         raise Refused(text, code="inputs")
-    given = inputs[0].type.tensor_type
+    if _has_colours_last(_shape_of(inputs[0])):
+        _put_colours_first(model, inputs[0])
+        data = model.SerializeToString()
+    given, shape = inputs[0].type.tensor_type, _shape_of(inputs[0])
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
-    shape = tuple(side.dim_value if side.dim_value > 0 else None for side in given.shape.dim)
     if given.elem_type not in floats or len(shape) != 4:
         raise Refused(_WANTED, code="inputs")
     if shape[0] not in (None, 1):
         text = f"It takes {shape[0]} pictures at once: export it with a batch of 1, or of any size."
         raise Refused(text, code="inputs")
     if shape[1] not in (None, 1, 3):
-        hint = " Its colours come last: export it with channels first." if shape[3] in (1, 3) else ""
-        raise Refused(_WANTED + hint, code="inputs")
+        raise Refused(_WANTED, code="inputs")
     if (shape[2] is None) != (shape[3] is None):
         raise Refused("One side of its input is fixed and the other is not.", code="inputs")
     return Graph(model, data, inputs[0].name, shape, given.elem_type == onnx.TensorProto.FLOAT16)
 
 
 _WANTED = "Its input is not one picture of floats, (1, 3, height, width) or (1, 1, height, width)."
+
+
+def _shape_of(given: Any) -> tuple[int | None, ...]:
+    return tuple(side.dim_value if side.dim_value > 0 else None for side in given.type.tensor_type.shape.dim)
+
+
+def _has_colours_last(shape: tuple[int | None, ...]) -> bool:
+    """Whether it is (1, height, width, channels), as TensorFlow has pictures."""
+    return len(shape) == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3)
+
+
+def _put_colours_first(model: Any, given: Any) -> None:
+    """Have a graph take and give pictures with colours first: they are turned before it and behind it.
+
+    Args:
+        given: its input, (n, height, width, channels).
+    """
+    from onnx import helper
+
+    graph = model.graph
+    taken = {name for node in graph.node for name in (*node.input, *node.output)}
+    nodes = list(graph.node)
+    turned = _name_anew(given.name, taken)
+    before = helper.make_node("Transpose", [turned], [given.name], perm=[0, 2, 3, 1])
+    given.name = turned
+    _reorder(given, (0, 3, 1, 2))
+    behind = []
+    for told in graph.output:
+        if len(told.type.tensor_type.shape.dim) == 4:
+            turned = _name_anew(told.name, taken)
+            behind.append(helper.make_node("Transpose", [told.name], [turned], perm=[0, 3, 1, 2]))
+            told.name = turned
+            _reorder(told, (0, 3, 1, 2))
+    del graph.node[:]
+    graph.node.extend([before, *nodes, *behind])
+
+
+def _name_anew(name: str, taken: set[str]) -> str:
+    new = next(
+        made for made in (f"{name}_turned{'_' * more}" for more in itertools.count()) if made not in taken
+    )
+    taken.add(new)
+    return new
+
+
+def _reorder(value: Any, order: tuple[int, ...]) -> None:
+    dimensions = value.type.tensor_type.shape.dim
+    copies = [type(dimensions[axis])() for axis in order]
+    for copy, axis in zip(copies, order, strict=True):
+        copy.CopyFrom(dimensions[axis])
+    del dimensions[:]
+    dimensions.extend(copies)
 
 
 def list_sizes(graph: Graph, wishes: Wishes) -> list[Size]:
