@@ -17,12 +17,16 @@ from ipau import embedded
 
 RUN = "IPAU_TEST_RUN"
 REDIS = "IPAU_TEST_REDIS_URL"
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def ensure_started() -> None:
     """Have the services running and this process's own addresses in the environment."""
     if RUN not in os.environ:
         _start()
+    # The processes of a run share the cores: threads of numeric libraries would spin, waiting for each other.
+    for name in ONE_THREAD:
+        os.environ.setdefault(name, "1")
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
     data = Path(os.environ[RUN]) / worker
     data.mkdir(exist_ok=True)

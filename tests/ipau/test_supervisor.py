@@ -160,6 +160,8 @@ def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
 def test_every_program_knows_the_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("IPAU_BASE_URL", raising=False)
     monkeypatch.delenv("ALLOWED_HOSTS", raising=False)
+    # Which the run of the tests sets too.
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     plan = Plan(address=Address("0.0.0.0", 8123), data_dir=tmp_path, slots=3, soft_seconds=20)
     env = environment(plan)
     assert env["IPAU_BASE_URL"] == "http://127.0.0.1:8123"
