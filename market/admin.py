@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from ipau.common.admin import ModelAdmin, ReadOnlyAdmin
-from market.models import Conversion, JobSpeed, Listing, Sample, Speed, Version, Weights
+from market.models import ChosenSample, Conversion, JobSpeed, Listing, Sample, Speed, Version, Weights
 
 
 @admin.register(Listing)
@@ -104,3 +104,13 @@ class SampleAdmin(ReadOnlyAdmin):
 
     list_display = ("weights", "position", "caption", "created_at")
     list_select_related = ("weights",)
+
+
+@admin.register(ChosenSample)
+class ChosenSampleAdmin(ReadOnlyAdmin):
+    """Pictures that owners show their models on."""
+
+    list_display = ("listing", "position", "is_due", "attempts", "created_at")
+    list_filter = ("is_due",)
+    list_select_related = ("listing",)
+    search_fields = ("listing__name", "=digest")

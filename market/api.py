@@ -250,6 +250,7 @@ class VersionList(ApiView):
         user = caller(request)
         listing = services.get_listing(user=user, owner=owner, name=name)
         rows = services.with_measurements(listing.versions.offered_to(user).select_related("listing"))
+        rows = rows.prefetch_related("listing__chosen_samples")
         return page_response(request, rows, VersionSerializer, order=("-number",))
 
 

@@ -221,6 +221,7 @@ def delete_model(*, owner: User, name: str) -> None:
             listing.delete()
             forget_unused(used)
     except (ProtectedError, IntegrityError):
+        listing.chosen_samples.all().delete()
         Listing.objects.filter(pk=listing.pk).update(
             archived_at=timezone.now(), visibility=Visibility.PRIVATE
         )

@@ -1,13 +1,15 @@
 """What a listing's card shows: a picture that deploy/covers.py made, or a telling sample of a model."""
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from django.db.models import QuerySet
 
 from accounts.models import PLATFORM_HANDLE, User
-from market.models import Listing, Sample, Weights
+from market.models import Listing, Weights
 from market.services import with_newest
+from market.showing import AnySample, shown_samples
 
 _FOLDER = Path(__file__).parent / "static" / "market" / "covers"
 
@@ -29,7 +31,14 @@ def app_cover(name: str) -> str:
 
 def with_covers(models: QuerySet[Listing], *, user: User | None = None) -> QuerySet[Listing]:
     """Fetch along what cards show of models: the newest weights that `user` may run, with their samples."""
-    return with_newest(models, user=user).prefetch_related("versions__weights__samples")
+    rows = with_newest(models, user=user)
+    return rows.prefetch_related("versions__weights__samples", "chosen_samples")
+
+
+def sample_of(listing: Listing) -> AnySample | None:
+    """Return the sample that tells most of a model that came `with_covers`."""
+    newest = next(iter(listing.versions.all()), None)
+    return choose_sample(shown_samples(newest)) if newest else None
 
 
 def weights_of(listing: Listing) -> Weights | None:
@@ -38,15 +47,15 @@ def weights_of(listing: Listing) -> Weights | None:
     return newest.weights if newest else None
 
 
-def choose_sample(weights: Weights) -> Sample | None:
+def choose_sample(samples: Iterable[AnySample]) -> AnySample | None:
     """Return the sample that tells most of a model: with the most kinds of things found, or the surest guess.
 
     Of those that tell as much it is the first.
     """
-    return max(weights.samples.all(), key=_tells, default=None)
+    return max(samples, key=_tells, default=None)
 
 
-def _tells(sample: Sample) -> tuple[float, int]:
+def _tells(sample: AnySample) -> tuple[float, int]:
     if sample.seen and "confidence" in sample.seen[0]:
         return max(one["confidence"] for one in sample.seen), 0
     return len(sample.seen), sum(one["count"] for one in sample.seen)

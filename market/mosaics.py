@@ -8,7 +8,8 @@ from django.db.models import Prefetch, QuerySet
 
 from market.covers import app_cover, choose_sample, cover_of
 from market.model_steps import models_of
-from market.models import Listing, Sample, StepModel, Version, Weights
+from market.models import Listing, StepModel, Version, Weights
+from market.showing import AnySample, shown_samples
 
 MOST_TILES = 4
 _UNREAD = ("model__recipe", "model__params_schema", "model__weights__facts")
@@ -23,7 +24,7 @@ class Tile:
 
     key: str
     path: str = ""
-    sample: Sample | None = None
+    sample: AnySample | None = None
     weights: Weights | None = None
 
 
@@ -38,7 +39,7 @@ class Mosaic:
 def with_mosaics(rows: QuerySet[Listing]) -> QuerySet[Listing]:
     """Fetch along what `mosaic_of` asks of pipelines that come `with_newest`: models with their samples."""
     steps = StepModel.objects.select_related("model__listing__owner", "model__weights").defer(*_UNREAD)
-    steps = steps.prefetch_related("model__weights__samples")
+    steps = steps.prefetch_related("model__weights__samples", "model__listing__chosen_samples")
     return rows.prefetch_related(Prefetch("versions__models", steps))
 
 
@@ -63,5 +64,5 @@ def _tiles(version: Version, user: Any) -> Iterator[Tile]:
         elif model.weights is None or not model.is_offered_to(user):
             yield Tile(str(model.listing_id))
         else:
-            sample = choose_sample(model.weights)
+            sample = choose_sample(shown_samples(model))
             yield Tile(str(model.listing_id), cover_of(model.listing), sample, model.weights)

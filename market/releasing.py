@@ -13,7 +13,7 @@ from drive import blobs
 from drive.blobs import Stored
 from ipau.common.errors import Conflict
 from market.contract import in_order
-from market.models import Listing, ListingKind, Tier, Version, Visibility, Weights
+from market.models import ChosenSample, Listing, ListingKind, Tier, Version, Visibility, Weights
 from workers import registry
 from workers.plugin import Family
 from workers.recipe import Recipe
@@ -84,6 +84,8 @@ def release_model(*, wanted: Release, weights: Weights) -> Version:
             newest.save(update_fields=["is_confirmed", "updated_at"])
         return newest
     number = newest.number + 1 if newest else 1
+    # The sweep has a worker see what the new weights make of them.
+    ChosenSample.objects.filter(listing=listing).update(is_due=True, attempts=0)
     return Version.objects.create(
         listing=listing,
         number=number,

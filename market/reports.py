@@ -1,6 +1,6 @@
 """What a conversion's report tells, and what its trial showed, as pages and the command line say it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,8 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from market.models import Sample, Weights
+from market.models import Weights
+from market.showing import AnySample
 from market.speeds import ToldSpeed, tell_speeds
 
 CLASSES_SHOWN = 200
@@ -72,18 +73,23 @@ class ToldChoice:
 class ToldSample:
     """A sample with words: what the picture before shows, what the one after does, and what stands below."""
 
-    row: Sample
+    row: AnySample
     before_text: str
     after_text: str
     caption: str
 
 
-def tell(report: Mapping[str, Any], weights: Weights | None = None) -> Told:
+def tell(
+    report: Mapping[str, Any], weights: Weights | None = None, *, samples: Iterable[AnySample] | None = None
+) -> Told:
     """Return what a report says. What a refused one lacks is left out.
 
     Args:
         weights: those that came of it, with their speeds and samples.
+        samples: other samples than those.
     """
+    if samples is None:
+        samples = weights.samples.all() if weights else ()
     facts: Mapping[str, Any] = report.get("facts") or {}
     classes = [str(name) for name in facts.get("classes") or []]
     return Told(
@@ -99,7 +105,7 @@ def tell(report: Mapping[str, Any], weights: Weights | None = None) -> Told:
         choices=[_choice(one) for one in report.get("choices") or []],
         speeds=tell_speeds(weights) if weights else [],
         untried=_untried(report.get("trial") or {}),
-        samples=[_sample(row, weights.task) for row in weights.samples.all()] if weights else [],
+        samples=[_sample(row, weights.task) for row in samples] if weights else [],
     )
 
 
@@ -150,7 +156,7 @@ def _untried(trial: Mapping[str, Any]) -> str:
     return _("It was tried over sample pictures. %(why)s") % {"why": trial["sentence"]}
 
 
-def _sample(row: Sample, task: str) -> ToldSample:
+def _sample(row: AnySample, task: str) -> ToldSample:
     """Put into words what a sample shows: for who cannot see it, and below it."""
     # Guesses that round to nothing say nothing.
     found = ", ".join(_seen(one) for one in row.seen if one.get("confidence", 1) >= 0.005)

@@ -31,13 +31,19 @@ class VersionSerializer(serializers.Serializer[Version]):
         source="is_confirmed",
         help_text="Else its owner alone runs it, who has yet to confirm how it is read.",
     )
-    weights = WeightsSerializer(allow_null=True, help_text="What a model runs; null for all else.")
+    weights = serializers.SerializerMethodField(help_text="What a model runs; null for all else.")
 
     def get_cog_version(self, version: Version) -> str:
         return COG_VERSION
 
     def get_openapi_schema(self, version: Version) -> dict[str, Any]:
         return openapi_of(version)
+
+    @extend_schema_field(WeightsSerializer(allow_null=True))
+    def get_weights(self, version: Version) -> Any:
+        if version.weights is None:
+            return None
+        return WeightsSerializer(version.weights, context={**self.context, "version": version}).data
 
 
 class ModelSerializer(serializers.Serializer[Listing]):

@@ -11,7 +11,7 @@ from accounts.models import PLATFORM_HANDLE, User
 from drive.models import Blob
 from ipau.common.errors import NotFound
 from market.contract import in_order, outputs_of
-from market.models import Listing, ListingKind, Sample, Version
+from market.models import ChosenSample, Listing, ListingKind, Sample, Version
 from workers import registry
 from workers.plugin import Operation
 from workers.recipe import Recipe
@@ -130,7 +130,8 @@ def get_sample_picture(*, user: Any, sample_id: UUID, which: str) -> Blob:
     Raises:
         NotFound: there is none, or no model that `user` may see shows it.
     """
-    found = Sample.objects.visible_to(user).filter(pk=sample_id).select_related("before", "after").first()
+    wanted: Any = [kind.objects.visible_to(user).filter(pk=sample_id) for kind in (Sample, ChosenSample)]
+    found = next((row for rows in wanted for row in rows.select_related("before", "after")), None)
     blob: Blob | None = getattr(found, which) if found and which in ("before", "after") else None
     if blob is None:
         raise NotFound("There is no such sample.")
@@ -146,7 +147,7 @@ def with_newest(rows: QuerySet[Listing], *, user: Any = None, measured: bool = F
     newest: QuerySet[Version] = Version.objects.offered_to(user)
     newest = newest.order_by("listing", "-number").distinct("listing")
     if measured:
-        newest = with_measurements(newest)
+        newest, rows = with_measurements(newest), rows.prefetch_related("chosen_samples")
     return rows.select_related("owner").prefetch_related(Prefetch("versions", queryset=newest))
 
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from ipau.common.tasks import begins, task, wake_once
-from market import trying, work, workplace
+from market import showing, trying, work, workplace
 
 SILENT = timedelta(seconds=8)
 # A wake-up that waits behind others is not sent again for so long.
@@ -24,6 +24,12 @@ def try_weights(weights_id: str) -> None:
     trying.try_kept(UUID(weights_id))
 
 
+@task(name="market.show_chosen", queue="convert")
+def show_chosen(listing_id: str) -> None:
+    begins(show_chosen, listing_id)
+    showing.show_chosen(UUID(listing_id))
+
+
 @task(name="market.sweep", queue="convert", expires=60)
 def sweep() -> None:
     work.end_hopeless()
@@ -31,6 +37,8 @@ def sweep() -> None:
     workplace.forget_lost()
     for conversion_id in work.conversions_waiting(older_than=SILENT):
         send_conversion(conversion_id=conversion_id)
+    for listing_id in showing.listings_due(older_than=SILENT):
+        send_chosen(listing_id=listing_id)
 
 
 def send_conversion(*, conversion_id: str) -> None:
@@ -41,3 +49,8 @@ def send_conversion(*, conversion_id: str) -> None:
 def send_trial(*, weights_id: str) -> None:
     """Wake a worker to try weights that no conversion has tried. A lost one is not sent again."""
     wake_once(try_weights, weights_id, seconds=AGAIN_SECONDS)
+
+
+def send_chosen(*, listing_id: str) -> None:
+    """Wake a worker to show a model on the pictures that its owner has chosen."""
+    wake_once(show_chosen, listing_id, seconds=AGAIN_SECONDS)

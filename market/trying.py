@@ -58,14 +58,19 @@ def try_kept(weights_id: UUID) -> bool:
     weights = Weights.objects.filter(pk=weights_id).first()
     if weights is None:
         return False
-    digests = {FACTS: weights.model_json_id, GRAPH: weights.onnx_id, WEIGHTS: weights.safetensors_id}
     with tempfile.TemporaryDirectory(prefix="ipau-trial-") as scratch:
-        folder = Path(scratch) / "model"
-        folder.mkdir()
-        for name, digest in digests.items():
-            (folder / name).write_bytes(blobs.read(digest))
-        tried = try_weights(folder, scratch_in=Path(scratch))
+        tried = try_weights(fetch_model(weights, into=Path(scratch)), scratch_in=Path(scratch))
     return persist(lambda: _keep_of(weights_id, tried))
+
+
+def fetch_model(weights: Weights, *, into: Path) -> Path:
+    """Write the files of converted weights into a new folder of `into` and return it. Raises OSError."""
+    digests = {FACTS: weights.model_json_id, GRAPH: weights.onnx_id, WEIGHTS: weights.safetensors_id}
+    folder = into / "model"
+    folder.mkdir()
+    for name, digest in digests.items():
+        (folder / name).write_bytes(blobs.read(digest))
+    return folder
 
 
 @transaction.atomic

@@ -17,6 +17,7 @@ model_urls = (
         path("conversions/<uuid:conversion_id>/retry/", models.retry, name="conversion-retry"),
         path("samples/<uuid:sample_id>/<slug:which>.webp", models.sample, name="sample"),
         path("<slug:name>/about/", about.about, name="about"),
+        path("<slug:name>/samples/", about.samples, name="samples"),
         path("<slug:name>/share/", models.share, name="share"),
         path("<slug:name>/delete/", models.delete, name="delete"),
     ],

@@ -6,8 +6,9 @@ from django.urls import reverse
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from market.models import DeviceKind, JobSpeed, Sample, Speed, Weights
+from market.models import DeviceKind, JobSpeed, Speed, Weights
 from market.reports import CLASSES_SHOWN, flops_size
+from market.showing import AnySample, shown_samples
 
 
 class SpeedSerializer(serializers.Serializer[Speed]):
@@ -38,7 +39,7 @@ class JobSpeedSerializer(serializers.Serializer[JobSpeed]):
     )
 
 
-class SampleSerializer(serializers.Serializer[Sample]):
+class SampleSerializer(serializers.Serializer[AnySample]):
     """A sample picture, and what the model made of it."""
 
     before = serializers.SerializerMethodField(help_text="A WebP; null for models that draw from noise.")
@@ -47,13 +48,13 @@ class SampleSerializer(serializers.Serializer[Sample]):
         source="seen", help_text="Classes that were found: `name`, and `count` or `confidence`."
     )
 
-    def get_before(self, row: Sample) -> str | None:
+    def get_before(self, row: AnySample) -> str | None:
         return self._url(row, "before") if row.before_id else None
 
-    def get_after(self, row: Sample) -> str | None:
+    def get_after(self, row: AnySample) -> str | None:
         return self._url(row, "after") if row.after_id else None
 
-    def _url(self, row: Sample, which: str) -> str:
+    def _url(self, row: AnySample, which: str) -> str:
         found: str = self.context["request"].build_absolute_uri(
             reverse("models:sample", args=[row.pk, which])
         )
@@ -86,7 +87,14 @@ class WeightsSerializer(serializers.Serializer[Weights]):
     )
     speeds = SpeedSerializer(many=True, help_text="When it was tried.")
     job_speeds = JobSpeedSerializer(many=True, help_text="In jobs of this model alone, not of pipelines.")
-    samples = SampleSerializer(many=True)
+    samples = serializers.SerializerMethodField(
+        help_text="Pictures of its owner's choosing, else those that every model is tried on."
+    )
+
+    @extend_schema_field(SampleSerializer(many=True))
+    def get_samples(self, weights: Weights) -> Any:
+        rows: Any = shown_samples(self.context["version"])
+        return SampleSerializer(rows, many=True, context=self.context).data
 
     def get_title(self, weights: Weights) -> str:
         return str(weights.facts.get("title", ""))

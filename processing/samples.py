@@ -13,7 +13,8 @@ from drive import services as drive
 from drive.models import Blob, File
 from drive.placing import as_uuid
 from market import services as market
-from market.models import Sample, Version
+from market.models import Version
+from market.showing import AnySample, shown_samples
 
 NAME = "sample.jpg"
 # What a page sends for the one that all apps have.
@@ -28,12 +29,12 @@ def data() -> bytes:
     return _PATH.read_bytes()
 
 
-def of_version(version: Version) -> list[Sample]:
+def of_version(version: Version) -> list[AnySample]:
     """Return the samples of a model whose pictures can be chosen to try it on; none of an app."""
     if version.weights is None:
         return []
-    prefetch_related_objects([version.weights], "samples")
-    return [sample for sample in version.weights.samples.all() if sample.before_id]
+    prefetch_related_objects([version], "weights__samples", "listing__chosen_samples")
+    return [sample for sample in shown_samples(version) if sample.before_id]
 
 
 def get_picture(*, user: User | None, sample_id: str) -> Blob | None:

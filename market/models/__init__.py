@@ -10,11 +10,15 @@ from market.models.listings import (
     VersionQuerySet,
     Visibility,
 )
+from market.models.showing import MAX_ATTEMPTS, MOST_CHOSEN, ChosenSample
 from market.models.trials import DeviceKind, JobSpeed, Sample, SampleQuerySet, Speed
 from market.models.weights import OPEN, Conversion, ConversionQuerySet, ConversionState, Weights
 
 __all__ = [
+    "MAX_ATTEMPTS",
+    "MOST_CHOSEN",
     "OPEN",
+    "ChosenSample",
     "Conversion",
     "ConversionQuerySet",
     "ConversionState",

@@ -3,10 +3,11 @@
 from django import template
 from django.template import Context
 
-from market.covers import choose_sample, weights_of
-from market.models import Listing, Sample, Weights
+from market.covers import sample_of, weights_of
+from market.models import Listing, Weights
 from market.mosaics import Mosaic, mosaic_of
 from market.reports import name_task
+from market.showing import AnySample
 
 register = template.Library()
 
@@ -18,9 +19,9 @@ def newest_weights(listing: Listing) -> Weights | None:
 
 
 @register.filter
-def best_sample(weights: Weights | None) -> Sample | None:
-    """Return the sample that tells most of a model; nothing where there is none."""
-    return choose_sample(weights) if weights else None
+def best_sample(listing: Listing) -> AnySample | None:
+    """Return the sample that tells most of a model, which `market.covers.with_covers` fetched along."""
+    return sample_of(listing)
 
 
 @register.filter

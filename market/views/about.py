@@ -1,4 +1,4 @@
-"""What a seller says of a model, and how it will read."""
+"""What a seller says of a model, how it will read, and the pictures that it is shown on."""
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -8,10 +8,17 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
+from accounts.models import User
 from accounts.requests import SignedInRequest
-from market import conversions, describing
+from drive.listing import with_thumbnails
+from drive.models import File
+from drive.placing import as_uuid
+from ipau.common.errors import DomainError
+from market import choosing, conversions, describing
 from market.forms import AboutForm
-from market.models import Listing
+from market.models import MOST_CHOSEN, Listing
+
+PICTURES_OFFERED = 24
 
 
 @login_required
@@ -29,8 +36,7 @@ def about(request: SignedInRequest, name: str) -> HttpResponse:
         return _show(request, listing, form, is_preview=True)
     describing.describe_model(owner=request.user, name=name, **form.cleaned_data)
     messages.success(request, _("What is said of the model has been kept."))
-    page = reverse("processing:app", args=[listing.owner.handle, listing.name])
-    return redirect(f"{page}?tab=about")
+    return redirect(_page_of(listing))
 
 
 def _show(
@@ -43,3 +49,57 @@ def _show(
 ) -> HttpResponse:
     context = {"listing": listing, "form": form, "is_preview": is_preview}
     return render(request, "market/model_about.html", context, status=status)
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def samples(request: SignedInRequest, name: str) -> HttpResponse:
+    """Let the owner choose the pictures that a model is shown on; `search` keeps nothing."""
+    listing = conversions.get_model(owner=request.user, name=name)
+    if request.method == "GET" or "search" in request.POST:
+        return _show_choice(request, listing)
+    try:
+        choosing.choose_samples(
+            owner=request.user,
+            name=name,
+            kept=request.POST.getlist("kept"),
+            files=request.POST.getlist("file"),
+        )
+    except DomainError as error:
+        return _show_choice(request, listing, error=error)
+    messages.success(
+        request, _("The samples have been kept. A worker runs the model over those that are new.")
+    )
+    return redirect(_page_of(listing))
+
+
+def _show_choice(
+    request: SignedInRequest, listing: Listing, *, error: DomainError | None = None
+) -> HttpResponse:
+    chosen = list(choosing.list_chosen(owner=request.user, name=listing.name))
+    sent = request.POST
+    context = {
+        "listing": listing,
+        "chosen": chosen,
+        "kept": set(sent.getlist("kept")) if request.method == "POST" else {str(one.pk) for one in chosen},
+        "pictures": _pictures(request.user, text=sent.get("q", "").strip(), first=sent.getlist("file")),
+        "picked": set(sent.getlist("file")),
+        "searched": sent.get("q", ""),
+        "most": MOST_CHOSEN,
+        "error": error,
+    }
+    return render(request, "market/model_samples.html", context, status=error.status if error else 200)
+
+
+def _pictures(owner: User, *, text: str, first: list[str]) -> list[File]:
+    """Return pictures to choose from: those that are chosen, then the newest with this in their name."""
+    rows = with_thumbnails(File.objects.visible_to(owner).runnable())
+    known = {str(file.pk): file for file in rows.filter(pk__in=[as_uuid(i) for i in first])}
+    for file in rows.filter(name__icontains=text).order_by("-id")[:PICTURES_OFFERED]:
+        known.setdefault(str(file.pk), file)
+    return list(known.values())
+
+
+def _page_of(listing: Listing) -> str:
+    page = reverse("processing:app", args=[listing.owner.handle, listing.name])
+    return f"{page}?tab=about"

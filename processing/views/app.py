@@ -17,8 +17,9 @@ from ipau.common.errors import DomainError
 from market import model_steps
 from market import services as market
 from market.covers import choose_sample
-from market.models import Listing, ListingKind, Sample, Version
+from market.models import Listing, ListingKind, Version
 from market.reports import Told, tell
+from market.showing import AnySample, shown_samples
 from processing import choices, fleet, samples, snippets
 from processing.choices import FolderChoice
 from processing.forms import ParamsForm, as_text, read_params
@@ -103,7 +104,7 @@ def show_app(
         "picture": picture,
         "sample": samples.STATIC,
         "tried": tried,
-        "tried_on": _tried_on(app, tried, sent),
+        "tried_on": _tried_on(tried, sent),
         "target": target,
         "overs": _overs(folders, target),
         "options": options or (run_form(person, app, folders=folders, given=request.GET) if person else None),
@@ -183,18 +184,20 @@ def _overs(folders: list[FolderChoice], target: Target) -> list[dict[str, Any]]:
     return found
 
 
-def _tried_on(app: App, tried: list[Sample], sent: Mapping[str, Any]) -> Sample | None:
+def _tried_on(tried: list[AnySample], sent: Mapping[str, Any]) -> AnySample | None:
     """Return the sample that the page shows: the one that was sent, or else the one that tells most."""
     chosen = next((one for one in tried if str(one.pk) == sent.get("sample")), None)
-    if chosen is None and tried and app.version.weights:
-        return choose_sample(app.version.weights)
-    return chosen
+    return chosen or choose_sample(tried)
 
 
 def _told(app: App) -> Told | None:
     """Return what is known of a model's weights; nothing of an app."""
     weights = app.version.weights
-    return tell({"facts": weights.facts, "digest": weights.digest}, weights) if weights else None
+    if weights is None:
+        return None
+    # Of one that a worker has yet to run there is nothing to tell.
+    made = [one for one in shown_samples(app.version) if one.weights_id]
+    return tell({"facts": weights.facts, "digest": weights.digest}, weights, samples=made)
 
 
 def _tab(request: HttpRequest) -> str:

@@ -60,7 +60,7 @@ def guessed(name: str, confidence: float) -> dict[str, Any]:
     ],
 )
 def test_the_sample_that_tells_most_is_shown(user: User, seen: list[list[dict[str, Any]]], best: int) -> None:
-    chosen = choose_sample(add_samples(model(user), *seen))
+    chosen = choose_sample(add_samples(model(user), *seen).samples.all())
     assert chosen is not None
     assert chosen.position == best
 
@@ -68,7 +68,7 @@ def test_the_sample_that_tells_most_is_shown(user: User, seen: list[list[dict[st
 def test_a_model_without_samples_shows_none(user: User, client: Client) -> None:
     weights = model(user, publish=True).weights
     assert weights is not None
-    assert choose_sample(weights) is None
+    assert choose_sample(weights.samples.all()) is None
     assert "ipau-cover-empty" in client.get("/models/").content.decode()
 
 

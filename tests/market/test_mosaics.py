@@ -108,7 +108,7 @@ def test_covers_cost_the_same_however_many(
     keep(user, GREY, step_of(models[0]), visibility=Visibility.PUBLIC)
     client = client_of(user)
     client.get(address)
-    with django_assert_num_queries(7, exact=False) as one_pipeline:
+    with django_assert_num_queries(8, exact=False) as one_pipeline:
         client.get(address)
     for _ in range(3):
         keep(user, *[step_of(one) for one in models], visibility=Visibility.PUBLIC)

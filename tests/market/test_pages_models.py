@@ -166,8 +166,8 @@ def test_the_list_costs_the_same_however_long(
         model(user, f"mine-{number}")
         model(other_user, f"open-{number}", publish=True)
     # Session, person, models, their versions, weights and speeds, conversions, shared with their versions,
-    # weights and samples.
-    with django_assert_max_num_queries(12):
+    # weights, samples and chosen ones.
+    with django_assert_max_num_queries(13):
         client.get("/models/")
 
 

@@ -27,12 +27,13 @@ def main(arguments: Sequence[str]) -> int:
     """Try one model. `arguments` is one JSON object: see `workers.weights.cell`."""
     order = json.loads(arguments[0])
     confinement.begin(order)
-    _try(Path(order["model"]), Path(order["out"]), order["seconds"])
+    given = sorted(Path(order["pictures"]).iterdir()) if "pictures" in order else []
+    _try(Path(order["model"]), Path(order["out"]), order["seconds"], [path.read_bytes() for path in given])
     return 0
 
 
-def _try(folder: Path, out: Path, seconds: float) -> None:
-    """Write what is known after each picture: where the time is up, it is what there is."""
+def _try(folder: Path, out: Path, seconds: float, given: Sequence[bytes]) -> None:
+    """Write what is known after each picture, given or ours: where the time is up, it is what there is."""
     from workers import engine
     from workers.plugin import Context, OperationError
     from workers.recipe import Recipe
@@ -41,7 +42,7 @@ def _try(folder: Path, out: Path, seconds: float) -> None:
     model = FolderModel(folder)
     recipe = Recipe.single(model.facts["family"], weights=model.key)
     context = Context(models={model.key: model})
-    pictures = samples.pictures_for(model.facts)
+    pictures = given or samples.pictures_for(model.facts)
     _load_libraries(pictures[0])
     began = time.monotonic()
     times: list[float] = []

@@ -42,20 +42,20 @@ def takes_pictures(facts: Mapping[str, Any]) -> bool:
 def pictures_for(facts: Mapping[str, Any]) -> list[bytes]:
     """Return the pictures, as JPEG, that a model of these facts is tried on. The same ones each time."""
     chosen = PICTURES if takes_pictures(facts) else PICTURES[:1]
-    return [_reduce((_FOLDER / f"{picture.name}.jpg").read_bytes(), facts) for picture in chosen]
+    return [reduce((_FOLDER / f"{picture.name}.jpg").read_bytes(), facts) for picture in chosen]
 
 
-def _reduce(data: bytes, facts: Mapping[str, Any]) -> bytes:
-    """Return a picture that does not cost too much. Only generators' cost goes by the picture's size."""
+def reduce(data: bytes, facts: Mapping[str, Any]) -> bytes:
+    """Return a picture, JPEG or WebP, that does not cost too much. Only generators' cost goes by its size."""
     side = facts.get("architecture", {}).get("flops_side")
     if not isinstance(side, int) or side < 1 or not facts.get("flops"):
         return data
-    with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+    with Image.open(io.BytesIO(data), formats=["JPEG", "WEBP"]) as image:
         cost = facts["flops"] / side**2 * image.width * image.height
         if cost <= MOST_FLOPS:
             return data
         longest = max(_LEAST_SIDE, int(max(image.size) * math.sqrt(MOST_FLOPS / cost)))
-        small = image.resize(fit(image.size, longest), Image.Resampling.LANCZOS)
+        small = image.convert("RGB").resize(fit(image.size, longest), Image.Resampling.LANCZOS)
     target = io.BytesIO()
     small.save(target, "JPEG", quality=_QUALITY)
     return target.getvalue()

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 # After the first runs, others go on for so long.
 SECONDS = 6.0
 BOUNDS = Limits(memory=4 * 1024**3, cpu=150, wall=120, file=64 * 1024**2)
+MOST_PICTURES = 6
 _MOST_PICTURE_BYTES = 4 * 1024**2
 _SMALL = PictureLimits(max_pixels=SIDE**2, max_side=SIDE, formats=("WEBP",))
 _TOO_SLOW = "It was stopped: even a small picture takes longer than two minutes."
@@ -46,7 +47,7 @@ class Seen(BaseModel):
 class _Kept(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    picture: int = Field(ge=0, lt=len(samples.PICTURES))
+    picture: int = Field(ge=0, lt=MOST_PICTURES)
     file: str = Field(pattern=r"^([0-9]\.webp)?$")
     seen: list[Seen] = Field(max_length=MOST_SEEN)
 
@@ -58,21 +59,22 @@ class _Said(BaseModel):
 
     sentence: str = Field(default="", max_length=500)
     times: list[float] = Field(default_factory=list, max_length=100)
-    samples: list[_Kept] = Field(default_factory=list, max_length=len(samples.PICTURES))
+    samples: list[_Kept] = Field(default_factory=list, max_length=MOST_PICTURES)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture of ours and what the model made of it: WebP of at most `SIDE` pixels a side.
+    """A picture and what the model made of it: WebP of at most `SIDE` pixels a side.
 
-    `before` is None where the model looks at no picture, `after` where it makes none; `caption` says what the
-    one before shows.
+    `number` counts the pictures that it was tried on, from 0. `before` is None where the model looks at no
+    picture, `after` where it makes none; `caption` says what the one before shows.
     """
 
     before: ThumbnailResult | None
     after: ThumbnailResult | None
     seen: tuple[Seen, ...] = ()
     caption: str = ""
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,26 +98,38 @@ class Trial:
 def try_model(
     folder: Path,
     *,
+    given: Sequence[bytes] = (),
     limits: Limits = BOUNDS,
     use_bubblewrap: bool = True,
     scratch_in: Path | None = None,
 ) -> Trial:
-    """Run the converted model in a folder over our pictures, on the CPU. Never raises for what it does."""
+    """Run the converted model in a folder over our pictures, on the CPU. Never raises for what it does.
+
+    Args:
+        given: other pictures instead, WebP of at most `SIDE` pixels a side, at most `MOST_PICTURES`. Of these
+            it is not measured how long later ones take.
+    """
     model = FolderModel(folder)
-    pictures = samples.pictures_for(model.facts)
+    reduced = [samples.reduce(data, model.facts) for data in given[:MOST_PICTURES]]
+    pictures = reduced or samples.pictures_for(model.facts)
     with tempfile.TemporaryDirectory(prefix="ipau-trial-", dir=scratch_in) as place:
-        out = Path(place)
+        out, shelf = Path(place) / "out", Path(place) / "pictures"
+        out.mkdir()
+        shelf.mkdir()
+        for number, data in enumerate(reduced):
+            (shelf / str(number)).write_bytes(data)
         ended = cell.run(
             "workers.trials.running",
-            {"seconds": SECONDS},
-            readable={"model": folder},
+            {"seconds": 0 if given else SECONDS},
+            readable={"model": folder} | ({"pictures": shelf} if given else {}),
             out=out,
             limits=limits,
             use_bubblewrap=use_bubblewrap,
             scratch_in=scratch_in,
         )
         said = _read(out)
-        shown = tuple(_show(kept, pictures, model, out) for kept in said.samples)
+        captions = [] if given else [picture.caption for picture in samples.PICTURES]
+        shown = tuple(_show(kept, pictures, captions, model, out) for kept in said.samples)
     size = Picture.open(pictures[0])
     times = [spent for spent in said.times if spent > 0]
     sentence = said.sentence or (_TOO_SLOW if ended.was_slow else _BROKE if ended.status != 0 else "")
@@ -138,13 +152,16 @@ def _read(out: Path) -> _Said:
         return _Said()
 
 
-def _show(kept: _Kept, pictures: Sequence[bytes], model: FolderModel, out: Path) -> Shown:
+def _show(
+    kept: _Kept, pictures: Sequence[bytes], captions: Sequence[str], model: FolderModel, out: Path
+) -> Shown:
     looks = samples.takes_pictures(model.facts) and kept.picture < len(pictures)
     after = _read_picture(out / kept.file) if kept.file else None
     if not looks:
-        return Shown(None, after, tuple(kept.seen))
+        return Shown(None, after, tuple(kept.seen), number=kept.picture)
     before = engine.thumbnail(pictures[kept.picture], SIDE)
-    return Shown(before, after, tuple(kept.seen), samples.PICTURES[kept.picture].caption)
+    caption = captions[kept.picture] if captions else ""
+    return Shown(before, after, tuple(kept.seen), caption, kept.picture)
 
 
 def _read_picture(path: Path) -> ThumbnailResult | None:
