@@ -13,8 +13,8 @@ from accounts.models import PLATFORM_HANDLE, User
 from drive import services as drive
 from drive.models import Folder
 from market import services as market
-from market.installing import install_model
-from market.models import Listing, Weights
+from market.installing import install_model, show_model
+from market.models import Listing, ListingKind, Weights
 from market.tasks import send_trial
 from processing import services as processing
 from processing.models import OPEN, Job
@@ -100,10 +100,13 @@ class Demo:
             yield self._run_app(person, folder, version.listing, len(version.listing.title))
 
     def try_models(self) -> None:
-        """Have workers try the models that no worker has tried: how fast they are, and what they make."""
+        """Have workers try the models that no worker has tried, and show each on pictures of its own."""
         untried = Weights.objects.filter(versions__listing__owner__handle=PLATFORM_HANDLE, speeds=None)
         for weights_id in untried.order_by("id").distinct().values_list("pk", flat=True):
             send_trial(weights_id=str(weights_id))
+        for listing in Listing.objects.filter(owner__handle=PLATFORM_HANDLE, kind=ListingKind.MODEL):
+            if pictures := sorted((MODELS / listing.name).glob("*.jpg")):
+                show_model(listing=listing, pictures=pictures)
 
     def _run_app(self, person: User, folder: Folder, app: Listing, width: int) -> Row:
         chosen = drive.select(owner=person, folder_ids=[folder.pk])

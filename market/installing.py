@@ -1,5 +1,6 @@
 """Putting a model on offer that is converted already, from a folder of the operator's own."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from django.db import transaction
@@ -7,8 +8,8 @@ from django.db import transaction
 from accounts.models import User
 from drive import blobs
 from ipau.common.errors import Invalid
-from market import releasing
-from market.models import Version
+from market import choosing, releasing
+from market.models import Listing, Version
 from market.releasing import Release
 from workers.weights.bundle import BundleError, verify
 
@@ -41,3 +42,11 @@ def install_model(
         listing.title, listing.summary, listing.description = title, summary, description
         listing.save(update_fields=["title", "summary", "description", "updated_at"])
     return version
+
+
+def show_model(*, listing: Listing, pictures: Iterable[Path]) -> None:
+    """Show a model on pictures of the operator's own, JPEG. Raises as `choosing.show_on`."""
+    stored = [blobs.store(path.read_bytes(), "image/jpeg") for path in pictures]
+    with transaction.atomic():
+        blobs.register(stored)
+        choosing.show_on(listing=listing, digests=[one.sha256 for one in stored])

@@ -103,7 +103,8 @@ PLANS = (
         pictures=400,
         target=0.95,
         figure="Right for {m.value:.1%} of {count} drawn pictures that it was not trained on.",
-        samples=lambda: [draw_one(6, 320)[0]],
+        # One of each shape.
+        samples=lambda: [draw_one(seed, 320)[0] for seed in (6, 1, 8, 10)],
         title="Shapes classifier",
         summary="Says which drawn shape fills a picture.",
         about=(
@@ -123,7 +124,8 @@ PLANS = (
         pictures=400,
         target=0.9,
         figure="Right for {m.value:.1%} of {count} drawn pictures that it was not trained on.",
-        samples=lambda: [draw_pattern(1, 320)[0]],
+        # One of each pattern.
+        samples=lambda: [draw_pattern(seed, 320)[0] for seed in (1, 2, 3, 11, 16, 21)],
         title="Pattern classifier",
         summary="Says which pattern a picture is filled with.",
         about=(

@@ -71,14 +71,16 @@ def test_the_demo_runs_each_model_over_its_pictures(platform: User, user: User) 
     assert rows == {
         "Coloured pencil": (1, 0),
         "Double size": (1, 0),
-        "Pattern classifier": (1, 0),
-        "Shapes classifier": (1, 0),
+        "Pattern classifier": (6, 0),
+        "Shapes classifier": (4, 0),
         "Shapes detector": (6, 0),
         "Shapes segmenter": (1, 0),
     }
     named = Item.objects.filter(job__version__listing__name__endswith="-classifier")
     # What `make train-demo` drew in their pictures.
-    assert {item.output["top"] for item in named} == {"star", "dots"}
+    drawn = {"star", "square", "circle", "triangle", "dots", "waves", "stripes", "bricks", "rings", "checks"}
+    assert {item.output["top"] for item in named} == drawn
+    assert len(named) == len(drawn)
     outlined = Item.objects.get(job__version__listing__name="shapes-segmenter")
     assert classes(outlined.output) == ["circle", "square", "star", "triangle"]
     items = Item.objects.filter(job__version__listing__name="shapes-detector").order_by("name")
@@ -102,6 +104,17 @@ def test_what_the_demo_installed_is_tried_once(platform: User, monkeypatch: pyte
     assert weights.samples.filter(after__isnull=False).exists()
     site.try_models()
     assert len(sent) == 1
+
+
+def test_models_of_the_demo_are_shown_on_pictures_of_their_own(
+    platform: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(demo, "send_trial", lambda *, weights_id: sent.append(weights_id))
+    listing = install_model(owner=platform, folder=DETECTOR / "model", name=DETECTOR.name, **WORDS).listing
+    for _ in range(2):
+        demo.Demo(lambda: None).try_models()
+        assert listing.chosen_samples.count() == len(list(DETECTOR.glob("*.jpg")))
 
 
 def test_weights_that_are_gone_are_not_tried(db: None) -> None:
