@@ -210,6 +210,52 @@ def test_a_segmenter_and_a_picture_with_colours_last(tmp_path: Path) -> None:
         assert np.abs(session.run(noise)[0] - wanted).max() < 1e-5
 
 
+# --- Quantised.
+
+
+def _quantise(onnx: bytes, folder: Path) -> bytes:
+    from onnxruntime import quantization
+
+    class Shown(quantization.CalibrationDataReader):
+        def __init__(self) -> None:
+            noise = np.random.default_rng(6).random((4, 1, 3, 32, 32), np.float32)
+            self.left = [{"images": one} for one in noise]
+
+        def get_next(self) -> dict[str, Any] | None:
+            return self.left.pop() if self.left else None
+
+    plain, quantised = folder / "plain.onnx", folder / "quantised.onnx"
+    plain.write_bytes(onnx)
+    quantization.quantize_static(plain, quantised, Shown(), quant_format=quantization.QuantFormat.QDQ)
+    return quantised.read_bytes()
+
+
+def test_a_quantised_classifier_gives_what_its_graph_says(tmp_path: Path) -> None:
+    """Its shares are rounded, so that they do not sum up to one; each layer rounds as the graph has it."""
+    import onnxruntime
+
+    torch.manual_seed(7)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        nn.ReLU(),
+        nn.Conv2d(8, 300, 3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Softmax(1),
+    )
+    onnx = _quantise(trace(network, 32, 32, pixels=False), tmp_path)
+    model = convert(onnx, tmp_path)
+    assert model.facts["layout"] == "probabilities"
+    assert model.facts["difference"] < 1e-6
+    noise = np.random.default_rng(8).random((1, 3, 32, 32), np.float32)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    plain = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+    wanted = plain.run(None, {"images": noise})[0]
+    assert abs(wanted.sum() - 1) > 0.01
+    assert np.abs(open_session(onnx).run(noise)[0] - wanted).max() < 1e-6
+
+
 # --- What cannot be run says what to do.
 
 

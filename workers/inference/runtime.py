@@ -27,6 +27,8 @@ def make_options(*, severity: int = 3) -> Any:
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     # Else it goes by four bytes, behind which a file could hide another graph than the one that was checked.
     options.add_session_config_entry("session.load_model_format", "ONNX")
+    # Integer kernels in the place of quantised layers round otherwise than the graph says.
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.log_severity_level = severity
     return options
 

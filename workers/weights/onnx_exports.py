@@ -35,6 +35,13 @@ _SIDES = {"classify": 224, "image": 1024}
 _SIDE = 640
 # What classifiers and segmenters are mostly trained on: ImageNet's means and deviations.
 _MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+# What ends in these gives shares; those behind them change nothing of what is given.
+_GIVING_SHARES = ("Softmax", "Sigmoid", "HardSigmoid")
+_FORMING = frozenset({
+    "Cast", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze", "Transpose",
+    "Unsqueeze",
+})  # fmt: skip
+_MOST_FORMS = 20
 _TITLES = {
     "detect": "ONNX detector",
     "segment": "ONNX segmenter",
@@ -93,7 +100,7 @@ def convert(upload: Upload) -> Bundle:
         "stride": wishes.stride,
         "rectangles": takes_rectangles,
         "parameters": sum(tensor.numel() for tensor in tensors.values()),
-        "layout": _layout(plan, outputs),
+        "layout": _layout(plan, outputs, wishes, graph),
         "keypoints": list(wishes.keypoints) if plan.task == "pose" and wishes.keypoints else None,
         "scale": plan.scale,
         **_normalisation(plan, wishes, graph.channels),
@@ -252,11 +259,26 @@ def _title(plan: Plan) -> str:
     return f"{_TITLES[plan.task]} ({said})" if said else _TITLES[plan.task]
 
 
-def _layout(plan: Plan, outputs: Sequence[Output]) -> str:
+def _layout(plan: Plan, outputs: Sequence[Output], wishes: Wishes, graph: Graph) -> str:
     if plan.task != "classify":
         return plan.layout
     shares = outputs[0].reshape(-1)
-    return "probabilities" if shares.min() >= 0 and abs(float(shares.sum()) - 1) < 0.01 else "logits"
+    is_whole = shares.min() >= 0 and abs(float(shares.sum()) - 1) < 0.01
+    # Those of quantised graphs are rounded, and do not always sum up to one.
+    is_made = wishes.is_ultralytics or _last_operator(graph.model) in _GIVING_SHARES
+    return "probabilities" if is_whole or is_made else "logits"
+
+
+def _last_operator(model: Any) -> str | None:
+    """Return what computes the first output, whatever only brings it into another form behind that."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    name = model.graph.output[0].name
+    for _ in range(_MOST_FORMS):
+        node = makers.get(name)
+        if node is None or node.op_type not in _FORMING or not node.input:
+            return node.op_type if node is not None else None
+        name = node.input[0]
+    return None
 
 
 def _names(names: Sequence[str], count: int) -> list[str]:
@@ -282,8 +304,7 @@ def _ranges(plan: Plan, wishes: Wishes, graph: Graph, outputs: Sequence[Output])
     """How a picture's pixels are written that goes in and comes out. A Tanh at the end gives -1 to 1."""
     if plan.task != "image":
         return {}
-    last = {name: node.op_type for node in graph.model.graph.node for name in node.output}
-    is_signed = last.get(graph.model.graph.output[0].name) == "Tanh" or outputs[0].min() < -0.5
+    is_signed = _last_operator(graph.model) == "Tanh" or outputs[0].min() < -0.5
     guess = "signed" if is_signed else "byte" if outputs[0].max() > 16 else "unit"
     return {"takes": wishes.takes or guess, "gives": wishes.gives or guess}
 

@@ -128,7 +128,8 @@ def _check_graph(source: Source, graph: Field, outer: dict[str, list[int]], dept
 def _check_node(source: Source, node: _Node, sizes: dict[str, list[int]], depth: int) -> None:
     if node.domain not in _DOMAINS or node.operator not in KNOWN_OPERATORS:
         shown = show(f"{node.domain}.{node.operator}".lstrip("."), 80)
-        raise Refused(f"It uses the operator {shown}, which is not taken.", code="operators")
+        advice = " Upload the file as it was before a runtime optimised it." if node.domain else ""
+        raise Refused(f"It uses the operator {shown}, which is not taken.{advice}", code="operators")
     for tensor in node.tensors:
         _, values = _read_tensor(source, tensor)
         if values is not None and node.operator == "Constant":
