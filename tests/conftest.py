@@ -28,6 +28,12 @@ searches.load_profile("steady")
 pytest_plugins = ["tests.live", "tests.drive.buckets"]
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest: as the last of a run it would keep one process, and the others idle."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(autouse=True)
 def _empty_cache() -> None:
     """Rate limits and cached previews of one test are not those of the next."""

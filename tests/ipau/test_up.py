@@ -60,6 +60,7 @@ def processes_of(data_dir: Path) -> list[int]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.worker
 def test_site_comes_up_serves_and_leaves_nothing(data_dir: Path) -> None:
     port = _free_port()
