@@ -1,6 +1,6 @@
-"""Trying a model on its samples, by who has no pictures of their own."""
+"""Trying a model on its samples, by who has no pictures of their own; a seller's pages around it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -8,9 +8,11 @@ from django.db import transaction
 from playwright.sync_api import Page, expect
 
 from accounts.models import User
+from market.describing import describe_model
 from processing import previews
 from processing.previews import Answer
 from tests.browser.test_axe import problems
+from tests.drive.drives import upload
 from tests.market.models import marks, model
 from tests.processing.standing import stand_in
 from tests.processing.test_samples import picture, tried
@@ -50,3 +52,18 @@ def test_a_visitor_chooses_a_sample(user: User, page: Page) -> None:
     expect(shown).to_have_attribute("src", f"/models/samples/{first.pk}/before.webp")
     assert str(first.pk) in (asked.value.post_data or "")
     assert problems(page, [path, "/models/"]) == []
+
+
+def test_the_pages_of_a_seller_are_accessible(user: User, signed_in_page: Callable[..., Page]) -> None:
+    with transaction.atomic():
+        tried(model(user, publish=True))
+        describe_model(owner=user, name="finder", description="## Limits\n\n| a | b |\n|---|---|\n| 1 | 2 |")
+    upload(user, "sea.jpg")
+    page = signed_in_page(user)
+    paths = [
+        "/",
+        "/models/finder/about/",
+        "/models/finder/samples/",
+        f"/apps/{user.handle}/finder/?tab=about",
+    ]
+    assert problems(page, paths) == []
