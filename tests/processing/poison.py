@@ -5,7 +5,7 @@ Real workers load it by `celery worker -I tests.processing.poisoned`; no code of
 
 from __future__ import annotations
 
-import hashlib
+import ctypes
 import os
 import signal
 import time
@@ -43,8 +43,7 @@ class Poison(Operation[Params]):
         while width == HANGS:
             pass
         if width == STUCK:
-            # One call into C, which no signal cuts short.
-            hashlib.pbkdf2_hmac("sha256", b"", b"", 2**30)
+            _block()
         if width == SLOW:
             time.sleep(SLOW_SECONDS)
         if width == BREAKS:
@@ -65,6 +64,13 @@ def _harm_a_gpu(width: int, context: Context) -> None:
     if width == LOSES:
         time.sleep(DOZE_SECONDS)
         raise DeviceLost
+
+
+def _block() -> None:
+    """Stay for ever in one call into C, which no signal cuts short; it costs the machine nothing."""
+    mutex = ctypes.create_string_buffer(64)  # all zeros: open
+    for _ in range(2):
+        ctypes.CDLL(None).pthread_mutex_lock(mutex)
 
 
 RECIPE = Recipe.single("poison").model_dump(mode="json")
