@@ -48,6 +48,8 @@ def operator(user: User) -> User:
 
 @pytest.mark.django_db
 def test_workers_queues_and_use_are_shown(user: User, client_of: Callable[[User], Client]) -> None:
+    # The first page of a process takes its time, after which a worker of tests would already be silent.
+    client_of(user).get("/cluster/")
     beat(busy=1, machine={"name": "Xeon", "memory": 2**34})
     beat("gone@there")
     Worker.objects.filter(name="gone@there").update(heartbeat_at=timezone.now() - timedelta(minutes=5))
