@@ -1,10 +1,8 @@
 """Samples of an owner's choosing: what a worker does with them, and which samples of a model are shown."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 from uuid import UUID
 
 from django.db import transaction
@@ -14,6 +12,7 @@ from django.db.models.functions import Now
 from drive import blobs
 from drive.blobs import Stored
 from ipau.common.database import persist
+from market import workplace
 from market.models import MAX_ATTEMPTS, ChosenSample, Listing, Sample, Version, Weights
 from market.trying import fetch_model
 from workers import engine
@@ -102,9 +101,9 @@ def _reduce(row: ChosenSample) -> ThumbnailResult | None:
 def _run(weights: Weights, pictures: Sequence[bytes]) -> tuple[Shown, ...]:
     if not pictures:
         return ()
-    with tempfile.TemporaryDirectory(prefix="ipau-showing-") as scratch:
-        folder = fetch_model(weights, into=Path(scratch))
-        return trial.try_model(folder, given=pictures, scratch_in=Path(scratch)).shown
+    with workplace.open_scratch() as scratch:
+        folder = fetch_model(weights, into=scratch)
+        return trial.try_model(folder, given=pictures, scratch_in=scratch).shown
 
 
 def _store(look: ThumbnailResult, one: Shown | None) -> _Made:

@@ -1,6 +1,5 @@
 """What the trial of a converted model leaves: its speed on this machine, and samples of what it makes."""
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from django.db import transaction
 from drive import blobs
 from drive.blobs import Stored
 from ipau.common.database import persist
+from market import workplace
 from market.models import DeviceKind, Sample, Speed, Weights
 from workers import devices
 from workers.engine import ThumbnailResult
@@ -58,8 +58,8 @@ def try_kept(weights_id: UUID) -> bool:
     weights = Weights.objects.filter(pk=weights_id).first()
     if weights is None:
         return False
-    with tempfile.TemporaryDirectory(prefix="ipau-trial-") as scratch:
-        tried = try_weights(fetch_model(weights, into=Path(scratch)), scratch_in=Path(scratch))
+    with workplace.open_scratch() as scratch:
+        tried = try_weights(fetch_model(weights, into=scratch), scratch_in=scratch)
     return persist(lambda: _keep_of(weights_id, tried))
 
 
