@@ -123,10 +123,15 @@ def test_the_button_that_runs_is_in_sight_and_hides_nothing_that_has_the_focus(
     page.get_by_text("More options").click()
     controls = page.locator("[data-setting]:visible").locator("input:visible, select:visible")
     page.locator("#id_columns").focus()
-    for _ in range(controls.count() + 8):
-        assert page.evaluate(UNCOVERED), page.evaluate("document.activeElement.outerHTML")
-        expect(page.locator("#run")).to_be_in_viewport(ratio=1)
-        page.keyboard.press("Tab")
+    for key in ("Tab", "Shift+Tab"):
+        for _ in range(controls.count() + 8):
+            assert page.evaluate(UNCOVERED), page.evaluate("document.activeElement.outerHTML")
+            expect(page.locator("#run")).to_be_in_viewport(ratio=1)
+            page.keyboard.press(key)
+    if size[0] < 992:
+        # Beside its settings there is no room for the preview: it stays above them.
+        page.locator("#id_size").focus()
+        expect(page.locator(".ipau-stage-card")).to_be_in_viewport(ratio=1)
 
 
 # Whether the middle of what has the focus is what one sees there.
