@@ -1,7 +1,5 @@
 """From weights in the drive to a version of a model: what is asked, claimed, kept and dropped."""
 
-import os
-import time
 import uuid
 from collections.abc import Iterator
 from datetime import timedelta
@@ -297,18 +295,6 @@ def test_the_sweep_deletes_what_a_killed_worker_left(user: User, monkeypatch: py
     assert name.startswith(f"{conversion.pk.hex}-")
     assert not name.endswith(token.hex)
     assert list(base.iterdir()) == []
-
-
-def test_the_sweep_deletes_what_a_killed_trial_left() -> None:
-    with workplace.open_scratch() as killed, workplace.open_scratch() as at_work:
-        assert (killed.stat().st_mode & 0o777, killed.parent.stat().st_mode & 0o777) == (0o700, 0o700)
-        (killed / "model").mkdir()
-        for folder, hours in ((killed, 2), (at_work, 0.5)):
-            long_ago = time.time() - 3600 * hours
-            os.utime(folder, (long_ago, long_ago))
-        tasks.sweep()
-        assert (killed.exists(), at_work.exists()) == (False, True)
-    assert not at_work.exists()
 
 
 def test_the_sweep_wakes_what_fell_silent(user: User, monkeypatch: pytest.MonkeyPatch) -> None:

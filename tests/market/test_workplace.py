@@ -1,0 +1,22 @@
+"""The folders in which workers try weights, and what a killed one leaves there."""
+
+import os
+import time
+
+import pytest
+
+from market import tasks, workplace
+
+pytestmark = pytest.mark.django_db
+
+
+def test_the_sweep_deletes_what_a_killed_trial_left() -> None:
+    with workplace.open_scratch() as killed, workplace.open_scratch() as at_work:
+        assert (killed.stat().st_mode & 0o777, killed.parent.stat().st_mode & 0o777) == (0o700, 0o700)
+        (killed / "model").mkdir()
+        for folder, hours in ((killed, 2), (at_work, 0.5)):
+            long_ago = time.time() - 3600 * hours
+            os.utime(folder, (long_ago, long_ago))
+        tasks.sweep()
+        assert (killed.exists(), at_work.exists()) == (False, True)
+    assert not at_work.exists()
