@@ -5,8 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 UV_VERSION := 0.13.8
 STAMP := $(VENV)/.installed
-# Of the tests. More than the cores of a small machine: a third of their time they wait for other processes.
-WORKERS ?= 3
+WORKERS ?= 2
 SEED ?= 1
 MINUTES ?= 1
 # Not in the lock: which build fits depends on the machine. To choose one: make setup TORCH="torch==2.13.0 --index-url …"
