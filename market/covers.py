@@ -8,8 +8,8 @@ from django.db.models import QuerySet
 
 from accounts.models import PLATFORM_HANDLE, User
 from market.models import Listing, Weights
+from market.samples import AnySample, shown_samples
 from market.services import with_newest
-from market.showing import AnySample, shown_samples
 
 _FOLDER = Path(__file__).parent / "static" / "market" / "covers"
 

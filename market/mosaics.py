@@ -9,7 +9,7 @@ from django.db.models import Prefetch, QuerySet
 from market.covers import app_cover, choose_sample, cover_of
 from market.model_steps import models_of
 from market.models import Listing, StepModel, Version, Weights
-from market.showing import AnySample, shown_samples
+from market.samples import AnySample, shown_samples
 
 MOST_TILES = 4
 _UNREAD = ("model__recipe", "model__params_schema", "model__weights__facts")

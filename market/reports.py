@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from market.models import Weights
-from market.showing import AnySample
+from market.samples import AnySample
 from market.speeds import ToldSpeed, tell_speeds
 
 CLASSES_SHOWN = 200

@@ -1,4 +1,4 @@
-"""Samples of an owner's choosing: what a worker does with them, and which samples of a model are shown."""
+"""What a worker does with the pictures that an owner shows a model on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from drive import blobs
 from drive.blobs import Stored
 from ipau.common.database import persist
 from market import workplace
-from market.models import MAX_ATTEMPTS, ChosenSample, Listing, Sample, Version, Weights
+from market.models import MAX_ATTEMPTS, ChosenSample, Listing, Version, Weights
 from market.trying import fetch_model
 from workers import engine
 from workers.engine import ThumbnailResult
@@ -23,22 +23,6 @@ from workers.trials.running import SIDE
 from workers.trials.trial import Shown
 
 _WEBP = "image/webp"
-
-AnySample = Sample | ChosenSample
-
-
-def shown_samples(version: Version) -> Sequence[AnySample]:
-    """Return the samples on which a version is shown: those of the owner's choosing, or what it was tried on.
-
-    Of a chosen one that other weights were run on last, it is only told what it looks like.
-    """
-    if version.weights is None:
-        return []
-    chosen = [one for one in version.listing.chosen_samples.all() if one.before_id]
-    for one in chosen:
-        if one.weights_id != version.weights_id:
-            one.weights_id, one.after_id, one.seen = None, None, []
-    return chosen or list(version.weights.samples.all())
 
 
 @dataclass(frozen=True)

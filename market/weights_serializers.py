@@ -8,7 +8,7 @@ from rest_framework import serializers
 
 from market.models import DeviceKind, JobSpeed, Speed, Weights
 from market.reports import CLASSES_SHOWN, flops_size
-from market.showing import AnySample, shown_samples
+from market.samples import AnySample, shown_samples
 
 
 class SpeedSerializer(serializers.Serializer[Speed]):

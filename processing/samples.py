@@ -14,7 +14,7 @@ from drive.models import Blob, File
 from drive.placing import as_uuid
 from market import services as market
 from market.models import Version
-from market.showing import AnySample, shown_samples
+from market.samples import AnySample, shown_samples
 
 NAME = "sample.jpg"
 # What a page sends for the one that all apps have.

@@ -7,7 +7,7 @@ from market.covers import sample_of, weights_of
 from market.models import Listing, Weights
 from market.mosaics import Mosaic, mosaic_of
 from market.reports import name_task
-from market.showing import AnySample
+from market.samples import AnySample
 
 register = template.Library()
 

@@ -19,7 +19,7 @@ from market import services as market
 from market.covers import choose_sample
 from market.models import Listing, ListingKind, Version
 from market.reports import Told, tell
-from market.showing import AnySample, shown_samples
+from market.samples import AnySample, shown_samples
 from processing import choices, fleet, samples, snippets
 from processing.choices import FolderChoice
 from processing.forms import ParamsForm, as_text, read_params

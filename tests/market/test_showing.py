@@ -21,6 +21,7 @@ from ipau.common.errors import Invalid, NotFound
 from market import choosing, conversions, showing
 from market.installing import install_model
 from market.models import MAX_ATTEMPTS, MOST_CHOSEN, ChosenSample, Listing, Version
+from market.samples import shown_samples
 from processing import samples
 from tests.drive.drives import upload
 from tests.market.models import marks, model
@@ -254,7 +255,7 @@ def test_other_weights_see_the_same_pictures(user: User, version: Version, tried
     showing.show_chosen(version.listing_id)
     newer = model(user, sure=(10, 20), publish=True)
     assert showing.listings_due(older_than=timedelta(0)) == [str(version.listing_id)]
-    (stale,) = showing.shown_samples(newer)
+    (stale,) = shown_samples(newer)
     # What other weights found is not told as what these find.
     assert (stale.before_id is not None, stale.after_id, stale.seen) == (True, None, [])
     page = Client().get(f"/apps/{user.handle}/finder/").content.decode()
