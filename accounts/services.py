@@ -14,10 +14,15 @@ from django.utils.translation import gettext as _
 
 from accounts.models import HANDLE, RESERVED_HANDLES, ApiKey, Scope, User
 from ipau.common.errors import Conflict, Invalid, NotFound
+from ipau.common.prepared import PreparedQuery
 
 KEY_START = "ipau_"
 # Writing the time of last use on each request would make every read a write.
 LAST_USED_RESOLUTION = timedelta(minutes=1)
+
+_usable_key = PreparedQuery(
+    lambda digest: ApiKey.objects.usable().select_related("user").filter(digest=digest), digest=str
+)
 
 
 def update_profile(*, user: User, name: str, handle: str) -> User:
@@ -115,7 +120,7 @@ def revoke_api_key(*, user: User, key_id: UUID) -> ApiKey:
 
 def find_api_key(*, secret: str) -> ApiKey | None:
     """Return the usable key with this secret and note its use, or None."""
-    key: ApiKey | None = ApiKey.objects.usable().select_related("user").filter(digest=digest(secret)).first()
+    key = _usable_key.first(digest=digest(secret))
     if key is None:
         return None
     now = timezone.now()

@@ -24,10 +24,15 @@ from drive.sniffing import Found, sniff
 from drive.taking import add_file
 from drive.tree import Tree
 from ipau.common.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
+from ipau.common.prepared import PreparedQuery
 
 logger = logging.getLogger(__name__)
 
 MAX_DEPTH = 40
+
+_live_file = PreparedQuery(
+    lambda owner, file: File.objects.visible_to(User(pk=owner)).live().filter(pk=file), owner=UUID, file=UUID
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ def get_file(*, owner: User, file_id: object) -> File:
     Raises:
         NotFound: there is none with this id.
     """
-    file = File.objects.visible_to(owner).live().filter(pk=as_uuid(file_id)).first()
+    file = _live_file.first(owner=owner.pk, file=as_uuid(file_id))
     if file is None:
         raise NotFound(_("This file does not exist."))
     return file

@@ -10,6 +10,7 @@ from django.db.models import Case, Exists, F, OuterRef, Prefetch, Q, QuerySet, W
 from accounts.models import PLATFORM_HANDLE, User
 from drive.models import Blob
 from ipau.common.errors import NotFound
+from ipau.common.prepared import PreparedQuery
 from market.contract import in_order, outputs_of
 from market.models import ChosenSample, Listing, ListingKind, Sample, Version
 from workers import registry
@@ -101,11 +102,22 @@ def get_latest_version(*, user: Any, owner: str, name: str) -> Version:
     Raises:
         NotFound: there is no such listing for `user`, or nothing has been released yet.
     """
-    rows = Version.objects.offered_to(user).select_related("listing__owner").order_by("-number")
-    listings = _at_address(user, owner, name)
-    version: Version | None = rows.filter(listing__in=listings).first()
+    if isinstance(user, User) and "\0" not in owner + name:
+        version = _newest_for_user.first(user=user.pk, owner=owner, name=name)
+    else:
+        version = _newest_at(user, owner, name).first()
     # The second look is only for saying which of the two is missing.
     return version or latest_version(get_listing(user=user, owner=owner, name=name), user=user)
+
+
+def _newest_at(user: Any, owner: str, name: str) -> QuerySet[Version]:
+    rows = Version.objects.offered_to(user).filter(listing__in=_at_address(user, owner, name))
+    return rows.select_related("listing__owner").order_by("-number")
+
+
+_newest_for_user = PreparedQuery(
+    lambda user, owner, name: _newest_at(User(pk=user), owner, name), user=UUID, owner=str, name=str
+)
 
 
 def get_version(*, user: Any, version_id: UUID | str, listing: Listing | None = None) -> Version:

@@ -68,7 +68,7 @@ def _wrong_settings(conf: Any) -> Iterator[str]:
     if not 0 <= settings.SLOT_CACHE_BYTES <= settings.SLOT_MEMORY_BYTES // 2:
         # What else a slot does needs memory too: a picture of 50 megapixels takes some hundred MB.
         yield "IPAU_SLOT_CACHE_BYTES must be at most half of IPAU_SLOT_MEMORY_BYTES."
-    if settings.DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
+    if connection.vendor != "postgresql":
         yield "the database must be PostgreSQL."
     if not str(conf.broker_url).startswith(("redis://", "rediss://", "redis+socket://", "unix://")):
         yield "the broker must be Redis or Valkey."
