@@ -16,3 +16,8 @@ def depth(queue: str) -> int:
     """Return how many messages wait in a queue, those already handed to a worker not counted."""
     waiting: Any = _broker().llen(queue)
     return int(waiting)
+
+
+def drop(queue: str) -> None:
+    """Forget what waits in a queue."""
+    _broker().delete(queue)

@@ -16,6 +16,8 @@ from django.conf import settings
 
 # How long a person is kept waiting, and so how long a preview may wait in the queue.
 PATIENCE_SECONDS = 15
+# What has not been answered by then may wait for nobody: whether a worker runs is asked only then.
+DOUBT_SECONDS = 0.5
 KEPT_SECONDS = 600
 _PREFIX = "ipau:preview"
 # What any function here raises when Valkey does not answer.
@@ -49,7 +51,7 @@ class Answer:
 
 
 @cache
-def _valkey() -> "redis.Redis":
+def valkey() -> "redis.Redis":
     return redis.Redis.from_url(
         settings.REDIS_URL, socket_connect_timeout=3, socket_timeout=PATIENCE_SECONDS + 5
     )
@@ -62,20 +64,20 @@ def cache_key(*, sha256: str, recipe_digest: str, resources: Mapping[str, list[s
 
 
 def kept(key: str) -> Answer | None:
-    packed = _valkey().get(key)
+    packed = valkey().get(key)
     return Answer.unpack(packed) if isinstance(packed, bytes) else None
 
 
 def leave_picture(data: bytes) -> str:
     """Put a picture that is not in the drive where the worker finds it; return its ticket."""
     ticket = uuid.uuid4().hex
-    _valkey().set(f"{_PREFIX}:in:{ticket}", data, ex=2 * PATIENCE_SECONDS)
+    valkey().set(f"{_PREFIX}:in:{ticket}", data, ex=2 * PATIENCE_SECONDS)
     return ticket
 
 
 def take_picture(ticket: str) -> bytes | None:
     """Return the picture of a ticket, or None when it has expired."""
-    data = _valkey().getdel(f"{_PREFIX}:in:{ticket}")
+    data = valkey().getdel(f"{_PREFIX}:in:{ticket}")
     return data if isinstance(data, bytes) else None
 
 
@@ -83,15 +85,16 @@ def answer(request_id: str, key: str, given: Answer) -> None:
     """Hand an answer to the waiting request and keep a good one for the next who asks the same."""
     packed = given.pack()
     channel = f"{_PREFIX}:out:{request_id}"
-    pipe = _valkey().pipeline(transaction=False)
+    pipe = valkey().pipeline(transaction=False)
     pipe.rpush(channel, packed)
     pipe.expire(channel, 2 * PATIENCE_SECONDS)
-    if not given.error:
-        pipe.set(key, packed, ex=KEPT_SECONDS)
     pipe.execute()
+    if not given.error:
+        # Only now, for the request waits for the bytes, and not for this.
+        valkey().set(key, packed, ex=KEPT_SECONDS)
 
 
-def wait_for(request_id: str) -> Answer | None:
+def wait_for(request_id: str, *, seconds: float) -> Answer | None:
     """Wait for the answer; None when it does not come in time."""
-    found: Any = _valkey().blpop([f"{_PREFIX}:out:{request_id}"], timeout=PATIENCE_SECONDS)
+    found: Any = valkey().blpop([f"{_PREFIX}:out:{request_id}"], timeout=seconds)
     return Answer.unpack(found[1]) if found else None

@@ -3,11 +3,14 @@
 import time
 
 from allauth.account.adapter import get_adapter
-from django.core.cache import cache
 from django.http import HttpRequest
+from rest_framework.request import Request
+from rest_framework.throttling import SimpleRateThrottle
+from rest_framework.views import APIView
 
 from accounts.models import User
-from ipau.common.errors import RateLimited
+from ipau.common.errors import RateLimited, Unavailable
+from processing.previews import ChannelError, valkey
 
 # A slider that is dragged without rest asks about five times a second.
 SIGNED_IN_A_MINUTE = 600
@@ -15,12 +18,36 @@ OTHERS_A_MINUTE = 240
 
 
 def count_preview(request: HttpRequest) -> None:
-    """Count one more preview. Raises RateLimited where there were too many within a minute."""
+    """Count one more preview on a page. Raises RateLimited where there were too many within a minute."""
     if isinstance(request.user, User):
         who, most = f"user:{request.user.pk}", SIGNED_IN_A_MINUTE
     else:
         who, most = f"address:{get_adapter(request).get_client_ip(request)}", OTHERS_A_MINUTE
-    key = f"previews:{who}:{int(time.time() // 60)}"
-    cache.add(key, 0, timeout=120)
-    if cache.incr(key) > most:
+    if _count(who, seconds=60) > most:
         raise RateLimited("You have asked for many previews within a minute. Wait a little, then go on.")
+
+
+class PreviewThrottle(SimpleRateThrottle):
+    """As many previews over the API as the setting says, by the clock's minutes."""
+
+    scope = "preview"
+    num_requests: int
+    duration: int
+
+    def allow_request(self, request: Request, view: APIView) -> bool:  # DRF's signature
+        return _count(f"api:{request.user.pk}", seconds=self.duration) <= self.num_requests
+
+    def wait(self) -> float:
+        return self.duration - time.time() % self.duration
+
+
+def _count(who: str, *, seconds: int) -> int:
+    """Count one more; return how many they are by now in this stretch of the clock."""
+    key = f"ipau:previews:{who}:{int(time.time() // seconds)}"
+    pipe = valkey().pipeline(transaction=False)
+    pipe.incr(key)
+    pipe.expire(key, 2 * seconds)
+    try:
+        return int(pipe.execute()[0])
+    except ChannelError as error:
+        raise Unavailable("Previews do not answer just now. Try again in a moment.") from error

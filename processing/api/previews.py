@@ -10,7 +10,6 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import exceptions
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.throttling import ScopedRateThrottle
 
 from accounts.authentication import caller
 from accounts.models import PLATFORM_HANDLE, Scope
@@ -33,6 +32,7 @@ from processing.serializers import (
     PreviewFormSerializer,
     PreviewInputSerializer,
 )
+from processing.throttle import PreviewThrottle
 
 # The part of a form that holds the picture may have any of these names.
 _PICTURE_PARTS = (PICTURE, "file", "content")
@@ -43,8 +43,7 @@ class PreviewView(ApiView):
 
     parser_classes = [MultiPartParser, JSONParser]
     max_bytes = services.PREVIEW_MAX_BYTES
-    throttle_classes = [ScopedRateThrottle]
-    throttle_scope = "preview"
+    throttle_classes = [PreviewThrottle]
     scopes = {"POST": Scope.RUN}
 
 

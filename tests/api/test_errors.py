@@ -15,6 +15,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import User
 from drive import services as drive
+from processing.throttle import PreviewThrottle
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
 
@@ -231,9 +232,7 @@ def test_a_job_without_a_worker_waits_and_says_why(user: User, api: Callable[...
 def test_too_many_previews(
     user: User, api: Callable[..., APIClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rest_framework.throttling import ScopedRateThrottle
-
-    monkeypatch.setattr(ScopedRateThrottle, "THROTTLE_RATES", {"preview": "2/min"})
+    monkeypatch.setattr(PreviewThrottle, "THROTTLE_RATES", {"preview": "2/min"})
     client = api(user)
     for _ in range(2):
         problem(client.post("/v1/preview/ascii", {}, format="json"), 422)
