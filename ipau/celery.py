@@ -5,10 +5,13 @@ import os
 from celery import Celery
 from kombu import Exchange, Queue
 
+from ipau import transport
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ipau.settings")
 
 QUEUES = ("cpu", "gpu", "preview", "convert")
 
+transport.install()
 app = Celery("ipau")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(
