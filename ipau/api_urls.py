@@ -12,6 +12,12 @@ from processing.api import jobs, pipelines, predictions, previews, webhooks
 
 app_name = "v1"
 urlpatterns = [
+    # Looked through from the top: previews are asked for most often, and waited for.
+    path("preview/detect", previews.Detect.as_view(), name="detect"),
+    path("preview/detect-to-json", previews.DetectToJson.as_view(), name="detect-to-json"),
+    path("preview/detect-to-img", previews.DetectToImg.as_view(), name="detect-to-img"),
+    path("preview/<str:name>", previews.Preview.as_view(), name="preview"),
+    path("preview/<str:owner>/<str:name>", previews.ModelPreview.as_view(), name="model-preview"),
     path("openapi.json", openapi, name="openapi"),
     path("account", accounts.Account.as_view(), name="account"),
     path("hardware", jobs.HardwareList.as_view(), name="hardware"),
@@ -81,11 +87,6 @@ urlpatterns = [
         webhooks.DeliveryAgain.as_view(),
         name="webhook-redeliver",
     ),
-    path("preview/detect", previews.Detect.as_view(), name="detect"),
-    path("preview/detect-to-json", previews.DetectToJson.as_view(), name="detect-to-json"),
-    path("preview/detect-to-img", previews.DetectToImg.as_view(), name="detect-to-img"),
-    path("preview/<str:name>", previews.Preview.as_view(), name="preview"),
-    path("preview/<str:owner>/<str:name>", previews.ModelPreview.as_view(), name="model-preview"),
     path("pipelines", pipelines.PipelineList.as_view(), name="pipelines"),
     path("pipelines/<str:owner>/<str:name>", pipelines.PipelineDetail.as_view(), name="pipeline"),
     re_path(r"^.*$", not_found),

@@ -1,10 +1,14 @@
 """How gunicorn serves the site: a few processes of threads behind a proxy that takes the slow clients."""
 
+import gc
 import os
 from pathlib import Path
 from typing import Any
 
 from django.urls import get_resolver
+
+from ipau.celery import app
+from workers import registry
 
 bind = os.environ.get("IPAU_BIND", "127.0.0.1:8000")
 worker_class = "gthread"
@@ -25,5 +29,11 @@ control_socket_disable = True
 
 
 def when_ready(server: Any) -> None:  # noqa: ARG001  # gunicorn's signature
-    """Load all addresses before the processes fork: that is shared, and what is broken shows at once."""
+    """Load what first requests would load, before the processes fork: that is shared, and what is broken
+    shows at once."""
     len(get_resolver().url_patterns)
+    registry.discover()
+    app.connection_for_write().transport_cls  # noqa: B018  # imports the broker's driver; connects to nothing
+    # A full collection walks over all that is loaded, for a tenth of a second, with a request waiting.
+    gc.collect()
+    gc.freeze()

@@ -17,6 +17,7 @@ admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-a
 urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz", healthz),
     path("readyz", readyz),
+    path("v1/", include("ipau.api_urls")),
     path("accounts/", include("allauth.urls")),
     path("settings/", include("accounts.urls")),
     path("drive/", include("drive.urls")),
@@ -25,7 +26,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("models/", include(model_urls)),
     path("", include("processing.urls")),
     path("", include(home_urls)),
-    path("v1/", include("ipau.api_urls")),
     path(
         "api/",
         SpectacularSwaggerSplitView.as_view(url_name="v1:openapi", template_name="api/docs.html"),
