@@ -1,6 +1,7 @@
 # What people type. `make` alone says what there is.
 
-PYTHON ?= python3
+# Only looked for when something is installed.
+PYTHON ?= $(eval PYTHON := $(shell deploy/choose_python))$(PYTHON)
 VENV := .venv
 RUN := $(VENV)/bin
 UV_VERSION := 0.13.8
