@@ -8,13 +8,16 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from tests.benchmarks import site
 from tests.benchmarks.pictures import load_pictures
 
 TARGET_MS = 15
+
+T = TypeVar("T")
 
 
 def app(files: Sequence[Any], data: Sequence[bytes], port: int) -> bool:
@@ -60,44 +63,87 @@ def main(chosen: Sequence[str], pictures: int) -> bool:
     return all(met)
 
 
+@dataclass(frozen=True)
+class Times:
+    """Seconds of one picture: over HTTP, in the operation within that, and twice alone in this process."""
+
+    whole: float
+    operation: float
+    alone: tuple[float, float]
+
+    @property
+    def over(self) -> float:
+        return self.whole - self.operation
+
+
 def _measure(
     files: Sequence[Any], data: Sequence[bytes], port: int, path: str, bare: Callable[[bytes], object]
-) -> list[tuple[float, float]]:
-    """Time each picture's preview over HTTP and what it shows alone, in turn (seconds)."""
+) -> list[Times]:
+    """Time each picture's preview over HTTP, and before or after it, in turn, what it shows alone."""
     from accounts.services import create_api_key
 
     secret = create_api_key(user=files[0].owner, name="bench").secret
     headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
     connection = http.client.HTTPConnection("127.0.0.1", port)
-    pairs = []
-    for index, (file, content) in enumerate(zip(files, data, strict=True)):
-        begun = time.perf_counter()
+
+    def ask(file: Any) -> float:
+        """Return the seconds of the operation, of which the answer tells."""
         connection.request("POST", path, json.dumps({"file": str(file.pk)}), headers)
         answer = connection.getresponse()
         body = answer.read()
-        whole = time.perf_counter() - begun
         if answer.status != 200:
             raise RuntimeError(f"{answer.status}: {body!r}")
-        begun = time.perf_counter()
-        bare(content)
-        alone = time.perf_counter() - begun
-        if index >= 10:  # the first ones warm connections, caches and models
-            pairs.append((whole, alone))
-    return pairs
+        stages = answer.getheader("Server-Timing", "").split(", ")
+        return sum(float(stage.partition("dur=")[2]) for stage in stages) / 1000
+
+    times = []
+    for turn, (file, content) in enumerate(zip(files, data, strict=True)):
+        first, _ = _time(bare, content)
+        if turn % 2:
+            second, _ = _time(bare, content)
+        whole, operation = _time(ask, file)
+        if not turn % 2:
+            second, _ = _time(bare, content)
+        if turn >= 10:  # the first ones warm connections, caches and models
+            times.append(Times(whole, operation, (first, second)))
+    return times
 
 
-def _print(name: str, pairs: Sequence[tuple[float, float]]) -> bool:
-    over = sorted(whole - bare for whole, bare in pairs)
-    p95 = over[int(len(over) * 0.95)] * 1000
-    whole, bare = (statistics.median(times) * 1000 for times in zip(*pairs, strict=True))
+def _time(call: Callable[[Any], T], argument: object) -> tuple[float, T]:
+    begun = time.perf_counter()
+    given = call(argument)
+    return time.perf_counter() - begun, given
+
+
+def _print(name: str, times: Sequence[Times]) -> bool:
+    """Hold to the target what a request takes beyond the operation that ran in it.
+
+    The operation alone, timed before or after, would not do: of a large picture it differs from itself by as
+    much as the target. By how much is printed, and whether it takes longer in a worker than alone.
+    """
+    over = _milliseconds(each.over for each in times)
+    p95 = _p95(over)
+    alone = [min(each.alone) for each in times]
+    ratio = statistics.median(each.operation / least for each, least in zip(times, alone, strict=True))
+    chance = _p95(_milliseconds(abs(first - second) for first, second in (each.alone for each in times)))
     ok = p95 <= TARGET_MS
     print(
         f"{name:<24} {p95:5.1f} ms  <= {TARGET_MS} ms {'ok' if ok else 'MISSED'}  "
-        f"over the operation: median {statistics.median(over) * 1000:.1f} ms, p95 {p95:.1f} ms; "
-        f"whole median {whole:.1f} ms, operation {bare:.1f} ms  n={len(over)}",
+        f"over the operation: median {statistics.median(over):.1f} ms, p95 {p95:.1f} ms; "
+        f"whole median {statistics.median(each.whole for each in times) * 1000:.1f} ms; "
+        f"operation {ratio:.2f} of its time alone, {statistics.median(alone) * 1000:.1f} ms, "
+        f"which differs from itself by {chance:.1f} ms (p95)  n={len(times)}",
         flush=True,
     )
     return ok
+
+
+def _milliseconds(seconds: Iterable[float]) -> list[float]:
+    return [each * 1000 for each in seconds]
+
+
+def _p95(values: Sequence[float]) -> float:
+    return sorted(values)[int(len(values) * 0.95)]
 
 
 if __name__ == "__main__":
