@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -29,7 +30,11 @@ class Prepared:
     recipe: Recipe
     fingerprint: str
     resources: dict[str, list[str]]
-    queue: str
+
+    @cached_property
+    def queue(self) -> str:
+        """The queue in which it would wait now, for which the fleet is looked at. A preview has its own."""
+        return _queue(self.recipe)
 
 
 def prepare(
@@ -60,7 +65,7 @@ def prepare(
             raise Invalid(text, code="invalid_input", fields={name: text})
         if folder_id:
             resources[name] = _pictures(owner, name, folder_id)
-    return Prepared(recipe, engine.fingerprint(recipe), resources, _queue(recipe))
+    return Prepared(recipe, engine.fingerprint(recipe), resources)
 
 
 def _fill(version: Version, params: Mapping[str, Any]) -> tuple[Recipe, bool]:
