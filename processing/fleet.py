@@ -46,6 +46,10 @@ def this_worker_serves(queue: str) -> bool:
     return queue in _worker_queues
 
 
+def this_worker_serves_only(queue: str) -> bool:
+    return _worker_queues == {queue}
+
+
 def this_slot() -> Slot:
     return Slot(_worker_name, os.getpid())
 
@@ -75,7 +79,7 @@ def beat(
             "heartbeat_at": Now(),
         },
     )
-    FleetSample.objects.create(worker=name, at=Now(), slots=len(pids), busy=min(busy, len(pids)))
+    FleetSample.objects.create(worker=name, at=Now(), slots=len(pids), busy=max(0, min(busy, len(pids))))
 
 
 def is_to_drain(name: str) -> bool:

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
-from processing import chunks, fleet, startup
+from processing import chunks, fleet, preview_queue, previews, startup
 from workers import devices, registry
 from workers.cache import PROCESS_CACHE
 
@@ -95,10 +95,19 @@ class Heart:
             device=self._device.kind,
             pids=_slot_pids(self._consumer),
             started_at=self._started_at,
-            busy=len(state.active_requests),
+            busy=len(state.active_requests) - self._waiting(),
             drained=self._drained,
             machine=self._machine,
         )
+
+    def _waiting(self) -> int:
+        """Return how many slots hold a task only to wait for a preview."""
+        if previews.QUEUE not in self._queues:
+            return 0
+        try:
+            return preview_queue.waiting(self._consumer.hostname)
+        except previews.ChannelError:
+            return 0
 
     def _follow(self, drain: bool) -> None:
         """Turns under way end as always; a drained worker only takes no new message."""

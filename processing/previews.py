@@ -14,6 +14,7 @@ from typing import Any
 import redis
 from django.conf import settings
 
+QUEUE = "preview"
 # How long a person is kept waiting, and so how long a preview may wait in the queue.
 PATIENCE_SECONDS = 15
 # What has not been answered by then may wait for nobody: whether a worker runs is asked only then.

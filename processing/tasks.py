@@ -1,13 +1,12 @@
 """The envelopes that carry processing's work to a worker."""
 
-from typing import Any
 from uuid import UUID
 
 from ipau.common.tasks import task, wake
-from processing import broker, endings, fleet, lanes, memory, work
+from processing import broker, endings, fleet, lanes, memory, preview_queue, work
 from processing.models import Delivery, JobMail
 from processing.notices import outbox, turns
-from processing.previews import PATIENCE_SECONDS
+from processing.previews import PATIENCE_SECONDS, QUEUE
 
 JOB_QUEUES = ("cpu", "gpu")
 
@@ -18,13 +17,9 @@ def turn(owner_id: str, queue: str) -> None:
     send_notices(owner_id=UUID(owner_id))
 
 
-@task(
-    name="processing.preview", queue="preview", soft_time_limit=2 * PATIENCE_SECONDS, expires=PATIENCE_SECONDS
-)
-def preview(
-    request_id: str, key: str, source: dict[str, str], recipe: dict[str, Any], resources: dict[str, list[str]]
-) -> None:
-    work.make_preview(request_id, key, source, recipe, resources)
+@task(name="processing.preview", queue=QUEUE, soft_time_limit=2 * PATIENCE_SECONDS, expires=PATIENCE_SECONDS)
+def preview() -> None:
+    work.make_previews()
 
 
 @task(name="processing.sweep", queue="convert", expires=60)
@@ -62,8 +57,13 @@ def _wake_silent() -> None:
 
 
 def send_preview(*request: object) -> bool:
-    """Ask a preview worker; return whether the broker took the request."""
-    return wake(preview, *request)
+    """Ask a preview worker; return whether the request is on its way."""
+    return preview_queue.put(list(request)) or wake_preview()
+
+
+def wake_preview() -> bool:
+    """Wake a slot to look for requests; return whether the broker took the message."""
+    return wake(preview)
 
 
 def send_turns(*, owner_id: UUID | str, queue: str, number: int) -> None:

@@ -15,6 +15,7 @@ from processing import (
     fleet,
     lanes,
     overlapping,
+    preview_queue,
     previews,
     rerouting,
     results,
@@ -36,6 +37,11 @@ logger = logging.getLogger(__name__)
 TURN_AT_MOST = 2 * lanes.TURN_SECONDS
 # With less of a turn left than this, no other chunk is begun: its claim and finish would not pay.
 WORTH_SECONDS = 0.3
+
+# Seconds for which a slot waits for another preview, and for which it goes on with them. Then it hears from
+# its worker again, whether to stop for example. The task's time limits leave room for the last one.
+PREVIEW_PAUSE = 2.0
+PREVIEWS_AT_MOST = 10.0
 
 # Seconds a picture, by what is run, as this slot has measured it: so it knows how much a second's work is.
 _pace: dict[str, float] = {}
@@ -121,6 +127,21 @@ def _pictures_of(job: Job) -> dict[str, Blobs]:
     for parameter, blob_id in rows.values_list("parameter", "blob"):
         digests.setdefault(parameter, []).append(blob_id)
     return {parameter: Blobs(found) for parameter, found in digests.items()}
+
+
+def make_previews() -> None:
+    """Make the previews that are asked for, and wait a little for another, but leave after a while.
+
+    A slot that has other work to do does not wait.
+    """
+    slot = fleet.this_slot()
+    pause = PREVIEW_PAUSE if fleet.this_worker_serves_only(previews.QUEUE) else 0
+    ends = time.monotonic() + PREVIEWS_AT_MOST
+    while time.monotonic() < ends:
+        request = preview_queue.take(slot, seconds=pause)
+        if request is None:
+            return
+        make_preview(*request)
 
 
 def make_preview(

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from django.db import connection
 from django.db.backends.postgresql.base import ServerBindingCursor
+from django.db.backends.utils import CursorWrapper
 from django.db.models import Model, QuerySet
 from django.db.models.query import get_related_populators
 
@@ -80,12 +81,18 @@ class _Written(Generic[M]):
 
 def _ask(sql: str, params: Sequence[Any]) -> Sequence[Any] | None:
     """Return the first row of a statement whose parameters are sent beside it, so that its plan is kept."""
+    with _cursor() as cursor:
+        cursor.execute(sql, params)
+        row: Sequence[Any] | None = cursor.fetchone()
+        return row
+
+
+def _cursor() -> CursorWrapper:
+    if connection.queries_logged:
+        # Django reads what was asked off a cursor that binds values by itself.
+        return connection.cursor()
     connection.close_if_health_check_failed()
     connection.ensure_connection()
     with connection.wrap_database_errors:
         bare: Any = ServerBindingCursor(connection.connection)  # type: ignore[call-arg]  # a class of psycopg
-    make = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
-    with make(bare) as cursor:
-        cursor.execute(sql, params)
-        row: Sequence[Any] | None = cursor.fetchone()
-        return row
+    return connection.make_cursor(bare)

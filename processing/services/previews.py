@@ -9,7 +9,7 @@ from accounts.models import User
 from drive.models import File, FileState
 from ipau.common.errors import Invalid, TimedOut, TooLarge, Unavailable
 from market.models import Version
-from processing import broker, fleet, previews, tasks
+from processing import broker, fleet, preview_queue, previews, tasks
 from processing.inputs import Prepared, prepare
 from processing.previews import Answer
 from workers.reading import PictureError, identify
@@ -68,15 +68,21 @@ def _ask_worker(prepared: Prepared, sha256: str, source: dict[str, str] | None, 
     recipe = prepared.recipe.model_dump(mode="json")
     if not tasks.send_preview(request_id, key, where, recipe, prepared.resources):
         raise Unavailable("Previews do not answer just now. Try again in a moment.")
-    answer = previews.wait_for(request_id, seconds=previews.DOUBT_SECONDS)
-    if answer is None and not fleet.is_served("preview"):
-        # Requests expire, but only in the hands of a worker: without one they would pile up.
-        broker.drop("preview")
-        raise Unavailable("No preview worker is running just now. Jobs can still be submitted.")
-    if answer is None:
-        answer = previews.wait_for(request_id, seconds=previews.PATIENCE_SECONDS - previews.DOUBT_SECONDS)
+    answer = previews.wait_for(request_id, seconds=previews.DOUBT_SECONDS) or _wait_on(request_id)
     if answer is None:
         raise TimedOut("The preview took too long. The preview workers may be busy: try again in a moment.")
     if answer.error:
         raise Invalid(answer.error, code=answer.error_code)
     return answer
+
+
+def _wait_on(request_id: str) -> Answer | None:
+    """Wait for what takes long, or for what nobody does."""
+    if not fleet.is_served(previews.QUEUE):
+        # Requests expire, but only in the hands of a worker: without one they would pile up.
+        preview_queue.drop()
+        broker.drop(previews.QUEUE)
+        raise Unavailable("No preview worker is running just now. Jobs can still be submitted.")
+    # The slot that was to take it may have died meanwhile.
+    tasks.wake_preview()
+    return previews.wait_for(request_id, seconds=previews.PATIENCE_SECONDS - previews.DOUBT_SECONDS)

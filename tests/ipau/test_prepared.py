@@ -43,11 +43,13 @@ def test_it_finds_what_the_queryset_finds(
     theirs = upload(other_user, "a.jpg")
     for file in (second, theirs):
         plain = File.objects.select_related("owner", "blob").get(pk=file.pk)
-        with django_assert_num_queries(1):
+        with django_assert_num_queries(1) as asked:
             found = by_name.first(owner=file.owner_id, name=file.name)
             assert found == plain
             assert found.owner.email == plain.owner.email
             assert found.blob.size == plain.blob.size
+        assert file.name in asked.captured_queries[0]["sql"]
+        found = by_name.first(owner=file.owner_id, name=file.name)
         fields = [field.attname for field in File._meta.concrete_fields]
         assert [getattr(found, name) for name in fields] == [getattr(plain, name) for name in fields]
 
