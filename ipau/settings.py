@@ -130,7 +130,7 @@ DATABASES["default"]["CONN_MAX_AGE"] = env.int("IPAU_CONN_MAX_AGE", default=60)
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DATABASES["default"].setdefault("OPTIONS", {})["connect_timeout"] = 5
 # Of what binds its values on the server, which is `PreparedQuery` alone, plans are kept from the first time.
-DATABASES["default"]["OPTIONS"]["prepare_threshold"] = 0
+DATABASES["default"]["OPTIONS"].setdefault("prepare_threshold", 0)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.str("REDIS_URL", default=_services.get("redis_url", "")) or "redis://127.0.0.1:6379/0"
