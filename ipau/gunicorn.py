@@ -33,7 +33,8 @@ def when_ready(server: Any) -> None:  # noqa: ARG001  # gunicorn's signature
     shows at once."""
     len(get_resolver().url_patterns)
     registry.discover()
-    app.connection_for_write().transport_cls  # noqa: B018  # imports the broker's driver; connects to nothing
+    # The broker's driver; this connects to nothing.
+    app.connection_for_write().get_transport_cls()
     # A full collection walks over all that is loaded, for a tenth of a second, with a request waiting.
     gc.collect()
     gc.freeze()

@@ -14,11 +14,13 @@ class Channel(redis.Channel):
     _kept: Any = None
 
     def _create_client(self, asynchronous: bool = False) -> Any:
-        if asynchronous:
-            return super()._create_client(asynchronous=True)  # type: ignore[misc]  # no stub has it
-        if self._kept is None or self._kept.connection_pool is not self.pool:
-            self._kept = super()._create_client()  # type: ignore[misc]  # likewise
-        return self._kept
+        """Return the client of the pool; to wait for messages, a new one, which holds a connection."""
+        if not asynchronous and self._kept is not None and self._kept.connection_pool is self.pool:
+            return self._kept
+        made = super()._create_client(asynchronous)  # type: ignore[misc]  # the stubs have only what is public
+        if not asynchronous:
+            self._kept = made
+        return made
 
 
 class Transport(redis.Transport):

@@ -96,27 +96,24 @@ def latest_version(listing: Listing, *, user: Any = None) -> Version:
     return version
 
 
-def get_latest_version(*, user: Any, owner: str, name: str) -> Version:
+def get_latest_version(*, user: User, owner: str, name: str) -> Version:
     """Return the newest version of the listing `owner/name`, in one query.
 
     Raises:
         NotFound: there is no such listing for `user`, or nothing has been released yet.
     """
-    if isinstance(user, User) and "\0" not in owner + name:
-        version = _newest_for_user.first(user=user.pk, owner=owner, name=name)
-    else:
-        version = _newest_at(user, owner, name).first()
+    version = _newest_at.first(user=user.pk, owner=owner, name=name)
     # The second look is only for saying which of the two is missing.
     return version or latest_version(get_listing(user=user, owner=owner, name=name), user=user)
 
 
-def _newest_at(user: Any, owner: str, name: str) -> QuerySet[Version]:
+def _newest_versions_at(user: User, owner: str, name: str) -> QuerySet[Version]:
     rows = Version.objects.offered_to(user).filter(listing__in=_at_address(user, owner, name))
     return rows.select_related("listing__owner").order_by("-number")
 
 
-_newest_for_user = PreparedQuery(
-    lambda user, owner, name: _newest_at(User(pk=user), owner, name), user=UUID, owner=str, name=str
+_newest_at = PreparedQuery(
+    lambda user, owner, name: _newest_versions_at(User(pk=user), owner, name), user=UUID, owner=str, name=str
 )
 
 

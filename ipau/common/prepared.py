@@ -27,7 +27,7 @@ class PreparedQuery(Generic[M]):
     Args:
         build: returns the queryset for values. It is called once, with samples: the shape of what it asks for
             must not depend on them.
-        kinds: the type of each value: `str` (without NUL, which PostgreSQL does not know) or `UUID`.
+        kinds: the type of each value: `str` or `UUID`.
     """
 
     def __init__(self, build: Callable[..., QuerySet[M]], **kinds: type):
@@ -36,6 +36,9 @@ class PreparedQuery(Generic[M]):
 
     def first(self, **values: Any) -> M | None:
         """Return the first row with its related ones, or None."""
+        if any(isinstance(value, str) and "\0" in value for value in values.values()):
+            # PostgreSQL knows no NUL, and so refuses to look for one.
+            return None
         row = _ask(self._written.sql, self._written.fill(values))
         return None if row is None else self._written.make(row)
 
@@ -59,7 +62,7 @@ class _Written(Generic[M]):
         self._model = shape["model"]
         self._columns = slice(shape["select_fields"][0], shape["select_fields"][-1] + 1)
         self._names = [column.target.attname for column, *_ in compiler.select[self._columns]]
-        # The stubs are those of a later Django.
+        # The stubs are those of a later Django, where it takes one argument more.
         self._related = get_related_populators(shape, compiler.select, connection.alias)  # type: ignore[call-arg]
         self._converters = compiler.get_converters([column for column, *_ in compiler.select])
 
@@ -94,5 +97,6 @@ def _cursor() -> CursorWrapper:
     connection.close_if_health_check_failed()
     connection.ensure_connection()
     with connection.wrap_database_errors:
-        bare: Any = ServerBindingCursor(connection.connection)  # type: ignore[call-arg]  # a class of psycopg
+        # The stubs do not tell that it is a cursor of psycopg.
+        bare: Any = ServerBindingCursor(connection.connection)  # type: ignore[call-arg]
     return connection.make_cursor(bare)

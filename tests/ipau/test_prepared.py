@@ -57,6 +57,7 @@ def test_it_finds_what_the_queryset_finds(
 def test_nothing_is_none(user: User) -> None:
     assert by_name.first(owner=user.pk, name="' OR true --") is None
     assert by_name.first(owner=uuid4(), name="a.jpg") is None
+    assert by_name.first(owner=user.pk, name="a\0.jpg") is None
 
 
 def test_columns_are_converted_as_elsewhere() -> None:
