@@ -101,12 +101,17 @@ class Heart:
         )
 
     def _waiting(self) -> int:
-        """Return how many slots hold a task only to wait for a preview."""
-        if previews.QUEUE not in self._queues:
+        """Return how many slots hold a task only to wait for a preview.
+
+        Those of other workers never do, and their heartbeat must not wait for Valkey: it keeps their leases.
+        """
+        if not fleet.this_worker_serves_only(previews.QUEUE):
             return 0
+        name = self._consumer.hostname
         try:
-            return preview_queue.waiting(self._consumer.hostname)
+            return preview_queue.waiting(name)
         except previews.ChannelError:
+            logger.warning("Cannot tell which slots of %s wait for a preview", name, exc_info=True)
             return 0
 
     def _follow(self, drain: bool) -> None:

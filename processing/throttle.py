@@ -34,7 +34,7 @@ class PreviewThrottle(SimpleRateThrottle):
     num_requests: int
     duration: int
 
-    def allow_request(self, request: Request, view: APIView) -> bool:  # DRF's signature
+    def allow_request(self, request: Request, view: APIView) -> bool:
         return _count(f"api:{request.user.pk}", seconds=self.duration) <= self.num_requests
 
     def wait(self) -> float:

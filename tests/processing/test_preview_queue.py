@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from processing.previews import Answer, valkey
 from processing.services import preview_file
 from tests.drive.drives import upload
 from tests.live import LiveWorker
+from tests.processing.running import wait_until
 
 TOKENS = "ipau:preview:tokens"
 
@@ -28,11 +30,9 @@ def slots() -> Iterator[Callable[..., "Future[Any]"]]:
     with ThreadPoolExecutor(8) as threads:
 
         def wait(name: str, seconds: float = 5) -> "Future[Any]":
-            begun = tokens()
+            begun = blocked()
             found = threads.submit(preview_queue.take, Slot(name, 1), seconds=seconds)
-            while tokens() == begun:
-                time.sleep(0.001)
-            time.sleep(0.05)  # From its token to its waiting.
+            wait_until(lambda: blocked() > begun, f"the slot {name} does not wait")
             return found
 
         yield wait
@@ -41,6 +41,18 @@ def slots() -> Iterator[Callable[..., "Future[Any]"]]:
 def tokens() -> int:
     found: Any = valkey().zcard(TOKENS)
     return int(found)
+
+
+def names() -> list[bytes]:
+    found: Any = valkey().zrange(TOKENS, 0, -1)
+    return list(found)
+
+
+def blocked() -> int:
+    """Return how many slots wait at this test's database of Valkey, which other tests' servers share."""
+    database = valkey().connection_pool.connection_kwargs["db"]
+    clients: Any = valkey().client_list()
+    return sum("b" in client["flags"] and client["db"] == str(database) for client in clients)
 
 
 def look() -> list[Any] | None:
@@ -74,14 +86,10 @@ def test_who_has_waited_in_vain_is_not_counted_on(slots: Callable[..., "Future[A
     assert not preview_queue.put(["a"])
 
 
-def test_who_leaves_takes_one_token_with_them_whoever_left_it(slots: Callable[..., "Future[Any]"]) -> None:
-    early, late = slots("z", seconds=0.5), slots("a", seconds=3)
-    assert preview_queue.put(["for one of them"])
-    # The one that has waited longest gets it, but the other's token may be the one that was taken.
-    assert early.result(1) == ["for one of them"]
-    assert tokens() == 1
-    assert preview_queue.put(["for the other"])
-    assert late.result(1) == ["for the other"]
+def test_who_leaves_takes_one_token_with_them_whoever_left_it() -> None:
+    """A request has taken this slot's token, but has reached another, whose own is still there."""
+    valkey().zadd(TOKENS, {"reached": time.time() + 60})
+    assert preview_queue._run(preview_queue._LEAVE, "leaving") is None
     assert tokens() == 0
 
 
@@ -135,25 +143,29 @@ def test_none_is_lost_and_none_made_twice_whoever_comes_and_goes() -> None:
 
 
 def test_a_slot_hears_from_its_worker_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "PREVIEWS_AT_MOST", 0.2)
-    made: list[Any] = []
+    """However many previews are asked for: here each takes a second, and the next one is there already."""
+    now = 100.0
+    made = 0
 
-    def make(*request: Any) -> None:
-        made.append(request)
-        preview_queue.put([len(made)])
-        time.sleep(0.01)
+    def make(*_request: Any) -> None:
+        nonlocal now, made
+        now, made = now + 1, made + 1
+        preview_queue.put([made])
 
     monkeypatch.setattr(work, "make_preview", make)
+    monkeypatch.setattr(work, "time", SimpleNamespace(monotonic=lambda: now))
     preview_queue.put([0])
     work.make_previews()
-    assert 2 < len(made) <= 20
-    assert look() == [len(made)]
+    assert made == work.PREVIEWS_AT_MOST
+    assert look() == [made]
 
 
 def test_who_waits_is_not_busy(slots: Callable[..., "Future[Any]"]) -> None:
-    waiting = [slots("here", seconds=0.5), slots("there", seconds=0.5)]
+    waiting = [slots("here"), slots("there")]
     assert [preview_queue.waiting(worker) for worker in ("here", "there", "he")] == [1, 1, 0]
-    assert [found.result(2) for found in waiting] == [None, None]
+    for _ in waiting:
+        preview_queue.put([])
+    assert [found.result(2) for found in waiting] == [[], []]
     assert preview_queue.waiting("here") == 0
 
 
@@ -174,23 +186,18 @@ def test_only_the_first_of_some_previews_takes_a_message(
     celery_worker: Callable[..., LiveWorker], shown: Callable[[int], Answer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     celery_worker(queues="preview")
-    woken: list[object] = []
-    wake = tasks.wake
+    reached: list[bool] = []
+    put = preview_queue.put
 
-    def count(*args: object) -> bool:
-        woken.append(args)
-        return wake(*args)  # type: ignore[arg-type]
+    def note(request: list[Any]) -> bool:
+        reached.append(put(request))
+        return reached[-1]
 
-    monkeypatch.setattr(tasks, "wake", count)
-    assert shown(1).body
-    before = len(woken)
-    while not tokens():
-        time.sleep(0.01)
-    for contrast in range(2, 6):
+    monkeypatch.setattr(preview_queue, "put", note)
+    for contrast in range(5):
         assert shown(contrast).body
-        while not tokens():
-            time.sleep(0.01)
-    assert len(woken) == before
+        wait_until(tokens, "the slot does not wait for another preview")
+    assert reached == [False, True, True, True, True]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -200,8 +207,7 @@ def test_where_the_slot_that_waits_has_died_another_takes_over(
     celery_worker(queues="preview")
     assert shown(1).body
     valkey().zadd(TOKENS, {"of the dead": time.time() + 60})
-    while valkey().zscore(TOKENS, "of the dead") is None or tokens() > 1:
-        time.sleep(0.05)  # Until the living one has left.
+    wait_until(lambda: names() == [b"of the dead"], "the living one has not left")
     begun = time.monotonic()
     assert shown(2).body
     assert time.monotonic() - begun < 3
