@@ -1,7 +1,7 @@
 # What people type. `make` alone says what there is.
 
 # Only looked for when something is installed.
-PYTHON ?= $(eval PYTHON := $(shell deploy/choose_python))$(PYTHON)
+PYTHON ?= $(eval PYTHON := $(shell deploy/choose_python python3 /usr/bin/python3))$(PYTHON)
 VENV := .venv
 RUN := $(VENV)/bin
 UV_VERSION := 0.13.8
