@@ -46,6 +46,7 @@ def file_page(name: str) -> str:
 def expect_file(page: Page, name: str) -> None:
     expect(page.get_by_role("heading", level=1)).to_contain_text(name)
     expect(page).to_have_url(re.compile(str(File.objects.get(name=name).pk)))
+    page.wait_for_load_state()  # A key that comes before the script is nobody's.
 
 
 def width_of(picture: Locator) -> float:
