@@ -54,6 +54,17 @@ def this_slot() -> Slot:
     return Slot(_worker_name, os.getpid())
 
 
+def has_ended(pid: int) -> bool:
+    """Tell whether a process of this machine, such as a slot of this worker, has ended."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
 def beat(
     *,
     name: str,

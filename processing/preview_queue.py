@@ -6,6 +6,9 @@ takes longer than all the rest. A slot that waits leaves a token, and each reque
 there are as many tokens as waiting slots, less the requests that are about to reach them; which slot left
 which token does not matter.
 
+A request moves to its slot's own list, where the slot's end leaves it: Celery gives the slot's message to
+another, which finds what the slot left behind.
+
 Each step is one script, which nothing else can come between. All times are Valkey's.
 """
 
@@ -15,16 +18,24 @@ import json
 from functools import cache
 from typing import Any
 
+from processing import fleet
 from processing.fleet import Slot
 from processing.previews import PATIENCE_SECONDS, valkey
 
 _REQUESTS = "ipau:preview:requests"
 _TOKENS = "ipau:preview:tokens"
+# Names of slots, and when each last looked for a request.
+_SLOTS = "ipau:preview:slots"
+# How often a request is begun, where each slot that has it ends.
+_TRIES = 2
+# After this nobody waits for what a slot holds, whether it has ended or not.
+_FORGET_SECONDS = 3600
 
-# Returns 1 where a slot waits for this request, 0 where one has to be woken. Overdue tokens are dead slots'.
+# A request is "second tries json". Returns 1 where a slot waits for this one, 0 where one has to be woken.
+# Overdue tokens are dead slots'.
 _PUT = """
 local now = tonumber(redis.call('TIME')[1])
-redis.call('RPUSH', KEYS[1], now .. ' ' .. ARGV[1])
+redis.call('RPUSH', KEYS[1], now .. ' 1 ' .. ARGV[1])
 local token = redis.call('ZPOPMAX', KEYS[2])
 if #token > 0 and tonumber(token[2]) < now then
     redis.call('DEL', KEYS[2])
@@ -32,16 +43,20 @@ if #token > 0 and tonumber(token[2]) < now then
 end
 return #token > 0 and 1 or 0
 """
-# Returns the next request that somebody may still wait for; where there is none, leaves a token if told to.
+# Forgets what the slot held, and returns the next request that somebody may still wait for; where there is
+# none, leaves a token if told to.
 _LOOK = """
 local now = tonumber(redis.call('TIME')[1])
+redis.call('DEL', KEYS[4])
+redis.call('ZADD', KEYS[3], now, ARGV[1])
 while true do
-    local request = redis.call('LPOP', KEYS[1])
+    local request = redis.call('LMOVE', KEYS[1], KEYS[4], 'LEFT', 'RIGHT')
     if not request then break end
-    if tonumber(string.match(request, '^%d+')) + tonumber(ARGV[1]) >= now then return request end
+    if tonumber(string.match(request, '^%d+')) + tonumber(ARGV[2]) >= now then return request end
+    redis.call('DEL', KEYS[4])
 end
 if tonumber(ARGV[3]) > 0 then
-    redis.call('ZADD', KEYS[2], now + math.ceil(tonumber(ARGV[3])) + 1, ARGV[2])
+    redis.call('ZADD', KEYS[2], now + math.ceil(tonumber(ARGV[3])) + 1, ARGV[1])
 end
 return false
 """
@@ -49,7 +64,19 @@ return false
 _LEAVE = """
 if redis.call('ZREM', KEYS[2], ARGV[1]) == 1 then return false end
 if #redis.call('ZPOPMIN', KEYS[2]) > 0 then return false end
-return redis.call('LPOP', KEYS[1])
+return redis.call('LMOVE', KEYS[1], KEYS[4], 'LEFT', 'RIGHT')
+"""
+# Forgets a slot. What it held comes next, or is returned where it has been tried often enough.
+_FORGET = """
+local request = redis.call('LPOP', KEYS[4])
+redis.call('DEL', KEYS[4])
+redis.call('ZREM', KEYS[3], ARGV[1])
+if not request then return false end
+local second, tries, text = string.match(request, '^(%d+) (%d+) (.*)$')
+if tonumber(tries) >= tonumber(ARGV[2]) then return request end
+redis.call('LPUSH', KEYS[1], second .. ' ' .. (tries + 1) .. ' ' .. text)
+redis.call('ZPOPMAX', KEYS[2])
+return false
 """
 
 
@@ -60,17 +87,38 @@ def _script(text: str) -> Any:
 
 def put(request: list[Any]) -> bool:
     """Leave a request; return whether a slot waits for it. Otherwise one has to be woken."""
-    return bool(_run(_PUT, json.dumps(request)))
+    keys = [_REQUESTS, _TOKENS]
+    return bool(_script(_PUT)(keys=keys, args=[json.dumps(request)]))
 
 
 def take(slot: Slot, *, seconds: float) -> list[Any] | None:
-    """Return the next request, waiting so long for it, or None. Those that are too old are dropped."""
-    name = f"{slot.worker}/{slot.pid}"
-    found = _run(_LOOK, PATIENCE_SECONDS, name, seconds)
+    """Return the next request, waiting so long for it, or None. Those that are too old are dropped.
+
+    The slot is done with the one before.
+    """
+    name = _name(slot)
+    found = _run(_LOOK, name, PATIENCE_SECONDS, seconds)
     if found is None and seconds > 0:
-        reply: Any = valkey().blpop([_REQUESTS], timeout=seconds)
-        found = reply[1] if reply else _run(_LEAVE, name)
-    return None if found is None else json.loads(found.partition(b" ")[2])
+        timeout: Any = seconds  # Valkey takes parts of seconds.
+        found = valkey().blmove(_REQUESTS, _held_by(name), timeout) or _run(_LEAVE, name)
+    return None if found is None else _read(found)
+
+
+def recover(worker: str) -> list[list[Any]]:
+    """Let what slots of a worker held as they ended be made by others.
+
+    Return the requests that have ended a slot each time they were tried.
+    """
+    pipe = valkey().pipeline(transaction=False)
+    pipe.time()
+    pipe.zrange(_SLOTS, 0, -1, withscores=True)
+    (now, _), slots = pipe.execute()
+    given_up = []
+    for name, since in slots:
+        of, _, pid = name.decode().rpartition("/")
+        if (of == worker and fleet.has_ended(int(pid))) or since < now - _FORGET_SECONDS:
+            given_up.append(_run(_FORGET, name.decode(), _TRIES))
+    return [_read(request) for request in given_up if request is not None]
 
 
 def waiting(worker: str) -> int:
@@ -84,5 +132,19 @@ def drop() -> None:
     valkey().delete(_REQUESTS)
 
 
-def _run(script: str, *args: object) -> Any:
-    return _script(script)(keys=[_REQUESTS, _TOKENS], args=args)
+def _name(slot: Slot) -> str:
+    return f"{slot.worker}/{slot.pid}"
+
+
+def _held_by(name: str) -> str:
+    return f"ipau:preview:held:{name}"
+
+
+def _read(request: bytes) -> list[Any]:
+    found: list[Any] = json.loads(request.split(b" ", 2)[2])
+    return found
+
+
+def _run(script: str, name: str, *args: object) -> Any:
+    """Run a script on behalf of a slot."""
+    return _script(script)(keys=[_REQUESTS, _TOKENS, _SLOTS, _held_by(name)], args=[name, *args])

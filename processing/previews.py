@@ -76,10 +76,14 @@ def leave_picture(data: bytes) -> str:
     return ticket
 
 
-def take_picture(ticket: str) -> bytes | None:
+def picture_of(ticket: str) -> bytes | None:
     """Return the picture of a ticket, or None when it has expired."""
-    data = valkey().getdel(f"{_PREFIX}:in:{ticket}")
+    data = valkey().get(f"{_PREFIX}:in:{ticket}")
     return data if isinstance(data, bytes) else None
+
+
+def drop_picture(ticket: str) -> None:
+    valkey().delete(f"{_PREFIX}:in:{ticket}")
 
 
 def answer(request_id: str, key: str, given: Answer) -> None:

@@ -135,6 +135,8 @@ def make_previews() -> None:
     A slot that has other work to do does not wait.
     """
     slot = fleet.this_slot()
+    for request_id, key, *_ in preview_queue.recover(slot.worker):
+        previews.answer(request_id, key, previews.Answer(error_code=claims.LOST[0], error=claims.LOST[1]))
     pause = PREVIEW_PAUSE if fleet.this_worker_serves_only(previews.QUEUE) else 0
     ends = time.monotonic() + PREVIEWS_AT_MOST
     while time.monotonic() < ends:
@@ -157,7 +159,7 @@ def make_preview(
         source: {"blob": SHA-256} or {"ticket": …} of a picture that is not in the drive.
     """
     try:
-        data = blobs.read(source["blob"]) if "blob" in source else previews.take_picture(source["ticket"])
+        data = blobs.read(source["blob"]) if "blob" in source else previews.picture_of(source["ticket"])
     except OSError:
         logger.exception("The storage did not give %s for a preview", source)
         previews.answer(request_id, key, previews.Answer(error_code="storage", error=OURS))
@@ -166,6 +168,9 @@ def make_preview(
         return  # Nobody waits any more.
     pictures = {parameter: Blobs(digests) for parameter, digests in resources.items()}
     previews.answer(request_id, key, _preview(Recipe.model_validate(recipe), data, pictures))
+    if "ticket" in source:
+        # Not before: where this slot ends meanwhile, another needs the picture.
+        previews.drop_picture(source["ticket"])
 
 
 def _preview(recipe: Recipe, data: bytes, pictures: Mapping[str, Blobs]) -> previews.Answer:

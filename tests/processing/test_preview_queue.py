@@ -1,5 +1,7 @@
 """Requests for previews and the slots that wait for them."""
 
+import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -167,6 +169,61 @@ def test_who_waits_is_not_busy(slots: Callable[..., "Future[Any]"]) -> None:
         preview_queue.put([])
     assert [found.result(2) for found in waiting] == [[], []]
     assert preview_queue.waiting("here") == 0
+
+
+# --- Slots that end.
+
+
+@pytest.fixture
+def ended() -> Slot:
+    """A slot of a worker here whose process is gone."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return Slot("here", process.pid)
+
+
+def test_what_a_slot_held_as_it_ended_comes_next(ended: Slot) -> None:
+    preview_queue.put(["a"])
+    preview_queue.put(["b"])
+    assert preview_queue.take(ended, seconds=0) == ["a"]
+    assert preview_queue.recover("elsewhere") == []
+    assert preview_queue.recover("here") == []
+    assert [look(), look(), look()] == [["a"], ["b"], None]
+
+
+def test_what_ends_each_slot_is_given_up(ended: Slot) -> None:
+    preview_queue.put(["a"])
+    assert preview_queue.take(ended, seconds=0) == ["a"]
+    assert preview_queue.recover("here") == []
+    assert preview_queue.take(ended, seconds=0) == ["a"]
+    assert preview_queue.recover("here") == [["a"]]
+    assert look() is None
+
+
+def test_what_a_slot_has_done_or_still_does_is_not_made_again(ended: Slot) -> None:
+    preview_queue.put(["a"])
+    assert preview_queue.take(ended, seconds=0) == ["a"]
+    assert preview_queue.take(ended, seconds=0) is None
+    preview_queue.put(["b"])
+    assert preview_queue.take(Slot("here", os.getpid()), seconds=0) == ["b"]
+    assert preview_queue.recover("here") == []
+    assert look() is None
+
+
+def test_what_comes_as_a_slot_ends_is_held_too(slots: Callable[..., "Future[Any]"]) -> None:
+    found = slots("here")
+    preview_queue.put(["a"])
+    assert found.result(1) == ["a"]
+    assert valkey().lrange("ipau:preview:held:here/1", 0, -1) != []
+
+
+def test_slots_of_workers_that_are_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    preview_queue.put(["a"])
+    look()
+    monkeypatch.setattr(preview_queue, "_FORGET_SECONDS", -1)
+    preview_queue.recover("here")
+    assert valkey().keys("ipau:preview:*") == [b"ipau:preview:requests"]
+    assert look() == ["a"]
 
 
 # --- With a worker.

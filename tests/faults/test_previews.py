@@ -1,0 +1,66 @@
+"""Preview workers that die: the person still gets the preview, or is told why not."""
+
+import os
+import signal
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from processing import previews, tasks
+from tests.live import LiveWorker
+from tests.pictures import picture_bytes
+from tests.processing import poison
+from tests.processing.running import wait_until
+
+pytestmark = [pytest.mark.worker, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+def ran(tmp_path: Path) -> Path:
+    """Where each run of the poison leaves a line."""
+    return tmp_path / "ran"
+
+
+@pytest.fixture
+def worker(celery_worker: Callable[..., LiveWorker], ran: Path) -> LiveWorker:
+    ran.touch()
+    return celery_worker(
+        queues="preview", slots=2, include="tests.processing.poisoned", **{poison.LOG: str(ran)}
+    )
+
+
+def ask(width: int) -> str:
+    """Ask for a preview by the poison of a picture that is not in the drive."""
+    request_id = uuid.uuid4().hex
+    ticket = previews.leave_picture(picture_bytes("PNG", width=width, height=40))
+    assert tasks.send_preview(request_id, f"key {request_id}", {"ticket": ticket}, poison.RECIPE, {})
+    return request_id
+
+
+def answer_to(request_id: str) -> previews.Answer:
+    found = previews.wait_for(request_id, seconds=previews.PATIENCE_SECONDS)
+    assert found is not None
+    return found
+
+
+def test_a_preview_whose_slot_is_killed_is_made_by_another(worker: LiveWorker, ran: Path) -> None:
+    request_id = ask(poison.SLOW)
+    wait_until(ran.read_text, "the preview has not begun")
+    holder = next(pid for pid in worker.slot_pids() if previews.valkey().exists(held(worker, pid)))
+    os.kill(holder, signal.SIGKILL)
+    assert answer_to(request_id).body
+    assert len(ran.read_text().splitlines()) == 2
+
+
+def test_a_picture_that_ends_each_slot_is_given_up_and_says_so(worker: LiveWorker, ran: Path) -> None:
+    found = answer_to(ask(poison.KILLS))
+    assert (found.error_code, found.body) == ("worker_lost", b"")
+    assert "stopped the worker" in found.error
+    assert len(ran.read_text().splitlines()) == 2
+    assert answer_to(ask(poison.WELL)).body
+
+
+def held(worker: LiveWorker, pid: int) -> str:
+    return f"ipau:preview:held:{worker.name}/{pid}"
