@@ -18,7 +18,7 @@ import json
 from functools import cache
 from typing import Any
 
-from processing import fleet
+from processing import claims, fleet
 from processing.fleet import Slot
 from processing.previews import PATIENCE_SECONDS, valkey
 
@@ -26,8 +26,6 @@ _REQUESTS = "ipau:preview:requests"
 _TOKENS = "ipau:preview:tokens"
 # Names of slots, and when each last looked for a request.
 _SLOTS = "ipau:preview:slots"
-# How often a request is begun, where each slot that has it ends.
-_TRIES = 2
 # After this nobody waits for what a slot holds, whether it has ended or not.
 _FORGET_SECONDS = 3600
 
@@ -117,7 +115,7 @@ def recover(worker: str) -> list[list[Any]]:
     for name, since in slots:
         of, _, pid = name.decode().rpartition("/")
         if (of == worker and fleet.has_ended(int(pid))) or since < now - _FORGET_SECONDS:
-            given_up.append(_run(_FORGET, name.decode(), _TRIES))
+            given_up.append(_run(_FORGET, name.decode(), claims.MAX_ATTEMPTS))
     return [_read(request) for request in given_up if request is not None]
 
 

@@ -58,7 +58,7 @@ def test_a_picture_that_ends_each_slot_is_given_up_and_says_so(worker: LiveWorke
     found = answer_to(ask(poison.KILLS))
     assert (found.error_code, found.body) == ("worker_lost", b"")
     assert "stopped the worker" in found.error
-    assert len(ran.read_text().splitlines()) == 2
+    assert len(ran.read_text().splitlines()) == 3
     assert answer_to(ask(poison.WELL)).body
 
 

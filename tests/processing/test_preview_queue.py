@@ -14,7 +14,7 @@ import pytest
 from accounts.models import User
 from market import services as market
 from market.models import Version
-from processing import preview_queue, tasks, work
+from processing import claims, preview_queue, tasks, work
 from processing.fleet import Slot
 from processing.models import Worker
 from processing.previews import Answer, valkey
@@ -193,10 +193,11 @@ def test_what_a_slot_held_as_it_ended_comes_next(ended: Slot) -> None:
 
 def test_what_ends_each_slot_is_given_up(ended: Slot) -> None:
     preview_queue.put(["a"])
-    assert preview_queue.take(ended, seconds=0) == ["a"]
-    assert preview_queue.recover("here") == []
-    assert preview_queue.take(ended, seconds=0) == ["a"]
-    assert preview_queue.recover("here") == [["a"]]
+    given_up = []
+    for _ in range(claims.MAX_ATTEMPTS):
+        assert preview_queue.take(ended, seconds=0) == ["a"]
+        given_up.append(preview_queue.recover("here"))
+    assert given_up == [[], [], [["a"]]]
     assert look() is None
 
 
