@@ -23,6 +23,7 @@ app.conf.update(
     accept_content=["json"],
     task_ignore_result=True,
     result_backend=None,
+    worker_pool="ipau.pool:TaskPool",
     # Least connection: a slot holds the message it works on and takes no second one.
     worker_prefetch_multiplier=1,
     task_acks_late=True,
