@@ -8,7 +8,7 @@ from rest_framework import serializers
 from ipau.common.api import StrictSerializer
 from market import conversions
 from market.models import Conversion, ConversionState
-from market.pipelines import NAME_LENGTH, TITLE_LENGTH
+from market.naming import NAME_LENGTH, TITLE_LENGTH
 
 
 class ModelInputSerializer(StrictSerializer):

@@ -18,7 +18,7 @@ from ipau.common.errors import Conflict, Invalid, NotFound
 from ipau.common.idempotency import digest_of, find_earlier
 from market import services, tasks
 from market.models import Conversion, ConversionState, Listing, ListingKind, Visibility
-from market.pipelines import NAME_LENGTH, TITLE_LENGTH, check_name
+from market.naming import NAME_LENGTH, TITLE_LENGTH, check_name, check_text
 from market.releasing import forget_unused
 from workers import registry
 
@@ -119,7 +119,7 @@ def request_conversion(
         source_sha256=file.blob_id,
         source_name=file.name,
         name=check_name(name),
-        title=_check_title(title) or name.replace("-", " ").capitalize(),
+        title=check_text("title", title, TITLE_LENGTH) or name.replace("-", " ").capitalize(),
         family=_check_family(family),
         config=check_config(config),
         publish=publish,
@@ -238,18 +238,6 @@ def _own_weights(owner: User, file: File) -> File:
     if found.state == FileState.REFUSED:
         raise Invalid(found.reason, code="refused")
     return found
-
-
-def _check_title(title: str) -> str:
-    text = " ".join(title.split())
-    problem = ""
-    if len(text) > TITLE_LENGTH:
-        problem = _("This may have at most %(n)d characters.") % {"n": TITLE_LENGTH}
-    elif "\0" in text:
-        problem = _("This cannot be kept.")
-    if problem:
-        raise Invalid(problem, code="invalid_input", fields={"title": problem})
-    return text
 
 
 def _check_family(family: str) -> str:

@@ -7,7 +7,7 @@ from accounts.models import User
 from ipau.common.errors import Invalid
 from market.conversions import get_model
 from market.models import Listing
-from market.pipelines import SUMMARY_LENGTH, TITLE_LENGTH, check_text
+from market.naming import SUMMARY_LENGTH, TITLE_LENGTH, check_text
 
 DESCRIPTION_LENGTH = 10_000
 

@@ -11,7 +11,7 @@ from drive.models import File
 from ipau.common.errors import DomainError, Invalid
 from market import conversions
 from market.describing import DESCRIPTION_LENGTH, check_description
-from market.pipelines import NAME_LENGTH, SUMMARY_LENGTH, TITLE_LENGTH, check_name
+from market.naming import NAME_LENGTH, SUMMARY_LENGTH, TITLE_LENGTH, check_name
 from workers import registry
 
 

@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from ipau.common.api import StrictSerializer
-from market import pipelines
+from market import naming
 from market.model_steps import models_of
 from market.models import Listing, Version, Visibility
 from market.steps import STEPS
@@ -50,8 +50,8 @@ class PipelineStepInputSerializer(StrictSerializer):
         return attrs
 
 
-_TITLE = {"max_length": pipelines.TITLE_LENGTH, "help_text": "What people read."}
-_SUMMARY = {"max_length": pipelines.SUMMARY_LENGTH, "allow_blank": True, "help_text": "One sentence."}
+_TITLE = {"max_length": naming.TITLE_LENGTH, "help_text": "What people read."}
+_SUMMARY = {"max_length": naming.SUMMARY_LENGTH, "allow_blank": True, "help_text": "One sentence."}
 _STEPS = {
     "many": True,
     "help_text": f"1 to {MOST_STEPS} steps, each run on the picture that the one before it made.",
@@ -70,7 +70,7 @@ class PipelineInputSerializer(StrictSerializer):
     summary = serializers.CharField(required=False, **_SUMMARY)  # type: ignore[arg-type]
     name = serializers.CharField(
         required=False,
-        max_length=pipelines.NAME_LENGTH,
+        max_length=naming.NAME_LENGTH,
         help_text="The second part of its address; without one it is made from the title.",
     )
     visibility = serializers.ChoiceField(required=False, **_VISIBILITY)  # type: ignore[arg-type]
@@ -84,7 +84,7 @@ class PipelineChangeSerializer(StrictSerializer):
     summary = serializers.CharField(required=False, **_SUMMARY)  # type: ignore[arg-type]
     name = serializers.CharField(
         required=False,
-        max_length=pipelines.NAME_LENGTH,
+        max_length=naming.NAME_LENGTH,
         help_text="Another address; the old one leads nowhere then.",
     )
     visibility = serializers.ChoiceField(required=False, **_VISIBILITY)  # type: ignore[arg-type]

@@ -18,15 +18,19 @@ from ipau.common.idempotency import digest_of, find_earlier
 from market import services
 from market.model_steps import ModelStep, compose, keep_models, models_of
 from market.models import Listing, ListingKind, Tier, Version, Visibility
+from market.naming import (
+    NAME_LENGTH,
+    RESERVED_NAMES,
+    SUMMARY_LENGTH,
+    TITLE_LENGTH,
+    check_name,
+    check_text,
+)
 from market.steps import Problems, check_number, check_steps, folders_in, schema_of
 from workers import registry
 from workers.recipe import Recipe, Step
 
-NAME_LENGTH, TITLE_LENGTH, SUMMARY_LENGTH = 60, 100, 200
 MOST_PIPELINES = 200
-# What stands for something else in the addresses of pages.
-RESERVED_NAMES = frozenset({"new", "preview", "steps"})
-_NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
 
 @dataclass(frozen=True)
@@ -199,31 +203,6 @@ def delete_pipeline(*, owner: User, name: str) -> None:
 def check_title(title: str) -> str:
     """Return a title as it is kept. Raises Invalid."""
     return check_text("title", title, TITLE_LENGTH, _("Give the pipeline a title."))
-
-
-def check_text(field: str, text: str, most: int, missing: str = "") -> str:
-    """Return a line of text as it is kept. Raises Invalid, with the sentence `missing` where it is empty."""
-    text = " ".join(text.replace("\0", " ").split())
-    problem = ""
-    if not text:
-        problem = missing
-    elif len(text) > most:
-        problem = _("This may have at most %(n)d characters.") % {"n": most}
-    if problem:
-        raise Invalid(problem, code="invalid_input", fields={field: problem})
-    return text
-
-
-def check_name(name: str) -> str:
-    """Return a name that can stand in an address. Raises Invalid."""
-    problem = ""
-    if not _NAME.fullmatch(name) or len(name) > NAME_LENGTH:
-        problem = _("Use small letters, digits and single dashes, at most %(n)d.") % {"n": NAME_LENGTH}
-    elif name in RESERVED_NAMES:
-        problem = _("The name “%(name)s” is reserved. Choose another one.") % {"name": name}
-    if problem:
-        raise Invalid(problem, code="invalid_input", fields={"name": problem})
-    return name
 
 
 def _as_asked(step: Step | ModelStep) -> object:

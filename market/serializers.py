@@ -10,7 +10,7 @@ from ipau.common.api import PageQuery, StrictSerializer
 from market.contract import openapi_of
 from market.describing import DESCRIPTION_LENGTH
 from market.models import Listing, ListingKind, Tier, Version, Visibility
-from market.pipelines import SUMMARY_LENGTH, TITLE_LENGTH
+from market.naming import SUMMARY_LENGTH, TITLE_LENGTH
 from market.weights_serializers import WeightsSerializer
 
 # A version says what one would need of the tool that hosted inference packs models with; ours has none.
