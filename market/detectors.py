@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.db.models import Case, When
 from django.utils.translation import gettext as _
 
 from accounts.models import PLATFORM_HANDLE
@@ -27,13 +28,16 @@ def check_detector(version: Version) -> Version:
 def default_detector(*, user: Any) -> Version:
     """Return the newest version of the platform's own detector, or of the only one that `user` may see.
 
+    Of several of the platform's, those that find boxes alone go first, then the newest.
+
     Raises:
         Invalid: there is none, or there are several. `fields` names `model`.
     """
     listings = Listing.objects.visible_to(user).filter(kind=ListingKind.MODEL)
     newest = Version.objects.offered_to(user).order_by("listing", "-number").distinct("listing").values("pk")
     rows = Version.objects.filter(pk__in=newest, listing__in=listings, weights__task__in=TASKS)
-    rows = rows.select_related("listing__owner").order_by("-id")
+    boxes_first = Case(When(weights__task=TASKS[0], then=0), default=1)
+    rows = rows.select_related("listing__owner").order_by(boxes_first, "-id")
     own: Version | None = rows.filter(listing__owner__handle=PLATFORM_HANDLE).first()
     found = [own] if own else list(rows[:2])
     if len(found) == 1:

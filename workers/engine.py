@@ -114,7 +114,8 @@ def preview(recipe: Recipe, data: bytes, context: Context | None = None, *, max_
             picture = source.shrunk(max_side)
         scale = max(picture.width, picture.height) / max(source.width, source.height)
         # Its data are in the outcome; files of them are for results that are kept.
-        shown = replace(_complete(context, scale), is_preview=True)
+        full = (source.width, source.height)
+        shown = replace(_complete(context, scale), full=full, is_preview=True)
         result, _tables = _run_steps(recipe, plan, picture, shown, watch)
         result = _shrink(result, max_side)
         files = _encode(result, picture, OutputOptions(quality=PREVIEW_QUALITY), watch)
@@ -223,6 +224,8 @@ def _run_steps(
             tables.update({labels[position][label]: made.data for label in declared})
         if made.scale is not None:
             context = replace(context, scale=made.scale)
+        if made.image is not None and made.image.size != (picture.width, picture.height):
+            context = replace(context, full=None)
         kept = result.image if made.image is None else made.image
         result = Result(kept, made.format or result.format, dict(texts), _merge(data))
     return result, tables

@@ -173,9 +173,10 @@ class Picture:
 
     def _limit_factor(self, factor: int) -> int:
         factor = max(1, min(factor, max(self.width, self.height)))
-        if not self._drafts():
+        if self.format != "JPEG" or self._data is None:
             return factor
-        # A whole multiple of what the decoder does, so that no pixel straddles two of its own.
+        # A whole multiple of what the decoder does, so that no pixel straddles two of its own. The same where
+        # all of it is decoded already: a view must not depend on which were asked for before.
         drafted = _choose_draft(factor)
         return factor // drafted * drafted
 

@@ -202,6 +202,7 @@ class Context:
 
     `scale` is the side of the picture handed over, divided by the original's: 1.0 in real runs, less in
     previews. An operation multiplies settings measured in pixels by it, so a preview looks like the result.
+    `full` is the original's width and height, where they are known.
     `is_preview`: somebody waits for it, so what takes long may be done on less than was handed over.
     `pictures` holds a set for each folder setting that was chosen, under the setting's name. For the engine,
     which runs several steps, under `step.setting` (`workers.chain.name_steps`).
@@ -212,6 +213,7 @@ class Context:
     """
 
     scale: float = 1.0
+    full: tuple[int, int] | None = None
     is_preview: bool = False
     device: str = PROCESSOR
     pictures: Mapping[str, PictureSet] = field(default_factory=dict)

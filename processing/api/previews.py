@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.http import HttpResponse, HttpResponseBase
+from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import exceptions
@@ -34,6 +35,8 @@ from processing.serializers import (
 )
 from processing.throttle import PreviewThrottle
 
+# The choice of detectors' setting `result` that makes no picture.
+DATA = "data"
 # The part of a form that holds the picture may have any of these names.
 _PICTURE_PARTS = (PICTURE, "file", "content")
 
@@ -125,7 +128,7 @@ class DetectToJson(PreviewView):
     )
     def post(self, request: Request) -> Response:
         """The same without the picture. `x` and `y` are the middle of a box."""
-        return Response(_detect(request).data)
+        return Response(_detect(request, draws=False).data)
 
 
 class DetectToImg(PreviewView):
@@ -144,13 +147,20 @@ class DetectToImg(PreviewView):
         return Response(DrawnSerializer({**vars(answer), PICTURE: _base64(answer)}).data)
 
 
-def _detect(request: Request) -> Answer:
+def _detect(request: Request, *, draws: bool = True) -> Answer:
+    """Raises Invalid where a picture is asked for and `result` is to be the data alone."""
     asked = _read(request)
     owner, reference = caller(request), asked.params.pop("model", "")
     if reference:
         version = check_detector(predictions.find_version(user=owner, reference=str(reference)))
     else:
         version = default_detector(user=owner)
+    if draws and asked.params.get("result") == DATA:
+        text = _("This gives no picture. Ask “detect-to-json” for the data alone.")
+        raise Invalid(text, code="invalid_input", fields={"result": text})
+    if not draws and DATA in version.params_schema["properties"].get("result", {}).get("enum", ()):
+        # Whatever would be drawn or cut out is shown to nobody.
+        asked.params["result"] = DATA
     return _ask(request, version, asked)
 
 

@@ -288,6 +288,18 @@ def test_a_detector_for_any_size_is_shown_the_shape_of_the_picture(tmp_path: Pat
     assert len(dark) == 20 * (10 + 2) - 1
 
 
+@pytest.mark.parametrize("size", [(1500, 1199), (3000, 20)])
+def test_a_preview_tells_places_of_the_whole_picture(size: tuple[int, int], tmp_path: Path) -> None:
+    model = _detector_for_any_size(tmp_path, stride="32", imgsz="[160, 160]")
+    recipe = Recipe.single("onnx", {"classes": "dark", "confidence": 0.5, "most": 1000}, weights=model.key)
+    picture = encode(Image.new("RGB", size), "PNG")
+    data = engine.preview(recipe, picture, Context(models={model.key: model})).data
+    assert isinstance(data, dict)
+    assert data["image"] == {"width": size[0], "height": size[1]}
+    lowest = max(one["y"] + one["height"] / 2 for one in data["predictions"])
+    assert lowest == pytest.approx(size[1], abs=0.01)
+
+
 @pytest.mark.parametrize("said", [{"stride": "32"}, {}])
 def test_what_cannot_be_shown_rectangles_is_shown_squares(said: dict[str, str], tmp_path: Path) -> None:
     model = _detector_for_any_size(tmp_path, is_of_a_square=True, imgsz="[160, 160]", **said)

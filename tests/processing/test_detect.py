@@ -3,7 +3,8 @@
 import base64
 import io
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -15,24 +16,50 @@ from accounts.models import User
 from market.models import Listing, Version
 from processing import tasks, work
 from tests.drive.drives import upload
-from tests.market.models import marks, model
+from tests.market.models import Marks, MarksParams, model
 from tests.pictures import picture_bytes
 from tests.processing.standing import stand_in
+from workers import registry
+from workers.plugin import Context, PictureView, Result, choice
 
 pytestmark = pytest.mark.django_db
+
+
+# Requests as preview workers get them.
+sent: list[Any] = []
+
+
+class ChoiceParams(MarksParams):
+    result: Literal["draw", "data"] = choice(
+        "draw", labels={"draw": "Picture", "data": "Data only"}, title="Result", help="What comes of it."
+    )
+
+
+class Chosen(Marks):
+    """As the family of tests, with the choice that those of real detectors have."""
+
+    Params = ChoiceParams
+
+    def run(self, picture: PictureView, params: MarksParams, context: Context) -> Result:
+        assert isinstance(params, ChoiceParams)
+        made = super().run(picture, params, context)
+        return made if params.result == "draw" else replace(made, image=None)
 
 
 @pytest.fixture(autouse=True)
 def _previews(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have a preview worker's code answer within the request, as this process knows the family."""
 
+    sent.clear()
+
     def send(*request: Any) -> bool:
+        sent.append(request)
         work.make_preview(*request)
         return True
 
     stand_in("preview")
     monkeypatch.setattr(tasks, "send_preview", send)
-    with marks():
+    with registry.register(Chosen()):
         yield
 
 
@@ -64,6 +91,16 @@ def test_three_forms_of_the_same(user: User, detect: Callable[..., Any]) -> None
     assert (inside["content_type"], inside["width"]) == (drawn["Content-Type"], 1024)
 
 
+def test_each_form_gives_what_it_is_for(user: User, detect: Callable[..., Any]) -> None:
+    model(user)
+    for form in ("detect", "detect-to-img"):
+        assert "detect-to-json" in names_of(detect(form, result="data"))["result"]
+    # Whatever else is asked for, only the data are made.
+    assert detect("detect-to-json", result="draw").json()["predictions"]
+    asked = [made[3]["steps"][0]["params"]["result"] for made in sent]
+    assert asked == ["data"]
+
+
 def test_parameters_and_a_file_of_the_drive(user: User, api: Callable[..., APIClient]) -> None:
     model(user)
     body = {"image": str(upload(user).pk), "input": {"confidence": 0.5}}
@@ -90,6 +127,9 @@ def test_the_model_is_named_or_the_only_one(user: User, other_user: User, detect
     # The site's own goes before all others.
     platform = User.objects.get(handle="ipau")
     model(platform, "finder", publish=True, sure=(80, 80), classes=["bee", "ant"])
+    assert {found["class"] for found in detect("detect-to-json").json()["predictions"]} == {"bee", "ant"}
+    # Of those, one that finds boxes and nothing else.
+    model(platform, "outliner", task="segment", publish=True, sure=(10, 90), classes=["elk", "cow"])
     assert {found["class"] for found in detect("detect-to-json").json()["predictions"]} == {"bee", "ant"}
     assert detect(model=f"{other_user.handle}/secret").status_code == 404
 

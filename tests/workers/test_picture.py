@@ -61,6 +61,17 @@ def test_views_are_decoded_once(name: str) -> None:
     assert picture.decode_ms == spent > 0
 
 
+@pytest.mark.parametrize("factor", [2, 3, 5, 7, 9])
+def test_a_view_is_the_same_whether_all_was_decoded_before(factor: int) -> None:
+    data = encode(draw(630, 470), "JPEG")
+    fresh, decoded = Picture.open(data), Picture.open(data)
+    decoded.rgb()
+    asked = 630 // factor, 470 // factor
+    drafted, reduced = fresh.reduced(*asked), decoded.reduced(*asked)
+    assert drafted.size == reduced.size
+    assert np.abs(pixels(drafted) - pixels(reduced)).mean() < 3
+
+
 def test_a_smaller_view_comes_from_a_larger_one() -> None:
     picture = Picture.open(encode(draw(400, 300), "JPEG"))
     picture.reduced(200, 150)

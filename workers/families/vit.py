@@ -25,7 +25,7 @@ from workers.plugin import (
 )
 from workers.vision.classifying import normalise, rank
 from workers.vision.drawing import draw_title
-from workers.vision.instances import original_size
+from workers.vision.instances import Original
 
 
 class VitParams(Params):
@@ -65,7 +65,7 @@ class Vit(Family[VitParams]):
             for guess in guesses
         ]
         data: JSON = {
-            "image": original_size(picture, context.scale),
+            "image": Original.of(picture, context).size(),
             "top": best.name,
             "confidence": round(best.confidence, 5),
             "predictions": predictions,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from workers.inference.faults import STRANGE_OUTPUT, ModelFault
 from workers.inference.sessions import get_session
 from workers.plugin import JSON, Context, OperationError, PictureView
-from workers.vision.instances import name_of, original_size
+from workers.vision.instances import Original, name_of
 from workers.vision.letterbox import fill_cropped
 
 Floats = NDArray[np.float32]
@@ -61,7 +61,7 @@ def classify(
         for guess in guesses
     ]
     return guesses, {
-        "image": original_size(picture, context.scale),
+        "image": Original.of(picture, context).size(),
         "top": guesses[0].name if guesses else None,
         "confidence": round(guesses[0].confidence, 5) if guesses else None,
         "predictions": predictions,

@@ -333,7 +333,7 @@ def make_result(
     picture: PictureView, params: FindingParams, context: Context, instances: Sequence[Instance]
 ) -> Result:
     """Draw, blur or cut out what was found, and tell of it. Raises OperationError."""
-    data = describe(instances, picture, context.scale)
+    data = describe(instances, picture, context)
     return Result(image=_make_picture(picture, params, context, instances), data=data)
 
 

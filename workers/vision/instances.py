@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.plugin import JSON, OperationError, PictureView
+from workers.plugin import JSON, Context, OperationError, PictureView
 from workers.vision.masks import Mask
 from workers.vision.outlines import outline
 
@@ -61,40 +61,65 @@ class Instance:
     turn: Turn | None = None
 
 
-def describe(instances: Iterable[Instance], picture: PictureView, scale: float) -> JSON:
-    """Return Detections, in pixels of the original: those of the picture handed over, divided by `scale`."""
-    told: list[JSON] = [_tell(instance, picture, scale) for instance in instances]
-    return {"image": original_size(picture, scale), "predictions": told}
+@dataclass(frozen=True)
+class Original:
+    """The picture before it was reduced for a preview: places times `across` and `down` lie in it."""
+
+    width: int
+    height: int
+    across: float
+    down: float
+
+    @classmethod
+    def of(cls, picture: PictureView, context: Context) -> Original:
+        scale = context.scale
+        width, height = context.full or (round(picture.width / scale), round(picture.height / scale))
+        return cls(width, height, width / picture.width, height / picture.height)
+
+    def size(self) -> dict[str, JSON]:
+        return {"width": self.width, "height": self.height}
+
+    def place(self, x: float, y: float) -> dict[str, JSON]:
+        return {"x": self.x(x), "y": self.y(y)}
+
+    def x(self, pixels: float) -> float:
+        return round(float(pixels) * self.across, 2)
+
+    def y(self, pixels: float) -> float:
+        return round(float(pixels) * self.down, 2)
 
 
-def original_size(picture: PictureView, scale: float) -> dict[str, JSON]:
-    """The size of the picture before it was reduced for a preview."""
-    return {"width": round(picture.width / scale), "height": round(picture.height / scale)}
+def describe(instances: Iterable[Instance], picture: PictureView, context: Context) -> JSON:
+    """Return Detections, in pixels of the original."""
+    original = Original.of(picture, context)
+    told: list[JSON] = [_tell(instance, picture, original) for instance in instances]
+    return {"image": original.size(), "predictions": told}
 
 
-def _tell(instance: Instance, picture: PictureView, scale: float) -> dict[str, JSON]:
+def _tell(instance: Instance, picture: PictureView, original: Original) -> dict[str, JSON]:
     left, top, right, bottom = instance.box
     x, y, width, height = (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
     turn = instance.turn
     if turn is not None:
         x, y, width, height = turn.x, turn.y, turn.width, turn.height
     told: dict[str, JSON] = {
-        "x": _place(x, scale),
-        "y": _place(y, scale),
-        "width": _place(width, scale),
-        "height": _place(height, scale),
+        **original.place(x, y),
+        "width": original.x(width),
+        "height": original.y(height),
         "confidence": round(instance.confidence, 5),
         "class": instance.name,
         "class_id": instance.class_id,
     }
     if turn is not None:
         told["angle"] = round(turn.angle, 5)
-        told["points"] = _points(turn.corners(), scale)
+        told["points"] = _points(turn.corners(), original)
     if instance.mask is not None:
-        told["points"] = _points(outline(instance.mask, _tolerance(picture)).tolist(), scale)
+        told["points"] = _points(outline(instance.mask, _tolerance(picture)).tolist(), original)
         told["rle"] = instance.mask.rle(picture.width, picture.height)
     if instance.keypoints is not None:
-        told["keypoints"] = [_keypoint(index, point, scale) for index, point in enumerate(instance.keypoints)]
+        told["keypoints"] = [
+            _keypoint(index, point, original) for index, point in enumerate(instance.keypoints)
+        ]
     return told
 
 
@@ -103,19 +128,15 @@ def _tolerance(picture: PictureView) -> float:
     return max(1.0, max(picture.width, picture.height) / 1000)
 
 
-def _keypoint(index: int, point: Floats, scale: float) -> dict[str, JSON]:
-    told: dict[str, JSON] = {"x": _place(point[0], scale), "y": _place(point[1], scale), "class_id": index}
+def _keypoint(index: int, point: Floats, original: Original) -> dict[str, JSON]:
+    told: dict[str, JSON] = {**original.place(point[0], point[1]), "class_id": index}
     if len(point) > 2:
         told["confidence"] = round(float(point[2]), 5)
     return told
 
 
-def _points(points: Sequence[Sequence[float]], scale: float) -> list[JSON]:
-    return [{"x": _place(point[0], scale), "y": _place(point[1], scale)} for point in points]
-
-
-def _place(value: float, scale: float) -> float:
-    return round(float(value) / scale, 2)
+def _points(points: Sequence[Sequence[float]], original: Original) -> list[JSON]:
+    return [original.place(point[0], point[1]) for point in points]
 
 
 # --- Classes, by the names that people write.
