@@ -168,3 +168,12 @@ def test_the_page_gives_picture_and_data(user: User, client_of: Callable[[User],
     assert 'id="found"' not in client.get("/apps/ipau/mosaic/").content.decode()
     none = client.post("/apps/ipau/mosaic/preview/", {"file": str(file.pk), "output": "data"})
     assert none.status_code == 422
+
+
+@pytest.mark.parametrize(("scale", "says"), [(2, True), (1, False)])
+def test_a_page_says_where_a_job_makes_more_than_its_preview_shows(
+    user: User, client_of: Callable[[User], Client], scale: int, says: bool
+) -> None:
+    model(user, "larger", task="image", scale=scale)
+    page = client_of(user).get(f"/apps/{user.handle}/larger/").content.decode()
+    assert ("2 times as wide and as high" in page) is says
