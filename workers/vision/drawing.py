@@ -6,6 +6,7 @@ import colorsys
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -15,6 +16,7 @@ from workers.vision.masks import Mask
 
 Colour = tuple[int, int, int]
 
+FONTS = Path(__file__).parent.parent / "fonts"
 _MASK_OPACITY = 0.45
 _MOST_LETTERS = 40
 # A turn of this much from one class to the next keeps neighbours apart, however many there are.
@@ -140,7 +142,7 @@ def _write(
 ) -> None:
     """Write on a ground of this colour, above the place where there is room, never outside the picture."""
     text = "".join(letter if letter.isprintable() else " " for letter in text)
-    font = _font(max(10, round(sum(size) / 2 * 0.018)))
+    font = _font(max(10, round(sum(size) / 2 * 0.018)), _font_for(text))
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
     margin = max(2, round((bottom - top) * 0.25))
     width, height = right - left + 2 * margin, bottom - top + 2 * margin
@@ -153,5 +155,12 @@ def _write(
 
 
 @functools.lru_cache(maxsize=16)
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+def _font(size: int, file: str | None) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size) if file is None else ImageFont.truetype(FONTS / file, size)
+
+
+def _font_for(text: str) -> str | None:
+    """Return the file of a font that has the letters of a text; None: Pillow's own, for ASCII."""
+    if any("\u0e00" <= letter <= "\u0e7f" for letter in text):
+        return "Loma.ttf"  # Thai
+    return None if text.isascii() else "DejaVuSans.ttf"
