@@ -24,6 +24,8 @@ FACTS, WEIGHTS, GRAPH = "model.json", "weights.safetensors", "model.onnx"
 MOST_FACTS_BYTES = 4 * 1024 * 1024
 MOST_FILE_BYTES = MOST_PARAMETERS * 4 + 64 * 1024 * 1024
 _CHUNK = 1024 * 1024
+# Of one picture; the largest networks there are need a hundredth of it.
+MOST_FLOPS = 10**16
 # A class's name.
 MOST_NAME = 200
 _TASKS = r"^(detect|segment|pose|obb|classify|image)$"
@@ -82,7 +84,7 @@ class ModelFacts(_Strict):
     # Whether it was proved for inputs that are no squares, of multiples of the stride.
     rectangles: bool = False
     parameters: int = Field(ge=0, le=MOST_PARAMETERS)
-    flops: int | None = Field(default=None, ge=0, le=10**16)
+    flops: int | None = Field(default=None, ge=0, le=MOST_FLOPS)
     layout: str = Field(default="", max_length=64)
     keypoints: list[int] | None = Field(default=None, min_length=2, max_length=2)
     scale: int | None = Field(default=None, ge=1, le=16)

@@ -14,6 +14,7 @@ from workers.vision.detections import LAYOUTS, find_layout
 from workers.vision.letterbox import round_up
 from workers.weights.bundle import Bundle, Choice
 from workers.weights.onnx_config import Wishes, read_wishes
+from workers.weights.onnx_flops import count_flops
 from workers.weights.onnx_graphs import (
     Graph,
     Output,
@@ -100,6 +101,7 @@ def convert(upload: Upload) -> Bundle:
         "stride": wishes.stride,
         "rectangles": takes_rectangles,
         "parameters": sum(tensor.numel() for tensor in tensors.values()),
+        "flops": count_flops(graph, (width, height)),
         "layout": _layout(plan, outputs, wishes, graph),
         "keypoints": list(wishes.keypoints) if plan.task == "pose" and wishes.keypoints else None,
         "scale": plan.scale,

@@ -22,7 +22,7 @@ _LARGER = 128
 _MOST_SIDE = 2048
 _MOST_OUTPUT_NUMBERS = 2**27
 # Of ONNX Runtime, whose exceptions say what is wrong with a graph.
-_SILENT = 4
+SILENT = 4
 
 Floats = NDArray[np.float32]
 Output = NDArray[Any]
@@ -206,7 +206,7 @@ def try_graph(graph: Graph, sample: Floats) -> tuple[list[Output], float]:
 def _run(graph: Graph, given: Mapping[str, Output], optimise: bool) -> list[Output]:
     import onnxruntime
 
-    options = make_options(severity=_SILENT)
+    options = make_options(severity=SILENT)
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
