@@ -20,13 +20,20 @@ from workers.spans import FormatError, Source
 from workers.weights.facts import WeightsFacts
 from workers.weights.onnx_model import read_onnx
 from workers.weights.safetensors_header import read_safetensors
-from workers.weights.torch_archive import LEGACY_START, read_torch
+from workers.weights.torch_archive import (
+    START_BYTES,
+    CutShortError,
+    begins_as_torch,
+    read_torch,
+    refuse_pickle,
+)
+from workers.weights.upload import Refused
 
 # No format of weights has a registered type, and no browser shall guess one.
 WEIGHTS_TYPE = "application/octet-stream"
 _PICTURES = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HEIF = boxes.AVIF_BRANDS | boxes.HEIC_BRANDS | {b"mif1", b"msf1"}
-_HEAD = 64
+_HEAD = START_BYTES
 
 
 @dataclass(frozen=True)
@@ -97,18 +104,24 @@ def _weights(content: BinaryIO, head: bytes) -> Found:
 
 
 def _read_weights(content: BinaryIO, head: bytes) -> tuple[_Form, WeightsFacts]:
-    if head.startswith(LEGACY_START):
-        text = _("These weights are of PyTorch before 1.6: save them with a newer one, or as safetensors.")
-        raise Invalid(text, code="not_taken")
     form = next((form for form in _FORMS if form.begins(head)), None)
-    if form is None:
-        raise _unknown()
     try:
+        refuse_pickle(head)
+        if form is None:
+            raise _unknown()
         return form, form.read(Source(content))
+    except Refused as error:
+        raise Invalid(error.message, code="not_taken") from error
     except FormatError as error:
-        if not form.certain:
+        if form is None or not form.certain:
             raise _unknown() from error
-        raise Invalid(_("These weights are damaged, or not what they seem."), code="damaged") from error
+        raise Invalid(_damage(error), code="damaged") from error
+
+
+def _damage(error: FormatError) -> str:
+    if isinstance(error, CutShortError):
+        return _("These weights are cut short: the end of the file is missing. Upload all of it once more.")
+    return _("These weights are damaged, or not what they seem.")
 
 
 @dataclass(frozen=True)
@@ -122,6 +135,8 @@ class _Form:
 
 
 _FORMS = (
+    _Form(".pt", begins_as_torch, read_torch, certain=True),
+    # Somebody may have put it together in another order.
     _Form(".pt", lambda head: head.startswith(b"PK\3\4"), read_torch),
     # Eight bytes of length, of which no sensible one needs the upper four; then JSON.
     _Form(".safetensors", lambda head: head[4:9] == b"\0\0\0\0{", read_safetensors, certain=True),

@@ -23,7 +23,9 @@ class ModelForm(forms.Form):
     """
 
     file = forms.ChoiceField(label=_("Weights of your drive"), required=False)
-    upload = forms.FileField(label=_("Or upload weights"), required=False)
+    upload = forms.FileField(
+        label=_("Or upload weights"), required=False, error_messages={"empty": _("This file is empty.")}
+    )
     name = forms.CharField(
         label=_("Name"),
         max_length=NAME_LENGTH,
@@ -80,7 +82,8 @@ class ModelForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        if not cleaned.get("file") and not cleaned.get("upload") and not self.has_error("file"):
+        is_chosen = cleaned.get("file") or cleaned.get("upload")
+        if not is_chosen and not self.has_error("file") and not self.has_error("upload"):
             self.add_error("file", _("Choose weights of your drive, or upload some."))
         return cleaned
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import pickle
 import struct
 import time
 import zipfile
@@ -28,6 +29,8 @@ from tests.workers.weights_files import (
     onnx_bytes,
     raw_safetensors,
     safetensors_bytes,
+    safetensors_with_a_header_of,
+    script_bytes,
     tensor,
     torch_bytes,
     varint,
@@ -42,6 +45,7 @@ TAKEN = (
 UNKNOWN = f"This kind of file is not taken. Taken are {TAKEN}."
 DAMAGED_VIDEO = "This video is damaged or cut short."
 DAMAGED_WEIGHTS = "These weights are damaged, or not what they seem."
+CUT_SHORT = "These weights are cut short: the end of the file is missing. Upload all of it once more."
 # Seconds of processor time, on a machine that does other things too.
 SOON = 2.0
 
@@ -85,12 +89,12 @@ def test_weights(name: str) -> None:
 
 
 def test_weights_of_the_wider_formats() -> None:
-    assert found(torch_bytes(extra={"code/__torch__.py": b"x"})).suffix == ".pt"
     wide = io.BytesIO()
     with zipfile.ZipFile(wide, "w") as archive, archive.open("m/data.pkl", "w", force_zip64=True) as member:
         member.write(b"\x80\x02.")
     assert found(wide.getvalue()).suffix == ".pt"
     assert found(safetensors_bytes(format="pt")).suffix == ".safetensors"
+    assert found(safetensors_with_a_header_of(640)).suffix == ".safetensors"
     assert found(onnx_bytes(extra=blob(14, blob(1, b"k"), blob(2, b"v")))).suffix == ".onnx"
 
 
@@ -106,7 +110,6 @@ OTHERS = {
     "json": b'{"a": 1}' * 20,
     "gif": picture_bytes("GIF"),
     "bmp": picture_bytes("BMP"),
-    "pickle": b"\x80\x04\x95\x1f\0\0\0\0\0\0\0\x8c\x05posix\x8c\x06system\x93\x8c\x02id\x85R.",
     "avi": b"RIFF\x24\0\0\0AVI LIST" + b"\0" * 100,
     "wave": b"RIFF\x24\0\0\0WAVEfmt " + b"\0" * 100,
 }
@@ -123,6 +126,24 @@ def test_kin_of_what_is_taken_is_told_the_way_out() -> None:
     assert refusal(sound_bytes()) == "This file has no moving picture in it."
     assert "convert it to MP4" in refusal(box(b"ftyp", b"3gp4\0\0\0\0", b"3gp4") + box(b"moov", b""))
     assert "PyTorch before 1.6" in refusal(legacy_torch_bytes())
+    assert refusal(script_bytes()).startswith("This is TorchScript, which carries code.")
+    unpacked = torch_bytes(extra={"code/__torch__.py": b"x"})
+    assert refusal(unpacked).startswith("This is TorchScript, which carries code.")
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_a_bare_pickle_is_told_as_one(protocol: int) -> None:
+    assert refusal(pickle.dumps({"w": [1.0, 2.0]}, protocol)).startswith("This is a bare pickle")
+
+
+@pytest.mark.parametrize("root", ["archive", "yolo11n-" * 25])
+def test_an_upload_that_broke_off_is_told_as_one(root: str) -> None:
+    whole = torch_bytes(root)
+    for kept in (len(whole) // 2, len(whole) - 30, len(whole) - 1):
+        assert refusal(whole[:kept]) == CUT_SHORT
+    assert refusal(script_bytes()[:-100]) == CUT_SHORT
+    # Another archive is none of weights, whole or not.
+    assert refusal(_document()[:-30]) == UNKNOWN
 
 
 @pytest.mark.parametrize("name", [*VIDEOS, *WEIGHTS])
@@ -131,6 +152,13 @@ def test_nothing_may_hang_on_its_end(name: str, tail: bytes) -> None:
     data = {**VIDEOS, **WEIGHTS}[name] + tail
     # An archive on an archive's end is that archive with something before it.
     assert refusal(data) in (UNKNOWN, DAMAGED_VIDEO, DAMAGED_WEIGHTS)
+
+
+def _document() -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.writestr("word/document.xml", "<w/>")
+    return target.getvalue()
 
 
 @pytest.mark.parametrize("name", [*VIDEOS, *WEIGHTS])
@@ -296,10 +324,8 @@ TORCH = WEIGHTS["pt"]
     [
         torch_bytes(data=b"<script>alert(1)</script>"),
         torch_bytes(data=b""),
-        torch_bytes(extra={"../../etc/passwd": b""}).replace(b"model/data.pkl", b"model/nope.pkl"),
         torch_bytes(compression=zipfile.ZIP_DEFLATED),
         TORCH + b"<html>",
-        b"<html>" + TORCH,
         _patched(TORCH, b"PK\1\2", 24, "<I", 2**31),
         _patched(TORCH, b"PK\1\2", 20, "<II", 2**31, 2**31),
         _patched(TORCH, b"PK\1\2", 20, "<II", 2**32 - 1, 2**32 - 1),
@@ -313,23 +339,23 @@ TORCH = WEIGHTS["pt"]
     ],
 )
 def test_archives_that_are_not_what_pytorch_writes(data: bytes) -> None:
-    assert refusal(data) == UNKNOWN
+    assert refusal(data) == DAMAGED_WEIGHTS
+    assert refusal(b"<html>" + data) == UNKNOWN
 
 
 def test_an_archive_of_something_else() -> None:
+    assert refusal(_document()) == UNKNOWN
+    assert refusal(TORCH.replace(b"model/data.pkl", b"model/nope.pkl")) == UNKNOWN
     target = io.BytesIO()
-    with zipfile.ZipFile(target, "w") as archive:
-        archive.writestr("word/document.xml", "<w/>")
-    assert refusal(target.getvalue()) == UNKNOWN
     with zipfile.ZipFile(target, "w") as archive:
         archive.writestr("a/data.pkl", b"\x80\x02.")
         archive.writestr("b/data.pkl", b"\x80\x02.")
-    assert refusal(target.getvalue()) == UNKNOWN
+    assert refusal(target.getvalue()) == DAMAGED_WEIGHTS
 
 
 def test_an_archive_of_very_many_members() -> None:
     many = {f"data/{number}": b"" for number in range(65_000)}
-    assert refusal(torch_bytes(extra=many)) == UNKNOWN
+    assert refusal(torch_bytes(extra=many)) == DAMAGED_WEIGHTS
 
 
 HEAD, OPSET = number(1, 8), blob(8, number(2, 17))

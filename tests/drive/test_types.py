@@ -167,8 +167,6 @@ def test_facts_of_weights(content: str, facts: dict[str, object], user: User) ->
 
 
 def test_facts_of_larger_weights(user: User) -> None:
-    scripted = looked_at(user, "s.pt", torch_bytes(extra={"code/a.py": b"x"}))
-    assert scripted.facts == {"format": "TorchScript", "tensors": 2}
     model = onnx_bytes(tensor(1000, 1000), tensor(10, kind=10))
     assert looked_at(user, "m.onnx", model).facts["parameters"] == 1_000_010
     assert File.objects.get(name="m.onnx").facts["dtypes"] == ["FLOAT", "FLOAT16"]

@@ -17,7 +17,7 @@ from market.models import Conversion, Listing
 from tests.drive.drives import upload
 from tests.market.models import marks, model
 from tests.market.sandboxes import Convert, accepting, refusing, use
-from tests.workers.weights_files import safetensors_bytes
+from tests.workers.weights_files import safetensors_bytes, script_bytes, torch_bytes
 
 pytestmark = pytest.mark.django_db
 
@@ -172,12 +172,16 @@ def test_the_command_need_not_wait(user: User, weights: Path) -> None:
 
 
 def test_the_command_says_what_is_wrong(user: User, weights: Path, tmp_path: Path) -> None:
-    text = tmp_path / "notes.txt"
+    text, cut, script = (tmp_path / name for name in ("notes.txt", "cut.pt", "script.pt"))
     text.write_text("hello")
+    cut.write_bytes(torch_bytes()[:-30])
+    script.write_bytes(script_bytes())
     for file, owner, name, sentence in [
         (weights, "nobody@example.org", "finder", "Nobody has the address"),
         (tmp_path / "none.pt", user.email, "finder", "No such file"),
         (text, user.email, "finder", "This kind of file is not taken"),
+        (cut, user.email, "finder", "These weights are cut short"),
+        (script, user.email, "finder", "This is TorchScript, which carries code"),
         (weights, user.email, "Bad Name", "Use small letters"),
     ]:
         with pytest.raises(CommandError, match=sentence):

@@ -1,5 +1,6 @@
 """Pages of models: the list, the form, a conversion while it runs and when it has ended."""
 
+import pickle
 import re
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from tests.drive.drives import upload
 from tests.market.models import marks, model
 from tests.market.pipelines import pipeline
 from tests.market.sandboxes import accepting, refusing, use
-from tests.workers.weights_files import safetensors_bytes
+from tests.workers.weights_files import safetensors_bytes, script_bytes, torch_bytes
 
 pytestmark = pytest.mark.django_db
 
@@ -69,6 +70,9 @@ def test_weights_may_come_with_the_form(client: Client, user: User) -> None:
         ({"file": ""}, "Choose weights of your drive, or upload some."),
         ({"config": "{"}, "This is not JSON"),
         ({"upload": SimpleUploadedFile("a.txt", b"hello")}, "This kind of file is not taken."),
+        ({"upload": SimpleUploadedFile("a.pt", torch_bytes()[:-30])}, "These weights are cut short"),
+        ({"upload": SimpleUploadedFile("a.pt", script_bytes())}, "This is TorchScript, which carries code."),
+        ({"upload": SimpleUploadedFile("a.pt", pickle.dumps({"w": 1}))}, "This is a bare pickle"),
         ({"name": "taken"}, "You have something called “taken” already."),
     ],
 )
@@ -92,6 +96,13 @@ def test_what_is_wrong_is_said_at_once(client: Client, user: User) -> None:
     for sentence in ("Choose weights of your drive", "Use small letters", "This is not JSON"):
         assert sentence in page, sentence
     assert '<details class="mb-3"\n                   open>' in page
+
+
+def test_of_an_empty_file_that_alone_is_said(client: Client) -> None:
+    sent = SimpleUploadedFile("best.pt", b"")
+    page = client.post("/models/new/", {"upload": sent, "name": "finder"}).content.decode()
+    assert "This file is empty." in page
+    assert "Choose weights of your drive" not in page
 
 
 @pytest.mark.parametrize("name", ["taken", "No Name"])

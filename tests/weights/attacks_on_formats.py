@@ -16,6 +16,7 @@ from tests.workers.weights_files import (
     number,
     onnx_bytes,
     raw_safetensors,
+    script_bytes,
     tensor,
     torch_bytes,
 )
@@ -62,6 +63,8 @@ ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
     "two_folders": (lambda: torch_bytes().replace(b"model/data/1", b"other/data/1"), "damaged"),
     "no_pickle": (lambda: torch_bytes().replace(b"data.pkl", b"data.pkx"), "damaged"),
     "torchscript": (lambda: torch_bytes(extra={"code/__torch__.py": b"import os"}), "code"),
+    "torchscript_packed": (script_bytes, "code"),
+    "cut_in_half": (lambda: torch_bytes()[: len(torch_bytes()) // 2], "damaged"),
     "big_endian": (lambda: torch_bytes(extra={"byteorder": b"big"}), "format"),
     "legacy": (legacy_torch_bytes, "legacy"),
     "bare_pickle": (lambda: b"\x80\x04cposix\nsystem\n.", "unsafe"),

@@ -14,6 +14,8 @@ import pytest
 
 from tests.weights.attacks import write_attacks
 from tests.weights.judge import MOST_MEMORY
+from tests.workers.weights_files import safetensors_with_a_header_of
+from workers.weights.opening import open_upload
 
 CODES = {name: code for name, (_, code) in write_attacks("", 0).items()}
 
@@ -40,6 +42,13 @@ def judged(tmp_path_factory: pytest.TempPathFactory, listener: socket.socket, ma
     done = subprocess.run(command, capture_output=True, timeout=120, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def test_what_begins_as_a_pickle_by_chance_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(safetensors_with_a_header_of(640))
+    assert path.read_bytes()[:2] == b"\x80\x02"
+    assert open_upload(path).format == "safetensors"
 
 
 def test_there_are_many() -> None:

@@ -38,6 +38,26 @@ def torch_bytes(
     return target.getvalue()
 
 
+def safetensors_with_a_header_of(length: int) -> bytes:
+    """Return a file of two tensors whose header is padded to this many bytes."""
+    made = safetensors_bytes()
+    size = struct.unpack("<Q", made[:8])[0]
+    return raw_safetensors(made[8 : 8 + size].ljust(length), made[8 + size :])
+
+
+def script_bytes() -> bytes:
+    """Return an archive laid out as `torch.jit.save` does: tensors as they are, code packed."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.writestr("archive/data/0", bytes(24))
+        archive.writestr("archive/data.pkl", pickle.dumps({"w": 1}, 2))
+        code = b"class Sequential(Module):\n  __parameters__ = []\n" * 20
+        archive.writestr("archive/code/__torch__/container.py", code, zipfile.ZIP_DEFLATED)
+        archive.writestr("archive/constants.pkl", pickle.dumps((), 2))
+        archive.writestr("archive/version", b"3\n")
+    return target.getvalue()
+
+
 def legacy_torch_bytes() -> bytes:
     """Return how a checkpoint of PyTorch before 1.6 begins."""
     magic, system = 0x1950A86A20F9469CFC6C, {"protocol_version": 1001, "little_endian": True}

@@ -52,9 +52,6 @@ def _read_spans(source: Source) -> dict[str, _Span]:
     names = {member.name.removeprefix(f"{root}/"): member for member in members}
     if len(names) != len(members) or "data.pkl" not in names:
         raise FormatError("It has no pickle of tensors, or a name twice.")
-    if "constants.pkl" in names or any(name.startswith("code/") for name in names):
-        text = "This is TorchScript, which carries code. Upload the checkpoint or its state dict instead."
-        raise Refused(text, code="code")
     spans = {name: _Span(content_start(source, member), member.size) for name, member in names.items()}
     _check_apart(source, list(names.values()), list(spans.values()))
     return spans

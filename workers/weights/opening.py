@@ -13,7 +13,7 @@ from workers.weights.archive import read_archive
 from workers.weights.operators import check_graph
 from workers.weights.safetensors_header import read_safetensors
 from workers.weights.tensors import Storage, TensorRecord, Tensors, record_tensor
-from workers.weights.torch_archive import LEGACY_START
+from workers.weights.torch_archive import refuse_pickle
 from workers.weights.upload import Refused, Upload
 
 MOST_CONFIG_BYTES = 1024 * 1024
@@ -43,16 +43,10 @@ def open_upload(path: Path, config: Path | None = None) -> Upload:
 
 
 def _open(path: Path, head: bytes, config: Mapping[str, Any] | None) -> Upload:
-    if head.startswith(LEGACY_START):
-        text = "These weights are of PyTorch before 1.6: save them with a newer one, or as safetensors."
-        raise Refused(text, code="legacy")
+    refuse_pickle(head)
     if head.startswith(b"PK\3\4"):
         tree = read_archive(path)
         return Upload("torch", path, Tensors(path, dict(_flatten(tree))), tree, config)
-    if head[:1] == b"\x80" and head[1:2] in b"\2\3\4\5":
-        raise Refused(
-            "This is a bare pickle, of which nothing can be checked. It is not taken.", code="unsafe"
-        )
     if head[8:9] == b"{":
         records, metadata = _read_safetensors(path)
         return Upload("safetensors", path, Tensors(path, records), None, config, metadata)
