@@ -68,6 +68,17 @@ def test_other_layers_are_refused(model: Any, tmp_path: Path) -> None:
         yolo.convert(open_upload(_save(other, tmp_path / "other.pt")))
 
 
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_a_segmenter_is_told_what_is_run(model: Any, tmp_path: Path, protocol: int) -> None:
+    """Its head keeps a method of the detectors' one, which is saved as a call of getattr."""
+    from tests.weights.yolov5_repository import as_segmenter, save
+
+    path = save(as_segmenter(model), tmp_path / "seg.pt", pickle_protocol=protocol)
+    assert b"getattr" in path.read_bytes()
+    with pytest.raises(Refused, match="only detectors are run"):
+        yolo.convert(open_upload(path))
+
+
 def test_a_head_without_anchors_is_refused(model: Any, tmp_path: Path) -> None:
     other = copy.deepcopy(model)
     del other.model[-1].anchors

@@ -120,6 +120,12 @@ class Detect(nn.Module):
         return torch.stack(rows)[None]
 
 
+class Segment(Detect):
+    def __init__(self, classes: int, widths: list[int]) -> None:
+        super().__init__(classes, widths)
+        self.detect = Detect.forward
+
+
 class DetectionModel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -139,12 +145,16 @@ class DetectionModel(nn.Module):
         return self.model[-1]([kept[9], kept[5]])
 
 
+class SegmentationModel(DetectionModel):
+    pass
+
+
 @contextlib.contextmanager
 def _named_as_there() -> Iterator[None]:
     modules = {
         "models": [],
         "models.common": [Conv, Bottleneck, C3, SPPF, Concat],
-        "models.yolo": [Detect, DetectionModel],
+        "models.yolo": [Detect, Segment, DetectionModel, SegmentationModel],
     }
     own = {}
     for name, classes in modules.items():
@@ -173,8 +183,17 @@ def make_model() -> Any:
     return model.eval()
 
 
-def save(model: Any, path: Path) -> Path:
+def as_segmenter(model: Any) -> Any:
+    """Return a segmenter, as far as what it is told by goes."""
+    made = SegmentationModel()
+    made.load_state_dict(model.state_dict())
+    made.model[-1] = Segment(2, [32, 64])
+    return made.eval()
+
+
+def save(model: Any, path: Path, **options: Any) -> Path:
     """Write a checkpoint as the repository's trainer does."""
     with _named_as_there():
-        torch.save({"epoch": -1, "model": model, "ema": None, "optimizer": None, "opt": {"imgsz": 64}}, path)
+        kept = {"epoch": -1, "model": model, "ema": None, "optimizer": None, "opt": {"imgsz": 64}}
+        torch.save(kept, path, **options)
     return path

@@ -56,6 +56,16 @@ class Stub:
         return self.state.get(name, default) if isinstance(self.state, dict) else default
 
 
+# The one attribute that a checkpoint looks up, and the only steps in which it does: the head of the older
+# yolov5 repository's segmenters keeps a method of the detectors' head. It is not looked up here either.
+_GETATTR = Name("builtins", "getattr")
+_METHOD = (Name("models.yolo", "Detect"), "forward")
+_LOOKUP = ([_GETATTR], [_GETATTR, _METHOD[0]], [_GETATTR, *_METHOD], [_GETATTR, _METHOD])
+_LOOKUP_STEPS = frozenset({
+    "GLOBAL", "BINUNICODE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET", "TUPLE2", "REDUCE",
+})  # fmt: skip
+
+
 class _Mark:
     pass
 
@@ -95,6 +105,8 @@ class _Machine:
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
+        # Where on the stack an attribute is being looked up.
+        self._lookup: int | None = None
         self._steps: dict[str, Callable[[Any], None]] = {
             name.removeprefix("_on_").upper(): getattr(self, name) for name in _STEPS
         }
@@ -104,9 +116,13 @@ class _Machine:
             for count, (opcode, argument, position) in enumerate(pickletools.genops(data)):
                 if count > MOST_OPCODES or len(self._stack) > MOST_STACK or len(self._marks) > MOST_MARKS:
                     raise Refused("Its pickle is larger or deeper than any checkpoint’s.", code="too_large")
+                if self._lookup is not None and opcode.name not in _LOOKUP_STEPS:
+                    raise _unsafe(_GETATTR)
                 if opcode.name == "STOP":
                     return self._finish((position or 0) + 1 == len(data))
                 self._step(opcode.name, argument)
+                if self._lookup is not None:
+                    self._check_lookup(self._lookup)
         except (ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise Refused("Its pickle is damaged.", code="damaged") from error
         raise Refused("Its pickle does not end.", code="damaged")
@@ -127,6 +143,14 @@ class _Machine:
             self._steps[opcode](argument)
         else:
             raise Refused(f"Its pickle uses {opcode}, which no checkpoint needs.", code="pickle")
+
+    def _check_lookup(self, start: int) -> None:
+        """Raise Refused unless nothing is done with `getattr` but to look up the one method."""
+        found = self._stack[start:]
+        if len(found) == 1 and isinstance(found[0], Stub):
+            self._lookup = None
+        elif found not in _LOOKUP:
+            raise _unsafe(_GETATTR)
 
     # --- The stack and the memo.
 
@@ -174,7 +198,10 @@ class _Machine:
         self._memo[len(self._memo)] = self._top()
 
     def _on_binget(self, argument: int) -> None:
-        self._stack.append(self._memo[argument])
+        found = self._memo[argument]
+        if found is _GETATTR:
+            raise _unsafe(_GETATTR)
+        self._stack.append(found)
 
     _on_long_binget = _on_binget
 
@@ -238,7 +265,11 @@ class _Machine:
 
     def _on_global(self, argument: str) -> None:
         module, _, name = argument.partition(" ")
-        self._stack.append(_known(module, name))
+        if name == "getattr" and module in ("builtins", "__builtin__") and self._lookup is None:
+            self._lookup = len(self._stack)
+            self._stack.append(_GETATTR)
+        else:
+            self._stack.append(_known(module, name))
 
     def _on_stack_global(self, argument: None) -> None:
         name, module = self._pop(), self._pop()
@@ -280,14 +311,18 @@ def _bounded(value: Any) -> Any:
 
 
 def _known(module: str, name: str) -> Name:
+    found = Name(module, name)
     if not is_known(module, name):
-        shown = show(f"{module}.{name}", 80)
-        text = (
-            f"Opened the usual way, this file could run {shown}, which no checkpoint needs. It is not taken: "
-            "save the state dict alone, or export the model as ONNX."
-        )
-        raise Refused(text, code="unsafe")
-    return Name(module, name)
+        raise _unsafe(found)
+    return found
+
+
+def _unsafe(name: Name) -> Refused:
+    text = (
+        f"Opened the usual way, this file could run {show(str(name), 80)}, which no checkpoint needs. "
+        "It is not taken: save the state dict alone, or export the model as ONNX."
+    )
+    return Refused(text, code="unsafe")
 
 
 def _key(key: Any) -> Any:
@@ -325,6 +360,12 @@ def _first(value: Any, *_rest: Any) -> Any:
     return value
 
 
+def _look_up(*args: Any) -> Stub:
+    if args != _METHOD:
+        raise _unsafe(_GETATTR)
+    return Stub(Name("models.yolo", "Detect.forward"), ())
+
+
 def _make_dict() -> dict[Any, Any]:
     return {}
 
@@ -347,4 +388,5 @@ _CALLS: dict[tuple[str, str], Callable[..., Any]] = {
     ("collections", "OrderedDict"): _make_dict,
     ("collections", "defaultdict"): _make_default_dict,
     ("torch", "Size"): _make_shape,
+    ("builtins", "getattr"): _look_up,
 }
