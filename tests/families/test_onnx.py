@@ -120,6 +120,37 @@ def test_without_names_classes_have_numbers(layout: str, tmp_path: Path) -> None
     )
 
 
+@pytest.mark.parametrize("end", [True, False])
+def test_end_to_end_rows_are_taken_whatever_they_show(end: bool, tmp_path: Path) -> None:
+    """With random weights, and where a list of boxes was filled up because noise shows nothing."""
+    rows = np.zeros((1, 300, 6), np.float32)
+    onnx = export(build("yolo26n", "detect", 2, end_to_end=True), 64) if end else _fixed(rows)
+    model = convert(onnx, tmp_path, {"names": ["cat", "dog"]})
+    assert model.facts["layout"] == "end-to-end"
+
+
+@pytest.mark.parametrize("config", [None, {"names": ["cat"]}])
+def test_rows_of_yolov5_of_one_class_are_not_end_to_end(config: Any, tmp_path: Path) -> None:
+    rows = np.delete(samples.yolov5(), [6, 7], axis=2)
+    model = convert(_fixed(rows), tmp_path, config)
+    assert (model.facts["layout"], len(model.facts["classes"])) == ("yolov5", 1)
+    assert found(model)[0]["width"] == pytest.approx(75, abs=0.1)
+
+
+def test_an_rt_detr_is_known_by_its_metadata(tmp_path: Path) -> None:
+    """Whatever its rows look like: those of noise may show nothing."""
+    onnx = with_metadata(_fixed(np.zeros((1, 300, 6))), task="detect", head="RTDETRDecoder")
+    with pytest.raises(Refused, match="It is an RT-DETR"):
+        convert(onnx, tmp_path)
+
+
+def _centres(side: float, *, last: float = 0) -> np.ndarray:
+    """Boxes as centre, width and height, a score and a class."""
+    random = np.random.default_rng(9)
+    rows = np.hstack([random.uniform(0.3, 0.7, (300, 2)), random.uniform(0.05, 0.2, (300, 2))]) * side
+    return np.hstack([rows, random.random((300, 1)), np.full((300, 1), last)])[None]
+
+
 def test_an_export_of_ultralytics_says_all_of_itself(tmp_path: Path) -> None:
     onnx = with_metadata(
         export(build("yolo11n-pose", "pose", 2), 64),
@@ -337,6 +368,11 @@ REFUSED: dict[str, tuple[Any, dict[str, Any] | None, str]] = {
     "no such task": (lambda: _fixed(np.zeros((1, 10))), {"task": "fly"}, "cannot be used: task"),
     "no deviation": (lambda: _fixed(np.zeros((1, 10))), {"std": [0]}, "cannot be used: std"),
     "no picture": (lambda: _fixed(np.zeros((1, 3, 50, 64))), {"task": "image"}, "no picture of its input"),
+    "shares of the picture": (lambda: _fixed(_centres(1, last=16)), None, "no boxes in pixels"),
+    "shares of one class": (lambda: _fixed(_centres(1, last=0.5)), None, "no boxes in pixels"),
+    "centres": (lambda: _fixed(_centres(64, last=16)), None, "no boxes in pixels"),
+    "centres of one class": (lambda: _fixed(_centres(64)), {"names": ["a"]}, "no boxes in pixels"),
+    "centres all the same": (lambda: _fixed(_centres(64)), {"layout": "end-to-end"}, "no boxes in pixels"),
     "another layout": (lambda: _fixed(np.zeros((1, 7, 84))), {"layout": "end-to-end"}, "has not 6 columns"),
 }  # fmt: skip
 

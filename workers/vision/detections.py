@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,20 @@ def find_layout(shape: tuple[int, ...], classes: int, more: int) -> Layout | Non
     if rows == 4 + classes + more:
         return "anchors"
     return "yolov5" if columns == 5 + classes + more else None
+
+
+def has_boxes(output: NDArray[Any], *, rotated: bool) -> bool:
+    """Tell whether end-to-end rows (1, n, 6 + more) can be boxes in pixels. Rows without a box tell nothing.
+
+    Corners lie the right way round, whatever is shown, and not every box within the first pixel.
+    """
+    boxes = output[0, :, :4].astype(np.float32)
+    # Those that fill a list up to its length have the same number everywhere.
+    boxes = boxes[np.ptp(boxes, axis=1) > 0]
+    if not len(boxes):
+        return True
+    backwards = (boxes[:, 2:] < boxes[:, :2]).any(axis=1)
+    return bool(np.abs(boxes).max() > 1 and (rotated or backwards.mean() <= 0.5))
 
 
 def read(

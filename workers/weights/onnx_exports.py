@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from workers.vision.detections import LAYOUTS, find_layout
+from workers.vision.detections import LAYOUTS, find_layout, has_boxes
 from workers.vision.letterbox import round_up
 from workers.weights.bundle import Bundle, Choice
 from workers.weights.onnx_config import Wishes, read_wishes
@@ -42,6 +42,12 @@ _FORMING = frozenset({
     "Cast", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze", "Transpose",
     "Unsqueeze",
 })  # fmt: skip
+# As the metadata of Ultralytics' exports names a head whose boxes are shares of the picture.
+_SHARING_HEAD = "RTDETRDecoder"
+_NO_BOXES = (
+    "Its rows are no boxes in pixels. Detectors are taken whose rows are those of YOLOv5, of YOLOv8 and "
+    "later, or end-to-end: left, top, right, bottom in pixels, score and class."
+)
 _MOST_FORMS = 20
 _TITLES = {
     "detect": "ONNX detector",
@@ -83,11 +89,16 @@ def convert(upload: Upload) -> Bundle:
     (width, height), outputs, difference = try_sizes(graph, list_sizes(graph, wishes))
     graph = settle(graph, (width, height))
     shapes = [output.shape for output in outputs]
+    if upload.metadata.get("head") == _SHARING_HEAD:
+        raise Refused(f"It is an RT-DETR. {_NO_BOXES}", code="outputs")
     plan = plan_outputs(shapes, (width, height), wishes)
+    if not _fits(plan, outputs[0]):
+        wishes = _wish_otherwise(outputs[0], wishes)
+        plan = plan_outputs(shapes, (width, height), wishes)
     if plan.task == "classify" and width != height:
         text = f"It takes pictures of {width} × {height} pixels; classifiers look at squares."
         raise Refused(text, code="inputs")
-    choices = list_choices(shapes, (width, height), wishes, plan)
+    choices = [one for one in list_choices(shapes, (width, height), wishes, plan) if _fits(one, outputs[0])]
     takes_rectangles = graph.shape[2] is None and _try_rectangle(graph, (width, height), plan, wishes)
     if graph.shape[2] is None and not wishes.size:
         width = height = _SIDES.get(plan.task, _SIDE)
@@ -138,6 +149,24 @@ def _try_rectangle(graph: Graph, square: Size, plan: Plan, wishes: Wishes) -> bo
 
 
 # --- Telling the layout.
+
+
+def _fits(plan: Plan, rows: Output) -> bool:
+    """Whether what the graph gave for noise can be what its shape says."""
+    return plan.layout != "end-to-end" or has_boxes(rows, rotated=plan.task == "obb")
+
+
+def _wish_otherwise(rows: Output, wishes: Wishes) -> Wishes:
+    """Return what to go by for rows that have the end-to-end layout's shape alone. Raises Refused.
+
+    YOLOv5's of one class have six columns, too, the last of which is a share.
+    """
+    places, last = np.abs(rows[0, :, :4]).max(), rows[0, :, 5]
+    is_yolov5 = rows.shape[2] == 6 and places > 1 and last.min() >= 0 and 0 < last.max() <= 1
+    # A class's number is whole.
+    if wishes.layout or wishes.task not in (None, "detect") or not is_yolov5 or (last == last.round()).all():
+        raise Refused(_NO_BOXES, code="outputs")
+    return wishes.model_copy(update={"layout": "yolov5"})
 
 
 def plan_outputs(shapes: Sequence[tuple[int, ...]], size: tuple[int, int], wishes: Wishes) -> Plan:

@@ -35,6 +35,8 @@ HEADS = {
     "OBB26": "obb",
     "Classify": "classify",
 }
+_EXPORT = "The model may be taken if you export it as ONNX."
+_DETR_HEAD = "RTDETRDecoder"
 _LAYERS = """
     A2C2f AConv ADown AIFI Bottleneck BottleneckCSP C1 C2 C2PSA C2f C2fCIB C2fPSA C3 C3Ghost C3TR C3k2 C3x
     CBFuse CBLinear Concat Conv ConvTranspose DWConv DWConvTranspose2d ELAN1 Focus GhostBottleneck
@@ -144,10 +146,9 @@ def _row(row: Any, index: int) -> list[Any]:
         raise Refused(f"Its layer {index} cannot be read.", code="architecture")
     source, repeats, name, arguments = row
     if not isinstance(name, str) or (name not in LAYERS and name not in HEADS):
-        text = (
-            f"Its layer {index} is of a kind that is not known: {_show(name)}. "
-            "The model may be taken if you export it as ONNX."
-        )
+        is_detr = name == _DETR_HEAD
+        advice = "An RT-DETR is not taken as ONNX, either." if is_detr else _EXPORT
+        text = f"Its layer {index} is of a kind that is not known: {_show(name)}. {advice}"
         raise Refused(text, code="architecture")
     if not isinstance(arguments, (list, tuple)) or len(arguments) > MOST_ARGUMENTS:
         raise Refused(f"The settings of its layer {index} cannot be read.", code="architecture")
