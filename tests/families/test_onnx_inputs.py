@@ -15,8 +15,10 @@ from torch import nn
 
 from tests.families.test_onnx import convert, found, run, trace
 from tests.workers.samples import decode, draw, encode
+from workers import registry
 from workers.inference.sessions import open_session
 from workers.plugin import OperationError
+from workers.weights.opening import open_upload
 from workers.weights.upload import Refused
 
 PIXELS = np.asarray(draw(200, 150, seed=4))
@@ -254,6 +256,37 @@ def test_a_quantised_classifier_gives_what_its_graph_says(tmp_path: Path) -> Non
     wanted = plain.run(None, {"images": noise})[0]
     assert abs(wanted.sum() - 1) > 0.01
     assert np.abs(open_session(onnx).run(noise)[0] - wanted).max() < 1e-6
+
+
+# --- Half precision.
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_a_graph_of_16_bits_may_differ_by_more(half: bool, tmp_path: Path) -> None:
+    """As `yolo export half=True` leaves them: its numbers have 16 bits, what it takes and gives has 32."""
+
+    class Halves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(8)
+            self.layers = nn.Sequential(
+                *(
+                    nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.SiLU())
+                    for _ in range(8)
+                )
+            )
+            if half:
+                self.layers.half()
+
+        def forward(self, x: Any) -> Any:
+            return self.layers(x.half()).float() if half else self.layers(x)
+
+    network = Halves().eval()
+    family = registry.get("onnx")
+    (tmp_path / "model.onnx").write_bytes(trace(network, 64, 64))
+    made = family.convert(open_upload(tmp_path / "model.onnx", None))
+    assert made.tolerance == (0.01 if half else 0.001)
+    assert made.difference <= made.tolerance
 
 
 # --- What cannot be run says what to do.

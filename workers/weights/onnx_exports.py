@@ -21,6 +21,7 @@ from workers.weights.onnx_graphs import (
     Size,
     draw_noise,
     list_sizes,
+    list_tensors,
     read_graph,
     settle,
     try_graph,
@@ -29,8 +30,6 @@ from workers.weights.onnx_graphs import (
 from workers.weights.upload import MOST_PARAMETERS, Refused, Upload
 
 SEMANTIC = "semantic"
-# How far the outputs of the graph as it is and as the runtime rearranges it may lie apart.
-TOLERANCE = 1e-3
 # The side of the pictures that a graph for any size is shown, by what it does.
 _SIDES = {"classify": 224, "image": 1024}
 _SIDE = 640
@@ -125,7 +124,7 @@ def convert(upload: Upload) -> Bundle:
         tensors,
         graph.data,
         difference,
-        TOLERANCE,
+        graph.tolerance,
         choices=tuple(Choice(task=one.task, layout=one.layout, classes=one.classes) for one in choices),
         is_certain=len(meant) == 1,
     )
@@ -145,7 +144,7 @@ def _try_rectangle(graph: Graph, square: Size, plan: Plan, wishes: Wishes) -> bo
         found = plan_outputs([output.shape for output in outputs], (width, height), wishes)
     except Refused:
         return False
-    return found == plan and difference <= TOLERANCE
+    return found == plan and difference <= graph.tolerance
 
 
 # --- Telling the layout.
@@ -345,16 +344,8 @@ def _tensors(model: Any) -> dict[str, Any]:
     import onnx
     import torch
 
-    constants = [
-        (node.output[0], attribute.t)
-        for node in model.graph.node
-        if node.op_type == "Constant"
-        for attribute in node.attribute
-        if attribute.name == "value"
-    ]
-    found = [(tensor.name, tensor) for tensor in model.graph.initializer] + constants
     tensors = {}
-    for name, tensor in found:
+    for name, tensor in list_tensors(model).items():
         values = onnx.numpy_helper.to_array(tensor)
         if values.dtype.kind in "fiub" and values.dtype.itemsize <= 8 and values.dtype != np.uint16:
             tensors[name] = torch.from_numpy(np.array(values))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,10 @@ _TRIED_SIDES = (320, 224, 256, 384, 512, 640, 299)
 _LARGER = 128
 _MOST_SIDE = 2048
 _MOST_OUTPUT_NUMBERS = 2**27
+# How far the outputs of the graph as it is and as the runtime rearranges it may lie apart.
+TOLERANCE = 1e-3
+# Where it computes with 16 bits, of which each number is rounded to one part in 2048.
+HALF_TOLERANCE = 1e-2
 # Of ONNX Runtime, whose exceptions say what is wrong with a graph.
 SILENT = 4
 
@@ -42,6 +49,17 @@ class Graph:
     @property
     def channels(self) -> int:
         return self.shape[1] or 3
+
+    @cached_property
+    def tolerance(self) -> float:
+        """How far its outputs may differ: more where most of its numbers have 16 bits."""
+        from onnx import TensorProto
+
+        counts = Counter[int]()
+        for tensor in list_tensors(self.model).values():
+            counts[tensor.data_type] += math.prod(tensor.dims)
+        halves = counts[TensorProto.FLOAT16] + counts[TensorProto.BFLOAT16]
+        return HALF_TOLERANCE if halves > counts[TensorProto.FLOAT] else TOLERANCE
 
 
 def read_graph(upload: Upload) -> Graph:
@@ -128,6 +146,18 @@ def _reorder(value: Any, order: tuple[int, ...]) -> None:
         copy.CopyFrom(dimensions[axis])
     del dimensions[:]
     dimensions.extend(copies)
+
+
+def list_tensors(model: Any) -> dict[str, Any]:
+    """Return the tensors that a graph holds, by their names."""
+    constants = {
+        node.output[0]: attribute.t
+        for node in model.graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    }
+    return {tensor.name: tensor for tensor in model.graph.initializer} | constants
 
 
 def list_sizes(graph: Graph, wishes: Wishes) -> list[Size]:
