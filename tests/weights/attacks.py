@@ -127,28 +127,6 @@ def module_bomb() -> bytes:
     return _checkpoint(layers)
 
 
-# The one lookup that a checkpoint may have, here in no object: it makes no other one good.
-_GETATTR, _DETECT = _global("__builtin__", "getattr"), _global("models.yolo", "Detect")
-_LOOKUP = _GETATTR + b"q\x07" + _DETECT + _value("forward") + b"\x86R"
-_LOOKUPS = {
-    "attribute": _GETATTR + _DETECT + _value("__init__") + b"\x86R",
-    "module": _GETATTR + _global("models.yolo", "Model") + _value("forward") + b"\x86R",
-    "found": _GETATTR + _LOOKUP + _value("system") + b"\x86R",
-    "default": _GETATTR + _DETECT + _value("forward") + b"N\x87R",
-    "marked": _GETATTR + b"(" + _DETECT + _value("forward") + b"tR",
-    "object": _GETATTR + _DETECT + _value("forward") + b"\x86\x81",
-    "again": _LOOKUP + b"0h\x07" + _DETECT + _value("forward") + b"\x86R",
-    "kept": b"]" + _LOOKUP + b"ah\x07a",
-    "alone": _GETATTR,
-    "dropped": _GETATTR + b"0N",
-    "value": b"}" + _value("w") + _GETATTR + b"s",
-    "items": b"](" + _GETATTR + b"e",
-    "state": _STUB + _GETATTR + b"b",
-    "argument": _STUB + b"0" + _global("torch.nn.modules.linear", "Linear") + _GETATTR + b"\x85R",
-    "factory": _global("collections", "defaultdict") + b"(" + _GETATTR + b"tR",
-    "beside": b"]" + _LOOKUP + b"a" + _global("posix", "system") + _value(("ls",)) + b"Ra",
-}
-
 _PICKLES: dict[str, tuple[Callable[[], bytes], str]] = {
     "stack_global_from_memo": (
         lambda: torch_bytes(
@@ -270,8 +248,6 @@ def write_attacks(marker: str, port: int) -> dict[str, tuple[bytes, str]]:
         f"run_{name}": (_calling(module, called, arguments, marker, port), "unsafe")
         for name, (module, called, arguments) in _RUNNERS.items()
     }
-    found |= {f"getattr_{name}": (_checkpoint(opcodes), "unsafe") for name, opcodes in _LOOKUPS.items()}
-    found["getattr_called"] = (_checkpoint(_LOOKUP + b")R"), "pickle")
     kinds = {"pickle": _PICKLES, "archive": ARCHIVES, "onnx": GRAPHS, "safetensors": SAFETENSORS}
     for kind, attacks in kinds.items():
         found |= {f"{kind}_{name}": (make(), code) for name, (make, code) in attacks.items()}

@@ -56,16 +56,6 @@ class Stub:
         return self.state.get(name, default) if isinstance(self.state, dict) else default
 
 
-# The one attribute that a checkpoint looks up, and the only steps in which it does: the head of the older
-# yolov5 repository's segmenters keeps a method of the detectors' head. It is not looked up here either.
-_GETATTR = Name("builtins", "getattr")
-_METHOD = (Name("models.yolo", "Detect"), "forward")
-_LOOKUP = ([_GETATTR], [_GETATTR, _METHOD[0]], [_GETATTR, *_METHOD], [_GETATTR, _METHOD])
-_LOOKUP_STEPS = frozenset({
-    "GLOBAL", "BINUNICODE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET", "TUPLE2", "REDUCE",
-})  # fmt: skip
-
-
 class _Mark:
     pass
 
@@ -96,7 +86,17 @@ def read_pickle(data: bytes, storage_of: Callable[[Any], Storage]) -> Any:
     """
     if len(data) > MOST_BYTES:
         raise Refused("Its pickle is longer than any checkpoint’s.", code="too_large")
-    return _Machine(storage_of).run(data)
+    try:
+        return _Machine(storage_of).run(data)
+    except Refused as error:
+        if _GETATTR in error.message and _OLD_SEGMENTER in data:
+            raise Refused(ONLY_DETECTORS, code="architecture") from error
+        raise
+
+
+# Segmenters of the older yolov5 repository keep a method, and so name this. Their owners hear what is run.
+_GETATTR, _OLD_SEGMENTER = ".getattr", b"models.yolo\nSegmentationModel\n"
+ONLY_DETECTORS = "Of the older yolov5 repository only detectors are run. Train it again with Ultralytics."
 
 
 class _Machine:
@@ -105,8 +105,6 @@ class _Machine:
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
-        # Where on the stack an attribute is being looked up.
-        self._lookup: int | None = None
         self._steps: dict[str, Callable[[Any], None]] = {
             name.removeprefix("_on_").upper(): getattr(self, name) for name in _STEPS
         }
@@ -116,13 +114,9 @@ class _Machine:
             for count, (opcode, argument, position) in enumerate(pickletools.genops(data)):
                 if count > MOST_OPCODES or len(self._stack) > MOST_STACK or len(self._marks) > MOST_MARKS:
                     raise Refused("Its pickle is larger or deeper than any checkpoint’s.", code="too_large")
-                if self._lookup is not None and opcode.name not in _LOOKUP_STEPS:
-                    raise _unsafe(_GETATTR)
                 if opcode.name == "STOP":
                     return self._finish((position or 0) + 1 == len(data))
                 self._step(opcode.name, argument)
-                if self._lookup is not None:
-                    self._check_lookup(self._lookup)
         except (ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise Refused("Its pickle is damaged.", code="damaged") from error
         raise Refused("Its pickle does not end.", code="damaged")
@@ -143,14 +137,6 @@ class _Machine:
             self._steps[opcode](argument)
         else:
             raise Refused(f"Its pickle uses {opcode}, which no checkpoint needs.", code="pickle")
-
-    def _check_lookup(self, start: int) -> None:
-        """Raise Refused unless nothing is done with `getattr` but to look up the one method."""
-        found = self._stack[start:]
-        if len(found) == 1 and isinstance(found[0], Stub):
-            self._lookup = None
-        elif found not in _LOOKUP:
-            raise _unsafe(_GETATTR)
 
     # --- The stack and the memo.
 
@@ -198,10 +184,7 @@ class _Machine:
         self._memo[len(self._memo)] = self._top()
 
     def _on_binget(self, argument: int) -> None:
-        found = self._memo[argument]
-        if found is _GETATTR:
-            raise _unsafe(_GETATTR)
-        self._stack.append(found)
+        self._stack.append(self._memo[argument])
 
     _on_long_binget = _on_binget
 
@@ -265,11 +248,7 @@ class _Machine:
 
     def _on_global(self, argument: str) -> None:
         module, _, name = argument.partition(" ")
-        if name == "getattr" and module in ("builtins", "__builtin__") and self._lookup is None:
-            self._lookup = len(self._stack)
-            self._stack.append(_GETATTR)
-        else:
-            self._stack.append(_known(module, name))
+        self._stack.append(_known(module, name))
 
     def _on_stack_global(self, argument: None) -> None:
         name, module = self._pop(), self._pop()
@@ -311,18 +290,14 @@ def _bounded(value: Any) -> Any:
 
 
 def _known(module: str, name: str) -> Name:
-    found = Name(module, name)
     if not is_known(module, name):
-        raise _unsafe(found)
-    return found
-
-
-def _unsafe(name: Name) -> Refused:
-    text = (
-        f"Opened the usual way, this file could run {show(str(name), 80)}, which no checkpoint needs. "
-        "It is not taken: save the state dict alone, or export the model as ONNX."
-    )
-    return Refused(text, code="unsafe")
+        shown = show(f"{module}.{name}", 80)
+        text = (
+            f"Opened the usual way, this file could run {shown}, which no checkpoint needs. It is not taken: "
+            "save the state dict alone, or export the model as ONNX."
+        )
+        raise Refused(text, code="unsafe")
+    return Name(module, name)
 
 
 def _key(key: Any) -> Any:
@@ -360,12 +335,6 @@ def _first(value: Any, *_rest: Any) -> Any:
     return value
 
 
-def _look_up(*args: Any) -> Stub:
-    if args != _METHOD:
-        raise _unsafe(_GETATTR)
-    return Stub(Name("models.yolo", "Detect.forward"), ())
-
-
 def _make_dict() -> dict[Any, Any]:
     return {}
 
@@ -388,5 +357,4 @@ _CALLS: dict[tuple[str, str], Callable[..., Any]] = {
     ("collections", "OrderedDict"): _make_dict,
     ("collections", "defaultdict"): _make_default_dict,
     ("torch", "Size"): _make_shape,
-    ("builtins", "getattr"): _look_up,
 }

@@ -8,7 +8,7 @@ from typing import Any
 from workers.weights.bundle import Bundle
 from workers.weights.checkpoints import Checkpoint, find_checkpoint
 from workers.weights.exporting import export
-from workers.weights.inert import Stub
+from workers.weights.inert import ONLY_DETECTORS, Stub
 from workers.weights.tensors import Tensors
 from workers.weights.ultralytics_models import (
     MOST_NETWORK_PARAMETERS,
@@ -111,8 +111,7 @@ def _find(upload: Upload) -> Checkpoint:
     if checkpoint is None or not checkpoint.is_yolov5:
         raise Refused("This is no checkpoint of the yolov5 repository.", code="unknown")
     if checkpoint.model.name.name not in _DETECTORS:
-        text = "Of the older yolov5 repository only detectors are run. Train it again with Ultralytics."
-        raise Refused(text, code="architecture")
+        raise Refused(ONLY_DETECTORS, code="architecture")
     return checkpoint
 
 
