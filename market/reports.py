@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from market.models import Weights
 from market.samples import AnySample
 from market.speeds import ToldSpeed, tell_speeds
+from workers.weights.bundle import GRAPHS
 
 CLASSES_SHOWN = 200
 # As `workers.nets.generators` has it, which only a converting worker can import.
@@ -112,7 +113,7 @@ def tell(
 def _facts(report: Mapping[str, Any], facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     told: list[tuple[str, str]] = []
     if facts:
-        told.append((_("Recognised as"), str(report.get("title") or facts.get("title", ""))))
+        told.append((_("Recognised as"), str(facts.get("title") or report.get("title", ""))))
         task = facts.get("task", "")
         told.append((_("What it does"), str(TASKS.get(task, task))))
         told.append((_("Input"), _input(facts.get("input") or {})))
@@ -125,7 +126,7 @@ def _facts(report: Mapping[str, Any], facts: Mapping[str, Any]) -> list[tuple[st
             "found": facts.get("difference", 0),
             "allowed": facts.get("tolerance", 0),
         }
-        told.append((_("Difference between CPU and GPU form"), difference))
+        told.append((_compared(facts), difference))
     if report.get("digest"):
         told.append((_("Digest"), str(report["digest"])))
     if report.get("seconds"):
@@ -134,6 +135,12 @@ def _facts(report: Mapping[str, Any], facts: Mapping[str, Any]) -> list[tuple[st
 
 
 def flops_size(facts: Mapping[str, Any]) -> tuple[int, int]:
+def _compared(facts: Mapping[str, Any]) -> str:
+    if facts.get("family") == GRAPHS:
+        return _("Difference between the graph as uploaded and as rearranged for speed")
+    return _("Difference between CPU and GPU form")
+
+
     """Return the width and height of the picture that a model's operations were counted for."""
     size = facts.get("input") or {}
     # Generators take any size: theirs are counted at one that all share.

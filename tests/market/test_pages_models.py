@@ -271,6 +271,24 @@ def test_isolation_is_said_plainly(isolation: dict[str, bool], sentences: list[s
     assert all(part in sentence for part, sentence in zip(sentences, told, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("family", "label"),
+    [
+        ("yolo", "Difference between CPU and GPU form"),
+        ("onnx", "Difference between the graph as uploaded and as rearranged for speed"),
+    ],
+)
+def test_a_report_says_what_was_compared(family: str, label: str) -> None:
+    told = dict(tell({"facts": {"family": family, "difference": 1e-5, "tolerance": 1e-3}}).facts)
+    assert told[label] == "1e-05 at most; 0.001 is allowed"
+    assert len([label for label in told if label.startswith("Difference")]) == 1
+
+
+def test_a_report_calls_a_model_what_lists_call_it() -> None:
+    report = {"title": "ONNX model", "facts": {"title": "ONNX detector (rows of YOLOv5)"}}
+    assert dict(tell(report).facts)["Recognised as"] == "ONNX detector (rows of YOLOv5)"
+
+
 def test_a_report_of_many_classes_is_cut() -> None:
     told = tell({"facts": {"classes": [f"c{n}" for n in range(1000)]}})
     assert (len(told.classes), told.more_classes) == (CLASSES_SHOWN, 1000 - CLASSES_SHOWN)

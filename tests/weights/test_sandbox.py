@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.families.test_onnx import trace
 from tests.weights.attacks import write_attacks
 from tests.weights.checkpoints import TINY, make_model, save
 from workers.weights import bundle, sandbox
@@ -59,6 +60,17 @@ def test_a_checkpoint_becomes_three_files(converted: tuple[Path, sandbox.Report]
     assert not report.isolation["bubblewrap"]
     assert [check["name"] for check in report.checks] == ["reading", "rebuilding", "results", "files"]
     assert json.loads(json.dumps(report.as_json()))["digest"] == report.digest
+
+
+def test_a_graph_is_not_said_to_be_rebuilt(tmp_path: Path) -> None:
+    from torch import nn
+
+    (tmp_path / "soften.onnx").write_bytes(trace(nn.Conv2d(3, 3, 3, padding=1), 64, 64))
+    report = sandbox.convert(tmp_path / "soften.onnx", tmp_path / "out", use_bubblewrap=False)
+    assert (report.ok, report.facts["task"]) == (True, "image"), report
+    assert [check["name"] for check in report.checks] == ["reading", "results", "files"]
+    assert "as uploaded and as rearranged for speed" in report.checks[1]["detail"]
+    assert report.title == report.facts["title"] == "ONNX model that makes pictures"
 
 
 @NEEDS_BUBBLEWRAP

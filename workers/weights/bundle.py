@@ -28,6 +28,8 @@ _CHUNK = 1024 * 1024
 MOST_FLOPS = 10**16
 # A class's name.
 MOST_NAME = 200
+# The family that keeps graphs as they were uploaded, where all others rebuild a network.
+GRAPHS = "onnx"
 _TASKS = r"^(detect|segment|pose|obb|classify|image)$"
 
 

@@ -53,7 +53,7 @@ def _convert(path: Path, out: Path, config: Path | None, family: str | None) -> 
     from workers.weights.opening import open_upload
 
     upload = open_upload(path, config)
-    chosen, title = _choose(upload, family)
+    chosen = _choose(upload, family)
     from workers.weights import bundle
 
     made = chosen.convert(upload)
@@ -61,24 +61,22 @@ def _convert(path: Path, out: Path, config: Path | None, family: str | None) -> 
     return {
         "ok": True,
         "family": chosen.key,
-        "title": title,
         "digest": digest,
         "choices": [choice.model_dump() for choice in made.choices],
         "is_certain": made.is_certain,
     }
 
 
-def _choose(upload: Upload, wanted: str | None) -> tuple[Any, str]:
-    """Return the family that knows these weights, and what it calls them."""
+def _choose(upload: Upload, wanted: str | None) -> Any:
+    """Return the family that knows these weights."""
     from workers import registry
 
     families = [family for family in registry.all_families() if wanted in (None, "", family.key)]
     if not families:
         raise Refused(f"There is no family called “{wanted}”.", code="family")
     for family in families:
-        title = family.recognise(upload)
-        if title is not None:
-            return family, title
+        if family.recognise(upload) is not None:
+            return family
     if wanted:
         raise Refused(f"These are no weights of the family {families[0].title}.", code="family")
     names = ", ".join(family.title for family in families)

@@ -12,7 +12,7 @@ import numpy as np
 
 from workers.vision.detections import LAYOUTS, find_layout, has_boxes
 from workers.vision.letterbox import round_up
-from workers.weights.bundle import Bundle, Choice
+from workers.weights.bundle import GRAPHS, Bundle, Choice
 from workers.weights.onnx_config import Wishes, read_wishes
 from workers.weights.onnx_flops import count_flops
 from workers.weights.onnx_graphs import (
@@ -103,7 +103,7 @@ def convert(upload: Upload) -> Bundle:
         width = height = _SIDES.get(plan.task, _SIDE)
     tensors = _tensors(graph.model)
     facts = {
-        "family": "onnx",
+        "family": GRAPHS,
         "task": plan.task,
         "title": _title(plan),
         "classes": _names(wishes.names, plan.classes),
