@@ -20,6 +20,8 @@ from workers.weights.upload import Refused, Upload
 
 # Those that a graph for any size is tried with, until it takes one: some say so that take one alone.
 _TRIED_SIDES = (320, 224, 256, 384, 512, 640, 299)
+# Those that are left for one that needs too much memory at the first of them.
+_SMALLER_SIDES = (256, 128, 64)
 # How much larger the second one is: of most networks that halve pictures it is a multiple as well.
 _LARGER = 128
 _MOST_SIDE = 2048
@@ -172,31 +174,52 @@ def list_sizes(graph: Graph, wishes: Wishes) -> list[Size]:
 
 
 def try_sizes(graph: Graph, sizes: Sequence[Size]) -> tuple[Size, list[Output], float]:
-    """Return the first size that the graph takes, and what came of it. Raises what the first one did."""
+    """Return the first size that the graph takes, and what came of it. Raises what the first one did.
+
+    Where memory does not suffice for one of several, smaller ones are tried.
+    """
     first: Refused | None = None
-    for size in sizes:
+    left = list(sizes)
+    while left:
+        size = left.pop(0)
         try:
             return size, *try_graph(graph, draw_noise(graph, size, 2011))
+        except MemoryError:
+            if len(sizes) == 1:
+                raise
+            left = [(side, side) for side in _SMALLER_SIDES if side < max(size)]
+            first = first or Refused(_NO_MEMORY, code="memory")
         except Refused as refused:
             if refused.code != "runtime":
                 raise
             first = first or refused
-    if first is None or len(sizes) == 1:
+    if first is None or first.code == "memory" or len(sizes) == 1:
         raise first or ValueError("There is no size to try.")
     text = f"{first.message} Where it takes pictures of one size only, say so in the config.json: “size”."
     raise Refused(text, code=first.code)
 
 
+_NO_MEMORY = (
+    "It needs more memory than a conversion may take, whatever size of pictures it is tried with. "
+    "Where it takes a certain one, say so in the config.json, for example {“size”: 96}."
+)
+
+
 def settle(graph: Graph, size: Size) -> Graph:
     """Return the graph, its input of this size where it takes no other, whatever it says."""
-    side = max(size) + _LARGER
-    if graph.shape[2] is not None or side > _MOST_SIDE:
+    if graph.shape[2] is not None:
         return graph
-    try:
-        try_graph(graph, draw_noise(graph, (side, side), 2013))
-    except Refused as refused:
-        if refused.code == "runtime":
-            return _pin(graph, size)
+    # A smaller one tells as much, where memory does not suffice for a larger one.
+    for side in (max(size) + _LARGER, max(size) // 2):
+        if side > _MOST_SIDE:
+            return graph
+        try:
+            try_graph(graph, draw_noise(graph, (side, side), 2013))
+        except MemoryError:
+            continue
+        except Refused as refused:
+            return _pin(graph, size) if refused.code == "runtime" else graph
+        return graph
     return graph
 
 
