@@ -134,13 +134,13 @@ def _facts(report: Mapping[str, Any], facts: Mapping[str, Any]) -> list[tuple[st
     return told
 
 
-def flops_size(facts: Mapping[str, Any]) -> tuple[int, int]:
 def _compared(facts: Mapping[str, Any]) -> str:
     if facts.get("family") == GRAPHS:
         return _("Difference between the graph as uploaded and as rearranged for speed")
     return _("Difference between CPU and GPU form")
 
 
+def flops_size(facts: Mapping[str, Any]) -> tuple[int, int]:
     """Return the width and height of the picture that a model's operations were counted for."""
     size = facts.get("input") or {}
     # Generators take any size: theirs are counted at one that all share.
