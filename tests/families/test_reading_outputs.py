@@ -13,7 +13,7 @@ from PIL import Image
 from tests.workers.samples import draw, encode
 from workers.picture import Picture
 from workers.vision.detections import Reading, find_layout, read
-from workers.vision.letterbox import Letterbox, fill_cropped
+from workers.vision.letterbox import Letterbox, fill_cropped, fill_stretched
 from workers.vision.suppression import probiou, suppress, suppress_rotated
 
 SIZES = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
@@ -91,19 +91,39 @@ def test_the_input_holds_the_picture_and_grey(size: tuple[int, int]) -> None:
     assert np.abs(got - theirs).mean() < 0.03
 
 
+@pytest.mark.parametrize(("crop", "before"), [(1, 64), (0.875, 73), (64 / 72, 72), (0.5, 128)])
 @pytest.mark.parametrize("size", [(300, 200), (100, 260), (64, 64), (31, 70)])
-def test_classifiers_see_the_middle_square(size: tuple[int, int]) -> None:
+def test_classifiers_see_the_middle_square(size: tuple[int, int], crop: float, before: int) -> None:
     """Resize and CenterCrop of torchvision, written out."""
     image = draw(*size)
     short = min(size)
-    scaled = image.resize((int(64 * size[0] / short), int(64 * size[1] / short)), Image.Resampling.BILINEAR)
+    sides = int(before * size[0] / short), int(before * size[1] / short)
+    scaled = image.resize(sides, Image.Resampling.BILINEAR)
     left, top = round((scaled.width - 64) / 2), round((scaled.height - 64) / 2)
     theirs = np.asarray(scaled.crop((left, top, left + 64, top + 64))) / 255
-    got = fill_cropped(Picture.open(encode(image, "PNG")), 64)[0].transpose(1, 2, 0)
+    got = fill_cropped(Picture.open(encode(image, "PNG")), 64, crop=crop)[0].transpose(1, 2, 0)
     assert got.shape == (64, 64, 3)
     # Large pictures are reduced by whole factors first.
-    assert np.abs(got - theirs).max() <= (0.004 if min(size) < 128 else 0.15)
+    assert np.abs(got - theirs).max() <= (0.009 if min(size) < 128 else 0.15)
     assert np.abs(got - theirs).mean() < 0.01
+
+
+@pytest.mark.parametrize("size", [(300, 200), (100, 260), (64, 64), (31, 70)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_classifiers_may_see_the_whole_picture_squeezed(size: tuple[int, int], channels: int) -> None:
+    image = draw(*size)
+    theirs = image.convert("L" if channels == 1 else "RGB").resize((64, 64), Image.Resampling.BILINEAR)
+    got = fill_stretched(Picture.open(encode(image, "PNG")), 64, channels)[0].transpose(1, 2, 0)
+    assert got.shape == (64, 64, channels)
+    assert np.abs(got - np.asarray(theirs).reshape(64, 64, channels) / 255).mean() < 0.01
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 1)])
+@pytest.mark.parametrize("crop", [0.01, 1])
+def test_the_least_part_of_the_least_picture_can_be_seen(size: tuple[int, int], crop: float) -> None:
+    picture = Picture.open(encode(Image.new("RGB", size, (51, 102, 153)), "PNG"))
+    got = fill_cropped(picture, 224, crop=crop)
+    assert np.abs(got - np.reshape([0.2, 0.4, 0.6], (1, 3, 1, 1))).max() < 0.003
 
 
 # --- Suppression.

@@ -58,6 +58,8 @@ def convert(upload: Upload) -> Bundle:
         "layout": "probabilities",
         "mean": _read_numbers(config, "image_mean", _MEAN, channels),
         "std": _read_numbers(config, "image_std", _STD, channels),
+        "stretch": True,
+        "assumed": [name for name in ("mean", "std") if f"image_{name}" not in config],
         "architecture": {"net": "vit", "settings": settings},
     }
     difference = exporting.compare(net, onnx, [example, -example])

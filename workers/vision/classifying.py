@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from workers.inference.faults import STRANGE_OUTPUT, ModelFault
 from workers.inference.sessions import get_session
 from workers.plugin import JSON, Context, OperationError, PictureView
 from workers.vision.instances import Original, name_of
-from workers.vision.letterbox import fill_cropped
+from workers.vision.letterbox import fill_cropped, fill_stretched
 
 Floats = NDArray[np.float32]
 
@@ -36,8 +37,9 @@ def classify(
 ) -> tuple[list[Guess], JSON]:
     """Return the best guesses, the surest first, and what is told of them as JSON.
 
-    The model's facts give the input's size, `mean` and `std` for each of red, green and blue, 0 to 1, and
-    `layout` "logits" where the output is not yet a share of 1. Raises OperationError.
+    The model's facts give the input's size, `crop_pct` or `stretch` for how a picture becomes its square,
+    `mean` and `std` for each of red, green and blue, 0 to 1, and `layout` "logits" where the output is not
+    yet a share of 1. Raises OperationError.
     """
     if context.model is None:
         raise ValueError("A family was run without a model.")
@@ -47,9 +49,7 @@ def classify(
     if size not in (0, side) and session.shape[2:] != (None, None):
         text = f"This model looks at pictures of {side} × {side} pixels only: set the working size to 0."
         raise OperationError(text, code="input_size")
-    pixels = normalise(
-        fill_cropped(picture, size or side, facts["input"]["channels"]), facts.get("mean"), facts.get("std")
-    )
+    pixels = normalise(_fill(picture, size or side, facts), facts.get("mean"), facts.get("std"))
     output = session.run(pixels)[0].reshape(-1)
     classes = list(facts.get("classes") or ())
     if len(output) != (len(classes) or len(output) or 1):
@@ -66,6 +66,14 @@ def classify(
         "confidence": round(guesses[0].confidence, 5) if guesses else None,
         "predictions": predictions,
     }
+
+
+def _fill(picture: PictureView, side: int, facts: Mapping[str, Any]) -> Floats:
+    """Models that were converted before these facts were have neither: they see the middle square."""
+    channels = facts["input"]["channels"]
+    if facts.get("stretch"):
+        return fill_stretched(picture, side, channels)
+    return fill_cropped(picture, side, channels, facts.get("crop_pct", 1.0))
 
 
 def normalise(pixels: Floats, mean: list[float] | None, std: list[float] | None) -> Floats:

@@ -84,21 +84,31 @@ def round_up(side: int, stride: int) -> int:
     return -(-side // stride) * stride
 
 
-def fill_cropped(view: PictureView, side: int, channels: int = 3) -> Floats:
+def fill_cropped(view: PictureView, side: int, channels: int = 3, crop: float = 1.0) -> Floats:
     """Return the middle square of a picture as a classifier's input, (1, channels, side, side), 0 to 1.
 
-    The shorter side is brought to `side` first, as `torchvision.transforms` Resize and CenterCrop do.
+    The shorter side is brought to `side` / `crop` first: Resize and CenterCrop of `torchvision.transforms`.
     """
     width, height = view.width, view.height
-    short = min(width, height)
-    size = max(side, int(side * width / short)), max(side, int(side * height / short))
+    # A share such as 224 / 248 may come out a hair below.
+    short, wanted = min(width, height), int(side / crop + 1e-6)
+    size = max(wanted, int(wanted * width / short)), max(wanted, int(wanted * height / short))
     image = shrink(view, size, channels)
     left, top = (round((length - side) / 2) for length in size)
     # Only the square that is looked at gets resized.
     across, down = image.width / size[0], image.height / size[1]
     box = (left * across, top * down, (left + side) * across, (top + side) * down)
-    square = image.resize((side, side), Image.Resampling.BILINEAR, box=box)
-    pixels = np.empty((1, channels, side, side), np.float32)
+    return _spread(image.resize((side, side), Image.Resampling.BILINEAR, box=box), channels)
+
+
+def fill_stretched(view: PictureView, side: int, channels: int = 3) -> Floats:
+    """Return the whole picture, whatever its shape, as a square (1, channels, side, side), 0 to 1."""
+    image = shrink(view, (side, side), channels)
+    return _spread(image.resize((side, side), Image.Resampling.BILINEAR), channels)
+
+
+def _spread(square: Image.Image, channels: int) -> Floats:
+    pixels = np.empty((1, channels, square.height, square.width), np.float32)
     for place, band in zip(pixels[0], square.split(), strict=True):
         np.divide(np.asarray(band), np.float32(255), out=place, dtype=np.float32)
     return pixels

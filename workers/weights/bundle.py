@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -30,6 +30,8 @@ MOST_FLOPS = 10**16
 MOST_NAME = 200
 # The family that keeps graphs as they were uploaded, where all others rebuild a network.
 GRAPHS = "onnx"
+# The least part of a picture's shorter side that a classifier looks at.
+LEAST_CROP = 0.01
 _TASKS = r"^(detect|segment|pose|obb|classify|image)$"
 
 
@@ -92,6 +94,11 @@ class ModelFacts(_Strict):
     scale: int | None = Field(default=None, ge=1, le=16)
     mean: list[float] | None = Field(default=None, max_length=16)
     std: list[float] | None = Field(default=None, max_length=16)
+    # How a picture becomes a classifier's square; see `workers.vision.letterbox.fill_cropped`.
+    crop_pct: float | None = Field(default=None, ge=LEAST_CROP, le=1)
+    stretch: bool | None = None
+    # Those of the four that nobody told.
+    assumed: list[Literal["mean", "std", "crop_pct"]] | None = Field(default=None, max_length=3)
     architecture: dict[str, Any] = Field(default_factory=dict)
     difference: float = Field(ge=0)
     tolerance: float = Field(ge=0)

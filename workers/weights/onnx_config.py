@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from workers.weights.bundle import MOST_NAME
+from workers.weights.bundle import LEAST_CROP, MOST_NAME
 from workers.weights.showing import show
 from workers.weights.upload import Refused
 
@@ -19,7 +19,9 @@ _LITERALS = ("names", "imgsz", "kpt_shape", "stride")
 class Wishes(BaseModel):
     """`names` by class, `task` and `layout` as model.json has them, `size` of pictures where any will do.
 
-    `mean` and `std` are of red, green and blue from 0 to 1. `takes` and `gives` are for models that make
+    `mean` and `std` are of red, green and blue from 0 to 1. Of classifiers, `crop_pct` is the side of their
+    square divided by that to which a picture's shorter side is brought before the middle is cut out;
+    `stretch` says that the whole picture is squeezed into it. `takes` and `gives` are for models that make
     pictures: how their pixels are written, "unit" 0 to 1, "signed" -1 to 1, "byte" 0 to 255.
     """
 
@@ -33,18 +35,17 @@ class Wishes(BaseModel):
     keypoints: tuple[int, int] | None = None
     mean: list[float] | None = Field(default=None, min_length=1, max_length=3)
     std: list[float] | None = Field(default=None, min_length=1, max_length=3)
+    crop_pct: float | None = Field(default=None, ge=LEAST_CROP, le=1)
+    stretch: bool | None = Field(default=None, strict=True)
     takes: Literal["unit", "signed", "byte"] | None = None
     gives: Literal["unit", "signed", "byte"] | None = None
     is_ultralytics: bool = False
 
     @field_validator("size", mode="before")
     @classmethod
-    def _longest(cls, size: Any) -> Any:
+    def _read_size(cls, size: Any) -> Any:
         """Hugging Face writes 224, [224, 224], {"height": 224, "width": 224} or {"shortest_edge": 224}."""
-        sides = list(size.values()) if isinstance(size, Mapping) else size
-        if not isinstance(sides, list):
-            return size
-        return max((side for side in sides if type(side) is int), default=None)
+        return _longest(size)
 
     @field_validator("names", mode="before")
     @classmethod
@@ -78,6 +79,12 @@ class Wishes(BaseModel):
             raise ValueError("its deviations are not above 0")
         return std
 
+    @model_validator(mode="after")
+    def _shape(self) -> Self:
+        if self.stretch and self.crop_pct not in (None, 1):
+            raise ValueError("a picture is squeezed into the square, or its middle cut out, not both")
+        return self
+
 
 def read_wishes(config: Mapping[str, Any] | None, metadata: Mapping[str, str]) -> Wishes:
     """Put together what the file and the seller say; the seller's word counts. Raises Refused."""
@@ -99,8 +106,36 @@ def _read_config(config: Mapping[str, Any]) -> dict[str, Any]:
         "image_std": "std",
         "kpt_shape": "keypoints",
     }
-    read = {aliases.get(name, name): value for name, value in config.items()}
-    return {name: value for name, value in read.items() if name in Wishes.model_fields and value is not None}
+    read = {aliases.get(name, name): value for name, value in config.items() if value is not None}
+    read = {**_read_processor(config), **read, **_read_crop_size(config)}
+    return {name: value for name, value in read.items() if name in Wishes.model_fields}
+
+
+def _read_processor(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Read of a preprocessor_config.json whether the middle is cut out; those that do not say so squeeze."""
+    cuts, size = config.get("do_center_crop"), config.get("size")
+    if cuts is None and config.get("crop_pct") is None and config.get("do_resize") is True:
+        cuts = isinstance(size, Mapping) and "shortest_edge" in size
+    if cuts is None:
+        return {}
+    return {"stretch": not cuts if isinstance(cuts, bool) else cuts}
+
+
+def _read_crop_size(config: Mapping[str, Any]) -> dict[str, Any]:
+    """There, `size` may be that before the middle is cut out: `crop_size` is then the model's."""
+    side, before = _longest(config.get("crop_size")), _longest(config.get("size"))
+    if config.get("do_center_crop") is not True or type(side) is not int:
+        return {}
+    if config.get("crop_pct") is not None or type(before) is not int or not 0 < side <= before:
+        return {"size": side}
+    return {"size": side, "crop_pct": side / before}
+
+
+def _longest(size: Any) -> Any:
+    sides = list(size.values()) if isinstance(size, Mapping) else size
+    if not isinstance(sides, list):
+        return size
+    return max((side for side in sides if type(side) is int), default=None)
 
 
 def _read_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:

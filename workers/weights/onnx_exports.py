@@ -98,6 +98,7 @@ def convert(upload: Upload) -> Bundle:
         text = f"It takes pictures of {width} × {height} pixels; classifiers look at squares."
         raise Refused(text, code="inputs")
     choices = [one for one in list_choices(shapes, (width, height), wishes, plan) if _fits(one, outputs[0])]
+    colours = _normalisation(plan, wishes, graph.channels)
     takes_rectangles = graph.shape[2] is None and _try_rectangle(graph, (width, height), plan, wishes)
     if graph.shape[2] is None and not wishes.size:
         width = height = _SIDES.get(plan.task, _SIDE)
@@ -115,7 +116,8 @@ def convert(upload: Upload) -> Bundle:
         "layout": _layout(plan, outputs, wishes, graph),
         "keypoints": list(wishes.keypoints) if plan.task == "pose" and wishes.keypoints else None,
         "scale": plan.scale,
-        **_normalisation(plan, wishes, graph.channels),
+        **colours,
+        **_shape(plan, wishes, colours.get("assumed", ())),
         "architecture": _ranges(plan, wishes, graph, outputs),
     }
     meant = [one for one in choices if wishes.task in (None, one.task) and _is_wished(one, wishes)]
@@ -318,16 +320,32 @@ def _names(names: Sequence[str], count: int) -> list[str]:
 def _normalisation(plan: Plan, wishes: Wishes, channels: int) -> dict[str, Any]:
     """Means and deviations, ImageNet's unless somebody says otherwise. Exports of Ultralytics have none.
 
-    Raises Refused where they are of another count of channels.
+    `assumed` names what nobody said. Raises Refused where they are of another count of channels.
     """
     if plan.task != "classify" and plan.layout != SEMANTIC:
         return {}
     if any(len(given) not in (1, channels) for given in (wishes.mean, wishes.std) if given is not None):
         text = f"Its mean or std has not {channels} numbers, one for each channel."
         raise Refused(text, code="config")
+    said = {"mean": wishes.mean, "std": wishes.std}
+    assumed = [name for name in said if said[name] is None and not wishes.is_ultralytics]
     if channels == 1 or wishes.mean is not None or wishes.std is not None or wishes.is_ultralytics:
-        return {"mean": wishes.mean or [0.0] * channels, "std": wishes.std or [1.0] * channels}
-    return {"mean": _MEAN, "std": _STD}
+        mean, std = wishes.mean or [0.0] * channels, wishes.std or [1.0] * channels
+        return {"mean": mean, "std": std, "assumed": assumed}
+    return {"mean": _MEAN, "std": _STD, "assumed": assumed}
+
+
+def _shape(plan: Plan, wishes: Wishes, assumed: Sequence[str]) -> dict[str, Any]:
+    """How pictures become a classifier's squares: the middle is cut out, unless somebody says otherwise."""
+    if plan.task != "classify":
+        return {}
+    if wishes.stretch:
+        return {"stretch": True}
+    is_said = wishes.crop_pct is not None or wishes.stretch is not None or wishes.is_ultralytics
+    return {
+        "crop_pct": wishes.crop_pct or 1.0,
+        "assumed": [*assumed, *([] if is_said else ["crop_pct"])],
+    }
 
 
 def _ranges(plan: Plan, wishes: Wishes, graph: Graph, outputs: Sequence[Output]) -> dict[str, Any]:

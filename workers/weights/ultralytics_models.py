@@ -41,6 +41,9 @@ _TASKS = {
     "classify": "classifier",
 }
 
+# What its own transforms do with a picture: the middle square, from 0 to 1.
+_CLASSIFIED = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0], "crop_pct": 1.0, "assumed": []}
+
 
 def recognise(upload: Upload) -> str | None:
     """Say what the checkpoint is («YOLO11 detector»), or None where it is none of Ultralytics'."""
@@ -74,7 +77,7 @@ def convert(upload: Upload) -> Bundle:
         "layout": _layout_of(task, architecture),
         "keypoints": description["kpt_shape"] if task == "pose" else None,
         "architecture": architecture,
-        **({"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]} if task == "classify" else {}),
+        **(_CLASSIFIED if task == "classify" else {}),
     }
     return export(model, facts, tensors)
 
