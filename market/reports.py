@@ -47,10 +47,12 @@ LAYOUTS: dict[str, str | Promise] = {
 class Told:
     """A report in words: facts as label and text, the classes, the files, how isolated the work was.
 
-    `untried` says why the model could not be tried, and is empty where it was.
+    `untried` says why the model could not be tried, and is empty where it was. `pixels` is one of the facts,
+    where a model has it.
     """
 
     facts: list[tuple[str, str]]
+    pixels: str
     classes: list[str]
     more_classes: int
     files: list[tuple[str, str, str]]
@@ -95,6 +97,7 @@ def tell(
     classes = [str(name) for name in facts.get("classes") or []]
     return Told(
         facts=_facts(report, facts),
+        pixels=tell_pixels(facts),
         classes=classes[:CLASSES_SHOWN],
         more_classes=max(0, len(classes) - CLASSES_SHOWN),
         files=[
@@ -117,6 +120,8 @@ def _facts(report: Mapping[str, Any], facts: Mapping[str, Any]) -> list[tuple[st
         task = facts.get("task", "")
         told.append((_("What it does"), str(TASKS.get(task, task))))
         told.append((_("Input"), _input(facts.get("input") or {})))
+        if pixels := tell_pixels(facts):
+            told.append((_("Pixels"), pixels))
         if facts.get("scale", 1) > 1:
             told.append((_("Enlarges"), f"{facts['scale']}×"))
         told.append((_("Parameters"), str(intcomma(facts.get("parameters", 0)))))
@@ -138,6 +143,52 @@ def _compared(facts: Mapping[str, Any]) -> str:
     if facts.get("family") == GRAPHS:
         return _("Difference between the graph as uploaded and as rearranged for speed")
     return _("Difference between CPU and GPU form")
+
+
+def tell_pixels(facts: Mapping[str, Any]) -> str:
+    """Say how pictures are prepared for a classifier or semantic segmenter, and whether that was assumed.
+
+    Of other models it is empty.
+    """
+    if facts.get("task") != "classify" and facts.get("layout") != "semantic":
+        return ""
+    told = [(_colours(facts), _source(facts, ("mean", "std")))]
+    if facts["task"] == "classify":
+        told.append((_shape(facts), _source(facts, ("crop_pct",))))
+    return "; ".join(f"{what} ({source})" if source else what for what, source in told)
+
+
+def _colours(facts: Mapping[str, Any]) -> str:
+    mean, std = facts.get("mean") or [0], facts.get("std") or [1]
+    if set(mean) == {0} and set(std) == {1}:
+        return _("from 0 to 1")
+    numbers = {"mean": ", ".join(map(_number, mean)), "std": ", ".join(map(_number, std))}
+    return _("less %(mean)s, over %(std)s") % numbers
+
+
+def _shape(facts: Mapping[str, Any]) -> str:
+    # Vision Transformers were so before their facts told it.
+    if facts.get("stretch", facts.get("family") == "vit"):
+        return _("the whole picture, squeezed into a square")
+    crop = facts.get("crop_pct", 1)
+    if crop == 1:
+        return _("the middle square of the picture")
+    part = {"percent": _number(100 * crop)}
+    return _("the middle square, %(percent)s%% of the picture’s shorter side") % part
+
+
+def _source(facts: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    """Models of before this was written down say nothing."""
+    if "assumed" not in facts:
+        return ""
+    missing = [name in facts["assumed"] for name in names]
+    if all(missing):
+        return _("assumed")
+    return _("partly assumed") if any(missing) else _("as told with it")
+
+
+def _number(value: float) -> str:
+    return f"{value:.5g}"
 
 
 def flops_size(facts: Mapping[str, Any]) -> tuple[int, int]:

@@ -244,6 +244,29 @@ def test_the_report_asks_and_takes_the_word(
     assert "Not confirmed" not in client.get("/models/").content.decode()
 
 
+def test_the_page_tells_how_a_classifier_is_shown_pictures(
+    user: User, monkeypatch: pytest.MonkeyPatch, client_of: Callable[[User], Client]
+) -> None:
+    numbers = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    facts = {"task": "classify", **numbers, "crop_pct": 1.0, "assumed": ["mean", "std", "crop_pct"]}
+    inner = accepting(**facts)
+
+    def made(path: Path, out: Path, **given: Any) -> Report:
+        choice = {"task": "classify", "layout": "", "classes": 2}
+        return Report(**{**vars(inner(path, out, **given)), "choices": (choice,), "is_certain": True})
+
+    use(monkeypatch, made)
+    file = upload(user, "best.safetensors", data=safetensors_bytes())
+    conversion = _again(conversions.request_conversion(owner=user, file=file, name="finder"))
+    page = client_of(user).get(f"/models/conversions/{conversion.pk}/").content.decode()
+    said = (
+        "less 0.485, 0.456, 0.406, over 0.229, 0.224, 0.225 (assumed); "
+        "the middle square of the picture (assumed)"
+    )
+    assert f"as the network gets them: {said}." in page
+    assert page.count(said) == 2
+
+
 def test_another_choice_on_the_page_converts_again(
     user: User, monkeypatch: pytest.MonkeyPatch, client_of: Callable[[User], Client]
 ) -> None:

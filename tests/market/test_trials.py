@@ -241,6 +241,42 @@ def test_the_list_of_the_api_costs_the_same_however_long(user: User, api: Callab
     assert counts[0] == counts[1]
 
 
+HALVES = {"task": "classify", "mean": [0.5] * 3, "std": [0.5] * 3}
+PLAIN = {"task": "classify", "mean": [0.0] * 3, "std": [1.0] * 3}
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        (
+            {**HALVES, "crop_pct": 0.875, "assumed": []},
+            "less 0.5, 0.5, 0.5, over 0.5, 0.5, 0.5 (as told with it); "
+            "the middle square, 87.5% of the picture’s shorter side (as told with it)",
+        ),
+        (
+            {**HALVES, "stretch": True, "assumed": ["std"]},
+            "less 0.5, 0.5, 0.5, over 0.5, 0.5, 0.5 (partly assumed); "
+            "the whole picture, squeezed into a square (as told with it)",
+        ),
+        (PLAIN, "from 0 to 1; the middle square of the picture"),
+        (
+            {**HALVES, "family": "vit"},
+            "less 0.5, 0.5, 0.5, over 0.5, 0.5, 0.5; the whole picture, squeezed into a square",
+        ),
+        (
+            {**PLAIN, "task": "segment", "layout": "semantic", "assumed": ["mean", "std"]},
+            "from 0 to 1 (assumed)",
+        ),
+        ({"task": "detect"}, None),
+        ({**PLAIN, "task": "image"}, None),
+    ],
+)
+def test_reports_say_how_pictures_are_prepared(facts: dict[str, object], said: str | None) -> None:
+    told = tell({"facts": facts})
+    assert dict(told.facts).get("Pixels") == said
+    assert told.pixels == (said or "")
+
+
 @pytest.mark.parametrize(
     ("facts", "said", "size"),
     [
