@@ -51,7 +51,8 @@ class ModelForm(forms.Form):
         label="config.json",
         help_text=_(
             "The file beside the weights of a Vision Transformer, with its labels. For ONNX it can name the "
-            'classes: {"names": ["cat", "dog"]}.'
+            'classes: {"names": ["cat", "dog"]}. Of a classifier of Hugging Face, what '
+            "preprocessor_config.json has may be added to it."
         ),
         max_length=conversions.CONFIG_MAX_CHARACTERS,
         required=False,

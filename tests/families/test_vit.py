@@ -146,6 +146,7 @@ def test_its_facts_are_those_of_weights_and_config(model: FolderModel) -> None:
     assert facts["input"] == {"width": SIDE, "height": SIDE, "channels": 3}
     assert (facts["family"], facts["task"], facts["layout"]) == ("vit", "classify", "probabilities")
     assert (facts["mean"], facts["std"]) == ([0.4, 0.5, 0.6], [0.2, 0.25, 0.3])
+    assert (facts["stretch"], facts["assumed"]) == (True, [])
     assert facts["parameters"] == sum(tensor.numel() for tensor in _draw_state().values())
     rows = ACROSS**2 + 1
     layer = rows * (4 * WIDTH**2 + 2 * WIDTH * INNER) + 2 * rows**2 * WIDTH
@@ -158,6 +159,7 @@ def test_without_a_config_the_usual_is_taken() -> None:
     made = VIT.convert(upload_of(state))
     assert made.facts["classes"] == [f"class {number}" for number in range(CLASSES)]
     assert made.facts["mean"] == made.facts["std"] == [0.5, 0.5, 0.5]
+    assert made.facts["assumed"] == ["mean", "std"]
     pixels = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(9))
     # Heads of 64 do not fit into a width of 32: then there is one.
     expected = _forward(state, pixels, heads=1, epsilon=1e-12).softmax(-1).numpy()
