@@ -1,6 +1,6 @@
 """What a conversion's report tells, and what its trial showed, as pages and the command line say it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,10 +66,11 @@ class Told:
 
 @dataclass(frozen=True)
 class ToldChoice:
-    """A way in which the outputs of a graph may be read: as a form sends it, and in words."""
+    """A way in which the outputs of a graph may be read: as a form sends it, in words, and who is for it."""
 
     value: str
     text: str
+    said_by: str
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def tell(
         ],
         isolation=_isolation(report.get("isolation") or {}),
         checks=[str(one["detail"]) for name in ("checks", "scans") for one in report.get(name) or []],
-        choices=[_choice(one) for one in report.get("choices") or []],
+        choices=_choices(report.get("choices") or []),
         speeds=tell_speeds(weights) if weights else [],
         untried=_untried(report.get("trial") or {}),
         samples=[_sample(row, weights.task) for row in samples] if weights else [],
@@ -240,12 +241,23 @@ def name_task(task: str) -> str:
     return str(NAMES.get(task, task))
 
 
-def _choice(one: Mapping[str, Any]) -> ToldChoice:
+def _choices(found: Sequence[Mapping[str, Any]]) -> list[ToldChoice]:
+    """Put them into words. The first is how it is read now: as recognised, or as chosen instead."""
+    told = []
+    for position, one in enumerate(found):
+        # Of earlier reports nothing else is known.
+        is_recognised = one.get("is_recognised", position == 0)
+        said_by = _("Recognised") if is_recognised else _("Chosen") if position == 0 else ""
+        told.append(_choice(one, said_by))
+    return told
+
+
+def _choice(one: Mapping[str, Any], said_by: str) -> ToldChoice:
     task, layout = str(TASKS.get(one["task"], one["task"])), LAYOUTS.get(one["layout"])
     text = f"{task}: {layout}" if layout else task
     if one["classes"]:
         text += ", " + ngettext("%(n)d class", "%(n)d classes", one["classes"]) % {"n": one["classes"]}
-    return ToldChoice(f"{one['task']}:{one['layout']}", text)
+    return ToldChoice(f"{one['task']}:{one['layout']}", text, said_by)
 
 
 def _input(size: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -274,6 +275,28 @@ def test_another_choice_on_the_page_converts_again(
     path = f"/models/conversions/{conversion.pk}/"
     page = client.post(f"{path}confirm/", {"choice": "obb:anchors"}, follow=True).content.decode()
     assert "It waits for a worker" in page
+
+
+def test_the_page_tells_what_was_recognised_from_what_was_chosen(
+    user: User, monkeypatch: pytest.MonkeyPatch, client_of: Callable[[User], Client]
+) -> None:
+    conversion = convert(user, monkeypatch)
+    path = f"/models/conversions/{conversion.pk}/"
+    client = client_of(user)
+    assert _badges(client.get(path).content.decode()) == {"detect:anchors": "Recognised", "obb:anchors": ""}
+    confirming.confirm_conversion(owner=user, conversion_id=conversion.pk, task="obb", layout="anchors")
+    use(monkeypatch, asking({**TURNED, "is_recognised": False}, {**DETECT, "is_recognised": True}))
+    _again(conversion)
+    told = _badges(client.get(path).content.decode())
+    assert told == {"obb:anchors": "Chosen", "detect:anchors": "Recognised"}
+
+
+def _badges(page: str) -> dict[str, str]:
+    """Return what stands at each choice of the form."""
+    ways = page.split('name="choice"')[1:]
+    badge = re.compile(r'class="badge bg-blue-lt ms-1">(\w+)<')
+    found = {way.split('value="', 1)[1].split('"', 1)[0]: badge.search(way) for way in ways}
+    return {value: one[1] if one else "" for value, one in found.items()}
 
 
 def test_nobody_else_can_confirm(

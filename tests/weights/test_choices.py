@@ -71,9 +71,21 @@ def test_the_sandbox_reports_them(is_named: bool, graph: Path, tmp_path: Path) -
     config.write_text(json.dumps({"names": list(samples.NAMES)} if is_named else {}))
     report = sandbox.convert(graph, tmp_path / "out", config=config, use_bubblewrap=False)
     assert report.ok, report
-    assert report.choices[0] == {"task": "detect", "layout": "anchors", "classes": len(samples.NAMES)}
+    chosen = {"task": "detect", "layout": "anchors", "classes": len(samples.NAMES), "is_recognised": True}
+    assert report.choices[0] == chosen
     assert report.is_certain is is_named
     assert (len(report.choices) == 1) is is_named
+
+
+@pytest.mark.parametrize("said", [{}, {"task": "obb", "layout": "anchors"}])
+def test_what_was_recognised_stays_so_whatever_is_chosen(
+    said: dict[str, str], graph: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(said))
+    report = sandbox.convert(graph, tmp_path / "out", config=config, use_bubblewrap=False)
+    assert report.choices[0]["task"] == said.get("task", "detect")
+    assert [one["task"] for one in report.choices if one["is_recognised"]] == ["detect"]
 
 
 @pytest.mark.parametrize(

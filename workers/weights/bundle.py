@@ -64,6 +64,8 @@ class Choice(_Strict):
     task: str = Field(pattern=_TASKS)
     layout: str = Field(default="", max_length=64)
     classes: int = Field(ge=0, le=10**6)
+    # Whether it is the one that the file alone tells, whatever its owner said or chose.
+    is_recognised: bool = False
 
 
 def _check_shown(text: str) -> str:

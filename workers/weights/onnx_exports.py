@@ -98,6 +98,7 @@ def convert(upload: Upload) -> Bundle:
         text = f"It takes pictures of {width} × {height} pixels; classifiers look at squares."
         raise Refused(text, code="inputs")
     choices = [one for one in list_choices(shapes, (width, height), wishes, plan) if _fits(one, outputs[0])]
+    told = _plan_untold(shapes, (width, height), upload)
     colours = _normalisation(plan, wishes, graph.channels)
     takes_rectangles = graph.shape[2] is None and _try_rectangle(graph, (width, height), plan, wishes)
     if graph.shape[2] is None and not wishes.size:
@@ -127,7 +128,10 @@ def convert(upload: Upload) -> Bundle:
         graph.data,
         difference,
         graph.tolerance,
-        choices=tuple(Choice(task=one.task, layout=one.layout, classes=one.classes) for one in choices),
+        choices=tuple(
+            Choice(task=one.task, layout=one.layout, classes=one.classes, is_recognised=one == told)
+            for one in choices
+        ),
         is_certain=len(meant) == 1,
     )
 
@@ -182,6 +186,15 @@ def plan_outputs(shapes: Sequence[tuple[int, ...]], size: tuple[int, int], wishe
     if len(first) == 4:
         return _check(_plan_pixels(first, size, wishes), wishes)
     raise Refused(f"No known kind of model has an output of the shape {list(first)}.", code="outputs")
+
+
+def _plan_untold(shapes: Sequence[tuple[int, ...]], size: Size, upload: Upload) -> Plan | None:
+    """Return how they would be read had nobody said what they are for; None where that cannot be told."""
+    said = {name: value for name, value in (upload.config or {}).items() if name not in ("task", "layout")}
+    try:
+        return plan_outputs(shapes, size, read_wishes(said, upload.metadata))
+    except Refused:
+        return None
 
 
 def _plan_rows(first: tuple[int, ...], others: Sequence[tuple[int, ...]], wishes: Wishes) -> Plan:
