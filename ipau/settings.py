@@ -40,7 +40,7 @@ _services = _embedded()
 SECRET_KEY = _secret_key()
 DEBUG = env.bool("IPAU_DEBUG", default=False)
 # The public address, for links in mails and API answers that are made outside a request.
-BASE_URL = env.str("IPAU_BASE_URL", default="http://127.0.0.1:8000").rstrip("/")
+BASE_URL = env.str("IPAU_BASE_URL", default=_services.get("web_url", "http://127.0.0.1:8000")).rstrip("/")
 SECURE = BASE_URL.startswith("https://")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = [BASE_URL] if SECURE else []

@@ -91,6 +91,18 @@ def test_site_comes_up_serves_and_leaves_nothing(data_dir: Path) -> None:
     assert not (data_dir / "services.json").exists()
 
 
+def test_commands_know_the_address_of_the_site_that_runs(data_dir: Path) -> None:
+    (data_dir / "services.json").write_text(json.dumps({"web_url": "http://127.0.0.1:8731"}))
+    command = [sys.executable, "-c", "from ipau import settings; print(settings.BASE_URL)"]
+    for given, expected in (
+        ({}, "http://127.0.0.1:8731"),
+        ({"IPAU_BASE_URL": "https://pictures.example.org/"}, "https://pictures.example.org"),
+    ):
+        env = {**environment(data_dir), **given}
+        said = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+        assert said.stdout.strip() == expected
+
+
 def test_without_a_site_commands_say_how_to_start_one(data_dir: Path) -> None:
     done = manage(data_dir, "create_api_key", "a@example.org")
     assert done.returncode == 1
