@@ -1,5 +1,6 @@
 """Making models of weights: a conversion is asked for here, done by a worker, and ends as a version."""
 
+import hashlib
 from typing import Any, BinaryIO
 
 from django.conf import settings
@@ -43,7 +44,7 @@ def with_unconfirmed(models: QuerySet[Listing]) -> QuerySet[Listing]:
 def list_conversions(*, owner: User) -> QuerySet[Conversion]:
     """Return what a person has had converted."""
     rows: QuerySet[Conversion] = Conversion.objects.visible_to(owner).select_related(
-        "version__listing__owner", "version__weights"
+        "file", "version__listing__owner", "version__weights"
     )
     return rows
 
@@ -81,6 +82,15 @@ def upload_weights(*, owner: User, name: str, content: BinaryIO, size: int) -> F
         text = _("This file holds no weights: send a checkpoint of PyTorch, ONNX or safetensors.")
         raise Invalid(text, code="no_weights", fields={"weights": text})
     return drive.add_upload(owner=owner, folder=None, name=name, stored=stored, facts=found)
+
+
+def find_weights(*, owner: User, content: BinaryIO) -> File | None:
+    """Return the owner's weights that are these very bytes, which are read from their start to their end."""
+    content.seek(0)
+    digest = hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
+    rows = File.objects.visible_to(owner).live().filter(kind=FileKind.WEIGHTS, blob=digest)
+    found: File | None = rows.order_by("id").first()
+    return found
 
 
 def request_conversion(

@@ -11,6 +11,8 @@ from rest_framework.test import APIClient
 
 from accounts.models import User
 from drive.models import File
+from drive.quota import used_bytes
+from drive.services import select, trash
 from market import tasks, work
 from market.management.commands import import_weights
 from market.models import Conversion, Listing
@@ -159,6 +161,43 @@ def test_the_command_fails_where_weights_are_refused(
     converted_at_once(monkeypatch, refusing())
     with pytest.raises(CommandError, match=r"Refused \(pickle\): This file names code to run"):
         call_command("import_weights", str(weights), "--owner", user.email, "--name=f", stdout=io.StringIO())
+    assert not File.objects.filter(owner=user).exists()
+    assert used_bytes(user) == 0
+    # What it says of them stays.
+    assert Conversion.objects.get().file is None
+
+
+def test_the_command_leaves_what_was_there(
+    user: User, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = upload(user, "mine.safetensors", data=weights.read_bytes())
+    converted_at_once(monkeypatch, refusing())
+    with pytest.raises(CommandError, match="Refused"):
+        call_command("import_weights", str(weights), "--owner", user.email, "--name=f", stdout=io.StringIO())
+    assert list(File.objects.filter(owner=user).live()) == [file]
+    assert Conversion.objects.get().file == file
+
+
+def test_the_command_makes_no_copy(
+    user: User, other_user: User, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(other_user, "theirs.safetensors", data=weights.read_bytes())
+    binned = upload(user, "binned.safetensors", data=weights.read_bytes())
+    trash(owner=user, chosen=select(owner=user, file_ids=[binned.pk]))
+    for name in ("finder", "other"):
+        call_command(
+            "import_weights",
+            str(weights),
+            "--owner",
+            user.email,
+            "--name",
+            name,
+            "--no-wait",
+            stdout=io.StringIO(),
+        )
+    kept = File.objects.filter(owner=user).live().get()
+    assert kept.name == "best.safetensors"
+    assert [one.file for one in Conversion.objects.all()] == [kept, kept]
 
 
 def test_the_command_need_not_wait(user: User, weights: Path) -> None:
@@ -186,3 +225,4 @@ def test_the_command_says_what_is_wrong(user: User, weights: Path, tmp_path: Pat
     ]:
         with pytest.raises(CommandError, match=sentence):
             call_command("import_weights", str(file), "--owner", owner, "--name", name, stdout=io.StringIO())
+    assert not File.objects.filter(owner=user).exists()

@@ -12,6 +12,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import User
 from drive.models import File
+from drive.services import restore, select, trash
 from market import conversions, work
 from market.models import Conversion, ConversionState, Listing, Visibility
 from market.reports import CLASSES_SHOWN, tell
@@ -147,6 +148,12 @@ def test_a_refusal_says_why_and_what_can_be_done(
     page = client.get(f"/models/conversions/{conversion.pk}/").content.decode()
     assert "It names &lt;script&gt;code&lt;/script&gt; to run." in page
     assert "Nothing of the conversion was kept." in page
+    stays = "The file itself is yours and stays in your drive:"
+    assert stays in page
+    assert f'href="/drive/file/{weights.pk}/">best.safetensors</a>' in page
+    trash(owner=user, chosen=select(owner=user, file_ids=[weights.pk]))
+    assert stays not in client.get(f"/models/conversions/{conversion.pk}/").content.decode()
+    restore(owner=user, root_ids=[weights.pk])
     answer = client.post(f"/models/conversions/{conversion.pk}/retry/")
     assert answer.status_code == 302
     conversion.refresh_from_db()

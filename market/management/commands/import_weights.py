@@ -1,6 +1,7 @@
 """`./manage.py import_weights FILE --owner EMAIL --name NAME`: a seller's way, from the command line."""
 
 import argparse
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -11,7 +12,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.urls import reverse
 
 from accounts.models import User
-from ipau.common.errors import DomainError
+from drive import changing
+from drive.models import File
+from ipau.common.errors import DomainError, NotFound
 from market import confirming, conversions
 from market.models import Conversion, ConversionState
 from market.reports import tell
@@ -24,7 +27,8 @@ PATIENCE_SECONDS = 20 * 60.0
 class Command(BaseCommand):
     help = (
         "Put weights into somebody's drive, have a worker check and convert them as the page does, and print "
-        "the report. The status is not 0 where they are refused."
+        "the report. The status is not 0 where they are refused; then they do not stay in the drive, unless "
+        "they were there before."
     )
     requires_system_checks: list[str] = []
 
@@ -45,7 +49,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            conversion = _request(options)
+            conversion, is_new = _request(options)
         except DomainError as error:
             raise CommandError(error.message) from error
         except OSError as error:
@@ -54,7 +58,10 @@ class Command(BaseCommand):
         self.stdout.write(f"conversion {conversion.pk} of {conversion.source_name} to {address}")
         if not options["wait"]:
             return
-        self._end(_wait(conversion), publish=options["publish"])
+        conversion = _wait(conversion)
+        if is_new and conversion.state == ConversionState.FAILED and conversion.file:
+            _take_away(conversion.file)
+        self._end(conversion, publish=options["publish"])
 
     def _end(self, conversion: Conversion, *, publish: bool) -> None:
         self._print(conversion)
@@ -97,25 +104,32 @@ class Command(BaseCommand):
         self.stdout.write(f"Ready: version {version.number}")
 
 
-def _request(options: dict[str, Any]) -> Conversion:
+def _request(options: dict[str, Any]) -> tuple[Conversion, bool]:
+    """Ask for the conversion; return whether the file has come to the drive for it alone."""
     owner = User.objects.filter(email__iexact=options["owner"]).first()
     if owner is None:
         raise CommandError(f"Nobody has the address '{options['owner']}'.")
     config = options["config"].read_text(errors="replace") if options["config"] else ""
     path: Path = options["file"]
     with path.open("rb") as content:
-        file = conversions.upload_weights(
+        there = conversions.find_weights(owner=owner, content=content)
+        file = there or conversions.upload_weights(
             owner=owner, name=path.name, content=content, size=path.stat().st_size
         )
-    return conversions.request_conversion(
-        owner=owner,
-        file=file,
-        name=options["name"],
-        title=options["title"],
-        family=options["family"],
-        config=config,
-        publish=options["publish"],
-    )
+    asked = {name: options[name] for name in ("name", "title", "family", "publish")}
+    try:
+        conversion = conversions.request_conversion(owner=owner, file=file, config=config, **asked)
+    except DomainError:
+        if there is None:
+            _take_away(file)
+        raise
+    return conversion, there is None
+
+
+def _take_away(file: File) -> None:
+    # The owner may have been quicker.
+    with contextlib.suppress(NotFound):
+        changing.delete_file(owner=file.owner, file_id=file.pk)
 
 
 def _as_config(choice: dict[str, Any]) -> str:
