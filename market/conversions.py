@@ -251,8 +251,10 @@ def _own_weights(owner: User, file: File) -> File:
 
 
 def _check_family(family: str) -> str:
-    if family and family not in {known.key for known in registry.all_families()}:
-        problem = _("There is no family called “%(name)s”.") % {"name": family[:40]}
+    known = [one.key for one in registry.all_families()]
+    if family and family not in known:
+        problem = _("There is no family called “%(name)s”. There are: %(known)s.")
+        problem %= {"name": family[:40], "known": ", ".join(known)}
         raise Invalid(problem, code="invalid_input", fields={"family": problem})
     return family
 

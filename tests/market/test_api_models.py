@@ -226,3 +226,9 @@ def test_the_command_says_what_is_wrong(user: User, weights: Path, tmp_path: Pat
         with pytest.raises(CommandError, match=sentence):
             call_command("import_weights", str(file), "--owner", owner, "--name", name, stdout=io.StringIO())
     assert not File.objects.filter(owner=user).exists()
+
+
+def test_the_command_names_the_families(user: User, weights: Path) -> None:
+    given = ["import_weights", str(weights), "--owner", user.email, "--name=f", "--family=yolov8"]
+    with pytest.raises(CommandError, match=r"no family called “yolov8”. There are: gan, .*, yolo\."):
+        call_command(*given, stdout=io.StringIO())

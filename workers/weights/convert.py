@@ -71,9 +71,11 @@ def _choose(upload: Upload, wanted: str | None) -> Any:
     """Return the family that knows these weights."""
     from workers import registry
 
-    families = [family for family in registry.all_families() if wanted in (None, "", family.key)]
+    known = registry.all_families()
+    families = [family for family in known if wanted in (None, "", family.key)]
     if not families:
-        raise Refused(f"There is no family called “{wanted}”.", code="family")
+        keys = ", ".join(family.key for family in known)
+        raise Refused(f"There is no family called “{wanted}”. There are: {keys}.", code="family")
     for family in families:
         if family.recognise(upload) is not None:
             return family
