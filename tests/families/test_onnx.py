@@ -287,6 +287,35 @@ def test_a_picture_is_made_of_the_picture(scale: int, dynamic: bool, tmp_path: P
         run(model, result="blur")
 
 
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("size", [(450, 300), (7, 9), (64, 32)])
+def test_a_graph_of_any_size_sees_a_picture_s_own_pixels(
+    scale: int, size: tuple[int, int], tmp_path: Path
+) -> None:
+    """The result is what the network gives for the picture alone, none of whose pixels looks at others."""
+    import torch
+
+    class Larger(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 3, 1, bias=False)
+            self.conv.weight.data = torch.eye(3).flip(0)[..., None, None]
+
+        def forward(self, x: Any) -> Any:
+            # Halves what it sees on its way, as most networks do.
+            half = torch.nn.functional.pixel_unshuffle(x, 2)
+            return torch.nn.functional.interpolate(
+                self.conv(torch.nn.functional.pixel_shuffle(half, 2)), scale_factor=float(scale)
+            )
+
+    model = convert(trace(Larger(), 64, 64, dynamic=True), tmp_path)
+    noise = np.random.default_rng(5).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    made = np.asarray(decode(run(model, data=encode(Image.fromarray(noise), "PNG")).files[0].data))
+    wanted = noise[..., ::-1].repeat(scale, axis=0).repeat(scale, axis=1)
+    assert made.shape == wanted.shape
+    assert np.array_equal(made, wanted)
+
+
 # --- Any size.
 
 

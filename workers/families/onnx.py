@@ -28,7 +28,7 @@ class Onnx(Family[OnnxParams]):
         "Detectors with the layouts of YOLO, classifiers, segmenters, and models that make a picture of a "
         "picture. What the model takes and gives is read from its graph when it is uploaded."
     )
-    version = 2
+    version = 3
     outputs = (IMAGE, OutputSpec("detections", "data", "Detections"))
     Params = OnnxParams
 

@@ -22,7 +22,7 @@ Size = tuple[int, int]
 MOST_CLASSES = 255
 _NOTHING = 255
 # Sides that networks of any size divide by while they look at a picture.
-_MULTIPLE = 32
+MULTIPLE = 32
 
 
 def label(
@@ -50,7 +50,7 @@ def fit_input(picture: Size, own: Size, shape: Sequence[int | None]) -> Size:
     if shape[2] is not None and shape[3] is not None:
         return shape[3], shape[2]
     scale = max(own) / max(picture)
-    sides = (max(_MULTIPLE, round(side * scale / _MULTIPLE) * _MULTIPLE) for side in picture)
+    sides = (max(MULTIPLE, round(side * scale / MULTIPLE) * MULTIPLE) for side in picture)
     width, height = sides
     return width, height
 

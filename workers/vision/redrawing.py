@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from workers.inference.faults import STRANGE_OUTPUT, ModelFault
 from workers.inference.sessions import Session
 from workers.picture import LIMITS
 from workers.plugin import OperationError, PictureView
-from workers.vision.labelling import fill, fit_input
+from workers.vision.labelling import MULTIPLE, fill
+from workers.vision.letterbox import Size, round_up
 
 Floats = NDArray[np.float32]
 
@@ -35,15 +36,30 @@ def redraw(picture: PictureView, session: Session, facts: Mapping[str, Any], sid
             f"The result would have {size[0]} × {size[1]} pixels, which is too large: use a smaller picture."
         )
         raise OperationError(text, code="too_large")
-    longest = min(side, max(picture.width, picture.height))
-    shown = fit_input((picture.width, picture.height), (longest, longest), session.shape)
-    pixels = fill(picture, shown, session.shape[1] or 3, Image.Resampling.BICUBIC)
+    inner, shown = _fit(picture, side, session.shape)
+    pixels = fill(picture, inner, session.shape[1] or 3, Image.Resampling.BICUBIC)
+    pixels = np.pad(pixels, [(0, 0), (0, 0), (0, shown[1] - inner[1]), (0, shown[0] - inner[0])], "edge")
     architecture = facts.get("architecture") or {}
     black, white = RANGES[architecture.get("takes", "unit")]
     made = session.run((pixels * (white - black) + black).astype(np.float32))[0]
     if made.ndim != 4 or made.shape[:2] not in ((1, 1), (1, 3)) or 0 in made.shape:
         raise ModelFault(STRANGE_OUTPUT)
-    return to_image(made[0], architecture.get("gives", "unit")).resize(size, Image.Resampling.BICUBIC)
+    height, width = (round(made.shape[2 + axis] * inner[1 - axis] / shown[1 - axis]) for axis in (0, 1))
+    image = to_image(made[0, :, : max(1, height), : max(1, width)], architecture.get("gives", "unit"))
+    return image.resize(size, Image.Resampling.BICUBIC)
+
+
+def _fit(picture: PictureView, side: int, shape: Sequence[int | None]) -> tuple[Size, Size]:
+    """Return the sizes of what is shown of a picture, and of the input around it.
+
+    Where any will do, the picture keeps its pixels, and its last ones are repeated on the right and below up
+    to sides that networks divide by.
+    """
+    if shape[2] is not None and shape[3] is not None:
+        return (shape[3], shape[2]), (shape[3], shape[2])
+    scale = min(1, side / max(picture.width, picture.height))
+    inner = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    return inner, (round_up(inner[0], MULTIPLE), round_up(inner[1], MULTIPLE))
 
 
 def to_image(made: Floats, written: str) -> Image.Image:
