@@ -381,6 +381,22 @@ def _two_inputs() -> bytes:
     ).SerializeToString()
 
 
+def _in_another_file() -> bytes:
+    import onnx
+
+    model = onnx.load_model_from_string(_fixed(np.zeros((1, 10))))
+    model.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
+    return model.SerializeToString()
+
+
+def _without_batch() -> bytes:
+    import onnx
+
+    model = onnx.load_model_from_string(_fixed(np.zeros((5, 4)), np.zeros(5), np.zeros(5)))
+    del model.graph.input[0].type.tensor_type.shape.dim[0]
+    return model.SerializeToString()
+
+
 def _fixed(*outputs: np.ndarray) -> bytes:
     return fixed(facts_of("detect", (), 64), *outputs).read("model.onnx")
 
@@ -402,6 +418,16 @@ REFUSED: dict[str, tuple[Any, dict[str, Any] | None, str]] = {
     "centres": (lambda: _fixed(_centres(64, last=16)), None, "no boxes in pixels"),
     "centres of one class": (lambda: _fixed(_centres(64)), {"names": ["a"]}, "no boxes in pixels"),
     "centres all the same": (lambda: _fixed(_centres(64)), {"layout": "end-to-end"}, "no boxes in pixels"),
+    "boxes apart": (lambda: _fixed(np.zeros((5, 4)), np.zeros(5), np.zeros(5)), None, "labels apart"),
+    "a box apart": (lambda: _fixed(np.zeros((1, 4)), np.zeros(1), np.zeros(1)), None, "labels apart"),
+    "scores first": (lambda: _fixed(np.zeros((1, 99, 7)), np.zeros((1, 99, 4))), None, "labels apart"),
+    "a count first": (
+        lambda: _fixed(np.zeros((1, 1)), np.zeros((1, 99, 4)), np.zeros((1, 99)), np.zeros((1, 99))),
+        None,
+        "labels apart",
+    ),
+    "in another file": (_in_another_file, None, "external_data=False"),
+    "without a batch": (_without_batch, None, "torchvision’s kind are not taken"),
     "another layout": (lambda: _fixed(np.zeros((1, 7, 84))), {"layout": "end-to-end"}, "has not 6 columns"),
 }  # fmt: skip
 

@@ -177,6 +177,9 @@ def _wish_otherwise(rows: Output, wishes: Wishes) -> Wishes:
 def plan_outputs(shapes: Sequence[tuple[int, ...]], size: tuple[int, int], wishes: Wishes) -> Plan:
     """Return how outputs of these shapes are read, for an input of `size` (width, height). Raises Refused."""
     first = shapes[0] if shapes else ()
+    if _are_apart(shapes):
+        text = "It gives boxes, scores and labels apart. Detectors are taken that give all in one output."
+        raise Refused(text, code="outputs")
     if first[:1] != (1,):
         raise Refused(f"Its output has the shape {list(first)}, not that of one picture’s.", code="outputs")
     if len(first) == 2 or (len(first) == 4 and first[2:] == (1, 1)):
@@ -195,6 +198,20 @@ def _plan_untold(shapes: Sequence[tuple[int, ...]], size: Size, upload: Upload) 
         return plan_outputs(shapes, size, read_wishes(said, upload.metadata))
     except Refused:
         return None
+
+
+def _are_apart(shapes: Sequence[tuple[int, ...]]) -> bool:
+    """Whether boxes (n, 4) come beside scores and labels (n), or (1, n, 4) beside (1, n) or (1, n, k)."""
+    for boxes in shapes:
+        if len(boxes) not in (2, 3) or boxes[-1] != 4:
+            continue
+        rows = boxes[:-1]
+        if len(rows) == 1 and shapes.count(rows) >= 2:
+            return True
+        others = [shape for shape in shapes if shape is not boxes]
+        if len(rows) == 2 and any(shape == rows or shape[:-1] == rows for shape in others):
+            return True
+    return False
 
 
 def _plan_rows(first: tuple[int, ...], others: Sequence[tuple[int, ...]], wishes: Wishes) -> Plan:

@@ -83,6 +83,8 @@ def read_graph(upload: Upload) -> Graph:
         data = model.SerializeToString()
     given, shape = inputs[0].type.tensor_type, _shape_of(inputs[0])
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+    if given.elem_type in floats and len(shape) == 3 and shape[0] in (1, 3):
+        raise Refused(f"{_WANTED} Detectors of torchvision’s kind are not taken.", code="inputs")
     if given.elem_type not in floats or len(shape) != 4:
         raise Refused(_WANTED, code="inputs")
     if shape[0] not in (None, 1):

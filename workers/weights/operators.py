@@ -178,7 +178,10 @@ def _read_tensor(source: Source, tensor: Field) -> tuple[str, list[int] | None]:
     values: list[int] = []
     for inner in walk(source, tensor.start, tensor.end):
         if inner.number == _EXTERNAL or (inner.number == _LOCATION and inner.value):
-            text = "It keeps tensors in another file. Export it as one file."
+            text = (
+                "It keeps tensors in another file. Export it as one file: torch.onnx.export does so with "
+                "external_data=False."
+            )
             raise Refused(text, code="external")
         if inner.number == _KIND:
             kind = inner.value
