@@ -13,7 +13,7 @@ from tests.families.models import facts_of, fixed
 from workers.weights import cell, sandbox
 from workers.weights.convert import REPORT
 from workers.weights.onnx_config import Wishes
-from workers.weights.onnx_exports import list_choices, plan_outputs
+from workers.weights.onnx_plans import list_choices, plan_outputs
 
 Shapes = list[tuple[int, ...]]
 

@@ -9,7 +9,7 @@ from workers.inference.sessions import get_session
 from workers.plugin import IMAGE, Context, Family, Kept, OperationError, OutputSpec, PictureView, Result
 from workers.vision import finding, labelling, redrawing
 from workers.vision.instances import choose_classes
-from workers.weights import onnx_exports
+from workers.weights import onnx_exports, onnx_plans
 
 _REDRAWN_SIDE = 1024
 
@@ -40,7 +40,7 @@ class Onnx(Family[OnnxParams]):
         facts = finding.model_of(context).facts
         if facts["task"] == "image":
             return _redraw(picture, params, context)
-        if facts["layout"] == onnx_exports.SEMANTIC:
+        if facts["layout"] == onnx_plans.SEMANTIC:
             return _label(picture, params, context)
         return finding.run(picture, params, context)
 
