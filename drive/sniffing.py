@@ -104,16 +104,21 @@ def _weights(content: BinaryIO, head: bytes) -> Found:
 
 
 def _read_weights(content: BinaryIO, head: bytes) -> tuple[_Form, WeightsFacts]:
-    form = next((form for form in _FORMS if form.begins(head)), None)
     try:
         refuse_pickle(head)
-        if form is None:
-            raise _unknown()
-        return form, form.read(Source(content))
+        return _read_form(content, head)
     except Refused as error:
         raise Invalid(error.message, code="not_taken") from error
+
+
+def _read_form(content: BinaryIO, head: bytes) -> tuple[_Form, WeightsFacts]:
+    form = next((form for form in _FORMS if form.begins(head)), None)
+    if form is None:
+        raise _unknown()
+    try:
+        return form, form.read(Source(content))
     except FormatError as error:
-        if form is None or not form.certain:
+        if not form.certain:
             raise _unknown() from error
         raise Invalid(_damage(error), code="damaged") from error
 

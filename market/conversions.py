@@ -44,7 +44,7 @@ def with_unconfirmed(models: QuerySet[Listing]) -> QuerySet[Listing]:
 def list_conversions(*, owner: User) -> QuerySet[Conversion]:
     """Return what a person has had converted."""
     rows: QuerySet[Conversion] = Conversion.objects.visible_to(owner).select_related(
-        "file", "version__listing__owner", "version__weights"
+        "version__listing__owner", "version__weights"
     )
     return rows
 
@@ -55,7 +55,8 @@ def get_conversion(*, owner: User, conversion_id: object) -> Conversion:
     Raises:
         NotFound: there is none with this id.
     """
-    conversion = list_conversions(owner=owner).filter(pk=as_uuid(conversion_id)).first()
+    rows = list_conversions(owner=owner).select_related("file").filter(pk=as_uuid(conversion_id))
+    conversion = rows.first()
     if conversion is None:
         raise NotFound(_("There is no such conversion."))
     return conversion
@@ -87,7 +88,7 @@ def upload_weights(*, owner: User, name: str, content: BinaryIO, size: int) -> F
 def find_weights(*, owner: User, content: BinaryIO) -> File | None:
     """Return the owner's weights that are these very bytes, which are read from their start to their end."""
     content.seek(0)
-    digest = hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
+    digest = hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]  # open files are such
     rows = File.objects.visible_to(owner).live().filter(kind=FileKind.WEIGHTS, blob=digest)
     found: File | None = rows.order_by("id").first()
     return found

@@ -158,7 +158,8 @@ def _detect(request: Request, *, draws: bool = True) -> Answer:
     if draws and asked.params.get("result") == DATA:
         text = _("This gives no picture. Ask “detect-to-json” for the data alone.")
         raise Invalid(text, code="invalid_input", fields={"result": text})
-    if not draws and DATA in version.params_schema["properties"].get("result", {}).get("enum", ()):
+    results = version.params_schema["properties"].get("result", {}).get("enum", ())
+    if not draws and DATA in results and asked.params.get("result", DATA) in results:
         # Whatever would be drawn or cut out is shown to nobody.
         asked.params["result"] = DATA
     return _ask(request, version, asked)

@@ -312,10 +312,8 @@ def test_what_of_it_nobody_said_is_written_down(
 def test_a_model_of_before_sees_the_middle_square(tilted: tuple[nn.Module, bytes], tmp_path: Path) -> None:
     network, onnx = tilted
     model = convert(onnx, tmp_path)
-    model.__dict__["facts"] = {
-        name: value for name, value in model.facts.items() if name not in ("crop_pct", "assumed")
-    }
-    model.facts.update({"mean": [0.5] * 3, "std": [0.5] * 3})  # type: ignore[attr-defined]
+    facts = {name: value for name, value in model.facts.items() if name not in ("crop_pct", "assumed")}
+    model.__dict__["facts"] = {**facts, "mean": [0.5] * 3, "std": [0.5] * 3}
     told = {one["class_id"]: one["confidence"] for one in found(model, top=4)}
     wanted = _shares(network, _cut(Image.fromarray(PIXELS), 64, 64), 0.5, 0.5)
     assert [told[number] for number in range(4)] == pytest.approx(wanted, abs=2e-3)

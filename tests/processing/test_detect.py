@@ -99,6 +99,7 @@ def test_each_form_gives_what_it_is_for(user: User, detect: Callable[..., Any]) 
     assert detect("detect-to-json", result="draw").json()["predictions"]
     asked = [made[3]["steps"][0]["params"]["result"] for made in sent]
     assert asked == ["data"]
+    assert "result" in names_of(detect("detect-to-json", result="sculpture"))
 
 
 def test_parameters_and_a_file_of_the_drive(user: User, api: Callable[..., APIClient]) -> None:

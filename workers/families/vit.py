@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from workers.inference.sessions import get_session
 from workers.nets.plan import check_settings
 from workers.plugin import (
@@ -26,6 +23,7 @@ from workers.plugin import (
 from workers.vision.classifying import normalise, rank
 from workers.vision.drawing import draw_title
 from workers.vision.instances import Original
+from workers.vision.letterbox import fill_stretched
 
 
 class VitParams(Params):
@@ -57,7 +55,7 @@ class Vit(Family[VitParams]):
             raise ValueError("A family was run without a model.")
         facts = context.model.facts
         session = get_session(context)
-        pixels = normalise(fill_square(picture, facts["input"]["width"]), facts["mean"], facts["std"])
+        pixels = normalise(fill_stretched(picture, facts["input"]["width"]), facts["mean"], facts["std"])
         guesses = rank(session.run(pixels)[0][0], facts["classes"], params.top, None)
         best = guesses[0]
         predictions: list[JSON] = [
@@ -91,10 +89,3 @@ class Vit(Family[VitParams]):
         settings = facts["architecture"]["settings"]
         check_settings(settings)
         return classifiers.build(settings, tensors)
-
-
-def fill_square(picture: PictureView, side: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """The whole picture, whatever its shape, as a square (1, 3, side, side) of 0 to 1."""
-    square = picture.reduced(side, side).resize((side, side), Image.Resampling.BILINEAR)
-    planes = np.asarray(square, np.float32).transpose(2, 0, 1)[None]
-    return np.ascontiguousarray(planes) / np.float32(255)

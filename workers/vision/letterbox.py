@@ -103,7 +103,7 @@ def fill_cropped(view: PictureView, side: int, channels: int = 3, crop: float = 
 
 def fill_stretched(view: PictureView, side: int, channels: int = 3) -> Floats:
     """Return the whole picture, whatever its shape, as a square (1, channels, side, side), 0 to 1."""
-    image = shrink(view, (side, side), channels)
+    image = (view.reduced_grey if channels == 1 else view.reduced)(side, side)
     return _spread(image.resize((side, side), Image.Resampling.BILINEAR), channels)
 
 

@@ -75,6 +75,11 @@ _EMPTY: dict[str, Callable[[], Any]] = {
 }
 
 
+# Segmenters of the older yolov5 repository keep a method, and so name this. Their owners hear what is run.
+_GETATTR, _OLD_SEGMENTER = ".getattr", b"models.yolo\nSegmentationModel\n"
+ONLY_DETECTORS = "Of the older yolov5 repository only detectors are run. Train it again with Ultralytics."
+
+
 def read_pickle(data: bytes, storage_of: Callable[[Any], Storage]) -> Any:
     """Return what a pickle holds, as inert data.
 
@@ -92,11 +97,6 @@ def read_pickle(data: bytes, storage_of: Callable[[Any], Storage]) -> Any:
         if _GETATTR in error.message and _OLD_SEGMENTER in data:
             raise Refused(ONLY_DETECTORS, code="architecture") from error
         raise
-
-
-# Segmenters of the older yolov5 repository keep a method, and so name this. Their owners hear what is run.
-_GETATTR, _OLD_SEGMENTER = ".getattr", b"models.yolo\nSegmentationModel\n"
-ONLY_DETECTORS = "Of the older yolov5 repository only detectors are run. Train it again with Ultralytics."
 
 
 class _Machine:

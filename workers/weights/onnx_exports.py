@@ -76,13 +76,13 @@ def convert(upload: Upload) -> Bundle:
     """Try the graph once, tell its layout, and take it as it is. Raises Refused."""
     if upload.format != "onnx":
         raise Refused("This is no ONNX file.", code="unknown")
+    if upload.metadata.get("head") == _SHARING_HEAD:
+        raise Refused(f"It is an RT-DETR. {NO_BOXES}", code="outputs")
     wishes = read_wishes(upload.config, upload.metadata)
     graph = read_graph(upload)
     (width, height), outputs, difference = try_sizes(graph, list_sizes(graph, wishes))
     graph = settle(graph, (width, height))
     shapes = [output.shape for output in outputs]
-    if upload.metadata.get("head") == _SHARING_HEAD:
-        raise Refused(f"It is an RT-DETR. {NO_BOXES}", code="outputs")
     plan = plan_outputs(shapes, (width, height), wishes)
     if not fits(plan, outputs[0]):
         wishes = wish_otherwise(outputs[0], wishes)
