@@ -234,6 +234,8 @@ CELERY_BROKER_URL = env.str("IPAU_BROKER_URL", default=REDIS_URL)
 SLOT_MEMORY_BYTES = env.int("IPAU_SLOT_MEMORY_BYTES", default=4 * 1024**3)
 # Of that, models and other things that are costly to make may stay loaded up to this.
 SLOT_CACHE_BYTES = env.int("IPAU_SLOT_CACHE_BYTES", default=SLOT_MEMORY_BYTES // 4)
+# Each uploaded network runs in a process of its own, under this limit.
+MODEL_MEMORY_BYTES = env.int("IPAU_MODEL_MEMORY_BYTES", default=SLOT_MEMORY_BYTES)
 # What networks run on in turns of the queue `gpu`: "cuda", "cuda:1", or "torch-cpu" to try it without a GPU.
 GPU_DEVICE = env.str("IPAU_GPU_DEVICE", default="cuda")
 # So many pictures does a slot of that queue decode, draw and encode at the same time.

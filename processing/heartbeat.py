@@ -20,6 +20,7 @@ from django.utils import timezone
 from processing import chunks, fleet, preview_queue, previews, startup
 from workers import devices, registry
 from workers.cache import PROCESS_CACHE
+from workers.inference import model_process
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,9 @@ def prepare_worker(sender: Any, **_: Any) -> None:
     startup.check_worker(sender.app, queues)
     registry.discover()
     fleet.name_worker(sender.hostname, queues)
+    if fleet.this_worker_runs_models():
+        # Its slots share it. They begin without what they would wait for at the first model.
+        model_process.start_launcher()
     # All of this stays. A full collection would walk over it, for a tenth of a second, in every slot.
     gc.collect()
     gc.freeze()
@@ -44,6 +48,7 @@ def limit_slot(**_: Any) -> None:
         devices.limit_data(settings.GPU_SLOT_MEMORY_BYTES)
     else:
         devices.limit_memory(settings.SLOT_MEMORY_BYTES)
+    model_process.limit_memory(settings.MODEL_MEMORY_BYTES)
     PROCESS_CACHE.resize(settings.SLOT_CACHE_BYTES)
     devices.reuse_pixel_memory()
 
