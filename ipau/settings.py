@@ -249,6 +249,10 @@ HEARTBEAT_SECONDS = env.int("IPAU_HEARTBEAT_SECONDS", default=5)
 METRICS_KEY = env.str("IPAU_METRICS_KEY", default="")
 # One picture of a job may take this long, below the lease with which a worker owns it.
 ITEM_SECONDS = env.int("IPAU_ITEM_SECONDS", default=45)
+# A run of a model's network may take twenty times what an image took in its trial, but always this long.
+NETWORK_LEAST_SECONDS = env.float("IPAU_NETWORK_LEAST_SECONDS", default=5.0)
+# A model whose runs had to be ended so often within a day is paused.
+MODEL_MOST_KILLS = env.int("IPAU_MODEL_MOST_KILLS", default=5)
 # A job may have this many pictures.
 JOB_MAX_FILES = env.int("IPAU_JOB_MAX_FILES", default=100_000)
 # Results are found again, instead of being computed, for so many days.

@@ -3,8 +3,8 @@
 from datetime import timedelta
 from uuid import UUID
 
-from ipau.common.tasks import begins, task, wake_once
-from market import showing, trying, work, workplace
+from ipau.common.tasks import begins, task, wake, wake_once
+from market import pause_mails, showing, trying, work, workplace
 
 SILENT = timedelta(seconds=8)
 # A wake-up that waits behind others is not sent again for so long.
@@ -30,6 +30,11 @@ def show_chosen(listing_id: str) -> None:
     showing.show_chosen(UUID(listing_id))
 
 
+@task(name="market.tell_paused", queue="convert", expires=60)
+def tell_paused() -> None:
+    pause_mails.send_due()
+
+
 @task(name="market.sweep", queue="convert", expires=60)
 def sweep() -> None:
     work.end_hopeless()
@@ -39,6 +44,8 @@ def sweep() -> None:
         send_conversion(conversion_id=conversion_id)
     for listing_id in showing.listings_due(older_than=SILENT):
         send_chosen(listing_id=listing_id)
+    if pause_mails.due().exists():
+        wake(tell_paused)
 
 
 def send_conversion(*, conversion_id: str) -> None:

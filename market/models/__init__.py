@@ -10,6 +10,7 @@ from market.models.listings import (
     VersionQuerySet,
     Visibility,
 )
+from market.models.pauses import Pause
 from market.models.showing import MAX_ATTEMPTS, MOST_CHOSEN, ChosenSample
 from market.models.trials import DeviceKind, JobSpeed, Sample, SampleQuerySet, Speed
 from market.models.weights import OPEN, Conversion, ConversionQuerySet, ConversionState, Weights
@@ -27,6 +28,7 @@ __all__ = [
     "Listing",
     "ListingKind",
     "ListingQuerySet",
+    "Pause",
     "Sample",
     "SampleQuerySet",
     "Speed",

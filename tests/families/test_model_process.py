@@ -239,7 +239,7 @@ def test_too_much_memory_is_told_as_such(little_memory: int) -> None:
         session.run(WHITE)
     assert fault.value.code == "no_memory"
     assert "more memory" in fault.value.message
-    assert not fault.value.has_ended_process
+    assert not fault.value.killed
 
 
 def test_a_run_has_the_time_that_the_context_gives() -> None:
@@ -247,7 +247,7 @@ def test_a_run_has_the_time_that_the_context_gives() -> None:
     with pytest.raises(ModelFault) as fault:
         session.run(WHITE)
     assert fault.value.code == "too_slow"
-    assert fault.value.has_ended_process
+    assert fault.value.killed == "f" * 64
     # Another process takes its place.
     assert (session.run(DARK)[0] == 0).all()
 

@@ -19,22 +19,23 @@ class ModelFault(OperationError):
     """A model, mostly one whose graph was uploaded, does not do what was seen of it when it was converted.
 
     Attributes:
-        has_ended_process: whether the process that ran it had to end. A model that does so often is paused.
+        killed: the digest of the model where the process that ran it had to end; empty otherwise. A model to
+            which that happens often is paused.
     """
 
-    def __init__(self, message: str, code: str = "model_fault", *, has_ended_process: bool = False) -> None:
+    def __init__(self, message: str, code: str = "model_fault", *, killed: str = "") -> None:
         super().__init__(message, code=code)
-        self.has_ended_process = has_ended_process
+        self.killed = killed
 
     @classmethod
-    def overran(cls, seconds: float) -> ModelFault:
+    def overran(cls, model: str, seconds: float) -> ModelFault:
         """Return the fault of a run that took longer than it may."""
-        return cls(TOO_SLOW.format(seconds=seconds), "too_slow", has_ended_process=True)
+        return cls(TOO_SLOW.format(seconds=seconds), "too_slow", killed=model)
 
     @classmethod
-    def crashed(cls) -> ModelFault:
+    def crashed(cls, model: str) -> ModelFault:
         """Return the fault of a run that ended its process."""
-        return cls(CRASHES, has_ended_process=True)
+        return cls(CRASHES, killed=model)
 
     @classmethod
     def out_of_memory(cls) -> ModelFault:

@@ -186,7 +186,7 @@ class IsolatedNetwork:
                 outputs = process.run(pixels, seconds=seconds)
         except BaseException as error:
             self._sizes.pop(id(process), None)
-            if isinstance(error, ModelFault) and not error.has_ended_process:
+            if isinstance(error, ModelFault) and not error.killed:
                 self._put_back(process)
             else:
                 process.kill()
@@ -232,10 +232,10 @@ def telling_faults(digest: str, shape: Sequence[int], seconds: float) -> Iterato
     try:
         yield
     except model_process.Overran as error:
-        raise ModelFault.overran(seconds) from error
+        raise ModelFault.overran(digest, seconds) from error
     except model_process.Crashed as error:
         logger.warning("Model %s broke its process over an input of %s: %s", digest, shape, error)
-        raise ModelFault.crashed() from error
+        raise ModelFault.crashed(digest) from error
     except model_process.Failed as error:
         logger.warning("Model %s fails over an input of %s: %s", digest, shape, error)
         raise ModelFault(BREAKS_DOWN) from error
@@ -246,7 +246,7 @@ def _warm(run: Callable[[Floats], Any], shape: Sequence[int | None]) -> None:
     try:
         run(np.zeros(_sides(shape, _WARMING_SIDE), np.float32))
     except ModelFault as fault:
-        if fault.has_ended_process:
+        if fault.killed:
             raise
         logger.info("A model takes no input as small as %s: the first picture warms it", _WARMING_SIDE)
 
