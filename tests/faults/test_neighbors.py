@@ -1,7 +1,5 @@
 """One account does what it can to stop the others. Another one's pages, previews and jobs go on."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.families import bombs
@@ -9,35 +7,38 @@ from tests.neighbors import site
 from tests.neighbors.attacks import ATTACKS, Attacker
 from tests.neighbors.victim import Times, Victim
 
-# The whole site of one test after the other: in one process of the suite, and early.
-pytestmark = [pytest.mark.long, pytest.mark.worker, pytest.mark.xdist_group("neighbors")]
 SECONDS = 5.0
-# The suite shares its machine with other tests, in the quiet run too, so a bound is three times as long as it
+# The suite shares its machine with other tests, in the quiet run too. So a bound is three times as long as it
 # takes there, or this, whichever is more. `python -m tests.neighbors` holds to the first alone.
 LEAST_BOUNDS = {"page": 1.0, "preview": 1.5, "job": 3.0, "model": 4.0}
 MOST_TIMES = 3.0
 MOST_PAGE_SECONDS = 2.0
 
 
-@pytest.fixture(scope="module")
-def people() -> Iterator[tuple[Victim, Attacker, Times]]:
-    """A site with two accounts, and how long things take for one while the other is quiet."""
+@pytest.mark.long
+@pytest.mark.worker
+def test_an_account_that_attacks_stops_nobody() -> None:
     with site.running() as running:
         other = running.client("victim@example.org")
         victim = Victim(other, other.wait_for_model(other.convert("mine", bombs.harmless())))
         attacker = Attacker(running.client("attacker@example.org"))
         victim.use(2)
-        yield victim, attacker, victim.use(SECONDS)
+        quiet = victim.use(SECONDS)
+        assert quiet.failures == []
+        problems = []
+        for name, attack in ATTACKS.items():
+            with attack(attacker):
+                times = victim.use(SECONDS)
+            problems += [f"{name}: {text}" for text in _problems(times, quiet)]
+    assert problems == []
 
 
-@pytest.mark.parametrize("name", list(ATTACKS))
-def test_an_account_that_attacks_stops_nobody(name: str, people: tuple[Victim, Attacker, Times]) -> None:
-    victim, attacker, quiet = people
-    assert quiet.failures == []
-    with ATTACKS[name](attacker):
-        times = victim.use(SECONDS)
-    assert times.failures == []
-    found = {kind: times.slowest(kind) for kind in LEAST_BOUNDS}
-    bounds = {kind: max(least, MOST_TIMES * quiet.slowest(kind)) for kind, least in LEAST_BOUNDS.items()}
-    bounds["page"] = min(bounds["page"], MOST_PAGE_SECONDS)
-    assert {kind: spent for kind, spent in found.items() if spent > bounds[kind]} == {}, (found, bounds)
+def _problems(times: Times, quiet: Times) -> list[str]:
+    found = [failure[:300] for failure in times.failures]
+    for kind, least in LEAST_BOUNDS.items():
+        bound = max(least, MOST_TIMES * quiet.slowest(kind))
+        if kind == "page":
+            bound = min(bound, MOST_PAGE_SECONDS)
+        if times.slowest(kind) > bound:
+            found.append(f"a {kind} took {times.slowest(kind):.2f} s, at most {bound:.2f}")
+    return found
