@@ -8,7 +8,7 @@ from rest_framework.throttling import SimpleRateThrottle
 from rest_framework.views import APIView
 
 from accounts.models import User
-from ipau.common.concurrency import client_network
+from ipau.common.clients import client_network
 from ipau.common.errors import RateLimited, Unavailable
 from processing.previews import ChannelError, valkey
 

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import Client, RequestFactory
 
-from ipau.common import concurrency
-from ipau.common.concurrency import ConcurrencyMiddleware, Limiter
+from ipau.common import clients, concurrency
+from ipau.common.clients import ConcurrencyMiddleware
+from ipau.common.concurrency import Limiter
 from ipau.common.errors import DomainError, RateLimited, Unavailable
 
 SECONDS = 10
@@ -104,6 +106,21 @@ def test_all_together_have_a_limit(waiters: Waiters, limiter: Limiter) -> None:
     waiters.add(request_of("dan"))
 
 
+def test_several_people_who_take_all_they_can_leave_some_to_others() -> None:
+    limiter = Limiter(total=8, per_person=4)
+
+    def take_all(person: str) -> int:
+        taken = 0
+        while True:
+            try:
+                limiter.acquire(person)
+            except DomainError:
+                return taken
+            taken += 1
+
+    assert [take_all(name) for name in ("ann", "bob", "cid", "dan")] == [4, 2, 1, 1]
+
+
 def test_visitors_are_known_by_their_address_or_network(waiters: Waiters) -> None:
     for end in ("1", "ffff:2"):
         waiters.add(request_of(address=f"2001:db8::{end}"))
@@ -123,7 +140,7 @@ def test_visitors_are_known_by_their_address_or_network(waiters: Waiters) -> Non
     ],
 )
 def test_networks(address: str, network: str) -> None:
-    assert concurrency.client_network(request_of(address=address)) == network
+    assert clients.client_network(request_of(address=address)) == network
 
 
 def test_who_has_a_permit_needs_no_other(limiter: Limiter) -> None:
@@ -145,17 +162,54 @@ def test_outside_a_request_nothing_is_limited(limiter: Limiter) -> None:
     assert (concurrency.person(), limiter.waiting()) == ("", 0)
 
 
-def test_a_short_shared_wait_leaves_one_permit_to_others(waiters: Waiters) -> None:
+def short() -> int:
+    with concurrency.waiting(is_short=True):
+        return concurrency._limiter.waiting()
+
+
+def test_short_waits_of_one_person_leave_a_permit_to_others(waiters: Waiters) -> None:
     for _ in range(2):
         waiters.add(request_of("ann"))
-
-    def shared() -> None:
-        with concurrency.waiting(shared=True):
-            pass
-
+    begun = time.monotonic()
     with pytest.raises(RateLimited):
-        during(request_of("ann"), shared)
-    during(request_of("bob"), shared)
+        during(request_of("ann"), short)
+    assert time.monotonic() - begun < 0.5
+    assert during(request_of("bob"), short) == 3
+
+
+def test_short_waits_stand_in_line_while_others_end(limiter: Limiter) -> None:
+    """As fifty thumbnails of one page do, which each wait for the bucket a moment."""
+    refused: list[DomainError] = []
+
+    def fetch() -> None:
+        try:
+            with concurrency.waiting(is_short=True):
+                time.sleep(0.01)
+        except DomainError as error:
+            refused.append(error)
+
+    limiter.acquire("somebody else")()
+    threads = [threading.Thread(target=during, args=(request_of("ann"), fetch)) for _ in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SECONDS)
+    assert (refused, limiter.waiting()) == ([], 0)
+
+
+def test_when_nothing_ends_the_line_is_refused(waiters: Waiters, limiter: Limiter) -> None:
+    limiter.acquire("somebody else")()
+    for name in ("ann", "bob", "cid"):
+        waiters.add(request_of(name))
+    limiter.acquire("eve", is_short=True)
+    begun = time.monotonic()
+    with pytest.raises(Unavailable):
+        during(request_of("dan"), short)
+    assert time.monotonic() - begun < concurrency.MOVING_SECONDS + 0.5
+    begun = time.monotonic()
+    with pytest.raises(Unavailable):
+        during(request_of("dan"), short)
+    assert time.monotonic() - begun < 0.5
 
 
 def test_what_was_reserved_ends_with_the_request(limiter: Limiter) -> None:
@@ -183,7 +237,7 @@ def test_a_request_that_fails_holds_nothing(limiter: Limiter) -> None:
 def test_a_stream_holds_a_permit_until_it_is_closed_or_forgotten(limiter: Limiter) -> None:
     def stream() -> StreamingHttpResponse:
         response = StreamingHttpResponse(iter([b"a", b"b"]))
-        concurrency.keep_for(response)
+        concurrency.hold_for(response)
         return response
 
     closed, forgotten = (during(request_of("ann"), stream) for _ in range(2))

@@ -220,7 +220,7 @@ def test_waiting_requests_leave_threads_for_others(
     a_worker("cpu")
     limiter = Limiter(total=1, per_person=1)
     monkeypatch.setattr(concurrency, "_limiter", limiter)
-    limiter.acquire("somebody", 1)
+    limiter.acquire("somebody")
     begun = time.monotonic()
     assert run(api(user), upload(user).pk, prefer="wait").json()["status"] == "starting"
     assert time.monotonic() - begun < 2
