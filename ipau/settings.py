@@ -77,6 +77,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "ipau.common.clients.ConcurrencyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -321,8 +322,12 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_RATES": {"preview": env.str("IPAU_PREVIEW_RATE", default="240/min")},
     "UNAUTHENTICATED_USER": None,
 }
-# Requests that wait for a prediction hold a thread each; half of them stay free for all else.
-API_WAITERS = env.int("IPAU_API_WAITERS", default=max(1, env.int("IPAU_WEB_THREADS", default=4) // 2))
+# Requests that wait hold a thread each; half of them stay free for all else. The older name still works.
+WEB_WAITERS = env.int(
+    "IPAU_WEB_WAITERS",
+    default=env.int("IPAU_API_WAITERS", default=max(1, env.int("IPAU_WEB_THREADS", default=16) // 2)),
+)
+WEB_WAITERS_PER_PERSON = env.int("IPAU_WEB_WAITERS_PER_PERSON", default=max(1, min(4, WEB_WAITERS // 2)))
 SPECTACULAR_SETTINGS = {
     "TITLE": "IPAU API",
     "DESCRIPTION": "Run image-processing apps over pictures: files, predictions, jobs, previews.",
