@@ -205,7 +205,11 @@ STORAGES: dict[str, Any] = {
         if _S3_BUCKET
         else {
             "BACKEND": "drive.storage.ContentStorage",
-            "OPTIONS": {"location": str(DATA_DIR / "blobs")},
+            "OPTIONS": {
+                "location": str(DATA_DIR / "blobs"),
+                # The group that may read the files, for example nginx's. Otherwise nobody but the site can.
+                "group": env.str("IPAU_FILES_GROUP", default=""),
+            },
         }
     ),
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
