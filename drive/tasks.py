@@ -4,7 +4,7 @@ import time
 from datetime import timedelta
 from uuid import UUID
 
-from drive import blobs, direct_work, multipart, parts, purging, quota, work
+from drive import blobs, direct_work, multipart, parts, purging, quota, renditions, work
 from ipau.common.tasks import begins, task, wake, wake_once
 
 SILENT = timedelta(seconds=8)
@@ -23,6 +23,13 @@ def check_upload(upload_id: str) -> None:
     owner = direct_work.check_upload(UUID(upload_id))
     if owner is not None:
         send_inspection(owner_id=str(owner))
+
+
+@task(name="drive.make_renditions", queue="convert")
+def make_renditions(share_id: str) -> None:
+    begins(make_renditions, share_id)
+    if renditions.make_renditions(UUID(share_id)):
+        wake(make_renditions, share_id)
 
 
 @task(name="drive.sweep", queue="convert", expires=60)
@@ -53,6 +60,11 @@ def verify_usage() -> None:
 def send_inspection(*, owner_id: str) -> None:
     """Wake a worker for the owner's new uploads; once for all that come before it looks."""
     wake_once(inspect_uploads, owner_id, seconds=int(SILENT.total_seconds()))
+
+
+def send_renditions(*, share_id: str) -> None:
+    """Wake a worker for the images that visitors of a view-only link are to see."""
+    wake_once(make_renditions, share_id, seconds=int(SILENT.total_seconds()))
 
 
 def send_check(*, upload_id: str) -> None:
