@@ -28,6 +28,8 @@ from ipau.common.errors import Invalid, NotFound, RateLimited
 DEFAULT_DAYS = 30
 MOST_DAYS = 3650
 TOKEN_BYTES = 24
+# Links of one person, with those that were revoked lately.
+MOST_SHARES = 10_000
 MOST_PASSWORD = 200
 MOST_LABEL = 100
 # Wrong passwords: from one address, and from all of them together.
@@ -63,10 +65,13 @@ def create_share(
 
     Raises:
         NotFound: no such live file or folder of the owner.
-        Invalid: neither or both are named, or the time or password cannot be used.
+        Invalid: neither or both are named, the time or password cannot be used, or there are too many links.
     """
     if bool(folder_id) == bool(file_id):
         raise Invalid(_("Share one file or one folder."))
+    if Share.objects.filter(owner=owner).order_by()[MOST_SHARES - 1 : MOST_SHARES].exists():
+        text = _("You have %(n)s links, which is the most. Revoked ones count for 30 days.")
+        raise Invalid(text % {"n": f"{MOST_SHARES:,}"}, code="too_many_shares")
     named: dict[str, Any] = {}
     if folder_id:
         named["folder"] = services.get_folder(owner=owner, folder_id=folder_id)

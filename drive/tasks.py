@@ -50,6 +50,7 @@ def sweep_blobs() -> None:
 @task(name="drive.sweep_trash", queue="convert", expires=3600)
 def sweep_trash() -> None:
     purging.sweep_trash()
+    purging.sweep_revoked_shares()
 
 
 @task(name="drive.verify_usage", queue="convert", expires=3600)
