@@ -92,6 +92,8 @@ def _ask(request: HttpRequest, share: Share) -> HttpResponseBase:
             request.session[KEY] = {**dict(kept), str(share.pk): proof}
             return redirect("share:enter", token=share.token)
     response = render(request, "drive/visit_password.html", {"form": form}, status=status)
+    if status == RateLimited.status:
+        response["Retry-After"] = str(sharing.TRIES_SECONDS)
     # A form sent with no referrer at all would come from nowhere, and be refused.
     response["Referrer-Policy"] = "same-origin"
     return response
