@@ -14,9 +14,12 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 from drive.models import DriveUsage, File, Folder, Upload
-from ipau.common.errors import Conflict, Invalid, TooLarge
+from ipau.common.errors import Conflict, Invalid, RateLimited, TooLarge
 
 logger = logging.getLogger(__name__)
+
+# Rows of uploads, most of them finished: more than one a second for as long as they are kept.
+MOST_KEPT_UPLOADS = 300_000
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,20 @@ def unfinished_uploads(owner: User) -> QuerySet[Upload]:
     return Upload.objects.filter(
         owner=owner, completed_at__isnull=True, reason="", expires_at__gt=timezone.now()
     )
+
+
+def check_kept_uploads(*, owner: User) -> None:
+    """Refuse an upload that adds no file, where a repeated one has left too many rows of finished uploads.
+
+    They are kept for days, so that a sender who missed the answer can ask again.
+
+    Raises:
+        RateLimited: with the limit.
+    """
+    # An index answers, in a time that grows with the rows that there are.
+    if Upload.objects.filter(owner=owner).order_by()[MOST_KEPT_UPLOADS - 1 : MOST_KEPT_UPLOADS].exists():
+        text = _("You have begun %(n)s uploads in the last three days, which is the most. Try again later.")
+        raise RateLimited(text % {"n": f"{MOST_KEPT_UPLOADS:,}"})
 
 
 def check_folders(*, owner: User) -> None:

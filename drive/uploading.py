@@ -20,7 +20,7 @@ from accounts.models import User
 from drive import multipart, parts, services
 from drive.models import File, Folder, OnConflict, Upload
 from drive.paths import Place, folder_at, walk
-from drive.quota import claim_upload, no_room_beside_uploads, usage_of
+from drive.quota import check_kept_uploads, claim_upload, no_room_beside_uploads, usage_of
 from drive.taking import settle_conflict
 from ipau.common.errors import Conflict, DomainError, Invalid, NotFound, TooLarge, Unavailable
 from ipau.common.idempotency import check_key, check_same
@@ -122,6 +122,8 @@ def insert_upload(upload: Upload) -> None:
     """Insert a new upload and promise room to bytes that are still to come. Raises as `claim_upload`."""
     if upload.completed_at is None:
         claim_upload(owner=upload.owner, size=upload.length)
+    if upload.on_conflict != OnConflict.KEEP_BOTH:
+        check_kept_uploads(owner=upload.owner)
     upload.save(force_insert=True)
 
 

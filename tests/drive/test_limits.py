@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from allauth.account.models import EmailAddress
 from django.contrib.sessions.models import Session
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
@@ -17,7 +18,7 @@ from rest_framework.test import APIClient
 from accounts import services as accounts
 from accounts.models import ApiKey, User
 from accounts.tasks import sweep_sessions
-from drive import direct, purging, quota, services, sharing, uploading
+from drive import direct, parts, purging, quota, services, sharing, uploading
 from drive.bucket import BucketStorage
 from drive.models import DriveUsage, Folder, OnConflict, Share, Upload
 from drive.paths import clean_path, folder_at
@@ -223,6 +224,35 @@ def test_keys_are_counted_and_old_revoked_ones_forgotten(user: User, monkeypatch
     names = set(ApiKey.objects.filter(user=user).values_list("name", flat=True))
     assert names == {"last", "next 3", "next 4", "next 5"}
     assert last.revoked_at is None
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("choice", ["replace", "skip"])
+def test_rows_of_uploads_that_add_no_file_are_counted(
+    sender: Sender, user: User, monkeypatch: pytest.MonkeyPatch, choice: str
+) -> None:
+    monkeypatch.setattr(quota, "MOST_KEPT_UPLOADS", 4)
+    told = {"filename": "a.jpg", "onConflict": choice}
+    codes = [sender.at_once(**told).status_code for _ in range(6)]
+    assert codes == [201] * 4 + [429] * 2
+    assert sender.at_once(filename="a.jpg").status_code == 201
+    Upload.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    parts.sweep_uploads()
+    assert sender.at_once(**told).status_code == 201
+
+
+@pytest.mark.django_db
+def test_addresses_are_counted(user: User, client_of: Callable[[User], Client]) -> None:
+    client = client_of(user)
+    # Beside the one with which the person signs in.
+    for number in range(4):
+        sent = {"action_add": "", "email": f"another{number}@example.org"}
+        assert client.post("/accounts/email/", sent).status_code == 302
+        EmailAddress.objects.create(user=user, email=f"mine{number}@example.org", verified=True)
+    answer = client.post("/accounts/email/", {"action_add": "", "email": "another@example.org"})
+    assert answer.status_code == 200
+    assert answer.context["form"].errors["email"] == ["You cannot add more than 5 email addresses."]
+    assert "action_add" not in client.get("/accounts/email/").content.decode()
 
 
 @pytest.mark.django_db
