@@ -4,7 +4,7 @@ import time
 from datetime import timedelta
 from uuid import UUID
 
-from drive import blobs, direct_work, multipart, parts, purging, quota, work
+from drive import blobs, direct_work, multipart, parts, purging, quota, renditions, work
 from ipau.common.tasks import begins, task, wake, wake_once
 
 SILENT = timedelta(seconds=8)
@@ -25,6 +25,13 @@ def check_upload(upload_id: str) -> None:
         send_inspection(owner_id=str(owner))
 
 
+@task(name="drive.make_renditions", queue="convert")
+def make_renditions(share_id: str) -> None:
+    begins(make_renditions, share_id)
+    if renditions.make_renditions(UUID(share_id)):
+        wake(make_renditions, share_id)
+
+
 @task(name="drive.sweep", queue="convert", expires=60)
 def sweep() -> None:
     for owner_id in work.owners_waiting(older_than=SILENT):
@@ -43,6 +50,7 @@ def sweep_blobs() -> None:
 @task(name="drive.sweep_trash", queue="convert", expires=3600)
 def sweep_trash() -> None:
     purging.sweep_trash()
+    purging.sweep_revoked_shares()
 
 
 @task(name="drive.verify_usage", queue="convert", expires=3600)
@@ -53,6 +61,11 @@ def verify_usage() -> None:
 def send_inspection(*, owner_id: str) -> None:
     """Wake a worker for the owner's new uploads; once for all that come before it looks."""
     wake_once(inspect_uploads, owner_id, seconds=int(SILENT.total_seconds()))
+
+
+def send_renditions(*, share_id: str) -> None:
+    """Wake a worker for the images that visitors of a view-only link are to see."""
+    wake_once(make_renditions, share_id, seconds=int(SILENT.total_seconds()))
 
 
 def send_check(*, upload_id: str) -> None:

@@ -170,6 +170,10 @@ ACCOUNT_EMAIL_VERIFICATION = "mandatory"
 ACCOUNT_EMAIL_VERIFICATION_BY_CODE_ENABLED = True
 ACCOUNT_EMAIL_VERIFICATION_SUPPORTS_RESEND = True
 ACCOUNT_EMAIL_SUBJECT_PREFIX = EMAIL_SUBJECT_PREFIX = "IPAU: "
+# Beside those of allauth: wrong passwords of one account from all addresses, and codes that are typed in.
+ACCOUNT_RATE_LIMITS = {"login_failed_account": "100/h/key", "enter_code": "10/m/ip"}
+# E-mail addresses of one person.
+ACCOUNT_MAX_EMAIL_ADDRESSES = 5
 ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
 ALLAUTH_TRUSTED_PROXY_COUNT = env.int("IPAU_TRUSTED_PROXIES", default=0)
 
@@ -206,7 +210,11 @@ STORAGES: dict[str, Any] = {
         if _S3_BUCKET
         else {
             "BACKEND": "drive.storage.ContentStorage",
-            "OPTIONS": {"location": str(DATA_DIR / "blobs")},
+            "OPTIONS": {
+                "location": str(DATA_DIR / "blobs"),
+                # The group that may read the files, for example nginx's. Otherwise nobody but the site can.
+                "group": env.str("IPAU_FILES_GROUP", default=""),
+            },
         }
     ),
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
@@ -217,6 +225,11 @@ STATIC_ROOT = env.str("IPAU_STATIC_ROOT", default=str(DATA_DIR / "static"))
 ACCEL_PREFIX = env.str("IPAU_ACCEL_PREFIX", default="")
 # Bytes that a person may keep in the drive, the trash included, unless an operator says otherwise.
 DRIVE_QUOTA_BYTES = env.int("IPAU_DRIVE_QUOTA_BYTES", default=10 * 1024**3)
+# Files and folders that a drive may have, the trash included.
+DRIVE_MAX_FILES = env.int("IPAU_DRIVE_MAX_FILES", default=1_000_000)
+DRIVE_MAX_FOLDERS = env.int("IPAU_DRIVE_MAX_FOLDERS", default=50_000)
+# Resumable and direct uploads that one person may have begun and not finished.
+UNFINISHED_UPLOADS_MAX = env.int("IPAU_UNFINISHED_UPLOADS_MAX", default=500)
 # What has been in the trash for so many days is deleted for good.
 TRASH_DAYS = env.int("IPAU_TRASH_DAYS", default=30)
 # Who knows which job made a file; the drive itself knows nothing of jobs. See drive/origins.py.

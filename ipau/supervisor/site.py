@@ -16,6 +16,7 @@ from django.db import OperationalError, connection
 from kombu.exceptions import OperationalError as MessagingError
 
 from ipau.celery import app
+from ipau.common.private_files import UMASK, GroupError, process_umask
 from ipau.embedded import Services, logs, running
 from ipau.supervisor import prepare
 from ipau.supervisor.child import FIRST_PAUSE, LONGEST_PAUSE, MOST_QUICK_DEATHS, QUICK_SECONDS, Child, say
@@ -175,9 +176,13 @@ def site_running(address: Address, *, slots: int | None = None, echo: bool = Tru
     """
     data_dir = Path(settings.DATA_DIR)
     check_port(address)
-    with running(data_dir, postgres=_is_free("DATABASE_URL"), valkey=_is_free("REDIS_URL")) as services:
+    with (
+        running(data_dir, postgres=_is_free("DATABASE_URL"), valkey=_is_free("REDIS_URL")) as services,
+        process_umask(UMASK),
+    ):
         prepare.adopt(services)
         prepare.adopt_secret_key(data_dir)
+        _close_data_folder(data_dir)
         services.announce(web_url=os.environ.get("IPAU_BASE_URL", address.url))
         _check_given_services()
         prepare.migrate()
@@ -194,6 +199,13 @@ def site_running(address: Address, *, slots: int | None = None, echo: bool = Tru
             yield site
         finally:
             site.stop()
+
+
+def _close_data_folder(data_dir: Path) -> None:
+    try:
+        prepare.close_data_folder(data_dir)
+    except GroupError as error:
+        raise SiteError(str(error)) from error
 
 
 def _check_given_services() -> None:
