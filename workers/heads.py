@@ -34,6 +34,7 @@ MOST_TEXT_BYTES = 8 * 1024 * 1024
 MOST_RAW_EXIF_BYTES = 1024 * 1024
 # Each of these unfolds to as much as a megabyte, which Pillow does not count in all cases.
 MOST_PACKED_CHUNKS = 24
+MOST_WEBP_CHUNKS = 10_000
 # WebP and AVIF are read into memory as a whole to look at their header.
 MOST_WHOLE_BYTES = 128 * 1024 * 1024
 # The time that libavif takes grows with the square of the items that these bytes list.
@@ -61,6 +62,7 @@ def check_head(stream: BinaryIO) -> None:
         check_tiff(stream)
     elif start[:4] == b"RIFF":
         _check_whole(stream)
+        _check_webp(stream)
     elif start[4:8] == b"ftyp":
         _check_heif(stream)
 
@@ -172,6 +174,27 @@ def _is_packed(kind: bytes, content: bytes) -> bool:
         _keyword, _zero, rest = content.partition(b"\0")
         return rest[:1] != b"\0"
     return kind in (b"zTXt", b"iCCP")
+
+
+# --- WebP. RFC 9649, 2.
+
+# What Pillow copies several times, and searches.
+_MOST_WEBP_BYTES = {b"EXIF": 4 * 2**20, b"XMP ": 8 * 2**20, b"ICCP": 16 * 2**20}
+
+
+def _check_webp(stream: BinaryIO) -> None:
+    """Count the chunks, frames among them, and bound those that hold no pixels."""
+    position = 12
+    for _ in range(MOST_WEBP_CHUNKS):
+        stream.seek(position)
+        head = stream.read(8)
+        if len(head) < 8:
+            return
+        length = int(struct.unpack("<I", head[4:])[0])
+        if length > _MOST_WEBP_BYTES.get(head[:4], length):
+            break
+        position += 8 + length + length % 2
+    raise HeadError("too_complex", TOO_COMPLEX)
 
 
 # --- AVIF. ISO/IEC 23008-12, and AV1 Image File Format.

@@ -34,9 +34,9 @@ MOST_BAD_TAGS = 16
 
 # Pillow turns each number into a Python object; it has no need of long lists, except of these.
 _MOST_NUMBERS = 4096
-_FEW_NUMBERS = 16
 # Texts and bytes above this are hidden from Pillow: layers of editors, for example.
 _MOST_BYTES = 64 * 1024
+_MOST_TEXTS = 256 * 1024
 _MOST_KEPT_BYTES = 16 * 1024 * 1024
 _XMP, _PROFILE, _PALETTE = 700, 34675, 320
 _OFFSETS, _LENGTHS = frozenset({273, 324}), frozenset({279, 325})
@@ -306,22 +306,23 @@ class _BoundedDirectory(TiffImagePlugin.ImageFileDirectory_v2):
 def _hide(entries: list[Entry], layout: Layout, *, is_header_only: bool) -> dict[int, bytes]:
     """Return, by their place, the tags as Pillow is to see them that it shall not read as they are."""
     changed = {}
-    numbers = 0
+    numbers = texts = 0
     for entry in entries:
         if entry.tag in _OFFSETS | _LENGTHS and entry.kind in _NUMBERS:
             if is_header_only and entry.number > _MOST_NUMBERS:
                 changed[entry.at] = struct.pack(layout.entry_format, *entry[1:3], 1, entry.value)
             continue
-        if entry.kind not in _BYTES and entry.number > _FEW_NUMBERS:
-            numbers += entry.number
-        is_long = numbers > _MOST_NUMBERS and entry.number > _FEW_NUMBERS
-        if is_long or entry.size > _most_bytes(entry):
+        if entry.kind not in _BYTES:
+            is_hidden = entry.number > _MOST_NUMBERS or numbers + entry.number > _MOST_NUMBERS
+            numbers += 0 if is_hidden else entry.number
+        elif entry.tag in (_XMP, _PROFILE):
+            is_hidden = entry.size > _MOST_KEPT_BYTES
+        else:
+            is_hidden = entry.size > _MOST_BYTES or texts + entry.size > _MOST_TEXTS
+            texts += 0 if is_hidden else entry.size
+        if is_hidden:
             changed[entry.at] = struct.pack(layout.entry_format, entry.tag, _NO_TYPE, *entry[3:])
     return changed
-
-
-def _most_bytes(entry: Entry) -> int:
-    return _MOST_KEPT_BYTES if entry.tag in (_XMP, _PROFILE) and entry.kind in _BYTES else _MOST_BYTES
 
 
 class _Patched:

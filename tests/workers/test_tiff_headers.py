@@ -269,6 +269,29 @@ def test_exif_of_very_many_tags_is_passed_over(
     assert soon(engine.thumbnail, data).facts.format in ("JPEG", "PNG", "WEBP", "AVIF")
 
 
+FRACTION = struct.pack("<II", 1, 3)
+
+
+@pytest.mark.parametrize("hold", HOLDERS)
+@pytest.mark.parametrize(
+    "tags",
+    [
+        numbered(990, 5, 1, FRACTION),
+        numbered(900, 5, 16, FRACTION * 16),
+        numbered(1, 5, 4000, FRACTION * 4000),
+        numbered(10, 5, 5000, FRACTION * 5000),
+        numbered(100, 7, 60_000, bytes(60_000)),
+    ],
+    ids=range(5),
+)
+def test_the_worst_exif_that_passes_is_read_soon(hold: Callable[[bytes], bytes], tags: list[Tag]) -> None:
+    """Pillow writes that of an AVIF anew, tag by tag."""
+    most = 400_000 if hold is _png_with_raw_exif else 900_000
+    data = hold(block([(274, 3, 1, 6), *tags])[:most])
+    soon(identify, data)
+    soon(engine.thumbnail, data)
+
+
 @pytest.mark.parametrize("hold", HOLDERS)
 def test_exif_of_cameras_passes(hold: Callable[[bytes], bytes]) -> None:
     maker = os.urandom(60_000)
