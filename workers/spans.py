@@ -124,9 +124,9 @@ class Source:
         if start < 0 or length < 0 or start + length > self.size:
             raise FormatError("A part lies beyond its end.")
 
-    def count_part(self) -> None:
-        """Count one more part. Raises TooManyPartsError."""
-        self._parts_left -= 1
+    def count_part(self, weight: int = 1) -> None:
+        """Count one more part, which costs as much as so many others. Raises TooManyPartsError."""
+        self._parts_left -= weight
         if self._parts_left < 0:
             raise TooManyPartsError("It has too many parts.")
 
