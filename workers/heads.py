@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from workers.boxes import AVIF_BRANDS, HEIC_BRANDS, Box, brands, walk
 from workers.header_errors import CUT_SHORT, TOO_COMPLEX, HeadError
-from workers.spans import FormatError, Source
+from workers.spans import FormatError, Source, TooManyPartsError
 from workers.tiff_headers import SIGNATURES as TIFF_SIGNATURES
 from workers.tiff_headers import check_tiff
 
@@ -40,6 +40,7 @@ MOST_WHOLE_BYTES = 128 * 1024 * 1024
 # The time that libavif takes grows with the square of the items that these bytes list.
 MOST_ITEM_BYTES = 64 * 1024
 MOST_PROPERTIES = 1000
+MOST_BOXES = 10_000
 
 TOO_MANY_BYTES = f"This picture has more than {MOST_WHOLE_BYTES // 2**20} MB: too much for its format."
 ANIMATED = "This AVIF is animated: only still ones are accepted."
@@ -201,7 +202,7 @@ def _check_webp(stream: BinaryIO) -> None:
 
 
 def _check_heif(stream: BinaryIO) -> None:
-    source = Source(stream)
+    source = Source(stream, MOST_BOXES)
     try:
         major, named = brands(source, next(walk(source, 0, source.size)))
         if named & AVIF_BRANDS:
@@ -209,6 +210,8 @@ def _check_heif(stream: BinaryIO) -> None:
             _check_avif(source, named)
         elif named & HEIC_BRANDS or major in (b"mif1", b"msf1"):
             raise HeadError("unreadable", HEIC)
+    except TooManyPartsError as error:
+        raise HeadError("too_complex", TOO_COMPLEX) from error
     except FormatError as error:
         raise HeadError("truncated", CUT_SHORT) from error
 

@@ -247,10 +247,13 @@ def _webp_with_exif(exif: bytes) -> bytes:
 
 
 def _avif_with_exif(exif: bytes) -> bytes:
-    """Pillow would read it as it writes it, so it is told how many tags there are only afterwards."""
+    """Pillow reads it as it writes it, and passes over too many tags: it gets to see none of them."""
     order = "little" if exif[:2] == b"II" else "big"
-    few = exif[:8] + (3).to_bytes(2, order) + exif[10:]
-    return encode(draw(), "AVIF", exif=few, speed=10).replace(few[:10], exif[:10])
+    if int.from_bytes(exif[8:10], order) <= 1000:
+        return encode(draw(), "AVIF", exif=exif, speed=10)
+    data = encode(draw(), "AVIF", exif=exif[:8] + bytes(2) + exif[10:], speed=10)
+    at = data.index(exif[10:1000]) - 2
+    return data[:at] + exif[8:10] + data[at + 2 :]
 
 
 HOLDERS = [_jpeg_with_exif, _png_with_exif, _png_with_raw_exif, _webp_with_exif, _avif_with_exif]
@@ -264,8 +267,7 @@ def test_exif_of_very_many_tags_is_passed_over(
 ) -> None:
     many = 30_000 if hold is _png_with_raw_exif else 60_000
     data = hold(block([(274, 3, 1, 6), *numbered(many, number=number)], order))
-    # An AVIF has its orientation a second time, outside of EXIF.
-    assert soon(identify, data).orientation == (6 if hold is _avif_with_exif else 1)
+    assert soon(identify, data).orientation == 1
     assert soon(engine.thumbnail, data).facts.format in ("JPEG", "PNG", "WEBP", "AVIF")
 
 

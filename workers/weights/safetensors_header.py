@@ -15,8 +15,8 @@ from workers.weights.facts import WeightsFacts, check_parameters
 
 # A checkpoint of 5,000 tensors has half a megabyte; reading this much takes a tenth of a second.
 MOST_HEADER_BYTES = 4 * 1024 * 1024
-# Reading no more than this takes a web process 50 milliseconds at most. It has room for 4,000 tensors.
-MOST_SNIFFED_BYTES = 256 * 1024
+# Reading no more than this takes a web process 50 milliseconds at most. It has room for 2,000 tensors.
+MOST_SNIFFED_BYTES = 128 * 1024
 _BITS = {
     **dict.fromkeys(("F4",), 4),
     **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),

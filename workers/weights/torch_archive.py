@@ -21,6 +21,8 @@ MOST_TABLE_BYTES = 8 * 1024 * 1024
 MOST_MEMBERS = 50_000
 _END, _END64, _LOCATOR, _ENTRY, _LOCAL = b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2", b"PK\3\4"
 _STORED = 0
+# What a member costs, measured in parts that are only looked at.
+_MEMBER_WEIGHT = 2
 _ENCRYPTED = 0x1
 _MOST_COMMENT = 65_535
 
@@ -114,7 +116,7 @@ def _read_table(source: Source) -> tuple[list[Member], int]:
     table = source.at(start, end - start)
     members, position = [], 0
     for _ in range(count):
-        source.count_part()
+        source.count_part(_MEMBER_WEIGHT)
         member, position = _read_member(source, table, position, start)
         members.append(member)
     if position != len(table):
