@@ -270,9 +270,9 @@ WEB_MIN_RATE = env.int("IPAU_WEB_MIN_RATE", default=16 * 1024)
 WEB_CONNECTIONS = env.int("IPAU_WEB_CONNECTIONS", default=1000)
 # No limit behind trusted proxies, which count connections themselves.
 WEB_CONNECTIONS_PER_ADDRESS = env.int("IPAU_WEB_CONNECTIONS_PER_ADDRESS", default=100)
-# Threads that may read large bodies at the same time, in all and for one client.
+# Threads of their own that read large bodies, and how many one client may have. A browser sends six files.
 WEB_STREAMS = env.int("IPAU_WEB_STREAMS", default=max(1, env.int("IPAU_WEB_THREADS", default=16) // 2))
-WEB_STREAMS_PER_ADDRESS = env.int("IPAU_WEB_STREAMS_PER_ADDRESS", default=max(1, WEB_STREAMS // 2))
+WEB_STREAMS_PER_ADDRESS = env.int("IPAU_WEB_STREAMS_PER_ADDRESS", default=max(1, WEB_STREAMS * 3 // 4))
 
 # --- Language, time -----------------------------------------------------------------------------------
 

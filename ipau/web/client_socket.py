@@ -136,10 +136,12 @@ class ClientSocket:
             count -= len(piece)
             self._unsent.popleft()
 
-    def drop_unsent(self) -> None:
-        """Forget what the client has not been sent: its connection is cut off."""
+    def reset(self) -> None:
+        """Drop what the client has not read, here and in the system; `close` then breaks the connection."""
         self._unsent.clear()
         self.unsent_bytes = 0
+        with contextlib.suppress(OSError):
+            self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def received_by_client(self) -> int:
         """Return how many bytes the client's machine has acknowledged."""

@@ -9,9 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 END = b"\r\n\r\n"
-# What answers at once, whatever other requests wait for.
-_STATIC = b"/static/"
-_HEALTH = (b"/healthz", b"/readyz")
 
 
 @dataclass(frozen=True)
@@ -28,14 +25,14 @@ class Head:
     forwarded_for: str = ""
 
     @property
-    def is_health(self) -> bool:
-        """Whether a load balancer asks."""
-        return self.target.partition(b"?")[0] in _HEALTH
+    def path(self) -> bytes:
+        """The target without its query."""
+        return self.target.partition(b"?")[0]
 
     @property
     def is_static(self) -> bool:
         """Whether it is for a style sheet, a script or the like."""
-        return self.target.startswith(_STATIC)
+        return self.target.startswith(b"/static/")
 
 
 def read_head(data: bytearray, searched: int = 0) -> Head | None:

@@ -42,7 +42,8 @@ from ipau.web.streams import Streams
 
 READ_BYTES = 64 * 1024
 TICK_SECONDS = 0.5
-# Static files and health checks have threads of their own, so that they never queue behind other requests.
+# Static files and health checks have threads of their own, so that they never queue behind other requests. So
+# have large bodies, so that other requests never queue behind them.
 # Readiness waits for other services, for seconds where they do not answer, and must not hold up health.
 QUICK_THREADS = 4
 READY_THREADS = 2
@@ -55,7 +56,7 @@ _CLOSED_FIRST = ((State.CLOSING, State.IDLE), (State.RECEIVING, State.QUEUED), (
 class Worker(ThreadWorker):
     """A process of the web server: one main loop and several pools of threads."""
 
-    tpool: Any
+    tpool: ThreadPoolExecutor
     poller: Any
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -77,6 +78,7 @@ class Worker(ThreadWorker):
         """Start the pools and the loop."""
         self.quick_pool = ThreadPoolExecutor(QUICK_THREADS, "quick")
         self.ready_pool = ThreadPoolExecutor(READY_THREADS, "ready")
+        self.stream_pool = ThreadPoolExecutor(self.limits.streams, "stream")
         super().init_process()  # type: ignore[no-untyped-call]  # as above
 
     # --- The loop.
@@ -115,7 +117,7 @@ class Worker(ThreadWorker):
         for connection in list(self.connections):
             if connection.state is not State.RUNNING:
                 self._close(connection)
-        for pool in (self.tpool, self.quick_pool, self.ready_pool):
+        for pool in (self.tpool, self.quick_pool, self.ready_pool, self.stream_pool):
             pool.shutdown(wait=False)
         self.poller.close()
         self.method_queue.close()
@@ -198,14 +200,16 @@ class Worker(ThreadWorker):
     def _close(self, connection: Connection) -> None:
         if connection.state is State.CLOSED:
             return
-        if connection.state is State.QUEUED:
+        was = connection.state
+        if was is State.QUEUED:
             self._queue.remove(connection)
         self._move(connection, State.CLOSED)
         del self.connections[connection]
         self._peers[connection.peer] -= 1
         if not self._peers[connection.peer]:
             del self._peers[connection.peer]
-        connection.socket.drop_unsent()
+        if was is State.SENDING:
+            connection.socket.reset()
         connection.socket.close()
         exchange = connection.exchange
         if exchange is not None and not exchange.is_done:
@@ -312,16 +316,19 @@ class Worker(ThreadWorker):
         self._close_gracefully(connection)
 
     def _dispatch(self, connection: Connection, head: Head) -> None:
-        connection.pool = self.tpool
-        if not connection.stream and head.is_static:
-            connection.pool = self.quick_pool
-        elif not connection.stream and head.is_health:
-            connection.pool = self.quick_pool if head.target.startswith(b"/healthz") else self.ready_pool
+        connection.pool = self._pool_for(connection, head)
         connection.reader = Budget(
             self.limits.slow_seconds * READER_PATIENCE, self.limits.min_rate / READER_RATE_SHARE
         )
         connection.read = connection.socket.received_by_client()
         self._run(connection, self.handle)
+
+    def _pool_for(self, connection: Connection, head: Head) -> ThreadPoolExecutor:
+        if connection.stream:
+            return self.stream_pool
+        if head.is_static or head.path == b"/healthz":
+            return self.quick_pool
+        return self.ready_pool if head.path == b"/readyz" else self.tpool
 
     def _run(self, connection: Connection, step: Any) -> None:
         self._move(connection, State.RUNNING)
