@@ -30,12 +30,20 @@ class StreamedBody:
         except SlowClientError:
             if size is None or not 0 <= size < left:
                 raise
-            came = bytes(self._body.buf.getvalue()) + bytes(self._unreader.take_buffered())
-            if not came:
+            if not (came := self._take()):
                 raise
-            self._body.buf.seek(0)
-            self._body.buf.truncate()
-            return came
+            self._body.buf.write(came[size:])
+            return came[:size]
+
+    def _take(self) -> bytes:
+        """Return what gunicorn's buffers hold of this body, and leave them empty."""
+        ahead = bytes(self._unreader.take_buffered())
+        self._body.reader.length -= len(ahead)
+        buffer = self._body.buf
+        came = bytes(buffer.getvalue()) + ahead
+        buffer.seek(0)
+        buffer.truncate()
+        return came
 
     def readline(self, size: int | None = None) -> bytes:
         """Return a line, as `read` does."""

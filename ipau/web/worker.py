@@ -9,13 +9,15 @@ How many threads may do so is limited, and so is how slow that client may be.
 from __future__ import annotations
 
 import errno
+import fcntl
 import selectors
 import socket
+import tempfile
 import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import IO, Any
 
 from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
@@ -58,6 +60,7 @@ class Worker(ThreadWorker):
 
     tpool: ThreadPoolExecutor
     poller: Any
+    _restarts: IO[bytes] | None = None
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]  # gunicorn has no types
@@ -67,6 +70,8 @@ class Worker(ThreadWorker):
         self._streams = Streams(self.limits.streams, self.limits.streams_per_address)
         self._queue: list[Connection] = []
         self._ticked = 0.0
+        # Made before the fork, so that all processes have it. A lock ends with the process that holds it.
+        Worker._restarts = Worker._restarts or tempfile.TemporaryFile()  # noqa: SIM115  # for good
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:  # noqa: ARG003  # gunicorn's signature
@@ -375,9 +380,18 @@ class Worker(ThreadWorker):
 
     def _count_request(self) -> None:
         self.nr += 1
-        if self.nr >= self.max_requests and self.alive:
+        if self.nr >= self.max_requests and self.alive and self._may_restart():
             self.log.info("Autorestarting worker after current request.")
             self.alive = False
+
+    def _may_restart(self) -> bool:
+        """Tell whether no other process is ending. Slow clients delay that, and one has to serve then."""
+        assert self._restarts is not None
+        try:
+            fcntl.lockf(self._restarts, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
 
     # --- Responses go out.
 

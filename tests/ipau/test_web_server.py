@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
+import select
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from django.db import connection, transaction
 
 from tests.conftest import database_url
-from tests.ipau.web_server import WebServer, is_closed, read_response
+from tests.ipau.web_server import WebServer, is_closed, latency, read_response
 
 pytestmark = pytest.mark.django_db(transaction=True)
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -162,6 +166,68 @@ def test_too_many_connections_cost_the_oldest_idle_one(server: WebServer) -> Non
         assert open_ones[-1] is idle[-1]
         for client in idle:
             client.close()
+
+
+def test_health_and_style_sheets_never_wait_for_busy_threads(server: WebServer) -> None:
+    ask = b"GET /s/none/ HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE drive_share IN ACCESS EXCLUSIVE MODE")
+            # Two threads, and a queue behind them.
+            waiting = [stack.enter_context(server.connect(ask)) for _ in range(6)]
+            for path in ("/healthz", "/static/logo.svg", "/readyz") * 10:
+                began = time.monotonic()
+                assert server.get(path)[0] == 200
+                assert time.monotonic() - began < 0.5
+            assert not select.select(waiting, [], [], 0)[0]
+        assert [status_of(read_response(client)[0]) for client in waiting] == [404] * 6
+
+
+def test_it_outlives_a_lack_of_files(
+    django_db_setup: None, process_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    server = WebServer({**process_env, "IPAU_WEB_WORKERS": "1"}, tmp_path_factory.mktemp("web") / "log")
+    main = server.process.pid
+    worker = int(Path(f"/proc/{main}/task/{main}/children").read_text().split()[0])
+    files = len(list(Path(f"/proc/{worker}/fd").iterdir()))
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, (files + 20, files + 20))
+    try:
+        with contextlib.ExitStack() as stack:
+            for _ in range(90):
+                stack.enter_context(server.connect(b"GET / HTT"))
+            for _ in range(5):
+                assert server.get("/healthz")[0] == 200
+    finally:
+        server.stop()
+    # It was the same process all the time.
+    assert server.log.read_text().count("Booting worker") == 1
+
+
+def test_processes_restart_one_after_the_other(
+    django_db_setup: None, process_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    log = tmp_path_factory.mktemp("web") / "log"
+    options = ("--max-requests", "40", "--max-requests-jitter", "0")
+    server = WebServer({**process_env, "IPAU_WEB_WORKERS": "2"}, log, *options)
+    try:
+        with contextlib.ExitStack() as stack:
+            # Each process has some of these, which keep it from ending at once.
+            for _ in range(12):
+                stack.enter_context(server.connect(FORM + b"Content-Length: 30000\r\n\r\na"))
+            assert latency(lambda: server.get("/healthz"), seconds=5) < 0.5
+        ending: set[str] = set()
+        ended = 0
+        for line in log.read_text().splitlines():
+            pid = line.split("[")[2].split("]")[0] if line.count("[") > 2 else ""
+            if "Autorestarting" in line:
+                assert not ending
+                ending.add(pid)
+            elif "Worker exiting" in line:
+                ending.discard(pid)
+                ended += 1
+        assert ended >= 1
+    finally:
+        server.stop()
 
 
 def test_it_ends_soon_although_clients_dawdle(
