@@ -1,5 +1,6 @@
 """Limits on what a client of the web server may hold, read from the settings."""
 
+import resource
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 
@@ -17,6 +18,8 @@ HELD_BYTES = 128 * 1024 * 1024
 # A response holds no thread while its client reads, so slow readers may be much slower than slow senders.
 READER_PATIENCE = 3
 READER_RATE_SHARE = 8
+# What else a process has open: files that are sent, connections to the database and to Valkey.
+OTHER_FILES = 256
 # How long, and for how many bytes, a closed connection is read on so that its client sees the response.
 LINGER_SECONDS = 5.0
 STOP_LINGER_SECONDS = 1.0
@@ -46,12 +49,13 @@ class Limits:
 
 
 def limits() -> Limits:
-    """Return the limits that the settings name."""
+    """Return the limits that the settings name, with no more connections than a process may have files."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     per_address = 0 if settings.ALLAUTH_TRUSTED_PROXY_COUNT else settings.WEB_CONNECTIONS_PER_ADDRESS
     return Limits(
         slow_seconds=settings.WEB_SLOW_SECONDS,
         min_rate=settings.WEB_MIN_RATE,
-        connections=settings.WEB_CONNECTIONS,
+        connections=max(1, min(settings.WEB_CONNECTIONS, files - OTHER_FILES)),
         connections_per_address=per_address,
         streams=settings.WEB_STREAMS,
         streams_per_address=settings.WEB_STREAMS_PER_ADDRESS,

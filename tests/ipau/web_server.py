@@ -117,19 +117,26 @@ def read_response(client: socket.socket) -> tuple[bytes, bytes]:
     return head, body
 
 
-def is_closed(client: socket.socket, seconds: float) -> bool:
-    """Tell whether the server closes the connection within so many seconds, whatever it says before."""
+def read_to_end(client: socket.socket, seconds: float) -> bytes | None:
+    """Return what the server sends before it closes; None where it does not close within so many seconds."""
     client.settimeout(seconds)
     ends = time.monotonic() + seconds
+    got = b""
     try:
         while time.monotonic() < ends:
-            if not client.recv(65536):
-                return True
+            if not (piece := client.recv(65536)):
+                return got
+            got += piece
     except ConnectionError:
-        return True
+        return got
     except TimeoutError:
         pass
-    return False
+    return None
+
+
+def is_closed(client: socket.socket, seconds: float) -> bool:
+    """Tell whether the server closes the connection within so many seconds, whatever it says before."""
+    return read_to_end(client, seconds) is not None
 
 
 class Trickle:
