@@ -44,8 +44,9 @@ class Connection:
         self.head: Head | None = None
         self.exchange: Exchange | None = None
         self.pool: Any = None
-        self.stream = ""
-        """The client whose stream this connection holds."""
+        self.stream_client = ""
+        """Whom the stream of this connection is counted for."""
+        self.has_stream = False
         self.reader = Budget(0, 1)
         """Seconds that this response may wait for its client."""
         self.read = 0

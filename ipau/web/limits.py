@@ -81,5 +81,5 @@ def client_address(peer: str, forwarded_for: str) -> str:
         request.META["HTTP_X_FORWARDED_FOR"] = forwarded_for
     try:
         return str(get_adapter(request).get_client_ip(request))
-    except (ImproperlyConfigured, PermissionDenied):
+    except (ImproperlyConfigured, PermissionDenied, ValueError):
         return peer

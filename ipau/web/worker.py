@@ -146,8 +146,7 @@ class Worker(ThreadWorker):
         if connection.state is State.RECEIVING:
             self._refuse(connection, 408, refusals.TOO_SLOW)
         elif connection.state is State.QUEUED:
-            self._queue.remove(connection)
-            alone = self._streams.is_full_for(self._client_of(connection))
+            alone = self._streams.is_full_for(connection.stream_client)
             self._refuse(connection, *((429, refusals.TOO_MANY) if alone else (503, refusals.BUSY)))
         else:
             self._close(connection)
@@ -206,9 +205,8 @@ class Worker(ThreadWorker):
         if connection.state is State.CLOSED:
             return
         was = connection.state
-        if was is State.QUEUED:
-            self._queue.remove(connection)
         self._move(connection, State.CLOSED)
+        self._end_stream(connection)
         del self.connections[connection]
         self._peers[connection.peer] -= 1
         if not self._peers[connection.peer]:
@@ -227,6 +225,10 @@ class Worker(ThreadWorker):
 
     def _move(self, connection: Connection, state: State, seconds: float = 0.0) -> None:
         """Put a connection into a state, for at most so many seconds, and watch for what moves it on."""
+        if connection.state is State.QUEUED:
+            self._queue.remove(connection)
+        if state is State.QUEUED:
+            self._queue.append(connection)
         connection.state, connection.since = state, time.monotonic()
         connection.deadline = connection.since + seconds
         if state in (State.IDLE, State.RECEIVING, State.CLOSING):
@@ -282,7 +284,7 @@ class Worker(ThreadWorker):
             elif connection.state is not State.RECEIVING:
                 self._move(connection, State.RECEIVING, self.limits.slow_seconds)
         elif head.length > BODY_BYTES and len(connection.inbox) < head.size + head.length:
-            self._queue_for_stream(connection)
+            self._queue_for_stream(connection, head)
         elif len(connection.inbox) >= head.size + head.length:
             self._dispatch(connection, head)
         else:
@@ -295,25 +297,30 @@ class Worker(ThreadWorker):
             self._move(connection, State.RECEIVING, seconds)
             connection.ask_for_body(head)
 
-    def _client_of(self, connection: Connection) -> str:
-        forwarded_for = connection.head.forwarded_for if connection.head else ""
-        return client_key(client_address(connection.peer_address, forwarded_for))
-
-    def _queue_for_stream(self, connection: Connection) -> None:
+    def _queue_for_stream(self, connection: Connection, head: Head) -> None:
+        address = client_address(connection.peer_address, head.forwarded_for)
+        connection.stream_client = client_key(address)
         self._move(connection, State.QUEUED, self.limits.stream_wait_seconds)
-        self._queue.append(connection)
         self._start_streams()
 
     def _start_streams(self) -> None:
         """Give free streams to those who wait longest."""
         for connection in list(self._queue):
-            client = self._client_of(connection)
-            if self._streams.take(client):
-                self._queue.remove(connection)
-                connection.stream = client
-                connection.socket.allow_waiting(Budget(self.limits.slow_seconds, self.limits.min_rate))
-                assert connection.head is not None
-                self._dispatch(connection, connection.head)
+            # An earlier round of this loop may have ended it.
+            if connection.state is State.QUEUED and self._streams.take(connection.stream_client):
+                connection.has_stream = True
+                self._guarded(self._begin_stream, connection)
+
+    def _begin_stream(self, connection: Connection) -> None:
+        assert connection.head is not None
+        connection.socket.allow_waiting(Budget(self.limits.slow_seconds, self.limits.min_rate))
+        self._dispatch(connection, connection.head)
+
+    def _end_stream(self, connection: Connection) -> None:
+        if connection.has_stream:
+            connection.has_stream = False
+            self._streams.give_back(connection.stream_client)
+            self._start_streams()
 
     def _refuse(self, connection: Connection, status: int, detail: str) -> None:
         target = connection.head.target if connection.head else b""
@@ -329,7 +336,7 @@ class Worker(ThreadWorker):
         self._run(connection, self.handle)
 
     def _pool_for(self, connection: Connection, head: Head) -> ThreadPoolExecutor:
-        if connection.stream:
+        if connection.has_stream:
             return self.stream_pool
         if head.is_static or head.path == b"/healthz":
             return self.quick_pool
@@ -397,10 +404,7 @@ class Worker(ThreadWorker):
 
     def finish_request(self, conn: Connection, fs: Future[None]) -> None:
         """See, in the main loop, what a thread has left to do."""
-        if conn.stream:
-            self._streams.give_back(conn.stream)
-            conn.stream = ""
-            self._start_streams()
+        self._end_stream(conn)
         error = fs.exception()
         if error is None:
             self._guarded(self._send, conn)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -48,7 +49,10 @@ def server(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> I
         yield started
     finally:
         assert started.stop() < 12
-        assert "Traceback" not in started.log.read_text()
+        log = started.log.read_text()
+        assert "Traceback" not in log
+        # It is the process that was there at the beginning.
+        assert log.count("Booting worker") == 1
 
 
 @pytest.fixture
@@ -144,6 +148,19 @@ def test_clients_that_never_close_do_not_hold_the_loop(server: WebServer) -> Non
     check_others(server)
     for client in clients:
         client.close()
+
+
+def test_clients_that_go_while_they_wait_leave_their_place(server: WebServer, user: User, key: str) -> None:
+    head = MULTIPART + b"Content-Length: 2000000\r\n\r\n--x\r\n"
+    for _ in range(10):
+        with server.connect(head) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            time.sleep(0.02)
+    time.sleep(SLOW_SECONDS)
+    data = b"x" * 400_000
+    path = begin_upload(server, key, 2_000_000)
+    with server.connect(patch_head(path, key, len(data)) + data) as client:
+        assert read_response(client)[0].startswith(b"HTTP/1.1 204")
 
 
 def patch_head(path: str, key: str, length: int, *, offset: int = 0) -> bytes:

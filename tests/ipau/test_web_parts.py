@@ -82,6 +82,7 @@ def test_who_counts_as_one_client() -> None:
         (1, "192.0.2.9, 192.0.2.1", "192.0.2.1"),
         (1, "", "10.0.0.1"),
         (2, "192.0.2.1", "10.0.0.1"),
+        (1, "no address, \xff", "10.0.0.1"),
     ],
 )
 def test_only_trusted_proxies_name_the_client(proxies: int, forwarded: str, address: str) -> None:

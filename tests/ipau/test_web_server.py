@@ -42,7 +42,9 @@ def server(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> I
         yield started
     finally:
         started.stop()
-        assert "Traceback" not in started.log.read_text()
+        log = started.log.read_text()
+        assert "Traceback" not in log
+        assert log.count("Booting worker") == 1
 
 
 def status_of(answer: bytes) -> int:
