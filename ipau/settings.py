@@ -281,6 +281,19 @@ WEBHOOK_ALLOWED_NETWORKS = [ip_network(n) for n in env.list("IPAU_WEBHOOK_ALLOWE
 # Whether addresses may begin with http:// too: anybody on the way could read what is delivered.
 WEBHOOK_ALLOW_HTTP = env.bool("IPAU_WEBHOOK_ALLOW_HTTP", default=False)
 
+# --- Web server: limits of one process, see ipau/web/limits.py ----------------------------------------
+
+# A request head must come within this time; a body or its reader may stop this long.
+WEB_SLOW_SECONDS = env.float("IPAU_WEB_SLOW_SECONDS", default=10.0)
+# Bytes per second that a large body must keep up.
+WEB_MIN_RATE = env.int("IPAU_WEB_MIN_RATE", default=16 * 1024)
+WEB_CONNECTIONS = env.int("IPAU_WEB_CONNECTIONS", default=1000)
+# No limit behind trusted proxies, which count connections themselves.
+WEB_CONNECTIONS_PER_ADDRESS = env.int("IPAU_WEB_CONNECTIONS_PER_ADDRESS", default=100)
+# Threads of their own that read large bodies, and how many one client may have. A browser sends six files.
+WEB_STREAMS = env.int("IPAU_WEB_STREAMS", default=max(1, env.int("IPAU_WEB_THREADS", default=16) // 2))
+WEB_STREAMS_PER_ADDRESS = env.int("IPAU_WEB_STREAMS_PER_ADDRESS", default=max(1, WEB_STREAMS * 3 // 4))
+
 # --- Language, time -----------------------------------------------------------------------------------
 
 LANGUAGE_CODE = "en"

@@ -20,7 +20,7 @@ from ipau.common.private_files import UMASK, GroupError, process_umask
 from ipau.embedded import Services, logs, running
 from ipau.supervisor import prepare
 from ipau.supervisor.child import FIRST_PAUSE, LONGEST_PAUSE, MOST_QUICK_DEATHS, QUICK_SECONDS, Child, say
-from ipau.supervisor.programs import Address, Plan, node_name, programs
+from ipau.supervisor.programs import LOOPBACK, Address, Plan, node_name, programs
 
 READY_SECONDS = 90.0
 POLL_SECONDS = 0.1
@@ -58,6 +58,8 @@ class Site:
         """Start what has to answer before the site is ready, without waiting for it."""
         if os.geteuid() == 0:
             self._log("running as root works, but an ordinary user is safer")
+        if notice := network_notice(self.plan.address, proxies=settings.ALLAUTH_TRUSTED_PROXY_COUNT):
+            self._log(notice)
         self.children = self._start(clock=False)
 
     def _start(self, *, clock: bool) -> list[Child]:
@@ -239,6 +241,16 @@ def check_port(address: Address) -> None:
             f"The site cannot listen on {address.bind}: {logs.system_reason(error)}. "
             "Stop what uses it, or choose another with --port."
         ) from error
+
+
+def network_notice(address: Address, *, proxies: int) -> str:
+    """Return what to say of a web server that other machines reach without a proxy; empty where none does."""
+    if address.host in LOOPBACK or proxies:
+        return ""
+    return (
+        f"other machines reach {address.bind} over plain HTTP: that is meant for a trusted network. "
+        "For any other, put nginx in front: docs/operating.md"
+    )
 
 
 def web_answers(address: Address) -> bool:
