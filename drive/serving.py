@@ -29,7 +29,7 @@ from ipau.common import concurrency
 
 INLINE = WEB_PICTURES | VIDEOS | {"text/plain"}
 CHUNK = 256 * 1024
-# A client that reads slowly holds the thread that sends it more than fits into the buffers on the way.
+# Fewer bytes come from the bucket in a moment.
 LARGE_BYTES = 1024 * 1024
 # A presigned address is followed at once; it need not outlive a slow start of the download.
 PRESIGNED_SECONDS = 300
@@ -102,7 +102,8 @@ def serve_archive(pieces: Iterable[bytes], *, name: str, size: int | None = None
     a browser then shows a failed download, never a short archive.
     """
     response = StreamingHttpResponse(pieces)
-    concurrency.hold_for(response)
+    if _is_bucket():
+        concurrency.hold_for(response)
     _Headers(name, "application/zip", download=True).put_on(response)
     if size is not None:
         response["Content-Length"] = str(size)
@@ -187,9 +188,12 @@ def _send_copy(request: HttpRequest, blob: Blob, etag: str) -> HttpResponseBase:
 
 
 def _limit(response: HttpResponseBase) -> None:
-    """Count bytes that are sent from here as a wait, where they are many or come from the bucket."""
-    is_large = int(response.get("Content-Length", "0")) > LARGE_BYTES
-    if response.streaming and (is_large or _is_bucket()):
+    """Count bytes that come from the bucket as a wait: the bucket may stop answering between two pieces.
+
+    A client that reads slowly holds no thread (`ipau.web`), so bytes of a folder are not limited.
+    """
+    if response.streaming and _is_bucket():
+        is_large = int(response.get("Content-Length", "0")) > LARGE_BYTES
         concurrency.hold_for(response, is_short=not is_large)
 
 
