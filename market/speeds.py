@@ -61,9 +61,13 @@ def add_pictures(*, digest: str, device: Device, pictures: int, run_ms: float, s
 
 @dataclass(frozen=True)
 class TrialTime:
-    """How long weights took with one image when they were tried on a processor: seconds, and its pixels."""
+    """How long weights took with an image of so many `pixels` when they were tried on a processor.
+
+    `first_seconds` is the time of the first image, which includes loading the weights.
+    """
 
     seconds: float
+    first_seconds: float
     pixels: int
 
 
@@ -72,7 +76,8 @@ def trial_times(digests: Iterable[str]) -> dict[str, TrialTime]:
     rows = Speed.objects.filter(weights__digest__in=list(digests), kind=DeviceKind.CPU)
     found: dict[str, TrialTime] = {}
     for row in rows.select_related("weights"):
-        tried = TrialTime((row.each_ms or row.first_ms) / 1000, max(1, row.width * row.height))
+        each_ms = row.each_ms or row.first_ms
+        tried = TrialTime(each_ms / 1000, row.first_ms / 1000, max(1, row.width * row.height))
         slowest = found.setdefault(row.weights.digest, tried)
         if tried.seconds > slowest.seconds:
             found[row.weights.digest] = tried

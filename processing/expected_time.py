@@ -12,7 +12,9 @@ from workers.recipe import Recipe
 TRIAL_FACTOR = 20.0
 # An image that takes so many times what is expected of it takes far too long, but never before this.
 OVERLONG_FACTOR = 5.0
-LEAST_OVERLONG_SECONDS = 1.0
+LEAST_OVERLONG_SECONDS = 0.5
+# Loading the network is expected to take what it took in the trial, up to this.
+MOST_LOAD_SECONDS = 3.0
 # Where nothing is known of it. A turn is not meant to take longer.
 UNKNOWN_SECONDS = 2.0
 # A trial that has been measured stays as it is.
@@ -38,8 +40,9 @@ def overlong_seconds(recipe: Recipe, item: Item) -> float:
         return UNKNOWN_SECONDS
     file = item.input_file
     pixels = (file.width or 0) * (file.height or 0) if file is not None else 0
-    expected = sum(trial.seconds * max(1.0, pixels / trial.pixels) for trial in trials)
-    return max(LEAST_OVERLONG_SECONDS, OVERLONG_FACTOR * expected)
+    running = sum(trial.seconds * max(1.0, pixels / trial.pixels) for trial in trials)
+    loading = sum(min(trial.first_seconds, MOST_LOAD_SECONDS) for trial in trials)
+    return max(LEAST_OVERLONG_SECONDS, loading + OVERLONG_FACTOR * running)
 
 
 def _trials_of(digests: Collection[str]) -> list[TrialTime]:
