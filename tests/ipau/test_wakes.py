@@ -14,7 +14,7 @@ from drive.models import File, FileState
 from ipau.common.tasks import wake_once
 from tests.drive.drives import upload
 
-QUEUE = "convert"
+QUEUE = "background"
 
 
 def queued() -> int:
