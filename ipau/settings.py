@@ -247,6 +247,10 @@ HEARTBEAT_SECONDS = env.int("IPAU_HEARTBEAT_SECONDS", default=5)
 METRICS_KEY = env.str("IPAU_METRICS_KEY", default="")
 # One picture of a job may take this long, below the lease with which a worker owns it.
 ITEM_SECONDS = env.int("IPAU_ITEM_SECONDS", default=45)
+# The longest time for the conversion of one file of weights; small files get less. Tasks end soon behind it.
+CONVERSION_SECONDS = min(600, env.int("IPAU_CONVERSION_SECONDS", default=600))
+# So many minutes a day may all conversions and trials of one person take, unless an operator says otherwise.
+CONVERSION_MINUTES_A_DAY = env.int("IPAU_CONVERSION_MINUTES_A_DAY", default=60)
 # A job may have this many pictures.
 JOB_MAX_FILES = env.int("IPAU_JOB_MAX_FILES", default=100_000)
 # Results are found again, instead of being computed, for so many days.

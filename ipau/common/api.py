@@ -88,7 +88,8 @@ def _domain_problem(error: DomainError, instance: str) -> Response:
         instance=instance,
         fields=error.fields,
     )
-    headers = {"Retry-After": str(RETRY_AFTER)} if error.status in (429, 503) else None
+    seconds = getattr(error, "retry_after", None) or RETRY_AFTER
+    headers = {"Retry-After": str(seconds)} if error.status in (429, 503) else None
     return Response(body, status=error.status, headers=headers, content_type=PROBLEM)
 
 

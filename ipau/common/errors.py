@@ -57,11 +57,15 @@ class TooLarge(DomainError):
 
 
 class RateLimited(DomainError):
-    """Too many requests in too short a time."""
+    """Too many requests in too short a time. `retry_after`: seconds, where it is known when to come back."""
 
     status = 429
     code = "rate_limited"
     title = "Too many requests"
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after: int | None = None):
+        super().__init__(message, code=code)
+        self.retry_after = retry_after
 
 
 class Unavailable(DomainError):

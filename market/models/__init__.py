@@ -12,6 +12,7 @@ from market.models.listings import (
 )
 from market.models.showing import MAX_ATTEMPTS, MOST_CHOSEN, ChosenSample
 from market.models.trials import DeviceKind, JobSpeed, Sample, SampleQuerySet, Speed
+from market.models.turns import ConversionAccount, ConversionDay
 from market.models.weights import OPEN, Conversion, ConversionQuerySet, ConversionState, Weights
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "OPEN",
     "ChosenSample",
     "Conversion",
+    "ConversionAccount",
+    "ConversionDay",
     "ConversionQuerySet",
     "ConversionState",
     "DeviceKind",
