@@ -28,10 +28,12 @@ from market.trying import Tried
 from workers.weights import sandbox
 
 MAX_ATTEMPTS = 3
-# What a conversion may take, by the clock: so long, and longer the larger the file is. On two cores of an
-# EPYC the largest YOLO (114 MB) takes 12 seconds, the smallest (5 MB) 3, one as ONNX (227 MB) 10.
+# What a conversion may take of the processor: so long, and longer the larger the file is. On two cores of an
+# EPYC the largest YOLO (114 MB) takes 12 seconds, the smallest (5 MB) 3, the largest as ONNX (227 MB) 10.
 BASE_SECONDS = 60.0
 SECONDS_A_MEGABYTE = 1.0
+# By the clock, so many times as long: on a busy machine jobs and pages come first.
+PATIENCE = 5
 _CRASHED = "These weights could not be converted: each attempt ended before it was done."
 _STORAGE_LOST = "The bytes of this file are no longer there."
 
@@ -133,10 +135,11 @@ def _copy_out(held: _Claim, folder: Path) -> Path:
     return target
 
 
-def wall_seconds(size: int) -> float:
-    """Return how long the conversion of a file of so many bytes may take, by the clock."""
+def limits_for(size: int) -> sandbox.Limits:
+    """Return what the conversion of a file of so many bytes may use."""
     most = float(settings.CONVERSION_SECONDS)
-    return min(most, BASE_SECONDS + SECONDS_A_MEGABYTE * size / 1e6)
+    processor = min(most, BASE_SECONDS + SECONDS_A_MEGABYTE * size / 1e6)
+    return sandbox.Limits(cpu=math.ceil(processor), wall=min(most, PATIENCE * processor))
 
 
 def _convert(conversion: Conversion, upload: Path, out: Path) -> tuple[dict[str, Any], Path]:
@@ -145,8 +148,7 @@ def _convert(conversion: Conversion, upload: Path, out: Path) -> tuple[dict[str,
     if conversion.config:
         config = upload.with_name("config.json")
         config.write_text(conversion.config)
-    wall = wall_seconds(upload.stat().st_size)
-    limits = sandbox.Limits(wall=wall, cpu=math.ceil(wall))
+    limits = limits_for(upload.stat().st_size)
     report = sandbox.convert(
         upload,
         out,

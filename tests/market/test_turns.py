@@ -341,12 +341,13 @@ def test_pages_and_api_say_how_much_is_left(user: User, settings: Settings) -> N
 
 
 def test_the_time_of_a_conversion_follows_the_size_of_its_file(settings: Settings) -> None:
-    assert work.wall_seconds(96_000) < 65
+    small, large, huge = (work.limits_for(size) for size in (96_000, 114_400_000, 4 * 1024**3))
+    assert (small.cpu, small.wall) == (61, pytest.approx(300, abs=1))
     # The largest YOLO takes 12 seconds.
-    assert work.wall_seconds(114_400_000) > 5 * 12
-    assert work.wall_seconds(4 * 1024**3) == settings.CONVERSION_SECONDS == 600
+    assert large.cpu > 5 * 12
+    assert huge.cpu == huge.wall == settings.CONVERSION_SECONDS == 600
     settings.CONVERSION_SECONDS = 7
-    assert work.wall_seconds(96_000) == 7
+    assert (work.limits_for(96_000).cpu, work.limits_for(96_000).wall) == (7, 7)
 
 
 def test_the_database_holds_the_rules(user: User) -> None:
