@@ -3,6 +3,7 @@
 import os
 
 from celery import Celery
+from django.conf import settings
 from kombu import Exchange, Queue
 
 from ipau import transport
@@ -33,8 +34,9 @@ app.conf.update(
     worker_enable_soft_shutdown_on_idle=False,
     worker_send_task_events=False,
     worker_hijack_root_logger=False,
-    # Memory that a picture took goes back to the system now and then.
+    # Memory that a picture took goes back to the system now and then, and at once where it was much.
     worker_max_tasks_per_child=2000,
+    worker_max_memory_per_child=settings.SLOT_MEMORY_BYTES // 2 // 1024,
     broker_connection_retry_on_startup=True,
     broker_transport_options={
         "visibility_timeout": 900,

@@ -234,6 +234,8 @@ CELERY_BROKER_URL = env.str("IPAU_BROKER_URL", default=REDIS_URL)
 SLOT_MEMORY_BYTES = env.int("IPAU_SLOT_MEMORY_BYTES", default=4 * 1024**3)
 # Of that, models and other things that are costly to make may stay loaded up to this.
 SLOT_CACHE_BYTES = env.int("IPAU_SLOT_CACHE_BYTES", default=SLOT_MEMORY_BYTES // 4)
+# Each uploaded network runs in a process of its own, under this limit.
+MODEL_MEMORY_BYTES = env.int("IPAU_MODEL_MEMORY_BYTES", default=SLOT_MEMORY_BYTES)
 # What networks run on in turns of the queue `gpu`: "cuda", "cuda:1", or "torch-cpu" to try it without a GPU.
 GPU_DEVICE = env.str("IPAU_GPU_DEVICE", default="cuda")
 # So many pictures does a slot of that queue decode, draw and encode at the same time.
@@ -251,6 +253,10 @@ ITEM_SECONDS = env.int("IPAU_ITEM_SECONDS", default=45)
 CONVERSION_SECONDS = min(600, env.int("IPAU_CONVERSION_SECONDS", default=600))
 # So many minutes a day may all conversions and trials of one person take, unless an operator says otherwise.
 CONVERSION_MINUTES_A_DAY = env.int("IPAU_CONVERSION_MINUTES_A_DAY", default=60)
+# A run of a model's network may take twenty times what an image took in its trial, but always this long.
+NETWORK_LEAST_SECONDS = env.float("IPAU_NETWORK_LEAST_SECONDS", default=5.0)
+# A model whose runs had to be ended so often within a day is paused.
+MODEL_MOST_KILLS = env.int("IPAU_MODEL_MOST_KILLS", default=5)
 # A job may have this many pictures.
 JOB_MAX_FILES = env.int("IPAU_JOB_MAX_FILES", default=100_000)
 # Results are found again, instead of being computed, for so many days.

@@ -1,9 +1,11 @@
 """Administration of listings: their texts and who sees them. Versions and weights never change."""
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from ipau.common.admin import ModelAdmin, ReadOnlyAdmin
+from market import pauses
 from market.models import (
     ChosenSample,
     Conversion,
@@ -11,6 +13,7 @@ from market.models import (
     ConversionDay,
     JobSpeed,
     Listing,
+    Pause,
     Sample,
     Speed,
     Version,
@@ -78,6 +81,26 @@ class WeightsAdmin(ReadOnlyAdmin):
     list_display = ("digest", "family", "task", "source_sha256", "created_at")
     list_filter = ("family", "task")
     search_fields = ("=digest", "=source_sha256")
+
+
+@admin.register(Pause)
+class PauseAdmin(ReadOnlyAdmin):
+    """Models whose runs had to be ended, and those that are paused for it."""
+
+    list_display = ("weights", "kills", "counted_since", "paused_at")
+    list_select_related = ("weights",)
+    search_fields = ("=weights__digest", "weights__versions__listing__name")
+    actions = ("resume",)
+
+    def has_resume_permission(self, request: HttpRequest) -> bool:
+        """Rows cannot be edited, so the right to change them is the right to resume models."""
+        return bool(request.user.has_perm("market.change_pause"))
+
+    @admin.action(description="Let the chosen models run again", permissions=["resume"])
+    def resume(self, request: HttpRequest, queryset: QuerySet[Pause]) -> None:
+        for pause in queryset.select_related("weights"):
+            pauses.resume(weights=pause.weights)
+        self.message_user(request, "The chosen models run again and are counted anew.")
 
 
 @admin.register(Conversion)

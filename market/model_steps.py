@@ -21,6 +21,7 @@ from accounts.models import User
 from ipau.common.errors import Invalid, NotFound
 from market import services
 from market.models import Listing, ListingKind, StepModel, Version
+from market.pauses import check_runs
 from market.steps import STEPS, Problems, title_of
 from workers.chain import name_steps
 from workers.recipe import Step
@@ -231,12 +232,15 @@ def sentences_of(*, user: Any, version: Version) -> dict[str, str]:
 
 
 def check_models(*, user: Any, version: Version) -> None:
-    """Raise Invalid where a pipeline runs a model that `user` cannot run.
+    """Raise Invalid where a pipeline runs a model that `user` cannot run, Conflict where a model is paused.
 
     Those of a draft, which is not kept, have been looked up for whoever edits it.
     """
+    check_runs(version)
     if version._state.adding:
         return
+    for model in models_of(version).values():
+        check_runs(model)
     found = sentences_of(user=user, version=version)
     if found:
         raise Invalid(" ".join(found.values()), code=GONE, fields=found)

@@ -9,7 +9,7 @@ from django.db.models import Prefetch, QuerySet
 from django.utils.translation import gettext as _
 
 from ipau.common.ids import uuid7
-from market.models import JobSpeed, Listing, Speed, Weights
+from market.models import DeviceKind, JobSpeed, Listing, Speed, Weights
 from workers.devices import Device
 
 # One statement, so that slots which add to the same row at once wait for each other and lose nothing.
@@ -57,6 +57,26 @@ def add_pictures(*, digest: str, device: Device, pictures: int, run_ms: float, s
     given: dict[str, Any] = {"digest": digest, "pictures": pictures, "run_ms": run_ms, "slot_ms": slot_ms}
     with connection.cursor() as cursor:
         cursor.execute(_ADD, {**given, "id": uuid7(), "kind": device.kind, "device": device.name[:120]})
+
+
+@dataclass(frozen=True)
+class TrialTime:
+    """How long weights took with one image when they were tried on a processor: seconds, and its pixels."""
+
+    seconds: float
+    pixels: int
+
+
+def trial_times(digests: Iterable[str]) -> dict[str, TrialTime]:
+    """Return by their digests how long weights took in their trials; the slowest of several processors."""
+    rows = Speed.objects.filter(weights__digest__in=list(digests), kind=DeviceKind.CPU)
+    found: dict[str, TrialTime] = {}
+    for row in rows.select_related("weights"):
+        tried = TrialTime((row.each_ms or row.first_ms) / 1000, max(1, row.width * row.height))
+        slowest = found.setdefault(row.weights.digest, tried)
+        if tried.seconds > slowest.seconds:
+            found[row.weights.digest] = tried
+    return found
 
 
 def with_job_speeds(listings: QuerySet[Listing]) -> QuerySet[Listing]:

@@ -3,8 +3,8 @@
 from datetime import timedelta
 from itertools import islice
 
-from ipau.common.tasks import begins, task, wake_once
-from market import budgets, conversion_queue, trying, work, workplace
+from ipau.common.tasks import begins, task, wake, wake_once
+from market import budgets, conversion_queue, pause_mails, trying, work, workplace
 
 SILENT = timedelta(seconds=8)
 # A wake-up that waits behind others is not sent again for so long. What comes later is the sweep's to send.
@@ -30,6 +30,11 @@ def show_chosen(_listing_id: str = "") -> None:
     _take_turn()
 
 
+@task(name="market.tell_paused", queue="background", expires=60)
+def tell_paused() -> None:
+    pause_mails.send_due()
+
+
 @task(name="market.sweep", queue="background", expires=60)
 def sweep() -> None:
     work.end_hopeless()
@@ -37,6 +42,8 @@ def sweep() -> None:
     workplace.forget_lost()
     if next(conversion_queue.list_waiting(older_than=SILENT), None) is not None:
         send_turn()
+    if pause_mails.due().exists():
+        wake(tell_paused)
 
 
 def _take_turn() -> None:

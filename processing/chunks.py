@@ -12,13 +12,15 @@ from django.utils import timezone
 
 from drive import blobs
 from ipau.common.database import CONNECTION_ERRORS, persist
-from processing import claims, limits
+from market import pauses
+from processing import claims, limits, slot_memory
 from processing.claims import Claim
 from processing.limits import TookTooLong, Unwanted, time_limit
 from processing.models import Item, Job, State
 from processing.options import Options
 from processing.outcomes import Done, Fault, NoRoomError, StoredFile, failure_of
 from processing.overlapping import Chunk, Crew
+from processing.slot_memory import is_lack_of_memory
 from processing.watching import Watch
 from workers import engine
 from workers.plugin import PROCESSOR, Context, DeviceLost
@@ -41,14 +43,23 @@ def run_chunk(held: Claim, recipe: Recipe, context: Context, *, ends: float) -> 
     What was not begun is handed back.
     """
     chunk = Chunk()
-    with Watch(held) as watch, suppress(Unwanted):
+    watch = Watch(held, recipe)
+    with watch, suppress(Unwanted):
         if context.device == PROCESSOR:
             _run_in_turn(watch, recipe, context, chunk, ends=ends)
         else:
             _run_at_once(watch, recipe, context, chunk, ends=ends)
-        if chunk.left:
-            claims.hand_back(held, chunk.left)
+    if watch.gave_way:
+        chunk.left = _not_done(held, chunk)
+    if chunk.left:
+        claims.hand_back(held, chunk.left)
+    chunk.overlong_seconds = watch.overlong_seconds
     return chunk
+
+
+def _not_done(held: Claim, chunk: Chunk) -> list[Item]:
+    done = {outcome.item.pk for outcome in chunk.done}
+    return [item for item in held.items if item.pk not in done]
 
 
 def _run_in_turn(watch: Watch, recipe: Recipe, context: Context, chunk: Chunk, *, ends: float) -> None:
@@ -57,10 +68,13 @@ def _run_in_turn(watch: Watch, recipe: Recipe, context: Context, chunk: Chunk, *
         if index and time.monotonic() > ends:
             chunk.left = list(watch.held.items[index:])
             break
-        if not watch.next_picture():
+        if not watch.next_picture(item):
             break
         twin = made.get(item.memo_key)
         outcome = _like(twin, item) if twin else _run_item(watch, item, recipe, context)
+        if outcome is None and slot_memory.has_grown():
+            chunk.left, chunk.is_broken = list(watch.held.items[index + 1 :]), True
+            break
         if outcome is not None:
             chunk.done.append(outcome)
             if item.memo_key and outcome.state == State.SUCCEEDED:
@@ -152,12 +166,18 @@ def _run_item(watch: Watch, item: Item, recipe: Recipe, context: Context) -> Don
 
 def _failed(held: Claim, item: Item, error: BaseException) -> Done | None:
     """Say why an item has no result; None where it is left for another attempt."""
+    pauses.note_fault(error)
     failure = failure_of(error)
     if failure.fault is not Fault.PICTURE:
         logger.error("Item %s of job %s failed: %s", item.pk, item.job_id, failure.code, exc_info=error)
-    if failure.fault is Fault.TRANSIENT and item.attempts < claims.MAX_ATTEMPTS:
-        claims.let_expire(held, [item], after=RETRY_AFTER, code=failure.code)
-        return None
+    if item.attempts < claims.MAX_ATTEMPTS:
+        if is_lack_of_memory(error) and slot_memory.has_grown():
+            # What earlier images left behind is no fault of this one: a fresh slot tries it again.
+            claims.let_expire(held, [item], after=timedelta(0), code=failure.code)
+            return None
+        if failure.fault is Fault.TRANSIENT:
+            claims.let_expire(held, [item], after=RETRY_AFTER, code=failure.code)
+            return None
     return Done(item, State.FAILED, error_code=failure.code, error=failure.message)
 
 

@@ -93,6 +93,19 @@ def _end(job: Job, ending: Ending) -> int:
     return stopped
 
 
+def fail_waiting(job_id: UUID, *, code: str, reason: str) -> int:
+    """Fail all items of a job that wait, for one reason; return how many they were."""
+    with transaction.atomic():
+        job = locked(job_id)
+        waiting = Item.objects.filter(job=job, state=State.STARTING)
+        failure = {"state": State.FAILED, "error_code": code, "error": reason, "completed_at": timezone.now()}
+        failed = waiting.update(**{**released(), **failure})
+        if failed:
+            events.tally(job.pk, Kind.FAILED, failed, code=code, reason=reason)
+            count(job, failed=failed)
+        return failed
+
+
 def retry(job_id: UUID) -> tuple[int, int]:
     """Put a job's failed items back to waiting, and those with which it was cancelled too.
 

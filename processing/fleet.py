@@ -22,6 +22,7 @@ BEAT = timedelta(seconds=settings.HEARTBEAT_SECONDS)
 DEAD_AFTER = 3 * BEAT
 FORGOTTEN_AFTER = timedelta(hours=1)
 SAMPLES_KEPT = timedelta(days=1)
+MODEL_QUEUES = frozenset({"cpu", "gpu", "preview"})
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ def this_worker_serves(queue: str) -> bool:
 
 def this_worker_serves_only(queue: str) -> bool:
     return _worker_queues == {queue}
+
+
+def this_worker_runs_models() -> bool:
+    """Tell whether this worker serves a queue in which people's models are run over images."""
+    return not _worker_queues.isdisjoint(MODEL_QUEUES)
 
 
 def this_slot() -> Slot:

@@ -11,17 +11,26 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from celery.signals import worker_init, worker_process_init, worker_ready, worker_shutdown
+from celery.signals import celeryd_init, worker_init, worker_process_init, worker_ready, worker_shutdown
 from celery.worker import state
 from django.conf import settings
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
-from processing import chunks, fleet, preview_queue, previews, startup
+from processing import chunks, fleet, preview_queue, previews, slot_memory, startup
 from workers import devices, registry
 from workers.cache import PROCESS_CACHE
+from workers.inference import model_process
 
 logger = logging.getLogger(__name__)
+
+
+@celeryd_init.connect
+def let_gpu_slots_grow(conf: Any, options: dict[str, Any], **_: Any) -> None:
+    """Slots beside a GPU hold what its driver needs, far more than others. They have a limit of their own."""
+    queues = options.get("queues") or ()
+    if chunks.GPU_QUEUE in (queues.split(",") if isinstance(queues, str) else queues):
+        conf.worker_max_memory_per_child = None
 
 
 @worker_init.connect
@@ -32,6 +41,9 @@ def prepare_worker(sender: Any, **_: Any) -> None:
     startup.check_worker(sender.app, queues)
     registry.discover()
     fleet.name_worker(sender.hostname, queues)
+    if fleet.this_worker_runs_models():
+        # Its slots share it. They begin without what they would wait for at the first model.
+        model_process.start_launcher()
     # All of this stays. A full collection would walk over it, for a tenth of a second, in every slot.
     gc.collect()
     gc.freeze()
@@ -41,11 +53,15 @@ def prepare_worker(sender: Any, **_: Any) -> None:
 def limit_slot(**_: Any) -> None:
     """A slot has its own memory limit, so that a bomb takes one picture and not the machine."""
     if fleet.this_worker_serves(chunks.GPU_QUEUE):
-        devices.limit_data(settings.GPU_SLOT_MEMORY_BYTES)
+        limit = settings.GPU_SLOT_MEMORY_BYTES
+        devices.limit_data(limit)
     else:
-        devices.limit_memory(settings.SLOT_MEMORY_BYTES)
+        limit = settings.SLOT_MEMORY_BYTES
+        devices.limit_memory(limit)
+    model_process.limit_memory(settings.MODEL_MEMORY_BYTES)
     PROCESS_CACHE.resize(settings.SLOT_CACHE_BYTES)
     devices.reuse_pixel_memory()
+    slot_memory.note_start(limit)
 
 
 @worker_ready.connect

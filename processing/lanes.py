@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import DurationField, Exists, ExpressionWrapper, F, OuterRef
-from django.db.models.functions import Now
+from django.db.models.functions import Greatest, Now
 
 from processing import fleet
 from processing.models import Item, Job, Lane, State
@@ -19,10 +19,15 @@ SILENT = timedelta(seconds=6)
 TURN_SECONDS = 1.0
 
 
+# An image that took too long restrains its owner for so many times as long, up to a bound.
+RESTRAINT_FACTOR = 10.0
+MOST_RESTRAINT_SECONDS = 300.0
+
+
 def stir(*, owner_id: UUID, queue: str, waiting: int) -> int:
     """Count in as many wake-ups as this lane lacks for `waiting` items; return how many to send."""
     lane = _locked(owner_id, queue)
-    send = max(0, min(_slots(queue), waiting) - lane.outstanding)
+    send = max(0, min(_slots_for(lane), waiting) - lane.outstanding)
     Lane.objects.filter(pk=lane.pk).update(outstanding=F("outstanding") + send, stirred_at=Now())
     return send
 
@@ -31,7 +36,7 @@ def end_turn(*, owner_id: UUID, queue: str) -> int:
     """Close a turn; return how many wake-ups to send (its own again, and any that the lane lacks)."""
     with transaction.atomic():
         lane = _locked(owner_id, queue)
-        slots = _slots(queue)
+        slots = _slots_for(lane)
         others = max(0, lane.outstanding - 1)
         send = max(0, min(slots, waiting_items(owner_id, queue, limit=slots)) - others)
         Lane.objects.filter(pk=lane.pk).update(outstanding=others + send, stirred_at=Now())
@@ -41,6 +46,48 @@ def end_turn(*, owner_id: UUID, queue: str) -> int:
 def touch(*, owner_id: UUID, queue: str) -> None:
     """Note that a wake-up has arrived."""
     Lane.objects.filter(owner=owner_id, queue=queue).update(stirred_at=Now())
+
+
+def may_take_turn(*, owner_id: UUID, queue: str) -> bool:
+    """Tell whether a slot may work for this owner now.
+
+    A restrained owner leaves one slot to others, whether or not anybody waits for it yet. Where there is one
+    slot only, the owner waits while others do.
+    """
+    lane = Lane.objects.filter(owner=owner_id, queue=queue, restrained_until__gt=Now()).first()
+    if lane is None:
+        return True
+    slots = _slots(queue)
+    if slots == 1:
+        return not _others_wait(owner_id, queue)
+    return _running_turns(owner_id, queue) < slots - 1
+
+
+def restrain(*, owner_id: UUID, queue: str, seconds: float) -> None:
+    """Count an image that took so long, and far too long, against the owner's next turns."""
+    rest = timedelta(seconds=min(RESTRAINT_FACTOR * seconds, MOST_RESTRAINT_SECONDS))
+    lane = Lane.objects.filter(owner=owner_id, queue=queue)
+    lane.update(restrained_until=Greatest(F("restrained_until"), Now() + rest))
+
+
+def is_to_give_way(*, owner_id: UUID, queue: str, token: UUID) -> bool:
+    """Tell whether the slot that holds this lease should put its work back, for another owner to be served.
+
+    So it is where another owner waits, none of them is served, this owner has all slots, and of these this
+    one began last. The others go on, so this owner's work gets done as well.
+    """
+    if not _others_wait(owner_id, queue):
+        return False
+    held = Item.objects.filter(job__queue=queue, state=State.PROCESSING, lease_expires_at__gt=Now())
+    turns = dict(held.order_by("started_at").values_list("lease_token", "job__owner"))
+    slots = _slots(queue)
+    is_alone = all(owner == owner_id for owner in turns.values())
+    return 1 < slots <= len(turns) and is_alone and next(reversed(turns)) == token
+
+
+def _others_wait(owner_id: UUID, queue: str) -> bool:
+    open_jobs = Job.objects.open().filter(queue=queue).exclude(owner=owner_id)
+    return open_jobs.filter(Exists(Item.objects.filter(job=OuterRef("pk"), state=State.STARTING))).exists()
 
 
 def waiting_items(owner_id: UUID, queue: str, *, limit: int) -> int:
@@ -86,7 +133,7 @@ def restir(*, owner_id: UUID, queue: str) -> int:
     with transaction.atomic():
         lane = _locked(owner_id, queue)
         running = _running_turns(owner_id, queue)
-        slots = _slots(queue)
+        slots = _slots_for(lane)
         send = max(0, min(slots, running + waiting_items(owner_id, queue, limit=slots)) - running)
         Lane.objects.filter(pk=lane.pk).update(outstanding=running + send, stirred_at=Now())
     return send
@@ -109,3 +156,12 @@ def _locked(owner_id: UUID, queue: str) -> Lane:
 
 def _slots(queue: str) -> int:
     return max(1, fleet.slots_of(queue))
+
+
+def _slots_for(lane: Lane) -> int:
+    """Return how many slots the lane's owner may have at a time."""
+    slots = _slots(lane.queue)
+    if lane.restrained_until is None or slots == 1:
+        return slots
+    is_restrained = Lane.objects.filter(pk=lane.pk, restrained_until__gt=Now()).exists()
+    return slots - 1 if is_restrained else slots

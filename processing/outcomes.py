@@ -9,6 +9,7 @@ from django.conf import settings
 from drive.blobs import Stored
 from processing.limits import TookTooLong
 from processing.models import Item, State
+from processing.slot_memory import is_lack_of_memory
 from workers.plugin import OperationError
 
 TOO_LONG = "This picture takes longer than the {seconds} seconds that one may take."
@@ -74,7 +75,7 @@ def failure_of(error: BaseException) -> Failure:
         return Failure(Fault.PICTURE, error.code, error.message)
     if isinstance(error, TookTooLong):
         return Failure(Fault.PICTURE, "too_slow", TOO_LONG.format(seconds=settings.ITEM_SECONDS))
-    if isinstance(error, MemoryError):
+    if is_lack_of_memory(error):
         return Failure(Fault.PICTURE, "no_memory", NO_MEMORY)
     if isinstance(error, NoRoomError):
         return Failure(Fault.TRANSIENT, "no_room", NO_ROOM)

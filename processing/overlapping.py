@@ -39,6 +39,7 @@ class Chunk:
         stuck: items that did not end in time. Their threads still run.
         is_broken: the slot is of no more use, because of these or because its GPU failed it.
         seconds: that a picture took, where that was measured.
+        overlong_seconds: that pictures took which took far longer than expected.
     """
 
     done: list[Done] = field(default_factory=list)
@@ -46,6 +47,7 @@ class Chunk:
     stuck: list[Item] = field(default_factory=list)
     is_broken: bool = False
     seconds: float | None = None
+    overlong_seconds: float = 0.0
 
 
 class Crew:

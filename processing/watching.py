@@ -9,13 +9,18 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from django.db import connection
 
 from ipau.common.database import CONNECTION_ERRORS, persist
-from processing import claims, limits
+from processing import claims, expected_time, lanes, limits, results
 from processing.claims import Claim
+from processing.models import Item, State
+from processing.outcomes import Done, failure_of
+from workers.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -27,13 +32,26 @@ _TICK = 0.1
 # the slot holds is wanted then, so it ends itself, and its worker starts another.
 STOPS_WITHIN = 1.0
 OVERRUN = 5.0
+# How often a slot whose image takes far too long asks whether another owner waits.
+GIVE_WAY_EVERY = 0.5
 
 
 class Watch:
-    """Used as a context around the pictures of one claim."""
+    """Used as a context around the pictures of one claim.
 
-    def __init__(self, held: Claim):
+    Attributes:
+        gave_way: whether the image that ran was interrupted for another owner to be served.
+        overlong_seconds: how long images took that took far longer than they were expected to.
+    """
+
+    def __init__(self, held: Claim, recipe: Recipe):
         self.held = held
+        self.gave_way = False
+        self.overlong_seconds = 0.0
+        self._recipe = recipe
+        self._item: Item | None = None
+        self._overlong_after: float | None = None
+        self._asked = 0.0
         self._ended = threading.Event()
         self._began = self._renewed = time.monotonic()
         self._lost_at: float | None = None
@@ -51,17 +69,31 @@ class Watch:
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
+        self._count_overlong()
 
     def is_wanted(self) -> bool:
-        """Tell whether anything of the claim is still this slot's, as far as that is known."""
-        return self._lost_at is None
+        """Tell whether anything of the claim is still this slot's to do, as far as that is known."""
+        return self._lost_at is None and not self.gave_way
 
-    def next_picture(self) -> bool:
-        """Note that a picture begins, and renew the lease if it is time to; return whether it is wanted."""
+    def next_picture(self, item: Item | None = None) -> bool:
+        """Note that a picture begins, and renew the lease if it is time to; return whether it is wanted.
+
+        Args:
+            item: whose picture it is, where pictures are run one after the other.
+        """
+        self._count_overlong()
         self._began = time.monotonic()
+        self._item, self._overlong_after = item, None
         if self.is_wanted() and self._began - self._renewed > RENEW_EVERY:
             self._note(persist(lambda: claims.renew(self.held)))
         return self.is_wanted()
+
+    def _count_overlong(self) -> None:
+        spent = time.monotonic() - self._began
+        # Not known where the thread has not looked for it: then the image was quick.
+        if self._overlong_after is not None and spent > self._overlong_after:
+            self.overlong_seconds += spent
+        self._overlong_after = None
 
     def _note(self, is_ours: bool) -> None:
         self._renewed = time.monotonic()
@@ -83,10 +115,50 @@ class Watch:
             self._renew()
         if self._lost_at is not None:
             limits.interrupt()
+        self._give_way(now)
         for block in self._blocks():
             if self._lost_at is not None:
                 self._end_slot_if(now - max(self._lost_at, block.begun) > STOPS_WITHIN, "is not wanted")
-            self._end_slot_if(now - block.ends > OVERRUN, "takes too long")
+            if now - block.ends > OVERRUN:
+                self._fail_overrun()
+                self._end_slot_if(True, "takes too long")
+
+    def _give_way(self, now: float) -> None:
+        """Interrupt an image that takes far too long, where its owner has all slots and another one waits."""
+        item = self._item
+        if item is None or self.gave_way or now - self._began < expected_time.LEAST_OVERLONG_SECONDS:
+            return
+        with self._surviving("was not looked at"):
+            if self._overlong_after is None:
+                self._overlong_after = expected_time.overlong_seconds(self._recipe, item)
+            if now - self._began < self._overlong_after or now - self._asked < GIVE_WAY_EVERY:
+                return
+            self._asked = now
+            job = self.held.job
+            if lanes.is_to_give_way(owner_id=job.owner_id, queue=job.queue, token=self.held.token):
+                logger.info("A picture of job %s gives way to another owner's work", job.pk)
+                self.gave_way = True
+        if self.gave_way:
+            limits.interrupt()
+
+    def _fail_overrun(self) -> None:
+        """Record that the image took too long: it would in the next slot too, and end that one as well."""
+        item = self._item
+        if item is None or self._ended.is_set():
+            return
+        failure = failure_of(limits.TookTooLong())
+        done = Done(item, State.FAILED, error_code=failure.code, error=failure.message)
+        with self._surviving("could not be failed"):
+            results.finish(self.held, [done])
+
+    @contextmanager
+    def _surviving(self, what: str) -> Iterator[None]:
+        """Go on where the database does not answer: the lease outlasts many such failures."""
+        try:
+            yield
+        except CONNECTION_ERRORS:
+            logger.warning("A picture of job %s %s", self.held.job.pk, what, exc_info=True)
+            connection.close()
 
     def _blocks(self) -> list[limits.Block]:
         """Return what runs now: in the main thread, or beside it."""
@@ -94,12 +166,8 @@ class Watch:
         return [*([] if main is None else [main]), *limits.running_beside().values()]
 
     def _renew(self) -> None:
-        try:
+        with self._surviving("keeps its old lease"):
             self._note(claims.renew(self.held))
-        except CONNECTION_ERRORS:
-            # The lease outlasts many such failures.
-            logger.warning("The lease of job %s was not renewed", self.held.job.pk, exc_info=True)
-            connection.close()
 
     def _end_slot_if(self, is_stuck: bool, why: str) -> None:
         if is_stuck and not self._ended.is_set():

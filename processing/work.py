@@ -8,10 +8,12 @@ from uuid import UUID
 
 from drive import blobs
 from ipau.common.database import CONNECTION_ERRORS, persist
+from market import pauses
 from processing import (
     chunks,
     claims,
     endings,
+    expected_time,
     fleet,
     lanes,
     overlapping,
@@ -42,6 +44,8 @@ WORTH_SECONDS = 0.3
 # its worker again, whether to stop for example. The task's time limits leave room for the last one.
 PREVIEW_PAUSE = 2.0
 PREVIEWS_AT_MOST = 10.0
+# For one preview, so that its answer comes before nobody waits for it any more.
+PREVIEW_SECONDS = previews.PATIENCE_SECONDS - 3.0
 
 # Seconds a picture, by what is run, as this slot has measured it: so it knows how much a second's work is.
 _pace: dict[str, float] = {}
@@ -51,7 +55,8 @@ def take_turn(owner_id: UUID, queue: str) -> int:
     """Do about a second of an owner's work in a queue; return how many wake-ups to send."""
     try:
         lanes.touch(owner_id=owner_id, queue=queue)
-        _use_turn(owner_id, queue)
+        if lanes.may_take_turn(owner_id=owner_id, queue=queue):
+            _use_turn(owner_id, queue)
         return lanes.end_turn(owner_id=owner_id, queue=queue)
     except CONNECTION_ERRORS:
         # A slot takes one turn at a time: nobody works on what it holds now, even if it was never told of it.
@@ -93,6 +98,9 @@ def _work_on(job: Job, recipe: Recipe, queue: str, *, begun: float, seconds: flo
     """Run a chunk of a job that takes about so many seconds; return whether there was one."""
     if reuse.take_known(job, fleet.this_slot()):
         return True
+    if pauses.are_paused(recipe.weights()):
+        endings.fail_waiting(job.pk, code=pauses.CODE, reason=str(pauses.SENTENCE))
+        return True
     kind = _kind(recipe, queue)
     held = claims.claim(
         job=job,
@@ -103,11 +111,18 @@ def _work_on(job: Job, recipe: Recipe, queue: str, *, begun: float, seconds: flo
     )
     if held is None:
         return False
-    context = Context(device=chunks.device_of(queue), pictures=_pictures_of(job), models=models_of(recipe))
+    context = Context(
+        device=chunks.device_of(queue),
+        pictures=_pictures_of(job),
+        models=models_of(recipe),
+        network_seconds=expected_time.network_seconds(recipe),
+    )
     chunk = chunks.run_chunk(held, recipe, context, ends=begun + TURN_AT_MOST)
     stored = time.monotonic()
     pace = speeds.measure(recipe, context, chunk)
     persist(lambda: results.finish(held, chunk.done, pace))
+    if chunk.overlong_seconds:
+        lanes.restrain(owner_id=job.owner_id, queue=queue, seconds=chunk.overlong_seconds)
     if chunk.is_broken:
         overlapping.end_slot(f"it cannot go on with job {job.pk}")
     if chunk.seconds is not None:
@@ -175,9 +190,15 @@ def make_preview(
 
 def _preview(recipe: Recipe, data: bytes, pictures: Mapping[str, Blobs]) -> previews.Answer:
     try:
-        with time_limit(previews.PATIENCE_SECONDS - 3):
-            made = engine.preview(recipe, data, Context(pictures=pictures, models=models_of(recipe)))
+        with time_limit(PREVIEW_SECONDS):
+            context = Context(
+                pictures=pictures,
+                models=models_of(recipe),
+                network_seconds=min(PREVIEW_SECONDS, expected_time.network_seconds(recipe)),
+            )
+            made = engine.preview(recipe, data, context)
     except OperationError as error:
+        pauses.note_fault(error)
         return previews.Answer(error_code=error.code, error=error.message)
     except (TookTooLong, MemoryError):
         return previews.Answer(

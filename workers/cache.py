@@ -41,14 +41,19 @@ class Cache:
         return made
 
     def weigh(self, key: Hashable, size: int) -> None:
-        """Tell what something that is kept holds by now, in bytes. The others make room for it."""
+        """Record what a kept thing holds by now, in bytes. The others make room for it.
+
+        What has outgrown the whole store is kept no longer.
+        """
         with self._lock:
             if key not in self._entries:
                 return
             made, before = self._entries.pop(key)
-            size = min(size, self.max_bytes)
+            self._bytes -= before
+            if size > self.max_bytes:
+                return
             self._entries[key] = (made, size)
-            self._bytes += size - before
+            self._bytes += size
             self._shed()
 
     def kept(self) -> list[Hashable]:

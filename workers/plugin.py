@@ -185,6 +185,8 @@ class Model(Protocol):
 
 # What networks run on where nothing else is said: a processor, by ONNX Runtime.
 PROCESSOR = "cpu"
+# How long one run of a network may take where nothing is known of its model, in seconds of processor time.
+NETWORK_SECONDS = 45.0
 
 
 def _go_on() -> None:
@@ -210,6 +212,8 @@ class Context:
     `device` is what networks run on: "cpu" (ONNX Runtime), or by torch "cuda", "cuda:1" and so on, and
     "torch-cpu", the processor again. The rest is for pictures that are run by several threads: `checkpoint`
     raises when the run shall end, `together` tells how many threads there are.
+    `network_seconds` is how much processor time one run of a network may take. `is_shut_in`: this process has
+    given away all that a stranger's network could harm, so networks run in it and not in one of their own.
     """
 
     scale: float = 1.0
@@ -222,6 +226,8 @@ class Context:
     memo: Memo | None = None
     checkpoint: Callable[[], None] = _go_on
     together: Callable[[], int] = alone
+    network_seconds: float = NETWORK_SECONDS
+    is_shut_in: bool = False
 
     def keep(self, key: Hashable, make: Callable[[], T], weigh: Callable[[T], int]) -> T:
         """Return what was made under `key` before, or make it now. `weigh` gives its size in bytes.

@@ -10,6 +10,7 @@ from market.models.listings import (
     VersionQuerySet,
     Visibility,
 )
+from market.models.pauses import Pause
 from market.models.showing import MAX_ATTEMPTS, MOST_CHOSEN, ChosenSample
 from market.models.trials import DeviceKind, JobSpeed, Sample, SampleQuerySet, Speed
 from market.models.turns import ConversionAccount, ConversionDay
@@ -30,6 +31,7 @@ __all__ = [
     "Listing",
     "ListingKind",
     "ListingQuerySet",
+    "Pause",
     "Sample",
     "SampleQuerySet",
     "Speed",

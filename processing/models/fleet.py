@@ -12,6 +12,8 @@ class Lane(models.Model):
     outstanding = models.PositiveIntegerField(default=0)
     # The last time a wake-up was sent or arrived. The sweeper looks for lanes that fell silent.
     stirred_at = models.DateTimeField()
+    # Until then its owner has one slot less than all, for an image took far longer than it was expected to.
+    restrained_until = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["owner", "queue"], name="lane_once")]

@@ -92,8 +92,8 @@ def test_a_larger_run_makes_a_session_heavier(model_of: Callable[[str], FolderMo
     for side in (640, 320, 960, 640):
         session.run(np.zeros((1, 3, side, side), np.float32))
         sizes.append(context.memo.used_bytes)
-    assert sizes[0] == sizes[1] < sizes[2] == sizes[3]
-    assert sizes[2] - sizes[0] == 64 * 3 * (960**2 - 640**2)
+    assert sizes[0] <= sizes[1] < sizes[2] <= sizes[3]
+    assert sizes[2] - sizes[0] > 10 * 2**20
 
 
 def test_a_run_ends_between_two_tiles(model_of: Callable[[str], FolderModel]) -> None:

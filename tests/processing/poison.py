@@ -17,11 +17,12 @@ from PIL import Image
 from workers.plugin import Context, DeviceLost, Operation, Params, PictureView, Result
 from workers.recipe import Recipe
 
-KILLS, EATS, HANGS, BREAKS, WELL, STUCK, SLOW, VARIES, DOZES, LISTENS, LOSES = range(61, 72)
+KILLS, EATS, HANGS, BREAKS, WELL, STUCK, SLOW, VARIES, DOZES, LISTENS, LOSES, KEEPS, NEEDS = range(61, 74)
 SLOW_SECONDS = 3.0
 DOZE_SECONDS = 0.3
 # A file in which each run leaves a line: the width of its picture.
 LOG = "POISON_LOG"
+kept: list[np.ndarray] = []
 
 
 class Poison(Operation[Params]):
@@ -38,8 +39,7 @@ class Poison(Operation[Params]):
                 log.write(f"{width}\n")
         if width == KILLS:
             os.kill(os.getpid(), signal.SIGKILL)
-        if width == EATS:
-            np.ones(2**40, dtype=np.uint8)
+        _take_memory(width)
         while width == HANGS:
             pass
         if width == STUCK:
@@ -55,6 +55,15 @@ class Poison(Operation[Params]):
             noise = np.random.default_rng().integers(0, 256, (picture.height, width, 3), dtype=np.uint8)
             return Result(Image.fromarray(noise), format="PNG")
         return Result(picture.rgb())
+
+
+def _take_memory(width: int) -> None:
+    if width == EATS:
+        np.ones(2**40, dtype=np.uint8)
+    if width == KEEPS:
+        kept.append(np.ones(1100 * 2**20, dtype=np.uint8))
+    if width == NEEDS:
+        np.ones(800 * 2**20, dtype=np.uint8)
 
 
 def _harm_a_gpu(width: int, context: Context) -> None:

@@ -251,7 +251,7 @@ def test_a_picture_that_cannot_be_interrupted_costs_a_slot_and_not_the_job(
     celery_worker(slots=1, include="tests.processing.poisoned", IPAU_ITEM_SECONDS="2")
     job = wait_for_end(poisoned(user, poison.WELL, poison.STUCK, poison.WELL), seconds=120)
     failed = Item.objects.filter(job=job, state=State.FAILED)
-    assert list(failed.values_list("position", "error_code", "attempts")) == [(1, "worker_lost", 3)]
+    assert list(failed.values_list("position", "error_code", "attempts")) == [(1, "too_slow", 1)]
     assert (job.state, job.succeeded) == (State.SUCCEEDED, 2)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,20 +13,19 @@ from numpy.typing import NDArray
 
 from workers import devices
 from workers.devices import Device
-from workers.inference import torch_sessions
+from workers.inference import model_process, torch_sessions
 from workers.inference.faults import BREAKS_DOWN, ModelFault
-from workers.inference.runtime import make_options, telling_of_memory
+from workers.inference.model_process import ModelProcess
+from workers.inference.runtime import open_runtime_session, telling_of_memory
 from workers.plugin import PROCESSOR, Context, Model
 
 logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
-# What a session holds, as measured with YOLO11 nano and small: it copies the weights and packs some of them
-# anew, and keeps the memory of a run, which goes by the size of the input, for the next.
-_BYTES_A_BYTE = 2
-_BYTES_AN_INPUT_NUMBER = 64
 _WARMING_SIDE = 64
-_LARGE_SIDE = 640
+# Of processor time, to load a network, and more by its size: one of a gigabyte takes some ten.
+_LOAD_SECONDS = 10.0
+_LOAD_SECONDS_A_BYTE = 5e-8
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,8 @@ class Session:
 def get_session(context: Context, *, keeps_memory: bool = True) -> Session:
     """Return the session of the step's model on the context's device, kept in this process by its digest.
 
-    A model without a network for torch runs by ONNX Runtime, whatever the device.
+    A model without a network for torch runs by ONNX Runtime, whatever the device, and in a process of its own
+    unless this one is shut in already.
     """
     model = context.model
     if model is None:
@@ -57,15 +57,22 @@ def get_session(context: Context, *, keeps_memory: bool = True) -> Session:
     if context.device != PROCESSOR and torch_sessions.can_run(model):
         return _in_batches(torch_sessions.get_loaded(context, model), context)
     key = ("onnx", model.key)
-    loaded = context.keep(key, lambda: _load(model, keeps_memory=keeps_memory), lambda made: made.size)
+    if context.is_shut_in:
+        return context.keep(key, lambda: _load_here(model, keeps_memory), lambda _: 0)
+
+    def load() -> IsolatedNetwork:
+        return IsolatedNetwork(model, context.network_seconds, keeps_memory=keeps_memory)
+
+    network = context.keep(key, load, lambda made: made.size())
 
     def forward(pixels: Any) -> Sequence[Any]:
-        outputs = loaded.session.forward(pixels)
-        if loaded.has_grown(pixels):
-            context.weigh(key, loaded.size)
+        context.checkpoint()
+        outputs = network.run(pixels, context.network_seconds)
+        # One that holds more than may be kept goes.
+        context.weigh(key, network.size())
         return outputs
 
-    return replace(loaded.session, forward=forward)
+    return Session(forward, *network.input)
 
 
 def name_device(device: str, family: str) -> Device:
@@ -90,17 +97,14 @@ def _in_batches(loaded: torch_sessions.Loaded, context: Context) -> Session:
 
 
 def open_session(data: bytes, *, keeps_memory: bool = True) -> Session:
-    """Make a session of an ONNX file, on the CPU and in this thread alone. Raises MemoryError, and what
-    ONNX Runtime does.
+    """Make a session of an ONNX file in this very process. Raises MemoryError, and what ONNX Runtime does.
+
+    Only for processes that are shut in, or for graphs of our own making.
 
     `keeps_memory`: the largest run's memory is kept for the next, which saves time where runs are short.
     """
-    import onnxruntime
-
-    options = make_options()
-    options.enable_cpu_mem_arena = keeps_memory
     with telling_of_memory():
-        inner = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        inner = open_runtime_session(data, keeps_memory=keeps_memory)
     first = inner.get_inputs()[0]
     shape = tuple(size if isinstance(size, int) and size > 0 else None for size in first.shape)
     dtype = np.float16 if first.type == "tensor(float16)" else np.float32
@@ -122,48 +126,131 @@ def _forward(inner: Any, name: str) -> Callable[[Any], Sequence[Any]]:
     return forward
 
 
-@dataclass
-class _Loaded:
-    """A session that is kept, and what it holds: with the weights the memory of its largest run.
+def _load_here(model: Model, keeps_memory: bool) -> Session:
+    session = open_session(model.read("model.onnx"), keeps_memory=keeps_memory)
+    if keeps_memory:
+        _warm(session.run, session.shape)
+    return session
+
+
+class IsolatedNetwork:
+    """A model's network in processes that can do nothing else: one for each thread that runs it at a time.
+
+    A process that broke down, or whose run took too long, has ended; the next run starts another.
 
     Attributes:
-        largest: numbers of the largest input that it was given; 0 where it keeps no memory.
+        input: shape and type of its one input, as `Session` has them.
     """
 
-    session: Session
-    weights: int
-    largest: int
+    def __init__(self, model: Model, seconds: float, *, keeps_memory: bool) -> None:
+        """Load it.
 
-    @property
+        Args:
+            seconds: of processor time that a first run may take, to warm it.
+
+        Raises: ModelFault, OSError.
+        """
+        self._model = model
+        self._keeps_memory = keeps_memory
+        self._idle: list[ModelProcess] = []
+        self._sizes: dict[int, int] = {}
+        with _blaming_memory():
+            first = self._start(seconds, warms=keeps_memory)
+        self.input = (first.shape, _type_of(first))
+        self._put_back(first)
+
     def size(self) -> int:
-        """In bytes."""
-        return _BYTES_A_BYTE * self.weights + _BYTES_AN_INPUT_NUMBER * self.largest
+        """Return how many bytes of memory its processes hold, as last seen."""
+        return sum(list(self._sizes.values()))
 
-    def has_grown(self, pixels: NDArray[Any]) -> bool:
-        """Whether a run over this input took more than those before it."""
-        if not 0 < self.largest < pixels.size:
-            return False
-        self.largest = pixels.size
-        return True
+    def run(self, pixels: NDArray[Any], seconds: float) -> list[Floats]:
+        """Return all outputs for one input.
+
+        Where memory runs out, it is tried once more in a new process: what earlier inputs left behind is no
+        fault of this one.
+
+        Args:
+            seconds: of processor time that the run may take.
+
+        Raises: ModelFault, OSError.
+        """
+        if self._idle:
+            with suppress(MemoryError):
+                return self._run(self._idle.pop(), pixels, seconds)
+        with _blaming_memory():
+            return self._run(self._start(seconds, warms=False), pixels, seconds)
+
+    def _run(self, process: ModelProcess, pixels: NDArray[Any], seconds: float) -> list[Floats]:
+        try:
+            with telling_faults(self._model.key, pixels.shape, seconds):
+                outputs = process.run(pixels, seconds=seconds)
+        except BaseException as error:
+            self._sizes.pop(id(process), None)
+            if isinstance(error, ModelFault) and not error.killed:
+                self._put_back(process)
+            else:
+                process.kill()
+            raise
+        self._put_back(process)
+        return outputs
+
+    def _start(self, seconds: float, *, warms: bool) -> ModelProcess:
+        data = self._model.read("model.onnx")
+        load_seconds = _LOAD_SECONDS + _LOAD_SECONDS_A_BYTE * len(data)
+        with telling_faults(self._model.key, (), load_seconds):
+            process = ModelProcess(data, keeps_memory=self._keeps_memory, seconds=load_seconds)
+        if warms:
+
+            def run(pixels: Floats) -> None:
+                with telling_faults(self._model.key, pixels.shape, seconds):
+                    process.run(pixels.astype(_type_of(process)), seconds=seconds)
+
+            _warm(run, process.shape)
+        return process
+
+    def _put_back(self, process: ModelProcess) -> None:
+        self._sizes[id(process)] = process.growth()
+        self._idle.append(process)
 
 
-def _load(model: Model, *, keeps_memory: bool) -> _Loaded:
-    data = model.read("model.onnx")
-    session = open_session(data, keeps_memory=keeps_memory)
-    if not keeps_memory:
-        return _Loaded(session, len(data), 0)
-    _warm(session)
-    return _Loaded(session, len(data), math.prod(_sides(session, _LARGE_SIDE)))
+def _type_of(process: ModelProcess) -> type[np.generic]:
+    return np.float16 if process.type == "tensor(float16)" else np.float32
 
 
-def _warm(session: Session) -> None:
+@contextmanager
+def _blaming_memory() -> Iterator[None]:
+    """Say of a fresh process without enough memory that the model needs too much."""
+    try:
+        yield
+    except MemoryError as error:
+        raise ModelFault.out_of_memory() from error
+
+
+@contextmanager
+def telling_faults(digest: str, shape: Sequence[int], seconds: float) -> Iterator[None]:
+    """Raise ModelFault for what a model's process did while the block ran."""
+    try:
+        yield
+    except model_process.Overran as error:
+        raise ModelFault.overran(digest, seconds) from error
+    except model_process.Crashed as error:
+        logger.warning("Model %s broke its process over an input of %s: %s", digest, shape, error)
+        raise ModelFault.crashed(digest) from error
+    except model_process.Failed as error:
+        logger.warning("Model %s fails over an input of %s: %s", digest, shape, error)
+        raise ModelFault(BREAKS_DOWN) from error
+
+
+def _warm(run: Callable[[Floats], Any], shape: Sequence[int | None]) -> None:
     """Run once: the first run plans and allocates what the later ones use."""
     try:
-        session.run(np.zeros(_sides(session, _WARMING_SIDE), np.float32))
-    except ModelFault:
+        run(np.zeros(_sides(shape, _WARMING_SIDE), np.float32))
+    except ModelFault as fault:
+        if fault.killed:
+            raise
         logger.info("A model takes no input as small as %s: the first picture warms it", _WARMING_SIDE)
 
 
-def _sides(session: Session, free: int) -> list[int]:
-    """The input's shape, with a length for the sides that may have any."""
-    return [size or (1, 3, free, free)[axis] for axis, size in enumerate(session.shape)]
+def _sides(shape: Sequence[int | None], free: int) -> list[int]:
+    """Return the input's shape, with a length for the sides that may have any."""
+    return [size or (1, 3, free, free)[axis] for axis, size in enumerate(shape)]

@@ -41,7 +41,7 @@ def _try(folder: Path, out: Path, seconds: float, given: Sequence[bytes]) -> Non
 
     model = FolderModel(folder)
     recipe = Recipe.single(model.facts["family"], weights=model.key)
-    context = Context(models={model.key: model})
+    context = Context(models={model.key: model}, is_shut_in=True)
     pictures = given or samples.pictures_for(model.facts)
     _load_libraries(pictures[0])
     began = time.monotonic()

@@ -7,12 +7,10 @@ connection, unpickle, or write outside of its folders. Behind bubblewrap all thi
 
 from __future__ import annotations
 
-import ctypes
 import ctypes.util
 import json
 import os
 import resource
-import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -20,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from workers.weights import landlock
+from workers.isolation import landlock, process
 
 # Where it says which walls stand, in its folder for temporary files.
 ISOLATION = "isolation.json"
@@ -40,8 +38,6 @@ _OWN_SYSTEM = (
     "/dev/urandom",
     "/dev/zero",
 )
-_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 # Whatever begins so.
 _FORBIDDEN = ("socket.", "subprocess.", "os.exec", "os.spawn", "os.posix_spawn", "pty.", "urllib.", "http.")
@@ -61,7 +57,7 @@ def begin(order: Mapping[str, Any]) -> None:
     _stand_back()
     out, scratch = Path(order["out"]), Path(order["scratch"])
     _prepare_environment(scratch)
-    _offer_to_end()
+    process.end_first_without_memory()
     needed = [*(Path(order[name]) for name in order["readable"]), *map(Path, order["interpreter"])]
     achieved = shut_in((out, scratch), order["limits"], readable=needed, is_wrapped=order["wrapped"])
     (scratch / ISOLATION).write_text(json.dumps(achieved))
@@ -88,12 +84,6 @@ def _prepare_environment(scratch: Path) -> None:
     ctypes.util.find_library = _find_no_library
 
 
-def _offer_to_end() -> None:
-    """Where the machine's memory runs out, the kernel shall end this process and no worker."""
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
-
-
 def _find_no_library(name: str) -> None:
     """torch asks for CUDA's libraries when it is imported; the answer would come from `ldconfig`."""
 
@@ -107,21 +97,15 @@ def shut_in(
         readable: what may be read beside the system's programs and libraries.
         is_wrapped: bubblewrap has taken the network away before.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    has_left = is_wrapped or _leave_network(libc)
-    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    process.end_with_parent()
+    has_left = is_wrapped or process.leave_network()
+    process.refuse_privileges()
     _limit(limits)
     is_locked = landlock.restrict(
         [*SYSTEM, *_OWN_SYSTEM, *map(str, readable)], [*map(str, folders), "/dev/null"]
     )
     _watch(tuple(os.path.realpath(folder) for folder in folders))
     return {"network": has_left, "landlock": is_locked, "limits": True, "hook": True}
-
-
-def _leave_network(libc: Any) -> bool:
-    """Move into a network of its own, in which there is nothing. Return whether that was allowed."""
-    return any(libc.unshare(flags) == 0 for flags in (_CLONE_NEWNET, _CLONE_NEWUSER | _CLONE_NEWNET))
 
 
 def _limit(limits: Mapping[str, int]) -> None:

@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ('accounts', '0002_quota'),
         ('drive', '0008_folders_by_name'),
-        ('market', '0011_chosen_samples'),
+        ('market', '0012_pauses_of_models'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

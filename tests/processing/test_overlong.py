@@ -1,0 +1,259 @@
+"""Images that take far too long: they give way to other owners, and count against later turns."""
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+from django.db.models.functions import Now
+
+from accounts.models import User
+from market.models import DeviceKind, Speed
+from processing import claims, expected_time, fleet, lanes, slot_memory, work
+from processing.claims import Slot
+from processing.models import Item, Job, Lane, State
+from processing.outcomes import Fault, failure_of
+from tests.factories import UserFactory
+from tests.live import LiveWorker
+from tests.market import models
+from tests.processing import poison
+from tests.processing.jobs import submit
+from tests.processing.running import fill, wait_for_end, wait_until
+from tests.processing.standing import stand_in
+from tests.processing.test_overlapping import ended_slots  # noqa: F401  (a fixture)
+from tests.processing.test_watching import poisoned
+from workers.recipe import Recipe
+
+StartWorker = Callable[..., LiveWorker]
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def other() -> User:
+    return UserFactory.create()
+
+
+def claim(job: Job, pid: int) -> claims.Claim:
+    held = claims.claim(job=job, slot=Slot("w@here", pid), slots=2, seconds=1, seconds_per_item=None)
+    assert held is not None
+    return held
+
+
+# --- Who gives way.
+
+
+def test_the_slot_that_began_last_gives_way_to_an_owner_who_waits(user: User, other: User) -> None:
+    stand_in("cpu", pids=(1, 2))
+    job = submit(user, fill(user, 3))
+    first, second = claim(job, 1), claim(job, 2)
+
+    def asked(held: claims.Claim) -> bool:
+        return lanes.is_to_give_way(owner_id=user.pk, queue="cpu", token=held.token)
+
+    assert (asked(first), asked(second)) == (False, False)
+    others = submit(other, fill(other, 2))
+    assert (asked(first), asked(second)) == (False, True)
+    # The other is served: there is nobody to give way to.
+    claim(others, 3)
+    assert (asked(first), asked(second)) == (False, False)
+
+
+def test_an_owner_who_has_not_all_slots_gives_no_way(user: User, other: User) -> None:
+    stand_in("cpu", pids=(1, 2, 3))
+    job = submit(user, fill(user, 3))
+    held = [claim(job, 1), claim(job, 2)]
+    submit(other, fill(other, 1))
+    assert not any(lanes.is_to_give_way(owner_id=user.pk, queue="cpu", token=one.token) for one in held)
+
+
+def test_the_only_slot_gives_no_way(user: User, other: User) -> None:
+    """What it put back would never get done."""
+    stand_in("cpu", pids=(1,))
+    held = claim(submit(user, fill(user, 1)), 1)
+    submit(other, fill(other, 1))
+    assert not lanes.is_to_give_way(owner_id=user.pk, queue="cpu", token=held.token)
+
+
+# --- What follows.
+
+
+def test_a_restrained_owner_leaves_a_slot_free(user: User) -> None:
+    stand_in("cpu", pids=(1, 2))
+    job = submit(user, fill(user, 3))
+    lanes.restrain(owner_id=user.pk, queue="cpu", seconds=3)
+    assert lanes.may_take_turn(owner_id=user.pk, queue="cpu")
+    claim(job, 1)
+    assert not lanes.may_take_turn(owner_id=user.pk, queue="cpu")
+    Lane.objects.filter(owner=user).update(outstanding=1)
+    assert lanes.end_turn(owner_id=user.pk, queue="cpu") == 1
+    Lane.objects.filter(owner=user).update(restrained_until=Now() - timedelta(seconds=1), outstanding=1)
+    assert lanes.may_take_turn(owner_id=user.pk, queue="cpu")
+    assert lanes.end_turn(owner_id=user.pk, queue="cpu") == 2
+
+
+def test_with_one_slot_a_restrained_owner_waits_while_others_do(user: User, other: User) -> None:
+    stand_in("cpu", pids=(1,))
+    submit(user, fill(user, 1))
+    lanes.restrain(owner_id=user.pk, queue="cpu", seconds=3)
+    assert lanes.may_take_turn(owner_id=user.pk, queue="cpu")
+    job = submit(other, fill(other, 1))
+    assert not lanes.may_take_turn(owner_id=user.pk, queue="cpu")
+    work.take_turn(user.pk, "cpu")
+    assert not Item.objects.filter(job__owner=user).exclude(state=State.STARTING).exists()
+    work.take_turn(other.pk, "cpu")
+    job.refresh_from_db()
+    assert job.state == State.SUCCEEDED
+    assert lanes.may_take_turn(owner_id=user.pk, queue="cpu")
+
+
+def test_restraint_adds_up_to_no_more_than_a_bound(user: User) -> None:
+    submit(user, fill(user, 1))
+    lanes.restrain(owner_id=user.pk, queue="cpu", seconds=10**6)
+    lane = Lane.objects.annotate(now=Now()).get(owner=user)
+    assert lane.restrained_until is not None
+    left = (lane.restrained_until - lane.now).total_seconds()
+    assert 0 < left <= lanes.MOST_RESTRAINT_SECONDS
+    lanes.restrain(owner_id=user.pk, queue="cpu", seconds=1)
+    assert Lane.objects.get(owner=user).restrained_until == lane.restrained_until
+
+
+# --- What is expected.
+
+
+def test_the_limit_of_a_run_follows_the_trial(user: User) -> None:
+    expected_time._known.clear()
+    with models.marks():
+        version = models.model(user)
+    assert version.weights is not None
+    recipe = Recipe.model_validate(version.recipe)
+    assert expected_time.network_seconds(recipe) == 45
+    speed = Speed.objects.create(
+        weights=version.weights,
+        kind=DeviceKind.CPU,
+        device="a processor",
+        first_ms=900,
+        each_ms=500,
+        runs=3,
+        width=600,
+        height=400,
+    )
+    assert expected_time.network_seconds(recipe) == 10
+    # It has been measured, and is not asked for again.
+    expected_time._known.clear()
+    Speed.objects.filter(pk=speed.pk).update(each_ms=5.6)
+    assert expected_time.network_seconds(recipe) == 5
+    expected_time._known.clear()
+    Speed.objects.filter(pk=speed.pk).update(each_ms=60_000)
+    assert expected_time.network_seconds(recipe) == 45
+
+
+def test_what_is_overlong_follows_trial_and_pixels(user: User) -> None:
+    expected_time._known.clear()
+    with models.marks():
+        version = models.model(user)
+    recipe = Recipe.model_validate(version.recipe)
+    small = SimpleNamespace(input_file=SimpleNamespace(width=600, height=400))
+    large = SimpleNamespace(input_file=SimpleNamespace(width=6000, height=4000))
+    gone = SimpleNamespace(input_file=None)
+    assert expected_time.overlong_seconds(recipe, small) == 2
+    Speed.objects.create(
+        weights=version.weights,
+        kind=DeviceKind.CPU,
+        device="a processor",
+        first_ms=900,
+        each_ms=500,
+        runs=3,
+        width=600,
+        height=400,
+    )
+    assert expected_time.overlong_seconds(recipe, small) == 2.5
+    assert expected_time.overlong_seconds(recipe, large) == 250
+    assert expected_time.overlong_seconds(recipe, gone) == 2.5
+
+
+# --- On workers.
+
+
+@pytest.mark.worker
+@pytest.mark.django_db(transaction=True)
+def test_another_owner_is_served_while_one_hangs_in_all_slots(
+    user: User, other: User, celery_worker: StartWorker
+) -> None:
+    celery_worker(slots=2, include="tests.processing.poisoned", IPAU_ITEM_SECONDS="20")
+    bad = poisoned(user, *[poison.HANGS] * 6)
+    at_work = Item.objects.filter(job=bad, state=State.PROCESSING)
+    wait_until(lambda: at_work.count() == 2, "both slots are to hang")
+    began = time.monotonic()
+    wait_for_end(submit(other, fill(other, 3)), seconds=20)
+    # Two seconds until it is overlong, and a little to notice and to run.
+    assert time.monotonic() - began < 8
+    assert Lane.objects.filter(owner=user, restrained_until__gt=Now()).exists()
+    # From now on a slot is free at once.
+    took = []
+    for _ in range(3):
+        began = time.monotonic()
+        wait_for_end(submit(other, fill(other, 1)), seconds=20)
+        took.append(time.monotonic() - began)
+    assert max(took) < 2
+    # What gave way has lost no attempt, and what hangs fails in the end, once.
+    assert set(Item.objects.filter(job=bad, state=State.STARTING).values_list("attempts", flat=True)) == {0}
+    failed = Item.objects.filter(job=bad, state=State.FAILED)
+    wait_until(failed.exists, "what hangs is to fail")
+    assert set(failed.values_list("error_code", "attempts")) == {("too_slow", 1)}
+
+
+# --- Memory.
+
+
+def test_lack_of_memory_is_known_whoever_tells_of_it() -> None:
+    for error in (
+        MemoryError(),
+        ImportError("libfoo.so: failed to map segment from shared object"),
+        OSError(12, "Cannot allocate memory"),
+    ):
+        assert slot_memory.is_lack_of_memory(error)
+        assert failure_of(error).code == "no_memory"
+        assert failure_of(error).fault is Fault.PICTURE
+    for other_error in (
+        ValueError("cannot allocate memory"),
+        OSError(28, "No space left"),
+        ImportError("no"),
+    ):
+        assert not slot_memory.is_lack_of_memory(other_error)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_image_without_memory_is_tried_again_in_a_fresh_slot(
+    user: User,
+    ended_slots: list[str],  # noqa: F811  (a fixture)
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from tests.processing.poison import Poison
+    from workers import registry
+
+    with registry.register(Poison()):
+        job = poisoned(user, poison.EATS, poison.WELL)
+        monkeypatch.setattr(slot_memory, "_most", 0.0)
+        work.take_turn(user.pk, "cpu")
+        assert len(ended_slots) == 1
+        item = Item.objects.get(job=job, position=0)
+        assert (item.state, item.attempts) == (State.PROCESSING, 1)
+        # As the sweep does after the end of the slot.
+        claims.reclaim(fleet.lost_leases())
+        monkeypatch.setattr(slot_memory, "_most", None)
+        for _ in range(3):
+            work.take_turn(user.pk, "cpu")
+    job.refresh_from_db()
+    assert (job.state, job.succeeded, job.failed) == (State.SUCCEEDED, 1, 1)
+    item.refresh_from_db()
+    assert (item.error_code, item.attempts) == ("memory", 2)
+
+
+@pytest.mark.worker
+@pytest.mark.django_db(transaction=True)
+def test_what_one_image_left_behind_is_no_fault_of_the_next(user: User, celery_worker: StartWorker) -> None:
+    """The slot keeps 1.5 GB, of 2. The next image needs 800 MB and gets them in another slot."""
+    celery_worker(slots=1, include="tests.processing.poisoned", IPAU_SLOT_MEMORY_BYTES=str(2 * 1024**3))
+    job = wait_for_end(poisoned(user, poison.KEEPS, poison.NEEDS), seconds=60)
+    assert (job.state, job.succeeded) == (State.SUCCEEDED, 2)

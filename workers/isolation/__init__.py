@@ -1,0 +1,1 @@
+"""Walls around a process that handles what strangers made: files, network, system calls, memory."""
