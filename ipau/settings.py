@@ -223,6 +223,8 @@ FILE_ORIGINS = "processing.origins.origin_of"
 # One request carries one upload; larger files are the resumable upload's business.
 UPLOAD_MAX_BYTES = env.int("IPAU_UPLOAD_MAX_BYTES", default=100 * 1024 * 1024)
 RESUMABLE_MAX_BYTES = env.int("IPAU_RESUMABLE_MAX_BYTES", default=4 * 1024**3)
+# So many uploads that came straight into the bucket are checked at a time: fewer than `background` has slots.
+UPLOAD_CHECKS = env.int("IPAU_UPLOAD_CHECKS", default=1)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 20_000
 FILE_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
