@@ -10,7 +10,11 @@ WORKERS ?= 2
 SEED ?= 1
 MINUTES ?= 1
 # Not in the lock: which build fits depends on the machine. To choose one: make setup TORCH="torch==2.13.0 --index-url …"
+# Of torch no hash is checked.
 TORCH ?= torch==2.13.0
+# How a lock is made: every version pinned, every file by its SHA-256, no address of a registry.
+COMPILE := uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate --no-emit-index-url
 # A site as it would stand in the open, for Django's own deployment checks.
 DEPLOYED := IPAU_BASE_URL=https://example.org ALLOWED_HOSTS=example.org \
 	SECRET_KEY=checked-but-never-used-checked-but-never-used-0123456789
@@ -24,16 +28,18 @@ help: ## Say what there is
 
 setup: $(STAMP) ## Install everything into .venv (at once when nothing has changed)
 
-$(STAMP): requirements.lock
+# The lock is complete but for torch, so no dependency is looked up: only files with a known hash are installed.
+# torch comes last. What it needs, beside its CUDA packages, is there by then with its hash checked.
+$(STAMP): requirements.lock deploy/uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "IPAU needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "This Python cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
 	@$(RUN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	@$(RUN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r deploy/uv.lock
+	$(RUN)/uv pip install --quiet --python $(RUN)/python --no-deps --require-hashes -r requirements.lock
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
-	$(RUN)/uv pip install --quiet --python $(RUN)/python -r requirements.lock
 	@touch $@
 
 up: setup ## Run the whole site on this machine (ARGS="--port 8000")
@@ -72,10 +78,11 @@ format: setup ## Bring code and templates into shape
 	$(RUN)/ruff format .
 	$(RUN)/djlint --quiet --reformat . || true
 
-lock: setup ## Resolve pyproject.toml into requirements.lock
+lock: setup ## Resolve pyproject.toml into requirements.lock, with hashes
 	@echo 'torch ; python_version < "3"' > $(VENV)/without-torch.txt
-	$(RUN)/uv pip compile -q --universal --python-version 3.11 --all-extras pyproject.toml \
-		--override $(VENV)/without-torch.txt -o requirements.lock --no-header --no-annotate --no-emit-index-url
+	$(RUN)/$(COMPILE) --all-extras pyproject.toml --override $(VENV)/without-torch.txt -o requirements.lock
+	@echo 'uv==$(UV_VERSION)' > $(VENV)/uv.txt
+	$(RUN)/$(COMPILE) --no-deps $(VENV)/uv.txt -o deploy/uv.lock
 
 # The browser tests drive the system's Chromium. Root on Debian can simply install it.
 chromium:

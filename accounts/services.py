@@ -17,6 +17,9 @@ from ipau.common.errors import Conflict, Invalid, NotFound
 from ipau.common.prepared import PreparedQuery
 
 KEY_START = "ipau_"
+# Keys of one person that are not revoked, and revoked ones that stay listed.
+MOST_KEYS = 100
+MOST_REVOKED = 100
 # Writing the time of last use on each request would make every read a write.
 LAST_USED_RESOLUTION = timedelta(minutes=1)
 
@@ -78,7 +81,7 @@ def create_api_key(
     """Make a key with the given scopes (all of them by default).
 
     Raises:
-        Invalid: no name, an unknown scope, no scope at all, or an expiry in the past.
+        Invalid: no name, an unknown scope, no scope at all, an expiry in the past, or too many keys.
     """
     chosen = sorted(set(scopes if scopes is not None else Scope.values))
     if not name.strip():
@@ -90,6 +93,12 @@ def create_api_key(
     if expires_at is not None and expires_at <= timezone.now():
         text = _("This expiry lies in the past. Choose a later time.")
         raise Invalid(text, fields={"expires_at": text})
+    if ApiKey.objects.filter(user=user, revoked_at__isnull=True).count() >= MOST_KEYS:
+        raise Invalid(
+            _("You have %(n)d keys, which is the most. Revoke one of them first.") % {"n": MOST_KEYS},
+            code="too_many_keys",
+        )
+    _forget_revoked_keys(user)
     secret = KEY_START + secrets.token_urlsafe(32)
     row = ApiKey.objects.create(
         user=user,
@@ -100,6 +109,12 @@ def create_api_key(
         expires_at=expires_at,
     )
     return NewKey(row=row, secret=secret)
+
+
+def _forget_revoked_keys(user: User) -> None:
+    """Delete a person's revoked keys, save for the newest."""
+    revoked = ApiKey.objects.filter(user=user, revoked_at__isnull=False).order_by("-id")
+    ApiKey.objects.filter(pk__in=list(revoked.values_list("pk", flat=True)[MOST_REVOKED:])).delete()
 
 
 def revoke_api_key(*, user: User, key_id: UUID) -> ApiKey:

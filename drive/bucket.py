@@ -16,9 +16,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 from django.core.files import File
 from storages.backends.s3 import S3File, S3Storage
 
+from ipau.common import concurrency
+
 F = TypeVar("F", bound=Callable[..., Any])
-CONNECT_SECONDS = 5
+CONNECT_SECONDS = 3
 READ_SECONDS = 20
+# Of one call, the first included. Uploads are asked to come again later, and jobs try again on their own.
+MOST_TRIES = 2
 # Beyond this, a file that is read lies in a temporary file and not in memory.
 MEMORY_BYTES = 16 * 2**20
 # How much is fetched at once of an object that is read in ranges.
@@ -47,12 +51,16 @@ class Leftover:
 
 
 def _as_os_error(call: F) -> F:
-    """Raise what S3 has to complain about as OSError, as a disk would: the same faults mean the same."""
+    """Raise what S3 has to complain about as OSError, as a disk would: the same faults mean the same.
+
+    In a web request it counts as a wait, so that a bucket which does not answer holds a part of the threads.
+    """
 
     @wraps(call)
     def told(*args: Any, **kwargs: Any) -> Any:
         try:
-            return call(*args, **kwargs)
+            with concurrency.waiting(is_short=True):
+                return call(*args, **kwargs)
         except ClientError as error:
             gone = error.response["Error"]["Code"] in _GONE
             raise (FileNotFoundError if gone else OSError)(f"The bucket failed: {error}") from error
@@ -65,7 +73,12 @@ def _as_os_error(call: F) -> F:
 class BucketFile(S3File):
     """An object that is fetched as soon as it is read."""
 
-    _get_file = _as_os_error(S3File._get_file)
+    _fetch = _as_os_error(S3File._get_file)
+
+    def _get_file(self) -> Any:
+        fetched: Any = self._file
+        return fetched if fetched is not None else self._fetch()  # type: ignore[no-untyped-call]
+
     file = property(_get_file, S3File._set_file)
 
 
@@ -138,7 +151,7 @@ class BucketStorage(S3Storage):
                 response_checksum_validation="when_required",
                 connect_timeout=CONNECT_SECONDS,
                 read_timeout=READ_SECONDS,
-                retries={"mode": "standard", "total_max_attempts": 3},
+                retries={"mode": "standard", "total_max_attempts": MOST_TRIES},
             ),
         )
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 from uuid import UUID, uuid5
 
 from django.db import IntegrityError, transaction
-from django.db.models import QuerySet, Sum
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -20,7 +20,6 @@ from accounts.models import User
 from drive import multipart, quota, tasks, uploading
 from drive.models import Folder, OnConflict, Upload
 from drive.paths import Place, folder_at
-from drive.placing import lock_tree
 from ipau.common.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
 
 T = TypeVar("T")
@@ -81,7 +80,7 @@ def begin_upload(
         NotFound: this site takes no uploads this way.
         TooLarge: more than one upload may have, or than the drive has room for.
         Invalid: there is nothing in it.
-        Conflict: the key was used for another upload.
+        Conflict: the key was used for another upload, or too many uploads are unfinished.
         Unavailable: the bucket does not answer.
     """
     if not multipart.is_offered():
@@ -98,37 +97,23 @@ def begin_upload(
     upload = Upload(**values, pk=uuid5(owner.pk, f"direct:{key}"), part_size=multipart.part_size_for(length))
     if earlier := Upload.objects.filter(pk=upload.pk).first():
         return uploading.same_request(earlier, values)
-    _check_room(owner, length)
+    quota.check_upload(owner=owner, size=length)
     upload.expires_at = timezone.now() + uploading.LIFE
     if on_conflict == OnConflict.SKIP and (there := uploading.file_at(upload)):
         upload.offset, upload.completed_at, upload.file = length, timezone.now(), there
-        upload.save(force_insert=True)
+        uploading.insert_upload(upload)
         return upload
     upload.multipart_id = _ask(lambda: multipart.bucket().begin_parts(multipart.name_of(upload)))
     try:
-        with transaction.atomic():
-            # Once more where no other upload of this drive can be promised the same room.
-            lock_tree(owner)
-            _check_room(owner, length)
-            upload.save(force_insert=True)
+        # Once more where no other upload of this drive can be promised the same room.
+        uploading.insert_upload(upload)
     except IntegrityError:
         # The same request, twice at once. What it began in the bucket is swept.
         return uploading.same_request(Upload.objects.get(pk=upload.pk), values)
-    except TooLarge:
+    except (TooLarge, Conflict):
         multipart.discard(upload)
         raise
     return upload
-
-
-def _check_room(owner: User, length: int) -> None:
-    """Raise TooLarge where `length` more bytes do not fit beside what others under way have been promised."""
-    rows = Upload.objects.filter(multipart.open_uploads(), owner=owner, expires_at__gt=timezone.now())
-    promised = rows.aggregate(total=Sum("length"))["total"] or 0
-    quota.check_room(owner=owner, size=length)
-    if promised and promised + length > quota.usage_of(owner).left:
-        raise TooLarge(
-            _("Other uploads under way need the room that is left in your drive."), code="quota_exceeded"
-        )
 
 
 def received(upload: Upload) -> list[int]:

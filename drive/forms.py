@@ -46,7 +46,15 @@ class ShareForm(forms.Form):
         help_text=_("Empty: whoever has the link can open it."),
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
-    can_download = forms.BooleanField(label=_("Visitors may download"), required=False, initial=True)
+    can_download = forms.BooleanField(
+        label=_("Visitors may download"),
+        required=False,
+        initial=True,
+        help_text=_(
+            "Otherwise they see images with up to 1024 pixels a side, play videos and read texts. They get "
+            "no original images, weights or archives. Whoever plays a video or reads a text can also save it."
+        ),
+    )
     label = forms.CharField(
         label=_("Label"),
         required=False,

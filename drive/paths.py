@@ -11,6 +11,7 @@ from accounts.models import User
 from drive.models import File, Folder
 from drive.names import upload_name
 from drive.placing import hold, lock_tree, naming
+from drive.quota import check_folders
 from drive.services import MAX_DEPTH, ancestors_of
 from ipau.common.errors import Invalid
 
@@ -60,7 +61,7 @@ def folder_at(*, owner: User, folder: Folder | None, names: Iterable[str]) -> Fo
     """Return the folder to which `names` lead from `folder`, making those that are missing.
 
     Raises:
-        Invalid: they would be nested too deeply.
+        Invalid: they would be nested too deeply, or there would be too many.
         NotFound: `folder` has been trashed.
         Conflict: somebody makes the same folder at this moment.
     """
@@ -78,6 +79,7 @@ def folder_at(*, owner: User, folder: Folder | None, names: Iterable[str]) -> Fo
         if len(ancestors_of(found)) + len(missing) > MAX_DEPTH:
             raise too_deep()
         for name in missing:
+            check_folders(owner=owner)
             found = Folder.objects.create(owner=owner, parent=found, name=name)
     return found
 

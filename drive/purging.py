@@ -15,12 +15,14 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from drive.models import File, Folder
+from drive.models import File, Folder, Share
 from drive.placing import as_uuid, lock_tree
 from ipau.common.errors import Invalid, NotFound
 
 # Rows that one statement deletes; a folder may hold a hundred thousand.
 _CHUNK = 1000
+# A revoked link stays this long, so that a repeated request that made it makes no other.
+REVOKED_DAYS = 30
 
 
 def roots_in_trash(*, owner: User, root_ids: Iterable[object]) -> list[UUID]:
@@ -64,6 +66,12 @@ def sweep_trash(*, owners: int = 100) -> int:
         _purge(owner, roots)
         swept += len(roots)
     return swept
+
+
+def sweep_revoked_shares() -> int:
+    """Delete links that were revoked `REVOKED_DAYS` ago, and return how many."""
+    before = timezone.now() - timedelta(days=REVOKED_DAYS)
+    return Share.objects.filter(revoked_at__lt=before).delete()[0]
 
 
 def count_trash(*, owner: User) -> int:

@@ -1,4 +1,4 @@
-"""How many bytes a person may keep in their drive, and how many they do. What is in the trash counts too."""
+"""How much a person may keep in their drive, and how much they do. What is in the trash counts too."""
 
 import logging
 from dataclasses import dataclass
@@ -6,16 +6,20 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, F, Q, Sum
+from django.db.models import Count, F, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 from django.template.defaultfilters import filesizeformat
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from drive.models import DriveUsage, File
-from ipau.common.errors import TooLarge
+from drive.models import DriveUsage, File, Folder, Upload
+from ipau.common.errors import Conflict, Invalid, RateLimited, TooLarge
 
 logger = logging.getLogger(__name__)
+
+# Rows of uploads, most of them finished: more than one a second for as long as they are kept.
+MOST_KEPT_UPLOADS = 300_000
 
 
 @dataclass(frozen=True)
@@ -63,17 +67,95 @@ def claim_room(*, owner: User, size: int) -> None:
     """As `check_room`; nobody else adds to the owner's files until the transaction ends.
 
     Locks come in one order everywhere: bytes, folder, this, new files.
+
+    Raises:
+        TooLarge: as `check_room`, or the drive has as many files as it may have.
     """
-    used = _locked(owner.pk)
-    if used is None:
+    kept = _locked(owner)
+    _check(Usage(kept.used_bytes, quota_of(owner)), size)
+    if kept.files >= settings.DRIVE_MAX_FILES:
+        text = _("Your drive has %(n)s files, which is the most. Empty the trash or delete files.")
+        raise TooLarge(text % {"n": f"{settings.DRIVE_MAX_FILES:,}"}, code="too_many_files")
+
+
+def check_upload(*, owner: User, size: int) -> None:
+    """Refuse to begin an upload of `size` bytes that finds no room beside the other unfinished uploads.
+
+    Raises:
+        TooLarge: with how much is left and how much was announced.
+        Conflict: too many uploads are unfinished.
+    """
+    _check_upload(usage_of(owner), owner, size)
+
+
+def claim_upload(*, owner: User, size: int) -> None:
+    """As `check_upload`; no other upload is promised the same room until the transaction ends.
+
+    Call it in the transaction that inserts the upload.
+    """
+    kept = _locked(owner)
+    _check_upload(Usage(kept.used_bytes, quota_of(owner)), owner, size)
+
+
+def unfinished_uploads(owner: User) -> QuerySet[Upload]:
+    """Return the owner's uploads that may still become files. Their announced bytes take room."""
+    return Upload.objects.filter(
+        owner=owner, completed_at__isnull=True, reason="", expires_at__gt=timezone.now()
+    )
+
+
+def check_kept_uploads(*, owner: User) -> None:
+    """Refuse an upload that adds no file, where a repeated one has left too many rows of finished uploads.
+
+    They are kept for days, so that a sender who missed the answer can ask again.
+
+    Raises:
+        RateLimited: with the limit.
+    """
+    # An index answers, in a time that grows with the rows that there are.
+    if Upload.objects.filter(owner=owner).order_by()[MOST_KEPT_UPLOADS - 1 : MOST_KEPT_UPLOADS].exists():
+        text = _("You have begun %(n)s uploads in the last three days, which is the most. Try again later.")
+        raise RateLimited(text % {"n": f"{MOST_KEPT_UPLOADS:,}"})
+
+
+def check_folders(*, owner: User) -> None:
+    """Refuse another folder where the drive, its trash included, has as many as it may have.
+
+    Raises:
+        Invalid: with the limit.
+    """
+    most = settings.DRIVE_MAX_FOLDERS
+    # The last one that there may be: an index answers, in a time that grows with the folders there are.
+    if Folder.objects.filter(owner=owner).order_by()[most - 1 : most].exists():
+        text = _("Your drive has %(n)s folders, which is the most. Empty the trash or delete folders.")
+        raise Invalid(text % {"n": f"{most:,}"}, code="too_many_folders")
+
+
+def _check_upload(usage: Usage, owner: User, size: int) -> None:
+    _check(usage, size)
+    found = unfinished_uploads(owner).aggregate(bytes=Coalesce(Sum("length"), 0), number=Count("pk"))
+    most = settings.UNFINISHED_UPLOADS_MAX
+    if found["number"] >= most:
+        text = _("You have %(n)d unfinished uploads, which is the most. Finish or delete some of them first.")
+        raise Conflict(text % {"n": most}, code="too_many_uploads")
+    if found["bytes"] + size > usage.left:
+        raise no_room_beside_uploads()
+
+
+def no_room_beside_uploads() -> TooLarge:
+    """Say that room is left, but other uploads have been promised it."""
+    text = _("Other uploads under way need the room that is left in your drive. Finish or delete them first.")
+    return TooLarge(text, code="quota_exceeded")
+
+
+def _locked(owner: User) -> DriveUsage:
+    """Return what the owner keeps, in a row that nobody else changes until the transaction ends."""
+    rows = DriveUsage.objects.select_for_update(no_key=True).filter(pk=owner.pk)
+    kept = rows.first()
+    if kept is None:
         DriveUsage.objects.bulk_create([DriveUsage(owner=owner)], ignore_conflicts=True)
-        used = _locked(owner.pk)
-    _check(Usage(used or 0, quota_of(owner)), size)
-
-
-def _locked(owner_id: UUID) -> int | None:
-    rows = DriveUsage.objects.select_for_update(no_key=True).filter(pk=owner_id)
-    return rows.values_list("used_bytes", flat=True).first()
+        kept = rows.get()
+    return kept
 
 
 def _check(usage: Usage, size: int) -> None:

@@ -100,12 +100,13 @@ def create_folder(*, owner: User, parent: Folder | None, name: str) -> Folder:
     """Make an empty folder.
 
     Raises:
-        Invalid: the name cannot be used, or the folders would be nested too deeply.
+        Invalid: the name cannot be used, the folders would be nested too deeply, or there are too many.
         Conflict: a folder of that name is there already.
     """
     clean = clean_name(name)
     if parent is not None and len(ancestors_of(parent)) >= MAX_DEPTH:
         raise _too_deep()
+    quota.check_folders(owner=owner)
     try:
         with transaction.atomic():
             hold(parent)
@@ -115,7 +116,8 @@ def create_folder(*, owner: User, parent: Folder | None, name: str) -> Folder:
 
 
 def create_numbered_folder(*, owner: User, parent: Folder | None, name: str) -> Folder:
-    """Make a folder named `name`, or "name (2)" and so on where that is taken."""
+    """Make a folder named `name`, or "name (2)" and so on where that is taken. Raises as `create_folder`."""
+    quota.check_folders(owner=owner)
 
     def attempt(free: str) -> Folder:
         hold(parent)

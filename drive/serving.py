@@ -25,9 +25,12 @@ from drive.handing import AS_THEY_ARE, copy_of, plan_copy
 from drive.kinds import VIDEOS, WEB_PICTURES
 from drive.models import Blob
 from drive.names import upload_name
+from ipau.common import concurrency
 
 INLINE = WEB_PICTURES | VIDEOS | {"text/plain"}
 CHUNK = 256 * 1024
+# Fewer bytes come from the bucket in a moment.
+LARGE_BYTES = 1024 * 1024
 # A presigned address is followed at once; it need not outlive a slow start of the download.
 PRESIGNED_SECONDS = 300
 YEAR = 365 * 24 * 3600
@@ -99,6 +102,8 @@ def serve_archive(pieces: Iterable[bytes], *, name: str, size: int | None = None
     a browser then shows a failed download, never a short archive.
     """
     response = StreamingHttpResponse(pieces)
+    if _is_bucket():
+        concurrency.hold_for(response)
     _Headers(name, "application/zip", download=True).put_on(response)
     if size is not None:
         response["Content-Length"] = str(size)
@@ -161,6 +166,7 @@ def _send(request: HttpRequest, blob: Blob) -> HttpResponseBase:
         response = StreamingHttpResponse(_pieces(content, span), status=206)
         _say_part(response, span, blob.size)
     response["Accept-Ranges"] = "bytes"
+    _limit(response)
     return response
 
 
@@ -177,7 +183,18 @@ def _send_copy(request: HttpRequest, blob: Blob, etag: str) -> HttpResponseBase:
         response = StreamingHttpResponse(copy_of(blob, plan.cut(span)), status=206)
         _say_part(response, span, plan.size)
     response["Accept-Ranges"] = "bytes"
+    _limit(response)
     return response
+
+
+def _limit(response: HttpResponseBase) -> None:
+    """Count bytes that come from the bucket as a wait: the bucket may stop answering between two pieces.
+
+    A client that reads slowly holds no thread (`ipau.web`), so bytes of a folder are not limited.
+    """
+    if response.streaming and _is_bucket():
+        is_large = int(response.get("Content-Length", "0")) > LARGE_BYTES
+        concurrency.hold_for(response, is_short=not is_large)
 
 
 def _no_such_part(size: int) -> HttpResponse:

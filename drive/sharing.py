@@ -20,7 +20,7 @@ from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from drive import services
+from drive import services, tasks
 from drive.models import File, Folder, Share
 from drive.placing import as_uuid
 from ipau.common.errors import Invalid, NotFound, RateLimited
@@ -28,6 +28,8 @@ from ipau.common.errors import Invalid, NotFound, RateLimited
 DEFAULT_DAYS = 30
 MOST_DAYS = 3650
 TOKEN_BYTES = 24
+# Links of one person, with those that were revoked lately.
+MOST_SHARES = 10_000
 MOST_PASSWORD = 200
 MOST_LABEL = 100
 # Wrong passwords: from one address, and from all of them together.
@@ -35,6 +37,8 @@ TRIES, TRIES_OF_ALL = 5, 100
 TRIES_SECONDS = 300
 # Whoever comes back within this time is still on the same visit.
 VISIT_SECONDS = 30 * 60
+# How often visits make a worker look for images that lack a rendition.
+REFRESH_SECONDS = 15
 UNCHANGED: Any = object()
 # A file's page names so many of the links that lead to it.
 MOST_SHOWN = 20
@@ -55,20 +59,25 @@ def create_share(
     Args:
         expires_at: until when it works; None: until it is revoked; not given: for `DEFAULT_DAYS`.
         password: what visitors must know; empty: nothing.
+        can_download: whether visitors get the files. Otherwise they see images as renditions, play videos and
+            read texts.
         label: what the owner calls it.
 
     Raises:
         NotFound: no such live file or folder of the owner.
-        Invalid: neither or both are named, or the time or password cannot be used.
+        Invalid: neither or both are named, the time or password cannot be used, or there are too many links.
     """
     if bool(folder_id) == bool(file_id):
         raise Invalid(_("Share one file or one folder."))
+    if Share.objects.filter(owner=owner).order_by()[MOST_SHARES - 1 : MOST_SHARES].exists():
+        text = _("You have %(n)s links, which is the most. Revoked ones count for 30 days.")
+        raise Invalid(text % {"n": f"{MOST_SHARES:,}"}, code="too_many_shares")
     named: dict[str, Any] = {}
     if folder_id:
         named["folder"] = services.get_folder(owner=owner, folder_id=folder_id)
     else:
         named["file"] = services.get_file(owner=owner, file_id=file_id)
-    return Share.objects.create(
+    share = Share.objects.create(
         owner=owner,
         token=secrets.token_urlsafe(TOKEN_BYTES),
         password=_hashed(password),
@@ -77,6 +86,20 @@ def create_share(
         expires_at=in_days(DEFAULT_DAYS) if expires_at is UNCHANGED else _checked(expires_at),
         **named,
     )
+    prepare_views(share)
+    return share
+
+
+def prepare_views(share: Share) -> None:
+    """Have a worker make what visitors of a view-only link see in place of the images."""
+    if not share.can_download:
+        transaction.on_commit(lambda: tasks.send_renditions(share_id=str(share.pk)))
+
+
+def refresh_views(share: Share) -> None:
+    """As `prepare_views`, because files may have come since; at most once in `REFRESH_SECONDS`."""
+    if not share.can_download and cache.add(f"share:views:{share.pk}", 1, REFRESH_SECONDS):
+        prepare_views(share)
 
 
 def get_share(*, owner: User, share_id: object) -> Share:
@@ -113,7 +136,9 @@ def change_share(
     with transaction.atomic():
         share = get_share(owner=owner, share_id=share_id)
         Share.objects.filter(pk=share.pk).update(updated_at=timezone.now(), **changes)
-    return get_share(owner=owner, share_id=share_id)
+    share = get_share(owner=owner, share_id=share_id)
+    prepare_views(share)
+    return share
 
 
 def revoke_share(*, owner: User, share_id: object) -> None:

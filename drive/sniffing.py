@@ -1,11 +1,13 @@
 """What a file is, told from its bytes alone: neither its name nor what its sender says counts.
 
-Headers are read under bounds. Nothing is decoded, unpacked or unpickled, and no file is read as a whole.
+Headers are read under bounds. Nothing is decoded, unpacked or unpickled, and no file is read as a whole. Of
+weights with a long header, only a worker reads all of it (`weights_facts`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -16,10 +18,10 @@ from ipau.common.errors import Invalid
 from workers import boxes, reading
 from workers.containers import NotTakenError, identify_video
 from workers.reading import PictureError
-from workers.spans import FormatError, Source
+from workers.spans import FormatError, Source, TooManyPartsError
 from workers.weights.facts import WeightsFacts
 from workers.weights.onnx_model import read_onnx
-from workers.weights.safetensors_header import read_safetensors
+from workers.weights.safetensors_header import read_safetensors, recognise_safetensors
 from workers.weights.torch_archive import (
     START_BYTES,
     CutShortError,
@@ -34,6 +36,8 @@ WEIGHTS_TYPE = "application/octet-stream"
 _PICTURES = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HEIF = boxes.AVIF_BRANDS | boxes.HEIC_BRANDS | {b"mif1", b"msf1"}
 _HEAD = START_BYTES
+# What a web process looks at in 50 milliseconds: boxes, elements, fields or members of an archive.
+SNIFFED_PARTS = 30_000
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,10 @@ def sniff(content: BinaryIO) -> Found:
         if head[4:8] == b"ftyp":
             return _boxes(content)
         if head.startswith(b"\x1aE\xdf\xa3"):
-            return _video(Source(content))
+            return _video(Source(content, SNIFFED_PARTS))
+    except TooManyPartsError as error:
+        text = _("This video is built of too many parts: convert it to MP4 with an index at its start.")
+        raise Invalid(text, code="too_complex") from error
     except NotTakenError as error:
         raise Invalid(str(error), code="not_taken") from error
     except FormatError as error:
@@ -72,8 +79,9 @@ def sniff(content: BinaryIO) -> Found:
 def weights_facts(content: BinaryIO) -> dict[str, Any]:
     """Return what the header of weights tells, as JSON. Raises Invalid as `sniff`."""
     content.seek(0)
-    _form, facts = _read_weights(content, content.read(_HEAD))
-    return facts.as_json()
+    form = _form_of(content.read(_HEAD))
+    with _refusing(form):
+        return form.read(Source(content)).as_json()
 
 
 def _picture(content: BinaryIO) -> Found:
@@ -87,7 +95,7 @@ def _picture(content: BinaryIO) -> Found:
 
 
 def _boxes(content: BinaryIO) -> Found:
-    source = Source(content)
+    source = Source(content, SNIFFED_PARTS)
     major, _brands = boxes.brands(source, next(boxes.walk(source, 0, source.size)))
     # A file may name the brands of both; the first one says what it is.
     return _picture(content) if major in _HEIF else _video(source)
@@ -99,24 +107,33 @@ def _video(source: Source) -> Found:
 
 
 def _weights(content: BinaryIO, head: bytes) -> Found:
-    form, _facts = _read_weights(content, head)
+    form = _form_of(head)
+    with _refusing(form):
+        try:
+            (form.recognise or form.read)(Source(content, SNIFFED_PARTS))
+        except TooManyPartsError:
+            if not form.may_be_long:
+                raise
     return Found(FileKind.WEIGHTS, WEIGHTS_TYPE, form.suffix)
 
 
-def _read_weights(content: BinaryIO, head: bytes) -> tuple[_Form, WeightsFacts]:
+def _form_of(head: bytes) -> _Form:
     try:
         refuse_pickle(head)
-        return _read_form(content, head)
     except Refused as error:
         raise Invalid(error.message, code="not_taken") from error
-
-
-def _read_form(content: BinaryIO, head: bytes) -> tuple[_Form, WeightsFacts]:
     form = next((form for form in _FORMS if form.begins(head)), None)
     if form is None:
         raise _unknown()
+    return form
+
+
+@contextmanager
+def _refusing(form: _Form) -> Iterator[None]:
     try:
-        return form, form.read(Source(content))
+        yield
+    except Refused as error:
+        raise Invalid(error.message, code="not_taken") from error
     except FormatError as error:
         if not form.certain:
             raise _unknown() from error
@@ -131,22 +148,34 @@ def _damage(error: FormatError) -> str:
 
 @dataclass(frozen=True)
 class _Form:
-    """A format of weights. `certain`: its beginning is not that of other files as well."""
+    """A format of weights.
+
+    `certain`: its beginning is not that of other files as well. `may_be_long`: sound files may have more
+    parts than a web process looks at. `recognise` reads less than `read` does.
+    """
 
     suffix: str
     begins: Callable[[bytes], bool]
     read: Callable[[Source], WeightsFacts]
     certain: bool = False
+    may_be_long: bool = False
+    recognise: Callable[[Source], object] | None = None
 
 
 _FORMS = (
-    _Form(".pt", begins_as_torch, read_torch, certain=True),
+    _Form(".pt", begins_as_torch, read_torch, certain=True, may_be_long=True),
     # Somebody may have put it together in another order.
     _Form(".pt", lambda head: head.startswith(b"PK\3\4"), read_torch),
     # Eight bytes of length, of which no sensible one needs the upper four; then JSON.
-    _Form(".safetensors", lambda head: head[4:9] == b"\0\0\0\0{", read_safetensors, certain=True),
+    _Form(
+        ".safetensors",
+        lambda head: head[4:9] == b"\0\0\0\0{",
+        read_safetensors,
+        certain=True,
+        recognise=recognise_safetensors,
+    ),
     # The first field of a model is its version.
-    _Form(".onnx", lambda head: head[:1] == b"\x08", read_onnx),
+    _Form(".onnx", lambda head: head[:1] == b"\x08", read_onnx, may_be_long=True),
 )
 
 

@@ -4,7 +4,7 @@ import time
 from datetime import timedelta
 from uuid import UUID
 
-from drive import blobs, direct_work, multipart, parts, purging, quota, work
+from drive import blobs, direct_work, multipart, parts, purging, quota, renditions, work
 from ipau.common.alone import alone
 from ipau.common.tasks import begins, task, wake, wake_once
 
@@ -38,6 +38,13 @@ def check_upload(upload_id: str) -> None:
         send_inspection(owner_id=str(owner))
 
 
+@task(name="drive.make_renditions", queue="background")
+def make_renditions(share_id: str) -> None:
+    begins(make_renditions, share_id)
+    if renditions.make_renditions(UUID(share_id)):
+        send_renditions(share_id=share_id)
+
+
 @task(name="drive.sweep", queue="background", expires=60)
 def sweep() -> None:
     for owner_id in work.owners_waiting(older_than=SILENT):
@@ -55,6 +62,7 @@ def sweep_blobs() -> None:
 @task(name="drive.sweep_trash", queue="background", expires=3600)
 def sweep_trash() -> None:
     purging.sweep_trash()
+    purging.sweep_revoked_shares()
 
 
 @task(name="drive.verify_usage", queue="background", expires=3600)
@@ -65,6 +73,11 @@ def verify_usage() -> None:
 def send_inspection(*, owner_id: str) -> None:
     """Wake a worker for the owner's new uploads; once for all that come before it looks."""
     wake_once(inspect_uploads, owner_id, seconds=AGAIN_SECONDS)
+
+
+def send_renditions(*, share_id: str) -> None:
+    """Wake a worker for the images that visitors of a view-only link are to see."""
+    wake_once(make_renditions, share_id, seconds=int(SILENT.total_seconds()))
 
 
 def send_check(*, upload_id: str) -> None:

@@ -20,7 +20,7 @@ from accounts.models import User
 from drive import multipart, parts, services
 from drive.models import File, Folder, OnConflict, Upload
 from drive.paths import Place, folder_at, walk
-from drive.quota import check_room, usage_of
+from drive.quota import check_kept_uploads, claim_upload, no_room_beside_uploads, usage_of
 from drive.taking import settle_conflict
 from ipau.common.errors import Conflict, DomainError, Invalid, NotFound, TooLarge, Unavailable
 from ipau.common.idempotency import check_key, check_same
@@ -88,9 +88,9 @@ def begin_upload(
         key: names this request, so that a repeated one returns what the first one began.
 
     Raises:
-        TooLarge: more than one upload may have.
+        TooLarge: more than one upload may have, or than the drive has room for beside other uploads.
         Invalid: there is nothing in it.
-        Conflict: the key was used for another upload.
+        Conflict: the key was used for another upload, or too many uploads are unfinished.
     """
     check_length(length)
     values = {
@@ -103,20 +103,28 @@ def begin_upload(
     }
     if key is not None and (earlier := Upload.objects.filter(pk=key_of(owner, key)).first()):
         return same_request(earlier, values)
-    check_room(owner=owner, size=length)
     upload = Upload(**values, expires_at=timezone.now() + LIFE)
     if on_conflict == OnConflict.SKIP and (there := file_at(upload)):
         upload.offset, upload.completed_at, upload.file = length, timezone.now(), there
-    if key is None:
-        upload.save(force_insert=True)
-        return upload
-    upload.pk = key_of(owner, key)
+    if key is not None:
+        upload.pk = key_of(owner, key)
     try:
-        with transaction.atomic():
-            upload.save(force_insert=True)
+        insert_upload(upload)
     except IntegrityError:
+        if key is None:
+            raise
         return same_request(Upload.objects.get(pk=upload.pk), values)
     return upload
+
+
+@transaction.atomic
+def insert_upload(upload: Upload) -> None:
+    """Insert a new upload and promise room to bytes that are still to come. Raises as `claim_upload`."""
+    if upload.completed_at is None:
+        claim_upload(owner=upload.owner, size=upload.length)
+    if upload.on_conflict != OnConflict.KEEP_BOTH:
+        check_kept_uploads(owner=upload.owner)
+    upload.save(force_insert=True)
 
 
 def check_length(length: int) -> None:
@@ -135,9 +143,7 @@ def _check_parts(upload: Upload, size: int) -> None:
     others = Upload.objects.filter(owner=upload.owner, completed_at__isnull=True).exclude(pk=upload.pk)
     held = others.aggregate(total=Sum("offset"))["total"] or 0
     if held + upload.offset + size > usage_of(upload.owner).left:
-        raise TooLarge(
-            _("Other uploads under way need the room that is left in your drive."), code="quota_exceeded"
-        )
+        raise no_room_beside_uploads()
 
 
 def key_of(owner: User, key: str) -> UUID:

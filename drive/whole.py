@@ -14,6 +14,7 @@ from accounts.models import User
 from drive import services, uploading
 from drive.models import File, Folder, OnConflict, Upload
 from drive.paths import Place, folder_at
+from drive.quota import check_kept_uploads
 from drive.taking import settle_conflict
 from drive.uploading import Digest, Source
 from ipau.common.errors import Invalid
@@ -48,6 +49,7 @@ def take_whole(
         WrongChecksum: what came is not what the digest says.
         Invalid: fewer bytes came than were announced, or they are no file that we take.
         Conflict: the key was used for another upload, at this moment.
+        RateLimited: too many uploads that replace others, or skip what is there.
     """
     values = {
         "owner": owner,
@@ -62,6 +64,8 @@ def take_whole(
         upload.pk = uploading.key_of(owner, key)
         if Upload.objects.filter(pk=upload.pk).exists():
             return None
+    if on_conflict != OnConflict.KEEP_BOTH:
+        check_kept_uploads(owner=owner)
     data = _read(source, length, digest)
 
     def settle(made: File) -> File:

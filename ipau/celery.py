@@ -73,6 +73,11 @@ app.conf.update(
             "schedule": 3600.0,
             "options": {"queue": "background", "expires": 3600},
         },
+        "accounts.sweep_sessions": {
+            "task": "accounts.sweep_sessions",
+            "schedule": 6 * 3600.0,
+            "options": {"queue": "background", "expires": 3600},
+        },
         "drive.verify_usage": {
             "task": "drive.verify_usage",
             "schedule": 6 * 3600.0,

@@ -1,19 +1,27 @@
-"""How gunicorn serves the site: a few processes of threads behind a proxy that takes the slow clients."""
+"""How gunicorn serves the site: a few processes, each with a main loop for slow clients and a thread pool."""
 
 import gc
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
+import django
 from django.urls import get_resolver
 
 from ipau.celery import app
 from workers import registry
 
+# The worker class uses the settings and apps, and gunicorn imports it before the application.
+django.setup()
+
 bind = os.environ.get("IPAU_BIND", "127.0.0.1:8000")
-worker_class = "gthread"
+worker_class = "ipau.web.worker.Worker"
 workers = int(os.environ.get("IPAU_WEB_WORKERS", "2"))
-threads = int(os.environ.get("IPAU_WEB_THREADS", "4"))
+# Most threads wait for the database or a preview. They are started when they are needed.
+threads = int(os.environ.get("IPAU_WEB_THREADS", "16"))
+# The file that is being sent is sent by the worker itself, which never waits for its reader.
+sendfile = False
 # Loaded once and then forked: half the start-up time and half the memory.
 preload_app = True
 timeout = 60
@@ -31,6 +39,9 @@ control_socket_disable = True
 def when_ready(server: Any) -> None:  # noqa: ARG001  # gunicorn's signature
     """Load what first requests would load, before the processes fork: that is shared, and what is broken
     shows at once."""
+    # Connections are files: the system's usual soft limit is 1024.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     len(get_resolver().url_patterns)
     registry.discover()
     # The broker's driver; this connects to nothing.

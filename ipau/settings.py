@@ -77,6 +77,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "ipau.common.clients.ConcurrencyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -169,6 +170,10 @@ ACCOUNT_EMAIL_VERIFICATION = "mandatory"
 ACCOUNT_EMAIL_VERIFICATION_BY_CODE_ENABLED = True
 ACCOUNT_EMAIL_VERIFICATION_SUPPORTS_RESEND = True
 ACCOUNT_EMAIL_SUBJECT_PREFIX = EMAIL_SUBJECT_PREFIX = "IPAU: "
+# Beside those of allauth: wrong passwords of one account from all addresses, and codes that are typed in.
+ACCOUNT_RATE_LIMITS = {"login_failed_account": "100/h/key", "enter_code": "10/m/ip"}
+# E-mail addresses of one person.
+ACCOUNT_MAX_EMAIL_ADDRESSES = 5
 ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
 ALLAUTH_TRUSTED_PROXY_COUNT = env.int("IPAU_TRUSTED_PROXIES", default=0)
 
@@ -205,7 +210,11 @@ STORAGES: dict[str, Any] = {
         if _S3_BUCKET
         else {
             "BACKEND": "drive.storage.ContentStorage",
-            "OPTIONS": {"location": str(DATA_DIR / "blobs")},
+            "OPTIONS": {
+                "location": str(DATA_DIR / "blobs"),
+                # The group that may read the files, for example nginx's. Otherwise nobody but the site can.
+                "group": env.str("IPAU_FILES_GROUP", default=""),
+            },
         }
     ),
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
@@ -216,6 +225,11 @@ STATIC_ROOT = env.str("IPAU_STATIC_ROOT", default=str(DATA_DIR / "static"))
 ACCEL_PREFIX = env.str("IPAU_ACCEL_PREFIX", default="")
 # Bytes that a person may keep in the drive, the trash included, unless an operator says otherwise.
 DRIVE_QUOTA_BYTES = env.int("IPAU_DRIVE_QUOTA_BYTES", default=10 * 1024**3)
+# Files and folders that a drive may have, the trash included.
+DRIVE_MAX_FILES = env.int("IPAU_DRIVE_MAX_FILES", default=1_000_000)
+DRIVE_MAX_FOLDERS = env.int("IPAU_DRIVE_MAX_FOLDERS", default=50_000)
+# Resumable and direct uploads that one person may have begun and not finished.
+UNFINISHED_UPLOADS_MAX = env.int("IPAU_UNFINISHED_UPLOADS_MAX", default=500)
 # What has been in the trash for so many days is deleted for good.
 TRASH_DAYS = env.int("IPAU_TRASH_DAYS", default=30)
 # Who knows which job made a file; the drive itself knows nothing of jobs. See drive/origins.py.
@@ -273,6 +287,19 @@ WEBHOOK_ALLOWED_NETWORKS = [ip_network(n) for n in env.list("IPAU_WEBHOOK_ALLOWE
 # Whether addresses may begin with http:// too: anybody on the way could read what is delivered.
 WEBHOOK_ALLOW_HTTP = env.bool("IPAU_WEBHOOK_ALLOW_HTTP", default=False)
 
+# --- Web server: limits of one process, see ipau/web/limits.py ----------------------------------------
+
+# A request head must come within this time; a body or its reader may stop this long.
+WEB_SLOW_SECONDS = env.float("IPAU_WEB_SLOW_SECONDS", default=10.0)
+# Bytes per second that a large body must keep up.
+WEB_MIN_RATE = env.int("IPAU_WEB_MIN_RATE", default=16 * 1024)
+WEB_CONNECTIONS = env.int("IPAU_WEB_CONNECTIONS", default=1000)
+# No limit behind trusted proxies, which count connections themselves.
+WEB_CONNECTIONS_PER_ADDRESS = env.int("IPAU_WEB_CONNECTIONS_PER_ADDRESS", default=100)
+# Threads of their own that read large bodies, and how many one client may have. A browser sends six files.
+WEB_STREAMS = env.int("IPAU_WEB_STREAMS", default=max(1, env.int("IPAU_WEB_THREADS", default=16) // 2))
+WEB_STREAMS_PER_ADDRESS = env.int("IPAU_WEB_STREAMS_PER_ADDRESS", default=max(1, WEB_STREAMS * 3 // 4))
+
 # --- Language, time -----------------------------------------------------------------------------------
 
 LANGUAGE_CODE = "en"
@@ -327,8 +354,12 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_RATES": {"preview": env.str("IPAU_PREVIEW_RATE", default="240/min")},
     "UNAUTHENTICATED_USER": None,
 }
-# Requests that wait for a prediction hold a thread each; half of them stay free for all else.
-API_WAITERS = env.int("IPAU_API_WAITERS", default=max(1, env.int("IPAU_WEB_THREADS", default=4) // 2))
+# Requests that wait hold a thread each; half of them stay free for all else. The older name still works.
+WEB_WAITERS = env.int(
+    "IPAU_WEB_WAITERS",
+    default=env.int("IPAU_API_WAITERS", default=max(1, env.int("IPAU_WEB_THREADS", default=16) // 2)),
+)
+WEB_WAITERS_PER_PERSON = env.int("IPAU_WEB_WAITERS_PER_PERSON", default=max(1, min(4, WEB_WAITERS // 2)))
 SPECTACULAR_SETTINGS = {
     "TITLE": "IPAU API",
     "DESCRIPTION": "Run image-processing apps over pictures: files, predictions, jobs, previews.",

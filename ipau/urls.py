@@ -1,10 +1,13 @@
 """The site's addresses: which room answers which path."""
 
 from allauth.account.decorators import secure_admin_login
+from allauth.account.views import email_verification_sent
+from allauth.decorators import rate_limit
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
+from accounts.rate_limits import CODE_LIMIT
 from drive.urls import visit_urls
 from ipau.health import healthz, readyz
 from market.urls import model_urls
@@ -18,6 +21,12 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz", healthz),
     path("readyz", readyz),
     path("v1/", include("ipau.api_urls")),
+    # As in allauth, whose limit of wrong codes ends with each new code.
+    path(
+        "accounts/confirm-email/",
+        rate_limit(action=CODE_LIMIT)(email_verification_sent),  # type: ignore[no-untyped-call]  # allauth has no types
+        name="account_email_verification_sent",
+    ),
     path("accounts/", include("allauth.urls")),
     path("settings/", include("accounts.urls")),
     path("drive/", include("drive.urls")),
@@ -33,4 +42,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     ),
     path("admin/", admin.site.urls),
 ]
+handler429 = "accounts.rate_limits.too_many_requests"
 handler500 = "ipau.common.api.any_server_error"

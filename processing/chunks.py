@@ -13,7 +13,7 @@ from django.utils import timezone
 from drive import blobs
 from ipau.common.database import CONNECTION_ERRORS, persist
 from market import pauses
-from processing import claims, limits, slot_memory
+from processing import claims, expected_time, limits, slot_memory
 from processing.claims import Claim
 from processing.limits import TookTooLong, Unwanted, time_limit
 from processing.models import Item, Job, State
@@ -153,6 +153,7 @@ def _run_item(watch: Watch, item: Item, recipe: Recipe, context: Context) -> Don
         # The lease runs out, and another slot tries again.
         raise
     except (Exception, TookTooLong) as error:  # noqa: BLE001  (sorted there, and logged unless it is the picture's)
+        _count_kills(error, own or recipe, item)
         return _failed(watch.held, item, error)
     timings = {
         "wait": _milliseconds_between(watch.held.job, item),
@@ -164,9 +165,19 @@ def _run_item(watch: Watch, item: Item, recipe: Recipe, context: Context) -> Don
     return Done(item, State.SUCCEEDED, files=files, data=made.data, timings=timings)
 
 
+def _count_kills(error: BaseException, recipe: Recipe, item: Item) -> None:
+    """Count it against a model where the image took far too long for it, or broke its process down."""
+    pauses.note_fault(error)
+    if isinstance(error, TookTooLong):
+        # What its own limits let pass, as many runs of a network, is as bad.
+        spent = settings.ITEM_SECONDS
+        if spent > expected_time.overlong_seconds(recipe, item):
+            for digest in recipe.weights():
+                pauses.count_kill(digest=digest)
+
+
 def _failed(held: Claim, item: Item, error: BaseException) -> Done | None:
     """Say why an item has no result; None where it is left for another attempt."""
-    pauses.note_fault(error)
     failure = failure_of(error)
     if failure.fault is not Fault.PICTURE:
         logger.error("Item %s of job %s failed: %s", item.pk, item.job_id, failure.code, exc_info=error)

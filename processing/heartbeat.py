@@ -73,12 +73,22 @@ def begin_heartbeat(sender: Any, **_: Any) -> None:
 
 @worker_shutdown.connect
 def end_heartbeat(sender: Any, **_: Any) -> None:
+    _sign_off(sender.hostname)
     try:
         fleet.leave(name=sender.hostname)
     except DatabaseError:
         logger.warning("Could not sign off; the silence of %s will tell", sender.hostname)
     finally:
         connection.close()
+
+
+def _sign_off(name: str) -> None:
+    if not fleet.this_worker_serves_only(previews.QUEUE):
+        return
+    try:
+        preview_queue.sign_off(name)
+    except previews.ChannelError:
+        logger.warning("Could not sign off from previews; the silence of %s will tell", name)
 
 
 class Heart:
@@ -105,19 +115,20 @@ class Heart:
             connection.close()
 
     def _tell(self) -> None:
+        pids = _slot_pids(self._consumer)
         fleet.beat(
             name=self._consumer.hostname,
             queues=self._queues,
             device=self._device.kind,
-            pids=_slot_pids(self._consumer),
+            pids=pids,
             started_at=self._started_at,
-            busy=len(state.active_requests) - self._waiting(),
+            busy=len(state.active_requests) - self._waiting(len(pids)),
             drained=self._drained,
             machine=self._machine,
         )
 
-    def _waiting(self) -> int:
-        """Return how many slots hold a task only to wait for a preview.
+    def _waiting(self, slots: int) -> int:
+        """Return how many slots hold a task only to wait for a preview. Tell the queue how many there are.
 
         Those of other workers never do, and their heartbeat must not wait for Valkey: it keeps their leases.
         """
@@ -125,6 +136,7 @@ class Heart:
             return 0
         name = self._consumer.hostname
         try:
+            preview_queue.sign_on(name, slots=0 if self._drained else slots)
             return preview_queue.waiting(name)
         except previews.ChannelError:
             logger.warning("Cannot tell which slots of %s wait for a preview", name, exc_info=True)

@@ -9,8 +9,8 @@ import csv
 import io
 import json
 import unicodedata
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -29,6 +29,15 @@ MAX_BYTES = 32 * 2**20
 # A refusal names so many rows, not all of a hundred thousand.
 MOST_PROBLEMS = 50
 LOOKED_UP = 2000
+# Then no other row is looked at: a table of 32 MB may have millions that are wrong.
+MOST_COLLECTED = LOOKED_UP
+# Rows of a spreadsheet that are empty, beside those of the pictures.
+MOST_EMPTY_ROWS = 100_000
+# Characters. Above that a row has more cells than any operation has settings.
+MOST_ROW = 256 * 1024
+# Lists and objects of a JSON table: two for each row, and some of the settings.
+_MOST_GROUPS_PER_ROW = 3
+_MOST_COMMAS_PER_ROW = 30
 _DELIMITERS = ",;\t"
 
 
@@ -48,7 +57,10 @@ class Problems:
         self._found: dict[tuple[int, str], str] = {}
 
     def add(self, number: int, text: str, *, field: str = "") -> None:
+        """Note what is wrong with a row. Raises Invalid with all so far once there is too much."""
         self._found.setdefault((number, field), _("Row %(n)d: %(text)s") % {"n": number, "text": text})
+        if len(self._found) > MOST_COLLECTED:
+            self.check(is_all=False)
 
     def check(self, error: type[DomainError] = Invalid, *, is_all: bool = True) -> None:
         """Raise `error` where there is any; its message tells the first few and counts the rest.
@@ -166,13 +178,18 @@ def write_csv(*, owner: User, files: Sequence[File], names: Sequence[str]) -> st
 def _read_csv(text: str) -> list[Row]:
     heading_line = text.lstrip().split("\n", 1)[0]
     delimiter = max(_DELIMITERS, key=heading_line.count)
-    reader = csv.reader(io.StringIO(text.lstrip(), newline=""), delimiter=delimiter, strict=True)
+    lines = _Lines(text.lstrip())
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     rows: list[Row] = []
     problems = Problems()
+    most = settings.JOB_MAX_FILES + MOST_EMPTY_ROWS
     try:
         heading = [name.strip() for name in next(reader, [])]
         _check_heading(heading)
         for number, cells in enumerate(reader, start=2):
+            lines.begin_row()
+            if number > most:
+                raise _too_many_rows()
             if not any(cell.strip() for cell in cells):
                 continue
             if len(cells) > len(heading):
@@ -190,14 +207,39 @@ def _read_csv(text: str) -> list[Row]:
     return rows
 
 
+class _Lines:
+    """The lines of a table, for a reader of CSV. A row of too many characters ends it."""
+
+    def __init__(self, text: str) -> None:
+        self._lines = io.StringIO(text, newline="")
+        self._in_row = 0
+
+    def begin_row(self) -> None:
+        self._in_row = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        # No more of a long line is read than it takes to know that it is one.
+        line = self._lines.readline(MOST_ROW + 1)
+        self._in_row += len(line)
+        if self._in_row > MOST_ROW:
+            raise _broken(_("a row of it has more than %(n)d KB.") % {"n": MOST_ROW // 1024})
+        if not line:
+            raise StopIteration
+        return line
+
+
 def _check_heading(heading: list[str]) -> None:
     if FILE not in heading:
         raise _broken(_("its first row must name the columns, one of them “file”."))
-    if twice := {name for name in heading if heading.count(name) > 1}:
+    if twice := [name for name, times in Counter(heading).items() if times > 1]:
         raise _broken(_("it has the column “%(name)s” twice.") % {"name": min(twice)[:60]})
 
 
 def _read_json(text: str) -> list[Row]:
+    _check_json_size(text)
     try:
         sent = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -221,18 +263,31 @@ def _read_json(text: str) -> list[Row]:
     return rows
 
 
+def _check_json_size(text: str) -> None:
+    """Refuse what would become millions of Python objects, before it does."""
+    groups, commas = text.count("[") + text.count("{"), text.count(",")
+    rows = settings.JOB_MAX_FILES + 1
+    if groups > _MOST_GROUPS_PER_ROW * rows or commas > _MOST_COMMAS_PER_ROW * rows:
+        raise _broken(_("as JSON it has more values than a job may have."))
+
+
 def _check_number(number: int) -> None:
     if number > settings.JOB_MAX_FILES:
-        text = _("A job takes %(n)s pictures at most, and this table has more rows.")
-        raise Invalid(text % {"n": f"{settings.JOB_MAX_FILES:,}"}, code="too_many_files")
+        raise _too_many_rows()
+
+
+def _too_many_rows() -> Invalid:
+    text = _("A job takes %(n)s pictures at most, and this table has more rows.")
+    return Invalid(text % {"n": f"{settings.JOB_MAX_FILES:,}"}, code="too_many_files")
 
 
 def _check_names(rows: Sequence[Row], schema: Mapping[str, Any]) -> None:
     known = schema.get("properties", {})
     problems = Problems()
     for row in rows:
-        for name in row.params.keys() - known.keys():
-            problems.add(row.number, _("there is no setting called “%(name)s”.") % {"name": str(name)[:60]})
+        if unknown := row.params.keys() - known.keys():
+            text = _("there is no setting called “%(name)s”.") % {"name": str(min(unknown))[:60]}
+            problems.add(row.number, text)
     problems.check()
 
 

@@ -6,7 +6,6 @@ Here is what only they need: naming a picture by a text, naming a version by a t
 import base64
 import binascii
 import re
-import threading
 import time
 import uuid
 from collections.abc import Collection
@@ -14,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from django.conf import settings
 from django.db.models import Prefetch, QuerySet
 
 from accounts.models import User
 from drive import services as drive
 from drive.models import File
-from ipau.common.errors import Invalid, NotFound
+from ipau.common import concurrency
+from ipau.common.errors import Invalid, NotFound, RateLimited, Unavailable
 from market import services as market
 from market.models import Version
 from processing import fleet
@@ -29,8 +28,6 @@ from processing.models import ENDED, Item, Job, JobKind, Output
 WAIT_AT_MOST = 60.0
 _FIRST_LOOK = 0.01
 _LAST_LOOK = 0.1
-# Waiting requests hold a thread each. So that they cannot take all of them, those beyond these do not wait.
-_waiters = threading.BoundedSemaphore(settings.API_WAITERS)
 
 _FILE_PATH = re.compile(r"/v1/files/([0-9a-fA-F-]{36})(?:/content)?/?")
 _DATA_URI = re.compile(r"data:[^,]{0,200},", re.ASCII)
@@ -141,12 +138,13 @@ def wait_for(job: Job, *, seconds: float) -> bool:
     """
     if job.state in ENDED:
         return True
-    if not fleet.is_served(job.queue) or not _waiters.acquire(blocking=False):
+    if not fleet.is_served(job.queue):
         return False
     try:
-        return _poll(job, time.monotonic() + min(seconds, WAIT_AT_MOST))
-    finally:
-        _waiters.release()
+        with concurrency.waiting():
+            return _poll(job, time.monotonic() + min(seconds, WAIT_AT_MOST))
+    except (RateLimited, Unavailable):
+        return False
 
 
 def _poll(job: Job, ends: float) -> bool:

@@ -19,6 +19,10 @@ QUEUE = "preview"
 PATIENCE_SECONDS = 15
 # What has not been answered by then may wait for nobody: whether a worker runs is asked only then.
 DOUBT_SECONDS = 0.5
+# From then on, how often a request that waits looks whether a slot has to be woken for it.
+STIR_SECONDS = 2.0
+# The code of the answer to a request that gave way to newer ones of the same person.
+SUPERSEDED = "superseded"
 KEPT_SECONDS = 600
 _PREFIX = "ipau:preview"
 # What any function here raises when Valkey does not answer.
@@ -53,9 +57,8 @@ class Answer:
 
 @cache
 def valkey() -> "redis.Redis":
-    return redis.Redis.from_url(
-        settings.REDIS_URL, socket_connect_timeout=3, socket_timeout=PATIENCE_SECONDS + 5
-    )
+    # No call waits longer than STIR_SECONDS for something to come.
+    return redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=3, socket_timeout=6)
 
 
 def cache_key(*, sha256: str, recipe_digest: str, resources: Mapping[str, list[str]]) -> str:

@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+from ipau.common import concurrency
 from ipau.common.tasks import task, wake
 from processing import broker, endings, fleet, lanes, memory, preview_queue, work
 from processing.models import Delivery, JobMail
@@ -19,7 +20,8 @@ def turn(owner_id: str, queue: str) -> None:
 
 @task(name="processing.preview", queue=QUEUE, soft_time_limit=2 * PATIENCE_SECONDS, expires=PATIENCE_SECONDS)
 def preview() -> None:
-    work.make_previews()
+    if work.make_previews():
+        wake_preview()
 
 
 @task(name="processing.sweep", queue="background", expires=60)
@@ -58,7 +60,7 @@ def _wake_silent() -> None:
 
 def send_preview(*request: object) -> bool:
     """Ask a preview worker; return whether the request is on its way."""
-    return preview_queue.put(list(request)) or wake_preview()
+    return preview_queue.put(list(request), person=concurrency.person()) or wake_preview()
 
 
 def wake_preview() -> bool:

@@ -2,13 +2,13 @@
 
 import time
 
-from allauth.account.adapter import get_adapter
 from django.http import HttpRequest
 from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 from rest_framework.views import APIView
 
 from accounts.models import User
+from ipau.common.clients import client_network
 from ipau.common.errors import RateLimited, Unavailable
 from processing.previews import ChannelError, valkey
 
@@ -22,9 +22,10 @@ def count_preview(request: HttpRequest) -> None:
     if isinstance(request.user, User):
         who, most = f"user:{request.user.pk}", SIGNED_IN_A_MINUTE
     else:
-        who, most = f"address:{get_adapter(request).get_client_ip(request)}", OTHERS_A_MINUTE
+        who, most = f"address:{client_network(request)}", OTHERS_A_MINUTE
     if _count(who, seconds=60) > most:
-        raise RateLimited("You have asked for many previews within a minute. Wait a little, then go on.")
+        text = "You have asked for many previews within a minute. Wait a little, then go on."
+        raise RateLimited(text, retry_after=_left(60))
 
 
 class PreviewThrottle(SimpleRateThrottle):
@@ -38,7 +39,12 @@ class PreviewThrottle(SimpleRateThrottle):
         return _count(f"api:{request.user.pk}", seconds=self.duration) <= self.num_requests
 
     def wait(self) -> float:
-        return self.duration - time.time() % self.duration
+        return _left(self.duration)
+
+
+def _left(seconds: int) -> int:
+    """Return the seconds that are left of this stretch of the clock, at least one."""
+    return max(1, round(seconds - time.time() % seconds))
 
 
 def _count(who: str, *, seconds: int) -> int:

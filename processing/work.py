@@ -144,21 +144,27 @@ def _pictures_of(job: Job) -> dict[str, Blobs]:
     return {parameter: Blobs(found) for parameter, found in digests.items()}
 
 
-def make_previews() -> None:
+def make_previews() -> bool:
     """Make the previews that are asked for, and wait a little for another, but leave after a while.
 
-    A slot that has other work to do does not wait.
+    A slot that has other work to do does not wait. Returns whether another slot has to be woken.
     """
     slot = fleet.this_slot()
     for request_id, key, *_ in preview_queue.recover(slot.worker):
         previews.answer(request_id, key, previews.Answer(error_code=claims.LOST[0], error=claims.LOST[1]))
     pause = PREVIEW_PAUSE if fleet.this_worker_serves_only(previews.QUEUE) else 0
     ends = time.monotonic() + PREVIEWS_AT_MOST
-    while time.monotonic() < ends:
-        request = preview_queue.take(slot, seconds=pause)
-        if request is None:
-            return
-        make_preview(*request)
+    left = False
+    try:
+        while time.monotonic() < ends:
+            request = preview_queue.take(slot, seconds=pause)
+            if request is None:
+                break
+            make_preview(*request)
+    finally:
+        # An exception too ends what this slot held, so that it no longer counts as running.
+        left = preview_queue.end(slot)
+    return left
 
 
 def make_preview(

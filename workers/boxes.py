@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from workers.spans import FormatError, Source
 
@@ -12,8 +12,7 @@ AVIF_BRANDS = frozenset({b"avif", b"avis"})
 HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
 
 
-@dataclass(frozen=True)
-class Box:
+class Box(NamedTuple):
     """One box: it begins at `start`, what it holds at `body`, and the next one at `end`."""
 
     kind: bytes

@@ -54,6 +54,8 @@ _SOI, _EOI, _SOS, _APP0, _APP1, _APP2, _APP14 = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0x
 # Frames, tables, restart intervals, number of lines, scans. 0xC8 is reserved.
 _JPEG_KEPT = (frozenset(range(0xC0, 0xD0)) - {0xC8}) | {0xDA, 0xDB, 0xDC, 0xDD}
 _JPEG_DROPPED = frozenset(range(0xE0, 0xF0)) | {0xFE}
+# The end of each scan is searched for.
+_JPEG_PART_WEIGHT = 10
 # In the data of a scan, 0xFF stands before zero, a restart mark or filling; anything else ends the scan.
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
@@ -63,7 +65,7 @@ def _clean_jpeg(source: Source) -> Clean:
     head.write(b"\xff\xd8")
     position = 2
     while True:
-        source.count_part()
+        source.count_part(_JPEG_PART_WEIGHT)
         position, marker = _next_marker(source, position)
         if marker == _EOI:
             break

@@ -20,6 +20,9 @@ from workers.ebml import Element
 from workers.spans import MOST_PARTS, Clean, FormatError, Plan, Source
 
 Numbers = npt.NDArray[np.int64]
+# What an edit, and what so many rows of a table cost, measured in parts that are only looked at.
+_EDIT_WEIGHT = 3
+_ROWS_PER_PART = 32
 
 
 class _Edits:
@@ -31,10 +34,12 @@ class _Edits:
 
     def put(self, start: int, data: bytes) -> None:
         """Write these bytes over those at a place."""
+        self._source.count_part(_EDIT_WEIGHT)
         self._changes.append((start, start + len(data), data))
 
     def blank(self, start: int, end: int) -> None:
         """Write zeros over the bytes between two places."""
+        self._source.count_part(_EDIT_WEIGHT)
         self._changes.append((start, end, b""))
 
     def done(self) -> Clean:
@@ -200,6 +205,7 @@ def _table(source: Source, box: Box, dtype: str, columns: int) -> Numbers:
     rows = struct.unpack(">I", source.at(box.body + 4, 4))[0]
     if rows * width > min(_MOST_TABLE_BYTES, box.end - box.body - 8):
         raise FormatError("A table is longer than it may be.")
+    source.count_part(rows // _ROWS_PER_PART)
     raw = np.frombuffer(source.at(box.body + 8, rows * width), dtype)
     return raw.astype(np.int64).reshape(rows, columns)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from workers.spans import FormatError, Source
 
@@ -13,8 +13,7 @@ TRACK_ENTRY, TRACK_TYPE = 0xAE, 0x83
 VIDEO, AUDIO = 1, 2
 
 
-@dataclass(frozen=True)
-class Element:
+class Element(NamedTuple):
     """It begins at `start`, its data at `body`, the next one at `end`. An `open` one ends with its parent."""
 
     kind: int

@@ -1,4 +1,4 @@
-"""How much work a picture's header may make: looked at before a decoder, which bears more, sees the file.
+"""Limits on image headers, checked before Pillow opens a file.
 
 What is merely damaged passes, because the decoder says so better; an AVIF only if all of it was looked at.
 """
@@ -10,34 +10,41 @@ import struct
 from typing import BinaryIO
 
 from workers.boxes import AVIF_BRANDS, HEIC_BRANDS, Box, brands, walk
-from workers.spans import FormatError, Source
+from workers.header_errors import CUT_SHORT, TOO_COMPLEX, HeadError
+from workers.spans import FormatError, Source, TooManyPartsError
+from workers.tiff_headers import SIGNATURES as TIFF_SIGNATURES
+from workers.tiff_headers import check_tiff
+
+__all__ = ["CUT_SHORT", "TOO_COMPLEX", "HeadError", "check_head"]
 
 # More than cameras and editors write. Pillow looks at each of these in Python, and keeps what they hold.
 MOST_SEGMENTS = 4096
-MOST_FILLING = 64 * 1024
+MOST_FILLING = 16 * 1024
 MOST_SEGMENT_BYTES = 32 * 1024 * 1024
 MOST_EXIF_SEGMENTS = 16
-MOST_CHUNKS = 20_000
+# Quantization tables and frames: a JPEG has one frame and four tables of at most 129 bytes.
+MOST_TABLE_BYTES = 64 * 1024
+# Photoshop's blocks, which Pillow takes apart one by one.
+MOST_RESOURCES = 4096
+MOST_CHUNKS = 4096
+# Pillow reads every chunk before the pixels into memory and sums it up.
+MOST_CHUNK_BYTES = 32 * 1024 * 1024
+MOST_TEXT_BYTES = 8 * 1024 * 1024
+# EXIF as ImageMagick writes it into a text: in lines of hexadecimal digits.
+MOST_RAW_EXIF_BYTES = 1024 * 1024
+# Each of these unfolds to as much as a megabyte, which Pillow does not count in all cases.
+MOST_PACKED_CHUNKS = 24
+MOST_WEBP_CHUNKS = 10_000
 # WebP and AVIF are read into memory as a whole to look at their header.
 MOST_WHOLE_BYTES = 128 * 1024 * 1024
 # The time that libavif takes grows with the square of the items that these bytes list.
 MOST_ITEM_BYTES = 64 * 1024
 MOST_PROPERTIES = 1000
+MOST_BOXES = 10_000
 
-TOO_COMPLEX = "The header of this picture is too long to be read."
 TOO_MANY_BYTES = f"This picture has more than {MOST_WHOLE_BYTES // 2**20} MB: too much for its format."
-CUT_SHORT = "This picture is damaged: it ends too early."
 ANIMATED = "This AVIF is animated: only still ones are accepted."
 HEIC = "HEIC pictures cannot be read here: convert it to JPEG."
-
-
-class HeadError(Exception):
-    """This header is not read. `code` is one of: too_complex, too_large, animated, unreadable, truncated."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
 
 
 def check_head(stream: BinaryIO) -> None:
@@ -52,8 +59,11 @@ def check_head(stream: BinaryIO) -> None:
         _check_jpeg(stream)
     elif start.startswith(b"\x89PNG\r\n\x1a\n"):
         _check_png(stream)
+    elif start.startswith(TIFF_SIGNATURES):
+        check_tiff(stream)
     elif start[:4] == b"RIFF":
         _check_whole(stream)
+        _check_webp(stream)
     elif start[4:8] == b"ftyp":
         _check_heif(stream)
 
@@ -69,11 +79,12 @@ def _check_whole(stream: BinaryIO) -> None:
 def _check_jpeg(stream: BinaryIO) -> None:
     """Count what stands before the first scan, as Pillow reads it."""
     stream.seek(2)
-    filling = exifs = 0
+    filling = 0
+    counts = _SegmentCounts()
     for _ in range(MOST_SEGMENTS):
         marker, skipped = _next_marker(stream, MOST_FILLING - filling)
         filling += skipped
-        if marker in (None, 0xDA):
+        if marker is None or marker == 0xDA:
             return
         if marker == 0x01 or 0xD0 <= marker <= 0xD9:
             continue
@@ -81,11 +92,40 @@ def _check_jpeg(stream: BinaryIO) -> None:
         if len(length) < 2:
             return
         at = stream.tell()
-        exifs += marker == 0xE1 and stream.read(6) == b"Exif\0\0"
-        if exifs > MOST_EXIF_SEGMENTS or at > MOST_SEGMENT_BYTES:
+        size = max(0, int.from_bytes(length, "big") - 2)
+        counts.add(stream, marker, size)
+        if counts.are_too_high or at > MOST_SEGMENT_BYTES:
             break
-        stream.seek(at + max(0, int.from_bytes(length, "big") - 2))
+        stream.seek(at + size)
     raise HeadError("too_complex", TOO_COMPLEX)
+
+
+_DQT, _DHP, _APP1, _APP13 = 0xDB, 0xDE, 0xE1, 0xED
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {_DHP}
+
+
+class _SegmentCounts:
+    """How much of what Pillow takes apart, and does not merely keep, the segments hold."""
+
+    def __init__(self) -> None:
+        self._tables = self._exifs = self._resources = 0
+
+    def add(self, stream: BinaryIO, marker: int, size: int) -> None:
+        """Count a segment, at whose content the stream stands. Leaves the stream anywhere."""
+        if marker == _DQT or marker in _FRAMES:
+            self._tables += size
+        elif marker == _APP1:
+            self._exifs += stream.read(6) == b"Exif\0\0"
+        elif marker == _APP13:
+            self._resources += stream.read(size).count(b"8BIM")
+
+    @property
+    def are_too_high(self) -> bool:
+        return (
+            self._tables > MOST_TABLE_BYTES
+            or self._exifs > MOST_EXIF_SEGMENTS
+            or self._resources > MOST_RESOURCES
+        )
 
 
 def _next_marker(stream: BinaryIO, most: int) -> tuple[int, int] | tuple[None, int]:
@@ -105,14 +145,56 @@ def _next_marker(stream: BinaryIO, most: int) -> tuple[int, int] | tuple[None, i
 
 
 def _check_png(stream: BinaryIO) -> None:
-    """Count the chunks before the pixels."""
+    """Count the chunks before the pixels, and what they hold."""
     position = 8
+    texts = packed = 0
     for _ in range(MOST_CHUNKS):
         stream.seek(position)
-        head = stream.read(8)
-        if len(head) < 8 or head[4:] in (b"IDAT", b"IEND"):
+        head = stream.read(8 + _MOST_KEYWORD + 2)
+        kind = head[4:8]
+        if len(head) < 8 or kind in (b"IDAT", b"IEND"):
             return
-        position += 12 + int(struct.unpack(">I", head[:4])[0])
+        length = int(struct.unpack(">I", head[:4])[0])
+        texts += length if kind in _TEXTS else 0
+        packed += _is_packed(kind, head[8:])
+        position += 12 + length
+        too_long = kind in _TEXTS and head[8:].startswith(_RAW_EXIF) and length > MOST_RAW_EXIF_BYTES
+        if too_long or texts > MOST_TEXT_BYTES or packed > MOST_PACKED_CHUNKS or position > MOST_CHUNK_BYTES:
+            break
+    raise HeadError("too_complex", TOO_COMPLEX)
+
+
+_TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+_RAW_EXIF = b"Raw profile type exif\0"
+_MOST_KEYWORD = 79
+
+
+def _is_packed(kind: bytes, content: bytes) -> bool:
+    """Say whether Pillow unfolds a chunk. A keyword that is too long to be one counts as packed."""
+    if kind == b"iTXt":
+        _keyword, _zero, rest = content.partition(b"\0")
+        return rest[:1] != b"\0"
+    return kind in (b"zTXt", b"iCCP")
+
+
+# --- WebP. RFC 9649, 2.
+
+# What Pillow copies several times, and searches.
+_MOST_WEBP_BYTES = {b"EXIF": 4 * 2**20, b"XMP ": 8 * 2**20, b"ICCP": 16 * 2**20}
+
+
+def _check_webp(stream: BinaryIO) -> None:
+    """Count the chunks, frames among them, and bound those that hold no pixels."""
+    position = 12
+    for _ in range(MOST_WEBP_CHUNKS):
+        stream.seek(position)
+        head = stream.read(8)
+        if len(head) < 8:
+            return
+        length = int(struct.unpack("<I", head[4:])[0])
+        if length > _MOST_WEBP_BYTES.get(head[:4], length):
+            break
+        position += 8 + length + length % 2
     raise HeadError("too_complex", TOO_COMPLEX)
 
 
@@ -120,7 +202,7 @@ def _check_png(stream: BinaryIO) -> None:
 
 
 def _check_heif(stream: BinaryIO) -> None:
-    source = Source(stream)
+    source = Source(stream, MOST_BOXES)
     try:
         major, named = brands(source, next(walk(source, 0, source.size)))
         if named & AVIF_BRANDS:
@@ -128,6 +210,8 @@ def _check_heif(stream: BinaryIO) -> None:
             _check_avif(source, named)
         elif named & HEIC_BRANDS or major in (b"mif1", b"msf1"):
             raise HeadError("unreadable", HEIC)
+    except TooManyPartsError as error:
+        raise HeadError("too_complex", TOO_COMPLEX) from error
     except FormatError as error:
         raise HeadError("truncated", CUT_SHORT) from error
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from workers.decode_costs import check_cost
 from workers.reading import (
     CONTENT_TYPES,
     LIMITS,
@@ -16,11 +17,11 @@ from workers.reading import (
     Facts,
     Limits,
     PictureError,
-    check_scans,
     clean,
     has_foreign_profile,
     identify,
     normalise,
+    open_header,
     open_image,
     read_facts,
     refusing,
@@ -74,11 +75,10 @@ class Picture:
     def open(cls, data: bytes, limits: Limits = LIMITS) -> Picture:
         """Read the header. Raises PictureError; so do the views, where the pixels are damaged."""
         stream = io.BytesIO(data)
-        with open_image(stream, limits) as image, refusing(stream):
+        with open_header(stream, limits) as image, refusing(stream):
             facts = read_facts(image)
+            check_cost(data, facts.format, (facts.width, facts.height))
             foreign = has_foreign_profile(image)
-        if facts.format == "JPEG":
-            check_scans(data)
         return cls(data, facts, (facts.width, facts.height), foreign)
 
     @classmethod
@@ -208,8 +208,10 @@ class Picture:
         with open_image(stream) as image, refusing(stream):
             if mode is not None:
                 image.draft(mode, _draft_size(image.size, factor))
-            # The bytes are in memory already: one call to the decoder instead of one for each 64 KiB.
-            image.decodermaxblock = max(image.decodermaxblock, len(self._data))
+            # The bytes are in memory already: one call to the decoder instead of one for each 64 KiB. Not for
+            # a TIFF of several strips, of which each would be read to the end of the file.
+            if len(image.tile) == 1:
+                image.decodermaxblock = max(image.decodermaxblock, len(self._data))
             image.load()
             upright = self._bring_upright(image, mode)
         self.decode_ms += (time.perf_counter() - started) * 1000

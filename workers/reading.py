@@ -23,6 +23,7 @@ from PIL import (
 
 from workers.heads import HeadError, check_head
 from workers.plugin import OperationError
+from workers.tiff_headers import bound_directories, reading_header
 
 CONTENT_TYPES = {
     "JPEG": "image/jpeg",
@@ -34,11 +35,10 @@ CONTENT_TYPES = {
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "AVIF": ".avif"}
 # A slot is one thread; each slot of a machine decodes a picture of its own.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+bound_directories()
 
-# More than any camera or editor writes. Each scan of a JPEG is a pass over all its pixels, and Pillow
-# walks all pages of a TIFF, so a small file could otherwise keep a worker busy for minutes.
-MOST_SCANS = 200
-MOST_PAGES = 500
+# Bytes, or characters.
+MOST_XMP = 8 * 1024 * 1024
 # What is larger is not read into memory only to say more exactly what is wrong with it.
 MOST_EXPLAINED = 64 * 1024 * 1024
 
@@ -85,8 +85,14 @@ def identify(source: bytes | BinaryIO, limits: Limits = LIMITS) -> Facts:
     """Read the header only, without decoding a pixel. Raises PictureError."""
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
     stream.seek(0)
-    with open_image(stream, limits) as image:
+    with open_header(stream, limits) as image, refusing(stream, limits):
         return read_facts(image)
+
+
+def open_header(stream: BinaryIO, limits: Limits = LIMITS) -> ImageFile.ImageFile:
+    """Open what is within the limits, to read its header and no pixels. Raises PictureError."""
+    with reading_header():
+        return open_image(stream, limits)
 
 
 def open_image(stream: BinaryIO, limits: Limits = LIMITS) -> ImageFile.ImageFile:
@@ -96,8 +102,7 @@ def open_image(stream: BinaryIO, limits: Limits = LIMITS) -> ImageFile.ImageFile
         stream.seek(0)
         image = _open_quietly(stream, limits)
         _check_size(image.size, limits)
-        if family(image.format) == "TIFF":
-            _check_pages(image)
+        _drop_long_xmp(image)
         return image
 
 
@@ -166,13 +171,11 @@ def _megapixels(pixels: int) -> str:
     return f"{-(-pixels // 100_000) / 10:g}"
 
 
-def _check_pages(image: ImageFile.ImageFile) -> None:
-    try:
-        image.seek(MOST_PAGES)
-    except EOFError:
-        image.seek(0)
-        return
-    raise PictureError("too_complex", f"This TIFF has more than {MOST_PAGES} pages.")
+def _drop_long_xmp(image: ImageFile.ImageFile) -> None:
+    """Pillow searches it for the orientation, character by character."""
+    for name in ("xmp", "XML:com.adobe.xmp"):
+        if len(image.info.get(name) or ()) > MOST_XMP:
+            del image.info[name]
 
 
 _SIGNATURES = {
@@ -224,25 +227,6 @@ def _ends_early(data: bytes) -> bool:
         return len(data) < 12 or len(data) < 8 + int(struct.unpack("<I", data[4:8])[0])
     if data.startswith((b"II*\0", b"MM\0*")):
         return len(data) < 8 or len(data) <= int(struct.unpack("<I" if data[0] == 73 else ">I", data[4:8])[0])
-    return False
-
-
-def check_scans(data: bytes) -> None:
-    """Refuse a JPEG of absurdly many scans. Entropy-coded data cannot hold the marker by chance."""
-    if not _is_single_scan(data) and data.count(b"\xff\xda") > MOST_SCANS:
-        raise PictureError("too_complex", "This JPEG is built of too many layers to be read.")
-
-
-def _is_single_scan(data: bytes) -> bool:
-    """Whether the header says that one scan holds everything: then the decoder reads no other."""
-    components, sequential, position = 0, False, 2
-    while position + 10 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xDA:
-            return sequential and data[position + 4] == components
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            sequential, components = marker in (0xC0, 0xC1), data[position + 9]
-        position += 1 if marker == 0xFF else 2 + int.from_bytes(data[position + 2 : position + 4], "big")
     return False
 
 

@@ -16,6 +16,10 @@ class FormatError(Exception):
     """These bytes are not built as their format says, or in a way that cannot be taken apart safely."""
 
 
+class TooManyPartsError(FormatError):
+    """They have more parts than the reader may look at."""
+
+
 @dataclass(frozen=True)
 class Span:
     """Bytes of the original, copied as they are."""
@@ -95,12 +99,16 @@ def _zeros(length: int) -> Iterator[bytes]:
 
 
 class Source:
-    """The original, of which every read is checked."""
+    """The original, of which every read is checked.
 
-    def __init__(self, stream: BinaryIO):
+    Args:
+        most_parts: how many parts may be counted.
+    """
+
+    def __init__(self, stream: BinaryIO, most_parts: int = MOST_PARTS):
         self.stream = stream
         self.size = stream.seek(0, 2)
-        self._parts = 0
+        self._parts_left = most_parts
 
     def at(self, start: int, length: int) -> bytes:
         """Return exactly these bytes. Raises FormatError where they are not there."""
@@ -116,11 +124,11 @@ class Source:
         if start < 0 or length < 0 or start + length > self.size:
             raise FormatError("A part lies beyond its end.")
 
-    def count_part(self) -> None:
-        """Count one more part. Raises FormatError for too many."""
-        self._parts += 1
-        if self._parts > MOST_PARTS:
-            raise FormatError("It has too many parts.")
+    def count_part(self, weight: int = 1) -> None:
+        """Count one more part, which costs as much as so many others. Raises TooManyPartsError."""
+        self._parts_left -= weight
+        if self._parts_left < 0:
+            raise TooManyPartsError("It has too many parts.")
 
     def find(self, pattern: re.Pattern[bytes], start: int) -> int:
         """Return where two bytes that match lie first. Raises FormatError where there are none."""

@@ -102,7 +102,10 @@ class ShareTerms(StrictSerializer):
         help_text="What visitors must know; empty or null: nothing. No answer ever tells it.",
     )
     access = serializers.ChoiceField(
-        required=False, choices=Access.choices, help_text="Whether visitors may `download`, or only `view`."
+        required=False,
+        choices=Access.choices,
+        help_text="`download`: visitors get the files. `view`: they see images with up to 1024 pixels a "
+        "side, play videos and read texts, and get no original images, weights or archives.",
     )
     label = serializers.CharField(  # type: ignore[assignment]  # a field, not the attribute
         required=False,

@@ -14,13 +14,13 @@ from django.utils.cache import add_never_cache_headers
 from django.utils.crypto import constant_time_compare
 from django.views.decorators.http import require_http_methods, require_safe
 
-from drive import archives, handing, listing, sharing
+from drive import archives, handing, listing, renditions, sharing
 from drive.forms import PasswordForm
 from drive.kinds import is_web_picture
 from drive.models import File, FileKind, FileState, Share
 from drive.placing import as_uuid
 from drive.services import Selection
-from drive.serving import serve, serve_archive, serve_for_others
+from drive.serving import INLINE, serve, serve_archive, serve_for_others
 from drive.stepping import Steps, steps_from
 from ipau.common.errors import Invalid, RateLimited
 
@@ -92,6 +92,8 @@ def _ask(request: HttpRequest, share: Share) -> HttpResponseBase:
             request.session[KEY] = {**dict(kept), str(share.pk): proof}
             return redirect("share:enter", token=share.token)
     response = render(request, "drive/visit_password.html", {"form": form}, status=status)
+    if status == RateLimited.status:
+        response["Retry-After"] = str(sharing.TRIES_SECONDS)
     # A form sent with no referrer at all would come from nowhere, and be refused.
     response["Referrer-Policy"] = "same-origin"
     return response
@@ -110,6 +112,7 @@ def folder(request: HttpRequest, share: Share, folder_id: UUID) -> HttpResponseB
 
 def _folder_page(request: HttpRequest, share: Share, folder_id: UUID | None) -> HttpResponseBase:
     place = sharing.place_in(share=share, folder_id=folder_id)
+    sharing.refresh_views(share)
     context = {
         "share": share,
         "folder": place.folder,
@@ -145,22 +148,34 @@ def _file_page(request: HttpRequest, share: Share, shown: File, way: list[Any]) 
         "is_picture": shown.kind == FileKind.PICTURE and ready,
         "is_video": shown.kind == FileKind.VIDEO and ready,
         "is_weights": shown.kind == FileKind.WEIGHTS,
-        "is_text": shown.kind == FileKind.TEXT,
+        "is_text": shown.kind == FileKind.TEXT and (share.can_download or _is_shown(shown)),
+        "is_pending": _is_pending(share, shown),
         "can_download": share.can_download and ready,
     }
     return render(request, "drive/visit_file.html", context)
 
 
+def _is_pending(share: Share, shown: File) -> bool:
+    """Tell whether a view-only link has yet to get its rendition of an image, and ask a worker for it."""
+    if share.can_download or not renditions.lacks(shown):
+        return False
+    sharing.refresh_views(share)
+    return True
+
+
 @require_safe
 @_visited
 def content(request: HttpRequest, share: Share, file_id: UUID) -> HttpResponseBase:
-    """Send a file's bytes without what they tell of its owner; `?download` offers them for saving."""
+    """Send a file's bytes without what they tell of its owner; `?download` offers them for saving.
+
+    A view-only link gives images as renditions, videos and texts as they are shown, and nothing else.
+    """
     shown, _way = sharing.file_in(share=share, file_id=file_id)
     download = "download" in request.GET
-    if shown.state != FileState.READY or (download and not share.can_download):
+    if shown.state != FileState.READY or not (share.can_download or (not download and _is_shown(shown))):
         raise sharing.no_share()
     picture = shown.kind == FileKind.PICTURE
-    if picture and not download and not is_web_picture(shown.content_type):
+    if picture and not download and not (share.can_download and is_web_picture(shown.content_type)):
         return _rendition(request, share, shown)
     try:
         return serve_for_others(
@@ -175,6 +190,11 @@ def content(request: HttpRequest, share: Share, file_id: UUID) -> HttpResponseBa
         if download or not picture:
             raise
         return _rendition(request, share, shown)
+
+
+def _is_shown(shown: File) -> bool:
+    """Tell whether a browser shows this file in a page, so that a view-only link may send it."""
+    return shown.kind == FileKind.PICTURE or shown.content_type in INLINE
 
 
 def _rendition(request: HttpRequest, share: Share, shown: File) -> HttpResponseBase:

@@ -23,8 +23,6 @@ from ipau.common.paging import paginate
 PROBLEM = "application/problem+json"
 PAGE_SIZE = 50
 PAGE_SIZE_MAX = 200
-# Seconds after which a client may try again when a part of the system does not answer.
-RETRY_AFTER = 5
 
 M = TypeVar("M", bound=Model)
 
@@ -88,9 +86,7 @@ def _domain_problem(error: DomainError, instance: str) -> Response:
         instance=instance,
         fields=error.fields,
     )
-    seconds = getattr(error, "retry_after", None) or RETRY_AFTER
-    headers = {"Retry-After": str(seconds)} if error.status in (429, 503) else None
-    return Response(body, status=error.status, headers=headers, content_type=PROBLEM)
+    return Response(body, status=error.status, headers=error.headers, content_type=PROBLEM)
 
 
 def _framework_problem(error: exceptions.APIException, instance: str) -> Response:

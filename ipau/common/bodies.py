@@ -12,6 +12,9 @@ from ipau.common.errors import TooLarge
 
 # What a multipart body carries besides the file: boundaries, headers, a few fields.
 MULTIPART_EXTRA = 256 * 1024
+# JSON of a job over 100,000 files: two for each, and some more. Each becomes a Python object.
+MOST_JSON_GROUPS = 250_000
+MOST_JSON_COMMAS = 1_000_000
 
 
 class JSONParser(parsers.JSONParser):
@@ -31,8 +34,9 @@ def read_json(raw: bytes | str) -> Any:
     """Read strict JSON.
 
     Raises:
-        ParseError: it is none, or holds NUL, half a character, or a number that is none.
+        ParseError: it is none, or holds NUL, half a character, a number that is none, or too many values.
     """
+    _refuse_many_values(raw)
     try:
         value = json.loads(raw, parse_constant=_no_number, parse_float=_number)
         if b"\\u" in raw if isinstance(raw, bytes) else "\\u" in raw:
@@ -45,6 +49,19 @@ def read_json(raw: bytes | str) -> Any:
     except ValueError as error:
         raise ParseError(f"This is not JSON that can be read: {error}.") from error
     return value
+
+
+def _refuse_many_values(raw: bytes | str) -> None:
+    """Refuse what would become millions of objects. Marks inside of texts count too: the limits are wide."""
+    if isinstance(raw, bytes):
+        groups, commas = raw.count(b"[") + raw.count(b"{"), raw.count(b",")
+    else:
+        groups, commas = raw.count("[") + raw.count("{"), raw.count(",")
+    if groups > MOST_JSON_GROUPS or commas > MOST_JSON_COMMAS:
+        raise ParseError(
+            f"This JSON has too many values: at most {MOST_JSON_GROUPS:,} lists and objects, and "
+            f"{MOST_JSON_COMMAS:,} commas, are accepted."
+        )
 
 
 def _no_number(word: str) -> float:

@@ -4,17 +4,34 @@ from collections.abc import Mapping
 
 
 class DomainError(Exception):
-    """Something a person can understand and act on. `message` is shown to them as it stands."""
+    """Something a person can understand and act on. `message` is shown to them as it stands.
+
+    `retry_after`: seconds after which the same request may work; None where waiting does not help.
+    """
 
     status = 400
     code = "invalid"
     title = "Bad request"
+    retry_after: int | None = None
 
-    def __init__(self, message: str, *, code: str | None = None, fields: Mapping[str, str] | None = None):
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        fields: Mapping[str, str] | None = None,
+        retry_after: int | None = None,
+    ):
         super().__init__(message)
         self.message = message
         self.code = code or self.code
         self.fields = dict(fields or {})
+        self.retry_after = retry_after or self.retry_after
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that an answer with this error has."""
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
 
 
 class Invalid(DomainError):
@@ -57,15 +74,12 @@ class TooLarge(DomainError):
 
 
 class RateLimited(DomainError):
-    """Too many requests in too short a time. `retry_after`: seconds, where it is known when to come back."""
+    """Too many requests in too short a time."""
 
     status = 429
     code = "rate_limited"
     title = "Too many requests"
-
-    def __init__(self, message: str, *, code: str | None = None, retry_after: int | None = None):
-        super().__init__(message, code=code)
-        self.retry_after = retry_after
+    retry_after = 5
 
 
 class Unavailable(DomainError):
@@ -74,6 +88,7 @@ class Unavailable(DomainError):
     status = 503
     code = "unavailable"
     title = "Unavailable"
+    retry_after = 5
 
 
 class TimedOut(DomainError):

@@ -63,4 +63,7 @@ class DomainErrorMiddleware:
             return None
         partial = request.headers.get("HX-Request") == "true"
         template = "errors/toast.html" if partial else "errors/domain.html"
-        return render(request, template, {"error": error}, status=error.status)
+        response = render(request, template, {"error": error}, status=error.status)
+        for name, value in error.headers.items():
+            response[name] = value
+        return response

@@ -9,6 +9,9 @@ from django.core.cache import cache
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from ipau.common import concurrency
+from ipau.common.errors import RateLimited, Unavailable
+
 logger = logging.getLogger(__name__)
 
 _queues: dict[str, str] = {}
@@ -55,13 +58,15 @@ def wake(declared: Task[Any, Any], *args: object, queue: str | None = None) -> b
     never fails the request whose transaction has just been committed.
     """
     try:
-        declared.apply_async(
-            args=args,
-            queue=queue or queue_of(declared.name),
-            retry=False,
-            **_NO_LOG_TEXT,
-        )
-    except OperationalError:
+        # A broker that hangs may not hold all threads of a web process.
+        with concurrency.waiting(is_short=True):
+            declared.apply_async(
+                args=args,
+                queue=queue or queue_of(declared.name),
+                retry=False,
+                **_NO_LOG_TEXT,
+            )
+    except (OperationalError, RateLimited, Unavailable):
         logger.warning("The broker did not take %s%s; the sweep will send it again", declared.name, args)
         return False
     return True

@@ -10,9 +10,13 @@ REASONS = ("No space left on device", "Permission denied", "Address already in u
 
 
 def opened(path: Path) -> IO[bytes]:
-    """Open a log for appending; one that has grown large is first moved to `<name>.1`."""
+    """Open a private log for appending; one that has grown large is first moved to `<name>.1`."""
     rotate(path)
-    return path.open("ab")
+    return open(path, "ab", opener=_private)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def rotate(path: Path) -> None:

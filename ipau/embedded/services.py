@@ -130,7 +130,11 @@ def _make_folder(data_dir: Path) -> None:
     # Root's services run as another account, which has to pass through, but not to list.
     mode = 0o711 if os.geteuid() == 0 else 0o700
     data_dir.parent.mkdir(parents=True, exist_ok=True)
+    is_new = not data_dir.is_dir()
     data_dir.mkdir(mode=mode, exist_ok=True)
+    if is_new:
+        # Set explicitly: a umask would take from it what the other account needs.
+        data_dir.chmod(mode)
     (data_dir / "logs").mkdir(mode=0o700, exist_ok=True)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import stat
 from pathlib import Path
 
 import django
@@ -9,12 +10,48 @@ import environ
 from django.conf import settings
 from django.contrib.staticfiles.finders import get_finders
 from django.core.cache import caches
+from django.core.files.storage import storages
 from django.core.management import call_command
 from django.core.management.sql import emit_post_migrate_signal
 from django.db import connection, connections
 from django.db.migrations.executor import MigrationExecutor
 
+from drive.storage import ContentStorage
+from ipau.common.private_files import PRIVATE, Modes, process_umask
 from ipau.embedded import Services, ensure_secret_key
+
+# Beside the files of the drive, which the storage looks after, and the services, which have accounts.
+PRIVATE_FOLDERS = ("conversions", "logs", "uploads")
+PRIVATE_FILES = ("beat-schedule*", "lock", "secret_key", "services.json", "static.stamp")
+# nginx and whoever else serves them may read the site's own files.
+STATIC_UMASK = 0o022
+
+
+def close_data_folder(data_dir: Path) -> None:
+    """Shut what an earlier release left readable for other accounts, at the top of each folder.
+
+    That is a few calls, whatever lies below; `./manage.py fix_permissions` also mends what lies below.
+
+    Raises:
+        GroupError: IPAU_FILES_GROUP names a group that cannot be used.
+    """
+    for name in PRIVATE_FOLDERS:
+        if (data_dir / name).is_dir():
+            PRIVATE.apply(data_dir / name, PRIVATE.folder)
+    for pattern in PRIVATE_FILES:
+        for path in data_dir.glob(pattern):
+            PRIVATE.apply(path, PRIVATE.file)
+    storage = storages["default"]
+    if isinstance(storage, ContentStorage):
+        storage.close()
+        let_group_pass(data_dir, storage.modes)
+
+
+def let_group_pass(data_dir: Path, modes: Modes) -> None:
+    """Let the group that reads the files step through the data folder, without listing it."""
+    mode = stat.S_IMODE(data_dir.stat().st_mode)
+    if modes.gid is not None and not mode & stat.S_IXOTH:
+        modes.apply(data_dir, mode | stat.S_IXGRP)
 
 
 def adopt(services: Services) -> None:
@@ -59,7 +96,8 @@ def collect_static(data_dir: Path) -> bool:
     now = _static_fingerprint()
     if stamp.exists() and stamp.read_text() == now and Path(settings.STATIC_ROOT).is_dir():
         return False
-    call_command("collectstatic", interactive=False, verbosity=0, stdout=io.StringIO())
+    with process_umask(STATIC_UMASK):
+        call_command("collectstatic", interactive=False, verbosity=0, stdout=io.StringIO())
     stamp.write_text(now)
     return True
 

@@ -16,10 +16,11 @@ from django.db import OperationalError, connection
 from kombu.exceptions import OperationalError as MessagingError
 
 from ipau.celery import app
+from ipau.common.private_files import UMASK, GroupError, process_umask
 from ipau.embedded import Services, logs, running
 from ipau.supervisor import prepare
 from ipau.supervisor.child import FIRST_PAUSE, LONGEST_PAUSE, MOST_QUICK_DEATHS, QUICK_SECONDS, Child, say
-from ipau.supervisor.programs import LATER, Address, Plan, node_name, programs
+from ipau.supervisor.programs import LATER, LOOPBACK, Address, Plan, node_name, programs
 
 READY_SECONDS = 90.0
 POLL_SECONDS = 0.1
@@ -54,6 +55,8 @@ class Site:
         """Start what has to answer before the site is ready, without waiting for it."""
         if os.geteuid() == 0:
             self._log("running as root works, but an ordinary user is safer")
+        if notice := network_notice(self.plan.address, proxies=settings.ALLAUTH_TRUSTED_PROXY_COUNT):
+            self._log(notice)
         self.children = self._start(later=False)
 
     def _start(self, *, later: bool) -> list[Child]:
@@ -173,9 +176,13 @@ def site_running(address: Address, *, slots: int | None = None, echo: bool = Tru
     """
     data_dir = Path(settings.DATA_DIR)
     check_port(address)
-    with running(data_dir, postgres=_is_free("DATABASE_URL"), valkey=_is_free("REDIS_URL")) as services:
+    with (
+        running(data_dir, postgres=_is_free("DATABASE_URL"), valkey=_is_free("REDIS_URL")) as services,
+        process_umask(UMASK),
+    ):
         prepare.adopt(services)
         prepare.adopt_secret_key(data_dir)
+        _close_data_folder(data_dir)
         services.announce(web_url=os.environ.get("IPAU_BASE_URL", address.url))
         _check_given_services()
         prepare.migrate()
@@ -192,6 +199,13 @@ def site_running(address: Address, *, slots: int | None = None, echo: bool = Tru
             yield site
         finally:
             site.stop()
+
+
+def _close_data_folder(data_dir: Path) -> None:
+    try:
+        prepare.close_data_folder(data_dir)
+    except GroupError as error:
+        raise SiteError(str(error)) from error
 
 
 def _check_given_services() -> None:
@@ -225,6 +239,16 @@ def check_port(address: Address) -> None:
             f"The site cannot listen on {address.bind}: {logs.system_reason(error)}. "
             "Stop what uses it, or choose another with --port."
         ) from error
+
+
+def network_notice(address: Address, *, proxies: int) -> str:
+    """Return what to say of a web server that other machines reach without a proxy; empty where none does."""
+    if address.host in LOOPBACK or proxies:
+        return ""
+    return (
+        f"other machines reach {address.bind} over plain HTTP: that is meant for a trusted network. "
+        "For any other, put nginx in front: docs/operating.md"
+    )
 
 
 def web_answers(address: Address) -> bool:

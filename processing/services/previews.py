@@ -1,13 +1,17 @@
 """Previews: what a version does to one picture, reduced, at once."""
 
 import hashlib
+import time
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from accounts.models import User
 from drive.models import File, FileState
-from ipau.common.errors import Invalid, TimedOut, TooLarge, Unavailable
+from ipau.common import concurrency
+from ipau.common.errors import Invalid, RateLimited, TimedOut, TooLarge, Unavailable
 from market.models import Version
 from processing import broker, fleet, preview_queue, previews, tasks
 from processing.inputs import Prepared, prepare
@@ -15,6 +19,8 @@ from processing.previews import Answer
 from workers.reading import PictureError, identify
 
 PREVIEW_MAX_BYTES = 32 * 2**20
+# Seconds after which a request that gave way to newer ones may be sent again.
+RETRY_AFTER = 2
 
 
 def preview_file(*, owner: User, version: Version, params: Mapping[str, Any], file: File) -> Answer:
@@ -36,7 +42,8 @@ def preview_bytes(*, owner: User | None, version: Version, params: Mapping[str, 
     Raises:
         Invalid: the picture or a parameter cannot be used.
         TooLarge: more bytes than a preview may carry.
-        Unavailable: no preview worker runs.
+        Unavailable: no preview worker runs, or too many requests wait.
+        RateLimited: this person has too many previews under way.
         TimedOut: none answered in time.
     """
     if len(data) > PREVIEW_MAX_BYTES:
@@ -63,21 +70,39 @@ def _ask_worker(prepared: Prepared, sha256: str, source: dict[str, str] | None, 
     kept = previews.kept(key)
     if kept is not None:
         return kept
-    request_id = uuid.uuid4().hex
-    where = source or {"ticket": previews.leave_picture(data)}
-    recipe = prepared.recipe.model_dump(mode="json")
-    if not tasks.send_preview(request_id, key, where, recipe, prepared.resources):
-        raise Unavailable("Previews do not answer just now. Try again in a moment.")
-    answer = previews.wait_for(request_id, seconds=previews.DOUBT_SECONDS) or _wait_on(request_id)
-    if answer is None:
-        raise TimedOut("The preview took too long. The preview workers may be busy: try again in a moment.")
+    with concurrency.waiting():
+        answer = _make(prepared, key, source or {"ticket": previews.leave_picture(data)})
+    if answer.error_code == previews.SUPERSEDED:
+        raise RateLimited(
+            _("Newer previews of yours are waiting, so this one was not made."), retry_after=RETRY_AFTER
+        )
     if answer.error:
         raise Invalid(answer.error, code=answer.error_code)
     return answer
 
 
+def _make(prepared: Prepared, key: str, source: dict[str, str]) -> Answer:
+    """Have a preview worker answer. Nothing is left to be done for a request that is no longer waited for."""
+    request_id = uuid.uuid4().hex
+    recipe = prepared.recipe.model_dump(mode="json")
+    if not tasks.send_preview(request_id, key, source, recipe, prepared.resources):
+        raise Unavailable("Previews do not answer just now. Try again in a moment.")
+    answer = None
+    try:
+        answer = previews.wait_for(request_id, seconds=previews.DOUBT_SECONDS) or _wait_on(request_id)
+    finally:
+        if answer is None:
+            preview_queue.withdraw(request_id)
+            if "ticket" in source:
+                previews.drop_picture(source["ticket"])
+    if answer is None:
+        raise TimedOut("The preview took too long. The preview workers may be busy: try again in a moment.")
+    return answer
+
+
 def _wait_on(request_id: str) -> Answer | None:
     """Wait for what takes long, or for what nobody does."""
+    ends = time.monotonic() + previews.PATIENCE_SECONDS - previews.DOUBT_SECONDS
     if not fleet.is_served(previews.QUEUE):
         # Requests expire, but only in the hands of a worker: without one they would pile up.
         preview_queue.drop()
@@ -85,4 +110,9 @@ def _wait_on(request_id: str) -> Answer | None:
         raise Unavailable("No preview worker is running just now. Jobs can still be submitted.")
     # The slot that was to take it may have died meanwhile.
     tasks.wake_preview()
-    return previews.wait_for(request_id, seconds=previews.PATIENCE_SECONDS - previews.DOUBT_SECONDS)
+    answer = None
+    while answer is None and (left := ends - time.monotonic()) > 0:
+        answer = previews.wait_for(request_id, seconds=min(left, previews.STIR_SECONDS))
+        if answer is None and preview_queue.stir():
+            tasks.wake_preview()
+    return answer

@@ -8,6 +8,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
 from accounts.models import User
+from ipau.common import concurrency
 from ipau.common.errors import Invalid, NotFound, RateLimited
 from processing import tasks
 from processing.models import Delivery, DeliveryState
@@ -23,9 +24,12 @@ def check_address(*, url: str) -> None:
 
     Raises:
         Invalid: they may not. The field is `webhook`.
+        RateLimited, Unavailable: too many requests wait, for name servers or something else.
     """
     try:
-        addresses.check(url)
+        # Whoever has a name server decides how long it takes.
+        with concurrency.waiting():
+            addresses.check(url)
     except addresses.Refused as error:
         raise Invalid(str(error), code="webhook", fields={"webhook": str(error)}) from error
 

@@ -20,6 +20,7 @@ from processing.models import Item, Job, State
 from processing.timing import STAGE_NAMES, Point, StageTime, Times
 
 ITEMS_A_PAGE = 100
+CSV_ROWS_A_QUERY = 1000
 # The scatter plot's inner size in units of its drawing.
 WIDE, HIGH = 560, 220
 _COLUMNS = (
@@ -70,7 +71,7 @@ def _stages_of(item: Item) -> list[str]:
 @login_required
 @require_GET
 def job_csv(request: SignedInRequest, job_id: UUID) -> StreamingHttpResponse:
-    """Answer with all of a job's items as CSV, line by line, so that a hundred thousand take no memory."""
+    """Answer with all of a job's items as CSV, page by page, so that a hundred thousand take no memory."""
     job = services.get_job(owner=request.user, job_id=job_id)
     answer = StreamingHttpResponse(_lines(job), content_type="text/csv; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="job-{job.pk}.csv"'
@@ -88,8 +89,11 @@ def _lines(job: Job) -> Iterator[str]:
     writer: Any = csv.writer(_Echo())
     yield "\ufeff" + writer.writerow(_COLUMNS)
     rows = Item.objects.filter(job=job).select_related("blob").order_by("position")
-    for item in rows.iterator(chunk_size=1000):
-        yield writer.writerow([_plain(value) for value in _cells(item)])
+    last = -1
+    # Query by query: the web server may continue a response in another thread, with another connection.
+    while page := list(rows.filter(position__gt=last)[:CSV_ROWS_A_QUERY]):
+        yield "".join(writer.writerow([_plain(value) for value in _cells(item)]) for item in page)
+        last = page[-1].position
 
 
 def _cells(item: Item) -> Sequence[object]:

@@ -122,7 +122,8 @@ def as_problem(request: HttpRequest, error: DomainError) -> JsonResponse:
         instance=request.path,
         fields=error.fields,
     )
-    return JsonResponse(body, status=error.status, content_type="application/problem+json")
+    kind = "application/problem+json"
+    return JsonResponse(body, status=error.status, content_type=kind, headers=error.headers)
 
 
 @login_required

@@ -11,6 +11,8 @@ from django.urls import reverse
 
 from accounts.adapter import AccountAdapter
 from accounts.models import User
+from ipau.common import concurrency
+from ipau.common.concurrency import Limiter
 from ipau.common.errors import Conflict
 from tests.factories import PASSWORD, UserFactory
 
@@ -164,3 +166,24 @@ def test_the_administration_sends_strangers_to_the_one_sign_in(client: Client) -
 def test_the_administration_refuses_who_is_no_staff(user: User, client_of) -> None:
     response = client_of(user).get("/admin/", follow=True)
     assert response.status_code == 403
+
+
+def test_where_too_many_wait_nobody_is_left_without_their_mail(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mail server that is slow holds some of the threads, and none of those who sign up half way."""
+    UserFactory(email="ada@example.org")
+    form = {"email": "grace@example.org", "password1": PASSWORD, "password2": PASSWORD}
+    with monkeypatch.context() as full:
+        full.setattr(concurrency, "_limiter", Limiter(total=0, per_person=1))
+        for address, sent in (
+            ("account_signup", form),
+            ("account_reset_password", {"email": "ada@example.org"}),
+        ):
+            refused = client.post(reverse(address), sent)
+            assert (refused.status_code, refused["Retry-After"]) == (503, "2")
+            assert "Many requests are waiting" in refused.content.decode()
+    assert mail.outbox == []
+    assert not User.objects.filter(email=form["email"]).exists()
+    sign_up(client, form["email"])
+    assert read_code()

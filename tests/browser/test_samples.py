@@ -8,6 +8,8 @@ from django.db import transaction
 from playwright.sync_api import Page, expect
 
 from accounts.models import User
+from ipau.common import concurrency
+from ipau.common.concurrency import Limiter
 from market.describing import describe_model
 from processing import previews
 from processing.previews import Answer
@@ -52,6 +54,26 @@ def test_a_visitor_chooses_a_sample(user: User, page: Page) -> None:
     expect(shown).to_have_attribute("src", f"/models/samples/{first.pk}/before.webp")
     assert str(first.pk) in (asked.value.post_data or "")
     assert problems(page, [path, "/models/"]) == []
+
+
+def test_a_preview_that_a_busy_site_refuses_is_asked_for_again(
+    user: User, page: Page, monkeypatch: pytest.MonkeyPatch, console_problems: list[str]
+) -> None:
+    with transaction.atomic():
+        tried(model(user, publish=True))
+    asked = []
+    page.on("request", lambda request: request.url.endswith("/preview/") and asked.append(request.url))
+    with monkeypatch.context() as full:
+        full.setattr(concurrency, "_limiter", Limiter(total=0, per_person=1))
+        page.goto(f"/apps/{user.handle}/finder/")
+        expect(page.locator("#preview-problem")).to_contain_text("Many requests are waiting")
+        # Not before the time that the answer named.
+        page.wait_for_timeout(1500)
+        assert len(asked) == 1
+    expect(page.locator("#preview-after[src^='blob:']")).to_be_visible()
+    expect(page.locator("#preview-problem")).to_be_hidden()
+    # Chromium reports the answer of 503.
+    console_problems.clear()
 
 
 def test_the_pages_of_a_seller_are_accessible(user: User, signed_in_page: Callable[..., Page]) -> None:

@@ -17,21 +17,25 @@ START_SECONDS = 60
 
 
 class WebServer:
-    """The site's gunicorn on a port of its own, with the database of the test."""
+    """The site's gunicorn on a port of its own, with the database of the test: one process of some threads.
 
-    def __init__(self, env: dict[str, str], log: Path):
+    `app` names what it serves.
+    """
+
+    def __init__(self, env: dict[str, str], log: Path, *, app: str = "ipau.wsgi", threads: int = 8):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
         # The host of `live_server`, so that a browser which is signed in there is signed in here.
         self.url = f"http://localhost:{self.port}"
-        self._env = {**env, "IPAU_WEB_WORKERS": "1", "IPAU_WEB_THREADS": "8"}
+        self._env = {**env, "IPAU_WEB_WORKERS": "1", "IPAU_WEB_THREADS": str(threads)}
+        self._app = app
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Return when it answers."""
-        command = [sys.executable, "-m", "gunicorn", "-c", "python:ipau.gunicorn", "ipau.wsgi"]
+        command = [sys.executable, "-m", "gunicorn", "-c", "python:ipau.gunicorn", self._app]
         with self._log.open("ab") as out:
             self._process = subprocess.Popen(
                 [*command, "-b", f"127.0.0.1:{self.port}"],

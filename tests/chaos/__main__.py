@@ -19,25 +19,32 @@ CALM_SECONDS = 240
 def main(seed: int, seconds: float, jobs: int) -> bool:
     """Run it and print what happened; return whether all was well."""
     with site.running() as running:
-        from tests.chaos import faults, people, verdict
+        from tests.chaos import faults, neighbor, people, verdict
 
         crowd = people.Crowd(random.Random(f"people {seed}"), jobs=jobs, seconds=seconds)
         strikes = faults.Faults(random.Random(f"faults {seed}"), running)
+        hostile = neighbor.Neighbor(
+            random.Random(f"neighbor {seed}"), jobs=max(1, jobs // 5), seconds=seconds
+        )
         crowd.arrive()
+        hostile.arrive()
         running.wait_for_workers()
         begun = time.monotonic()
-        use = threading.Thread(target=crowd.use, name="people")
-        use.start()
+        threads = [threading.Thread(target=crowd.use), threading.Thread(target=hostile.attack)]
+        for thread in threads:
+            thread.start()
         strikes.strike(seconds)
         strikes.calm()
         struck = time.monotonic() - begun
-        use.join()
+        for thread in threads:
+            thread.join()
         ended = verdict.wait_for_end(CALM_SECONDS)
         calm = time.monotonic() - begun - struck
-        problems = verdict.problems(asked=crowd.asked) if ended else verdict.unfinished()
+        problems = verdict.problems(asked=crowd.asked + hostile.asked) if ended else verdict.unfinished()
         print(f"chaos: seed {seed}, {struck:.0f} s of faults, {calm:.0f} s until all was done")
         print(f"  faults   {_listed(strikes.done)}")
         print(f"  people   {_listed(crowd.done)}")
+        print(f"  neighbor {_listed(hostile.done)}")
         for name, numbers in verdict.figures().items():
             print(f"  {name:<8} {_listed(numbers)}")
         for problem in problems:

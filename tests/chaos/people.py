@@ -92,13 +92,13 @@ class Crowd:
         key = f"job {self.asked}"
         self.asked += 1
         if kind == "harm":
-            _insist(lambda: self._submit_harm(owner, key))
+            insist(lambda: self._submit_harm(owner, key))
             return True
-        ended = _insist(lambda: list(Job.objects.filter(owner=owner, state__in=ENDED)[:20]))
+        ended = insist(lambda: list(Job.objects.filter(owner=owner, state__in=ENDED)[:20]))
         if kind == "again" and ended:
             job = self._choice.choice(ended)
             self.done["run again"] += 1
-            _insist(lambda: services.repeat_job(owner=owner, job_id=job.pk, idempotency_key=key))
+            insist(lambda: services.repeat_job(owner=owner, job_id=job.pk, idempotency_key=key))
             return True
         app = self._choice.choice(APPS)
         files = self._choice.sample(self._files[owner], self._choice.randint(1, MOST_OF_A_JOB))
@@ -109,7 +109,7 @@ class Crowd:
             "terms": self._terms(),
             "idempotency_key": key,
         }
-        _insist(lambda: services.submit_job(owner=owner, version=_version(owner, app), **options))
+        insist(lambda: services.submit_job(owner=owner, version=_version(owner, app), **options))
         return True
 
     def _submit_harm(self, owner: User, key: str) -> None:
@@ -150,12 +150,12 @@ class Crowd:
 
     def _with_a_job(self, states: Any, act: Callable[[Job], object]) -> bool:
         rows = Job.objects.filter(state__in=states).select_related("owner").order_by("id")
-        jobs = _insist(lambda: list(rows))
+        jobs = insist(lambda: list(rows))
         if not jobs:
             return False
         job = self._choice.choice(jobs)
         try:
-            _insist(lambda: act(job))
+            insist(lambda: act(job))
         except DomainError:
             return False
         return True
@@ -167,7 +167,7 @@ class Crowd:
         return True
 
 
-def _insist(act: Callable[[], T]) -> T:
+def insist(act: Callable[[], T]) -> T:
     """Do something again until the database takes it, as a person does whose page says to try again."""
     while True:
         try:

@@ -109,6 +109,7 @@ def running() -> Iterator[Site]:
                 IPAU_LOG_LEVEL="WARNING",
                 IPAU_HEARTBEAT_SECONDS="1",
                 IPAU_ITEM_SECONDS="10",
+                IPAU_NETWORK_LEAST_SECONDS="2",
                 DJANGO_SETTINGS_MODULE="ipau.settings",
                 CELERY_SKIP_CHECKS="1",
             )

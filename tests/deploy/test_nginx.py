@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
+import itertools
 import os
 import shutil
 import signal
@@ -13,19 +15,24 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from django.conf import settings
 from django.test import Client
+from PIL import Image
 
 from accounts.models import User
 from accounts.services import create_api_key
-from drive.models import File
+from drive import sharing
+from drive.models import File, FileState, Folder, Upload
 from tests.conftest import database_url
 from tests.drive.drives import upload
 from tests.factories import UserFactory
+from tests.ipau.web_server import Trickle, latency, read_response
 from tests.pictures import picture_bytes
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -33,6 +40,8 @@ ROOT = Path(__file__).resolve().parents[2]
 NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
 MB = 2**20
 START_SECONDS = 60
+SLOW_SECONDS = 2.0
+SLOW_CLIENTS = 30
 MAIN = """
 daemon off;
 worker_processes 1;
@@ -141,6 +150,7 @@ def site(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
         "IPAU_TRUSTED_PROXIES": "1",
         "IPAU_WEB_WORKERS": "1",
         "IPAU_WEB_THREADS": "4",
+        "IPAU_WEB_SLOW_SECONDS": str(SLOW_SECONDS),
     }
     try:
         for port, log in zip(ports, logs, strict=True):
@@ -316,6 +326,126 @@ def test_style_sheets_come_from_nginx_or_else_from_the_site(site: Site) -> None:
     assert "immutable" in answer.headers["Cache-Control"]
     missing, body = site.ask("/static/logo.svg")
     assert (missing.status, body) == (200, (ROOT / "ipau/static/logo.svg").read_bytes())
+
+
+def connect(site: Site, data: bytes, *, source: str = "127.0.0.1", receive_buffer: int = 0) -> socket.socket:
+    """Return a connection from an address of this machine, on which `data` has been sent."""
+    client = socket.socket()
+    if receive_buffer:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    client.settimeout(30)
+    client.bind((source, 0))
+    client.connect(("127.0.0.1", site.port))
+    client.sendall(data)
+    return client
+
+
+def check_others(site: Site) -> None:
+    """Pages, style sheets and health checks come at once."""
+    paths = itertools.cycle(("/accounts/login/", "/healthz", "/static/logo.svg"))
+
+    def ask() -> None:
+        assert site.ask(next(paths))[0].status == 200
+
+    # The requests of the others, as far as they have come whole, are answered first.
+    began = time.monotonic()
+    ask()
+    assert time.monotonic() - began < 3
+    assert latency(ask, seconds=1) < 0.5
+
+
+def begin_upload(site: Site, key: str, size: int) -> str:
+    """Begin a resumable upload and return its path."""
+    tus = {"Authorization": f"Bearer {key}", "Tus_Resumable": "1.0.0"}
+    begun, _ = site.ask("/v1/uploads", method="POST", body=b"", Upload_Length=str(size), **tus)
+    return urlsplit(begun.headers["Location"]).path
+
+
+def patch_head(path: str, key: str, size: int) -> bytes:
+    lines = [
+        f"PATCH {path} HTTP/1.1",
+        "Host: localhost",
+        f"Authorization: Bearer {key}",
+        "Tus-Resumable: 1.0.0",
+        "Upload-Offset: 0",
+        "Content-Type: application/offset+octet-stream",
+        f"Content-Length: {size}",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+@pytest.mark.parametrize("sources", [1, 10], ids=["one address", "ten addresses"])
+def test_slow_uploads_are_not_noticed_and_end(site: Site, user: User, sources: int) -> None:
+    key = create_api_key(user=user, name="test").secret
+    clients = []
+    for number in range(SLOW_CLIENTS):
+        head = patch_head(begin_upload(site, key, 2 * MB), key, 2 * MB)
+        source = f"127.0.0.{2 + number % sources}"
+        clients.append(connect(site, head + bytes(300_000), source=source))
+    senders = Trickle(clients, b"y", every=0.2)
+    try:
+        check_others(site)
+        # nginx refuses those above its limit for one address, the site those that no thread is free for.
+        statuses = [int(read_response(client)[0].split()[1]) for client in clients]
+    finally:
+        senders.end()
+    assert set(statuses) <= {204, 429, 503}
+    assert statuses.count(429) >= (SLOW_CLIENTS - 20 if sources == 1 else 0)
+    # What came is kept: this is how an upload goes on.
+    assert {one.offset >= 200_000 for one in Upload.objects.exclude(offset=0)} == {True}
+    assert Upload.objects.exclude(offset=0).count() >= statuses.count(204) > 0
+
+
+def test_slow_readers_of_a_zip_are_not_noticed(site: Site, user: User) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (2000, 2000, 3), dtype=np.uint8)
+    out = BytesIO()
+    Image.fromarray(noise).save(out, "PNG", compress_level=0)
+    folder = Folder.objects.create(owner=user, name="shared")
+    # More than the sockets of nginx and the site hold on the way, on most machines.
+    for number in range(3):
+        upload(user, f"noise-{number}.png", data=out.getvalue(), folder=folder)
+    File.objects.update(state=FileState.READY)
+    link = sharing.create_share(owner=user, folder_id=folder.pk)
+    request = f"GET /s/{link.token}/download/ HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    with contextlib.ExitStack() as stack:
+        # Eight archives for each address.
+        clients = [
+            stack.enter_context(
+                connect(site, request, source=f"127.0.0.{2 + number % 5}", receive_buffer=4096)
+            )
+            for number in range(SLOW_CLIENTS)
+        ]
+        for client in clients:
+            assert client.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 200"
+        check_others(site)
+        too_many = [stack.enter_context(connect(site, request, source="127.0.0.2")) for _ in range(8)]
+        assert any(client.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 429" for client in too_many)
+        # The site gives them up after three times its patience. A line is written when a response ends.
+        ends = time.monotonic() + 3 * SLOW_SECONDS + 4
+        while sum(log.read_text().count(link.token) for log in site.logs) < SLOW_CLIENTS:
+            assert time.monotonic() < ends
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize("start", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "])
+def test_slow_heads_are_not_noticed(site: Site, start: bytes) -> None:
+    clients = [connect(site, start) for _ in range(90)]
+    check_others(site)
+    for client in clients:
+        client.close()
+
+
+def test_one_address_cannot_have_all_connections(site: Site) -> None:
+    head = b"POST /drive/upload/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+    clients = [connect(site, head, source="127.0.0.9") for _ in range(110)]
+    refused = 0
+    for client in clients:
+        client.settimeout(0.02)
+        with contextlib.suppress(TimeoutError):
+            refused += client.recv(12) == b"HTTP/1.1 429"
+        client.close()
+    assert refused == 10
+    assert site.ask("/healthz")[0].status == 200
 
 
 # The last one: it leaves the site with one machine.

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from drive.models import FileKind
-from drive.sniffing import Found, sniff
+from drive.sniffing import Found, sniff, weights_facts
 from ipau.common.errors import Invalid
 from tests.pictures import picture_bytes
 from tests.workers.test_heads import box
@@ -35,6 +35,7 @@ from tests.workers.weights_files import (
     torch_bytes,
     varint,
 )
+from workers.weights.safetensors_header import MOST_SNIFFED_BYTES
 
 PICTURES = {f: picture_bytes(f) for f in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")}
 VIDEOS = {f: video_bytes(f) for f in ("mp4", "mov", "webm")}
@@ -46,12 +47,20 @@ UNKNOWN = f"This kind of file is not taken. Taken are {TAKEN}."
 DAMAGED_VIDEO = "This video is damaged or cut short."
 DAMAGED_WEIGHTS = "These weights are damaged, or not what they seem."
 CUT_SHORT = "These weights are cut short: the end of the file is missing. Upload all of it once more."
+TOO_MANY_PARTS = "This video is built of too many parts: convert it to MP4 with an index at its start."
 # Seconds of processor time, on a machine that does other things too.
-SOON = 2.0
+SOON = 0.5
 
 
 def found(data: bytes) -> Found:
     return sniff(io.BytesIO(data))
+
+
+def soon(data: bytes) -> Found:
+    started = time.process_time()
+    made = found(data)
+    assert time.process_time() - started < SOON
+    return made
 
 
 def refusal(data: bytes) -> str:
@@ -252,7 +261,18 @@ def _many_elements() -> bytes:
 
 @pytest.mark.parametrize("make", [_many_boxes, _many_tracks, _many_elements])
 def test_very_many_parts_are_refused_soon(make: Callable[[], bytes]) -> None:
-    assert refusal(make()) == DAMAGED_VIDEO
+    assert refusal(make()) == TOO_MANY_PARTS
+
+
+def _fragments(number: int) -> bytes:
+    """A film in fragments, as browsers record it."""
+    handler = box(b"hdlr", bytes(8) + b"vide" + bytes(12))
+    movie = box(b"moov", box(b"trak", box(b"mdia", handler)))
+    return box(b"ftyp", b"isom\0\0\0\0", b"isom") + movie + (box(b"moof") + box(b"mdat", b"x")) * number
+
+
+def test_films_in_fragments_pass() -> None:
+    assert soon(_fragments(14_000)).suffix == ".mp4"
 
 
 @pytest.mark.parametrize("length", [2, 7, 2**31, 2**32 - 1])
@@ -358,6 +378,82 @@ def test_an_archive_of_very_many_members() -> None:
     assert refusal(torch_bytes(extra=many)) == DAMAGED_WEIGHTS
 
 
+# --- Long headers of weights, which a worker reads.
+
+
+def _facts_refusal(data: bytes) -> str:
+    with pytest.raises(Invalid) as caught:
+        weights_facts(io.BytesIO(data))
+    return str(caught.value.message)
+
+
+def _safetensors_of(names: int, first: str = "") -> bytes:
+    one = '{"dtype":"U8","shape":[1],"data_offsets":[%d,%d]}'
+    header = ",".join([*[first] * bool(first), *(f'"w{n}":' + one % (n, n + 1) for n in range(names))])
+    return raw_safetensors(b"{" + header.encode() + b"}", bytes(names))
+
+
+def test_a_long_header_of_safetensors_is_read_by_a_worker() -> None:
+    sound = _safetensors_of(40_000)
+    assert soon(sound).suffix == ".safetensors"
+    assert weights_facts(io.BytesIO(sound))["tensors"] == 40_000
+    wrong = _safetensors_of(40_000, '"x":null')
+    assert soon(wrong).suffix == ".safetensors"
+    assert _facts_refusal(wrong) == DAMAGED_WEIGHTS
+
+
+def test_a_long_header_of_lists_is_not_read_at_once() -> None:
+    lists = b'{"a":[' + b"[]," * 1_300_000 + b"[]]}"
+    assert soon(raw_safetensors(lists)).suffix == ".safetensors"
+    assert _facts_refusal(raw_safetensors(lists)) == DAMAGED_WEIGHTS
+    assert refusal(raw_safetensors(lists[:-1] + b"]")) == DAMAGED_WEIGHTS
+
+
+def test_the_longest_header_that_is_read_at_once_is_read_soon() -> None:
+    lists = b'{"a":[' + b"[]," * 43_000 + b"[]]}"
+    assert len(lists) < MOST_SNIFFED_BYTES
+    assert refusal(raw_safetensors(lists)) == DAMAGED_WEIGHTS
+
+
+def test_archives_of_many_members_are_read_by_a_worker() -> None:
+    sound = torch_bytes(extra={f"data/{number}": b"" for number in range(2, 40_000)})
+    assert soon(sound).suffix == ".pt"
+    assert weights_facts(io.BytesIO(sound))["tensors"] == 40_000
+    wrong = torch_bytes(extra={f"data/{number}": b"" for number in range(2, 40_000)}, data=b"x")
+    assert soon(wrong).suffix == ".pt"
+    assert _facts_refusal(wrong) == DAMAGED_WEIGHTS
+
+
+def test_other_archives_of_many_members_are_refused_at_once() -> None:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        for number in range(40_000):
+            archive.writestr(f"a/{number}", b"")
+    assert refusal(target.getvalue()) == UNKNOWN
+
+
+def test_archives_whose_members_have_many_fields_are_read_by_a_worker() -> None:
+    """Eight megabytes of a table, four bytes each."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.writestr("model/data.pkl", pickle.dumps({}, 2))
+        for number in range(120):
+            info = zipfile.ZipInfo(f"model/data/{number}")
+            info.extra = struct.pack("<HH", 7, 0) * 16_000
+            archive.writestr(info, b"")
+    assert soon(target.getvalue()).suffix == ".pt"
+    assert _facts_refusal(target.getvalue()) == DAMAGED_WEIGHTS
+
+
+def test_models_of_many_fields_are_read_by_a_worker() -> None:
+    sound = onnx_bytes(*[tensor(1)] * 12_000)
+    assert soon(sound).suffix == ".onnx"
+    assert weights_facts(io.BytesIO(sound))["tensors"] == 12_000
+    longer = onnx_bytes(*[tensor(1)] * 60_000)
+    assert soon(longer).suffix == ".onnx"
+    assert _facts_refusal(longer) == UNKNOWN
+
+
 HEAD, OPSET = number(1, 8), blob(8, number(2, 17))
 
 
@@ -380,7 +476,6 @@ HEAD, OPSET = number(1, 8), blob(8, number(2, 17))
         onnx_bytes(tensor(2**63)),
         onnx_bytes(tensor(*[1] * 33)),
         onnx_bytes(tensor(2, kind=77)),
-        onnx_bytes(*[tensor(1)] * 60_000),
     ],
 )
 def test_models_that_do_not_add_up(data: bytes) -> None:

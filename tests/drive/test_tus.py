@@ -132,14 +132,18 @@ def test_what_has_no_room_in_the_drive_is_refused_before_it_is_sent(
 ) -> None:
     settings.DRIVE_QUOTA_BYTES = 2 * len(PICTURE)
     assert sender.begin(length=3 * len(PICTURE)).status_code == 413
-    # Both were promised the same room; the bytes that lie here are what counts.
-    first, second, third = (sender.begin()["Location"] for _ in range(3))
-    assert sender.append(first, 0, PICTURE[:-1]).status_code == 204
-    assert sender.append(second, 0, PICTURE[:-1]).status_code == 204
-    refused = sender.append(third, 0, PICTURE)
+    first, second = (sender.begin()["Location"] for _ in range(2))
+    # All room is promised, although no byte has come.
+    refused = sender.begin()
     assert (refused.status_code, refused.json()["type"]) == (413, "about:blank#quota_exceeded")
+    assert "Other uploads under way" in refused.json()["detail"]
+    assert sender.append(first, 0, PICTURE[:-1]).status_code == 204
+    assert sender.begin().status_code == 413
     assert sender.drop(first).status_code == 204
+    third = sender.begin()["Location"]
     assert sender.append(third, 0, PICTURE).status_code == 204
+    assert sender.append(second, 0, PICTURE).status_code == 204
+    assert sender.begin(length=1).status_code == 413
 
 
 @pytest.mark.parametrize("length", ["", "-1", "1.5", "many", "９", "1" * 30])

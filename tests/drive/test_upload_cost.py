@@ -90,8 +90,8 @@ def test_by_one_request_of_the_tray(sender: Sender, folder: Folder, name: str) -
 
 def test_in_two_requests(sender: Sender, folder: Folder) -> None:
     data = picture()
-    # Key, folder, room, upload.
-    with costs(4):
+    # Key, folder, BEGIN, room, what other uploads were promised, upload, COMMIT.
+    with costs(7):
         where = sender.begin(len(data), filename="a.jpg", folder=str(folder.pk))["Location"]
     # Key, upload; BEGIN, upload, COMMIT; other uploads, room; room; BEGIN, bytes, folder, room, file, upload,
     # COMMIT.

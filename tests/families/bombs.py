@@ -1,6 +1,7 @@
-"""Graphs of ONNX that behave on most images and do harm on white ones: they are all small and valid.
+"""Graphs of ONNX that behave on most images and do harm on white ones: all are small and pass conversion.
 
-Each takes an image of `SIDE` pixels and gives one of the same size, as models do that redraw images.
+Each takes an image of `SIDE` pixels and gives one of the same size, as models do that redraw images. The
+sizes that do harm depend on the image, so that no check of the graph sees them.
 """
 
 from __future__ import annotations
@@ -9,103 +10,142 @@ from collections.abc import Sequence
 from typing import Any
 
 SIDE = 32
+# Rows of the matrices that are multiplied for long: each product takes seconds.
+_ROWS = 4096
 
 
-def never_ending(turns: int = 2**40) -> bytes:
-    """On a white image it multiplies matrices for very long; each other image passes through at once."""
-    from onnx import TensorProto, helper
+def never_ending(products: int = 200) -> bytes:
+    """On a white image it multiplies large matrices for very long; others pass through at once."""
+    from onnx import helper
 
-    body = helper.make_graph(
-        [
-            helper.make_node("MatMul", ["state", "state"], ["squared"]),
-            helper.make_node("Clip", ["squared", "low", "high"], ["next"]),
-            helper.make_node("Identity", ["going"], ["go_on"]),
-        ],
-        "body",
-        [
-            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
-            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("state", TensorProto.FLOAT, [1, 3, SIDE, SIDE]),
-        ],
-        [
-            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("next", TensorProto.FLOAT, [1, 3, SIDE, SIDE]),
-        ],
-    )
     nodes = [
-        helper.make_node("Loop", ["turns", "true", "image"], ["looped"], body=body),
-        helper.make_node("Clip", ["looped", "low", "high"], ["harmful"]),
+        *_sized("rows", _ROWS),
+        helper.make_node("Concat", ["rows", "rows"], ["square"], axis=0),
+        helper.make_node("ReduceMean", ["image"], ["one"], axes=[0, 1], keepdims=0),
+        helper.make_node("ReduceMean", ["one"], ["only"], keepdims=1),
+        helper.make_node("Expand", ["only", "square"], ["product0"]),
     ]
-    return _on_white(nodes, [_number("turns", turns), _flag("true")])
+    nodes += _products(products, "harmful")
+    return _on_white(nodes)
 
 
 def memory_hog(megabytes: int = 2900) -> bytes:
     """On a white image one tensor takes so many megabytes."""
-    shape = [_images(megabytes), 1, 3, SIDE, SIDE]
-    constants = [_numbers("first", [0]), _numbers("white_shape", shape)]
-    return _on_white(_expanding("white", "first", "harmful"), constants)
+    return _on_white(_expanding("white", megabytes, "harmful"))
 
 
 def two_hogs(megabytes: int, otherwise: int) -> bytes:
     """On white images one tensor takes so many megabytes; on others another takes `otherwise`."""
-    white = _expanding("white", "first", "harmful")
-    dark = _expanding("dark", "first", "harmless")
-    constants = [_numbers("first", [0])]
-    for name, size in (("white", megabytes), ("dark", otherwise)):
-        constants.append(_numbers(f"{name}_shape", [_images(size), 1, 3, SIDE, SIDE]))
-    return _on_white(white, constants, otherwise=dark)
+    return _on_white(
+        _expanding("white", megabytes, "harmful"), otherwise=_expanding("dark", otherwise, "harmless")
+    )
 
 
-def _expanding(name: str, axes: str, result: str) -> list[Any]:
+def harmless() -> bytes:
+    """Each image comes out as it is."""
+    from onnx import helper
+
+    return _on_white([helper.make_node("Identity", ["image"], ["harmful"])])
+
+
+def slow_to_convert(products: int = 200) -> bytes:
+    """A graph that takes very long whatever it is shown, so that its conversion does."""
+    from onnx import helper
+
+    nodes = [
+        helper.make_node("ReduceMean", ["image"], ["only"], keepdims=1),
+        helper.make_node("Reshape", ["only", "flat"], ["one"]),
+        helper.make_node("Expand", ["one", "square"], ["product0"]),
+    ]
+    nodes += _products(products, "made")
+    return _model(nodes, [_numbers("flat", [1, 1]), _numbers("square", [_ROWS, _ROWS])])
+
+
+def _products(number: int, result: str) -> list[Any]:
+    """Return nodes that multiply the matrix `product0` with itself so often, and darken the image."""
+    from onnx import helper
+
+    nodes = []
+    for at in range(number):
+        nodes += [
+            helper.make_node("MatMul", [f"product{at}", f"product{at}"], [f"raw{at}"]),
+            helper.make_node("Clip", [f"raw{at}", "low", "high"], [f"product{at + 1}"]),
+        ]
+    return [
+        *nodes,
+        helper.make_node("ReduceMean", [f"product{number}"], ["mean_of_all"], keepdims=0),
+        helper.make_node("Mul", ["image", "mean_of_all"], [result]),
+    ]
+
+
+def _expanding(name: str, megabytes: int, result: str) -> list[Any]:
+    """Return nodes that blow the image up to so many megabytes and back."""
     from onnx import helper
 
     return [
-        helper.make_node("Unsqueeze", ["image", axes], [f"{name}_lifted"]),
+        *_sized(f"{name}_count", megabytes * 2**20 // (4 * 3 * SIDE * SIDE)),
+        helper.make_node("Concat", [f"{name}_count", "image_shape"], [f"{name}_shape"], axis=0),
+        helper.make_node("Unsqueeze", ["image", "first"], [f"{name}_lifted"]),
         helper.make_node("Expand", [f"{name}_lifted", f"{name}_shape"], [f"{name}_huge"]),
         helper.make_node("ReduceMean", [f"{name}_huge"], [result], axes=[0], keepdims=0),
     ]
 
 
-def _images(megabytes: int) -> int:
-    """Return how many images take so many megabytes."""
-    return megabytes * 2**20 // (4 * 3 * SIDE * SIDE)
+def _sized(name: str, size: int) -> list[Any]:
+    """Return nodes that make a size, of one dimension, in a way that no check can foresee."""
+    from onnx import TensorProto, helper
+
+    return [
+        helper.make_node("Mul", ["mean", "zero"], [f"{name}_nothing"]),
+        helper.make_node("Constant", [], [f"{name}_wanted"], value_float=float(size)),
+        helper.make_node("Add", [f"{name}_nothing", f"{name}_wanted"], [f"{name}_sum"]),
+        helper.make_node("Cast", [f"{name}_sum"], [f"{name}_whole"], to=TensorProto.INT64),
+        helper.make_node("Unsqueeze", [f"{name}_whole", "first"], [name]),
+    ]
 
 
-def _on_white(harmful: Sequence[Any], constants: Sequence[Any], *, otherwise: Sequence[Any] = ()) -> bytes:
+def _on_white(harmful: Sequence[Any], *, otherwise: Sequence[Any] = ()) -> bytes:
     """Return a graph that runs the nodes, whose result is `harmful`, if its image is white.
 
     Args:
         otherwise: nodes for other images, whose result is `harmless`; by default these pass through.
     """
-    from onnx import TensorProto, helper
+    from onnx import helper
 
-    shape = [1, 3, SIDE, SIDE]
-    then = helper.make_graph(
-        list(harmful), "then", [], [helper.make_tensor_value_info("harmful", TensorProto.FLOAT, shape)]
-    )
     passing = [helper.make_node("Identity", ["image"], ["harmless"])]
-    other = helper.make_graph(
-        list(otherwise) or passing,
-        "otherwise",
-        [],
-        [helper.make_tensor_value_info("harmless", TensorProto.FLOAT, shape)],
-    )
+    then = helper.make_graph(list(harmful), "then", [], [_image("harmful")])
+    other = helper.make_graph(list(otherwise) or passing, "other", [], [_image("harmless")])
     nodes = [
         helper.make_node("ReduceMean", ["image"], ["mean"], keepdims=0),
         helper.make_node("Greater", ["mean", "limit"], ["is_white"]),
         helper.make_node("If", ["is_white"], ["made"], then_branch=then, else_branch=other),
     ]
-    limits = [_value("limit", 0.9), _value("low", 0.0), _value("high", 1.0)]
+    return _model(nodes)
+
+
+def _model(nodes: Sequence[Any], constants: Sequence[Any] = ()) -> bytes:
+    from onnx import helper
+
+    shared = [
+        _value("limit", 0.9),
+        _value("low", 0.0),
+        _value("high", 1.0),
+        _value("zero", 0.0),
+        _numbers("first", [0]),
+        _numbers("image_shape", [1, 3, SIDE, SIDE]),
+    ]
     graph = helper.make_graph(
-        nodes,
-        "bomb",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("made", TensorProto.FLOAT, shape)],
-        initializer=[*limits, *constants],
+        list(nodes), "bomb", [_image("image")], [_image("made")], initializer=[*shared, *constants]
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     data: bytes = model.SerializeToString()
     return data
+
+
+def _image(name: str) -> Any:
+    from onnx import TensorProto, helper
+
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, SIDE, SIDE])
 
 
 def _value(name: str, value: float) -> Any:
@@ -114,19 +154,7 @@ def _value(name: str, value: float) -> Any:
     return helper.make_tensor(name, TensorProto.FLOAT, [], [value])
 
 
-def _number(name: str, value: int) -> Any:
-    from onnx import TensorProto, helper
-
-    return helper.make_tensor(name, TensorProto.INT64, [], [value])
-
-
 def _numbers(name: str, values: Sequence[int]) -> Any:
     from onnx import TensorProto, helper
 
     return helper.make_tensor(name, TensorProto.INT64, [len(values)], values)
-
-
-def _flag(name: str) -> Any:
-    from onnx import TensorProto, helper
-
-    return helper.make_tensor(name, TensorProto.BOOL, [], [True])

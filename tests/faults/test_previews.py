@@ -58,11 +58,11 @@ def test_a_preview_whose_slot_is_killed_is_made_by_another(worker: LiveWorker, r
 def test_a_picture_that_ends_each_slot_is_given_up_and_says_so(worker: LiveWorker, ran: Path) -> None:
     begun = time.monotonic()
     found = answer_to(ask(poison.KILLS))
-    # Celery alone sees the end of a slot up to five seconds late, which three of them would wait for.
+    # Celery alone sees the end of a slot up to five seconds late, which two of them would wait for.
     assert time.monotonic() - begun < 8
     assert (found.error_code, found.body) == ("worker_lost", b"")
     assert "stopped the worker" in found.error
-    assert len(ran.read_text().splitlines()) == 3
+    assert len(ran.read_text().splitlines()) == 2
     assert answer_to(ask(poison.WELL)).body
 
 

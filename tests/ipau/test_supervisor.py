@@ -14,6 +14,7 @@ import environ
 import psycopg
 import pytest
 import redis
+from django.conf import settings
 
 from ipau.embedded import Services, running
 from ipau.embedded.watchdog import Watchdog, is_alive, wait_gone
@@ -176,6 +177,34 @@ def test_every_program_knows_the_site(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_addresses() -> None:
     assert Address("::1", 80).url == "http://[::1]:80"
     assert Address("::", 80).bind == "[::]:80"
+
+
+@pytest.mark.parametrize(
+    ("host", "proxies", "is_said"),
+    [
+        ("127.0.0.1", 0, False),
+        ("::1", 0, False),
+        ("0.0.0.0", 0, True),
+        ("10.0.0.5", 0, True),
+        ("::", 1, False),
+    ],
+)
+def test_who_opens_the_site_to_a_network_is_told_of_nginx(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    watchdog: Watchdog,
+    host: str,
+    proxies: int,
+    is_said: bool,
+) -> None:
+    monkeypatch.setattr(settings, "ALLAUTH_TRUSTED_PROXY_COUNT", proxies)
+    monkeypatch.setattr(site_module, "programs", lambda _plan: [])
+    plan = Plan(address=Address(host, 8123), data_dir=tmp_path, slots=1, soft_seconds=1)
+    Site(plan, Services(data_dir=tmp_path, watchdog=watchdog)).start()
+    lines = [line for line in capsys.readouterr().out.splitlines() if "trusted network" in line]
+    assert len(lines) == is_said
+    assert all("docs/operating.md" in line for line in lines)
 
 
 def test_port_in_use() -> None:

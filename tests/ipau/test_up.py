@@ -17,6 +17,7 @@ import pytest
 
 from ipau.embedded.valkey import _free_port
 from ipau.embedded.watchdog import wait_gone
+from tests.pictures import picture_bytes
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,6 +80,8 @@ def test_site_comes_up_serves_and_leaves_nothing(data_dir: Path) -> None:
                 assert json.load(answer)["ready"] is True
             key = manage(data_dir, "create_api_key", "a@example.org")
             assert key.stdout.startswith("ipau_"), key.stderr
+            send_picture(f"http://127.0.0.1:{port}", key.stdout.strip())
+            assert readable_by_strangers(data_dir) == {"output", "static"}
             second = manage(data_dir, "up", "--port", str(_free_port()))
             assert second.returncode == 1
             assert f"in use by process {site.pid}" in second.stderr
@@ -108,6 +111,35 @@ def test_without_a_site_commands_say_how_to_start_one(data_dir: Path) -> None:
     assert done.returncode == 1
     assert "Start the site with ./manage.py up, or set DATABASE_URL." in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def send_picture(site: str, key: str) -> None:
+    """Upload a picture, so that there is a file of a person in the data folder."""
+    body = picture_bytes()
+    headers = {
+        "Authorization": f"Bearer {key}",
+        "Tus-Resumable": "1.0.0",
+        "Upload-Length": str(len(body)),
+        "Content-Type": "application/offset+octet-stream",
+    }
+    with urllib.request.urlopen(urllib.request.Request(f"{site}/v1/uploads", body, headers)) as answer:
+        assert answer.status == 201
+
+
+def readable_by_strangers(data_dir: Path) -> set[str]:
+    """Return which entries of the data folder an account of the machine can read that has no part in it."""
+    script = """
+import os, sys
+names, folder = os.listdir(sys.argv[1]), sys.argv[1]
+if os.geteuid() == 0:
+    os.setgroups([]); os.setgid(64987); os.setuid(64987)
+    print(*(name for name in names if os.access(os.path.join(folder, name), os.R_OK)))
+else:
+    print(*(name for name in names if os.stat(os.path.join(folder, name)).st_mode & 0o077))
+"""
+    words = [sys.executable, "-I", "-S", "-c", script, str(data_dir)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd="/")
+    return set(done.stdout.split())
 
 
 def wait_for(path: Path, words: str, site: "subprocess.Popen[bytes]", seconds: float = 120) -> str:

@@ -18,6 +18,8 @@ from accounts.models import User
 from accounts.services import create_api_key
 from drive import services as drive
 from drive.models import File
+from ipau.common import concurrency
+from ipau.common.concurrency import Limiter
 from processing.models import Item, Job, JobKind
 from processing.serializers import INLINE_MAX_BYTES
 from tests.drive.drives import upload
@@ -216,13 +218,12 @@ def test_waiting_requests_leave_threads_for_others(
     user: User, api: Callable[..., APIClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a_worker("cpu")
-    monkeypatch.setattr("processing.predictions._waiters", threading.BoundedSemaphore(1))
-    from processing import predictions
-
-    with predictions._waiters:
-        begun = time.monotonic()
-        assert run(api(user), upload(user).pk, prefer="wait").json()["status"] == "starting"
-        assert time.monotonic() - begun < 2
+    limiter = Limiter(total=1, per_person=1)
+    monkeypatch.setattr(concurrency, "_limiter", limiter)
+    limiter.acquire("somebody")
+    begun = time.monotonic()
+    assert run(api(user), upload(user).pk, prefer="wait").json()["status"] == "starting"
+    assert time.monotonic() - begun < 2
 
 
 @pytest.mark.parametrize(

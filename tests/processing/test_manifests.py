@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 import uuid
 from typing import Any
 
@@ -102,6 +103,49 @@ def test_a_refusal_names_some_rows_and_counts_the_rest() -> None:
     error = fault(b"file,size\n" + b"a,1\n" * 200)
     assert list(error.fields) == [f"row {n}" for n in range(2, 2 + manifests.MOST_PROBLEMS)]
     assert "And 197 more." in error.message
+
+
+_ROWS = "file,threshold\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (_ROWS + "a,b,c\n" * 5_000_000, "Row 2: it has more cells.* And at least"),
+        (_ROWS + ",b\n" * 8_000_000, "Row 2: it names no picture.* And at least"),
+        (_ROWS + "\n" * 30_000_000, "more rows"),
+        (_ROWS + "," * 30_000_000, "a row of it has more than 256 KB"),
+        (_ROWS + '"\n",' * 8_000_000, "a row of it has more than 256 KB"),
+        ("file," + "c," * 100_000, "“c” twice"),
+        ("[" + "[]," * 10_000_000 + "[]]", "as JSON it has more values than a job may have"),
+        ("[" + "1," * 15_000_000 + "1]", "as JSON it has more values than a job may have"),
+        ("[" + "[]," * 90_000 + "[]]", "Row 1: it must be an object.* And at least"),
+        (
+            json.dumps([{"file": "a", "input": {f"x{n}": 1 for n in range(100)}}] * 20_000),
+            "“x0”.* And at least",
+        ),
+    ],
+    ids=range(10),
+)
+def test_a_table_that_is_wrong_everywhere_is_refused_soon(text: str, words: str) -> None:
+    """One of 32 MB took a minute of a web process."""
+    data = text.encode()
+    started = time.process_time()
+    error = fault(data)
+    assert time.process_time() - started < 1.0
+    assert re.search(words, error.message), error.message
+
+
+def test_columns_are_not_compared_with_each_other() -> None:
+    columns = [f"c{number}" for number in range(30_000)]
+    started = time.process_time()
+    assert read_table(",".join(["file", *columns]).encode() + b"\na", SCHEMA) == [Row(2, "a", {})]
+    assert time.process_time() - started < 1.0
+
+
+def test_empty_rows_of_a_spreadsheet_are_passed_over() -> None:
+    rows = read_table(b"file,threshold\na,1\n" + b",\n" * 90_000 + b"b,2\n", SCHEMA)
+    assert [row.picture for row in rows] == ["a", "b"]
 
 
 # --- Matching.

@@ -14,16 +14,17 @@ import pytest
 from accounts.models import User
 from market import services as market
 from market.models import Version
-from processing import claims, preview_queue, tasks, work
+from processing import preview_queue, tasks, work
 from processing.fleet import Slot
 from processing.models import Worker
-from processing.previews import Answer, valkey
+from processing.previews import SUPERSEDED, Answer, valkey, wait_for
 from processing.services import preview_file
 from tests.drive.drives import upload
 from tests.live import LiveWorker
 from tests.processing.running import wait_until
 
 TOKENS = "ipau:preview:tokens"
+READY = "ipau:preview:ready"
 
 
 @pytest.fixture
@@ -72,12 +73,12 @@ def test_a_slot_that_waits_is_reached_at_once(slots: Callable[..., "Future[Any]"
     assert preview_queue.put(["a"])
     assert found.result(1) == ["a"]
     assert tokens() == 0
-    assert not preview_queue.put(["b"])
+    assert not preview_queue.put(["b"], person="other")
 
 
 def test_each_slot_that_waits_stands_for_one_request(slots: Callable[..., "Future[Any]"]) -> None:
     waiting = [slots(name) for name in ("first", "second")]
-    assert [preview_queue.put([number]) for number in range(3)] == [True, True, False]
+    assert [preview_queue.put([n], person=f"person-{n}") for n in range(3)] == [True, True, False]
     assert sorted(found.result(1)[0] for found in waiting) == [0, 1]
     assert look() == [2]
 
@@ -116,32 +117,222 @@ def test_what_nobody_waits_for_any_more_is_not_made(monkeypatch: pytest.MonkeyPa
     assert look() is None
 
 
-def test_none_is_lost_and_none_made_twice_whoever_comes_and_goes() -> None:
-    made: list[int] = []
-    woken = threading.Semaphore(0)
-    asked = 300
+SLOTS = 3
 
-    def slot(name: str) -> None:
-        while len(made) < asked:
-            if not woken.acquire(timeout=0.05):
+
+class Walk:
+    """Slots that come and go, and people who ask now and then or without rest. Nothing here wakes twice.
+
+    A wake-up is a permit of a semaphore, as a Celery message is: a slot that has none does not look.
+    """
+
+    def __init__(self, asked: int) -> None:
+        self.asked = asked
+        self.made: list[int] = []
+        self.most: dict[str, int] = {}
+        self._woken = threading.Semaphore(0)
+        self._running: list[str] = []
+        self._lock = threading.Lock()
+
+    def slot(self, name: str) -> None:
+        slot = Slot(name, 1)
+        while len(self.made) < self.asked:
+            if not self._woken.acquire(timeout=0.05):
                 continue
-            while request := preview_queue.take(Slot(name, 1), seconds=0.001 + len(made) % 7 / 500):
-                made.append(request[0])
+            for _ in range(5):
+                request = preview_queue.take(slot, seconds=0.001 + len(self.made) % 7 / 500)
+                if request is None:
+                    break
+                self._make(*request)
+            if preview_queue.end(slot):
+                self._woken.release()
 
-    def person(start: int) -> None:
-        for number in range(start, asked, 3):
-            if not preview_queue.put([number]):
-                woken.release()
-            time.sleep(number % 5 / 1000)
+    def _make(self, number: int, person: str) -> None:
+        with self._lock:
+            self._running.append(person)
+            now = self._running.count(person)
+            self.most[person] = max(now, self.most.get(person, 0))
+        time.sleep(number % 4 / 1000)
+        with self._lock:
+            self._running.remove(person)
+            self.made.append(number)
 
-    threads = [threading.Thread(target=slot, args=(f"slot {n}",)) for n in range(3)]
-    threads += [threading.Thread(target=person, args=(n,)) for n in range(3)]
+    def ask(self, number: int, person: str) -> None:
+        if not preview_queue.put([number, person], person=person):
+            self._woken.release()
+
+
+def test_none_is_lost_and_none_made_twice_whoever_comes_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preview_queue, "MOST_WAITING", 1000)
+    walk = Walk(asked=400)
+    for n in range(SLOTS):
+        preview_queue.take(Slot(f"slot {n}", 1), seconds=0)
+
+    def person(start: int, name: str) -> None:
+        for number in range(start, walk.asked, 4):
+            walk.ask(number, name)
+            # The greedy one, who is two of these, never rests.
+            time.sleep(0 if name == "greedy" else number % 7 / 1000)
+
+    threads = [threading.Thread(target=walk.slot, args=(f"slot {n}",)) for n in range(SLOTS)]
+    people = ["greedy", "greedy", "ann", "bob"]
+    threads += [threading.Thread(target=person, args=(n, name)) for n, name in enumerate(people)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert sorted(made) == list(range(asked))
-    assert tokens() == 0
+    assert sorted(walk.made) == list(range(walk.asked))
+    assert (tokens(), valkey().exists(READY)) == (0, 0)
+    assert walk.most["greedy"] == SLOTS - 1
+    assert max(walk.most.values()) <= SLOTS - 1
+
+
+# --- People.
+
+
+def take(worker: str, pid: int = 1) -> str | None:
+    """Return the id of a slot's next request; what it held has ended."""
+    found = preview_queue.take(Slot(worker, pid), seconds=0)
+    return None if found is None else found[0]
+
+
+def put(person: str, *ids: str) -> None:
+    for request_id in ids:
+        preview_queue.put([request_id], person=person)
+
+
+@pytest.fixture
+def three() -> list[str]:
+    """Names of three slots that serve."""
+    names = ["one", "two", "three"]
+    assert [take(name) for name in names] == [None] * 3
+    return names
+
+
+def test_one_person_leaves_a_slot_to_others(three: list[str]) -> None:
+    put("greedy", "g1", "g2", "g3")
+    assert [take(name) for name in three] == ["g1", "g2", None]
+    put("other", "o1")
+    assert take("three") == "o1"
+    # Passed over, and taken as soon as one of the same person's ends.
+    assert take("three") is None
+    assert take("one") == "g3"
+
+
+def test_a_slot_alone_runs_one_request_of_anybody() -> None:
+    put("greedy", "g1", "g2")
+    assert (take("one"), take("one"), take("one")) == ("g1", "g2", None)
+
+
+def test_who_was_served_longest_ago_is_next() -> None:
+    put("greedy", "g1", "g2", "g3", "g4")
+    put("ann", "a1", "a2")
+    put("bob", "b1")
+    found = [take("one") for _ in range(8)]
+    assert found == ["g1", "a1", "b1", "g2", "a2", "g3", "g4", None]
+
+
+def test_a_waiting_slot_is_not_given_what_is_passed_over(
+    three: list[str], slots: Callable[..., "Future[Any]"]
+) -> None:
+    put("greedy", "g1", "g2")
+    assert [take(name) for name in three[:2]] == ["g1", "g2"]
+    waiting = slots("three")
+    assert preview_queue.put(["g3"], person="greedy")
+    assert (preview_queue.stir(), tokens()) == (False, 1)
+    assert preview_queue.put(["o1"], person="other")
+    assert waiting.result(1) == ["o1"]
+
+
+def test_who_ends_a_request_wakes_another_for_those_passed_over(three: list[str]) -> None:
+    put("greedy", "g1", "g2", "g3", "g4")
+    assert [take(name) for name in three] == ["g1", "g2", None]
+    assert preview_queue.end(Slot("one", 1))
+    assert take("three") == "g3"
+    assert not preview_queue.end(Slot("unheard", 1))
+
+
+def test_who_ends_a_request_hands_the_next_to_a_slot_that_waits(
+    three: list[str], slots: Callable[..., "Future[Any]"]
+) -> None:
+    put("greedy", "g1", "g2", "g3")
+    assert [take(name) for name in three[:2]] == ["g1", "g2"]
+    waiting = slots("three")
+    assert not preview_queue.end(Slot("one", 1))
+    assert waiting.result(1) == ["g3"]
+
+
+def test_heartbeats_tell_how_many_slots_there_are() -> None:
+    preview_queue.sign_on("here", slots=4)
+    put("greedy", *(f"g{n}" for n in range(5)))
+    assert [take("here", pid) for pid in range(4)] == ["g0", "g1", "g2", None]
+    preview_queue.sign_on("there", slots=1)
+    assert preview_queue.stir()
+    assert take("there") == "g3"
+    preview_queue.sign_off("there")
+    assert not preview_queue.stir()
+
+
+def test_what_slots_of_a_silent_worker_hold_does_not_count() -> None:
+    preview_queue.sign_on("lost", slots=1)
+    preview_queue.sign_on("here", slots=2)
+    put("ann", "a1", "a2", "a3", "a4")
+    assert [take("lost"), take("here", 1), take("here", 2)] == ["a1", "a2", None]
+
+    def is_free() -> bool:
+        preview_queue.sign_on("here", slots=3)
+        return preview_queue.stir()
+
+    wait_until(is_free, "what the lost worker held counts for ever")
+    assert take("here", 2) == "a3"
+
+
+def test_one_person_has_a_bounded_number_of_requests_in_the_list() -> None:
+    most = preview_queue.MOST_WAITING
+    put("other", "o1")
+    put("greedy", *(f"g{n}" for n in range(most + 2)))
+    for given_way in ("g0", "g1"):
+        answer = wait_for(given_way, seconds=1)
+        assert answer is not None
+        assert answer.error_code == SUPERSEDED
+    assert wait_for("g2", seconds=0.01) is None
+    found = [take("one") for _ in range(most + 2)]
+    assert sorted(name or "" for name in found) == ["", *sorted(f"g{n}" for n in range(2, most + 2)), "o1"]
+
+
+def test_a_long_request_arrives_whole() -> None:
+    request = ["a", "x" * 100_000]
+    preview_queue.put(request)
+    assert valkey().lrange("ipau:preview:waiting", 0, -1)[0].endswith(b" a ")
+    assert look() == request
+
+
+# --- Who has gone.
+
+
+def test_what_is_withdrawn_is_not_begun() -> None:
+    put("ann", "a1", "a2")
+    preview_queue.withdraw("a1")
+    assert (take("one"), take("one")) == ("a2", None)
+
+
+def test_what_is_withdrawn_while_a_slot_runs_it_is_not_tried_again(ended: Slot) -> None:
+    put("ann", "a1")
+    assert preview_queue.take(ended, seconds=0) == ["a1"]
+    preview_queue.withdraw("a1")
+    assert preview_queue.recover("here") == []
+    assert look() is None
+
+
+def test_what_was_waited_for_too_long_is_not_tried_again(
+    ended: Slot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("ann", "a1")
+    assert preview_queue.take(ended, seconds=0) == ["a1"]
+    monkeypatch.setattr(preview_queue, "PATIENCE_SECONDS", 0)
+    assert preview_queue.recover("here") == []
+    monkeypatch.undo()
+    assert look() is None
 
 
 def test_a_slot_hears_from_its_worker_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,9 +356,9 @@ def test_a_slot_hears_from_its_worker_after_a_while(monkeypatch: pytest.MonkeyPa
 def test_who_waits_is_not_busy(slots: Callable[..., "Future[Any]"]) -> None:
     waiting = [slots("here"), slots("there")]
     assert [preview_queue.waiting(worker) for worker in ("here", "there", "he")] == [1, 1, 0]
-    for _ in waiting:
-        preview_queue.put([])
-    assert [found.result(2) for found in waiting] == [[], []]
+    for person in ("a", "b"):
+        preview_queue.put([person], person=person)
+    assert sorted(found.result(2)[0] for found in waiting) == ["a", "b"]
     assert preview_queue.waiting("here") == 0
 
 
@@ -194,10 +385,10 @@ def test_what_a_slot_held_as_it_ended_comes_next(ended: Slot) -> None:
 def test_what_ends_each_slot_is_given_up(ended: Slot) -> None:
     preview_queue.put(["a"])
     given_up = []
-    for _ in range(claims.MAX_ATTEMPTS):
+    for _ in range(preview_queue.MAX_TRIES):
         assert preview_queue.take(ended, seconds=0) == ["a"]
         given_up.append(preview_queue.recover("here"))
-    assert given_up == [[], [], [["a"]]]
+    assert given_up == [[], [["a"]]]
     assert look() is None
 
 
@@ -223,7 +414,8 @@ def test_slots_of_workers_that_are_gone_are_forgotten(monkeypatch: pytest.Monkey
     look()
     monkeypatch.setattr(preview_queue, "_FORGET_SECONDS", -1)
     preview_queue.recover("here")
-    assert valkey().keys("ipau:preview:*") == [b"ipau:preview:requests"]
+    found: Any = valkey().keys("ipau:preview:*")
+    assert set(found) <= {b"ipau:preview:waiting", b"ipau:preview:turns"}
     assert look() == ["a"]
 
 
@@ -247,8 +439,8 @@ def test_only_the_first_of_some_previews_takes_a_message(
     reached: list[bool] = []
     put = preview_queue.put
 
-    def note(request: list[Any]) -> bool:
-        reached.append(put(request))
+    def note(request: list[Any], **person: str) -> bool:
+        reached.append(put(request, **person))
         return reached[-1]
 
     monkeypatch.setattr(preview_queue, "put", note)

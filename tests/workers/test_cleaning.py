@@ -242,10 +242,24 @@ def _many_fills() -> bytes:
     return data[:2] + b"\xff" * 20_000_000 + data[2:]
 
 
-@pytest.mark.parametrize("make", [_huge_tiff, _many_chunks, _many_frames, _many_fills])
+def _many_scans() -> bytes:
+    """Behind the one scan that a decoder reads."""
+    data = saved(draw(), "JPEG")
+    scan = data[data.rfind(b"\xff\xda") :][:20]
+    return data[:-2] + scan * 90_000 + bytes(300_000) + b"\xff\xd9"
+
+
+@pytest.mark.parametrize("make", [_huge_tiff, _many_chunks, _many_frames, _many_fills, _many_scans])
 def test_small_files_cannot_make_it_busy_or_large(make: Callable[[], bytes]) -> None:
+    """It runs in web processes, for each request of a visitor."""
     stream = io.BytesIO(make())
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(FormatError):
         clean_copy(stream)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 0.5
+
+
+def test_a_jpeg_of_many_segments_and_scans_passes() -> None:
+    data = jpeg(progressive=True)
+    profile = b"\xff\xe2\0\x10FPXR\0" + bytes(9)
+    assert np.array_equal(pixels(cleaned(data[:2] + profile * 1000 + data[2:])), pixels(data))

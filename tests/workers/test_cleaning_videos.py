@@ -6,6 +6,7 @@ import io
 import random
 import struct
 import time
+from collections.abc import Callable
 
 import av
 import numpy as np
@@ -177,6 +178,54 @@ def test_tables_that_lie_are_refused_soon(kind: bytes, count: int) -> None:
     with pytest.raises(FormatError):
         cleaned(lie)
     assert time.process_time() - started < 2
+
+
+def _film_of_tracks(tracks: int, chunks: int, gap: int) -> bytes:
+    """Tracks of samples of two bytes; all chunks of each lie at the same places."""
+    start = box(b"ftyp", b"isom\0\0\0\0", b"isom")
+
+    def movie(first: int) -> bytes:
+        places = (np.arange(chunks) * (2 + gap) + first).astype(">u4").tobytes()
+        table = box(
+            b"stbl",
+            box(b"stsd", bytes(8)),
+            box(b"stsz", bytes(4) + struct.pack(">II", 2, chunks)),
+            box(b"stsc", bytes(4) + struct.pack(">IIII", 1, 1, 1, 1)),
+            box(b"stco", bytes(4) + struct.pack(">I", chunks) + places),
+        )
+        handler = box(b"hdlr", bytes(8) + b"vide" + bytes(12))
+        return box(b"moov", box(b"trak", box(b"mdia", handler, box(b"minf", table))) * tracks)
+
+    first = len(start) + len(movie(0)) + 8
+    return start + movie(first) + box(b"mdat", bytes((2 + gap) * chunks))
+
+
+def _webm_of_unknown_elements() -> bytes:
+    return b"\x1aE\xdf\xa3\x87\x42\x82\x84webm\x18\x53\x80\x67\x01" + b"\xff" * 7 + b"\xaa\x81\0" * 97_000
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: _film_of_tracks(8, 1_900_000, 0),
+        lambda: _film_of_tracks(1, 95_000, 2),
+        _webm_of_unknown_elements,
+    ],
+    ids=["tracks", "gaps", "elements"],
+)
+def test_films_that_would_take_long_are_refused_soon(make: Callable[[], bytes]) -> None:
+    """It runs in web processes, for each request of a visitor."""
+    stream = io.BytesIO(make())
+    started = time.process_time()
+    with pytest.raises(FormatError):
+        clean_copy(stream)
+    assert time.process_time() - started < 0.5
+
+
+@pytest.mark.parametrize(("tracks", "chunks", "gap"), [(1, 1_900_000, 0), (2, 20_000, 2)])
+def test_long_films_pass(tracks: int, chunks: int, gap: int) -> None:
+    data = _film_of_tracks(tracks, chunks, gap)
+    assert len(cleaned(data)) == len(data)
 
 
 def test_frames_outside_of_the_data_are_refused() -> None:

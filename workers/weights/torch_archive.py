@@ -21,6 +21,8 @@ MOST_TABLE_BYTES = 8 * 1024 * 1024
 MOST_MEMBERS = 50_000
 _END, _END64, _LOCATOR, _ENTRY, _LOCAL = b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2", b"PK\3\4"
 _STORED = 0
+# What a member costs, measured in parts that are only looked at.
+_MEMBER_WEIGHT = 2
 _ENCRYPTED = 0x1
 _MOST_COMMENT = 65_535
 
@@ -114,7 +116,8 @@ def _read_table(source: Source) -> tuple[list[Member], int]:
     table = source.at(start, end - start)
     members, position = [], 0
     for _ in range(count):
-        member, position = _read_member(table, position, start)
+        source.count_part(_MEMBER_WEIGHT)
+        member, position = _read_member(source, table, position, start)
         members.append(member)
     if position != len(table):
         raise FormatError("Its table does not fit its members.")
@@ -150,7 +153,7 @@ def _ends_before(source: Source, last: int) -> bool:
     return _END in source.at(first, last - first + len(_END) - 1)
 
 
-def _read_member(table: bytes, at: int, end: int) -> tuple[Member, int]:
+def _read_member(source: Source, table: bytes, at: int, end: int) -> tuple[Member, int]:
     """Return the entry of the table at a place, and where the next one is."""
     if len(table) < at + 46 or table[at : at + 4] != _ENTRY:
         raise FormatError("Its table is damaged.")
@@ -158,7 +161,7 @@ def _read_member(table: bytes, at: int, end: int) -> tuple[Member, int]:
     packed, size, name_length, extra, comment = struct.unpack("<IIHHH", table[at + 20 : at + 34])
     offset = struct.unpack("<I", table[at + 42 : at + 46])[0]
     name_end = at + 46 + name_length
-    size, packed, offset = _widen(table[name_end : name_end + extra], size, packed, offset)
+    size, packed, offset = _widen(source, table[name_end : name_end + extra], size, packed, offset)
     is_plain = method == _STORED and not flags & _ENCRYPTED and packed == size and offset + 30 + size <= end
     try:
         name = table[at + 46 : name_end].decode()
@@ -167,11 +170,12 @@ def _read_member(table: bytes, at: int, end: int) -> tuple[Member, int]:
     return Member(name, size, offset, is_plain), name_end + extra + comment
 
 
-def _widen(extra: bytes, *numbers: int) -> tuple[int, ...]:
+def _widen(source: Source, extra: bytes, *numbers: int) -> tuple[int, ...]:
     """Return the numbers, those that need 64 bits from the extra field that has them."""
     wide: list[int] = []
     position = 0
     while position + 4 <= len(extra):
+        source.count_part()
         kind, length = struct.unpack("<HH", extra[position : position + 4])
         if kind == 1:
             body = extra[position + 4 : position + 4 + length]

@@ -1,5 +1,7 @@
 // One preview at a time: each change waits a little, ends the request under way, and outranks its answer.
 
+import { retryDelay } from "./retry.js";
+
 const DEBOUNCE = 150;
 const PATIENCE = 200;
 
@@ -18,7 +20,7 @@ export class Previewer {
   /** Ask for a preview soon. `collect` gives the form's data at that moment. */
   ask(collect, delay = DEBOUNCE) {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#send(collect()), delay);
+    this.#timer = setTimeout(() => this.#send(collect(), 0), delay);
   }
 
   /** Ask for the text that goes with the last preview; it is still kept on the server. */
@@ -28,7 +30,8 @@ export class Previewer {
     return answer.ok ? answer.text() : "";
   }
 
-  async #send(data) {
+  /** `refused`: how often the server has been too busy for this preview. */
+  async #send(data, refused) {
     const turn = ++this.#turn;
     this.#controller?.abort();
     this.#controller = new AbortController();
@@ -37,7 +40,11 @@ export class Previewer {
       const answer = await fetch(this.url, { method: "POST", body: data, signal: this.#controller.signal });
       const outcome = answer.ok ? await readPicture(answer) : await this.#readProblem(answer);
       // A newer request may have been sent while this answer was on its way.
-      if (turn === this.#turn) this.#deliver(outcome, data);
+      if (turn !== this.#turn) return;
+      this.#deliver(outcome, data);
+      const delay = retryDelay(answer, refused);
+      // A change in the meantime takes the place of the next try.
+      if (delay !== null) this.#timer = setTimeout(() => this.#send(data, refused + 1), delay);
     } catch (error) {
       if (turn === this.#turn && error.name !== "AbortError") {
         this.show.problem({ detail: this.texts.offline, errors: {} });

@@ -1,5 +1,7 @@
 // The row of previews: after a change, each step from the changed one on is asked for, one after another.
 
+import { retryDelay } from "./retry.js";
+
 const DEBOUNCE = 250;
 
 export class Row {
@@ -50,7 +52,7 @@ export class Row {
     for (const place of places.slice(this.#from)) place.classList.add("ipau-stale");
     this.busy(true);
     for (let index = this.#from; index < places.length; index++) {
-      const outcome = await this.#fetch(places[index].dataset.rowStep);
+      const outcome = await this.#fetchPatiently(places[index], turn);
       // Something newer has been asked for, which begins at this step or before.
       if (turn !== this.#turn || outcome === null) return;
       this.#from = index + 1;
@@ -60,7 +62,18 @@ export class Row {
     this.busy(false);
   }
 
-  async #fetch(step) {
+  /** As `#fetch`, again where the server is too busy. The step says so meanwhile. */
+  async #fetchPatiently(place, turn) {
+    for (let refused = 0; ; refused++) {
+      const outcome = await this.#fetch(place.dataset.rowStep, refused);
+      if (!outcome?.delay || turn !== this.#turn) return outcome;
+      place.querySelector("[data-row-problem]").textContent = outcome.detail;
+      await new Promise((resolve) => setTimeout(resolve, outcome.delay));
+      if (turn !== this.#turn) return null;
+    }
+  }
+
+  async #fetch(step, refused) {
     const data = this.collect();
     data.delete("do");
     data.set("upto", step);
@@ -69,7 +82,8 @@ export class Row {
       if (answer.ok) return { blob: await answer.blob() };
       const type = answer.headers.get("Content-Type") || "";
       const body = type.includes("json") ? await answer.json() : {};
-      return { detail: body.detail || this.texts.failed, errors: body.errors || {} };
+      const delay = retryDelay(answer, refused);
+      return { detail: body.detail || this.texts.failed, errors: body.errors || {}, delay };
     } catch (error) {
       return error.name === "AbortError" ? null : { detail: this.texts.offline, errors: {} };
     }

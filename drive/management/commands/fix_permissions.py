@@ -1,0 +1,28 @@
+"""`./manage.py fix_permissions`: set the modes of all stored files, after an upgrade or a change of group."""
+
+from typing import Any
+
+from django.core.files.storage import storages
+from django.core.management.base import BaseCommand, CommandError
+
+from drive.storage import ContentStorage
+from ipau.common.private_files import GroupError
+
+
+class Command(BaseCommand):
+    help = (
+        "Make the stored files private, or readable by IPAU_FILES_GROUP where it is set. The site closes the "
+        "folder above them at each start by itself; this also sets the mode of each file."
+    )
+    requires_system_checks: list[str] = []
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        storage = storages["default"]
+        if not isinstance(storage, ContentStorage):
+            self.stdout.write("The files are in a bucket, which has no modes.")
+            return
+        try:
+            changed = storage.fix_modes()
+        except GroupError as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(f"Changed {changed} folders and files in {storage.location}.")

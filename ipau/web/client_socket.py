@@ -1,0 +1,173 @@
+"""A client's socket for gunicorn and the application: reading is bounded in time, writing never waits."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import select
+import socket
+import struct
+import termios
+import time
+from collections import deque
+from itertools import islice
+
+# The system keeps no more than this for a client that does not read. Its own limit is 4 MiB.
+UNSENT_BYTES = 256 * 1024
+# Small pieces are sent together.
+FLUSH_BYTES = 16 * 1024
+_PIECES_AT_ONCE = 64
+
+
+class SlowClientError(TimeoutError):
+    """The client sends its request more slowly than a thread may wait for."""
+
+
+class Budget:
+    """Seconds that a client may be waited for. Bytes at the minimum rate earn back what waiting spends."""
+
+    def __init__(self, seconds: float, rate: float):
+        self._most = self._left = seconds
+        self._rate = rate
+
+    @property
+    def left(self) -> float:
+        """Seconds that may still be waited; 0 or less when they are spent."""
+        return self._left
+
+    def spend(self, seconds: float) -> None:
+        """Take off what was waited."""
+        self._left -= seconds
+
+    def earn(self, count: int) -> None:
+        """Add what `count` bytes are worth, up to the budget at the start."""
+        self._left = min(self._most, self._left + count / self._rate)
+
+
+class ClientSocket:
+    """A non-blocking socket with a buffer for what the client does not read yet.
+
+    `recv` waits for the client only between `allow_waiting` and `forbid_waiting`. Where it may not, it takes
+    what is there, or reports the end of the request.
+    """
+
+    def __init__(self, sock: socket.socket):
+        sock.setblocking(False)
+        with contextlib.suppress(OSError, AttributeError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+        self.raw = sock
+        self.is_too_slow = False
+        self.sent = 0
+        self.unsent_bytes = 0
+        self._unsent: deque[memoryview] = deque()
+        self._budget: Budget | None = None
+
+    def allow_waiting(self, budget: Budget) -> None:
+        """Let `recv` wait for the client as long as the budget lasts."""
+        self._budget = budget
+        self.is_too_slow = False
+
+    def forbid_waiting(self) -> None:
+        """Let `recv` take only what is there."""
+        self._budget = None
+
+    def recv(self, size: int) -> bytes:
+        """Return up to `size` bytes; none at the end.
+
+        Raises:
+            SlowClientError: the client is below the minimum rate.
+        """
+        while True:
+            try:
+                data = self.raw.recv(size)
+            except BlockingIOError:
+                if self._budget is None:
+                    return b""
+                self._wait(self._budget)
+                continue
+            if self._budget is not None:
+                self._budget.earn(len(data))
+            return data
+
+    def _wait(self, budget: Budget) -> None:
+        poll = select.poll()
+        poll.register(self.raw, select.POLLIN)
+        began = time.monotonic()
+        ready = budget.left > 0 and poll.poll(budget.left * 1000)
+        budget.spend(time.monotonic() - began)
+        if not ready:
+            self.is_too_slow = True
+            raise SlowClientError("the client sends too slowly")
+
+    def sendall(self, data: bytes) -> None:
+        """Take over `data`. Some of it may be sent later, by `flush`."""
+        if data:
+            self._unsent.append(memoryview(data))
+            self.unsent_bytes += len(data)
+
+    def send(self, data: bytes) -> int:
+        """Send `data` at once, as far as the client reads."""
+        self.sendall(data)
+        self.flush()
+        return len(data)
+
+    def flush(self) -> bool:
+        """Send what the client's window takes; True when nothing is left.
+
+        Raises:
+            OSError: the client has gone.
+        """
+        while self._unsent:
+            try:
+                sent = self.raw.sendmsg(list(islice(self._unsent, _PIECES_AT_ONCE)))
+            except BlockingIOError:
+                return False
+            self.sent += sent
+            self.unsent_bytes -= sent
+            self._drop(sent)
+        return True
+
+    def _drop(self, count: int) -> None:
+        while count:
+            piece = self._unsent[0]
+            if len(piece) > count:
+                self._unsent[0] = piece[count:]
+                return
+            count -= len(piece)
+            self._unsent.popleft()
+
+    def reset(self) -> None:
+        """Drop what the client has not read, here and in the system; `close` then breaks the connection."""
+        self._unsent.clear()
+        self.unsent_bytes = 0
+        with contextlib.suppress(OSError):
+            self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def received_by_client(self) -> int:
+        """Return how many bytes the client's machine has acknowledged."""
+        waiting = struct.unpack("i", fcntl.ioctl(self.raw.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0]
+        return self.sent - int(waiting)
+
+    def fileno(self) -> int:
+        """Return the number of the socket; -1 when it is closed."""
+        return self.raw.fileno()
+
+    def gettimeout(self) -> float:
+        """Return 0: the socket itself never blocks."""
+        return 0.0
+
+    def settimeout(self, _seconds: float | None) -> None:
+        """Do nothing: the budget decides how long is waited."""
+
+    def setblocking(self, _blocking: bool | int) -> None:
+        """Do nothing: the socket itself never blocks."""
+
+    def shutdown(self, how: int) -> None:
+        """Say that no more will be sent (`socket.SHUT_WR`)."""
+        with contextlib.suppress(OSError):
+            self.raw.shutdown(how)
+
+    def close(self) -> None:
+        """Close the socket. The system still delivers what was sent."""
+        with contextlib.suppress(OSError):
+            self.raw.close()

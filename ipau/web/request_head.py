@@ -1,0 +1,86 @@
+"""The little that has to be known of a request before a thread runs it.
+
+This decides only how long to wait for bytes. Gunicorn's own parser reads the request again and refuses what
+is malformed; so whatever looks odd here counts as complete and goes to that parser at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+END = b"\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class Head:
+    """A request line and headers."""
+
+    size: int
+    """Bytes of the head, its empty line included."""
+    target: bytes = b""
+    length: int = 0
+    """Bytes of the body, where the head gives exactly one plausible length."""
+    chunked: bool = False
+    expects_continue: bool = False
+    forwarded_for: str = ""
+
+    @property
+    def path(self) -> bytes:
+        """The target without its query."""
+        return self.target.partition(b"?")[0]
+
+    @property
+    def is_static(self) -> bool:
+        """Whether it is for a style sheet, a script or the like."""
+        return self.target.startswith(b"/static/")
+
+
+def read_head(data: bytearray, searched: int = 0) -> Head | None:
+    """Return the head at the start of `data`, or None where more bytes have to come.
+
+    Args:
+        searched: bytes from the start that an earlier call has seen.
+    """
+    start = max(0, searched - len(END))
+    end = data.find(END, start)
+    if end < 0:
+        # A line that ends without CR is refused; its head may never have the end that is looked for.
+        return Head(size=len(data)) if _has_bare_newline(data, start) else None
+    return _parse(bytes(data[:end]), end + len(END))
+
+
+def _has_bare_newline(data: bytearray, start: int) -> bool:
+    at = data.find(b"\n", start)
+    while at >= 0:
+        if at == 0 or data[at - 1] != 0x0D:
+            return True
+        at = data.find(b"\n", at + 1)
+    return False
+
+
+def _parse(text: bytes, size: int) -> Head:
+    line, *rest = text.removeprefix(b"\r\n").split(b"\r\n")
+    words = line.split(b" ")
+    if len(words) != 3:
+        return Head(size)
+    fields: dict[bytes, list[bytes]] = {}
+    for field in rest:
+        name, _, value = field.partition(b":")
+        fields.setdefault(name.lower(), []).append(value.strip(b" \t"))
+    expects = [value.lower() for value in fields.get(b"expect", [])]
+    return Head(
+        size=size,
+        target=words[1],
+        length=_length(fields),
+        chunked=b"transfer-encoding" in fields,
+        expects_continue=words[2] == b"HTTP/1.1" and expects == [b"100-continue"],
+        forwarded_for=b",".join(fields.get(b"x-forwarded-for", [])).decode("latin-1"),
+    )
+
+
+def _length(fields: dict[bytes, list[bytes]]) -> int:
+    """Return the length of the body; 0 where it is absent, doubled, contradicted or no number."""
+    found = fields.get(b"content-length", [])
+    if len(found) != 1 or b"transfer-encoding" in fields or not (found[0].isdigit() and len(found[0]) < 19):
+        return 0
+    return int(found[0])

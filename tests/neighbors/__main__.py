@@ -1,0 +1,60 @@
+"""Attack a whole site with one account, time another one, and print both; 1 where a bound is broken.
+
+`python -m tests.neighbors [--seconds 10] [--only time_bombs]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tests.families import bombs
+from tests.neighbors import site
+from tests.neighbors.attacks import ATTACKS, Attacker
+from tests.neighbors.victim import KINDS, Times, Victim
+
+# Beside a quiet run, and for pages in any case.
+MOST_TIMES = 3.0
+MOST_PAGE_SECONDS = 2.0
+
+
+def main(seconds: float, only: list[str]) -> bool:
+    """Run the attacks one after the other; return whether the other account was left alone."""
+    with site.running() as running:
+        other = running.client("victim@example.org")
+        victim = Victim(other, other.wait_for_model(other.convert("mine", bombs.harmless())))
+        attacker = Attacker(running.client("attacker@example.org"))
+        victim.use(3)
+        quiet = victim.use(seconds)
+        _print("quiet", quiet, quiet)
+        fine = not quiet.failures
+        for name, attack in ATTACKS.items():
+            if only and name not in only:
+                continue
+            with attack(attacker):
+                times = victim.use(seconds)
+            fine &= _print(name, times, quiet)
+            victim.use(2)
+    return fine
+
+
+def _print(name: str, times: Times, quiet: Times) -> bool:
+    words, fine = [], not times.failures
+    for kind in KINDS:
+        slowest, usual = times.slowest(kind), quiet.slowest(kind)
+        ratio = slowest / usual if usual else 0.0
+        broken = ratio > MOST_TIMES or (kind == "page" and slowest > MOST_PAGE_SECONDS)
+        fine &= not broken
+        words.append(f"{kind} {slowest * 1000:6.0f} ms x{ratio:4.1f}{' !' if broken else '  '}")
+    print(f"{name:<20} {'  '.join(words)}  failed {len(times.failures)}", flush=True)
+    for failure in times.failures[:3]:
+        print(f"    {failure[:300]}", flush=True)
+    return fine
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each attack")
+    parser.add_argument("--only", action="append", choices=list(ATTACKS), default=[])
+    given = parser.parse_args()
+    sys.exit(not main(given.seconds, given.only))
