@@ -6,12 +6,14 @@ where the drive keeps them, and only then there is a file. Every step may be don
 
 import hashlib
 import logging
+import random
 import time
 from datetime import datetime, timedelta
 from typing import BinaryIO
 from uuid import UUID
 
-from django.db import models, transaction
+from django.conf import settings
+from django.db import connection, models, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -30,6 +32,8 @@ CHUNK = 1024 * 1024
 LEASE = timedelta(seconds=60)
 RENEW_SECONDS = 10.0
 MAX_CHECKS = 3
+# PostgreSQL's number for claiming one.
+_CLAIMING = 0x69706175
 # When to ask a bucket again that did not answer.
 PAUSE = timedelta(seconds=15)
 
@@ -89,8 +93,20 @@ def check_upload(upload_id: UUID) -> UUID | None:
     return upload.owner_id
 
 
+def has_room() -> bool:
+    """Return whether another upload may be checked beside those that are. A large one takes minutes."""
+    # Who is at one renews in time. What waits for a bucket to answer again has less left.
+    at_work = Upload.objects.filter(check_until__gt=timezone.now() + LEASE / 2, completed_at__isnull=True)
+    most: int = settings.UPLOAD_CHECKS
+    return at_work.count() < most
+
+
 def _claim(upload_id: UUID) -> _Lease | None:
-    with transaction.atomic():
+    with transaction.atomic(), connection.cursor() as cursor:
+        # One after another, so that the last room is not taken twice.
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_CLAIMING])
+        if not has_room():
+            return None
         free = Q(check_until__isnull=True) | Q(check_until__lt=timezone.now())
         rows = Upload.objects.filter(free, multipart.open_uploads(), pk=upload_id, sent_at__isnull=False)
         upload = rows.select_for_update(skip_locked=True).first()
@@ -161,9 +177,16 @@ def _refuse(lease: _Lease, reason: str) -> None:
         multipart.discard(lease.upload)
 
 
-def uploads_waiting(*, older_than: timedelta) -> list[str]:
-    """Return the uploads that are all there and that nobody has begun to check for this long."""
+def uploads_waiting(*, older_than: timedelta = timedelta()) -> list[str]:
+    """Return of each owner the oldest upload that is all there and that nobody is checking, in any order.
+
+    Args:
+        older_than: of those that nobody has begun to check for this long.
+    """
     now = timezone.now()
-    silent = Q(check_until__isnull=True, sent_at__lt=now - older_than) | Q(check_until__lt=now)
-    rows = Upload.objects.filter(silent, multipart.open_uploads(), sent_at__isnull=False)
-    return [str(key) for key in rows.order_by("sent_at").values_list("pk", flat=True)[:100]]
+    free = Q(check_until__isnull=True, sent_at__lte=now - older_than) | Q(check_until__lt=now)
+    rows = Upload.objects.filter(free, multipart.open_uploads(), sent_at__isnull=False)
+    keys = list(rows.order_by("owner", "sent_at").distinct("owner").values_list("pk", flat=True))
+    # By chance, or one whose uploads are older would always come first.
+    random.shuffle(keys)
+    return [str(key) for key in keys]

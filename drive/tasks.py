@@ -5,62 +5,74 @@ from datetime import timedelta
 from uuid import UUID
 
 from drive import blobs, direct_work, multipart, parts, purging, quota, renditions, work
+from ipau.common.alone import alone
 from ipau.common.tasks import begins, task, wake, wake_once
 
 SILENT = timedelta(seconds=8)
+# A wake-up that waits behind others is not sent again for so long.
+AGAIN_SECONDS = 20
+# As long as the lease of the file that a turn is at; Celery ends what does not heed it half a minute later.
+INSPECTION_SECONDS = 60
 
 
-@task(name="drive.inspect_uploads", queue="convert")
+# One turn of an owner at a time: however slow their files are, other slots are left for everybody else.
+@task(name="drive.inspect_uploads", queue="background", soft_time_limit=INSPECTION_SECONDS)
 def inspect_uploads(owner_id: str) -> None:
     begins(inspect_uploads, owner_id)
-    if work.inspect_uploads(UUID(owner_id)):
-        wake(inspect_uploads, owner_id)
+    with alone(f"inspecting:{owner_id}", seconds=INSPECTION_SECONDS + 30) as is_alone:
+        if is_alone:
+            work.inspect_uploads(UUID(owner_id))
+    # Asked again behind it: what came meanwhile has woken a turn that left it to this one.
+    if is_alone and work.has_waiting(UUID(owner_id)):
+        send_inspection(owner_id=owner_id)
 
 
 # Reading a file of many gigabytes out of a bucket takes a while, but less than messages stay invisible for.
-@task(name="drive.check_upload", queue="convert", soft_time_limit=840)
+@task(name="drive.check_upload", queue="background", soft_time_limit=840)
 def check_upload(upload_id: str) -> None:
+    if not direct_work.has_room():
+        return
     owner = direct_work.check_upload(UUID(upload_id))
+    _check_next()
     if owner is not None:
         send_inspection(owner_id=str(owner))
 
 
-@task(name="drive.make_renditions", queue="convert")
+@task(name="drive.make_renditions", queue="background")
 def make_renditions(share_id: str) -> None:
     begins(make_renditions, share_id)
     if renditions.make_renditions(UUID(share_id)):
-        wake(make_renditions, share_id)
+        send_renditions(share_id=share_id)
 
 
-@task(name="drive.sweep", queue="convert", expires=60)
+@task(name="drive.sweep", queue="background", expires=60)
 def sweep() -> None:
     for owner_id in work.owners_waiting(older_than=SILENT):
-        wake(inspect_uploads, owner_id)
-    for upload_id in direct_work.uploads_waiting(older_than=SILENT):
-        send_check(upload_id=upload_id)
+        send_inspection(owner_id=owner_id)
+    _check_next(older_than=SILENT)
     parts.sweep_uploads()
 
 
-@task(name="drive.sweep_blobs", queue="convert", expires=3600)
+@task(name="drive.sweep_blobs", queue="background", expires=3600)
 def sweep_blobs() -> None:
     blobs.sweep_storage(now=time.time())
     multipart.sweep_bucket()
 
 
-@task(name="drive.sweep_trash", queue="convert", expires=3600)
+@task(name="drive.sweep_trash", queue="background", expires=3600)
 def sweep_trash() -> None:
     purging.sweep_trash()
     purging.sweep_revoked_shares()
 
 
-@task(name="drive.verify_usage", queue="convert", expires=3600)
+@task(name="drive.verify_usage", queue="background", expires=3600)
 def verify_usage() -> None:
     quota.verify_usage()
 
 
 def send_inspection(*, owner_id: str) -> None:
     """Wake a worker for the owner's new uploads; once for all that come before it looks."""
-    wake_once(inspect_uploads, owner_id, seconds=int(SILENT.total_seconds()))
+    wake_once(inspect_uploads, owner_id, seconds=AGAIN_SECONDS)
 
 
 def send_renditions(*, share_id: str) -> None:
@@ -71,3 +83,9 @@ def send_renditions(*, share_id: str) -> None:
 def send_check(*, upload_id: str) -> None:
     """Wake a worker for an upload whose parts are all in the bucket."""
     wake(check_upload, upload_id)
+
+
+def _check_next(*, older_than: timedelta = timedelta()) -> None:
+    """Wake a worker for one of the uploads that nobody has begun to check, of one owner or another."""
+    for upload_id in direct_work.uploads_waiting(older_than=older_than)[:1]:
+        send_check(upload_id=upload_id)

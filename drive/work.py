@@ -53,6 +53,11 @@ def _waiting(owner_id: UUID) -> models.QuerySet[File]:
     return rows
 
 
+def has_waiting(owner_id: UUID) -> bool:
+    """Return whether uploads of the owner are still to be checked, and nobody is at them."""
+    return _waiting(owner_id).exists()
+
+
 def _claim(owner_id: UUID) -> File | None:
     with transaction.atomic():
         file = _waiting(owner_id).select_for_update(skip_locked=True).order_by("id").first()

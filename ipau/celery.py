@@ -10,7 +10,7 @@ from ipau import transport
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ipau.settings")
 
-QUEUES = ("cpu", "gpu", "preview", "convert")
+QUEUES = ("cpu", "gpu", "preview", "background", "convert")
 
 transport.install()
 app = Celery("ipau")
@@ -51,42 +51,42 @@ app.conf.update(
         "processing.sweep": {
             "task": "processing.sweep",
             "schedule": 4.0,
-            "options": {"queue": "convert", "expires": 30},
+            "options": {"queue": "background", "expires": 30},
         },
         "processing.sweep_notices": {
             "task": "processing.sweep_notices",
             "schedule": 3600.0,
-            "options": {"queue": "convert", "expires": 3600},
+            "options": {"queue": "background", "expires": 3600},
         },
         "drive.sweep": {
             "task": "drive.sweep",
             "schedule": 5.0,
-            "options": {"queue": "convert", "expires": 30},
+            "options": {"queue": "background", "expires": 30},
         },
         "market.sweep": {
             "task": "market.sweep",
             "schedule": 5.0,
-            "options": {"queue": "convert", "expires": 30},
+            "options": {"queue": "background", "expires": 30},
         },
         "drive.sweep_trash": {
             "task": "drive.sweep_trash",
             "schedule": 3600.0,
-            "options": {"queue": "convert", "expires": 3600},
+            "options": {"queue": "background", "expires": 3600},
         },
         "accounts.sweep_sessions": {
             "task": "accounts.sweep_sessions",
             "schedule": 6 * 3600.0,
-            "options": {"queue": "convert", "expires": 3600},
+            "options": {"queue": "background", "expires": 3600},
         },
         "drive.verify_usage": {
             "task": "drive.verify_usage",
             "schedule": 6 * 3600.0,
-            "options": {"queue": "convert", "expires": 3600},
+            "options": {"queue": "background", "expires": 3600},
         },
         "drive.sweep_blobs": {
             "task": "drive.sweep_blobs",
             "schedule": 600.0,
-            "options": {"queue": "convert", "expires": 600},
+            "options": {"queue": "background", "expires": 600},
         },
     },
     timezone="UTC",

@@ -237,6 +237,8 @@ FILE_ORIGINS = "processing.origins.origin_of"
 # One request carries one upload; larger files are the resumable upload's business.
 UPLOAD_MAX_BYTES = env.int("IPAU_UPLOAD_MAX_BYTES", default=100 * 1024 * 1024)
 RESUMABLE_MAX_BYTES = env.int("IPAU_RESUMABLE_MAX_BYTES", default=4 * 1024**3)
+# So many uploads that came straight into the bucket are checked at a time: fewer than `background` has slots.
+UPLOAD_CHECKS = env.int("IPAU_UPLOAD_CHECKS", default=1)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 20_000
 FILE_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
@@ -263,6 +265,10 @@ HEARTBEAT_SECONDS = env.int("IPAU_HEARTBEAT_SECONDS", default=5)
 METRICS_KEY = env.str("IPAU_METRICS_KEY", default="")
 # One picture of a job may take this long, below the lease with which a worker owns it.
 ITEM_SECONDS = env.int("IPAU_ITEM_SECONDS", default=45)
+# The longest time for the conversion of one file of weights; small files get less. Tasks end soon behind it.
+CONVERSION_SECONDS = min(600, env.int("IPAU_CONVERSION_SECONDS", default=600))
+# So many minutes a day may all conversions and trials of one person take, unless an operator says otherwise.
+CONVERSION_MINUTES_A_DAY = env.int("IPAU_CONVERSION_MINUTES_A_DAY", default=60)
 # A run of a model's network may take twenty times what an image took in its trial, but always this long.
 NETWORK_LEAST_SECONDS = env.float("IPAU_NETWORK_LEAST_SECONDS", default=5.0)
 # A model whose runs had to be ended so often within a day is paused.

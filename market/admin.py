@@ -9,6 +9,8 @@ from market import pauses
 from market.models import (
     ChosenSample,
     Conversion,
+    ConversionAccount,
+    ConversionDay,
     JobSpeed,
     Listing,
     Pause,
@@ -109,6 +111,38 @@ class ConversionAdmin(ReadOnlyAdmin):
     list_filter = ("state", "family")
     list_select_related = ("owner",)
     search_fields = ("=id", "name", "source_name", "owner__handle", "=source_sha256")
+
+
+@admin.register(ConversionAccount)
+class ConversionAccountAdmin(ModelAdmin):
+    """How many minutes a day each person's conversions may take."""
+
+    ordering = ("owner",)
+    common_readonly = ()
+    list_display = ("owner", "minutes_a_day", "lease_expires_at")
+    list_select_related = ("owner",)
+    search_fields = ("owner__handle", "owner__email")
+    autocomplete_fields = ("owner",)
+    fields = ("owner", "minutes_a_day")
+
+    def get_readonly_fields(
+        self, request: HttpRequest, obj: ConversionAccount | None = None
+    ) -> tuple[str, ...]:
+        return ("owner",) if obj else ()
+
+    def has_delete_permission(self, request: HttpRequest, obj: ConversionAccount | None = None) -> bool:
+        return False
+
+
+@admin.register(ConversionDay)
+class ConversionDayAdmin(ReadOnlyAdmin):
+    """Seconds that each person's conversions took, by day."""
+
+    list_display = ("day", "owner", "seconds")
+    list_filter = ("day",)
+    list_select_related = ("owner",)
+    search_fields = ("owner__handle", "owner__email")
+    common_readonly = ()
 
 
 @admin.register(Speed)

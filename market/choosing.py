@@ -57,7 +57,7 @@ def show_on(*, listing: Listing, digests: Iterable[str]) -> None:
         else:
             listing.chosen_samples.create(position=position, source_id=digest, digest=digest)
     if wanted:
-        transaction.on_commit(lambda: tasks.send_chosen(listing_id=str(listing.pk)))
+        transaction.on_commit(tasks.send_turn)
 
 
 def _digests_of(listing: Listing, ids: Iterable[object]) -> list[str]:

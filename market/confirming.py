@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from ipau.common.errors import Conflict, Invalid
 from market import conversions, tasks
+from market.budgets import check_budget
 from market.models import Conversion, ConversionState, Listing, Version, Visibility
 
 # Those that a `config.json` can name; of all others the task alone tells the layout.
@@ -33,6 +34,7 @@ def confirm_conversion(
         NotFound: there is no such conversion.
         Conflict: it does not wait to be confirmed.
         Invalid: the outputs cannot be read so, or the file is gone from the drive.
+        RateLimited: the person's minutes of conversions for today are used up.
     """
     conversion = conversions.get_conversion(owner=owner, conversion_id=conversion_id)
     if not conversion.awaits_word:
@@ -78,6 +80,7 @@ def _read_anew(conversion: Conversion, choice: Mapping[str, Any]) -> Conversion:
         said["layout"] = choice["layout"]
     config = conversions.check_config(json.dumps(said, ensure_ascii=False))
     conversions.check_numbers(conversion.owner)
+    check_budget(conversion.owner_id)
     with transaction.atomic():
         waiting = Conversion.objects.filter(
             pk=conversion.pk,
@@ -89,5 +92,5 @@ def _read_anew(conversion: Conversion, choice: Mapping[str, Any]) -> Conversion:
             waiting, file, config=config, version=None, corrects=conversion.version
         ):
             raise Conflict(_("This conversion does not wait to be confirmed."), code="not_waiting")
-        transaction.on_commit(lambda: tasks.send_conversion(conversion_id=str(conversion.pk)))
+        transaction.on_commit(tasks.send_turn)
     return conversions.get_conversion(owner=conversion.owner, conversion_id=conversion.pk)

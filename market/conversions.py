@@ -18,6 +18,7 @@ from ipau.common.bodies import read_json
 from ipau.common.errors import Conflict, Invalid, NotFound
 from ipau.common.idempotency import digest_of, find_earlier
 from market import services, tasks
+from market.budgets import check_budget
 from market.models import Conversion, ConversionState, Listing, ListingKind, Visibility
 from market.naming import NAME_LENGTH, TITLE_LENGTH, check_name, check_text
 from market.releasing import forget_unused
@@ -118,6 +119,7 @@ def request_conversion(
         Invalid: the name, the title, the family or the config cannot be used, the file was refused, or the
             person has as many models or conversions as one may have.
         Conflict: the name belongs to something else, or the idempotency key to another request.
+        RateLimited: the person's minutes of conversions for today are used up.
     """
     request = digest_of(file.blob_id, name, title, family, config, publish)
     if earlier := find_earlier(list_conversions(owner=owner), idempotency_key, request):
@@ -139,10 +141,11 @@ def request_conversion(
     )
     _check_free(owner, name)
     check_numbers(owner)
+    check_budget(owner.pk)
     try:
         with transaction.atomic():
             conversion.save(force_insert=True)
-            transaction.on_commit(lambda: tasks.send_conversion(conversion_id=str(conversion.pk)))
+            transaction.on_commit(tasks.send_turn)
     except IntegrityError:
         # Two requests with one idempotency key at once: the slower one answers with what the faster one made.
         if earlier := find_earlier(list_conversions(owner=owner), idempotency_key, request):
@@ -158,6 +161,7 @@ def retry_conversion(*, owner: User, conversion_id: object) -> Conversion:
         NotFound: there is no such conversion.
         Conflict: it has not been refused.
         Invalid: the file is gone from the drive, or the person has as many conversions as one may have.
+        RateLimited: the person's minutes of conversions for today are used up.
     """
     conversion = get_conversion(owner=owner, conversion_id=conversion_id)
     if conversion.state != ConversionState.FAILED:
@@ -165,10 +169,11 @@ def retry_conversion(*, owner: User, conversion_id: object) -> Conversion:
     file = file_to_convert(conversion)
     _check_free(owner, conversion.name)
     check_numbers(owner)
+    check_budget(owner.pk)
     with transaction.atomic():
         refused = Conversion.objects.filter(pk=conversion.pk, state=ConversionState.FAILED)
         moved = begin_anew(refused, file)
-        transaction.on_commit(lambda: tasks.send_conversion(conversion_id=str(conversion.pk)))
+        transaction.on_commit(tasks.send_turn)
     if not moved:
         raise Conflict(_("Only a conversion that was refused can be tried again."))
     return get_conversion(owner=owner, conversion_id=conversion_id)

@@ -2,17 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
 from drive import blobs
 from drive.blobs import Stored
 from ipau.common.database import persist
-from market import workplace
+from market import owner_leases, workplace
 from market.models import MAX_ATTEMPTS, ChosenSample, Listing, Version, Weights
 from market.trying import fetch_model
 from workers import engine
@@ -38,8 +37,17 @@ class _Made:
 def show_chosen(listing_id: UUID) -> bool:
     """Make small pictures of what an owner chose, and run the newest weights over them.
 
-    Return whether any was due. Raises OSError where the storage does not give what it needs.
+    Return whether any was due, and something of the owner's was not just being done. Raises OSError where
+    the storage does not give what it needs.
     """
+    owner_id = waiting().filter(listing=listing_id).values_list("listing__owner", flat=True).first()
+    if owner_id is None:
+        return False
+    with owner_leases.holding(owner_id) as lease:
+        return lease is not None and _show(listing_id)
+
+
+def _show(listing_id: UUID) -> bool:
     due = persist(lambda: _begin(listing_id))
     newest = Version.objects.filter(listing=listing_id).select_related("weights").order_by("-number").first()
     weights = newest.weights if newest else None
@@ -50,15 +58,13 @@ def show_chosen(listing_id: UUID) -> bool:
     return True
 
 
-def listings_due(*, older_than: timedelta) -> list[str]:
-    """Return the ids of models of which chosen pictures have waited for this long."""
-    rows = ChosenSample.objects.filter(is_due=True, attempts__lt=MAX_ATTEMPTS)
-    waiting = rows.filter(updated_at__lt=Now() - older_than).values_list("listing", flat=True)
-    return [str(pk) for pk in waiting.distinct().order_by("listing")]
+def waiting() -> QuerySet[ChosenSample]:
+    """Return the pictures that a worker is still to look at."""
+    return ChosenSample.objects.filter(is_due=True, attempts__lt=MAX_ATTEMPTS)
 
 
 def _begin(listing_id: UUID) -> list[ChosenSample]:
-    rows = ChosenSample.objects.filter(listing=listing_id, is_due=True, attempts__lt=MAX_ATTEMPTS)
+    rows = waiting().filter(listing=listing_id)
     found = list(rows)
     rows.update(attempts=F("attempts") + 1, updated_at=Now())
     return found

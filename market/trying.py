@@ -7,12 +7,14 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import F, QuerySet
+from django.db.models.functions import Greatest, Now
 
 from drive import blobs
 from drive.blobs import Stored
 from ipau.common.database import persist
-from market import workplace
-from market.models import DeviceKind, Sample, Speed, Weights
+from market import owner_leases, workplace
+from market.models import MAX_ATTEMPTS, DeviceKind, Sample, Speed, Weights
 from workers import devices
 from workers.engine import ThumbnailResult
 from workers.trials import trial
@@ -51,16 +53,33 @@ def try_weights(folder: Path, *, scratch_in: Path) -> Tried:
 
 
 def try_kept(weights_id: UUID) -> bool:
-    """Try weights that were converted elsewhere, and keep what shows; return whether they are still there.
+    """Try weights that were converted elsewhere, and keep what shows.
 
-    Raises OSError where the storage does not give them.
+    Return whether they are still there, and something of the owner's was not just being done. Raises OSError
+    where the storage does not give them.
     """
-    weights = Weights.objects.filter(pk=weights_id).first()
-    if weights is None:
+    rows = Weights.objects.filter(pk=weights_id)
+    owner_id = rows.order_by("versions__id").values_list("versions__listing__owner", flat=True).first()
+    weights = rows.first()
+    if weights is None or owner_id is None:
         return False
-    with workplace.open_scratch() as scratch:
-        tried = try_weights(fetch_model(weights, into=scratch), scratch_in=scratch)
-    return persist(lambda: _keep_of(weights_id, tried))
+    with owner_leases.holding(owner_id) as lease:
+        if lease is None:
+            return False
+        persist(lambda: rows.update(trials_left=Greatest(F("trials_left") - 1, 0), updated_at=Now()))
+        with workplace.open_scratch() as scratch:
+            tried = try_weights(fetch_model(weights, into=scratch), scratch_in=scratch)
+        return persist(lambda: _keep_of(weights_id, tried))
+
+
+def ask(weights_id: UUID | str) -> None:
+    """Have weights tried that no conversion has tried, once a worker comes to it."""
+    Weights.objects.filter(pk=weights_id).update(trials_left=MAX_ATTEMPTS, updated_at=Now())
+
+
+def waiting() -> QuerySet[Weights]:
+    """Return the weights that are still to be tried."""
+    return Weights.objects.filter(trials_left__gt=0)
 
 
 def fetch_model(weights: Weights, *, into: Path) -> Path:
@@ -78,6 +97,7 @@ def _keep_of(weights_id: UUID, tried: Tried) -> bool:
     weights = Weights.objects.select_for_update(no_key=True).filter(pk=weights_id).first()
     if weights is not None:
         keep_trial(weights=weights, tried=tried)
+        Weights.objects.filter(pk=weights_id).update(trials_left=0)
     return weights is not None
 
 

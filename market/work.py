@@ -1,18 +1,16 @@
 """What a worker does with uploaded weights: have them converted in the sandbox, and keep what comes of it."""
 
-import logging
+import math
 import shutil
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
+from django.conf import settings
 from django.core.files.storage import default_storage
-from django.db import connection, models, transaction
+from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
@@ -20,22 +18,22 @@ from django.utils import timezone
 from drive import blobs
 from drive.blobs import Stored
 from drive.models import Blob
-from ipau.common.database import CONNECTION_ERRORS, persist
+from ipau.common.database import persist
 from ipau.common.errors import Conflict
-from market import trying, workplace
+from market import owner_leases, trying, workplace
+from market.budgets import Budget, budget_of
 from market.models import Conversion, ConversionState
 from market.releasing import TYPES, Release, keep_weights, release_model, withdraw_version
 from market.trying import Tried
 from workers.weights import sandbox
 
-logger = logging.getLogger(__name__)
-
 MAX_ATTEMPTS = 3
-# Renewed while the sandbox is at work, so that a worker that dies costs no more than this.
-LEASE = timedelta(seconds=60)
-RENEW_SECONDS = 10.0
-# Below the task's own limit, with time left for trying and storing what came of it.
-WALL_SECONDS = 600.0
+# What a conversion may take of the processor: so long, and longer the larger the file is. On two cores of an
+# EPYC the largest YOLO (114 MB) takes 12 seconds, the smallest (5 MB) 3, the largest as ONNX (227 MB) 10.
+BASE_SECONDS = 60.0
+SECONDS_A_MEGABYTE = 1.0
+# By the clock, so many times as long: on a busy machine jobs and pages come first.
+PATIENCE = 5
 _CRASHED = "These weights could not be converted: each attempt ended before it was done."
 _STORAGE_LOST = "The bytes of this file are no longer there."
 
@@ -53,44 +51,63 @@ class _Claim:
 
 
 def convert(conversion_id: UUID) -> bool:
-    """Do a conversion that nobody else is at; return whether there was anything to do."""
-    held = persist(lambda: _claim(conversion_id))
-    if held is None:
+    """Do a conversion, unless somebody is at it or at something else of its owner's.
+
+    Return whether there was anything to do. Where the owner's minutes are used up, that is to say so.
+    """
+    owner_id = waiting().filter(pk=conversion_id).values_list("owner", flat=True).first()
+    if owner_id is None:
         return False
-    with workplace.open_folder(held.conversion.pk, held.token) as folder, _renewing(held):
+    with owner_leases.holding(owner_id, also_renew=partial(_renew, conversion_id)) as lease:
+        if lease is None:
+            return False
+        budget = budget_of(owner_id)
+        if budget.is_spent:
+            return persist(lambda: _refuse_for_today(conversion_id, budget))
+        held = persist(lambda: _claim(conversion_id, lease.token))
+        if held is not None:
+            _do(held)
+        return held is not None
+
+
+def _do(held: _Claim) -> None:
+    with workplace.open_folder(held.conversion.pk, held.token) as folder:
         try:
             upload = _copy_out(held, folder)
         except FileNotFoundError:
             persist(lambda: _fail(held, {"code": "gone", "sentence": _STORAGE_LOST}))
-            return True
+            return
         report, made = _convert(held.conversion, upload, folder / "out")
         if not report["ok"]:
             persist(lambda: _fail(held, report))
-            return True
+            return
         tried = trying.try_weights(made, scratch_in=folder)
         report = _storable({**report, "trial": tried.as_json()})
         files = {name: _store(made / name) for name in TYPES}
         persist(lambda: _succeed(held, report, files, tried))
-    return True
 
 
 # --- Whose it is.
 
 
-def _waiting() -> models.QuerySet[Conversion]:
+def waiting() -> models.QuerySet[Conversion]:
+    """Return the conversions that nobody is at and that may be begun."""
+    return _free().filter(attempts__lt=MAX_ATTEMPTS)
+
+
+def _free() -> models.QuerySet[Conversion]:
     overdue = Q(state=ConversionState.PROCESSING, lease_expires_at__lt=Now())
     return Conversion.objects.filter(Q(state=ConversionState.STARTING) | overdue)
 
 
-def _claim(conversion_id: UUID) -> _Claim | None:
-    token = uuid4()
+def _claim(conversion_id: UUID, token: UUID) -> _Claim | None:
     taken = (
-        _waiting()
-        .filter(pk=conversion_id, attempts__lt=MAX_ATTEMPTS)
+        waiting()
+        .filter(pk=conversion_id)
         .update(
             state=ConversionState.PROCESSING,
             lease_token=token,
-            lease_expires_at=Now() + LEASE,
+            lease_expires_at=Now() + owner_leases.LEASE,
             attempts=F("attempts") + 1,
             started_at=Coalesce(F("started_at"), Now()),
             updated_at=Now(),
@@ -99,33 +116,9 @@ def _claim(conversion_id: UUID) -> _Claim | None:
     return _Claim(Conversion.objects.get(pk=conversion_id), token) if taken else None
 
 
-@contextmanager
-def _renewing(held: _Claim) -> Iterator[None]:
-    """Keep the lease while the block runs, from a thread with a connection of its own."""
-    ended = threading.Event()
-    thread = threading.Thread(target=_renew, args=(held, ended), name="renew", daemon=True)
-    # Within a transaction nobody sees the claim yet, so nobody can take it away either.
-    if not connection.in_atomic_block:
-        thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        if thread.is_alive():
-            thread.join()
-
-
-def _renew(held: _Claim, ended: threading.Event) -> None:
-    try:
-        while not ended.wait(RENEW_SECONDS):
-            try:
-                held.rows.update(lease_expires_at=Now() + LEASE)
-            except CONNECTION_ERRORS:
-                # The lease outlasts several such failures.
-                logger.warning("The lease of %s was not renewed", held.conversion.pk, exc_info=True)
-                connection.close()
-    finally:
-        connection.close()
+def _renew(conversion_id: UUID, lease: owner_leases.Held) -> None:
+    rows = Conversion.objects.filter(pk=conversion_id, lease_token=lease.token)
+    rows.update(lease_expires_at=Now() + owner_leases.LEASE)
 
 
 # --- Converting.
@@ -142,13 +135,20 @@ def _copy_out(held: _Claim, folder: Path) -> Path:
     return target
 
 
+def limits_for(size: int) -> sandbox.Limits:
+    """Return what the conversion of a file of so many bytes may use."""
+    most = float(settings.CONVERSION_SECONDS)
+    processor = min(most, BASE_SECONDS + SECONDS_A_MEGABYTE * size / 1e6)
+    return sandbox.Limits(cpu=math.ceil(processor), wall=min(most, PATIENCE * processor))
+
+
 def _convert(conversion: Conversion, upload: Path, out: Path) -> tuple[dict[str, Any], Path]:
     """Return the sandbox's report, as the database can keep it, and the folder of what was made."""
     config: Path | None = None
     if conversion.config:
         config = upload.with_name("config.json")
         config.write_text(conversion.config)
-    limits = sandbox.Limits(wall=WALL_SECONDS)
+    limits = limits_for(upload.stat().st_size)
     report = sandbox.convert(
         upload,
         out,
@@ -229,20 +229,26 @@ def _end(conversion: Conversion, state: ConversionState, **changes: Any) -> None
     )
 
 
+def _refuse_for_today(conversion_id: UUID, budget: Budget) -> bool:
+    report = {"ok": False, "code": "conversion_budget", "sentence": budget.sentence}
+    return _end_waiting(waiting().filter(pk=conversion_id), report)
+
+
 # --- What was lost.
-
-
-def conversions_waiting(*, older_than: timedelta) -> list[str]:
-    """Return the ids of conversions that nobody is at, though they have been waiting for this long."""
-    rows = _waiting().filter(updated_at__lt=Now() - older_than, attempts__lt=MAX_ATTEMPTS)
-    return [str(pk) for pk in rows.order_by("id").values_list("pk", flat=True)]
 
 
 def end_hopeless() -> None:
     """Refuse what was begun as often as may be and never finished."""
     report = {"ok": False, "code": "crashed", "sentence": _CRASHED}
-    for conversion in _waiting().filter(attempts__gte=MAX_ATTEMPTS):
-        held = _waiting().filter(pk=conversion.pk, attempts__gte=MAX_ATTEMPTS)
-        with transaction.atomic():
-            if held.select_for_update().exists():
-                _end(conversion, ConversionState.FAILED, report=report)
+    hopeless = _free().filter(attempts__gte=MAX_ATTEMPTS)
+    for pk in hopeless.values_list("pk", flat=True):
+        _end_waiting(hopeless.filter(pk=pk), report)
+
+
+@transaction.atomic
+def _end_waiting(rows: models.QuerySet[Conversion], report: dict[str, Any]) -> bool:
+    """Refuse a conversion that nobody is at; return whether it was still so."""
+    conversion = rows.select_for_update().first()
+    if conversion is not None:
+        _end(conversion, ConversionState.FAILED, report=report)
+    return conversion is not None

@@ -44,6 +44,8 @@ def open_scratch() -> AbstractContextManager[Path]:
 def _open(name: str) -> Iterator[Path]:
     base = _base()
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # The sweep may run on a machine that does not see this folder.
+    forget_lost()
     folder = base / name
     folder.mkdir(mode=0o700)
     try:

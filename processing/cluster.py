@@ -9,6 +9,8 @@ from typing import Any
 from django.db.models import Avg, Count, F, FloatField, Q, Sum
 from django.db.models.functions import Cast, Now, TruncMinute
 from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy
 
 from accounts.models import User
 from ipau.common.errors import Forbidden, NotFound
@@ -19,8 +21,17 @@ from processing.models import OPEN, Drain, FleetSample, Item, Job, State, Worker
 PACE_WINDOW = timedelta(minutes=5)
 SHOWN_MINUTES = 60
 # In the order in which people care about them.
-QUEUES = ("cpu", "gpu", "preview", "convert")
+QUEUES = ("cpu", "gpu", "preview", "background", "convert")
 JOB_QUEUES = ("cpu", "gpu")
+# Where nobody serves one of these, something of the site stands still, though nothing is seen to wait.
+NEEDED = ("preview", "background", "convert")
+ABOUT: dict[str, str | Promise] = {
+    "cpu": gettext_lazy("Jobs"),
+    "gpu": gettext_lazy("Jobs of models, on workers with a GPU"),
+    "preview": gettext_lazy("Previews"),
+    "background": gettext_lazy("Checks of uploads, mails, webhooks, and the sweeps that keep jobs going"),
+    "convert": gettext_lazy("Conversions of weights, and trials of models"),
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,11 @@ class Line:
     @property
     def served(self) -> bool:
         return self.slots > 0
+
+    @property
+    def about(self) -> str:
+        """What waits in it."""
+        return str(ABOUT[self.name])
 
 
 @dataclass(frozen=True)
@@ -116,7 +132,7 @@ def _jobs_by_worker(held: Any) -> dict[str, list[Job]]:
 
 
 def queues_now() -> list[Line]:
-    """Return the queues that somebody serves or in which something waits."""
+    """Return the queues that somebody serves, in which something waits, or that every site needs."""
     slots = fleet.served_queues()
     rows = Job.objects.open().values("queue").annotate(n=Sum(estimates.LEFT), jobs=Count("id")).order_by()
     held = dict(
@@ -130,7 +146,7 @@ def queues_now() -> list[Line]:
     for name in QUEUES:
         number, jobs = waiting.get(name, (0, 0))
         served = slots.get(name, 0)
-        if not served and not number:
+        if not served and not number and name not in NEEDED:
             continue
         seconds = None
         if served and name in JOB_QUEUES:

@@ -24,7 +24,7 @@ def preview() -> None:
         wake_preview()
 
 
-@task(name="processing.sweep", queue="convert", expires=60)
+@task(name="processing.sweep", queue="background", expires=60)
 def sweep() -> None:
     endings.end_overdue()
     send_notices()
@@ -35,19 +35,19 @@ def sweep() -> None:
     memory.forget_old()
 
 
-@task(name="processing.deliver", queue="convert", expires=60)
+@task(name="processing.deliver", queue="background", expires=60)
 def deliver() -> None:
     if turns.deliver():
         wake(deliver)
 
 
-@task(name="processing.send_mails", queue="convert", expires=60)
+@task(name="processing.send_mails", queue="background", expires=60)
 def send_mails() -> None:
     if turns.send_mails():
         wake(send_mails)
 
 
-@task(name="processing.sweep_notices", queue="convert", expires=3600)
+@task(name="processing.sweep_notices", queue="background", expires=3600)
 def sweep_notices() -> None:
     turns.sweep()
 

@@ -1,4 +1,4 @@
-"""Real Celery workers for tests: `celery_worker(queues="cpu,convert,preview", slots=1)`.
+"""Real Celery workers for tests: `celery_worker(queues="cpu,background,convert,preview", slots=1)`.
 
 A worker sees only what is committed, so tests that use one need `transactional_db`; the fixture asks for it.
 """
@@ -72,7 +72,7 @@ def celery_worker(
     started: list[LiveWorker] = []
 
     def start(
-        *, queues: str = "cpu,convert,preview", slots: int = 1, include: str = "", **env: str
+        *, queues: str = "cpu,background,convert,preview", slots: int = 1, include: str = "", **env: str
     ) -> LiveWorker:
         log = tmp_path / f"worker-{len(started)}.log"
         worker = LiveWorker({**process_env, **env}, log, queues=queues, slots=slots, include=include)

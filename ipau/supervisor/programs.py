@@ -14,6 +14,12 @@ ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
 PREVIEW_SLOTS = 2
+# Of what nobody waits for at the other end of a page: sweeps, checks of uploads, mails, deliveries.
+BACKGROUND_SLOTS = 2
+# So that nobody's long conversion holds up another person's: of one person, one is at work at a time.
+CONVERT_SLOTS = 2
+# Started when the site answers: before, they would take processor time from those that it needs for that.
+LATER = frozenset({"beat", "background", "convert"})
 ANYWHERE = ("0.0.0.0", "::", "")  # noqa: S104  # nosec B104  # compared with
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -101,7 +107,7 @@ def programs(plan: Plan) -> list[Program]:
                 "-n",
                 node_name(plan, name),
                 "-Q",
-                queues,
+                name,
                 "-c",
                 str(slots),
                 *options,
@@ -111,7 +117,12 @@ def programs(plan: Plan) -> list[Program]:
             stop_seconds=plan.soft_seconds,
             stage=2,
         )
-        for name, queues, slots in (("cpu", "cpu,convert", plan.slots), ("preview", "preview", PREVIEW_SLOTS))
+        for name, slots in (
+            ("cpu", plan.slots),
+            ("preview", PREVIEW_SLOTS),
+            ("background", BACKGROUND_SLOTS),
+            ("convert", CONVERT_SLOTS),
+        )
     ]
     return [web, *workers, beat]
 

@@ -20,14 +20,11 @@ from ipau.common.private_files import UMASK, GroupError, process_umask
 from ipau.embedded import Services, logs, running
 from ipau.supervisor import prepare
 from ipau.supervisor.child import FIRST_PAUSE, LONGEST_PAUSE, MOST_QUICK_DEATHS, QUICK_SECONDS, Child, say
-from ipau.supervisor.programs import LOOPBACK, Address, Plan, node_name, programs
+from ipau.supervisor.programs import LATER, LOOPBACK, Address, Plan, node_name, programs
 
 READY_SECONDS = 90.0
 POLL_SECONDS = 0.1
 DEFAULT_SOFT_SECONDS = 20.0
-
-
-CLOCK = "beat"
 
 
 class SiteError(Exception):
@@ -60,10 +57,10 @@ class Site:
             self._log("running as root works, but an ordinary user is safer")
         if notice := network_notice(self.plan.address, proxies=settings.ALLAUTH_TRUSTED_PROXY_COUNT):
             self._log(notice)
-        self.children = self._start(clock=False)
+        self.children = self._start(later=False)
 
-    def _start(self, *, clock: bool) -> list[Child]:
-        chosen = [program for program in programs(self.plan) if (program.name == CLOCK) == clock]
+    def _start(self, *, later: bool) -> list[Child]:
+        chosen = [program for program in programs(self.plan) if (program.name in LATER) == later]
         children = [
             Child(program, _log(self.plan, program.name), self.services.watchdog, echo=self.echo)
             for program in chosen
@@ -91,7 +88,9 @@ class Site:
         self._tend_servers()
 
     def wait_ready(self, *, interrupted: Callable[[], bool] = lambda: False) -> bool:
-        """Wait until the web server and the workers answer; False when interrupted.
+        """Wait until the web server and the workers that pages need answer, then start the rest.
+
+        Return False when interrupted.
 
         Raises:
             SiteError: they do not, within `READY_SECONDS`.
@@ -111,8 +110,7 @@ class Site:
             if time.monotonic() > until:
                 raise SiteError(self._silent(waiting[0][0]))
             time.sleep(POLL_SECONDS)
-        # Nobody waits for the clock, and while the others start it would take processor time from them.
-        self.children += self._start(clock=True)
+        self.children += self._start(later=True)
         return True
 
     def stop(self) -> None:

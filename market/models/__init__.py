@@ -13,6 +13,7 @@ from market.models.listings import (
 from market.models.pauses import Pause
 from market.models.showing import MAX_ATTEMPTS, MOST_CHOSEN, ChosenSample
 from market.models.trials import DeviceKind, JobSpeed, Sample, SampleQuerySet, Speed
+from market.models.turns import ConversionAccount, ConversionDay
 from market.models.weights import OPEN, Conversion, ConversionQuerySet, ConversionState, Weights
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "OPEN",
     "ChosenSample",
     "Conversion",
+    "ConversionAccount",
+    "ConversionDay",
     "ConversionQuerySet",
     "ConversionState",
     "DeviceKind",

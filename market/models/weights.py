@@ -26,9 +26,14 @@ class Weights(BaseModel):
     safetensors = models.ForeignKey(Blob, models.PROTECT, related_name="+")
     # Of the upload that it was converted from.
     source_sha256 = models.CharField(max_length=64)
+    # How often a worker may still begin to try them; a conversion has tried its own.
+    trials_left = models.PositiveSmallIntegerField(default=0)
 
     class Meta:
         verbose_name_plural = "weights"
+        indexes = [
+            models.Index(fields=["updated_at"], condition=models.Q(trials_left__gt=0), name="weights_to_try")
+        ]
         constraints = [
             models.CheckConstraint(
                 condition=models.Q(model_json=models.F("digest")), name="weights_digest_is_of_model_json"

@@ -16,9 +16,10 @@ from accounts.requests import SignedInRequest
 from drive import services as drive
 from drive.models import File, FileKind, FileState
 from drive.serving import serve
-from ipau.common.errors import Conflict, DomainError, Invalid
+from ipau.common.errors import Conflict, DomainError, Invalid, RateLimited
 from ipau.common.paging import paginate
 from market import confirming, conversions, services
+from market.budgets import budget_of
 from market.covers import with_covers
 from market.forms import ModelForm
 from market.models import Conversion, Visibility
@@ -58,14 +59,15 @@ def new_page(request: SignedInRequest) -> HttpResponse:
         initial = {"file": request.GET.get("file", ""), "name": request.GET.get("name", "")}
         return _show_form(request, ModelForm(files=offered, initial=initial), offered)
     form = ModelForm(request.POST, request.FILES, files=offered)
-    is_valid = form.is_valid()
+    is_valid, status = form.is_valid(), 422
     try:
         sent = _take_weights(request.user, form)
         if is_valid:
             return redirect("models:conversion", _request(request.user, form, sent).pk)
     except DomainError as error:
         form.show_domain_error(error)
-    return _show_form(request, form, offered, status=422)
+        status = error.status if isinstance(error, RateLimited) else status
+    return _show_form(request, form, offered, status=status)
 
 
 def _take_weights(owner: User, form: ModelForm) -> File | None:
@@ -99,7 +101,7 @@ def _weights_of(owner: User, first: str = "") -> list[File]:
 def _show_form(
     request: SignedInRequest, form: ModelForm, offered: list[File], *, status: int = 200
 ) -> HttpResponse:
-    context = {"form": form, "offered": offered}
+    context = {"form": form, "offered": offered, "budget": budget_of(request.user.pk)}
     return render(request, "market/model_new.html", context, status=status)
 
 
@@ -145,7 +147,7 @@ def retry(request: SignedInRequest, conversion_id: UUID) -> HttpResponse:
     """Have refused weights converted once more."""
     try:
         conversions.retry_conversion(owner=request.user, conversion_id=conversion_id)
-    except Invalid as error:
+    except (Invalid, RateLimited) as error:
         messages.error(request, error.message)
     return redirect("models:conversion", conversion_id)
 
@@ -159,7 +161,7 @@ def confirm(request: SignedInRequest, conversion_id: UUID) -> HttpResponse:
         conversion = confirming.confirm_conversion(
             owner=request.user, conversion_id=conversion_id, task=task, layout=layout
         )
-    except (Conflict, Invalid) as error:
+    except (Conflict, Invalid, RateLimited) as error:
         messages.error(request, error.message)
     else:
         if not conversion.is_open:

@@ -33,7 +33,7 @@ def deliver() -> bool:
     """Send the deliveries that are due; return whether some are left."""
     token, ends = uuid.uuid4(), time.monotonic() + TURN_SECONDS
     # Half of the slots stay free for all else that waits in the queue.
-    turns = max(1, fleet.slots_of("convert") // 2)
+    turns = max(1, fleet.slots_of("background") // 2)
     under_way: dict[Future[Outcome], Delivery] = {}
     sent = 0
     with ThreadPoolExecutor(THREADS) as pool:

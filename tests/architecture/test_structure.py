@@ -60,7 +60,7 @@ def test_every_task_has_an_explicit_name_and_the_delivery_guarantees() -> None:
 
 def test_every_task_is_sent_to_a_queue_of_its_own_exchange() -> None:
     queues = current_app.amqp.queues
-    for name in ("cpu", "gpu", "preview", "convert"):
+    for name in ("cpu", "gpu", "preview", "background", "convert"):
         assert (queues[name].exchange.name, queues[name].routing_key) == (name, name)
     ours = _tasks()
     assert {queue_of(task.name) for task in ours} <= set(queues)

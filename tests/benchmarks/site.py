@@ -49,7 +49,7 @@ def running(*, slots: int = 2, preview: bool = False, web_port: int = 0, include
             django.setup()
             _migrate()
             with contextlib.ExitStack() as stack:
-                stack.enter_context(_worker("cpu", "cpu,convert", slots, include))
+                stack.enter_context(_worker("cpu", "cpu,background,convert", slots, include))
                 if preview:
                     stack.enter_context(_worker("preview", "preview", 1))
                 if web_port:

@@ -45,7 +45,9 @@ def _offered(bucket: BucketStorage, endpoint: str, settings: Any) -> None:
 @pytest.fixture
 def worker(celery_worker: Callable[..., LiveWorker], endpoint: str) -> Callable[[], LiveWorker]:
     keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
-    return lambda: celery_worker(queues="convert", IPAU_S3_BUCKET=BUCKET, IPAU_S3_ENDPOINT=endpoint, **keys)
+    return lambda: celery_worker(
+        queues="background", IPAU_S3_BUCKET=BUCKET, IPAU_S3_ENDPOINT=endpoint, **keys
+    )
 
 
 @pytest.fixture

@@ -126,7 +126,7 @@ def test_a_tree_through_the_whole_drive(
 ) -> None:
     files = contents()
     write_tree(tmp_path / "Journey", files)
-    celery_worker(queues="cpu,convert")
+    celery_worker(queues="cpu,background")
     page = signed_in_page(user, base_url=server.url)
     page.goto("/drive/")
 

@@ -94,7 +94,7 @@ def test_from_signing_up_to_finding_the_results(
     shoot: Callable[[str], None],
     tmp_path: Path,
 ) -> None:
-    celery_worker(queues="cpu,convert,preview")
+    celery_worker(queues="cpu,background,preview")
     page.goto("/")
     shoot("welcome")
     sign_up(page)

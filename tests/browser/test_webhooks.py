@@ -23,7 +23,7 @@ def test_show_the_secret_and_send_a_test(
     celery_worker: Callable[..., LiveWorker],
 ) -> None:
     celery_worker(
-        queues="convert", IPAU_WEBHOOK_ALLOW_HTTP="true", IPAU_WEBHOOK_ALLOWED_NETWORKS=f"{HOST}/32"
+        queues="background", IPAU_WEBHOOK_ALLOW_HTTP="true", IPAU_WEBHOOK_ALLOWED_NETWORKS=f"{HOST}/32"
     )
     receiver, page = receive(answer_body=b"got it"), signed_in_page(user)
     secret = signing.secret_of(user).secret

@@ -56,7 +56,7 @@ class Site:
     def start_worker(self) -> Worker:
         """Start another worker; does not wait for it."""
         name = f"w{len(self.workers) + len(self.former) + 1}@chaos"
-        options = ["-n", name, "-Q", "cpu,convert", "-c", str(SLOTS), "-I", INCLUDE]
+        options = ["-n", name, "-Q", "cpu,background,convert", "-c", str(SLOTS), "-I", INCLUDE]
         worker = Worker(name, self._celery("worker", *options, log=name))
         self.workers.append(worker)
         return worker

@@ -46,7 +46,7 @@ def test_a_worker_that_dies_is_followed_by_another(
     # Somebody may still be at it; when the lease has run out, nobody is.
     assert direct_work.check_upload(sent.pk) is None
     Upload.objects.filter(check_until__isnull=False).update(check_until=timezone.now() - timedelta(seconds=1))
-    waiting = direct_work.uploads_waiting(older_than=timedelta(seconds=8))
+    waiting = direct_work.uploads_waiting()
     for upload_id in waiting:
         assert direct_work.check_upload(UUID(upload_id)) == user.pk
     assert bool(waiting) == (step != "delete")
@@ -175,3 +175,50 @@ def test_a_bucket_that_lost_an_upload(user: User, bucket: BucketStorage, large_p
     with pytest.raises(NotFound):
         direct.received(begun)
     assert not Upload.objects.exists()
+
+
+# --- Many at a time.
+
+
+def test_one_is_checked_at_a_time_and_owners_alternate(
+    user: User,
+    other_user: User,
+    bucket: BucketStorage,
+    large_picture: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second = (send(user, large_picture, f"{n}.png") for n in range(2))
+    theirs = send(other_user, large_picture)
+    sent: list[str] = []
+    monkeypatch.setattr(tasks, "send_check", lambda *, upload_id: sent.append(upload_id))
+    # Of each owner the oldest, whatever stands before it.
+    assert sorted(direct_work.uploads_waiting()) == sorted([str(first.pk), str(theirs.pk)])
+    real, seen = direct_work.sniff, []
+
+    def look(content: Any) -> Any:
+        # Another slot has neither room for one of the same owner nor for somebody else's.
+        for other in (second, theirs):
+            seen.append(direct_work.check_upload(other.pk))
+            tasks.check_upload(str(other.pk))
+        return real(content)
+
+    monkeypatch.setattr(direct_work, "sniff", look)
+    assert check(first).file
+    assert seen == [None, None]
+    # The next one is woken by that which ends alone.
+    assert len(sent) == 1
+    assert sent[0] in (str(second.pk), str(theirs.pk))
+    monkeypatch.setattr(direct_work, "sniff", real)
+    assert check(theirs).file
+    assert sent[1:] == [str(second.pk)]
+
+
+def test_what_waits_for_a_bucket_takes_up_no_room(
+    user: User, settings: Any, endpoint: str, bucket: BucketStorage, large_picture: bytes
+) -> None:
+    stuck, sent = send(user, large_picture, "a.png"), send(user, large_picture, "b.png")
+    use(settings, "http://127.0.0.1:9")
+    assert direct_work.check_upload(stuck.pk) is None
+    use(settings, endpoint)
+    assert direct_work.has_room()
+    assert check(sent).file

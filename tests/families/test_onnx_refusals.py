@@ -52,6 +52,16 @@ REFUSED: dict[str, tuple[Any, dict[str, Any] | None, str]] = {
     "too few names": (lambda: giving(np.zeros((1, 10))), {"names": ["a"]}, "10 classes, but 1 names"),
     "other names": (lambda: giving(np.zeros((1, 9, 84))), {"names": ["a"] * 9}, "not fit 9 classes"),
     "names with a gap": (lambda: giving(np.zeros((1, 2))), {"names": {"0": "a", "2": "b"}}, "without a gap"),
+    "a long name": (
+        lambda: giving(np.zeros((1, 2))),
+        {"names": ["a", "b" * 90_000]},
+        "class 1, “b{40}…”, has a name of 90,000 characters; 200 are the most",
+    ),
+    "long names": (
+        lambda: giving(np.zeros((1, 2501))),
+        {"id2label": {str(number): "b" * 200 for number in range(2501)}},
+        "2,501 classes have 500,200 characters together; 500,000 are the most",
+    ),
     "another task": (lambda: giving(np.zeros((1, 10))), {"task": "detect"}, "said to be for .*detect"),
     "no such task": (lambda: giving(np.zeros((1, 10))), {"task": "fly"}, "cannot be used: task"),
     "no deviation": (lambda: giving(np.zeros((1, 10))), {"std": [0]}, "cannot be used: std"),

@@ -1,4 +1,5 @@
-"""A worker that is killed while it converts: nothing is lost, nothing is left, and nothing is made twice."""
+"""Conversions on real workers: one that is killed loses nothing and makes nothing twice; slow ones hold up
+nobody else."""
 
 import json
 import shutil
@@ -12,15 +13,25 @@ from django.core.cache import cache
 from django.utils import timezone
 
 from accounts.models import User
+from drive.models import FileState
 from market import conversions, tasks
-from market.models import Conversion, ConversionState, Version, Weights
+from market.models import (
+    OPEN,
+    Conversion,
+    ConversionAccount,
+    ConversionDay,
+    ConversionState,
+    Version,
+    Weights,
+)
 from processing.models import Item, State
 from tests.drive.drives import upload
 from tests.families import samples
 from tests.families.models import facts_of, fixed
 from tests.live import LiveWorker
-from tests.processing.jobs import submit_version
+from tests.processing.jobs import submit, submit_version
 from tests.processing.running import wait_for_end, wait_until
+from tests.weights.slow_graphs import slow_graph
 
 pytestmark = [pytest.mark.worker, pytest.mark.django_db(transaction=True)]
 
@@ -47,6 +58,7 @@ def test_a_worker_killed_while_it_converts_costs_a_lease(
     # As after a minute: the lease has run out, and the wake-up is long gone.
     long_ago = timezone.now() - timedelta(minutes=1)
     Conversion.objects.update(lease_expires_at=long_ago, updated_at=long_ago)
+    ConversionAccount.objects.update(lease_expires_at=long_ago)
     cache.clear()
     celery_worker(queues="convert,cpu")
     tasks.sweep()
@@ -68,3 +80,39 @@ def test_a_worker_killed_while_it_converts_costs_a_lease(
     assert item.state == State.SUCCEEDED, item.error
     assert {found["class"] for found in item.output["predictions"]} <= set(samples.NAMES)
     assert item.output["predictions"]
+
+
+def test_slow_conversions_of_one_owner_hold_up_nobody_else(
+    user: User, other_user: User, celery_worker: Callable[..., LiveWorker]
+) -> None:
+    celery_worker(queues="convert", slots=2)
+    celery_worker(queues="cpu,background", slots=2)
+    for kind in ("arithmetic", "products"):
+        file = upload(user, f"{kind}.onnx", data=slow_graph(kind))
+        conversions.request_conversion(owner=user, file=file, name=kind)
+    wait_until(lambda: of(user, ConversionState.PROCESSING), "the first is begun")
+    graph = fixed(facts_of("detect", samples.NAMES), samples.anchors())
+    conversions.request_conversion(
+        owner=other_user,
+        file=upload(other_user, "finder.onnx", data=graph.read("model.onnx")),
+        name="finder",
+        config=json.dumps({"names": list(samples.NAMES)}),
+    )
+    picture = upload(other_user, "sea.jpg")
+    job = wait_for_end(submit(other_user, [picture]), seconds=30)
+    assert job.state == State.SUCCEEDED
+
+    def is_checked() -> bool:
+        picture.refresh_from_db()
+        return picture.state == FileState.READY
+
+    wait_until(is_checked, "the upload is checked")
+    # Theirs is done from beginning to end while the first is at work, and behind it the second one waits.
+    wait_until(lambda: of(other_user, ConversionState.SUCCEEDED), "theirs is converted", seconds=120)
+    assert [len(of(user, state)) for state in OPEN] == [1, 1]
+    (counted,) = ConversionDay.objects.filter(owner=other_user)
+    assert counted.seconds > 0
+
+
+def of(owner: User, state: ConversionState) -> list[Conversion]:
+    return list(Conversion.objects.filter(owner=owner, state=state).order_by("id"))

@@ -169,7 +169,7 @@ def test_every_program_knows_the_site(tmp_path: Path, monkeypatch: pytest.Monkey
     assert env["OMP_NUM_THREADS"] == "1"
     assert "127.0.0.1" in env["ALLOWED_HOSTS"].split(",")
     names = [program.name for program in programs(plan)]
-    assert names == ["web", "cpu", "preview", "beat"]
+    assert names == ["web", "cpu", "preview", "background", "convert", "beat"]
     monkeypatch.setenv("IPAU_BASE_URL", "https://example.org")
     assert environment(plan)["IPAU_BASE_URL"] == "https://example.org"
 

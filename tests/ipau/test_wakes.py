@@ -1,6 +1,6 @@
 """Wake-ups that are sent once for many rows."""
 
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import redis
@@ -9,12 +9,13 @@ from django.db import transaction
 from pytest_django import Settings
 
 from accounts.models import User
-from drive import tasks
+from drive import tasks, work
 from drive.models import File, FileState
+from ipau.common.alone import alone
 from ipau.common.tasks import wake_once
 from tests.drive.drives import upload
 
-QUEUE = "convert"
+QUEUE = "background"
 
 
 def queued() -> int:
@@ -46,6 +47,46 @@ def test_many_uploads_wake_one_worker_which_checks_them_all(user: User) -> None:
     # What comes after it began to look needs another one.
     upload(user, "late.jpg", seed=9)
     assert queued() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_turn_of_an_owner_is_under_way_and_one_more_is_queued(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(user, "first.jpg")
+    real, begun = work.inspect_uploads, []
+
+    def look_slowly(owner_id: UUID) -> bool:
+        begun.append(owner_id)
+        # Meanwhile others come, and each wakes another slot, which leaves them to this one.
+        for seed in range(1, 4):
+            upload(user, f"{seed}.jpg", seed=seed)
+            tasks.inspect_uploads(str(user.pk))
+        monkeypatch.setattr(work, "TURN_SECONDS", 0.0)
+        return real(owner_id)
+
+    monkeypatch.setattr(work, "inspect_uploads", look_slowly)
+    redis.Redis.from_url(settings.CELERY_BROKER_URL).delete(QUEUE)
+    tasks.inspect_uploads(str(user.pk))
+    assert len(begun) == 1
+    assert File.objects.filter(state=FileState.UPLOADED).count() == 3
+    # Each upload sent one, which these turns did not take from the queue; the first sent one more.
+    assert queued() == 4
+    monkeypatch.setattr(work, "inspect_uploads", real)
+    monkeypatch.setattr(work, "TURN_SECONDS", 5.0)
+    tasks.inspect_uploads(str(user.pk))
+    assert set(File.objects.values_list("state", flat=True)) == {FileState.READY}
+    assert queued() == 4
+
+
+def test_who_finds_another_one_under_way_leaves_it_the_work(settings: Settings) -> None:
+    with alone("a", seconds=60) as first, alone("a", seconds=60) as second, alone("b", seconds=60) as other:
+        assert (first, second, other) == (True, False, True)
+    with alone("a", seconds=60) as again:
+        assert again
+    settings.CACHES = {"default": {**settings.CACHES["default"], "LOCATION": "redis://127.0.0.1:1/0"}}
+    with alone("a", seconds=60) as first, alone("a", seconds=60) as second:
+        assert (first, second) == (True, True)
 
 
 @pytest.mark.django_db(transaction=True)

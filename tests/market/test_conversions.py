@@ -297,18 +297,23 @@ def test_the_sweep_deletes_what_a_killed_worker_left(user: User, monkeypatch: py
     assert list(base.iterdir()) == []
 
 
-def test_the_sweep_wakes_what_fell_silent(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    woken: list[str] = []
-    monkeypatch.setattr(tasks, "send_conversion", lambda conversion_id: woken.append(conversion_id))
-    fresh, old, dead = (ask(user, name=name) for name in ("fresh", "old", "dead"))
-    ages = timezone.now() - timedelta(minutes=1)
-    Conversion.objects.filter(pk__in=[old.pk, dead.pk]).update(updated_at=ages)
-    Conversion.objects.filter(pk=dead.pk).update(
-        state=ConversionState.PROCESSING, lease_token=uuid.uuid4(), lease_expires_at=ages, attempts=1
-    )
+def test_the_sweep_wakes_a_worker_for_what_fell_silent(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    woken: list[bool] = []
+    monkeypatch.setattr(tasks, "send_turn", lambda: woken.append(True))
+    fresh = ask(user, name="fresh")
     tasks.sweep()
-    assert woken == [str(old.pk), str(dead.pk)]
-    assert str(fresh.pk) not in woken
+    assert not woken
+    long_ago = timezone.now() - timedelta(minutes=1)
+    Conversion.objects.filter(pk=fresh.pk).update(updated_at=long_ago)
+    tasks.sweep()
+    assert len(woken) == 1
+    dead = {"state": ConversionState.PROCESSING, "lease_token": uuid.uuid4(), "attempts": 1}
+    Conversion.objects.filter(pk=fresh.pk).update(lease_expires_at=long_ago, **dead)
+    tasks.sweep()
+    assert len(woken) == 2
+    Conversion.objects.filter(pk=fresh.pk).update(lease_expires_at=timezone.now() + timedelta(minutes=1))
+    tasks.sweep()
+    assert len(woken) == 2
 
 
 def test_bytes_that_are_gone_are_told(user: User, monkeypatch: pytest.MonkeyPatch) -> None:

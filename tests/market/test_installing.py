@@ -10,7 +10,7 @@ import pytest
 from accounts.models import PLATFORM_HANDLE, User
 from ipau import demo
 from ipau.common.errors import Invalid
-from market import services, tasks, trying
+from market import conversion_queue, services, tasks, trying
 from market.installing import install_model
 from market.models import Listing, Version, Weights
 from processing import work
@@ -97,7 +97,9 @@ def test_what_the_demo_installed_is_tried_once(platform: User, monkeypatch: pyte
     site.try_models()
     assert weights is not None
     assert sent == [str(weights.pk)]
-    tasks.try_weights(sent[0])
+    tasks.send_trial(weights_id=sent[0])
+    assert conversion_queue.take_turn()
+    assert not conversion_queue.take_turn()
     speed = weights.speeds.get()
     assert speed.first_ms > 0
     assert speed.runs > 1

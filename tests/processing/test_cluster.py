@@ -64,7 +64,8 @@ def test_workers_queues_and_use_are_shown(user: User, client_of: Callable[[User]
     seen = {found.worker.name: found for found in cluster.workers_now()}
     assert (seen["w@here"].busy, seen["w@here"].pace, seen["w@here"].alive) == (1, 0.2, True)
     assert not seen["gone@there"].alive
-    assert [(q.name, q.slots, q.waiting, q.jobs) for q in cluster.queues_now()] == [("cpu", 2, 2, 1)]
+    lines = [(q.name, q.slots, q.waiting, q.jobs) for q in cluster.queues_now() if q.served]
+    assert lines == [("cpu", 2, 2, 1)]
     assert "Drain" not in page
     assert user.handle not in page.partition("<main")[2]
 
@@ -95,6 +96,20 @@ def test_old_samples_are_forgotten() -> None:
     FleetSample.objects.create(worker="a", at=timezone.now() - timedelta(days=2), slots=2, busy=2)
     fleet.forget_gone()
     assert FleetSample.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_a_queue_that_every_site_needs_is_shown_where_nobody_serves_it(
+    user: User, client_of: Callable[[User], Client]
+) -> None:
+    beat(queues=["cpu", "preview", "convert"])
+    unserved = [line.name for line in cluster.queues_now() if not line.served]
+    assert unserved == ["background"]
+    page = html(client_of(user).get("/cluster/"))
+    assert page.count("nobody serves it") == 1
+    assert "Checks of uploads" in page
+    beat("other@here", queues=["background"])
+    assert "nobody serves it" not in html(client_of(user).get("/cluster/"))
 
 
 @pytest.mark.django_db
@@ -133,7 +148,7 @@ def test_a_drained_worker_serves_no_queue() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_real_worker_is_drained_and_resumed(user: User, celery_worker: Callable[..., LiveWorker]) -> None:
-    worker = celery_worker(queues="cpu,convert", slots=1)
+    worker = celery_worker(queues="cpu,background", slots=1)
     Drain.objects.create(worker=worker.name)
     _wait(lambda: Worker.objects.get(name=worker.name).drained)
     job = submit(user, [upload(user, "a.jpg", seed=1)])

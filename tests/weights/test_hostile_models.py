@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -118,6 +119,20 @@ def test_names_that_are_no_names(plain: Any, tmp_path: Path) -> None:
     model = copy.deepcopy(plain)
     model.names = {0: "cat", 1: 2}
     assert "no texts" in _refuse(save(model, tmp_path / "model.pt")).message
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("x" * 90_000, "Its class 1, “x{40}…”, has a name of 90,000 characters; 200 are"), ("y" * 200, "")],
+)
+def test_names_that_are_too_long(plain: Any, tmp_path: Path, name: str, said: str) -> None:
+    model = copy.deepcopy(plain)
+    model.names = {0: "cat", 1: name}
+    path = save(model, tmp_path / "model.pt")
+    if said:
+        assert re.match(said, _refuse(path).message)
+    else:
+        assert yolo.convert(open_upload(path)).facts["classes"] == ["cat", name]
 
 
 def test_a_module_bomb(tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ import pytest
 from tests.families.test_onnx import trace
 from tests.weights.attacks import write_attacks
 from tests.weights.checkpoints import TINY, make_model, save
+from tests.weights.slow_graphs import KINDS, slow_graph
 from workers.weights import bundle, sandbox
-from workers.weights.confinement import STOPPED
+from workers.weights.confinement import NICENESS, STOPPED
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -133,6 +134,17 @@ def test_time_is_up(wrap: bool, checkpoint: Path, tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_small_file_that_is_slow_is_stopped(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "slow.onnx"
+    path.write_bytes(slow_graph(kind))
+    assert path.stat().st_size < 96 * 1024
+    report = sandbox.convert(path, tmp_path / "out", limits=sandbox.Limits(wall=5, cpu=5))
+    assert (report.ok, report.code) == (False, "time"), report
+    # Nothing looks at it for still longer.
+    assert (report.scans, report.seconds < 8) == ((), True)
+
+
 def test_processor_time_is_up(checkpoint: Path, tmp_path: Path) -> None:
     report = sandbox.convert(checkpoint, tmp_path / "out", limits=sandbox.Limits(cpu=3), use_bubblewrap=False)
     assert (report.ok, report.code) == (False, "time")
@@ -208,15 +220,15 @@ def test_deeds_end_the_process(name: str, cell: Path, listener: socket.socket) -
 
 
 BEGUN = """
-import json, pathlib, sys
+import json, os, pathlib, sys
 sys.path.insert(0, sys.argv[1])
 from workers.weights import confinement
 confinement.begin(json.loads(sys.argv[2]))
-print(pathlib.Path("/proc/self/oom_score_adj").read_text())
+print(pathlib.Path("/proc/self/oom_score_adj").read_text().strip(), os.nice(0))
 """
 
 
-def test_where_memory_runs_out_it_is_the_first_to_go(cell: Path) -> None:
+def test_where_memory_or_the_processor_is_short_others_come_first(cell: Path) -> None:
     order = {
         "out": str(cell),
         "scratch": str(cell),
@@ -227,7 +239,7 @@ def test_where_memory_runs_out_it_is_the_first_to_go(cell: Path) -> None:
     }
     command = [sys.executable, "-I", "-B", "-c", BEGUN, str(ROOT), json.dumps(order)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout.strip() == "1000", done
+    assert done.stdout.split() == ["1000", str(NICENESS + os.nice(0))], done
 
 
 def test_limits_hold(cell: Path) -> None:

@@ -50,7 +50,7 @@ def test_a_detector_is_measured_and_shown(wrap: bool) -> None:
 def test_time_that_is_up_leaves_what_there_is() -> None:
     done = try_model(DETECTOR, limits=cell.Limits(wall=0.2), use_bubblewrap=False)
     assert done == Trial(
-        "It was stopped: even a small picture takes longer than two minutes.", width=450, height=300
+        "It was stopped: even a few small pictures take longer than a minute.", width=450, height=300
     )
 
 

@@ -12,8 +12,8 @@ from workers.nets import exporting, vit
 from workers.nets.catalogue import fill
 from workers.nets.generators import check_numbers
 from workers.nets.plan import unwrap
-from workers.weights.bundle import MOST_NAME, Bundle
-from workers.weights.showing import show
+from workers.weights.bundle import Bundle
+from workers.weights.class_names import clean_names
 from workers.weights.upload import Refused, Upload
 
 # Of a probability: far below what is shown of one.
@@ -93,11 +93,9 @@ def read_labels(config: Mapping[str, Any], count: int) -> list[str]:
         text = f"The id2label of the config.json does not name the {count} classes that these weights have."
         raise Refused(text, code="config")
     labels = [named[str(number)] for number in range(count)]
-    if not all(isinstance(label, str) and 0 < len(label) <= MOST_NAME for label in labels):
-        text = f"The id2label of the config.json has a name that is empty or longer than {MOST_NAME}."
-        raise Refused(text, code="config")
-    shown = [show(label, MOST_NAME).strip() for label in labels]
-    return [label or f"class {number}" for number, label in enumerate(shown)]
+    if not all(isinstance(label, str) and label for label in labels):
+        raise Refused("The id2label of the config.json has a name that is empty, or no text.", code="config")
+    return [label or f"class {number}" for number, label in enumerate(clean_names(labels))]
 
 
 def _read_numbers(config: Mapping[str, Any], name: str, default: float, count: int) -> list[float]:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from workers.spans import FormatError, Source
+from workers.weights.class_names import MOST_NAME, MOST_NAMES
 from workers.weights.operators import check_graph
 from workers.weights.safetensors_header import read_safetensors
 from workers.weights.upload import MOST_PARAMETERS, Refused
@@ -26,8 +27,6 @@ MOST_FILE_BYTES = MOST_PARAMETERS * 4 + 64 * 1024 * 1024
 _CHUNK = 1024 * 1024
 # Of one picture; the largest networks there are need a hundredth of it.
 MOST_FLOPS = 10**16
-# A class's name.
-MOST_NAME = 200
 # The family that keeps graphs as they were uploaded, where all others rebuild a network.
 GRAPHS = "onnx"
 # The least part of a picture's shorter side that a classifier looks at.
@@ -75,7 +74,14 @@ def _check_shown(text: str) -> str:
     return text
 
 
+def _check_together(names: list[str]) -> list[str]:
+    if sum(map(len, names)) > MOST_NAMES:
+        raise ValueError(f"they have more than {MOST_NAMES} characters together")
+    return names
+
+
 Shown = Annotated[str, Field(min_length=1, max_length=MOST_NAME), AfterValidator(_check_shown)]
+Classes = Annotated[list[Shown], Field(max_length=50_000), AfterValidator(_check_together)]
 
 
 class ModelFacts(_Strict):
@@ -84,7 +90,7 @@ class ModelFacts(_Strict):
     family: str = Field(pattern=r"^[a-z][a-z0-9_]{1,31}$")
     task: str = Field(pattern=_TASKS)
     title: Shown
-    classes: list[Shown] = Field(default_factory=list, max_length=50_000)
+    classes: Classes = Field(default_factory=list)
     input: InputSize
     stride: int = Field(default=1, ge=1, le=1024)
     # Whether it was proved for inputs that are no squares, of multiples of the stride.
@@ -92,7 +98,9 @@ class ModelFacts(_Strict):
     parameters: int = Field(ge=0, le=MOST_PARAMETERS)
     flops: int | None = Field(default=None, ge=0, le=MOST_FLOPS)
     layout: str = Field(default="", max_length=64)
-    keypoints: list[int] | None = Field(default=None, min_length=2, max_length=2)
+    keypoints: list[Annotated[int, Field(ge=0, le=1000)]] | None = Field(
+        default=None, min_length=2, max_length=2
+    )
     scale: int | None = Field(default=None, ge=1, le=16)
     mean: list[float] | None = Field(default=None, max_length=16)
     std: list[float] | None = Field(default=None, max_length=16)

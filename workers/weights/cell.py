@@ -31,6 +31,8 @@ _START = (
     "import importlib, sys; sys.path.insert(0, sys.argv[1]); "
     "sys.exit(importlib.import_module(sys.argv[2]).main(sys.argv[3:]))"
 )
+# What may stand between the process and the machine. Whatever else it says of that is left out.
+_WALLS = ("bubblewrap", "network", "landlock", "limits", "hook")
 _LOG = "stderr.log"
 _MOST_LOG = 20_000
 _MOST_SAID_BYTES = 256 * 1024
@@ -105,7 +107,7 @@ def run(
         status = _run(program, full, {name: place.resolve() for name, place in places.items()}, limits)
         isolation = {**read_json(scratch / ISOLATION), "bubblewrap": is_wrapped}
         _log_end(program, status, scratch / _LOG)
-    return Ended(status, {name: value for name, value in isolation.items() if isinstance(value, bool)})
+    return Ended(status, {name: isolation[name] for name in _WALLS if isinstance(isolation.get(name), bool)})
 
 
 @functools.cache

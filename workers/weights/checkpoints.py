@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from workers.weights.class_names import clean_names
 from workers.weights.inert import Stub
-from workers.weights.showing import show
 from workers.weights.tensors import TensorRecord
 from workers.weights.upload import Refused, Upload
 
 MOST_MODULES = 20_000
 MOST_DEPTH = 40
-_MOST_CLASS_NAME = 100
 # How the modules of the older yolov5 repository are called.
 _YOLOV5 = "models.yolo"
 
@@ -41,7 +40,7 @@ class Checkpoint:
             raise Refused(f"It names another number of classes than the {count} it has.", code="classes")
         if not all(isinstance(name, str) for name in found):
             raise Refused("Its names of classes are no texts.", code="classes")
-        return [_clean(name) or str(index) for index, name in enumerate(found)]
+        return [name or str(index) for index, name in enumerate(clean_names(found))]
 
     def side(self, default: int, stride: int) -> int:
         """Return the side of the pictures it was trained on, in pixels: a multiple of `stride`."""
@@ -106,7 +105,3 @@ def _texts(found: Any) -> frozenset[str]:
         found = found.args[0] if found.args else ()
     values = found if isinstance(found, (set, frozenset, list, tuple)) and len(found) <= 1000 else ()
     return frozenset(value for value in values if isinstance(value, str))
-
-
-def _clean(name: str) -> str:
-    return show(name.strip(), _MOST_CLASS_NAME)

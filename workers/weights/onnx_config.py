@@ -8,8 +8,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from workers.weights.bundle import LEAST_CROP, MOST_NAME
-from workers.weights.showing import show
+from workers.weights.bundle import LEAST_CROP
+from workers.weights.class_names import clean_names
 from workers.weights.upload import Refused
 
 _MOST_LITERAL = 1_000_000
@@ -63,7 +63,7 @@ class Wishes(BaseModel):
     @field_validator("names")
     @classmethod
     def _clean(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(show(name, MOST_NAME).strip() or "unnamed" for name in names)
+        return tuple(name or "unnamed" for name in clean_names(names))
 
     @field_validator("keypoints")
     @classmethod

@@ -19,7 +19,7 @@ from workers.weights.cell import Limits
 from workers.weights.showing import show
 
 NAME = "picklescan"
-BOUNDS = Limits(memory=2 * 1024**3, cpu=30, wall=30, file=1024**2)
+BOUNDS = Limits(memory=2 * 1024**3, cpu=30, wall=60, file=1024**2)
 _REPORT = "scan.json"
 _MOST_NAMED = 6
 _MOST_NAME = 80

@@ -1,0 +1,97 @@
+"""How many minutes a day an owner's conversions and trials may take, and how many they took."""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import F, Sum
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from ipau.common.errors import RateLimited
+from market.models import ConversionAccount, ConversionDay
+
+# What somebody has used within this many days counts when it is decided whose turn is next.
+RECENT_DAYS = 2
+KEPT = timedelta(days=90)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Seconds that are used of those that may be on the day (UTC) that ends at `renewed_at`."""
+
+    used: float
+    allowed: float
+    renewed_at: datetime
+
+    @property
+    def is_spent(self) -> bool:
+        return self.used >= self.allowed
+
+    @property
+    def minutes(self) -> int:
+        """What may be used on a day."""
+        return round(self.allowed / 60)
+
+    @property
+    def minutes_left(self) -> int:
+        """What is left of today's; the last minute is one until it is used up."""
+        return max(0, -int(-(self.allowed - self.used) // 60))
+
+    @property
+    def sentence(self) -> str:
+        """Say that nothing is left, and when conversions can go on."""
+        text = _(
+            "Your %(minutes)d minutes of conversions for today are used up. "
+            "You can go on from %(day)s, 00:00 UTC."
+        )
+        return text % {"minutes": self.minutes, "day": self.renewed_at.date().isoformat()}
+
+
+def budget_of(owner_id: UUID) -> Budget:
+    """Return what an owner has used of today's, and what may be used."""
+    rows = ConversionAccount.objects.filter(pk=owner_id)
+    minutes = rows.values_list("minutes_a_day", flat=True).first()
+    if minutes is None:
+        minutes = settings.CONVERSION_MINUTES_A_DAY
+    today = _today()
+    used = ConversionDay.objects.filter(owner=owner_id, day=today).values_list("seconds", flat=True).first()
+    return Budget(used or 0.0, 60.0 * minutes, _start_of(today + timedelta(days=1)))
+
+
+def check_budget(owner_id: UUID) -> None:
+    """Raise RateLimited where nothing is left of today's."""
+    budget = budget_of(owner_id)
+    if budget.is_spent:
+        seconds = math.ceil((budget.renewed_at - timezone.now()).total_seconds())
+        raise RateLimited(budget.sentence, code="conversion_budget", retry_after=max(1, seconds))
+
+
+def used_lately(owner_ids: Collection[UUID]) -> dict[UUID, float]:
+    """Return the seconds that each of these owners has used within `RECENT_DAYS`, save those of none."""
+    first = _today() - timedelta(days=RECENT_DAYS - 1)
+    rows = ConversionDay.objects.filter(owner__in=owner_ids, day__gte=first)
+    return dict(rows.values_list("owner").annotate(total=Sum("seconds")))
+
+
+def count_seconds(owner_id: UUID, seconds: float) -> None:
+    """Add to what an owner has used today."""
+    day = _today()
+    ConversionDay.objects.bulk_create([ConversionDay(owner_id=owner_id, day=day)], ignore_conflicts=True)
+    ConversionDay.objects.filter(owner=owner_id, day=day).update(seconds=F("seconds") + max(0.0, seconds))
+
+
+def forget_old_days() -> None:
+    """Delete what nobody asks for any more."""
+    ConversionDay.objects.filter(day__lt=_today() - KEPT).delete()
+
+
+def _today() -> date:
+    return timezone.now().astimezone(UTC).date()
+
+
+def _start_of(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
