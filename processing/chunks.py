@@ -171,7 +171,7 @@ def _count_kills(error: BaseException, recipe: Recipe, item: Item) -> None:
     if isinstance(error, TookTooLong):
         # What its own limits let pass, as many runs of a network, is as bad.
         spent = settings.ITEM_SECONDS
-        if spent > expected_time.overlong_seconds(recipe, item):
+        if spent > expected_time.give_way_after(recipe, item):
             for digest in recipe.weights():
                 pauses.count_kill(digest=digest)
 

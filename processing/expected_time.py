@@ -1,5 +1,6 @@
 """How long a model may take: what its trial took on a small image, scaled, with room to spare."""
 
+import math
 from collections.abc import Collection
 
 from django.conf import settings
@@ -10,12 +11,15 @@ from workers.recipe import Recipe
 
 # A run of a network may take so many times what a whole image took in the trial.
 TRIAL_FACTOR = 20.0
-# An image that takes so many times what is expected of it takes far too long, but never before this.
+# An image that takes so many times what is expected of it takes far too long.
 OVERLONG_FACTOR = 5.0
-LEAST_OVERLONG_SECONDS = 0.5
+# Before this it never gives way to another owner's work, and never counts against its own owner. The second
+# is longer, for a machine may be busy.
+LEAST_GIVE_WAY_SECONDS = 0.3
+LEAST_OVERLONG_SECONDS = 1.0
 # Loading the network is expected to take what it took in the trial, up to this.
 MOST_LOAD_SECONDS = 3.0
-# Where nothing is known of it. A turn is not meant to take longer.
+# Apps and models without a trial give way after this. A turn is not meant to take longer.
 UNKNOWN_SECONDS = 2.0
 # A trial that has been measured stays as it is.
 _known: dict[str, TrialTime] = {}
@@ -30,19 +34,34 @@ def network_seconds(recipe: Recipe) -> float:
     return float(min(settings.ITEM_SECONDS, max(settings.NETWORK_LEAST_SECONDS, longest)))
 
 
-def overlong_seconds(recipe: Recipe, item: Item) -> float:
-    """Return after how many seconds an image takes far longer than its models' trials let expect.
+def give_way_after(recipe: Recipe, item: Item) -> float:
+    """Return after how many seconds an image gives way to another owner who waits."""
+    longest = _longest(recipe, item)
+    return UNKNOWN_SECONDS if longest is None else max(LEAST_GIVE_WAY_SECONDS, longest)
+
+
+def overlong_after(recipe: Recipe, item: Item) -> float:
+    """Return after how many seconds an image counts against its owner's next turns.
+
+    Only what is far slower than its own trial does: an app over large images does no wrong.
+    """
+    longest = _longest(recipe, item)
+    return math.inf if longest is None else max(LEAST_OVERLONG_SECONDS, longest)
+
+
+def _longest(recipe: Recipe, item: Item) -> float | None:
+    """Return how many seconds its models' trials let expect of an image at most; None where there are none.
 
     The time that an image takes may grow with its pixels.
     """
     trials = _trials_of(recipe.weights())
     if not trials:
-        return UNKNOWN_SECONDS
+        return None
     file = item.input_file
     pixels = (file.width or 0) * (file.height or 0) if file is not None else 0
     running = sum(trial.seconds * max(1.0, pixels / trial.pixels) for trial in trials)
     loading = sum(min(trial.first_seconds, MOST_LOAD_SECONDS) for trial in trials)
-    return max(LEAST_OVERLONG_SECONDS, loading + OVERLONG_FACTOR * running)
+    return loading + OVERLONG_FACTOR * running
 
 
 def _trials_of(digests: Collection[str]) -> list[TrialTime]:

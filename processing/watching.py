@@ -5,6 +5,7 @@ which it opens only then and closes with the claim: a slot has two connections a
 """
 
 import logging
+import math
 import os
 import signal
 import threading
@@ -50,7 +51,8 @@ class Watch:
         self.overlong_seconds = 0.0
         self._recipe = recipe
         self._item: Item | None = None
-        self._overlong_after: float | None = None
+        self._gives_way_after: float | None = None
+        self._overlong_after = math.inf
         self._asked = 0.0
         self._ended = threading.Event()
         self._began = self._renewed = time.monotonic()
@@ -83,17 +85,17 @@ class Watch:
         """
         self._count_overlong()
         self._began = time.monotonic()
-        self._item, self._overlong_after = item, None
+        self._item, self._gives_way_after, self._overlong_after = item, None, math.inf
         if self.is_wanted() and self._began - self._renewed > RENEW_EVERY:
             self._note(persist(lambda: claims.renew(self.held)))
         return self.is_wanted()
 
     def _count_overlong(self) -> None:
         spent = time.monotonic() - self._began
-        # Not known where the thread has not looked for it: then the image was quick.
-        if self._overlong_after is not None and spent > self._overlong_after:
+        # The thread has not looked at an image that was quick, so no bound is known.
+        if spent > self._overlong_after:
             self.overlong_seconds += spent
-        self._overlong_after = None
+        self._overlong_after = math.inf
 
     def _note(self, is_ours: bool) -> None:
         self._renewed = time.monotonic()
@@ -126,18 +128,20 @@ class Watch:
     def _give_way(self, now: float) -> None:
         """Interrupt an image that takes far too long, where its owner has all slots and another one waits."""
         item = self._item
-        if item is None or self.gave_way or now - self._began < expected_time.LEAST_OVERLONG_SECONDS:
+        if item is None or self.gave_way or now - self._began < expected_time.LEAST_GIVE_WAY_SECONDS:
             return
         with self._surviving("was not looked at"):
-            if self._overlong_after is None:
-                self._overlong_after = expected_time.overlong_seconds(self._recipe, item)
-            if now - self._began < self._overlong_after or now - self._asked < GIVE_WAY_EVERY:
+            if self._gives_way_after is None:
+                self._gives_way_after = expected_time.give_way_after(self._recipe, item)
+                self._overlong_after = expected_time.overlong_after(self._recipe, item)
+            if now - self._began < self._gives_way_after or now - self._asked < GIVE_WAY_EVERY:
                 return
             self._asked = now
             job = self.held.job
             if lanes.is_to_give_way(owner_id=job.owner_id, queue=job.queue, token=self.held.token):
                 logger.info("A picture of job %s gives way to another owner's work", job.pk)
                 self.gave_way = True
+                self._overlong_after = min(self._overlong_after, self._gives_way_after)
         if self.gave_way:
             limits.interrupt()
 

@@ -185,16 +185,12 @@ class Model(Protocol):
 
 # What networks run on where nothing else is said: a processor, by ONNX Runtime.
 PROCESSOR = "cpu"
-# How long one run of a network may take where nothing is known of its model, in seconds of processor time.
-NETWORK_SECONDS = 45.0
 
 
-def _go_on() -> None:
-    pass
+def _go_on() -> None: ...
 
 
 def alone() -> int:
-    """How many threads run pictures where nobody says: this one."""
     return 1
 
 
@@ -212,8 +208,8 @@ class Context:
     `device` is what networks run on: "cpu" (ONNX Runtime), or by torch "cuda", "cuda:1" and so on, and
     "torch-cpu", the processor again. The rest is for pictures that are run by several threads: `checkpoint`
     raises when the run shall end, `together` tells how many threads there are.
-    `network_seconds` is how much processor time one run of a network may take. `is_shut_in`: this process has
-    given away all that a stranger's network could harm, so networks run in it and not in one of their own.
+    A run of a network may take `network_seconds` of processor time. It has a process of its own, unless this
+    one `is_shut_in` already.
     """
 
     scale: float = 1.0
@@ -226,14 +222,13 @@ class Context:
     memo: Memo | None = None
     checkpoint: Callable[[], None] = _go_on
     together: Callable[[], int] = alone
-    network_seconds: float = NETWORK_SECONDS
+    network_seconds: float = 45.0
     is_shut_in: bool = False
 
     def keep(self, key: Hashable, make: Callable[[], T], weigh: Callable[[T], int]) -> T:
         """Return what was made under `key` before, or make it now. `weigh` gives its size in bytes.
 
-        What is made of a model has `(what it is, the model's key)` as its key, by which a worker knows the
-        models that it has at hand.
+        Keys of what is made of a model are `(kind, model key)`, so a worker can list its loaded models.
         """
         return make() if self.memo is None else self.memo.get(key, make, weigh)
 

@@ -9,27 +9,24 @@ How many threads may do so is limited, and so is how slow that client may be.
 from __future__ import annotations
 
 import errno
-import fcntl
 import selectors
 import socket
-import tempfile
 import time
-from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import IO, Any
+from typing import Any
 
 from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
-from ipau.web import refusals
+from ipau.web import refusals, restart_turns
 from ipau.web.client_socket import Budget
 from ipau.web.connection import Connection, State
+from ipau.web.connection_table import ConnectionTable
 from ipau.web.exchange import Exchange
 from ipau.web.limits import (
     BODY_BYTES,
     HEAD_BYTES,
-    HELD_BYTES,
     LINGER_BYTES,
     LINGER_SECONDS,
     READER_PATIENCE,
@@ -41,18 +38,12 @@ from ipau.web.limits import (
 )
 from ipau.web.request_head import Head
 from ipau.web.streams import Streams
+from ipau.web.thread_pools import ThreadPools
 
 READ_BYTES = 64 * 1024
 TICK_SECONDS = 0.5
-# Static files and health checks have threads of their own, so that they never queue behind other requests. So
-# have large bodies, so that other requests never queue behind them.
-# Readiness waits for other services, for seconds where they do not answer, and must not hold up health.
-QUICK_THREADS = 4
-READY_THREADS = 2
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF)
-# Those that can be closed without losing a response, the first ones first.
-_CLOSED_FIRST = ((State.CLOSING, State.IDLE), (State.RECEIVING, State.QUEUED), (State.SENDING,))
 
 
 class Worker(ThreadWorker):
@@ -60,18 +51,15 @@ class Worker(ThreadWorker):
 
     tpool: ThreadPoolExecutor
     poller: Any
-    _restarts: IO[bytes] | None = None
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]  # gunicorn has no types
         self.limits = limits()
-        self.connections: dict[Connection, None] = {}
-        self._peers: Counter[str] = Counter()
+        self.connections = ConnectionTable(self.limits)
         self._streams = Streams(self.limits.streams, self.limits.streams_per_address)
         self._queue: list[Connection] = []
         self._ticked = 0.0
-        # Made before the fork, so that all processes have it. A lock ends with the process that holds it.
-        Worker._restarts = Worker._restarts or tempfile.TemporaryFile()  # noqa: SIM115  # for good
+        restart_turns.prepare()
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:  # noqa: ARG003  # gunicorn's signature
@@ -79,12 +67,10 @@ class Worker(ThreadWorker):
         if cfg.is_ssl:
             raise RuntimeError("This web server speaks plain HTTP. TLS ends in nginx: see docs/operating.md.")
 
-    def init_process(self) -> None:
-        """Start the pools and the loop."""
-        self.quick_pool = ThreadPoolExecutor(QUICK_THREADS, "quick")
-        self.ready_pool = ThreadPoolExecutor(READY_THREADS, "ready")
-        self.stream_pool = ThreadPoolExecutor(self.limits.streams, "stream")
-        super().init_process()  # type: ignore[no-untyped-call]  # as above
+    def get_thread_pool(self) -> ThreadPoolExecutor:
+        """Make all pools, and return the one that gunicorn knows of."""
+        self.pools = ThreadPools(self.cfg.threads, self.limits.streams)
+        return self.pools.general
 
     # --- The loop.
 
@@ -122,8 +108,7 @@ class Worker(ThreadWorker):
         for connection in list(self.connections):
             if connection.state is not State.RUNNING:
                 self._close(connection)
-        for pool in (self.tpool, self.quick_pool, self.ready_pool, self.stream_pool):
-            pool.shutdown(wait=False)
+        self.pools.shutdown()
         self.poller.close()
         self.method_queue.close()
         for listener in self.sockets:
@@ -136,11 +121,8 @@ class Worker(ThreadWorker):
                 self._guarded(self._check_reader, connection)
             elif connection.state is not State.RUNNING and now >= connection.deadline:
                 self._guarded(self._run_out, connection)
-        while sum(connection.held_bytes() for connection in self.connections) > HELD_BYTES:
-            waiting = [c for c in self.connections if c.state is not State.RUNNING]
-            if not waiting:
-                break
-            self._close(max(waiting, key=Connection.held_bytes))
+        while (largest := self.connections.one_too_large()) is not None:
+            self._close(largest)
 
     def _run_out(self, connection: Connection) -> None:
         if connection.state is State.RECEIVING:
@@ -177,29 +159,26 @@ class Worker(ThreadWorker):
                 raise
             return
         connection = Connection(self.cfg, sock, client, listener.getsockname())
-        if not self._has_room(connection.peer):
+        if not self._make_room(connection.peer):
             connection.socket.close()
             return
-        self.connections[connection] = None
-        self._peers[connection.peer] += 1
+        self.connections.add(connection)
         self._move(connection, State.IDLE, self.limits.slow_seconds)
         # Most clients have sent their request by now.
         self._guarded(self._receive, connection)
 
-    def _has_room(self, peer: str) -> bool:
-        most = self.limits.connections_per_address
-        if most and self._peers[peer] >= most and not self._close_one(peer):
+    def _make_room(self, peer: str) -> bool:
+        """Close what is in the way of another connection of a peer; False where that is running."""
+        if self.connections.is_full_for(peer) and not self._close_one(peer):
             return False
-        return len(self.connections) < self.limits.connections or self._close_one()
+        return not self.connections.is_full() or self._close_one()
 
     def _close_one(self, peer: str | None = None) -> bool:
-        """Close the longest-waiting connection of those that lose least; False where all are running."""
-        for states in _CLOSED_FIRST:
-            found = [c for c in self.connections if c.state in states and peer in (None, c.peer)]
-            if found:
-                self._close(min(found, key=lambda connection: connection.since))
-                return True
-        return False
+        """Close the connection that loses least, of a peer or of all; False where all are running."""
+        found = self.connections.first_to_close(peer)
+        if found is not None:
+            self._close(found)
+        return found is not None
 
     def _close(self, connection: Connection) -> None:
         if connection.state is State.CLOSED:
@@ -207,10 +186,7 @@ class Worker(ThreadWorker):
         was = connection.state
         self._move(connection, State.CLOSED)
         self._end_stream(connection)
-        del self.connections[connection]
-        self._peers[connection.peer] -= 1
-        if not self._peers[connection.peer]:
-            del self._peers[connection.peer]
+        self.connections.remove(connection)
         if was is State.SENDING:
             connection.socket.reset()
         connection.socket.close()
@@ -328,19 +304,12 @@ class Worker(ThreadWorker):
         self._close_gracefully(connection)
 
     def _dispatch(self, connection: Connection, head: Head) -> None:
-        connection.pool = self._pool_for(connection, head)
+        connection.pool = self.pools.choose(head, has_stream=connection.has_stream)
         connection.reader = Budget(
             self.limits.slow_seconds * READER_PATIENCE, self.limits.min_rate / READER_RATE_SHARE
         )
         connection.read = connection.socket.received_by_client()
         self._run(connection, self.handle)
-
-    def _pool_for(self, connection: Connection, head: Head) -> ThreadPoolExecutor:
-        if connection.has_stream:
-            return self.stream_pool
-        if head.is_static or head.path == b"/healthz":
-            return self.quick_pool
-        return self.ready_pool if head.path == b"/readyz" else self.tpool
 
     def _run(self, connection: Connection, step: Any) -> None:
         self._move(connection, State.RUNNING)
@@ -387,18 +356,9 @@ class Worker(ThreadWorker):
 
     def _count_request(self) -> None:
         self.nr += 1
-        if self.nr >= self.max_requests and self.alive and self._may_restart():
+        if self.nr >= self.max_requests and self.alive and restart_turns.take():
             self.log.info("Autorestarting worker after current request.")
             self.alive = False
-
-    def _may_restart(self) -> bool:
-        """Tell whether no other process is ending. Slow clients delay that, and one has to serve then."""
-        assert self._restarts is not None
-        try:
-            fcntl.lockf(self._restarts, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        return True
 
     # --- Responses go out.
 

@@ -15,6 +15,9 @@ from tests.families import bombs
 from tests.neighbors.site import Client
 from tests.neighbors.victim import picture, white
 
+# Without a pause it would be a flood of requests, which is another matter.
+PAUSE_SECONDS = 0.2
+
 Attack = Callable[["Attacker"], "contextlib.AbstractContextManager[None]"]
 
 
@@ -23,10 +26,10 @@ class Attacker:
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        waiting = {
-            "hang": client.convert("hang", bombs.never_ending()),
-            "hog": client.convert("hog", bombs.memory_hog()),
-        }
+        # One for each attack, for they are paused after some kills. All are different files.
+        graphs = {"hog": bombs.memory_hog()}
+        graphs |= {f"hang{n}": bombs.never_ending(200 + n) for n in range(3)}
+        waiting = {name: client.convert(name, graph) for name, graph in graphs.items()}
         self.models = {name: client.wait_for_model(key) for name, key in waiting.items()}
         self.whites = [client.upload(f"white{n}.png", white(seed=n)) for n in range(12)]
         self._number = 0
@@ -57,7 +60,7 @@ def conversions(attacker: Attacker) -> Iterator[None]:
 @contextlib.contextmanager
 def time_bombs(attacker: Attacker) -> Iterator[None]:
     """Images over which a model never ends, in a job."""
-    job = attacker.client.submit(attacker.models["hang"], attacker.whites)
+    job = attacker.client.submit(attacker.models["hang0"], attacker.whites)
     yield
     attacker.client.ask("POST", f"/v1/jobs/{job}/cancel")
 
@@ -68,7 +71,7 @@ def previews(attacker: Attacker) -> Iterator[None]:
 
     def ask() -> None:
         fields = {"image": ("w.png", white(seed=attacker.count()))}
-        attacker.client.ask("POST", f"/v1/preview/{attacker.models['hang']}", fields=fields)
+        attacker.client.ask("POST", f"/v1/preview/{attacker.models['hang1']}", fields=fields)
 
     with _many(16, ask):
         yield
@@ -80,7 +83,7 @@ def waiting_predictions(attacker: Attacker) -> Iterator[None]:
 
     def ask() -> None:
         body = {"input": {"image": attacker.whites[attacker.count() % len(attacker.whites)]}}
-        path = f"/v1/models/{attacker.models['hang']}/predictions"
+        path = f"/v1/models/{attacker.models['hang2']}/predictions"
         attacker.client.ask("POST", path, body=body, headers={"Prefer": "wait"})
 
     with _many(16, ask):
@@ -203,10 +206,10 @@ def _many(number: int, act: Callable[[], None]) -> Iterator[None]:
 
     def work() -> None:
         while not ended.is_set():
-            # Whatever the site answers, this account tries again, and at once.
+            # Whatever the site answers, and whenever it asks to be left alone until, this account tries again.
             with contextlib.suppress(urllib3.exceptions.HTTPError):
                 act()
-            ended.wait(0.02)
+            ended.wait(PAUSE_SECONDS)
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(number)]
     for thread in threads:

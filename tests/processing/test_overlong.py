@@ -1,5 +1,6 @@
 """Images that take far too long: they give way to other owners, and count against later turns."""
 
+import math
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -156,7 +157,8 @@ def test_what_is_overlong_follows_trial_and_pixels(user: User) -> None:
     small = SimpleNamespace(input_file=SimpleNamespace(width=600, height=400))
     large = SimpleNamespace(input_file=SimpleNamespace(width=6000, height=4000))
     gone = SimpleNamespace(input_file=None)
-    assert expected_time.overlong_seconds(recipe, small) == 2
+    assert expected_time.give_way_after(recipe, small) == 2
+    assert expected_time.overlong_after(recipe, small) == math.inf
     Speed.objects.create(
         weights=version.weights,
         kind=DeviceKind.CPU,
@@ -168,9 +170,13 @@ def test_what_is_overlong_follows_trial_and_pixels(user: User) -> None:
         height=400,
     )
     # The first image took 0.9 s, and each later one half a second.
-    assert expected_time.overlong_seconds(recipe, small) == pytest.approx(0.9 + 2.5)
-    assert expected_time.overlong_seconds(recipe, large) == pytest.approx(0.9 + 250)
-    assert expected_time.overlong_seconds(recipe, gone) == pytest.approx(0.9 + 2.5)
+    assert expected_time.overlong_after(recipe, small) == pytest.approx(0.9 + 2.5)
+    assert expected_time.overlong_after(recipe, large) == pytest.approx(0.9 + 250)
+    assert expected_time.overlong_after(recipe, gone) == pytest.approx(0.9 + 2.5)
+    Speed.objects.update(first_ms=7, each_ms=2)
+    expected_time._known.clear()
+    assert expected_time.give_way_after(recipe, small) == expected_time.LEAST_GIVE_WAY_SECONDS
+    assert expected_time.overlong_after(recipe, small) == expected_time.LEAST_OVERLONG_SECONDS
 
 
 # --- On workers.

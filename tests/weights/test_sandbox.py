@@ -20,8 +20,9 @@ from tests.families.test_onnx import trace
 from tests.weights.attacks import write_attacks
 from tests.weights.checkpoints import TINY, make_model, save
 from tests.weights.slow_graphs import KINDS, slow_graph
+from workers.isolation.process import NICENESS
 from workers.weights import bundle, sandbox
-from workers.weights.confinement import NICENESS, STOPPED
+from workers.weights.confinement import STOPPED
 
 ROOT = Path(__file__).resolve().parents[2]
 

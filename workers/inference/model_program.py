@@ -39,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     """Serve the slots of a worker until all of them have ended. `arguments` is one JSON object."""
     order = json.loads(arguments[0])
     control = _open_channel(int(order["control"]))
+    process.lower_priority()
     process.end_first_without_memory()
     # Before ONNX Runtime is loaded: only a process of one thread may leave for a user namespace of its own.
     walls = {"network": process.leave_network()}

@@ -14,7 +14,6 @@ import resource
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,6 @@ from workers.isolation import landlock, process
 
 # Where it says which walls stand, in its folder for temporary files.
 ISOLATION = "isolation.json"
-# Of a conversion and a trial: who wants the same core gets three quarters of it, so takes a third longer at
-# most. With more, a conversion on a busy machine would take ten times as long.
-NICENESS = 5
 # What the process ends with when the hook stops it.
 STOPPED = 97
 # Where programs and libraries are.
@@ -54,25 +50,13 @@ _CHANGING = frozenset({
 
 def begin(order: Mapping[str, Any]) -> None:
     """Shut this process in as `workers.weights.cell` ordered, and say what was achieved."""
-    _stand_back()
+    process.lower_priority()
     out, scratch = Path(order["out"]), Path(order["scratch"])
     _prepare_environment(scratch)
     process.end_first_without_memory()
     needed = [*(Path(order[name]) for name in order["readable"]), *map(Path, order["interpreter"])]
     achieved = shut_in((out, scratch), order["limits"], readable=needed, is_wrapped=order["wrapped"])
     (scratch / ISOLATION).write_text(json.dumps(achieved))
-
-
-def _stand_back() -> None:
-    """Leave the processor, and with it the disk, to pages and jobs wherever they want it.
-
-    Where the kernel groups processes by session, niceness counts within the group alone, so that of the group
-    is set too. The priority of reads and writes follows from niceness: ioprio_set(2).
-    """
-    with suppress(OSError):
-        os.nice(NICENESS)
-    with suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(NICENESS))
 
 
 def _prepare_environment(scratch: Path) -> None:
