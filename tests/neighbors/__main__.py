@@ -13,8 +13,8 @@ from tests.neighbors import site
 from tests.neighbors.attacks import ATTACKS, Attacker
 from tests.neighbors.victim import KINDS, Times, Victim
 
-# Beside a quiet run, and for pages in any case. What takes less than a quarter of a second is quick, whatever it
-# takes when all is quiet.
+# Beside a quiet run, and for pages in any case. What takes less than a quarter of a second is quick, however
+# little it takes when all is quiet.
 MOST_TIMES = 3.0
 QUICK_SECONDS = 0.25
 MOST_PAGE_SECONDS = 2.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import struct
 import threading
@@ -188,10 +189,15 @@ ATTACKS: dict[str, Attack] = {
 }
 
 
-def crowded_tiff(*, seed: int, tags: int = 65_000) -> bytes:
-    """Return a TIFF of one pixel with as many tags as a directory may hold."""
+def crowded_tiff(*, seed: int) -> bytes:
+    """Return a TIFF of one pixel with as many tags as a directory may hold. No other seed gives the same."""
+    return _crowded_tiff() + struct.pack("<I", seed)
+
+
+@functools.cache
+def _crowded_tiff(tags: int = 65_000) -> bytes:
     needed = [(256, 1), (257, 1), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 1)]
-    others = [(1000 + n % 60_000, (n + seed) % 60_000) for n in range(tags - len(needed))]
+    others = [(1000 + n % 60_000, n) for n in range(tags - len(needed))]
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in needed + others)
     return b"II*\0" + struct.pack("<I", 16) + bytes(8) + struct.pack("<H", tags) + entries + bytes(4)
 
@@ -206,7 +212,7 @@ def _many(number: int, act: Callable[[], None]) -> Iterator[None]:
 
     def work() -> None:
         while not ended.is_set():
-            # Whatever the site answers, and whenever it asks to be left alone until, this account tries again.
+            # Whatever the site answers, and however long it asks to wait, this account tries again.
             with contextlib.suppress(urllib3.exceptions.HTTPError):
                 act()
             ended.wait(PAUSE_SECONDS)
