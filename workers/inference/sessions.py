@@ -174,9 +174,10 @@ class IsolatedNetwork:
 
         Raises: ModelFault, OSError.
         """
-        if self._idle:
+        idle = self._take_idle()
+        if idle is not None:
             with suppress(MemoryError):
-                return self._run(self._idle.pop(), pixels, seconds)
+                return self._run(idle, pixels, seconds)
         with _blaming_memory():
             return self._run(self._start(seconds, warms=False), pixels, seconds)
 
@@ -207,6 +208,12 @@ class IsolatedNetwork:
 
             _warm(run, process.shape)
         return process
+
+    def _take_idle(self) -> ModelProcess | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
 
     def _put_back(self, process: ModelProcess) -> None:
         self._sizes[id(process)] = process.growth()
