@@ -168,12 +168,14 @@ def _run_item(watch: Watch, item: Item, recipe: Recipe, context: Context) -> Don
 def _count_kills(error: BaseException, recipe: Recipe, item: Item) -> None:
     """Count it against a model where the image took far too long for it, or broke its process down."""
     pauses.note_fault(error)
-    if isinstance(error, TookTooLong):
-        # What its own limits let pass, as many runs of a network, is as bad.
-        spent = settings.ITEM_SECONDS
-        if spent > expected_time.give_way_after(recipe, item):
-            for digest in recipe.weights():
-                pauses.count_kill(digest=digest)
+    # What no limit of a single run stops, as many runs of a network for one image, is as bad.
+    if isinstance(error, TookTooLong) and _is_overlong(recipe, item):
+        for digest in recipe.weights():
+            pauses.count_kill(digest=digest)
+
+
+def _is_overlong(recipe: Recipe, item: Item) -> bool:
+    return expected_time.overlong_after(recipe, item) < float(settings.ITEM_SECONDS)
 
 
 def _failed(held: Claim, item: Item, error: BaseException) -> Done | None:

@@ -19,8 +19,8 @@ LEAST_GIVE_WAY_SECONDS = 0.3
 LEAST_OVERLONG_SECONDS = 1.0
 # Loading the network is expected to take what it took in the trial, up to this.
 MOST_LOAD_SECONDS = 3.0
-# Apps and models without a trial give way after this. A turn is not meant to take longer.
-UNKNOWN_SECONDS = 2.0
+# After this every image gives way, however slow its model is known to be: a turn is not meant to take longer.
+MOST_TURN_SECONDS = 2.0
 # A trial that has been measured stays as it is.
 _known: dict[str, TrialTime] = {}
 
@@ -29,7 +29,8 @@ def network_seconds(recipe: Recipe) -> float:
     """Return how much processor time one run of a recipe's networks may take, in seconds."""
     trials = _trials_of(recipe.weights())
     if not trials:
-        return float(settings.ITEM_SECONDS)
+        # Less than an image may take, so that a run that does not end counts against its model.
+        return float(settings.ITEM_SECONDS) / 2
     longest = TRIAL_FACTOR * max(trial.seconds for trial in trials)
     return float(min(settings.ITEM_SECONDS, max(settings.NETWORK_LEAST_SECONDS, longest)))
 
@@ -37,7 +38,9 @@ def network_seconds(recipe: Recipe) -> float:
 def give_way_after(recipe: Recipe, item: Item) -> float:
     """Return after how many seconds an image gives way to another owner who waits."""
     longest = _longest(recipe, item)
-    return UNKNOWN_SECONDS if longest is None else max(LEAST_GIVE_WAY_SECONDS, longest)
+    if longest is None:
+        return MOST_TURN_SECONDS
+    return min(MOST_TURN_SECONDS, max(LEAST_GIVE_WAY_SECONDS, longest))
 
 
 def overlong_after(recipe: Recipe, item: Item) -> float:

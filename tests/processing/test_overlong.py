@@ -128,7 +128,7 @@ def test_the_limit_of_a_run_follows_the_trial(user: User) -> None:
         version = models.model(user)
     assert version.weights is not None
     recipe = Recipe.model_validate(version.recipe)
-    assert expected_time.network_seconds(recipe) == 45
+    assert expected_time.network_seconds(recipe) == 22.5
     speed = Speed.objects.create(
         weights=version.weights,
         kind=DeviceKind.CPU,
@@ -171,6 +171,8 @@ def test_what_is_overlong_follows_trial_and_pixels(user: User) -> None:
     )
     # The first image took 0.9 s, and each later one half a second.
     assert expected_time.overlong_after(recipe, small) == pytest.approx(0.9 + 2.5)
+    # However slow it is, another owner waits no longer than for a turn.
+    assert expected_time.give_way_after(recipe, small) == expected_time.MOST_TURN_SECONDS
     assert expected_time.overlong_after(recipe, large) == pytest.approx(0.9 + 250)
     assert expected_time.overlong_after(recipe, gone) == pytest.approx(0.9 + 2.5)
     Speed.objects.update(first_ms=7, each_ms=2)
