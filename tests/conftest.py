@@ -1,5 +1,6 @@
 """What all tests share: people, clients, and the environment for processes they start."""
 
+import gc
 import os
 from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import quote
@@ -32,6 +33,13 @@ pytest_plugins = ["tests.live", "tests.drive.buckets"]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest: as the last of a run it would keep one process, and the others idle."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Let garbage collections pass over what stays for the whole run: each would take a good second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -49,7 +49,7 @@ DAMAGED_WEIGHTS = "These weights are damaged, or not what they seem."
 CUT_SHORT = "These weights are cut short: the end of the file is missing. Upload all of it once more."
 TOO_MANY_PARTS = "This video is built of too many parts: convert it to MP4 with an index at its start."
 # Seconds of processor time, on a machine that does other things too.
-SOON = 0.5
+SOON = 1.0
 
 
 def found(data: bytes) -> Found:
@@ -57,17 +57,17 @@ def found(data: bytes) -> Found:
 
 
 def soon(data: bytes) -> Found:
-    started = time.process_time()
+    started = time.thread_time()
     made = found(data)
-    assert time.process_time() - started < SOON
+    assert time.thread_time() - started < SOON
     return made
 
 
 def refusal(data: bytes) -> str:
-    started = time.process_time()
+    started = time.thread_time()
     with pytest.raises(Invalid) as caught:
         found(data)
-    assert time.process_time() - started < SOON
+    assert time.thread_time() - started < SOON
     return str(caught.value.message)
 
 

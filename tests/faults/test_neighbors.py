@@ -7,7 +7,7 @@ from tests.neighbors import site
 from tests.neighbors.attacks import ATTACKS, Attacker
 from tests.neighbors.victim import Times, Victim
 
-SECONDS = 5.0
+SECONDS = 3.0
 # The suite shares its machine with other tests, in the quiet run too. So a bound is three times as long as it
 # takes there, or this, whichever is more. `python -m tests.neighbors` holds to the first alone.
 LEAST_BOUNDS = {"page": 1.0, "preview": 1.5, "job": 3.0, "model": 4.0}

@@ -13,10 +13,10 @@ from ipau.common.bodies import read_json
 @pytest.mark.parametrize("kind", [bytes, str])
 def test_very_many_values_are_refused_soon(unit: bytes, kind: type) -> None:
     raw = b"[" + unit * (16_000_000 // len(unit)) + b"1]"
-    started = time.process_time()
+    started = time.thread_time()
     with pytest.raises(ParseError, match="too many values"):
         read_json(raw if kind is bytes else raw.decode())
-    assert time.process_time() - started < 0.5
+    assert time.thread_time() - started < 1.0
 
 
 def test_a_job_over_a_hundred_thousand_files_passes() -> None:

@@ -225,7 +225,7 @@ def _many(number: int, act: Callable[[], None]) -> Iterator[None]:
     finally:
         ended.set()
         for thread in threads:
-            thread.join(30)
+            thread.join(5)
 
 
 @contextlib.contextmanager

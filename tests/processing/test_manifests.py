@@ -130,17 +130,17 @@ _ROWS = "file,threshold\n"
 def test_a_table_that_is_wrong_everywhere_is_refused_soon(text: str, words: str) -> None:
     """One of 32 MB took a minute of a web process."""
     data = text.encode()
-    started = time.process_time()
+    started = time.thread_time()
     error = fault(data)
-    assert time.process_time() - started < 1.0
+    assert time.thread_time() - started < 2.0
     assert re.search(words, error.message), error.message
 
 
 def test_columns_are_not_compared_with_each_other() -> None:
     columns = [f"c{number}" for number in range(30_000)]
-    started = time.process_time()
+    started = time.thread_time()
     assert read_table(",".join(["file", *columns]).encode() + b"\na", SCHEMA) == [Row(2, "a", {})]
-    assert time.process_time() - started < 1.0
+    assert time.thread_time() - started < 2.0
 
 
 def test_empty_rows_of_a_spreadsheet_are_passed_over() -> None:

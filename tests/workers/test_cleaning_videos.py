@@ -174,10 +174,10 @@ def test_tables_that_lie_are_refused_soon(kind: bytes, count: int) -> None:
     data = film("mp4")
     place = data.index(kind) + (12 if kind == b"stsz" else 8)
     lie = data[:place] + struct.pack(">I", count) + data[place + 4 :]
-    started = time.process_time()
+    started = time.thread_time()
     with pytest.raises(FormatError):
         cleaned(lie)
-    assert time.process_time() - started < 2
+    assert time.thread_time() - started < 2
 
 
 def _film_of_tracks(tracks: int, chunks: int, gap: int) -> bytes:
@@ -216,10 +216,10 @@ def _webm_of_unknown_elements() -> bytes:
 def test_films_that_would_take_long_are_refused_soon(make: Callable[[], bytes]) -> None:
     """It runs in web processes, for each request of a visitor."""
     stream = io.BytesIO(make())
-    started = time.process_time()
+    started = time.thread_time()
     with pytest.raises(FormatError):
         clean_copy(stream)
-    assert time.process_time() - started < 0.5
+    assert time.thread_time() - started < 0.5
 
 
 @pytest.mark.parametrize(("tracks", "chunks", "gap"), [(1, 1_900_000, 0), (2, 20_000, 2)])

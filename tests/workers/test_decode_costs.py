@@ -18,17 +18,17 @@ from tests.workers.tiffs import grey_tags, tiff
 from workers import engine
 from workers.picture import Picture, PictureError, identify
 
-SOON = 0.5
+SOON = 1.0
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
 def refusal(data: bytes) -> PictureError:
-    started = time.process_time()
+    started = time.thread_time()
     with pytest.raises(PictureError) as caught:
         engine.thumbnail(data)
     with pytest.raises(PictureError):
         engine.preview(engine.Recipe.single("blackwhite"), data)
-    assert time.process_time() - started < SOON
+    assert time.thread_time() - started < SOON
     return caught.value
 
 

@@ -123,11 +123,11 @@ def test_for_what_has_grown_the_others_go() -> None:
         cache.get(key, lambda key=key: key, lambda _: 10)
     cache.weigh("a", 15)
     assert (cache.kept(), cache.used_bytes) == (["c", "a"], 25)
-    # However large it is: it is there and at work.
+    # What has outgrown the whole cache goes itself, and the others stay.
     cache.weigh("a", 99)
-    assert (cache.kept(), cache.used_bytes) == (["a"], 30)
+    assert (cache.kept(), cache.used_bytes) == (["c"], 10)
     cache.weigh("gone", 5)
-    assert cache.used_bytes == 30
+    assert cache.used_bytes == 10
 
 
 def test_a_device_has_a_name() -> None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -236,8 +236,10 @@ class ModelProcess:
             os.close(self._pidfd)
             self._pidfd = -1
 
-    def __del__(self) -> None:
-        self.close()
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # At the end of this process its modules may be gone already, and the kernel closes everything.
+        if not is_finalizing():
+            self.close()
 
     def _take(self, place: dict[str, Any]) -> Floats:
         assert self._made is not None
