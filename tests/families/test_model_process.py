@@ -352,10 +352,13 @@ def test_nothing_of_the_slot_is_handed_to_model_processes(monkeypatch: pytest.Mo
     environment = _read_as_root(f"/proc/{process.pid}/environ")
     assert b"credentials" not in environment
     assert b"DATABASE" not in environment
-    opened = [os.readlink(f"/proc/{process.pid}/fd/{name}") for name in os.listdir(f"/proc/{process.pid}/fd")]
-    # One leads to the slot.
-    sockets = {name for name in opened if name.startswith("socket:")}
-    assert len(sockets) == 1, opened
+    place = f"/proc/{process.pid}/fd"
+    opened = [os.readlink(f"{place}/{number}") for number in sorted(map(int, os.listdir(place)))]
+    # A socket to the slot, the memory that both see, and the standard streams.
+    kinds = [name.split(":")[0] for name in opened]
+    assert kinds.count("socket") - kinds[:3].count("socket") == 1, opened
+    assert not [name for name in opened[3:] if not name.startswith(("socket:", "/memfd:ipau-arrays"))], opened
+    assert len(os.listdir(f"/proc/{process.pid}/task")) == 1
     del process
     launcher = model_process._Own.launcher
     launcher.close()

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from workers.inference import messages
 from workers.inference.messages import SharedMemory
+from workers.inference.runtime import NO_TELEMETRY
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class Launcher:
         # With nothing of this process: no environment, no files but the channel and the log.
         self._process = subprocess.Popen(  # noqa: S603 - every word of it comes from this code
             [sys.executable, "-I", "-B", "-c", _START, str(_ROOT), order],
-            env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **NO_TELEMETRY},
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -67,10 +67,7 @@ def _open_channel(descriptor: int) -> socket.socket:
 
 
 def _load_runtime() -> None:
-    """Do once what each process would do with its first network: a run of one that does nothing.
-
-    ONNX Runtime has a thread of its own then, which no fork has: it sends what is never sent from here.
-    """
+    """Do once what each process would do with its first network: a run of one that does nothing."""
     session = open_runtime_session(_NOTHING, keeps_memory=False)
     session.run(None, {"x": np.zeros((1, 1), np.float32)})
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+# Else it keeps a database of events in the home folder and tries to send them. It looks when it is loaded,
+# which happens in functions alone.
+NO_TELEMETRY = {"ORT_DISABLE_TELEMETRY": "1"}
+os.environ.update(NO_TELEMETRY)
 
 # Before what is wrong its messages have a number, a kind, and where in its source that was found out.
 _KIND = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")

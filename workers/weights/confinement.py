@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from workers.inference.runtime import NO_TELEMETRY
 from workers.isolation import landlock, process
 
 # Where it says which walls stand, in its folder for temporary files.
@@ -65,6 +66,7 @@ def _prepare_environment(scratch: Path) -> None:
         os.environ[name] = str(scratch)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
+    os.environ.update(NO_TELEMETRY)
     ctypes.util.find_library = _find_no_library
 
 
