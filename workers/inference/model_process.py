@@ -45,6 +45,13 @@ _START = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from workers.inference import model_program; sys.exit(model_program.main(sys.argv[2:]))"
 )
+# Large pages save the processor time that it spends on finding addresses: a tenth, on a virtual machine.
+_ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    **NO_TELEMETRY,
+}
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -77,7 +84,7 @@ class Launcher:
         # With nothing of this process: no environment, no files but the channel and the log.
         self._process = subprocess.Popen(  # noqa: S603 - every word of it comes from this code
             [sys.executable, "-I", "-B", "-c", _START, str(_ROOT), order],
-            env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **NO_TELEMETRY},
+            env=_ENVIRONMENT,
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -153,6 +160,8 @@ class ModelProcess:
         Raises: Failed, Crashed, Overran, MemoryError.
         """
         self._pidfd = -1
+        # The most memory that it has held, as it says itself.
+        self._peak = 0
         self._given: SharedMemory | None = None
         self._made: SharedMemory | None = None
         self._most_output = _Own.memory // _OUTPUT_SHARE
@@ -174,7 +183,7 @@ class ModelProcess:
             raise Crashed("It did not start.") from error
         self.pid = int(said["pid"])
         self._pidfd = os.pidfd_open(self.pid)
-        self._baseline = self._resident()
+        self._baseline = self._held = self._resident()
         _note_walls(tuple(name for name, stands in sorted(said["walls"].items()) if not stands))
 
     def _load(self, data: bytes, keeps_memory: bool, seconds: float) -> None:
@@ -212,11 +221,16 @@ class ModelProcess:
             self._made = self._share("output", self._check_room(needed))
             said = self._ask({"do": "deliver"}, seconds)
         with _reading_answer():
+            if said["peak"] != self._peak:
+                self._peak, self._held = said["peak"], self._resident()
             return [self._take(place) for place in said["outputs"]]
 
     def growth(self) -> int:
-        """Return how many bytes of memory it holds more than before it loaded its network."""
-        return max(0, self._resident() - self._baseline)
+        """Return how many bytes of memory it holds more than before it loaded its network.
+
+        As seen after the last run that took more than those before it.
+        """
+        return max(0, self._held - self._baseline)
 
     def kill(self) -> None:
         """End it, whatever it is in the middle of."""
