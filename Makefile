@@ -9,6 +9,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 SEED ?= 1
 MINUTES ?= 1
+SECONDS ?= 10
 # Not in the lock: which build fits depends on the machine. To choose one: make setup TORCH="torch==2.13.0 --index-url …"
 # Of torch no hash is checked.
 TORCH ?= torch==2.13.0
@@ -21,7 +22,7 @@ DEPLOYED := IPAU_BASE_URL=https://example.org ALLOWED_HOSTS=example.org \
 BROWSERS := /usr/bin/chromium $(shell command -v chromium chromium-browser google-chrome 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint check bench chaos train-demo lock chromium nginx bubblewrap format clean
+.PHONY: help setup demo up test lint check bench chaos neighbors train-demo lock chromium nginx bubblewrap format clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -69,6 +70,9 @@ bench: setup ## Measure (NAME=op chooses the benchmarks whose name starts so)
 
 chaos: setup ## Strike a whole site with random faults (SEED=1 MINUTES=1)
 	@$(RUN)/python -W ignore -m tests.chaos --seed $(SEED) --minutes $(MINUTES)
+
+neighbors: setup ## Attack a whole site with one account and time another one (SECONDS=10)
+	@$(RUN)/python -W ignore -m tests.neighbors --seconds $(SECONDS)
 
 train-demo: setup ## Train the models that the demo runs, anew (NAME=double-size trains one alone)
 	@$(RUN)/python -m deploy.train_demo $(NAME)

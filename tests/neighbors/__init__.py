@@ -1,4 +1,4 @@
 """One account does what it can to stop the others; another one uses the site, and is timed.
 
-`python -m tests.neighbors` prints a table. `tests/faults/test_neighbors.py` runs the same in the suite.
+`make neighbors` prints a table. `tests/faults/test_neighbors.py` runs the same in the suite.
 """

@@ -1,6 +1,6 @@
 """Attack a whole site with one account, time another one, and print both; 1 where a bound is broken.
 
-`python -m tests.neighbors [--seconds 10] [--only time_bombs]`
+`.venv/bin/python -m tests.neighbors [--seconds 10] [--only time_bombs]`
 """
 
 from __future__ import annotations
