@@ -49,7 +49,7 @@ DAMAGED_WEIGHTS = "These weights are damaged, or not what they seem."
 CUT_SHORT = "These weights are cut short: the end of the file is missing. Upload all of it once more."
 TOO_MANY_PARTS = "This video is built of too many parts: convert it to MP4 with an index at its start."
 # Seconds of processor time, on a machine that does other things too.
-SOON = 1.0
+SOON = 0.5
 
 
 def found(data: bytes) -> Found:

@@ -129,7 +129,7 @@ def test_previews_that_never_end_hold_up_nobody_else(
         assert under_way()
     finally:
         attack.end()
-    assert statistics.quantiles(pages, n=20)[-1] < 1, pages
+    assert statistics.quantiles(pages, n=20)[-1] < 0.5, pages
     assert max(times) < 1, times
     statuses = Counter(attack.answers)
     assert set(statuses) <= {(429, "2"), (422, ""), (504, "")}, statuses

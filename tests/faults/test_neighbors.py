@@ -10,7 +10,7 @@ from tests.neighbors.victim import Times, Victim
 SECONDS = 3.0
 # The suite shares its machine with other tests, in the quiet run too. So a bound is three times as long as it
 # takes there, or this, whichever is more. `python -m tests.neighbors` holds to the first alone.
-LEAST_BOUNDS = {"page": 2.0, "preview": 2.5, "job": 5.0, "model": 6.0}
+LEAST_BOUNDS = {"page": 1.0, "preview": 1.5, "job": 3.0, "model": 4.0}
 MOST_TIMES = 3.0
 MOST_PAGE_SECONDS = 2.0
 

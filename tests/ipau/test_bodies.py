@@ -16,7 +16,7 @@ def test_very_many_values_are_refused_soon(unit: bytes, kind: type) -> None:
     started = time.thread_time()
     with pytest.raises(ParseError, match="too many values"):
         read_json(raw if kind is bytes else raw.decode())
-    assert time.thread_time() - started < 1.0
+    assert time.thread_time() - started < 0.5
 
 
 def test_a_job_over_a_hundred_thousand_files_passes() -> None:

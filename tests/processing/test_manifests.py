@@ -132,7 +132,7 @@ def test_a_table_that_is_wrong_everywhere_is_refused_soon(text: str, words: str)
     data = text.encode()
     started = time.thread_time()
     error = fault(data)
-    assert time.thread_time() - started < 2.0
+    assert time.thread_time() - started < 1.0
     assert re.search(words, error.message), error.message
 
 
@@ -140,7 +140,7 @@ def test_columns_are_not_compared_with_each_other() -> None:
     columns = [f"c{number}" for number in range(30_000)]
     started = time.thread_time()
     assert read_table(",".join(["file", *columns]).encode() + b"\na", SCHEMA) == [Row(2, "a", {})]
-    assert time.thread_time() - started < 2.0
+    assert time.thread_time() - started < 1.0
 
 
 def test_empty_rows_of_a_spreadsheet_are_passed_over() -> None:

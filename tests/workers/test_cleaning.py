@@ -256,7 +256,7 @@ def test_small_files_cannot_make_it_busy_or_large(make: Callable[[], bytes]) -> 
     started = time.thread_time()
     with pytest.raises(FormatError):
         clean_copy(stream)
-    assert time.thread_time() - started < 1.0
+    assert time.thread_time() - started < 0.5
 
 
 def test_a_jpeg_of_many_segments_and_scans_passes() -> None:

@@ -18,7 +18,7 @@ from tests.workers.tiffs import grey_tags, tiff
 from workers import engine
 from workers.picture import Picture, PictureError, identify
 
-SOON = 1.0
+SOON = 0.5
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 

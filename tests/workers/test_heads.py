@@ -19,7 +19,7 @@ from workers.heads import MOST_WHOLE_BYTES
 from workers.picture import Picture, PictureError, identify
 
 # Seconds of processor time: twenty times what refusing takes here, a fifth of what it guards against.
-SOON = 1.0
+SOON = 0.5
 
 
 def refusal(data: bytes | io.BytesIO) -> PictureError:

@@ -27,7 +27,7 @@ from workers.picture import Picture, PictureError, identify
 # As in production: in tests each warning is an error otherwise.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 # Seconds of processor time: fifty times what it takes here.
-SOON = 1.0
+SOON = 0.5
 LAYERS = 37724
 
 
