@@ -1,6 +1,7 @@
 """How long a model may take: what its trial took on a small image, scaled, with room to spare."""
 
 import math
+import time
 from collections.abc import Collection
 
 from django.conf import settings
@@ -21,8 +22,10 @@ LEAST_OVERLONG_SECONDS = 1.0
 MOST_LOAD_SECONDS = 3.0
 # After this every image gives way, however slow its model is known to be: a turn is not meant to take longer.
 MOST_TURN_SECONDS = 2.0
-# A trial that has been measured stays as it is.
+# A trial that has been measured stays as it is. One that has not may come later: it is looked for again.
+LOOK_AGAIN_SECONDS = 30.0
 _known: dict[str, TrialTime] = {}
+_missing_until: dict[str, float] = {}
 
 
 def network_seconds(recipe: Recipe) -> float:
@@ -68,8 +71,10 @@ def _longest(recipe: Recipe, item: Item) -> float | None:
 
 
 def _trials_of(digests: Collection[str]) -> list[TrialTime]:
-    missing = [digest for digest in digests if digest not in _known]
-    if missing:
-        # Those without a trial are asked for again: one may come later.
-        _known.update(trial_times(missing))
+    """Return the trials of these models, of those that have one. A preview has no time for a query each."""
+    now = time.monotonic()
+    unknown = [each for each in digests if each not in _known and _missing_until.get(each, 0.0) <= now]
+    if unknown:
+        _known.update(trial_times(unknown))
+        _missing_until.update(dict.fromkeys(unknown, now + LOOK_AGAIN_SECONDS))
     return [_known[digest] for digest in digests if digest in _known]

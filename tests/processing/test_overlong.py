@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from django.db.models.functions import Now
 
 from accounts.models import User
-from market.models import DeviceKind, Speed
+from market.models import DeviceKind, Speed, Version
 from processing import claims, expected_time, fleet, lanes, slot_memory, work
 from processing.claims import Slot
 from processing.models import Item, Job, Lane, State
@@ -122,14 +123,16 @@ def test_restraint_adds_up_to_no_more_than_a_bound(user: User) -> None:
 # --- What is expected.
 
 
-def test_the_limit_of_a_run_follows_the_trial(user: User) -> None:
+@pytest.fixture
+def nothing_known() -> None:
+    """Forget the trials of models with the same digest that other tests made."""
     expected_time._known.clear()
-    with models.marks():
-        version = models.model(user)
-    assert version.weights is not None
-    recipe = Recipe.model_validate(version.recipe)
-    assert expected_time.network_seconds(recipe) == 22.5
-    speed = Speed.objects.create(
+    expected_time._missing_until.clear()
+
+
+def _try(version: Version) -> Speed:
+    """Record a trial: 0.9 s for the first image, half a second for each later one."""
+    return Speed.objects.create(
         weights=version.weights,
         kind=DeviceKind.CPU,
         device="a processor",
@@ -139,18 +142,41 @@ def test_the_limit_of_a_run_follows_the_trial(user: User) -> None:
         width=600,
         height=400,
     )
+
+
+@pytest.mark.usefixtures("nothing_known")
+def test_the_limit_of_a_run_follows_the_trial(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expected_time, "LOOK_AGAIN_SECONDS", 0)
+    with models.marks():
+        version = models.model(user)
+    assert version.weights is not None
+    recipe = Recipe.model_validate(version.recipe)
+    assert expected_time.network_seconds(recipe) == 22.5
+    speed = _try(version)
     assert expected_time.network_seconds(recipe) == 10
     # It has been measured, and is not asked for again.
-    expected_time._known.clear()
     Speed.objects.filter(pk=speed.pk).update(each_ms=5.6)
+    assert expected_time.network_seconds(recipe) == 10
+    expected_time._known.clear()
     assert expected_time.network_seconds(recipe) == 5
     expected_time._known.clear()
     Speed.objects.filter(pk=speed.pk).update(each_ms=60_000)
     assert expected_time.network_seconds(recipe) == 45
 
 
-def test_what_is_overlong_follows_trial_and_pixels(user: User) -> None:
-    expected_time._known.clear()
+@pytest.mark.usefixtures("nothing_known")
+def test_a_model_without_a_trial_costs_no_query_each_time(
+    user: User, django_assert_num_queries: Callable[..., Any]
+) -> None:
+    with models.marks():
+        recipe = Recipe.model_validate(models.model(user).recipe)
+    with django_assert_num_queries(1):
+        assert [expected_time.network_seconds(recipe) for _ in range(3)] == [22.5] * 3
+
+
+@pytest.mark.usefixtures("nothing_known")
+def test_what_is_overlong_follows_trial_and_pixels(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expected_time, "LOOK_AGAIN_SECONDS", 0)
     with models.marks():
         version = models.model(user)
     recipe = Recipe.model_validate(version.recipe)
@@ -159,16 +185,7 @@ def test_what_is_overlong_follows_trial_and_pixels(user: User) -> None:
     gone = SimpleNamespace(input_file=None)
     assert expected_time.give_way_after(recipe, small) == 2
     assert expected_time.overlong_after(recipe, small) == math.inf
-    Speed.objects.create(
-        weights=version.weights,
-        kind=DeviceKind.CPU,
-        device="a processor",
-        first_ms=900,
-        each_ms=500,
-        runs=3,
-        width=600,
-        height=400,
-    )
+    _try(version)
     # The first image took 0.9 s, and each later one half a second.
     assert expected_time.overlong_after(recipe, small) == pytest.approx(0.9 + 2.5)
     # However slow it is, another owner waits no longer than for a turn.
