@@ -11,8 +11,17 @@ from PIL import Image, ImageCms
 
 from workers.cicp import BT709, PRIMARIES, SRGB_CURVE, CodePoints
 from workers.color_spaces import ColorSpace, Profile
-from workers.hdr import convert_hdr, encode_srgb, find_srgb
-from workers.icc import evaluate_curve, read_data_space, read_tags, without_tags, write_rgb_profile
+from workers.color_tables import Conversion, encode_srgb
+from workers.hdr import make_hdr_conversion
+from workers.icc import (
+    evaluate_curve,
+    find_colorants,
+    read_data_space,
+    read_tags,
+    read_xyz,
+    without_tags,
+    write_rgb_profile,
+)
 
 Levels = NDArray[np.uint8]
 
@@ -23,6 +32,9 @@ _FITTING = {"L": (b"GRAY", b"RGB "), "RGB": (b"RGB ",), "CMYK": (b"CMYK",)}
 _FAMILIES = {"1": "L", "L": "L", "LA": "L", "La": "L", "CMYK": "CMYK", "LAB": "LAB", "I": "L", "F": "L"}
 # Browsers do not evaluate these, and they can be long chains of steps.
 _FLOAT_TAGS = frozenset({b"D2B0", b"D2B1", b"D2B2", b"D2B3", b"B2D0", b"B2D1", b"B2D2", b"B2D3"})
+_PIXELS_AT_ONCE = 1 << 20
+_CURVE_TAGS = (b"rTRC", b"gTRC", b"bTRC")
+_COLORANT_TAGS = (b"rXYZ", b"gXYZ", b"bXYZ")
 _ERRORS = (OSError, TypeError, ValueError, ImageCms.PyCMSError)
 
 
@@ -53,9 +65,54 @@ def convert(image: Image.Image, space: ColorSpace) -> Image.Image | None:
     if image.mode.startswith("I;16") or image.mode == "L":
         return _convert_gray(image, space)
     if isinstance(space, CodePoints):
-        return convert_hdr(image, space) if image.mode == "RGB" else None
+        return _convert_by_tables(image, make_hdr_conversion(space)) if image.mode == "RGB" else None
     transform = _build(space, image.mode)
     return None if transform is None else transform.apply(image)
+
+
+def convert_deep_colors(high: Image.Image, low: Image.Image, space: ColorSpace) -> Image.Image | None:
+    """Return sRGB of 16-bit colors, given as two RGB images of their high and low bytes.
+
+    Returns:
+        None where a table decides over the colors, or the color space does not fit.
+    """
+    conversion = _find_conversion(space)
+    if conversion is None:
+        return None
+    result = np.empty((high.height, high.width, 3), np.uint8)
+    rows = max(1, _PIXELS_AT_ONCE // high.width)
+    for top in range(0, high.height, rows):
+        band = (0, top, high.width, min(top + rows, high.height))
+        samples = np.asarray(high.crop(band)).astype(np.uint16) << 8
+        samples |= np.asarray(low.crop(band))
+        result[top : top + rows] = conversion.convert(samples)
+    return Image.fromarray(result)
+
+
+def _find_conversion(space: ColorSpace) -> Conversion | None:
+    if isinstance(space, CodePoints):
+        return make_hdr_conversion(space)
+    return None if space is None else _make_matrix_conversion(space)
+
+
+@lru_cache(maxsize=8)
+def _make_matrix_conversion(profile: Profile) -> Conversion | None:
+    """Return the conversion that a profile of curves and a matrix describes."""
+    tags = read_tags(profile.data)
+    if read_data_space(profile.data) != b"RGB " or b"A2B0" in tags:
+        return None
+    levels = np.arange(65536) / 65535.0
+    try:
+        curves = [evaluate_curve(tags.get(name, b""), levels) for name in _CURVE_TAGS]
+        colorants = np.stack([read_xyz(tags.get(name, b"")) for name in _COLORANT_TAGS], axis=1)
+    except ValueError:
+        return None
+    matrix = np.linalg.solve(find_colorants(PRIMARIES[BT709]), colorants)
+    return Conversion(np.stack(curves, axis=1).astype(np.float32), matrix.astype(np.float32))
+
+
+def _convert_by_tables(image: Image.Image, conversion: Conversion) -> Image.Image:
+    return Image.fromarray(conversion.convert(np.asarray(image)))
 
 
 def _convert_gray(image: Image.Image, space: ColorSpace) -> Image.Image | None:
@@ -124,8 +181,9 @@ def _build(profile: Profile, mode: str) -> ImageCms.ImageCmsTransform | None:
 def _find_levels(space: Profile | CodePoints) -> Levels | None:
     """Return the sRGB colors of 65,536 levels of gray, shape (65536, 3), or None without any."""
     if isinstance(space, CodePoints):
-        grays = np.repeat(np.arange(65536)[:, None] / 65535.0, 3, axis=1)
-        return np.rint(255 * find_srgb(grays, space)).astype(np.uint8)
+        grays = np.repeat(np.arange(65536, dtype=np.uint16)[None, :, None], 3, axis=2)
+        levels: Levels = make_hdr_conversion(space).convert(grays)[0]
+        return levels
     light = _find_light(space.data)
     if light is not None:
         grays = np.rint(255 * encode_srgb(light)).astype(np.uint8)
@@ -139,7 +197,7 @@ def _find_levels(space: Profile | CodePoints) -> Levels | None:
 def _find_light(profile: bytes) -> NDArray[np.float64] | None:
     """Return linear light of 65,536 levels where one curve alone decides, which keeps all 16 bits."""
     tags = read_tags(profile)
-    names = (b"kTRC",) if read_data_space(profile) == b"GRAY" else (b"rTRC", b"gTRC", b"bTRC")
+    names = (b"kTRC",) if read_data_space(profile) == b"GRAY" else _CURVE_TAGS
     curves = {tags.get(name, b"") for name in names}
     if b"A2B0" in tags or len(curves) != 1 or profile[20:24] != b"XYZ ":
         return None

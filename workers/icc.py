@@ -45,6 +45,13 @@ def read_tags(profile: bytes) -> dict[bytes, bytes]:
     return tags
 
 
+def read_xyz(tag: bytes) -> Floats:
+    """Return the three numbers of a tag of type `XYZ`. Raises ValueError where it is of another."""
+    if tag[:4] != b"XYZ " or len(tag) < 20:
+        raise ValueError("This is no color.")
+    return np.frombuffer(tag, ">i4", 3, 8) / 65536.0
+
+
 def without_tags(profile: bytes, signatures: frozenset[bytes]) -> bytes:
     """Return a profile in which no tag has one of these signatures: they are renamed."""
     changed = bytearray(profile)

@@ -62,12 +62,18 @@ SRGB_CHUNK = png_chunk(b"sRGB", b"\0")
 _COLOR_TYPES = {"L": 0, "RGB": 2, "P": 3, "LA": 4, "RGBA": 6}
 
 
-def make_png(kind: str, chunks: bytes) -> bytes:
-    """Return a PNG of the drawing: kind is L, RGB, P, LA or RGBA, with 16 behind it for 16 bits."""
+def make_png(kind: str, chunks: bytes, deep: np.ndarray | None = None) -> bytes:
+    """Return a PNG of the drawing: kind is L, RGB, P, LA or RGBA, with 16 behind it for 16 bits.
+
+    Args:
+        deep: 16-bit colors to draw instead, of shape (48, 64, 3).
+    """
     mode, depth = (kind[:-2], 16) if kind.endswith("16") else (kind, 8)
     samples, palette = _take_samples(mode)
     if depth == 16:
         samples = draw_grays() if mode == "L" else samples.astype(np.uint16) * 257
+    if deep is not None:
+        samples[..., :3] = deep
     rows = b"".join(b"\0" + row.astype(">u2" if depth == 16 else np.uint8).tobytes() for row in samples)
     header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, depth, _COLOR_TYPES[mode], 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + b"".join(

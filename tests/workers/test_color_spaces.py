@@ -83,6 +83,20 @@ def test_16_bit_grays_keep_their_dark_tones(profile: bytes) -> None:
     assert picture.grey().mode == "L"
 
 
+@pytest.mark.parametrize("kind", ["RGB16", "RGBA16"])
+def test_16_bit_colors_keep_their_dark_tones(kind: str) -> None:
+    levels = draw_dark_colors()
+    data = colors.make_png(kind, colors.profile_chunk(colors.LINEAR), levels)
+    assert off(Picture.open(data), 255 * encode_srgb(levels / 65535.0)) <= 1
+    alpha = Picture.open(data).alpha()
+    assert (alpha is not None) == (kind == "RGBA16")
+
+
+def draw_dark_colors() -> np.ndarray:
+    grays = colors.draw_grays()
+    return np.stack([grays // 100, grays // 10, grays[::-1]], axis=-1)
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_16_bit_grays_of_tiff(order: str) -> None:
     mode = "I;16" if order == "<" else "I;16B"
