@@ -30,8 +30,8 @@ class _Bits:
         self.read(zeros)
 
 
-def read_code_points(data: bytes) -> tuple[int, int] | None:
-    """Return color primaries and transfer characteristics from the first bytes of an AV1 stream.
+def read_code_points(data: bytes) -> tuple[int, int, int] | None:
+    """Return color primaries, transfer and matrix from the first bytes of an AV1 stream.
 
     Returns:
         None where the bytes have no sequence header or it does not describe colors.
@@ -61,7 +61,7 @@ def _read_leb128(data: bytes, position: int) -> tuple[int, int]:
     return len(data), len(data)
 
 
-def _read_sequence_header(bits: _Bits) -> tuple[int, int] | None:
+def _read_sequence_header(bits: _Bits) -> tuple[int, int, int] | None:
     profile = bits.read(3)
     bits.read(1)
     is_reduced = bool(bits.read(1))
@@ -117,7 +117,7 @@ def _skip_inter_tools(bits: _Bits) -> None:
         bits.read(3)
 
 
-def _read_color_config(bits: _Bits, profile: int) -> tuple[int, int] | None:
+def _read_color_config(bits: _Bits, profile: int) -> tuple[int, int, int] | None:
     is_deep = bits.read(1)
     if profile == 2 and is_deep:
         bits.read(1)
@@ -125,4 +125,4 @@ def _read_color_config(bits: _Bits, profile: int) -> tuple[int, int] | None:
         bits.read(1)
     if not bits.read(1):
         return None
-    return bits.read(8), bits.read(8)
+    return bits.read(8), bits.read(8), bits.read(8)

@@ -14,6 +14,9 @@ from workers.boxes import Box, inside, walk
 from workers.cicp import CodePoints
 from workers.spans import FormatError, Source
 
+# Matrix coefficients that browsers do not know; they show such an image as sRGB.
+_PASSED_OVER = frozenset({12, 13, 14})
+_UNKNOWN = 2
 _MOST_BOXES = 10_000
 # The sequence header stands in the first bytes of the bitstream.
 _STREAM_BYTES = 256
@@ -46,10 +49,13 @@ class _AvifColors:
         peak = self._read_peak(properties)
         for box in properties:
             if box.kind == b"colr" and self._source.at(box.body, 4) == b"nclx":
-                primaries, transfer = struct.unpack(">HH", self._source.at(box.body + 4, 4))
-                return CodePoints(primaries, transfer, peak)
-        found = read_code_points(self._read_stream(self._find_coded_item()))
-        return None if found is None else CodePoints(*found, peak)
+                found = struct.unpack(">3H", self._source.at(box.body + 4, 6))
+                break
+        else:
+            found = read_code_points(self._read_stream(self._find_coded_item())) or (0, 0, _UNKNOWN)
+        if found[2] in _PASSED_OVER:
+            return None
+        return CodePoints(found[0], found[1], peak)
 
     def _read_primary(self) -> int:
         data = self._read_box(b"pitm")

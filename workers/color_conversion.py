@@ -95,7 +95,7 @@ def _find_conversion(space: ColorSpace) -> Conversion | None:
     return None if space is None else _make_matrix_conversion(space)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def _make_matrix_conversion(profile: Profile) -> Conversion | None:
     """Return the conversion that a profile of curves and a matrix describes."""
     tags = read_tags(profile.data)
@@ -129,8 +129,23 @@ def _convert_gray(image: Image.Image, space: ColorSpace) -> Image.Image | None:
     return converted[0] if is_neutral else Image.merge("RGB", converted)
 
 
-@lru_cache(maxsize=64)
+# By digest and family, without the profile's bytes, so that many fit.
+_verdicts: dict[tuple[bytes, str], bool] = {}
+_MOST_VERDICTS = 4096
+
+
 def _differs(profile: Profile, family: str) -> bool:
+    """Compare once for each profile: most photographs share a few."""
+    key = (profile.digest, family)
+    verdict = _verdicts.get(key)
+    if verdict is None:
+        if len(_verdicts) >= _MOST_VERDICTS:
+            _verdicts.clear()
+        verdict = _verdicts[key] = _compare(profile, family)
+    return verdict
+
+
+def _compare(profile: Profile, family: str) -> bool:
     if family == "L":
         levels = _find_levels(profile)
         return levels is not None and _is_far(levels[::257], np.arange(256)[:, None])
@@ -162,7 +177,8 @@ def _make_srgb() -> ImageCms.ImageCmsProfile:
     return ImageCms.ImageCmsProfile(io.BytesIO(write_rgb_profile(PRIMARIES[BT709], SRGB_CURVE)))
 
 
-@lru_cache(maxsize=16)
+# These hold on to the bytes of profiles, which may be long.
+@lru_cache(maxsize=4)
 def _build(profile: Profile, mode: str) -> ImageCms.ImageCmsTransform | None:
     """Return the transform of 8-bit pixels, or None where the profile does not fit them."""
     if read_data_space(profile.data) not in _FITTING.get(mode, ()):
@@ -177,7 +193,7 @@ def _build(profile: Profile, mode: str) -> ImageCms.ImageCmsTransform | None:
 # --- Grays, by table.
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def _find_levels(space: Profile | CodePoints) -> Levels | None:
     """Return the sRGB colors of 65,536 levels of gray, shape (65536, 3), or None without any."""
     if isinstance(space, CodePoints):

@@ -96,7 +96,6 @@ def _read_icc(profile: object) -> ColorSpace:
     return _find_profile(Profile.of(profile))
 
 
-@lru_cache(maxsize=32)
 def _find_profile(profile: Profile) -> ColorSpace:
     """Prefer the code points that a profile may hold, as browsers do: ICC.1:2022, 9.2.17."""
     if profile.data[36:40] != b"acsp":
