@@ -21,6 +21,7 @@ from PIL import (
     UnidentifiedImageError,
 )
 
+from workers import png_colors
 from workers.color_conversion import convert, is_gray_profile, needs_conversion
 from workers.color_spaces import ColorSpace, read_color_space
 from workers.heads import HeadError, check_head
@@ -38,6 +39,7 @@ SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "AVI
 # A slot is one thread; each slot of a machine decodes a picture of its own.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 bound_directories()
+png_colors.register()
 
 # Bytes, or characters.
 MOST_XMP = 8 * 1024 * 1024

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.workers.samples import encode, png_chunk
 from workers.cicp import PRIMARIES, SRGB_CURVE, gamma_curve
-from workers.icc import D50, find_colorants, write_gray_profile, write_rgb_profile
+from workers.icc import D50, find_colorants, read_tags, write_gray_profile, write_rgb_profile
 
 WIDTH, HEIGHT = 64, 48
 
@@ -56,6 +56,17 @@ def code_points(primaries: int, transfer: int, matrix: int = 0, full_range: int 
 def profile_chunk(profile: bytes) -> bytes:
     """Return an iCCP chunk."""
     return png_chunk(b"iCCP", b"named sRGB\0\0" + zlib.compress(profile))
+
+
+def add_code_points(profile: bytes, primaries: int, transfer: int) -> bytes:
+    """Return a profile with a tag of these code points: ICC.1:2022, 9.2.17."""
+    tags = {**read_tags(profile), b"cicp": b"cicp\0\0\0\0" + bytes([primaries, transfer, 0, 1])}
+    table, bodies, start = struct.pack(">I", len(tags)), b"", 132 + 12 * len(tags)
+    for name, body in tags.items():
+        table += struct.pack(">4sII", name, start + len(bodies), len(body))
+        bodies += body
+    whole = profile[4:8] + b"\4\x40\0\0" + profile[12:128] + table + bodies
+    return struct.pack(">I", 4 + len(whole)) + whole
 
 
 SRGB_CHUNK = png_chunk(b"sRGB", b"\0")

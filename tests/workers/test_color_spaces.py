@@ -17,10 +17,12 @@ from PIL import Image, ImageCms
 from tests.workers import colors
 from tests.workers.samples import encode, pixels, png_chunk
 from workers import engine
+from workers.cleaning import clean_copy
 from workers.color_conversion import needs_conversion
-from workers.color_spaces import MOST_PROFILE_BYTES, Profile
+from workers.color_spaces import Profile
 from workers.icc import evaluate_curve
 from workers.picture import Picture, PictureError
+from workers.png_colors import MOST_PROFILE_BYTES
 
 BT709_TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 P3_TO_XYZ = np.array([[0.4866, 0.2657, 0.1982], [0.2290, 0.6917, 0.0793], [0.0, 0.0451, 1.0439]])
@@ -198,6 +200,42 @@ def test_cmyk_by_its_profile() -> None:
         assert np.abs(found[row, 8] - 255 * encode_srgb(light)).max() <= 4
 
 
+def test_lab_of_tiff() -> None:
+    """CIE 1976 L*a*b* for D50: the lightness alone gives the grays."""
+    lab = np.zeros((16, 16, 3), np.uint8)
+    lab[..., 0] = np.arange(16)[:, None] * 17
+    lightness = lab[:, 0, 0] / 255 * 100
+    luminance = np.where(lightness > 8, ((lightness + 16) / 116) ** 3, lightness * 27 / 24389)
+    found = pixels(Picture.open(encode(Image.frombytes("LAB", (16, 16), lab.tobytes()), "TIFF")).rgb())
+    assert np.abs(found[:, 8] - 255 * encode_srgb(luminance)[:, None]).max() <= 2
+
+
+# --- Copies for visitors of a link.
+
+_NAMED = {
+    "png profile": colors.make_png("P", colors.profile_chunk(colors.PROPHOTO)),
+    "png gamma": colors.make_png("RGB16", colors.gamma(100_000) + colors.chromaticities(12)),
+    "png code points": colors.make_png("RGB", colors.code_points(9, 16)),
+    "jpeg": encode(Image.fromarray(colors.draw_colors()), "JPEG", icc_profile=colors.LINEAR),
+    "jpeg of CMYK": encode(
+        Image.fromarray(colors.draw_colors()).convert("CMYK"),
+        "JPEG",
+        icc_profile=colors.make_table_profile(b"CMYK", 4),
+    ),
+    "jpeg as it is": encode(Image.fromarray(colors.draw_colors()), "JPEG", keep_rgb=True),
+    "webp": encode(Image.fromarray(colors.draw_colors()), "WEBP", icc_profile=colors.LINEAR),
+    "tiff": encode(Image.fromarray(colors.draw_colors()), "TIFF", icc_profile=colors.LINEAR),
+}
+
+
+@pytest.mark.parametrize("name", _NAMED)
+def test_clean_copies_keep_their_colors(name: str) -> None:
+    data = _NAMED[name]
+    stream = io.BytesIO(data)
+    copy = b"".join(clean_copy(stream).read(stream))
+    assert np.array_equal(pixels(Picture.open(copy).rgb()), pixels(Picture.open(data).rgb()))
+
+
 # --- AVIF.
 
 
@@ -296,11 +334,35 @@ def test_curves_of_points() -> None:
         evaluate_curve(struct.pack(">4s4xI3H", b"curv", 2**31, 0, 0, 0), levels)
 
 
-def test_a_long_profile_is_refused() -> None:
+@pytest.mark.parametrize("format", ["PNG", "WEBP"])
+def test_a_long_profile_is_refused(format: str) -> None:
     profile = colors.LINEAR + bytes(MOST_PROFILE_BYTES)
-    data = encode(Image.fromarray(colors.draw_colors()), "WEBP", icc_profile=profile)
+    data = encode(Image.fromarray(colors.draw_colors()), format, icc_profile=profile)
     with pytest.raises(PictureError, match=r"more than 8 MB\. Convert the picture to sRGB"):
         Picture.open(data)
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP"])
+def test_profiles_up_to_the_limit_are_read(format: str) -> None:
+    profile = colors.LINEAR + bytes(2 * 1024 * 1024)
+    data = encode(Image.fromarray(colors.draw_colors()), format, icc_profile=profile, lossless=True)
+    assert off(Picture.open(data), 255 * encode_srgb(COLORS)) <= 2
+
+
+def test_long_profiles_take_little_time() -> None:
+    """Curves of 4 million points, and tens of thousands of steps that browsers do not evaluate."""
+    points = struct.pack(">4s4xI", b"curv", 4_000_000) + bytes(8_000_000)
+    gray = colors.GRAY_22[:128] + struct.pack(">I4sII", 1, b"kTRC", 144, len(points)) + points
+    step = struct.pack(">4s4xHH12f", b"matf", 3, 3, *np.eye(3).ravel(), 0, 0, 0)
+    count = 50_000
+    steps = struct.pack(">4s4xHHI", b"mpet", 3, 3, count)
+    steps += struct.pack(">II", 16 + 8 * count, len(step)) * count + step
+    deep = colors.LINEAR[:128] + struct.pack(">I4sII", 1, b"D2B0", 144, len(steps)) + steps
+    for profile, mode in ((gray, "L"), (deep, "RGB")):
+        profile = struct.pack(">I", len(profile)) + profile[4:]
+        started = time.thread_time()
+        needs_conversion(Profile.of(profile), mode)
+        assert time.thread_time() - started < 2
 
 
 def test_broken_profiles_are_passed_over() -> None:
