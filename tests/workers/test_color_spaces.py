@@ -9,6 +9,7 @@ import contextlib
 import io
 import struct
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -347,6 +348,15 @@ def test_profiles_up_to_the_limit_are_read(format: str) -> None:
     profile = colors.LINEAR + bytes(2 * 1024 * 1024)
     data = encode(Image.fromarray(colors.draw_colors()), format, icc_profile=profile, lossless=True)
     assert off(Picture.open(data), 255 * encode_srgb(COLORS)) <= 2
+
+
+def test_profiles_of_a_png_are_unpacked_once() -> None:
+    packed = zlib.compress(bytes(MOST_PROFILE_BYTES - 1))[:-4] + b"none"
+    broken = png_chunk(b"iCCP", b"a\0\0" + packed)
+    started = time.thread_time()
+    assert off(Picture.open(colors.make_png("RGB", broken * 20)), 255 * COLORS) == 0
+    # One takes some 0.03 seconds, and the header is read twice.
+    assert time.thread_time() - started < 0.5
 
 
 def test_long_profiles_take_little_time() -> None:
