@@ -11,7 +11,7 @@ from PIL import Image
 
 from workers.color_spaces import ColorSpace
 from workers.decode_costs import check_cost
-from workers.deep_png import convert_deep_png
+from workers.deep_colors import convert_whole_samples
 from workers.reading import (
     CONTENT_TYPES,
     LIMITS,
@@ -221,7 +221,7 @@ class Picture:
 
     def _bring_upright(self, image: Image.Image, mode: str | None) -> Image.Image:
         if mode is None:
-            deep = convert_deep_png(image, self._data or b"", self._space)
+            deep = convert_whole_samples(image, self._data or b"", self._space)
             colour, alpha = normalise(image, self._space) if deep is None else normalise(deep)
         else:
             # A CMYK file drafts its size but not its mode.

@@ -17,13 +17,12 @@ from PIL import Image, ImageCms
 
 from tests.workers import colors
 from tests.workers.samples import encode, pixels, png_chunk
+from tests.workers.tiffs import Tag, tiff
 from workers import engine
 from workers.cleaning import clean_copy
 from workers.color_conversion import needs_conversion
 from workers.color_spaces import Profile
-from workers.icc import evaluate_curve
 from workers.picture import Picture, PictureError
-from workers.png_colors import MOST_PROFILE_BYTES
 
 BT709_TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 P3_TO_XYZ = np.array([[0.4866, 0.2657, 0.1982], [0.2290, 0.6917, 0.0793], [0.0, 0.0451, 1.0439]])
@@ -93,6 +92,28 @@ def test_16_bit_colors_keep_their_dark_tones(kind: str) -> None:
     assert off(Picture.open(data), 255 * encode_srgb(levels / 65535.0)) <= 1
     alpha = Picture.open(data).alpha()
     assert (alpha is not None) == (kind == "RGBA16")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", [1, 8])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_16_bit_colors_of_tiff(order: str, compression: int, channels: int) -> None:
+    levels = draw_dark_colors()
+    samples = np.concatenate([levels, np.full_like(levels[..., :1], 40_000)], axis=-1)[..., :channels]
+    data = samples.astype(f"{order}u2").tobytes()
+    data = zlib.compress(data) if compression == 8 else data
+    tags: list[Tag] = [
+        (256, 4, 1, 64),
+        (257, 4, 1, 48),
+        (258, 3, channels, struct.pack(f"{order}4H", *[16] * 4)),
+    ]
+    tags += [(259, 3, 1, compression), (262, 3, 1, 2), (273, 4, 1, 8), (277, 3, 1, channels), (278, 4, 1, 48)]
+    tags += [(279, 4, 1, len(data))] + [(338, 3, 1, 2)] * (channels == 4)
+    tags += [(34675, 7, len(colors.LINEAR), colors.LINEAR)]
+    picture = Picture.open(tiff(tags, data, order=order))
+    assert off(picture, 255 * encode_srgb(levels / 65535.0)) <= 1
+    alpha = picture.alpha()
+    assert alpha is None if channels == 3 else alpha is not None and alpha.getextrema() == (156, 156)
 
 
 def draw_dark_colors() -> np.ndarray:
@@ -178,15 +199,20 @@ def test_srgb_photographs_are_drafted_gray() -> None:
 # --- JPEG, and all views.
 
 
-def test_all_views_of_a_jpeg_agree() -> None:
+@pytest.mark.parametrize(
+    ("mode", "profile"),
+    [("RGB", colors.LINEAR), ("L", colors.GRAY_LINEAR), ("CMYK", colors.make_table_profile(b"CMYK", 4))],
+)
+def test_all_views_of_a_jpeg_agree(mode: str, profile: bytes) -> None:
     large = Image.fromarray(colors.draw_colors()).resize((512, 384), Image.Resampling.BICUBIC)
-    data = encode(large, "JPEG", quality=95, subsampling=0, icc_profile=colors.LINEAR)
+    data = encode(large.convert(mode), "JPEG", quality=95, subsampling=0, icc_profile=profile)
     whole = Picture.open(data).rgb()
     small = pixels(whole.resize((64, 48), Image.Resampling.BOX))
     luma = pixels(whole.convert("L").resize((64, 48), Image.Resampling.BOX))
     assert np.abs(pixels(Picture.open(data).reduced(64, 48)) - small).mean() < 3
     assert np.abs(pixels(Picture.open(data).reduced_grey(64, 48)) - luma).mean() < 3
     assert np.abs(pixels(Picture.open(data).shrunk(64).rgb()) - small).mean() < 4
+    assert np.abs(pixels(Picture.open(data).grey()) - pixels(whole.convert("L"))).max() <= 1
     thumbnail = Image.open(io.BytesIO(engine.thumbnail(data, 64).data)).convert("RGB")
     assert np.abs(pixels(thumbnail) - small).mean() < 8
 
@@ -304,85 +330,3 @@ def test_dim_pq_is_not_compressed() -> None:
     peak = png_chunk(b"cLLI", struct.pack(">II", 150 * 10_000, 0))
     data = data[:33] + colors.code_points(9, 16) + peak + data[33:]
     assert pixels(Picture.open(data).rgb()).min() >= 250
-
-
-# --- Curves and limits.
-
-
-@pytest.mark.parametrize(
-    ("kind", "numbers", "wanted"),
-    [
-        (0, [2.0], [0.0, 0.25, 1.0]),
-        (1, [2.0, 1.0, -0.5], [0.0, 0.0, 0.25]),
-        (2, [2.0, 0.5, 0.0, 0.25], [0.25, 0.3125, 0.5]),
-        (3, [2.0, 1.0, 0.0, 0.5, 0.75], [0.0, 0.25, 1.0]),
-        (4, [2.0, 0.5, 0.0, 0.5, 0.75, 0.5, 0.125], [0.125, 0.375, 0.75]),
-    ],
-)
-def test_parametric_curves(kind: int, numbers: list[float], wanted: list[float]) -> None:
-    """ICC.1:2022, table 68, worked out by hand."""
-    tag = struct.pack(f">4s4xHH{len(numbers)}i", b"para", kind, 0, *(round(65536 * n) for n in numbers))
-    assert evaluate_curve(tag, np.array([0.0, 0.5, 1.0])) == pytest.approx(wanted, abs=1e-4)
-
-
-def test_curves_of_points() -> None:
-    levels = np.array([0.0, 0.25, 1.0])
-    assert evaluate_curve(struct.pack(">4s4xI", b"curv", 0), levels) == pytest.approx(levels)
-    assert evaluate_curve(struct.pack(">4s4xIH", b"curv", 1, 512), levels) == pytest.approx(levels**2)
-    points = struct.pack(">4s4xI3H", b"curv", 3, 0, 0, 65535)
-    assert evaluate_curve(points, levels) == pytest.approx([0, 0, 1])
-    with pytest.raises(ValueError, match="no curve"):
-        evaluate_curve(struct.pack(">4s4xI3H", b"curv", 2**31, 0, 0, 0), levels)
-
-
-@pytest.mark.parametrize("format", ["PNG", "WEBP"])
-def test_a_long_profile_is_refused(format: str) -> None:
-    profile = colors.LINEAR + bytes(MOST_PROFILE_BYTES)
-    data = encode(Image.fromarray(colors.draw_colors()), format, icc_profile=profile)
-    with pytest.raises(PictureError, match=r"more than 8 MB\. Convert the picture to sRGB"):
-        Picture.open(data)
-
-
-@pytest.mark.parametrize("format", ["PNG", "WEBP"])
-def test_profiles_up_to_the_limit_are_read(format: str) -> None:
-    profile = colors.LINEAR + bytes(2 * 1024 * 1024)
-    data = encode(Image.fromarray(colors.draw_colors()), format, icc_profile=profile, lossless=True)
-    assert off(Picture.open(data), 255 * encode_srgb(COLORS)) <= 2
-
-
-def test_profiles_of_a_png_are_unpacked_once() -> None:
-    packed = zlib.compress(bytes(MOST_PROFILE_BYTES - 1))[:-4] + b"none"
-    broken = png_chunk(b"iCCP", b"a\0\0" + packed)
-    started = time.thread_time()
-    assert off(Picture.open(colors.make_png("RGB", broken * 20)), 255 * COLORS) == 0
-    # One takes some 0.03 seconds, and the header is read twice.
-    assert time.thread_time() - started < 0.5
-
-
-def test_long_profiles_take_little_time() -> None:
-    """Curves of 4 million points, and tens of thousands of steps that browsers do not evaluate."""
-    points = struct.pack(">4s4xI", b"curv", 4_000_000) + bytes(8_000_000)
-    gray = colors.GRAY_22[:128] + struct.pack(">I4sII", 1, b"kTRC", 144, len(points)) + points
-    step = struct.pack(">4s4xHH12f", b"matf", 3, 3, *np.eye(3).ravel(), 0, 0, 0)
-    count = 50_000
-    steps = struct.pack(">4s4xHHI", b"mpet", 3, 3, count)
-    steps += struct.pack(">II", 16 + 8 * count, len(step)) * count + step
-    deep = colors.LINEAR[:128] + struct.pack(">I4sII", 1, b"D2B0", 144, len(steps)) + steps
-    for profile, mode in ((gray, "L"), (deep, "RGB")):
-        profile = struct.pack(">I", len(profile)) + profile[4:]
-        started = time.thread_time()
-        needs_conversion(Profile.of(profile), mode)
-        assert time.thread_time() - started < 2
-
-
-def test_broken_profiles_are_passed_over() -> None:
-    """Each part of a profile in turn is wrong: pixels come out all the same, quickly."""
-    image = Image.fromarray(colors.draw_colors())
-    for profile in (colors.GRAY_22, colors.DISPLAY_P3, colors.make_table_profile(b"RGB ", 3)[:4000]):
-        for at in range(0, min(len(profile), 420), 7):
-            broken = profile[:at] + b"\xff\xff\xff\xff" + profile[at + 4 :]
-            started = time.thread_time()
-            for mode in ("RGB", "L"):
-                data = encode(image.convert(mode), "PNG", icc_profile=broken)
-                assert Picture.open(data).rgb().size == image.size
-            assert time.thread_time() - started < 2
