@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from functools import lru_cache
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ Levels = NDArray[np.uint8]
 # Steps of 255 by which colors may differ from sRGB before they are converted. Profiles of sRGB differ by one
 # or two from each other.
 TOLERANCE = 2
-_FITTING = {"L": (b"GRAY", b"RGB "), "RGB": (b"RGB ",), "CMYK": (b"CMYK",)}
+_FITTING = {"RGB": b"RGB ", "CMYK": b"CMYK"}
 _FAMILIES = {"1": "L", "L": "L", "LA": "L", "La": "L", "CMYK": "CMYK", "LAB": "LAB", "I": "L", "F": "L"}
 # Browsers do not evaluate these, and they can be long chains of steps.
 _FLOAT_TAGS = frozenset({b"D2B0", b"D2B1", b"D2B2", b"D2B3", b"B2D0", b"B2D1", b"B2D2", b"B2D3"})
@@ -49,7 +50,7 @@ def needs_conversion(space: ColorSpace, mode: str) -> bool:
     return isinstance(space, CodePoints) or _differs(space, family)
 
 
-def is_gray_profile(space: ColorSpace) -> bool:
+def is_gray_profile(space: ColorSpace) -> TypeGuard[Profile]:
     """Return whether a color space is a profile of grays."""
     return isinstance(space, Profile) and read_data_space(space.data) == b"GRAY"
 
@@ -71,7 +72,7 @@ def convert(image: Image.Image, space: ColorSpace) -> Image.Image | None:
 
 
 def convert_deep_colors(high: Image.Image, low: Image.Image, space: ColorSpace) -> Image.Image | None:
-    """Return sRGB of 16-bit colors, given as two RGB images of their high and low bytes.
+    """Return sRGB of 16-bit colors, given as two images (RGB or RGBA) of their high and low bytes.
 
     Returns:
         None where a table decides over the colors, or the color space does not fit.
@@ -83,8 +84,8 @@ def convert_deep_colors(high: Image.Image, low: Image.Image, space: ColorSpace) 
     rows = max(1, _PIXELS_AT_ONCE // high.width)
     for top in range(0, high.height, rows):
         band = (0, top, high.width, min(top + rows, high.height))
-        samples = np.asarray(high.crop(band)).astype(np.uint16) << 8
-        samples |= np.asarray(low.crop(band))
+        samples = np.asarray(high.crop(band))[..., :3].astype(np.uint16) << 8
+        samples |= np.asarray(low.crop(band))[..., :3]
         result[top : top + rows] = conversion.convert(samples)
     return Image.fromarray(result)
 
@@ -181,7 +182,7 @@ def _make_srgb() -> ImageCms.ImageCmsProfile:
 @lru_cache(maxsize=4)
 def _build(profile: Profile, mode: str) -> ImageCms.ImageCmsTransform | None:
     """Return the transform of 8-bit pixels, or None where the profile does not fit them."""
-    if read_data_space(profile.data) not in _FITTING.get(mode, ()):
+    if read_data_space(profile.data) != _FITTING.get(mode):
         return None
     try:
         opened = ImageCms.ImageCmsProfile(io.BytesIO(without_tags(profile.data, _FLOAT_TAGS)))
@@ -196,31 +197,27 @@ def _build(profile: Profile, mode: str) -> ImageCms.ImageCmsTransform | None:
 @lru_cache(maxsize=4)
 def _find_levels(space: Profile | CodePoints) -> Levels | None:
     """Return the sRGB colors of 65,536 levels of gray, shape (65536, 3), or None without any."""
-    if isinstance(space, CodePoints):
+    if is_gray_profile(space):
+        return _find_levels_of_curve(space)
+    conversion = _find_conversion(space)
+    if conversion is not None:
         grays = np.repeat(np.arange(65536, dtype=np.uint16)[None, :, None], 3, axis=2)
-        levels: Levels = make_hdr_conversion(space).convert(grays)[0]
+        levels: Levels = conversion.convert(grays)[0]
         return levels
-    light = _find_light(space.data)
-    if light is not None:
-        grays = np.rint(255 * encode_srgb(light)).astype(np.uint8)
-        return np.repeat(grays[:, None], 3, axis=1)
-    is_gray = read_data_space(space.data) == b"GRAY"
-    transform = _build(space, "L" if is_gray else "RGB")
-    ramp = _make_ramp()
-    return None if transform is None else _spread(transform.apply(ramp.getchannel(0) if is_gray else ramp))
+    transform = _build(space, "RGB") if isinstance(space, Profile) else None
+    return None if transform is None else _spread(transform.apply(_make_ramp()))
 
 
-def _find_light(profile: bytes) -> NDArray[np.float64] | None:
-    """Return linear light of 65,536 levels where one curve alone decides, which keeps all 16 bits."""
-    tags = read_tags(profile)
-    names = (b"kTRC",) if read_data_space(profile) == b"GRAY" else _CURVE_TAGS
-    curves = {tags.get(name, b"") for name in names}
-    if b"A2B0" in tags or len(curves) != 1 or profile[20:24] != b"XYZ ":
+def _find_levels_of_curve(profile: Profile) -> Levels | None:
+    """Return levels by the curve of a profile of grays, or None where browsers do not read the curve."""
+    if profile.data[20:24] != b"XYZ ":
         return None
     try:
-        return evaluate_curve(curves.pop(), np.arange(65536) / 65535.0)
+        light = evaluate_curve(read_tags(profile.data).get(b"kTRC", b""), np.arange(65536) / 65535.0)
     except ValueError:
         return None
+    levels: Levels = np.rint(255 * encode_srgb(light)).astype(np.uint8)
+    return np.repeat(levels[:, None], 3, axis=1)
 
 
 def _make_ramp() -> Image.Image:

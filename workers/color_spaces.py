@@ -27,7 +27,7 @@ from workers.cicp import (
     gamma_curve,
 )
 from workers.header_errors import HeadError
-from workers.icc import Chromaticities, Curve, read_tags, write_rgb_profile
+from workers.icc import Chromaticities, Curve, is_readable, read_tags, write_rgb_profile
 from workers.png_colors import (
     MOST_PROFILE_BYTES,
     TOO_LONG,
@@ -95,7 +95,7 @@ def _read_icc(profile: object) -> ColorSpace:
 
 def _find_profile(profile: Profile) -> ColorSpace:
     """Prefer the code points that a profile may hold, as browsers do: ICC.1:2022, 9.2.17."""
-    if profile.data[36:40] != b"acsp":
+    if not is_readable(profile.data):
         return None
     tags = read_tags(profile.data)
     # A profile of code points alone is none.

@@ -34,7 +34,7 @@ def convert_whole_samples(image: Image.Image, data: bytes, space: ColorSpace) ->
             return None
         low.tile = [tile for tile in tiles if tile is not None]
         low.load()
-        converted = convert_deep_colors(image.convert("RGB"), low.convert("RGB"), space)
+        converted = convert_deep_colors(image, low, space)
     if converted is not None and image.mode == "RGBA":
         converted.putalpha(image.getchannel("A"))
     return converted

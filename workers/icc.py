@@ -19,10 +19,17 @@ Chromaticities = tuple[float, float, float, float, float, float, float, float]
 # No profile that programs write has more tags.
 MOST_TAGS = 100
 D50 = (0.9642, 1.0, 0.8249)
+_NEWEST_VERSION = 4
 _HEADER_BYTES = 128
 _MOST_NUMBER = 32767.0
 # The cone responses of Bradford: ICC.1:2022, annex E.
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+
+
+def is_readable(profile: bytes) -> bool:
+    """Return whether this is a whole profile of version 2 or 4."""
+    is_whole = int.from_bytes(profile[:4], "big") <= len(profile)
+    return is_whole and profile[36:40] == b"acsp" and profile[8] <= _NEWEST_VERSION
 
 
 def read_data_space(profile: bytes) -> bytes:
