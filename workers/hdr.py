@@ -81,7 +81,7 @@ def _make_compression(peak: float) -> Callable[[Lights], Lights]:
 
     def compress(strongest: Lights) -> Lights:
         x = np.clip(strongest, 1.0, most)
-        # The root of x_a t² + x_b t + 1 - x, in the form that bears an x_a near 0.
+        # The root of x_a t² + x_b t + 1 - x, in the form that is stable for an x_a near 0.
         t = 2 * (x - 1) / (x_b + np.sqrt(np.maximum(x_b**2 + 4 * x_a * (x - 1), 0.0)))
         above = (white + t * (y_b + t * y_a)) / np.maximum(strongest, 1.0)
         factors: Lights = np.where(strongest <= 1, white, above).astype(np.float32)

@@ -50,7 +50,7 @@ def _read_profile(stream: PngImagePlugin.PngStream, pos: int, length: int) -> by
     _name, _zero, rest = data.partition(b"\0")
     if "icc_profile" in stream.im_info or rest[:1] != b"\0":
         return data
-    # Tried once, whatever comes of it: each try may cost as much as the longest profile.
+    # Only the first is unpacked: each may cost as much as the longest profile.
     stream.im_info["icc_profile"] = None
     unpacker = zlib.decompressobj()
     try:
