@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from workers.color_spaces import ColorSpace
 from workers.decode_costs import check_cost
+from workers.deep_colors import convert_whole_samples
 from workers.reading import (
     CONTENT_TYPES,
     LIMITS,
@@ -18,12 +20,12 @@ from workers.reading import (
     Limits,
     PictureError,
     clean,
-    has_foreign_profile,
     identify,
     normalise,
     open_header,
     open_image,
     read_facts,
+    read_foreign_space,
     refusing,
     to_srgb,
     turn,
@@ -62,10 +64,10 @@ class Picture:
     They are shared: whoever gets one must not change it. `decode_ms` adds up what decoding took.
     """
 
-    def __init__(self, data: bytes | None, facts: Facts, size: Size, foreign: bool) -> None:
+    def __init__(self, data: bytes | None, facts: Facts, size: Size, space: ColorSpace) -> None:
         self._data = data
         self.facts = facts
-        self._foreign = foreign
+        self._space = space
         self._views: dict[object, Image.Image] = {}
         self._alpha: Image.Image | None = None
         self.width, self.height = size
@@ -78,13 +80,13 @@ class Picture:
         with open_header(stream, limits) as image, refusing(stream):
             facts = read_facts(image)
             check_cost(data, facts.format, (facts.width, facts.height))
-            foreign = has_foreign_profile(image)
-        return cls(data, facts, (facts.width, facts.height), foreign)
+            space = read_foreign_space(image, stream)
+        return cls(data, facts, (facts.width, facts.height), space)
 
     @classmethod
     def of(cls, image: Image.Image, like: Picture) -> Picture:
         """A picture of pixels in memory, made from `like`: its format is what results are written in."""
-        picture = cls(None, like.facts, image.size, False)
+        picture = cls(None, like.facts, image.size, None)
         colour, picture._alpha = normalise(image)
         picture._views["straight"] = colour
         return picture
@@ -133,7 +135,7 @@ class Picture:
             return self
         small = self.reduced(*size) if self._drafts() else self._straight()
         small = small.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
-        picture = Picture(None, self.facts, size, False)
+        picture = Picture(None, self.facts, size, None)
         picture._views["straight"] = small
         if not self._drafts() and self._alpha is not None:
             picture._alpha = self._alpha.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
@@ -157,7 +159,7 @@ class Picture:
         return self.format == "JPEG" and self._data is not None and "straight" not in self._views
 
     def _drafts_grey(self) -> bool:
-        return self._drafts() and not self._foreign
+        return self._drafts() and self._space is None
 
     def _straight(self) -> Image.Image:
         return self._keep("straight", lambda: self._decode(None, None))
@@ -188,7 +190,7 @@ class Picture:
             return larger
         drafted = _choose_draft(factor)
         rest = factor // drafted
-        image = self._decode("L" if mode == "L" and not self._foreign else "RGB", drafted)
+        image = self._decode("L" if mode == "L" and self._space is None else "RGB", drafted)
         return _as_mode(image.reduce(rest) if rest > 1 else image, mode)
 
     def _find_reduced(self, mode: str, factor: int) -> Image.Image | None:
@@ -219,18 +221,16 @@ class Picture:
 
     def _bring_upright(self, image: Image.Image, mode: str | None) -> Image.Image:
         if mode is None:
-            colour, alpha = normalise(image)
+            deep = convert_whole_samples(image, self._data or b"", self._space)
+            colour, alpha = normalise(image, self._space) if deep is None else normalise(deep)
         else:
             # A CMYK file drafts its size but not its mode.
-            colour, alpha = _as_mode(to_srgb(image, self._profile(image)), mode), None
+            colour, alpha = _as_mode(to_srgb(image, self._space), mode), None
         # Pillow turns a TIFF itself, while decoding.
         turned = 1 if self.format == "TIFF" else self.facts.orientation
         if alpha is not None:
             self._alpha = turn(alpha, turned)
         return turn(colour, turned)
-
-    def _profile(self, image: Image.Image) -> object:
-        return image.info.get("icc_profile") if self._foreign else None
 
 
 def fit(size: Size, max_side: int) -> Size:

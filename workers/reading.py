@@ -21,6 +21,9 @@ from PIL import (
     UnidentifiedImageError,
 )
 
+from workers import png_colors
+from workers.color_conversion import convert, is_gray_profile, needs_conversion
+from workers.color_spaces import ColorSpace, read_color_space
 from workers.heads import HeadError, check_head
 from workers.plugin import OperationError
 from workers.tiff_headers import bound_directories, reading_header
@@ -36,6 +39,7 @@ SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "AVI
 # A slot is one thread; each slot of a machine decodes a picture of its own.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 bound_directories()
+png_colors.register()
 
 # Bytes, or characters.
 MOST_XMP = 8 * 1024 * 1024
@@ -267,33 +271,38 @@ _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 
 
-def normalise(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+def normalise(image: Image.Image, space: ColorSpace = None) -> tuple[Image.Image, Image.Image | None]:
     """Split a decoded image into colour (mode L or RGB, sRGB, 8 bits) and transparency (L or None)."""
-    profile = image.info.get("icc_profile")
     if image.mode in _DEEP_MODES:
-        return clean(_scale_to_8_bits(image)), None
+        return clean(_reduce_depth(image, space)), None
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
-        return _split_alpha(image, profile)
-    return to_srgb(image, profile), None
+        return _split_alpha(image, space)
+    return to_srgb(image, space), None
 
 
-def to_srgb(image: Image.Image, profile: object) -> Image.Image:
-    """Bring opaque colour to sRGB; a profile that does not fit the pixels is passed over."""
-    if isinstance(profile, bytes) and profile and image.mode in ("L", "RGB", "CMYK"):
-        transformed = _apply_profile(image, profile)
-        if transformed is not None:
-            return clean(transformed)
+def to_srgb(image: Image.Image, space: ColorSpace) -> Image.Image:
+    """Bring opaque colour to sRGB; a color space that does not fit the pixels is passed over."""
     if image.mode == "LAB":
         return clean(_convert_lab(image))
     wanted = "L" if image.mode in ("1", "L") else "RGB"
+    if space is not None and image.mode != "CMYK":
+        image = image if image.mode == wanted else image.convert(wanted)
+    converted = convert(image, space)
+    if converted is not None:
+        return clean(converted)
     # convert() copies even where there is nothing to convert.
     return clean(image if image.mode == wanted else image.convert(wanted))
 
 
-def has_foreign_profile(image: Image.Image) -> bool:
-    """Whether colours must be transformed, so that the decoder's own luma would be wrong."""
-    profile = image.info.get("icc_profile")
-    return isinstance(profile, bytes) and bool(profile) and _read_profile(profile) is not None
+def read_foreign_space(image: ImageFile.ImageFile, stream: BinaryIO) -> ColorSpace:
+    """Return the color space from which pixels must be converted, or None where they are sRGB already."""
+    space = read_color_space(image, stream)
+    return space if needs_conversion(space, "LA" if _is_deep_gray(image) else image.mode) else None
+
+
+def _is_deep_gray(image: ImageFile.ImageFile) -> bool:
+    """Tell whether an unread image is gray with transparency, both of 16 bits: Pillow opens it as RGBA."""
+    return image.mode == "RGBA" and any(tile.args == "LA;16B" for tile in image.tile)
 
 
 def clean(image: Image.Image) -> Image.Image:
@@ -304,13 +313,23 @@ def clean(image: Image.Image) -> Image.Image:
     return image
 
 
-def _split_alpha(image: Image.Image, profile: object) -> tuple[Image.Image, Image.Image | None]:
-    grey = image.mode in ("L", "LA", "La", "1")
+def _split_alpha(image: Image.Image, space: ColorSpace) -> tuple[Image.Image, Image.Image | None]:
+    # Only gray pixels get a profile of grays: see `read_foreign_space`.
+    grey = image.mode in ("L", "LA", "La", "1") or is_gray_profile(space)
     whole = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
     colour = whole.getchannel("R") if grey else whole.convert("RGB")
     alpha = whole.getchannel("A")
     opaque = alpha.getextrema() == (255, 255)
-    return to_srgb(clean(colour), profile), None if opaque else clean(alpha)
+    return to_srgb(clean(colour), space), None if opaque else clean(alpha)
+
+
+def _reduce_depth(image: Image.Image, space: ColorSpace) -> Image.Image:
+    """Return grays of more than 8 bits in sRGB. All 16 bits are converted, so dark tones stay apart."""
+    converted = convert(image, space) if image.mode.startswith("I;16") else None
+    if converted is not None:
+        return converted
+    scaled = _scale_to_8_bits(image)
+    return convert(scaled, space) or scaled
 
 
 def _scale_to_8_bits(image: Image.Image) -> Image.Image:
@@ -324,26 +343,6 @@ def _scale_to_8_bits(image: Image.Image) -> Image.Image:
     if image.mode == "I" and top <= 1.0:
         full = 65535.0
     return Image.fromarray(np.clip(values * (255.0 / full) + 0.5, 0, 255).astype(np.uint8))
-
-
-def _read_profile(profile: bytes) -> ImageCms.ImageCmsProfile | None:
-    """The profile, or None where it is sRGB already or cannot be read."""
-    try:
-        opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        description = ImageCms.getProfileDescription(opened)
-    except (OSError, TypeError, ValueError, ImageCms.PyCMSError):
-        return None
-    return None if "srgb" in description.lower() else opened
-
-
-def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image | None:
-    opened = _read_profile(profile)
-    if opened is None:
-        return None
-    try:
-        return ImageCms.profileToProfile(image, opened, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (OSError, TypeError, ValueError, ImageCms.PyCMSError):
-        return None
 
 
 def _convert_lab(image: Image.Image) -> Image.Image:
