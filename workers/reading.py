@@ -23,6 +23,7 @@ from PIL import (
 
 from workers.heads import HeadError, check_head
 from workers.plugin import OperationError
+from workers.signatures import MOST_STRAY_BYTES, SIGNATURES, explain_stray_bytes
 from workers.tiff_headers import bound_directories, reading_header
 
 CONTENT_TYPES = {
@@ -178,22 +179,15 @@ def _drop_long_xmp(image: ImageFile.ImageFile) -> None:
             del image.info[name]
 
 
-_SIGNATURES = {
-    "JPEG": (b"\xff\xd8\xff",),
-    "PNG": (b"\x89PNG\r\n\x1a\n",),
-    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-    "WEBP": (b"RIFF",),
-}
-
-
 def _explain_unidentified(stream: BinaryIO, limits: Limits) -> PictureError:
     """A known signature with a broken header is damage; anything else is no picture."""
-    head = _read(stream, 16)
-    known = any(head.startswith(_SIGNATURES[name]) for name in limits.formats if name in _SIGNATURES)
+    head = _read(stream, MOST_STRAY_BYTES + 16)
+    known = any(head.startswith(SIGNATURES[name]) for name in limits.formats if name in SIGNATURES)
     known = known or ("AVIF" in limits.formats and head[4:12] == b"ftypavif")
     if known and (not head.startswith(b"RIFF") or head[8:12] == b"WEBP"):
         return _explain_damage(stream)
-    return PictureError("unreadable", UNREADABLE)
+    late = explain_stray_bytes(head)
+    return PictureError("damaged", late) if late else PictureError("unreadable", UNREADABLE)
 
 
 def _explain_damage(stream: BinaryIO) -> PictureError:
