@@ -63,7 +63,7 @@ TOO_BIG_TO_HOLD = "This picture needs more memory than is available."
 
 class PictureError(OperationError):
     """These bytes are not an acceptable picture. `code` is one of: unreadable, damaged, truncated,
-    too_large, too_complex, animated, memory."""
+    too_large, too_complex, unsupported, animated, memory."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message, code=code)
