@@ -21,8 +21,10 @@ from PIL import (
     UnidentifiedImageError,
 )
 
+from workers import tiff_plugin
 from workers.heads import HeadError, check_head
 from workers.plugin import OperationError
+from workers.sample_scaling import scale_by_range, scale_unsigned
 from workers.signatures import MOST_STRAY_BYTES, SIGNATURES, explain_stray_bytes
 from workers.tiff_headers import bound_directories, reading_header
 
@@ -37,6 +39,7 @@ SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "AVI
 # A slot is one thread; each slot of a machine decodes a picture of its own.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 bound_directories()
+tiff_plugin.register()
 
 # Bytes, or characters.
 MOST_XMP = 8 * 1024 * 1024
@@ -310,14 +313,8 @@ def _split_alpha(image: Image.Image, profile: object) -> tuple[Image.Image, Imag
 def _scale_to_8_bits(image: Image.Image) -> Image.Image:
     """16-bit and floating-point greys, each brought to 0..255 by the range its kind of file uses."""
     values = np.asarray(image)
-    if image.mode.startswith("I;16"):
-        return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
-    values = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    top = float(values.max(initial=0.0))
-    full = next((full for full in (1.0, 255.0, 65535.0) if top <= full), top)
-    if image.mode == "I" and top <= 1.0:
-        full = 65535.0
-    return Image.fromarray(np.clip(values * (255.0 / full) + 0.5, 0, 255).astype(np.uint8))
+    scaled = scale_unsigned(values, 16) if image.mode.startswith("I;16") else scale_by_range(values)
+    return Image.fromarray(scaled)
 
 
 def _read_profile(profile: bytes) -> ImageCms.ImageCmsProfile | None:

@@ -223,12 +223,12 @@ def _check_strips(stream: BinaryIO, entries: list[Entry], layout: Layout, size: 
         if entry.tag in _OFFSETS | _LENGTHS and entry.number > MOST_STRIPS:
             raise HeadError("too_complex", TOO_MANY_STRIPS)
         if entry.tag in _LENGTHS and not entry.is_inline:
-            lengths = _read_numbers(stream, entry, layout, size)
+            lengths = read_numbers(stream, entry, layout, size)
             if sum(min(length, size) for length in lengths) > 4 * size + MOST_OVERLAP:
                 raise HeadError("too_complex", OVERLAPPING)
 
 
-def _read_numbers(stream: BinaryIO, entry: Entry, layout: Layout, size: int) -> tuple[int, ...]:
+def read_numbers(stream: BinaryIO | IO[bytes], entry: Entry, layout: Layout, size: int) -> tuple[int, ...]:
     """Return the whole numbers that a tag holds; none where they are not in the file."""
     letter = _NUMBERS.get(entry.kind)
     if letter is None:
@@ -254,7 +254,7 @@ def jpeg_strips(stream: BinaryIO, pixels: int) -> Iterator[tuple[int, int, int]]
         if not {_inline_number(entry, layout) for entry in entries if entry.tag == _COMPRESSION} & _JPEGS:
             continue
         each = _strip_pixels(entries, layout, pixels)
-        by_tag = {entry.tag: _read_numbers(stream, entry, layout, size) for entry in entries}
+        by_tag = {entry.tag: read_numbers(stream, entry, layout, size) for entry in entries}
         for tag, other in ((273, 279), (324, 325)):
             for start, length in zip(by_tag.get(tag, ()), by_tag.get(other, ()), strict=False):
                 yield start, min(start + length, size), each
