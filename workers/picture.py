@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from workers.decode_costs import check_cost
+from workers.png_transparency import load_in_own_mode, read_opacity
 from workers.reading import (
     CONTENT_TYPES,
     LIMITS,
@@ -212,14 +213,17 @@ class Picture:
             # a TIFF of several strips, of which each would be read to the end of the file.
             if len(image.tile) == 1:
                 image.decodermaxblock = max(image.decodermaxblock, len(self._data))
-            image.load()
-            upright = self._bring_upright(image, mode)
+            decoded = load_in_own_mode(image)
+            upright = self._bring_upright(decoded, mode)
         self.decode_ms += (time.perf_counter() - started) * 1000
         return upright
 
     def _bring_upright(self, image: Image.Image, mode: str | None) -> Image.Image:
         if mode is None:
+            # It knows nothing of the rest of the file once it is normalised.
+            opacity = read_opacity(image, self._data or b"")
             colour, alpha = normalise(image)
+            alpha = opacity or alpha
         else:
             # A CMYK file drafts its size but not its mode.
             colour, alpha = _as_mode(to_srgb(image, self._profile(image)), mode), None

@@ -21,7 +21,7 @@ from PIL import (
     UnidentifiedImageError,
 )
 
-from workers import tiff_plugin
+from workers import png_transparency, tiff_plugin
 from workers.heads import HeadError, check_head
 from workers.plugin import OperationError
 from workers.sample_scaling import scale_by_range, scale_unsigned
@@ -40,6 +40,7 @@ SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "AVI
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 bound_directories()
 tiff_plugin.register()
+png_transparency.register()
 
 # Bytes, or characters.
 MOST_XMP = 8 * 1024 * 1024
