@@ -77,7 +77,7 @@ class Picture:
         """Read the header. Raises PictureError; so do the views, where the pixels are damaged."""
         stream = io.BytesIO(data)
         with open_header(stream, limits) as image, refusing(stream):
-            facts = read_facts(image)
+            facts = read_facts(image, stream)
             check_cost(data, facts.format, (facts.width, facts.height))
             foreign = has_foreign_profile(image)
         return cls(data, facts, (facts.width, facts.height), foreign)

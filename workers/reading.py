@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 import numpy as np
@@ -23,6 +23,7 @@ from PIL import (
 
 from workers import png_transparency, tiff_plugin
 from workers.heads import HeadError, check_head
+from workers.pixel_coding import PixelCoding, read_coding
 from workers.plugin import OperationError
 from workers.sample_scaling import scale_by_range, scale_unsigned
 from workers.signatures import MOST_STRAY_BYTES, SIGNATURES, explain_stray_bytes
@@ -42,6 +43,8 @@ bound_directories()
 tiff_plugin.register()
 png_transparency.register()
 
+# Raise it when the same files are read, or results written, as other pixels: known results are made again.
+PIXELS_VERSION = 2
 # Bytes, or characters.
 MOST_XMP = 8 * 1024 * 1024
 # What is larger is not read into memory only to say more exactly what is wrong with it.
@@ -84,6 +87,7 @@ class Facts:
     height: int
     mode: str
     orientation: int
+    coding: PixelCoding = field(default_factory=PixelCoding)
 
 
 def identify(source: bytes | BinaryIO, limits: Limits = LIMITS) -> Facts:
@@ -91,7 +95,7 @@ def identify(source: bytes | BinaryIO, limits: Limits = LIMITS) -> Facts:
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
     stream.seek(0)
     with open_header(stream, limits) as image, refusing(stream, limits):
-        return read_facts(image)
+        return read_facts(image, stream)
 
 
 def open_header(stream: BinaryIO, limits: Limits = LIMITS) -> ImageFile.ImageFile:
@@ -111,15 +115,16 @@ def open_image(stream: BinaryIO, limits: Limits = LIMITS) -> ImageFile.ImageFile
         return image
 
 
-def read_facts(image: ImageFile.ImageFile) -> Facts:
-    """Facts of an image as opened, before it is decoded."""
+def read_facts(image: ImageFile.ImageFile, stream: BinaryIO) -> Facts:
+    """Facts of an image as opened from a stream, before it is decoded. Leaves the stream anywhere."""
     name = family(image.format)
     orientation = read_orientation(image)
     width, height = image.size
     # Pillow itself turns a TIFF, and already gives its size upright.
     if orientation >= 5 and name != "TIFF":
         width, height = height, width
-    return Facts(name, CONTENT_TYPES[name], SUFFIXES[name], width, height, image.mode, orientation)
+    coding = read_coding(stream, image, name)
+    return Facts(name, CONTENT_TYPES[name], SUFFIXES[name], width, height, image.mode, orientation, coding)
 
 
 def family(format: str | None) -> str:
