@@ -7,7 +7,7 @@ else is read by `workers.tiff_strips`. What nothing here reads is refused when t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 
 from workers.header_errors import HeadError
 from workers.sample_scaling import scale_by_range, scale_to_words, scale_unsigned
-from workers.tiff_headers import SIGNATURES, Layout, read_numbers
+from workers.tiff_headers import BIG_ENDIAN_BIGTIFF, SIGNATURES, Layout, read_numbers
 from workers.tiff_layout import (
     CIELAB,
     CMYK,
@@ -34,11 +34,6 @@ from workers.tiff_strips import DamagedError, read_samples
 Samples = NDArray[Any]
 Bytes = NDArray[np.uint8]
 
-_BIG_ENDIAN_BIGTIFF = b"MM\0+"
-UNSUPPORTED_BIGTIFF = (
-    "This is a big-endian BigTIFF, which is not supported. Save it in little-endian byte order, or as a TIFF "
-    "below 4 GB."
-)
 UNSUPPORTED_KIND = (
     "This TIFF has channels that are not supported with its compression. Convert it to an RGB TIFF of 8 bits "
     "a channel, or to PNG."
@@ -54,15 +49,29 @@ def register() -> None:
     Image.register_open("TIFF", SampledTiffFile, lambda start: start.startswith(SIGNATURES))
 
 
+class _WholeHeader:
+    """A stream whose first read returns the 16 bytes of the header of a BigTIFF."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, size: int = -1) -> bytes:
+        return self._stream.read(16 if self.tell() == 0 else size)
+
+
 class SampledTiffFile(TiffImagePlugin.TiffImageFile):
     """A TIFF of any kind of samples."""
 
     def _open(self) -> None:
-        start = self._stream.read(4)
-        if start == _BIG_ENDIAN_BIGTIFF:
-            raise HeadError("unsupported", UNSUPPORTED_BIGTIFF)
-        self._stream.seek(0)
+        stream = self._stream
+        is_big_endian = stream.read(4) == BIG_ENDIAN_BIGTIFF
+        stream.seek(0)
+        if is_big_endian:
+            # Pillow reads the header of a classic TIFF, whatever follows.
+            self.fp = cast(IO[bytes], _WholeHeader(stream))
         super()._open()
+        self.fp = self._fp = stream
 
     @property
     def _stream(self) -> IO[bytes]:

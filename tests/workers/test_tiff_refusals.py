@@ -95,12 +95,6 @@ def test_predictors_that_nothing_defines_are_refused() -> None:
     assert "predictor" in refusal(data).message
 
 
-def test_a_big_endian_bigtiff_is_named() -> None:
-    error = refusal(write_samples(np.zeros((9, 9, 1), int), BLACK_IS_ZERO, 8, order=">", big=True))
-    assert error.code == "unsupported"
-    assert "big-endian BigTIFF" in error.message
-
-
 def test_the_preview_of_a_camera_raw_file_is_not_taken_for_it() -> None:
     inner = grey_tags()
     at = len(tiff([*grey_tags(), (254, 4, 1, 1), (330, 4, 1, 0)]))

@@ -403,11 +403,16 @@ def test_orientation(orientation: int, bits: int) -> None:
     assert np.abs(read_gray(deep) - PHOTO[..., 0]).max() <= 1
 
 
-@pytest.mark.parametrize("bits", [8, 12, 32])
-def test_bigtiff(bits: int) -> None:
+@ORDERS
+@pytest.mark.parametrize("bits", [8, 12, 16, 32])
+@pytest.mark.parametrize("compression", [1, LZW])
+def test_bigtiff(order: str, bits: int, compression: int) -> None:
     values = np.rint(PHOTO / 255 * (2**bits - 1)).astype(np.int64)
     values[0, 0] = 2**bits - 1
-    data = write_samples(values, RGB, bits, big=True)
+    turned = np.rot90(values)
+    settings: dict[str, Any] = {"order": order, "compression": compression, "more": [(274, 3, 1, 6)]}
+    data = write_samples(turned, RGB, bits, big=True, **settings)
+    assert identify(data).orientation == 6
     assert np.abs(read(data) - np.rint(values / (2**bits - 1) * 255)).max() <= 1
 
 
