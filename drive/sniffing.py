@@ -18,6 +18,7 @@ from ipau.common.errors import Invalid
 from workers import boxes, reading
 from workers.containers import NotTakenError, identify_video
 from workers.reading import PictureError
+from workers.signatures import explain_stray_bytes
 from workers.spans import FormatError, Source, TooManyPartsError
 from workers.weights.facts import WeightsFacts
 from workers.weights.onnx_model import read_onnx
@@ -124,7 +125,8 @@ def _form_of(head: bytes) -> _Form:
         raise Invalid(error.message, code="not_taken") from error
     form = next((form for form in _FORMS if form.begins(head)), None)
     if form is None:
-        raise _unknown()
+        late = explain_stray_bytes(head)
+        raise Invalid(late, code="damaged") if late else _unknown()
     return form
 
 

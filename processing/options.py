@@ -4,13 +4,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from workers.encoding import OutputOptions
+from workers.encoding import DEFAULT_QUALITY, OutputOptions
 
 
 class Options(BaseModel):
     """Frozen into the job.
 
-    `format` None leaves the choice to the operation and the picture; `quality` is that of JPEG and WebP.
+    `format` None leaves the choice to the operation and the picture; `quality` is that of
+    JPEG and WebP. With neither chosen, results of lossless images are lossless.
     `keep_folders` puts results into folders as their pictures lie in; `reuse` takes results that the owner
     has already.
     """
@@ -18,12 +19,13 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal["JPEG", "PNG", "WEBP", "TIFF"] | None = None
-    quality: int = Field(default=90, ge=1, le=100)
+    quality: int = Field(default=DEFAULT_QUALITY, ge=1, le=100)
     keep_folders: bool = False
     reuse: bool = True
 
     def output(self) -> OutputOptions:
-        return OutputOptions(format=self.format, quality=self.quality)
+        quality = None if self.quality == DEFAULT_QUALITY else self.quality
+        return OutputOptions(format=self.format, quality=quality)
 
     def pixels_key(self) -> str:
         """What of this decides the bytes of a result."""

@@ -26,7 +26,7 @@ from workers.encoding import (
 from workers.inference import torch_sessions
 from workers.picture import Facts, Picture, PictureError, encode_thumbnail
 from workers.plugin import JSON, Context, Model, Operation, Params, Result
-from workers.reading import TOO_BIG_TO_HOLD
+from workers.reading import PIXELS_VERSION, TOO_BIG_TO_HOLD
 from workers.recipe import Recipe, Step
 
 __all__ = ["Outcome", "OutputFile", "OutputOptions", "ThumbnailResult"]
@@ -76,7 +76,8 @@ def validate_recipe(recipe: Recipe) -> Plan:
 
 def fingerprint(recipe: Recipe) -> str:
     """SHA-256 (hex) of everything that decides the pixels: settings with their defaults, and versions."""
-    parts = [
+    parts = [f"pixels@{PIXELS_VERSION}"]
+    parts += [
         f"{operation.key}@{operation.version}:{params.model_dump_json()}{step.weights or ''}"
         for step, (operation, params) in zip(recipe.steps, validate_recipe(recipe), strict=True)
     ]
@@ -118,7 +119,7 @@ def preview(recipe: Recipe, data: bytes, context: Context | None = None, *, max_
         shown = replace(_complete(context, scale), full=full, is_preview=True)
         result, _tables = _run_steps(recipe, plan, picture, shown, watch)
         result = _shrink(result, max_side)
-        files = _encode(result, picture, OutputOptions(quality=PREVIEW_QUALITY), watch)
+        files = _encode(result, picture, OutputOptions(default_quality=PREVIEW_QUALITY), watch)
     return _finish(result, picture, files, None, watch)
 
 
@@ -262,8 +263,8 @@ def _encode(
     files = []
     with watch.measure("encode"):
         if result.image is not None:
-            format = choose_format(result.image, result.format, picture.format, options)
-            files.append(encode_image(result.image, format, options.quality))
+            format = choose_format(result.image, result.format, picture.facts, options)
+            files.append(encode_image(result.image, format, options, picture.facts.coding))
         files.extend(encode_text(label, text) for label, text in result.texts.items())
     return tuple(files)
 

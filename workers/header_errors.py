@@ -5,7 +5,8 @@ CUT_SHORT = "This picture is damaged: it ends too early."
 
 
 class HeadError(Exception):
-    """This header is not read. `code` is one of: too_complex, too_large, animated, unreadable, truncated."""
+    """This header is not read. `code` is one of: too_complex, too_large, unsupported, animated,
+    unreadable, truncated."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

@@ -44,6 +44,13 @@ MOST_BOXES = 10_000
 
 TOO_MANY_BYTES = f"This picture has more than {MOST_WHOLE_BYTES // 2**20} MB: too much for its format."
 ANIMATED = "This AVIF is animated: only still ones are accepted."
+UNSUPPORTED_PROCESS = (
+    "This JPEG is lossless or hierarchical, which is not supported. Save it as a baseline or progressive "
+    "JPEG, or as PNG."
+)
+UNSUPPORTED_APPLE = (
+    "This PNG is made for iOS apps alone, which is not supported. Convert it to a standard PNG."
+)
 HEIC = "HEIC pictures cannot be read here: convert it to JPEG."
 
 
@@ -102,6 +109,8 @@ def _check_jpeg(stream: BinaryIO) -> None:
 
 _DQT, _DHP, _APP1, _APP13 = 0xDB, 0xDE, 0xE1, 0xED
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {_DHP}
+# Lossless and differential ones. Browsers do not show them, and previews cannot be reduced while decoding.
+_OTHER_PROCESSES = frozenset({0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF, _DHP})
 
 
 class _SegmentCounts:
@@ -114,6 +123,8 @@ class _SegmentCounts:
         """Count a segment, at whose content the stream stands. Leaves the stream anywhere."""
         if marker == _DQT or marker in _FRAMES:
             self._tables += size
+            if marker in _FRAMES:
+                _check_frame(marker, stream.read(1))
         elif marker == _APP1:
             self._exifs += stream.read(6) == b"Exif\0\0"
         elif marker == _APP13:
@@ -126,6 +137,16 @@ class _SegmentCounts:
             or self._exifs > MOST_EXIF_SEGMENTS
             or self._resources > MOST_RESOURCES
         )
+
+
+def _check_frame(marker: int, precision: bytes) -> None:
+    """Refuse a frame that no decoder here reads. ITU-T T.81, B.2.2 and table B.1."""
+    if marker in _OTHER_PROCESSES:
+        raise HeadError("unsupported", UNSUPPORTED_PROCESS)
+    if precision in (b"\x0c", b"\x10"):
+        bits = precision[0]
+        text = f"This JPEG has {bits} bits a sample, which is not supported. Save it with 8 bits, or as PNG."
+        raise HeadError("unsupported", text)
 
 
 def _next_marker(stream: BinaryIO, most: int) -> tuple[int, int] | tuple[None, int]:
@@ -154,6 +175,8 @@ def _check_png(stream: BinaryIO) -> None:
         kind = head[4:8]
         if len(head) < 8 or kind in (b"IDAT", b"IEND"):
             return
+        if kind == b"CgBI" and position == 8:
+            raise HeadError("unsupported", UNSUPPORTED_APPLE)
         length = int(struct.unpack(">I", head[:4])[0])
         texts += length if kind in _TEXTS else 0
         packed += _is_packed(kind, head[8:])

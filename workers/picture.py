@@ -12,6 +12,7 @@ from PIL import Image
 from workers.color_spaces import ColorSpace
 from workers.decode_costs import check_cost
 from workers.deep_colors import convert_whole_samples
+from workers.png_transparency import load_in_own_mode, read_opacity
 from workers.reading import (
     CONTENT_TYPES,
     LIMITS,
@@ -78,7 +79,7 @@ class Picture:
         """Read the header. Raises PictureError; so do the views, where the pixels are damaged."""
         stream = io.BytesIO(data)
         with open_header(stream, limits) as image, refusing(stream):
-            facts = read_facts(image)
+            facts = read_facts(image, stream)
             check_cost(data, facts.format, (facts.width, facts.height))
             space = read_foreign_space(image, stream)
         return cls(data, facts, (facts.width, facts.height), space)
@@ -214,15 +215,18 @@ class Picture:
             # a TIFF of several strips, of which each would be read to the end of the file.
             if len(image.tile) == 1:
                 image.decodermaxblock = max(image.decodermaxblock, len(self._data))
-            image.load()
-            upright = self._bring_upright(image, mode)
+            decoded = load_in_own_mode(image)
+            upright = self._bring_upright(decoded, mode)
         self.decode_ms += (time.perf_counter() - started) * 1000
         return upright
 
     def _bring_upright(self, image: Image.Image, mode: str | None) -> Image.Image:
         if mode is None:
+            # It knows nothing of the rest of the file once it is normalised.
+            opacity = read_opacity(image, self._data or b"")
             deep = convert_whole_samples(image, self._data or b"", self._space)
             colour, alpha = normalise(image, self._space) if deep is None else normalise(deep)
+            alpha = opacity or alpha
         else:
             # A CMYK file drafts its size but not its mode.
             colour, alpha = _as_mode(to_srgb(image, self._space), mode), None

@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 import numpy as np
@@ -21,11 +21,14 @@ from PIL import (
     UnidentifiedImageError,
 )
 
-from workers import png_colors
+from workers import png_colors, png_transparency, tiff_plugin
 from workers.color_conversion import convert, is_gray_profile, needs_conversion
 from workers.color_spaces import ColorSpace, read_color_space
 from workers.heads import HeadError, check_head
+from workers.pixel_coding import PixelCoding, read_coding
 from workers.plugin import OperationError
+from workers.sample_scaling import scale_by_range, scale_unsigned
+from workers.signatures import MOST_STRAY_BYTES, SIGNATURES, explain_stray_bytes
 from workers.tiff_headers import bound_directories, reading_header
 
 CONTENT_TYPES = {
@@ -40,7 +43,11 @@ SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "AVI
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 bound_directories()
 png_colors.register()
+tiff_plugin.register()
+png_transparency.register()
 
+# Raise it when the same files are read, or results written, as other pixels: known results are made again.
+PIXELS_VERSION = 2
 # Bytes, or characters.
 MOST_XMP = 8 * 1024 * 1024
 # What is larger is not read into memory only to say more exactly what is wrong with it.
@@ -66,7 +73,7 @@ TOO_BIG_TO_HOLD = "This picture needs more memory than is available."
 
 class PictureError(OperationError):
     """These bytes are not an acceptable picture. `code` is one of: unreadable, damaged, truncated,
-    too_large, too_complex, animated, memory."""
+    too_large, too_complex, unsupported, animated, memory."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message, code=code)
@@ -83,6 +90,7 @@ class Facts:
     height: int
     mode: str
     orientation: int
+    coding: PixelCoding = field(default_factory=PixelCoding)
 
 
 def identify(source: bytes | BinaryIO, limits: Limits = LIMITS) -> Facts:
@@ -90,7 +98,7 @@ def identify(source: bytes | BinaryIO, limits: Limits = LIMITS) -> Facts:
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
     stream.seek(0)
     with open_header(stream, limits) as image, refusing(stream, limits):
-        return read_facts(image)
+        return read_facts(image, stream)
 
 
 def open_header(stream: BinaryIO, limits: Limits = LIMITS) -> ImageFile.ImageFile:
@@ -110,15 +118,16 @@ def open_image(stream: BinaryIO, limits: Limits = LIMITS) -> ImageFile.ImageFile
         return image
 
 
-def read_facts(image: ImageFile.ImageFile) -> Facts:
-    """Facts of an image as opened, before it is decoded."""
+def read_facts(image: ImageFile.ImageFile, stream: BinaryIO) -> Facts:
+    """Facts of an image as opened from a stream, before it is decoded. Leaves the stream anywhere."""
     name = family(image.format)
     orientation = read_orientation(image)
     width, height = image.size
     # Pillow itself turns a TIFF, and already gives its size upright.
     if orientation >= 5 and name != "TIFF":
         width, height = height, width
-    return Facts(name, CONTENT_TYPES[name], SUFFIXES[name], width, height, image.mode, orientation)
+    coding = read_coding(stream, image, name)
+    return Facts(name, CONTENT_TYPES[name], SUFFIXES[name], width, height, image.mode, orientation, coding)
 
 
 def family(format: str | None) -> str:
@@ -182,22 +191,15 @@ def _drop_long_xmp(image: ImageFile.ImageFile) -> None:
             del image.info[name]
 
 
-_SIGNATURES = {
-    "JPEG": (b"\xff\xd8\xff",),
-    "PNG": (b"\x89PNG\r\n\x1a\n",),
-    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-    "WEBP": (b"RIFF",),
-}
-
-
 def _explain_unidentified(stream: BinaryIO, limits: Limits) -> PictureError:
     """A known signature with a broken header is damage; anything else is no picture."""
-    head = _read(stream, 16)
-    known = any(head.startswith(_SIGNATURES[name]) for name in limits.formats if name in _SIGNATURES)
+    head = _read(stream, MOST_STRAY_BYTES + 16)
+    known = any(head.startswith(SIGNATURES[name]) for name in limits.formats if name in SIGNATURES)
     known = known or ("AVIF" in limits.formats and head[4:12] == b"ftypavif")
     if known and (not head.startswith(b"RIFF") or head[8:12] == b"WEBP"):
         return _explain_damage(stream)
-    return PictureError("unreadable", UNREADABLE)
+    late = explain_stray_bytes(head)
+    return PictureError("damaged", late) if late else PictureError("unreadable", UNREADABLE)
 
 
 def _explain_damage(stream: BinaryIO) -> PictureError:
@@ -335,14 +337,8 @@ def _reduce_depth(image: Image.Image, space: ColorSpace) -> Image.Image:
 def _scale_to_8_bits(image: Image.Image) -> Image.Image:
     """16-bit and floating-point greys, each brought to 0..255 by the range its kind of file uses."""
     values = np.asarray(image)
-    if image.mode.startswith("I;16"):
-        return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
-    values = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    top = float(values.max(initial=0.0))
-    full = next((full for full in (1.0, 255.0, 65535.0) if top <= full), top)
-    if image.mode == "I" and top <= 1.0:
-        full = 65535.0
-    return Image.fromarray(np.clip(values * (255.0 / full) + 0.5, 0, 255).astype(np.uint8))
+    scaled = scale_unsigned(values, 16) if image.mode.startswith("I;16") else scale_by_range(values)
+    return Image.fromarray(scaled)
 
 
 def _convert_lab(image: Image.Image) -> Image.Image:

@@ -62,6 +62,7 @@ OVERLAPPING = "Parts of this TIFF lie on each other: save it again with another 
 
 # The header's first four bytes, as Pillow accepts them. The second and third are mistakes that it forgives.
 SIGNATURES = (b"II*\0", b"MM*\0", b"II\0*", b"MM\0*", b"II+\0", b"MM\0+")
+BIG_ENDIAN_BIGTIFF = b"MM\0+"
 
 
 class Layout(NamedTuple):
@@ -120,11 +121,11 @@ def check_tiff(stream: BinaryIO) -> None:
 
 
 def _beginnings(stream: BinaryIO) -> Iterator[tuple[Layout, int]]:
-    """Yield where the first directory lies. A big-endian BigTIFF is read by Pillow as if it were none."""
+    """Yield where the first directory lies. Readers differ on a header with its byte order mistaken."""
     stream.seek(0)
     head = stream.read(16)
     order = "<" if head[:2] == b"II" else ">"
-    if len(head) >= 8 and head[2] != _BIG:
+    if len(head) >= 8 and head[2] != _BIG and head[:4] != BIG_ENDIAN_BIGTIFF:
         yield Layout(order, False), struct.unpack(order + "I", head[4:8])[0]
     if _BIG in head[2:4] and len(head) == 16:
         yield Layout(order, True), struct.unpack(order + "Q", head[8:])[0]
@@ -223,12 +224,12 @@ def _check_strips(stream: BinaryIO, entries: list[Entry], layout: Layout, size: 
         if entry.tag in _OFFSETS | _LENGTHS and entry.number > MOST_STRIPS:
             raise HeadError("too_complex", TOO_MANY_STRIPS)
         if entry.tag in _LENGTHS and not entry.is_inline:
-            lengths = _read_numbers(stream, entry, layout, size)
+            lengths = read_numbers(stream, entry, layout, size)
             if sum(min(length, size) for length in lengths) > 4 * size + MOST_OVERLAP:
                 raise HeadError("too_complex", OVERLAPPING)
 
 
-def _read_numbers(stream: BinaryIO, entry: Entry, layout: Layout, size: int) -> tuple[int, ...]:
+def read_numbers(stream: BinaryIO | IO[bytes], entry: Entry, layout: Layout, size: int) -> tuple[int, ...]:
     """Return the whole numbers that a tag holds; none where they are not in the file."""
     letter = _NUMBERS.get(entry.kind)
     if letter is None:
@@ -254,7 +255,7 @@ def jpeg_strips(stream: BinaryIO, pixels: int) -> Iterator[tuple[int, int, int]]
         if not {_inline_number(entry, layout) for entry in entries if entry.tag == _COMPRESSION} & _JPEGS:
             continue
         each = _strip_pixels(entries, layout, pixels)
-        by_tag = {entry.tag: _read_numbers(stream, entry, layout, size) for entry in entries}
+        by_tag = {entry.tag: read_numbers(stream, entry, layout, size) for entry in entries}
         for tag, other in ((273, 279), (324, 325)):
             for start, length in zip(by_tag.get(tag, ()), by_tag.get(other, ()), strict=False):
                 yield start, min(start + length, size), each
@@ -289,6 +290,16 @@ class _BoundedDirectory(TiffImagePlugin.ImageFileDirectory_v2):
 
     EXIF is often damaged, and a picture is shown without it.
     """
+
+    def __init__(
+        self, ifh: bytes = b"II*\0\0\0\0\0", prefix: bytes | None = None, group: int | None = None
+    ) -> None:
+        is_big_endian = ifh.startswith(BIG_ENDIAN_BIGTIFF) and len(ifh) == 16
+        super().__init__(ifh[:8] if is_big_endian else ifh, prefix, group)
+        if is_big_endian:
+            # Pillow by itself looks for the version in the lower byte alone.
+            self._bigtiff = True
+            self.next = struct.unpack(">Q", ifh[8:])[0]
 
     def load(self, fp: IO[bytes]) -> None:
         start = fp.tell()

@@ -345,3 +345,30 @@ def test_heic_is_refused_with_a_way_out(major: bytes) -> None:
 
 def test_other_boxes_are_no_pictures() -> None:
     assert refusal(box(b"ftyp", b"isom\0\0\0\0", b"isomavc1") + box(b"moov", bytes(50))).code == "unreadable"
+
+
+# --- Sound files of kinds that are not supported.
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_deep_jpegs_are_named(bits: int) -> None:
+    data = encode(draw(), "JPEG")
+    at = data.index(b"\xff\xc0") + 4
+    error = refusal(data[:at] + bytes([bits]) + data[at + 1 :])
+    assert error.code == "unsupported"
+    assert f"has {bits} bits a sample" in error.message
+
+
+@pytest.mark.parametrize("frame", [0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCF])
+def test_lossless_and_hierarchical_jpegs_are_named(frame: int) -> None:
+    data = encode(draw(), "JPEG").replace(b"\xff\xc0", bytes([0xFF, frame]))
+    error = refusal(data)
+    assert error.code == "unsupported"
+    assert "lossless or hierarchical" in error.message
+
+
+def test_pngs_of_ios_apps_are_named() -> None:
+    data = encode(draw(), "PNG")
+    error = refusal(data[:8] + samples.png_chunk(b"CgBI", b"P\0 \2") + data[8:])
+    assert error.code == "unsupported"
+    assert "iOS" in error.message

@@ -27,7 +27,7 @@ def directory(tags: Sequence[Tag], at: int, *, order: str = "<", big: bool = Fal
     entries, values = [], b""
     for tag, kind, number, value in tags:
         if isinstance(value, int):
-            letter = {3: "H"}.get(kind, pointer) if number == 1 else pointer
+            letter = {3: "H", 4: "I"}.get(kind, pointer) if number == 1 else pointer
             field = struct.pack(order + letter, value).ljust(room, b"\0")
         elif len(value) <= room:
             field = value.ljust(room, b"\0")
