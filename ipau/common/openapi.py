@@ -6,6 +6,8 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.utils import translation
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiJsonRenderer
 
@@ -96,6 +98,8 @@ def _statuses(path: str, method: str, operation: dict[str, Any]) -> list[int]:
     return sorted(set(statuses))
 
 
+@csrf_exempt
+@require_safe
 def openapi(request: HttpRequest) -> HttpResponse:  # noqa: ARG001  # a view
     """Answer with the description. It is the same for everybody."""
     response = HttpResponse(_rendered(), content_type="application/json")

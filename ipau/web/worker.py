@@ -299,8 +299,7 @@ class Worker(ThreadWorker):
             self._start_streams()
 
     def _refuse(self, connection: Connection, status: int, detail: str) -> None:
-        target = connection.head.target if connection.head else b""
-        connection.socket.send(refusals.refusal(status, detail, target))
+        connection.socket.send(refusals.refusal(status, detail, connection.target))
         self._close_gracefully(connection)
 
     def _dispatch(self, connection: Connection, head: Head) -> None:
@@ -352,7 +351,8 @@ class Worker(ThreadWorker):
             # Too late for another answer. The client sees that this one is not whole.
             self.log.exception("Error handling request")
         else:
-            self.handle_error(request, connection.socket, connection.client, error)
+            write = partial(self.handle_error, request, addr=connection.client, exc=error)
+            refusals.send_error(write, connection.socket, connection.target, error)
 
     def _count_request(self) -> None:
         self.nr += 1
