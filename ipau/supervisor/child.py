@@ -34,6 +34,8 @@ class Program:
     stop_signal: int
     stop_seconds: float
     stage: int
+    sockets: tuple[int, ...] = ()
+    """Listening sockets that it inherits."""
 
 
 @dataclass
@@ -60,6 +62,7 @@ class Child:
             stderr=subprocess.STDOUT,
             env=dict(self.program.env),
             process_group=0,
+            pass_fds=self.program.sockets,
         )
         self.watchdog.add(
             self.process.pid,

@@ -58,6 +58,8 @@ class Plan:
     slots: int
     soft_seconds: float
     """How long a worker may take to finish or hand back what it is doing."""
+    listener: int | None = None
+    """The file number of the socket on which the web server accepts; None: it listens by itself."""
 
 
 def environment(plan: Plan) -> dict[str, str]:
@@ -84,10 +86,11 @@ def programs(plan: Plan) -> list[Program]:
     web = Program(
         name="web",
         command=[sys.executable, "-m", "gunicorn", "-c", "python:ipau.gunicorn", "ipau.wsgi"],
-        env={**env, "IPAU_BIND": plan.address.bind},
+        env={**env, "IPAU_BIND": plan.address.bind if plan.listener is None else f"fd://{plan.listener}"},
         stop_signal=signal.SIGTERM,
         stop_seconds=12,
         stage=0,
+        sockets=() if plan.listener is None else (plan.listener,),
     )
     beat = Program(
         name="beat",
