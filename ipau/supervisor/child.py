@@ -90,7 +90,8 @@ class Child:
             return None
         self._clear(self.process)
         self.quick_deaths = self.quick_deaths + 1 if now - self._started < QUICK_SECONDS else 0
-        pause = min(FIRST_PAUSE * 2 ** max(self.quick_deaths - 1, 0), LONGEST_PAUSE)
+        # One that ran for long is started at once: somebody waits for it.
+        pause = min(FIRST_PAUSE * 2 ** (self.quick_deaths - 1), LONGEST_PAUSE) if self.quick_deaths else 0.0
         self._not_before = now + pause
         return f"{self.program.name} {describe_end(code)}; starting it again in {pause:g} s"
 

@@ -254,3 +254,21 @@ def redis_answers(url: str) -> bool:
             return bool(client.ping())
         except redis.ConnectionError:
             return False
+
+
+def test_what_ran_for_long_is_started_again_at_once(
+    watchdog: Watchdog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ipau.supervisor.child.QUICK_SECONDS", 0.0)
+    one = make(watchdog, tmp_path, SLEEPER)
+    one.start()
+    assert one.process is not None
+    os.kill(one.process.pid, signal.SIGKILL)
+    one.process.wait()
+    assert one.tend() == "a was killed by signal 9; starting it again in 0 s"
+    # The next look starts it.
+    assert one.process is None
+    one.tend()
+    assert one.process is not None
+    one.ask_to_stop()
+    one.stop(5)
