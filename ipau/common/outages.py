@@ -15,7 +15,9 @@ _READ_ONLY = "25006"
 _REDIS_DOWN = (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError, redis.ReadOnlyError)
 # Valkey answers, and keeps nothing for now: its disk is full, or it waits for another server.
 _REDIS_REFUSALS = ("MISCONF", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "NOREPLICAS")
-_STORAGE_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
+_STORAGE_FULL = (errno.ENOSPC, errno.EDQUOT)
+# A disk or a bucket that fails: see `drive.bucket`.
+_STORAGE_DOWN = (errno.EROFS, errno.EIO, errno.ESTALE)
 _TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 
 
@@ -29,6 +31,9 @@ def outage_of(error: BaseException | None) -> Unavailable | None:
     if number in _STORAGE_FULL:
         text = _("The server cannot store this just now. Please try again later.")
         return Unavailable(text, code="storage_full", retry_after=60)
+    if number in _STORAGE_DOWN:
+        text = _("The storage of this site does not answer just now. Try again in a few seconds.")
+        return Unavailable(text, code="storage_down")
     if number in _TOO_MANY_FILES:
         return Unavailable(_("The server is very busy. Try again in a few seconds."), code="busy")
     return None

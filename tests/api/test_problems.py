@@ -162,6 +162,7 @@ def test_other_failures_of_django(
         (redis.ResponseError("MISCONF Redis cannot save"), 503),
         (OSError(28, "No space left on device"), 503),
         (OSError(24, "Too many open files"), 503),
+        (OSError(5, "The bucket failed"), 503),
         (redis.ResponseError("WRONGTYPE"), 500),
         (DataError("out of range"), 500),
         (OSError(2, "No such file"), 500),
