@@ -82,7 +82,7 @@ def _response(status: int) -> dict[str, Any]:
 
 
 def _statuses(path: str, method: str, operation: dict[str, Any]) -> list[int]:
-    statuses = [401, 403]
+    statuses = [401, 403, 503]
     if "{" in path:
         statuses.append(404)
     if "requestBody" in operation:
@@ -94,7 +94,7 @@ def _statuses(path: str, method: str, operation: dict[str, Any]) -> list[int]:
     if method in ("post", "patch"):
         statuses.append(409)
     if "/preview/" in path:
-        statuses += [429, 503, 504]
+        statuses += [429, 504]
     return sorted(set(statuses))
 
 

@@ -345,6 +345,30 @@ def test_programs_are_told_a_problem_by_nginx_too(site: Site) -> None:
     assert "openapi.json" in str(problem_of(answer, body, 404)["detail"])
 
 
+def test_a_method_may_be_named_in_a_header(site: Site, user: User) -> None:
+    data = picture_bytes("PNG", 300, 200, seed=7)
+    key = {
+        "Authorization": f"Bearer {create_api_key(user=user, name='test').secret}",
+        "Tus_Resumable": "1.0.0",
+    }
+    begun, _ = site.ask("/v1/uploads", method="POST", Upload_Length=str(len(data)), **key)
+    path = urlsplit(begun.headers["Location"]).path
+    sent = {**key, "Content_Type": "application/offset+octet-stream"}
+    for start, end in ((0, 100), (100, len(data))):
+        answer, _ = site.ask(
+            path,
+            method="POST",
+            body=data[start:end],
+            Upload_Offset=str(start),
+            X_HTTP_Method_Override="PATCH",
+            **sent,
+        )
+        assert (answer.status, answer.headers["Upload-Offset"]) == (204, str(end))
+        asked, _ = site.ask(path, method="POST", X_HTTP_Method_Override="HEAD", **key)
+        assert (asked.status, asked.headers["Upload-Offset"]) == (200, str(end))
+    assert File.objects.get().blob_id == hashlib.sha256(data).hexdigest()
+
+
 def problem_of(answer: http.client.HTTPResponse, body: bytes, status: int) -> dict[str, object]:
     assert (answer.status, answer.headers["Content-Type"]) == (status, "application/problem+json"), body
     found: dict[str, object] = json.loads(body)
