@@ -13,7 +13,7 @@ from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from drive import parts
+from drive import parts, services
 from drive.models import File, Upload
 from drive.services import create_folder
 from drive.unfinished import unfinished_uploads
@@ -246,3 +246,30 @@ def test_a_browser_needs_its_token_for_the_method_that_it_names(
         sent = {**TUS, "X-HTTP-Method-Override": method, "Upload-Offset": "0"}
         assert browser.generic("POST", where, b"", BODY, headers=sent).status_code == 403
     assert Upload.objects.exists()
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_two_final_uploads_of_the_same_parts_at_once(
+    sender: Sender, is_same: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    addresses = send_parts(sender)
+    store = services.store_upload
+    others: list[Any] = []
+
+    def store_late(**given: Any) -> Any:
+        found = store(**given)
+        monkeypatch.setattr(services, "store_upload", store)
+        # Another request comes first while this one has stored its bytes.
+        others.append(join(sender, addresses if is_same else addresses[:2] + addresses[:1:-1]))
+        return found
+
+    monkeypatch.setattr(services, "store_upload", store_late)
+    answer = join(sender, addresses)
+    [other] = others
+    assert other.status_code == 201
+    if is_same:
+        assert (answer.status_code, answer["Location"]) == (201, other["Location"])
+    else:
+        # The other one has taken the parts up, in another order.
+        assert answer.status_code == 404
+    assert (File.objects.count(), Upload.objects.count()) == (1, 1)
