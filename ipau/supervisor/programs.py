@@ -18,6 +18,9 @@ PREVIEW_SLOTS = 2
 BACKGROUND_SLOTS = 2
 # So that nobody's long conversion holds up another person's: of one person, one is at work at a time.
 CONVERT_SLOTS = 2
+# Those of a web server that was killed serve on while another one starts: see `ipau.web.orphans`, whose time
+# is shorter.
+ORPHAN_SECONDS = 35.0
 # Started when the site answers: before, they would take processor time from those that it needs for that.
 LATER = frozenset({"beat", "background", "convert"})
 ANYWHERE = ("0.0.0.0", "::", "")  # noqa: S104  # nosec B104  # compared with
@@ -91,6 +94,7 @@ def programs(plan: Plan) -> list[Program]:
         stop_seconds=12,
         stage=0,
         sockets=() if plan.listener is None else (plan.listener,),
+        orphan_seconds=0.0 if plan.listener is None else ORPHAN_SECONDS,
     )
     beat = Program(
         name="beat",

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import environ
@@ -272,3 +273,31 @@ def test_what_ran_for_long_is_started_again_at_once(
     assert one.process is not None
     one.ask_to_stop()
     one.stop(5)
+
+
+@pytest.mark.parametrize("ended_by", ["time", "stop"])
+def test_processes_of_a_killed_program_go_on_for_a_while(
+    watchdog: Watchdog, tmp_path: Path, ended_by: str
+) -> None:
+    child = make(watchdog, tmp_path, STUBBORN)
+    child.program = replace(child.program, orphan_seconds=1.0 if ended_by == "time" else 60.0)
+    child.start()
+    until = time.monotonic() + 10
+    while not child.last_lines:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    first, orphan = pid_of(child), int(child.last_lines.popleft())
+    os.kill(first, signal.SIGKILL)
+    while not child.last_lines:
+        child.tend()
+        time.sleep(0.01)
+    assert pid_of(child) != first
+    assert is_alive(orphan)
+    if ended_by == "time":
+        while is_alive(orphan):
+            child.tend()
+            assert time.monotonic() < until
+            time.sleep(0.05)
+    child.ask_to_stop()
+    child.stop(0)
+    assert wait_gone([orphan], 5)
