@@ -1,5 +1,6 @@
 """Who calls the API: a bearer key with scopes, or the person signed in on the site."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rest_framework import exceptions
@@ -33,10 +34,10 @@ class ApiKeyAuthentication(BaseAuthentication):
 
 
 class HasScope(BasePermission):
-    """The key has the scope that the view's `scopes` names for the method.
+    """The key has what the view's `scopes` names for the method: a scope, all of a tuple, or one of a set.
 
-    A view without an entry needs `read` for safe methods and `write` for the others. A person who is
-    signed in on the site has all scopes.
+    A view without an entry needs `read` for safe methods and `write` for the others. HEAD needs what GET
+    does. A person who is signed in on the site has all scopes.
     """
 
     def has_permission(self, request: Request, view: "APIView") -> bool:
@@ -44,10 +45,29 @@ class HasScope(BasePermission):
             return False
         if not isinstance(request.auth, ApiKey):
             return True
-        default = Scope.READ if request.method in SAFE_METHODS else Scope.WRITE
-        needed = getattr(view, "scopes", {}).get(request.method, default)
-        self.message = f"This key lacks the scope '{needed}'."
-        return needed in request.auth.scopes
+        lacking = lacking_scopes(request, view)
+        self.message = f"This key lacks the scope {lacking}."
+        return not lacking
+
+
+def lacking_scopes(request: Request, view: "APIView") -> str:
+    """Return in words which scopes a key lacks for a request; nothing where it has those that are needed."""
+    declared: Mapping[str, Scope | tuple[Scope, ...] | frozenset[Scope]] = getattr(view, "scopes", {})
+    method = str(request.method)
+    default = Scope.READ if method in SAFE_METHODS else Scope.WRITE
+    # What answers GET answers HEAD too, unless the view tells them apart.
+    fallback = declared.get("GET", default) if method == "HEAD" else default
+    needed = declared.get(method, fallback)
+    if isinstance(needed, frozenset):
+        has_one = any(has_scope(request, scope) for scope in needed)
+        return "" if has_one else " or ".join(f"'{scope}'" for scope in sorted(needed))
+    wanted = needed if isinstance(needed, tuple) else (needed,)
+    return " and ".join(f"'{scope}'" for scope in wanted if not has_scope(request, scope))
+
+
+def has_scope(request: Request, scope: Scope) -> bool:
+    """Tell whether the caller's key has a scope. A person who is signed in on the site has all of them."""
+    return not isinstance(request.auth, ApiKey) or scope in request.auth.scopes
 
 
 def caller(request: Request) -> User:

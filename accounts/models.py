@@ -101,6 +101,10 @@ class Scope(models.TextChoices):
     RUN = "run", _("Run apps: previews, predictions, jobs")
 
 
+# What concerns all that an account does needs a key that may do all of it.
+FULL_ACCESS = (Scope.READ, Scope.WRITE, Scope.RUN)
+
+
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def usable(self) -> "ApiKeyQuerySet":
         return self.filter(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -63,9 +64,10 @@ def _as_os_error(call: F) -> F:
                 return call(*args, **kwargs)
         except ClientError as error:
             gone = error.response["Error"]["Code"] in _GONE
-            raise (FileNotFoundError if gone else OSError)(f"The bucket failed: {error}") from error
+            text = f"The bucket failed: {error}"
+            raise (FileNotFoundError(text) if gone else OSError(errno.EIO, text)) from error
         except (Boto3Error, BotoCoreError) as error:
-            raise OSError(f"The bucket failed: {error}") from error
+            raise OSError(errno.EIO, f"The bucket failed: {error}") from error
 
     return told  # type: ignore[return-value]  # as it came
 

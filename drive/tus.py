@@ -1,53 +1,61 @@
 """Resumable uploads over HTTP: tus 1.0 (https://tus.io/protocols/resumable-upload).
 
-Offered are creation, creation-with-upload, termination, expiration and checksum; not an upload whose length
-is told later, and not concatenation.
+Offered are creation, creation-with-upload, termination, expiration, checksum and concatenation; not an upload
+whose length is told later. Clients that can send nothing but POST name the method in X-HTTP-Method-Override.
 """
 
-import base64
-import hashlib
-import hmac
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any, TypedDict
 from uuid import UUID
 
 from django.conf import settings
+from django.http import HttpRequest, HttpResponseBase
 from django.urls import reverse
 from django.utils.http import http_date
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework import exceptions
 from rest_framework.parsers import BaseParser
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.authentication import caller
-from accounts.models import User
+from accounts.models import Scope, User
 from drive import parts, services, uploading
+from drive.concatenation import concat_of, concatenate
 from drive.models import Folder, OnConflict, Upload
-from drive.paths import Place, clean_path
-from drive.uploading import Digest
+from drive.paths import Place
+from drive.tus_headers import (
+    BODY,
+    CHECKSUMS,
+    VERSION,
+    Concat,
+    carries_bytes,
+    media_type,
+    on_conflict_of,
+    place_of,
+    read_checksum,
+    read_concat,
+    read_metadata,
+    read_number,
+    refuse_what_is_not_offered,
+)
 from drive.whole import is_whole, take_whole
 from ipau.common.api import IDEMPOTENCY_KEY, ApiView, idempotency_key
-from ipau.common.errors import DomainError, Invalid
+from ipau.common.errors import DomainError, Forbidden
 
-VERSION = "1.0.0"
-EXTENSIONS = "creation,creation-with-upload,termination,expiration,checksum"
-CHECKSUMS = ("sha256", "sha1")
-BODY = "application/offset+octet-stream"
+EXTENSIONS = "creation,creation-with-upload,termination,expiration,checksum,concatenation"
 # A sender who is silent for so long has gone, and must not keep others from going on in its place.
 SILENT_SECONDS = 30
 
 
-class Wanted(TypedDict):
-    """What a request to begin an upload asks for."""
+class Target(TypedDict):
+    """Where a request to begin an upload has its file go."""
 
     owner: User
     folder: Folder | None
     place: Place
-    length: int
     on_conflict: OnConflict
     key: str | None
 
@@ -110,6 +118,13 @@ class TusView(ApiView):
 
     parser_classes = [Untouched]
 
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Take a POST for the method that its sender names, with the scopes and tokens that it needs."""
+        override = request.headers.get("X-HTTP-Method-Override", "").strip().upper()
+        if request.method == "POST" and override:
+            request.method = override
+        return super().dispatch(request, *args, **kwargs)
+
     def get_permissions(self) -> Any:
         """What the server can do is told to everybody."""
         return [AllowAny()] if self.request.method == "OPTIONS" else super().get_permissions()
@@ -143,7 +158,12 @@ class UploadList(TusView):
         tags=["Uploads"],
         parameters=[
             TUS_RESUMABLE,
-            _header("Upload-Length", "How many bytes the file has.", required=True),
+            _header("Upload-Length", "How many bytes the file has; a final upload has those of its parts."),
+            _header(
+                "Upload-Concat",
+                "`partial` for a part of a file, or `final;` and the addresses of its parts in order, with "
+                "blanks between. Parts never become files by themselves.",
+            ),
             _header(
                 "Upload-Metadata",
                 "Pairs of a name and a value in base64, with commas between: `filename`; `folder`, an id; "
@@ -162,19 +182,11 @@ class UploadList(TusView):
     def post(self, request: Request) -> Response:
         """Answers with the upload's address in `Location`. The first bytes may come at once, as the body."""
         _check_version(request)
-        owner, told = caller(request), _metadata(request.headers.get("Upload-Metadata", ""))
-        folder_id = told.get("folder", "")
-        wanted = Wanted(
-            owner=owner,
-            folder=services.get_folder(owner=owner, folder_id=folder_id) if folder_id else None,
-            place=_place(told),
-            length=_length(request),
-            on_conflict=_on_conflict(told),
-            key=idempotency_key(request),
-        )
-        upload = _whole(request, wanted) or uploading.begin_upload(**wanted)
-        if _carries_bytes(request) and upload.completed_at is None and parts.received(upload) == 0:
-            upload = _append(request, upload, 0)
+        concat = read_concat(request)
+        if concat is not None and concat.is_final:
+            upload = _join(request, concat)
+        else:
+            upload = _begin(request, is_partial=concat is not None)
         headers = {"Location": request.build_absolute_uri(reverse("v1:upload", args=[upload.pk]))}
         return Response(status=201, headers={**_state(request, upload), **headers})
 
@@ -182,10 +194,15 @@ class UploadList(TusView):
 class UploadDetail(TusView):
     """An upload under way."""
 
+    # Where an upload goes on is part of sending it.
+    scopes = {"HEAD": frozenset({Scope.READ, Scope.WRITE})}
+
     def head(self, request: Request, upload_id: UUID) -> Response:
         """Tell how far an upload is."""
         upload = _upload(request, upload_id)
         headers = {"Upload-Length": str(upload.length), "Cache-Control": "no-store"}
+        if concat := concat_of(upload):
+            headers["Upload-Concat"] = concat
         return Response(status=200, headers={**_state(request, upload), **headers})
 
     @extend_schema(
@@ -206,9 +223,11 @@ class UploadDetail(TusView):
         """Answers with the new `Upload-Offset`; with the last byte also with the address of the finished file
         in `Content-Location`. After a broken connection, HEAD tells where to go on."""
         upload = _upload(request, upload_id)
-        if _media_type(request) != BODY:
+        if upload.completed_at is not None and concat_of(upload):
+            raise Forbidden("A final upload takes no bytes: it was made of its parts.")
+        if media_type(request) != BODY:
             raise NotBytes(f"Send the bytes as {BODY}.")
-        offset = _number(request, "Upload-Offset")
+        offset = read_number(request, "Upload-Offset")
         upload = _append(request, upload, offset)
         return Response(status=204, headers=_state(request, upload))
 
@@ -236,25 +255,60 @@ def _upload(request: Request, upload_id: UUID) -> Upload:
 def _check_version(request: Request) -> None:
     if request.headers.get("Tus-Resumable") != VERSION:
         raise WrongVersion(f"Send the header Tus-Resumable: {VERSION}.")
+    refuse_what_is_not_offered(request)
+
+
+def _target(request: Request) -> Target:
+    owner, told = caller(request), read_metadata(request.headers.get("Upload-Metadata", ""))
+    folder_id = told.get("folder", "")
+    return Target(
+        owner=owner,
+        folder=services.get_folder(owner=owner, folder_id=folder_id) if folder_id else None,
+        place=place_of(told),
+        on_conflict=on_conflict_of(told),
+        key=idempotency_key(request),
+    )
+
+
+def _begin(request: Request, *, is_partial: bool) -> Upload:
+    """Begin an upload, with the bytes that come along. A part of a file has no place of its own."""
+    length = read_number(request, "Upload-Length")
+    # What cannot be checked is refused before anything is made.
+    read_checksum(request)
+    if is_partial:
+        upload = uploading.begin_part(owner=caller(request), length=length, key=idempotency_key(request))
+    else:
+        target = _target(request)
+        upload = _whole(request, target, length) or uploading.begin_upload(**target, length=length)
+    if carries_bytes(request) and upload.completed_at is None and parts.received(upload) == 0:
+        upload = _append(request, upload, 0)
+    return upload
+
+
+def _join(request: Request, concat: Concat) -> Upload:
+    """Make the file of an upload whose parts are there."""
+    if carries_bytes(request):
+        raise NotBytes("A final upload has no bytes of its own: it is made of its parts.")
+    return concatenate(**_target(request), part_ids=concat.part_ids, told=concat.told)
 
 
 def _append(request: Request, upload: Upload, offset: int) -> Upload:
     """Stream the request's body into the upload."""
-    digest = _digest(request)
+    digest = read_checksum(request)
     with _body(request) as source:
         return uploading.append_bytes(
             upload=upload, offset=offset, source=source, size=_size(request), digest=digest
         )
 
 
-def _whole(request: Request, wanted: Wanted) -> Upload | None:
+def _whole(request: Request, target: Target, length: int) -> Upload | None:
     """Take a small file that this request carries whole; None where it is to go the longer way."""
-    size = _size(request) if _carries_bytes(request) else 0
-    if not is_whole(length=wanted["length"], size=size, on_conflict=wanted["on_conflict"]):
+    size = _size(request) if carries_bytes(request) else 0
+    if not is_whole(length=length, size=size, on_conflict=target["on_conflict"]):
         return None
-    digest = _digest(request)
+    digest = read_checksum(request)
     with _body(request) as source:
-        return take_whole(**wanted, source=source, digest=digest)
+        return take_whole(**target, length=length, source=source, digest=digest)
 
 
 @contextmanager
@@ -285,87 +339,3 @@ def _state(request: Request, upload: Upload) -> dict[str, str]:
         address = reverse("v1:file", args=[upload.file.pk])
         headers["Content-Location"] = request.build_absolute_uri(address)
     return headers
-
-
-# --- What the headers say.
-
-
-def _media_type(request: Request) -> str:
-    return (request.content_type or "").split(";")[0].strip().lower()
-
-
-def _carries_bytes(request: Request) -> bool:
-    return _media_type(request) == BODY and request.META.get("CONTENT_LENGTH") not in (None, "", "0")
-
-
-def _number(request: Request, name: str) -> int:
-    text = request.headers.get(name, "")
-    # Eighteen digits: what the database can count.
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise exceptions.ParseError(f"Send {name} as a whole number.")
-    return int(text)
-
-
-def _length(request: Request) -> int:
-    if request.headers.get("Upload-Defer-Length"):
-        raise exceptions.ParseError("The length must be known: send Upload-Length.")
-    return _number(request, "Upload-Length")
-
-
-def _metadata(header: str) -> Mapping[str, str]:
-    """Read "name dmFsdWU=,flag": values are UTF-8 in base64. Raises ParseError."""
-    found: dict[str, str] = {}
-    for pair in header.split(","):
-        name, _, value = pair.strip().partition(" ")
-        if not name:
-            continue
-        try:
-            found[name] = base64.b64decode(value.strip(), validate=True).decode()
-        except ValueError as error:
-            raise exceptions.ParseError(f"Upload-Metadata: {name} is not UTF-8 in base64.") from error
-    return found
-
-
-def _place(told: Mapping[str, str]) -> Place:
-    """Return name and folders. Browsers send no path, an empty one or "null" with a file chosen by itself."""
-    path = told.get("relativePath", "")
-    if path in ("", "null"):
-        name = (told.get("filename") or told.get("name") or "").replace("\\", "/").rsplit("/", 1)[-1]
-        # A name alone leads nowhere: an odd one is mended.
-        return clean_path(name if name.strip(". ") else "file")
-    return clean_path(path)
-
-
-def _on_conflict(told: Mapping[str, str]) -> OnConflict:
-    try:
-        return OnConflict(told.get("onConflict") or OnConflict.KEEP_BOTH)
-    except ValueError as error:
-        choices = ", ".join(OnConflict.values)
-        raise Invalid(f"onConflict is one of: {choices}.", fields={"onConflict": "Unknown."}) from error
-
-
-class _Checksum:
-    """What `Upload-Checksum` says about a body, compared with what comes."""
-
-    def __init__(self, algorithm: str, wanted: bytes):
-        self._digest = hashlib.new(algorithm, usedforsecurity=False)
-        self._wanted = wanted
-
-    def update(self, data: bytes, /) -> None:
-        self._digest.update(data)
-
-    def agrees(self) -> bool:
-        return hmac.compare_digest(self._digest.digest(), self._wanted)
-
-
-def _digest(request: Request) -> Digest | None:
-    header = request.headers.get("Upload-Checksum")
-    if header is None:
-        return None
-    algorithm, _, value = header.partition(" ")
-    if algorithm not in CHECKSUMS:
-        raise exceptions.ParseError(f"Upload-Checksum: the algorithms are {', '.join(CHECKSUMS)}.")
-    try:
-        return _Checksum(algorithm, base64.b64decode(value, validate=True))
-    except ValueError as error:
-        raise exceptions.ParseError("Upload-Checksum: the digest is not base64.") from error

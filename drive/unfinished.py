@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 from drive.models import Upload
+from drive.uploading import CONCAT
 from ipau.common.errors import NotFound
 
 # One to which bytes came more recently is probably being sent just now.
@@ -22,6 +23,8 @@ def unfinished_uploads(*, owner: User) -> QuerySet[Upload]:
         owner=owner, completed_at__isnull=True, sent_at__isnull=True, reason="", expires_at__gt=timezone.now()
     )
     left = rows.filter(updated_at__lt=timezone.now() - LEFT_FOR, offset__lt=F("length"))
+    # Nobody but the program that sends it can go on with a part of a file.
+    left = left.exclude(metadata__has_key=CONCAT)
     return left.select_related("folder").order_by("-id")
 
 

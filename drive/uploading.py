@@ -28,6 +28,9 @@ from ipau.common.idempotency import check_key, check_same
 # An upload to which nothing comes for so long is given up.
 LIFE = timedelta(days=3)
 CHUNK = 256 * 1024
+# In an upload's metadata: that it is a part of a file, or which parts it was made of.
+CONCAT = "concat"
+PARTIAL = "partial"
 # How much a killed server may lose: progress is made safe after so many bytes or seconds.
 SAFE_BYTES = 16 * 1024 * 1024
 SAFE_SECONDS = 2.0
@@ -92,20 +95,32 @@ def begin_upload(
         Invalid: there is nothing in it.
         Conflict: the key was used for another upload, or too many uploads are unfinished.
     """
-    check_length(length)
-    values = {
+    values: dict[str, Any] = {
         "owner": owner,
         "folder": folder,
         "name": place.name,
         "relative_path": place.path,
         "length": length,
         "on_conflict": on_conflict,
+        "metadata": {},
     }
+    return _begin(values, key)
+
+
+def begin_part(*, owner: User, length: int, key: str | None = None) -> Upload:
+    """Make room for a part of a file, which is put together later. Arguments and errors as `begin_upload`."""
+    values = {"owner": owner, "name": PARTIAL, "length": length, "metadata": {CONCAT: PARTIAL}}
+    return _begin(values, key)
+
+
+def _begin(values: dict[str, Any], key: str | None) -> Upload:
+    owner: User = values["owner"]
+    check_length(values["length"])
     if key is not None and (earlier := Upload.objects.filter(pk=key_of(owner, key)).first()):
         return same_request(earlier, values)
     upload = Upload(**values, expires_at=timezone.now() + LIFE)
-    if on_conflict == OnConflict.SKIP and (there := file_at(upload)):
-        upload.offset, upload.completed_at, upload.file = length, timezone.now(), there
+    if upload.on_conflict == OnConflict.SKIP and (there := file_at(upload)):
+        upload.offset, upload.completed_at, upload.file = upload.length, timezone.now(), there
     if key is not None:
         upload.pk = key_of(owner, key)
     try:
@@ -193,7 +208,8 @@ def append_bytes(
         if digest is not None and (reached < offset + size or not digest.agrees()):
             _note(upload, part, offset)
             raise WrongChecksum(_("The bytes changed on their way. Please send them again."))
-        if reached < upload.length:
+        # A part of a file waits for the others: see `drive.concatenation`.
+        if reached < upload.length or upload.metadata.get(CONCAT):
             _note(upload, part, reached)
             return upload
         return _finish(upload, part)

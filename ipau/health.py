@@ -5,21 +5,37 @@ import logging
 from django.core.cache import cache
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
 from redis.exceptions import RedisError
+
+from ipau.common.api import PROBLEM, problem
+from ipau.common.errors import Unavailable
 
 logger = logging.getLogger(__name__)
 
 
+@csrf_exempt
+@require_safe
 def healthz(request: HttpRequest) -> HttpResponse:  # noqa: ARG001  # a view
     """Answer 200 while this process can answer at all; asks no other service."""
     return HttpResponse("ok\n", content_type="text/plain")
 
 
-def readyz(request: HttpRequest) -> JsonResponse:  # noqa: ARG001  # a view
-    """Answer 200 while PostgreSQL and Redis answer, else 503 with the names of those that do not."""
+@csrf_exempt
+@require_safe
+def readyz(request: HttpRequest) -> JsonResponse:
+    """Answer 200 while PostgreSQL and Redis answer, else 503: a problem that names those that do not."""
     answers = {"database": _database_answers(), "redis": _redis_answers()}
-    ready = all(answers.values())
-    return JsonResponse({"ready": ready, **answers}, status=200 if ready else 503)
+    silent = [name for name, answered in answers.items() if not answered]
+    if not silent:
+        return JsonResponse({"ready": True, **answers})
+    error = Unavailable(f"Not ready: no answer from {' and '.join(silent)}.")
+    body = problem(
+        status=error.status, title=error.title, detail=error.message, code=error.code, instance=request.path
+    )
+    body |= {"ready": False, **answers}
+    return JsonResponse(body, status=error.status, headers=error.headers, content_type=PROBLEM)
 
 
 def _database_answers() -> bool:

@@ -9,6 +9,7 @@ from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from accounts.rate_limits import CODE_LIMIT
 from drive.urls import visit_urls
+from ipau.common.problems import not_found
 from ipau.health import healthz, readyz
 from market.urls import model_urls
 from processing.urls import home_urls
@@ -20,6 +21,7 @@ admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-a
 urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz", healthz),
     path("readyz", readyz),
+    path("v1", not_found),
     path("v1/", include("ipau.api_urls")),
     # As in allauth, whose limit of wrong codes ends with each new code.
     path(
@@ -42,5 +44,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     ),
     path("admin/", admin.site.urls),
 ]
+handler400 = "ipau.common.problems.bad_request"
 handler429 = "accounts.rate_limits.too_many_requests"
-handler500 = "ipau.common.api.any_server_error"
+handler500 = "ipau.common.problems.server_error"

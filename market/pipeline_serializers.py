@@ -8,6 +8,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from ipau.common.api import StrictSerializer
+from ipau.common.fields import ChoiceField
 from market import naming
 from market.model_steps import models_of
 from market.models import Listing, Version, Visibility
@@ -73,7 +74,7 @@ class PipelineInputSerializer(StrictSerializer):
         max_length=naming.NAME_LENGTH,
         help_text="The second part of its address; without one it is made from the title.",
     )
-    visibility = serializers.ChoiceField(required=False, **_VISIBILITY)  # type: ignore[arg-type]
+    visibility = ChoiceField(required=False, **_VISIBILITY)  # type: ignore[arg-type]
 
 
 class PipelineChangeSerializer(StrictSerializer):
@@ -87,7 +88,7 @@ class PipelineChangeSerializer(StrictSerializer):
         max_length=naming.NAME_LENGTH,
         help_text="Another address; the old one leads nowhere then.",
     )
-    visibility = serializers.ChoiceField(required=False, **_VISIBILITY)  # type: ignore[arg-type]
+    visibility = ChoiceField(required=False, **_VISIBILITY)  # type: ignore[arg-type]
 
 
 # --- What goes out --------------------------------------------------------------------------------
@@ -127,7 +128,7 @@ class PipelineSerializer(serializers.Serializer[Listing]):
     name = serializers.CharField()
     title = serializers.CharField()
     summary = serializers.CharField(allow_blank=True)
-    visibility = serializers.ChoiceField(choices=Visibility.choices)
+    visibility = ChoiceField(choices=Visibility.choices)
     taken_down = serializers.BooleanField(help_text="An operator has hidden it from all but its owner.")
     run_count = serializers.IntegerField(help_text="How many pictures it was run on.")
     version = serializers.SerializerMethodField()

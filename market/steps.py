@@ -6,12 +6,13 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from ipau.common.errors import Invalid
+from ipau.common.wording import is_for_programs
 from market.models import Version
 from workers import registry
 from workers.chain import find_misfit, name_steps
 from workers.plugin import Family
 from workers.recipe import MOST_STEPS, Recipe, Step
-from workers.registry import ParamsInvalid, UnknownOperation
+from workers.registry import ParamsInvalid, Problem, UnknownOperation
 
 # Keys of the schema beside those of JSON Schema: the steps in order; of a setting its step's position and the
 # name under which the operation knows it.
@@ -28,9 +29,14 @@ def check_params(operation: str, given: Mapping[str, Any]) -> dict[str, Any]:
     try:
         checked: dict[str, Any] = registry.validate(operation, given).model_dump(mode="json")
     except ParamsInvalid as error:
-        fields = {name: _(problem.template) % problem.values for name, problem in error.problems.items()}
+        fields = {name: _sentence(problem) for name, problem in error.problems.items()}
         raise Invalid(" ".join(fields.values()), code="invalid_input", fields=fields) from error
     return checked
+
+
+def _sentence(problem: Problem) -> str:
+    """Say what is wrong with a setting to whoever asked."""
+    return problem.for_programs if is_for_programs() else _(problem.template) % problem.values
 
 
 def check_steps(steps: Sequence[Step], titles: Sequence[str] = ()) -> Recipe:

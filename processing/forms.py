@@ -15,6 +15,7 @@ from django.utils.translation import gettext
 
 from ipau.common.errors import DomainError
 from market.steps import STEP, STEPS
+from workers.vision.class_names import read_class_list
 
 # What a page sends beside the settings. No setting may have one of these names.
 CONTROL_NAMES = frozenset(
@@ -168,6 +169,9 @@ def as_text(value: object) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, list):
+        # What a program sent for a setting that is a text on pages.
+        return read_class_list(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

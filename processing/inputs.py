@@ -17,8 +17,10 @@ from market.steps import NAME, STEP, STEPS, Problems, check_params, check_steps
 from processing import fleet
 from workers import engine, registry
 from workers.chain import name_steps
+from workers.plugin import OperationError
 from workers.recipe import Recipe, Step
 from workers.registry import UnknownOperation
+from workers.vision.class_names import choose_classes
 
 MAX_RESOURCES = 1000
 
@@ -58,6 +60,7 @@ def prepare(
         # Those of single pictures run what the job runs.
         check_models(user=owner, version=version)
     recipe, named = _fill(version, params)
+    _check_classes(version, recipe)
     resources: dict[str, list[str]] = {}
     for name, folder_id in _folders(recipe, named=named).items():
         if own and name in own:
@@ -85,6 +88,17 @@ def _fill(version: Version, params: Mapping[str, Any]) -> tuple[Recipe, bool]:
             text = _("The app “%(key)s” is no longer there.") % {"key": step.operation}
             raise Invalid(text, code=error.code) from error
     return Recipe(steps=tuple(steps)), False
+
+
+def _check_classes(version: Version, recipe: Recipe) -> None:
+    """Refuse an unknown class at once instead of for each picture; those of a pipeline fail when they run."""
+    written = recipe.steps[-1].params.get("classes")
+    if not written or version.weights is None:
+        return
+    try:
+        choose_classes(str(written), version.weights.facts.get("classes") or ())
+    except OperationError as error:
+        raise Invalid(error.message, code=error.code, fields={"classes": error.message}) from error
 
 
 def _hand_out(version: Version, template: Recipe, params: Mapping[str, Any]) -> list[Step]:

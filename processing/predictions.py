@@ -3,15 +3,13 @@
 Here is what only they need: naming a picture by a text, naming a version by a text, waiting for the end.
 """
 
-import base64
-import binascii
 import re
 import time
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import urlsplit
 
 from django.db.models import Prefetch, QuerySet
 
@@ -23,6 +21,7 @@ from ipau.common.errors import Invalid, NotFound, RateLimited, Unavailable
 from market import services as market
 from market.models import Version
 from processing import fleet
+from processing.data_uris import NotADataUri, is_data_uri, read_data_uri
 from processing.models import ENDED, Item, Job, JobKind, Output
 
 WAIT_AT_MOST = 60.0
@@ -30,7 +29,6 @@ _FIRST_LOOK = 0.01
 _LAST_LOOK = 0.1
 
 _FILE_PATH = re.compile(r"/v1/files/([0-9a-fA-F-]{36})(?:/content)?/?")
-_DATA_URI = re.compile(r"data:[^,]{0,200},", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -53,22 +51,16 @@ def find_picture(*, owner: User, reference: str, hosts: Collection[str]) -> Pict
         Invalid: the text names no picture that we take.
         NotFound: there is no such file.
     """
-    if reference.startswith("data:"):
+    if is_data_uri(reference):
         return Picture(data=_decode(reference))
     return Picture(file=drive.get_file(owner=owner, file_id=_file_id(reference, hosts)))
 
 
 def _decode(uri: str) -> bytes:
-    head = _DATA_URI.match(uri)
-    if head is None:
-        raise _bad_picture("This data URI is damaged.")
-    body = uri[head.end() :]
-    if not head.group().lower().endswith(";base64,"):
-        return unquote_to_bytes(body)
     try:
-        return base64.b64decode(body, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise _bad_picture("This data URI is damaged: it is not base64.") from error
+        return read_data_uri(uri)
+    except NotADataUri as error:
+        raise _bad_picture(f"This data URI is damaged: {error}") from error
 
 
 def _file_id(reference: str, hosts: Collection[str]) -> uuid.UUID:

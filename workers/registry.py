@@ -35,13 +35,22 @@ class RegistrationError(Exception):
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with one setting: a translatable sentence and what fills its placeholders."""
+    """What is wrong with one setting: a translatable sentence and what fills its placeholders.
+
+    `program` is the same in the names and values that programs send; it is not translated.
+    """
 
     template: str
     values: Mapping[str, str] = field(default_factory=dict)
+    program: str = ""
 
     def __str__(self) -> str:
         return self.template % self.values
+
+    @property
+    def for_programs(self) -> str:
+        """The sentence for programs."""
+        return (self.program or self.template) % self.values
 
 
 class ParamsInvalid(OperationError):
@@ -159,6 +168,7 @@ _SENTENCES = {
     "literal_error": "%(title)s must be one of: %(labels)s.",
     "string_too_long": "%(title)s must have at most %(max_length)s characters.",
     "string_too_short": "%(title)s must have at least %(min_length)s characters.",
+    "string_pattern_mismatch": "%(title)s must be a color written as #rrggbb.",
     "value_error": "%(error)s",
 }
 _FAMILIES = {
@@ -167,6 +177,14 @@ _FAMILIES = {
     "finite": "%(title)s must be a number.",
     "bool": "%(title)s must be yes or no.",
     "string": "%(title)s is not written as it should be.",
+}
+# The same for programs, where it differs by more than the name of the setting.
+_FOR_PROGRAMS = {
+    "greater_than_equal": "%(subject)s must be at least %(ge)s%(unit)s.",
+    "less_than_equal": "%(subject)s must be at most %(le)s%(unit)s.",
+    "literal_error": "%(subject)s must be one of: %(choices)s.",
+    "string_type": "%(subject)s must be a text.",
+    "bool": "%(subject)s must be true or false.",
 }
 
 
@@ -184,10 +202,16 @@ def _describe(params: type[Params], name: str, kind: str, ctx: Mapping[str, Any]
     labels = extra.get("enum_labels")
     values = {key: _write(value) for key, value in ctx.items()}
     values["name"] = name
-    values["title"] = (info.title if info else None) or name
+    values["title"] = title = (info.title if info else None) or name
+    # What programs call it, beside what people do where that is another word.
+    values["subject"] = title if title.casefold() == name else f"{name} ({title})"
     values["labels"] = ", ".join(str(label) for label in labels.values()) if isinstance(labels, dict) else ""
-    template = _SENTENCES.get(kind) or _FAMILIES.get(kind.split("_")[0], "%(title)s is not valid.")
-    return Problem(template, values)
+    values["choices"] = ", ".join(labels) if isinstance(labels, dict) else ""
+    values["unit"] = f" {extra['unit']}" if extra.get("unit") else ""
+    family = kind.split("_")[0]
+    template = _SENTENCES.get(kind) or _FAMILIES.get(family, "%(title)s is not valid.")
+    program = _FOR_PROGRAMS.get(kind) or _FOR_PROGRAMS.get(family)
+    return Problem(template, values, program or template.replace("%(title)s", "%(subject)s"))
 
 
 def _write(value: object) -> str:

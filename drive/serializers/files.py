@@ -12,6 +12,7 @@ from drive.models import File, FileKind, FileState
 from drive.serializers.drives import DriveQuery, Place, YesOrNo
 from ipau.common.api import StrictSerializer
 from ipau.common.bodies import read_json
+from ipau.common.fields import ChoiceField
 
 METADATA_MAX_BYTES = 16 * 1024
 
@@ -57,8 +58,8 @@ class FileSerializer(serializers.Serializer[File]):
     folder = serializers.UUIDField(
         source="folder_id", allow_null=True, help_text="The folder's id; null at the top of the drive."
     )
-    kind = serializers.ChoiceField(choices=FileKind.choices)
-    state = serializers.ChoiceField(
+    kind = ChoiceField(choices=FileKind.choices)
+    state = ChoiceField(
         choices=FileState.choices,
         help_text="`uploaded` until a worker has looked at all pixels, then `ready` or `refused`.",
     )
@@ -124,11 +125,9 @@ class FileQuery(DriveQuery):
     folder = serializers.CharField(
         required=False, help_text="Only files of the folder with this id, or of the `top` of the drive."
     )
-    kind = serializers.ChoiceField(
-        required=False, choices=FileKind.values, help_text="Only files of this kind."
-    )
+    kind = ChoiceField(required=False, choices=FileKind.values, help_text="Only files of this kind.")
     starred = YesOrNo(required=False, help_text="Only files with a star, or only those without.")
-    order = serializers.ChoiceField(
+    order = ChoiceField(
         required=False,
         choices=list(SORTS),
         help_text="`newest` first (the default), by `name`, or by `size`, the largest first.",

@@ -11,6 +11,7 @@ from drive import services
 from drive.models import Folder
 from drive.serializers.drives import DriveQuery, Place
 from ipau.common.api import StrictSerializer
+from ipau.common.fields import ChoiceField
 
 
 def folder_url(request: Request, folder_id: object, name: str = "folder") -> str:
@@ -74,7 +75,7 @@ class FolderQuery(DriveQuery):
     parent = serializers.CharField(  # type: ignore[assignment]  # a field, not the attribute
         required=False, help_text="Only folders in the folder with this id, or at the `top` of the drive."
     )
-    order = serializers.ChoiceField(
+    order = ChoiceField(
         required=False,
         choices=["newest", "name"],
         help_text="`newest` first (the default), or by `name`.",

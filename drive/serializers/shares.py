@@ -10,6 +10,7 @@ from rest_framework import serializers
 from drive import sharing
 from drive.models import File, Folder, Share
 from ipau.common.api import PageQuery, StrictSerializer
+from ipau.common.fields import ChoiceField
 
 
 class Access(TextChoices):
@@ -101,7 +102,7 @@ class ShareTerms(StrictSerializer):
         max_length=sharing.MOST_PASSWORD,
         help_text="What visitors must know; empty or null: nothing. No answer ever tells it.",
     )
-    access = serializers.ChoiceField(
+    access = ChoiceField(
         required=False,
         choices=Access.choices,
         help_text="`download`: visitors get the files. `view`: they see images with up to 1024 pixels a "

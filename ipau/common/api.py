@@ -1,14 +1,25 @@
 """What all parts of the API share: the error format, the base of its views, keyset pages."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
 from typing import Any, TypeVar
 
-from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.conf import settings
+from django.core.exceptions import (
+    BadRequest,
+    DisallowedHost,
+    PermissionDenied,
+    RequestDataTooBig,
+    SuspiciousOperation,
+    TooManyFieldsSent,
+    TooManyFilesSent,
+)
 from django.db.models import Model, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
-from django.views import defaults
+from django.http import Http404, HttpRequest, HttpResponseBase, UnreadablePostError
+from django.http.multipartparser import MultiPartParserError
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework import exceptions, serializers
 from rest_framework.negotiation import BaseContentNegotiation
@@ -18,15 +29,27 @@ from rest_framework.views import APIView, set_rollback
 
 from ipau.common.bodies import JSONParser
 from ipau.common.errors import DomainError, Invalid, TooLarge
+from ipau.common.outages import outage_of
 from ipau.common.paging import paginate
+from ipau.common.wording import for_programs
 
 PROBLEM = "application/problem+json"
 PAGE_SIZE = 50
 PAGE_SIZE_MAX = 200
+logger = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=Model)
 
 # --- Errors -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An error as it is answered."""
+
+    status: int
+    body: dict[str, Any]
+    headers: dict[str, str]
 
 
 def problem(
@@ -47,37 +70,83 @@ def problem(
 
 
 def handle_exception(error: Exception, context: dict[str, Any]) -> Response | None:
-    """Turn a domain or framework error into a problem response; None lets a bug become a 500."""
-    instance = context["request"].path
+    """Turn a domain or framework error, or an outage, into a problem; None lets a bug become a 500."""
+    told = describe(error, context["request"].path)
+    if told is None:
+        return None
+    set_rollback()
+    return Response(told.body, status=told.status, headers=told.headers, content_type=PROBLEM)
+
+
+def describe(error: Exception, instance: str) -> Problem | None:
+    """Return the problem that an error is; None where it is a bug."""
     known = _translate(error)
     if isinstance(known, DomainError):
-        set_rollback()
         return _domain_problem(known, instance)
     if isinstance(known, exceptions.APIException):
-        set_rollback()
         return _framework_problem(known, instance)
     return None
 
 
 def _translate(error: Exception) -> Exception:
-    """Say with the API's own errors what Django's say."""
+    """Say with the API's own errors what Django's and those of the services say."""
+    if isinstance(error, exceptions.NotAuthenticated):
+        error.detail = exceptions.ErrorDetail("Send an API key as: Authorization: Bearer <key>.")
+    if isinstance(error, exceptions.PermissionDenied):
+        return _explain_token(error)
+    if isinstance(error, exceptions.ValidationError):
+        fields = error.detail if isinstance(error.detail, dict) else {}
+        return Invalid(_sentence(error.detail), fields={str(k): _sentence(v) for k, v in fields.items()})
+    if isinstance(error, exceptions.APIException | DomainError):
+        return error
+    if outage := outage_of(error):
+        logger.error("A service does not answer: %s", error, exc_info=error)
+        return outage
+    return _translate_django(error)
+
+
+def _explain_token(error: exceptions.PermissionDenied) -> exceptions.PermissionDenied:
+    """Say what a browser has to send where its session, not a key, says who asks."""
+    kind, _, reason = str(error.detail).partition(": ")
+    if kind == "CSRF Failed":
+        error.detail = exceptions.ErrorDetail(
+            f"{reason} A page of this site sends the value of its cookie “csrftoken” in the header "
+            "X-CSRFToken (CSRF); a program sends an API key instead: Authorization: Bearer <key>."
+        )
+    return error
+
+
+def _translate_django(error: Exception) -> Exception:
     if isinstance(error, Http404):
         return exceptions.NotFound()
     if isinstance(error, PermissionDenied):
         return exceptions.PermissionDenied()
-    if isinstance(error, exceptions.NotAuthenticated):
-        error.detail = exceptions.ErrorDetail("Send an API key as: Authorization: Bearer <key>.")
     if isinstance(error, RequestDataTooBig):
         return TooLarge("This request carries too many bytes.")
-    if isinstance(error, SuspiciousOperation):
+    if isinstance(error, TooManyFieldsSent):
+        return TooLarge(f"A form has at most {settings.DATA_UPLOAD_MAX_NUMBER_FIELDS:,} fields.")
+    if isinstance(error, TooManyFilesSent):
+        return TooLarge(f"A form has at most {settings.DATA_UPLOAD_MAX_NUMBER_FILES:,} files.")
+    if isinstance(error, DisallowedHost):
+        return WrongHost(
+            "The header Host names no address of this site. Use one that its operator gives out."
+        )
+    if isinstance(error, MultiPartParserError):
+        return exceptions.ParseError(f"This form cannot be read: {error}.")
+    if isinstance(error, UnreadablePostError):
+        return exceptions.ParseError("The connection broke before all of this request had come.")
+    if isinstance(error, SuspiciousOperation | BadRequest):
         return exceptions.ParseError("This request cannot be read.")
-    if isinstance(error, exceptions.ValidationError):
-        fields = error.detail if isinstance(error.detail, dict) else {}
-        return Invalid(_sentence(error.detail), fields={str(k): _sentence(v) for k, v in fields.items()})
     return error
 
 
-def _domain_problem(error: DomainError, instance: str) -> Response:
+class WrongHost(DomainError):
+    """The request is for another host name than this site's."""
+
+    code = "wrong_host"
+
+
+def _domain_problem(error: DomainError, instance: str) -> Problem:
     body = problem(
         status=error.status,
         title=error.title,
@@ -86,10 +155,10 @@ def _domain_problem(error: DomainError, instance: str) -> Response:
         instance=instance,
         fields=error.fields,
     )
-    return Response(body, status=error.status, headers=error.headers, content_type=PROBLEM)
+    return Problem(error.status, body, error.headers)
 
 
-def _framework_problem(error: exceptions.APIException, instance: str) -> Response:
+def _framework_problem(error: exceptions.APIException, instance: str) -> Problem:
     body = problem(
         status=error.status_code,
         title=HTTPStatus(error.status_code).phrase,
@@ -102,7 +171,7 @@ def _framework_problem(error: exceptions.APIException, instance: str) -> Respons
         headers["WWW-Authenticate"] = error.auth_header  # type: ignore[attr-defined]  # set by DRF
     if getattr(error, "wait", None):
         headers["Retry-After"] = str(int(error.wait))  # type: ignore[attr-defined]  # set by DRF
-    return Response(body, status=error.status_code, headers=headers, content_type=PROBLEM)
+    return Problem(error.status_code, body, headers)
 
 
 def _sentence(detail: Any) -> str:
@@ -112,32 +181,6 @@ def _sentence(detail: Any) -> str:
     if isinstance(detail, list):
         return " ".join(_sentence(inner) for inner in detail)
     return str(detail)
-
-
-def not_found(request: HttpRequest) -> JsonResponse:
-    """Answer an address under the API that names nothing."""
-    body = problem(
-        status=404,
-        title="Not found",
-        detail="There is nothing at this address. The API is described at /v1/openapi.json.",
-        code="not_found",
-        instance=request.path,
-    )
-    return JsonResponse(body, status=404, content_type=PROBLEM)
-
-
-def any_server_error(request: HttpRequest) -> HttpResponse:
-    """Answer where we failed: with a problem under the API, with a page elsewhere."""
-    if not request.path.startswith("/v1/"):
-        return defaults.server_error(request)
-    body = problem(
-        status=500,
-        title="Internal error",
-        detail="Something went wrong on our side. It has been logged.",
-        code="internal",
-        instance=request.path,
-    )
-    return JsonResponse(body, status=500, content_type=PROBLEM)
 
 
 # --- Views --------------------------------------------------------------------------------------------
@@ -171,6 +214,10 @@ class ApiView(APIView):
 
     content_negotiation_class = AnswerAsIs
     parser_classes: Sequence[Any] = [JSONParser]
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        with for_programs():
+            return super().dispatch(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)

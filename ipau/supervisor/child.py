@@ -13,6 +13,7 @@ from typing import IO
 
 from ipau.embedded import logs
 from ipau.embedded.watchdog import Watchdog, kill_group
+from ipau.supervisor.orphans import Orphans
 
 # Longer than a start takes on a busy machine.
 QUICK_SECONDS = 30.0
@@ -34,6 +35,10 @@ class Program:
     stop_signal: int
     stop_seconds: float
     stage: int
+    sockets: tuple[int, ...] = ()
+    """Listening sockets that it inherits."""
+    orphan_seconds: float = 0.0
+    """How long its own processes may go on when it was killed, while another one starts."""
 
 
 @dataclass
@@ -51,6 +56,9 @@ class Child:
     _not_before: float = 0.0
     _pump: threading.Thread | None = None
 
+    def __post_init__(self) -> None:
+        self._orphans = Orphans(self.watchdog)
+
     def start(self) -> None:
         """Start the program as the leader of a process group, so that a Ctrl-C reaches only us."""
         self.process = subprocess.Popen(
@@ -60,6 +68,7 @@ class Child:
             stderr=subprocess.STDOUT,
             env=dict(self.program.env),
             process_group=0,
+            pass_fds=self.program.sockets,
         )
         self.watchdog.add(
             self.process.pid,
@@ -78,6 +87,7 @@ class Child:
         A life shorter than `QUICK_SECONDS` doubles the pause before the next one.
         """
         now = time.monotonic()
+        self._orphans.tend()
         if self.process is None:
             if now >= self._not_before:
                 self.start()
@@ -85,9 +95,14 @@ class Child:
         code = self.process.poll()
         if code is None:
             return None
-        self._clear(self.process)
+        if code < 0 and self.program.orphan_seconds:
+            self._orphans.add(self.process.pid, self.program.orphan_seconds)
+            self.process = None
+        else:
+            self._clear(self.process)
         self.quick_deaths = self.quick_deaths + 1 if now - self._started < QUICK_SECONDS else 0
-        pause = min(FIRST_PAUSE * 2 ** max(self.quick_deaths - 1, 0), LONGEST_PAUSE)
+        # One that ran for long is started at once: somebody waits for it.
+        pause = min(FIRST_PAUSE * 2 ** (self.quick_deaths - 1), LONGEST_PAUSE) if self.quick_deaths else 0.0
         self._not_before = now + pause
         return f"{self.program.name} {describe_end(code)}; starting it again in {pause:g} s"
 
@@ -103,6 +118,7 @@ class Child:
 
     def stop(self, seconds: float) -> None:
         """Wait up to `seconds` for the end, then kill what is left."""
+        self._orphans.end()
         if self.process is None:
             return
         with contextlib.suppress(subprocess.TimeoutExpired):

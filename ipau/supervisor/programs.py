@@ -18,6 +18,9 @@ PREVIEW_SLOTS = 2
 BACKGROUND_SLOTS = 2
 # So that nobody's long conversion holds up another person's: of one person, one is at work at a time.
 CONVERT_SLOTS = 2
+# Those of a web server that was killed serve on while another one starts: see `ipau.web.orphans`, whose time
+# is shorter.
+ORPHAN_SECONDS = 35.0
 # Started when the site answers: before, they would take processor time from those that it needs for that.
 LATER = frozenset({"beat", "background", "convert"})
 ANYWHERE = ("0.0.0.0", "::", "")  # noqa: S104  # nosec B104  # compared with
@@ -58,6 +61,8 @@ class Plan:
     slots: int
     soft_seconds: float
     """How long a worker may take to finish or hand back what it is doing."""
+    listener: int | None = None
+    """The file number of the socket on which the web server accepts; None: it listens by itself."""
 
 
 def environment(plan: Plan) -> dict[str, str]:
@@ -84,10 +89,12 @@ def programs(plan: Plan) -> list[Program]:
     web = Program(
         name="web",
         command=[sys.executable, "-m", "gunicorn", "-c", "python:ipau.gunicorn", "ipau.wsgi"],
-        env={**env, "IPAU_BIND": plan.address.bind},
+        env={**env, "IPAU_BIND": plan.address.bind if plan.listener is None else f"fd://{plan.listener}"},
         stop_signal=signal.SIGTERM,
         stop_seconds=12,
         stage=0,
+        sockets=() if plan.listener is None else (plan.listener,),
+        orphan_seconds=0.0 if plan.listener is None else ORPHAN_SECONDS,
     )
     beat = Program(
         name="beat",

@@ -18,7 +18,7 @@ from kombu.exceptions import OperationalError as MessagingError
 from ipau.celery import app
 from ipau.common.private_files import UMASK, GroupError, process_umask
 from ipau.embedded import Services, logs, running
-from ipau.supervisor import prepare
+from ipau.supervisor import listening, prepare
 from ipau.supervisor.child import FIRST_PAUSE, LONGEST_PAUSE, MOST_QUICK_DEATHS, QUICK_SECONDS, Child, say
 from ipau.supervisor.programs import LATER, LOOPBACK, Address, Plan, node_name, programs
 
@@ -43,10 +43,13 @@ class ServerWatch:
 class Site:
     """The programs of a site and the private services under them."""
 
-    def __init__(self, plan: Plan, services: Services, *, echo: bool = True) -> None:
+    def __init__(
+        self, plan: Plan, services: Services, *, echo: bool = True, listener: socket.socket | None = None
+    ) -> None:
         self.plan = plan
         self.services = services
         self.echo = echo
+        self._listener = listener
         self.children: list[Child] = []
         self._servers = {server.name: ServerWatch() for server in services.servers}
         self._hurry = threading.Event()
@@ -115,6 +118,9 @@ class Site:
 
     def stop(self) -> None:
         """Stop all programs stage by stage: web, clock, workers. Each has a bounded time."""
+        if self._listener is not None:
+            # From now on connections are refused, not kept for a web server that does not come.
+            self._listener.close()
         for stage in sorted({child.program.stage for child in self.children}):
             members = [child for child in self.children if child.program.stage == stage]
             for child in members:
@@ -187,13 +193,15 @@ def site_running(address: Address, *, slots: int | None = None, echo: bool = Tru
         _check_given_services()
         prepare.migrate()
         prepare.collect_static(data_dir)
+        listener = _listen(address)
         plan = Plan(
             address=address,
             data_dir=data_dir,
             slots=slots or os.cpu_count() or 1,
             soft_seconds=float(app.conf.worker_soft_shutdown_timeout or DEFAULT_SOFT_SECONDS) + 5,
+            listener=listener.fileno(),
         )
-        site = Site(plan, services, echo=echo)
+        site = Site(plan, services, echo=echo, listener=listener)
         try:
             site.start()
             yield site
@@ -229,16 +237,24 @@ def check_port(address: Address) -> None:
     Raises:
         SiteError: it is taken, or we may not have it.
     """
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((address.host, address.port))
+        listening.bind(address).close()
     except OSError as error:
-        raise SiteError(
-            f"The site cannot listen on {address.bind}: {logs.system_reason(error)}. "
-            "Stop what uses it, or choose another with --port."
-        ) from error
+        raise _port_error(address, error) from error
+
+
+def _listen(address: Address) -> socket.socket:
+    try:
+        return listening.listen(address)
+    except OSError as error:
+        raise _port_error(address, error) from error
+
+
+def _port_error(address: Address, error: OSError) -> SiteError:
+    return SiteError(
+        f"The site cannot listen on {address.bind}: {logs.system_reason(error)}. "
+        "Stop what uses it, or choose another with --port."
+    )
 
 
 def network_notice(address: Address, *, proxies: int) -> str:

@@ -12,7 +12,7 @@ from gunicorn.http import get_parser
 from ipau.web.client_socket import Budget, ClientSocket
 from ipau.web.exchange import Exchange
 from ipau.web.limits import client_key
-from ipau.web.request_head import Head, read_head
+from ipau.web.request_head import Head, read_head, target_of
 
 
 class State(enum.Enum):
@@ -55,6 +55,11 @@ class Connection:
         self.awaits_body = False
         self._searched = 0
         self._continued = False
+
+    @property
+    def target(self) -> bytes:
+        """What the current request asks for; nothing where that is not known yet."""
+        return self.head.target if self.head else target_of(self.inbox)
 
     def find_head(self) -> Head | None:
         """Return the head of the next request as soon as all of it has come."""

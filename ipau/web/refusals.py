@@ -1,27 +1,76 @@
-"""Responses that the main loop gives by itself, when no thread is to run the request."""
+"""Responses that the web server gives by itself, when no application sees the request."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any
 
 from ipau.common.api import PROBLEM, problem
+from ipau.common.problems import is_api_path
 
 RETRY_SECONDS = 5
 TOO_SLOW = "The request came too slowly. Check the connection and send it again."
 TOO_LARGE_HEAD = "The request line and headers are too large."
 BUSY = f"The server receives as many uploads as it can. Try again in {RETRY_SECONDS} seconds."
 TOO_MANY = f"Too many uploads from this address at the same time. Try again in {RETRY_SECONDS} seconds."
-_CODES = {408: "request_timeout", 429: "rate_limited", 431: "headers_too_large", 503: "unavailable"}
+INTERNAL = "Something went wrong on our side. It has been logged."
+_CODES = {
+    408: "request_timeout",
+    414: "address_too_long",
+    417: "expectation_failed",
+    429: "rate_limited",
+    431: "headers_too_large",
+    500: "internal",
+    501: "not_implemented",
+    503: "unavailable",
+}
+# A target may be a whole address, as proxies get it.
+_ORIGIN = re.compile(rb"\A[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
+
+
+class Captured:
+    """Stands for a client's socket where gunicorn writes an error that is to be told otherwise."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def sendall(self, data: bytes) -> None:
+        """Keep what would be sent."""
+        self.data += data
+
+    def gettimeout(self) -> float:
+        """Return 0, as a socket that never blocks."""
+        return 0.0
+
+    @property
+    def status(self) -> int:
+        """The status of the response that was written; 500 where none was."""
+        found = _STATUS.match(self.data)
+        return int(found.group(1)) if found else 500
+
+
+def path_of(target: bytes) -> str:
+    """Return the path that a request line names."""
+    return _ORIGIN.sub(b"", target).partition(b"?")[0].decode("latin-1")
+
+
+def is_for_api(target: bytes) -> bool:
+    """Tell whether a request is one of a program, which reads problems."""
+    return is_api_path(path_of(target))
 
 
 def refusal_body(status: int, detail: str, target: bytes) -> tuple[str, bytes]:
     """Return content type and body of a refusal: a problem for the API, a sentence for all else."""
-    if not target.startswith(b"/v1/"):
+    path = path_of(target)
+    if not is_api_path(path):
         return "text/plain; charset=utf-8", f"{detail}\n".encode()
-    path = target.partition(b"?")[0].decode("latin-1")
     title = HTTPStatus(status).phrase.capitalize()
-    body = problem(status=status, title=title, detail=detail, code=_CODES[status], instance=path)
+    code = _CODES.get(status, "parse_error")
+    body = problem(status=status, title=title, detail=detail, code=code, instance=path)
     return PROBLEM, json.dumps(body).encode()
 
 
@@ -38,3 +87,21 @@ def refusal(status: int, detail: str, target: bytes = b"") -> bytes:
     if status in (429, 503):
         lines.append(f"Retry-After: {RETRY_SECONDS}")
     return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def send_error(write: Callable[[Any], None], sock: Any, target: bytes, error: Exception) -> None:
+    """Answer a request that gunicorn cannot read, or that the application ended with an exception.
+
+    Args:
+        write: logs the error and writes gunicorn's own response to the socket that it is given.
+    """
+    if not is_for_api(target):
+        write(sock)
+        return
+    captured = Captured()
+    write(captured)
+    status = captured.status
+    detail = (
+        INTERNAL if status == HTTPStatus.INTERNAL_SERVER_ERROR else f"This request cannot be read: {error}"
+    )
+    sock.send(refusal(status, f"{detail.rstrip('.')}.", target))

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 END = b"\r\n\r\n"
+# Of a target no more is looked at where a head is refused before all of it has come.
+MOST_TARGET = 8192
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def read_head(data: bytearray, searched: int = 0) -> Head | None:
     end = data.find(END, start)
     if end < 0:
         # A line that ends without CR is refused; its head may never have the end that is looked for.
-        return Head(size=len(data)) if _has_bare_newline(data, start) else None
+        return Head(len(data), target_of(data)) if _has_bare_newline(data, start) else None
     return _parse(bytes(data[:end]), end + len(END))
 
 
@@ -62,7 +64,7 @@ def _parse(text: bytes, size: int) -> Head:
     line, *rest = text.removeprefix(b"\r\n").split(b"\r\n")
     words = line.split(b" ")
     if len(words) != 3:
-        return Head(size)
+        return Head(size, target_of(text))
     fields: dict[bytes, list[bytes]] = {}
     for field in rest:
         name, _, value = field.partition(b":")
@@ -84,3 +86,9 @@ def _length(fields: dict[bytes, list[bytes]]) -> int:
     if len(found) != 1 or b"transfer-encoding" in fields or not (found[0].isdigit() and len(found[0]) < 19):
         return 0
     return int(found[0])
+
+
+def target_of(data: bytes | bytearray) -> bytes:
+    """Return what a request asks for, as far as its first line has come; nothing where it is no request."""
+    words = bytes(data[:MOST_TARGET]).split(None, 2)
+    return words[1] if len(words) > 1 else b""

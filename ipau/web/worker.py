@@ -19,7 +19,7 @@ from typing import Any
 from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
-from ipau.web import refusals, restart_turns
+from ipau.web import orphans, refusals, restart_turns
 from ipau.web.client_socket import Budget
 from ipau.web.connection import Connection, State
 from ipau.web.connection_table import ConnectionTable
@@ -59,6 +59,7 @@ class Worker(ThreadWorker):
         self._streams = Streams(self.limits.streams, self.limits.streams_per_address)
         self._queue: list[Connection] = []
         self._ticked = 0.0
+        self._orphanhood = orphans.Orphanhood(self.cfg, self.ppid)
         restart_turns.prepare()
 
     @classmethod
@@ -83,7 +84,7 @@ class Worker(ThreadWorker):
         while self.alive:
             self.set_accept_enabled(True)
             self._turn(TICK_SECONDS)
-            if not self.is_parent_alive():
+            if self._orphanhood.is_over():
                 break
         self._stop()
 
@@ -164,8 +165,7 @@ class Worker(ThreadWorker):
             return
         self.connections.add(connection)
         self._move(connection, State.IDLE, self.limits.slow_seconds)
-        # Most clients have sent their request by now.
-        self._guarded(self._receive, connection)
+        self._guarded(self._receive, connection)  # most clients have sent their request by now
 
     def _make_room(self, peer: str) -> bool:
         """Close what is in the way of another connection of a peer; False where that is running."""
@@ -299,8 +299,7 @@ class Worker(ThreadWorker):
             self._start_streams()
 
     def _refuse(self, connection: Connection, status: int, detail: str) -> None:
-        target = connection.head.target if connection.head else b""
-        connection.socket.send(refusals.refusal(status, detail, target))
+        connection.socket.send(refusals.refusal(status, detail, connection.target))
         self._close_gracefully(connection)
 
     def _dispatch(self, connection: Connection, head: Head) -> None:
@@ -352,7 +351,8 @@ class Worker(ThreadWorker):
             # Too late for another answer. The client sees that this one is not whole.
             self.log.exception("Error handling request")
         else:
-            self.handle_error(request, connection.socket, connection.client, error)
+            write = partial(self.handle_error, request, addr=connection.client, exc=error)
+            refusals.send_error(write, connection.socket, connection.target, error)
 
     def _count_request(self) -> None:
         self.nr += 1

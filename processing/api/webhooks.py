@@ -7,7 +7,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.authentication import caller
-from accounts.models import Scope
+from accounts.models import FULL_ACCESS, Scope
 from ipau.common.api import ApiView, page_of, page_response, row_response, validated
 from processing.serializers import JobSerializer, PredictionSerializer
 from processing.serializers.webhooks import (
@@ -48,6 +48,9 @@ JOB_MOVED = OpenApiWebhook(
 class WebhookSecret(ApiView):
     """The secret that signs deliveries."""
 
+    # Whoever has it can sign in our name, also when the key has been revoked.
+    scopes = {"GET": FULL_ACCESS}
+
     @extend_schema(
         operation_id="webhooks_secret_get",
         summary="Get the secret that signs deliveries",
@@ -55,13 +58,14 @@ class WebhookSecret(ApiView):
         responses=SecretSerializer,
     )
     def get(self, request: Request) -> Response:
+        """Only for keys with all scopes."""
         return _secret(webhooks.get_secret(owner=caller(request)))
 
 
 class WebhookSecretRotate(ApiView):
     """A new secret."""
 
-    scopes = {"POST": Scope.RUN}
+    scopes = {"POST": FULL_ACCESS}
 
     @extend_schema(
         operation_id="webhooks_secret_rotate",
@@ -71,7 +75,7 @@ class WebhookSecretRotate(ApiView):
         responses=SecretSerializer,
     )
     def post(self, request: Request) -> Response:
-        """For a day deliveries carry a signature of the secret before as well."""
+        """Only for keys with all scopes. For a day deliveries are signed with the secret before as well."""
         return _secret(webhooks.rotate_secret(owner=caller(request)))
 
 

@@ -9,6 +9,7 @@ from rest_framework import exceptions, serializers
 
 from ipau.common.api import PageQuery, StrictSerializer
 from ipau.common.errors import Invalid
+from ipau.common.fields import ChoiceField
 from market.contract import PICTURE
 from processing.models import State
 from processing.serializers.webhooks import WebhookInputSerializer
@@ -111,7 +112,7 @@ class JobInputSerializer(WebhookInputSerializer, StrictSerializer):
     output_folder = serializers.UUIDField(
         required=False, help_text="Where results go; without one, into a new folder named after the app."
     )
-    output_format = serializers.ChoiceField(
+    output_format = ChoiceField(
         required=False,
         choices=["JPEG", "PNG", "WEBP", "TIFF"],
         help_text="Of the pictures that come out; without one, as fits each.",
@@ -183,4 +184,4 @@ class DetectInputSerializer(PreviewInputSerializer):
 class ItemQuery(PageQuery):
     """Which items to list."""
 
-    status = serializers.ChoiceField(required=False, choices=State.choices, help_text="Only these.")
+    status = ChoiceField(required=False, choices=State.choices, help_text="Only these.")

@@ -1,12 +1,16 @@
 """Webhooks as the API takes and tells them."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.urls import reverse
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from accounts.authentication import has_scope
+from accounts.models import Scope
 from ipau.common.api import PageQuery
+from ipau.common.fields import ChoiceField
 from processing.models import Delivery, DeliveryState
 from processing.notices.addresses import LONGEST
 from processing.notices.announcing import WANTED
@@ -23,7 +27,7 @@ class WebhookInputSerializer(serializers.Serializer[Any]):
         help_text="An `https` address to which it is posted, signed, when something happens to it.",
     )
     webhook_events_filter = serializers.ListField(
-        child=serializers.ChoiceField(choices=[event.value for event in WANTED]),
+        child=ChoiceField(choices=[event.value for event in WANTED]),
         required=False,
         allow_null=True,
         help_text="What is told: `start`, `output`, `completed`. Without, a prediction tells `output` and "
@@ -49,7 +53,7 @@ class SecretSerializer(serializers.Serializer[Any]):
 class DeliveryQuery(PageQuery):
     """Which deliveries to list."""
 
-    state = serializers.ChoiceField(required=False, choices=DeliveryState.choices, help_text="Only these.")
+    state = ChoiceField(required=False, choices=DeliveryState.choices, help_text="Only these.")
     job = serializers.UUIDField(required=False, help_text="Only those about this job or prediction.")
 
 
@@ -68,8 +72,10 @@ class DeliverySerializer(serializers.Serializer[Delivery]):
         source="job_id", allow_null=True, help_text="The job or prediction; null for a test."
     )
     event = serializers.CharField(help_text="`start`, `output`, `completed` or `ping`.")
-    url = serializers.CharField()
-    state = serializers.ChoiceField(choices=DeliveryState.choices)
+    url = serializers.SerializerMethodField(
+        help_text="Where it goes. Keys without the scope `run` see the host alone: the rest may be a secret."
+    )
+    state = ChoiceField(choices=DeliveryState.choices)
     attempts = serializers.IntegerField()
     next_attempt_at = serializers.DateTimeField(source="next_at", allow_null=True)
     status = serializers.IntegerField(allow_null=True, help_text="The HTTP status of the last answer.")
@@ -77,6 +83,12 @@ class DeliverySerializer(serializers.Serializer[Delivery]):
     created_at = serializers.DateTimeField()
     delivered_at = serializers.DateTimeField(allow_null=True)
     urls = serializers.SerializerMethodField()
+
+    def get_url(self, delivery: Delivery) -> str:
+        if has_scope(self.context["request"], Scope.RUN):
+            return delivery.url
+        parts = urlsplit(delivery.url)
+        return f"{parts.scheme}://{parts.netloc}/…"
 
     @extend_schema_field(DeliveryUrlsSerializer)
     def get_urls(self, delivery: Delivery) -> dict[str, str]:

@@ -141,7 +141,7 @@ def test_parameters_by_name(user: User, api: Callable[..., APIClient]) -> None:
     found = problem(client.post(RUN, wrong, format="json"), 422)
     assert found["errors"] == {
         "columns": "Columns must be at most 400.",
-        "size": "Character size must be a whole number.",
+        "size": "size (Character size) must be a whole number.",
         "colums": "There is no setting called “colums”.",
     }
     for given in (
@@ -286,3 +286,26 @@ def test_metadata_must_be_an_object(user: User, api: Callable[..., APIClient]) -
     for text in ("[1]", "{", '{"a": 1e999}', '{"a": "\\u0000"}', '{"a": "' + "x" * 20_000 + '"}'):
         sent = {"content": io.BytesIO(picture_bytes()), "metadata": text}
         assert "metadata" in problem(client.post("/v1/files", sent, format="multipart"), 422)["errors"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("finish", "Shades of grey", "Finish must be one of: grey, threshold, dither."),
+        ("contrast", 101, "Contrast must be at most 100 %."),
+        ("contrast", "much", "Contrast must be a whole number."),
+        (
+            "method",
+            "Plain average",
+            "method (Brightness) must be one of: rec601, rec709, average, lightness.",
+        ),
+        ("automatic", "maybe", "automatic (Find the level) must be true or false."),
+    ],
+)
+def test_a_wrong_parameter_is_told_in_the_names_and_values_of_the_api(
+    name: str, value: object, sentence: str, user: User, api: Callable[..., APIClient]
+) -> None:
+    client, file = api(user), str(upload(user).pk)
+    path = "/v1/models/ipau/blackwhite/predictions"
+    told = problem(client.post(path, {"input": {"image": file, name: value}}, format="json"), 422)
+    assert told["errors"] == {name: sentence}

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import http.client
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -317,6 +318,65 @@ def test_forms_that_are_too_large_are_refused_in_words(site: Site) -> None:
     connection.close()
 
 
+def test_programs_are_told_a_problem_by_nginx_too(site: Site) -> None:
+    for path, told in [
+        ("/v1/files", "/v1/files"),
+        ('/v1/files?a=%22b"c', "/v1/files"),
+        ("/V1/x.html", "/V1/x.html"),
+    ]:
+        connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=30)
+        connection._validate_path = lambda _path: None  # type: ignore[attr-defined]  # sends it as it stands
+        connection.putrequest("POST", path)
+        connection.putheader("Content-Length", str(200 * MB))
+        connection.endheaders()
+        answer = connection.getresponse()
+        found = problem_of(answer, answer.read(), 413)
+        assert found["instance"] == told
+        connection.close()
+    head = b"TRACE /v1/files HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    long = b"GET /v1/files HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * 40_000 + b"\r\n\r\n"
+    for request, status in [(head, 405), (long, 431)]:
+        with connect(site, request) as client:
+            answer = http.client.HTTPResponse(client)
+            answer.begin()
+            problem_of(answer, answer.read(), status)
+    answer, body = site.ask("/v1/nothing")
+    # What the site says goes on as it is.
+    assert "openapi.json" in str(problem_of(answer, body, 404)["detail"])
+
+
+def test_a_method_may_be_named_in_a_header(site: Site, user: User) -> None:
+    data = picture_bytes("PNG", 300, 200, seed=7)
+    key = {
+        "Authorization": f"Bearer {create_api_key(user=user, name='test').secret}",
+        "Tus_Resumable": "1.0.0",
+    }
+    begun, _ = site.ask("/v1/uploads", method="POST", Upload_Length=str(len(data)), **key)
+    path = urlsplit(begun.headers["Location"]).path
+    sent = {**key, "Content_Type": "application/offset+octet-stream"}
+    for start, end in ((0, 100), (100, len(data))):
+        answer, _ = site.ask(
+            path,
+            method="POST",
+            body=data[start:end],
+            Upload_Offset=str(start),
+            X_HTTP_Method_Override="PATCH",
+            **sent,
+        )
+        assert (answer.status, answer.headers["Upload-Offset"]) == (204, str(end))
+        asked, _ = site.ask(path, method="POST", X_HTTP_Method_Override="HEAD", **key)
+        assert (asked.status, asked.headers["Upload-Offset"]) == (200, str(end))
+    assert File.objects.get().blob_id == hashlib.sha256(data).hexdigest()
+
+
+def problem_of(answer: http.client.HTTPResponse, body: bytes, status: int) -> dict[str, object]:
+    assert (answer.status, answer.headers["Content-Type"]) == (status, "application/problem+json"), body
+    found: dict[str, object] = json.loads(body)
+    assert {"type", "title", "status", "detail", "message", "instance"} <= set(found)
+    assert found["status"] == status
+    return found
+
+
 def test_style_sheets_come_from_nginx_or_else_from_the_site(site: Site) -> None:
     static = settings.DATA_DIR / "static"
     static.mkdir(exist_ok=True)
@@ -448,7 +508,7 @@ def test_one_address_cannot_have_all_connections(site: Site) -> None:
     assert site.ask("/healthz")[0].status == 200
 
 
-# The last one: it leaves the site with one machine.
+# The last but one: it leaves the site with one machine.
 def test_a_machine_that_goes_is_not_noticed(site: Site) -> None:
     os.kill(site.web[0], signal.SIGKILL)
     ends = time.monotonic() + 30
@@ -457,6 +517,26 @@ def test_a_machine_that_goes_is_not_noticed(site: Site) -> None:
         time.sleep(0.1)
     for _ in range(20):
         assert site.ask("/healthz")[0].status == 200
+
+
+# The last one: it leaves the site with none.
+def test_without_a_machine_everybody_is_told_when_to_come_back(site: Site) -> None:
+    os.kill(site.web[1], signal.SIGKILL)
+    ends = time.monotonic() + 30
+    while _answers(site.web_ports[1]):
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+    for path in ("/v1/files", "/v1/uploads", "/v1/archives"):
+        answer, body = site.ask(path, method="POST", body=b"x")
+        told = problem_of(answer, body, 502)
+        assert (told["instance"], answer.headers["Retry-After"]) == (path, "5")
+    page, body = site.ask("/drive/")
+    assert (page.status, page.headers["Content-Type"], page.headers["Retry-After"]) == (
+        502,
+        "text/plain",
+        "5",
+    )
+    assert b"Try again" in body
 
 
 def _answers(port: int) -> bool:

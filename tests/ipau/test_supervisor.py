@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import environ
@@ -254,3 +255,49 @@ def redis_answers(url: str) -> bool:
             return bool(client.ping())
         except redis.ConnectionError:
             return False
+
+
+def test_what_ran_for_long_is_started_again_at_once(
+    watchdog: Watchdog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ipau.supervisor.child.QUICK_SECONDS", 0.0)
+    one = make(watchdog, tmp_path, SLEEPER)
+    one.start()
+    assert one.process is not None
+    os.kill(one.process.pid, signal.SIGKILL)
+    one.process.wait()
+    assert one.tend() == "a was killed by signal 9; starting it again in 0 s"
+    # The next look starts it.
+    assert one.process is None
+    one.tend()
+    assert one.process is not None
+    one.ask_to_stop()
+    one.stop(5)
+
+
+@pytest.mark.parametrize("ended_by", ["time", "stop"])
+def test_processes_of_a_killed_program_go_on_for_a_while(
+    watchdog: Watchdog, tmp_path: Path, ended_by: str
+) -> None:
+    child = make(watchdog, tmp_path, STUBBORN)
+    child.program = replace(child.program, orphan_seconds=1.0 if ended_by == "time" else 60.0)
+    child.start()
+    until = time.monotonic() + 10
+    while not child.last_lines:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    first, orphan = pid_of(child), int(child.last_lines.popleft())
+    os.kill(first, signal.SIGKILL)
+    while not child.last_lines:
+        child.tend()
+        time.sleep(0.01)
+    assert pid_of(child) != first
+    assert is_alive(orphan)
+    if ended_by == "time":
+        while is_alive(orphan):
+            child.tend()
+            assert time.monotonic() < until
+            time.sleep(0.05)
+    child.ask_to_stop()
+    child.stop(0)
+    assert wait_gone([orphan], 5)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import time
+from types import SimpleNamespace
 
 import pytest
 from django.test import override_settings
@@ -13,6 +16,7 @@ from hypothesis import strategies as st
 
 from ipau.web.client_socket import Budget, ClientSocket, SlowClientError
 from ipau.web.limits import client_address, client_key
+from ipau.web.orphans import ORPHAN_SECONDS, Orphanhood
 from ipau.web.request_body import StreamedBody
 from ipau.web.request_head import Head, read_head
 from ipau.web.streams import Streams
@@ -146,3 +150,17 @@ def test_writing_never_waits() -> None:
             client.flush()
         assert got == data
         assert (client.unsent_bytes, client.sent) == (0, len(data))
+
+
+def test_a_worker_outlives_its_master_only_where_another_one_takes_the_socket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own, handed_down = (SimpleNamespace(address=[address]) for address in (("127.0.0.1", 8000), 3))
+    for cfg in (own, handed_down):
+        assert not Orphanhood(cfg, os.getppid()).is_over()
+    assert Orphanhood(own, 0).is_over()
+    orphan = Orphanhood(handed_down, 0)
+    assert not orphan.is_over()
+    now = time.monotonic()
+    monkeypatch.setattr("ipau.web.orphans.time.monotonic", lambda: now + ORPHAN_SECONDS + 1)
+    assert orphan.is_over()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import select
@@ -242,3 +243,59 @@ def test_it_ends_soon_although_clients_dawdle(
         waiting = stack.enter_context(server.connect(GET))
         read_response(waiting)
         assert server.stop() < 6
+
+
+TARGETS = (b"/v1/files", b"/v1/openapi.json?x=1", b"/V1/files", b"//v1/x", b"http://localhost/v1/files")
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("target", TARGETS[:1])
+def test_programs_are_told_a_problem(server: WebServer, case: str, target: bytes) -> None:
+    rest, status = REFUSED[case]
+    answer = server.ask(b"POST " + target + b" HTTP/1.1\r\nHost: localhost\r\n" + rest)
+    told = problem_of(answer)
+    assert (status_of(answer), told["status"], told["instance"]) == (status, status, "/v1/files")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_programs_are_told_a_problem_however_they_write_the_address(server: WebServer, target: bytes) -> None:
+    answer = server.ask(b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: +3\r\n\r\n")
+    assert problem_of(answer)["status"] == 400
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"GET /v1/" + b"x" * 5000 + b" HTTP/1.1", 414),
+        (b"GET /v1/a b HTTP/1.1", 400),
+        (b"GET /v1/files HTTP/2.0", 400),
+        (b"GET /v1/files", 400),
+        (b"g@t /v1/files HTTP/1.1", 400),
+        (b"GET /v1/\xff\x00 HTTP/1.1", 400),
+    ],
+    ids=range(6),
+)
+def test_programs_are_told_a_problem_of_the_request_line(server: WebServer, line: bytes, status: int) -> None:
+    answer = server.ask(line + b"\r\nHost: localhost\r\n\r\n")
+    assert (status_of(answer), problem_of(answer)["status"]) == (status, status)
+
+
+def test_programs_are_told_a_problem_before_all_of_a_head_has_come(server: WebServer) -> None:
+    answer = server.ask(b"GET /v1/files HTTP/1.1\r\nX-A: " + b"b" * 80_000)
+    assert (status_of(answer), problem_of(answer)["status"]) == (431, 431)
+
+
+def test_people_are_told_in_words(server: WebServer) -> None:
+    answer = server.ask(b"GET /drive/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: +3\r\n\r\n")
+    assert status_of(answer) == 400
+    assert b"problem+json" not in answer
+
+
+def problem_of(answer: bytes) -> dict[str, object]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"Content-Type: application/problem+json" in head, answer[:500]
+    assert f"Content-Length: {len(body)}".encode() in head
+    found: dict[str, object] = json.loads(body)
+    assert {"type", "title", "status", "detail", "message", "instance"} <= set(found)
+    assert found["detail"]
+    return found

@@ -129,3 +129,15 @@ def test_an_item_tells_the_detections_themselves(user: User, api: Callable[..., 
     item = api(user).get(f"/v1/jobs/{job.pk}/items").json()["results"][0]
     assert item["output"]["detections"]["predictions"][0]["class"] == "cat"
     assert item["output"]["image"].endswith("/content")
+
+
+def test_a_class_that_the_model_does_not_know_is_refused_before_anything_runs(user: User) -> None:
+    version = model(user)
+    version.recipe["steps"][-1].update(operation="yolo", params={})
+    for known in ("", "cat", "DOG, #0", ["cat", 1]):
+        assert prepare(owner=user, version=version, params={"classes": known}).recipe
+    for unknown in ("bus", "cat, bus", ["cat", "bus"], ["cat, bus"], [2]):
+        with pytest.raises(Invalid, match="It knows: cat, dog") as caught:
+            prepare(owner=user, version=version, params={"classes": unknown})
+        assert caught.value.code == "unknown_class"
+        assert list(caught.value.fields) == ["classes"]

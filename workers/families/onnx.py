@@ -8,7 +8,7 @@ from typing import Any
 from workers.inference.sessions import get_session
 from workers.plugin import IMAGE, Context, Family, Kept, OperationError, OutputSpec, PictureView, Result
 from workers.vision import finding, labelling, redrawing
-from workers.vision.instances import choose_classes
+from workers.vision.class_names import choose_classes
 from workers.weights import onnx_exports, onnx_plans
 
 _REDRAWN_SIDE = 1024

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from workers.inference.faults import STRANGE_OUTPUT, ModelFault
 from workers.inference.sessions import get_session
 from workers.plugin import JSON, Context, OperationError, PictureView
-from workers.vision.instances import Original, name_of
+from workers.vision.class_names import name_of
+from workers.vision.instances import Original
 from workers.vision.letterbox import fill_cropped, fill_stretched
 
 Floats = NDArray[np.float32]

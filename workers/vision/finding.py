@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import field_validator
 
 from workers.inference.faults import STRANGE_OUTPUT, ModelFault
 from workers.inference.sessions import Session, get_session
@@ -26,9 +27,10 @@ from workers.plugin import (
     toggle,
 )
 from workers.vision import covering, drawing
+from workers.vision.class_names import choose_classes, name_of, read_class_list
 from workers.vision.classifying import classify
 from workers.vision.detections import LAYOUTS, Found, Layout, Reading, find_layout, read
-from workers.vision.instances import Instance, Turn, choose_classes, describe, name_of
+from workers.vision.instances import Instance, Turn, describe
 from workers.vision.letterbox import Letterbox, round_up
 from workers.vision.masks import Mask, assemble
 
@@ -70,7 +72,8 @@ class FindingParams(Params):
         "",
         max_length=1000,
         title="Classes",
-        help="Names of the classes to look for, with commas between them. Empty: all.",
+        help="Names of the classes to look for, with commas between them. A name with a comma stands in "
+        "quotes. Empty: all.",
     )
     most: int = slider(
         300,
@@ -127,6 +130,12 @@ class FindingParams(Params):
     top: int = slider(
         5, ge=1, le=100, title="Best classes", help="How many classes a classifier tells, the surest first."
     )
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _read_list(cls, value: Any) -> Any:
+        """Programs may send a list."""
+        return read_class_list(value) if isinstance(value, list) else value
 
 
 # Those of every model that finds things at places.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.plugin import JSON, Context, OperationError, PictureView
+from workers.plugin import JSON, Context, PictureView
 from workers.vision.masks import Mask
 from workers.vision.outlines import outline
 
@@ -137,33 +137,3 @@ def _keypoint(index: int, point: Floats, original: Original) -> dict[str, JSON]:
 
 def _points(points: Sequence[Sequence[float]], original: Original) -> list[JSON]:
     return [original.place(point[0], point[1]) for point in points]
-
-
-# --- Classes, by the names that people write.
-
-
-def choose_classes(written: str, names: Sequence[str]) -> frozenset[int] | None:
-    """Return the classes that a list of names, with commas, asks for; None for all.
-
-    Upper and lower case are the same. A class's number will do as well. Raises OperationError.
-    """
-    wanted = [part.strip() for part in written.split(",") if part.strip()]
-    if not wanted:
-        return None
-    folded = [name.casefold() for name in names]
-    return frozenset(index for part in wanted for index in _find_classes(part, folded, names))
-
-
-def _find_classes(part: str, folded: list[str], names: Sequence[str]) -> list[int]:
-    found = [index for index, name in enumerate(folded) if name == part.casefold()]
-    if found:
-        return found
-    if part.isdecimal() and int(part) < len(names):
-        return [int(part)]
-    shown = ", ".join(names[:20]) + (" …" if len(names) > 20 else "")
-    raise OperationError(f"The model knows no class “{part[:60]}”. It knows: {shown}.", code="unknown_class")
-
-
-def name_of(names: Sequence[str], class_id: int) -> str:
-    """A class's name, or its number where the model gives it none."""
-    return names[class_id] if class_id < len(names) else str(class_id)

@@ -11,8 +11,9 @@ from PIL import Image
 from workers.inference.faults import STRANGE_OUTPUT, ModelFault
 from workers.inference.sessions import Session
 from workers.plugin import PictureView
+from workers.vision.class_names import name_of
 from workers.vision.classifying import normalise
-from workers.vision.instances import Instance, name_of
+from workers.vision.instances import Instance
 from workers.vision.masks import Mask
 
 Floats = NDArray[np.float32]

@@ -1,0 +1,54 @@
+"""Failures of the services under the site, as `Unavailable`: the same request works once they are back."""
+
+import errno
+
+from django.db import InterfaceError, InternalError, OperationalError
+from django.utils.translation import gettext as _
+from kombu.exceptions import OperationalError as BrokerError
+from redis import exceptions as redis
+
+from ipau.common.errors import Unavailable
+
+# SQLSTATE classes and codes: limits that a statement itself exceeds, and a server that only reads for now.
+_STATEMENT_TOO_COMPLEX = "54"
+_READ_ONLY = "25006"
+_REDIS_DOWN = (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError, redis.ReadOnlyError)
+# Valkey answers, and keeps nothing for now: its disk is full, or it waits for another server.
+_REDIS_REFUSALS = ("MISCONF", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "NOREPLICAS")
+_STORAGE_FULL = (errno.ENOSPC, errno.EDQUOT)
+# A disk or a bucket that fails: see `drive.bucket`.
+_STORAGE_DOWN = (errno.EROFS, errno.EIO, errno.ESTALE)
+_TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
+
+
+def outage_of(error: BaseException | None) -> Unavailable | None:
+    """Return the outage that an error tells of; None where it is a fault of the program."""
+    if _is_database(error):
+        return Unavailable(_("The database does not answer just now. Try again in a few seconds."))
+    if _is_redis(error):
+        return Unavailable(_("A service of this site does not answer just now. Try again in a few seconds."))
+    number = error.errno if isinstance(error, OSError) else None
+    if number in _STORAGE_FULL:
+        text = _("The server cannot store this just now. Please try again later.")
+        return Unavailable(text, code="storage_full", retry_after=60)
+    if number in _STORAGE_DOWN:
+        text = _("The storage of this site does not answer just now. Try again in a few seconds.")
+        return Unavailable(text, code="storage_down")
+    if number in _TOO_MANY_FILES:
+        return Unavailable(_("The server is very busy. Try again in a few seconds."), code="busy")
+    return None
+
+
+def _is_database(error: BaseException | None) -> bool:
+    if isinstance(error, InterfaceError):
+        return True
+    state = str(getattr(error.__cause__, "sqlstate", None) or "") if error is not None else ""
+    if isinstance(error, OperationalError):
+        return not state.startswith(_STATEMENT_TOO_COMPLEX)
+    return isinstance(error, InternalError) and state == _READ_ONLY
+
+
+def _is_redis(error: BaseException | None) -> bool:
+    if isinstance(error, redis.ResponseError) and str(error).startswith(_REDIS_REFUSALS):
+        return True
+    return isinstance(error, (*_REDIS_DOWN, BrokerError))
