@@ -39,6 +39,9 @@ LAYOUTS: dict[str, str | Promise] = {
     "anchors": gettext_lazy("a column for each place, boxes and classes (YOLOv8 and later)"),
     "yolov5": gettext_lazy("a row for each place, box, objectness and classes (YOLOv5)"),
     "yolox": gettext_lazy("a row for each cell of a grid, box in cells, objectness and classes (YOLOX)"),
+    "yolox-decoded": gettext_lazy(
+        "a row for each cell of a grid, box in pixels, objectness and classes (YOLOX)"
+    ),
     "end-to-end": gettext_lazy("a row for each thing: corners, confidence, class"),
     "semantic": gettext_lazy("a class for each pixel"),
     "labels": gettext_lazy("the number of a class for each pixel"),
@@ -155,7 +158,7 @@ def tell_pixels(facts: Mapping[str, Any]) -> str:
 
     Of other models it is empty.
     """
-    if facts.get("task") != "classify" and facts.get("layout") != "semantic":
+    if facts.get("task") != "classify" and facts.get("layout") not in ("semantic", "labels"):
         return ""
     told = [(_colours(facts), _source(facts, ("mean", "std")))]
     if facts["task"] == "classify":

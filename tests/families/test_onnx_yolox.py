@@ -16,6 +16,7 @@ from tests.families.test_onnx import convert, found, giving, with_metadata
 from tests.families.test_onnx_labels import run_plainly, trace
 from tests.workers.samples import draw, encode
 from workers.vision import yolox
+from workers.weights import sandbox
 from workers.weights.upload import Refused
 
 SIDE = 416
@@ -149,19 +150,38 @@ def _decoded(classes: int, side: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("classes", [1, 4])
-def test_as_many_rows_of_pixels_are_those_of_yolov5(classes: int, tmp_path: Path) -> None:
+def test_as_many_rows_that_are_sure_of_all_boxes_are_those_of_yolov6(classes: int, tmp_path: Path) -> None:
     rows = _decoded(classes, 64)
-    rows[0, 9, :5], rows[0, 9, 5] = (20, 30, 24, 20, 0.95), 0.9
+    rows[0, :, 4] = 1
+    rows[0, 9, :4], rows[0, 9, 5] = (20, 30, 24, 20), 0.9
     model = convert(giving(rows), tmp_path)
     assert model.facts["layout"] == "yolov5"
-    assert found(model)[0]["width"] == pytest.approx(75, abs=0.1)
+    (told,) = found(model)
+    # In the middle of the input, as YOLO has it.
+    assert (told["width"], told["y"]) == (pytest.approx(75, abs=0.1), pytest.approx(22 / 48 * 150, abs=0.1))
 
 
-def test_two_ways_are_offered_where_both_may_be(tmp_path: Path) -> None:
-    """What the rows are is not told by their number alone: its owner chooses."""
-    onnx = giving(_decoded(3, 64))
+@pytest.mark.parametrize("classes", [1, 4])
+def test_boxes_that_the_graph_has_decoded(classes: int, tmp_path: Path) -> None:
+    """As `--decode_in_inference` has it. They may be YOLOv5's, too: its owner chooses."""
+    rows = _decoded(classes, 64)
+    rows[0, 9, :6] = (20, 30, 24, 20, 0.95, 0.9)
+    model = convert(giving(rows), tmp_path)
+    assert model.facts["layout"] == "yolox-decoded"
+    (told,) = found(model)
+    # In the corner.
+    assert (told["width"], told["y"]) == (pytest.approx(75, abs=0.1), pytest.approx(30 / 48 * 150, abs=0.1))
+    (tmp_path / "graph.onnx").write_bytes(giving(rows))
+    report = sandbox.convert(tmp_path / "graph.onnx", tmp_path / "report", use_bubblewrap=False)
+    ways = [(one["layout"], one["is_recognised"]) for one in report.choices if one["task"] == "detect"]
+    assert (ways, report.is_certain) == ([("yolox-decoded", True), ("yolov5", False)], False)
+    (tmp_path / "chosen").mkdir()
+    assert convert(giving(rows), tmp_path / "chosen", {"layout": "yolov5"}).facts["layout"] == "yolov5"
+
+
+def test_what_the_rows_are_not_cannot_be_said(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="no boxes in pixels"):
-        convert(onnx, tmp_path, {"layout": "yolox"})
+        convert(giving(_decoded(3, 64)), tmp_path, {"layout": "yolox"})
     (tmp_path / "cells").mkdir()
     with pytest.raises(Refused, match="no boxes in pixels"):
         convert(trace(Cells(3), 1, 3, SIDE, SIDE), tmp_path / "cells", {"layout": "yolov5"})
@@ -297,8 +317,6 @@ def test_turned_boxes_are_known_by_their_angles(tmp_path: Path) -> None:
 
 
 def test_the_ways_of_a_grid_are_in_the_report(tmp_path: Path) -> None:
-    from workers.weights import sandbox
-
     (tmp_path / "cells.onnx").write_bytes(trace(Cells(1), 1, 3, SIDE, SIDE))
     report = sandbox.convert(tmp_path / "cells.onnx", tmp_path / "out", use_bubblewrap=False)
     assert report.ok, report

@@ -17,8 +17,8 @@ Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 # How the first output of one picture is laid out: "anchors" (4 + classes + more, n) in YOLOv8 and later,
 # "end-to-end" (n, 6 + more) with corners, confidence and class, "yolov5" (n, 5 + classes + more), and
-# "yolox", which has the same columns for each cell of a grid, boxes in cells.
-Layout = Literal["anchors", "end-to-end", "yolov5", "yolox"]
+# "yolox", which has the same columns for each cell of a grid, boxes in cells, or in pixels: "yolox-decoded".
+Layout = Literal["anchors", "end-to-end", "yolov5", "yolox", "yolox-decoded"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 # Boxes of different classes never overlap once each class has a place of its own this far from the next.
@@ -181,6 +181,7 @@ _READERS = {
     "anchors": _read_anchors,
     "yolov5": _read_yolov5,
     "yolox": _read_yolox,
+    "yolox-decoded": _read_yolov5,
     "end-to-end": _read_end_to_end,
 }
 

@@ -228,7 +228,11 @@ def choose_place(picture: PictureView, session: Session, detector: Detector, wan
     stride = detector.stride if is_free and detector.takes_rectangles else None
     place = Letterbox.fit((picture.width, picture.height), size, stride)
     # YOLOX is trained on images in the corner, not in the middle.
-    return replace(place, left=0, top=0) if detector.layout == "yolox" else place
+    return replace(place, left=0, top=0) if is_yolox(detector.layout) else place
+
+
+def is_yolox(layout: str | None) -> bool:
+    return layout in ("yolox", "yolox-decoded")
 
 
 def choose_input(session: Session, own: tuple[int, int], wanted: int) -> tuple[int, int]:

@@ -31,7 +31,9 @@ class Wishes(BaseModel):
     names: tuple[str, ...] = Field(default=(), max_length=50_000)
     task: Literal["detect", "segment", "pose", "obb", "classify", "image"] | None = None
     layout: (
-        Literal["anchors", "yolov5", "yolox", "end-to-end", "labels", "semantic", "logits", "sigmoid"] | None
+        Literal["anchors", "yolov5", "yolox", "yolox-decoded", "end-to-end"]
+        | Literal["labels", "semantic", "logits", "sigmoid"]
+        | None
     ) = None
     output: str | None = Field(default=None, max_length=1000)
     order: Literal["rgb", "bgr"] | None = None

@@ -57,6 +57,7 @@ _SAYS = {
     "anchors": "rows of boxes and classes",
     "yolov5": "rows of YOLOv5",
     "yolox": "cells of YOLOX",
+    "yolox-decoded": "rows of YOLOX",
     "end-to-end": "end-to-end rows",
     SEMANTIC: "a class for each pixel",
     LABELS: "the number of a class for each pixel",
@@ -147,7 +148,8 @@ def _read(upload: Upload) -> _Read:
     graph = settle(graph, size)
     arranged = arrange(graph, outputs, size, wishes)
     recognised = recognise_outputs(arranged, size, wishes)
-    untold = recognise_untold(arranged, size, upload)
+    says = {"task", "layout"} & (upload.config or {}).keys()
+    untold = recognise_untold(arranged, size, upload) if says else recognised.plans[0]
     return _Read(arranged, size, wishes, recognised, untold, difference)
 
 
@@ -166,7 +168,7 @@ def _prepare_input(read: _Read) -> tuple[Graph, float]:
     What classifiers and segmenters do with pixels is done before, and so are the ranges of pictures.
     """
     graph, wishes, plan = read.graph, read.wishes, read.plan
-    is_yolox = plan.layout == "yolox" and wishes.mean is None and wishes.std is None
+    is_yolox = plan.layout.startswith("yolox") and wishes.mean is None and wishes.std is None
     steps = _scaling(graph, wishes, is_yolox=is_yolox) if plan.layout in LAYOUTS else []
     is_reversed = graph.channels == 3 and (wishes.order or ("bgr" if is_yolox else "rgb")) == "bgr"
     if is_reversed:

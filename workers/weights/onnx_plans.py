@@ -45,7 +45,9 @@ def choose_plans(outputs: Sequence[Output], size: Size, wishes: Wishes) -> list[
     wished = [way for way in fitting if wishes.task in (None, way.task) and is_wished(way, wishes)]
     if not wished:
         raise Refused(misfits[0], code="outputs")
-    return [wished[0], *(way for way in fitting if way != wished[0])]
+    # With as many rows, YOLOX is far more usual; those of YOLOv6 are sure of all boxes.
+    best = next((way for way in wished if way.layout == "yolox-decoded"), wished[0])
+    return [best, *(way for way in fitting if way != best)]
 
 
 def explain(outputs: Sequence[Output], size: Size, plan: Plan) -> str:
@@ -85,7 +87,7 @@ def _plan_rows(first: tuple[int, ...], others: Sequence[tuple[int, ...]], size: 
     count = len(wishes.names) if wishes.names else None
     layout = wishes.layout if wishes.layout in LAYOUTS else _guess_layout(first, count, more)
     found = {"anchors": first[1] - 4 - more, "end-to-end": count or 0}.get(layout, first[2] - 5 - more)
-    if layout == "yolox" and (task != "detect" or yolox.find_strides(first[1], size) is None):
+    if layout.startswith("yolox") and (task != "detect" or yolox.find_strides(first[1], size) is None):
         text = f"Its output {list(first)} has not a row for each cell of YOLOX’s grids over its input."
         raise Refused(text, code="outputs")
     if layout != "end-to-end" and (found < 1 or (count is not None and found != count)):
@@ -157,7 +159,7 @@ def _is_likely(plan: Plan, first: tuple[int, ...]) -> bool:
     """There are far more places than a detector's columns."""
     if plan.layout == "anchors":
         return first[1] < first[2]
-    return plan.layout not in ("yolov5", "yolox", "end-to-end") or first[1] > first[2]
+    return plan.layout in ("semantic", "labels", "picture", "") or first[1] > first[2]
 
 
 def is_wished(plan: Plan, wishes: Wishes) -> bool:

@@ -43,7 +43,9 @@ def explain_misfit(output: Output, task: str, layout: str, classes: int, size: S
     boxes, strides = rows[:, :4], yolox.find_strides(len(rows), size)
     if layout == "yolox":
         return "" if strides and yolox.has_offsets(boxes, size, strides) else NO_BOXES
-    if layout == "yolov5" and strides and yolox.has_offsets(boxes, size, strides):
+    if layout != "anchors" and strides and yolox.has_offsets(boxes, size, strides):
+        return NO_BOXES
+    if layout == "yolox-decoded" and (not strides or bool((rows[:, 4] == 1).all())):
         return NO_BOXES
     return "" if _reaches(boxes, size) else NO_BOXES
 
