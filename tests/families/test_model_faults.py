@@ -14,8 +14,10 @@ from tests.families.models import MemoryModel, facts_of, fixed
 from tests.workers.samples import draw, encode
 from workers import engine
 from workers.inference.faults import ModelFault
+from workers.inference.sessions import open_session
 from workers.plugin import Context
 from workers.recipe import Recipe
+from workers.vision import tiles
 
 PICTURE = encode(draw(80, 60, seed=4), "PNG")
 LAYOUTS = {"anchors": samples.anchors, "end-to-end": samples.end_to_end, "yolov5": samples.yolov5}
@@ -186,6 +188,23 @@ def test_numbers_that_are_none_are_told_as_such(what: str, value: float) -> None
     # As at conversion.
     assert caught.value.code == "numbers"
     assert not caught.value.killed
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_transformer_s_numbers_that_are_none(value: float) -> None:
+    facts = facts_of("classify", samples.NAMES, family="vit", mean=[0.5] * 3, std=[0.5] * 3)
+    model = fixed(facts, np.array([[0.2, value, 0.3]]))
+    with pytest.raises(ModelFault, match="not finite"):
+        engine.run(Recipe.single("vit", weights=model.key), PICTURE, Context(models={model.key: model}))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_generator_s_numbers_that_are_none(value: float) -> None:
+    made = np.zeros((1, 3, 64, 64))
+    made[0, 2, 5, 5] = value
+    model = fixed(facts_of("image", ()), made)
+    with pytest.raises(ModelFault, match="not finite"):
+        tiles.to_bytes(open_session(model.read("model.onnx")).run(np.zeros((1, 3, 64, 64), np.float32))[0])
 
 
 @pytest.mark.parametrize("layout", list(LAYOUTS))

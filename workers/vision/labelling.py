@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from workers.inference.faults import STRANGE_OUTPUT, ModelFault, check_finite, check_scores
+from workers.inference.faults import STRANGE_OUTPUT, ModelFault, check_finite
 from workers.inference.sessions import Session
 from workers.plugin import PictureView
 from workers.vision.classifying import normalise
@@ -142,7 +142,6 @@ def to_shares(logits: Floats, scores: str = "") -> Floats:
     # Of each pixel some class is left, whatever its mask rules out.
     best = logits.max(axis=0)
     check_finite(best)
-    check_scores(best)
     if scores in ("shares", "sigmoid") or (not scores and _are_shares(logits)):
         return np.clip(logits, 0, 1)
     if len(logits) == 1:

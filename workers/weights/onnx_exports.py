@@ -225,8 +225,8 @@ def _title(plan: Plan) -> str:
 
 
 def _output(arranged: Arranged) -> dict[str, Any] | None:
-    """Return which of several outputs is read."""
-    if arranged.count == 1:
+    """Return which of several outputs is read; None where all are."""
+    if arranged.count == len(arranged.heads):
         return None
     return {"name": show(arranged.name, _MOST_NAME) or "unnamed", "count": arranged.count}
 
