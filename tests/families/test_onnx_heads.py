@@ -60,6 +60,8 @@ ONE: dict[str, tuple[tuple[nn.Module, ...], bool]] = {
     "share": ((nn.Sigmoid(),), True),
     "no batch": ((Ends(lambda x: x.squeeze(0)),), False),
     "no batch, share": ((nn.Sigmoid(), Ends(lambda x: x.squeeze())), True),
+    "mean of shares": ((Ends(lambda x: x.sigmoid().reshape(1, 1, 1).mean(2)),), True),
+    "complement": ((Ends(lambda x: 1 - x.sigmoid()),), True),
     "with sides": ((Ends(lambda x: x[..., None, None]),), False),
 }
 
@@ -137,8 +139,13 @@ def test_numbers_that_are_no_classes(case: str, tmp_path: Path) -> None:
     assert caught.value.message.endswith(".")
 
 
+@pytest.mark.parametrize("name", ["deepfake", "max_pooling2d", "inside_or_outside", "feat"])
+def test_other_names_are_no_reason(name: str, tmp_path: Path) -> None:
+    assert len(convert(trace(Looks(_linear(3)), names=(name,)), tmp_path).facts["classes"]) == 3
+
+
 def test_features_that_are_named_are_classes(tmp_path: Path) -> None:
-    onnx = trace(Looks(_linear(32)), names=("pooled",))
+    onnx = trace(Looks(_linear(32)), names=("pooler_output",))
     names = [f"n{number}" for number in range(32)]
     assert convert(onnx, tmp_path, {"names": names}).facts["classes"] == names
 

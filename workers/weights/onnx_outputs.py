@@ -32,8 +32,9 @@ _RESULT = re.compile(
     r"|out(put)?|main|final|masks?|seg(mentation)?|sem(antic)?(_seg)?|alpha|pha)(_?0)?(:0)?"
 )
 _BESIDE = re.compile(
-    r"aux|feat|embed|hidden|pool|attention|side|edge|boundary|deep|backbone|latent|descriptor"
+    r"(^|[^a-z])(aux|feat|embed|hidden|pool|attention|side|edge|boundary|deep_?sup|backbone|latent|descriptor)"
 )
+_FEATURES = re.compile(r"(^|[^a-z])(feature|embed|hidden|pooler|latent|descriptor)")
 _PARTS = re.compile(
     r"(hm|heatmap|wh|reg|offsets?|loc(ation)?s?|bbox(es)?|box(es)?|landm(ark)?s?|kpts?)(_?\d+)?"
 )
@@ -212,7 +213,7 @@ def is_features(head: Head) -> bool:
     if head.form != "scores" or len(values) < 2:
         return False
     is_unit = len(values) >= 16 and values.min() < 0 and abs(float(values @ values) - 1) < 1e-3
-    return is_unit or _rate(head) < 0
+    return is_unit or _FEATURES.search(head.name.casefold()) is not None
 
 
 def _leave_out_numbers(heads: list[Head]) -> list[Head]:

@@ -29,14 +29,18 @@ MOST_CLASSES = 255
 _GIVING_SHARES = frozenset({"Softmax", "Sigmoid", "HardSigmoid"})
 _EACH_BY_ITSELF = frozenset({"Sigmoid", "HardSigmoid"})
 # What ends in these may: no layer with weights gives numbers from 0 to 1 whatever it is shown.
-_BOUNDING = frozenset({"Clip", "Div", "Exp", "Max", "Min", "Pow", "Reciprocal", "Sub", "Where"})
+_BOUNDING = frozenset({"Clip", "Div", "Exp", "Max", "Min", "Mul", "Pow", "Reciprocal", "Sub", "Where"})
 # What ends in these may give any number, logits too.
 _AFFINE = frozenset({"Add", "BatchNormalization", "Conv", "ConvTranspose", "Gemm", "MatMul"})
 _MOST_LOGIT = 100
 _COMPARING = frozenset(
     {"And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or", "Xor"}
 )
-_PARTS = frozenset({"Gather", "GatherElements", "Slice", "Split"})
+# Behind which shares are shares, and logits logits.
+_PARTS = frozenset({
+    "AveragePool", "Gather", "GatherElements", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReduceMax",
+    "ReduceMean", "Slice", "Split",
+})  # fmt: skip
 _RESIZING = frozenset({"Gather", "Resize", "Slice", "Upsample"})
 # Cells of so many pixels, across and down, are features or a detector's, unless their classes are named.
 _COARSE = 16
@@ -112,7 +116,8 @@ def _recognise_number(arranged: Arranged, size: Size, wishes: Wishes) -> Recogni
     """One number tells two classes apart: it is the share of the second, or that one's logit."""
     head = arranged.heads[0]
     operator = last_operator(arranged.graph.model, _output_of(arranged.graph), FORMING | _PARTS)
-    is_share = operator in _GIVING_SHARES
+    is_bounded = operator in _BOUNDING and _gives_shares(arranged.graph, head.values, size)
+    is_share = operator in _GIVING_SHARES or is_bounded
     if operator == "Softmax" and float(head.values.ravel()[0]) == 1:
         text = "Its Softmax is over one number, so that it always gives 1: export it with a Sigmoid instead."
         raise Refused(text, code="outputs")
@@ -136,7 +141,7 @@ def _scores_of_classifier(graph: Graph, head: Head, size: Size, wishes: Wishes) 
         return wishes.layout
     shares = head.values.reshape(-1)
     is_whole = shares.min() >= 0 and abs(float(shares.sum()) - 1) < _ROUNDED
-    operator = last_operator(graph.model, _output_of(graph))
+    operator = last_operator(graph.model, _output_of(graph), FORMING | _PARTS)
     # Those of quantised graphs are rounded, and do not always sum up to one.
     is_made = wishes.is_ultralytics or operator in _GIVING_SHARES
     if is_whole or is_made or (operator in _BOUNDING and _gives_shares(graph, head.values, size)):
