@@ -192,6 +192,14 @@ def test_the_names_have_to_be_as_many_as_an_argmax_chooses_from(tmp_path: Path) 
         convert(trace(Tell(lambda x: x.argmax(1))), tmp_path, {"names": list("abcdef")})
 
 
+def test_noise_may_show_two_of_many_classes(tmp_path: Path) -> None:
+    labels = np.zeros((1, 1, 64, 64))
+    labels[:, :, 32:] = 1
+    model = convert(giving(labels), tmp_path, {"names": list("abc")})
+    assert (model.facts["layout"], model.facts["classes"]) == ("labels", ["a", "b", "c"])
+    assert {one["class"] for one in found(model)} == {"a", "b"}
+
+
 def test_labels_of_nobody_s_classes_have_numbers(tmp_path: Path) -> None:
     labels = np.zeros((1, 64, 64))
     labels[:, 32:] = 9

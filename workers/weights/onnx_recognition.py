@@ -191,9 +191,10 @@ def _recognise_plane(arranged: Arranged, size: Size, wishes: Wishes) -> Recognis
     operator = last_operator(graph.model, _output_of(graph), FORMING | _RESIZING)
     values = head.values
     is_mask = values.dtype.kind == "b" or operator in _COMPARING or _is_between(values)
-    if wishes.layout == LABELS or (
-        wishes.layout != SEMANTIC and _has_labels(head, operator, is_mask=is_mask)
-    ):
+    # Noise may show two of many classes.
+    is_named = len(wishes.names) > 2 and bool((values == np.rint(values)).all())
+    has_labels = is_named or _has_labels(head, operator, is_mask=is_mask)
+    if wishes.layout == LABELS or (wishes.layout != SEMANTIC and has_labels):
         return Recognised((_plan_labels(graph, head, size, wishes),))
     if not is_mask and values.min() >= 0 and (operator not in _AFFINE or values.max() > _MOST_LOGIT):
         text = (
