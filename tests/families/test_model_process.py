@@ -402,6 +402,8 @@ def _read_as_root(path: str) -> bytes:
         "large.",
         "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Memory allocation failed. Size=99",
         "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : SafeIntOnOverflow() Integer overflow",
+        "[ONNXRuntimeError] : 1 : FAIL : Calculation for Tensor storage size overflowed",
+        "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Tensor shape.Size() must be >= 0",
     ],
 )
 def test_each_word_for_want_of_memory_is_known(said: str) -> None:

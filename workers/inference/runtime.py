@@ -21,7 +21,7 @@ _PLACE = re.compile(r"/\S+\.(cc|h):\d+ .*?\) ")
 _NO_MEMORY = re.compile(
     r"bad_alloc|bad_array_new_length|bad allocation|(failed|unable|could not|cannot) to? ?allocate"
     r"|memory allocation failed|available memory of \d+ is smaller|out of memory|insufficient memory"
-    r"|larger than max_size|integer overflow",
+    r"|larger than max_size|overflow|shape\.size\(\) must be >= ?0|exceed int64|may be too large",
     re.IGNORECASE,
 )
 
