@@ -187,7 +187,8 @@ def _prepare_input(read: _Read) -> tuple[Graph, float]:
         graph = edit(graph, change)
     if not steps and not read.arranged.is_changed:
         return graph, read.difference
-    return graph, max(read.difference, try_graph(graph, draw_noise(graph, read.size, 2015))[1])
+    # Of outputs that are not read, nothing counts.
+    return graph, try_graph(graph, draw_noise(graph, read.size, 2015))[1]
 
 
 def _scaling(graph: Graph, wishes: Wishes, *, is_yolox: bool) -> list[surgery.Step]:
