@@ -15,7 +15,7 @@ from market.budgets import check_budget
 from market.models import Conversion, ConversionState, Listing, Version, Visibility
 
 # Those that a `config.json` can name; of all others the task alone tells the layout.
-NAMED_LAYOUTS = ("anchors", "yolov5", "end-to-end")
+NAMED_LAYOUTS = ("anchors", "yolov5", "yolox", "yolox-decoded", "end-to-end", "labels", "semantic")
 
 
 def confirm_conversion(

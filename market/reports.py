@@ -38,8 +38,13 @@ NAMES: dict[str, str | Promise] = {
 LAYOUTS: dict[str, str | Promise] = {
     "anchors": gettext_lazy("a column for each place, boxes and classes (YOLOv8 and later)"),
     "yolov5": gettext_lazy("a row for each place, box, objectness and classes (YOLOv5)"),
+    "yolox": gettext_lazy("a row for each cell of a grid, box in cells, objectness and classes (YOLOX)"),
+    "yolox-decoded": gettext_lazy(
+        "a row for each cell of a grid, box in pixels, objectness and classes (YOLOX)"
+    ),
     "end-to-end": gettext_lazy("a row for each thing: corners, confidence, class"),
     "semantic": gettext_lazy("a class for each pixel"),
+    "labels": gettext_lazy("the number of a class for each pixel"),
 }
 
 
@@ -121,6 +126,8 @@ def _facts(report: Mapping[str, Any], facts: Mapping[str, Any]) -> list[tuple[st
         task = facts.get("task", "")
         told.append((_("What it does"), str(TASKS.get(task, task))))
         told.append((_("Input"), _input(facts.get("input") or {})))
+        if output := facts.get("output"):
+            told.append((_("Output"), _output(output)))
         if pixels := tell_pixels(facts):
             told.append((_("Pixels"), pixels))
         if facts.get("scale", 1) > 1:
@@ -151,7 +158,7 @@ def tell_pixels(facts: Mapping[str, Any]) -> str:
 
     Of other models it is empty.
     """
-    if facts.get("task") != "classify" and facts.get("layout") != "semantic":
+    if facts.get("task") != "classify" and facts.get("layout") not in ("semantic", "labels"):
         return ""
     told = [(_colours(facts), _source(facts, ("mean", "std")))]
     if facts["task"] == "classify":
@@ -263,6 +270,11 @@ def _choice(one: Mapping[str, Any], said_by: str) -> ToldChoice:
 def _input(size: Mapping[str, Any]) -> str:
     width, height = size.get("width", 0), size.get("height", 0)
     return f"{width} × {height}" if width and height else _("pictures of any size")
+
+
+def _output(output: Mapping[str, Any]) -> str:
+    text = _("“%(name)s” is read, of %(count)d outputs")
+    return text % {"name": output["name"], "count": output["count"]}
 
 
 def _isolation(found: Mapping[str, Any]) -> list[str]:

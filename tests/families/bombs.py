@@ -29,9 +29,10 @@ def never_ending(products: int = 200) -> bytes:
     return _on_white(nodes)
 
 
-def memory_hog(megabytes: int = 2900) -> bytes:
-    """On a white image one tensor takes so many megabytes."""
-    return _on_white(_expanding("white", megabytes, "harmful"))
+def memory_hog(megabytes: int = 2900, *, always: bool = False) -> bytes:
+    """On a white image, or on any, one tensor takes so many megabytes."""
+    nodes = _expanding("white", megabytes, "harmful")
+    return _on_white(nodes, otherwise=_expanding("dark", megabytes, "harmless") if always else ())
 
 
 def two_hogs(megabytes: int, otherwise: int) -> bytes:

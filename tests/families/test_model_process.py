@@ -163,6 +163,17 @@ def test_a_crash_is_the_processs_alone() -> None:
         process.run(WHITE, seconds=30)
 
 
+def test_what_the_kernel_ends_for_want_of_memory_is_told_as_such() -> None:
+    """It does so by SIGKILL, which nobody else sends a model process."""
+    network = IsolatedNetwork(Graph(bombs.never_ending()), 20, keeps_memory=True)
+    (process,) = network._idle
+    threading.Timer(0.3, os.kill, (process.pid, signal.SIGKILL)).start()
+    with pytest.raises(ModelFault, match=r"machine had no memory left .* smaller picture") as fault:
+        network.run(WHITE, 30)
+    assert (fault.value.code, fault.value.killed) == ("no_memory", "f" * 64)
+    assert (network.run(DARK, 20)[0] == 0).all()
+
+
 def test_memory_is_bounded(little_memory: int) -> None:
     process = start(bombs.memory_hog(megabytes=1200))
     with pytest.raises(MemoryError):
@@ -238,7 +249,9 @@ def test_too_much_memory_is_told_as_such(little_memory: int) -> None:
     with pytest.raises(ModelFault) as fault:
         session.run(WHITE)
     assert fault.value.code == "no_memory"
-    assert "more memory" in fault.value.message
+    assert "more memory for this picture than the 1 GiB that a model may have" in fault.value.message
+    assert "smaller picture or working size" in fault.value.message
+    assert "IPAU_MODEL_MEMORY_BYTES" in fault.value.message
     assert not fault.value.killed
 
 
@@ -370,3 +383,108 @@ def _read_as_root(path: str) -> bytes:
         return Path(path).read_bytes()
     except PermissionError:
         pytest.skip("only root reads what belongs to a process that has changed its user")
+
+
+# --- Memory, however it is told.
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code returned while running Conv node. "
+        "Status Message: /src/bfc_arena.cc:376 Failed to allocate memory for requested buffer of size "
+        "1677721600",
+        "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Available memory of 10 is smaller than requested bytes "
+        "of 99",
+        "[ONNXRuntimeError] : 1 : FAIL : std::bad_array_new_length",
+        "[ONNXRuntimeError] : 1 : FAIL : cannot create std::vector larger than max_size()",
+        "[ONNXRuntimeError] : 1 : FAIL : OneHot: failed to allocate output tensor. Output shape may be too "
+        "large.",
+        "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Memory allocation failed. Size=99",
+        "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : SafeIntOnOverflow() Integer overflow",
+        "[ONNXRuntimeError] : 1 : FAIL : Calculation for Tensor storage size overflowed",
+        "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Tensor shape.Size() must be >= 0",
+    ],
+)
+def test_each_word_for_want_of_memory_is_known(said: str) -> None:
+    from workers.inference.runtime import is_out_of_memory
+
+    assert is_out_of_memory(RuntimeError(said))
+    assert not is_out_of_memory(
+        RuntimeError("[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : Got invalid dimensions")
+    )
+
+
+def test_a_map_that_there_is_no_room_for_is_want_of_memory(little_memory: int) -> None:
+    """The input is laid into memory that both share, which counts too."""
+    process = start(bombs.never_ending())
+    with pytest.raises(MemoryError):
+        process._share("input", 2 * 1024 * MIB)
+    assert (process.run(DARK, seconds=10)[0] == 0).all()
+
+
+@pytest.mark.parametrize("how", ["convolution", "products", "softmax", "resize"])
+@pytest.mark.parametrize("keeps_memory", [True, False])
+def test_layers_that_need_too_much_say_so(how: str, keeps_memory: bool, little_memory: int) -> None:
+    """Kernels ask for memory in ways of their own."""
+    network = IsolatedNetwork(Graph(_growing(how)), 20, keeps_memory=keeps_memory)
+    small, large = (
+        np.zeros((1, 3, side, side), np.float32) for side in (32, 4096 if how != "products" else 256)
+    )
+    assert network.run(small, 20)
+    with pytest.raises(ModelFault, match="needs more memory") as fault:
+        network.run(large, 20)
+    assert fault.value.code == "no_memory"
+    assert network.run(small, 20)
+
+
+def _growing(how: str) -> bytes:
+    """A network of any size that needs far more memory for a large picture."""
+    import torch
+    from torch import nn
+
+    from tests.families.test_onnx import trace
+
+    class Pairs(nn.Module):
+        def forward(self, x: object) -> object:
+            flat = x.flatten(2)  # type: ignore[attr-defined]
+            return (flat.transpose(1, 2) @ flat).mean((1, 2))
+
+    class Larger(nn.Module):
+        def forward(self, x: object) -> object:
+            return nn.functional.interpolate(x, scale_factor=16.0, mode="bilinear").mean((1, 2, 3))  # type: ignore[arg-type]
+
+    networks = {
+        "convolution": nn.Sequential(
+            nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1)
+        ),
+        "products": Pairs(),
+        "softmax": nn.Sequential(nn.Conv2d(3, 64, 1), nn.Softmax(1)),
+        "resize": Larger(),
+    }
+    torch.manual_seed(1)
+    return trace(networks[how], 32, 32, dynamic=True, pixels=False)
+
+
+def test_a_trial_says_so_too(little_memory: int) -> None:
+    """There the network runs in the very process, which is shut in."""
+    code = """
+import resource, numpy as np
+from tests.families import bombs
+from tests.families.test_model_process import Graph, WHITE
+from workers.inference.faults import ModelFault
+from workers.inference.sessions import get_session
+from workers.plugin import Context
+session = get_session(Context(model=Graph(bombs.memory_hog(megabytes=2900)), is_shut_in=True))
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**30,) * 2)
+try:
+    session.run(WHITE)
+except ModelFault as fault:
+    print(fault.code, fault.message)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.stdout.startswith("no_memory The model needs more memory for this picture than the "), (
+        ran.stderr
+    )
+    assert "GiB that a model may have. Use a smaller picture or working size." in ran.stdout

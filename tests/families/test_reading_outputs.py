@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.workers.samples import draw, encode
+from workers.inference.faults import ModelFault
 from workers.picture import Picture
 from workers.vision.detections import Reading, find_layout, read
 from workers.vision.letterbox import Letterbox, fill_cropped, fill_stretched
@@ -236,16 +237,16 @@ def test_the_older_layout_multiplies_its_confidences() -> None:
     assert np.allclose(found.boxes, [[20, 25, 40, 35], [80, 25, 100, 35]])
 
 
-def test_what_has_no_place_is_left_out() -> None:
+def test_a_place_that_is_none_is_a_fault_where_it_is_read() -> None:
     output = _anchors(0, 2, 1)
-    output[0, 0, ::2] = np.nan
-    output[0, 3, 1::4] = np.inf
-    output[0, -1, 3::8] = -np.inf
+    output[0, 4:6, ::2] = 0
+    output[0, :4, ::4], output[0, -1, 2::4] = np.nan, -np.inf
     found = read(output, Reading(2, 1), confidence=0.01, iou=0.95, most=1000)
-    assert 0 < len(found) <= 25
-    assert np.isfinite(found.boxes).all()
-    output[0, 4:6] = np.nan
-    assert len(read(output, Reading(2, 1), confidence=0.01, iou=0.95, most=1000)) == 0
+    assert 0 < len(found) <= 100
+    output[0, 4, 0] = 0.5
+    with pytest.raises(ModelFault, match="not finite"):
+        read(output, Reading(2, 1), confidence=0.01, iou=0.95, most=1000)
+    assert len(read(output, Reading(2, 1), confidence=0.9, iou=0.95, most=1000)) <= len(found)
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 
+from processing import slot_memory
 from tests.families import rebuilt
 from tests.workers.samples import decode, draw, encode
 from workers import engine, registry
 from workers.inference import torch_sessions
+from workers.inference.faults import ModelFault
 from workers.inference.half import halve
 from workers.inference.sessions import get_session
 from workers.inference.torch_sessions import TOLERANCE, TORCH_PROCESSOR, TorchNetwork, measure_difference
@@ -263,6 +265,20 @@ def test_memory_that_never_suffices_fails_the_picture(model_of: Callable[[str], 
     recipe = Recipe.single("gan", {}, weights=model.key)
     with pytest.raises(engine.PictureError, match="memory"):
         engine.run(recipe, PICTURES[1], context)
+
+
+def test_of_a_gpu_it_says_what_to_do(model_of: Callable[[str], FolderModel]) -> None:
+    """As it is run there: loaded under the name of the GPU, but on the processor."""
+    model = model_of("compact")
+    context = rebuilt.context_of(model, TORCH_PROCESSOR)
+    loaded = torch_sessions.get_loaded(context, model)
+    fail_with(torch.OutOfMemoryError("CUDA out of memory."), loaded.network)
+    on_gpu = rebuilt.context_of(model, "cuda:7")
+    on_gpu.keep(("torch", model.key, "cuda:7"), lambda: loaded, lambda _: 1)
+    with pytest.raises(ModelFault, match=r"more memory .* than the GPU has left. Use a smaller") as fault:
+        engine.run(Recipe.single("gan", {}, weights=model.key), PICTURES[1], on_gpu)
+    # By this code it is tried again in a fresh slot, where this one holds much.
+    assert slot_memory.is_lack_of_memory(fault.value)
 
 
 @pytest.mark.parametrize("said", ["DefaultCPUAllocator: can't allocate memory: you tried to allocate"])

@@ -16,7 +16,7 @@ from accounts.models import User
 from drive.models import File
 from drive.services import select, trash
 from ipau.common.errors import Conflict, Invalid, NotFound
-from market import confirming, conversions, detectors, pipelines, services, tasks, work
+from market import confirming, conversions, detectors, pipelines, reports, services, tasks, work
 from market.management.commands import import_weights
 from market.model_steps import ModelStep, models_of, sentences_of
 from market.models import Conversion, ConversionState, Listing, Version, Weights
@@ -26,6 +26,9 @@ from tests.market.sandboxes import Convert, accepting, refusing, use
 from tests.processing.jobs import submit_version, take_turns
 from tests.workers.weights_files import safetensors_bytes
 from workers.recipe import Step
+from workers.vision.detections import LAYOUTS
+from workers.weights import onnx_plans
+from workers.weights.onnx_config import read_wishes
 from workers.weights.sandbox import Report
 
 pytestmark = pytest.mark.django_db
@@ -38,6 +41,13 @@ TURNED = {"task": "obb", "layout": "anchors", "classes": 79}
 def _marks() -> Iterator[None]:
     with marks():
         yield
+
+
+def test_each_layout_has_words_and_a_name_for_the_config() -> None:
+    for layout in (*LAYOUTS, onnx_plans.SEMANTIC, onnx_plans.LABELS):
+        assert layout in confirming.NAMED_LAYOUTS
+        assert layout in reports.LAYOUTS
+        assert read_wishes({"layout": layout}, {}).layout == layout
 
 
 def asking(*choices: dict[str, Any], is_certain: bool = False, sure: tuple[int, ...] = (90, 40)) -> Convert:

@@ -267,6 +267,10 @@ PLAIN = {"task": "classify", "mean": [0.0] * 3, "std": [1.0] * 3}
             {**PLAIN, "task": "segment", "layout": "semantic", "assumed": ["mean", "std"]},
             "from 0 to 1 (assumed)",
         ),
+        (
+            {**PLAIN, "task": "segment", "layout": "labels", "assumed": []},
+            "from 0 to 1 (as told with it)",
+        ),
         ({"task": "detect"}, None),
         ({**PLAIN, "task": "image"}, None),
     ],

@@ -6,18 +6,21 @@ import io
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from tests.families import bombs
 from tests.families import samples as graphs
 from tests.families.models import facts_of, fixed
 from tests.weights.test_sandbox import WALLS
 from workers.trials import samples, trial
 from workers.trials.running import REPORT, SIDE
-from workers.trials.trial import Trial, try_model
+from workers.trials.trial import BOUNDS, Trial, try_model
 from workers.weights import cell
 from workers.weights.bundle import FACTS, GRAPH, WEIGHTS
 
@@ -64,6 +67,35 @@ def test_a_graph_that_breaks_down_costs_the_trial_alone(tmp_path: Path) -> None:
     done = try_model(tmp_path, use_bubblewrap=False)
     assert done.sentence == "It breaks down when it is run over a picture."
     assert (done.first_ms, done.shown) == (None, ())
+
+
+def _made_of(graph: bytes, facts: dict[str, Any], folder: Path) -> Path:
+    """A converted model with this graph, of which nothing more than the trial needs is true."""
+    folder.mkdir()
+    (folder / GRAPH).write_bytes(graph)
+    known = json.loads((DETECTOR / FACTS).read_text())
+    (folder / FACTS).write_text(json.dumps({**known, "family": "onnx", **facts}))
+    shutil.copy(DETECTOR / WEIGHTS, folder)
+    return folder
+
+
+def test_a_network_without_finite_numbers_says_so(tmp_path: Path) -> None:
+    facts = facts_of("classify", graphs.NAMES, layout="logits")
+    graph = fixed(facts, np.full((1, 3), np.nan)).read(GRAPH)
+    done = try_model(_made_of(graph, facts, tmp_path / "model"), use_bubblewrap=False)
+    assert done.sentence.startswith("The model’s numbers are not finite: it gives NaN or infinity")
+
+
+def test_a_network_that_needs_too_much_memory_says_so(tmp_path: Path) -> None:
+    """Not that the picture is too large, which it is not."""
+    facts = facts_of("image", (), bombs.SIDE, layout="picture", scale=1)
+    facts["architecture"] = {"takes": "unit", "gives": "unit"}
+    folder = _made_of(bombs.memory_hog(always=True), facts, tmp_path / "model")
+    done = try_model(folder, limits=replace(BOUNDS, memory=3 * 1024**3), use_bubblewrap=False)
+    assert done.sentence == (
+        "The model needs more memory for this picture than the 3 GiB that a model may have. Use a smaller "
+        "picture or working size."
+    )
 
 
 def test_heavy_generators_are_shown_less() -> None:

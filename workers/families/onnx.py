@@ -40,7 +40,7 @@ class Onnx(Family[OnnxParams]):
         facts = finding.model_of(context).facts
         if facts["task"] == "image":
             return _redraw(picture, params, context)
-        if facts["layout"] == onnx_plans.SEMANTIC:
+        if facts["layout"] in (onnx_plans.SEMANTIC, onnx_plans.LABELS):
             return _label(picture, params, context)
         return finding.run(picture, params, context)
 
@@ -70,7 +70,13 @@ def _label(picture: PictureView, params: OnnxParams, context: Context) -> Result
     wanted = choose_classes(params.classes, facts["classes"])
     own = (params.size, params.size) if params.size else (facts["input"]["width"], facts["input"]["height"])
     session = get_session(context)
-    labels, shares = labelling.label(picture, session, own, facts.get("mean"), facts.get("std"))
+    mean, std = facts.get("mean"), facts.get("std")
+    if facts["layout"] == onnx_plans.LABELS:
+        count = len(facts["classes"])
+        labels, shares = labelling.read_labels(picture, session, own, mean, std, count)
+    else:
+        scores = (facts.get("architecture") or {}).get("scores", "")
+        labels, shares = labelling.label(picture, session, own, mean, std, scores)
     found = labelling.find_regions(
         labels,
         shares,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from workers.inference.faults import check_finite
 from workers.inference.sessions import get_session
 from workers.nets.plan import check_settings
 from workers.plugin import (
@@ -56,7 +57,9 @@ class Vit(Family[VitParams]):
         facts = context.model.facts
         session = get_session(context)
         pixels = normalise(fill_stretched(picture, facts["input"]["width"]), facts["mean"], facts["std"])
-        guesses = rank(session.run(pixels)[0][0], facts["classes"], params.top, None)
+        shares = session.run(pixels)[0][0]
+        check_finite(shares)
+        guesses = rank(shares, facts["classes"], params.top, None)
         best = guesses[0]
         predictions: list[JSON] = [
             {"class": guess.name, "class_id": guess.class_id, "confidence": round(guess.confidence, 5)}

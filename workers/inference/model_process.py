@@ -53,6 +53,8 @@ _ENVIRONMENT = {
     **NO_TELEMETRY,
 }
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+# What the kernel ends a process with that has had its time, and one that it takes memory from.
+_OUT_OF_TIME, _KILLED = ("SIGPROF", "SIGALRM"), "SIGKILL"
 
 
 class ModelProcessError(Exception):
@@ -64,7 +66,11 @@ class Overran(ModelProcessError):
 
 
 class Crashed(ModelProcessError):
-    """The process ended by itself: a fault in ONNX Runtime, or the machine had no memory left for it."""
+    """The process ended by itself: a fault in ONNX Runtime."""
+
+
+class Killed(ModelProcessError):
+    """Somebody else ended the process. That is the kernel, where the machine has no memory left."""
 
 
 class Failed(ModelProcessError):
@@ -124,6 +130,11 @@ def limit_memory(most_bytes: int) -> None:
     _Own.memory = most_bytes
 
 
+def memory_limit() -> int:
+    """Return how much address space each model process may have, in bytes."""
+    return _Own.memory
+
+
 def _fork(channel: socket.socket) -> None:
     with _Own.lock:
         for _ in range(2):
@@ -157,7 +168,7 @@ class ModelProcess:
             keeps_memory: as `runtime.open_runtime_session` takes it.
             seconds: of processor time, for loading.
 
-        Raises: Failed, Crashed, Overran, MemoryError.
+        Raises: Failed, Crashed, Killed, Overran, MemoryError.
         """
         self._pidfd = -1
         # The most memory that it has held, as it says itself.
@@ -209,7 +220,7 @@ class ModelProcess:
         Args:
             seconds: of processor time that the run may take.
 
-        Raises: Overran, Crashed, Failed, MemoryError.
+        Raises: Overran, Crashed, Killed, Failed, MemoryError.
         """
         if self._given is None or self._given.size < pixels.nbytes:
             self._given = self._share("input", pixels.nbytes)
@@ -283,20 +294,28 @@ class ModelProcess:
             said = self._receive(_WALL_FACTOR * seconds + _WALL_GRACE)
         except (OSError, EOFError) as error:
             self.kill()
-            self._explain_end(error, time.monotonic() - began, seconds)
+            self._explain_end("", time.monotonic() - began, seconds, error)
         except BaseException:
             self.kill()
             raise
+        if "ended" in said:
+            self.kill()
+            self._explain_end(str(said["ended"]), time.monotonic() - began, seconds)
         if "error" not in said:
             return said
         if said["error"] == "memory":
             raise MemoryError("The model process has no memory left.")
         raise Failed(str(said.get("said", "")))
 
-    def _explain_end(self, error: Exception, spent: float, seconds: float) -> NoReturn:
-        if isinstance(error, TimeoutError) or spent >= seconds:
+    def _explain_end(
+        self, name: str, spent: float, seconds: float, error: Exception | None = None
+    ) -> NoReturn:
+        """Raise for a process that ended by the signal `name`, or in an unknown way."""
+        if name in _OUT_OF_TIME or isinstance(error, TimeoutError) or (not name and spent >= seconds):
             raise Overran(f"It was ended after {spent:.1f} s.") from error
-        raise Crashed(f"It ended by itself after {spent:.1f} s.") from error
+        if name == _KILLED:
+            raise Killed(f"It was killed after {spent:.1f} s, as the kernel does where memory runs out.")
+        raise Crashed(f"It ended by itself after {spent:.1f} s ({name or 'no signal'}).") from error
 
     def _receive(self, seconds: float) -> dict[str, Any]:
         self._channel.settimeout(seconds)

@@ -53,12 +53,18 @@ def main(arguments: Sequence[str]) -> int:
             asked, descriptors = messages.receive(control, most_descriptors=1)
         except EOFError:
             return 0
-        if os.fork() == 0:
+        # Whoever ends at once is not missed.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+        pid = os.fork()
+        if pid == 0:
             control.close()
+            for channel in _channels.values():
+                os.close(channel)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
             _serve(_open_channel(descriptors[0]), asked, walls)
-        for descriptor in descriptors:
-            os.close(descriptor)
+        _channels[pid] = descriptors[0]
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
 
 
 def _open_channel(descriptor: int) -> socket.socket:
@@ -82,16 +88,35 @@ def _shut_in() -> dict[str, bool]:
     return walls
 
 
+# The end of its channel that each living model process has, by which its slot is told how it ended.
+_channels: dict[int, int] = {}
+
+
 def _reap(_signal: int, _frame: FrameType | None) -> None:
-    """Note how model processes ended: an operator wants to know of those that crashed."""
+    """Tell slots and the log how model processes ended that crashed, or that the kernel ended."""
     with suppress(ChildProcessError):
         while True:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
+            descriptor = _channels.pop(pid, None)
             if os.WIFSIGNALED(status):
                 name = signal.Signals(os.WTERMSIG(status)).name
                 os.write(2, f"model process {pid} ended by {name}\n".encode())
+                _tell_end(descriptor, name)
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+def _tell_end(descriptor: int | None, name: str) -> None:
+    if descriptor is None:
+        return
+    channel = _open_channel(descriptor)
+    # A slot that has ended reads nothing, and one that does not read is not waited for.
+    with suppress(OSError):
+        flags = socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT
+        socket.send_fds(channel, [json.dumps({"ended": name}).encode()], [], flags)
+    channel.detach()
 
 
 # --- In a process of its own.

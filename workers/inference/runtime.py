@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -16,6 +17,13 @@ os.environ.update(NO_TELEMETRY)
 # Before what is wrong its messages have a number, a kind, and where in its source that was found out.
 _KIND = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
 _PLACE = re.compile(r"/\S+\.(cc|h):\d+ .*?\) ")
+# How it, its kernels and the C++ library say that memory ran out, or that a size is beyond all memory.
+_NO_MEMORY = re.compile(
+    r"bad_alloc|bad_array_new_length|bad allocation|(failed|unable|could not|cannot) to? ?allocate"
+    r"|memory allocation failed|available memory of \d+ is smaller|out of memory|insufficient memory"
+    r"|larger than max_size|overflow|shape\.size\(\) must be >= ?0|exceed int64|may be too large",
+    re.IGNORECASE,
+)
 
 
 def make_options(*, severity: int = 3) -> Any:
@@ -57,9 +65,10 @@ def open_runtime_session(data: bytes, *, keeps_memory: bool) -> Any:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Tell whether ONNX Runtime had no memory left: it has no exception of its own for that."""
-    said = str(error)
-    return "bad_alloc" in said or "Failed to allocate memory" in said
+    """Tell whether there was no memory left: ONNX Runtime has no exception of its own for that."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    return _NO_MEMORY.search(str(error)) is not None
 
 
 @contextmanager

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import resource
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,8 @@ def get_session(context: Context, *, keeps_memory: bool = True) -> Session:
         return _in_batches(torch_sessions.get_loaded(context, model), context)
     key = ("onnx", model.key)
     if context.is_shut_in:
-        return context.keep(key, lambda: _load_here(model, keeps_memory), lambda _: 0)
+        with _blaming_memory(_own_limit()):
+            return context.keep(key, lambda: _load_here(model, keeps_memory), lambda _: 0)
 
     def load() -> IsolatedNetwork:
         return IsolatedNetwork(model, context.network_seconds, keeps_memory=keeps_memory)
@@ -91,7 +93,12 @@ def _in_batches(loaded: torch_sessions.Loaded, context: Context) -> Session:
     def forward(pixels: Floats) -> list[Floats]:
         # Between the tiles of a large picture it may end.
         context.checkpoint()
-        return loaded.batcher.run(pixels, context.together)
+        try:
+            return loaded.batcher.run(pixels, context.together)
+        except MemoryError as error:
+            if context.device == torch_sessions.TORCH_PROCESSOR:
+                raise
+            raise ModelFault.out_of_gpu_memory() from error
 
     return Session(forward, loaded.shape)
 
@@ -127,7 +134,13 @@ def _forward(inner: Any, name: str) -> Callable[[Any], Sequence[Any]]:
 
 
 def _load_here(model: Model, keeps_memory: bool) -> Session:
-    session = open_session(model.read("model.onnx"), keeps_memory=keeps_memory)
+    inner = open_session(model.read("model.onnx"), keeps_memory=keeps_memory)
+
+    def forward(pixels: Any) -> Sequence[Any]:
+        with _blaming_memory(_own_limit()):
+            return inner.forward(pixels)
+
+    session = replace(inner, forward=forward)
     if keeps_memory:
         _warm(session.run, session.shape)
     return session
@@ -154,7 +167,7 @@ class IsolatedNetwork:
         self._keeps_memory = keeps_memory
         self._idle: list[ModelProcess] = []
         self._sizes: dict[int, int] = {}
-        with _blaming_memory():
+        with _blaming_memory(model_process.memory_limit(), is_setting=True):
             first = self._start(seconds, warms=keeps_memory)
         self.input = (first.shape, _type_of(first))
         self._put_back(first)
@@ -178,7 +191,7 @@ class IsolatedNetwork:
         if idle is not None:
             with suppress(MemoryError):
                 return self._run(idle, pixels, seconds)
-        with _blaming_memory():
+        with _blaming_memory(model_process.memory_limit(), is_setting=True):
             return self._run(self._start(seconds, warms=False), pixels, seconds)
 
     def _run(self, process: ModelProcess, pixels: NDArray[Any], seconds: float) -> list[Floats]:
@@ -225,12 +238,18 @@ def _type_of(process: ModelProcess) -> type[np.generic]:
 
 
 @contextmanager
-def _blaming_memory() -> Iterator[None]:
-    """Say of a fresh process without enough memory that the model needs too much."""
+def _blaming_memory(limit: int, *, is_setting: bool = False) -> Iterator[None]:
+    """Say of a fresh process without enough memory, of `limit` bytes, that the model needs too much."""
     try:
         yield
     except MemoryError as error:
-        raise ModelFault.out_of_memory() from error
+        raise ModelFault.out_of_memory(limit, is_setting=is_setting) from error
+
+
+def _own_limit() -> int:
+    """Return how much memory this process may have, in bytes; 0 for no limit."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return 0 if limit == resource.RLIM_INFINITY else limit
 
 
 @contextmanager
@@ -240,6 +259,9 @@ def telling_faults(digest: str, shape: Sequence[int], seconds: float) -> Iterato
         yield
     except model_process.Overran as error:
         raise ModelFault.overran(digest, seconds) from error
+    except model_process.Killed as error:
+        logger.warning("Model %s was killed over an input of %s: %s", digest, shape, error)
+        raise ModelFault.killed_for_memory(digest) from error
     except model_process.Crashed as error:
         logger.warning("Model %s broke its process over an input of %s: %s", digest, shape, error)
         raise ModelFault.crashed(digest) from error

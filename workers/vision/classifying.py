@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.inference.faults import STRANGE_OUTPUT, ModelFault
+from workers.inference.faults import STRANGE_OUTPUT, ModelFault, check_scores
 from workers.inference.sessions import get_session
 from workers.plugin import JSON, Context, OperationError, PictureView
 from workers.vision.class_names import name_of
@@ -39,8 +39,8 @@ def classify(
     """Return the best guesses, the surest first, and what is told of them as JSON.
 
     The model's facts give the input's size, `crop_pct` or `stretch` for how a picture becomes its square,
-    `mean` and `std` for each of red, green and blue, 0 to 1, and `layout` "logits" where the output is not
-    yet a share of 1. Raises OperationError.
+    `mean` and `std` for each of red, green and blue, 0 to 1, and `layout` for `to_shares`. Raises
+    OperationError.
     """
     if context.model is None:
         raise ValueError("A family was run without a model.")
@@ -53,9 +53,7 @@ def classify(
     pixels = normalise(_fill(picture, size or side, facts), facts.get("mean"), facts.get("std"))
     output = session.run(pixels)[0].reshape(-1)
     classes = list(facts.get("classes") or ())
-    if len(output) != (len(classes) or len(output) or 1):
-        raise ModelFault(STRANGE_OUTPUT)
-    shares = softmax(output) if facts.get("layout") == "logits" else np.clip(np.nan_to_num(output), 0, 1)
+    shares = to_shares(output, str(facts.get("layout", "")), len(classes) or len(output))
     guesses = rank(shares, classes, most, wanted)
     predictions: list[JSON] = [
         {"class": guess.name, "class_id": guess.class_id, "confidence": round(guess.confidence, 5)}
@@ -86,9 +84,37 @@ def normalise(pixels: Floats, mean: list[float] | None, std: list[float] | None)
     return pixels
 
 
+def to_shares(output: Floats, layout: str, count: int) -> Floats:
+    """Return how sure a model is of each of `count` classes, 0 to 1, from its numbers (n).
+
+    One number for two classes is the second one's, and the first has the rest.
+
+    Args:
+        layout: "logits" of classes of which one is right, "sigmoid" for logits of which each stands for
+            itself, anything else for shares.
+
+    Raises:
+        ModelFault: there are not as many numbers as classes, or they are not finite.
+    """
+    if not len(output) or (len(output) != count and (len(output), count) != (1, 2)):
+        raise ModelFault(STRANGE_OUTPUT)
+    check_scores(output)
+    # A share among one would always be whole.
+    if layout == "sigmoid" or (layout == "logits" and len(output) == 1):
+        shares = sigmoid(output)
+    else:
+        shares = softmax(output) if layout == "logits" else np.clip(output, 0, 1)
+    return np.array([1 - shares[0], shares[0]], np.float32) if len(output) < count else shares
+
+
+def sigmoid(logits: Floats) -> Floats:
+    """Return the share of each logit by itself."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -60, 60))), np.float32)
+
+
 def softmax(logits: Floats) -> Floats:
-    """Shares of 1, from logits (n)."""
-    powers = np.exp(np.nan_to_num(logits) - np.nan_to_num(logits).max())
+    """Return shares of 1, from logits (n)."""
+    powers = np.exp(logits - logits.max())
     shares: Floats = powers / powers.sum()
     return shares
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.inference.faults import STRANGE_OUTPUT, ModelFault
+from workers.inference.faults import STRANGE_OUTPUT, ModelFault, check_finite, check_scores
+from workers.vision import yolox
 from workers.vision.suppression import suppress, suppress_rotated
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 # How the first output of one picture is laid out: "anchors" (4 + classes + more, n) in YOLOv8 and later,
-# "end-to-end" (n, 6 + more) with corners, confidence and class, "yolov5" (n, 5 + classes + more).
-Layout = Literal["anchors", "end-to-end", "yolov5"]
+# "end-to-end" (n, 6 + more) with corners, confidence and class, "yolov5" (n, 5 + classes + more), and
+# "yolox", which has the same columns for each cell of a grid, boxes in cells, or in pixels: "yolox-decoded".
+Layout = Literal["anchors", "end-to-end", "yolov5", "yolox", "yolox-decoded"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 # Boxes of different classes never overlap once each class has a place of its own this far from the next.
@@ -31,12 +33,14 @@ class Reading:
     """How to read a model: its count of classes, further columns (mask, keypoints, angle) and layout.
 
     `rotated`: boxes are centre, width and height, and the last further column is an angle in radians.
+    `size`: width and height of the input that the output is of, which "yolox" lays its grids over.
     """
 
     classes: int
     more: int = 0
     layout: Layout = "anchors"
     rotated: bool = False
+    size: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -70,20 +74,6 @@ def find_layout(shape: tuple[int, ...], classes: int, more: int) -> Layout | Non
     return "yolov5" if columns == 5 + classes + more else None
 
 
-def has_boxes(output: NDArray[Any], *, rotated: bool) -> bool:
-    """Tell whether end-to-end rows (1, n, 6 + more) can be boxes in pixels. Rows without a box tell nothing.
-
-    Corners lie the right way round, whatever is shown, and not every box within the first pixel.
-    """
-    boxes = output[0, :, :4].astype(np.float32)
-    # Those that fill a list up to its length have the same number everywhere.
-    boxes = boxes[np.ptp(boxes, axis=1) > 0]
-    if not len(boxes):
-        return True
-    backwards = (boxes[:, 2:] < boxes[:, :2]).any(axis=1)
-    return bool(np.abs(boxes).max() > 1 and (rotated or backwards.mean() <= 0.5))
-
-
 def read(
     output: Floats,
     reading: Reading,
@@ -102,14 +92,14 @@ def read(
         wanted: the classes of interest, None for all.
 
     Raises:
-        ModelFault: it is not laid out so.
+        ModelFault: it is not laid out so, or what is read of it is not finite: a score anywhere, or any
+            number of a row that is sure enough. Rows that nobody reads may hold anything.
     """
     if not _fits(output.shape, reading):
         raise ModelFault(STRANGE_OUTPUT)
     found = _READERS[reading.layout](output[0], reading, confidence)
-    # What has no place cannot be drawn, nor told in JSON: networks do put out infinities.
-    told = np.hstack([found.boxes, found.more, found.scores[:, None]])
-    found = found.take(np.flatnonzero(np.isfinite(told).all(axis=1)))
+    for part in (found.boxes, found.more, found.scores):
+        check_finite(part)
     if wanted is not None:
         found = found.take(np.flatnonzero(np.isin(found.classes, list(wanted))))
     if reading.layout == "end-to-end":
@@ -121,9 +111,11 @@ def read(
 
 def _fits(shape: tuple[int, ...], reading: Reading) -> bool:
     """Whether an output of one picture has the columns of its layout, whatever the count of its rows."""
-    columns = {"anchors": 4 + reading.classes, "end-to-end": 6, "yolov5": 5 + reading.classes}
+    columns = {"anchors": 4 + reading.classes, "end-to-end": 6}.get(reading.layout, 5 + reading.classes)
     axis = 1 if reading.layout == "anchors" else 2
-    return len(shape) == 3 and shape[0] == 1 and shape[axis] == columns[reading.layout] + reading.more
+    if len(shape) != 3 or shape[0] != 1 or shape[axis] != columns + reading.more:
+        return False
+    return reading.layout != "yolox" or yolox.find_strides(shape[1], reading.size) is not None
 
 
 def _suppress(found: Found, reading: Reading, iou: float, most: int) -> Found:
@@ -141,9 +133,9 @@ def _suppress(found: Found, reading: Reading, iou: float, most: int) -> Found:
 
 
 def _read_anchors(rows: Floats, reading: Reading, confidence: float) -> Found:
-    scores = rows[4 : 4 + reading.classes]
-    sure = np.flatnonzero(scores.max(axis=0) > confidence)
-    columns = np.ascontiguousarray(rows[:, sure].T)
+    best = rows[4 : 4 + reading.classes].max(axis=0)
+    check_scores(best)
+    columns = np.ascontiguousarray(rows[:, np.flatnonzero(best > confidence)].T)
     scores = columns[:, 4 : 4 + reading.classes]
     boxes = columns[:, :4] if reading.rotated else _to_corners(columns[:, :4])
     return _found(boxes, scores, columns[:, 4 + reading.classes :])
@@ -151,14 +143,33 @@ def _read_anchors(rows: Floats, reading: Reading, confidence: float) -> Found:
 
 def _read_yolov5(rows: Floats, reading: Reading, confidence: float) -> Found:
     """Each class's confidence is its own times that of there being anything."""
-    rows = rows[rows[:, 4] > confidence]
-    scores = rows[:, 5 : 5 + reading.classes] * rows[:, 4:5]
+    cells, scores = _score_rows(rows, reading, confidence)
+    return _found(_to_corners(rows[cells, :4]), scores, rows[cells, 5 + reading.classes :])
+
+
+def _read_yolox(rows: Floats, reading: Reading, confidence: float) -> Found:
+    """As YOLOv5, with boxes in the cells of a grid."""
+    strides = yolox.find_strides(len(rows), reading.size)
+    assert strides is not None
+    cells, scores = _score_rows(rows, reading, confidence)
+    boxes = yolox.decode(rows[cells, :4], cells, reading.size, strides)
+    return _found(_to_corners(boxes), scores, rows[cells, 5 + reading.classes :])
+
+
+def _score_rows(rows: Floats, reading: Reading, confidence: float) -> tuple[NDArray[np.intp], Floats]:
+    """Return which rows are sure enough, and the confidences of their classes."""
+    check_scores(rows[:, 4])
+    likely = np.flatnonzero(rows[:, 4] > confidence)
+    scores = rows[likely, 5 : 5 + reading.classes] * rows[likely, 4:5]
+    check_scores(scores)
     sure = scores.max(axis=1) > confidence
-    return _found(_to_corners(rows[sure, :4]), scores[sure], rows[sure, 5 + reading.classes :])
+    return likely[sure], scores[sure]
 
 
 def _read_end_to_end(rows: Floats, reading: Reading, confidence: float) -> Found:
-    rows = rows[(rows[:, 4] > confidence) & ~np.isnan(rows[:, 5])]
+    check_scores(rows[:, 4])
+    rows = rows[rows[:, 4] > confidence]
+    check_finite(rows[:, 5])
     rows = rows[np.argsort(-rows[:, 4], kind="stable")]
     # Heads that do not tell how many classes they have get a number for a name.
     last = reading.classes - 1 if reading.classes else _MOST_CLASSES
@@ -166,7 +177,13 @@ def _read_end_to_end(rows: Floats, reading: Reading, confidence: float) -> Found
     return Found(rows[:, :4], rows[:, 4], classes, rows[:, 6:])
 
 
-_READERS = {"anchors": _read_anchors, "yolov5": _read_yolov5, "end-to-end": _read_end_to_end}
+_READERS = {
+    "anchors": _read_anchors,
+    "yolov5": _read_yolov5,
+    "yolox": _read_yolox,
+    "yolox-decoded": _read_yolov5,
+    "end-to-end": _read_end_to_end,
+}
 
 
 def _found(boxes: Floats, scores: Floats, more: Floats) -> Found:

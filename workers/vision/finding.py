@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -142,7 +142,7 @@ class FindingParams(Params):
 _PLACED = ("result", "confidence", "iou", "classes", "most", "boxes", "labels", "line", "size")
 _ALSO = {"segment": ("masks",), "pose": ("keypoints",)}
 # One row for each thing, one class for each pixel: nothing overlaps.
-_APART = ("end-to-end", "semantic")
+_APART = ("end-to-end", "semantic", "labels")
 
 
 def settings_for(facts: Mapping[str, Any]) -> tuple[str, ...]:
@@ -217,7 +217,7 @@ def find(
     outputs = session.run(place.fill(picture, detector.channels))
     found = read(
         outputs[0],
-        _reading_of(detector, outputs),
+        _reading_of(detector, outputs, place.input),
         confidence=params.confidence,
         iou=params.iou,
         most=params.most,
@@ -235,7 +235,13 @@ def choose_place(picture: PictureView, session: Session, detector: Detector, wan
     size = choose_input(session, detector.input, round_up(wanted, detector.stride) if is_free else wanted)
     # What was proved for squares alone is shown squares, whatever session runs it.
     stride = detector.stride if is_free and detector.takes_rectangles else None
-    return Letterbox.fit((picture.width, picture.height), size, stride)
+    place = Letterbox.fit((picture.width, picture.height), size, stride)
+    # YOLOX is trained on images in the corner, not in the middle.
+    return replace(place, left=0, top=0) if is_yolox(detector.layout) else place
+
+
+def is_yolox(layout: str | None) -> bool:
+    return layout in ("yolox", "yolox-decoded")
 
 
 def choose_input(session: Session, own: tuple[int, int], wanted: int) -> tuple[int, int]:
@@ -262,7 +268,7 @@ def model_of(context: Context) -> Model:
 # --- From the output to the picture.
 
 
-def _reading_of(detector: Detector, outputs: Sequence[Floats]) -> Reading:
+def _reading_of(detector: Detector, outputs: Sequence[Floats], size: tuple[int, int]) -> Reading:
     more = 0
     if detector.task == "segment":
         more = _count_prototypes(outputs)
@@ -274,7 +280,7 @@ def _reading_of(detector: Detector, outputs: Sequence[Floats]) -> Reading:
     layout = detector.layout or find_layout(outputs[0].shape, count, more)
     if layout is None:
         raise ModelFault(STRANGE_OUTPUT)
-    return Reading(count, more, layout, rotated=detector.task == "obb")
+    return Reading(count, more, layout, rotated=detector.task == "obb", size=size)
 
 
 def _count_prototypes(outputs: Sequence[Floats]) -> int:

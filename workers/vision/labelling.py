@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from workers.inference.faults import STRANGE_OUTPUT, ModelFault
+from workers.inference.faults import STRANGE_OUTPUT, ModelFault, check_finite
 from workers.inference.sessions import Session
 from workers.plugin import PictureView
 from workers.vision.class_names import name_of
@@ -24,6 +24,7 @@ MOST_CLASSES = 255
 _NOTHING = 255
 # Sides that networks of any size divide by while they look at a picture.
 MULTIPLE = 32
+UNKNOWN_CLASS = "The model gives the class {label} for this picture, and it has {count} classes."
 
 
 def label(
@@ -32,18 +33,65 @@ def label(
     own: Size,
     mean: list[float] | None,
     std: list[float] | None,
+    scores: str = "",
 ) -> tuple[Bytes, Floats]:
     """Return each pixel's class (height, width), 255 for none, and how sure the model is.
 
     Both are of the input's size, `own`, to which the picture is brought. Where any will do, that is its
-    longer side. `mean` and `std` are of red, green and blue from 0 to 1. Raises ModelFault.
+    longer side. `mean` and `std` are of red, green and blue from 0 to 1. `scores` is for `choose`. Raises
+    ModelFault.
     """
+    output, size = _run(picture, session, own, mean, std)
+    if output.ndim != 4 or len(output) != 1 or 0 in output.shape:
+        raise ModelFault(STRANGE_OUTPUT)
+    return choose(output[0], size, scores)
+
+
+def read_labels(
+    picture: PictureView,
+    session: Session,
+    own: Size,
+    mean: list[float] | None,
+    std: list[float] | None,
+    count: int,
+) -> tuple[Bytes, Floats]:
+    """Return the same for a segmenter that gives the number of each pixel's class, of the output's size.
+
+    It says nothing of how sure it is: all are 1. Numbers below 0, and 255, which training leaves out, are no
+    class.
+
+    Args:
+        count: of classes; 0 where it is not known.
+
+    Raises:
+        ModelFault: a number is that of no class.
+    """
+    output, _ = _run(picture, session, own, mean, std)
+    sides = [side for side in output.shape if side != 1]
+    if len(sides) > 2 or len(output.shape) < 2 or 0 in sides:
+        raise ModelFault(STRANGE_OUTPUT)
+    check_finite(output)
+    height, width = sides if len(sides) == 2 else _two_sides(output.shape)
+    labels = np.rint(output.reshape(height, width))
+    labels[(labels < 0) | (labels == _NOTHING)] = _NOTHING
+    highest = int(labels[labels != _NOTHING].max(initial=0))
+    if highest >= (count or MOST_CLASSES):
+        raise ModelFault(UNKNOWN_CLASS.format(label=highest, count=count or f"at most {MOST_CLASSES}"))
+    return labels.astype(np.uint8), np.ones((height, width), np.float32)
+
+
+def _two_sides(shape: Sequence[int]) -> tuple[int, int]:
+    """Return height and width of labels of which one side at least is 1."""
+    return (shape[-3], shape[-2]) if len(shape) == 4 and shape[-1] == 1 else (shape[-2], shape[-1])
+
+
+def _run(
+    picture: PictureView, session: Session, own: Size, mean: list[float] | None, std: list[float] | None
+) -> tuple[Floats, Size]:
+    """Return the first output for a picture, and the size that this was brought to."""
     size = fit_input((picture.width, picture.height), own, session.shape)
     pixels = fill(picture, size, session.shape[1] or 3, Image.Resampling.BILINEAR)
-    logits = session.run(normalise(pixels, mean, std))[0]
-    if logits.ndim != 4 or len(logits) != 1 or 0 in logits.shape:
-        raise ModelFault(STRANGE_OUTPUT)
-    return choose(logits[0], size)
+    return session.run(normalise(pixels, mean, std))[0], size
 
 
 def fit_input(picture: Size, own: Size, shape: Sequence[int | None]) -> Size:
@@ -63,13 +111,21 @@ def fill(picture: PictureView, size: Size, channels: int, resampling: Image.Resa
     return pixels[None, None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)[None]
 
 
-def choose(logits: Floats, size: Size) -> tuple[Bytes, Floats]:
+def choose(logits: Floats, size: Size, scores: str = "") -> tuple[Bytes, Floats]:
     """Return the best class of each pixel and its share, both (height, width), from logits (classes, h, w).
 
-    One class alone is there where its share is more than a half. Logits are brought to the size one class
-    after the other, so that many classes need no more memory than few.
+    Where classes do not share out one whole, a pixel is of none whose share is more than a half: with one
+    class alone, and where each has a share of its own. Logits are brought to the size one class after the
+    other, so that many classes need no more memory than few.
+
+    Args:
+        scores: "logits", "shares", which sum to 1, or "sigmoid" for a share of each class by itself; told
+            from the numbers otherwise.
+
+    Raises:
+        ModelFault: they are not finite.
     """
-    shares = to_shares(logits)
+    shares = to_shares(logits, scores)
     labels = np.zeros((size[1], size[0]), np.uint8)
     best = np.full((size[1], size[0]), -1, np.float32)
     for class_id, share in enumerate(shares[:MOST_CLASSES]):
@@ -77,24 +133,28 @@ def choose(logits: Floats, size: Size) -> tuple[Bytes, Floats]:
         better = large > best
         labels[better] = class_id
         best[better] = large[better]
-    if len(shares) == 1:
+    if len(shares) == 1 or scores == "sigmoid":
         labels[best <= 0.5] = _NOTHING
     return labels, best
 
 
-def to_shares(logits: Floats) -> Floats:
-    """Logits (classes, h, w) to shares of 1; what are shares already stays as it is."""
-    logits = np.nan_to_num(logits)
-    if (
-        logits.min() >= 0
-        and logits.max() <= 1
-        and (len(logits) == 1 or np.abs(logits.sum(0) - 1).max() < 0.01)
-    ):
-        return logits
+def to_shares(logits: Floats, scores: str = "") -> Floats:
+    """Return shares (classes, h, w) of the scores that `choose` describes. Raises ModelFault."""
+    # Of each pixel some class is left, whatever its mask rules out.
+    best = logits.max(axis=0)
+    check_finite(best)
+    if scores in ("shares", "sigmoid") or (not scores and _are_shares(logits)):
+        return np.clip(logits, 0, 1)
     if len(logits) == 1:
         return np.asarray(1 / (1 + np.exp(-np.clip(logits, -60, 60))), np.float32)
-    powers = np.exp(logits - logits.max(axis=0))
+    powers = np.exp(logits - best)
     return np.asarray(powers / powers.sum(axis=0), np.float32)
+
+
+def _are_shares(logits: Floats) -> bool:
+    if logits.min() < 0 or logits.max() > 1:
+        return False
+    return len(logits) == 1 or bool(np.abs(logits.sum(0) - 1).max() < 0.01)
 
 
 def find_regions(

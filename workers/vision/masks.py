@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from workers.inference.faults import check_finite
 from workers.plugin import JSON
 from workers.vision.letterbox import Letterbox
 
@@ -109,12 +110,16 @@ def assemble(coefficients: Floats, prototypes: Floats, boxes: Floats, place: Let
         coefficients: (n, k), how much of each prototype.
         prototypes: (k, rows, columns) over the whole input.
         boxes: (n, 4) left, top, right, bottom in the picture's pixels.
+
+    Raises:
+        ModelFault: a mask is not finite.
     """
     count, rows, columns = prototypes.shape
     flat = prototypes.reshape(count, -1)
     for one, box in zip(coefficients, boxes, strict=True):
-        logits = Image.fromarray((one @ flat).reshape(rows, columns))
-        yield _enlarge(logits, _whole_pixels(box, place.picture), place)
+        logits = (one @ flat).reshape(rows, columns)
+        check_finite(logits)
+        yield _enlarge(Image.fromarray(logits), _whole_pixels(box, place.picture), place)
 
 
 def _whole_pixels(box: Floats, picture: tuple[int, int]) -> Region:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from workers.inference.faults import STRANGE_OUTPUT, ModelFault
+from workers.inference.faults import STRANGE_OUTPUT, ModelFault, check_finite
 from workers.inference.sessions import Session
 from workers.picture import LIMITS
 from workers.plugin import OperationError, PictureView
@@ -63,8 +63,9 @@ def _fit(picture: PictureView, side: int, shape: Sequence[int | None]) -> tuple[
 
 
 def to_image(made: Floats, written: str) -> Image.Image:
-    """A picture from numbers (1 or 3, height, width)."""
+    """Return a picture from numbers (1 or 3, height, width). Raises ModelFault where they are not finite."""
     black, white = RANGES[written]
-    levels = np.clip((np.nan_to_num(made) - black) * (255 / (white - black)), 0, 255)
+    check_finite(made)
+    levels = np.clip((made - black) * (255 / (white - black)), 0, 255)
     pixels = np.rint(levels).astype(np.uint8).transpose(1, 2, 0)
     return Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0]).convert("RGB")

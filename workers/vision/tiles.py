@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.inference.faults import check_finite
+
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Span = tuple[int, int]
@@ -91,7 +93,11 @@ def to_input(pixels: Bytes) -> Floats:
 
 
 def to_bytes(output: Floats) -> Bytes:
-    """What a network wrote, (1, channels, h, w) of 0 to 1, as bytes (h, w, channels)."""
+    """Return what a network wrote, (1, channels, h, w) of 0 to 1, as bytes (h, w, channels).
+
+    Raises ModelFault where it is not finite.
+    """
+    check_finite(output[0])
     scaled = np.rint(np.clip(output[0], 0, 1) * 255)
     return np.ascontiguousarray(scaled.astype(np.uint8).transpose(1, 2, 0))
 

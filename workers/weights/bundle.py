@@ -84,6 +84,13 @@ Shown = Annotated[str, Field(min_length=1, max_length=MOST_NAME), AfterValidator
 Classes = Annotated[list[Shown], Field(max_length=50_000), AfterValidator(_check_together)]
 
 
+class ReadOutput(_Strict):
+    """The output of a graph that is read, of how many."""
+
+    name: Shown
+    count: int = Field(ge=2)
+
+
 class ModelFacts(_Strict):
     """What model.json says. Families may add facts of their own under `architecture` alone."""
 
@@ -107,6 +114,8 @@ class ModelFacts(_Strict):
     # How a picture becomes a classifier's square; see `workers.vision.letterbox.fill_cropped`.
     crop_pct: float | None = Field(default=None, ge=LEAST_CROP, le=1)
     stretch: bool | None = None
+    # Which of several outputs of a graph is read.
+    output: ReadOutput | None = None
     # Those of the four that nobody told.
     assumed: list[Literal["mean", "std", "crop_pct"]] | None = Field(default=None, max_length=3)
     architecture: dict[str, Any] = Field(default_factory=dict)

@@ -23,13 +23,20 @@ class Wishes(BaseModel):
     square divided by that to which a picture's shorter side is brought before the middle is cut out;
     `stretch` says that the whole picture is squeezed into it. `takes` and `gives` are for models that make
     pictures: how their pixels are written, "unit" 0 to 1, "signed" -1 to 1, "byte" 0 to 255.
+    Of detectors, `takes` is the same. `order` is that of colors, `output` the name of what is read.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     names: tuple[str, ...] = Field(default=(), max_length=50_000)
     task: Literal["detect", "segment", "pose", "obb", "classify", "image"] | None = None
-    layout: Literal["anchors", "yolov5", "end-to-end"] | None = None
+    layout: (
+        Literal["anchors", "yolov5", "yolox", "yolox-decoded", "end-to-end"]
+        | Literal["labels", "semantic", "logits", "sigmoid"]
+        | None
+    ) = None
+    output: str | None = Field(default=None, max_length=1000)
+    order: Literal["rgb", "bgr"] | None = None
     size: int | None = Field(default=None, ge=32, le=2048)
     stride: int = Field(default=1, ge=1, le=1024)
     keypoints: tuple[int, int] | None = None

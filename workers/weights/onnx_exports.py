@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from workers.vision.detections import LAYOUTS
 from workers.vision.letterbox import round_up
+from workers.weights import onnx_surgery as surgery
 from workers.weights.bundle import GRAPHS, Bundle, Choice
+from workers.weights.class_names import MOST_NAME
 from workers.weights.onnx_config import Wishes, read_wishes
 from workers.weights.onnx_flops import count_flops
 from workers.weights.onnx_graphs import (
     Graph,
-    Output,
     Size,
     draw_noise,
+    edit,
+    find_inputs,
+    last_operator,
     list_sizes,
     list_tensors,
     read_graph,
@@ -24,17 +29,12 @@ from workers.weights.onnx_graphs import (
     try_graph,
     try_sizes,
 )
-from workers.weights.onnx_plans import (
-    NO_BOXES,
-    SEMANTIC,
-    Plan,
-    fits,
-    is_wished,
-    list_choices,
-    plan_outputs,
-    plan_untold,
-    wish_otherwise,
-)
+from workers.weights.onnx_outputs import Arranged, arrange
+from workers.weights.onnx_plans import LABELS, SEMANTIC, Plan, is_wished, plan_outputs
+from workers.weights.onnx_recognition import Recognised, recognise_untold
+from workers.weights.onnx_recognition import recognise as recognise_outputs
+from workers.weights.onnx_rows import NO_BOXES
+from workers.weights.showing import show
 from workers.weights.upload import MOST_PARAMETERS, Refused, Upload
 
 # The side of the pictures that a graph for any size is shown, by what it does.
@@ -42,15 +42,9 @@ _SIDES = {"classify": 224, "image": 1024}
 _SIDE = 640
 # What classifiers and segmenters are mostly trained on: ImageNet's means and deviations.
 _MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-# What ends in these gives shares; those behind them change nothing of what is given.
-_GIVING_SHARES = ("Softmax", "Sigmoid", "HardSigmoid")
-_FORMING = frozenset({
-    "Cast", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze", "Transpose",
-    "Unsqueeze",
-})  # fmt: skip
 # As the metadata of Ultralytics' exports names a head whose boxes are shares of the picture.
 _SHARING_HEAD = "RTDETRDecoder"
-_MOST_FORMS = 20
+_MOST_NAME = 60
 _TITLES = {
     "detect": "ONNX detector",
     "segment": "ONNX segmenter",
@@ -62,8 +56,11 @@ _TITLES = {
 _SAYS = {
     "anchors": "rows of boxes and classes",
     "yolov5": "rows of YOLOv5",
+    "yolox": "cells of YOLOX",
+    "yolox-decoded": "rows of YOLOX",
     "end-to-end": "end-to-end rows",
     SEMANTIC: "a class for each pixel",
+    LABELS: "the number of a class for each pixel",
 }
 
 
@@ -72,28 +69,40 @@ def recognise(upload: Upload) -> str | None:
     return "ONNX model" if upload.format == "onnx" else None
 
 
+@dataclass(frozen=True)
+class _Read:
+    """A graph with the outputs that are read, for noise of `size`, and how they are read."""
+
+    arranged: Arranged
+    size: Size
+    wishes: Wishes
+    recognised: Recognised
+    untold: Plan | None
+    difference: float
+
+    @property
+    def graph(self) -> Graph:
+        return self.arranged.graph
+
+    @property
+    def plan(self) -> Plan:
+        return self.recognised.plans[0]
+
+
 def convert(upload: Upload) -> Bundle:
-    """Try the graph once, tell its layout, and take it as it is. Raises Refused."""
+    """Try the graph, tell what it does, and take it with its ends as this site runs them. Raises Refused."""
     if upload.format != "onnx":
         raise Refused("This is no ONNX file.", code="unknown")
     if upload.metadata.get("head") == _SHARING_HEAD:
         raise Refused(f"It is an RT-DETR. {NO_BOXES}", code="outputs")
-    wishes = read_wishes(upload.config, upload.metadata)
-    graph = read_graph(upload)
-    (width, height), outputs, difference = try_sizes(graph, list_sizes(graph, wishes))
-    graph = settle(graph, (width, height))
-    shapes = [output.shape for output in outputs]
-    plan = plan_outputs(shapes, (width, height), wishes)
-    if not fits(plan, outputs[0]):
-        wishes = wish_otherwise(outputs[0], wishes)
-        plan = plan_outputs(shapes, (width, height), wishes)
+    read = _read(upload)
+    plan, wishes, (width, height) = read.plan, read.wishes, read.size
     if plan.task == "classify" and width != height:
         text = f"It takes pictures of {width} × {height} pixels; classifiers look at squares."
         raise Refused(text, code="inputs")
-    choices = [one for one in list_choices(shapes, (width, height), wishes, plan) if fits(one, outputs[0])]
-    told = plan_untold(shapes, (width, height), upload)
-    colours = _normalisation(plan, wishes, graph.channels)
-    takes_rectangles = graph.shape[2] is None and _try_rectangle(graph, (width, height), plan, wishes)
+    colours = _normalisation(plan, wishes, read.graph)
+    graph, difference = _prepare_input(read)
+    takes_rectangles = graph.shape[2] is None and _try_rectangle(graph, read.size, plan, wishes)
     if graph.shape[2] is None and not wishes.size:
         width = height = _SIDES.get(plan.task, _SIDE)
     tensors = _tensors(graph.model)
@@ -101,20 +110,20 @@ def convert(upload: Upload) -> Bundle:
         "family": GRAPHS,
         "task": plan.task,
         "title": _title(plan),
-        "classes": _names(wishes.names, plan.classes),
+        "classes": _names(wishes.names, plan),
         "input": {"width": width, "height": height, "channels": graph.channels},
         "stride": wishes.stride,
         "rectangles": takes_rectangles,
         "parameters": sum(tensor.numel() for tensor in tensors.values()),
         "flops": count_flops(graph, (width, height)),
-        "layout": _layout(plan, outputs, wishes, graph),
+        "layout": read.recognised.scores if plan.task == "classify" else plan.layout,
         "keypoints": list(wishes.keypoints) if plan.task == "pose" and wishes.keypoints else None,
         "scale": plan.scale,
         **colours,
         **_shape(plan, wishes, colours.get("assumed", ())),
-        "architecture": _ranges(plan, wishes, graph, outputs),
+        "output": _output(read.arranged),
+        "architecture": _describe_scores(read) | _ranges(read),
     }
-    meant = [one for one in choices if wishes.task in (None, one.task) and is_wished(one, wishes)]
     return Bundle(
         facts,
         tensors,
@@ -122,20 +131,82 @@ def convert(upload: Upload) -> Bundle:
         difference,
         graph.tolerance,
         choices=tuple(
-            Choice(task=one.task, layout=one.layout, classes=one.classes, is_recognised=one == told)
-            for one in choices
+            Choice(task=one.task, layout=one.layout, classes=one.classes, is_recognised=one == read.untold)
+            for one in read.recognised.plans
         ),
-        is_certain=len(meant) == 1,
+        is_certain=_is_certain(read),
     )
 
 
 # --- Reading and trying.
 
 
+def _read(upload: Upload) -> _Read:
+    wishes = read_wishes(upload.config, upload.metadata)
+    graph = read_graph(upload)
+    size, outputs, difference = try_sizes(graph, list_sizes(graph, wishes))
+    graph = settle(graph, size)
+    arranged = arrange(graph, outputs, size, wishes)
+    recognised = recognise_outputs(arranged, size, wishes)
+    says = {"task", "layout"} & (upload.config or {}).keys()
+    untold = recognise_untold(arranged, size, upload) if says else recognised.plans[0]
+    return _Read(arranged, size, wishes, recognised, untold, difference)
+
+
+def _is_certain(read: _Read) -> bool:
+    """Whether one way of reading alone fits what is said."""
+    wishes = read.wishes
+    meant = [
+        one for one in read.recognised.plans if wishes.task in (None, one.task) and is_wished(one, wishes)
+    ]
+    return len(meant) == 1
+
+
+def _prepare_input(read: _Read) -> tuple[Graph, float]:
+    """Return the graph that takes red, green and blue of 0 to 1, and how its two forms differ.
+
+    What classifiers and segmenters do with pixels is done before, and so are the ranges of pictures.
+    """
+    graph, wishes, plan = read.graph, read.wishes, read.plan
+    is_yolox = plan.layout.startswith("yolox") and wishes.mean is None and wishes.std is None
+    steps = _scaling(graph, wishes, is_yolox=is_yolox) if plan.layout in LAYOUTS else []
+    is_reversed = graph.channels == 3 and (wishes.order or ("bgr" if is_yolox else "rgb")) == "bgr"
+    if is_reversed:
+        steps.append(surgery.reverse_channels())
+    if steps:
+        import onnx
+
+        kind = onnx.TensorProto.FLOAT16 if graph.is_half else onnx.TensorProto.FLOAT
+
+        def change(model: Any) -> None:
+            given = find_inputs(model)[0]
+            surgery.put_before(model, given, steps, order=(0, 1, 2, 3), kind=kind)
+            if is_reversed and plan.task == "image" and read.arranged.heads[0].shape[1] == 3:
+                surgery.put_behind(model, model.graph.output[0], [surgery.reverse_channels()])
+
+        graph = edit(graph, change)
+    if not steps and not read.arranged.is_changed:
+        return graph, read.difference
+    # Of outputs that are not read, nothing counts.
+    return graph, try_graph(graph, draw_noise(graph, read.size, 2015))[1]
+
+
+def _scaling(graph: Graph, wishes: Wishes, *, is_yolox: bool) -> list[surgery.Step]:
+    """Return what detectors do with pixels of 0 to 1: nothing, mostly. YOLOX takes bytes."""
+    if wishes.mean is not None or wishes.std is not None:
+        mean, std = wishes.mean or [0.0], wishes.std or [1.0]
+        return [surgery.add([-one for one in mean]), surgery.multiply([1 / one for one in std])]
+    takes = wishes.takes or ("byte" if is_yolox else "unit")
+    if takes == "signed":
+        return [surgery.multiply([2]), surgery.add([-1])]
+    return [surgery.multiply([255])] if takes == "byte" and not graph.takes_bytes else []
+
+
 def _try_rectangle(graph: Graph, square: Size, plan: Plan, wishes: Wishes) -> bool:
     """Whether a detector that names its stride gives for an input that is no square what it should."""
     if plan.layout not in LAYOUTS or wishes.stride == 1 or square[0] % wishes.stride:
         return False
+    wishes = wishes.model_copy(update={"task": plan.task, "layout": plan.layout})
     # Neither side is one that it was tried with.
     width, height = square[0] + wishes.stride, round_up(square[1] // 2, wishes.stride)
     try:
@@ -154,42 +225,44 @@ def _title(plan: Plan) -> str:
     return f"{_TITLES[plan.task]} ({said})" if said else _TITLES[plan.task]
 
 
-def _layout(plan: Plan, outputs: Sequence[Output], wishes: Wishes, graph: Graph) -> str:
-    if plan.task != "classify":
-        return plan.layout
-    shares = outputs[0].reshape(-1)
-    is_whole = shares.min() >= 0 and abs(float(shares.sum()) - 1) < 0.01
-    # Those of quantised graphs are rounded, and do not always sum up to one.
-    is_made = wishes.is_ultralytics or _last_operator(graph.model) in _GIVING_SHARES
-    return "probabilities" if is_whole or is_made else "logits"
+def _output(arranged: Arranged) -> dict[str, Any] | None:
+    """Return which of several outputs is read; None where all are."""
+    if arranged.count == len(arranged.heads):
+        return None
+    return {"name": show(arranged.name, _MOST_NAME) or "unnamed", "count": arranged.count}
 
 
-def _last_operator(model: Any) -> str | None:
-    """Return what computes the first output, whatever only brings it into another form behind that."""
-    makers = {name: node for node in model.graph.node for name in node.output}
-    name = model.graph.output[0].name
-    for _ in range(_MOST_FORMS):
-        node = makers.get(name)
-        if node is None or node.op_type not in _FORMING or not node.input:
-            return node.op_type if node is not None else None
-        name = node.input[0]
-    return None
+def _names(names: Sequence[str], plan: Plan) -> list[str]:
+    # One number tells whether something is there, in the picture or at each pixel.
+    if len(names) == 1 and plan.classes == 2:
+        return [f"not {names[0]}"[:MOST_NAME], names[0]]
+    if len(names) == 2 and plan.classes == 1:
+        return [names[1]]
+    return list(names) if names else [f"class {index}" for index in range(plan.classes)]
 
 
-def _names(names: Sequence[str], count: int) -> list[str]:
-    return list(names) if names else [f"class {index}" for index in range(count)]
+def _describe_scores(read: _Read) -> dict[str, Any]:
+    return (
+        {"scores": read.recognised.scores} if read.plan.layout == SEMANTIC and read.recognised.scores else {}
+    )
 
 
-def _normalisation(plan: Plan, wishes: Wishes, channels: int) -> dict[str, Any]:
+def _normalisation(plan: Plan, wishes: Wishes, graph: Graph) -> dict[str, Any]:
     """Means and deviations, ImageNet's unless somebody says otherwise. Exports of Ultralytics have none.
 
     `assumed` names what nobody said. Raises Refused where they are of another count of channels.
     """
-    if plan.task != "classify" and plan.layout != SEMANTIC:
-        return {}
-    if any(len(given) not in (1, channels) for given in (wishes.mean, wishes.std) if given is not None):
+    channels, given = graph.channels, [one for one in (wishes.mean, wishes.std) if one is not None]
+    if any(len(numbers) not in (1, channels) for numbers in given):
         text = f"Its mean or std has not {channels} numbers, one for each channel."
         raise Refused(text, code="config")
+    if given and graph.takes_bytes:
+        text = "Its input is of bytes, so what is done with pixels is part of it: leave mean and std out."
+        raise Refused(text, code="config")
+    if plan.task != "classify" and plan.layout not in (SEMANTIC, LABELS):
+        return {}
+    if graph.takes_bytes:
+        return {"mean": [0.0] * channels, "std": [1.0] * channels, "assumed": []}
     said = {"mean": wishes.mean, "std": wishes.std}
     assumed = [name for name in said if said[name] is None and not wishes.is_ultralytics]
     if channels == 1 or wishes.mean is not None or wishes.std is not None or wishes.is_ultralytics:
@@ -211,13 +284,17 @@ def _shape(plan: Plan, wishes: Wishes, assumed: Sequence[str]) -> dict[str, Any]
     }
 
 
-def _ranges(plan: Plan, wishes: Wishes, graph: Graph, outputs: Sequence[Output]) -> dict[str, Any]:
+def _ranges(read: _Read) -> dict[str, Any]:
     """How a picture's pixels are written that goes in and comes out. A Tanh at the end gives -1 to 1."""
-    if plan.task != "image":
+    if read.plan.task != "image":
         return {}
-    is_signed = _last_operator(graph.model) == "Tanh" or outputs[0].min() < -0.5
-    guess = "signed" if is_signed else "byte" if outputs[0].max() > 16 else "unit"
-    return {"takes": wishes.takes or guess, "gives": wishes.gives or guess}
+    graph, wishes, made = read.graph, read.wishes, read.arranged.heads[0].values
+    is_signed = last_operator(graph.model, graph.model.graph.output[0].name) == "Tanh" or made.min() < -0.5
+    is_byte = made.dtype == np.uint8 or made.max() > 16
+    guess = "signed" if is_signed else "byte" if is_byte else "unit"
+    # Where the graph takes bytes, they are made in front of it.
+    takes = "unit" if graph.takes_bytes else wishes.takes or guess
+    return {"takes": takes, "gives": wishes.gives or guess}
 
 
 def _tensors(model: Any) -> dict[str, Any]:

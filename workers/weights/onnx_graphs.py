@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.inference.runtime import explain, make_options, telling_of_memory
+from workers.weights import onnx_surgery as surgery
 from workers.weights.exporting import compare
 from workers.weights.onnx_config import Wishes
 from workers.weights.upload import Refused, Upload
@@ -30,6 +30,8 @@ _MOST_OUTPUT_NUMBERS = 2**27
 TOLERANCE = 1e-3
 # Where it computes with 16 bits, of which each number is rounded to one part in 2048.
 HALF_TOLERANCE = 1e-2
+# Of a constant that surgery adds.
+_MOST_OWN_NUMBERS = 4
 # Of ONNX Runtime, whose exceptions say what is wrong with a graph.
 SILENT = 4
 
@@ -40,13 +42,19 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Graph:
-    """An ONNX graph as it was read. `shape` is its input's, None where any size will do."""
+    """An ONNX graph as it was read, and maybe changed at its ends.
+
+    `shape` is its input's, None where any size will do. `is_last`: uploaded, it took channels last.
+    `takes_bytes`: it took bytes, so what is done with pixels is part of it.
+    """
 
     model: Any
     data: bytes
     name: str
     shape: tuple[int | None, ...]
-    is_half: bool
+    is_half: bool = False
+    is_last: bool = False
+    takes_bytes: bool = False
 
     @property
     def channels(self) -> int:
@@ -65,7 +73,7 @@ class Graph:
 
 
 def read_graph(upload: Upload) -> Graph:
-    """Load the graph, and see what it takes. Raises Refused."""
+    """Load the graph, and have it take one image of floats with channels first. Raises Refused."""
     import onnx
 
     data = upload.path.read_bytes()
@@ -73,31 +81,83 @@ def read_graph(upload: Upload) -> Graph:
         model = onnx.load_model_from_string(data)
     except Exception as error:
         raise Refused("The file is damaged: its graph cannot be read.", code="damaged") from error
-    known = {tensor.name for tensor in model.graph.initializer}
-    inputs = [given for given in model.graph.input if given.name not in known]
+    inputs = find_inputs(model)
     if len(inputs) != 1:
-        text = f"It takes {len(inputs)} inputs. Only models that take one picture can be run."
+        text = (
+            f"It takes {len(inputs)} inputs. Only models that take one picture can be run: export it so that "
+            "the picture is its only input."
+        )
         raise Refused(text, code="inputs")
-    if _has_colours_last(_shape_of(inputs[0])):
-        _put_colours_first(model, inputs[0])
+    given = inputs[0]
+    kind, shape = given.type.tensor_type.elem_type, _shape_of(given)
+    _check_kind(kind, shape)
+    is_last = _has_colours_last(shape)
+    steps = [*_steps_to(kind), *([surgery.transpose(0, 2, 3, 1)] if is_last else [])]
+    if steps:
+        order = (0, 3, 1, 2) if is_last else (0, 1, 2, 3)
+        is_half = kind == onnx.TensorProto.FLOAT16
+        new = onnx.TensorProto.FLOAT16 if is_half else onnx.TensorProto.FLOAT
+        surgery.put_before(model, given, steps, order=order, kind=new)
         data = model.SerializeToString()
-    given, shape = inputs[0].type.tensor_type, _shape_of(inputs[0])
-    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
-    if given.elem_type in floats and len(shape) == 3 and shape[0] in (1, 3):
-        raise Refused(f"{_WANTED} Detectors of torchvision’s kind are not taken.", code="inputs")
-    if given.elem_type not in floats or len(shape) != 4:
-        raise Refused(_WANTED, code="inputs")
+    shape = _shape_of(given)
+    _check_shape(shape)
+    return Graph(
+        model,
+        data,
+        given.name,
+        shape,
+        is_half=given.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16,
+        is_last=is_last,
+        takes_bytes=kind == onnx.TensorProto.UINT8,
+    )
+
+
+def find_inputs(model: Any) -> list[Any]:
+    """Return the inputs that have no value of their own: older graphs list constants too."""
+    known = {tensor.name for tensor in model.graph.initializer}
+    return [given for given in model.graph.input if given.name not in known]
+
+
+_WANTED = "Its input is not one picture of floats, (1, 3, height, width) or (1, 1, height, width)."
+
+
+def _check_kind(kind: int, shape: tuple[int | None, ...]) -> None:
+    from onnx import TensorProto
+
+    if len(shape) == 3 and (shape[0] in (1, 3) or shape[2] in (1, 3)):
+        text = f"{_WANTED} Export it with a batch of 1. Detectors of torchvision’s kind are not taken."
+        raise Refused(text, code="inputs")
+    if len(shape) != 4:
+        raise Refused(f"{_WANTED} It has {len(shape)} dimensions.", code="inputs")
+    if kind not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.UINT8):
+        text = (
+            f"Its input has numbers of the type {TensorProto.DataType.Name(kind).lower()}. Export it with an "
+            "input of float32, float16 or uint8."
+        )
+        raise Refused(text, code="inputs")
+
+
+def _steps_to(kind: int) -> list[surgery.Step]:
+    """Return what turns floats, 0 to 1, into what the graph takes: bytes are 0 to 255."""
+    from onnx import TensorProto
+
+    if kind == TensorProto.UINT8:
+        return [surgery.multiply([255]), surgery.add([0.5]), surgery.cast(kind)]
+    return [surgery.cast(kind)] if kind == TensorProto.DOUBLE else []
+
+
+def _check_shape(shape: tuple[int | None, ...]) -> None:
     if shape[0] not in (None, 1):
         text = f"It takes {shape[0]} pictures at once: export it with a batch of 1, or of any size."
         raise Refused(text, code="inputs")
     if shape[1] not in (None, 1, 3):
-        raise Refused(_WANTED, code="inputs")
+        text = (
+            f"Its input has {shape[1]} channels: only models of 3 (red, green, blue) or of 1 (grey) are run."
+        )
+        raise Refused(text, code="inputs")
     if (shape[2] is None) != (shape[3] is None):
-        raise Refused("One side of its input is fixed and the other is not.", code="inputs")
-    return Graph(model, data, inputs[0].name, shape, given.elem_type == onnx.TensorProto.FLOAT16)
-
-
-_WANTED = "Its input is not one picture of floats, (1, 3, height, width) or (1, 1, height, width)."
+        text = "One side of its input is fixed and the other is not: export it with both fixed, or both free."
+        raise Refused(text, code="inputs")
 
 
 def _shape_of(given: Any) -> tuple[int | None, ...]:
@@ -106,50 +166,7 @@ def _shape_of(given: Any) -> tuple[int | None, ...]:
 
 def _has_colours_last(shape: tuple[int | None, ...]) -> bool:
     """Whether it is (1, height, width, channels), as TensorFlow has pictures."""
-    return len(shape) == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3)
-
-
-def _put_colours_first(model: Any, given: Any) -> None:
-    """Have a graph take and give pictures with colours first: they are turned before it and behind it.
-
-    Args:
-        given: its input, (n, height, width, channels).
-    """
-    from onnx import helper
-
-    graph = model.graph
-    taken = {name for node in graph.node for name in (*node.input, *node.output)}
-    nodes = list(graph.node)
-    turned = _name_anew(given.name, taken)
-    before = helper.make_node("Transpose", [turned], [given.name], perm=[0, 2, 3, 1])
-    given.name = turned
-    _reorder(given, (0, 3, 1, 2))
-    behind = []
-    for told in graph.output:
-        if len(told.type.tensor_type.shape.dim) == 4:
-            turned = _name_anew(told.name, taken)
-            behind.append(helper.make_node("Transpose", [told.name], [turned], perm=[0, 3, 1, 2]))
-            told.name = turned
-            _reorder(told, (0, 3, 1, 2))
-    del graph.node[:]
-    graph.node.extend([before, *nodes, *behind])
-
-
-def _name_anew(name: str, taken: set[str]) -> str:
-    new = next(
-        made for made in (f"{name}_turned{'_' * more}" for more in itertools.count()) if made not in taken
-    )
-    taken.add(new)
-    return new
-
-
-def _reorder(value: Any, order: tuple[int, ...]) -> None:
-    dimensions = value.type.tensor_type.shape.dim
-    copies = [type(dimensions[axis])() for axis in order]
-    for copy, axis in zip(copies, order, strict=True):
-        copy.CopyFrom(dimensions[axis])
-    del dimensions[:]
-    dimensions.extend(copies)
+    return shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4)
 
 
 def list_tensors(model: Any) -> dict[str, Any]:
@@ -161,7 +178,24 @@ def list_tensors(model: Any) -> dict[str, Any]:
         for attribute in node.attribute
         if attribute.name == "value"
     }
-    return {tensor.name: tensor for tensor in model.graph.initializer} | constants
+    found = {tensor.name: tensor for tensor in model.graph.initializer} | constants
+    return {name: tensor for name, tensor in found.items() if not _is_ours(name, tensor)}
+
+
+def _is_ours(name: str, tensor: Any) -> bool:
+    """Whether surgery put it there: a few numbers, so that no weights hide behind such a name."""
+    numbers: int = math.prod(tensor.dims)
+    return name.startswith(surgery.OWN) and numbers <= _MOST_OWN_NUMBERS
+
+
+def edit(graph: Graph, change: Callable[[Any], None]) -> Graph:
+    """Return a copy of the graph whose model was changed."""
+    import onnx
+
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    change(model)
+    return replace(graph, model=model, data=model.SerializeToString(), name=find_inputs(model)[0].name)
 
 
 def list_sizes(graph: Graph, wishes: Wishes) -> list[Size]:
@@ -226,15 +260,11 @@ def settle(graph: Graph, size: Size) -> Graph:
 
 
 def _pin(graph: Graph, size: Size) -> Graph:
-    import onnx
+    def pin(model: Any) -> None:
+        dimensions = find_inputs(model)[0].type.tensor_type.shape.dim
+        dimensions[2].dim_value, dimensions[3].dim_value = size[1], size[0]
 
-    model = onnx.ModelProto()
-    model.CopyFrom(graph.model)
-    given = next(one for one in model.graph.input if one.name == graph.name)
-    for axis, side in ((2, size[1]), (3, size[0])):
-        given.type.tensor_type.shape.dim[axis].dim_value = side
-    shape = (*graph.shape[:2], size[1], size[0])
-    return replace(graph, model=model, data=model.SerializeToString(), shape=shape)
+    return replace(edit(graph, pin), shape=(*graph.shape[:2], size[1], size[0]))
 
 
 def draw_noise(graph: Graph, size: Size, seed: int) -> Floats:
@@ -253,9 +283,17 @@ def try_graph(graph: Graph, sample: Floats) -> tuple[list[Output], float]:
                 "Its numbers are not finite: the model gives NaN or infinity where it is shown noise.",
                 code="numbers",
             )
-    floats = [(np.sort(a, axis=None), np.sort(b, axis=None)) for a, b in zip(optimised, plain, strict=True)]
+    return plain, max((_differ(a, b) for a, b in zip(optimised, plain, strict=True)), default=0.0)
+
+
+def _differ(found: Output, wanted: Output) -> float:
+    """Return how far two outputs differ: of whole numbers, how large a share does."""
     # Sorted: what a TopK chose from all but equal scores may come in another order.
-    return plain, max((compare(a.astype(np.float32), b.astype(np.float32)) for a, b in floats), default=0.0)
+    a, b = (np.sort(one, axis=None).astype(np.float32) for one in (found, wanted))
+    apart = compare(a, b)
+    if apart and np.array_equal(wanted, np.rint(wanted)):
+        return min(apart, float((found != wanted).mean()))
+    return apart
 
 
 def _run(graph: Graph, given: Mapping[str, Output], optimise: bool) -> list[Output]:
@@ -273,3 +311,50 @@ def _run(graph: Graph, given: Mapping[str, Output], optimise: bool) -> list[Outp
     except Exception as error:
         raise Refused(f"ONNX Runtime cannot run it: {explain(error, 200)}", code="runtime") from error
     return outputs
+
+
+# Those behind which numbers are what they were, in another form.
+FORMING = frozenset({
+    "Cast", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze", "Transpose",
+    "Unsqueeze",
+})  # fmt: skip
+_MOST_FORMS = 20
+
+
+def last_operator(model: Any, name: str, forming: frozenset[str] = FORMING) -> str | None:
+    """Return the operator that computes an output, whatever only brings it into another form behind that."""
+    node = last_node(model, name, forming)
+    return node.op_type if node is not None else None
+
+
+def last_node(model: Any, name: str, forming: frozenset[str] = FORMING) -> Any:
+    """Return the node that computes an output; None where it is not found."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    for _ in range(_MOST_FORMS):
+        node = makers.get(name)
+        if node is None or node.op_type not in forming or not node.input:
+            return node
+        name = node.input[0]
+    return None
+
+
+def measure(graph: Graph, name: str, size: Size) -> tuple[int, ...] | None:
+    """Return the shape of a tensor inside the graph, for an input of this size; None where none shows."""
+    import onnx
+
+    def expose(model: Any) -> None:
+        del model.graph.output[:]
+        model.graph.output.append(onnx.ValueInfoProto(name=name))
+
+    exposed = edit(graph, expose)
+    sample = draw_noise(graph, size, 2014)
+    try:
+        (output,) = _run(exposed, {graph.name: sample.astype(np.float16) if graph.is_half else sample}, False)
+    except (Refused, MemoryError):
+        return None
+    return output.shape
+
+
+def run_once(graph: Graph, pixels: Floats) -> list[Output]:
+    """Return what the graph gives for (1, channels, height, width) of 0 to 1. Raises Refused, MemoryError."""
+    return _run(graph, {graph.name: pixels.astype(np.float16) if graph.is_half else pixels}, True)

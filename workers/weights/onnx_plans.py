@@ -1,4 +1,4 @@
-"""How the outputs of an uploaded graph are read: told by their shapes, and by what its owner says."""
+"""How the outputs of an uploaded graph are read: told by what it gives, and by what its owner says."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from workers.vision.detections import LAYOUTS, find_layout, has_boxes
-from workers.weights.onnx_config import Wishes, read_wishes
+from workers.vision import yolox
+from workers.vision.detections import LAYOUTS, find_layout
+from workers.weights.onnx_config import Wishes
 from workers.weights.onnx_graphs import Output, Size
-from workers.weights.upload import Refused, Upload
+from workers.weights.onnx_rows import explain_misfit
+from workers.weights.upload import Refused
 
 SEMANTIC = "semantic"
-NO_BOXES = (
-    "Its rows are no boxes in pixels. Detectors are taken whose rows are those of YOLOv5, of YOLOv8 and "
-    "later, or end-to-end: left, top, right, bottom in pixels, score and class."
-)
+# Each pixel has the number of its class.
+LABELS = "labels"
+_NAMED = {"classify": ("logits", "sigmoid"), "segment": (*LAYOUTS, SEMANTIC, LABELS)}
 
 
 @dataclass(frozen=True)
@@ -31,65 +30,51 @@ class Plan:
     scale: int | None = None
 
 
-def fits(plan: Plan, rows: Output) -> bool:
-    """Whether what the graph gave for noise can be what its shape says."""
-    return plan.layout != "end-to-end" or has_boxes(rows, rotated=plan.task == "obb")
+def choose_plans(outputs: Sequence[Output], size: Size, wishes: Wishes) -> list[Plan]:
+    """Return the ways in which outputs may be read that were given for noise of `size`, the likeliest first.
 
-
-def wish_otherwise(rows: Output, wishes: Wishes) -> Wishes:
-    """Return what to go by for rows that have the end-to-end layout's shape alone. Raises Refused.
-
-    YOLOv5's of one class have six columns, too, the last of which is a share.
+    Raises:
+        Refused: there is none, or none that is wished for.
     """
-    places, last = np.abs(rows[0, :, :4]).max(), rows[0, :, 5]
-    is_yolov5 = rows.shape[2] == 6 and places > 1 and last.min() >= 0 and 0 < last.max() <= 1
-    # A class's number is whole.
-    if wishes.layout or wishes.task not in (None, "detect") or not is_yolov5 or (last == last.round()).all():
-        raise Refused(NO_BOXES, code="outputs")
-    return wishes.model_copy(update={"layout": "yolov5"})
+    shapes = [output.shape for output in outputs]
+    first = plan_outputs(shapes, size, wishes)
+    ways = list_choices(shapes, size, wishes, first)
+    misfits = [explain(outputs, size, way) for way in ways]
+    fitting = [way for way, misfit in zip(ways, misfits, strict=True) if not misfit]
+    # Of what is said, nothing is put aside.
+    wished = [way for way in fitting if wishes.task in (None, way.task) and is_wished(way, wishes)]
+    if not wished:
+        raise Refused(misfits[0], code="outputs")
+    # With as many rows, YOLOX is far more usual; those of YOLOv6 are sure of all boxes.
+    best = next((way for way in wished if way.layout == "yolox-decoded"), wished[0])
+    return [best, *(way for way in fitting if way != best)]
+
+
+def explain(outputs: Sequence[Output], size: Size, plan: Plan) -> str:
+    """Say why outputs that a graph gave for noise cannot be read so; empty where they can."""
+    if plan.layout not in LAYOUTS:
+        return ""
+    return explain_misfit(outputs[0], plan.task, plan.layout, plan.classes, size)
 
 
 def plan_outputs(shapes: Sequence[tuple[int, ...]], size: tuple[int, int], wishes: Wishes) -> Plan:
     """Return how outputs of these shapes are read, for an input of `size` (width, height). Raises Refused."""
     first = shapes[0] if shapes else ()
-    if _are_apart(shapes):
-        text = "It gives boxes, scores and labels apart. Detectors are taken that give all in one output."
-        raise Refused(text, code="outputs")
     if first[:1] != (1,):
-        raise Refused(f"Its output has the shape {list(first)}, not that of one picture’s.", code="outputs")
+        text = (
+            f"Its output has the shape {list(first)}, not that of one picture’s: export it with a batch of 1."
+        )
+        raise Refused(text, code="outputs")
     if len(first) == 2 or (len(first) == 4 and first[2:] == (1, 1)):
         return _check(Plan("classify", "", first[1]), wishes)
     if len(first) == 3:
-        return _check(_plan_rows(first, shapes[1:], wishes), wishes)
+        return _check(_plan_rows(first, shapes[1:], size, wishes), wishes)
     if len(first) == 4:
         return _check(_plan_pixels(first, size, wishes), wishes)
     raise Refused(f"No known kind of model has an output of the shape {list(first)}.", code="outputs")
 
 
-def plan_untold(shapes: Sequence[tuple[int, ...]], size: Size, upload: Upload) -> Plan | None:
-    """Return how they would be read had nobody said what they are for; None where that cannot be told."""
-    said = {name: value for name, value in (upload.config or {}).items() if name not in ("task", "layout")}
-    try:
-        return plan_outputs(shapes, size, read_wishes(said, upload.metadata))
-    except Refused:
-        return None
-
-
-def _are_apart(shapes: Sequence[tuple[int, ...]]) -> bool:
-    """Whether boxes (n, 4) come beside scores and labels (n), or (1, n, 4) beside (1, n) or (1, n, k)."""
-    for boxes in shapes:
-        if len(boxes) not in (2, 3) or boxes[-1] != 4:
-            continue
-        rows = boxes[:-1]
-        if len(rows) == 1 and shapes.count(rows) >= 2:
-            return True
-        others = [shape for shape in shapes if shape is not boxes]
-        if len(rows) == 2 and any(shape == rows or shape[:-1] == rows for shape in others):
-            return True
-    return False
-
-
-def _plan_rows(first: tuple[int, ...], others: Sequence[tuple[int, ...]], wishes: Wishes) -> Plan:
+def _plan_rows(first: tuple[int, ...], others: Sequence[tuple[int, ...]], size: Size, wishes: Wishes) -> Plan:
     """A detector's: (1, rows, columns)."""
     task, more = wishes.task or "detect", 0
     masks = [shape for shape in others if len(shape) == 4]
@@ -100,8 +85,11 @@ def _plan_rows(first: tuple[int, ...], others: Sequence[tuple[int, ...]], wishes
     elif task == "obb":
         more = 1
     count = len(wishes.names) if wishes.names else None
-    layout = wishes.layout or _guess_layout(first, count, more)
-    found = {"anchors": first[1] - 4 - more, "yolov5": first[2] - 5 - more, "end-to-end": count or 0}[layout]
+    layout = wishes.layout if wishes.layout in LAYOUTS else _guess_layout(first, count, more)
+    found = {"anchors": first[1] - 4 - more, "end-to-end": count or 0}.get(layout, first[2] - 5 - more)
+    if layout.startswith("yolox") and (task != "detect" or yolox.find_strides(first[1], size) is None):
+        text = f"Its output {list(first)} has not a row for each cell of YOLOX’s grids over its input."
+        raise Refused(text, code="outputs")
     if layout != "end-to-end" and (found < 1 or (count is not None and found != count)):
         text = f"Its output {list(first)} does not fit {count if count is not None else 'any'} classes."
         raise Refused(text, code="outputs")
@@ -171,7 +159,7 @@ def _is_likely(plan: Plan, first: tuple[int, ...]) -> bool:
     """There are far more places than a detector's columns."""
     if plan.layout == "anchors":
         return first[1] < first[2]
-    return plan.layout not in ("yolov5", "end-to-end") or first[1] > first[2]
+    return plan.layout in ("semantic", "labels", "picture", "") or first[1] > first[2]
 
 
 def is_wished(plan: Plan, wishes: Wishes) -> bool:
