@@ -37,9 +37,9 @@ def classify(
 ) -> tuple[list[Guess], JSON]:
     """Return the best guesses, the surest first, and what is told of them as JSON.
 
-    The model's facts give the input's size, `crop_pct` or `stretch` for how a picture becomes its square,
-    `mean` and `std` for each of red, green and blue, 0 to 1, and `layout` "logits" where the output is not
-    yet a share of 1. Raises OperationError.
+    The model's facts give the input's size, `crop_pct`, `stretch`, `resample` and `order` for how a picture
+    becomes its square, `mean` and `std` for each color, 0 to 1, and `layout` where the output is not yet a
+    share of 1: "logits", or "sigmoid" where each class is there or not by itself. Raises OperationError.
     """
     if context.model is None:
         raise ValueError("A family was run without a model.")
@@ -49,12 +49,12 @@ def classify(
     if size not in (0, side) and session.shape[2:] != (None, None):
         text = f"This model looks at pictures of {side} × {side} pixels only: set the working size to 0."
         raise OperationError(text, code="input_size")
-    pixels = normalise(_fill(picture, size or side, facts), facts.get("mean"), facts.get("std"))
+    pixels = prepare(picture, size or side, facts)
     output = session.run(pixels)[0].reshape(-1)
     classes = list(facts.get("classes") or ())
     if len(output) != (len(classes) or len(output) or 1):
         raise ModelFault(STRANGE_OUTPUT)
-    shares = softmax(output) if facts.get("layout") == "logits" else np.clip(np.nan_to_num(output), 0, 1)
+    shares = to_shares(output, facts.get("layout"))
     guesses = rank(shares, classes, most, wanted)
     predictions: list[JSON] = [
         {"class": guess.name, "class_id": guess.class_id, "confidence": round(guess.confidence, 5)}
@@ -68,12 +68,29 @@ def classify(
     }
 
 
-def _fill(picture: PictureView, side: int, facts: Mapping[str, Any]) -> Floats:
-    """Models that were converted before these facts were have neither: they see the middle square."""
-    channels = facts["input"]["channels"]
-    if facts.get("stretch"):
-        return fill_stretched(picture, side, channels)
-    return fill_cropped(picture, side, channels, facts.get("crop_pct", 1.0))
+def prepare(picture: PictureView, side: int, facts: Mapping[str, Any]) -> Floats:
+    """Return a picture as a classifier sees it, (1, channels, side, side).
+
+    Models that were converted before there were facts of it see the middle square; Vision Transformers see
+    the whole picture, squeezed.
+    """
+    fill = fill_stretched if facts.get("stretch", facts.get("family") == "vit") else fill_cropped
+    crop, resample = facts.get("crop_pct") or 1.0, facts.get("resample") or "bilinear"
+    pixels = fill(picture, side, facts["input"]["channels"], crop, resample)
+    if facts.get("order") == "bgr":
+        pixels = np.ascontiguousarray(pixels[:, ::-1])
+    return normalise(pixels, facts.get("mean"), facts.get("std"))
+
+
+def to_shares(output: Floats, layout: str | None) -> Floats:
+    """Return how sure a model is of each class, 0 to 1, from its output (n)."""
+    if layout == "logits":
+        return softmax(output)
+    if layout == "sigmoid":
+        # Written so that no power overflows.
+        shares: Floats = 0.5 + 0.5 * np.tanh(0.5 * np.nan_to_num(output))
+        return shares
+    return np.clip(np.nan_to_num(output), 0, 1)
 
 
 def normalise(pixels: Floats, mean: list[float] | None, std: list[float] | None) -> Floats:

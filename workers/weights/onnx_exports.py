@@ -35,6 +35,7 @@ from workers.weights.onnx_plans import (
     plan_untold,
     wish_otherwise,
 )
+from workers.weights.onnx_preparation import check_config
 from workers.weights.upload import MOST_PARAMETERS, Refused, Upload
 
 # The side of the pictures that a graph for any size is shown, by what it does.
@@ -90,6 +91,7 @@ def convert(upload: Upload) -> Bundle:
     if plan.task == "classify" and width != height:
         text = f"It takes pictures of {width} × {height} pixels; classifiers look at squares."
         raise Refused(text, code="inputs")
+    check_config(plan, wishes, graph, upload)
     choices = [one for one in list_choices(shapes, (width, height), wishes, plan) if fits(one, outputs[0])]
     told = plan_untold(shapes, (width, height), upload)
     colours = _normalisation(plan, wishes, graph.channels)
@@ -161,7 +163,11 @@ def _layout(plan: Plan, outputs: Sequence[Output], wishes: Wishes, graph: Graph)
     is_whole = shares.min() >= 0 and abs(float(shares.sum()) - 1) < 0.01
     # Those of quantised graphs are rounded, and do not always sum up to one.
     is_made = wishes.is_ultralytics or _last_operator(graph.model) in _GIVING_SHARES
-    return "probabilities" if is_whole or is_made else "logits"
+    # One class alone is there or not, and its share of 1 would always be all of it.
+    is_apart = wishes.scores == "sigmoid" or plan.classes == 1
+    if is_made or (is_whole and not is_apart):
+        return "probabilities"
+    return "sigmoid" if is_apart else "logits"
 
 
 def _last_operator(model: Any) -> str | None:
@@ -202,10 +208,13 @@ def _shape(plan: Plan, wishes: Wishes, assumed: Sequence[str]) -> dict[str, Any]
     """How pictures become a classifier's squares: the middle is cut out, unless somebody says otherwise."""
     if plan.task != "classify":
         return {}
+    pixels = {"resample": wishes.resample, "order": wishes.order}
     if wishes.stretch:
-        return {"stretch": True}
+        crop = wishes.crop_pct if wishes.crop_pct not in (None, 1) else None
+        return {**pixels, "stretch": True, "crop_pct": crop}
     is_said = wishes.crop_pct is not None or wishes.stretch is not None or wishes.is_ultralytics
     return {
+        **pixels,
         "crop_pct": wishes.crop_pct or 1.0,
         "assumed": [*assumed, *([] if is_said else ["crop_pct"])],
     }

@@ -70,6 +70,9 @@ def _flatten(tree: Any) -> Iterator[tuple[str, TensorRecord]]:
                 yield f"{prefix}{key}", value
             elif isinstance(value, dict):
                 waiting.append((f"{prefix}{key}.", value, depth + 1))
+            elif key == "shadow_params" and isinstance(value, (list, tuple)):
+                # Averages of torch-ema have no names.
+                waiting.append((f"{prefix}{key}.", dict(enumerate(value)), depth + 1))
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, TensorRecord], dict[str, str]]:

@@ -1,0 +1,61 @@
+"""Whether an uploaded graph can be shown images, and its outputs read, as the config.json says."""
+
+from __future__ import annotations
+
+from workers.weights.onnx_config import Wishes, read_wishes
+from workers.weights.onnx_graphs import Graph
+from workers.weights.onnx_plans import SEMANTIC, Plan
+from workers.weights.upload import Refused, Upload
+
+
+def check_config(plan: Plan, wishes: Wishes, graph: Graph, upload: Upload) -> None:
+    """Raise Refused for what a config says of images or classes and is not done with this graph."""
+    if plan.task == "classify" or plan.layout == SEMANTIC:
+        if wishes.unclear:
+            raise Refused(wishes.unclear, code="config")
+    elif set(wishes.mean or [0.0]) != {0.0} or set(wishes.std or [1.0]) != {1.0}:
+        text = (
+            "Its config.json says a mean or a deviation of pixels. Only classifiers and models that give "
+            "each pixel a class are shown such; this one sees pixels from 0 to 1. Normalize within the "
+            "graph, and take them out."
+        )
+        raise Refused(text, code="config")
+    if plan.task == "classify":
+        _check_classes(plan, wishes)
+        _check_size(graph, upload)
+    if plan.layout == SEMANTIC and _is_special(wishes):
+        text = (
+            "Models that give each pixel a class are shown the whole image, in red, green and blue, resized "
+            "by bilinear interpolation. Its config.json says otherwise (resample, do_center_crop or the "
+            "channels’ order)."
+        )
+        raise Refused(text, code="config")
+
+
+def _check_classes(plan: Plan, wishes: Wishes) -> None:
+    if wishes.count not in (None, plan.classes):
+        text = (
+            f"Its config.json says {wishes.count} classes, and it has {plan.classes}. Send the config.json "
+            "that belongs to it."
+        )
+        raise Refused(text, code="config")
+
+
+def _check_size(graph: Graph, upload: Upload) -> None:
+    """A graph for one size is shown that. A config for another is not its own."""
+    said = read_wishes(upload.config, {}).size
+    if graph.shape[2] is not None and said not in (None, graph.shape[2]):
+        text = (
+            f"Its config.json says images of {said} × {said} pixels, and the graph takes {graph.shape[3]} × "
+            f"{graph.shape[2]}. Send the config.json that belongs to it, or export it for the other size."
+        )
+        raise Refused(text, code="config")
+
+
+def _is_special(wishes: Wishes) -> bool:
+    return (
+        wishes.resample not in (None, "bilinear")
+        or wishes.order == "bgr"
+        or wishes.crop_pct not in (None, 1)
+        or wishes.stretch is False
+    )
