@@ -16,7 +16,7 @@ from torch import nn
 from tests.families import test_vit_layouts
 from tests.families.layers import upload_of
 from tests.families.test_onnx import convert, found, giving, trace
-from tests.families.test_onnx_inputs import PIXELS
+from tests.families.test_onnx_inputs import PIXELS, Placed
 from tests.families.test_vit import CONFIG, _draw_state
 from tests.workers.samples import encode
 from workers import registry
@@ -199,7 +199,10 @@ def test_weights_are_shown_images_as_the_config_says(case: str, state: dict[str,
 SAID: dict[str, tuple[dict[str, Any], str]] = {
     "not resized": ({"do_resize": False}, "do_resize = false: images would be seen at their own size"),
     "no square": ({"size": {"height": 64, "width": 48}}, "is not that of a square"),
-    "no square image": ({"image_size": [64, 48]}, "is not that of a square"),
+    "no square image": (
+        {"image_size": [64, 48]},
+        r"image_size( of the config.json, \[64, 48\],| = \[64, 48\])",
+    ),
     "the longest edge": ({"size": {"longest_edge": 64}}, "is not that of a square"),
     "two edges": ({"size": {"shortest_edge": 64, "longest_edge": 90}}, "is not that of a square"),
     "a rectangle": ({"size": {"shortest_edge": 64}, "do_center_crop": False}, "images would not be squares"),
@@ -336,3 +339,26 @@ def test_detectors_are_not_shown_normalized_pixels(tmp_path: Path) -> None:
 def _folder(within: Path, name: str) -> Path:
     (within / name).mkdir()
     return within / name
+
+
+@pytest.mark.parametrize(
+    "config", [{"image_size": 128}, {"do_resize": True, "size": {"height": 128, "width": 128}}]
+)
+def test_a_graph_whose_positions_are_for_another_size_says_so(config: dict[str, Any], tmp_path: Path) -> None:
+    graph = trace(Placed(3), 96, 96, dynamic=True, pixels=False)
+    with pytest.raises(Refused, match=r"It was shown 128 × 128 pixels, as its config.json or metadata says"):
+        convert(graph, _folder(tmp_path, "one"), config)
+    model = convert(graph, _folder(tmp_path, "other"), {"image_size": 96})
+    assert model.facts["input"]["width"] == 96
+
+
+@pytest.mark.parametrize(
+    "config", [{"image_size": 96}, {"size": 32}, {"pretrained_cfg": {"input_size": [3, 96, 96]}}]
+)
+def test_a_graph_for_one_size_takes_no_config_for_another(
+    config: dict[str, Any], network: tuple[nn.Module, bytes], tmp_path: Path
+) -> None:
+    with pytest.raises(
+        Refused, match=r"and the graph takes 64 × 64. Send the config.json that belongs to it"
+    ):
+        convert(network[1], tmp_path, config)

@@ -3,6 +3,7 @@ pixels."""
 
 from __future__ import annotations
 
+import gc
 import io
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from workers.picture import Picture
 from workers.plugin import Context
 from workers.recipe import Recipe
 from workers.vision.letterbox import Letterbox, fill_cropped, fill_stretched
+from workers.vision.pixels import view_pixels
 from workers.weights.bundle import FolderModel
 
 DETECTOR = Path("deploy/demo_models/shapes-detector/model")
@@ -103,3 +105,27 @@ def test_classifiers_see_the_pixels_that_pillow_resizes(size: tuple[int, int], r
     squeezed = np.asarray(image.resize((128, 128), chosen).crop((8, 8, 120, 120)))
     ours = fill_stretched(Picture.open(data), 112, 3, 112 / 128, resample)[0].transpose(1, 2, 0) * 255
     assert np.abs(ours - squeezed).max() <= 1.01
+
+
+@pytest.mark.parametrize("size", [(1, 1), (37, 5), (2448, 1632), (3000, 2900)])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_pixels_are_looked_at_where_they_lie(size: tuple[int, int], mode: str) -> None:
+    rng = np.random.default_rng(3)
+    drawn = rng.integers(0, 256, (size[1], size[0], 3) if mode == "RGB" else size[::-1], np.uint8)
+    image = Image.fromarray(drawn)
+    assert image.mode == mode
+    seen = view_pixels(image)
+    # Pillow keeps more than 16 MiB in several pieces.
+    is_view = size[0] * size[1] * (4 if mode == "RGB" else 1) <= 2**24
+    assert is_view or seen.base is None or seen.shape[-1] == 3
+    if mode == "RGB" and is_view:
+        assert seen.shape[2] == 4
+        assert not seen.flags.writeable
+    del image
+    gc.collect()
+    assert np.array_equal(seen[..., :3] if mode == "RGB" else seen, drawn)
+
+
+def test_pixels_of_other_kinds_are_copied() -> None:
+    image = Image.new("RGBA", (3, 2), (1, 2, 3, 4))
+    assert view_pixels(image).tolist() == np.asarray(image).tolist()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from workers.plugin import PictureView
+from workers.vision.pixels import view_pixels
 
 Floats = NDArray[np.float32]
 Size = tuple[int, int]
@@ -64,7 +65,7 @@ class Letterbox:
 
     def fill(self, view: PictureView, channels: int = 3) -> Floats:
         """Return the input, (1, channels, height, width), 0 to 1: red, green and blue, or grey alone."""
-        planes = _resize(open_whole(view, channels), self.inner)
+        planes = _resize(open_whole(view, channels), self.inner, channels)
         pixels = np.empty((1, channels, self.input[1], self.input[0]), np.float32)
         right, bottom = self.left + self.inner[0], self.top + self.inner[1]
         down, across = slice(self.top, bottom), slice(self.left, right)
@@ -138,17 +139,17 @@ def open_whole(view: PictureView, channels: int = 3) -> Image.Image:
     return view.grey() if channels == 1 else view.rgb()
 
 
-def _resize(image: Image.Image, size: Size) -> tuple[NDArray[np.uint8], ...]:
+def _resize(image: Image.Image, size: Size, channels: int) -> tuple[NDArray[np.uint8], ...]:
     """Return a picture's bands at a size, as OpenCV resizes: networks are trained on such pictures.
 
     Pillow takes five times as long for it.
     """
     opencv = _open_opencv()
-    pixels = np.asarray(image)
+    pixels = view_pixels(image)
     if image.size != size:
         pixels = opencv.resize(pixels, size, interpolation=opencv.INTER_LINEAR)
     bands: tuple[NDArray[np.uint8], ...] = opencv.split(pixels)
-    return bands
+    return bands[:channels]
 
 
 @functools.cache

@@ -22,7 +22,7 @@ _KNOWN = (
     (r"features\.\d+\.\d+\.attn\.relative_position", "a Swin Transformer"),
     (
         r"(^|\.)beit\.|(^|\.)data2vec_vision\.|blocks\.\d+\.(gamma_1|attn\.(q_bias|relative_position))",
-        "a BEiT",
+        "a BEiT, or a network of its kind (EVA, CaiT)",
     ),
     (r"(^|\.)dinov2(_with_registers)?\.", "a DINOv2 of Hugging Face"),
     (r"vision_model\.|visual\.transformer\.|(^|\.)logit_scale$", "a CLIP or SigLIP"),
@@ -30,6 +30,7 @@ _KNOWN = (
     (r"(^|\.)convnext(v2)?\.|stages\.\d+\.blocks\.\d+\.(conv_dw|dwconv)", "a ConvNeXt"),
     (r"(^|\.)resnet\.|(^|\.)layer4\.\d+\.conv1\.weight$", "a ResNet"),
     (r"(^|\.)efficientnet\.|(^|\.)conv_stem\.weight$", "an EfficientNet or a network of its kind"),
+    (r"\.rel_pos\.|relative_position|rel_pos_(h|w)$", "a transformer with relative positions"),
 )
 _PATCHES = re.compile(r"(^|\.)(patch_embed\.proj|patch_embeddings\.projection|conv_proj)\.weight$")
 _HEAD = re.compile(r"(^|\.)(head|heads|classifier|fc)\.")

@@ -17,12 +17,10 @@ from workers.weights.onnx_graphs import (
     Output,
     Size,
     draw_noise,
-    list_sizes,
     list_tensors,
     read_graph,
     settle,
     try_graph,
-    try_sizes,
 )
 from workers.weights.onnx_plans import (
     NO_BOXES,
@@ -35,7 +33,7 @@ from workers.weights.onnx_plans import (
     plan_untold,
     wish_otherwise,
 )
-from workers.weights.onnx_preparation import check_config
+from workers.weights.onnx_preparation import check_config, try_as_said
 from workers.weights.upload import MOST_PARAMETERS, Refused, Upload
 
 # The side of the pictures that a graph for any size is shown, by what it does.
@@ -81,7 +79,7 @@ def convert(upload: Upload) -> Bundle:
         raise Refused(f"It is an RT-DETR. {NO_BOXES}", code="outputs")
     wishes = read_wishes(upload.config, upload.metadata)
     graph = read_graph(upload)
-    (width, height), outputs, difference = try_sizes(graph, list_sizes(graph, wishes))
+    (width, height), outputs, difference = try_as_said(graph, wishes)
     graph = settle(graph, (width, height))
     shapes = [output.shape for output in outputs]
     plan = plan_outputs(shapes, (width, height), wishes)

@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 from workers.weights.onnx_config import Wishes, read_wishes
-from workers.weights.onnx_graphs import Graph
+from workers.weights.onnx_graphs import Graph, Output, Size, list_sizes, try_sizes
 from workers.weights.onnx_plans import SEMANTIC, Plan
 from workers.weights.upload import Refused, Upload
+
+
+def try_as_said(graph: Graph, wishes: Wishes) -> tuple[Size, list[Output], float]:
+    """Return what `try_sizes` does. Raises Refused, which names the size if the config says it."""
+    try:
+        return try_sizes(graph, list_sizes(graph, wishes))
+    except Refused as refused:
+        if refused.code != "runtime" or graph.shape[2] is not None or wishes.size is None:
+            raise
+        side = wishes.size
+        text = (
+            f"{refused.message} It was shown {side} × {side} pixels, as its config.json or metadata says: "
+            "where the graph takes another size, say that one as “size”."
+        )
+        raise Refused(text, code=refused.code) from refused
 
 
 def check_config(plan: Plan, wishes: Wishes, graph: Graph, upload: Upload) -> None:
