@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -16,7 +18,8 @@ from tests.families.layers import upload_of
 from tests.families.test_vit import CONFIG, _draw_state
 from workers import registry
 from workers.inference.sessions import open_session
-from workers.weights import convert
+from workers.weights import bundle, convert
+from workers.weights.bundle import FolderModel
 from workers.weights.upload import Refused
 
 VIT = registry.get("vit")
@@ -339,3 +342,26 @@ def test_senseless_shapes_are_refused() -> None:
         for name in list(state):
             with pytest.raises(Refused):
                 VIT.convert(upload_of({**state, name: torch.zeros(shape)}))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gpu_runs_the_same(kind: str, tmp_path: Path) -> None:
+    """Rebuilt from the facts and tensors that were written, several pictures at a time."""
+    drawn, said = KINDS[kind]
+    state = _timm(**drawn)
+    bundle.write(
+        VIT.convert(upload_of(state, config={"problem_type": "multi_label_classification"})), tmp_path
+    )
+    bundle.verify(tmp_path)
+    facts = FolderModel(tmp_path).facts
+    net = VIT.rebuild(facts, load_file(tmp_path / "weights.safetensors"))
+    pixels = torch.randn(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(9))
+    wanted = torch.cat([_forward(state, one[None], **said).sigmoid() for one in pixels])
+    assert (net(pixels) - wanted).abs().max() < 1e-5
+
+
+def test_facts_that_no_network_has_are_not_built() -> None:
+    facts = VIT.convert(upload_of(_timm())).facts
+    settings = {**facts["architecture"]["settings"], "pool": "nothing"}
+    with pytest.raises(Refused, match="tells its classes from nothing that is known"):
+        VIT.rebuild({**facts, "architecture": {"net": "vit", "settings": settings}}, {})

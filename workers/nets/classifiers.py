@@ -15,6 +15,7 @@ from workers.nets.generators import check_numbers
 from workers.nets.wrappers import Reading, list_readings
 from workers.weights.bundle import Bundle
 from workers.weights.class_names import NAMES, clean_names, find_names, order_names
+from workers.weights.config_values import show_value
 from workers.weights.onnx_config import Wishes, read_wishes
 from workers.weights.timm_config import find_timm
 from workers.weights.upload import Refused, Upload
@@ -201,7 +202,7 @@ def _choose_pool(layout: vit_layouts.Layout, config: Mapping[str, Any]) -> str:
     if said is None or layout.pool == "pair":
         return layout.pool
     if said not in ("token", "avg") or (said == "token" and layout.tokens == 0):
-        text = f"The config.json says global_pool = {str(said)[:40]!r}: only “token” and “avg” are read."
+        text = f"The config.json says global_pool = {show_value(said)!r}: only “token” and “avg” are read."
         raise Refused(text, code="config")
     if said == "token":
         return "token"

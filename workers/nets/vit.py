@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from workers.nets.plan import MOST_BLOCKS, Shapes, count_blocks
+from workers.weights.config_values import show_value
 from workers.weights.upload import Refused
 
 HEAD = 64
@@ -226,7 +227,7 @@ def _check_config(config: Mapping[str, Any], settings: Mapping[str, Any]) -> Non
             said = said[0]
         if said not in (None, settings[ours]):
             text = (
-                f"The config.json says {theirs} = {str(said)[:40]}, the weights {settings[ours]}. "
+                f"The config.json says {theirs} = {show_value(said)}, the weights {settings[ours]}. "
                 "Send the one that belongs to these weights."
             )
             raise Refused(text, code="config")
