@@ -13,6 +13,7 @@ from torch import Tensor
 from market.reports import tell
 from tests.families import enlargers, generators
 from tests.families.layers import upload_of
+from tests.families.test_vit import CONFIG, _draw_state
 from workers import registry
 from workers.inference.sessions import open_session
 from workers.weights.opening import open_upload
@@ -178,3 +179,51 @@ def test_a_part_of_an_average_is_refused() -> None:
 def test_words_that_only_contain_ema_are_no_averages(name: str) -> None:
     made = GAN.convert(upload_of(_under(name, PLAIN)))
     assert made.facts["averaged"] is None
+
+
+# --- Other ways to keep them.
+
+
+def test_an_average_among_the_tensors_of_the_network_is_taken() -> None:
+    between = {f"ema_{name}": tensor for name, tensor in AVERAGED.items()}
+    made = GAN.convert(upload_of({**PLAIN, **between}))
+    assert _is(made.tensors, AVERAGED)
+    assert made.facts["averaged"] == "ema_body"
+    del between["ema_body.0.bias"]
+    with pytest.raises(Refused, match="averaged copy of the weights, “ema_body”"):
+        GAN.convert(upload_of({**PLAIN, **between}))
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        lambda state: (state, 7),
+        lambda state: {"state_dict": state, "updates": 7},
+        lambda state: {"shadow": state, "decay": 0.9},
+        lambda state: {"shadow_params": list(state.values()), "num_updates": 3},
+        list,
+    ],
+    ids=["pair", "state dict", "shadow", "list", "names"],
+)
+def test_an_average_with_a_count_is_taken(kept: Callable[[State], object], tmp_path: Path) -> None:
+    is_list_of_names = kept is list
+    torch.save({"model": dict(PLAIN), "ema": kept(dict(AVERAGED))}, tmp_path / "weights.pth")
+    made = GAN.convert(open_upload(tmp_path / "weights.pth"))
+    # A list without tensors is no average.
+    assert _is(made.tensors, PLAIN if is_list_of_names else AVERAGED)
+
+
+def test_statistics_beside_a_shadow_are_those_of_the_network() -> None:
+    state = generators.resnet("batch").state
+    learnt = {key: tensor * 1.1 for key, tensor in state.items() if not key.endswith(STATISTICS)}
+    made = GAN.convert(upload_of({**_under("model", state), **_under("ema.shadow", learnt)}))
+    assert _is(made.tensors, {**state, **learnt})
+
+
+@pytest.mark.parametrize("averaged", ["state_dict_ema", "model_ema.module", "ema"])
+def test_vision_transformers_are_taken_averaged_as_well(averaged: str) -> None:
+    vit, state = registry.get("vit"), _draw_state()
+    other = {name: tensor * 1.5 for name, tensor in state.items()}
+    made = vit.convert(upload_of({**_under("state_dict", state), **_under(averaged, other)}, config=CONFIG))
+    assert _is(made.tensors, other)
+    assert made.facts["averaged"] in averaged

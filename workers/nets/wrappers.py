@@ -22,7 +22,7 @@ _WRAPPERS = (
     "generator", "netG", "net_g", "G", "g", "gen", "online_model", "module", "model", "net",
 )  # fmt: skip
 # What DataParallel, torch.compile, Lightning and averaging put before every name.
-_SHELLS = ("module", "_orig_mod", "model", "net")
+_SHELLS = ("module", "_orig_mod", "model", "net", "shadow", "state_dict", "params")
 _DEEPEST = 4
 # A word of a name that says it is an average: "params_ema", "ema_model", "swa_model"; "netGEMA", "modelEma".
 _AVERAGE = re.compile(r"(?<![^_-])(?:ema|swa|averaged|average|avg|shadow)(?![^_-])", re.IGNORECASE)
@@ -33,8 +33,8 @@ _GENERAL = frozenset({"", "model", "module", "net", "params", "state_dict", "mod
 _COUNTERS = frozenset({"n_averaged", "initted", "step", "num_updates", "decay", "updates"})
 # What a network measures rather than learns. Averages of parameters alone leave it to the network itself.
 _BUFFERS = (".running_mean", ".running_var", ".num_batches_tracked")
-# torch-ema keeps a list of tensors without names.
-_LIST = "shadow_params."
+# The names of a list, such as that of torch-ema: "shadow_params.0".
+_NUMBERED = re.compile(r"(.*\.)?(\d+)")
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,28 @@ def _descend(reading: Reading, path: str, depth: int) -> Iterator[Reading]:
             copy = Reading(inner, f"{path}{first}", is_whole=is_whole)
             yield from _descend(copy, f"{path}{first}.", depth - 1)
     left = {name: tensor for name, tensor in tensors.items() if name.partition(".")[0] not in averages}
-    general = tuple(f"{path}{first}" for first in averages if _base(first) in _GENERAL)
-    here = (*reading.ignored, *general)
-    yield Reading(left, reading.averaged, here, reading.is_whole)
+    merged = _merge_prefixed(left, groups, averages)
+    if merged is not None:
+        yield from _descend(Reading(merged, f"{path}{averages[0]}"), path, depth - 1)
+    here = (*reading.ignored, *(f"{path}{first}" for first in averages if _base(first) in _GENERAL))
+    beside = tuple(f"{path}{first}" for first in averages if _base(first) in groups)
+    yield Reading(left, reading.averaged, (*here, *beside), reading.is_whole)
     for first in _wrappers_of(groups):
         own = tuple(f"{path}{one}" for one in averages if _base(one) == first and first not in _GENERAL)
         inside = Reading(groups[first], reading.averaged, (*here, *own), reading.is_whole)
         yield from _descend(inside, f"{path}{first}.", depth - 1)
+
+
+def _merge_prefixed(
+    plain: dict[str, Any], groups: Mapping[str, Tensors], averages: Iterable[str]
+) -> dict[str, Any] | None:
+    """Return an average whose tensors lie among those of the network, each part of it with a name of its own.
+
+    Where "ema_body.0.weight" is the average of "body.0.weight". None where they are not the network's.
+    """
+    averaged = {f"{_base(first)}.{name}": t for first in averages for name, t in groups[first].items()}
+    is_whole = all(name in averaged or name.endswith(_BUFFERS) for name in plain)
+    return {**plain, **averaged} if averaged and averaged.keys() <= plain.keys() and is_whole else None
 
 
 def _group(tensors: Tensors) -> dict[str, dict[str, Any]]:
@@ -155,7 +170,7 @@ def _match(averaged: Tensors, plain: Tensors, names: Mapping[str, str]) -> dict[
     ours = _unshell(averaged)
     if ours.keys() <= names.keys():
         return ours
-    if all(name.startswith(_LIST) for name in averaged):
+    if all(_NUMBERED.fullmatch(name) for name in averaged):
         return _match_by_order(averaged, plain, names)
     undotted = {name.replace(".", ""): name for name in names}
     is_flat = len(undotted) == len(names) and averaged.keys() <= undotted.keys()
@@ -164,8 +179,8 @@ def _match(averaged: Tensors, plain: Tensors, names: Mapping[str, str]) -> dict[
 
 def _match_by_order(averaged: Tensors, plain: Tensors, names: Mapping[str, str]) -> dict[str, str]:
     parameters = [name for name in names if not name.endswith(_BUFFERS)]
-    ours = [f"{_LIST}{number}" for number in range(len(averaged))]
-    if len(ours) != len(parameters) or averaged.keys() != set(ours):
+    ours = sorted(averaged, key=lambda name: int(name.rpartition(".")[2]))
+    if len(ours) != len(parameters) or [int(n.rpartition(".")[2]) for n in ours] != list(range(len(ours))):
         return {}
     pairs = dict(zip(parameters, ours, strict=True))
     fits = all(tuple(plain[names[name]].shape) == tuple(averaged[own].shape) for name, own in pairs.items())
