@@ -24,6 +24,8 @@ _WRAPPERS = (
 # What DataParallel, torch.compile, Lightning and averaging put before every name.
 _SHELLS = ("module", "_orig_mod", "model", "net", "shadow", "state_dict", "params")
 _DEEPEST = 4
+# Averaged copies that are looked into. There is one, or one for each of a few rates.
+_MOST_COPIES = 8
 # A word of a name that says it is an average: "params_ema", "ema_model", "swa_model"; "netGEMA", "modelEma".
 _AVERAGE = re.compile(r"(?<![^_-])(?:ema|swa|averaged|average|avg|shadow)(?![^_-])", re.IGNORECASE)
 _CAMEL = re.compile(r"(?<=[a-z])E(?:MA|ma)(?=[A-Z_]|$)|(?<=[A-Z])EMA$")
@@ -76,12 +78,13 @@ def _descend(reading: Reading, path: str, depth: int) -> Iterator[Reading]:
     tensors = reading.tensors
     groups = _group(tensors) if depth else {}
     averages = [first for first in groups if _is_averaged(first) and groups[first].keys() - _COUNTERS]
-    for first in averages:
-        if _base(first) in _GENERAL or _base(first) in _WRAPPERS:
-            inner, is_whole = _complete(groups[first], _plain_copies(tensors, groups, first))
-            copy = Reading(inner, f"{path}{first}", is_whole=is_whole)
-            yield from _descend(copy, f"{path}{first}.", depth - 1)
-    left = {name: tensor for name, tensor in tensors.items() if name.partition(".")[0] not in averages}
+    known = [first for first in averages if _base(first) in _GENERAL or _base(first) in _WRAPPERS]
+    for first in known[:_MOST_COPIES]:
+        inner, is_whole = _complete(groups[first], _plain_copies(tensors, groups, first))
+        copy = Reading(inner, f"{path}{first}", is_whole=is_whole)
+        yield from _descend(copy, f"{path}{first}.", depth - 1)
+    apart = set(averages)
+    left = {name: tensor for name, tensor in tensors.items() if name.partition(".")[0] not in apart}
     merged = _merge_prefixed(left, groups, averages)
     if merged is not None:
         yield from _descend(Reading(merged, f"{path}{averages[0]}"), path, depth - 1)

@@ -117,8 +117,9 @@ def _refuse_folder(members: list[Member]) -> None:
     names = [member.name.rpartition("/")[2] for member in members]
     if "data.pkl" not in names and any(name.endswith(_WEIGHTS) for name in names):
         text = (
-            "This is an archive of a model’s folder. Upload the weights in it alone, such as model.safetensors, "
-            "and send the text of its config.json along, with the keys of its preprocessor_config.json."
+            "This is an archive of a model’s folder. Upload the weights in it alone, such as "
+            "model.safetensors, and send the text of its config.json along, with the keys of its "
+            "preprocessor_config.json."
         )
         raise Refused(text, code="archive")
 
