@@ -123,6 +123,10 @@ def _facts(report: Mapping[str, Any], facts: Mapping[str, Any]) -> list[tuple[st
     told: list[tuple[str, str]] = []
     if facts:
         told.append((_("Recognised as"), str(facts.get("title") or report.get("title", ""))))
+        if facts.get("averaged"):
+            told.append(
+                (_("Weights"), _("the averaged copy in the file, “%(name)s”") % {"name": facts["averaged"]})
+            )
         task = facts.get("task", "")
         told.append((_("What it does"), str(TASKS.get(task, task))))
         told.append((_("Input"), _input(facts.get("input") or {})))
@@ -161,6 +165,8 @@ def tell_pixels(facts: Mapping[str, Any]) -> str:
     if facts.get("task") != "classify" and facts.get("layout") not in ("semantic", "labels"):
         return ""
     told = [(_colours(facts), _source(facts, ("mean", "std")))]
+    if facts.get("order") == "bgr":
+        told.append((_("blue before green and red"), ""))
     if facts["task"] == "classify":
         told.append((_shape(facts), _source(facts, ("crop_pct",))))
     return "; ".join(f"{what} ({source})" if source else what for what, source in told)
@@ -175,13 +181,23 @@ def _colours(facts: Mapping[str, Any]) -> str:
 
 
 def _shape(facts: Mapping[str, Any]) -> str:
+    text = _cut(facts)
+    resample = facts.get("resample")
+    if resample not in (None, "bilinear"):
+        text += ", " + _("resized by %(filter)s interpolation") % {"filter": resample}
+    return text
+
+
+def _cut(facts: Mapping[str, Any]) -> str:
+    crop = facts.get("crop_pct") or 1
+    part = {"percent": _number(100 * crop)}
     # Vision Transformers were so before their facts told it.
     if facts.get("stretch", facts.get("family") == "vit"):
-        return _("the whole picture, squeezed into a square")
-    crop = facts.get("crop_pct", 1)
+        if crop == 1:
+            return _("the whole picture, squeezed into a square")
+        return _("the middle %(percent)s%% of the picture, squeezed into a square") % part
     if crop == 1:
         return _("the middle square of the picture")
-    part = {"percent": _number(100 * crop)}
     return _("the middle square, %(percent)s%% of the picture’s shorter side") % part
 
 

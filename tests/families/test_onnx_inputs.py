@@ -304,7 +304,11 @@ REFUSED: dict[str, tuple[Any, Any, str]] = {
     "more than all": (lambda: _pooled(32, 32), {"crop_pct": 1.2}, "cannot be used: crop_pct: .* less than"),
     "a word for a part": (lambda: _pooled(32, 32), {"crop_pct": "most"}, "cannot be used: crop_pct"),
     "a number for squeezed": (lambda: _pooled(32, 32), {"stretch": 2}, "cannot be used: stretch: .* boolean"),
-    "a word for cut": (lambda: _pooled(32, 32), {"do_center_crop": "no"}, "cannot be used: stretch"),
+    "a word for cut": (
+        lambda: _pooled(32, 32),
+        {"do_center_crop": "no"},
+        "do_center_crop of the config.json is no, neither true nor false",
+    ),
     "both": (lambda: _pooled(32, 32), {"crop_pct": 0.9, "stretch": True}, "cut out, not both"),
 }
 

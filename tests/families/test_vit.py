@@ -243,7 +243,7 @@ def test_a_saved_folder_of_transformers_becomes_a_model_in_the_sandbox(tmp_path:
         ({"id2label": {"0": "ant"}}, "does not name the 6 classes"),
         ({"id2label": ["ant"]}, "does not name the 6 classes"),
         ({"id2label": {str(number): "" for number in range(6)}}, "empty, or no text"),
-        ({"id2label": {str(number): 1 for number in range(6)}}, "empty, or no text"),
+        ({"id2label": {str(number): None for number in range(6)}}, "has a name that is no text"),
         ({"image_mean": [0.5]}, "image_mean of the config.json is not 3 numbers"),
         ({"image_std": [0.5, 0, 0.5]}, "image_std of the config.json has a 0"),
         ({"image_std": "wide"}, "image_std of the config.json is not 3 numbers"),

@@ -163,11 +163,12 @@ def test_a_fused_checkpoint(checkpoint_of: Callable[[str], Path], tmp_path: Path
 def test_ema_comes_first(checkpoint_of: Callable[[str], Path], tmp_path: Path) -> None:
     model = load_plainly(checkpoint_of("yolo11n"))
     averaged = copy.deepcopy(model)
-    averaged.names = {0: "averaged", 1: "dog"}
+    averaged.names = {0: "averaged", 1: 7}
     upload = open_upload(save(model, tmp_path / "last.pt", ema=averaged))
     checkpoint = find_checkpoint(upload)
     assert checkpoint is not None
-    assert checkpoint.classes(2) == ["averaged", "dog"]
+    assert checkpoint.classes(2) == ["averaged", "7"]
+    assert checkpoint.averaged == "ema"
 
 
 def test_what_a_trainer_leaves_beside_the_model(tmp_path: Path) -> None:

@@ -21,10 +21,9 @@ from workers.plugin import (
     slider,
     toggle,
 )
-from workers.vision.classifying import normalise, rank
+from workers.vision.classifying import prepare, rank
 from workers.vision.drawing import draw_title
 from workers.vision.instances import Original
-from workers.vision.letterbox import fill_stretched
 
 
 class VitParams(Params):
@@ -33,15 +32,15 @@ class VitParams(Params):
 
 
 class Vit(Family[VitParams]):
-    """Runs classifiers in Hugging Face's layout."""
+    """Runs classifiers in the layouts of Hugging Face, timm and torchvision."""
 
     key = "vit"
     title = "Vision Transformer"
     summary = "Says what a picture shows, with the weights of a Vision Transformer."
     description = (
-        "Runs ViT classifiers as Hugging Face’s Transformers save them: `model.safetensors`, with the labels "
-        "of `config.json`. The picture is brought to the model’s square. Delivers the surest classes as "
-        "data, and the picture with the first of them written into it."
+        "Runs ViT and DeiT classifiers as Hugging Face’s Transformers, timm and torchvision save them, with "
+        "the labels of `config.json`. The picture is brought to the model’s square. Delivers the surest "
+        "classes as data, and the picture with the first of them written into it."
     )
     queue = "gpu"
     version = 1
@@ -56,7 +55,7 @@ class Vit(Family[VitParams]):
             raise ValueError("A family was run without a model.")
         facts = context.model.facts
         session = get_session(context)
-        pixels = normalise(fill_stretched(picture, facts["input"]["width"]), facts["mean"], facts["std"])
+        pixels = prepare(picture, facts["input"]["width"], facts)
         shares = session.run(pixels)[0][0]
         check_finite(shares)
         guesses = rank(shares, facts["classes"], params.top, None)

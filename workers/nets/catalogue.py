@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,7 +18,8 @@ from workers.nets import (
     transformer_net,
     unet_generator,
 )
-from workers.nets.plan import Plan, unwrap
+from workers.nets.plan import Plan
+from workers.nets.wrappers import Reading, list_readings
 from workers.weights.upload import Refused
 
 _READERS = (
@@ -39,6 +41,28 @@ _NETS: Mapping[str, Callable[..., nn.Module]] = {
     "dcgan": dcgan.DCGAN,
 }
 _SHOWN_NAMES = 3
+
+
+@dataclass(frozen=True)
+class Found:
+    """A generator in an upload: its plan, its tensors under its own names, and how they were read."""
+
+    plan: Plan
+    tensors: dict[str, Tensor]
+    reading: Reading
+
+    def check_copy(self) -> None:
+        """Raise Refused where an averaged copy of the weights was passed over, or may be incomplete."""
+        self.reading.refuse_ignored()
+        # Norms without statistics are instance norms, or batch norms of which only the parameters were
+        # averaged.
+        if not self.reading.is_whole and self.plan.settings.get("norm") == "affine":
+            text = (
+                f"Its averaged weights, “{self.reading.shown_name}”, have no statistics of batch norms, and "
+                "no other copy has them. Save the averaged model’s whole state dict; of a network with "
+                "instance norms, save the state dict itself, outside of any other."
+            )
+            raise Refused(text, code="tensors")
 
 
 class Pictured(nn.Module):
@@ -65,16 +89,17 @@ class Pictured(nn.Module):
         return y / 255.0 if self.values == "bytes" else y
 
 
-def find(tensors: Mapping[str, Any]) -> tuple[Plan, dict[str, Tensor]] | None:
-    """Tell a generator by the names and shapes of its tensors; return it with them under its own names."""
-    for reading in unwrap(tensors):
-        shapes = {name: tuple(tensor.shape) for name, tensor in reading.items()}
+def find(tensors: Mapping[str, Any]) -> Found | None:
+    """Tell a generator by the names and shapes of its tensors; None where they are no generator's."""
+    for reading in list_readings(tensors):
+        shapes = {name: tuple(tensor.shape) for name, tensor in reading.tensors.items()}
         # Nothing is made of tensors without a number in them.
         is_empty = any(0 in shape for shape in shapes.values())
         for read in () if is_empty else _READERS:
             plan = read(shapes)
             if plan is not None:
-                return plan, {ours: reading[theirs] for ours, theirs in plan.names.items()}
+                own = {ours: reading.tensors[theirs] for ours, theirs in plan.names.items()}
+                return Found(plan, own, reading)
     return None
 
 

@@ -23,7 +23,7 @@ FLOPS_SIDE = 1024
 def recognise(upload: Upload) -> str | None:
     """Return what these weights are called where they are a generator's, else None."""
     found = catalogue.find(upload.tensors)
-    return None if found is None else found[0].title
+    return None if found is None else found.plan.title
 
 
 def convert(upload: Upload) -> Bundle:
@@ -31,7 +31,8 @@ def convert(upload: Upload) -> Bundle:
     found = catalogue.find(upload.tensors)
     if found is None:
         raise Refused("These are not the weights of a generator that is known here.", code="unknown")
-    plan, tensors = found
+    plan, tensors = found.plan, found.tensors
+    found.check_copy()
     check_channels(plan)
     outline, net = catalogue.outline(plan.as_json()), catalogue.build(plan.as_json(), tensors)
     check_numbers(net)
@@ -41,6 +42,7 @@ def convert(upload: Upload) -> Bundle:
         "family": "gan",
         "task": "image",
         "title": plan.title,
+        "averaged": found.reading.shown_name,
         "input": {"width": _input_side(plan), "height": _input_side(plan), "channels": plan.channels[0]},
         "stride": plan.stride,
         "scale": plan.scale if plan.mode != "noise" else None,

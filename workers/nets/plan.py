@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from workers.weights.upload import Refused
 
 Shapes = Mapping[str, tuple[int, ...]]
-T = TypeVar("T")
-
-# What weights may be wrapped into by those who save them; the smoothed ones first.
-_WRAPPERS = (
-    "params_ema", "net_g_ema", "g_ema", "params", "state_dict", "model_state_dict", "generator_state_dict",
-    "netG_state_dict", "G_state_dict", "generator", "netG", "net_g", "G", "gen", "model", "net",
-)  # fmt: skip
-_DEEPEST = 3
 # Far more than any network of these kinds has.
 MOST_BLOCKS = 64
 MOST_FEATURES = 1024
@@ -53,28 +45,6 @@ class Plan:
     def as_json(self) -> dict[str, Any]:
         """Return what `workers.nets.catalogue.build` needs."""
         return {"net": self.net, "settings": dict(self.settings), "values": self.values}
-
-
-def unwrap(tensors: Mapping[str, T]) -> Iterator[dict[str, T]]:
-    """Yield the ways to read names: as they are, out of a known wrapper, without what all begin with."""
-    reading = dict(tensors)
-    for _ in range(_DEEPEST + 1):
-        yield reading
-        wrapped = next((name for name in _WRAPPERS if _within(reading, name)), None)
-        first = wrapped or _find_common(reading)
-        if first is None:
-            return
-        reading = _within(reading, first)
-
-
-def _within(tensors: Mapping[str, T], first: str) -> dict[str, T]:
-    start = f"{first}."
-    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
-
-
-def _find_common(names: Mapping[str, T]) -> str | None:
-    firsts = {name.partition(".")[0] for name in names}
-    return firsts.pop() if len(firsts) == 1 else None
 
 
 def count_blocks(shapes: Shapes, pattern: str, start: int = 0) -> int:

@@ -1,12 +1,11 @@
-"""The Vision Transformer classifier, in the layout of Hugging Face's `ViTForImageClassification`.
+"""The Vision Transformer classifier, under the names of Hugging Face's `ViTForImageClassification`.
 
-Source: Dosovitskiy et al. 2021.
+Sources: Dosovitskiy et al. 2021; for distillation tokens Touvron et al. 2021 (DeiT).
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,38 +14,34 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from workers.nets.plan import MOST_BLOCKS, Shapes, count_blocks
+from workers.weights.config_values import show_value
 from workers.weights.upload import Refused
 
 HEAD = 64
 EPSILON = 1e-12
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu")
-# What checkpoints carry beside the classifier: read by nothing here.
-_UNUSED = ("vit.pooler.dense.weight", "vit.pooler.dense.bias", "vit.embeddings.mask_token")
-
-
-# How Transformers 5 calls them while it runs, and so in what others save. Its own files have older names.
-_LATER = re.compile(r"^vit\.layers\.(\d+)\.(.+)\.(weight|bias)$")
-_LATER_PARTS = {
-    "attention.q_proj": "attention.attention.query",
-    "attention.k_proj": "attention.attention.key",
-    "attention.v_proj": "attention.attention.value",
-    "attention.o_proj": "attention.output.dense",
-    "mlp.fc1": "intermediate.dense",
-    "mlp.fc2": "output.dense",
-}
+# What classes are told from: the first token, the mean of all patches (before or after the last norm), or the
+# first two tokens, of which the second was distilled.
+POOLS = ("token", "avg", "avg-norm", "pair")
+# Widths whose heads are not of 64 numbers each: ViT-H, so400m, g and G of those who published them.
+_HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
 
 
 class _Embeddings(nn.Module):
-    def __init__(self, width: int, channels: int, patch: int, patches: int) -> None:
+    def __init__(self, width: int, channels: int, patch: int, patches: int, tokens: int) -> None:
         super().__init__()
-        self.cls_token = nn.Parameter(torch.empty(1, 1, width))
-        self.position_embeddings = nn.Parameter(torch.empty(1, patches + 1, width))
+        self.tokens = tokens
+        if tokens:
+            self.cls_token = nn.Parameter(torch.empty(1, tokens, width))
+        self.position_embeddings = nn.Parameter(torch.empty(1, patches + tokens, width))
         self.patch_embeddings = nn.ModuleDict({"projection": nn.Conv2d(channels, width, patch, patch)})
 
     def forward(self, pixels: Tensor) -> Tensor:
         patches = self.patch_embeddings["projection"](pixels).flatten(2).transpose(1, 2)
-        first = self.cls_token.expand(patches.shape[0], -1, -1)
-        return torch.cat([first, patches], 1) + self.position_embeddings
+        if self.tokens:
+            first = self.cls_token.expand(patches.shape[0], -1, -1)
+            patches = torch.cat([first, patches], 1)
+        return patches + self.position_embeddings
 
 
 class _Attention(nn.Module):
@@ -113,60 +108,64 @@ class ViT(nn.Module):
         activation: str,
         epsilon: float,
         bias: bool,
+        tokens: int = 1,
+        pool: str = "token",
+        pre_norm: bool = False,
+        scores: str = "softmax",
     ) -> None:
         super().__init__()
+        if pool not in POOLS:
+            raise Refused("The network tells its classes from nothing that is known.", code="architecture")
+        self.tokens, self.pool, self.scores = tokens, pool, scores
         block = [_Layer(width, heads, inner, activation, epsilon, bias=bias) for _ in range(layers)]
         self.vit = nn.ModuleDict(
             {
-                "embeddings": _Embeddings(width, channels, patch, (image // patch) ** 2),
+                "embeddings": _Embeddings(width, channels, patch, (image // patch) ** 2, tokens),
                 "encoder": nn.ModuleDict({"layer": nn.Sequential(*block)}),
                 "layernorm": nn.LayerNorm(width, eps=epsilon),
             }
         )
-        self.classifier = nn.Linear(width, classes)
+        if pre_norm:
+            self.vit["layernorm_pre"] = nn.LayerNorm(width, eps=epsilon)
+        self.classifier = nn.Linear(width * (2 if pool == "pair" else 1), classes)
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = self.vit["embeddings"](pixels)
+        if "layernorm_pre" in self.vit:
+            x = self.vit["layernorm_pre"](x)
         for layer in self.vit.get_submodule("encoder.layer").children():
             x = layer(x)
-        scores = self.classifier(self.vit["layernorm"](x)[:, 0])
-        return scores.softmax(-1)
+        scores = self.classifier(self._gather(x))
+        return scores.softmax(-1) if self.scores == "softmax" else scores.sigmoid()
+
+    def _gather(self, x: Tensor) -> Tensor:
+        """Return what the classes are told from, (n, width), or twice that for two tokens."""
+        norm = self.vit["layernorm"]
+        if self.pool == "avg-norm":
+            return norm(x[:, self.tokens :].mean(1))
+        x = norm(x)
+        if self.pool == "avg":
+            return x[:, self.tokens :].mean(1)
+        return x[:, :2].flatten(1) if self.pool == "pair" else x[:, 0]
 
 
-def name_as_saved(name: str) -> str:
-    """Return a tensor's name as Transformers saves it, whatever its release."""
-    found = _LATER.match(name)
-    if found is None:
-        return name
-    layer, part, kind = found.groups()
-    return f"vit.encoder.layer.{layer}.{_LATER_PARTS.get(part, part)}.{kind}"
-
-
-def is_vit(shapes: Shapes) -> bool:
-    """Tell the layout by its names."""
-    return {
-        "vit.embeddings.cls_token",
-        "vit.embeddings.position_embeddings",
-        "vit.embeddings.patch_embeddings.projection.weight",
-        "vit.encoder.layer.0.intermediate.dense.weight",
-        "classifier.weight",
-    } <= shapes.keys()
-
-
-def read_settings(shapes: Shapes, config: Mapping[str, Any]) -> dict[str, Any]:
+def read_settings(
+    shapes: Shapes, config: Mapping[str, Any], tokens: int = 1, epsilon: float = EPSILON
+) -> dict[str, Any]:
     """Return what the classifier is built from. What shapes do not tell is taken from `config.json`.
 
     Raises Refused where the two contradict each other, or shapes make no classifier.
     """
-    projection = shapes["vit.embeddings.patch_embeddings.projection.weight"]
-    positions = shapes["vit.embeddings.position_embeddings"]
-    inner = shapes["vit.encoder.layer.0.intermediate.dense.weight"]
-    dimensions = [len(shape) for shape in (projection, positions, inner, shapes["classifier.weight"])]
+    projection = shapes.get("vit.embeddings.patch_embeddings.projection.weight", ())
+    positions = shapes.get("vit.embeddings.position_embeddings", ())
+    inner = shapes.get("vit.encoder.layer.0.intermediate.dense.weight", ())
+    classes = shapes.get("classifier.weight", ())
+    dimensions = [len(shape) for shape in (projection, positions, inner, classes)]
     if dimensions != [4, 3, 2, 2]:
         raise Refused("The tensors of this transformer are not those of a classifier.", code="tensors")
     width, channels, patch = projection[0], projection[1], projection[2]
-    across = math.isqrt(max(0, positions[1] - 1))
-    if across**2 != positions[1] - 1 or not width or not patch:
+    across = math.isqrt(max(0, positions[1] - tokens))
+    if across**2 != positions[1] - tokens or not width or not patch:
         raise Refused("Its position embeddings are not those of a square picture.", code="tensors")
     layers = count_blocks(shapes, "vit.encoder.layer.{}.intermediate.dense.weight")
     if layers > MOST_BLOCKS:
@@ -179,22 +178,17 @@ def read_settings(shapes: Shapes, config: Mapping[str, Any]) -> dict[str, Any]:
         "patch": patch,
         "image": across * patch,
         "channels": channels,
-        "classes": shapes["classifier.weight"][0],
+        "classes": classes[0],
         "activation": _read_activation(config),
-        "epsilon": _read_epsilon(config),
+        "epsilon": _read_epsilon(config, epsilon),
         "bias": "vit.encoder.layer.0.attention.attention.query.bias" in shapes,
     }
     _check_config(config, settings)
     return settings
 
 
-def name_tensors(names: Any) -> list[str]:
-    """The names of the tensors that the classifier needs."""
-    return [name for name in names if name not in _UNUSED]
-
-
 def _read_heads(config: Mapping[str, Any], width: int) -> int:
-    heads = config.get("num_attention_heads", max(1, width // HEAD))
+    heads = config.get("num_attention_heads", _HEADS.get(width, max(1, width // HEAD)))
     if type(heads) is not int or not 1 <= heads <= width or width % heads:
         text = "The config.json names a count of attention heads that does not divide the width."
         raise Refused(text, code="config")
@@ -208,8 +202,8 @@ def _read_activation(config: Mapping[str, Any]) -> str:
     return str(name)
 
 
-def _read_epsilon(config: Mapping[str, Any]) -> float:
-    epsilon = config.get("layer_norm_eps", EPSILON)
+def _read_epsilon(config: Mapping[str, Any], usual: float) -> float:
+    epsilon = config.get("layer_norm_eps", usual)
     if not isinstance(epsilon, int | float) or not 0 < epsilon < 1:
         raise Refused("The layer_norm_eps of the config.json is not between 0 and 1.", code="config")
     return float(epsilon)
@@ -227,9 +221,13 @@ _SAME = {
 
 def _check_config(config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     for theirs, ours in _SAME.items():
-        if theirs in config and config[theirs] != settings[ours]:
+        said = config.get(theirs)
+        # Sides may be written for both axes.
+        if isinstance(said, list) and len(said) == 2 and said[0] == said[1]:
+            said = said[0]
+        if said not in (None, settings[ours]):
             text = (
-                f"The config.json says {theirs} = {str(config[theirs])[:40]}, the weights {settings[ours]}. "
+                f"The config.json says {theirs} = {show_value(said)}, the weights {settings[ours]}. "
                 "Send the one that belongs to these weights."
             )
             raise Refused(text, code="config")

@@ -38,9 +38,9 @@ def classify(
 ) -> tuple[list[Guess], JSON]:
     """Return the best guesses, the surest first, and what is told of them as JSON.
 
-    The model's facts give the input's size, `crop_pct` or `stretch` for how a picture becomes its square,
-    `mean` and `std` for each of red, green and blue, 0 to 1, and `layout` for `to_shares`. Raises
-    OperationError.
+    The model's facts give the input's size, `crop_pct`, `stretch`, `resample` and `order` for how a picture
+    becomes its square, `mean` and `std` for each of red, green and blue, 0 to 1, and `layout` for
+    `to_shares`. Raises OperationError.
     """
     if context.model is None:
         raise ValueError("A family was run without a model.")
@@ -50,7 +50,7 @@ def classify(
     if size not in (0, side) and session.shape[2:] != (None, None):
         text = f"This model looks at pictures of {side} × {side} pixels only: set the working size to 0."
         raise OperationError(text, code="input_size")
-    pixels = normalise(_fill(picture, size or side, facts), facts.get("mean"), facts.get("std"))
+    pixels = prepare(picture, size or side, facts)
     output = session.run(pixels)[0].reshape(-1)
     classes = list(facts.get("classes") or ())
     shares = to_shares(output, str(facts.get("layout", "")), len(classes) or len(output))
@@ -67,12 +67,17 @@ def classify(
     }
 
 
-def _fill(picture: PictureView, side: int, facts: Mapping[str, Any]) -> Floats:
-    """Models that were converted before these facts were have neither: they see the middle square."""
-    channels = facts["input"]["channels"]
-    if facts.get("stretch"):
-        return fill_stretched(picture, side, channels)
-    return fill_cropped(picture, side, channels, facts.get("crop_pct", 1.0))
+def prepare(picture: PictureView, side: int, facts: Mapping[str, Any]) -> Floats:
+    """Return a picture as a classifier sees it, (1, channels, side, side).
+
+    Models that were converted before there were facts of it see the middle square; Vision Transformers see
+    the whole picture, squeezed.
+    """
+    fill = fill_stretched if facts.get("stretch", facts.get("family") == "vit") else fill_cropped
+    crop, resample = facts.get("crop_pct") or 1.0, facts.get("resample") or "bilinear"
+    pixels = fill(picture, side, facts["input"]["channels"], crop, resample)
+    pixels = normalise(pixels, facts.get("mean"), facts.get("std"))
+    return np.ascontiguousarray(pixels[:, ::-1]) if facts.get("order") == "bgr" else pixels
 
 
 def normalise(pixels: Floats, mean: list[float] | None, std: list[float] | None) -> Floats:

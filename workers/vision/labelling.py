@@ -14,6 +14,7 @@ from workers.plugin import PictureView
 from workers.vision.class_names import name_of
 from workers.vision.classifying import normalise
 from workers.vision.instances import Instance
+from workers.vision.letterbox import open_whole
 from workers.vision.masks import Mask
 
 Floats = NDArray[np.float32]
@@ -106,8 +107,7 @@ def fit_input(picture: Size, own: Size, shape: Sequence[int | None]) -> Size:
 
 def fill(picture: PictureView, size: Size, channels: int, resampling: Image.Resampling) -> Floats:
     """The whole picture at a size, in colours or grey: (1, channels, height, width) of 0 to 1."""
-    view = picture.reduced_grey if channels == 1 else picture.reduced
-    pixels = np.asarray(view(*size).resize(size, resampling), np.float32) / np.float32(255)
+    pixels = np.asarray(open_whole(picture, channels).resize(size, resampling), np.float32) / np.float32(255)
     return pixels[None, None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)[None]
 
 

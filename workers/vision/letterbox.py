@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from workers.plugin import PictureView
+from workers.vision.pixels import view_pixels
 
 Floats = NDArray[np.float32]
 Size = tuple[int, int]
 PADDING = 114
-# A whole factor that leaves this part of the size wanted will do: a picture hardly less than four times as
-# large as the input is then decoded at a quarter of its size, not at half.
-_ENOUGH = 15 / 16
+# Filters whose result changes by steps: where a part begins must be exact. Beyond this side it takes too much
+# memory.
+_STEPPED = ("nearest", "box")
+_MOST_SIDE = 8192
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,8 @@ class Letterbox:
         return self.to_picture(boxes.reshape(-1, 2, 2)).reshape(-1, 4)
 
     def fill(self, view: PictureView, channels: int = 3) -> Floats:
-        """Return the input, (1, channels, height, width), 0 to 1: red, green and blue, or grey alone.
-
-        Decodes no more than it needs.
-        """
-        planes = _resize(shrink(view, self.inner, channels), self.inner)
+        """Return the input, (1, channels, height, width), 0 to 1: red, green and blue, or grey alone."""
+        planes = _resize(open_whole(view, channels), self.inner, channels)
         pixels = np.empty((1, channels, self.input[1], self.input[0]), np.float32)
         right, bottom = self.left + self.inner[0], self.top + self.inner[1]
         down, across = slice(self.top, bottom), slice(self.left, right)
@@ -84,27 +83,44 @@ def round_up(side: int, stride: int) -> int:
     return -(-side // stride) * stride
 
 
-def fill_cropped(view: PictureView, side: int, channels: int = 3, crop: float = 1.0) -> Floats:
+def fill_cropped(
+    view: PictureView, side: int, channels: int = 3, crop: float = 1.0, resample: str = "bilinear"
+) -> Floats:
     """Return the middle square of a picture as a classifier's input, (1, channels, side, side), 0 to 1.
 
     The shorter side is brought to `side` / `crop` first: Resize and CenterCrop of `torchvision.transforms`.
     """
-    width, height = view.width, view.height
+    short, wanted = min(view.width, view.height), _side_before(side, crop)
+    size = max(wanted, int(wanted * view.width / short)), max(wanted, int(wanted * view.height / short))
+    return _fill_middle(view, side, size, channels, resample)
+
+
+def fill_stretched(
+    view: PictureView, side: int, channels: int = 3, crop: float = 1.0, resample: str = "bilinear"
+) -> Floats:
+    """Return a picture, whatever its shape, as a square (1, channels, side, side), 0 to 1.
+
+    It is squeezed to `side` / `crop` across and down, and the middle of that is cut out: all of it, for 1.
+    """
+    before = _side_before(side, crop)
+    return _fill_middle(view, side, (before, before), channels, resample)
+
+
+def _side_before(side: int, crop: float) -> int:
     # A share such as 224 / 248 may come out a hair below.
-    short, wanted = min(width, height), int(side / crop + 1e-6)
-    size = max(wanted, int(wanted * width / short)), max(wanted, int(wanted * height / short))
-    image = shrink(view, size, channels)
+    return int(side / crop + 1e-6)
+
+
+def _fill_middle(view: PictureView, side: int, size: Size, channels: int, resample: str) -> Floats:
+    """Bring a picture to a size and return its middle. Only the square that is looked at gets resized."""
+    image = open_whole(view, channels)
     left, top = (round((length - side) / 2) for length in size)
-    # Only the square that is looked at gets resized.
+    if resample in _STEPPED and max(size) <= _MOST_SIDE:
+        whole = image.resize(size, Image.Resampling[resample.upper()])
+        return _spread(whole.crop((left, top, left + side, top + side)), channels)
     across, down = image.width / size[0], image.height / size[1]
     box = (left * across, top * down, (left + side) * across, (top + side) * down)
-    return _spread(image.resize((side, side), Image.Resampling.BILINEAR, box=box), channels)
-
-
-def fill_stretched(view: PictureView, side: int, channels: int = 3) -> Floats:
-    """Return the whole picture, whatever its shape, as a square (1, channels, side, side), 0 to 1."""
-    image = (view.reduced_grey if channels == 1 else view.reduced)(side, side)
-    return _spread(image.resize((side, side), Image.Resampling.BILINEAR), channels)
+    return _spread(image.resize((side, side), Image.Resampling[resample.upper()], box=box), channels)
 
 
 def _spread(square: Image.Image, channels: int) -> Floats:
@@ -114,23 +130,26 @@ def _spread(square: Image.Image, channels: int) -> Floats:
     return pixels
 
 
-def shrink(view: PictureView, size: Size, channels: int = 3) -> Image.Image:
-    """Return a picture reduced by a whole factor to about a size: a sixteenth below it at most."""
-    least = max(1, round(size[0] * _ENOUGH)), max(1, round(size[1] * _ENOUGH))
-    return (view.reduced_grey if channels == 1 else view.reduced)(*least)
+def open_whole(view: PictureView, channels: int = 3) -> Image.Image:
+    """Return all pixels of a picture, in colors or grey.
+
+    Networks are trained on pictures that are resized from all of their pixels. Resized from a picture that
+    the decoder has reduced already, they look different enough that other things are found in them.
+    """
+    return view.grey() if channels == 1 else view.rgb()
 
 
-def _resize(image: Image.Image, size: Size) -> tuple[NDArray[np.uint8], ...]:
+def _resize(image: Image.Image, size: Size, channels: int) -> tuple[NDArray[np.uint8], ...]:
     """Return a picture's bands at a size, as OpenCV resizes: networks are trained on such pictures.
 
     Pillow takes five times as long for it.
     """
     opencv = _open_opencv()
-    pixels = np.asarray(image)
+    pixels = view_pixels(image)
     if image.size != size:
         pixels = opencv.resize(pixels, size, interpolation=opencv.INTER_LINEAR)
     bands: tuple[NDArray[np.uint8], ...] = opencv.split(pixels)
-    return bands
+    return bands[:channels]
 
 
 @functools.cache

@@ -97,6 +97,8 @@ class ModelFacts(_Strict):
     family: str = Field(pattern=r"^[a-z][a-z0-9_]{1,31}$")
     task: str = Field(pattern=_TASKS)
     title: Shown
+    # The wrapper of the averaged copy that these weights are, of a file that may hold others.
+    averaged: Annotated[str, Field(max_length=MOST_NAME), AfterValidator(_check_shown)] | None = None
     classes: Classes = Field(default_factory=list)
     input: InputSize
     stride: int = Field(default=1, ge=1, le=1024)
@@ -116,6 +118,9 @@ class ModelFacts(_Strict):
     stretch: bool | None = None
     # Which of several outputs of a graph is read.
     output: ReadOutput | None = None
+    # The filter that it is resized by, bilinear otherwise, and the order of its colors, "rgb" otherwise.
+    resample: Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"] | None = None
+    order: Literal["rgb", "bgr"] | None = None
     # Those of the four that nobody told.
     assumed: list[Literal["mean", "std", "crop_pct"]] | None = Field(default=None, max_length=3)
     architecture: dict[str, Any] = Field(default_factory=dict)

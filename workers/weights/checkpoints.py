@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from workers.weights.class_names import clean_names
+from workers.weights.class_names import clean_names, order_names
 from workers.weights.inert import Stub
 from workers.weights.tensors import TensorRecord
 from workers.weights.upload import Refused, Upload
@@ -19,11 +19,14 @@ _YOLOV5 = "models.yolo"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`model` is the network's object as the file has it; `is_yolov5` that it is of the older repository."""
+    """`model` is the network's object as the file has it; `is_yolov5` that it is of the older repository,
+    `averaged` that it is the averaged copy of two.
+    """
 
     model: Stub
     tree: dict[Any, Any]
     is_yolov5: bool
+    averaged: str | None = None
 
     def tensors(self) -> dict[str, TensorRecord]:
         """Return the state dict's tensors. Raises Refused."""
@@ -38,9 +41,11 @@ class Checkpoint:
             found = [found.get(index) for index in range(len(found))]
         if not isinstance(found, (list, tuple)) or len(found) != count:
             raise Refused(f"It names another number of classes than the {count} it has.", code="classes")
-        if not all(isinstance(name, str) for name in found):
-            raise Refused("Its names of classes are no texts.", code="classes")
-        return [name or str(index) for index, name in enumerate(clean_names(found))]
+        try:
+            names = clean_names(order_names(list(found)))
+        except ValueError as error:
+            raise Refused("Its names of classes are no texts.", code="classes") from error
+        return [name or str(index) for index, name in enumerate(names)]
 
     def side(self, default: int, stride: int) -> int:
         """Return the side of the pictures it was trained on, in pixels: a multiple of `stride`."""
@@ -66,7 +71,8 @@ def find_checkpoint(upload: Upload) -> Checkpoint | None:
         if isinstance(model, Stub):
             module = model.name.module
             if module.startswith("ultralytics.") or module == _YOLOV5:
-                return Checkpoint(model, tree, module == _YOLOV5)
+                averaged = key if key == "ema" and isinstance(tree.get("model"), Stub) else None
+                return Checkpoint(model, tree, module == _YOLOV5, averaged)
     return None
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from workers.weights import confinement
+from workers.weights.known_networks import explain_unknown
 from workers.weights.upload import Refused, Upload
 
 REPORT = "report.json"
@@ -71,14 +72,17 @@ def _choose(upload: Upload, wanted: str | None) -> Any:
     """Return the family that knows these weights."""
     from workers import registry
 
-    known = registry.all_families()
-    families = [family for family in known if wanted in (None, "", family.key)]
+    all_families = registry.all_families()
+    families = [family for family in all_families if wanted in (None, "", family.key)]
     if not families:
-        keys = ", ".join(family.key for family in known)
+        keys = ", ".join(family.key for family in all_families)
         raise Refused(f"There is no family called “{wanted}”. There are: {keys}.", code="family")
     for family in families:
         if family.recognise(upload) is not None:
             return family
+    known = explain_unknown(upload.tensors) if wanted in (None, "", "vit") else None
+    if known is not None:
+        raise Refused(known, code="unknown")
     if wanted:
         raise Refused(f"These are no weights of the family {families[0].title}.", code="family")
     names = ", ".join(family.title for family in families)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from workers.weights.bundle import LEAST_CROP
-from workers.weights.class_names import clean_names
+from workers.weights.class_names import clean_names, find_names, order_names
+from workers.weights.config_values import show_value
+from workers.weights.image_processor import merge, read_processor
 from workers.weights.upload import Refused
 
 _MOST_LITERAL = 1_000_000
@@ -21,9 +23,11 @@ class Wishes(BaseModel):
 
     `mean` and `std` are of red, green and blue from 0 to 1. Of classifiers, `crop_pct` is the side of their
     square divided by that to which a picture's shorter side is brought before the middle is cut out;
-    `stretch` says that the whole picture is squeezed into it. `takes` and `gives` are for models that make
-    pictures: how their pixels are written, "unit" 0 to 1, "signed" -1 to 1, "byte" 0 to 255.
-    Of detectors, `takes` is the same. `order` is that of colors, `output` the name of what is read.
+    `stretch` says that the picture is squeezed before instead, `resample` by which of Pillow's filters.
+    `scores` is what makes shares of the outputs, `count` how many classes there are said to be. `unclear` is
+    a sentence about what is said of images and cannot be followed. `takes` and `gives` are for models that
+    make pictures: how their pixels are written, "unit" 0 to 1, "signed" -1 to 1, "byte" 0 to 255. Of
+    detectors, `takes` is the same. `order` is that of colors, `output` the name of what is read.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -44,6 +48,10 @@ class Wishes(BaseModel):
     std: list[float] | None = Field(default=None, min_length=1, max_length=3)
     crop_pct: float | None = Field(default=None, ge=LEAST_CROP, le=1)
     stretch: bool | None = Field(default=None, strict=True)
+    resample: Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"] | None = None
+    scores: Literal["softmax", "sigmoid"] | None = None
+    count: int | None = None
+    unclear: str = ""
     takes: Literal["unit", "signed", "byte"] | None = None
     gives: Literal["unit", "signed", "byte"] | None = None
     is_ultralytics: bool = False
@@ -58,14 +66,7 @@ class Wishes(BaseModel):
     @classmethod
     def _order(cls, names: Any) -> Any:
         """Names come as a list, or by number: {"0": "cat"}."""
-        if not isinstance(names, Mapping):
-            return names
-        numbered = {
-            int(number) if isinstance(number, str) else number: name for number, name in names.items()
-        }
-        if set(numbered) != set(range(len(numbered))):
-            raise ValueError("its classes are not numbered from 0 without a gap")
-        return tuple(numbered[number] for number in range(len(numbered)))
+        return tuple(order_names(names))
 
     @field_validator("names")
     @classmethod
@@ -86,12 +87,6 @@ class Wishes(BaseModel):
             raise ValueError("its deviations are not above 0")
         return std
 
-    @model_validator(mode="after")
-    def _shape(self) -> Self:
-        if self.stretch and self.crop_pct not in (None, 1):
-            raise ValueError("a picture is squeezed into the square, or its middle cut out, not both")
-        return self
-
 
 def read_wishes(config: Mapping[str, Any] | None, metadata: Mapping[str, str]) -> Wishes:
     """Put together what the file and the seller say; the seller's word counts. Raises Refused."""
@@ -105,37 +100,50 @@ def read_wishes(config: Mapping[str, Any] | None, metadata: Mapping[str, str]) -
 
 
 def _read_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """`id2label` is what Hugging Face calls the names; it has words of its own for the rest, too."""
-    aliases = {
-        "id2label": "names",
-        "image_size": "size",
-        "image_mean": "mean",
-        "image_std": "std",
-        "kpt_shape": "keypoints",
+    """Return what is said in our own words and in those of Hugging Face and timm, whose images have
+    others."""
+    config = merge(config)
+    if config.get("stretch") is True and config.get("crop_pct") not in (None, 1):
+        text = "a picture is squeezed into the square, or its middle cut out, not both"
+        raise Refused(f"What is said of it cannot be used: {text}.", code="config")
+    own = {name: value for name, value in config.items() if name in _OWN and value is not None}
+    # These have other meanings there, depending on what else is said.
+    shared: dict[str, Any] = {name: own.pop(name) for name in ("size", "crop_pct") if name in own}
+    own.pop("resample", None)
+    if config.get("image_size") is not None:
+        shared.setdefault("size", config["image_size"])
+    read: dict[str, Any] = {
+        **shared,
+        **read_processor(config),
+        **_read_classes(config),
+        **own,
     }
-    read = {aliases.get(name, name): value for name, value in config.items() if value is not None}
-    read = {**_read_processor(config), **read, **_read_crop_size(config)}
-    return {name: value for name, value in read.items() if name in Wishes.model_fields}
+    if config.get("kpt_shape") is not None:
+        read["keypoints"] = config["kpt_shape"]
+    return read
 
 
-def _read_processor(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Read of a preprocessor_config.json whether the middle is cut out; those that do not say so squeeze."""
-    cuts, size = config.get("do_center_crop"), config.get("size")
-    if cuts is None and config.get("crop_pct") is None and config.get("do_resize") is True:
-        cuts = isinstance(size, Mapping) and "shortest_edge" in size
-    if cuts is None:
-        return {}
-    return {"stretch": not cuts if isinstance(cuts, bool) else cuts}
+# Those that a config.json may hold; the others are made of what it holds.
+_OWN = Wishes.model_fields.keys() - {"names", "count", "unclear", "is_ultralytics"}
+_SCORES = {None: None, "single_label_classification": "softmax", "multi_label_classification": "sigmoid"}
 
 
-def _read_crop_size(config: Mapping[str, Any]) -> dict[str, Any]:
-    """There, `size` may be that before the middle is cut out: `crop_size` is then the model's."""
-    side, before = _longest(config.get("crop_size")), _longest(config.get("size"))
-    if config.get("do_center_crop") is not True or type(side) is not int:
-        return {}
-    if config.get("crop_pct") is not None or type(before) is not int or not 0 < side <= before:
-        return {"size": side}
-    return {"size": side, "crop_pct": side / before}
+def _read_classes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is said of a model's classes."""
+    told: dict[str, Any] = {}
+    try:
+        names = find_names(config)
+    except ValueError as error:
+        raise Refused(f"What is said of it cannot be used: label2id: {error}.", code="config") from error
+    if names is not None:
+        told["names"] = names
+    problem = config.get("problem_type")
+    if not isinstance(problem, str | None) or problem not in _SCORES:
+        text = f"The problem_type of the config.json is {show_value(problem)}: only classifiers are read."
+        return {**told, "unclear": text}
+    count = config.get("num_labels", config.get("num_classes"))
+    said = {"scores": _SCORES[problem], "count": count if type(count) is int else None}
+    return {**told, **{name: value for name, value in said.items() if value is not None}}
 
 
 def _longest(size: Any) -> Any:

@@ -22,15 +22,14 @@ from workers.weights.onnx_graphs import (
     edit,
     find_inputs,
     last_operator,
-    list_sizes,
     list_tensors,
     read_graph,
     settle,
     try_graph,
-    try_sizes,
 )
 from workers.weights.onnx_outputs import Arranged, arrange
 from workers.weights.onnx_plans import LABELS, SEMANTIC, Plan, is_wished, plan_outputs
+from workers.weights.onnx_preparation import check_config, try_as_said
 from workers.weights.onnx_recognition import Recognised, recognise_untold
 from workers.weights.onnx_recognition import recognise as recognise_outputs
 from workers.weights.onnx_rows import NO_BOXES
@@ -100,6 +99,7 @@ def convert(upload: Upload) -> Bundle:
     if plan.task == "classify" and width != height:
         text = f"It takes pictures of {width} × {height} pixels; classifiers look at squares."
         raise Refused(text, code="inputs")
+    check_config(plan, wishes, read.graph, upload)
     colours = _normalisation(plan, wishes, read.graph)
     graph, difference = _prepare_input(read)
     takes_rectangles = graph.shape[2] is None and _try_rectangle(graph, read.size, plan, wishes)
@@ -144,7 +144,7 @@ def convert(upload: Upload) -> Bundle:
 def _read(upload: Upload) -> _Read:
     wishes = read_wishes(upload.config, upload.metadata)
     graph = read_graph(upload)
-    size, outputs, difference = try_sizes(graph, list_sizes(graph, wishes))
+    size, outputs, difference = try_as_said(graph, wishes)
     graph = settle(graph, size)
     arranged = arrange(graph, outputs, size, wishes)
     recognised = recognise_outputs(arranged, size, wishes)
@@ -170,7 +170,8 @@ def _prepare_input(read: _Read) -> tuple[Graph, float]:
     graph, wishes, plan = read.graph, read.wishes, read.plan
     is_yolox = plan.layout.startswith("yolox") and wishes.mean is None and wishes.std is None
     steps = _scaling(graph, wishes, is_yolox=is_yolox) if plan.layout in LAYOUTS else []
-    is_reversed = graph.channels == 3 and (wishes.order or ("bgr" if is_yolox else "rgb")) == "bgr"
+    order = wishes.order or ("bgr" if is_yolox else "rgb")
+    is_reversed = order == "bgr" and graph.channels == 3 and plan.task != "classify"
     if is_reversed:
         steps.append(surgery.reverse_channels())
     if steps:
@@ -275,10 +276,13 @@ def _shape(plan: Plan, wishes: Wishes, assumed: Sequence[str]) -> dict[str, Any]
     """How pictures become a classifier's squares: the middle is cut out, unless somebody says otherwise."""
     if plan.task != "classify":
         return {}
+    pixels = {"resample": wishes.resample, "order": wishes.order}
     if wishes.stretch:
-        return {"stretch": True}
+        crop = wishes.crop_pct if wishes.crop_pct not in (None, 1) else None
+        return {**pixels, "stretch": True, "crop_pct": crop}
     is_said = wishes.crop_pct is not None or wishes.stretch is not None or wishes.is_ultralytics
     return {
+        **pixels,
         "crop_pct": wishes.crop_pct or 1.0,
         "assumed": [*assumed, *([] if is_said else ["crop_pct"])],
     }

@@ -144,6 +144,8 @@ def _scores_of_classifier(graph: Graph, head: Head, size: Size, wishes: Wishes) 
     operator = last_operator(graph.model, _output_of(graph), FORMING | _PARTS)
     # Those of quantised graphs are rounded, and do not always sum up to one.
     is_made = wishes.is_ultralytics or operator in _GIVING_SHARES
+    if wishes.scores == "sigmoid" and not is_made:
+        return "sigmoid"
     if is_whole or is_made or (operator in _BOUNDING and _gives_shares(graph, head.values, size)):
         return "probabilities"
     return "logits"

@@ -18,6 +18,8 @@ from workers.weights.upload import Refused, Upload
 
 MOST_CONFIG_BYTES = 1024 * 1024
 MOST_ENTRIES, MOST_DEPTH, MOST_NAME = 100_000, 12, 500
+# Averages of the weights may be lists: of tensors without names, or of a state dict and a count.
+_LISTED = frozenset({"shadow_params", "ema", "ema_params", "ema_weights", "ema_parameters", "model_ema"})
 _SAFE_DTYPES = {
     "F64": "float64",
     "F32": "float32",
@@ -70,6 +72,8 @@ def _flatten(tree: Any) -> Iterator[tuple[str, TensorRecord]]:
                 yield f"{prefix}{key}", value
             elif isinstance(value, dict):
                 waiting.append((f"{prefix}{key}.", value, depth + 1))
+            elif key in _LISTED and isinstance(value, (list, tuple)):
+                waiting.append((f"{prefix}{key}.", dict(enumerate(value)), depth + 1))
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, TensorRecord], dict[str, str]]:

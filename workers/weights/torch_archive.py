@@ -42,6 +42,10 @@ class Member:
     """Whether the archive has just these bytes for it: not packed, not encrypted, not beyond its end."""
 
 
+# Names of weights in the folders that Hugging Face and timm save.
+_WEIGHTS = (".safetensors", ".onnx", "pytorch_model.bin")
+
+
 def begins_as_torch(head: bytes) -> bool:
     """Say whether an archive begins as PyTorch writes them, from its first START_BYTES."""
     if not head.startswith(_LOCAL) or len(head) < 30:
@@ -91,6 +95,7 @@ def read_members(source: Source) -> list[Member]:
     members, start = _read_table(source)
     # First of all, for TorchScript packs its code.
     _refuse_script(members)
+    _refuse_folder(members)
     # PyTorch packs no numbers. What is packed would unfold to any size.
     if not all(member.is_plain for member in members):
         raise FormatError("A member is packed, or lies about its size.")
@@ -106,6 +111,17 @@ def _refuse_script(members: list[Member]) -> None:
     if has_code and "data.pkl" in inside:
         text = "This is TorchScript, which carries code. Upload the checkpoint or its state dict instead."
         raise Refused(text, code="code")
+
+
+def _refuse_folder(members: list[Member]) -> None:
+    names = [member.name.rpartition("/")[2] for member in members]
+    if "data.pkl" not in names and any(name.endswith(_WEIGHTS) for name in names):
+        text = (
+            "This is an archive of a model’s folder. Upload the weights in it alone, such as "
+            "model.safetensors, and send the text of its config.json along, with the keys of its "
+            "preprocessor_config.json."
+        )
+        raise Refused(text, code="archive")
 
 
 def _read_table(source: Source) -> tuple[list[Member], int]:

@@ -68,6 +68,7 @@ def convert(upload: Upload) -> Bundle:
     side = checkpoint.side(224 if task == "classify" else 640, stride)
     facts = {
         "family": "yolo",
+        "averaged": checkpoint.averaged,
         "task": task,
         "title": recognise(upload),
         "classes": classes,

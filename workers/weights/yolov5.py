@@ -47,6 +47,7 @@ def convert(upload: Upload) -> Bundle:
     side = checkpoint.side(640, stride)
     facts = {
         "family": "yolo",
+        "averaged": checkpoint.averaged,
         "task": "detect",
         "title": TITLE,
         "classes": checkpoint.classes(architecture["yaml"]["nc"]),
