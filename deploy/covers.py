@@ -16,10 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from workers import engine, registry  # noqa: E402  (the path comes first)
+from workers.bundle import FolderModel  # noqa: E402
 from workers.plugin import Context  # noqa: E402
 from workers.recipe import Recipe  # noqa: E402
-from workers.vision.drawing import draw_title, label  # noqa: E402
-from workers.weights.bundle import FolderModel  # noqa: E402
+from workers.vision.draw import draw_title, label  # noqa: E402
 
 SAMPLE = ROOT / "processing" / "static" / "processing" / "sample.jpg"
 PROOF = SAMPLE.with_name("proof.jpg")

@@ -10,8 +10,9 @@ from django.utils.translation import gettext as _
 from drive.archives import LostBytesError, Member
 from drive.models import Blob, FileKind
 from ipau.common.errors import Invalid
-from workers.cleaning import clean_copy
-from workers.spans import Clean, FormatError
+from workers.formats.byte_source import FormatError
+from workers.sanitize.copy_plan import Clean
+from workers.sanitize.images import clean_copy
 
 # These are their content and nothing else.
 AS_THEY_ARE = frozenset({FileKind.TEXT, FileKind.WEIGHTS})

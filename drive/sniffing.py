@@ -15,27 +15,28 @@ from django.utils.translation import gettext as _
 
 from drive.models import FileKind
 from ipau.common.errors import Invalid
-from workers import boxes, reading
-from workers.containers import NotTakenError, identify_video
-from workers.reading import PictureError
-from workers.signatures import explain_stray_bytes
-from workers.spans import FormatError, Source, TooManyPartsError
-from workers.weights.facts import WeightsFacts
-from workers.weights.onnx_model import read_onnx
-from workers.weights.safetensors_header import read_safetensors, recognise_safetensors
-from workers.weights.torch_archive import (
+from workers.checkpoints.facts import WeightsFacts
+from workers.checkpoints.onnx_header import read_onnx
+from workers.checkpoints.safetensors_header import read_safetensors, recognise_safetensors
+from workers.checkpoints.torch_zip import (
     START_BYTES,
     CutShortError,
     begins_as_torch,
     read_torch,
     refuse_pickle,
 )
-from workers.weights.upload import Refused
+from workers.checkpoints.upload import Refused
+from workers.formats import isobmff
+from workers.formats.byte_source import FormatError, Source, TooManyPartsError
+from workers.formats.signatures import explain_stray_bytes
+from workers.formats.video_types import NotTakenError, identify_video
+from workers.media import decode
+from workers.media.decode import PictureError
 
 # No format of weights has a registered type, and no browser shall guess one.
 WEIGHTS_TYPE = "application/octet-stream"
 _PICTURES = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_HEIF = boxes.AVIF_BRANDS | boxes.HEIC_BRANDS | {b"mif1", b"msf1"}
+_HEIF = isobmff.AVIF_BRANDS | isobmff.HEIC_BRANDS | {b"mif1", b"msf1"}
 _HEAD = START_BYTES
 # What a web process looks at in 50 milliseconds: boxes, elements, fields or members of an archive.
 SNIFFED_PARTS = 30_000
@@ -87,9 +88,9 @@ def weights_facts(content: BinaryIO) -> dict[str, Any]:
 
 def _picture(content: BinaryIO) -> Found:
     try:
-        facts = reading.identify(content)
+        facts = decode.identify(content)
     except PictureError as error:
-        if error.message == reading.UNREADABLE:
+        if error.message == decode.UNREADABLE:
             raise _unknown() from error
         raise Invalid(error.message, code=error.code) from error
     return Found(FileKind.PICTURE, facts.content_type, facts.suffix, facts.width, facts.height)
@@ -97,7 +98,7 @@ def _picture(content: BinaryIO) -> Found:
 
 def _boxes(content: BinaryIO) -> Found:
     source = Source(content, SNIFFED_PARTS)
-    major, _brands = boxes.brands(source, next(boxes.walk(source, 0, source.size)))
+    major, _brands = isobmff.brands(source, next(isobmff.walk(source, 0, source.size)))
     # A file may name the brands of both; the first one says what it is.
     return _picture(content) if major in _HEIF else _video(source)
 

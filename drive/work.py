@@ -20,9 +20,9 @@ from drive.models import Blob, File, FileKind, FileState, Thumbnail
 from drive.sniffing import weights_facts
 from ipau.common.errors import Invalid
 from workers import engine
-from workers.picture import encode_thumbnail
+from workers.media.picture import encode_thumbnail
+from workers.media.video import read_video
 from workers.plugin import OperationError
-from workers.video import read_video
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,8 @@ from typing import Any
 from market.models import Version
 from market.steps import NAME, STEP
 from workers import registry
-from workers.chain import label_texts, name_steps
 from workers.plugin import OutputSpec
-from workers.recipe import Recipe
+from workers.recipe import Recipe, label_texts, name_steps
 from workers.registry import UnknownOperation
 
 # The picture that every app and model takes, beside its own parameters.

@@ -11,7 +11,7 @@ from ipau.common.errors import Invalid
 from market import choosing, releasing
 from market.models import Listing, Version
 from market.releasing import Release
-from workers.weights.bundle import BundleError, verify
+from workers.bundle import BundleError, verify
 
 
 def install_model(

@@ -23,8 +23,7 @@ from market import services
 from market.models import Listing, ListingKind, StepModel, Version
 from market.pauses import check_runs
 from market.steps import STEPS, Problems, title_of
-from workers.chain import name_steps
-from workers.recipe import Step
+from workers.recipe import Step, name_steps
 
 GONE = "model_gone"
 # What a step is called whose model is not there, so that nobody knows its family.

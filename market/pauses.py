@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ipau.common.errors import Conflict
 from market.models import Pause, Version, Weights
-from workers.inference.faults import ModelFault
+from workers.inference.errors import ModelFault
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,7 @@ from market import naming
 from market.model_steps import models_of
 from market.models import Listing, Version, Visibility
 from market.steps import STEPS
-from workers.chain import name_steps
-from workers.recipe import MOST_STEPS
+from workers.recipe import MOST_STEPS, name_steps
 
 # --- What comes in --------------------------------------------------------------------------------
 

@@ -15,9 +15,9 @@ from ipau.common.errors import Conflict
 from market.contract import in_order
 from market.models import ChosenSample, Listing, ListingKind, Tier, Version, Visibility, Weights
 from workers import registry
+from workers.bundle import FACTS, GRAPH, WEIGHTS
 from workers.plugin import Family
 from workers.recipe import Recipe
-from workers.weights.bundle import FACTS, GRAPH, WEIGHTS
 
 # What the three files of a model are kept as.
 TYPES = {FACTS: "application/json", GRAPH: "application/octet-stream", WEIGHTS: "application/octet-stream"}

@@ -13,10 +13,10 @@ from django.utils.translation import gettext_lazy, ngettext
 from market.models import Weights
 from market.samples import AnySample
 from market.speeds import ToldSpeed, tell_speeds
-from workers.weights.bundle import GRAPHS
+from workers.bundle import GRAPHS
 
 CLASSES_SHOWN = 200
-# As `workers.nets.generators` has it, which only a converting worker can import.
+# As `workers.families.gan.convert` has it, which only a converting worker can import.
 FLOPS_SIDE = 1024
 TASKS: dict[str, str | Promise] = {
     "detect": gettext_lazy("Detects things"),

@@ -17,9 +17,9 @@ from market.trying import fetch_model
 from workers import engine
 from workers.engine import ThumbnailResult
 from workers.plugin import OperationError
-from workers.trials import trial
-from workers.trials.running import SIDE
-from workers.trials.trial import Shown
+from workers.trials import launch
+from workers.trials.entry_point import SIDE
+from workers.trials.launch import Shown
 
 _WEBP = "image/webp"
 
@@ -93,7 +93,7 @@ def _run(weights: Weights, pictures: Sequence[bytes]) -> tuple[Shown, ...]:
         return ()
     with workplace.open_scratch() as scratch:
         folder = fetch_model(weights, into=scratch)
-        return trial.try_model(folder, given=pictures, scratch_in=scratch).shown
+        return launch.try_model(folder, given=pictures, scratch_in=scratch).shown
 
 
 def _store(look: ThumbnailResult, one: Shown | None) -> _Made:

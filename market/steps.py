@@ -9,9 +9,8 @@ from ipau.common.errors import Invalid
 from ipau.common.wording import is_for_programs
 from market.models import Version
 from workers import registry
-from workers.chain import find_misfit, name_steps
 from workers.plugin import Family
-from workers.recipe import MOST_STEPS, Recipe, Step
+from workers.recipe import MOST_STEPS, Recipe, Step, find_misfit, name_steps
 from workers.registry import ParamsInvalid, Problem, UnknownOperation
 
 # Keys of the schema beside those of JSON Schema: the steps in order; of a setting its step's position and the

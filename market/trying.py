@@ -16,10 +16,10 @@ from ipau.common.database import persist
 from market import owner_leases, workplace
 from market.models import MAX_ATTEMPTS, DeviceKind, Sample, Speed, Weights
 from workers import devices
+from workers.bundle import FACTS, GRAPH, WEIGHTS
 from workers.engine import ThumbnailResult
-from workers.trials import trial
-from workers.trials.trial import Shown, Trial
-from workers.weights.bundle import FACTS, GRAPH, WEIGHTS
+from workers.trials import launch as trial
+from workers.trials.launch import Shown, Trial
 
 _WEBP = "image/webp"
 

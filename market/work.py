@@ -25,7 +25,7 @@ from market.budgets import Budget, budget_of
 from market.models import Conversion, ConversionState
 from market.releasing import TYPES, Release, keep_weights, release_model, withdraw_version
 from market.trying import Tried
-from workers.weights import sandbox
+from workers.sandbox import run
 
 MAX_ATTEMPTS = 3
 # What a conversion may take of the processor: so long, and longer the larger the file is. On two cores of an
@@ -135,11 +135,11 @@ def _copy_out(held: _Claim, folder: Path) -> Path:
     return target
 
 
-def limits_for(size: int) -> sandbox.Limits:
+def limits_for(size: int) -> run.Limits:
     """Return what the conversion of a file of so many bytes may use."""
     most = float(settings.CONVERSION_SECONDS)
     processor = min(most, BASE_SECONDS + SECONDS_A_MEGABYTE * size / 1e6)
-    return sandbox.Limits(cpu=math.ceil(processor), wall=min(most, PATIENCE * processor))
+    return run.Limits(cpu=math.ceil(processor), wall=min(most, PATIENCE * processor))
 
 
 def _convert(conversion: Conversion, upload: Path, out: Path) -> tuple[dict[str, Any], Path]:
@@ -149,7 +149,7 @@ def _convert(conversion: Conversion, upload: Path, out: Path) -> tuple[dict[str,
         config = upload.with_name("config.json")
         config.write_text(conversion.config)
     limits = limits_for(upload.stat().st_size)
-    report = sandbox.convert(
+    report = run.convert(
         upload,
         out,
         family=conversion.family or None,

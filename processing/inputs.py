@@ -16,9 +16,8 @@ from market.models import Version
 from market.steps import NAME, STEP, STEPS, Problems, check_params, check_steps
 from processing import fleet
 from workers import engine, registry
-from workers.chain import name_steps
 from workers.plugin import OperationError
-from workers.recipe import Recipe, Step
+from workers.recipe import Recipe, Step, name_steps
 from workers.registry import UnknownOperation
 from workers.vision.class_names import choose_classes
 

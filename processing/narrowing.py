@@ -12,9 +12,8 @@ from market.models import Weights
 from processing.models import Item
 from processing.progress import picture_of
 from workers import registry
-from workers.chain import name_steps
 from workers.plugin import Kept
-from workers.recipe import Recipe
+from workers.recipe import Recipe, name_steps
 from workers.registry import ParamsInvalid, UnknownOperation
 
 # Tasks of models that tell where things are.

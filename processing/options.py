@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from workers.encoding import DEFAULT_QUALITY, OutputOptions
+from workers.media.encode import DEFAULT_QUALITY, OutputOptions
 
 
 class Options(BaseModel):

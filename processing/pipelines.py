@@ -21,8 +21,7 @@ from processing import samples, services
 from processing.forms import Choices, ParamsForm, as_text, read_params
 from processing.previews import Answer
 from workers import registry
-from workers.chain import name_steps
-from workers.recipe import Recipe, Step
+from workers.recipe import Recipe, Step, name_steps
 
 _APP = re.compile(r"(s\d{1,3}):([a-z][a-z0-9_]{1,31})")
 _MODEL = re.compile(r"(s\d{1,3}):([^/@\s]{1,60})/([^/@\s]{1,60})@(\d{1,6})")

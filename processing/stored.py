@@ -6,8 +6,8 @@ from functools import lru_cache
 from typing import Any
 
 from drive import blobs
+from workers.bundle import FACTS
 from workers.recipe import Recipe
-from workers.weights.bundle import FACTS
 
 # Facts are a few KB each, those of models with thousands of classes included.
 FACTS_KEPT = 64

@@ -14,8 +14,9 @@ from PIL import Image
 
 from workers import registry
 from workers.cache import PROCESS_CACHE
-from workers.chain import label_texts, name_steps
-from workers.encoding import (
+from workers.inference import torch_sessions
+from workers.media.decode import PIXELS_VERSION, TOO_BIG_TO_HOLD
+from workers.media.encode import (
     OutputFile,
     OutputOptions,
     choose_format,
@@ -23,11 +24,9 @@ from workers.encoding import (
     encode_image,
     encode_text,
 )
-from workers.inference import torch_sessions
-from workers.picture import Facts, Picture, PictureError, encode_thumbnail
+from workers.media.picture import Facts, Picture, PictureError, encode_thumbnail
 from workers.plugin import JSON, Context, Model, Operation, Params, Result
-from workers.reading import PIXELS_VERSION, TOO_BIG_TO_HOLD
-from workers.recipe import Recipe, Step
+from workers.recipe import Recipe, Step, label_texts, name_steps
 
 __all__ = ["Outcome", "OutputFile", "OutputOptions", "ThumbnailResult"]
 

@@ -203,7 +203,7 @@ class Context:
     `full` is the original's width and height, where they are known.
     `is_preview`: somebody waits for it, so what takes long may be done on less than was handed over.
     `pictures` holds a set for each folder setting that was chosen, under the setting's name. For the engine,
-    which runs several steps, under `step.setting` (`workers.chain.name_steps`).
+    which runs several steps, under `step.setting` (`workers.recipe.name_steps`).
     `model` is that of the step; the engine takes it from `models`, which are by digest.
     `device` is what networks run on: "cpu" (ONNX Runtime), or by torch "cuda", "cuda:1" and so on, and
     "torch-cpu", the processor again. The rest is for pictures that are run by several threads: `checkpoint`
@@ -374,14 +374,14 @@ class Family(Operation[P]):
         """Say what these weights are to this family ("YOLO11 detector"), or None where they are not its own.
 
         Args:
-            upload: a `workers.weights.upload.Upload`.
+            upload: a `workers.checkpoints.upload.Upload`.
         """
 
     @abstractmethod
     def convert(self, upload: Any) -> Any:
-        """Rebuild the model by trusted code; return a `workers.weights.bundle.Bundle`.
+        """Rebuild the model by trusted code; return a `workers.bundle.Bundle`.
 
-        Runs only in the process of `workers.weights.sandbox`. Raises `workers.weights.upload.Refused`.
+        Runs only in the process of `workers.sandbox.run`. Raises `workers.checkpoints.upload.Refused`.
         """
 
     def rebuild(self, facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
@@ -395,6 +395,6 @@ class Family(Operation[P]):
             tensors: of its weights.safetensors, on the CPU.
 
         Raises:
-            workers.weights.upload.Refused: what the facts say cannot be built, or not of these tensors.
+            workers.checkpoints.upload.Refused: what the facts say cannot be built, or not of these tensors.
         """
         raise NotImplementedError(f"{self.key} has no network that torch can run.")

@@ -1,4 +1,4 @@
-"""Which operations and families there are: found by looking into their packages, one file each."""
+"""Which operations and families there are: a file for each operation, a folder for each family."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from workers.plugin import Family, Operation, OperationError, Params
 
 PACKAGES = ("workers.operations", "workers.families")
+FAMILY_MODULE = "family"
 AnyOperation = Operation[Any]
 AnyFamily = Family[Any]
 
@@ -123,9 +124,10 @@ def register(operation: AnyOperation) -> Iterator[AnyOperation]:
 
 
 def _module_names() -> list[str]:
+    """Return the module of each plug-in: an operation's file, or `family.py` in a family's folder."""
     packages = [importlib.import_module(name) for name in PACKAGES]
     return sorted(
-        found.name
+        f"{found.name}.{FAMILY_MODULE}" if found.ispkg else found.name
         for package in packages
         for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
     )
@@ -139,7 +141,8 @@ def _read_plugin(module: ModuleType) -> AnyOperation:
     ]
     if len(found) != 1:
         raise RegistrationError(f"{module.__name__} must define exactly one operation, not {len(found)}.")
-    if found[0].key != module.__name__.rpartition(".")[2]:
+    # A family's key is the name of its folder.
+    if found[0].key != module.__name__.removesuffix(f".{FAMILY_MODULE}").rpartition(".")[2]:
         raise RegistrationError(f"{module.__name__} must be named as its operation’s key, {found[0].key!r}.")
     return found[0]()
 

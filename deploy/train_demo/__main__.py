@@ -17,7 +17,7 @@ import torch
 
 from deploy.train_demo.catalogue import PLANS, Plan
 from deploy.train_demo.measuring import Measured
-from workers.weights import sandbox
+from workers.sandbox import run
 
 KEPT = Path(__file__).resolve().parent.parent / "demo_models"
 MODEL, CARD = "model", "card.json"
@@ -31,9 +31,7 @@ def make(plan: Plan, checkpoint: Path | None) -> bool:
             plan.save(plan.train(plan.steps), checkpoint)
         made = Path(folder) / MODEL
         config = checkpoint.with_name("config.json")
-        report = sandbox.convert(
-            checkpoint, made, family=plan.family, config=config if config.exists() else None
-        )
+        report = run.convert(checkpoint, made, family=plan.family, config=config if config.exists() else None)
         if not report.ok:
             print(f"{plan.name}: refused. {report.sentence}")
             return False

@@ -11,10 +11,10 @@ from typing import Any
 from PIL import Image
 
 from workers import engine
+from workers.bundle import FolderModel
 from workers.engine import Outcome
 from workers.plugin import Context
 from workers.recipe import Recipe
-from workers.weights.bundle import FolderModel
 
 
 @dataclass(frozen=True)

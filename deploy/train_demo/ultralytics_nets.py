@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 from ultralytics.cfg import get_cfg
 
-from workers.weights.bundle import WEIGHTS
+from workers.bundle import WEIGHTS
 
 # Depth and width, in parts of the largest YOLO11: about half a million parameters.
 _SCALE = [0.33, 0.125, 512]

@@ -1,6 +1,7 @@
 """Uploading: one request carries one file from a script, or several from a plain form.
 
-The page's own script sends files by `drive.tus`; here it asks what is there already, and for the new tiles.
+The page's own script sends files by `drive.tus`; here it asks what is there
+already, and for the new tiles.
 """
 
 from __future__ import annotations

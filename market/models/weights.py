@@ -80,7 +80,7 @@ class Conversion(BaseModel):
     config = models.TextField(blank=True)
     publish = models.BooleanField(default=False)
     state = models.CharField(max_length=10, choices=ConversionState.choices, default=ConversionState.STARTING)
-    # What `workers.weights.sandbox` reported.
+    # What `workers.sandbox.run` reported.
     report = models.JSONField(default=dict, blank=True)
     version = models.ForeignKey(
         "market.Version", models.SET_NULL, null=True, blank=True, related_name="conversions"

@@ -16,7 +16,7 @@ from market.models import Version
 from processing import broker, fleet, preview_queue, previews, tasks
 from processing.inputs import Prepared, prepare
 from processing.previews import Answer
-from workers.reading import PictureError, identify
+from workers.media.decode import PictureError, identify
 
 PREVIEW_MAX_BYTES = 32 * 2**20
 # Seconds after which a request that gave way to newer ones may be sent again.

@@ -27,7 +27,7 @@ from processing.manifests import Problems, Row, match
 from processing.models import Job, JobKind
 from processing.orders import Order, Source, Terms, create_rows
 from processing.services import webhooks
-from workers.reading import PictureError, identify
+from workers.media.decode import PictureError, identify
 
 PREDICTIONS_FOLDER = "Predictions"
 

@@ -75,7 +75,7 @@ def _bare(task: Task) -> None:
 def _engine(task: Task) -> None:
     """The same by our engine, without the system around it."""
     from workers import engine
-    from workers.encoding import OutputOptions
+    from workers.media.encode import OutputOptions
     from workers.recipe import Recipe
 
     source, folder, quality = task

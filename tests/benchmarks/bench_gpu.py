@@ -27,17 +27,16 @@ from tests.benchmarks.pictures import load_pictures
 from tests.families import generators
 from tests.families.layers import upload_of
 from tests.weights import checkpoints
-from workers import devices, engine, registry
+from workers import bundle, devices, engine, registry
+from workers.bundle import FolderModel
 from workers.cache import Cache
+from workers.checkpoints.open import open_upload
 from workers.inference import torch_sessions
 from workers.inference.sessions import get_session
-from workers.picture import Picture
+from workers.media.picture import Picture
 from workers.plugin import Context
 from workers.recipe import Recipe
 from workers.vision.letterbox import Letterbox
-from workers.weights import bundle
-from workers.weights.bundle import FolderModel
-from workers.weights.opening import open_upload
 
 NAMES = ("gpu.yolo", "gpu.generator")
 SIDE = 640

@@ -32,16 +32,16 @@ from PIL import Image
 from tests.benchmarks.pictures import encode_picture, load_pictures
 from tests.families.models import build
 from workers import devices, engine
+from workers.bundle import FolderModel, write
 from workers.cache import Cache
+from workers.checkpoints.open import open_upload
+from workers.families.yolo import convert as yolo
 from workers.inference.sessions import get_session
-from workers.picture import Picture
+from workers.media.picture import Picture
 from workers.plugin import Context, Model
 from workers.recipe import Recipe
-from workers.vision.finding import Detector, choose_place
+from workers.vision.detect import Detector, choose_place
 from workers.vision.letterbox import Letterbox
-from workers.weights import yolo
-from workers.weights.bundle import FolderModel, write
-from workers.weights.opening import open_upload
 
 NAMES = ("model.yolo", "model.overhead", "model.cold")
 SIDE, STRIDE, CLASSES = 640, 32, 80

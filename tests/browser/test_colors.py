@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.workers import colors
 from tests.workers.samples import encode
-from workers.picture import Picture
+from workers.media.picture import Picture
 
 # Draws an image on a canvas, which is sRGB, and returns its bytes.
 DRAW = """async ([type, data]) => {

@@ -22,7 +22,7 @@ from tests.processing.test_narrowing import Quiet
 from workers import registry
 from workers.plugin import Context, PictureView, Result
 from workers.recipe import Step
-from workers.vision.drawing import colour_of
+from workers.vision.draw import colour_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 

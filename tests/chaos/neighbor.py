@@ -23,7 +23,7 @@ from processing.services import Terms
 from tests.chaos.people import insist
 from tests.families import bombs
 from tests.neighbors.victim import white
-from workers.weights import sandbox
+from workers.sandbox import run
 
 BOMBS = {"hang": bombs.never_ending, "hog": bombs.memory_hog}
 IMAGES = 3
@@ -78,7 +78,7 @@ def _make_model(owner: User, name: str, graph: bytes) -> Version:
     with tempfile.TemporaryDirectory() as place:
         upload, made = Path(place) / "upload", Path(place) / "out"
         upload.write_bytes(graph)
-        report = sandbox.convert(upload, made)
+        report = run.convert(upload, made)
         assert report.ok, report
         files = {file: blobs.store((made / file).read_bytes(), TYPES[file]) for file in TYPES}
     wanted = Release(owner_id=owner.pk, name=name, title=name, publish=False)

@@ -14,7 +14,7 @@ from deploy.train_demo.patterns import PATTERNS, draw_pattern
 from deploy.train_demo.pictures import CLASSES
 from deploy.train_demo.precision import mean_average_precision, share_boxes, share_pixels
 from deploy.train_demo.scenes import draw_scene
-from workers.weights.bundle import FolderModel
+from workers.bundle import FolderModel
 
 Box = tuple[float, ...]
 KEPT = Path(__file__).resolve().parents[2] / "deploy/demo_models"

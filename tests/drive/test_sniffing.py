@@ -35,7 +35,7 @@ from tests.workers.weights_files import (
     torch_bytes,
     varint,
 )
-from workers.weights.safetensors_header import MOST_SNIFFED_BYTES
+from workers.checkpoints.safetensors_header import MOST_SNIFFED_BYTES
 
 PICTURES = {f: picture_bytes(f) for f in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")}
 VIDEOS = {f: video_bytes(f) for f in ("mp4", "mov", "webm")}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.families import rebuilt
-from workers.weights.bundle import FolderModel
+from workers.bundle import FolderModel
 
 
 @pytest.fixture(scope="module")

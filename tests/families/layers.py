@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from workers.weights.upload import Upload
+from workers.checkpoints.upload import Upload
 
 State = OrderedDict[str, Tensor]
 

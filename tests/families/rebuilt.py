@@ -11,12 +11,11 @@ import numpy as np
 from tests.families import enlargers, generators
 from tests.families.layers import Sample, upload_of
 from tests.weights import checkpoints
-from workers import registry
+from workers import bundle, registry
+from workers.bundle import FolderModel
 from workers.cache import Cache
+from workers.checkpoints.open import open_upload
 from workers.plugin import Context
-from workers.weights import bundle
-from workers.weights.bundle import FolderModel
-from workers.weights.opening import open_upload
 
 YOLO = ("yolo11n", "yolo11n-seg", "yolo11n-pose", "yolo11n-obb", "yolo11n-cls", "yolov10n", "yolo26n-pose")
 GENERATORS: dict[str, Callable[[], Sample]] = {

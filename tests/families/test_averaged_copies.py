@@ -17,9 +17,9 @@ from tests.families import enlargers, generators
 from tests.families.layers import upload_of
 from tests.families.test_vit import CONFIG, _draw_state
 from workers import registry
+from workers.checkpoints.open import open_upload
+from workers.checkpoints.upload import Refused
 from workers.inference.sessions import open_session
-from workers.weights.opening import open_upload
-from workers.weights.upload import Refused
 
 GAN = registry.get("gan")
 PLAIN, AVERAGED = enlargers.srvgg().state, {n: t + 0.01 for n, t in enlargers.srvgg().state.items()}

@@ -17,7 +17,7 @@ from tests.families.models import MemoryModel
 from tests.plugins import test_battery as operations
 from tests.workers.samples import decode, draw, encode, kinds, lay_down, pixels, with_exif
 from workers import engine, registry
-from workers.picture import Picture
+from workers.media.picture import Picture
 from workers.plugin import Context, Family, OperationError
 from workers.recipe import Recipe
 
@@ -69,7 +69,7 @@ def test_it_describes_itself_and_its_settings(family: Family[Any]) -> None:
 
 @every_family
 def test_it_recognises_nothing_in_an_empty_upload(family: Family[Any], tmp_path: Any) -> None:
-    from workers.weights.upload import Upload
+    from workers.checkpoints.upload import Upload
 
     assert family.recognise(Upload("torch", tmp_path / "none", {}, {})) is None
     assert family.recognise(Upload("safetensors", tmp_path / "none")) is None
@@ -306,7 +306,7 @@ def test_a_classifier_has_no_places() -> None:
 
 
 def test_lines_follow_the_size_of_the_picture() -> None:
-    from workers.vision.drawing import choose_line
+    from workers.vision.draw import choose_line
 
     assert choose_line((640, 480), 0) == 2
     assert choose_line((6000, 4000), 0) == 15
@@ -315,7 +315,7 @@ def test_lines_follow_the_size_of_the_picture() -> None:
 
 def test_labels_of_any_name_stay_inside() -> None:
     """Names come from strangers: long ones, control characters, other scripts."""
-    from workers.vision.drawing import Style, draw
+    from workers.vision.draw import Style, draw
     from workers.vision.instances import Instance
 
     names = ["x" * 500, "a\nb\tc\x00", "ป้ายจราจร", "", "‮evil", "🦊"]
@@ -327,7 +327,7 @@ def test_labels_of_any_name_stay_inside() -> None:
 
 
 def test_neighbouring_classes_have_unlike_colours() -> None:
-    from workers.vision.drawing import colour_of
+    from workers.vision.draw import colour_of
 
     colours = np.array([colour_of(class_id) for class_id in range(80)])
     assert len({tuple(colour) for colour in colours.tolist()}) == 80

@@ -15,13 +15,12 @@ from PIL import Image
 from tests.families import enlargers, generators
 from tests.families.layers import Sample, upload_of
 from tests.workers.samples import decode, draw, encode, kinds
-from workers import engine, registry
-from workers.families import gan
+from workers import bundle, engine, registry
+from workers.bundle import FolderModel
+from workers.families.gan import family as gan
+from workers.media.decode import Limits
 from workers.plugin import Context, Family, OperationError
-from workers.reading import Limits
 from workers.recipe import Recipe
-from workers.weights import bundle
-from workers.weights.bundle import FolderModel
 
 SAMPLES = {
     "compact": enlargers.srvgg(features=8, convolutions=3),

@@ -10,11 +10,11 @@ import torch
 
 from tests.families import enlargers, generators
 from tests.families.layers import Sample, upload_of
-from workers import registry
+from workers import bundle, registry
+from workers.checkpoints.upload import Refused
 from workers.inference.sessions import open_session
 from workers.nets import catalogue
-from workers.weights import bundle, sandbox
-from workers.weights.upload import Refused
+from workers.sandbox import run
 
 SAMPLES: dict[str, tuple[Sample, str, dict[str, object]]] = {
     "compact": (enlargers.srvgg(), "Real-ESRGAN compact ×2, 4 convolutions", {"layout": "tiles", "scale": 2}),
@@ -148,7 +148,7 @@ def test_norms_saved_before_batches_were_counted_are_taken() -> None:
 
 def test_a_saved_checkpoint_becomes_a_model_in_the_sandbox(tmp_path: Path) -> None:
     torch.save({"params_ema": enlargers.srvgg().state, "epoch": 3}, tmp_path / "weights.pth")
-    report = sandbox.convert(tmp_path / "weights.pth", tmp_path / "out")
+    report = run.convert(tmp_path / "weights.pth", tmp_path / "out")
     assert report.ok, report.sentence
     assert (report.family, report.title) == ("gan", "Real-ESRGAN compact ×2, 4 convolutions")
     model = bundle.FolderModel(tmp_path / "out")

@@ -20,10 +20,10 @@ from tests.families.test_onnx_inputs import PIXELS, Placed
 from tests.families.test_vit import CONFIG, _draw_state
 from tests.workers.samples import encode
 from workers import registry
+from workers.checkpoints.upload import Refused
 from workers.inference.sessions import open_session
-from workers.picture import Picture
-from workers.vision.classifying import prepare
-from workers.weights.upload import Refused
+from workers.media.picture import Picture
+from workers.vision.classify import prepare
 
 VIT = registry.get("vit")
 SIDE = 64

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageDraw
 
+from workers.vision.contours import outline, simplify, trace
 from workers.vision.letterbox import Letterbox
 from workers.vision.masks import Mask, assemble
-from workers.vision.outlines import outline, simplify, trace
 
 BITS = arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14)))
 

@@ -13,7 +13,7 @@ from tests.families import samples
 from tests.families.models import MemoryModel, facts_of, fixed
 from tests.workers.samples import draw, encode
 from workers import engine
-from workers.inference.faults import ModelFault
+from workers.inference.errors import ModelFault
 from workers.inference.sessions import open_session
 from workers.plugin import Context
 from workers.recipe import Recipe

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 
 from tests.families import bombs
+from workers.bundle import FolderModel
 from workers.cache import Cache
 from workers.inference import messages, model_process
-from workers.inference.faults import ModelFault
+from workers.inference.errors import ModelFault
 from workers.inference.model_process import Crashed, Failed, ModelProcess, Overran
 from workers.inference.sessions import IsolatedNetwork, get_session, open_session
 from workers.plugin import Context
-from workers.weights.bundle import FolderModel
 
 MIB = 2**20
 SHAPE = (1, 3, bombs.SIDE, bombs.SIDE)
@@ -407,7 +407,7 @@ def _read_as_root(path: str) -> bytes:
     ],
 )
 def test_each_word_for_want_of_memory_is_known(said: str) -> None:
-    from workers.inference.runtime import is_out_of_memory
+    from workers.onnx_runtime import is_out_of_memory
 
     assert is_out_of_memory(RuntimeError(said))
     assert not is_out_of_memory(

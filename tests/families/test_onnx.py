@@ -17,11 +17,11 @@ from tests.families.models import build, export, facts_of, fixed
 from tests.families.test_masks import decode_rle
 from tests.workers.samples import decode, draw, encode
 from workers import engine, registry
+from workers.bundle import FolderModel, verify, write
+from workers.checkpoints.open import open_upload
+from workers.checkpoints.upload import Refused
 from workers.plugin import Context, OperationError
 from workers.recipe import Recipe
-from workers.weights.bundle import FolderModel, verify, write
-from workers.weights.opening import open_upload
-from workers.weights.upload import Refused
 
 PICTURE = encode(draw(200, 150, seed=4), "PNG")
 

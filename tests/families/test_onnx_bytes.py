@@ -15,7 +15,7 @@ from tests.families.test_onnx import convert, found, run
 from tests.families.test_onnx_inputs import _square
 from tests.families.test_onnx_labels import SIDE, Last, run_plainly, trace
 from tests.workers.samples import decode, encode
-from workers.weights.upload import Refused
+from workers.checkpoints.upload import Refused
 
 
 class Normal(nn.Module):

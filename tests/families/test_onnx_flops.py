@@ -11,10 +11,10 @@ import pytest
 from torch import nn
 
 from tests.families.test_onnx import convert, trace
-from workers.weights.bundle import FolderModel
-from workers.weights.onnx_flops import count_flops
-from workers.weights.onnx_graphs import read_graph
-from workers.weights.opening import open_upload
+from workers.bundle import FolderModel
+from workers.checkpoints.open import open_upload
+from workers.families.onnx.flops import count_flops
+from workers.families.onnx.graph import read_graph
 
 SIDE = 64
 # Networks of each family, and the side at which their graphs' operations are counted where any will do.

@@ -15,8 +15,8 @@ from tests.families.test_onnx import convert, found, giving
 from tests.families.test_onnx_classifiers import HALVES
 from tests.families.test_onnx_inputs import _square
 from tests.families.test_onnx_labels import PLAIN, SIDE, Tell, run_plainly, trace
+from workers.checkpoints.upload import Refused
 from workers.inference.sessions import open_session
-from workers.weights.upload import Refused
 
 
 class Looks(nn.Module):

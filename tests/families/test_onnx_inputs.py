@@ -16,10 +16,10 @@ from torch import nn
 from tests.families.test_onnx import convert, found, run, trace
 from tests.workers.samples import decode, draw, encode
 from workers import registry
+from workers.checkpoints.open import open_upload
+from workers.checkpoints.upload import Refused
 from workers.inference.sessions import open_session
 from workers.plugin import OperationError
-from workers.weights.opening import open_upload
-from workers.weights.upload import Refused
 
 PIXELS = np.asarray(draw(200, 150, seed=4))
 

@@ -18,8 +18,8 @@ from tests.families.models import facts_of, fixed
 from tests.families.test_masks import decode_rle
 from tests.families.test_onnx import convert, found, giving, run
 from tests.workers.samples import draw, encode
-from workers.inference.faults import ModelFault
-from workers.weights.upload import Refused
+from workers.checkpoints.upload import Refused
+from workers.inference.errors import ModelFault
 
 SIDE = 64
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])

@@ -13,8 +13,8 @@ import pytest
 from tests.families import samples
 from tests.families.models import MemoryModel
 from tests.families.test_onnx import centres, convert, found, giving, run, trace
+from workers.checkpoints.upload import Refused
 from workers.plugin import OperationError
-from workers.weights.upload import Refused
 
 
 def _two_inputs() -> bytes:

@@ -15,9 +15,9 @@ from torch import nn
 from tests.families.test_onnx import convert, found, giving, with_metadata
 from tests.families.test_onnx_labels import run_plainly, trace
 from tests.workers.samples import draw, encode
+from workers.checkpoints.upload import Refused
+from workers.sandbox import run
 from workers.vision import yolox
-from workers.weights import sandbox
-from workers.weights.upload import Refused
 
 SIDE = 416
 
@@ -172,7 +172,7 @@ def test_boxes_that_the_graph_has_decoded(classes: int, tmp_path: Path) -> None:
     # In the corner.
     assert (told["width"], told["y"]) == (pytest.approx(75, abs=0.1), pytest.approx(30 / 48 * 150, abs=0.1))
     (tmp_path / "graph.onnx").write_bytes(giving(rows))
-    report = sandbox.convert(tmp_path / "graph.onnx", tmp_path / "report", use_bubblewrap=False)
+    report = run.convert(tmp_path / "graph.onnx", tmp_path / "report", use_bubblewrap=False)
     ways = [(one["layout"], one["is_recognised"]) for one in report.choices if one["task"] == "detect"]
     assert (ways, report.is_certain) == ([("yolox-decoded", True), ("yolov5", False)], False)
     (tmp_path / "chosen").mkdir()
@@ -318,6 +318,6 @@ def test_turned_boxes_are_known_by_their_angles(tmp_path: Path) -> None:
 
 def test_the_ways_of_a_grid_are_in_the_report(tmp_path: Path) -> None:
     (tmp_path / "cells.onnx").write_bytes(trace(Cells(1), 1, 3, SIDE, SIDE))
-    report = sandbox.convert(tmp_path / "cells.onnx", tmp_path / "out", use_bubblewrap=False)
+    report = run.convert(tmp_path / "cells.onnx", tmp_path / "out", use_bubblewrap=False)
     assert report.ok, report
     assert report.choices[0] == {"task": "detect", "layout": "yolox", "classes": 1, "is_recognised": True}

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.workers.samples import draw, encode
-from workers.inference.faults import ModelFault
-from workers.picture import Picture
-from workers.vision.detections import Reading, find_layout, read
+from workers.inference.errors import ModelFault
+from workers.media.picture import Picture
+from workers.vision.detection_outputs import Reading, find_layout, read
 from workers.vision.letterbox import Letterbox, fill_cropped, fill_stretched
-from workers.vision.suppression import probiou, suppress, suppress_rotated
+from workers.vision.nms import probiou, suppress, suppress_rotated
 
 SIZES = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
 

@@ -14,14 +14,14 @@ import pytest
 
 from tests.families import rebuilt
 from workers import engine, registry
+from workers.bundle import FolderModel
 from workers.cache import Cache
+from workers.checkpoints.upload import Refused
 from workers.inference import torch_sessions
 from workers.inference.sessions import Session, get_session
 from workers.inference.torch_sessions import TORCH_PROCESSOR
 from workers.plugin import Context, Family
 from workers.recipe import Recipe
-from workers.weights.bundle import FolderModel
-from workers.weights.upload import Refused
 
 # --- Which session is had.
 

@@ -17,13 +17,13 @@ from processing import slot_memory
 from tests.families import rebuilt
 from tests.workers.samples import decode, draw, encode
 from workers import engine, registry
+from workers.bundle import FolderModel
 from workers.inference import torch_sessions
-from workers.inference.faults import ModelFault
-from workers.inference.half import halve
+from workers.inference.errors import ModelFault
+from workers.inference.half_precision import halve
 from workers.inference.sessions import get_session
 from workers.inference.torch_sessions import TOLERANCE, TORCH_PROCESSOR, TorchNetwork, measure_difference
 from workers.recipe import Recipe
-from workers.weights.bundle import FolderModel
 
 HAS_CUDA = torch.cuda.is_available()
 needs_cuda = pytest.mark.skipif(not HAS_CUDA, reason="There is no GPU that torch can use.")

@@ -17,14 +17,14 @@ from torch.nn import functional
 
 from tests.families.layers import upload_of
 from tests.workers.samples import decode, draw, encode, kinds
-from workers import engine, registry
+from workers import bundle, engine, registry
+from workers.bundle import FolderModel
+from workers.checkpoints.upload import Refused
+from workers.families.vit import convert
 from workers.inference.sessions import open_session
-from workers.nets import classifiers
 from workers.plugin import Context
 from workers.recipe import Recipe
-from workers.weights import bundle, sandbox
-from workers.weights.bundle import FolderModel
-from workers.weights.upload import Refused
+from workers.sandbox import run
 
 VIT = registry.get("vit")
 WIDTH, INNER, PATCH, ACROSS, LAYERS, CLASSES = 32, 48, 8, 4, 2, 6
@@ -136,7 +136,7 @@ def test_it_is_recognised_and_gives_what_its_layers_give(model: FolderModel) -> 
     got = open_session(model.read("model.onnx")).run(pixels.numpy())[0]
     assert expected.std() > 0.05
     assert np.abs(got - expected).max() < 1e-5
-    rebuilt = classifiers.build(model.facts["architecture"]["settings"], state)
+    rebuilt = convert.build(model.facts["architecture"]["settings"], state)
     assert np.abs(rebuilt(pixels).numpy() - expected).max() < 1e-5
 
 
@@ -218,7 +218,7 @@ def test_a_saved_folder_of_transformers_becomes_a_model_in_the_sandbox(tmp_path:
     save_file({**_draw_state(), **pooler}, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     saved, out = tmp_path / "model.safetensors", tmp_path / "out"
-    report = sandbox.convert(saved, out, config=tmp_path / "config.json")
+    report = run.convert(saved, out, config=tmp_path / "config.json")
     assert report.ok, report.sentence
     assert (report.family, report.title) == ("vit", "Vision Transformer, patches of 8 × 8")
     facts = FolderModel(out).facts
@@ -298,7 +298,7 @@ def test_labels_are_shown_without_what_cannot_be() -> None:
         str(number): name
         for number, name in enumerate(["a\0b", "\ud800c", "\u202ed\x1b", "\n", " e ", "<f>"])
     }
-    found = classifiers.read_labels({"id2label": names}, len(names))
+    found = convert.read_labels({"id2label": names}, len(names))
     assert found == ["ab", "c", "d", "class 3", "e", "<f>"]
 
 

@@ -16,11 +16,11 @@ from torch.nn import functional
 
 from tests.families.layers import upload_of
 from tests.families.test_vit import CONFIG, _draw_state
-from workers import registry
+from workers import bundle, registry
+from workers.bundle import FolderModel
+from workers.checkpoints.upload import Refused
 from workers.inference.sessions import open_session
-from workers.weights import bundle, convert
-from workers.weights.bundle import FolderModel
-from workers.weights.upload import Refused
+from workers.sandbox import entry_point
 
 VIT = registry.get("vit")
 WIDTH, INNER, PATCH, ACROSS, LAYERS, CLASSES = 64, 96, 8, 4, 2, 5
@@ -321,7 +321,7 @@ OTHERS: dict[str, tuple[Callable[[], State], str]] = {
 def test_other_networks_are_refused_by_name(name: str, family: str) -> None:
     make, sentence = OTHERS[name]
     with pytest.raises(Refused, match=sentence) as caught:
-        convert._choose(upload_of(make()), family)
+        entry_point._choose(upload_of(make()), family)
     assert "export others as ONNX" in caught.value.message
 
 

@@ -12,15 +12,15 @@ from tests.families.models import MemoryModel, build, export, facts_of, fixed
 from tests.families.test_masks import decode_rle
 from tests.workers.samples import draw, encode
 from workers import engine, registry
+from workers.bundle import FolderModel, write
 from workers.cache import Cache
+from workers.checkpoints.open import open_upload
 from workers.inference.sessions import open_session
-from workers.picture import Picture
+from workers.media.picture import Picture
 from workers.plugin import Context, Model
 from workers.recipe import Recipe
-from workers.vision.finding import Detector, choose_place
+from workers.vision.detect import Detector, choose_place
 from workers.vision.letterbox import fill_cropped
-from workers.weights.bundle import FolderModel, write
-from workers.weights.opening import open_upload
 
 SIDE = 128
 NAMES = ("cat", "dog", "bird")

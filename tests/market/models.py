@@ -11,6 +11,7 @@ from drive import blobs
 from market.models import Conversion, ConversionState, Version
 from market.releasing import Release, keep_weights, release_model
 from workers import registry
+from workers.bundle import FACTS, GRAPH, WEIGHTS
 from workers.plugin import (
     IMAGE,
     Context,
@@ -23,7 +24,6 @@ from workers.plugin import (
     Result,
     slider,
 )
-from workers.weights.bundle import FACTS, GRAPH, WEIGHTS
 
 
 class MarksParams(Params):

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from tests.market.models import bundle_bytes
+from workers.bundle import FACTS
 from workers.engine import ThumbnailResult
-from workers.picture import Picture, encode_thumbnail
-from workers.trials import trial
-from workers.trials.trial import Seen, Shown, Trial
-from workers.weights import sandbox
-from workers.weights.bundle import FACTS
-from workers.weights.sandbox import Report
+from workers.media.picture import Picture, encode_thumbnail
+from workers.sandbox import run
+from workers.sandbox.run import Report
+from workers.trials import launch
+from workers.trials.launch import Seen, Shown, Trial
 
 Convert = Callable[..., Report]
 
@@ -88,5 +88,5 @@ def small(colour: str) -> ThumbnailResult:
 
 def use(monkeypatch: pytest.MonkeyPatch, convert: Convert, outcome: Trial | None = None) -> None:
     """Have conversions of this process done by `convert`, and models tried with this outcome."""
-    monkeypatch.setattr(sandbox, "convert", convert)
-    monkeypatch.setattr(trial, "try_model", lambda _folder, **_: outcome or tried())
+    monkeypatch.setattr(run, "convert", convert)
+    monkeypatch.setattr(launch, "try_model", lambda _folder, **_: outcome or tried())

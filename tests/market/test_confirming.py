@@ -25,11 +25,11 @@ from tests.market.models import marks
 from tests.market.sandboxes import Convert, accepting, refusing, use
 from tests.processing.jobs import submit_version, take_turns
 from tests.workers.weights_files import safetensors_bytes
+from workers.configs.model_config import read_wishes
+from workers.families.onnx import output_layouts
 from workers.recipe import Step
-from workers.vision.detections import LAYOUTS
-from workers.weights import onnx_plans
-from workers.weights.onnx_config import read_wishes
-from workers.weights.sandbox import Report
+from workers.sandbox.run import Report
+from workers.vision.detection_outputs import LAYOUTS
 
 pytestmark = pytest.mark.django_db
 
@@ -44,7 +44,7 @@ def _marks() -> Iterator[None]:
 
 
 def test_each_layout_has_words_and_a_name_for_the_config() -> None:
-    for layout in (*LAYOUTS, onnx_plans.SEMANTIC, onnx_plans.LABELS):
+    for layout in (*LAYOUTS, output_layouts.SEMANTIC, output_layouts.LABELS):
         assert layout in confirming.NAMED_LAYOUTS
         assert layout in reports.LAYOUTS
         assert read_wishes({"layout": layout}, {}).layout == layout

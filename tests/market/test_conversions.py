@@ -25,7 +25,7 @@ from tests.market.pipelines import pipeline
 from tests.market.sandboxes import accepting, refusing, report, use
 from tests.processing.jobs import submit_version, take_turns
 from tests.workers.weights_files import safetensors_bytes
-from workers.weights.bundle import FACTS, GRAPH
+from workers.bundle import FACTS, GRAPH
 
 pytestmark = pytest.mark.django_db
 

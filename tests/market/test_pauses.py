@@ -20,7 +20,7 @@ from tests.factories import UserFactory
 from tests.market import models
 from tests.pictures import picture_bytes
 from tests.processing.jobs import submit_version
-from workers.inference.faults import ModelFault
+from workers.inference.errors import ModelFault
 from workers.plugin import OperationError
 
 pytestmark = pytest.mark.django_db

@@ -28,8 +28,8 @@ from tests.drive.drives import upload
 from tests.market.models import marks, model
 from tests.market.sandboxes import small
 from tests.market.test_covers import add_samples, found
-from workers.trials import trial
-from workers.trials.trial import Seen, Shown, Trial
+from workers.trials import launch
+from workers.trials.launch import Seen, Shown, Trial
 
 pytestmark = pytest.mark.django_db
 DETECTOR = Path(__file__).resolve().parents[2] / "deploy" / "demo_models" / "shapes-detector"
@@ -62,7 +62,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:
         shown = [Shown(None, small("red"), (Seen(name="cat", count=2),), number=n) for n in range(len(given))]
         return Trial(shown=tuple(shown[: max(1, len(given) - 1)]))
 
-    monkeypatch.setattr(trial, "try_model", try_model)
+    monkeypatch.setattr(launch, "try_model", try_model)
     return asked
 
 
@@ -276,7 +276,7 @@ def test_other_weights_see_the_same_pictures(user: User, version: Version, tried
 def test_what_comes_to_nothing_is_tried_three_times(
     user: User, version: Version, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial, "try_model", lambda _folder, **_: Trial("It breaks down."))
+    monkeypatch.setattr(launch, "try_model", lambda _folder, **_: Trial("It breaks down."))
     (row,) = choose(user, pictures(user, 1))
     for _ in range(MAX_ATTEMPTS):
         assert listings_due() == [version.listing_id]
@@ -295,7 +295,7 @@ def test_the_result_for_weights_that_are_not_the_newest_any_more_is_dropped(
         model(user, sure=(10, 20))
         return Trial(shown=(Shown(None, small("red"), number=0),))
 
-    monkeypatch.setattr(trial, "try_model", release_meanwhile)
+    monkeypatch.setattr(launch, "try_model", release_meanwhile)
     (row,) = choose(user, pictures(user, 1))
     showing.show_chosen(version.listing_id)
     row.refresh_from_db()

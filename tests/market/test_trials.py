@@ -23,7 +23,7 @@ from tests.market.models import marks, model
 from tests.market.sandboxes import accepting, tried, use
 from tests.workers.weights_files import safetensors_bytes
 from workers import devices
-from workers.trials.trial import Trial
+from workers.trials.launch import Trial
 
 pytestmark = pytest.mark.django_db
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.workers.samples import Folder, decode, draw, encode, kinds, lay_down, pixels, with_exif
 from workers import engine, registry
-from workers.picture import Picture
+from workers.media.picture import Picture
 from workers.plugin import Context, Operation
 from workers.recipe import Recipe
 

@@ -12,7 +12,7 @@ from rest_framework.test import APIClient
 from accounts.models import User
 from processing.data_uris import NotADataUri, is_data_uri, read_data_uri
 from tests.pictures import picture_bytes
-from workers.reading import identify
+from workers.media.decode import identify
 
 PNG = picture_bytes("PNG")
 TEXT = base64.b64encode(PNG).decode()

@@ -21,8 +21,8 @@ from tests.drive.drives import upload
 from tests.market.models import marks, model
 from tests.pictures import picture_bytes
 from tests.processing.jobs import submit_version, take_turns
+from workers.bundle import FACTS, GRAPH, WEIGHTS
 from workers.recipe import Step
-from workers.weights.bundle import FACTS, GRAPH, WEIGHTS
 
 pytestmark = pytest.mark.django_db
 

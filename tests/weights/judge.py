@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from workers.weights.opening import open_upload
-from workers.weights.upload import Refused
+from workers.checkpoints.open import open_upload
+from workers.checkpoints.upload import Refused
 
 MOST_MEMORY = 1024**3
 WATCHED = (

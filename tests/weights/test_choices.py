@@ -10,10 +10,11 @@ import pytest
 
 from tests.families import samples
 from tests.families.models import facts_of, fixed
-from workers.weights import cell, sandbox
-from workers.weights.convert import REPORT
-from workers.weights.onnx_config import Wishes
-from workers.weights.onnx_plans import list_choices, plan_outputs
+from workers.configs.model_config import Wishes
+from workers.families.onnx.output_layouts import list_choices, plan_outputs
+from workers.sandbox import process
+from workers.sandbox import run as sandbox
+from workers.sandbox.entry_point import REPORT
 
 Shapes = list[tuple[int, ...]]
 
@@ -101,16 +102,16 @@ def test_what_was_recognised_stays_so_whatever_is_chosen(
 def test_choices_that_lie_are_no_model(
     choices: Any, graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inner = cell.run
+    inner = process.run
 
-    def run(program: str, order: Any, *, out: Path, **given: Any) -> cell.Ended:
+    def run(program: str, order: Any, *, out: Path, **given: Any) -> process.Ended:
         ended = inner(program, order, out=out, **given)
         if program.endswith("convert"):
             said = json.loads((out / REPORT).read_text())
             (out / REPORT).write_text(json.dumps({**said, "choices": choices}))
         return ended
 
-    monkeypatch.setattr(cell, "run", run)
+    monkeypatch.setattr(process, "run", run)
     report = sandbox.convert(graph, tmp_path / "out", use_bubblewrap=False)
     assert (report.ok, report.code) == (False, "crashed")
     assert list((tmp_path / "out").iterdir()) == []

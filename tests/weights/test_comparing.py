@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workers.weights.exporting import compare, compare_rows
+from workers.export import compare, compare_rows
 
 STRANGE = [np.nan, np.inf, -np.inf]
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tests.weights.disguise import SIDE, disguise
+from workers.checkpoints.open import open_upload
+from workers.checkpoints.upload import Refused
+from workers.export import run_onnx
 from workers.inference.sessions import open_session
-from workers.weights.exporting import run_onnx
-from workers.weights.opening import open_upload
-from workers.weights.upload import Refused
 
 SHOWN = np.full((1, 3, SIDE, SIDE), 2, np.float32)
 

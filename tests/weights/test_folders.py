@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from workers.spans import Source
-from workers.weights.opening import open_upload
-from workers.weights.torch_archive import read_torch
-from workers.weights.upload import Refused
+from workers.checkpoints.open import open_upload
+from workers.checkpoints.torch_zip import read_torch
+from workers.checkpoints.upload import Refused
+from workers.formats.byte_source import Source
 
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])

@@ -15,7 +15,7 @@ import pytest
 from tests.weights.attacks import write_attacks
 from tests.weights.judge import MOST_MEMORY
 from tests.workers.weights_files import safetensors_with_a_header_of
-from workers.weights.opening import open_upload
+from workers.checkpoints.open import open_upload
 
 CODES = {name: code for name, (_, code) in write_attacks("", 0).items()}
 

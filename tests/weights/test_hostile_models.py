@@ -13,9 +13,9 @@ import pytest
 
 from tests.weights.attacks import module_bomb
 from tests.weights.checkpoints import TINY, make_model, save
-from workers.weights import yolo
-from workers.weights.opening import open_upload
-from workers.weights.upload import Refused
+from workers.checkpoints.open import open_upload
+from workers.checkpoints.upload import Refused
+from workers.families.yolo import convert
 
 Change = Callable[[dict[str, Any]], Any]
 
@@ -68,7 +68,7 @@ def plain() -> Any:
 def _refuse(path: Path) -> Refused:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(Refused) as caught:
-        yolo.convert(open_upload(path))
+        convert.convert(open_upload(path))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 600 * 1024
     assert caught.value.message.endswith(".")
     return caught.value
@@ -132,7 +132,7 @@ def test_names_that_are_too_long(plain: Any, tmp_path: Path, name: str, said: st
     if said:
         assert re.match(said, _refuse(path).message)
     else:
-        assert yolo.convert(open_upload(path)).facts["classes"] == ["cat", name]
+        assert convert.convert(open_upload(path)).facts["classes"] == ["cat", name]
 
 
 def test_a_module_bomb(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_module_bomb(tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(module_bomb())
     upload = open_upload(tmp_path / "model.pt")
     with pytest.raises(Refused, match="more layers"):
-        yolo.convert(upload)
+        convert.convert(upload)
 
 
 def test_the_state_of_a_network_alone(plain: Any, tmp_path: Path) -> None:
@@ -149,6 +149,6 @@ def test_the_state_of_a_network_alone(plain: Any, tmp_path: Path) -> None:
 
     torch.save(plain.state_dict(), tmp_path / "model.pt")
     upload = open_upload(tmp_path / "model.pt")
-    assert yolo.recognise(upload) is None
+    assert convert.recognise(upload) is None
     assert upload.tensors["model.0.conv.weight"].shape == (16, 3, 3, 3)
     assert torch.equal(upload.tensors["model.0.conv.weight"], plain.model[0].conv.weight)

@@ -10,8 +10,8 @@ import pytest
 
 from tests.weights.attacks import write_attacks
 from tests.workers.weights_files import onnx_bytes, safetensors_bytes, torch_bytes
-from workers.weights.opening import open_upload
-from workers.weights.upload import Refused
+from workers.checkpoints.open import open_upload
+from workers.checkpoints.upload import Refused
 
 FILES = 250
 _MOST_BYTES = 20_000

@@ -20,9 +20,10 @@ from tests.families.test_onnx import trace
 from tests.weights.attacks import write_attacks
 from tests.weights.checkpoints import TINY, make_model, save
 from tests.weights.slow_graphs import KINDS, slow_graph
+from workers import bundle
 from workers.isolation.process import NICENESS
-from workers.weights import bundle, sandbox
-from workers.weights.confinement import STOPPED
+from workers.sandbox import run
+from workers.sandbox.self_restriction import STOPPED
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,7 +35,7 @@ def landlock_version() -> int:
 
 
 NEEDS_BUBBLEWRAP = pytest.mark.skipif(
-    not sandbox.has_bubblewrap(), reason="no bubblewrap that works on this machine"
+    not run.has_bubblewrap(), reason="no bubblewrap that works on this machine"
 )
 WALLS = [pytest.param(True, id="bubblewrap", marks=NEEDS_BUBBLEWRAP), pytest.param(False, id="plain")]
 
@@ -45,12 +46,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def converted(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, sandbox.Report]:
+def converted(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, run.Report]:
     out = tmp_path_factory.mktemp("model")
-    return out, sandbox.convert(checkpoint, out, use_bubblewrap=False)
+    return out, run.convert(checkpoint, out, use_bubblewrap=False)
 
 
-def test_a_checkpoint_becomes_three_files(converted: tuple[Path, sandbox.Report]) -> None:
+def test_a_checkpoint_becomes_three_files(converted: tuple[Path, run.Report]) -> None:
     out, report = converted
     assert report.ok, report
     assert sorted(os.listdir(out)) == ["model.json", "model.onnx", "weights.safetensors"]
@@ -68,7 +69,7 @@ def test_a_graph_is_not_said_to_be_rebuilt(tmp_path: Path) -> None:
     from torch import nn
 
     (tmp_path / "soften.onnx").write_bytes(trace(nn.Conv2d(3, 3, 3, padding=1), 64, 64))
-    report = sandbox.convert(tmp_path / "soften.onnx", tmp_path / "out", use_bubblewrap=False)
+    report = run.convert(tmp_path / "soften.onnx", tmp_path / "out", use_bubblewrap=False)
     assert (report.ok, report.facts["task"]) == (True, "image"), report
     assert [check["name"] for check in report.checks] == ["reading", "results", "files"]
     assert "as uploaded and as rearranged for speed" in report.checks[1]["detail"]
@@ -77,9 +78,9 @@ def test_a_graph_is_not_said_to_be_rebuilt(tmp_path: Path) -> None:
 
 @NEEDS_BUBBLEWRAP
 def test_behind_bubblewrap_it_is_the_same(
-    checkpoint: Path, converted: tuple[Path, sandbox.Report], tmp_path: Path
+    checkpoint: Path, converted: tuple[Path, run.Report], tmp_path: Path
 ) -> None:
-    report = sandbox.convert(checkpoint, tmp_path)
+    report = run.convert(checkpoint, tmp_path)
     assert report.ok, report
     assert report.digest == converted[1].digest
     assert report.isolation == {
@@ -95,7 +96,7 @@ def test_behind_bubblewrap_it_is_the_same(
 def test_a_refusal_leaves_nothing(wrap: bool, tmp_path: Path) -> None:
     marker, out = tmp_path / "was_here", tmp_path / "out"
     (tmp_path / "evil.pt").write_bytes(write_attacks(str(marker), 0)["run_os_system"][0])
-    report = sandbox.convert(tmp_path / "evil.pt", out, use_bubblewrap=wrap)
+    report = run.convert(tmp_path / "evil.pt", out, use_bubblewrap=wrap)
     assert (report.ok, report.code) == (False, "unsafe")
     assert "posix.system" in report.sentence
     assert report.isolation["bubblewrap"] is wrap
@@ -107,20 +108,20 @@ def test_weights_of_no_family(tmp_path: Path) -> None:
     import torch
 
     torch.save({"something": torch.zeros(3)}, tmp_path / "unknown.pt")
-    report = sandbox.convert(tmp_path / "unknown.pt", tmp_path / "out", use_bubblewrap=False)
+    report = run.convert(tmp_path / "unknown.pt", tmp_path / "out", use_bubblewrap=False)
     assert (report.ok, report.code) == (False, "unknown")
     assert "YOLO" in report.sentence
 
 
 def test_a_family_that_is_none(checkpoint: Path, tmp_path: Path) -> None:
-    report = sandbox.convert(checkpoint, tmp_path / "out", family="nothing", use_bubblewrap=False)
+    report = run.convert(checkpoint, tmp_path / "out", family="nothing", use_bubblewrap=False)
     assert report.code == "family"
     assert report.sentence == "There is no family called “nothing”. There are: gan, onnx, vit, yolo."
 
 
 def test_no_room_is_a_refusal(checkpoint: Path, tmp_path: Path) -> None:
-    limits = sandbox.Limits(memory=400 * 1024**2)
-    report = sandbox.convert(checkpoint, tmp_path / "out", limits=limits, use_bubblewrap=False)
+    limits = run.Limits(memory=400 * 1024**2)
+    report = run.convert(checkpoint, tmp_path / "out", limits=limits, use_bubblewrap=False)
     assert not report.ok
     assert report.code in ("memory", "crashed", "failed")
     assert list((tmp_path / "out").iterdir()) == []
@@ -128,8 +129,8 @@ def test_no_room_is_a_refusal(checkpoint: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrap", WALLS)
 def test_time_is_up(wrap: bool, checkpoint: Path, tmp_path: Path) -> None:
-    limits = sandbox.Limits(wall=0.5)
-    report = sandbox.convert(checkpoint, tmp_path / "out", limits=limits, use_bubblewrap=wrap)
+    limits = run.Limits(wall=0.5)
+    report = run.convert(checkpoint, tmp_path / "out", limits=limits, use_bubblewrap=wrap)
     assert (report.ok, report.code) == (False, "time")
     assert report.seconds < 10
     assert list((tmp_path / "out").iterdir()) == []
@@ -140,21 +141,21 @@ def test_a_small_file_that_is_slow_is_stopped(kind: str, tmp_path: Path) -> None
     path = tmp_path / "slow.onnx"
     path.write_bytes(slow_graph(kind))
     assert path.stat().st_size < 96 * 1024
-    report = sandbox.convert(path, tmp_path / "out", limits=sandbox.Limits(wall=5, cpu=5))
+    report = run.convert(path, tmp_path / "out", limits=run.Limits(wall=5, cpu=5))
     assert (report.ok, report.code) == (False, "time"), report
     # Nothing looks at it for still longer.
     assert (report.scans, report.seconds < 8) == ((), True)
 
 
 def test_processor_time_is_up(checkpoint: Path, tmp_path: Path) -> None:
-    report = sandbox.convert(checkpoint, tmp_path / "out", limits=sandbox.Limits(cpu=3), use_bubblewrap=False)
+    report = run.convert(checkpoint, tmp_path / "out", limits=run.Limits(cpu=3), use_bubblewrap=False)
     assert (report.ok, report.code) == (False, "time")
 
 
 def test_out_must_be_empty(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("kept")
     with pytest.raises(ValueError, match="not empty"):
-        sandbox.convert(checkpoint, tmp_path)
+        run.convert(checkpoint, tmp_path)
     assert (tmp_path / "mine.txt").read_text() == "kept"
 
 
@@ -338,7 +339,7 @@ LIES = {
 
 
 @pytest.mark.parametrize("name", sorted(LIES))
-def test_lies_are_not_believed(name: str, converted: tuple[Path, sandbox.Report], tmp_path: Path) -> None:
+def test_lies_are_not_believed(name: str, converted: tuple[Path, run.Report], tmp_path: Path) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
     for path in converted[0].iterdir():

@@ -17,8 +17,9 @@ from tests.weights.attacks import write_attacks
 from tests.weights.checkpoints import TINY, make_model, save
 from tests.weights.test_sandbox import WALLS
 from tests.workers.weights_files import safetensors_bytes
-from workers.weights import cell, sandbox, scanning
-from workers.weights.scanning import scan
+from workers.sandbox import picklescan, process
+from workers.sandbox import run as sandbox
+from workers.sandbox.picklescan import scan
 
 TITLE = f"picklescan {version('picklescan')}"
 # Of an attack that is refused, what the scan says of it. The second shows why it decides nothing.
@@ -124,7 +125,7 @@ def test_scanning_the_zoo_runs_nothing(zoo: Path, listener: socket.socket) -> No
 
 
 def test_one_that_takes_too_long_says_nothing(zoo: Path) -> None:
-    told = scan(zoo / "run_eval", limits=cell.Limits(wall=0.05), use_bubblewrap=False)
+    told = scan(zoo / "run_eval", limits=process.Limits(wall=0.05), use_bubblewrap=False)
     assert (told["ok"], told["detail"]) == (None, "picklescan takes too long over it, so it says nothing.")
 
 
@@ -138,15 +139,15 @@ def test_one_that_takes_too_long_says_nothing(zoo: Path) -> None:
     ],
 )
 def test_what_it_left_is_not_believed(said: str, zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(program: str, order: object, *, out: Path, **_: Any) -> cell.Ended:
+    def run(program: str, order: object, *, out: Path, **_: Any) -> process.Ended:
         (out / "scan.json").write_text(said)
-        return cell.Ended(0, {})
+        return process.Ended(0, {})
 
-    monkeypatch.setattr(cell, "run", run)
+    monkeypatch.setattr(process, "run", run)
     told = scan(zoo / "run_eval")
     assert told["detail"] == "picklescan breaks down over it, so it says nothing."
 
 
 def test_a_machine_without_it_says_so(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scanning, "NAME", "nonesuch_scanner")
+    monkeypatch.setattr(picklescan, "NAME", "nonesuch_scanner")
     assert scan(zoo / "run_eval")["detail"].startswith("nonesuch_scanner is not installed")

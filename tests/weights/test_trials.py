@@ -18,11 +18,11 @@ from tests.families import bombs
 from tests.families import samples as graphs
 from tests.families.models import facts_of, fixed
 from tests.weights.test_sandbox import WALLS
-from workers.trials import samples, trial
-from workers.trials.running import REPORT, SIDE
-from workers.trials.trial import BOUNDS, Trial, try_model
-from workers.weights import cell
-from workers.weights.bundle import FACTS, GRAPH, WEIGHTS
+from workers.bundle import FACTS, GRAPH, WEIGHTS
+from workers.sandbox import process
+from workers.trials import launch, samples
+from workers.trials.entry_point import REPORT, SIDE
+from workers.trials.launch import BOUNDS, Trial, try_model
 
 DETECTOR = Path(__file__).resolve().parents[2] / "deploy" / "demo_models" / "shapes-detector" / "model"
 
@@ -51,7 +51,7 @@ def test_a_detector_is_measured_and_shown(wrap: bool) -> None:
 
 
 def test_time_that_is_up_leaves_what_there_is() -> None:
-    done = try_model(DETECTOR, limits=cell.Limits(wall=0.2), use_bubblewrap=False)
+    done = try_model(DETECTOR, limits=process.Limits(wall=0.2), use_bubblewrap=False)
     assert done == Trial(
         "It was stopped: even a few small pictures take longer than a minute.", width=450, height=300
     )
@@ -125,13 +125,13 @@ def _picture(format: str = "WEBP", side: int = 64) -> bytes:
 def _leave(monkeypatch: pytest.MonkeyPatch, said: Any, picture: bytes | None = None) -> Trial:
     """Have the process leave this, and return what is made of it."""
 
-    def run(program: str, order: object, *, out: Path, **_: Any) -> cell.Ended:
+    def run(program: str, order: object, *, out: Path, **_: Any) -> process.Ended:
         (out / REPORT).write_text(said if isinstance(said, str) else json.dumps(said))
         if picture is not None:
             (out / "0.webp").write_bytes(picture)
-        return cell.Ended(0, {})
+        return process.Ended(0, {})
 
-    monkeypatch.setattr(cell, "run", run)
+    monkeypatch.setattr(process, "run", run)
     return try_model(DETECTOR)
 
 
@@ -175,4 +175,4 @@ def test_a_picture_that_is_none_is_not_shown(picture: bytes | None, monkeypatch:
 def test_a_link_is_not_followed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "other.webp").write_bytes(_picture())
     os.symlink(tmp_path / "other.webp", tmp_path / "0.webp")
-    assert trial._read_picture(tmp_path / "0.webp") is None
+    assert launch._read_picture(tmp_path / "0.webp") is None

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from tests.weights.checkpoints import SIDE, TINY, load_plainly, make_model, save
+from workers import bundle
+from workers.checkpoints.open import open_upload
+from workers.export import compare, compare_rows, flatten, run_onnx
+from workers.families.yolo import convert, ultralytics_models
+from workers.families.yolo.checkpoint import find_checkpoint
 from workers.inference.sessions import open_session
-from workers.weights import bundle, ultralytics_models, yolo
-from workers.weights.checkpoints import find_checkpoint
-from workers.weights.exporting import compare, compare_rows, flatten, run_onnx
-from workers.weights.opening import open_upload
 
 TASKS = {
     "yolo11n": ("detect", "YOLO11 detector", "anchors"),
@@ -75,8 +76,8 @@ def test_every_task(name: str, checkpoint_of: Callable[[str], Path], tmp_path: P
     task, title, layout = TASKS[name]
     path = checkpoint_of(name)
     upload = open_upload(path)
-    assert yolo.recognise(upload) == title
-    digest = bundle.write(yolo.convert(upload), tmp_path)
+    assert convert.recognise(upload) == title
+    digest = bundle.write(convert.convert(upload), tmp_path)
 
     checked, facts = bundle.verify(tmp_path)
     assert checked == digest
@@ -115,7 +116,7 @@ def test_a_network_that_fits_its_square_alone_stays_one_of_that_size(tmp_path: P
     path = save(make_model(description), tmp_path / "best.pt")
     out = tmp_path / "out"
     out.mkdir()
-    bundle.write(yolo.convert(open_upload(path)), out)
+    bundle.write(convert.convert(open_upload(path)), out)
     _, facts = bundle.verify(out)
     assert (facts.rectangles, facts.stride, facts.input.width) == (False, 32, SIDE)
     model = bundle.FolderModel(out)
@@ -131,7 +132,7 @@ def test_every_generation_is_rebuilt(name: str, checkpoint_of: Callable[[str], P
 
     path = checkpoint_of(name)
     architecture, tensors = ultralytics_models.prepare(open_upload(path))
-    model = yolo.rebuild({"architecture": architecture}, tensors)
+    model = convert.rebuild({"architecture": architecture}, tensors)
     with torch.inference_mode():
         found = [output.numpy() for output in flatten(model(_sample()))]
     wanted = _run_plainly(path, is_end_to_end=architecture["end2end"])
@@ -152,7 +153,7 @@ def test_a_fused_checkpoint(checkpoint_of: Callable[[str], Path], tmp_path: Path
         module.__dict__.pop("forward", None)
     architecture, tensors = ultralytics_models.prepare(open_upload(save(fused, tmp_path / "fused.pt")))
     assert architecture["fused"]
-    rebuilt = yolo.rebuild({"architecture": architecture}, tensors)
+    rebuilt = convert.rebuild({"architecture": architecture}, tensors)
     with torch.inference_mode():
         found = flatten(rebuilt(_sample()))[0].numpy()
     wanted = _run_plainly(checkpoint_of("yolo11n"), is_end_to_end=False)[0]

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from tests.weights.checkpoints import quiet
-from workers.weights import bundle, yolo
-from workers.weights.exporting import compare, run_onnx
-from workers.weights.opening import open_upload
-from workers.weights.upload import Refused
+from workers import bundle
+from workers.checkpoints.open import open_upload
+from workers.checkpoints.upload import Refused
+from workers.export import compare, run_onnx
+from workers.families.yolo import convert
 
 quiet()
 
@@ -34,10 +35,10 @@ def test_it_gives_what_the_repository_gives(model: Any, tmp_path: Path) -> None:
     import torch
 
     upload = open_upload(_save(model, tmp_path / "best.pt"))
-    assert yolo.recognise(upload) == "YOLOv5 detector"
+    assert convert.recognise(upload) == "YOLOv5 detector"
     out = tmp_path / "out"
     out.mkdir()
-    bundle.write(yolo.convert(upload), out)
+    bundle.write(convert.convert(upload), out)
     _, facts = bundle.verify(out)
     assert (facts.layout, facts.task, facts.classes, facts.stride) == ("yolov5", "detect", ["cat", "dog"], 32)
     assert (facts.input.width, facts.input.height, facts.rectangles) == (64, 64, True)
@@ -57,7 +58,7 @@ def test_an_older_activation_is_refused(model: Any, tmp_path: Path) -> None:
     older = copy.deepcopy(model)
     older.model[0].act = torch.nn.Hardswish()
     with pytest.raises(Refused, match="activation"):
-        yolo.convert(open_upload(_save(older, tmp_path / "old.pt")))
+        convert.convert(open_upload(_save(older, tmp_path / "old.pt")))
 
 
 def test_other_layers_are_refused(model: Any, tmp_path: Path) -> None:
@@ -65,7 +66,7 @@ def test_other_layers_are_refused(model: Any, tmp_path: Path) -> None:
     other.yaml = copy.deepcopy(model.yaml)
     other.yaml["backbone"][2][2] = "C3TR"
     with pytest.raises(Refused, match="C3TR"):
-        yolo.convert(open_upload(_save(other, tmp_path / "other.pt")))
+        convert.convert(open_upload(_save(other, tmp_path / "other.pt")))
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
@@ -76,11 +77,11 @@ def test_a_segmenter_is_told_what_is_run(model: Any, tmp_path: Path, protocol: i
     path = save(as_segmenter(model), tmp_path / "seg.pt", pickle_protocol=protocol)
     assert b"getattr" in path.read_bytes()
     with pytest.raises(Refused, match="only detectors are run"):
-        yolo.convert(open_upload(path))
+        convert.convert(open_upload(path))
 
 
 def test_a_head_without_anchors_is_refused(model: Any, tmp_path: Path) -> None:
     other = copy.deepcopy(model)
     del other.model[-1].anchors
     with pytest.raises(Refused, match="anchors"):
-        yolo.convert(open_upload(_save(other, tmp_path / "other.pt")))
+        convert.convert(open_upload(_save(other, tmp_path / "other.pt")))

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from tests.workers.samples import encode, png_chunk
-from workers.cicp import PRIMARIES, SRGB_CURVE, gamma_curve
-from workers.icc import D50, find_colorants, read_tags, write_gray_profile, write_rgb_profile
+from workers.color.cicp import PRIMARIES, SRGB_CURVE, gamma_curve
+from workers.color.icc import D50, find_colorants, read_tags, write_gray_profile, write_rgb_profile
 
 WIDTH, HEIGHT = 64, 48
 

@@ -10,10 +10,9 @@ from PIL import Image
 
 from tests.workers.samples import Folder, decode, draw, encode, pixels
 from workers import engine, registry
-from workers.chain import find_misfit, label_texts, name_steps
-from workers.picture import Picture
+from workers.media.picture import Picture
 from workers.plugin import IMAGE, Context, Operation, OutputSpec, Params, PictureView, Result, slider
-from workers.recipe import Recipe, Step
+from workers.recipe import Recipe, Step, find_misfit, label_texts, name_steps
 
 TEXT = OutputSpec("text", "text", "Text")
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 
 from tests.pictures import draw
-from workers.cleaning import clean_copy
-from workers.spans import FormatError
+from workers.formats.byte_source import FormatError
+from workers.sanitize.images import clean_copy
 
 SECRET = b"SECRET-TRAIL"
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><SECRET-TRAIL exif:GPSLatitude="48,51N"/></x:xmpmeta>'

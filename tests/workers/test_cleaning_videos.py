@@ -14,8 +14,9 @@ import pytest
 
 from tests.workers.test_heads import box
 from tests.workers.videos import video_bytes
-from workers.cleaning import clean_copy
-from workers.spans import Clean, FormatError
+from workers.formats.byte_source import FormatError
+from workers.sanitize.copy_plan import Clean
+from workers.sanitize.images import clean_copy
 
 SECRET = b"SECRET-TRAIL"
 TOLD = {"title": "SECRET-TRAIL", "comment": "SECRET-TRAIL", "location": "+48.8500+002.3500/"}

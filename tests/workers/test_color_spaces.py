@@ -19,10 +19,10 @@ from tests.workers import colors
 from tests.workers.samples import encode, pixels, png_chunk
 from tests.workers.tiffs import Tag, tiff
 from workers import engine
-from workers.cleaning import clean_copy
-from workers.color_conversion import needs_conversion
-from workers.color_spaces import Profile
-from workers.picture import Picture, PictureError
+from workers.color.conversion import needs_conversion
+from workers.color.spaces import Profile
+from workers.media.picture import Picture, PictureError
+from workers.sanitize.images import clean_copy
 
 BT709_TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 P3_TO_XYZ = np.array([[0.4866, 0.2657, 0.1982], [0.2290, 0.6917, 0.0793], [0.0, 0.0451, 1.0439]])

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from tests.workers.samples import draw, pixels
-from workers.colour import cluster, find_nearest, from_oklab, to_oklab
-from workers.grid import average_cells, build_bayer, count_cells, paint_cells
+from workers.color.oklab import cluster, find_nearest, from_oklab, to_oklab
+from workers.media.grid import average_cells, build_bayer, count_cells, paint_cells
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tests.workers import samples
 from tests.workers.samples import draw, encode, pixels
 from tests.workers.tiffs import grey_tags, tiff
 from workers import engine
-from workers.picture import Picture, PictureError, identify
+from workers.media.picture import Picture, PictureError, identify
 
 SOON = 0.5
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")

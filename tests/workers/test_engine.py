@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.workers.samples import decode, draw, encode, kinds
 from workers import engine, registry
-from workers.picture import PictureError
+from workers.media.picture import PictureError
 from workers.plugin import OperationError
 from workers.recipe import Recipe, Step
 

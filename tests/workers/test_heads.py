@@ -15,8 +15,8 @@ from PIL import AvifImagePlugin, Image, ImageCms
 from tests.workers import samples
 from tests.workers.samples import draw, encode, pixels
 from workers import engine
-from workers.heads import MOST_WHOLE_BYTES
-from workers.picture import Picture, PictureError, identify
+from workers.media.header_limits import MOST_WHOLE_BYTES
+from workers.media.picture import Picture, PictureError, identify
 
 # Seconds of processor time: twenty times what refusing takes here, a fifth of what it guards against.
 SOON = 0.5

@@ -12,11 +12,11 @@ from PIL import Image
 
 from tests.workers import colors
 from tests.workers.samples import encode, pixels, png_chunk
-from workers.color_conversion import needs_conversion
-from workers.color_spaces import Profile
-from workers.icc import evaluate_curve
-from workers.picture import Picture, PictureError
-from workers.png_colors import MOST_PROFILE_BYTES
+from workers.color.conversion import needs_conversion
+from workers.color.icc import evaluate_curve
+from workers.color.png_chunks import MOST_PROFILE_BYTES
+from workers.color.spaces import Profile
+from workers.media.picture import Picture, PictureError
 
 
 @pytest.mark.parametrize(

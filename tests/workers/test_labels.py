@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workers.vision.drawing import FONTS, draw_title
+from workers.vision.draw import FONTS, draw_title
 
 
 def written(text: str) -> bytes:

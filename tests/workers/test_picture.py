@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.workers.samples import decode, draw, encode, lay_down, pixels, with_exif
-from workers.picture import Picture, encode_thumbnail, fit, identify
+from workers.media.picture import Picture, encode_thumbnail, fit, identify
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -11,8 +11,8 @@ from PIL import Image
 from processing.options import Options
 from tests.workers.samples import decode, encode, pixels
 from workers import engine
-from workers.encoding import OutputOptions
-from workers.picture import Picture, identify
+from workers.media.encode import OutputOptions
+from workers.media.picture import Picture, identify
 from workers.plugin import Context, Operation, Params, PictureView, Result
 from workers.recipe import Recipe
 from workers.registry import register

@@ -8,9 +8,9 @@ from PIL import Image
 
 from tests.workers.samples import decode, draw, encode, pixels
 from workers import engine
-from workers.colour import to_oklab
+from workers.color.oklab import to_oklab
+from workers.color.palettes import PALETTES, read_palette
 from workers.operations.pixelart import draw_outlines
-from workers.palettes import PALETTES, read_palette
 from workers.recipe import Recipe
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.workers.samples import pixels, png_chunk
 from workers import engine
-from workers.picture import Picture
+from workers.media.picture import Picture
 
 GRAY, RGB, PALETTE, GRAY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 # Adam7: first column and row, and the steps, of each pass.

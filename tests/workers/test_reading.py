@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 from tests.workers import samples
 from tests.workers.samples import draw, encode, pixels
 from workers import engine
-from workers.picture import Limits, Picture, PictureError, identify
+from workers.media.picture import Limits, Picture, PictureError, identify
 
 UNREADABLE = "This is not a picture we can read: JPEG, PNG, TIFF, WebP and AVIF are accepted."
 

@@ -9,8 +9,8 @@ import pytest
 from drive.sniffing import sniff
 from ipau.common.errors import Invalid
 from tests.workers.samples import draw, encode
-from workers.picture import PictureError, identify
-from workers.signatures import MOST_STRAY_BYTES
+from workers.formats.signatures import MOST_STRAY_BYTES
+from workers.media.picture import PictureError, identify
 
 
 @pytest.mark.parametrize(

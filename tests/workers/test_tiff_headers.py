@@ -22,7 +22,7 @@ from tests.workers import samples
 from tests.workers.samples import draw, encode, pixels
 from tests.workers.tiffs import Tag, block, directory, grey_tags, numbered, tiff
 from workers import engine
-from workers.picture import Picture, PictureError, identify
+from workers.media.picture import Picture, PictureError, identify
 
 # As in production: in tests each warning is an error otherwise.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

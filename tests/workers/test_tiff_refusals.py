@@ -25,7 +25,7 @@ from tests.workers.tiff_samples import (
 )
 from tests.workers.tiffs import directory, grey_tags, tiff
 from workers import engine
-from workers.picture import PictureError, identify
+from workers.media.picture import PictureError, identify
 
 BLACK_IS_ZERO, RGB = 1, 2
 PHOTO = pixels(draw(70, 50))

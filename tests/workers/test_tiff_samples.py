@@ -27,7 +27,7 @@ from tests.workers.tiff_samples import (
 )
 from tests.workers.tiffs import Tag, tiff
 from workers import engine
-from workers.picture import Picture, PictureError, identify
+from workers.media.picture import Picture, PictureError, identify
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, CIELAB, ICCLAB = 0, 1, 2, 3, 5, 6, 8, 9
 ORDERS = pytest.mark.parametrize("order", ["<", ">"])

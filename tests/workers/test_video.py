@@ -13,7 +13,7 @@ import pytest
 
 from tests.workers.samples import pixels
 from tests.workers.videos import video_bytes
-from workers.video import VideoError, VideoFacts, read_video
+from workers.media.video import VideoError, VideoFacts, read_video
 
 TYPES = {"mp4": "video/mp4", "mov": "video/quicktime", "webm": "video/webm"}
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from workers.inference import messages
 from workers.inference.messages import SharedMemory
-from workers.inference.runtime import NO_TELEMETRY
+from workers.onnx_runtime import NO_TELEMETRY
 
 logger = logging.getLogger(__name__)
 

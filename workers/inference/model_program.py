@@ -27,8 +27,8 @@ import numpy as np
 
 from workers.inference import messages
 from workers.inference.messages import SharedMemory
-from workers.inference.runtime import is_out_of_memory, open_runtime_session
 from workers.isolation import landlock, process, seccomp
+from workers.onnx_runtime import is_out_of_memory, open_runtime_session
 
 # A slot that has been killed cannot end a run. No run takes so long.
 _WALL_SECONDS = 120.0

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from workers import devices
 from workers.devices import Device
 from workers.inference import model_process, torch_sessions
-from workers.inference.faults import BREAKS_DOWN, ModelFault
+from workers.inference.errors import BREAKS_DOWN, ModelFault
 from workers.inference.model_process import ModelProcess
-from workers.inference.runtime import open_runtime_session, telling_of_memory
+from workers.onnx_runtime import open_runtime_session, telling_of_memory
 from workers.plugin import PROCESSOR, Context, Model
 
 logger = logging.getLogger(__name__)

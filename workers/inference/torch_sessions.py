@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers import devices, registry
+from workers.bundle import WEIGHTS
 from workers.devices import Device
+from workers.export import flatten
 from workers.inference.batching import Batcher
-from workers.inference.half import halve
+from workers.inference.half_precision import halve
 from workers.plugin import Context, DeviceLost, Family, Model
-from workers.weights.bundle import WEIGHTS
-from workers.weights.exporting import flatten
 
 Floats = NDArray[np.float32]
 logger = logging.getLogger(__name__)

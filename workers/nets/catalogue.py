@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workers.checkpoints.upload import Refused
 from workers.nets import (
     anime_generator,
     dcgan,
@@ -20,7 +21,6 @@ from workers.nets import (
 )
 from workers.nets.plan import Plan
 from workers.nets.wrappers import Reading, list_readings
-from workers.weights.upload import Refused
 
 _READERS = (
     rrdb.read,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from workers.weights.upload import Refused
+from workers.checkpoints.upload import Refused
 
 Shapes = Mapping[str, tuple[int, ...]]
 # Far more than any network of these kinds has.

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from workers.checkpoints.upload import Refused
+from workers.configs.values import show_value
 from workers.nets.plan import MOST_BLOCKS, Shapes, count_blocks
-from workers.weights.config_values import show_value
-from workers.weights.upload import Refused
 
 HEAD = 64
 EPSILON = 1e-12

@@ -11,9 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from workers.weights.class_names import MOST_NAME
-from workers.weights.showing import show
-from workers.weights.upload import Refused
+from workers.checkpoints.class_names import MOST_NAME
+from workers.checkpoints.upload import Refused, show
 
 Tensors = Mapping[str, Any]
 

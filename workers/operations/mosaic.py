@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from workers.colour import Bytes, Floats, to_oklab
-from workers.grid import average_cells, average_picture, count_cells, paint_cells
-from workers.picture import Picture, PictureError
+from workers.color.oklab import Bytes, Floats, to_oklab
+from workers.media.grid import average_cells, average_picture, count_cells, paint_cells
+from workers.media.picture import Picture, PictureError
 from workers.plugin import (
     Context,
     Kept,

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from workers.colour import Bytes, Floats, cluster, find_nearest, from_oklab, to_oklab
-from workers.grid import average_cells, average_picture, build_bayer, paint_cells, tile_over
-from workers.palettes import read_palette
+from workers.color.oklab import Bytes, Floats, cluster, find_nearest, from_oklab, to_oklab
+from workers.color.palettes import read_palette
+from workers.media.grid import average_cells, average_picture, build_bayer, paint_cells, tile_over
 from workers.plugin import Context, Kept, Operation, Params, PictureView, Result, choice, slider, toggle
 
 _SAMPLE = 4096

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from workers.picture import fit
+from workers.media.picture import fit
 
 
 @dataclass(frozen=True)

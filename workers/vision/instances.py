@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.plugin import JSON, Context, PictureView
+from workers.vision.contours import outline
 from workers.vision.masks import Mask
-from workers.vision.outlines import outline
 
 Floats = NDArray[np.float32]
 Box = tuple[float, float, float, float]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from workers.inference.faults import check_finite
+from workers.inference.errors import check_finite
 from workers.plugin import JSON
 from workers.vision.letterbox import Letterbox
 

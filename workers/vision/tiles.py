@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.inference.faults import check_finite
+from workers.inference.errors import check_finite
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]

@@ -1,7 +1,7 @@
 // Drawing detections over a picture: boxes, outlines, turned boxes, poses, each class in a colour of its own.
 
 const MOST_SIDE = 1600;
-// Colours and labels are those of the worker's own picture: see colour_of and label in workers/vision/drawing.py.
+// Colours and labels are those of the worker's own picture: see colour_of and label in workers/vision/draw.py.
 const FIRST_HUE = 0.6;
 const GOLDEN_TURN = 0.61803398875;
 const SATURATION = 0.85;

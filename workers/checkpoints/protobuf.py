@@ -1,0 +1,75 @@
+"""Fields of a protocol buffer, walked by their tags. protobuf.dev, Encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from workers.formats.byte_source import FormatError, Source
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+# A tag has at most 5 bytes, a number or length 10.
+_MOST_HEAD = 15
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of `wire` type. A varint's value is `value`; otherwise it lies from `start` to `end`."""
+
+    number: int
+    wire: int
+    start: int
+    end: int
+    value: int = 0
+
+
+def walk(source: Source, start: int, end: int) -> Iterator[Field]:
+    """Yield the fields that fill the bytes between two places.
+
+    Raises:
+        FormatError: they do not fill them exactly, or are too many.
+    """
+    position = start
+    while position < end:
+        source.count_part()
+        field = _read(source, position, end)
+        yield field
+        position = field.end
+
+
+def _read(source: Source, position: int, end: int) -> Field:
+    head = source.at(position, min(_MOST_HEAD, end - position))
+    tag, used = read_varint(head, 0)
+    number, wire = tag >> 3, tag & 7
+    if not 1 <= number < 2**29:
+        raise FormatError("It has a field of no number.")
+    value = 0
+    if wire == VARINT:
+        value, used = read_varint(head, used)
+        length = 0
+    elif wire == BYTES:
+        length, used = read_varint(head, used)
+    elif wire in (FIXED64, FIXED32):
+        length = 8 if wire == FIXED64 else 4
+    else:
+        raise FormatError("It has a field of an unknown type.")
+    start = position + used
+    if start + length > end:
+        raise FormatError("A field lies beyond its end.")
+    return Field(number, wire, start, start + length, value)
+
+
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """Return an unsigned number of up to 64 bits and where it ends. Raises FormatError."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(data):
+            break
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            if value >= 2**64:
+                break
+            return value, at
+    raise FormatError("It has a number that does not end.")

@@ -1,0 +1,89 @@
+"""ONNX: graphs exported by whatever trained them, run as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from workers.families.onnx import convert as onnx_exports
+from workers.families.onnx import output_layouts
+from workers.inference.sessions import get_session
+from workers.plugin import IMAGE, Context, Family, Kept, OperationError, OutputSpec, PictureView, Result
+from workers.vision import detect, image_to_image, semantic_segmentation
+from workers.vision.class_names import choose_classes
+
+_REDRAWN_SIDE = 1024
+
+
+class OnnxParams(detect.FindingParams):
+    """The settings of all that finds things."""
+
+
+class Onnx(Family[OnnxParams]):
+    """Runs ONNX files: detectors, segmenters, classifiers, and what makes a picture of a picture."""
+
+    key = "onnx"
+    title = "ONNX"
+    summary = "Runs a model that was exported as ONNX."
+    description = (
+        "Detectors with the layouts of YOLO, classifiers, segmenters, and models that make a picture of a "
+        "picture. What the model takes and gives is read from its graph when it is uploaded."
+    )
+    version = 3
+    outputs = (IMAGE, OutputSpec("detections", "data", "Detections"))
+    Params = OnnxParams
+
+    def keeps(self, params: OnnxParams, facts: Mapping[str, Any]) -> Kept:
+        # A graph that makes pictures may mirror them, or anything else.
+        return "nothing" if facts["task"] == "image" else detect.keeps(params)
+
+    def run(self, picture: PictureView, params: OnnxParams, context: Context) -> Result:
+        facts = detect.model_of(context).facts
+        if facts["task"] == "image":
+            return _redraw(picture, params, context)
+        if facts["layout"] in (output_layouts.SEMANTIC, output_layouts.LABELS):
+            return _label(picture, params, context)
+        return detect.run(picture, params, context)
+
+    def settings_for(self, facts: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("size",) if facts["task"] == "image" else detect.settings_for(facts)
+
+    def choices_for(self, facts: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
+        return detect.choices_for(facts)
+
+    def recognise(self, upload: Any) -> str | None:
+        return onnx_exports.recognise(upload)
+
+    def convert(self, upload: Any) -> Any:
+        return onnx_exports.convert(upload)
+
+
+def _redraw(picture: PictureView, params: OnnxParams, context: Context) -> Result:
+    if params.result != "draw":
+        text = "This model makes a picture of the picture and finds nothing in it: choose to draw."
+        raise OperationError(text, code="no_places")
+    facts = detect.model_of(context).facts
+    return Result(image_to_image.redraw(picture, get_session(context), facts, params.size or _REDRAWN_SIDE))
+
+
+def _label(picture: PictureView, params: OnnxParams, context: Context) -> Result:
+    facts = detect.model_of(context).facts
+    wanted = choose_classes(params.classes, facts["classes"])
+    own = (params.size, params.size) if params.size else (facts["input"]["width"], facts["input"]["height"])
+    session = get_session(context)
+    mean, std = facts.get("mean"), facts.get("std")
+    if facts["layout"] == output_layouts.LABELS:
+        count = len(facts["classes"])
+        labels, shares = semantic_segmentation.read_labels(picture, session, own, mean, std, count)
+    else:
+        scores = (facts.get("architecture") or {}).get("scores", "")
+        labels, shares = semantic_segmentation.label(picture, session, own, mean, std, scores)
+    found = semantic_segmentation.find_regions(
+        labels,
+        shares,
+        facts["classes"],
+        (picture.width, picture.height),
+        confidence=params.confidence,
+        wanted=wanted,
+    )
+    return detect.make_result(picture, params, context, list(found)[: params.most])

@@ -1,0 +1,176 @@
+"""How the outputs of an uploaded graph are read: told by what it gives, and by what its owner says."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from workers.checkpoints.upload import Refused
+from workers.configs.model_config import Wishes
+from workers.families.onnx.graph import Output, Size
+from workers.families.onnx.row_values import explain_misfit
+from workers.vision import yolox
+from workers.vision.detection_outputs import LAYOUTS, find_layout
+
+SEMANTIC = "semantic"
+# Each pixel has the number of its class.
+LABELS = "labels"
+_NAMED = {"classify": ("logits", "sigmoid"), "segment": (*LAYOUTS, SEMANTIC, LABELS)}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How its outputs are read."""
+
+    task: str
+    layout: str
+    classes: int
+    scale: int | None = None
+
+
+def choose_plans(outputs: Sequence[Output], size: Size, wishes: Wishes) -> list[Plan]:
+    """Return the ways in which outputs may be read that were given for noise of `size`, the likeliest first.
+
+    Raises:
+        Refused: there is none, or none that is wished for.
+    """
+    shapes = [output.shape for output in outputs]
+    first = plan_outputs(shapes, size, wishes)
+    ways = list_choices(shapes, size, wishes, first)
+    misfits = [explain(outputs, size, way) for way in ways]
+    fitting = [way for way, misfit in zip(ways, misfits, strict=True) if not misfit]
+    # Of what is said, nothing is put aside.
+    wished = [way for way in fitting if wishes.task in (None, way.task) and is_wished(way, wishes)]
+    if not wished:
+        raise Refused(misfits[0], code="outputs")
+    # With as many rows, YOLOX is far more usual; those of YOLOv6 are sure of all boxes.
+    best = next((way for way in wished if way.layout == "yolox-decoded"), wished[0])
+    return [best, *(way for way in fitting if way != best)]
+
+
+def explain(outputs: Sequence[Output], size: Size, plan: Plan) -> str:
+    """Say why outputs that a graph gave for noise cannot be read so; empty where they can."""
+    if plan.layout not in LAYOUTS:
+        return ""
+    return explain_misfit(outputs[0], plan.task, plan.layout, plan.classes, size)
+
+
+def plan_outputs(shapes: Sequence[tuple[int, ...]], size: tuple[int, int], wishes: Wishes) -> Plan:
+    """Return how outputs of these shapes are read, for an input of `size` (width, height). Raises Refused."""
+    first = shapes[0] if shapes else ()
+    if first[:1] != (1,):
+        text = (
+            f"Its output has the shape {list(first)}, not that of one picture’s: export it with a batch of 1."
+        )
+        raise Refused(text, code="outputs")
+    if len(first) == 2 or (len(first) == 4 and first[2:] == (1, 1)):
+        return _check(Plan("classify", "", first[1]), wishes)
+    if len(first) == 3:
+        return _check(_plan_rows(first, shapes[1:], size, wishes), wishes)
+    if len(first) == 4:
+        return _check(_plan_pixels(first, size, wishes), wishes)
+    raise Refused(f"No known kind of model has an output of the shape {list(first)}.", code="outputs")
+
+
+def _plan_rows(first: tuple[int, ...], others: Sequence[tuple[int, ...]], size: Size, wishes: Wishes) -> Plan:
+    """A detector's: (1, rows, columns)."""
+    task, more = wishes.task or "detect", 0
+    masks = [shape for shape in others if len(shape) == 4]
+    if masks and task in ("detect", "segment"):
+        task, more = "segment", masks[0][1]
+    elif task == "pose":
+        more = math.prod(wishes.keypoints or (0, 0))
+    elif task == "obb":
+        more = 1
+    count = len(wishes.names) if wishes.names else None
+    layout = wishes.layout if wishes.layout in LAYOUTS else _guess_layout(first, count, more)
+    found = {"anchors": first[1] - 4 - more, "end-to-end": count or 0}.get(layout, first[2] - 5 - more)
+    if layout.startswith("yolox") and (task != "detect" or yolox.find_strides(first[1], size) is None):
+        text = f"Its output {list(first)} has not a row for each cell of YOLOX’s grids over its input."
+        raise Refused(text, code="outputs")
+    if layout != "end-to-end" and (found < 1 or (count is not None and found != count)):
+        text = f"Its output {list(first)} does not fit {count if count is not None else 'any'} classes."
+        raise Refused(text, code="outputs")
+    if layout == "end-to-end" and first[2] != 6 + more:
+        raise Refused(f"Its output {list(first)} has not {6 + more} columns.", code="outputs")
+    return Plan(task, layout, found)
+
+
+def _guess_layout(shape: tuple[int, ...], count: int | None, more: int) -> str:
+    if count is not None:
+        known = find_layout(shape, count, more)
+        if known is None:
+            text = f"Its output {list(shape)} does not fit {count} classes in any layout that is known."
+            raise Refused(text, code="outputs")
+        return known
+    if shape[2] == 6 + more:
+        return "end-to-end"
+    # There are far more places than classes.
+    return "anchors" if shape[1] < shape[2] else "yolov5"
+
+
+def _plan_pixels(first: tuple[int, ...], size: tuple[int, int], wishes: Wishes) -> Plan:
+    """A picture's, or a class for each pixel: (1, channels, height, width)."""
+    across, down = first[3] / size[0], first[2] / size[1]
+    named = len(wishes.names) == first[1] if wishes.names else False
+    is_picture = first[1] == 3 and across == down and across in (1, 2, 3, 4, 8, 16)
+    if wishes.task == "image" or (wishes.task is None and is_picture and not named):
+        if not is_picture and not (first[1] == 1 and across == down and across in (1, 2, 3, 4, 8, 16)):
+            raise Refused(f"Its output {list(first)} is no picture of its input’s shape.", code="outputs")
+        return Plan("image", "picture", 0, int(across))
+    if first[1] > 255:
+        raise Refused(
+            f"It tells {first[1]} classes of pixels apart; at most 255 are possible.", code="outputs"
+        )
+    return Plan("segment", SEMANTIC, first[1])
+
+
+def list_choices(
+    shapes: Sequence[tuple[int, ...]], size: tuple[int, int], wishes: Wishes, chosen: Plan
+) -> list[Plan]:
+    """Return the ways in which outputs of these shapes may be read, whatever task and layout were wished for.
+
+    The chosen one comes first. Names and keypoints that are known have to fit.
+    """
+    found = [chosen]
+    for task, layout in itertools.product(_tasks_of(shapes, wishes), LAYOUTS):
+        tried = wishes.model_copy(update={"task": task, "layout": layout})
+        try:
+            plan = plan_outputs(shapes, size, tried)
+        except Refused:
+            continue
+        if plan not in found and _is_likely(plan, shapes[0]):
+            found.append(plan)
+    return found
+
+
+def _tasks_of(shapes: Sequence[tuple[int, ...]], wishes: Wishes) -> Sequence[str]:
+    """Return what outputs of these shapes may be for. Rows beside prototypes are a segmenter's."""
+    if len(shapes[0]) != 3:
+        return ("classify", "segment", "image")
+    if any(len(shape) == 4 for shape in shapes[1:]):
+        return ("segment",)
+    return ("detect", "obb", "pose") if wishes.keypoints else ("detect", "obb")
+
+
+def _is_likely(plan: Plan, first: tuple[int, ...]) -> bool:
+    """There are far more places than a detector's columns."""
+    if plan.layout == "anchors":
+        return first[1] < first[2]
+    return plan.layout in ("semantic", "labels", "picture", "") or first[1] > first[2]
+
+
+def is_wished(plan: Plan, wishes: Wishes) -> bool:
+    return plan.layout not in LAYOUTS or wishes.layout in (None, plan.layout)
+
+
+def _check(plan: Plan, wishes: Wishes) -> Plan:
+    if wishes.task not in (None, plan.task):
+        text = f"It is said to be for the task “{wishes.task}”, but its outputs are those of “{plan.task}”."
+        raise Refused(text, code="task")
+    if wishes.names and plan.task != "image" and len(wishes.names) != plan.classes:
+        text = f"It has {plan.classes} classes, but {len(wishes.names)} names were given."
+        raise Refused(text, code="names")
+    return plan

@@ -1,0 +1,320 @@
+"""Which outputs of an uploaded graph are read, and the forms that they are brought into.
+
+A graph may give more than its result: features, auxiliary heads, what its result was computed from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from workers.checkpoints.upload import Refused, show
+from workers.configs.model_config import Wishes
+from workers.families.onnx import surgery
+from workers.families.onnx.graph import Graph, Output, Size, edit, last_operator
+
+Form = Literal["scores", "rows", "map", "other"]
+
+# How many pixels of the input, across and down, one cell of a map may stand for, and the other way round.
+_MOST_PIXELS, _MOST_ENLARGED = 64, 16
+# Cells of detectors before boxes are made of them.
+_CELL_STRIDES = frozenset({8, 16, 32, 64})
+_MOST_SHOWN = 6
+_MOST_NAME = 40
+# Names of results, and of what stands beside them.
+_RESULT = re.compile(
+    r"(logits?|probs?|probabilit(y|ies)|softmax|sigmoid|scores?|class(es|ifier)?|class_logits|pred(iction)?s?"
+    r"|out(put)?|main|final|masks?|seg(mentation)?|sem(antic)?(_seg)?|alpha|pha)(_?0)?(:0)?"
+)
+_BESIDE = re.compile(
+    r"(^|[^a-z])(aux|feat|embed|hidden|pool|attention|side|edge|boundary|deep_?sup|backbone|latent|descriptor)"
+)
+_FEATURES = re.compile(r"(^|[^a-z])(feature|embed|hidden|pooler|latent|descriptor)")
+_PARTS = re.compile(
+    r"(hm|heatmap|wh|reg|offsets?|loc(ation)?s?|bbox(es)?|box(es)?|landm(ark)?s?|kpts?)(_?\d+)?"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """An output: its name, and what it gave for noise, in its form and with channels first."""
+
+    name: str
+    values: Output
+    form: Form
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape
+
+
+@dataclass(frozen=True)
+class Arranged:
+    """A graph whose outputs are those that are read, the main one first. `name` is that one's, of `count`."""
+
+    graph: Graph
+    heads: tuple[Head, ...]
+    name: str
+    count: int
+    is_changed: bool = True
+
+
+def arrange(graph: Graph, outputs: Sequence[Output], size: Size, wishes: Wishes) -> Arranged:
+    """Choose the outputs that are read and bring them into their forms. Raises Refused.
+
+    Args:
+        outputs: what it gave for noise of `size` (width, height).
+    """
+    told = list(graph.model.graph.output)
+    steps = [_steps_for(one.name, output, size, graph) for one, output in zip(told, outputs, strict=True)]
+    heads = [
+        Head(one.name, _take(output, there), _form_of(_take(output, there)))
+        for one, output, there in zip(told, outputs, steps, strict=True)
+    ]
+    chosen = _choose(graph, heads, size, wishes)
+    places = [heads.index(head) for head in chosen]
+    name = chosen[0].name
+    if places == list(range(len(heads))) and not any(steps):
+        return Arranged(graph, tuple(chosen), name, len(heads), is_changed=False)
+
+    def change(model: Any) -> None:
+        surgery.keep_outputs(model, [head.name for head in chosen])
+        for one, place in zip(list(model.graph.output), places, strict=True):
+            if steps[place]:
+                surgery.put_behind(model, one, steps[place])
+
+    return Arranged(edit(graph, change), tuple(chosen), name, len(heads))
+
+
+# --- Forms.
+
+
+def find_scale(sides: Sequence[int], size: Size) -> float | None:
+    """Return how many pixels of the input, (width, height), one cell of (height, width) cells stands for.
+
+    None where that is no whole number, nor one over a whole number.
+    """
+    rows, columns = sides
+    if rows < 2 or columns < 2:
+        return None
+    for scale in (size[1] // rows, 1 / max(1, rows // size[1])):
+        if not scale or (rows * scale, columns * scale) != (size[1], size[0]):
+            continue
+        return scale if 1 / _MOST_ENLARGED <= scale <= _MOST_PIXELS else None
+    return None
+
+
+def _steps_for(name: str, output: Output, size: Size, graph: Graph) -> list[surgery.Step]:
+    """Return what brings a map into the form (1, channels, height, width)."""
+    shape, opset = output.shape, surgery.opset_of(graph.model)
+    if len(shape) == 4 and _is_last(shape, size, graph):
+        return [surgery.transpose(0, 3, 1, 2)]
+    if len(shape) == 3 and shape[0] == 1 and (find_scale(shape[1:], size) or is_labels(graph, name, output)):
+        return [surgery.lift([1], opset)]
+    if len(shape) == 2 and find_scale(shape, size) is not None:
+        return [surgery.lift([0, 1], opset)]
+    return []
+
+
+def is_labels(graph: Graph, name: str, output: Output) -> bool:
+    """Tell whether an output has the numbers of classes: whole ones, or what an ArgMax gave."""
+    return output.dtype.kind in "iu" or last_operator(graph.model, name) == "ArgMax"
+
+
+def _is_last(shape: tuple[int, ...], size: Size, graph: Graph) -> bool:
+    """Whether an output is (1, height, width, channels). Both may fit: then as its input is."""
+    first, last = find_scale(shape[2:], size), find_scale(shape[1:3], size)
+    if graph.is_last:
+        return last is not None or (first is None and shape[2:] != (1, 1))
+    return last is not None and first is None and shape[0] == 1
+
+
+def _take(output: Output, steps: Sequence[surgery.Step]) -> Output:
+    """Do to an output what these steps will."""
+    for step in steps:
+        if step.operator == "Transpose":
+            output = output.transpose(step.attributes["perm"])
+        else:
+            output = output.reshape(1, 1, *output.shape[-2:])
+    return output
+
+
+def _form_of(output: Output) -> Form:
+    shape = output.shape
+    if len(shape) < 2 or (len(shape) == 2 and shape[0] == 1) or (len(shape) == 4 and shape[2:] == (1, 1)):
+        return "scores"
+    if len(shape) == 3 and shape[0] == 1:
+        return "rows"
+    return "map" if len(shape) == 4 and shape[0] == 1 else "other"
+
+
+# --- Which are read.
+
+
+def _choose(graph: Graph, heads: list[Head], size: Size, wishes: Wishes) -> list[Head]:
+    if wishes.output is not None:
+        named = [head for head in heads if head.name == wishes.output]
+        if not named:
+            text = f"It has no output “{show(wishes.output, _MOST_NAME)}”. Its outputs are {_list(heads)}."
+            raise Refused(text, code="outputs")
+        return _with_prototypes(named[0], heads)
+    _refuse_apart(heads)
+    _refuse_chosen_boxes(graph, heads)
+    left = _leave_out_sources(graph, _leave_out_numbers(heads))
+    _refuse_cells(left, size)
+    rows = [head for head in left if head.form == "rows"]
+    if rows and {head.form for head in left} == {"rows", "map"}:
+        return _with_prototypes(max(rows, key=_rate), left)
+    return [_choose_one(left, heads, wishes)]
+
+
+def _with_prototypes(main: Head, heads: Sequence[Head]) -> list[Head]:
+    """Return rows with the first maps beside them, of which the masks of things are mixed."""
+    maps = [head for head in heads if head.form == "map" and head is not main]
+    return [main, *maps[:1]] if main.form == "rows" else [main]
+
+
+def _choose_one(left: Sequence[Head], heads: Sequence[Head], wishes: Wishes) -> Head:
+    """Return the likeliest. Raises Refused where several of different kinds are as likely."""
+    named = [head for head in left if wishes.names and _classes_of(head) == len(wishes.names)]
+    best = max(_rate(head) for head in named or left)
+    likely = [head for head in named or left if _rate(head) == best]
+    forms = [form for form in ("scores", "map", "rows", "other") if any(head.form == form for head in likely)]
+    likely = [head for head in likely if head.form == forms[0]]
+    if len({head.shape for head in likely}) > 1:
+        text = (
+            f"It gives several results: {_list(heads)}. Say in the config.json which of them is read, for "
+            f"example {{“output”: “{show(likely[0].name, _MOST_NAME)}”}}."
+        )
+        raise Refused(text, code="outputs")
+    return likely[0]
+
+
+def _rate(head: Head) -> int:
+    """Return how likely a name is that of a result."""
+    name = head.name.rsplit("/", 1)[-1].casefold()
+    if _BESIDE.search(name):
+        return -1
+    return 1 if _RESULT.fullmatch(name) else 0
+
+
+def _classes_of(head: Head) -> int:
+    return int(np.prod(head.shape)) if head.form == "scores" else head.shape[1]
+
+
+def is_features(head: Head) -> bool:
+    """Tell whether scores are features for another model to compare, by their name or their length of 1."""
+    values = head.values.astype(np.float64).ravel()
+    if head.form != "scores" or len(values) < 2:
+        return False
+    is_unit = len(values) >= 16 and values.min() < 0 and abs(float(values @ values) - 1) < 1e-3
+    return is_unit or _FEATURES.search(head.name.casefold()) is not None
+
+
+def _leave_out_numbers(heads: list[Head]) -> list[Head]:
+    """Leave out whole numbers, such as the best class, where the same is told in full beside them.
+
+    How sure a segmenter is of its labels does not tell them.
+    """
+    full = [head for head in heads if head.values.dtype.kind == "f"]
+    labels = [head for head in heads if head.form == "map" and head.values.dtype.kind in "iu"]
+    if labels and all(head.form == "map" and head.shape[1] == 1 for head in full):
+        return labels
+    return full or heads
+
+
+def _leave_out_sources(graph: Graph, heads: list[Head]) -> list[Head]:
+    """Leave out what another output is computed from: features, and the parts of a mean."""
+    if len(heads) == 1:
+        return heads
+    makers = {name: node for node in graph.model.graph.node for name in node.output}
+    sources = {head.name: _trace(head.name, makers) for head in heads}
+
+    def is_source(head: Head) -> bool:
+        behind = [other for other in heads if head.name in sources[other.name]]
+        # A name may say that it is the result all the same.
+        return any(_rate(other) >= _rate(head) for other in behind)
+
+    return [head for head in heads if not is_source(head)] or heads
+
+
+def _trace(name: str, makers: dict[str, Any]) -> set[str]:
+    """Return the names of all tensors that one is computed from, without itself."""
+    found, waiting = set[str](), [name]
+    while waiting:
+        node = makers.get(waiting.pop())
+        for source in node.input if node is not None else ():
+            if source not in found:
+                found.add(source)
+                waiting.append(source)
+    return found - {name}
+
+
+def _list(heads: Sequence[Head]) -> str:
+    shown = [f"“{show(head.name, _MOST_NAME)}” {list(head.shape)}" for head in heads[:_MOST_SHOWN]]
+    return ", ".join(shown) + (" …" if len(heads) > _MOST_SHOWN else "")
+
+
+# --- What no output alone tells.
+
+
+def _refuse_apart(heads: Sequence[Head]) -> None:
+    shapes = [tuple(side for side in head.shape if side != 1) for head in heads]
+    if any(_are_beside(boxes, shapes, at) for at, boxes in enumerate(shapes) if _are_boxes(heads[at])):
+        text = (
+            "It gives boxes, scores and labels apart. Detectors are taken that give all in one output: "
+            "export it so that each row has the corners in pixels, the score and the class."
+        )
+        raise Refused(text, code="outputs")
+    if len(heads) > 1 and any(_PARTS.fullmatch(head.name.casefold()) for head in heads):
+        text = (
+            f"It gives the parts of what a detector finds: {_list(heads)}. Detectors are taken that give "
+            "boxes, scores and classes in one output."
+        )
+        raise Refused(text, code="outputs")
+
+
+def _are_boxes(head: Head) -> bool:
+    """Whether it is (n, 4), (4, n), or (n, 5) with scores, apart from lengths of 1."""
+    return 4 in head.shape or (len(head.shape) == 3 and head.shape[2] == 5)
+
+
+def _are_beside(boxes: tuple[int, ...], shapes: Sequence[tuple[int, ...]], at: int) -> bool:
+    """Whether beside boxes stand scores or labels of as many things. Of one thing there are two outputs."""
+    others = [shape for place, shape in enumerate(shapes) if place != at]
+    if boxes in ((4,), (5,)):
+        return others.count(()) >= 2
+    if len(boxes) != 2 or not {4, 5} & set(boxes):
+        return False
+    count = boxes[0] if boxes[1] in (4, 5) else boxes[1]
+    with_score = boxes[1] == 5
+    alone = [shape for shape in others if shape == (count,)]
+    scores = [shape for shape in others if len(shape) == 2 and count in shape]
+    return bool(alone) or (not with_score and bool(scores))
+
+
+def _refuse_cells(heads: Sequence[Head], size: Size) -> None:
+    """Detectors give cells of several strides before boxes are made of them, some with five dimensions."""
+    scales = {find_scale(head.shape[2:], size) for head in heads if head.form == "map"}
+    is_deep = len(heads) > 1 and all(len(head.shape) == 5 for head in heads)
+    if is_deep or (len(scales) > 1 and scales <= _CELL_STRIDES):
+        text = (
+            f"It gives the cells of a detector before boxes are made of them: {_list(heads)}. Export it with "
+            "the part that makes boxes, in pixels and in one output."
+        )
+        raise Refused(text, code="outputs")
+
+
+def _refuse_chosen_boxes(graph: Graph, heads: Sequence[Head]) -> None:
+    """With NMS inside, graphs give as many rows as there are boxes: how their columns go, none says."""
+    has_nms = any(node.op_type == "NonMaxSuppression" for node in graph.model.graph.node)
+    if has_nms and any(len(head.shape) == 2 and head.shape[1] in (6, 7) for head in heads):
+        text = (
+            "It chooses boxes itself (NonMaxSuppression) and gives as many rows as there are boxes. Export "
+            "it without that, or with one output (1, n, 6) of corners in pixels, score and class."
+        )
+        raise Refused(text, code="outputs")

@@ -1,0 +1,93 @@
+"""Vision Transformers: what a picture shows, in one of the words that the model knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from workers.inference.errors import check_finite
+from workers.inference.sessions import get_session
+from workers.nets.plan import check_settings
+from workers.plugin import (
+    IMAGE,
+    JSON,
+    Context,
+    Family,
+    Kept,
+    OutputSpec,
+    Params,
+    PictureView,
+    Result,
+    slider,
+    toggle,
+)
+from workers.vision.classify import prepare, rank
+from workers.vision.draw import draw_title
+from workers.vision.instances import Original
+
+
+class VitParams(Params):
+    top: int = slider(5, ge=1, le=20, title="Guesses", help="How many classes are named, the surest first.")
+    label: bool = toggle(True, title="Write the label", help="Writes the surest class into the picture.")
+
+
+class Vit(Family[VitParams]):
+    """Runs classifiers in the layouts of Hugging Face, timm and torchvision."""
+
+    key = "vit"
+    title = "Vision Transformer"
+    summary = "Says what a picture shows, with the weights of a Vision Transformer."
+    description = (
+        "Runs ViT and DeiT classifiers as Hugging Face’s Transformers, timm and torchvision save them, with "
+        "the labels of `config.json`. The picture is brought to the model’s square. Delivers the surest "
+        "classes as data, and the picture with the first of them written into it."
+    )
+    queue = "gpu"
+    version = 1
+    outputs = (IMAGE, OutputSpec("classes", "data", "Classes"))
+    Params = VitParams
+
+    def keeps(self, params: VitParams, facts: Mapping[str, Any]) -> Kept:
+        return "places"
+
+    def run(self, picture: PictureView, params: VitParams, context: Context) -> Result:
+        if context.model is None:
+            raise ValueError("A family was run without a model.")
+        facts = context.model.facts
+        session = get_session(context)
+        pixels = prepare(picture, facts["input"]["width"], facts)
+        shares = session.run(pixels)[0][0]
+        check_finite(shares)
+        guesses = rank(shares, facts["classes"], params.top, None)
+        best = guesses[0]
+        predictions: list[JSON] = [
+            {"class": guess.name, "class_id": guess.class_id, "confidence": round(guess.confidence, 5)}
+            for guess in guesses
+        ]
+        data: JSON = {
+            "image": Original.of(picture, context).size(),
+            "top": best.name,
+            "confidence": round(best.confidence, 5),
+            "predictions": predictions,
+        }
+        image = picture.rgb()
+        if params.label:
+            image = draw_title(image, f"{best.name} {best.confidence:.2f}", best.class_id)
+        return Result(image, data=data)
+
+    def recognise(self, upload: Any) -> str | None:
+        from workers.families.vit import convert as classifiers
+
+        return classifiers.recognise(upload)
+
+    def convert(self, upload: Any) -> Any:
+        from workers.families.vit import convert as classifiers
+
+        return classifiers.convert(upload)
+
+    def rebuild(self, facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
+        from workers.families.vit import convert as classifiers
+
+        settings = facts["architecture"]["settings"]
+        check_settings(settings)
+        return classifiers.build(settings, tensors)

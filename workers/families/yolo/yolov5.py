@@ -1,0 +1,163 @@
+"""Checkpoints of the older yolov5 repository, rebuilt from their checked description. Detectors only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from workers.bundle import Bundle
+from workers.checkpoints.pickle_reader import ONLY_DETECTORS, Stub
+from workers.checkpoints.tensors import Tensors
+from workers.checkpoints.upload import Refused, Upload
+from workers.export import export
+from workers.families.yolo.checkpoint import Checkpoint, find_checkpoint
+from workers.families.yolo.ultralytics_models import (
+    MOST_NETWORK_PARAMETERS,
+    as_floats,
+    check_shapes,
+    input_stride,
+    quiet_ultralytics,
+    refusing_misfits,
+    without_memory,
+)
+from workers.families.yolo.ultralytics_yaml import check_yaml
+
+TITLE = "YOLOv5 detector"
+MOST_ANCHORS = 12
+_DETECTORS = frozenset({"Model", "DetectionModel"})
+# Those that are the same in Ultralytics' later code.
+_LAYERS = frozenset({
+    "Bottleneck", "C3", "Concat", "Conv", "Detect", "DWConv", "Focus", "SPP", "SPPF", "nn.Upsample",
+})  # fmt: skip
+_ACTIVATION = "torch.nn.modules.activation.SiLU"
+
+
+def recognise(upload: Upload) -> str | None:
+    """Say what the checkpoint is, or None where it is none of that repository."""
+    checkpoint = find_checkpoint(upload)
+    return TITLE if checkpoint is not None and checkpoint.is_yolov5 else None
+
+
+def convert(upload: Upload) -> Bundle:
+    """Rebuild, export and compare. Raises Refused."""
+    checkpoint = _find(upload)
+    architecture, tensors = prepare(upload)
+    model = rebuild({"architecture": architecture}, tensors)
+    stride = input_stride(model.model[-1].stride)
+    side = checkpoint.side(640, stride)
+    facts = {
+        "family": "yolo",
+        "averaged": checkpoint.averaged,
+        "task": "detect",
+        "title": TITLE,
+        "classes": checkpoint.classes(architecture["yaml"]["nc"]),
+        "input": {"width": side, "height": side, "channels": architecture["yaml"]["channels"]},
+        "stride": stride,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "layout": "yolov5",
+        "architecture": architecture,
+    }
+    return export(model, facts, tensors)
+
+
+def prepare(upload: Upload) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return how to rebuild the network, checked, and its tensors in 32 bits. Raises Refused."""
+    checkpoint = _find(upload)
+    description = _check_yaml(checkpoint.model.get("yaml"))
+    # Grids of older releases are made of the anchors: they are not needed.
+    found = {name: t for name, t in checkpoint.tensors().items() if not name.endswith(".anchor_grid")}
+    description |= _read_head(found, len(description["backbone"]) + len(description["head"]) - 1)
+    _check_activations(checkpoint)
+    architecture = {"yaml": description, "repository": "yolov5"}
+    _check_size(architecture, found)
+    return architecture, as_floats(Tensors(upload.path, found))
+
+
+def _check_yaml(found: Any) -> dict[str, Any]:
+    description = check_yaml(found)
+    for row in (*description["backbone"], *description["head"]):
+        if row[2] not in _LAYERS:
+            text = (
+                f"It has the layer {row[2]}, which is not run in checkpoints of the older yolov5 repository."
+            )
+            raise Refused(text, code="architecture")
+    return description
+
+
+def rebuild_converted(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
+    """As `rebuild`, of facts that nobody has looked at: their description is checked as an upload's is."""
+    description = _check_yaml(facts["architecture"].get("yaml"))
+    description |= _read_head(tensors, len(description["backbone"]) + len(description["head"]) - 1)
+    architecture = {"yaml": description, "repository": "yolov5"}
+    _check_size(architecture, tensors)
+    return rebuild({"architecture": architecture}, tensors)
+
+
+def rebuild(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
+    """Return the network as a torch module on the CPU: see `workers.families.yolo.convert.rebuild`."""
+    model = _build(facts["architecture"])
+    try:
+        model.load_state_dict(dict(tensors), strict=True)
+    except RuntimeError as error:
+        raise Refused("Its tensors are not those of the network it describes.", code="tensors") from error
+    model.eval().requires_grad_(False)
+    with refusing_misfits():
+        model.measure_strides()
+    model.fold()
+    return model
+
+
+def _find(upload: Upload) -> Checkpoint:
+    checkpoint = find_checkpoint(upload)
+    if checkpoint is None or not checkpoint.is_yolov5:
+        raise Refused("This is no checkpoint of the yolov5 repository.", code="unknown")
+    if checkpoint.model.name.name not in _DETECTORS:
+        raise Refused(ONLY_DETECTORS, code="architecture")
+    return checkpoint
+
+
+def _read_head(found: Mapping[str, Any], index: int) -> dict[str, Any]:
+    """Return how many anchors the head has, and how many channels each of its inputs. Raises Refused."""
+    anchors = found.get(f"model.{index}.anchors")
+    if anchors is None or len(anchors.shape) != 3 or not 1 <= anchors.shape[0] <= 8:
+        raise Refused("Its head has no anchors that can be read.", code="architecture")
+    weights = [found.get(f"model.{index}.m.{level}.weight") for level in range(anchors.shape[0])]
+    widths = [weight.shape[1] for weight in weights if weight is not None and len(weight.shape) == 4]
+    if len(widths) != len(weights) or not 1 <= anchors.shape[1] <= MOST_ANCHORS:
+        raise Refused("Its head has no anchors that can be read.", code="architecture")
+    return {"anchors": anchors.shape[1], "widths": widths}
+
+
+def _check_activations(checkpoint: Checkpoint) -> None:
+    """Releases before 4 had others, which are in the layers themselves, not in the description."""
+    inner: Any = checkpoint.model
+    # The first layer is a convolution, or Focus, which has one.
+    for name in ("model", "0"):
+        inner = _inside(inner, name)
+    act = _inside(inner, "act") or _inside(_inside(inner, "conv"), "act")
+    if act is None or str(act.name) != _ACTIVATION:
+        text = "Its layers have another activation than SiLU: it is of too old a release."
+        raise Refused(text, code="architecture")
+
+
+def _inside(module: Stub | None, name: str) -> Stub | None:
+    modules = module.get("_modules") if module is not None else None
+    found = modules.get(name) if isinstance(modules, dict) else None
+    return found if isinstance(found, Stub) else None
+
+
+def _check_size(architecture: dict[str, Any], found: Mapping[str, Any]) -> None:
+    quiet_ultralytics()
+    with without_memory():
+        model = _build(architecture)
+    if sum(parameter.numel() for parameter in model.parameters()) > MOST_NETWORK_PARAMETERS:
+        raise Refused(f"Its network has more than {MOST_NETWORK_PARAMETERS:,} parameters.", code="too_large")
+    check_shapes({name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}, found)
+
+
+def _build(architecture: dict[str, Any]) -> Any:
+    quiet_ultralytics()
+    from workers.families.yolo.yolov5_network import Network
+
+    with refusing_misfits():
+        return Network(architecture["yaml"])

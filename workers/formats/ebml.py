@@ -1,0 +1,67 @@
+"""The elements of WebM files, walked by their headers alone. RFC 8794."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from workers.formats.byte_source import FormatError, Source
+
+HEADER, DOC_TYPE, SEGMENT, VOID, CRC = 0x1A45DFA3, 0x4282, 0x18538067, 0xEC, 0xBF
+SEEK_HEAD, INFO, TRACKS, CLUSTER, CUES = 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1F43B675, 0x1C53BB6B
+TRACK_ENTRY, TRACK_TYPE = 0xAE, 0x83
+VIDEO, AUDIO = 1, 2
+
+
+class Element(NamedTuple):
+    """It begins at `start`, its data at `body`, the next one at `end`. An `open` one ends with its parent."""
+
+    kind: int
+    start: int
+    body: int
+    end: int
+    open: bool = False
+
+
+def walk(source: Source, start: int, end: int) -> Iterator[Element]:
+    """Yield the elements that fill the bytes between two places.
+
+    Raises:
+        FormatError: they do not fill them exactly, or are too many.
+    """
+    position = start
+    while position < end:
+        source.count_part()
+        element = _read(source, position, end)
+        yield element
+        position = element.end
+
+
+def _read(source: Source, position: int, end: int) -> Element:
+    head = source.at(position, min(12, end - position))
+    id_length = _length(head[0])
+    if id_length > 4 or len(head) < id_length + 1:
+        raise FormatError("It has an element of no name.")
+    size_length = _length(head[id_length])
+    if size_length > 8 or len(head) < id_length + size_length:
+        raise FormatError("It has an element of no length.")
+    raw = int.from_bytes(head[id_length : id_length + size_length], "big")
+    size = raw & ((1 << 7 * size_length) - 1)
+    body = position + id_length + size_length
+    unknown = size == (1 << 7 * size_length) - 1
+    if not unknown and body + size > end:
+        raise FormatError("An element lies beyond its end.")
+    kind = int.from_bytes(head[:id_length], "big")
+    return Element(kind, position, body, end if unknown else body + size, unknown)
+
+
+def _length(first: int) -> int:
+    """Return how many bytes a number has that begins with this one."""
+    return 9 - first.bit_length()
+
+
+def number(source: Source, element: Element) -> int:
+    """Return the unsigned integer that an element holds. Raises FormatError."""
+    if element.end - element.body > 8:
+        raise FormatError("It has a number that is too long.")
+    return int.from_bytes(source.at(element.body, element.end - element.body), "big")

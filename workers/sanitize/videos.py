@@ -1,0 +1,358 @@
+"""Videos without what they tell of their maker: location, times, camera, names, tracks of sensors.
+
+Nothing is decoded, and everything stays in its place. What is not on the lists here is overwritten with
+zeros, in boxes and elements that players skip. Of the frames only those stay that a track of pictures or
+sound refers to.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from workers.formats import ebml, isobmff
+from workers.formats.byte_source import MOST_PARTS, FormatError, Source
+from workers.formats.ebml import Element
+from workers.formats.isobmff import Box
+from workers.formats.video_types import document_type, handler_of
+from workers.sanitize.copy_plan import Clean, Plan
+
+Numbers = npt.NDArray[np.int64]
+# What an edit, and what so many rows of a table cost, measured in parts that are only looked at.
+_EDIT_WEIGHT = 3
+_ROWS_PER_PART = 32
+
+
+class _Edits:
+    """Changes to single bytes of the original, which keeps its length."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._changes: list[tuple[int, int, bytes]] = []
+
+    def put(self, start: int, data: bytes) -> None:
+        """Write these bytes over those at a place."""
+        self._source.count_part(_EDIT_WEIGHT)
+        self._changes.append((start, start + len(data), data))
+
+    def blank(self, start: int, end: int) -> None:
+        """Write zeros over the bytes between two places."""
+        self._source.count_part(_EDIT_WEIGHT)
+        self._changes.append((start, end, b""))
+
+    def done(self) -> Clean:
+        """Return the copy with all changes."""
+        plan, position = Plan(), 0
+        for start, end, data in sorted(self._changes):
+            plan.copy(self._source, position, start - position)
+            if data:
+                plan.write(data)
+            else:
+                plan.blank(end - start)
+            position = end
+        plan.copy(self._source, position, self._source.size - position)
+        return plan.done()
+
+
+# --- MP4 and MOV. ISO/IEC 14496-12, 8; QuickTime File Format.
+
+_TOP = frozenset({b"ftyp", b"moov", b"mdat", b"moof", b"sidx", b"styp", b"mfra", b"free", b"skip", b"wide"})
+_KEPT = {
+    b"moov": frozenset({b"mvhd", b"trak", b"mvex"}),
+    b"trak": frozenset({b"tkhd", b"edts", b"mdia", b"tapt"}),
+    b"mdia": frozenset({b"mdhd", b"hdlr", b"minf", b"elng"}),
+    b"minf": frozenset({b"vmhd", b"smhd", b"hdlr", b"dinf", b"stbl"}),
+    b"stbl": frozenset(
+        b"stsd stts stss stsh ctts cslg stsc stsz stco co64 sdtp sbgp sgpd stps".split()
+    ),
+    b"moof": frozenset({b"mfhd", b"traf"}),
+    b"traf": frozenset({b"tfhd", b"tfdt", b"trun", b"sbgp", b"sgpd", b"sdtp"}),
+}  # fmt: skip
+_TIMED = frozenset({b"mvhd", b"tkhd", b"mdhd"})
+_PLAYED = (b"vide", b"soun")
+# Free boxes are empty already, or hold what an editor left behind.
+_EMPTY = frozenset({b"free", b"skip", b"wide"})
+# Two million frames: a film of nine hours.
+_MOST_TABLE_BYTES = 8 * 1024 * 1024
+_MOST_DATA_BOXES = 100
+
+
+def clean_boxes(source: Source) -> Clean:
+    """Plan the clean copy of an MP4 or MOV.
+
+    Raises:
+        FormatError: it is none, is damaged, or has tracks that cannot be told apart.
+    """
+    top = list(isobmff.walk(source, 0, source.size))
+    _major, named = isobmff.brands(source, top[0])
+    movies = [box for box in top if box.kind == b"moov"]
+    if len(movies) != 1 or named & (isobmff.AVIF_BRANDS | isobmff.HEIC_BRANDS):
+        raise FormatError("This kind of file cannot be cleaned.")
+    edits = _Edits(source)
+    kept = _clean_movie(source, movies[0], edits)
+    for box in top:
+        if box.kind in _EMPTY:
+            edits.blank(box.body, box.end)
+        elif box.kind not in _TOP:
+            _free(edits, box)
+        elif box.kind == b"moof":
+            _clean_inside(source, box, edits)
+    data = [box for box in top if box.kind == b"mdat"]
+    if any(box.kind == b"moof" for box in top):
+        if len(kept) != len(_tracks(source, movies[0])):
+            raise FormatError("Its fragments hold other tracks than pictures and sound.")
+    else:
+        _blank_between(edits, data, [_extents(source, track) for track in kept])
+    return edits.done()
+
+
+def _free(edits: _Edits, box: Box) -> None:
+    """Make a box one that players skip, of the same length."""
+    edits.put(box.start + 4, b"free")
+    edits.blank(box.body, box.end)
+
+
+def _tracks(source: Source, movie: Box) -> list[Box]:
+    return [box for box in isobmff.walk(source, movie.body, movie.end) if box.kind == b"trak"]
+
+
+def _clean_movie(source: Source, movie: Box, edits: _Edits) -> list[Box]:
+    """Clean the index, and return the tracks that stay."""
+    kept = []
+    for box in isobmff.walk(source, movie.body, movie.end):
+        if box.kind == b"trak" and handler_of(source, box) in _PLAYED:
+            kept.append(box)
+            _clean_box(source, box, edits)
+            _clean_encoder(source, box, edits)
+        elif box.kind in _KEPT[b"moov"] and box.kind != b"trak":
+            _clean_box(source, box, edits)
+        else:
+            _free(edits, box)
+    return kept
+
+
+def _clean_inside(source: Source, parent: Box, edits: _Edits) -> None:
+    for box in isobmff.walk(source, parent.body, parent.end):
+        if box.kind in _KEPT[parent.kind]:
+            _clean_box(source, box, edits)
+        else:
+            _free(edits, box)
+
+
+def _clean_box(source: Source, box: Box, edits: _Edits) -> None:
+    """Clean a box that stays."""
+    if box.kind in _KEPT:
+        _clean_inside(source, box, edits)
+    elif box.kind in _TIMED:
+        # When it was made and changed last, as seconds of 32 or 64 bits.
+        length = 16 if source.at(box.body, 1) == b"\1" else 8
+        edits.put(box.body + 4, bytes(length))
+    elif box.kind == b"hdlr":
+        # Behind the kind of track stands a name, often that of the camera.
+        edits.blank(min(box.end, box.body + 24), box.end)
+    elif box.kind == b"dinf":
+        for table in isobmff.walk(source, box.body, box.end):
+            _clean_references(source, table, edits)
+
+
+def _clean_references(source: Source, table: Box, edits: _Edits) -> None:
+    """Take away the paths by which other files are referred to."""
+    if table.kind != b"dref":
+        _free(edits, table)
+        return
+    for entry in isobmff.walk(source, table.body + 8, table.end):
+        edits.blank(min(entry.end, entry.body + 4), entry.end)
+
+
+def _tables(source: Source, track: Box) -> dict[bytes, Box]:
+    """Return the tables of a track by their kind."""
+    place = track
+    for kind in (b"mdia", b"minf", b"stbl"):
+        inner = isobmff.inside(source, place, kind)
+        if inner is None:
+            raise FormatError("A track has no table.")
+        place = inner
+    return {box.kind: box for box in isobmff.walk(source, place.body, place.end)}
+
+
+def _clean_encoder(source: Source, track: Box, edits: _Edits) -> None:
+    """Take away what a track of pictures says its encoder is: cameras write their name there."""
+    described = _tables(source, track).get(b"stsd")
+    if described is None or handler_of(source, track) != b"vide":
+        return
+    for entry in isobmff.walk(source, described.body + 8, described.end):
+        edits.blank(min(entry.end, entry.body + 42), min(entry.end, entry.body + 42 + 32))
+
+
+def _extents(source: Source, track: Box) -> Numbers:
+    """Return where the chunks of a track lie, as rows of start and end."""
+    tables = _tables(source, track)
+    if not {b"stsz", b"stsc"} <= tables.keys() or not {b"stco", b"co64"} & tables.keys():
+        raise FormatError("A track has no table.")
+    wide = b"co64" in tables
+    starts = _table(source, tables[b"co64" if wide else b"stco"], ">u8" if wide else ">u4", 1)[:, 0]
+    counts = _counts(_table(source, tables[b"stsc"], ">u4", 3), len(starts))
+    if (starts < 0).any():
+        raise FormatError("The tables of a track do not fit each other.")
+    return np.stack([starts, starts + _lengths(source, tables[b"stsz"], counts)], axis=1)
+
+
+def _table(source: Source, box: Box, dtype: str, columns: int) -> Numbers:
+    """Return a table behind its version and its number of rows."""
+    width = np.dtype(dtype).itemsize * columns
+    rows = struct.unpack(">I", source.at(box.body + 4, 4))[0]
+    if rows * width > min(_MOST_TABLE_BYTES, box.end - box.body - 8):
+        raise FormatError("A table is longer than it may be.")
+    source.count_part(rows // _ROWS_PER_PART)
+    raw = np.frombuffer(source.at(box.body + 8, rows * width), dtype)
+    return raw.astype(np.int64).reshape(rows, columns)
+
+
+def _lengths(source: Source, box: Box, counts: Numbers) -> Numbers:
+    """Return how many bytes each chunk has, from the sizes of its samples."""
+    same, rows = struct.unpack(">II", source.at(box.body + 4, 8))
+    # One byte is what old sound tracks say whose real size is told elsewhere.
+    if counts.sum() != rows or same == 1:
+        raise FormatError("The tables of a track do not fit each other.")
+    if same:
+        return np.asarray(counts * same, np.int64)
+    behind = Box(box.kind, box.start, box.body + 4, box.end)
+    sizes = _table(source, behind, ">u4", 1)[:, 0]
+    ends = np.cumsum(counts)
+    before = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+    return np.asarray(before[ends] - before[ends - counts], np.int64)
+
+
+def _counts(runs: Numbers, chunks: int) -> Numbers:
+    """Return how many samples each chunk has, from runs of equal ones: first chunk, samples, description."""
+    firsts = np.append(runs[:, 0] - 1, chunks)
+    lengths = np.diff(firsts)
+    if (lengths < 0).any() or (len(runs) and runs[0, 0] != 1) or lengths.sum() != chunks:
+        raise FormatError("The tables of a track do not fit each other.")
+    return np.repeat(runs[:, 1], lengths)
+
+
+def _blank_between(edits: _Edits, data: list[Box], tracks: Iterable[Numbers]) -> None:
+    """Leave of the data only what the tracks refer to."""
+    if len(data) > _MOST_DATA_BOXES:
+        raise FormatError("It has too many parts.")
+    extents = np.concatenate([np.zeros((0, 2), np.int64), *tracks])
+    extents = extents[np.argsort(extents[:, 0], kind="stable")]
+    # An extent begins a new island where it lies behind the end of all before it.
+    reach = np.maximum.accumulate(extents[:, 1]) if len(extents) else extents[:, 1]
+    fresh = np.append(True, extents[1:, 0] > reach[:-1]) if len(extents) else np.zeros(0, bool)
+    begins = extents[fresh, 0]
+    ends = reach[np.append(fresh[1:], True)] if len(extents) else reach
+    if len(begins) > MOST_PARTS:
+        raise FormatError("It has too many parts.")
+    islands = [(int(begin), int(end)) for begin, end in zip(begins, ends, strict=True) if begin < end]
+    inside = 0
+    for box in data:
+        position = box.body
+        for begin, end in islands:
+            if box.body <= begin and end <= box.end:
+                inside += 1
+                edits.blank(position, begin)
+                position = end
+        edits.blank(position, box.end)
+    if inside != len(islands):
+        raise FormatError("Its frames do not lie where frames lie.")
+
+
+# --- WebM. RFC 9559.
+
+_PLAYED_TYPES = (ebml.VIDEO, ebml.AUDIO)
+_HEADER_KEPT = frozenset({0x4286, 0x42F7, 0x42F2, 0x42F3, 0x4282, 0x4287, 0x4285})
+# What lists of places hold: of elements, and of frames.
+_PLACES = {ebml.SEEK_HEAD: 0x4DBB, ebml.CUES: 0xBB}
+_INFO_KEPT = frozenset({0x2AD7B1, 0x4489})
+_APPS = frozenset({0x4D80, 0x5741})
+_TRACK_KEPT = frozenset({
+    0xD7, 0x73C5, 0x83, 0xB9, 0x88, 0x55AA, 0x9C, 0x6DE7, 0x6DF8, 0x23E383, 0x234E7A, 0x23314F, 0x55EE,
+    0x22B59C, 0x22B59D, 0x86, 0x63A2, 0xAA, 0x56AA, 0x56BB, 0xE0, 0xE1, 0x6D80,
+})  # fmt: skip
+# Of the elements of a cluster that does not tell its length: time, blocks, size of the one before, places.
+_IN_CLUSTER = frozenset({0xE7, 0xA3, 0xA0, 0xA7, 0xAB})
+
+
+def clean_webm(source: Source) -> Clean:
+    """Plan the clean copy of a WebM.
+
+    Raises:
+        FormatError: it is none, is damaged, or has tracks that are neither pictures nor sound.
+    """
+    edits = _Edits(source)
+    header, *rest = list(ebml.walk(source, 0, source.size))
+    if document_type(source, header) != b"webm":
+        raise FormatError("This kind of file cannot be cleaned.")
+    for element in ebml.walk(source, header.body, header.end):
+        if element.kind not in _HEADER_KEPT:
+            _void(edits, element)
+    for element in rest:
+        if element.kind == ebml.SEGMENT:
+            _clean_segment(source, element, edits)
+        else:
+            _void(edits, element)
+    return edits.done()
+
+
+def _clean_segment(source: Source, segment: Element, edits: _Edits) -> None:
+    position, in_cluster = segment.body, False
+    while position < segment.end:
+        element = next(ebml.walk(source, position, segment.end))
+        position = element.end
+        if element.kind == ebml.CLUSTER:
+            in_cluster = element.open
+            position = element.body if element.open else element.end
+        elif element.open:
+            raise FormatError("It has an element that does not end.")
+        elif in_cluster and element.kind in _IN_CLUSTER:
+            continue
+        else:
+            _clean_element(source, element, edits)
+
+
+def _clean_element(source: Source, element: Element, edits: _Edits) -> None:
+    if element.kind == ebml.INFO:
+        _clean_info(source, element, edits)
+    elif element.kind == ebml.TRACKS:
+        _clean_tracks(source, element, edits)
+    elif element.kind in _PLACES:
+        for place in ebml.walk(source, element.body, element.end):
+            if place.kind != _PLACES[element.kind]:
+                _void(edits, place)
+    else:
+        _void(edits, element)
+
+
+def _clean_info(source: Source, info: Element, edits: _Edits) -> None:
+    for element in ebml.walk(source, info.body, info.end):
+        if element.kind in _APPS:
+            # Every WebM names the programs that wrote it; these names are left empty.
+            edits.blank(element.body, element.end)
+        elif element.kind not in _INFO_KEPT:
+            _void(edits, element)
+
+
+def _clean_tracks(source: Source, tracks: Element, edits: _Edits) -> None:
+    for entry in ebml.walk(source, tracks.body, tracks.end):
+        if entry.kind != ebml.TRACK_ENTRY:
+            _void(edits, entry)
+            continue
+        for element in ebml.walk(source, entry.body, entry.end):
+            if element.kind == ebml.TRACK_TYPE and ebml.number(source, element) not in _PLAYED_TYPES:
+                raise FormatError("It has other tracks than pictures and sound.")
+            if element.kind not in _TRACK_KEPT:
+                _void(edits, element)
+
+
+def _void(edits: _Edits, element: Element) -> None:
+    """Make an element one that players skip, of the same length."""
+    length = element.end - element.start
+    short = length - 2 < 127
+    size = bytes([0x80 | length - 2]) if short else struct.pack(">Q", 1 << 56 | length - 9)
+    edits.put(element.start, b"\xec" + size)
+    edits.blank(element.start + 1 + len(size), element.end)

@@ -1,0 +1,130 @@
+"""Running a classifier over a picture: the classes it thinks of first, and how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.inference.errors import STRANGE_OUTPUT, ModelFault, check_scores
+from workers.inference.sessions import get_session
+from workers.plugin import JSON, Context, OperationError, PictureView
+from workers.vision.class_names import name_of
+from workers.vision.instances import Original
+from workers.vision.letterbox import fill_cropped, fill_stretched
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A class and how sure the model is of it, 0 to 1."""
+
+    class_id: int
+    name: str
+    confidence: float
+
+
+def classify(
+    picture: PictureView,
+    context: Context,
+    most: int,
+    wanted: Collection[int] | None = None,
+    *,
+    size: int = 0,
+) -> tuple[list[Guess], JSON]:
+    """Return the best guesses, the surest first, and what is told of them as JSON.
+
+    The model's facts give the input's size, `crop_pct`, `stretch`, `resample` and `order` for how a picture
+    becomes its square, `mean` and `std` for each of red, green and blue, 0 to 1, and `layout` for
+    `to_shares`. Raises OperationError.
+    """
+    if context.model is None:
+        raise ValueError("A family was run without a model.")
+    facts = context.model.facts
+    session = get_session(context)
+    side = int(facts["input"]["width"])
+    if size not in (0, side) and session.shape[2:] != (None, None):
+        text = f"This model looks at pictures of {side} × {side} pixels only: set the working size to 0."
+        raise OperationError(text, code="input_size")
+    pixels = prepare(picture, size or side, facts)
+    output = session.run(pixels)[0].reshape(-1)
+    classes = list(facts.get("classes") or ())
+    shares = to_shares(output, str(facts.get("layout", "")), len(classes) or len(output))
+    guesses = rank(shares, classes, most, wanted)
+    predictions: list[JSON] = [
+        {"class": guess.name, "class_id": guess.class_id, "confidence": round(guess.confidence, 5)}
+        for guess in guesses
+    ]
+    return guesses, {
+        "image": Original.of(picture, context).size(),
+        "top": guesses[0].name if guesses else None,
+        "confidence": round(guesses[0].confidence, 5) if guesses else None,
+        "predictions": predictions,
+    }
+
+
+def prepare(picture: PictureView, side: int, facts: Mapping[str, Any]) -> Floats:
+    """Return a picture as a classifier sees it, (1, channels, side, side).
+
+    Models that were converted before there were facts of it see the middle square; Vision Transformers see
+    the whole picture, squeezed.
+    """
+    fill = fill_stretched if facts.get("stretch", facts.get("family") == "vit") else fill_cropped
+    crop, resample = facts.get("crop_pct") or 1.0, facts.get("resample") or "bilinear"
+    pixels = fill(picture, side, facts["input"]["channels"], crop, resample)
+    pixels = normalise(pixels, facts.get("mean"), facts.get("std"))
+    return np.ascontiguousarray(pixels[:, ::-1]) if facts.get("order") == "bgr" else pixels
+
+
+def normalise(pixels: Floats, mean: list[float] | None, std: list[float] | None) -> Floats:
+    """Take each colour's mean from pixels (1, 3, h, w) and divide by its deviation, where they are known."""
+    if mean is not None:
+        pixels = pixels - np.asarray(mean, np.float32).reshape(1, -1, 1, 1)
+    if std is not None:
+        pixels = pixels / np.asarray(std, np.float32).reshape(1, -1, 1, 1)
+    return pixels
+
+
+def to_shares(output: Floats, layout: str, count: int) -> Floats:
+    """Return how sure a model is of each of `count` classes, 0 to 1, from its numbers (n).
+
+    One number for two classes is the second one's, and the first has the rest.
+
+    Args:
+        layout: "logits" of classes of which one is right, "sigmoid" for logits of which each stands for
+            itself, anything else for shares.
+
+    Raises:
+        ModelFault: there are not as many numbers as classes, or they are not finite.
+    """
+    if not len(output) or (len(output) != count and (len(output), count) != (1, 2)):
+        raise ModelFault(STRANGE_OUTPUT)
+    check_scores(output)
+    # A share among one would always be whole.
+    if layout == "sigmoid" or (layout == "logits" and len(output) == 1):
+        shares = sigmoid(output)
+    else:
+        shares = softmax(output) if layout == "logits" else np.clip(output, 0, 1)
+    return np.array([1 - shares[0], shares[0]], np.float32) if len(output) < count else shares
+
+
+def sigmoid(logits: Floats) -> Floats:
+    """Return the share of each logit by itself."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -60, 60))), np.float32)
+
+
+def softmax(logits: Floats) -> Floats:
+    """Return shares of 1, from logits (n)."""
+    powers = np.exp(logits - logits.max())
+    shares: Floats = powers / powers.sum()
+    return shares
+
+
+def rank(shares: Floats, names: list[str], most: int, wanted: Collection[int] | None) -> list[Guess]:
+    """Return the classes with the largest shares."""
+    order = [int(index) for index in np.argsort(-shares, kind="stable") if wanted is None or index in wanted]
+    return [Guess(index, name_of(names, index), float(shares[index])) for index in order[:most]]

@@ -1,0 +1,390 @@
+"""Running a detector over a picture: what it is asked, what it finds, and what is made of that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import field_validator
+
+from workers.inference.errors import STRANGE_OUTPUT, ModelFault
+from workers.inference.sessions import Session, get_session
+from workers.plugin import (
+    Context,
+    Kept,
+    Model,
+    OperationError,
+    Params,
+    PictureView,
+    Result,
+    ShowIf,
+    choice,
+    slider,
+    text,
+    toggle,
+)
+from workers.vision import blur_and_crop, draw
+from workers.vision.class_names import choose_classes, name_of, read_class_list
+from workers.vision.classify import classify
+from workers.vision.detection_outputs import LAYOUTS, Found, Layout, Reading, find_layout, read
+from workers.vision.instances import Instance, Turn, describe
+from workers.vision.letterbox import Letterbox, round_up
+from workers.vision.masks import Mask, assemble
+
+Floats = NDArray[np.float32]
+
+_DRAWN: ShowIf = {"result": ["draw"]}
+
+
+class FindingParams(Params):
+    result: Literal["draw", "blur", "crop", "data"] = choice(
+        "draw",
+        labels={
+            "draw": "Draw what is found",
+            "blur": "Blur what is found",
+            "crop": "Cut out the surest",
+            "data": "Data only",
+        },
+        title="Result",
+        help="What is made of the picture. The data says what was found in each case.",
+    )
+    confidence: float = slider(
+        0.25,
+        ge=0.01,
+        le=0.99,
+        step=0.01,
+        title="Confidence",
+        help="What the model is less sure of is left out.",
+    )
+    iou: float = slider(
+        0.7,
+        ge=0.05,
+        le=0.95,
+        step=0.05,
+        title="Overlap",
+        help="Of two boxes of one class that overlap by more than this (IoU), only the surer one stays.",
+        advanced=True,
+    )
+    classes: str = text(
+        "",
+        max_length=1000,
+        title="Classes",
+        help="Names of the classes to look for, with commas between them. A name with a comma stands in "
+        "quotes. Empty: all.",
+    )
+    most: int = slider(
+        300,
+        ge=1,
+        le=1000,
+        title="At most",
+        help="How many things are told of, the surest first.",
+        advanced=True,
+    )
+    boxes: bool = toggle(
+        True, title="Boxes", help="Draw a box around each thing.", show_if=_DRAWN, advanced=True
+    )
+    masks: bool = toggle(
+        True,
+        title="Masks",
+        help="Colour the pixels of each thing, where the model knows them.",
+        show_if=_DRAWN,
+        advanced=True,
+    )
+    keypoints: bool = toggle(
+        True,
+        title="Keypoints",
+        help="Draw the points of each pose, where the model knows them.",
+        show_if=_DRAWN,
+        advanced=True,
+    )
+    labels: bool = toggle(
+        True,
+        title="Labels",
+        help="Write each thing’s class and confidence.",
+        show_if=_DRAWN,
+        advanced=True,
+    )
+    line: int = slider(
+        0,
+        ge=0,
+        le=40,
+        title="Line width",
+        help="Width of boxes and limbs. 0 suits it to the picture.",
+        unit="px",
+        show_if=_DRAWN,
+        advanced=True,
+    )
+    size: int = slider(
+        0,
+        ge=0,
+        le=2048,
+        step=32,
+        title="Working size",
+        help="Side of the picture that the model sees. 0 is its own size; not every model takes another.",
+        unit="px",
+        advanced=True,
+    )
+    top: int = slider(
+        5, ge=1, le=100, title="Best classes", help="How many classes a classifier tells, the surest first."
+    )
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _read_list(cls, value: Any) -> Any:
+        """Programs may send a list."""
+        return read_class_list(value) if isinstance(value, list) else value
+
+
+# Those of every model that finds things at places.
+_PLACED = ("result", "confidence", "iou", "classes", "most", "boxes", "labels", "line", "size")
+_ALSO = {"segment": ("masks",), "pose": ("keypoints",)}
+# One row for each thing, one class for each pixel: nothing overlaps.
+_APART = ("end-to-end", "semantic", "labels")
+
+
+def settings_for(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the settings that mean something to a model of these facts."""
+    if facts["task"] == "classify":
+        return ("result", "classes", "labels", "size", "top")
+    names = _PLACED + _ALSO.get(facts["task"], ())
+    return tuple(name for name in names if name != "iou" or facts.get("layout") not in _APART)
+
+
+def choices_for(facts: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
+    """Return the choices that mean something to a model of these facts, of settings where not all do."""
+    # A classifier knows of no place that could be blurred or cut out.
+    return {"result": ("draw", "data")} if facts["task"] == "classify" else {}
+
+
+@dataclass(frozen=True)
+class Detector:
+    """What a model's facts say to those who make its input and read its output."""
+
+    task: str
+    classes: tuple[str, ...]
+    input: tuple[int, int]
+    channels: int
+    keypoints: tuple[int, int] | None
+    layout: Layout | None
+    stride: int
+    takes_rectangles: bool
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Detector:
+        points, layout = facts.get("keypoints"), facts.get("layout")
+        return cls(
+            task=facts["task"],
+            classes=tuple(facts.get("classes") or ()),
+            input=(facts["input"]["width"], facts["input"]["height"]),
+            channels=facts["input"]["channels"],
+            keypoints=(points[0], points[1]) if points else None,
+            layout=layout if layout in LAYOUTS else None,
+            stride=facts.get("stride", 1),
+            takes_rectangles=facts.get("rectangles", False),
+        )
+
+
+def keeps(params: FindingParams) -> Kept:
+    """Say what of a picture the result has: see `workers.plugin.Operation.keeps`."""
+    if params.result == "data":
+        return "picture"
+    return "nothing" if params.result == "crop" else "places"
+
+
+def run(picture: PictureView, params: FindingParams, context: Context) -> Result:
+    """Find, and make of it what the settings say. Raises OperationError."""
+    model = model_of(context)
+    detector = Detector.of(model.facts)
+    wanted = choose_classes(params.classes, detector.classes)
+    if params.result != "data":
+        # The whole picture is needed anyway: what the model sees is then made from it, decoded once.
+        picture.rgb(flat=picture.alpha() is None)
+    if detector.task == "classify":
+        return _run_classifier(picture, params, context, wanted)
+    return make_result(picture, params, context, find(picture, params, context, wanted))
+
+
+def find(
+    picture: PictureView, params: FindingParams, context: Context, wanted: frozenset[int] | None
+) -> list[Instance]:
+    """Return what the model finds in a picture, the surest first, in the picture's pixels."""
+    session = get_session(context)
+    detector = Detector.of(model_of(context).facts)
+    place = choose_place(picture, session, detector, params.size)
+    outputs = session.run(place.fill(picture, detector.channels))
+    found = read(
+        outputs[0],
+        _reading_of(detector, outputs, place.input),
+        confidence=params.confidence,
+        iou=params.iou,
+        most=params.most,
+        wanted=wanted,
+    )
+    return list(_place(found, outputs, detector, place))
+
+
+def choose_place(picture: PictureView, session: Session, detector: Detector, wanted: int) -> Letterbox:
+    """Return where the picture lies in an input that has its shape, or is a square where the model needs one.
+
+    `wanted`: the input's longer side, 0 for the model's own. Raises OperationError.
+    """
+    is_free = session.shape[2:] == (None, None)
+    size = choose_input(session, detector.input, round_up(wanted, detector.stride) if is_free else wanted)
+    # What was proved for squares alone is shown squares, whatever session runs it.
+    stride = detector.stride if is_free and detector.takes_rectangles else None
+    place = Letterbox.fit((picture.width, picture.height), size, stride)
+    # YOLOX is trained on images in the corner, not in the middle.
+    return replace(place, left=0, top=0) if is_yolox(detector.layout) else place
+
+
+def is_yolox(layout: str | None) -> bool:
+    return layout in ("yolox", "yolox-decoded")
+
+
+def choose_input(session: Session, own: tuple[int, int], wanted: int) -> tuple[int, int]:
+    """Return the width and height of the model's input. Raises OperationError where it takes no such."""
+    fixed = session.shape[3], session.shape[2]
+    size = (wanted, wanted) if wanted else own
+    if any(has is not None and has != asked for has, asked in zip(fixed, size, strict=True)):
+        if wanted:
+            text = (
+                f"This model looks at pictures of {own[0]} × {own[1]} pixels only: set the working size to 0."
+            )
+            raise OperationError(text, code="input_size")
+        raise ValueError(f"The model’s facts say {own}, its graph {fixed}.")
+    return size
+
+
+def model_of(context: Context) -> Model:
+    """The step's model: the engine hands over one to every family."""
+    if context.model is None:
+        raise ValueError("A family was run without a model.")
+    return context.model
+
+
+# --- From the output to the picture.
+
+
+def _reading_of(detector: Detector, outputs: Sequence[Floats], size: tuple[int, int]) -> Reading:
+    more = 0
+    if detector.task == "segment":
+        more = _count_prototypes(outputs)
+    elif detector.task == "pose" and detector.keypoints is not None:
+        more = detector.keypoints[0] * detector.keypoints[1]
+    elif detector.task == "obb":
+        more = 1
+    count = len(detector.classes)
+    layout = detector.layout or find_layout(outputs[0].shape, count, more)
+    if layout is None:
+        raise ModelFault(STRANGE_OUTPUT)
+    return Reading(count, more, layout, rotated=detector.task == "obb", size=size)
+
+
+def _count_prototypes(outputs: Sequence[Floats]) -> int:
+    """How many masks a segmenter mixes those of things from: (1, count, rows, columns)."""
+    shape = outputs[1].shape if len(outputs) > 1 else ()
+    if len(shape) != 4 or shape[0] != 1 or 0 in shape:
+        raise ModelFault(STRANGE_OUTPUT)
+    return int(shape[1])
+
+
+def _place(
+    found: Found, outputs: Sequence[Floats], detector: Detector, place: Letterbox
+) -> Iterator[Instance]:
+    if detector.task == "obb":
+        yield from _place_turned(found, detector, place)
+        return
+    boxes = place.boxes_to_picture(found.boxes)
+    masks: Iterator[Mask | None] = iter([None] * len(found))
+    if detector.task == "segment":
+        masks = assemble(found.more, outputs[1][0], boxes, place)
+    points: Sequence[Floats | None] = [None] * len(found)
+    if detector.task == "pose" and detector.keypoints is not None:
+        points = list(_place_points(found.more.reshape(-1, *detector.keypoints), place))
+    named = _name(found, detector)
+    for box, said, mask, keypoints in zip(boxes.tolist(), named, masks, points, strict=True):
+        # A thing without a single pixel is none.
+        if mask is None or mask.area:
+            yield Instance(tuple(box), *said, mask, keypoints)
+
+
+def _place_points(points: Floats, place: Letterbox) -> Floats:
+    return np.concatenate([place.to_picture(points[..., :2]), points[..., 2:]], axis=-1)
+
+
+def _place_turned(found: Found, detector: Detector, place: Letterbox) -> Iterator[Instance]:
+    centres = place.to_picture(found.boxes[:, :2], clip=False)
+    sides = found.boxes[:, 2:] / np.asarray(place.gains, np.float32)
+    # A network may put out any number. Nobody sees what lies so far outside; drawing it would take long.
+    far = 2 * sum(place.picture)
+    bounded = np.clip(np.hstack([centres, sides]), (-far, -far, 0, 0), far)
+    boxes = np.hstack([bounded, found.more[:, -1:]]).tolist()
+    for (x, y, width, height, angle), said in zip(boxes, _name(found, detector), strict=True):
+        turn = Turn.of(x, y, width, height, angle)
+        xs, ys = zip(*turn.corners(), strict=True)
+        hull = _clip((min(xs), min(ys), max(xs), max(ys)), place.picture)
+        yield Instance(hull, *said, turn=turn)
+
+
+def _clip(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    left, right = (min(max(0.0, edge), size[0]) for edge in box[::2])
+    top, bottom = (min(max(0.0, edge), size[1]) for edge in box[1::2])
+    return left, top, right, bottom
+
+
+def _name(found: Found, detector: Detector) -> list[tuple[float, int, str]]:
+    """How sure the model is of each thing, its class and that one's name."""
+    pairs = zip(found.scores.tolist(), found.classes.tolist(), strict=True)
+    return [(score, class_id, name_of(detector.classes, class_id)) for score, class_id in pairs]
+
+
+# --- What is made of it.
+
+
+def make_result(
+    picture: PictureView, params: FindingParams, context: Context, instances: Sequence[Instance]
+) -> Result:
+    """Draw, blur or cut out what was found, and tell of it. Raises OperationError."""
+    data = describe(instances, picture, context)
+    return Result(image=_make_picture(picture, params, context, instances), data=data)
+
+
+def _make_picture(
+    picture: PictureView, params: FindingParams, context: Context, instances: Sequence[Instance]
+) -> Any:
+    if params.result == "data":
+        return None
+    if params.result == "blur":
+        return blur_and_crop.blur(picture, instances)
+    if params.result == "crop":
+        if not instances:
+            raise OperationError("The model found nothing in this picture to cut out.", code="nothing_found")
+        return blur_and_crop.cut_out(picture, instances[0])
+    image = picture.rgb()
+    style = draw.Style(
+        boxes=params.boxes,
+        masks=params.masks,
+        keypoints=params.keypoints,
+        labels=params.labels,
+        line=draw.choose_line(image.size, params.line * context.scale),
+    )
+    return draw.draw(image, instances, style)
+
+
+def _run_classifier(
+    picture: PictureView, params: FindingParams, context: Context, wanted: frozenset[int] | None
+) -> Result:
+    if params.result in ("blur", "crop"):
+        text = "This model tells what a picture shows, not where: there is nothing to blur or to cut out."
+        raise OperationError(text, code="no_places")
+    best, data = classify(picture, context, params.top, wanted, size=params.size)
+    if params.result == "data" or not best:
+        return Result(image=None if params.result == "data" else picture.rgb(), data=data)
+    image = picture.rgb()
+    if params.labels:
+        title = draw.label(best[0].name, best[0].confidence)
+        image = draw.draw_title(image, title, best[0].class_id)
+    return Result(image=image, data=data)

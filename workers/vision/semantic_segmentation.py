@@ -1,0 +1,187 @@
+"""Running a semantic segmenter over a picture: which class each pixel belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from workers.inference.errors import STRANGE_OUTPUT, ModelFault, check_finite
+from workers.inference.sessions import Session
+from workers.plugin import PictureView
+from workers.vision.class_names import name_of
+from workers.vision.classify import normalise
+from workers.vision.instances import Instance
+from workers.vision.letterbox import open_whole
+from workers.vision.masks import Mask
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+Size = tuple[int, int]
+
+MOST_CLASSES = 255
+_NOTHING = 255
+# Sides that networks of any size divide by while they look at a picture.
+MULTIPLE = 32
+UNKNOWN_CLASS = "The model gives the class {label} for this picture, and it has {count} classes."
+
+
+def label(
+    picture: PictureView,
+    session: Session,
+    own: Size,
+    mean: list[float] | None,
+    std: list[float] | None,
+    scores: str = "",
+) -> tuple[Bytes, Floats]:
+    """Return each pixel's class (height, width), 255 for none, and how sure the model is.
+
+    Both are of the input's size, `own`, to which the picture is brought. Where any will do, that is its
+    longer side. `mean` and `std` are of red, green and blue from 0 to 1. `scores` is for `choose`. Raises
+    ModelFault.
+    """
+    output, size = _run(picture, session, own, mean, std)
+    if output.ndim != 4 or len(output) != 1 or 0 in output.shape:
+        raise ModelFault(STRANGE_OUTPUT)
+    return choose(output[0], size, scores)
+
+
+def read_labels(
+    picture: PictureView,
+    session: Session,
+    own: Size,
+    mean: list[float] | None,
+    std: list[float] | None,
+    count: int,
+) -> tuple[Bytes, Floats]:
+    """Return the same for a segmenter that gives the number of each pixel's class, of the output's size.
+
+    It says nothing of how sure it is: all are 1. Numbers below 0, and 255, which training leaves out, are no
+    class.
+
+    Args:
+        count: of classes; 0 where it is not known.
+
+    Raises:
+        ModelFault: a number is that of no class.
+    """
+    output, _ = _run(picture, session, own, mean, std)
+    sides = [side for side in output.shape if side != 1]
+    if len(sides) > 2 or len(output.shape) < 2 or 0 in sides:
+        raise ModelFault(STRANGE_OUTPUT)
+    check_finite(output)
+    height, width = sides if len(sides) == 2 else _two_sides(output.shape)
+    labels = np.rint(output.reshape(height, width))
+    labels[(labels < 0) | (labels == _NOTHING)] = _NOTHING
+    highest = int(labels[labels != _NOTHING].max(initial=0))
+    if highest >= (count or MOST_CLASSES):
+        raise ModelFault(UNKNOWN_CLASS.format(label=highest, count=count or f"at most {MOST_CLASSES}"))
+    return labels.astype(np.uint8), np.ones((height, width), np.float32)
+
+
+def _two_sides(shape: Sequence[int]) -> tuple[int, int]:
+    """Return height and width of labels of which one side at least is 1."""
+    return (shape[-3], shape[-2]) if len(shape) == 4 and shape[-1] == 1 else (shape[-2], shape[-1])
+
+
+def _run(
+    picture: PictureView, session: Session, own: Size, mean: list[float] | None, std: list[float] | None
+) -> tuple[Floats, Size]:
+    """Return the first output for a picture, and the size that this was brought to."""
+    size = fit_input((picture.width, picture.height), own, session.shape)
+    pixels = fill(picture, size, session.shape[1] or 3, Image.Resampling.BILINEAR)
+    return session.run(normalise(pixels, mean, std))[0], size
+
+
+def fit_input(picture: Size, own: Size, shape: Sequence[int | None]) -> Size:
+    """The size to bring a picture to: the model's own, or of the picture's shape where any will do."""
+    if shape[2] is not None and shape[3] is not None:
+        return shape[3], shape[2]
+    scale = max(own) / max(picture)
+    sides = (max(MULTIPLE, round(side * scale / MULTIPLE) * MULTIPLE) for side in picture)
+    width, height = sides
+    return width, height
+
+
+def fill(picture: PictureView, size: Size, channels: int, resampling: Image.Resampling) -> Floats:
+    """The whole picture at a size, in colours or grey: (1, channels, height, width) of 0 to 1."""
+    pixels = np.asarray(open_whole(picture, channels).resize(size, resampling), np.float32) / np.float32(255)
+    return pixels[None, None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)[None]
+
+
+def choose(logits: Floats, size: Size, scores: str = "") -> tuple[Bytes, Floats]:
+    """Return the best class of each pixel and its share, both (height, width), from logits (classes, h, w).
+
+    Where classes do not share out one whole, a pixel is of none whose share is more than a half: with one
+    class alone, and where each has a share of its own. Logits are brought to the size one class after the
+    other, so that many classes need no more memory than few.
+
+    Args:
+        scores: "logits", "shares", which sum to 1, or "sigmoid" for a share of each class by itself; told
+            from the numbers otherwise.
+
+    Raises:
+        ModelFault: they are not finite.
+    """
+    shares = to_shares(logits, scores)
+    labels = np.zeros((size[1], size[0]), np.uint8)
+    best = np.full((size[1], size[0]), -1, np.float32)
+    for class_id, share in enumerate(shares[:MOST_CLASSES]):
+        large = np.asarray(Image.fromarray(share).resize(size, Image.Resampling.BILINEAR))
+        better = large > best
+        labels[better] = class_id
+        best[better] = large[better]
+    if len(shares) == 1 or scores == "sigmoid":
+        labels[best <= 0.5] = _NOTHING
+    return labels, best
+
+
+def to_shares(logits: Floats, scores: str = "") -> Floats:
+    """Return shares (classes, h, w) of the scores that `choose` describes. Raises ModelFault."""
+    # Of each pixel some class is left, whatever its mask rules out.
+    best = logits.max(axis=0)
+    check_finite(best)
+    if scores in ("shares", "sigmoid") or (not scores and _are_shares(logits)):
+        return np.clip(logits, 0, 1)
+    if len(logits) == 1:
+        return np.asarray(1 / (1 + np.exp(-np.clip(logits, -60, 60))), np.float32)
+    powers = np.exp(logits - best)
+    return np.asarray(powers / powers.sum(axis=0), np.float32)
+
+
+def _are_shares(logits: Floats) -> bool:
+    if logits.min() < 0 or logits.max() > 1:
+        return False
+    return len(logits) == 1 or bool(np.abs(logits.sum(0) - 1).max() < 0.01)
+
+
+def find_regions(
+    labels: Bytes,
+    shares: Floats,
+    names: Sequence[str],
+    picture: Size,
+    *,
+    confidence: float,
+    wanted: Collection[int] | None = None,
+) -> Iterator[Instance]:
+    """Yield for each class that a picture shows all of its pixels as one thing, the largest first.
+
+    A class called background is no thing.
+    """
+    counts = np.bincount(labels.ravel(), minlength=_NOTHING + 1)[:_NOTHING]
+    full = np.asarray(Image.fromarray(labels).resize(picture, Image.Resampling.NEAREST))
+    for class_id in np.argsort(-counts, kind="stable"):
+        name = name_of(names, int(class_id))
+        sure = float(shares[labels == class_id].mean()) if counts[class_id] else 0.0
+        skipped = wanted is not None and class_id not in wanted
+        if sure <= confidence or skipped or name.strip("_ ").casefold() == "background":
+            continue
+        bits = full == class_id
+        rows, columns = np.flatnonzero(bits.any(axis=1)), np.flatnonzero(bits.any(axis=0))
+        if not len(rows):
+            continue
+        left, top, right, bottom = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+        mask = Mask.of(bits[top:bottom, left:right], left, top)
+        yield Instance((left, top, right, bottom), sure, int(class_id), name, mask)
