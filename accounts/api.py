@@ -8,7 +8,7 @@ from rest_framework.response import Response
 from accounts import schema  # noqa: F401
 from accounts.authentication import caller
 from accounts.serializers import AccountSerializer
-from ipau.common.api import ApiView
+from ipau.common.api.views import ApiView
 
 
 class Account(ApiView):

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from accounts.models import HANDLE, RESERVED_HANDLES, ApiKey, Scope, User
 from ipau.common.errors import Conflict, Invalid, NotFound
-from ipau.common.prepared import PreparedQuery
+from ipau.common.postgresql.prepared_queries import PreparedQuery
 
 KEY_START = "ipau_"
 # Keys of one person that are not revoked, and revoked ones that stay listed.

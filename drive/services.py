@@ -24,7 +24,7 @@ from drive.sniffing import Found, sniff
 from drive.taking import add_file
 from drive.tree import Tree
 from ipau.common.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
-from ipau.common.prepared import PreparedQuery
+from ipau.common.postgresql.prepared_queries import PreparedQuery
 
 logger = logging.getLogger(__name__)
 

@@ -42,7 +42,7 @@ from drive.tus_headers import (
     refuse_what_is_not_offered,
 )
 from drive.whole import is_whole, take_whole
-from ipau.common.api import IDEMPOTENCY_KEY, ApiView, idempotency_key
+from ipau.common.api.views import IDEMPOTENCY_KEY, ApiView, idempotency_key
 from ipau.common.errors import DomainError, Forbidden
 
 EXTENSIONS = "creation,creation-with-upload,termination,expiration,checksum,concatenation"

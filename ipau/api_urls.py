@@ -5,8 +5,8 @@ from django.urls import path, re_path
 from accounts import api as accounts
 from drive import tus
 from drive.api import archives, drives, files, folders, shares
-from ipau.common.openapi import openapi
-from ipau.common.problems import not_found
+from ipau.common.api.openapi import openapi
+from ipau.common.api.problems import not_found
 from market import api as market
 from processing.api import jobs, pipelines, predictions, previews, webhooks
 

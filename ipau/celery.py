@@ -6,13 +6,13 @@ from celery import Celery
 from django.conf import settings
 from kombu import Exchange, Queue
 
-from ipau import transport
+from ipau import celery_transport
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ipau.settings")
 
 QUEUES = ("cpu", "gpu", "preview", "background", "convert")
 
-transport.install()
+celery_transport.install()
 app = Celery("ipau")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(
@@ -24,7 +24,7 @@ app.conf.update(
     accept_content=["json"],
     task_ignore_result=True,
     result_backend=None,
-    worker_pool="ipau.pool:TaskPool",
+    worker_pool="ipau.celery_pool:TaskPool",
     # Least connection: a slot holds the message it works on and takes no second one.
     worker_prefetch_multiplier=1,
     task_acks_late=True,

@@ -9,7 +9,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 from redis.exceptions import RedisError
 
-from ipau.common.api import PROBLEM, problem
+from ipau.common.api.views import PROBLEM, problem
 from ipau.common.errors import Unavailable
 
 logger = logging.getLogger(__name__)

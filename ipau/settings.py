@@ -78,7 +78,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     # First, so that no error under the API leaves it as a page.
-    "ipau.common.problems.ProblemMiddleware",
+    "ipau.common.api.problems.ProblemMiddleware",
     "ipau.common.clients.ConcurrencyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -86,14 +86,14 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
-    "ipau.common.pages.BodyLimitMiddleware",
+    "ipau.common.middleware.BodyLimitMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "ipau.common.pages.DomainErrorMiddleware",
+    "ipau.common.middleware.DomainErrorMiddleware",
 ]
 
 ROOT_URLCONF = "ipau.urls"
@@ -346,7 +346,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["accounts.authentication.HasScope"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-    "EXCEPTION_HANDLER": "ipau.common.api.handle_exception",
+    "EXCEPTION_HANDLER": "ipau.common.api.views.handle_exception",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_THROTTLE_RATES": {"preview": env.str("IPAU_PREVIEW_RATE", default="240/min")},
     "UNAUTHENTICATED_USER": None,
@@ -379,7 +379,7 @@ SPECTACULAR_SETTINGS = {
     },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
-        "ipau.common.openapi.describe_common",
+        "ipau.common.api.openapi.describe_common",
         "processing.schema.describe_apps",
     ],
 }

@@ -9,7 +9,7 @@ from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from accounts.rate_limits import CODE_LIMIT
 from drive.urls import visit_urls
-from ipau.common.problems import not_found
+from ipau.common.api.problems import not_found
 from ipau.health import healthz, readyz
 from market.urls import model_urls
 from processing.urls import home_urls
@@ -44,6 +44,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     ),
     path("admin/", admin.site.urls),
 ]
-handler400 = "ipau.common.problems.bad_request"
+handler400 = "ipau.common.api.problems.bad_request"
 handler429 = "accounts.rate_limits.too_many_requests"
-handler500 = "ipau.common.problems.server_error"
+handler500 = "ipau.common.api.problems.server_error"

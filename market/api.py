@@ -14,7 +14,8 @@ from accounts.models import Scope, User
 from drive import repeats
 from drive import services as drive
 from drive.models import File
-from ipau.common.api import (
+from ipau.common.api.parsers import JSONParser, MultiPartParser, TextParser
+from ipau.common.api.views import (
     IDEMPOTENCY_KEY,
     ApiView,
     idempotency_key,
@@ -23,7 +24,6 @@ from ipau.common.api import (
     row_response,
     validated,
 )
-from ipau.common.bodies import JSONParser, MultiPartParser, TextParser
 from ipau.common.errors import NotFound
 from ipau.common.idempotency import digest_of
 from market import confirming, conversions, describing, services

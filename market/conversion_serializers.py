@@ -5,7 +5,7 @@ from typing import Any
 from django.urls import reverse
 from rest_framework import serializers
 
-from ipau.common.api import StrictSerializer
+from ipau.common.api.views import StrictSerializer
 from market import conversions
 from market.models import Conversion, ConversionState
 from market.naming import NAME_LENGTH, TITLE_LENGTH

@@ -14,7 +14,7 @@ from accounts.models import User
 from drive import services as drive
 from drive.models import File, FileKind, FileState
 from drive.placing import as_uuid
-from ipau.common.bodies import read_json
+from ipau.common.api.parsers import read_json
 from ipau.common.errors import Conflict, Invalid, NotFound
 from ipau.common.idempotency import digest_of, find_earlier
 from market import services, tasks

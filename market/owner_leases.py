@@ -13,7 +13,7 @@ from django.db import connection, transaction
 from django.db.models import DurationField, ExpressionWrapper, F, QuerySet
 from django.db.models.functions import Now
 
-from ipau.common.database import CONNECTION_ERRORS, persist
+from ipau.common.postgresql.retry import CONNECTION_ERRORS, persist
 from market.budgets import count_seconds
 from market.models import ConversionAccount
 

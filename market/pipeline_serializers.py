@@ -7,8 +7,8 @@ from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from ipau.common.api import StrictSerializer
-from ipau.common.fields import ChoiceField
+from ipau.common.api.fields import ChoiceField
+from ipau.common.api.views import StrictSerializer
 from market import naming
 from market.model_steps import models_of
 from market.models import Listing, Version, Visibility

@@ -6,7 +6,7 @@ from django.urls import reverse
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from ipau.common.api import PageQuery, StrictSerializer
+from ipau.common.api.views import PageQuery, StrictSerializer
 from market.contract import openapi_of
 from market.describing import DESCRIPTION_LENGTH
 from market.models import Listing, ListingKind, Tier, Version, Visibility

@@ -10,7 +10,7 @@ from django.db.models import Case, Exists, F, OuterRef, Prefetch, Q, QuerySet, W
 from accounts.models import PLATFORM_HANDLE, User
 from drive.models import Blob
 from ipau.common.errors import NotFound
-from ipau.common.prepared import PreparedQuery
+from ipau.common.postgresql.prepared_queries import PreparedQuery
 from market.contract import in_order, outputs_of
 from market.models import ChosenSample, Listing, ListingKind, Sample, Version
 from workers import registry

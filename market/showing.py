@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 
 from drive import blobs
 from drive.blobs import Stored
-from ipau.common.database import persist
+from ipau.common.postgresql.retry import persist
 from market import owner_leases, workplace
 from market.models import MAX_ATTEMPTS, ChosenSample, Listing, Version, Weights
 from market.trying import fetch_model

@@ -12,7 +12,7 @@ from django.db.models.functions import Greatest, Now
 
 from drive import blobs
 from drive.blobs import Stored
-from ipau.common.database import persist
+from ipau.common.postgresql.retry import persist
 from market import owner_leases, workplace
 from market.models import MAX_ATTEMPTS, DeviceKind, Sample, Speed, Weights
 from workers import devices

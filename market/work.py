@@ -18,8 +18,8 @@ from django.utils import timezone
 from drive import blobs
 from drive.blobs import Stored
 from drive.models import Blob
-from ipau.common.database import persist
 from ipau.common.errors import Conflict
+from ipau.common.postgresql.retry import persist
 from market import owner_leases, trying, workplace
 from market.budgets import Budget, budget_of
 from market.models import Conversion, ConversionState

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from drive import blobs
-from ipau.common.database import CONNECTION_ERRORS, persist
+from ipau.common.postgresql.retry import CONNECTION_ERRORS, persist
 from market import pauses
 from processing import claims, expected_time, limits, slot_memory
 from processing.claims import Claim

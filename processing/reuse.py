@@ -7,7 +7,7 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.utils import timezone
 
-from ipau.common.database import persist
+from ipau.common.postgresql.retry import persist
 from processing import claims, endings, events, memory, results
 from processing.fleet import Slot
 from processing.memory import Known

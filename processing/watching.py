@@ -16,7 +16,7 @@ from types import TracebackType
 
 from django.db import connection
 
-from ipau.common.database import CONNECTION_ERRORS, persist
+from ipau.common.postgresql.retry import CONNECTION_ERRORS, persist
 from processing import claims, expected_time, lanes, limits, results
 from processing.claims import Claim
 from processing.models import Item, State

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from drive import blobs
-from ipau.common.database import CONNECTION_ERRORS, persist
+from ipau.common.postgresql.retry import CONNECTION_ERRORS, persist
 from market import pauses
 from processing import (
     chunks,

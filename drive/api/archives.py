@@ -13,7 +13,7 @@ from drive import archives, services
 from drive.serializers.drives import SelectionSerializer
 from drive.services import Selection
 from drive.serving import serve_archive
-from ipau.common.api import ApiView, validated
+from ipau.common.api.views import ApiView, validated
 
 _ZIP = {(200, "application/zip"): OpenApiTypes.BINARY}
 

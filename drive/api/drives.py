@@ -10,7 +10,7 @@ from drive import changing, purging, quota, services
 from drive.api.places import folder_or_top
 from drive.serializers.drives import CountSerializer, DriveSerializer, MoveSerializer, SelectionSerializer
 from drive.services import Selection
-from ipau.common.api import ApiView, row_response, validated
+from ipau.common.api.views import ApiView, row_response, validated
 
 
 class Drive(ApiView):

@@ -18,7 +18,8 @@ from drive.models import File
 from drive.serializers.drives import DeletionQuery
 from drive.serializers.files import FileChanges, FileQuery, FileSerializer, UploadSerializer
 from drive.serving import serve
-from ipau.common.api import (
+from ipau.common.api.parsers import MultiPartParser
+from ipau.common.api.views import (
     IDEMPOTENCY_KEY,
     ApiView,
     idempotency_key,
@@ -27,7 +28,6 @@ from ipau.common.api import (
     row_response,
     validated,
 )
-from ipau.common.bodies import MultiPartParser
 from ipau.common.idempotency import digest_of
 
 # What surrounds the bytes of a file in a form.

@@ -19,7 +19,7 @@ from drive.serializers.folders import (
     FolderSerializer,
     NewFolderSerializer,
 )
-from ipau.common.api import (
+from ipau.common.api.views import (
     IDEMPOTENCY_KEY,
     ApiView,
     idempotency_key,

@@ -13,7 +13,7 @@ from accounts.authentication import caller
 from drive import repeats, sharing
 from drive.models import Share
 from drive.serializers.shares import NewShareSerializer, ShareQuery, ShareSerializer, ShareTerms
-from ipau.common.api import (
+from ipau.common.api.views import (
     IDEMPOTENCY_KEY,
     ApiView,
     idempotency_key,

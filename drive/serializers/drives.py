@@ -7,7 +7,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from drive.quota import Usage
-from ipau.common.api import PageQuery, StrictSerializer
+from ipau.common.api.views import PageQuery, StrictSerializer
 
 # In a request, the place that is in no folder.
 TOP = "top"

@@ -10,9 +10,9 @@ from rest_framework.request import Request
 from drive.listing import SORTS
 from drive.models import File, FileKind, FileState
 from drive.serializers.drives import DriveQuery, Place, YesOrNo
-from ipau.common.api import StrictSerializer
-from ipau.common.bodies import read_json
-from ipau.common.fields import ChoiceField
+from ipau.common.api.fields import ChoiceField
+from ipau.common.api.parsers import read_json
+from ipau.common.api.views import StrictSerializer
 
 METADATA_MAX_BYTES = 16 * 1024
 

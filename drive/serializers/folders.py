@@ -10,8 +10,8 @@ from rest_framework.request import Request
 from drive import services
 from drive.models import Folder
 from drive.serializers.drives import DriveQuery, Place
-from ipau.common.api import StrictSerializer
-from ipau.common.fields import ChoiceField
+from ipau.common.api.fields import ChoiceField
+from ipau.common.api.views import StrictSerializer
 
 
 def folder_url(request: Request, folder_id: object, name: str = "folder") -> str:

@@ -9,8 +9,8 @@ from rest_framework import serializers
 
 from drive import sharing
 from drive.models import File, Folder, Share
-from ipau.common.api import PageQuery, StrictSerializer
-from ipau.common.fields import ChoiceField
+from ipau.common.api.fields import ChoiceField
+from ipau.common.api.views import PageQuery, StrictSerializer
 
 
 class Access(TextChoices):

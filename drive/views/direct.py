@@ -18,7 +18,7 @@ from drive import direct, multipart, services, uploading
 from drive.direct import Stage
 from drive.models import OnConflict, Upload
 from drive.paths import Place, clean_path
-from ipau.common.api import problem
+from ipau.common.api.views import problem
 from ipau.common.errors import DomainError, Invalid
 
 V = TypeVar("V", bound=Callable[..., HttpResponse])

@@ -28,8 +28,8 @@ from drive import listing, quota, services
 from drive.models import File, Folder
 from drive.paths import find_clashes
 from drive.views.answers import folder_url, wants_json
-from ipau.common.api import problem
-from ipau.common.bodies import read_json
+from ipau.common.api.parsers import read_json
+from ipau.common.api.views import problem
 from ipau.common.errors import DomainError, Invalid, NotFound, TooLarge
 
 # What surrounds the bytes of a file in a form: names, boundaries, the token.

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
-from ipau.common.api import PROBLEM, problem
-from ipau.common.problems import is_api_path
+from ipau.common.api.problems import is_api_path
+from ipau.common.api.views import PROBLEM, problem
 
 RETRY_SECONDS = 5
 TOO_SLOW = "The request came too slowly. Check the connection and send it again."

@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.authentication import caller
-from ipau.common.api import IDEMPOTENCY_KEY, ApiView, idempotency_key, page_of, page_response, validated
+from ipau.common.api.views import IDEMPOTENCY_KEY, ApiView, idempotency_key, page_of, page_response, validated
 from ipau.common.errors import NotFound
 from market import pipelines
 from market.model_steps import ModelStep, with_models

@@ -15,8 +15,8 @@ from rest_framework.response import Response
 from accounts.authentication import caller
 from accounts.models import PLATFORM_HANDLE, Scope
 from drive.models import File
-from ipau.common.api import ApiView
-from ipau.common.bodies import JSONParser, MultiPartParser, read_json
+from ipau.common.api.parsers import JSONParser, MultiPartParser, read_json
+from ipau.common.api.views import ApiView
 from ipau.common.errors import Invalid
 from market.contract import PICTURE
 from market.detectors import check_detector, default_detector

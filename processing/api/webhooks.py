@@ -8,7 +8,7 @@ from rest_framework.response import Response
 
 from accounts.authentication import caller
 from accounts.models import FULL_ACCESS, Scope
-from ipau.common.api import ApiView, page_of, page_response, row_response, validated
+from ipau.common.api.views import ApiView, page_of, page_response, row_response, validated
 from processing.serializers import JobSerializer, PredictionSerializer
 from processing.serializers.webhooks import (
     DeliveryQuery,

@@ -11,7 +11,7 @@ from functools import partial
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from ipau.common.database import persist
+from ipau.common.postgresql.retry import persist
 from processing import fleet
 from processing.models import Delivery, JobMail
 from processing.notices import mails, outbox, posting, signing

@@ -7,9 +7,9 @@ from uuid import UUID
 from django.conf import settings
 from rest_framework import exceptions, serializers
 
-from ipau.common.api import PageQuery, StrictSerializer
+from ipau.common.api.fields import ChoiceField
+from ipau.common.api.views import PageQuery, StrictSerializer
 from ipau.common.errors import Invalid
-from ipau.common.fields import ChoiceField
 from market.contract import PICTURE
 from processing.models import State
 from processing.serializers.webhooks import WebhookInputSerializer

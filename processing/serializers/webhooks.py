@@ -9,8 +9,8 @@ from rest_framework import serializers
 
 from accounts.authentication import has_scope
 from accounts.models import Scope
-from ipau.common.api import PageQuery
-from ipau.common.fields import ChoiceField
+from ipau.common.api.fields import ChoiceField
+from ipau.common.api.views import PageQuery
 from processing.models import Delivery, DeliveryState
 from processing.notices.addresses import LONGEST
 from processing.notices.announcing import WANTED

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_GET, require_POST
 from accounts.models import User
 from accounts.requests import SignedInRequest
 from drive import services as drive
-from ipau.common.api import problem
+from ipau.common.api.views import problem
 from ipau.common.errors import DomainError, Invalid, NotFound
 from processing import choices, samples, selections, services, throttle
 from processing.forms import read_params

@@ -177,7 +177,7 @@ def test_other_failures_of_django(
         assert ("Retry-After" in answer) == (status == 503)
         assert str(error) not in answer.content.decode()
         # And where the failure is not a view's.
-        monkeypatch.setattr("ipau.common.pages.BodyLimitMiddleware.process_view", fail)
+        monkeypatch.setattr("ipau.common.middleware.BodyLimitMiddleware.process_view", fail)
         if status != 400:
             is_problem(client.get(path), status)
         monkeypatch.undo()

@@ -6,7 +6,7 @@ import time
 import pytest
 from rest_framework.exceptions import ParseError
 
-from ipau.common.bodies import read_json
+from ipau.common.api.parsers import read_json
 
 
 @pytest.mark.parametrize("unit", [b"[],", b"{},", b"1,", b"1.5e3,", b'{"a":1},'])

@@ -7,7 +7,7 @@ from django.db import connection, connections
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import User
-from ipau.common.prepared import PreparedQuery
+from ipau.common.postgresql.prepared_queries import PreparedQuery
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

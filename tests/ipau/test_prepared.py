@@ -9,7 +9,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import User
 from drive.models import File
-from ipau.common.prepared import PreparedQuery
+from ipau.common.postgresql.prepared_queries import PreparedQuery
 from market.models import Version
 from tests.drive.drives import upload
 from tests.factories import UserFactory

@@ -1,7 +1,7 @@
 """The broker's clients."""
 
 from ipau.celery import app
-from ipau.transport import Transport
+from ipau.celery_transport import Transport
 
 
 def test_the_site_uses_it() -> None:

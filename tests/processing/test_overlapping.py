@@ -11,7 +11,7 @@ from django.db import OperationalError, connection
 from pytest_django import Settings
 
 from accounts.models import User
-from ipau.common import database
+from ipau.common.postgresql import retry
 from processing import (
     chunks,
     claims,
@@ -261,7 +261,7 @@ def test_a_database_that_is_away_ends_the_turn_and_gives_back_all(
     def away(*_: Any) -> None:
         raise OperationalError("no server")
 
-    monkeypatch.setattr(database, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(retry, "PAUSES", (0.0, 0.0))
     monkeypatch.setattr(chunks, "_store", away)
     job = on_gpu(poisoned(user, *[poison.WELL] * 3))
     with pytest.raises(OperationalError):

@@ -14,8 +14,8 @@ from accounts.models import User
 from drive import services as drive
 from drive.models import File, Folder
 from drive.services import Selection
-from ipau.common import database
 from ipau.common import tasks as sending
+from ipau.common.postgresql import retry
 from processing import chunks, claims, endings, fleet, lanes, results, watching, work
 from processing.models import Item, Job, State
 from tests.drive.drives import upload
@@ -121,7 +121,7 @@ def test_results_whose_folder_is_gone_lie_in_a_new_one(user: User, gone: str) ->
 def test_a_connection_that_is_cut_costs_no_picture(
     user: User, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
-    monkeypatch.setattr(database, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(retry, "PAUSES", (0.0, 0.0))
     monkeypatch.setattr(watching, "RENEW_EVERY", -1.0)
     owner, name = {
         "renew": (claims, "renew"),
@@ -151,7 +151,7 @@ def test_a_database_that_stays_away_fails_no_picture(user: User, monkeypatch: py
     def away(*_: Any) -> None:
         raise OperationalError("no server")
 
-    monkeypatch.setattr(database, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(retry, "PAUSES", (0.0, 0.0))
     job = submit(user, [upload(user, seed=1)])
     with monkeypatch.context() as patch:
         patch.setattr(chunks, "_store", away)

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_safe
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiJsonRenderer
 
-from ipau.common.api import PROBLEM
+from ipau.common.api.views import PROBLEM
 
 _PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
-from ipau.common.api import problem
+from ipau.common.api.views import problem
 from ipau.common.errors import DomainError, TooLarge
 
 # What surrounds the bytes of a file in a form: names, boundaries, the token.

@@ -17,7 +17,7 @@ from django.views import defaults
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework.permissions import SAFE_METHODS
 
-from ipau.common.api import PROBLEM, describe, problem
+from ipau.common.api.views import PROBLEM, describe, problem
 from ipau.common.outages import outage_of
 
 # However an address of the API is misspelt, a program has asked for it. Probes are programs too.
