@@ -6,7 +6,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from drive.sharing import MOST_LABEL, in_days
+from drive.shares.services import MOST_LABEL, in_days
 from ipau.common.errors import DomainError
 
 LIFETIMES = (

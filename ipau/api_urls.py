@@ -3,8 +3,7 @@
 from django.urls import path, re_path
 
 from accounts import api as accounts
-from drive import tus
-from drive.api import archives, drives, files, folders, shares
+from drive.api import archives, drive, files, folders, shares, uploads
 from ipau.common.api.openapi import openapi
 from ipau.common.api.problems import not_found
 from market import api as market
@@ -21,11 +20,11 @@ urlpatterns = [
     path("openapi.json", openapi, name="openapi"),
     path("account", accounts.Account.as_view(), name="account"),
     path("hardware", jobs.HardwareList.as_view(), name="hardware"),
-    path("drive", drives.Drive.as_view(), name="drive"),
-    path("drive/move", drives.DriveMove.as_view(), name="drive-move"),
-    path("drive/trash", drives.DriveTrash.as_view(), name="drive-trash"),
-    path("drive/restore", drives.DriveRestore.as_view(), name="drive-restore"),
-    path("trash/empty", drives.TrashEmpty.as_view(), name="trash-empty"),
+    path("drive", drive.Drive.as_view(), name="drive"),
+    path("drive/move", drive.DriveMove.as_view(), name="drive-move"),
+    path("drive/trash", drive.DriveTrash.as_view(), name="drive-trash"),
+    path("drive/restore", drive.DriveRestore.as_view(), name="drive-restore"),
+    path("trash/empty", drive.TrashEmpty.as_view(), name="trash-empty"),
     path("archives", archives.ArchiveList.as_view(), name="archives"),
     path("files", files.FileList.as_view(), name="files"),
     path("files/<uuid:file_id>", files.FileDetail.as_view(), name="file"),
@@ -37,8 +36,8 @@ urlpatterns = [
     path("folders/<uuid:folder_id>/restore", folders.FolderRestore.as_view(), name="folder-restore"),
     path("shares", shares.ShareList.as_view(), name="shares"),
     path("shares/<uuid:share_id>", shares.ShareDetail.as_view(), name="share"),
-    path("uploads", tus.UploadList.as_view(), name="uploads"),
-    path("uploads/<uuid:upload_id>", tus.UploadDetail.as_view(), name="upload"),
+    path("uploads", uploads.UploadList.as_view(), name="uploads"),
+    path("uploads/<uuid:upload_id>", uploads.UploadDetail.as_view(), name="upload"),
     path("models", market.ModelList.as_view(), name="models"),
     path("conversions", market.ConversionList.as_view(), name="conversions"),
     path("conversions/<uuid:conversion_id>", market.ConversionDetail.as_view(), name="conversion"),

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from accounts.management.commands.create_api_key import find_or_create_person
 from accounts.models import PLATFORM_HANDLE, User
-from drive import services as drive
+from drive.files import services as drive
 from drive.models import Folder
+from drive.uploads import services
 from market import services as market
 from market.installing import install_model, show_model
 from market.models import Listing, ListingKind, Weights
@@ -75,7 +76,7 @@ class Demo:
             self.between()
             if path.name not in there:
                 with path.open("rb") as content:
-                    drive.upload_file(
+                    services.upload_file(
                         owner=person, folder=folder, name=path.name, content=content, size=path.stat().st_size
                     )
         return folder

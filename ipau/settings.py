@@ -195,7 +195,7 @@ S3_DIRECT = bool(_S3_BUCKET) and env.bool("IPAU_S3_DIRECT", default=False)
 STORAGES: dict[str, Any] = {
     "default": (
         {
-            "BACKEND": "drive.bucket.BucketStorage",
+            "BACKEND": "drive.storage.s3.BucketStorage",
             "OPTIONS": {
                 "bucket_name": _S3_BUCKET,
                 "endpoint_url": _S3_ENDPOINT,
@@ -206,7 +206,7 @@ STORAGES: dict[str, Any] = {
         }
         if _S3_BUCKET
         else {
-            "BACKEND": "drive.storage.ContentStorage",
+            "BACKEND": "drive.storage.filesystem.ContentStorage",
             "OPTIONS": {
                 "location": str(DATA_DIR / "blobs"),
                 # The group that may read the files, for example nginx's. Otherwise nobody but the site can.
@@ -229,7 +229,7 @@ DRIVE_MAX_FOLDERS = env.int("IPAU_DRIVE_MAX_FOLDERS", default=50_000)
 UNFINISHED_UPLOADS_MAX = env.int("IPAU_UNFINISHED_UPLOADS_MAX", default=500)
 # What has been in the trash for so many days is deleted for good.
 TRASH_DAYS = env.int("IPAU_TRASH_DAYS", default=30)
-# Who knows which job made a file; the drive itself knows nothing of jobs. See drive/origins.py.
+# Who knows which job made a file; the drive itself knows nothing of jobs. See drive/files/origin.py.
 FILE_ORIGINS = "processing.origins.origin_of"
 # One request carries one upload; larger files are the resumable upload's business.
 UPLOAD_MAX_BYTES = env.int("IPAU_UPLOAD_MAX_BYTES", default=100 * 1024 * 1024)

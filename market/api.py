@@ -11,8 +11,8 @@ from rest_framework.response import Response
 
 from accounts.authentication import caller
 from accounts.models import Scope, User
-from drive import repeats
-from drive import services as drive
+from drive.files import creation_keys
+from drive.files import services as drive
 from drive.models import File
 from ipau.common.api.parsers import JSONParser, MultiPartParser, TextParser
 from ipau.common.api.views import (
@@ -102,7 +102,7 @@ def _weights(owner: User, sent: Any, file_id: UUID | None, key: str | None) -> F
     if sent is None:
         return drive.get_file(owner=owner, file_id=file_id)
     content: BinaryIO = sent.file
-    return repeats.make_once(
+    return creation_keys.make_once(
         owner=owner,
         key=key,
         request=lambda: digest_of("weights", sent.name, content=content),

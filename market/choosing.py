@@ -9,8 +9,8 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 from drive.models import File, FileState
-from drive.placing import as_uuid
 from ipau.common.errors import Invalid, NotFound
+from ipau.common.ids import as_uuid
 from market import tasks
 from market.conversions import get_model
 from market.models import MOST_CHOSEN, ChosenSample, Listing, Version

@@ -11,12 +11,12 @@ from django.utils.translation import gettext as _
 from rest_framework.exceptions import ParseError
 
 from accounts.models import User
-from drive import services as drive
 from drive.models import File, FileKind, FileState
-from drive.placing import as_uuid
+from drive.uploads import services as uploads_services
 from ipau.common.api.parsers import read_json
 from ipau.common.errors import Conflict, Invalid, NotFound
 from ipau.common.idempotency import digest_of, find_earlier
+from ipau.common.ids import as_uuid
 from market import services, tasks
 from market.budgets import check_budget
 from market.models import Conversion, ConversionState, Listing, ListingKind, Visibility
@@ -76,14 +76,14 @@ def get_model(*, owner: User, name: str) -> Listing:
 
 
 def upload_weights(*, owner: User, name: str, content: BinaryIO, size: int) -> File:
-    """Take weights into the drive; what is none is not kept. Raises as `drive.services.upload_file`."""
-    stored, found = drive.store_upload(
+    """Take weights into the drive; what is none is not kept. Raises as `drive.uploads.services.upload_file`."""
+    stored, found = uploads_services.store_upload(
         owner=owner, content=content, size=size, limit=settings.RESUMABLE_MAX_BYTES
     )
     if found.kind != FileKind.WEIGHTS:
         text = _("This file holds no weights: send a checkpoint of PyTorch, ONNX or safetensors.")
         raise Invalid(text, code="no_weights", fields={"weights": text})
-    return drive.add_upload(owner=owner, folder=None, name=name, stored=stored, facts=found)
+    return uploads_services.add_upload(owner=owner, folder=None, name=name, stored=stored, facts=found)
 
 
 def find_weights(*, owner: User, content: BinaryIO) -> File | None:

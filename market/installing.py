@@ -6,7 +6,7 @@ from pathlib import Path
 from django.db import transaction
 
 from accounts.models import User
-from drive import blobs
+from drive.storage import blobs
 from ipau.common.errors import Invalid
 from market import choosing, releasing
 from market.models import Listing, Version

@@ -12,7 +12,7 @@ from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from drive import services as drive
+from drive.files import services as drive
 from ipau.common.errors import Conflict, Invalid, NotFound
 from ipau.common.idempotency import digest_of, find_earlier
 from market import services

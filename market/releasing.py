@@ -9,8 +9,8 @@ from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
 from django.utils.translation import gettext as _
 
-from drive import blobs
-from drive.blobs import Stored
+from drive.storage import blobs
+from drive.storage.blobs import Stored
 from ipau.common.errors import Conflict
 from market.contract import in_order
 from market.models import ChosenSample, Listing, ListingKind, Tier, Version, Visibility, Weights

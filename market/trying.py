@@ -10,8 +10,8 @@ from django.db import transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Greatest, Now
 
-from drive import blobs
-from drive.blobs import Stored
+from drive.storage import blobs
+from drive.storage.blobs import Stored
 from ipau.common.postgresql.retry import persist
 from market import owner_leases, workplace
 from market.models import MAX_ATTEMPTS, DeviceKind, Sample, Speed, Weights

@@ -15,9 +15,9 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
-from drive import blobs
-from drive.blobs import Stored
 from drive.models import Blob
+from drive.storage import blobs
+from drive.storage.blobs import Stored
 from ipau.common.errors import Conflict
 from ipau.common.postgresql.retry import persist
 from market import owner_leases, trying, workplace

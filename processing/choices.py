@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from accounts.models import User
-from drive.listing import with_thumbnails
+from drive.files.listing import with_thumbnails
 from drive.models import File, Folder
 
 PICTURES_SHOWN = 12

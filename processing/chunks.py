@@ -10,7 +10,7 @@ from datetime import timedelta
 from django.conf import settings
 from django.utils import timezone
 
-from drive import blobs
+from drive.storage import blobs
 from ipau.common.postgresql.retry import CONNECTION_ERRORS, persist
 from market import pauses
 from processing import claims, expected_time, limits, slot_memory

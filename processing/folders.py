@@ -7,9 +7,9 @@ from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
 from accounts.models import User
+from drive.files.placement import lock_tree
+from drive.files.services import MAX_DEPTH, Selection, ancestors_of
 from drive.models import File, Folder
-from drive.placing import lock_tree
-from drive.services import MAX_DEPTH, Selection, ancestors_of
 from ipau.common.errors import Conflict, Invalid
 from processing.models import Item, Job
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from drive import services as drive
+from drive.files import services as drive
 from drive.models import File
 from ipau.common.errors import Invalid, NotFound
 from market.model_steps import check_models

@@ -20,8 +20,8 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from accounts.models import User
+from drive.files.tree import paths_of
 from drive.models import File
-from drive.whereabouts import paths_of
 from ipau.common.errors import DomainError, Invalid, NotFound, TooLarge
 
 FILE = "file"

@@ -14,8 +14,8 @@ from django.conf import settings
 from django.db import connection
 from django.db.models.functions import Now
 
-from drive.blobs import Stored
-from drive.keeping import hold_bytes
+from drive.storage.blobs import Stored
+from drive.storage.pins import hold_bytes
 from processing.inputs import Prepared
 from processing.models import Job, Memo, State
 from processing.options import Options

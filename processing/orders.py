@@ -9,9 +9,9 @@ from typing import Any
 from django.utils import timezone
 
 from accounts.models import User
-from drive import services as drive
+from drive.files import services as drive
+from drive.files.names import distinct_names, fit
 from drive.models import File, Folder
-from drive.names import distinct_names, fit
 from market.model_steps import price_each_of
 from market.models import Version
 from processing.inputs import Prepared

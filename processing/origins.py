@@ -4,8 +4,8 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from accounts.models import User
+from drive.files.origin import Origin
 from drive.models import File
-from drive.origins import Origin
 from processing.models import Output
 from processing.parameters import describe_used
 

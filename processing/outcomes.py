@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 
-from drive.blobs import Stored
+from drive.storage.blobs import Stored
 from processing.limits import TookTooLong
 from processing.models import Item, State
 from processing.slot_memory import is_lack_of_memory

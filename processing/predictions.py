@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from django.db.models import Prefetch, QuerySet
 
 from accounts.models import User
-from drive import services as drive
+from drive.files import services as drive
 from drive.models import File
 from ipau.common import concurrency
 from ipau.common.errors import Invalid, NotFound, RateLimited, Unavailable

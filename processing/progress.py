@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from drive.listing import with_thumbnails
+from drive.files.listing import with_thumbnails
 from drive.models import File, FileKind
 from ipau.common.errors import Invalid
 from processing import estimates, fleet

@@ -11,10 +11,10 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from drive import blobs
+from drive.files.names import free_name
+from drive.files.placement import hold, names_of
 from drive.models import File, FileKind, FileState, Folder, Thumbnail
-from drive.names import free_name
-from drive.placing import hold, names_of
+from drive.storage import blobs
 from ipau.common.errors import NotFound
 from processing import claims, endings, events, folders, memory, speeds
 from processing.events import Kind

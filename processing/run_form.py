@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
-from drive import services as drive
+from drive.files import services as drive
 from ipau.common.errors import DomainError, Invalid
 from processing import manifests
 from processing.manifests import Row

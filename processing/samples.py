@@ -8,10 +8,10 @@ from pathlib import Path
 from django.db.models import prefetch_related_objects
 
 from accounts.models import User
-from drive import blobs
-from drive import services as drive
 from drive.models import Blob, File
-from drive.placing import as_uuid
+from drive.storage import blobs
+from drive.uploads import services
+from ipau.common.ids import as_uuid
 from market import services as market
 from market.models import Version
 from market.samples import AnySample, shown_samples
@@ -56,6 +56,6 @@ def add_to_drive(owner: User, sample_id: str = COMMON) -> File:
     found = File.objects.visible_to(owner).live().filter(blob=digest).first()
     if found is not None:
         return found
-    return drive.upload_file(
+    return services.upload_file(
         owner=owner, folder=None, name=name, content=io.BytesIO(content), size=len(content)
     )

@@ -10,8 +10,8 @@ from typing import Any
 from django.contrib.sessions.backends.base import SessionBase
 
 from accounts.models import User
-from drive import services as drive
-from drive.services import Selection
+from drive.files import services as drive
+from drive.files.services import Selection
 from ipau.common.errors import NotFound
 from processing.services import earlier_pictures
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from drive import blobs
+from drive.storage import blobs
 from workers.bundle import FACTS
 from workers.recipe import Recipe
 

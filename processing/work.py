@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from drive import blobs
+from drive.storage import blobs
 from ipau.common.postgresql.retry import CONNECTION_ERRORS, persist
 from market import pauses
 from processing import (

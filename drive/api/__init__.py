@@ -1,1 +1,1 @@
-"""The drive over the API. Resumable uploads are in `drive.tus`."""
+"""The drive over the API. Resumable uploads are in `drive.api.uploads`."""

@@ -9,10 +9,11 @@ from rest_framework.request import Request
 
 from accounts.authentication import caller
 from accounts.models import Scope, User
-from drive import archives, services
-from drive.serializers.drives import SelectionSerializer
-from drive.services import Selection
-from drive.serving import serve_archive
+from drive.downloads import zip_archives
+from drive.downloads.responses import serve_archive
+from drive.files import services
+from drive.files.services import Selection
+from drive.serializers.drive import SelectionSerializer
 from ipau.common.api.views import ApiView, validated
 
 _ZIP = {(200, "application/zip"): OpenApiTypes.BINARY}
@@ -55,5 +56,5 @@ class ArchiveList(ApiView):
 
 
 def _archive(owner: User, chosen: Selection) -> HttpResponseBase:
-    made = archives.archive(archives.members_of(owner=owner, chosen=chosen))
-    return serve_archive(made, name=archives.archive_name(chosen), size=len(made))
+    made = zip_archives.archive(zip_archives.members_of(owner=owner, chosen=chosen))
+    return serve_archive(made, name=zip_archives.archive_name(chosen), size=len(made))

@@ -11,13 +11,13 @@ from rest_framework.response import Response
 
 from accounts.authentication import caller
 from accounts.models import User
-from drive import changing, quota, repeats, services
-from drive.api.lists import listed, order_of
-from drive.api.places import folder_or_top
+from drive.api.parameters import folder_or_top, listed, order_of
+from drive.downloads.responses import serve
+from drive.files import creation_keys, quota, services, trash, update
 from drive.models import File
-from drive.serializers.drives import DeletionQuery
+from drive.serializers.drive import DeletionQuery
 from drive.serializers.files import FileChanges, FileQuery, FileSerializer, UploadSerializer
-from drive.serving import serve
+from drive.uploads import services as uploads_services
 from ipau.common.api.parsers import MultiPartParser
 from ipau.common.api.views import (
     IDEMPOTENCY_KEY,
@@ -79,11 +79,11 @@ class FileList(ApiView):
         sent = validated(UploadSerializer(data=_fields(request)))
         folder = folder_or_top(owner, sent.get("folder"))
         content, metadata = sent["content"], sent.get("metadata")
-        file = repeats.make_once(
+        file = creation_keys.make_once(
             owner=owner,
             key=idempotency_key(request),
             request=lambda: digest_of("file", content.name, sent.get("folder"), metadata, content=content),
-            make=lambda: services.upload_file(
+            make=lambda: uploads_services.upload_file(
                 owner=owner,
                 folder=folder,
                 name=content.name,
@@ -126,7 +126,7 @@ class FileDetail(ApiView):
         changes = validated(FileChanges(data=request.data))
         if "folder" in changes:
             changes["folder"] = folder_or_top(owner, changes["folder"])
-        file = changing.change_file(owner=owner, file_id=file_id, **changes)
+        file = update.change_file(owner=owner, file_id=file_id, **changes)
         return row_response(request, file, FileSerializer)
 
     @extend_schema(
@@ -140,9 +140,9 @@ class FileDetail(ApiView):
         """Puts it into the trash. With `permanently`, deletes it for good, from there or from its folder."""
         owner = caller(request)
         if validated(DeletionQuery(data=request.query_params))["permanently"]:
-            changing.delete_file(owner=owner, file_id=file_id)
+            trash.delete_file(owner=owner, file_id=file_id)
         else:
-            services.trash(owner=owner, chosen=services.select(owner=owner, file_ids=[file_id]))
+            trash.trash(owner=owner, chosen=services.select(owner=owner, file_ids=[file_id]))
         return Response(status=204)
 
 
@@ -160,7 +160,7 @@ class FileRestore(ApiView):
         """Puts it back to where it was: at the top of the drive, if its folder has gone. A name that has been
         taken meanwhile gets a number."""
         owner = caller(request)
-        changing.restore(owner=owner, file_ids=[file_id])
+        trash.restore_selected(owner=owner, file_ids=[file_id])
         file = services.get_file(owner=owner, file_id=file_id)
         return row_response(request, file, FileSerializer)
 

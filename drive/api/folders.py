@@ -7,11 +7,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.authentication import caller
-from drive import changing, repeats, services
-from drive.api.lists import listed, order_of
-from drive.api.places import folder_or_top
+from drive.api.parameters import folder_or_top, listed, order_of
+from drive.files import creation_keys, services, trash, update
 from drive.models import Folder
-from drive.serializers.drives import DeletionQuery
+from drive.serializers.drive import DeletionQuery
 from drive.serializers.folders import (
     FolderChanges,
     FolderDetailSerializer,
@@ -65,7 +64,7 @@ class FolderList(ApiView):
         sent = validated(NewFolderSerializer(data=request.data))
         owner = caller(request)
         parent = folder_or_top(owner, sent.get("parent"))
-        folder = repeats.make_once(
+        folder = creation_keys.make_once(
             owner=owner,
             key=idempotency_key(request),
             request=lambda: digest_of("folder", sent["name"], sent.get("parent")),
@@ -107,7 +106,7 @@ class FolderDetail(ApiView):
         changes = validated(FolderChanges(data=request.data))
         if "parent" in changes:
             changes["parent"] = folder_or_top(owner, changes["parent"])
-        folder = changing.change_folder(owner=owner, folder_id=folder_id, **changes)
+        folder = update.change_folder(owner=owner, folder_id=folder_id, **changes)
         return row_response(request, folder, FolderDetailSerializer)
 
     @extend_schema(
@@ -121,9 +120,9 @@ class FolderDetail(ApiView):
         """Puts it into the trash with all that is in it. With `permanently`, deletes all of it for good."""
         owner = caller(request)
         if validated(DeletionQuery(data=request.query_params))["permanently"]:
-            changing.delete_folder(owner=owner, folder_id=folder_id)
+            trash.delete_folder(owner=owner, folder_id=folder_id)
         else:
-            services.trash(owner=owner, chosen=services.select(owner=owner, folder_ids=[folder_id]))
+            trash.trash(owner=owner, chosen=services.select(owner=owner, folder_ids=[folder_id]))
         return Response(status=204)
 
 
@@ -140,6 +139,6 @@ class FolderRestore(ApiView):
     def post(self, request: Request, folder_id: UUID) -> Response:
         """Puts it back to where it was, with all that went into the trash with it."""
         owner = caller(request)
-        changing.restore(owner=owner, folder_ids=[folder_id])
+        trash.restore_selected(owner=owner, folder_ids=[folder_id])
         folder = services.get_folder(owner=owner, folder_id=folder_id)
         return row_response(request, folder, FolderDetailSerializer)

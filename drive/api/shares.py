@@ -10,9 +10,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.authentication import caller
-from drive import repeats, sharing
+from drive.files import creation_keys
 from drive.models import Share
 from drive.serializers.shares import NewShareSerializer, ShareQuery, ShareSerializer, ShareTerms
+from drive.shares import services
 from ipau.common.api.views import (
     IDEMPOTENCY_KEY,
     ApiView,
@@ -41,7 +42,7 @@ class ShareList(ApiView):
     def get(self, request: Request) -> Response:
         """Newest first, those that have expired included; those that were revoked are gone."""
         asked = validated(ShareQuery(data=request.query_params))
-        rows = sharing.shares_of(owner=caller(request))
+        rows = services.shares_of(owner=caller(request))
         rows = rows.filter(**{name: asked[name] for name in ("file", "folder") if name in asked})
         return page_response(request, rows, ShareSerializer)
 
@@ -67,11 +68,11 @@ class ShareList(ApiView):
         body = NewShareSerializer(data=request.data)
         sent, owner = validated(body), caller(request)
         named: dict[str, Any] = {"file_id": sent.get("file"), "folder_id": sent.get("folder")}
-        share = repeats.make_once(
+        share = creation_keys.make_once(
             owner=owner,
             key=idempotency_key(request),
             request=lambda: digest_of("share", named, _veiled(body.terms())),
-            make=lambda: sharing.create_share(owner=owner, **named, **body.terms()),
+            make=lambda: services.create_share(owner=owner, **named, **body.terms()),
             kind=Share,
         )
         return row_response(request, share, ShareSerializer, status=201)
@@ -84,7 +85,7 @@ class ShareDetail(ApiView):
         operation_id="shares_get", summary="Describe a link", tags=["Shares"], responses=ShareSerializer
     )
     def get(self, request: Request, share_id: UUID) -> Response:
-        share = sharing.get_share(owner=caller(request), share_id=share_id)
+        share = services.get_share(owner=caller(request), share_id=share_id)
         return row_response(request, share, ShareSerializer)
 
     @extend_schema(
@@ -98,7 +99,7 @@ class ShareDetail(ApiView):
         """What is not sent stays. Whoever came in with an old password is asked for the new one."""
         body = ShareTerms(data=request.data)
         validated(body)
-        share = sharing.change_share(owner=caller(request), share_id=share_id, **body.terms())
+        share = services.change_share(owner=caller(request), share_id=share_id, **body.terms())
         return row_response(request, share, ShareSerializer)
 
     @extend_schema(
@@ -106,7 +107,7 @@ class ShareDetail(ApiView):
     )
     def delete(self, request: Request, share_id: UUID) -> Response:
         """Ends it for good. What it led to stays."""
-        sharing.revoke_share(owner=caller(request), share_id=share_id)
+        services.revoke_share(owner=caller(request), share_id=share_id)
         return Response(status=204)
 
 

@@ -7,9 +7,9 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import exceptions, serializers
 from rest_framework.request import Request
 
-from drive.listing import SORTS
+from drive.files.listing import SORTS
 from drive.models import File, FileKind, FileState
-from drive.serializers.drives import DriveQuery, Place, YesOrNo
+from drive.serializers.drive import DriveQuery, Place, YesOrNo
 from ipau.common.api.fields import ChoiceField
 from ipau.common.api.parsers import read_json
 from ipau.common.api.views import StrictSerializer

@@ -7,9 +7,9 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 
-from drive import services
+from drive.files import services
 from drive.models import Folder
-from drive.serializers.drives import DriveQuery, Place
+from drive.serializers.drive import DriveQuery, Place
 from ipau.common.api.fields import ChoiceField
 from ipau.common.api.views import StrictSerializer
 

@@ -7,8 +7,8 @@ from django.urls import reverse
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from drive import sharing
 from drive.models import File, Folder, Share
+from drive.shares import services
 from ipau.common.api.fields import ChoiceField
 from ipau.common.api.views import PageQuery, StrictSerializer
 
@@ -49,7 +49,7 @@ class ShareSerializer(serializers.Serializer[Share]):
     urls = serializers.SerializerMethodField()
 
     def get_url(self, share: Share) -> str:
-        address: str = self.context["request"].build_absolute_uri(sharing.path_of(share))
+        address: str = self.context["request"].build_absolute_uri(services.path_of(share))
         return address
 
     def get_name(self, share: Share) -> str:
@@ -92,14 +92,14 @@ class ShareTerms(StrictSerializer):
     expires_at = serializers.DateTimeField(
         required=False,
         allow_null=True,
-        help_text=f"Up to {sharing.MOST_DAYS} days ahead; null: it works until it is revoked.",
+        help_text=f"Up to {services.MOST_DAYS} days ahead; null: it works until it is revoked.",
     )
     password = serializers.CharField(
         required=False,
         allow_null=True,
         allow_blank=True,
         trim_whitespace=False,
-        max_length=sharing.MOST_PASSWORD,
+        max_length=services.MOST_PASSWORD,
         help_text="What visitors must know; empty or null: nothing. No answer ever tells it.",
     )
     access = ChoiceField(
@@ -111,7 +111,7 @@ class ShareTerms(StrictSerializer):
     label = serializers.CharField(  # type: ignore[assignment]  # a field, not the attribute
         required=False,
         allow_blank=True,
-        max_length=sharing.MOST_LABEL,
+        max_length=services.MOST_LABEL,
         help_text="What you call it; visitors do not see it.",
     )
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from django import template
 
-from drive import facts
+from drive.formats import describe
 from drive.models import File, FileKind
 
 register = template.Library()
@@ -21,11 +21,11 @@ def kind_icon(file: File) -> str:
 @register.filter
 def told(file: File) -> list[tuple[Any, str]]:
     """Return label and text of each fact that the file's content tells."""
-    return facts.told_of(file)
+    return describe.told_of(file)
 
 
 @register.filter
 def duration(file: File) -> str:
     """Return how long a video takes, or nothing where it does not say."""
     seconds = file.facts.get("duration")
-    return "" if seconds is None else facts.duration_text(seconds)
+    return "" if seconds is None else describe.duration_text(seconds)

@@ -7,9 +7,9 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
 from accounts.requests import SignedInRequest
-from drive import archives
-from drive.serving import serve_archive
-from drive.views.changes import selection
+from drive.downloads import zip_archives
+from drive.downloads.responses import serve_archive
+from drive.views.requests import selection
 
 
 @login_required
@@ -22,5 +22,5 @@ def download(request: SignedInRequest) -> HttpResponseBase:
     chosen = selection(request)
     if len(chosen.files) == 1 and not chosen.folders:
         return redirect(reverse("drive:content", args=[chosen.files[0].pk]) + "?download")
-    made = archives.archive(archives.members_of(owner=request.user, chosen=chosen))
-    return serve_archive(made, name=archives.archive_name(chosen), size=len(made))
+    made = zip_archives.archive(zip_archives.members_of(owner=request.user, chosen=chosen))
+    return serve_archive(made, name=zip_archives.archive_name(chosen), size=len(made))

@@ -8,9 +8,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from accounts.requests import SignedInRequest
-from drive import listing, services
+from drive.downloads.responses import serve
+from drive.files import listing, services
 from drive.models import FileState
-from drive.serving import serve
 from ipau.common.errors import NotFound
 
 

@@ -12,10 +12,11 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.requests import SignedInRequest
-from drive import quota, services, sharing
+from drive.files import quota, services
 from drive.forms import ShareChangeForm, ShareForm
 from drive.models import File, Folder, Share
-from drive.views.answers import depends_on_htmx, done
+from drive.shares import services as sharing
+from drive.views.responses import depends_on_htmx, done
 from ipau.common.errors import DomainError, NotFound
 from ipau.common.paging import paginate
 

@@ -1,6 +1,6 @@
 """Uploading: one request carries one file from a script, or several from a plain form.
 
-The page's own script sends files by `drive.tus`; here it asks what is there
+The page's own script sends files by `drive.api.uploads`; here it asks what is there
 already, and for the new tiles.
 """
 
@@ -24,10 +24,13 @@ from django.views.decorators.http import require_POST, require_safe
 from rest_framework.exceptions import ParseError
 
 from accounts.requests import SignedInRequest
-from drive import listing, quota, services
+from drive.files import listing, quota, services
+from drive.files.paths import find_clashes
 from drive.models import File, Folder
-from drive.paths import find_clashes
-from drive.views.answers import folder_url, wants_json
+from drive.uploads import services as uploads_services
+from drive.uploads.resumable import drop_upload
+from drive.uploads.services import get_unfinished
+from drive.views.responses import folder_url, wants_json
 from ipau.common.api.parsers import read_json
 from ipau.common.api.views import problem
 from ipau.common.errors import DomainError, Invalid, NotFound, TooLarge
@@ -96,7 +99,7 @@ def _destination(request: SignedInRequest) -> Folder | None:
 
 def _take(request: SignedInRequest, folder: Folder | None, sent: UploadedFile[bytes]) -> File:
     bytes_sent = cast(BinaryIO, sent.file)
-    return services.upload_file(
+    return uploads_services.upload_file(
         owner=request.user, folder=folder, name=sent.name or "", content=bytes_sent, size=sent.size or 0
     )
 
@@ -165,3 +168,13 @@ def clashes(request: SignedInRequest) -> JsonResponse:
         raise Invalid(_("This request cannot be read."))
     taken = find_clashes(owner=request.user, folder=folder, paths=[p for p in paths if isinstance(p, str)])
     return JsonResponse({"taken": taken})
+
+
+@login_required
+@require_POST
+def give_up(request: SignedInRequest, upload_id: UUID) -> HttpResponse:
+    """Forget an upload with all that was sent of it."""
+    upload = get_unfinished(owner=request.user, upload_id=upload_id)
+    drop_upload(upload=upload)
+    messages.success(request, _("The upload of “%(name)s” was given up.") % {"name": upload.name})
+    return redirect("home")

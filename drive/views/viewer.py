@@ -16,14 +16,16 @@ from django.views.decorators.http import require_safe
 from django_htmx.http import replace_url
 
 from accounts.requests import SignedInRequest
-from drive import finding, listing, services, sharing
-from drive.kinds import is_web_picture
+from drive.files import listing, services
+from drive.files import search as finding
+from drive.files.listing import Steps, steps_from
+from drive.files.origin import Origin, origin_of
+from drive.formats.browser_support import is_web_picture
 from drive.models import File, FileKind, FileState, Thumbnail
-from drive.origins import Origin, origin_of
-from drive.stepping import Steps, steps_from
-from drive.views.answers import depends_on_htmx, file_url, folder_url
-from drive.views.asked import ROOMS, Search, read_search
-from drive.views.pages import chosen_sort, remembered
+from drive.shares import services as sharing
+from drive.views.browse import chosen_sort, remembered
+from drive.views.responses import depends_on_htmx, file_url, folder_url
+from drive.views.search_query import ROOMS, Search, read_search
 
 # How a result is looked at: alone, its original alone, or both.
 LOOKS = {

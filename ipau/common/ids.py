@@ -3,6 +3,11 @@
 import os
 import time
 import uuid
+from uuid import UUID
+
+from django.utils.translation import gettext as _
+
+from ipau.common.errors import NotFound
 
 
 def uuid7() -> uuid.UUID:
@@ -18,3 +23,11 @@ def uuid7() -> uuid.UUID:
     value |= 0b10 << 62
     value |= random & (1 << 62) - 1
     return uuid.UUID(int=value)
+
+
+def as_uuid(value: object) -> UUID:
+    """Read an id that somebody sent; one that cannot be an id names nothing."""
+    try:
+        return value if isinstance(value, UUID) else UUID(str(value))
+    except ValueError as error:
+        raise NotFound(_("This does not exist.")) from error

@@ -16,7 +16,7 @@ _REDIS_DOWN = (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError
 # Valkey answers, and keeps nothing for now: its disk is full, or it waits for another server.
 _REDIS_REFUSALS = ("MISCONF", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "NOREPLICAS")
 _STORAGE_FULL = (errno.ENOSPC, errno.EDQUOT)
-# A disk or a bucket that fails: see `drive.bucket`.
+# A disk or a bucket that fails: see `drive.storage.s3`.
 _STORAGE_DOWN = (errno.EROFS, errno.EIO, errno.ESTALE)
 _TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 

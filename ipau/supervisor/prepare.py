@@ -16,7 +16,7 @@ from django.core.management.sql import emit_post_migrate_signal
 from django.db import connection, connections
 from django.db.migrations.executor import MigrationExecutor
 
-from drive.storage import ContentStorage
+from drive.storage.filesystem import ContentStorage
 from ipau.common.private_files import PRIVATE, Modes, process_umask
 from ipau.embedded import Services, ensure_secret_key
 

@@ -10,10 +10,10 @@ from django.views.decorators.http import require_http_methods
 
 from accounts.models import User
 from accounts.requests import SignedInRequest
-from drive.listing import with_thumbnails
+from drive.files.listing import with_thumbnails
 from drive.models import File
-from drive.placing import as_uuid
 from ipau.common.errors import DomainError
+from ipau.common.ids import as_uuid
 from market import choosing, conversions, describing
 from market.forms import AboutForm
 from market.models import MOST_CHOSEN, Listing

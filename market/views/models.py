@@ -13,9 +13,9 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from accounts.models import User
 from accounts.requests import SignedInRequest
-from drive import services as drive
+from drive.downloads.responses import serve
+from drive.files import services as drive
 from drive.models import File, FileKind, FileState
-from drive.serving import serve
 from ipau.common.errors import Conflict, DomainError, Invalid, RateLimited
 from ipau.common.paging import paginate
 from market import confirming, conversions, services

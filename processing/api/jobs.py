@@ -9,7 +9,7 @@ from rest_framework.response import Response
 
 from accounts.authentication import caller
 from accounts.models import Scope, User
-from drive import services as drive
+from drive.files import services as drive
 from ipau.common.api.views import IDEMPOTENCY_KEY, ApiView, idempotency_key, page_of, page_response, validated
 from processing import fleet, manifests, predictions, services
 from processing.models import JobKind

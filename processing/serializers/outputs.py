@@ -8,9 +8,9 @@ from django.urls import reverse
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from drive import blobs
 from drive.models import File
 from drive.serializers.files import content_url, file_url
+from drive.storage import blobs
 from market.contract import PICTURE, data_labels_of, outputs_of
 from processing import fleet, predictions, progress
 from processing.models import Item, Job, State

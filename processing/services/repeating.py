@@ -7,8 +7,8 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from accounts.models import User
+from drive.files.services import Selection
 from drive.models import File
-from drive.services import Selection
 from ipau.common.errors import Invalid
 from market import services as market
 from processing.manifests import Row

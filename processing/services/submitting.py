@@ -11,10 +11,10 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from drive import blobs
-from drive import services as drive
+from drive.files import services as drive
+from drive.files.services import Selection
 from drive.models import File
-from drive.services import Selection
+from drive.storage import blobs
 from ipau.common.errors import Invalid, TooLarge
 from ipau.common.idempotency import digest_of, find_earlier
 from market import services as market

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from django import template
 from django.urls import reverse
 
-from drive.kinds import is_web_picture
-from drive.listing import VIEW_SIDE
+from drive.files.listing import VIEW_SIDE
+from drive.formats.browser_support import is_web_picture
 from drive.models import File
 from processing import forms, narrowing
 from processing.estimates import credits_text

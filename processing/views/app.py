@@ -11,8 +11,8 @@ from django.shortcuts import render
 from django.urls import reverse
 
 from accounts.models import User
+from drive.files.services import Selection
 from drive.models import File, FileState
-from drive.services import Selection
 from ipau.common.errors import DomainError
 from market import model_steps
 from market import services as market

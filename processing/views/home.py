@@ -5,7 +5,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from accounts.models import User
-from drive.unfinished import SHOWN, unfinished_uploads
+from drive.uploads.services import SHOWN, unfinished_uploads
 from market import services as market
 from market.covers import with_covers
 from processing import choices, fleet

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from django_htmx.http import HttpResponseClientRedirect
 
 from accounts.requests import SignedInRequest
-from drive import services as drive
+from drive.files import services as drive
 from drive.models import File
 from ipau.common.errors import Conflict, DomainError, Invalid, NotFound
 from ipau.common.paging import paginate

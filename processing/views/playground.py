@@ -10,7 +10,8 @@ from django.views.decorators.http import require_GET, require_POST
 
 from accounts.models import User
 from accounts.requests import SignedInRequest
-from drive import services as drive
+from drive.files import services as drive
+from drive.uploads import services as uploads_services
 from ipau.common.api.views import problem
 from ipau.common.errors import DomainError, Invalid, NotFound
 from processing import choices, samples, selections, services, throttle
@@ -152,4 +153,6 @@ def upload(request: SignedInRequest, owner: str, name: str) -> HttpResponse:
 
 
 def _store(person: User, part: Any) -> Any:
-    return drive.upload_file(owner=person, folder=None, name=part.name, content=part.file, size=part.size)
+    return uploads_services.upload_file(
+        owner=person, folder=None, name=part.name, content=part.file, size=part.size
+    )

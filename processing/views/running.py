@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts.requests import SignedInRequest
-from drive.services import Selection
+from drive.files.services import Selection
 from ipau.common.errors import Conflict, Invalid, TooLarge
 from market import services as market
 from market.covers import with_covers

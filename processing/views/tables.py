@@ -16,9 +16,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from accounts.requests import SignedInRequest
-from drive import services as drive
+from drive.files import services as drive
+from drive.files.tree import paths_of
 from drive.models import File
-from drive.whereabouts import paths_of
 from ipau.common.errors import DomainError, Invalid
 from processing import manifests
 from processing.forms import SettingField, as_text, read_params

@@ -3,8 +3,8 @@
 from typing import Any
 
 from accounts.requests import SignedInRequest
-from drive import services as drive
-from drive.services import Selection
+from drive.files import services as drive
+from drive.files.services import Selection
 from ipau.common.errors import Invalid
 from processing import samples, selections
 

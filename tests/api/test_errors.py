@@ -14,7 +14,7 @@ from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from drive import services as drive
+from drive.files import services as drive
 from processing.throttle import PreviewThrottle
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
@@ -247,7 +247,7 @@ def test_a_failure_of_ours_is_a_problem_too(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr("drive.services.get_file", fail)
+    monkeypatch.setattr("drive.files.services.get_file", fail)
     client = api(user)
     client.raise_request_exception = False
     answer = client.get("/v1/files/01890000-0000-7000-8000-000000000000")

@@ -10,7 +10,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import User
 from accounts.services import create_api_key
-from drive.services import create_folder
+from drive.files.services import create_folder
 from market.models import Listing, Visibility
 from processing.models import Job
 from tests.drive.drives import upload

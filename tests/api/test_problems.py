@@ -171,7 +171,7 @@ def test_other_failures_of_django(
         def fail(*_: object, error: Exception = error, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr("drive.services.get_file", fail)
+        monkeypatch.setattr("drive.files.services.get_file", fail)
         answer = client.get(path)
         is_problem(answer, status)
         assert ("Retry-After" in answer) == (status == 503)

@@ -50,7 +50,7 @@ def _fill(place: str, files: int) -> tuple[Any, str, Any, Any]:
     from django.utils import timezone
 
     from accounts.models import User
-    from drive import services
+    from drive.files import services
     from drive.models import Blob, File
 
     owner = User.objects.create_user(f"{place}@example.org")
@@ -78,7 +78,7 @@ def _name(number: int) -> str:
 
 def _last_cursor(owner: Any, folder: Any, order: str) -> str:
     """Return the cursor of the deepest page: the one after all files but the last page of them."""
-    from drive import listing
+    from drive.files import listing
     from drive.models import File
     from ipau.common import paging
 

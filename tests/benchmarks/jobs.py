@@ -16,7 +16,7 @@ def submit(
     **params: Any,
 ) -> Any:
     """Submit a job over files of one owner."""
-    from drive.services import Selection
+    from drive.files.services import Selection
     from market.models import Version
     from processing import services
     from processing.options import Options

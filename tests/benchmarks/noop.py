@@ -10,7 +10,7 @@ from uuid import UUID
 from celery import current_app
 from django.db.models import F
 
-from drive import blobs
+from drive.storage import blobs
 from processing.models import Item, Job, State
 from workers import registry
 from workers.plugin import Context, Operation, Params, PictureView, Result

@@ -136,13 +136,13 @@ def install_model() -> Any:
 def fill_drive(paths: Sequence[Path]) -> list[Any]:
     """Upload pictures for a new person; return their files once workers have checked them all."""
     from accounts.models import User
-    from drive import services
     from drive.models import File, FileState
+    from drive.uploads import services as uploads_services
 
     owner = User.objects.create_user("bench@example.org")
     for path in paths:
         data = path.read_bytes()
-        services.upload_file(
+        uploads_services.upload_file(
             owner=owner, folder=None, name=path.name, content=io.BytesIO(data), size=len(data)
         )
     while File.objects.filter(state=FileState.UPLOADED).exists():

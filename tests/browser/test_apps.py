@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from accounts.models import User
-from drive import services as drive
+from drive.files import services as drive
 from processing.models import Job
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes

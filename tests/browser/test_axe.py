@@ -10,8 +10,10 @@ from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from accounts.models import User
-from drive import services, sharing, work
+from drive.files import services, trash
 from drive.models import Folder, Share
+from drive.shares import services as sharing
+from drive.uploads import work
 from drive.views.viewer import LOOKS
 from processing.models import Output
 from tests.browser.conftest import wait_until
@@ -132,7 +134,7 @@ def holiday(user: User) -> Folder:
 def test_rooms_of_the_drive(user: User, holiday: Folder, signed_in_page: Callable[..., Page]) -> None:
     sharing.create_share(owner=user, folder_id=holiday.pk, password="open sesame", can_download=False)
     gone = upload(user, "gone.jpg", seed=2)
-    services.trash(owner=user, chosen=services.select(owner=user, file_ids=[gone.pk]))
+    trash.trash(owner=user, chosen=services.select(owner=user, file_ids=[gone.pk]))
     addresses = [
         f"/drive/folder/{holiday.pk}/?view=list",
         "/drive/search/?q=sea&when=range",

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page
 
 from accounts.models import User
-from drive import work
+from drive.uploads import work
 from processing import services
 from tests.browser.test_axe import problems
 from tests.drive.drives import upload

@@ -19,7 +19,7 @@ from tests.live import LiveWorker
 from tests.pictures import picture_bytes
 
 if TYPE_CHECKING:
-    from drive.bucket import BucketStorage
+    from drive.storage.s3 import BucketStorage
 
 pytestmark = [pytest.mark.browser, pytest.mark.worker, pytest.mark.django_db(transaction=True)]
 MB = 2**20

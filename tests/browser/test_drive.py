@@ -8,8 +8,9 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from accounts.models import User
-from drive import services, work
+from drive.files import services
 from drive.models import File, Folder
+from drive.uploads import work
 from tests.drive.drives import upload
 from tests.factories import PASSWORD, UserFactory
 from tests.pictures import picture_bytes

@@ -18,8 +18,8 @@ from PIL import Image
 from playwright.sync_api import Page, Request, expect
 
 from accounts.models import User
+from drive.files.services import ancestors_of
 from drive.models import File, FileState, Folder, Upload
-from drive.services import ancestors_of
 from tests.browser.test_drive import tile
 from tests.browser.test_uploads import drop, row
 from tests.browser.web import WebServer

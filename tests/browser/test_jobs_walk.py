@@ -9,7 +9,7 @@ from django.core.files.storage import default_storage
 from playwright.sync_api import Page, expect
 
 from accounts.models import User
-from drive import services as drive
+from drive.files import services as drive
 from drive.models import File
 from processing import tasks
 from processing.models import Item, Job, State

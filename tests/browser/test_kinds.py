@@ -9,8 +9,9 @@ from django.urls import reverse
 from playwright.sync_api import Page, expect
 
 from accounts.models import User
-from drive import sharing, work
 from drive.models import File
+from drive.shares import services
+from drive.uploads import work
 from tests.browser.conftest import wait_until
 from tests.drive.drives import upload
 from tests.factories import UserFactory
@@ -92,6 +93,6 @@ def test_weights_tell_of_themselves(
 
 
 def test_a_visitor_plays_the_clean_copy(user: User, files: dict[str, File], page: Page) -> None:
-    share = sharing.create_share(owner=user, file_id=files["film.webm"].pk)
-    page.goto(sharing.path_of(share))
+    share = services.create_share(owner=user, file_id=files["film.webm"].pk)
+    page.goto(services.path_of(share))
     assert page.locator("video").evaluate(PLAYED) == [320, 180, 4, 3]

@@ -6,8 +6,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from accounts.models import User
-from drive import services, work
+from drive.files import services, trash
 from drive.models import File
+from drive.uploads import work
 from tests.browser.test_drive import tile
 from tests.drive.drives import upload
 from tests.factories import UserFactory
@@ -71,7 +72,7 @@ def test_dragging_searching_and_the_keys(user: User, signed_in_page: Callable[..
 
 def test_emptying_the_trash_asks_first(user: User, signed_in_page: Callable[..., Page]) -> None:
     file = upload(user, "gone.jpg")
-    services.trash(owner=user, chosen=services.select(owner=user, file_ids=[file.pk]))
+    trash.trash(owner=user, chosen=services.select(owner=user, file_ids=[file.pk]))
     page = signed_in_page(user)
     page.goto("/drive/trash/")
     expect(page.locator(".drive-tile")).to_contain_text("30 days left")

@@ -8,7 +8,7 @@ from django.db import transaction
 from playwright.sync_api import Page, expect
 
 from accounts.models import User
-from drive import services as drive
+from drive.files import services as drive
 from market.model_steps import MODELS_OFFERED
 from market.models import Listing, StepModel
 from processing.models import Job, State

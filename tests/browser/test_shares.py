@@ -6,8 +6,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from accounts.models import User
-from drive import services, work
+from drive.files import services
 from drive.models import Share
+from drive.uploads import work
 from tests.drive.drives import upload
 
 pytestmark = pytest.mark.django_db(transaction=True)

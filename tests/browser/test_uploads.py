@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from accounts.models import User
+from drive.files.services import ancestors_of, create_folder
 from drive.models import File, Folder, Upload
-from drive.services import ancestors_of, create_folder
 from tests.browser.conftest import wait_until
 from tests.drive.drives import upload
 from tests.factories import UserFactory

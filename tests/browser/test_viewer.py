@@ -10,8 +10,9 @@ from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
 from accounts.models import User
-from drive import services, work
+from drive.files import services
 from drive.models import File, Folder
+from drive.uploads import work
 from processing.models import Output
 from tests.drive.drives import upload
 from tests.factories import UserFactory

@@ -10,10 +10,10 @@ from random import Random
 from django.db import connection, transaction
 
 from accounts.models import User
-from drive import blobs
-from drive import services as drive
+from drive.files.services import Selection
 from drive.models import File
-from drive.services import Selection
+from drive.storage import blobs
+from drive.uploads import services as uploads_services
 from ipau.common.errors import Conflict
 from market.models import DeviceKind, Speed, Version
 from market.releasing import TYPES, Release, keep_weights, release_model
@@ -91,4 +91,6 @@ def _make_model(owner: User, name: str, graph: bytes) -> Version:
 
 
 def _upload(owner: User, name: str, data: bytes) -> File:
-    return drive.upload_file(owner=owner, folder=None, name=name, content=io.BytesIO(data), size=len(data))
+    return uploads_services.upload_file(
+        owner=owner, folder=None, name=name, content=io.BytesIO(data), size=len(data)
+    )

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from accounts.models import User
-from drive import services as drive
+from drive.files.services import Selection
 from drive.models import File
-from drive.services import Selection
+from drive.uploads import services as uploads_services
 from ipau.common.errors import DomainError
 from ipau.common.tasks import wake
 from market import pipelines
@@ -188,4 +188,6 @@ def _picture(seed: int) -> bytes:
 
 
 def _upload(owner: User, name: str, data: bytes) -> File:
-    return drive.upload_file(owner=owner, folder=None, name=name, content=io.BytesIO(data), size=len(data))
+    return uploads_services.upload_file(
+        owner=owner, folder=None, name=name, content=io.BytesIO(data), size=len(data)
+    )

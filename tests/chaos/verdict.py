@@ -9,8 +9,9 @@ from typing import Any
 from django.db import OperationalError, connection
 from django.db.models import Count, F, Max, Q, Sum
 
-from drive import blobs, quota
+from drive.files import quota
 from drive.models import File
+from drive.storage import blobs
 from processing.events import Kind
 from processing.models import ENDED, OPEN, Item, Job, JobEvent, Lane, Memo, Output, State
 

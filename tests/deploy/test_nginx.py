@@ -28,8 +28,8 @@ from PIL import Image
 
 from accounts.models import User
 from accounts.services import create_api_key
-from drive import sharing
 from drive.models import File, FileState, Folder, Upload
+from drive.shares import services
 from tests.conftest import database_url
 from tests.drive.drives import upload
 from tests.factories import UserFactory
@@ -465,7 +465,7 @@ def test_slow_readers_of_a_zip_are_not_noticed(site: Site, user: User) -> None:
     for number in range(3):
         upload(user, f"noise-{number}.png", data=out.getvalue(), folder=folder)
     File.objects.update(state=FileState.READY)
-    link = sharing.create_share(owner=user, folder_id=folder.pk)
+    link = services.create_share(owner=user, folder_id=folder.pk)
     request = f"GET /s/{link.token}/download/ HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     with contextlib.ExitStack() as stack:
         # Eight archives for each address.

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from django.core.files.base import ContentFile
 
-from drive.storage import ContentStorage
+from drive.storage.filesystem import ContentStorage
 from ipau.supervisor import prepare
 
 NGINX = shutil.which("nginx") or "/usr/sbin/nginx"

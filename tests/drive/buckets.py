@@ -11,7 +11,7 @@ from django.core.files.storage import storages
 from tests.pictures import picture_bytes
 
 if TYPE_CHECKING:
-    from drive.bucket import BucketStorage
+    from drive.storage.s3 import BucketStorage
 
 BUCKET = "pictures"
 
@@ -47,7 +47,7 @@ def bucket(endpoint: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Buc
 def use(settings: Any, endpoint: str) -> None:
     """Have the site keep its bytes in a bucket, with the options of its settings."""
     bucket = {
-        "BACKEND": "drive.bucket.BucketStorage",
+        "BACKEND": "drive.storage.s3.BucketStorage",
         "OPTIONS": {"bucket_name": BUCKET, "endpoint_url": endpoint, "addressing_style": "path"},
     }
     settings.STORAGES = {**settings.STORAGES, "default": bucket}

@@ -9,16 +9,16 @@ from urllib.request import Request, urlopen
 from django.utils import timezone
 
 from accounts.models import User
-from drive import direct, multipart, tasks
+from drive.files.paths import clean_path
 from drive.models import OnConflict, Upload
-from drive.paths import clean_path
+from drive.uploads import direct, s3_multipart, tasks
 
 MB = 2**20
 
 
 def begin(owner: User, data: bytes, name: str = "sea.png", **how: Any) -> Upload:
     given = {"folder": None, "on_conflict": OnConflict.KEEP_BOTH, "key": name, "length": len(data), **how}
-    return direct.begin_upload(owner=owner, place=clean_path(name), **given)
+    return direct.begin_direct(owner=owner, place=clean_path(name), **given)
 
 
 def put_to(url: str, data: bytes) -> None:
@@ -31,7 +31,7 @@ def put_to(url: str, data: bytes) -> None:
 
 def put(begun: Upload, data: bytes, *numbers: int) -> None:
     """Send parts as a browser does: to signed addresses."""
-    wanted = numbers or tuple(multipart.sizes_of(begun))
+    wanted = numbers or tuple(s3_multipart.sizes_of(begun))
     for part in direct.sign_parts(upload=begun, numbers=wanted):
         start = (part.number - 1) * begun.part_size
         put_to(part.url, data[start : start + part.size])

@@ -3,8 +3,8 @@
 import io
 
 from accounts.models import User
-from drive import services
 from drive.models import File, Folder
+from drive.uploads import services as uploads_services
 from tests.pictures import picture_bytes
 
 
@@ -18,6 +18,6 @@ def upload(
 ) -> File:
     """Put a picture into a drive the way the site does."""
     data = picture_bytes(seed=seed) if data is None else data
-    return services.upload_file(
+    return uploads_services.upload_file(
         owner=owner, folder=folder, name=name, content=io.BytesIO(data), size=len(data)
     )

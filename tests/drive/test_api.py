@@ -12,7 +12,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import User
 from accounts.services import create_api_key
-from drive import services
+from drive.files import services, trash
 from drive.models import CreationKey, File, FileState
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
@@ -175,7 +175,7 @@ def test_a_part_of_the_bytes(user: User, api: Callable[..., APIClient]) -> None:
 
 def test_folders_of_the_trash_are_gone(user: User, api: Callable[..., APIClient]) -> None:
     folder = services.create_folder(owner=user, parent=None, name="Old")
-    services.trash(owner=user, chosen=services.select(owner=user, folder_ids=[folder.pk]))
+    trash.trash(owner=user, chosen=services.select(owner=user, folder_ids=[folder.pk]))
     client = api(user)
     assert client.get(f"/v1/folders/{folder.pk}").status_code == 404
     assert client.get("/v1/folders").json()["results"] == []

@@ -10,9 +10,9 @@ from django.core.files.storage import default_storage
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from drive import services
-from drive.archives import LostBytesError
-from drive.services import create_folder, select
+from drive.downloads.zip_archives import LostBytesError
+from drive.files import trash
+from drive.files.services import create_folder, select
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
 
@@ -38,7 +38,7 @@ def test_a_folder_with_all_that_is_in_it(user: User, api: Callable[..., APIClien
     upload(user, "sea.jpg", folder=top, data=sea)
     upload(user, "hill.jpg", folder=day, data=hill)
     gone = upload(user, "gone.jpg", folder=top, seed=3)
-    services.trash(owner=user, chosen=select(owner=user, file_ids=[gone.pk]))
+    trash.trash(owner=user, chosen=select(owner=user, file_ids=[gone.pk]))
     answer = api(user, ["read"]).get(f"/v1/folders/{top.pk}/archive")
     assert 'filename="Holiday.zip"' in answer["Content-Disposition"]
     assert answer["X-Content-Type-Options"] == "nosniff"

@@ -7,9 +7,9 @@ import pytest
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from drive import services
+from drive.files import services, trash
+from drive.files.services import create_folder, select
 from drive.models import Blob, File, Folder
-from drive.services import create_folder, select
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
 
@@ -29,7 +29,7 @@ def folder(owner: User, name: str, parent: Folder | None = None) -> Folder:
 def put_away(owner: User, *rows: File | Folder) -> None:
     folders = [row.pk for row in rows if isinstance(row, Folder)]
     files = [row.pk for row in rows if isinstance(row, File)]
-    services.trash(owner=owner, chosen=select(owner=owner, folder_ids=folders, file_ids=files))
+    trash.trash(owner=owner, chosen=select(owner=owner, folder_ids=folders, file_ids=files))
 
 
 def patch(client: APIClient, path: str, **changes: Any) -> Any:

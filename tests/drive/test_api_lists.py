@@ -8,9 +8,9 @@ from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from drive import organising, services
+from drive.files import trash, update
+from drive.files.services import create_folder, select
 from drive.models import File, FileKind, Folder
-from drive.services import create_folder, select
 from tests.drive.drives import upload
 
 pytestmark = pytest.mark.django_db
@@ -44,7 +44,7 @@ def test_files_by_what_they_are(lists: Lists, user: User) -> None:
     dog = upload(user, "dog.jpg", seed=2)
     text = upload(user, "notes.jpg", seed=3)
     File.objects.filter(pk=text.pk).update(kind=FileKind.TEXT, name="notes.txt")
-    organising.star_files(owner=user, chosen=select(owner=user, file_ids=[dog.pk]), on=True)
+    update.star_files(owner=user, chosen=select(owner=user, file_ids=[dog.pk]), on=True)
     assert lists.names("files?q=SEA") == ["seal.jpg", "Sea.jpg"]
     assert lists.names(f"files?q=sea&folder={home.pk}") == ["Sea.jpg"]
     assert lists.names("files?q=100%25") == []
@@ -82,8 +82,8 @@ def test_the_trash_is_listed_latest_first(lists: Lists, user: User) -> None:
     home = create_folder(owner=user, parent=None, name="Home")
     upload(user, "inside.jpg", folder=home)
     for file in (files[2], files[0], files[3]):
-        services.trash(owner=user, chosen=select(owner=user, file_ids=[file.pk]))
-    services.trash(owner=user, chosen=select(owner=user, folder_ids=[home.pk]))
+        trash.trash(owner=user, chosen=select(owner=user, file_ids=[file.pk]))
+    trash.trash(owner=user, chosen=select(owner=user, folder_ids=[home.pk]))
     assert lists.names("files") == ["1.jpg"]
     assert lists.names("files?trashed=true") == ["3.jpg", "0.jpg", "2.jpg"]
     assert lists.names("files?trashed=true&order=name") == ["0.jpg", "2.jpg", "3.jpg"]

@@ -13,9 +13,11 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from drive import services, sharing, work
+from drive.files import trash
+from drive.files.services import create_folder, select
 from drive.models import CreationKey, Share
-from drive.services import create_folder, select
+from drive.shares import services as sharing
+from drive.uploads import work
 from ipau.common.idempotency import digest_of
 from tests.drive.drives import upload
 
@@ -143,7 +145,7 @@ def test_links_that_do_not_work_are_listed_as_such(client: APIClient, user: User
     kinds = [{"file": str(file.pk)}, {"file": str(file.pk)}, {"folder": str(home.pk)}]
     expired, fine, trashed = (share(client, **kind).json() for kind in kinds)
     Share.objects.filter(pk=expired["id"]).update(expires_at=timezone.now() - timedelta(seconds=1))
-    services.trash(owner=user, chosen=select(owner=user, folder_ids=[home.pk]))
+    trash.trash(owner=user, chosen=select(owner=user, folder_ids=[home.pk]))
     rows = client.get("/v1/shares").json()["results"]
     assert [row["id"] for row in rows] == [trashed["id"], fine["id"], expired["id"]]
     assert [row["works"] for row in rows] == [False, True, False]

@@ -11,8 +11,9 @@ from django.core.files.storage import default_storage
 from django.test import Client
 
 from accounts.models import User
-from drive import archives, services
-from drive.archives import LostBytesError, Member
+from drive.downloads import zip_archives
+from drive.downloads.zip_archives import LostBytesError, Member
+from drive.files import services, trash
 from drive.models import File, Folder
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
@@ -47,7 +48,7 @@ def test_a_selection_comes_with_its_folders(client: Client, user: User, method: 
     upload(user, "a.jpg", folder=top, data=data[0])
     upload(user, "a.jpg", folder=inner, data=data[1])
     gone = upload(user, "gone.jpg", folder=inner, data=data[2])
-    services.trash(owner=user, chosen=services.select(owner=user, file_ids=[gone.pk]))
+    trash.trash(owner=user, chosen=services.select(owner=user, file_ids=[gone.pk]))
     loose = upload(user, "loose.jpg", data=data[3])
     # The inner folder is chosen as well: what it holds still comes once.
     sent = {"folder": [str(top.pk), str(inner.pk)], "file": [str(loose.pk)]}
@@ -143,14 +144,14 @@ def test_the_number_of_queries_does_not_grow(
 
 def test_memory_stays_flat_and_large_archives_work() -> None:
     """Five gigabytes, which no archive of the old kind could hold, pass through in a few megabytes."""
-    piece = bytes(archives.CHUNK)
+    piece = bytes(zip_archives.CHUNK)
     size = 5 * 2**30 // len(piece) * len(piece)
 
     def zeros(member: Member) -> Iterator[bytes]:
         for _ in range(member.size // len(piece)):
             yield piece
 
-    made = archives.archive([Member("a.bin", "a", size), Member("b.bin", "b", len(piece))], zeros)
+    made = zip_archives.archive([Member("a.bin", "a", size), Member("b.bin", "b", len(piece))], zeros)
     tracemalloc.start()
     length = sum(len(part) for part in made)
     peak = tracemalloc.get_traced_memory()[1]
@@ -160,15 +161,15 @@ def test_memory_stays_flat_and_large_archives_work() -> None:
 
 
 def test_no_more_members_than_memory_holds(monkeypatch: pytest.MonkeyPatch, db: None, user: User) -> None:
-    monkeypatch.setattr(archives, "MOST_MEMBERS", 2)
+    monkeypatch.setattr(zip_archives, "MOST_MEMBERS", 2)
     files = [upload(user, seed=seed) for seed in range(3)]
     chosen = services.select(owner=user, file_ids=[file.pk for file in files])
     with pytest.raises(services.Invalid, match="at most"):
-        archives.members_of(owner=user, chosen=chosen)
+        zip_archives.members_of(owner=user, chosen=chosen)
 
 
 def test_equal_names_are_told_apart_in_linear_time() -> None:
-    names = archives._Names()
+    names = zip_archives._Names()
     made = [names.take("a?.jpg" if n % 2 else "a*.jpg") for n in range(20_000)]
     assert len({name.casefold() for name in made}) == len(made)
     assert made[1] == "a_ (2).jpg"

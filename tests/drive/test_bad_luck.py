@@ -17,10 +17,11 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from drive import quota, services, work
+from drive.files import quota, services
+from drive.files.tree import Tree
 from drive.models import File, Folder
-from drive.storage import ContentStorage
-from drive.tree import Tree
+from drive.storage.filesystem import ContentStorage
+from drive.uploads import work
 from ipau.common.errors import Conflict, TooLarge
 from processing.models import Output
 from tests.browser.web import WebServer

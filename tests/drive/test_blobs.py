@@ -11,8 +11,9 @@ from django.db import connection
 from django.utils import timezone
 
 from accounts.models import User
-from drive import blobs, work
 from drive.models import Blob, File, Thumbnail
+from drive.storage import blobs, sweep
+from drive.uploads import work
 from tests.drive.drives import upload
 
 
@@ -41,7 +42,7 @@ def test_the_sweep_takes_old_bytes_that_nobody_refers_to(user: User) -> None:
     dropped, fresh = (blobs.store(data, "image/png") for data in (b"dropped", b"fresh"))
     blobs.register([dropped, fresh])
     age(kept.blob_id, thumbnail, dropped.sha256)
-    assert blobs.sweep_orphans() == 1
+    assert sweep.sweep_orphans() == 1
     assert set(Blob.objects.values_list("pk", flat=True)) == {kept.blob_id, thumbnail, fresh.sha256}
     assert not default_storage.exists(dropped.path)
     assert default_storage.exists(fresh.path)
@@ -53,8 +54,8 @@ def test_the_sweep_takes_a_picture_and_then_its_thumbnail(user: User) -> None:
     work.inspect_uploads(user.pk)
     File.objects.all().delete()
     age(*Blob.objects.values_list("pk", flat=True))
-    assert blobs.sweep_orphans() == 1
-    assert blobs.sweep_orphans() == 1
+    assert sweep.sweep_orphans() == 1
+    assert sweep.sweep_orphans() == 1
     assert not Blob.objects.exists()
     assert not default_storage.exists(path)
 
@@ -64,7 +65,7 @@ def test_bytes_that_are_stored_again_are_young_again(user: User) -> None:
     blobs.register([stored])
     age(stored.sha256)
     blobs.store(b"again", "image/png")
-    assert blobs.sweep_orphans() == 0
+    assert sweep.sweep_orphans() == 0
 
 
 def test_bytes_without_a_row_are_written_again(user: User) -> None:
@@ -96,7 +97,7 @@ def test_bytes_that_never_got_a_row_are_swept_when_they_are_old(db: None) -> Non
     os.utime(default_storage.path(old.path), (long_ago, long_ago))
     for stored in (old, fresh):
         prefix = stored.sha256[:2]
-        blobs.sweep_storage(now=blobs.SWEEP_SECONDS * int(prefix, 16))
+        sweep.sweep_storage(now=sweep.SWEEP_SECONDS * int(prefix, 16))
     assert not default_storage.exists(old.path)
     assert default_storage.exists(fresh.path)
     assert not Blob.objects.exists()

@@ -13,10 +13,11 @@ import pytest
 from django.db import connection
 
 from accounts.models import User
-from drive import blobs, direct, direct_work, multipart, work
-from drive.bucket import BucketStorage
-from drive.direct import Stage
 from drive.models import File, FileState, Folder, OnConflict, Upload
+from drive.storage import blobs
+from drive.storage.s3 import BucketStorage
+from drive.uploads import direct, direct_work, s3_multipart, work
+from drive.uploads.direct import Stage
 from ipau.common.errors import Conflict, DomainError, Invalid, NotFound, TooLarge
 from tests.drive.buckets import keys
 from tests.drive.direct import MB, begin, check, put, put_to, send
@@ -33,7 +34,7 @@ def test_a_file_goes_in_parts_into_the_bucket_and_becomes_a_file(
     user: User, bucket: BucketStorage, large_picture: bytes
 ) -> None:
     begun = begin(user, large_picture)
-    assert list(multipart.sizes_of(begun).values()) == [8 * MB, 8 * MB, MB]
+    assert list(s3_multipart.sizes_of(begun).values()) == [8 * MB, 8 * MB, MB]
     assert direct.received(begun) == []
     put(begun, large_picture, 3, 1)
     assert direct.received(begun) == [1, 3]
@@ -117,8 +118,8 @@ def test_folders_of_a_dropped_tree_are_made(user: User, large_picture: bytes) ->
 def test_a_large_object_is_copied_in_pieces_and_read_in_ranges(
     bucket: BucketStorage, monkeypatch: pytest.MonkeyPatch, large_picture: bytes
 ) -> None:
-    monkeypatch.setattr("drive.bucket.COPY_BYTES", 5 * MB)
-    monkeypatch.setattr("drive.bucket.RANGE_BYTES", MB)
+    monkeypatch.setattr("drive.storage.s3.COPY_BYTES", 5 * MB)
+    monkeypatch.setattr("drive.storage.s3.RANGE_BYTES", MB)
     bucket.bucket.put_object(Key="incoming/x", Body=large_picture)
     calls: list[str] = []
     bucket.connection.meta.client.meta.events.register(

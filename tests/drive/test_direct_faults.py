@@ -11,9 +11,9 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import User
-from drive import direct, direct_work, multipart, parts, tasks, uploading
-from drive.bucket import BucketStorage
 from drive.models import File, Upload
+from drive.storage.s3 import BucketStorage
+from drive.uploads import direct, direct_work, expiry, resumable, s3_multipart, tasks
 from ipau.common.errors import NotFound, Unavailable
 from tests.drive.buckets import keys, use
 from tests.drive.direct import age, begin, check, put, send
@@ -88,7 +88,7 @@ def test_given_up_while_it_is_checked(
 
     def given_up(content: Any) -> Any:
         found = real(content)
-        uploading.drop_upload(upload=sent)
+        resumable.drop_upload(upload=sent)
         return found
 
     monkeypatch.setattr(direct_work, "sniff", given_up)
@@ -143,11 +143,11 @@ def test_uploads_whose_time_is_over_leave_nothing(
     begun = begin(user, large_picture)
     put(begun, large_picture, 1)
     age(0.01)
-    assert parts.sweep_uploads() == 1
+    assert expiry.sweep_uploads() == 1
     assert not Upload.objects.exists()
     assert bucket.unfinished("incoming/") == []
     with pytest.raises(NotFound):
-        direct.get_upload(owner=user, upload_id=begun.pk)
+        direct.get_direct(owner=user, upload_id=begun.pk)
 
 
 def test_what_crashes_left_in_the_bucket_is_swept(
@@ -156,22 +156,22 @@ def test_what_crashes_left_in_the_bucket_is_swept(
     kept = begin(user, large_picture, "kept.png")
     put(kept, large_picture, 1)
     checking = send(user, large_picture, "checking.png")
-    bucket.finish_parts(multipart.name_of(checking), checking.multipart_id, multipart.arrived(checking))
+    bucket.finish_parts(s3_multipart.name_of(checking), checking.multipart_id, s3_multipart.arrived(checking))
     # An object whose upload is gone, and what is not ours.
     bucket.bucket.put_object(Key=f"incoming/{user.pk}/{UUID(int=2)}", Body=b"x")
     bucket.bucket.put_object(Key="elsewhere/x", Body=b"x")
-    assert multipart.sweep_bucket() == 0
-    monkeypatch.setattr(multipart, "GRACE", timedelta(seconds=-5))
+    assert s3_multipart.sweep_bucket() == 0
+    monkeypatch.setattr(s3_multipart, "GRACE", timedelta(seconds=-5))
     # Begun without a row. (This server tells no true age of such.)
     bucket.begin_parts(f"incoming/{user.pk}/{UUID(int=1)}")
-    assert multipart.sweep_bucket() == 2
-    assert [left.name for left in bucket.unfinished("incoming/")] == [multipart.name_of(kept)]
-    assert keys(bucket) == {multipart.name_of(checking), "elsewhere/x"}
+    assert s3_multipart.sweep_bucket() == 2
+    assert [left.name for left in bucket.unfinished("incoming/")] == [s3_multipart.name_of(kept)]
+    assert keys(bucket) == {s3_multipart.name_of(checking), "elsewhere/x"}
 
 
 def test_a_bucket_that_lost_an_upload(user: User, bucket: BucketStorage, large_picture: bytes) -> None:
     begun = begin(user, large_picture)
-    bucket.abort_parts(multipart.name_of(begun), begun.multipart_id)
+    bucket.abort_parts(s3_multipart.name_of(begun), begun.multipart_id)
     with pytest.raises(NotFound):
         direct.received(begun)
     assert not Upload.objects.exists()

@@ -9,8 +9,8 @@ import pytest
 from django.test import Client
 
 from accounts.models import User
-from drive import tasks
 from drive.models import File, Upload
+from drive.uploads import tasks
 from tests.drive.direct import MB, put_to
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("offered")]

@@ -8,8 +8,10 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import User
-from drive import services, sharing, work
+from drive.files import services, trash
 from drive.models import File
+from drive.shares import services as sharing
+from drive.uploads import work
 from tests.drive.drives import upload
 from tests.drive.test_types import CONTENTS
 from tests.workers.test_cleaning_videos import SECRET, TOLD
@@ -144,7 +146,7 @@ def test_the_archive_has_them_all(client: Client, files: dict[str, File]) -> Non
 
 def test_the_trash_has_icons(client: Client, user: User, files: dict[str, File]) -> None:
     chosen = services.select(owner=user, file_ids=[files["onnx"].pk])
-    services.trash(owner=user, chosen=chosen)
+    trash.trash(owner=user, chosen=chosen)
     assert "#stack-2" in page_of(client, "drive:trash")
 
 

@@ -18,10 +18,12 @@ from rest_framework.test import APIClient
 from accounts import services as accounts
 from accounts.models import ApiKey, User
 from accounts.tasks import sweep_sessions
-from drive import direct, parts, purging, quota, services, sharing, uploading
-from drive.bucket import BucketStorage
+from drive.files import quota, services, trash
+from drive.files.paths import clean_path, folder_at
 from drive.models import DriveUsage, Folder, OnConflict, Share, Upload
-from drive.paths import clean_path, folder_at
+from drive.shares import services as sharing
+from drive.storage.s3 import BucketStorage
+from drive.uploads import direct, expiry, resumable
 from ipau.common.errors import Conflict, DomainError, Invalid, TooLarge
 from tests.drive.drives import upload
 from tests.drive.test_tus import PICTURE, Sender
@@ -36,11 +38,11 @@ def sender(user: User, api: Callable[..., APIClient]) -> Sender:
 
 
 def begin(owner: User, length: int, name: str = "a.png", **more: Any) -> Upload:
-    return uploading.begin_upload(owner=owner, folder=None, place=clean_path(name), length=length, **more)
+    return resumable.begin_resumable(owner=owner, folder=None, place=clean_path(name), length=length, **more)
 
 
 def begin_direct(owner: User, length: int, key: str) -> Upload:
-    return direct.begin_upload(
+    return direct.begin_direct(
         owner=owner, folder=None, place=clean_path("b.png"), length=length, on_conflict=OnConflict.KEEP_BOTH,
         key=key,
     )  # fmt: skip
@@ -170,8 +172,8 @@ def test_files_are_counted(user: User, api: Callable[..., APIClient], settings: 
     sent = {"content": SimpleUploadedFile("c.jpg", picture_bytes())}
     answer = api(user).post("/v1/files", sent, format="multipart")
     assert (answer.status_code, answer.json()["type"]) == (413, "about:blank#too_many_files")
-    services.trash(owner=user, chosen=services.select(owner=user, file_ids=[kept.pk]))
-    purging.delete_forever(owner=user, root_ids=[kept.pk])
+    trash.trash(owner=user, chosen=services.select(owner=user, file_ids=[kept.pk]))
+    trash.delete_forever(owner=user, root_ids=[kept.pk])
     assert DriveUsage.objects.get(pk=user.pk).files == 1
     assert upload(user, "c.jpg")
 
@@ -202,9 +204,9 @@ def test_links_are_counted_and_revoked_ones_forgotten(user: User, monkeypatch: p
     sharing.revoke_share(owner=user, share_id=made[0].pk)
     with pytest.raises(Invalid, match="2 links"):
         sharing.create_share(owner=user, file_id=file.pk)
-    assert purging.sweep_revoked_shares() == 0
+    assert trash.sweep_revoked_shares() == 0
     Share.objects.filter(pk=made[0].pk).update(revoked_at=timezone.now() - timedelta(days=31))
-    assert purging.sweep_revoked_shares() == 1
+    assert trash.sweep_revoked_shares() == 1
     assert sharing.create_share(owner=user, file_id=file.pk)
 
 
@@ -237,7 +239,7 @@ def test_rows_of_uploads_that_add_no_file_are_counted(
     assert codes == [201] * 4 + [429] * 2
     assert sender.at_once(filename="a.jpg").status_code == 201
     Upload.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
-    parts.sweep_uploads()
+    expiry.sweep_uploads()
     assert sender.at_once(**told).status_code == 201
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drive.names import MAX_BYTES, clean_name, fit, free_name, upload_name
+from drive.files.names import MAX_BYTES, clean_name, fit, free_name, upload_name
 from ipau.common.errors import Invalid
 
 any_name = st.text(max_size=400)

@@ -8,9 +8,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import User
-from drive import listing
+from drive.files import listing
+from drive.files.services import create_folder
 from drive.models import Blob, File, Folder
-from drive.services import create_folder
 
 MANY = 500
 # What the planner would take for so few rows is not the question: is there another way?

@@ -12,7 +12,7 @@ from django.core.files.base import ContentFile
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 
-from drive.storage import ContentStorage
+from drive.storage.filesystem import ContentStorage
 from ipau.common.private_files import GroupError, Modes, process_umask
 from ipau.supervisor import prepare
 
@@ -123,7 +123,7 @@ def test_the_command_says_how_many_it_changed(place: Path, capsys: pytest.Captur
 
 def _fix_permissions(place: Path, group: str) -> None:
     options = {"location": str(place), "group": group}
-    storages = {"default": {"BACKEND": "drive.storage.ContentStorage", "OPTIONS": options}}
+    storages = {"default": {"BACKEND": "drive.storage.filesystem.ContentStorage", "OPTIONS": options}}
     with override_settings(STORAGES=storages):
         call_command("fix_permissions")
 

@@ -14,8 +14,9 @@ from rest_framework.test import APIClient
 
 from accounts.forms import SizeField
 from accounts.models import User
-from drive import quota, services
+from drive.files import quota, services, trash
 from drive.models import Blob, File
+from drive.uploads import services as uploads_services
 from ipau.common.errors import DomainError, TooLarge
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
@@ -29,7 +30,7 @@ def give(user: User, quota_bytes: int | None) -> None:
 @pytest.mark.django_db
 def test_the_trash_counts_and_the_site_has_a_default(user: User, settings: Any) -> None:
     kept, gone = upload(user, "a.jpg"), upload(user, "b.jpg", seed=1)
-    services.trash(owner=user, chosen=services.select(owner=user, file_ids=[gone.pk]))
+    trash.trash(owner=user, chosen=services.select(owner=user, file_ids=[gone.pk]))
     assert quota.used_bytes(user) == kept.size + gone.size
     assert quota.quota_of(user) == settings.DRIVE_QUOTA_BYTES
     give(user, 5)
@@ -65,7 +66,7 @@ def test_uploads_at_once_cannot_exceed_it_together(user: User) -> None:
     def send(data: bytes) -> None:
         try:
             together.wait(10)
-            services.upload_file(
+            uploads_services.upload_file(
                 owner=user, folder=None, name="x.jpg", content=io.BytesIO(data), size=len(data)
             )
         except DomainError as error:

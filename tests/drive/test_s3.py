@@ -15,9 +15,10 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from drive import blobs, work
-from drive.bucket import BucketStorage
 from drive.models import Blob, File, FileState, Thumbnail
+from drive.storage import blobs, sweep
+from drive.storage.s3 import BucketStorage
+from drive.uploads import work
 from processing import claims, fleet
 from processing.models import Item, State
 from processing.work import take_turn
@@ -67,7 +68,7 @@ def test_what_nobody_refers_to_is_swept_out_of_the_bucket(bucket: BucketStorage,
     gone = upload(user, "gone.jpg", seed=2)
     gone.delete()
     Blob.objects.update(touched_at=timezone.now() - timedelta(hours=2))
-    assert blobs.sweep_orphans() == 1
+    assert sweep.sweep_orphans() == 1
     assert keys(bucket) == {kept.blob.path}
 
 
@@ -76,8 +77,8 @@ def test_bytes_without_a_row_are_found_in_the_bucket(
 ) -> None:
     stored = blobs.store(b"nobody's", "text/plain")
     monkeypatch.setattr(blobs, "GRACE", timedelta(seconds=-5))
-    assert blobs.adopt_strays(stored.sha256[:2]) == 1
-    assert blobs.sweep_orphans() == 1
+    assert sweep.adopt_strays(stored.sha256[:2]) == 1
+    assert sweep.sweep_orphans() == 1
     assert keys(bucket) == set()
 
 

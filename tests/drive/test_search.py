@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import User
-from drive import listing, services
+from drive.files import listing, services, trash
 from drive.models import File, Folder
 from tests.drive.drives import upload
 
@@ -79,7 +79,7 @@ def test_types_and_days_narrow_it_down(client: Client, user: User) -> None:
 def test_others_and_the_trash_are_not_found(client: Client, user: User, other_user: User) -> None:
     upload(other_user, "cat.jpg")
     gone = upload(user, "cat.jpg")
-    services.trash(owner=user, chosen=services.select(owner=user, file_ids=[gone.pk]))
+    trash.trash(owner=user, chosen=services.select(owner=user, file_ids=[gone.pk]))
     assert found(client, q="cat") == []
     theirs = services.create_folder(owner=other_user, parent=None, name="theirs")
     assert client.get("/drive/search/", {"in": str(theirs.pk)}).status_code == 404

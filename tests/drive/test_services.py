@@ -8,9 +8,9 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from accounts.models import User
-from drive import services
+from drive.files import services, trash
+from drive.files.services import MAX_DEPTH, Selection
 from drive.models import File, Folder
-from drive.services import MAX_DEPTH, Selection
 from ipau.common.errors import Conflict, Invalid, NotFound
 from tests.drive.drives import upload
 
@@ -64,7 +64,7 @@ def test_an_upload_with_a_taken_name_is_kept_beside_the_other(user: User) -> Non
 
 def test_an_upload_into_a_folder_that_was_trashed_meanwhile_is_refused(user: User) -> None:
     a = folder(user, "a")
-    services.trash(owner=user, chosen=chosen(a))
+    trash.trash(owner=user, chosen=chosen(a))
     with pytest.raises(NotFound):
         upload(user, folder=a)
     with pytest.raises(NotFound):
@@ -120,10 +120,10 @@ def test_a_folder_cannot_be_moved_into_itself(user: User) -> None:
 
 def test_moving_what_was_trashed_meanwhile_moves_nothing(user: User) -> None:
     a, cat, dog = folder(user, "a"), upload(user, "cat.jpg"), upload(user, "dog.jpg", seed=1)
-    services.trash(owner=user, chosen=chosen(cat))
+    trash.trash(owner=user, chosen=chosen(cat))
     with pytest.raises(NotFound):
         services.move(owner=user, chosen=chosen(cat, dog), destination=a)
-    services.trash(owner=user, chosen=chosen(a))
+    trash.trash(owner=user, chosen=chosen(a))
     with pytest.raises(NotFound):
         services.move(owner=user, chosen=chosen(dog), destination=a)
     dog.refresh_from_db()
@@ -134,23 +134,23 @@ def test_trash_takes_a_folder_with_all_in_it_and_undo_brings_it_back(user: User)
     a = folder(user, "a")
     b = folder(user, "b", a)
     inside, beside = upload(user, "in.jpg", folder=b), upload(user, "beside.jpg")
-    when = services.trash(owner=user, chosen=chosen(a, beside))
+    when = trash.trash(owner=user, chosen=chosen(a, beside))
     assert live_names(user) == set()
     with pytest.raises(NotFound):
         services.get_file(owner=user, file_id=inside.pk)
-    assert services.restore_batch(owner=user, trashed_at=when) == 2
+    assert trash.restore_batch(owner=user, trashed_at=when) == 2
     assert live_names(user) == {"a", "beside.jpg"}
     assert live_names(user, b) == {"in.jpg"}
     with pytest.raises(NotFound):
-        services.restore_batch(owner=user, trashed_at=when)
+        trash.restore_batch(owner=user, trashed_at=when)
 
 
 def test_what_went_into_the_trash_before_its_folder_stays_there(user: User) -> None:
     a = folder(user, "a")
     early, late = upload(user, "early.jpg", folder=a), upload(user, "late.jpg", folder=a)
-    services.trash(owner=user, chosen=chosen(early))
-    services.trash(owner=user, chosen=chosen(a))
-    services.restore(owner=user, root_ids=[a.pk])
+    trash.trash(owner=user, chosen=chosen(early))
+    trash.trash(owner=user, chosen=chosen(a))
+    trash.restore(owner=user, root_ids=[a.pk])
     assert live_names(user, a) == {"late.jpg"}
     late.refresh_from_db()
     assert late.trash_root is None
@@ -159,20 +159,20 @@ def test_what_went_into_the_trash_before_its_folder_stays_there(user: User) -> N
 def test_restoring_without_the_folder_puts_it_at_the_top_under_a_free_name(user: User) -> None:
     a = folder(user, "a")
     inner, cat = folder(user, "inner", a), upload(user, "cat.jpg", folder=a)
-    services.trash(owner=user, chosen=chosen(inner, cat))
-    services.trash(owner=user, chosen=chosen(a))
+    trash.trash(owner=user, chosen=chosen(inner, cat))
+    trash.trash(owner=user, chosen=chosen(a))
     upload(user, "cat.jpg")
     folder(user, "inner")
-    assert services.restore(owner=user, root_ids=[inner.pk, cat.pk]) == 2
+    assert trash.restore(owner=user, root_ids=[inner.pk, cat.pk]) == 2
     assert live_names(user) == {"cat.jpg", "cat (2).jpg", "inner", "inner (2)"}
 
 
 def test_restoring_a_folder_and_what_lay_in_it_finds_each_place_again(user: User) -> None:
     a = folder(user, "a")
     inner, cat = folder(user, "inner", a), upload(user, "cat.jpg", folder=a)
-    services.trash(owner=user, chosen=chosen(inner, cat))
-    services.trash(owner=user, chosen=chosen(a))
-    services.restore(owner=user, root_ids=[inner.pk, cat.pk, a.pk])
+    trash.trash(owner=user, chosen=chosen(inner, cat))
+    trash.trash(owner=user, chosen=chosen(a))
+    trash.restore(owner=user, root_ids=[inner.pk, cat.pk, a.pk])
     assert live_names(user) == {"a"}
     assert live_names(user, a) == {"inner", "cat.jpg"}
 
@@ -180,20 +180,20 @@ def test_restoring_a_folder_and_what_lay_in_it_finds_each_place_again(user: User
 def test_a_part_of_a_trashed_folder_is_not_restored_by_itself(user: User) -> None:
     a = folder(user, "a")
     b = folder(user, "b", a)
-    services.trash(owner=user, chosen=chosen(a))
+    trash.trash(owner=user, chosen=chosen(a))
     with pytest.raises(NotFound):
-        services.restore(owner=user, root_ids=[b.pk])
+        trash.restore(owner=user, root_ids=[b.pk])
 
 
 def test_a_name_is_free_again_while_its_file_is_in_the_trash(user: User) -> None:
-    services.trash(owner=user, chosen=chosen(upload(user, "cat.jpg")))
+    trash.trash(owner=user, chosen=chosen(upload(user, "cat.jpg")))
     assert upload(user, "cat.jpg").name == "cat.jpg"
 
 
 def test_other_peoples_things_do_not_exist(user: User, other_user: User) -> None:
     theirs, cat = folder(other_user, "theirs"), upload(other_user, "cat.jpg")
     mine = upload(user, "mine.jpg", seed=1)
-    when = services.trash(owner=other_user, chosen=chosen(upload(other_user, "gone.jpg")))
+    when = trash.trash(owner=other_user, chosen=chosen(upload(other_user, "gone.jpg")))
     for attempt in (
         lambda: services.get_folder(owner=user, folder_id=theirs.pk),
         lambda: services.get_file(owner=user, file_id=cat.pk),
@@ -202,8 +202,8 @@ def test_other_peoples_things_do_not_exist(user: User, other_user: User) -> None
         lambda: services.select(owner=user, file_ids=[mine.pk, cat.pk]),
         lambda: services.select(owner=user, folder_ids=[theirs.pk]),
         lambda: services.move(owner=user, chosen=chosen(cat), destination=None),
-        lambda: services.restore(owner=user, root_ids=File.objects.filter(name="gone.jpg").values_list("pk")),
-        lambda: services.restore_batch(owner=user, trashed_at=when),
+        lambda: trash.restore(owner=user, root_ids=File.objects.filter(name="gone.jpg").values_list("pk")),
+        lambda: trash.restore_batch(owner=user, trashed_at=when),
     ):
         with pytest.raises(NotFound):
             attempt()
@@ -232,15 +232,15 @@ def test_trashing_and_restoring_many_files_takes_few_queries(
 ) -> None:
     files = [upload(user, f"{n}.jpg") for n in range(40)]
     with django_assert_max_num_queries(8):  # type: ignore[operator]
-        when = services.trash(owner=user, chosen=chosen(*files))
+        when = trash.trash(owner=user, chosen=chosen(*files))
     with django_assert_max_num_queries(20):  # type: ignore[operator]
-        services.restore_batch(owner=user, trashed_at=when)
+        trash.restore_batch(owner=user, trashed_at=when)
 
 
 def test_the_time_of_a_batch_is_exact(user: User) -> None:
-    when = services.trash(owner=user, chosen=chosen(upload(user)))
+    when = trash.trash(owner=user, chosen=chosen(upload(user)))
     with pytest.raises(NotFound):
-        services.restore_batch(owner=user, trashed_at=when + timedelta(microseconds=1))
+        trash.restore_batch(owner=user, trashed_at=when + timedelta(microseconds=1))
     assert when <= timezone.now()
 
 
@@ -258,7 +258,7 @@ def test_an_upload_cannot_slip_into_a_folder_that_is_being_trashed(user: User) -
 
     with ThreadPoolExecutor(1) as pool:
         with transaction.atomic():
-            services.trash(owner=user, chosen=chosen(a))
+            trash.trash(owner=user, chosen=chosen(a))
             outcome = pool.submit(late_upload)
             # It waits for the lock that the trash holds; without one it would be through long before.
             with pytest.raises(TimeoutError):

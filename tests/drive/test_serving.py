@@ -10,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accounts.models import User
-from drive import blobs, services, serving, work
+from drive.downloads import responses
+from drive.files import services, trash
 from drive.models import Blob, File, Thumbnail
+from drive.storage import blobs
+from drive.uploads import work
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
 
@@ -28,7 +31,7 @@ def blob(db: None) -> Blob:
 def get(blob: Blob, **options: Any) -> Any:
     headers = options.pop("headers", {})
     options = {"name": "a.png", "content_type": "image/png", **options}
-    return finished(serving.serve(RequestFactory().get("/", headers=headers), blob, **options))
+    return finished(responses.serve(RequestFactory().get("/", headers=headers), blob, **options))
 
 
 def finished(response: Any) -> Any:
@@ -135,7 +138,7 @@ def test_names_are_safe_in_a_header(blob: Blob, name: str, said: str) -> None:
 
 @given(st.text(max_size=300))
 def test_no_name_breaks_the_header(name: str) -> None:
-    said = serving._Headers(name, "image/png", False).disposition
+    said = responses._Headers(name, "image/png", False).disposition
     assert said.isascii()
     assert said.isprintable()
 
@@ -171,7 +174,7 @@ class Bucket:
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
     fake = Bucket()
-    monkeypatch.setattr(serving, "default_storage", fake)
+    monkeypatch.setattr(responses, "default_storage", fake)
     return fake
 
 
@@ -227,6 +230,6 @@ def test_thumbnails(fetch: Callable[..., Any], user: User) -> None:
     assert "immutable" in fetch(f"{address}?v={digest[:16]}")["Cache-Control"]
     for other in ("", "?v=", "?v=" + digest[:4], "?v=" + "0" * 16):
         assert "immutable" not in fetch(address + other)["Cache-Control"]
-    services.trash(owner=user, chosen=services.select(owner=user, file_ids=[file.pk]))
+    trash.trash(owner=user, chosen=services.select(owner=user, file_ids=[file.pk]))
     assert fetch(address).status_code == 200
     assert fetch(f"/drive/file/{file.pk}/thumbnail/99/").status_code == 404

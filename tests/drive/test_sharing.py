@@ -14,9 +14,12 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import User
-from drive import services, sharing, work
-from drive.archives import LostBytesError
+from drive.downloads.zip_archives import LostBytesError
+from drive.files import services, trash
 from drive.models import File, Folder, Share
+from drive.shares import services as sharing
+from drive.shares import visits
+from drive.uploads import work
 from drive.urls import visit_urls
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
@@ -72,7 +75,7 @@ def end(shared: Shared, how: str) -> None:
         case "revoked":
             sharing.revoke_share(owner=owner, share_id=share.pk)
         case "trashed":
-            services.trash(owner=owner, chosen=services.select(owner=owner, folder_ids=[shared.above.pk]))
+            trash.trash(owner=owner, chosen=services.select(owner=owner, folder_ids=[shared.above.pk]))
         case "left":
             User.objects.filter(pk=owner.pk).update(is_active=False)
         case "wrong":
@@ -133,7 +136,7 @@ def test_nothing_beside_or_above_can_be_reached(shared: Shared, other_user: User
 
 def test_what_goes_into_the_trash_vanishes(shared: Shared) -> None:
     owner = shared.owner
-    services.trash(owner=owner, chosen=services.select(owner=owner, folder_ids=[shared.inner.pk]))
+    trash.trash(owner=owner, chosen=services.select(owner=owner, folder_ids=[shared.inner.pk]))
     assert "Day 1" not in Client().get(shared.url()).content.decode()
     assert Client().get(shared.url("file", file_id=shared.deep.pk)).status_code == 404
     assert Client().get(shared.url("folder", folder_id=shared.inner.pk)).status_code == 404
@@ -257,8 +260,8 @@ def test_a_password_opens_it_until_it_changes(user: User) -> None:
 
 def test_guessing_is_slowed_down(user: User) -> None:
     shared = Shared(user, password="open sesame")
-    codes = [Client().post(shared.url(), {"password": str(n)}).status_code for n in range(sharing.TRIES + 2)]
-    assert codes == [422] * sharing.TRIES + [429] * 2
+    codes = [Client().post(shared.url(), {"password": str(n)}).status_code for n in range(visits.TRIES + 2)]
+    assert codes == [422] * visits.TRIES + [429] * 2
     assert Client().post(shared.url(), {"password": "open sesame"}).status_code == 429
     elsewhere = Client(REMOTE_ADDR="192.0.2.7")
     assert elsewhere.post(shared.url(), {"password": "open sesame"}).status_code == 302

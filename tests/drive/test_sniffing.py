@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from drive.formats.detect import Found, sniff, weights_facts
 from drive.models import FileKind
-from drive.sniffing import Found, sniff, weights_facts
 from ipau.common.errors import Invalid
 from tests.pictures import picture_bytes
 from tests.workers.test_heads import box

@@ -11,9 +11,11 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import User
-from drive import blobs, purging, services, work
+from drive.files import services, trash
+from drive.files.tasks import sweep_trash
 from drive.models import Blob, File, Folder
-from drive.tasks import sweep_trash
+from drive.storage import blobs, sweep
+from drive.uploads import work
 from ipau.common.errors import NotFound
 from processing.models import Item, Output
 from tests.drive.drives import upload
@@ -28,7 +30,7 @@ def client(client_of: Callable[[User], Client], user: User) -> Client:
 
 def throw(user: User, *, folders: tuple[Folder, ...] = (), files: tuple[File, ...] = ()) -> None:
     chosen = services.select(owner=user, folder_ids=[f.pk for f in folders], file_ids=[f.pk for f in files])
-    services.trash(owner=user, chosen=chosen)
+    trash.trash(owner=user, chosen=chosen)
 
 
 def test_chosen_things_are_asked_about_then_deleted(client: Client, user: User) -> None:
@@ -70,8 +72,8 @@ def test_what_was_thrown_away_before_its_folder_has_its_own_time(user: User) -> 
     early = upload(user, "early.jpg", folder=folder)
     throw(user, folders=(sub,), files=(early,))
     throw(user, folders=(folder,))
-    purging.delete_forever(owner=user, root_ids=[folder.pk])
-    services.restore(owner=user, root_ids=[early.pk, sub.pk])
+    trash.delete_forever(owner=user, root_ids=[folder.pk])
+    trash.restore(owner=user, root_ids=[early.pk, sub.pk])
     early.refresh_from_db()
     sub.refresh_from_db()
     assert (early.folder, early.trashed_at, sub.parent) == (None, None, None)
@@ -88,7 +90,7 @@ def test_the_sweep_deletes_what_is_old_and_the_bytes_follow(client: Client, user
     sweep_trash()
     assert list(File.objects.all()) == [young]
     Blob.objects.update(touched_at=timezone.now() - 2 * blobs.GRACE)
-    assert blobs.sweep_orphans() == 1
+    assert sweep.sweep_orphans() == 1
     assert not default_storage.exists(Blob(sha256=old.blob_id).path)
     assert default_storage.exists(Blob(sha256=young.blob_id).path)
 
@@ -97,8 +99,8 @@ def test_others_trash_is_not_there(user: User, other_user: User) -> None:
     theirs = upload(other_user)
     throw(other_user, files=(theirs,))
     with pytest.raises(NotFound):
-        purging.delete_forever(owner=user, root_ids=[theirs.pk])
-    assert purging.empty_trash(owner=user) == 0
+        trash.delete_forever(owner=user, root_ids=[theirs.pk])
+    assert trash.empty_trash(owner=user) == 0
     assert File.objects.filter(pk=theirs.pk).exists()
 
 
@@ -111,7 +113,7 @@ def test_jobs_outlive_their_pictures_and_results(transactional_db: None) -> None
     jobs.take_turns(owner)
     result = Output.objects.get(item__job=job).file
     throw(owner, files=(file, result))
-    purging.empty_trash(owner=owner)
+    trash.empty_trash(owner=owner)
     item = Item.objects.get(job=job)
     assert (item.state, item.input_file, item.outputs.count()) == ("succeeded", None, 0)
     assert item.blob_id == file.blob_id

@@ -13,9 +13,10 @@ from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from drive import parts
+from drive.files.services import create_folder, select
+from drive.files.trash import trash
 from drive.models import File, FileState, Folder, Upload
-from drive.services import create_folder, select, trash
+from drive.uploads import part_files
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
 
@@ -84,7 +85,7 @@ def test_in_three_parts(sender: Sender, user: User) -> None:
     assert sender.ask(where)["Content-Location"] == answer["Content-Location"]
     assert (file.name, file.size, file.state) == ("mer à boire.jpg", len(PICTURE), FileState.UPLOADED)
     assert file.blob_id == hashlib.sha256(PICTURE).hexdigest()
-    assert not parts.part_path(Upload.objects.get().pk).exists()
+    assert not part_files.part_path(Upload.objects.get().pk).exists()
     # Nothing more is taken, and giving up what is finished leaves the file.
     assert sender.append(where, len(PICTURE), b"x").status_code == 409
     assert sender.drop(where).status_code == 204
@@ -172,7 +173,7 @@ def test_lies_about_offset_and_length(sender: Sender, user: User) -> None:
     wrong = sender.client.generic("PATCH", where, b"x", content_type="text/plain", headers=sent)
     assert wrong.status_code == 415
     assert sender.ask(where)["Upload-Offset"] == "10"
-    assert parts.part_path(Upload.objects.get().pk).stat().st_size == 10
+    assert part_files.part_path(Upload.objects.get().pk).stat().st_size == 10
     assert sender.append(where, 10, PICTURE[10:]).status_code == 204
     assert File.objects.get(owner=user).blob_id == hashlib.sha256(PICTURE).hexdigest()
 
@@ -187,7 +188,7 @@ def test_what_is_no_picture_is_refused_with_a_sentence(sender: Sender, user: Use
     assert answer.status_code == 422
     assert "kind of file is not taken" in answer.json()["detail"]
     assert answer["Content-Type"] == "application/problem+json"
-    assert not parts.part_path(key).exists()
+    assert not part_files.part_path(key).exists()
     assert sender.ask(where).status_code == 404
     assert sender.at_once(data).status_code == 422
     assert not Upload.objects.exists()
@@ -214,7 +215,7 @@ def test_checksums(sender: Sender, algorithm: str) -> None:
 def test_giving_up(sender: Sender) -> None:
     where = sender.begin()["Location"]
     sender.append(where, 0, PICTURE[:100])
-    path = parts.part_path(Upload.objects.get().pk)
+    path = part_files.part_path(Upload.objects.get().pk)
     assert path.exists()
     assert sender.drop(where).status_code == 204
     assert not path.exists()

@@ -13,10 +13,11 @@ from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from drive import parts, services
+from drive.files.services import create_folder
 from drive.models import File, Upload
-from drive.services import create_folder
-from drive.unfinished import unfinished_uploads
+from drive.uploads import expiry, part_files
+from drive.uploads import services as uploads_services
+from drive.uploads.services import unfinished_uploads
 from tests.drive.test_tus import BODY, TUS, UPLOADS, Sender, metadata
 from tests.pictures import picture_bytes
 
@@ -86,7 +87,7 @@ def test_parts_become_one_file_in_the_order_that_is_named(sender: Sender, user: 
     assert list(Upload.objects.values_list("pk", flat=True)) == [
         Upload.objects.get(file=file).pk,
     ]
-    assert not any(parts.part_path(UUID(address.rsplit("/", 1)[-1])).exists() for address in addresses)
+    assert not any(part_files.part_path(UUID(address.rsplit("/", 1)[-1])).exists() for address in addresses)
     assert sender.append(answer["Location"], len(PICTURE), b"x").status_code == 403
 
 
@@ -175,8 +176,8 @@ def test_parts_expire_and_are_no_unfinished_files(sender: Sender, user: User) ->
     Upload.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     assert sender.ask(half).status_code == 404
     assert join(sender, addresses).status_code == 404
-    assert parts.sweep_uploads() == len(addresses) + 1
-    assert not any(parts.part_path(UUID(address.rsplit("/", 1)[-1])).exists() for address in addresses)
+    assert expiry.sweep_uploads() == len(addresses) + 1
+    assert not any(part_files.part_path(UUID(address.rsplit("/", 1)[-1])).exists() for address in addresses)
 
 
 def test_a_taken_name_is_settled_as_asked(sender: Sender, user: User) -> None:
@@ -253,17 +254,17 @@ def test_two_final_uploads_of_the_same_parts_at_once(
     sender: Sender, is_same: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     addresses = send_parts(sender)
-    store = services.store_upload
+    store = uploads_services.store_upload
     others: list[Any] = []
 
     def store_late(**given: Any) -> Any:
         found = store(**given)
-        monkeypatch.setattr(services, "store_upload", store)
+        monkeypatch.setattr(uploads_services, "store_upload", store)
         # Another request comes first while this one has stored its bytes.
         others.append(join(sender, addresses if is_same else addresses[:2] + addresses[:1:-1]))
         return found
 
-    monkeypatch.setattr(services, "store_upload", store_late)
+    monkeypatch.setattr(uploads_services, "store_upload", store_late)
     answer = join(sender, addresses)
     [other] = others
     assert other.status_code == 201

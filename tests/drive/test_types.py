@@ -11,8 +11,9 @@ from django.urls import reverse
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from drive import services, work
+from drive.files import services
 from drive.models import File, FileKind, FileState, Thumbnail
+from drive.uploads import work
 from ipau.common.errors import Invalid
 from tests.drive.drives import upload
 from tests.drive.test_tus import Sender

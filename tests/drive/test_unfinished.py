@@ -10,11 +10,12 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import User
-from drive import parts, services
+from drive.files import services
+from drive.files.paths import Place
 from drive.models import Upload
-from drive.paths import Place
-from drive.unfinished import unfinished_uploads
-from drive.uploading import append_bytes, begin_upload
+from drive.uploads import part_files
+from drive.uploads.resumable import append_bytes, begin_resumable
+from drive.uploads.services import unfinished_uploads
 from tests.pictures import picture_bytes
 
 pytestmark = pytest.mark.django_db
@@ -22,7 +23,9 @@ pytestmark = pytest.mark.django_db
 
 def begun(owner: User, name: str = "sea.jpg", *, ago: int = 120, **changes: Any) -> Upload:
     """An upload to which nothing has come for so many seconds."""
-    upload = begin_upload(owner=owner, folder=changes.pop("folder", None), place=Place((), name), length=1000)
+    upload = begin_resumable(
+        owner=owner, folder=changes.pop("folder", None), place=Place((), name), length=1000
+    )
     Upload.objects.filter(pk=upload.pk).update(updated_at=timezone.now() - timedelta(seconds=ago), **changes)
     return upload
 
@@ -54,11 +57,11 @@ def test_it_is_given_up_with_its_bytes(user: User, client_of: Callable[[User], C
     data = picture_bytes()[:100]
     append_bytes(upload=Upload.objects.get(pk=upload.pk), offset=0, source=io.BytesIO(data), size=len(data))
     Upload.objects.filter(pk=upload.pk).update(updated_at=timezone.now() - timedelta(seconds=120))
-    assert parts.part_path(upload.pk).exists()
+    assert part_files.part_path(upload.pk).exists()
     answer = client_of(user).post(f"/drive/upload/{upload.pk}/give-up/", follow=True)
     assert "The upload of “sea.jpg” was given up." in html(answer)
     assert not Upload.objects.exists()
-    assert not parts.part_path(upload.pk).exists()
+    assert not part_files.part_path(upload.pk).exists()
 
 
 def test_another_persons_upload_is_not_there(

@@ -16,10 +16,11 @@ from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from drive import parts, quota, whole
+from drive.files import quota
+from drive.files.paths import clean_path
+from drive.files.services import create_folder
 from drive.models import File, Folder, OnConflict, Upload
-from drive.paths import clean_path
-from drive.services import create_folder
+from drive.uploads import part_files, single_request
 from ipau.common.errors import Invalid
 from tests.drive.test_tus import Sender
 from tests.drive.test_uploading import Broken
@@ -117,7 +118,7 @@ def test_it_does_not_grow_with_the_drive(sender: Sender, user: User, folder: Fol
 def test_nothing_of_it_lies_about(sender: Sender, user: User) -> None:
     answer = sender.at_once(picture(), filename="a.jpg")
     upload = Upload.objects.get(name="a.jpg")
-    assert not parts.part_path(upload.pk).exists()
+    assert not part_files.part_path(upload.pk).exists()
     assert upload.file is not None
     assert answer["Content-Location"].endswith(f"/v1/files/{upload.file.pk}")
     assert sender.ask(answer["Location"])["Upload-Offset"] == str(upload.length)
@@ -156,7 +157,7 @@ def test_the_same_request_many_times_at_once_makes_one_file(sender: Sender, user
 def test_what_breaks_off_leaves_nothing(user: User, source: type[io.BytesIO]) -> None:
     data = picture()
     with pytest.raises(Invalid, match="Fewer bytes came than were announced"):
-        whole.take_whole(
+        single_request.take_whole(
             owner=user, folder=None, place=clean_path("a/b/sea.jpg"), length=len(data),
             on_conflict=OnConflict.KEEP_BOTH, key=None, source=source(data[:-1]),
         )  # fmt: skip

@@ -20,9 +20,10 @@ from rest_framework.test import APIClient
 
 from accounts.models import User
 from accounts.services import create_api_key
-from drive import parts, paths, services, tasks, uploading, work
+from drive.files import paths, services
+from drive.files.paths import Place
 from drive.models import File, FileKind, FileState, Folder, OnConflict, Upload
-from drive.paths import Place
+from drive.uploads import expiry, part_files, resumable, rules, tasks, work
 from ipau.common.errors import Conflict, DomainError, Invalid, Unavailable
 from tests.drive.drives import upload
 from tests.factories import UserFactory
@@ -33,18 +34,18 @@ PICTURE = picture_bytes()
 
 
 def begin(owner: User, name: str = "sea.jpg", length: int = len(PICTURE), **how: Any) -> Upload:
-    return uploading.begin_upload(
+    return resumable.begin_resumable(
         owner=owner, folder=None, place=paths.clean_path(name), length=length, **how
     )
 
 
 def append(upload: Upload, offset: int, data: bytes) -> Upload:
-    return uploading.append_bytes(upload=upload, offset=offset, source=io.BytesIO(data), size=len(data))
+    return resumable.append_bytes(upload=upload, offset=offset, source=io.BytesIO(data), size=len(data))
 
 
 def reached(upload: Upload) -> int:
     upload.refresh_from_db()
-    return parts.received(upload)
+    return part_files.received(upload)
 
 
 class Broken(io.BytesIO):
@@ -63,7 +64,7 @@ class Broken(io.BytesIO):
 @pytest.mark.parametrize("source", [io.BytesIO, Broken])
 def test_what_came_before_the_connection_broke_is_kept(user: User, source: type[io.BytesIO]) -> None:
     begun = begin(user)
-    uploading.append_bytes(upload=begun, offset=0, source=source(PICTURE[:777]), size=len(PICTURE))
+    resumable.append_bytes(upload=begun, offset=0, source=source(PICTURE[:777]), size=len(PICTURE))
     assert reached(begun) == 777
     done = append(begun, 777, PICTURE[777:])
     assert done.file is not None
@@ -81,11 +82,11 @@ def test_a_killed_server_loses_little(user: User, monkeypatch: pytest.MonkeyPatc
                 raise Killed
             return found
 
-    monkeypatch.setattr(uploading, "SAFE_BYTES", 1000)
-    monkeypatch.setattr(uploading, "CHUNK", 300)
+    monkeypatch.setattr(resumable, "SAFE_BYTES", 1000)
+    monkeypatch.setattr(rules, "CHUNK", 300)
     begun = begin(user)
     with pytest.raises(Killed):
-        uploading.append_bytes(upload=begun, offset=0, source=Deadly(PICTURE[:2900]), size=len(PICTURE))
+        resumable.append_bytes(upload=begun, offset=0, source=Deadly(PICTURE[:2900]), size=len(PICTURE))
     # Twice 1,200 were made safe; what came after was not, and is written again.
     assert reached(begun) == 2400
     assert append(begun, 2400, PICTURE[2400:]).file
@@ -94,9 +95,9 @@ def test_a_killed_server_loses_little(user: User, monkeypatch: pytest.MonkeyPatc
 def test_a_part_file_that_was_lost_is_sent_again(user: User) -> None:
     begun = begin(user)
     append(begun, 0, PICTURE[:500])
-    parts.remove(begun.pk)
+    part_files.remove(begun.pk)
     assert reached(begun) == 0
-    with pytest.raises(uploading.WrongOffset):
+    with pytest.raises(resumable.WrongOffset):
         append(begun, 500, PICTURE[500:])
     assert append(begun, 0, PICTURE).file
 
@@ -110,7 +111,7 @@ def test_a_failure_at_the_end_is_tried_again_and_makes_one_file(
         assert File.objects.get() == made
         raise OSError("the storage has gone")
 
-    monkeypatch.setattr(uploading, "settle_conflict", made_and_failed)
+    monkeypatch.setattr(resumable, "settle_conflict", made_and_failed)
     with pytest.raises(OSError, match="storage"):
         append(begun, 0, PICTURE)
     monkeypatch.undo()
@@ -161,13 +162,13 @@ def test_many_clients_on_one_upload_make_one_file() -> None:
     outcomes = in_threads(*[lambda: append(begun, 0, PICTURE)] * 8)
     assert len([o for o in outcomes if isinstance(o, Upload)]) == 1
     refused = [o for o in outcomes if not isinstance(o, Upload)]
-    assert {type(error) for error in refused} <= {parts.Busy, uploading.WrongOffset}
+    assert {type(error) for error in refused} <= {part_files.Busy, resumable.WrongOffset}
     assert File.objects.count() == 1
 
 
 def test_while_one_writes_another_waits_outside(user: User) -> None:
     begun = begin(user)
-    with parts.writing(begun.pk), pytest.raises(parts.Busy) as caught:
+    with part_files.writing(begun.pk), pytest.raises(part_files.Busy) as caught:
         append(begun, 0, PICTURE)
     assert caught.value.status == 423
     assert append(begun, 0, PICTURE).file
@@ -198,14 +199,14 @@ def test_given_up_while_bytes_come(user: User) -> None:
 
     class Leaving(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
-            uploading.drop_upload(upload=begun)
+            resumable.drop_upload(upload=begun)
             return super().read(size)
 
     with pytest.raises(DomainError) as caught:
-        uploading.append_bytes(upload=begun, offset=0, source=Leaving(PICTURE), size=len(PICTURE))
+        resumable.append_bytes(upload=begun, offset=0, source=Leaving(PICTURE), size=len(PICTURE))
     assert caught.value.status == 404
     assert not File.objects.exists()
-    assert not parts.part_path(begun.pk).exists()
+    assert not part_files.part_path(begun.pk).exists()
 
 
 def test_a_check_of_the_old_bytes_says_nothing_of_the_new_ones(
@@ -249,7 +250,7 @@ def test_a_dropped_connection_and_the_rest(transactional_db: None, live_server: 
         lines = f"Upload-Offset: 0\r\nContent-Length: {len(PICTURE)}\r\n\r\n"
         first.sendall((head + lines).encode() + PICTURE[:2000])
         # Meanwhile nobody else may write.
-        path = parts.part_path(begun.pk)
+        path = part_files.part_path(begun.pk)
         ends = time.monotonic() + 10
         while not path.exists() and time.monotonic() < ends:
             time.sleep(0.01)
@@ -296,7 +297,7 @@ def test_memory_stays_flat(user: User, head: bytes) -> None:
     begun = begin(user, length=length)
     tracemalloc.start()
     try:
-        uploading.append_bytes(upload=begun, offset=0, source=Endless(head), size=length)
+        resumable.append_bytes(upload=begun, offset=0, source=Endless(head), size=length)
         assert head is PICTURE
     except Invalid:
         assert head is not PICTURE
@@ -304,7 +305,7 @@ def test_memory_stays_flat(user: User, head: bytes) -> None:
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert most < 16 * 1024 * 1024
-    assert not parts.part_path(begun.pk).exists()
+    assert not part_files.part_path(begun.pk).exists()
 
 
 # --- The sweep.
@@ -315,16 +316,16 @@ def test_the_sweep_takes_what_is_over_and_what_is_nobodys(user: User) -> None:
     for one in (over, fresh):
         append(one, 0, PICTURE[:100])
     Upload.objects.filter(pk=over.pk).update(expires_at=timezone.now() - timedelta(seconds=1))
-    old = time.time() - 2 * parts.GRACE.total_seconds()
-    stray = parts.part_path(over.pk).with_name("01890000-0000-7000-8000-000000000000")
+    old = time.time() - 2 * expiry.GRACE.total_seconds()
+    stray = part_files.part_path(over.pk).with_name("01890000-0000-7000-8000-000000000000")
     odd = stray.with_name("odd")
     new = stray.with_name("01890000-0000-7000-8000-000000000001")
     for path in (stray, odd, new):
         path.write_bytes(b"x")
-    for path in (stray, odd, parts.part_path(fresh.pk)):
+    for path in (stray, odd, part_files.part_path(fresh.pk)):
         os.utime(path, (old, old))
     tasks.sweep()
-    assert [parts.part_path(one.pk).exists() for one in (over, fresh)] == [False, True]
+    assert [part_files.part_path(one.pk).exists() for one in (over, fresh)] == [False, True]
     assert [path.exists() for path in (stray, odd, new)] == [False, False, True]
     assert Upload.objects.get().pk == fresh.pk
     new.unlink()
@@ -358,9 +359,9 @@ def test_folders_do_not_grow_too_deep(user: User) -> None:
     for number in range(services.MAX_DEPTH - 1):
         folder = services.create_folder(owner=user, parent=folder, name=str(number))
     how = {"owner": user, "folder": folder, "length": len(PICTURE)}
-    append(uploading.begin_upload(place=Place(("in",), "a.jpg"), **how), 0, PICTURE)
+    append(resumable.begin_resumable(place=Place(("in",), "a.jpg"), **how), 0, PICTURE)
     with pytest.raises(Invalid, match="40 deep"):
-        append(uploading.begin_upload(place=Place(("in", "further"), "a.jpg"), **how), 0, PICTURE)
+        append(resumable.begin_resumable(place=Place(("in", "further"), "a.jpg"), **how), 0, PICTURE)
     assert not Folder.objects.filter(name="further").exists()
 
 

@@ -10,8 +10,10 @@ from django.urls import reverse
 from PIL import Image
 
 from accounts.models import User
-from drive import blobs, services, work
+from drive.files import services, trash
 from drive.models import Blob, File, FileState, Thumbnail
+from drive.storage import blobs
+from drive.uploads import work
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
 
@@ -172,6 +174,6 @@ def test_the_page_learns_of_all_its_uploads_in_one_request(client: Client, user:
 
 def test_the_page_forgets_an_upload_that_is_gone(client: Client, user: User) -> None:
     file = upload(user)
-    services.trash(owner=user, chosen=services.select(owner=user, file_ids=[file.pk]))
+    trash.trash(owner=user, chosen=services.select(owner=user, file_ids=[file.pk]))
     page = client.post(reverse("drive:states"), {"pending": [str(file.pk)]}).content.decode()
     assert 'hx-swap-oob="delete"' in page

@@ -11,8 +11,11 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from accounts.models import User
-from drive import blobs, paths, purging, quota, services, tasks, uploading, work
+from drive.files import paths, quota, services, trash
+from drive.files import tasks as files_tasks
 from drive.models import Blob, DriveUsage, File, Folder, OnConflict
+from drive.storage import blobs
+from drive.uploads import resumable, work
 from processing.models import Job, Output
 from tests.drive.drives import upload
 from tests.factories import UserFactory
@@ -95,7 +98,7 @@ def test_the_sweep_sets_right_and_logs_what_is_wrong(
     right = kept(other_user)
     DriveUsage.objects.filter(pk=user.pk).update(used_bytes=9, files=9)
     DriveUsage.objects.filter(pk=other_user.pk).delete()
-    tasks.verify_usage()
+    files_tasks.verify_usage()
     assert kept(user) == (file.size, 1)
     assert kept(other_user) == right
     assert f"Drive of {user.pk}: kept 9 bytes in 9 files, counted {file.size} in 1" in caplog.text
@@ -158,16 +161,16 @@ def test_jobs_uploads_and_the_trash_at_once_neither_wait_for_ever_nor_miscount()
             if done.is_set():
                 return
             data = picture_bytes(seed=seed)
-            begun = uploading.begin_upload(
+            begun = resumable.begin_resumable(
                 owner=owner, folder=folder, place=paths.clean_path("one.jpg"), length=len(data),
                 on_conflict=OnConflict.REPLACE,
             )  # fmt: skip
-            uploading.append_bytes(upload=begun, offset=0, source=io.BytesIO(data), size=len(data))
+            resumable.append_bytes(upload=begun, offset=0, source=io.BytesIO(data), size=len(data))
 
     def throw_away() -> None:
         for picture in pictures:
-            services.trash(owner=owner, chosen=services.select(owner=owner, file_ids=[picture.pk]))
-            purging.empty_trash(owner=owner)
+            trash.trash(owner=owner, chosen=services.select(owner=owner, file_ids=[picture.pk]))
+            trash.empty_trash(owner=owner)
 
     at_once(run_jobs, run_jobs, send_results_again, replace, throw_away)
     assert quota.verify_usage() == 0

@@ -10,9 +10,12 @@ from django.urls import reverse
 from PIL import Image
 
 from accounts.models import User
-from drive import blobs, renditions, services, sharing, work
-from drive.bucket import BucketStorage
+from drive.files import services
 from drive.models import Blob, File, Folder, Thumbnail
+from drive.shares import services as sharing
+from drive.storage import blobs
+from drive.storage.s3 import BucketStorage
+from drive.uploads import renditions, work
 from drive.urls import visit_urls
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
@@ -239,7 +242,7 @@ def test_making_a_link_wakes_a_worker_once(
     link: Link, django_capture_on_commit_callbacks: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[str] = []
-    monkeypatch.setattr("drive.tasks.send_renditions", lambda *, share_id: sent.append(share_id))
+    monkeypatch.setattr("drive.uploads.tasks.send_renditions", lambda *, share_id: sent.append(share_id))
     with django_capture_on_commit_callbacks(execute=True):
         sharing.create_share(owner=link.owner, folder_id=link.folder.pk)
         assert not sent

@@ -11,8 +11,11 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import User
-from drive import listing, services, sharing, work
+from drive.files import listing, services
+from drive.files import trash as files_trash
 from drive.models import File, Share
+from drive.shares import services as sharing
+from drive.uploads import work
 from processing.models import Output
 from tests.drive.drives import upload
 from tests.drive.test_pages import fill, names_on
@@ -169,7 +172,7 @@ def test_an_upload_has_no_origin_and_others_results_tell_nothing(
 
 def test_an_original_that_is_gone_is_said_to_be(client: Client, user: User, result: File) -> None:
     source = File.objects.get(name="sea.jpg", folder=None)
-    services.trash(owner=user, chosen=services.select(owner=user, file_ids=[source.pk]))
+    files_trash.trash(owner=user, chosen=services.select(owner=user, file_ids=[source.pk]))
     answer = page_of(client, result, "?look=compare")
     assert "in the trash" in answer.content.decode()
     assert answer.context["look"] == "result"

@@ -12,8 +12,9 @@ import pytest
 from django.conf import settings
 
 from accounts.models import User
-from drive import blobs
 from drive.models import Blob, File
+from drive.storage import blobs
+from drive.storage import sweep as storage_sweep
 from processing.models import Item, Job, Output, State
 from tests.drive.drives import upload
 from tests.faults import injected
@@ -145,8 +146,8 @@ def sweep(stored: set[Path]) -> None:
     written = time.time() - 2 * blobs.GRACE.total_seconds()
     for path in stored:
         os.utime(path, (written, written))
-        blobs.adopt_strays(path.name[:2])
-    blobs.sweep_orphans()
+        storage_sweep.adopt_strays(path.name[:2])
+    storage_sweep.sweep_orphans()
 
 
 def test_a_turn_beyond_the_visibility_timeout_is_sent_twice_and_runs_once(

@@ -15,8 +15,8 @@ import pytest
 
 from accounts.models import User
 from accounts.services import create_api_key
-from drive.paths import clean_path
-from drive.uploading import begin_upload
+from drive.files.paths import clean_path
+from drive.uploads.resumable import begin_resumable
 from tests.conftest import database_url
 from tests.factories import UserFactory
 
@@ -149,7 +149,9 @@ REFUSALS = {
 def test_an_early_refusal_says_that_the_connection_closes(talk: Talk, user: User, name: str) -> None:
     status, method, path, headers = REFUSALS[name]
     if path == "upload":
-        path = f"/v1/uploads/{begin_upload(owner=user, folder=None, place=clean_path('a.jpg'), length=5).pk}"
+        path = (
+            f"/v1/uploads/{begin_resumable(owner=user, folder=None, place=clean_path('a.jpg'), length=5).pk}"
+        )
     if name == "tus creation, no room":
         user.quota_bytes = 2000 * MB
         user.save()

@@ -16,8 +16,8 @@ from PIL import Image
 
 from accounts.models import User
 from accounts.services import create_api_key
-from drive import sharing
 from drive.models import File, FileState, Folder, Upload
+from drive.shares import services
 from tests.conftest import database_url
 from tests.drive.drives import upload
 from tests.factories import UserFactory
@@ -255,7 +255,7 @@ def test_slow_readers_are_not_noticed_and_cut_off(
     readers: Callable[[str, str], list[socket.socket]],
     route: str,
 ) -> None:
-    link = sharing.create_share(owner=user, folder_id=large_file.folder_id)
+    link = services.create_share(owner=user, folder_id=large_file.folder_id)
     path = {
         "a link's zip": f"/s/{link.token}/download/",
         "a link's copy": f"/s/{link.token}/file/{large_file.pk}/content/",
@@ -276,7 +276,7 @@ def test_slow_readers_are_not_noticed_and_cut_off(
 
 
 def test_a_slow_reader_gets_all_of_it(server: WebServer, user: User, large_file: File) -> None:
-    link = sharing.create_share(owner=user, folder_id=large_file.folder_id)
+    link = services.create_share(owner=user, folder_id=large_file.folder_id)
     path = f"/s/{link.token}/file/{large_file.pk}/content/"
     request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
     began = time.monotonic()

@@ -9,8 +9,8 @@ from django.db import transaction
 from pytest_django import Settings
 
 from accounts.models import User
-from drive import tasks, work
 from drive.models import File, FileState
+from drive.uploads import tasks, work
 from ipau.common.alone import alone
 from ipau.common.tasks import wake_once
 from tests.drive.drives import upload

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from accounts.models import User
-from drive import blobs
+from drive.storage import blobs
 from market.models import Conversion, ConversionState, Version
 from market.releasing import Release, keep_weights, release_model
 from workers import registry

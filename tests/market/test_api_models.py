@@ -10,9 +10,10 @@ from django.core.management import CommandError, call_command
 from rest_framework.test import APIClient
 
 from accounts.models import User
+from drive.files.quota import used_bytes
+from drive.files.services import select
+from drive.files.trash import trash
 from drive.models import File
-from drive.quota import used_bytes
-from drive.services import select, trash
 from market import tasks, work
 from market.management.commands import import_weights
 from market.models import Conversion, Listing

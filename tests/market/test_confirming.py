@@ -13,8 +13,9 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from accounts.models import User
+from drive.files.services import select
+from drive.files.trash import trash
 from drive.models import File
-from drive.services import select, trash
 from ipau.common.errors import Conflict, Invalid, NotFound
 from market import confirming, conversions, detectors, pipelines, reports, services, tasks, work
 from market.management.commands import import_weights

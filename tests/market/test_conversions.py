@@ -13,9 +13,10 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from accounts.models import User
-from drive import blobs
+from drive.files.services import select
+from drive.files.trash import trash
 from drive.models import Blob, File, FileState
-from drive.services import select, trash
+from drive.storage import blobs, sweep
 from ipau.common.errors import Conflict, Invalid, NotFound
 from market import conversions, services, tasks, work, workplace
 from market.models import Conversion, ConversionState, Listing, ListingKind, Version, Visibility, Weights
@@ -351,11 +352,11 @@ def test_weights_are_known_by_their_model_json(user: User) -> None:
 def test_the_sweep_of_bytes_spares_what_a_model_needs(user: User) -> None:
     version = model(user)
     Blob.objects.update(touched_at=timezone.now() - timedelta(days=1))
-    blobs.sweep_orphans()
+    sweep.sweep_orphans()
     kept = set(Blob.objects.values_list("pk", flat=True))
     assert kept >= {version.weights.model_json_id, version.weights.onnx_id, version.weights.safetensors_id}
     conversions.delete_model(owner=user, name="finder")
-    blobs.sweep_orphans()
+    sweep.sweep_orphans()
     assert not Blob.objects.filter(pk=version.weights.model_json_id).exists()
 
 

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.test import Client
 
 from accounts.models import PLATFORM_HANDLE, User
-from drive import blobs
+from drive.storage import blobs
 from market.covers import choose_sample, cover_of
 from market.models import Listing, Sample, Version, Weights
 from tests.market.models import marks, model

@@ -11,8 +11,9 @@ from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import User
+from drive.files.services import select
+from drive.files.trash import restore, trash
 from drive.models import File
-from drive.services import restore, select, trash
 from market import conversions, work
 from market.models import Conversion, ConversionState, Listing, Visibility
 from market.reports import CLASSES_SHOWN, tell

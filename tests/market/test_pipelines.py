@@ -7,7 +7,7 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from accounts.models import User
-from drive.services import create_folder
+from drive.files.services import create_folder
 from ipau.common.errors import Conflict, Invalid, NotFound
 from market import pipelines, services
 from market.contract import outputs_of, values_of

@@ -16,8 +16,9 @@ from pytest_django import DjangoAssertNumQueries
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from drive import blobs, work
 from drive.models import Blob, File
+from drive.storage import blobs, sweep
+from drive.uploads import work
 from ipau.common.errors import Invalid, NotFound
 from market import choosing, conversions, showing
 from market.installing import install_model
@@ -237,17 +238,17 @@ def test_they_outlive_the_pictures_of_the_drive(
     (row,) = choose(user, [file])
     File.objects.all().delete()
     Blob.objects.update(touched_at=timezone.now() - timedelta(days=1))
-    blobs.sweep_orphans()
+    sweep.sweep_orphans()
     # Before the small one is made, the row itself holds on to the bytes.
     showing.show_chosen(version.listing_id)
     Blob.objects.update(touched_at=timezone.now() - timedelta(days=1))
-    blobs.sweep_orphans()
+    sweep.sweep_orphans()
     assert not Blob.objects.filter(pk=file.blob_id).exists()
     assert is_sent(Client(), f"/models/samples/{row.pk}/before.webp")
     before = tried_before(row)
     conversions.delete_model(owner=user, name="finder")
     Blob.objects.update(touched_at=timezone.now() - timedelta(days=1))
-    blobs.sweep_orphans()
+    sweep.sweep_orphans()
     assert not Blob.objects.filter(pk=before).exists()
 
 

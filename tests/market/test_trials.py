@@ -13,8 +13,8 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from drive import blobs
 from drive.models import Blob
+from drive.storage import blobs, sweep
 from market import conversions, trying, work
 from market.models import Conversion, Listing, Sample, Speed
 from market.reports import tell
@@ -111,12 +111,12 @@ def test_one_picture_is_told_as_one(user: User, monkeypatch: pytest.MonkeyPatch)
 def test_samples_stay_as_long_as_their_weights(converted: Conversion, user: User) -> None:
     kept = set(Sample.objects.values_list("before_id", flat=True))
     Blob.objects.update(touched_at=timezone.now() - timedelta(days=1))
-    blobs.sweep_orphans()
+    sweep.sweep_orphans()
     assert set(Blob.objects.filter(pk__in=kept).values_list("pk", flat=True)) == kept
     conversions.delete_model(owner=user, name="finder")
     assert not Sample.objects.exists()
     assert not Speed.objects.exists()
-    blobs.sweep_orphans()
+    sweep.sweep_orphans()
     assert not Blob.objects.filter(pk__in=kept).exists()
 
 

@@ -6,8 +6,8 @@ from typing import Any
 from unittest import mock
 
 from accounts.models import User
+from drive.files.services import Selection
 from drive.models import File
-from drive.services import Selection
 from market.models import Version
 from processing import chunks, claims, lanes, services, work
 from processing.models import Item, Job

@@ -16,7 +16,8 @@ from rest_framework.test import APIClient
 
 from accounts.models import User
 from accounts.services import create_api_key
-from drive import services as drive
+from drive.files import services as drive
+from drive.files import trash
 from drive.models import File
 from ipau.common import concurrency
 from ipau.common.concurrency import Limiter
@@ -120,7 +121,7 @@ def test_several_results_come_by_label(user: User, api: Callable[..., APIClient]
     assert secure["image"].startswith("https://testserver/v1/files/")
     # What the owner threw away is no longer offered.
     text = File.objects.get(owner=user, name__endswith=".txt")
-    drive.trash(owner=user, chosen=drive.select(owner=user, file_ids=[text.pk]))
+    trash.trash(owner=user, chosen=drive.select(owner=user, file_ids=[text.pk]))
     assert set(client.get(made["urls"]["get"]).json()["output"]) == {"image"}
 
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from drive import services as drive
+from drive.files import services as drive
 from drive.models import File
 from market.models import Listing
 from processing.models import Job

@@ -5,9 +5,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
-from drive import services as drive
+from drive.files import services as drive
+from drive.files import trash
+from drive.files.services import MAX_DEPTH, Selection
 from drive.models import File, Folder
-from drive.services import MAX_DEPTH, Selection
 from ipau.common.errors import Invalid
 from processing import claims, fleet, folders, results, services
 from processing.models import Item, Job, State
@@ -112,7 +113,7 @@ def test_a_folder_that_the_owner_takes_away_is_made_again(user: User, change: st
     assert job.output_folder is not None
     made = folder(user, "Summer", job.output_folder)
     if change == "trashed":
-        drive.trash(owner=user, chosen=Selection(folders=(made,), files=()))
+        trash.trash(owner=user, chosen=Selection(folders=(made,), files=()))
     else:
         drive.rename_folder(owner=user, folder_id=made.pk, name="Mine")
     take_turns(user)
@@ -162,7 +163,7 @@ def test_trashing_the_results_and_finishing_at_once_leave_no_file_where_nobody_l
         done = run_chunk(held)
         raised = at_once(
             lambda held=held, done=done: results.finish(held, done),
-            lambda made=made: drive.trash(owner=user, chosen=Selection(folders=(made,), files=())),
+            lambda made=made: trash.trash(owner=user, chosen=Selection(folders=(made,), files=())),
         )
         assert raised == []
         for file in File.objects.filter(made_by__item__job=job).select_related("folder"):

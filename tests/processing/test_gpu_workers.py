@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from accounts.models import User
-from drive import blobs
 from drive.models import File
+from drive.storage import blobs
 from market.installing import install_model
 from market.models import JobSpeed, Version
 from processing import services, tasks

@@ -5,8 +5,8 @@ import uuid
 import pytest
 
 from accounts.models import User
-from drive import services as drive
-from drive.services import Selection
+from drive.files import services as drive
+from drive.files.services import Selection
 from ipau.common.errors import Conflict, Invalid, NotFound
 from processing import services
 from processing.models import Job, Resource, State

@@ -11,9 +11,9 @@ from django.test import override_settings
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import User
-from drive import services as drive
+from drive.files import services as drive
+from drive.files.services import Selection
 from drive.models import File, Folder
-from drive.services import Selection
 from ipau.common.errors import DomainError, Invalid, NotFound, TooLarge
 from processing import manifests, services
 from processing.manifests import Row, read_table

@@ -11,10 +11,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import User
-from drive import blobs, keeping
-from drive import services as drive
+from drive.files import trash
+from drive.files.services import Selection
 from drive.models import Blob, File, Thumbnail
-from drive.services import Selection
+from drive.storage import blobs, pins, sweep
 from processing import claims, events, fleet, memory, reuse, services, tasks, work
 from processing.models import Item, Job, Memo, Output, State
 from processing.options import Options
@@ -217,7 +217,7 @@ def test_results_that_were_deleted_for_good_are_still_found_until_they_are_swept
     file = upload(user, seed=1)
     job = run(user, [file])
     assert job.output_folder is not None
-    drive.trash(owner=user, chosen=Selection(folders=(job.output_folder,), files=()))
+    trash.trash(owner=user, chosen=Selection(folders=(job.output_folder,), files=()))
     assert run(user, [file]).reused == 1
 
 
@@ -227,11 +227,11 @@ def test_the_sweep_takes_nothing_that_is_being_reused(user: User) -> None:
     job = run(user, [file])
     digest = File.objects.get(folder=job.output_folder).blob_id
     with transaction.atomic():
-        assert keeping.hold_bytes({digest}) == {digest}
+        assert pins.hold_bytes({digest}) == {digest}
         File.objects.filter(folder=job.output_folder).update(blob=file.blob)
         Thumbnail.objects.filter(source=digest).delete()
         Blob.objects.filter(pk=digest).update(touched_at=timezone.now() - timedelta(hours=2))
-        assert at_once(blobs.sweep_orphans) == []
+        assert at_once(sweep.sweep_orphans) == []
     assert Blob.objects.filter(pk=digest).exists()
     assert default_storage.exists(Blob(sha256=digest).path)
 

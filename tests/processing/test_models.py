@@ -8,8 +8,8 @@ from django.core.files.storage import default_storage
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from drive import blobs
 from drive.models import Blob, File, FileKind
+from drive.storage import blobs
 from ipau.common.errors import Invalid
 from market.contract import openapi_of
 from market.steps import check_steps

@@ -10,7 +10,7 @@ from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import User
-from drive import services as drive
+from drive.files import services as drive
 from drive.models import File
 from market.services import sync_builtin_listings
 from processing import previews, samples, throttle

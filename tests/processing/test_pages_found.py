@@ -8,7 +8,8 @@ from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import User
-from drive.services import Selection, trash
+from drive.files.services import Selection
+from drive.files.trash import trash
 from processing.models import Item, Job
 from tests.drive.drives import upload
 from tests.market.models import marks, model

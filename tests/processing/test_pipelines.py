@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from accounts.models import User
+from drive.files.services import create_folder
 from drive.models import Folder
-from drive.services import create_folder
 from ipau.common.errors import Invalid
 from market import services as market
 from market.models import Listing, Version, Visibility

@@ -11,9 +11,10 @@ from django.urls import reverse
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from drive import services as drive
+from drive.files import services as drive
+from drive.files import trash as files_trash
+from drive.files.services import Selection
 from drive.models import File
-from drive.services import Selection
 from ipau.common.errors import Invalid
 from processing import events, services
 from processing.manifests import Row
@@ -32,7 +33,7 @@ def names(job: Job) -> list[str]:
 
 
 def trash(user: User, *files: File) -> None:
-    drive.trash(owner=user, chosen=Selection(folders=(), files=files))
+    files_trash.trash(owner=user, chosen=Selection(folders=(), files=files))
 
 
 def again_page(client: Client, job: Job) -> tuple[str, dict[str, list[str]]]:

@@ -14,8 +14,8 @@ from PIL import Image
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import User
-from drive import blobs
 from drive.models import File
+from drive.storage import blobs
 from market.models import Sample, Version
 from processing import previews
 from processing.models import Job

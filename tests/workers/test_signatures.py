@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from drive.sniffing import sniff
+from drive.formats.detect import sniff
 from ipau.common.errors import Invalid
 from tests.workers.samples import draw, encode
 from workers.formats.signatures import MOST_STRAY_BYTES

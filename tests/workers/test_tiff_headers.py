@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, UnidentifiedImageError
 
-from drive.sniffing import sniff
+from drive.formats.detect import sniff
 from ipau.common.errors import Invalid
 from tests.workers import samples
 from tests.workers.samples import draw, encode, pixels

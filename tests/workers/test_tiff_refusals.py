@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drive.sniffing import sniff
+from drive.formats.detect import sniff
 from ipau.common.errors import Invalid
 from tests.workers.samples import draw, pixels
 from tests.workers.tiff_samples import (

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.files.storage import storages
 from django.core.management.base import BaseCommand, CommandError
 
-from drive.storage import ContentStorage
+from drive.storage.filesystem import ContentStorage
 from ipau.common.private_files import GroupError
 
 

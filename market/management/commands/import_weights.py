@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.urls import reverse
 
 from accounts.models import User
-from drive import changing
+from drive.files import trash
 from drive.models import File
 from ipau.common.errors import DomainError, NotFound
 from market import confirming, conversions
@@ -129,7 +129,7 @@ def _request(options: dict[str, Any]) -> tuple[Conversion, bool]:
 def _take_away(file: File) -> None:
     # The owner may have been quicker.
     with contextlib.suppress(NotFound):
-        changing.delete_file(owner=file.owner, file_id=file.pk)
+        trash.delete_file(owner=file.owner, file_id=file.pk)
 
 
 def _as_config(choice: dict[str, Any]) -> str:

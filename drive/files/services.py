@@ -1,0 +1,236 @@
+"""What people do with their drive. Each function owns its transaction and raises domain errors."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+from drive.files import quota
+from drive.files.names import clean_name
+from drive.files.placement import first_free, hold, lock_tree, names_of, naming, place
+from drive.files.tree import Tree
+from drive.models import Blob, File, FileKind, FileState, Folder
+from ipau.common.errors import Conflict, Invalid, NotFound
+from ipau.common.ids import as_uuid
+from ipau.common.postgresql.prepared_queries import PreparedQuery
+
+logger = logging.getLogger(__name__)
+
+MAX_DEPTH = 40
+
+_live_file = PreparedQuery(
+    lambda owner, file: File.objects.visible_to(User(pk=owner)).live().filter(pk=file), owner=UUID, file=UUID
+)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Folders and files chosen together."""
+
+    folders: tuple[Folder, ...]
+    files: tuple[File, ...]
+
+    def __len__(self) -> int:
+        return len(self.folders) + len(self.files)
+
+
+def get_folder(*, owner: User, folder_id: object) -> Folder:
+    """Return a live folder of `owner`.
+
+    Raises:
+        NotFound: there is none with this id.
+    """
+    folder = Folder.objects.visible_to(owner).live().filter(pk=as_uuid(folder_id)).first()
+    if folder is None:
+        raise NotFound(_("This folder does not exist."))
+    return folder
+
+
+def get_file(*, owner: User, file_id: object) -> File:
+    """Return a live file of `owner`.
+
+    Raises:
+        NotFound: there is none with this id.
+    """
+    file = _live_file.first(owner=owner.pk, file=as_uuid(file_id))
+    if file is None:
+        raise NotFound(_("This file does not exist."))
+    return file
+
+
+def select(*, owner: User, folder_ids: Iterable[object] = (), file_ids: Iterable[object] = ()) -> Selection:
+    """Return the chosen live folders and files.
+
+    Raises:
+        NotFound: one of them does not exist or is not the owner's. Nothing is selected then.
+        Invalid: nothing was chosen.
+    """
+    folder_keys = {as_uuid(i) for i in folder_ids}
+    file_keys = {as_uuid(i) for i in file_ids}
+    if not folder_keys and not file_keys:
+        raise Invalid(_("Nothing is selected."))
+    folders = tuple(Folder.objects.visible_to(owner).live().filter(pk__in=folder_keys).order_by("name"))
+    files = tuple(File.objects.visible_to(owner).live().filter(pk__in=file_keys).order_by("id"))
+    if len(folders) != len(folder_keys) or len(files) != len(file_keys):
+        raise NotFound(_("Some of what you selected no longer exists."))
+    return Selection(folders, files)
+
+
+def ancestors_of(folder: Folder | None) -> list[Folder]:
+    """Return the way from the top of the drive to `folder`, which comes last."""
+    if folder is None:
+        return []
+    rows = Folder.tree.tree_filter(owner=folder.owner_id)
+    return list(rows.ancestors(folder, include_self=True))
+
+
+def create_folder(*, owner: User, parent: Folder | None, name: str) -> Folder:
+    """Make an empty folder.
+
+    Raises:
+        Invalid: the name cannot be used, the folders would be nested too deeply, or there are too many.
+        Conflict: a folder of that name is there already.
+    """
+    clean = clean_name(name)
+    if parent is not None and len(ancestors_of(parent)) >= MAX_DEPTH:
+        raise _too_deep()
+    quota.check_folders(owner=owner)
+    try:
+        with transaction.atomic():
+            hold(parent)
+            return Folder.objects.create(owner=owner, parent=parent, name=clean)
+    except IntegrityError as error:
+        raise Conflict(_folder_taken() % {"name": clean}, code="name_taken") from error
+
+
+def create_numbered_folder(*, owner: User, parent: Folder | None, name: str) -> Folder:
+    """Make a folder named `name`, or "name (2)" and so on where that is taken. Raises as `create_folder`."""
+    quota.check_folders(owner=owner)
+
+    def attempt(free: str) -> Folder:
+        hold(parent)
+        return Folder.objects.create(owner=owner, parent=parent, name=free)
+
+    here = Folder.objects.filter(owner=owner, parent=parent).live()
+    return first_free(clean_name(name), here, attempt)
+
+
+def folder_at_top(*, owner: User, name: str) -> Folder:
+    """Return the folder `name` at the top of the drive, making it where it is missing."""
+    here = Folder.objects.filter(owner=owner, parent=None, name=name).live()
+    found = here.first()
+    if found is not None:
+        return found
+    try:
+        return create_folder(owner=owner, parent=None, name=name)
+    except Conflict:
+        # Somebody made it between the look and the leap.
+        return here.get()
+
+
+def rename_file(*, owner: User, file_id: object, name: str) -> File:
+    """Give a file another name.
+
+    Raises:
+        NotFound, Invalid: no such file, or a name that cannot be used.
+        Conflict: another file in its folder has this name.
+    """
+    file = get_file(owner=owner, file_id=file_id)
+    _rename(file, name, _("There is a file named “%(name)s” here already."))
+    return file
+
+
+def rename_folder(*, owner: User, folder_id: object, name: str) -> Folder:
+    """Give a folder another name. Raises as `rename_file`."""
+    folder = get_folder(owner=owner, folder_id=folder_id)
+    _rename(folder, name, _folder_taken())
+    return folder
+
+
+def _rename(row: File | Folder, name: str, taken: str) -> None:
+    row.name = clean_name(name)
+    try:
+        with transaction.atomic():
+            row.save(update_fields=["name", "updated_at"])
+    except IntegrityError as error:
+        raise Conflict(taken % {"name": row.name}, code="name_taken") from error
+
+
+@transaction.atomic
+def move(*, owner: User, chosen: Selection, destination: Folder | None) -> int:
+    """Move all that was chosen into `destination` (None: the top of the drive), or nothing of it.
+
+    What is there already stays; a name that is taken gets a number. Returns how many were moved.
+
+    Raises:
+        Conflict: a folder would end up inside itself.
+        Invalid: the folders would be nested too deeply.
+        NotFound: the destination has gone meanwhile.
+    """
+    lock_tree(owner)
+    hold(destination)
+    # Once more, now that nobody can trash any of it.
+    chosen = select(
+        owner=owner, folder_ids=[f.pk for f in chosen.folders], file_ids=[f.pk for f in chosen.files]
+    )
+    target = destination.pk if destination else None
+    folders = [f for f in chosen.folders if f.parent_id != target]
+    files = [f for f in chosen.files if f.folder_id != target]
+    _check_move(owner, folders, target)
+    now = timezone.now()
+    with naming():
+        taken = names_of(Folder.objects.filter(owner=owner, parent=destination).live())
+        place(Folder, folders, taken, parent=destination, updated_at=now)
+        taken = names_of(File.objects.filter(owner=owner, folder=destination).live())
+        place(File, files, taken, folder=destination, updated_at=now)
+    return len(folders) + len(files)
+
+
+def _check_move(owner: User, folders: list[Folder], target: UUID | None) -> None:
+    tree = Tree.of(owner.pk)
+    way = tree.way_to(target)
+    for folder in folders:
+        if folder.pk in way:
+            raise Conflict(
+                _("“%(name)s” cannot be moved into itself.") % {"name": folder.name}, code="folder_cycle"
+            )
+        if len(way) + tree.height(folder.pk) > MAX_DEPTH:
+            raise _too_deep()
+
+
+def pictures_in(*, owner: User, chosen: Selection, limit: int) -> list[File]:
+    """Return the pictures that were chosen, those in chosen folders and their sub-folders included.
+
+    Ordered as chosen, folders by name; each once.
+
+    Raises:
+        Invalid: more than `limit`.
+    """
+    found = {f.pk: f for f in chosen.files if f.kind == FileKind.PICTURE and f.state != FileState.REFUSED}
+    tree = Tree.of(owner.pk) if chosen.folders else None
+    for folder in chosen.folders:
+        inside = tree.inside([folder.pk]) if tree else ()
+        rows = File.objects.filter(owner=owner, folder__in=inside).runnable().order_by("folder", "name", "id")
+        for file in rows[: limit + 1]:
+            found.setdefault(file.pk, file)
+    if len(found) > limit:
+        raise Invalid(_("A job takes %(limit)d pictures at most.") % {"limit": limit}, code="too_many_files")
+    return list(found.values())
+
+
+def file_for_blob(*, owner: User, sha256: str) -> Blob | None:
+    """Return the blob if a file of the owner points to it, so that knowing a digest opens nothing."""
+    return Blob.objects.filter(pk=sha256, files__owner=owner).first()
+
+
+def _folder_taken() -> str:
+    return _("There is a folder named “%(name)s” here already.")
+
+
+def _too_deep() -> Invalid:
+    return Invalid(_("Folders can be nested %(depth)d deep at most.") % {"depth": MAX_DEPTH}, code="too_deep")

@@ -1,0 +1,40 @@
+"""TODO."""
+
+from django.db import models
+
+
+class Blob(models.Model):
+    """Bytes in the storage, keyed by their SHA-256. Never changed, shared by all files that have them."""
+
+    sha256 = models.CharField(primary_key=True, max_length=64)
+    size = models.BigIntegerField()
+    content_type = models.CharField(max_length=100)
+    created_at = models.DateTimeField(auto_now_add=True)
+    # When somebody last said «I need these bytes»; the sweep leaves fresh ones alone.
+    touched_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["touched_at"], name="blob_touched")]
+        constraints = [models.CheckConstraint(condition=models.Q(size__gte=0), name="blob_size_not_negative")]
+
+    def __str__(self) -> str:
+        return self.sha256[:12]
+
+    @property
+    def path(self) -> str:
+        """The name in the storage."""
+        return f"{self.sha256[:2]}/{self.sha256[2:4]}/{self.sha256}"
+
+
+class Thumbnail(models.Model):
+    """A small WebP of a picture, made once for its bytes whoever owns the files."""
+
+    source = models.ForeignKey(Blob, models.CASCADE, related_name="thumbnails")
+    side = models.PositiveSmallIntegerField()
+    blob = models.ForeignKey(Blob, models.PROTECT, related_name="+")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["source", "side"], name="thumbnail_once")]
+
+    def __str__(self) -> str:
+        return f"{self.source_id[:12]}@{self.side}"

@@ -1,0 +1,183 @@
+"""Links by which others see a file or a folder: made and ended by its owner, entered by whoever has them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib.auth.hashers import make_password
+from django.core.cache import cache
+from django.db import transaction
+from django.db.models import Q
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+from drive.files import services
+from drive.models import File, Folder, Share
+from drive.uploads import tasks
+from ipau.common.errors import Invalid, NotFound
+from ipau.common.ids import as_uuid
+
+DEFAULT_DAYS = 30
+MOST_DAYS = 3650
+TOKEN_BYTES = 24
+# Links of one person, with those that were revoked lately.
+MOST_SHARES = 10_000
+MOST_PASSWORD = 200
+MOST_LABEL = 100
+# How often visits make a worker look for images that lack a rendition.
+REFRESH_SECONDS = 15
+UNCHANGED: Any = object()
+# A file's page names so many of the links that lead to it.
+MOST_SHOWN = 20
+
+
+def create_share(
+    *,
+    owner: User,
+    folder_id: object = None,
+    file_id: object = None,
+    expires_at: datetime | None = UNCHANGED,
+    password: str = "",
+    can_download: bool = True,
+    label: str = "",
+) -> Share:
+    """Make a link to a file or a folder.
+
+    Args:
+        expires_at: until when it works; None: until it is revoked; not given: for `DEFAULT_DAYS`.
+        password: what visitors must know; empty: nothing.
+        can_download: whether visitors get the files. Otherwise they see images as renditions, play videos and
+            read texts.
+        label: what the owner calls it.
+
+    Raises:
+        NotFound: no such live file or folder of the owner.
+        Invalid: neither or both are named, the time or password cannot be used, or there are too many links.
+    """
+    if bool(folder_id) == bool(file_id):
+        raise Invalid(_("Share one file or one folder."))
+    if Share.objects.filter(owner=owner).order_by()[MOST_SHARES - 1 : MOST_SHARES].exists():
+        text = _("You have %(n)s links, which is the most. Revoked ones count for 30 days.")
+        raise Invalid(text % {"n": f"{MOST_SHARES:,}"}, code="too_many_shares")
+    named: dict[str, Any] = {}
+    if folder_id:
+        named["folder"] = services.get_folder(owner=owner, folder_id=folder_id)
+    else:
+        named["file"] = services.get_file(owner=owner, file_id=file_id)
+    share = Share.objects.create(
+        owner=owner,
+        token=secrets.token_urlsafe(TOKEN_BYTES),
+        password=_hashed(password),
+        can_download=can_download,
+        label=_short(label),
+        expires_at=in_days(DEFAULT_DAYS) if expires_at is UNCHANGED else _checked(expires_at),
+        **named,
+    )
+    prepare_views(share)
+    return share
+
+
+def prepare_views(share: Share) -> None:
+    """Have a worker make what visitors of a view-only link see in place of the images."""
+    if not share.can_download:
+        transaction.on_commit(lambda: tasks.send_renditions(share_id=str(share.pk)))
+
+
+def refresh_views(share: Share) -> None:
+    """As `prepare_views`, because files may have come since; at most once in `REFRESH_SECONDS`."""
+    if not share.can_download and cache.add(f"share:views:{share.pk}", 1, REFRESH_SECONDS):
+        prepare_views(share)
+
+
+def get_share(*, owner: User, share_id: object) -> Share:
+    """Return a share of `owner` that is not revoked, expired or not. Raises NotFound."""
+    rows = Share.objects.visible_to(owner).filter(pk=as_uuid(share_id), revoked_at__isnull=True)
+    share = rows.select_related("file", "folder").first()
+    if share is None:
+        raise NotFound(_("This link does not exist."))
+    return share
+
+
+def change_share(
+    *,
+    owner: User,
+    share_id: object,
+    expires_at: datetime | None = UNCHANGED,
+    password: str = UNCHANGED,
+    can_download: bool = UNCHANGED,
+    label: str = UNCHANGED,
+) -> Share:
+    """Change a link's terms; what is not given stays. A new password ends what the old one opened.
+
+    Raises: as `create_share`.
+    """
+    changes: dict[str, Any] = {}
+    if expires_at is not UNCHANGED:
+        changes["expires_at"] = _checked(expires_at)
+    if password is not UNCHANGED:
+        changes["password"] = _hashed(password)
+    if can_download is not UNCHANGED:
+        changes["can_download"] = can_download
+    if label is not UNCHANGED:
+        changes["label"] = _short(label)
+    with transaction.atomic():
+        share = get_share(owner=owner, share_id=share_id)
+        Share.objects.filter(pk=share.pk).update(updated_at=timezone.now(), **changes)
+    share = get_share(owner=owner, share_id=share_id)
+    prepare_views(share)
+    return share
+
+
+def revoke_share(*, owner: User, share_id: object) -> None:
+    """End a link for good. Raises NotFound where there is none any more."""
+    open_ones = Share.objects.visible_to(owner).filter(pk=as_uuid(share_id), revoked_at__isnull=True)
+    if not open_ones.update(revoked_at=timezone.now()):
+        raise NotFound(_("This link does not exist."))
+
+
+def path_of(share: Share) -> str:
+    """Return the address, without the site's, at which others enter."""
+    return reverse("share:enter", args=[share.token])
+
+
+def shares_of(*, owner: User) -> Any:
+    """Return the owner's links that are not revoked, with what they lead to."""
+    return Share.objects.visible_to(owner).filter(revoked_at__isnull=True).select_related("file", "folder")
+
+
+def open_shares_reaching(*, owner: User, file: File, way: Sequence[Folder]) -> list[Share]:
+    """Return the links by which visitors see a file: its own, and those of the folders on the `way` to it."""
+    shares = shares_of(owner=owner).open().filter(Q(file=file) | Q(folder__in=[step.pk for step in way]))
+    return list(shares.order_by("-id")[:MOST_SHOWN])
+
+
+# --- Visitors.
+
+
+def in_days(days: int) -> datetime:
+    """Return when a link of so many days ends that is made now."""
+    return timezone.now() + timedelta(days=days)
+
+
+def _checked(expires_at: datetime | None) -> datetime | None:
+    if expires_at is not None and not timezone.now() < expires_at <= in_days(MOST_DAYS):
+        text = _("A link can end from now on up to %(most)d days ahead, or never.") % {"most": MOST_DAYS}
+        raise Invalid(text, fields={"expires_at": text})
+    return expires_at
+
+
+def _hashed(password: str) -> str:
+    if len(password) > MOST_PASSWORD:
+        raise Invalid(_("A password has %(most)d characters at most.") % {"most": MOST_PASSWORD})
+    return make_password(password) if password else ""
+
+
+def _short(label: str) -> str:
+    if len(label) > MOST_LABEL:
+        raise Invalid(_("A label has %(most)d characters at most.") % {"most": MOST_LABEL})
+    return label.strip()

@@ -1,0 +1,126 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.contrib.auth.hashers import check_password
+from django.core.cache import cache
+from django.db.models import F
+from django.utils import timezone
+from django.utils.crypto import salted_hmac
+from django.utils.translation import gettext as _
+
+from drive.files import services
+from drive.models import File, Folder, Share
+from drive.shares.services import MOST_PASSWORD
+from ipau.common.errors import Invalid, NotFound, RateLimited
+
+# Wrong passwords: from one address, and from all of them together.
+TRIES, TRIES_OF_ALL = 5, 100
+
+
+TRIES_SECONDS = 300
+
+
+# Whoever comes back within this time is still on the same visit.
+VISIT_SECONDS = 30 * 60
+
+
+def no_share() -> NotFound:
+    """Say the same whether a link never was, has ended, or does not lead where somebody tried to go."""
+    return NotFound(_("There is nothing at this address, or no longer."))
+
+
+def find_share(*, token: str) -> Share:
+    """Return the share that a visitor may enter. Raises NotFound, whatever the reason."""
+    rows = Share.objects.open().filter(token=token, owner__is_active=True)
+    share = rows.select_related("file__blob", "folder", "owner").first()
+    if share is None:
+        raise no_share()
+    shown = share.file or share.folder
+    if shown is None or shown.trashed_at is not None:
+        raise no_share()
+    return share
+
+
+def fingerprint(share: Share) -> str:
+    """Return what a session keeps as proof of a password; another password makes it worthless."""
+    return salted_hmac("drive.sharing", f"{share.pk}:{share.password}", algorithm="sha256").hexdigest()
+
+
+def enter_share(*, share: Share, password: str, address: str) -> str:
+    """Check a visitor's password and return the proof that their session keeps.
+
+    Raises:
+        RateLimited: too many wrong ones of late, from this address or from all.
+        Invalid: it is wrong.
+    """
+    keys = {
+        f"share:tries:{share.pk}:{_digest(address)}": TRIES,
+        f"share:tries:{share.pk}": TRIES_OF_ALL,
+    }
+    for key, most in keys.items():
+        cache.add(key, 0, TRIES_SECONDS)
+        # Counted before the check, so that tries made at once are all counted.
+        if cache.incr(key) > most:
+            raise RateLimited(_("Too many wrong passwords. Wait five minutes, then try again."))
+    if len(password) > MOST_PASSWORD or not check_password(password, share.password):
+        raise Invalid(_("This is not the password."), code="wrong_password")
+    for key in keys:
+        cache.decr(key)
+    return fingerprint(share)
+
+
+def count_visit(*, share: Share, visitor: str) -> None:
+    """Count a visit once, however many pages are looked at. Needs no cookie.
+
+    Args:
+        visitor: what tells visitors apart; only a digest is kept, for half an hour.
+    """
+    key = f"share:visit:{share.pk}:{_digest(visitor)}"
+    if cache.add(key, 1, VISIT_SECONDS):
+        Share.objects.filter(pk=share.pk).update(visits=F("visits") + 1, last_visited_at=timezone.now())
+    else:
+        cache.touch(key, VISIT_SECONDS)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder inside a share, and the way there from the shared one, which comes first."""
+
+    folder: Folder
+    way: list[Folder]
+
+
+def place_in(*, share: Share, folder_id: UUID | None) -> Place:
+    """Return a folder of a shared folder; None: the shared one. Raises NotFound, also for those above it."""
+    if share.folder is None:
+        raise no_share()
+    if folder_id is None or folder_id == share.folder_id:
+        return Place(share.folder, [share.folder])
+    folder = Folder.objects.filter(owner=share.owner_id, pk=folder_id).live().first()
+    way = services.ancestors_of(folder)
+    above = next((n for n, step in enumerate(way) if step.pk == share.folder_id), None)
+    if folder is None or above is None:
+        raise no_share()
+    return Place(folder, way[above:])
+
+
+def file_in(*, share: Share, file_id: UUID) -> tuple[File, list[Folder]]:
+    """Return a live file of a share and the way to it from the shared folder. Raises NotFound."""
+    if share.file is not None:
+        if share.file_id != file_id:
+            raise no_share()
+        return share.file, []
+    rows = File.objects.filter(owner=share.owner_id, pk=file_id).live().select_related("blob")
+    file = rows.first()
+    if file is None or file.folder_id is None:
+        raise no_share()
+    return file, place_in(share=share, folder_id=file.folder_id).way
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,0 +1,130 @@
+"""Finding: search with filters, stars, the tree of folders, the list of keys."""
+
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_POST, require_safe
+
+from accounts.requests import SignedInRequest
+from drive.files import listing, services, update
+from drive.files import search as finding
+from drive.views.browse import any_pending, chosen_layout, chosen_sort
+from drive.views.requests import selection
+from drive.views.responses import depends_on_htmx, done, folder_url, local, note
+from drive.views.search_query import read_search
+
+_PARTS = {"more-files": "more_files.html", "more-folders": "more_folders.html", "listing": "listing.html"}
+
+
+@login_required
+@require_safe
+def search(request: SignedInRequest) -> HttpResponse:
+    """Show what fits `q`, `kind`, `when` (with `first`, `last`); `in` names the folder to look below."""
+    return _found(request, "search")
+
+
+@login_required
+@require_safe
+def starred(request: SignedInRequest) -> HttpResponse:
+    """Show the files with a star; the fields of the search narrow them down."""
+    return _found(request, "starred")
+
+
+def _found(request: SignedInRequest, room: str) -> HttpResponse:
+    asked = read_search(request, room)
+    sort = chosen_sort(request)
+    target = (request.htmx.target if request.htmx else "") or ""
+    context: dict[str, Any] = {
+        "room": room,
+        "find": asked.form,
+        "within": asked.within,
+        "sort": sort,
+        "sorts": listing.SORTS.values(),
+        "layout": chosen_layout(request),
+        "query": asked.query,
+        "opened_from": asked.opened_from,
+    }
+    common: dict[str, Any] = {"owner": request.user, "wanted": asked.wanted, "sort": sort}
+    if target != "more-folders":
+        context["files"] = finding.find_files(**common, cursor=request.GET.get("cursor"))
+        context["pending"] = any_pending(context["files"].rows)
+    if target != "more-files":
+        context["folders"] = finding.find_folders(**common, cursor=request.GET.get("folders"))
+    return depends_on_htmx(render(request, f"drive/{_PARTS.get(target, 'found.html')}", context))
+
+
+@login_required
+@require_POST
+def star(request: SignedInRequest) -> HttpResponse:
+    """Give the chosen files stars (`?on=1`) or take them (`?on=0`); without `on` as their stars suggest."""
+    chosen = selection(request)
+    asked = {"1": True, "0": False}.get(request.GET.get("on", ""))
+    on = update.star_files(owner=request.user, chosen=chosen, on=asked)
+    count = len(chosen.files)
+    if on:
+        text = ngettext("%(count)d file starred.", "%(count)d files starred.", count)
+    else:
+        text = ngettext(
+            "The star of %(count)d file is gone.", "The stars of %(count)d files are gone.", count
+        )
+    text = text % {"count": count}
+    if not request.htmx:
+        back = local(request, request.headers.get("Referer", "")) or folder_url(chosen.files[0].folder_id)
+        return done(request, text, back=back)
+    for file in chosen.files:
+        file.starred = on
+    response = render(request, "drive/stars.html", {"files": chosen.files})
+    return note(response, text, events={"drive-starred": {}})
+
+
+@login_required
+@require_safe
+def tree(request: SignedInRequest) -> HttpResponse:
+    """Show the folders in `parent`; without one those at the top, with the way to `open` unfolded."""
+    key = request.GET.get("parent", "")
+    if key:
+        parent = services.get_folder(owner=request.user, folder_id=key)
+        nodes = listing.branches(owner=request.user, parents=[parent.pk]).get(parent.pk, [])
+        return render(request, "drive/tree.html", {"nodes": nodes})
+    here = request.GET.get("open", "")
+    way = services.ancestors_of(services.get_folder(owner=request.user, folder_id=here)) if here else []
+    found = listing.branches(owner=request.user, parents=[None, *(step.pk for step in way)])
+    for nodes in found.values():
+        for node in nodes:
+            node.inside = found.get(node.pk)
+    return render(request, "drive/tree.html", {"nodes": found.get(None, []), "here": here})
+
+
+@login_required
+@require_safe
+def keys(request: SignedInRequest) -> HttpResponse:
+    """List the keys that the drive listens to."""
+    in_listing = [
+        ("/", _("Search")),
+        ("Ctrl A", _("Select all that is shown")),
+        ("Shift", _("With a click: select everything up to here")),
+        ("Ctrl", _("With a click: select one more")),
+        ("Esc", _("Select nothing")),
+        ("Del", _("Move the selection to the trash")),
+        ("?", _("This list")),
+    ]
+    in_file = [
+        ("← →", _("The file before, the file after")),
+        ("+ −", _("Zoom in, zoom out")),
+        ("0 1", _("Fit the picture, show it at 100 %")),
+        ("F", _("Full screen")),
+        ("I", _("Show or hide the details")),
+        ("S", _("Star")),
+        ("R F2", _("Rename")),
+        ("D", _("Download")),
+        ("M", _("Move")),
+        ("Del", _("Move to the trash and go on to the next")),
+        ("Esc", _("Back to the place in the folder")),
+    ]
+    groups = [(_("In a listing"), in_listing), (_("In a file’s page"), in_file)]
+    part = "drive/keys.html#dialog" if request.htmx else "drive/keys.html"
+    return depends_on_htmx(render(request, part, {"groups": groups}))
