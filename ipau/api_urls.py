@@ -6,7 +6,8 @@ from accounts import api as accounts
 from drive.api import archives, drive, files, folders, shares, uploads
 from ipau.common.api.openapi import openapi
 from ipau.common.api.problems import not_found
-from market import api as market
+from market.api import conversions
+from market.api import models as market
 from processing.api import jobs, pipelines, predictions, previews, webhooks
 
 app_name = "v1"
@@ -39,11 +40,11 @@ urlpatterns = [
     path("uploads", uploads.UploadList.as_view(), name="uploads"),
     path("uploads/<uuid:upload_id>", uploads.UploadDetail.as_view(), name="upload"),
     path("models", market.ModelList.as_view(), name="models"),
-    path("conversions", market.ConversionList.as_view(), name="conversions"),
-    path("conversions/<uuid:conversion_id>", market.ConversionDetail.as_view(), name="conversion"),
+    path("conversions", conversions.ConversionList.as_view(), name="conversions"),
+    path("conversions/<uuid:conversion_id>", conversions.ConversionDetail.as_view(), name="conversion"),
     path(
         "conversions/<uuid:conversion_id>/confirm",
-        market.ConversionConfirmation.as_view(),
+        conversions.ConversionConfirmation.as_view(),
         name="conversion-confirm",
     ),
     path("models/<str:owner>/<str:name>", market.ModelDetail.as_view(), name="model"),

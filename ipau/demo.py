@@ -13,10 +13,10 @@ from accounts.models import PLATFORM_HANDLE, User
 from drive.files import services as drive
 from drive.models import Folder
 from drive.uploads import services
-from market import services as market
-from market.installing import install_model, show_model
+from market.listings import services as market
 from market.models import Listing, ListingKind, Weights
-from market.tasks import send_trial
+from market.weights.install import install_model, show_model
+from market.weights.tasks import send_trial
 from processing import services as processing
 from processing.models import OPEN, Job
 

@@ -5,7 +5,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from ipau.common.admin import ModelAdmin, ReadOnlyAdmin
-from market import pauses
+from market.listings import pauses
 from market.models import (
     ChosenSample,
     Conversion,

@@ -5,7 +5,7 @@ from django.db.models.signals import post_migrate
 
 
 def _sync_listings(**_: Any) -> None:
-    from market.services import sync_builtin_listings  # noqa: PLC0415  (models are ready only now)
+    from market.listings.services import sync_builtin_listings  # noqa: PLC0415  (models are ready only now)
 
     sync_builtin_listings()
 

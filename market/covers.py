@@ -1,15 +1,18 @@
 """What a listing's card shows: a picture that deploy/covers.py made, or a telling sample of a model."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Prefetch, QuerySet
 
 from accounts.models import PLATFORM_HANDLE, User
-from market.models import Listing, Weights
-from market.samples import AnySample, shown_samples
-from market.services import with_newest
+from market.listings.services import with_newest
+from market.models import Listing, StepModel, Version, Weights
+from market.pipelines.model_steps import models_of
+from market.weights.samples import AnySample, shown_samples
 
 _FOLDER = Path(__file__).parent / "static" / "market" / "covers"
 
@@ -59,3 +62,62 @@ def _tells(sample: AnySample) -> tuple[float, int]:
     if sample.seen and "confidence" in sample.seen[0]:
         return max(one["confidence"] for one in sample.seen), 0
     return len(sample.seen), sum(one["count"] for one in sample.seen)
+
+
+MOST_TILES = 4
+
+
+_UNREAD = ("model__recipe", "model__params_schema", "model__weights__facts")
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What one step shows: a picture by its static path, or a sample of its weights, or nothing.
+
+    Steps with the same `key` show the same.
+    """
+
+    key: str
+    path: str = ""
+    sample: AnySample | None = None
+    weights: Weights | None = None
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """At most four tiles, in the order of the steps; `more` have found no room among them."""
+
+    tiles: list[Tile]
+    more: int = 0
+
+
+def with_mosaics(rows: QuerySet[Listing]) -> QuerySet[Listing]:
+    """Fetch along what `mosaic_of` asks of pipelines that come `with_newest`: models with their samples."""
+    steps = StepModel.objects.select_related("model__listing__owner", "model__weights").defer(*_UNREAD)
+    steps = steps.prefetch_related("model__weights__samples", "model__listing__chosen_samples")
+    return rows.prefetch_related(Prefetch("versions__models", steps))
+
+
+def mosaic_of(listing: Listing, *, user: Any) -> Mosaic:
+    """Return the cover of a pipeline that came `with_mosaics`.
+
+    Of a model that `user` cannot run it shows nothing.
+    """
+    newest = next(iter(listing.versions.all()), None)
+    tiles = list({tile.key: tile for tile in _tiles(newest, user)}.values()) if newest else []
+    if len(tiles) <= MOST_TILES:
+        return Mosaic(tiles)
+    return Mosaic(tiles[: MOST_TILES - 1], len(tiles) - MOST_TILES + 1)
+
+
+def _tiles(version: Version, user: Any) -> Iterator[Tile]:
+    models = models_of(version)
+    for position, step in enumerate(version.recipe["steps"]):
+        model = models.get(position)
+        if model is None:
+            yield Tile(step["operation"], path=app_cover(step["operation"]))
+        elif model.weights is None or not model.is_offered_to(user):
+            yield Tile(str(model.listing_id))
+        else:
+            sample = choose_sample(shown_samples(model))
+            yield Tile(str(model.listing_id), cover_of(model.listing), sample, model.weights)

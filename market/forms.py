@@ -9,9 +9,9 @@ from django.utils.translation import gettext_lazy as _
 
 from drive.models import File
 from ipau.common.errors import DomainError, Invalid
-from market import conversions
-from market.describing import DESCRIPTION_LENGTH, check_description
-from market.naming import NAME_LENGTH, SUMMARY_LENGTH, TITLE_LENGTH, check_name
+from market.listings.names import NAME_LENGTH, SUMMARY_LENGTH, TITLE_LENGTH, check_name
+from market.weights import conversions
+from market.weights.services import DESCRIPTION_LENGTH, check_description
 from workers import registry
 
 

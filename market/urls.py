@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from market.views import about, apps, models
+from market.views import apps, model_details, models
 
 app_name = "market"
 urlpatterns = [path("", apps.apps, name="apps")]
@@ -16,8 +16,8 @@ model_urls = (
         path("conversions/<uuid:conversion_id>/confirm/", models.confirm, name="conversion-confirm"),
         path("conversions/<uuid:conversion_id>/retry/", models.retry, name="conversion-retry"),
         path("samples/<uuid:sample_id>/<slug:which>.webp", models.sample, name="sample"),
-        path("<slug:name>/about/", about.about, name="about"),
-        path("<slug:name>/samples/", about.samples, name="samples"),
+        path("<slug:name>/about/", model_details.about, name="about"),
+        path("<slug:name>/samples/", model_details.samples, name="samples"),
         path("<slug:name>/share/", models.share, name="share"),
         path("<slug:name>/delete/", models.delete, name="delete"),
     ],

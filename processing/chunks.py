@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from drive.storage import blobs
 from ipau.common.postgresql.retry import CONNECTION_ERRORS, persist
-from market import pauses
+from market.listings import pauses
 from processing import claims, expected_time, limits, slot_memory
 from processing.claims import Claim
 from processing.limits import TookTooLong, Unwanted, time_limit

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from django.db.models import F, QuerySet, Sum
 
-from market.model_steps import price_each_of
 from market.models import Version
+from market.pipelines.model_steps import price_each_of
 from processing import fleet
 from processing.models import Item, Job, State
 

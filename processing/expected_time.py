@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from django.conf import settings
 
-from market.speeds import TrialTime, trial_times
+from market.weights.speeds import TrialTime, trial_times
 from processing.models import Item
 from workers.recipe import Recipe
 

@@ -14,7 +14,7 @@ from django.forms.boundfield import BoundField
 from django.utils.translation import gettext
 
 from ipau.common.errors import DomainError
-from market.steps import STEP, STEPS
+from market.listings.io_schema import STEP, STEPS
 from workers.vision.class_names import read_class_list
 
 # What a page sends beside the settings. No setting may have one of these names.

@@ -11,9 +11,10 @@ from accounts.models import User
 from drive.files import services as drive
 from drive.models import File
 from ipau.common.errors import Invalid, NotFound
-from market.model_steps import check_models
+from market.listings.io_schema import NAME, STEP, STEPS
 from market.models import Version
-from market.steps import NAME, STEP, STEPS, Problems, check_params, check_steps
+from market.pipelines.model_steps import check_models
+from market.pipelines.steps import Problems, check_params, check_steps
 from processing import fleet
 from workers import engine, registry
 from workers.plugin import OperationError

@@ -12,8 +12,8 @@ from accounts.models import User
 from drive.files import services as drive
 from drive.files.names import distinct_names, fit
 from drive.models import File, Folder
-from market.model_steps import price_each_of
 from market.models import Version
+from market.pipelines.model_steps import price_each_of
 from processing.inputs import Prepared
 from processing.manifests import Row
 from processing.memory import memo_key

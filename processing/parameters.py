@@ -5,7 +5,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from market.contract import values_of
+from market.listings.io_schema import values_of
 from processing.forms import as_text, group_of
 
 

@@ -14,9 +14,9 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from drive.models import File
 from ipau.common.errors import DomainError, Invalid, NotFound
-from market.model_steps import UNKNOWN, ModelStep, compose, find_release, find_releases, models_of
 from market.models import Listing, Version
-from market.steps import check_number, check_steps, schema_of, settings_of, title_of
+from market.pipelines.model_steps import UNKNOWN, ModelStep, compose, find_release, find_releases, models_of
+from market.pipelines.steps import check_number, check_steps, schema_of, settings_of, title_of
 from processing import samples, services
 from processing.forms import Choices, ParamsForm, as_text, read_params
 from processing.previews import Answer

@@ -18,7 +18,7 @@ from drive.files import services as drive
 from drive.models import File
 from ipau.common import concurrency
 from ipau.common.errors import Invalid, NotFound, RateLimited, Unavailable
-from market import services as market
+from market.listings import services as market
 from market.models import Version
 from processing import fleet
 from processing.data_uris import NotADataUri, is_data_uri, read_data_uri

@@ -12,9 +12,9 @@ from drive.models import Blob, File
 from drive.storage import blobs
 from drive.uploads import services
 from ipau.common.ids import as_uuid
-from market import services as market
+from market.listings import services as market
 from market.models import Version
-from market.samples import AnySample, shown_samples
+from market.weights.samples import AnySample, shown_samples
 
 NAME = "sample.jpg"
 # What a page sends for the one that all apps have.

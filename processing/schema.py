@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from market.contract import PICTURE, input_schema
+from market.listings.io_schema import PICTURE, input_schema
 from workers import registry
 from workers.plugin import Operation
 

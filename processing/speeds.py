@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from market import speeds
+from market.weights import speeds
 from processing.models import State
 from processing.outcomes import Done
 from processing.overlapping import Chunk

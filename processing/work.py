@@ -8,7 +8,7 @@ from uuid import UUID
 
 from drive.storage import blobs
 from ipau.common.postgresql.retry import CONNECTION_ERRORS, persist
-from market import pauses
+from market.listings import pauses
 from processing import (
     chunks,
     claims,

@@ -11,7 +11,7 @@ from market.models.listings import (
     Visibility,
 )
 from market.models.pauses import Pause
-from market.models.showing import MAX_ATTEMPTS, MOST_CHOSEN, ChosenSample
+from market.models.samples import MAX_ATTEMPTS, MOST_CHOSEN, ChosenSample
 from market.models.trials import DeviceKind, JobSpeed, Sample, SampleQuerySet, Speed
 from market.models.turns import ConversionAccount, ConversionDay
 from market.models.weights import OPEN, Conversion, ConversionQuerySet, ConversionState, Weights

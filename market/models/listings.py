@@ -104,7 +104,7 @@ class Version(BaseModel):
     )
     # Otherwise its owner has yet to say whether its outputs are read as they should be, and alone runs it.
     is_confirmed = models.BooleanField(default=True)
-    # Since when nobody may run it: runs of its weights had to be ended too often (`market.pauses`).
+    # Since when nobody may run it: runs of its weights had to be ended too often (`market.listings.pauses`).
     paused_at = models.DateTimeField(null=True, blank=True)
 
     objects = VersionQuerySet.as_manager()

@@ -5,9 +5,9 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext
 
 from market.covers import cover_of, weights_of
-from market.markdown import render_markdown
+from market.listings.markdown import render_markdown
 from market.models import Listing
-from market.speeds import ToldSpeed, tell_busiest
+from market.weights.speeds import ToldSpeed, tell_busiest
 
 register = template.Library()
 

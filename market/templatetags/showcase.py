@@ -3,11 +3,10 @@
 from django import template
 from django.template import Context
 
-from market.covers import sample_of, weights_of
+from market.covers import Mosaic, mosaic_of, sample_of, weights_of
 from market.models import Listing, Weights
-from market.mosaics import Mosaic, mosaic_of
-from market.reports import name_task
-from market.samples import AnySample
+from market.weights.report import name_task
+from market.weights.samples import AnySample
 
 register = template.Library()
 
@@ -32,5 +31,5 @@ def task_name(weights: Weights) -> str:
 
 @register.simple_tag(takes_context=True)
 def mosaic(context: Context, listing: Listing) -> Mosaic:
-    """Return the cover of a pipeline, which `market.mosaics.with_mosaics` fetched along."""
+    """Return the cover of a pipeline, which `market.covers.with_mosaics` fetched along."""
     return mosaic_of(listing, user=context.get("user"))

@@ -5,8 +5,9 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from ipau.common.paging import paginate
-from market import pipelines, services
-from market.mosaics import with_mosaics
+from market.covers import with_mosaics
+from market.listings import services
+from market.pipelines import services as pipelines
 
 PIPELINES_A_PAGE = 24
 

@@ -18,13 +18,15 @@ from drive.files import services as drive
 from drive.models import File, FileKind, FileState
 from ipau.common.errors import Conflict, DomainError, Invalid, RateLimited
 from ipau.common.paging import paginate
-from market import confirming, conversions, services
-from market.budgets import budget_of
 from market.covers import with_covers
 from market.forms import ModelForm
+from market.listings import services
 from market.models import Conversion, Visibility
-from market.reports import tell
-from market.speeds import with_job_speeds
+from market.sandbox.budgets import budget_of
+from market.weights import confirm_layout, conversions
+from market.weights import services as weights_services
+from market.weights.report import tell
+from market.weights.speeds import with_job_speeds
 
 MODELS_A_PAGE = 24
 CONVERSIONS_SHOWN = 10
@@ -38,9 +40,11 @@ def list_page(request: HttpRequest) -> HttpResponse:
     context = {}
     if isinstance(request.user, User):
         shared = shared.exclude(owner=request.user)
-        own = with_job_speeds(conversions.with_unconfirmed(conversions.list_models(owner=request.user)))
+        own = with_job_speeds(
+            weights_services.with_unconfirmed(weights_services.list_models(owner=request.user))
+        )
         context = {
-            "own": own.order_by("-id")[: conversions.MOST_MODELS],
+            "own": own.order_by("-id")[: weights_services.MOST_MODELS],
             "conversions": conversions.list_conversions(owner=request.user).order_by("-id")[
                 :CONVERSIONS_SHOWN
             ],
@@ -158,7 +162,7 @@ def confirm(request: SignedInRequest, conversion_id: UUID) -> HttpResponse:
     """Take the owner's word on how a graph's outputs are read: `choice` is `task:layout`."""
     task, _colon, layout = request.POST.get("choice", "").partition(":")
     try:
-        conversion = confirming.confirm_conversion(
+        conversion = confirm_layout.confirm_conversion(
             owner=request.user, conversion_id=conversion_id, task=task, layout=layout
         )
     except (Conflict, Invalid, RateLimited) as error:
@@ -177,7 +181,7 @@ def share(request: SignedInRequest, name: str) -> HttpResponse:
     if wanted not in Visibility.values:
         raise Invalid(_("Choose who may see the model."), fields={"visibility": wanted})
     try:
-        listing = conversions.share_model(owner=request.user, name=name, visibility=wanted)
+        listing = weights_services.share_model(owner=request.user, name=name, visibility=wanted)
     except Conflict as error:
         messages.error(request, error.message)
         return redirect("models:list")
@@ -190,7 +194,7 @@ def share(request: SignedInRequest, name: str) -> HttpResponse:
 @require_POST
 def delete(request: SignedInRequest, name: str) -> HttpResponse:
     """Delete a model; its jobs and their results stay."""
-    conversions.delete_model(owner=request.user, name=name)
+    weights_services.delete_model(owner=request.user, name=name)
     messages.success(request, _("The model is deleted. Its jobs and their results stay."))
     here = reverse("models:list")
     return HttpResponseClientRedirect(here) if request.htmx else redirect(here)

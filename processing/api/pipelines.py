@@ -10,13 +10,9 @@ from rest_framework.response import Response
 from accounts.authentication import caller
 from ipau.common.api.views import IDEMPOTENCY_KEY, ApiView, idempotency_key, page_of, page_response, validated
 from ipau.common.errors import NotFound
-from market import pipelines
-from market.model_steps import ModelStep, with_models
-from market.pipeline_serializers import (
-    PipelineChangeSerializer,
-    PipelineInputSerializer,
-    PipelineSerializer,
-)
+from market.pipelines import services
+from market.pipelines.model_steps import ModelStep, with_models
+from market.serializers.pipelines import PipelineChangeSerializer, PipelineInputSerializer, PipelineSerializer
 from workers.recipe import Step
 
 
@@ -31,7 +27,7 @@ class PipelineList(ApiView):
     )
     def get(self, request: Request) -> Response:
         """Newest first. Those that others share are among the models."""
-        rows = with_models(pipelines.list_pipelines(owner=caller(request)))
+        rows = with_models(services.list_pipelines(owner=caller(request)))
         return page_response(request, rows, PipelineSerializer)
 
     @extend_schema(
@@ -46,7 +42,7 @@ class PipelineList(ApiView):
         """Every parameter of every step stays open to whoever runs it, as `step.parameter`."""
         sent = validated(PipelineInputSerializer(data=request.data))
         steps = _steps(sent.pop("steps"))
-        kept = pipelines.create_pipeline(
+        kept = services.create_pipeline(
             owner=caller(request), steps=steps, idempotency_key=idempotency_key(request), **sent
         )
         return Response(_told(request, kept.owner.handle, kept.name), status=201)
@@ -78,7 +74,7 @@ class PipelineDetail(ApiView):
         sent = validated(PipelineChangeSerializer(data=request.data))
         steps = _steps(sent.pop("steps")) if "steps" in sent else None
         new_name = sent.pop("name", None)
-        kept = pipelines.change_pipeline(
+        kept = services.change_pipeline(
             owner=caller(request), name=name, new_name=new_name, steps=steps, **sent
         )
         return Response(_told(request, owner, kept.name))
@@ -92,7 +88,7 @@ class PipelineDetail(ApiView):
     def delete(self, request: Request, owner: str, name: str) -> Response:
         """Its jobs and their results stay."""
         _check_own(request, owner, name)
-        pipelines.delete_pipeline(owner=caller(request), name=name)
+        services.delete_pipeline(owner=caller(request), name=name)
         return Response(status=204)
 
 
@@ -109,7 +105,7 @@ def _step(sent: dict[str, Any]) -> Step | ModelStep:
 
 
 def _told(request: Request, owner: str, name: str) -> dict[str, Any]:
-    listing = pipelines.get_pipeline(user=caller(request), owner=owner, name=name)
+    listing = services.get_pipeline(user=caller(request), owner=owner, name=name)
     return dict(PipelineSerializer(listing, context={"request": request}).data)
 
 

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from accounts.authentication import caller
 from accounts.models import Scope
 from ipau.common.api.views import IDEMPOTENCY_KEY, ApiView, idempotency_key, page_of, page_response, validated
-from market.contract import PICTURE
+from market.listings.io_schema import PICTURE
 from market.models import Version
 from processing import predictions, services
 from processing.models import Job, JobKind

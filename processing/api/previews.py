@@ -18,9 +18,9 @@ from drive.models import File
 from ipau.common.api.parsers import JSONParser, MultiPartParser, read_json
 from ipau.common.api.views import ApiView
 from ipau.common.errors import Invalid
-from market.contract import PICTURE
-from market.detectors import check_detector, default_detector
+from market.listings.io_schema import PICTURE
 from market.models import Version
+from market.weights.default_detector import check_detector, default_detector
 from processing import predictions, services
 from processing.api.predictions import site_hosts
 from processing.previews import Answer

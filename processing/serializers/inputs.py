@@ -10,7 +10,7 @@ from rest_framework import exceptions, serializers
 from ipau.common.api.fields import ChoiceField
 from ipau.common.api.views import PageQuery, StrictSerializer
 from ipau.common.errors import Invalid
-from market.contract import PICTURE
+from market.listings.io_schema import PICTURE
 from processing.models import State
 from processing.serializers.webhooks import WebhookInputSerializer
 

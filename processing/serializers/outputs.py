@@ -11,7 +11,7 @@ from rest_framework import serializers
 from drive.models import File
 from drive.serializers.files import content_url, file_url
 from drive.storage import blobs
-from market.contract import PICTURE, data_labels_of, outputs_of
+from market.listings.io_schema import PICTURE, data_labels_of, outputs_of
 from processing import fleet, predictions, progress
 from processing.models import Item, Job, State
 

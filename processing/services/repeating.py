@@ -10,7 +10,7 @@ from accounts.models import User
 from drive.files.services import Selection
 from drive.models import File
 from ipau.common.errors import Invalid
-from market import services as market
+from market.listings import services as market
 from processing.manifests import Row
 from processing.models import Item, Job, JobKind
 from processing.options import Options

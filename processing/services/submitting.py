@@ -17,9 +17,9 @@ from drive.models import File
 from drive.storage import blobs
 from ipau.common.errors import Invalid, TooLarge
 from ipau.common.idempotency import digest_of, find_earlier
-from market import services as market
-from market.model_steps import listings_run_by, price_each_of
+from market.listings import services as market
 from market.models import Version
+from market.pipelines.model_steps import listings_run_by, price_each_of
 from processing import events, folders, lanes, tasks
 from processing.estimates import Quote, credits_text, quote
 from processing.inputs import Prepared, prepare

@@ -14,12 +14,12 @@ from accounts.models import User
 from drive.files.services import Selection
 from drive.models import File, FileState
 from ipau.common.errors import DomainError
-from market import model_steps
-from market import services as market
 from market.covers import choose_sample
+from market.listings import services as market
 from market.models import Listing, ListingKind, Version
-from market.reports import Told, tell
-from market.samples import AnySample, shown_samples
+from market.pipelines import model_steps
+from market.weights.report import Told, tell
+from market.weights.samples import AnySample, shown_samples
 from processing import choices, fleet, samples, snippets
 from processing.choices import FolderChoice
 from processing.forms import ParamsForm, as_text, read_params

@@ -6,8 +6,8 @@ from django.views.decorators.http import require_GET
 
 from accounts.models import User
 from drive.uploads.services import SHOWN, unfinished_uploads
-from market import services as market
 from market.covers import with_covers
+from market.listings import services as market
 from processing import choices, fleet
 from processing.views.app import person_of
 from processing.views.jobs import jobs_of

@@ -15,12 +15,12 @@ from drive.files import services as drive
 from drive.models import File
 from ipau.common.errors import Conflict, DomainError, Invalid, NotFound
 from ipau.common.paging import paginate
-from market import model_steps
-from market import pipelines as market_pipelines
-from market import services as market
+from market.covers import with_mosaics
+from market.listings import services as market
+from market.listings.io_schema import STEPS
 from market.models import Listing, Visibility
-from market.mosaics import with_mosaics
-from market.steps import STEPS
+from market.pipelines import model_steps
+from market.pipelines import services as market_pipelines
 from processing import choices, fleet, pipelines, samples, throttle
 from processing.pipelines import Draft, DraftStep
 from processing.previews import Answer

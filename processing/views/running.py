@@ -16,10 +16,9 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from accounts.requests import SignedInRequest
 from drive.files.services import Selection
 from ipau.common.errors import Conflict, Invalid, TooLarge
-from market import services as market
-from market.covers import with_covers
-from market.mosaics import with_mosaics
-from market.pipelines import list_pipelines
+from market.covers import with_covers, with_mosaics
+from market.listings import services as market
+from market.pipelines.services import list_pipelines
 from processing import choices, estimates, selections, services
 from processing.forms import read_params
 from processing.inputs import queue_of

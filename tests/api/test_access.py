@@ -12,8 +12,8 @@ from drive.files.services import create_folder, select
 from drive.files.trash import trash
 from drive.shares.services import create_share
 from drive.uploads.resumable import begin_resumable
-from market import conversions
 from market.models import Listing, Version, Visibility
+from market.weights import conversions
 from processing import services
 from processing.models import Delivery, JobKind
 from processing.services import source_from_file

@@ -33,7 +33,7 @@ def growth(files: Sequence[Any]) -> bool:
 
 def dispatch(files: Sequence[Any]) -> bool:
     """Pictures a second on which nothing is done, over those with a message for each."""
-    from market.services import sync_builtin_listings
+    from market.listings.services import sync_builtin_listings
     from tests.benchmarks import noop
 
     assert noop.KEY

@@ -125,12 +125,12 @@ def install_model() -> Any:
     """Publish the detector of the demo; return its version."""
     from accounts.models import PLATFORM_HANDLE, User
     from ipau.demo import MODELS
-    from market import installing
+    from market.weights import install
 
     folder = MODELS / DETECTOR
     platform = User.objects.get(handle=PLATFORM_HANDLE)
     words = json.loads((folder / "card.json").read_text())
-    return installing.install_model(owner=platform, folder=folder / "model", name=DETECTOR, **words)
+    return install.install_model(owner=platform, folder=folder / "model", name=DETECTOR, **words)
 
 
 def fill_drive(paths: Sequence[Path]) -> list[Any]:

@@ -8,9 +8,9 @@ from django.db import transaction
 from playwright.sync_api import Page, expect
 
 from accounts.models import User
-from market.model_steps import ModelStep
-from market.pipelines import create_pipeline
-from market.services import latest_version
+from market.listings.services import latest_version
+from market.pipelines.model_steps import ModelStep
+from market.pipelines.services import create_pipeline
 from processing.models import Job
 from tests.browser.test_axe import problems
 from tests.drive.drives import upload

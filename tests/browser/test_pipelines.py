@@ -9,8 +9,8 @@ from playwright.sync_api import Page, expect
 
 from accounts.models import User
 from drive.files import services as drive
-from market.model_steps import MODELS_OFFERED
 from market.models import Listing, StepModel
+from market.pipelines.model_steps import MODELS_OFFERED
 from processing.models import Job, State
 from tests.browser.test_apps import answer_previews
 from tests.browser.test_axe import problems

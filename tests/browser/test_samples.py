@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from accounts.models import User
 from ipau.common import concurrency
 from ipau.common.concurrency import Limiter
-from market.describing import describe_model
+from market.weights.services import describe_model
 from processing import previews
 from processing.previews import Answer
 from tests.browser.test_axe import problems

@@ -16,7 +16,7 @@ from drive.storage import blobs
 from drive.uploads import services as uploads_services
 from ipau.common.errors import Conflict
 from market.models import DeviceKind, Speed, Version
-from market.releasing import TYPES, Release, keep_weights, release_model
+from market.weights.releases import TYPES, Release, keep_weights, release_model
 from processing import services
 from processing.options import Options
 from processing.services import Terms

@@ -15,9 +15,9 @@ from drive.models import File
 from drive.uploads import services as uploads_services
 from ipau.common.errors import DomainError
 from ipau.common.tasks import wake
-from market import pipelines
-from market import services as market
+from market.listings import services as market
 from market.models import Version
+from market.pipelines import services as pipelines
 from processing import services, tasks
 from processing.manifests import Row
 from processing.models import ENDED, OPEN, Job

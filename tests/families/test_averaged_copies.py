@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from market.reports import tell
+from market.weights.report import tell
 from tests.families import enlargers, generators
 from tests.families.layers import upload_of
 from tests.families.test_vit import CONFIG, _draw_state

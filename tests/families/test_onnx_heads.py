@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from market import reports
+from market.weights import report
 from tests.families.test_onnx import convert, found, giving
 from tests.families.test_onnx_classifiers import HALVES
 from tests.families.test_onnx_inputs import _square
@@ -171,7 +171,7 @@ def test_shares_are_known_by_what_bounds_them(end: str, tmp_path: Path) -> None:
 
 
 def _told(model: Any) -> dict[str, str]:
-    return dict(reports.tell({"facts": dict(model.facts)}).facts)
+    return dict(report.tell({"facts": dict(model.facts)}).facts)
 
 
 @pytest.mark.parametrize("names", [("a", "b"), ("logits", "features")])

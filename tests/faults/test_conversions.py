@@ -14,7 +14,6 @@ from django.utils import timezone
 
 from accounts.models import User
 from drive.models import FileState
-from market import conversions, tasks
 from market.models import (
     OPEN,
     Conversion,
@@ -24,6 +23,7 @@ from market.models import (
     Version,
     Weights,
 )
+from market.weights import conversions, tasks
 from processing.models import Item, State
 from tests.drive.drives import upload
 from tests.families import samples

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from accounts.models import User
-from market.installing import install_model
 from market.models import JobSpeed, Version
+from market.weights.install import install_model
 from processing.models import Item, Job
 from tests.families import rebuilt
 from tests.faults import injected

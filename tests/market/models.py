@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from accounts.models import User
 from drive.storage import blobs
 from market.models import Conversion, ConversionState, Version
-from market.releasing import Release, keep_weights, release_model
+from market.weights.releases import Release, keep_weights, release_model
 from workers import registry
 from workers.bundle import FACTS, GRAPH, WEIGHTS
 from workers.plugin import (

@@ -3,8 +3,8 @@
 from typing import Any
 
 from accounts.models import User
-from market import pipelines
 from market.models import Listing
+from market.pipelines import services
 from workers.recipe import Step
 
 
@@ -19,4 +19,4 @@ def pipeline(
 ) -> Listing:
     """Keep a chain (two steps without one) as a pipeline of this person."""
     chosen = steps(*(chain or (("pixelart", {"block": 9}), ("blackwhite", {"contrast": 20}))))
-    return pipelines.create_pipeline(owner=owner, title=title, steps=chosen, **fields)
+    return services.create_pipeline(owner=owner, title=title, steps=chosen, **fields)

@@ -7,7 +7,7 @@ from pytest_django import DjangoAssertNumQueries
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from market.contract import input_schema
+from market.listings.io_schema import input_schema
 from market.models import Listing, Version, Visibility
 from workers import registry
 

@@ -14,9 +14,9 @@ from drive.files.quota import used_bytes
 from drive.files.services import select
 from drive.files.trash import trash
 from drive.models import File
-from market import tasks, work
 from market.management.commands import import_weights
 from market.models import Conversion, Listing
+from market.weights import tasks, work
 from tests.drive.drives import upload
 from tests.market.models import marks, model
 from tests.market.sandboxes import Convert, accepting, refusing, use

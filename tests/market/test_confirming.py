@@ -17,10 +17,13 @@ from drive.files.services import select
 from drive.files.trash import trash
 from drive.models import File
 from ipau.common.errors import Conflict, Invalid, NotFound
-from market import confirming, conversions, detectors, pipelines, reports, services, tasks, work
+from market.listings import services
 from market.management.commands import import_weights
-from market.model_steps import ModelStep, models_of, sentences_of
 from market.models import Conversion, ConversionState, Listing, Version, Weights
+from market.pipelines import services as pipelines
+from market.pipelines.model_steps import ModelStep, models_of, sentences_of
+from market.weights import confirm_layout, conversions, default_detector, report, tasks, work
+from market.weights import services as weights_services
 from tests.drive.drives import upload
 from tests.market.models import marks
 from tests.market.sandboxes import Convert, accepting, refusing, use
@@ -46,8 +49,8 @@ def _marks() -> Iterator[None]:
 
 def test_each_layout_has_words_and_a_name_for_the_config() -> None:
     for layout in (*LAYOUTS, output_layouts.SEMANTIC, output_layouts.LABELS):
-        assert layout in confirming.NAMED_LAYOUTS
-        assert layout in reports.LAYOUTS
+        assert layout in confirm_layout.NAMED_LAYOUTS
+        assert layout in report.LAYOUTS
         assert read_wishes({"layout": layout}, {}).layout == layout
 
 
@@ -89,20 +92,20 @@ def test_it_runs_for_its_owner_alone_until_it_is_confirmed(
     job.refresh_from_db()
     assert job.succeeded == 1
     with pytest.raises(Conflict, match="Confirm on its report"):
-        conversions.share_model(owner=user, name="finder", visibility="public")
+        weights_services.share_model(owner=user, name="finder", visibility="public")
 
-    confirming.confirm_conversion(owner=user, conversion_id=conversion.pk)
+    confirm_layout.confirm_conversion(owner=user, conversion_id=conversion.pk)
     assert Listing.objects.get(name="finder").visibility == "public"
     assert services.get_latest_version(user=other_user, owner=user.handle, name="finder") == version
     with pytest.raises(Conflict):
-        confirming.confirm_conversion(owner=user, conversion_id=conversion.pk)
+        confirm_layout.confirm_conversion(owner=user, conversion_id=conversion.pk)
 
 
 def test_a_new_version_of_a_shared_model_is_kept_from_others(
     user: User, other_user: User, monkeypatch: pytest.MonkeyPatch, api: Callable[..., APIClient]
 ) -> None:
     first = convert(user, monkeypatch, publish=True)
-    confirming.confirm_conversion(owner=user, conversion_id=first.pk)
+    confirm_layout.confirm_conversion(owner=user, conversion_id=first.pk)
     use(monkeypatch, asking(DETECT, TURNED, sure=(50, 50)))
     file = upload(user, "better.safetensors", data=safetensors_bytes(note="2"))
     second = _again(
@@ -115,7 +118,7 @@ def test_a_new_version_of_a_shared_model_is_kept_from_others(
         assert services.latest_version(listing, user=person).number == expected
         found = services.get_latest_version(user=person, owner=user.handle, name="finder")
         assert found.number == expected
-        assert detectors.default_detector(user=person).number == expected
+        assert default_detector.default_detector(user=person).number == expected
         told = api(person).get(f"/v1/models/{user.handle}/finder").json()["latest_version"]
         assert (told["number"], told["confirmed"]) == (expected, expected == 1)
         listed = api(person).get("/v1/models?q=finder").json()["results"]
@@ -129,7 +132,7 @@ def test_a_new_version_of_a_shared_model_is_kept_from_others(
 
 def correct(user: User, conversion: Conversion, monkeypatch: pytest.MonkeyPatch) -> Conversion:
     """Have it read as turned boxes."""
-    confirming.confirm_conversion(owner=user, conversion_id=conversion.pk, task="obb", layout="anchors")
+    confirm_layout.confirm_conversion(owner=user, conversion_id=conversion.pk, task="obb", layout="anchors")
     use(monkeypatch, asking(TURNED, DETECT, sure=(10, 20)))
     return _again(conversion)
 
@@ -139,7 +142,7 @@ def test_another_way_is_read_anew(user: User, monkeypatch: pytest.MonkeyPatch) -
     conversion = convert(user, monkeypatch, publish=True, config=config)
     wrong = conversion.version
     assert wrong is not None
-    again = confirming.confirm_conversion(
+    again = confirm_layout.confirm_conversion(
         owner=user, conversion_id=conversion.pk, task="obb", layout="anchors"
     )
     assert (again.state, again.version, again.report) == (ConversionState.STARTING, None, {})
@@ -151,7 +154,7 @@ def test_another_way_is_read_anew(user: User, monkeypatch: pytest.MonkeyPatch) -
     assert again.awaits_word
     assert again.version is not None
     assert (again.version.number, again.corrects) == (2, None)
-    confirming.confirm_conversion(owner=user, conversion_id=again.pk, task="obb", layout="anchors")
+    confirm_layout.confirm_conversion(owner=user, conversion_id=again.pk, task="obb", layout="anchors")
     assert Listing.objects.get(name="finder").visibility == "public"
 
 
@@ -178,7 +181,7 @@ def test_a_wrong_reading_that_has_jobs_stays_for_them(user: User, monkeypatch: p
 def test_a_refused_correction_leaves_what_there_was(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     conversion = convert(user, monkeypatch)
     before = Version.objects.count()
-    confirming.confirm_conversion(owner=user, conversion_id=conversion.pk, task="obb", layout="anchors")
+    confirm_layout.confirm_conversion(owner=user, conversion_id=conversion.pk, task="obb", layout="anchors")
     use(monkeypatch, refusing())
     conversion = _again(conversion)
     assert (conversion.state, Version.objects.count()) == (ConversionState.FAILED, before)
@@ -191,21 +194,23 @@ def test_only_ways_that_fit_are_taken(user: User, other_user: User, monkeypatch:
     file = upload(user, "best.safetensors", data=safetensors_bytes())
     conversion = convert(user, monkeypatch, file)
     with pytest.raises(Invalid, match="cannot be read so"):
-        confirming.confirm_conversion(owner=user, conversion_id=conversion.pk, task="classify", layout="")
+        confirm_layout.confirm_conversion(owner=user, conversion_id=conversion.pk, task="classify", layout="")
     with pytest.raises(NotFound):
-        confirming.confirm_conversion(owner=other_user, conversion_id=conversion.pk)
+        confirm_layout.confirm_conversion(owner=other_user, conversion_id=conversion.pk)
     trash(owner=user, chosen=select(owner=user, file_ids=[file.pk]))
     with pytest.raises(Invalid, match="no longer in your drive"):
-        confirming.confirm_conversion(owner=user, conversion_id=conversion.pk, task="obb")
+        confirm_layout.confirm_conversion(owner=user, conversion_id=conversion.pk, task="obb")
     # That it is right can still be said.
-    confirming.confirm_conversion(owner=user, conversion_id=conversion.pk, task="detect", layout="anchors")
+    confirm_layout.confirm_conversion(
+        owner=user, conversion_id=conversion.pk, task="detect", layout="anchors"
+    )
     assert Version.objects.get(listing__name="finder").is_confirmed
 
 
 def test_what_was_taken_down_is_not_shared_by_a_word(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     conversion = convert(user, monkeypatch, publish=True)
     Listing.objects.filter(name="finder").update(taken_down=True)
-    confirming.confirm_conversion(owner=user, conversion_id=conversion.pk)
+    confirm_layout.confirm_conversion(owner=user, conversion_id=conversion.pk)
     assert Listing.objects.get(name="finder").visibility == "private"
 
 
@@ -213,7 +218,7 @@ def test_a_pipeline_that_runs_it_is_for_its_owner_too(
     user: User, other_user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = convert(user, monkeypatch, publish=True)
-    confirming.confirm_conversion(owner=user, conversion_id=first.pk)
+    confirm_layout.confirm_conversion(owner=user, conversion_id=first.pk)
     use(monkeypatch, asking(DETECT, TURNED, sure=(50, 50)))
     file = upload(user, "better.safetensors", data=safetensors_bytes(note="2"))
     second = _again(conversions.request_conversion(owner=user, file=file, name="finder"))
@@ -226,7 +231,7 @@ def test_a_pipeline_that_runs_it_is_for_its_owner_too(
     assert sentences_of(user=other_user, version=kept) != {}
     theirs = pipelines.create_pipeline(owner=other_user, title="Two", steps=newest)
     assert [model.number for model in models_of(services.latest_version(theirs)).values()] == [1]
-    confirming.confirm_conversion(owner=user, conversion_id=second.pk)
+    confirm_layout.confirm_conversion(owner=user, conversion_id=second.pk)
     assert sentences_of(user=other_user, version=services.latest_version(kept.listing)) == {}
 
 
@@ -295,7 +300,7 @@ def test_the_page_tells_what_was_recognised_from_what_was_chosen(
     path = f"/models/conversions/{conversion.pk}/"
     client = client_of(user)
     assert _badges(client.get(path).content.decode()) == {"detect:anchors": "Recognised", "obb:anchors": ""}
-    confirming.confirm_conversion(owner=user, conversion_id=conversion.pk, task="obb", layout="anchors")
+    confirm_layout.confirm_conversion(owner=user, conversion_id=conversion.pk, task="obb", layout="anchors")
     use(monkeypatch, asking({**TURNED, "is_recognised": False}, {**DETECT, "is_recognised": True}))
     _again(conversion)
     told = _badges(client.get(path).content.decode())

@@ -18,8 +18,11 @@ from drive.files.trash import trash
 from drive.models import Blob, File, FileState
 from drive.storage import blobs, sweep
 from ipau.common.errors import Conflict, Invalid, NotFound
-from market import conversions, services, tasks, work, workplace
+from market.listings import services
 from market.models import Conversion, ConversionState, Listing, ListingKind, Version, Visibility, Weights
+from market.sandbox import work_dirs
+from market.weights import conversions, tasks, work
+from market.weights import services as weights_services
 from tests.drive.drives import upload
 from tests.market.models import bundle_bytes, marks, model
 from tests.market.pipelines import pipeline
@@ -100,9 +103,9 @@ def test_two_people_with_the_same_weights_share_the_bytes(
     assert mine is not None
     assert theirs is not None
     assert mine.weights == theirs.weights
-    conversions.delete_model(owner=user, name="finder")
+    weights_services.delete_model(owner=user, name="finder")
     assert Weights.objects.count() == 1
-    conversions.delete_model(owner=other_user, name="finder")
+    weights_services.delete_model(owner=other_user, name="finder")
     assert not Weights.objects.exists()
 
 
@@ -283,9 +286,9 @@ def test_the_sweep_deletes_what_a_killed_worker_left(user: User, monkeypatch: py
         tasks.sweep()
         seen.append([folder.name for folder in base.iterdir()])
         Conversion.objects.update(lease_expires_at=timezone.now() - timedelta(seconds=50))
-        assert workplace.forget_lost() == 0
+        assert work_dirs.forget_lost() == 0
         Conversion.objects.update(lease_expires_at=timezone.now() - timedelta(seconds=70))
-        assert workplace.forget_lost() == 1
+        assert work_dirs.forget_lost() == 1
         given[1].parent.mkdir()
         return refusing()(*given, **named)
 
@@ -355,7 +358,7 @@ def test_the_sweep_of_bytes_spares_what_a_model_needs(user: User) -> None:
     sweep.sweep_orphans()
     kept = set(Blob.objects.values_list("pk", flat=True))
     assert kept >= {version.weights.model_json_id, version.weights.onnx_id, version.weights.safetensors_id}
-    conversions.delete_model(owner=user, name="finder")
+    weights_services.delete_model(owner=user, name="finder")
     sweep.sweep_orphans()
     assert not Blob.objects.filter(pk=version.weights.model_json_id).exists()
 
@@ -367,26 +370,26 @@ def test_a_model_with_jobs_is_put_away(user: User) -> None:
     version = model(user)
     job = submit_version(user, version, [upload(user)])
     take_turns(user)
-    conversions.delete_model(owner=user, name="finder")
+    weights_services.delete_model(owner=user, name="finder")
     job.refresh_from_db()
     assert job.version == version
     assert Weights.objects.filter(pk=version.weights_id).exists()
     with pytest.raises(NotFound):
         services.get_listing(user=user, owner=user.handle, name="finder")
-    assert not conversions.list_models(owner=user).exists()
+    assert not weights_services.list_models(owner=user).exists()
 
 
 def test_a_model_is_shared_and_taken_back(user: User, other_user: User) -> None:
     version = model(user)
     with pytest.raises(NotFound):
         services.get_version(user=other_user, version_id=version.pk)
-    conversions.share_model(owner=user, name="finder", visibility=Visibility.PUBLIC)
+    weights_services.share_model(owner=user, name="finder", visibility=Visibility.PUBLIC)
     assert services.get_version(user=other_user, version_id=version.pk) == version
     Listing.objects.update(taken_down=True)
     with pytest.raises(Conflict):
-        conversions.share_model(owner=user, name="finder", visibility=Visibility.PUBLIC)
+        weights_services.share_model(owner=user, name="finder", visibility=Visibility.PUBLIC)
     with pytest.raises(NotFound):
-        conversions.share_model(owner=other_user, name="finder", visibility=Visibility.PUBLIC)
+        weights_services.share_model(owner=other_user, name="finder", visibility=Visibility.PUBLIC)
 
 
 def test_builtin_listings_in_step_leave_the_platform_s_models_alone(user: User) -> None:

@@ -7,8 +7,8 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from market.describing import DESCRIPTION_LENGTH
 from market.models import Conversion, Listing
+from market.weights.services import DESCRIPTION_LENGTH
 from tests.market.models import marks, model
 
 pytestmark = pytest.mark.django_db

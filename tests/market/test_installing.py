@@ -10,9 +10,10 @@ import pytest
 from accounts.models import PLATFORM_HANDLE, User
 from ipau import demo
 from ipau.common.errors import Invalid
-from market import conversion_queue, services, tasks, trying
-from market.installing import install_model
+from market.listings import services
 from market.models import Listing, Version, Weights
+from market.weights import conversion_queue, tasks, trials
+from market.weights.install import install_model
 from processing import work
 from processing.models import Item
 
@@ -120,7 +121,7 @@ def test_models_of_the_demo_are_shown_on_pictures_of_their_own(
 
 
 def test_weights_that_are_gone_are_not_tried(db: None) -> None:
-    assert not trying.try_kept(uuid4())
+    assert not trials.try_kept(uuid4())
 
 
 def classes(output: Any) -> list[str]:

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from market.describing import DESCRIPTION_LENGTH
-from market.markdown import MOST_NESTED, render_markdown
+from market.listings.markdown import MOST_NESTED, render_markdown
+from market.weights.services import DESCRIPTION_LENGTH
 
 # What a page may hold of it: nothing that runs, loads or looks like a part of the site.
 ALLOWED = re.compile(

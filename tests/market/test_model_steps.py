@@ -10,10 +10,11 @@ from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import User
 from ipau.common.errors import Conflict, Invalid
-from market import pipelines, services
-from market.contract import outputs_of
-from market.conversions import delete_model
-from market.model_steps import (
+from market.listings import services
+from market.listings.io_schema import outputs_of
+from market.models import Listing, StepModel, Tier, Version, Visibility
+from market.pipelines import services as pipelines
+from market.pipelines.model_steps import (
     MODELS_OFFERED,
     ModelStep,
     check_models,
@@ -21,7 +22,7 @@ from market.model_steps import (
     offer_models,
     sentences_of,
 )
-from market.models import Listing, StepModel, Tier, Version, Visibility
+from market.weights.services import delete_model
 from tests.drive.drives import upload
 from tests.market.models import marks, model
 from tests.processing.jobs import submit_version, take_turns

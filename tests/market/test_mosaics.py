@@ -9,9 +9,9 @@ from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import User
-from market import services
+from market.covers import Mosaic, mosaic_of, with_mosaics
+from market.listings import services
 from market.models import Listing, Version, Visibility
-from market.mosaics import Mosaic, mosaic_of, with_mosaics
 from tests.market.models import marks, model
 from tests.market.pipelines import pipeline
 from tests.market.test_covers import add_samples, found

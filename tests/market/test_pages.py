@@ -9,8 +9,8 @@ from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import User
-from market import services
 from market.covers import cover_of
+from market.listings import services
 from market.models import Listing, Visibility
 from tests.market.pipelines import pipeline
 from workers import registry

@@ -14,9 +14,9 @@ from accounts.models import User
 from drive.files.services import select
 from drive.files.trash import restore, trash
 from drive.models import File
-from market import conversions, work
 from market.models import Conversion, ConversionState, Listing, Visibility
-from market.reports import CLASSES_SHOWN, tell
+from market.weights import conversions, work
+from market.weights.report import CLASSES_SHOWN, tell
 from tests.drive.drives import upload
 from tests.market.models import marks, model
 from tests.market.pipelines import pipeline

@@ -11,8 +11,9 @@ from pytest_django import Settings
 
 from accounts.models import User
 from ipau.common.errors import Conflict
-from market import pause_mails, pauses, tasks
+from market.listings import pauses
 from market.models import Pause, Version
+from market.weights import pause_mails, tasks
 from processing import services, work
 from processing.models import Item, State
 from tests.drive.drives import upload

@@ -9,11 +9,12 @@ from django.db import IntegrityError, transaction
 from accounts.models import User
 from drive.files.services import create_folder
 from ipau.common.errors import Conflict, Invalid, NotFound
-from market import pipelines, services
-from market.contract import outputs_of, values_of
+from market.listings import services
+from market.listings.io_schema import outputs_of, values_of
 from market.models import Listing, ListingKind, Tier, Version, Visibility
-from market.pipelines import change_pipeline, create_pipeline, delete_pipeline, duplicate_pipeline
-from market.steps import check_steps, schema_of
+from market.pipelines import services as pipelines
+from market.pipelines.services import change_pipeline, create_pipeline, delete_pipeline, duplicate_pipeline
+from market.pipelines.steps import check_steps, schema_of
 from tests.drive.drives import upload
 from tests.market.pipelines import pipeline, steps
 from tests.processing.jobs import submit_version

@@ -20,10 +20,11 @@ from drive.models import Blob, File
 from drive.storage import blobs, sweep
 from drive.uploads import work
 from ipau.common.errors import Invalid, NotFound
-from market import choosing, conversions, showing
-from market.installing import install_model
 from market.models import MAX_ATTEMPTS, MOST_CHOSEN, ChosenSample, Listing, Version
-from market.samples import shown_samples
+from market.weights import samples as choosing
+from market.weights import samples_work, services
+from market.weights.install import install_model
+from market.weights.samples import shown_samples
 from processing import samples
 from tests.drive.drives import upload
 from tests.market.models import marks, model
@@ -93,7 +94,7 @@ def test_a_worker_runs_the_model_over_what_was_chosen(user: User) -> None:
     words = {"title": "Finder", "summary": "", "description": ""}
     version = install_model(owner=user, folder=DETECTOR / "model", name="finder", **words)
     (row,) = choose(user, [file])
-    assert showing.show_chosen(version.listing_id)
+    assert samples_work.show_chosen(version.listing_id)
     row.refresh_from_db()
     assert (row.is_due, row.weights, row.width, row.height) == (False, version.weights, 640, 640)
     assert {one["name"] for one in row.seen} <= {"circle", "square", "star", "triangle"}
@@ -104,7 +105,7 @@ def test_a_worker_runs_the_model_over_what_was_chosen(user: User) -> None:
     assert b"secret" not in before
     # The picture itself is not held on to.
     assert row.source is None
-    assert not showing.show_chosen(version.listing_id)
+    assert not samples_work.show_chosen(version.listing_id)
 
 
 def test_the_page_keeps_what_was_chosen_in_its_order(
@@ -113,7 +114,7 @@ def test_the_page_keeps_what_was_chosen_in_its_order(
     files = pictures(user, 3)
     answer = client.post(PAGE, {"file": [str(files[2].pk), str(files[0].pk)]})
     assert (answer.status_code, answer["Location"]) == (302, f"/apps/{user.handle}/finder/?tab=about")
-    showing.show_chosen(version.listing_id)
+    samples_work.show_chosen(version.listing_id)
     first, second = ChosenSample.objects.all()
     assert (first.digest, second.digest) == (files[2].blob_id, files[0].blob_id)
     form = client.get(PAGE).content.decode()
@@ -178,7 +179,7 @@ def test_another_person_s_samples_are_not_there(
     path = f"/models/samples/{row.pk}/before.webp"
     # Nothing is shown of it before a worker has made the small one.
     assert Client().get(path).status_code == 404
-    showing.show_chosen(version.listing_id)
+    samples_work.show_chosen(version.listing_id)
     assert is_sent(Client(), path)
     Listing.objects.update(visibility="private")
     assert stranger.get(path).status_code == 404
@@ -192,7 +193,7 @@ def test_of_the_same_weights_each_owner_shows_their_own(
     assert others.weights == version.weights
     common = add_samples(version, [found("dog")]).samples.get()
     (row,) = choose(user, pictures(user, 1))
-    showing.show_chosen(version.listing_id)
+    samples_work.show_chosen(version.listing_id)
     mine = Client().get(f"/apps/{user.handle}/finder/").content.decode()
     theirs = Client().get(f"/apps/{other_user.handle}/finder/").content.decode()
     assert f"/models/samples/{row.pk}/before.webp" in mine
@@ -206,7 +207,7 @@ def test_they_are_on_the_card_over_the_api_and_to_try(
 ) -> None:
     add_samples(version, [found("dog"), found("bird")])
     first, second = choose(user, pictures(user, 2))
-    showing.show_chosen(version.listing_id)
+    samples_work.show_chosen(version.listing_id)
     card = Client().get("/models/").content.decode()
     assert f'src="/models/samples/{first.pk}/after.webp"' in card
     told = api(user).get(f"/v1/models/{user.handle}/finder").json()["latest_version"]["weights"]["samples"]
@@ -240,25 +241,25 @@ def test_they_outlive_the_pictures_of_the_drive(
     Blob.objects.update(touched_at=timezone.now() - timedelta(days=1))
     sweep.sweep_orphans()
     # Before the small one is made, the row itself holds on to the bytes.
-    showing.show_chosen(version.listing_id)
+    samples_work.show_chosen(version.listing_id)
     Blob.objects.update(touched_at=timezone.now() - timedelta(days=1))
     sweep.sweep_orphans()
     assert not Blob.objects.filter(pk=file.blob_id).exists()
     assert is_sent(Client(), f"/models/samples/{row.pk}/before.webp")
     before = tried_before(row)
-    conversions.delete_model(owner=user, name="finder")
+    services.delete_model(owner=user, name="finder")
     Blob.objects.update(touched_at=timezone.now() - timedelta(days=1))
     sweep.sweep_orphans()
     assert not Blob.objects.filter(pk=before).exists()
 
 
 def listings_due() -> list[UUID]:
-    return list(showing.waiting().values_list("listing", flat=True).distinct())
+    return list(samples_work.waiting().values_list("listing", flat=True).distinct())
 
 
 def test_other_weights_see_the_same_pictures(user: User, version: Version, tried: list[list[bytes]]) -> None:
     (row,) = choose(user, pictures(user, 1))
-    showing.show_chosen(version.listing_id)
+    samples_work.show_chosen(version.listing_id)
     newer = model(user, sure=(10, 20), publish=True)
     assert listings_due() == [version.listing_id]
     (stale,) = shown_samples(newer)
@@ -266,7 +267,7 @@ def test_other_weights_see_the_same_pictures(user: User, version: Version, tried
     assert (stale.before_id is not None, stale.after_id, stale.seen) == (True, None, [])
     page = Client().get(f"/apps/{user.handle}/finder/").content.decode()
     assert f"/models/samples/{row.pk}/after.webp" not in page
-    showing.show_chosen(version.listing_id)
+    samples_work.show_chosen(version.listing_id)
     row.refresh_from_db()
     assert (row.weights, row.is_due) == (newer.weights, False)
     # The very picture that is shown, not one that was made small once more.
@@ -281,9 +282,9 @@ def test_what_comes_to_nothing_is_tried_three_times(
     (row,) = choose(user, pictures(user, 1))
     for _ in range(MAX_ATTEMPTS):
         assert listings_due() == [version.listing_id]
-        assert showing.show_chosen(version.listing_id)
+        assert samples_work.show_chosen(version.listing_id)
     assert listings_due() == []
-    assert not showing.show_chosen(version.listing_id)
+    assert not samples_work.show_chosen(version.listing_id)
     row.refresh_from_db()
     # It can still be tried on.
     assert (bool(row.before_id), row.is_waiting) == (True, False)
@@ -298,7 +299,7 @@ def test_the_result_for_weights_that_are_not_the_newest_any_more_is_dropped(
 
     monkeypatch.setattr(launch, "try_model", release_meanwhile)
     (row,) = choose(user, pictures(user, 1))
-    showing.show_chosen(version.listing_id)
+    samples_work.show_chosen(version.listing_id)
     row.refresh_from_db()
     assert (row.before, row.is_due, row.attempts) == (None, True, 0)
 
@@ -324,7 +325,7 @@ def test_lists_cost_the_same_however_many_there_are(
             version = model(user, f"m{number}-{n}", publish=True, sure=(number, n))
             ids = [file.pk for file in files]
             choosing.choose_samples(owner=user, name=version.listing.name, files=ids)
-            showing.show_chosen(version.listing_id)
+            samples_work.show_chosen(version.listing_id)
         with django_assert_num_queries(20, exact=False) as counted:
             Client().get("/models/")
         costs.append(len(counted))

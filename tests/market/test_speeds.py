@@ -11,9 +11,9 @@ from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from market import conversions, speeds, trying
 from market.models import Conversion, JobSpeed, Listing, Version, Weights
-from market.speeds import ToldSpeed, tell_speeds
+from market.weights import services, speeds, trials
+from market.weights.speeds import ToldSpeed, tell_speeds
 from tests.market.models import marks, model
 from tests.market.sandboxes import tried
 from workers.devices import Device
@@ -74,13 +74,13 @@ def test_figures_cannot_contradict_themselves(user: User, changes: dict[str, obj
 
 def test_they_go_with_their_weights(user: User) -> None:
     add(model(user))
-    conversions.delete_model(owner=user, name="finder")
+    services.delete_model(owner=user, name="finder")
     assert not JobSpeed.objects.exists()
 
 
 def test_jobs_stand_beside_the_trial_by_device(user: User) -> None:
     version = model(user)
-    trying.keep_trial(weights=weights_of(version), tried=trying.Tried(tried(shown=()), CPU.name))
+    trials.keep_trial(weights=weights_of(version), tried=trials.Tried(tried(shown=()), CPU.name))
     add(version, GPU, pictures=2000, each=3.25)
     assert tell_speeds(weights_of(version)) == [
         ToldSpeed(CPU.name, "310 ms", "45 ms", "450 × 300"),
@@ -97,7 +97,7 @@ def test_jobs_stand_beside_the_trial_by_device(user: User) -> None:
 
 def test_listing_and_report_say_it(user: User, client_of: Callable[[User], Client]) -> None:
     version = model(user)
-    trying.keep_trial(weights=weights_of(version), tried=trying.Tried(tried(shown=()), CPU.name))
+    trials.keep_trial(weights=weights_of(version), tried=trials.Tried(tried(shown=()), CPU.name))
     add(version, pictures=1, each=52)
     add(version, GPU, pictures=2000, each=3.25)
     client = client_of(user)

@@ -15,10 +15,10 @@ from rest_framework.test import APIClient
 from accounts.models import User
 from drive.models import Blob
 from drive.storage import blobs, sweep
-from market import conversions, trying, work
 from market.models import Conversion, Listing, Sample, Speed
-from market.reports import tell
-from market.speeds import say_speed
+from market.weights import conversions, services, trials, work
+from market.weights.report import tell
+from market.weights.speeds import say_speed
 from tests.market.models import marks, model
 from tests.market.sandboxes import accepting, tried, use
 from tests.workers.weights_files import safetensors_bytes
@@ -113,7 +113,7 @@ def test_samples_stay_as_long_as_their_weights(converted: Conversion, user: User
     Blob.objects.update(touched_at=timezone.now() - timedelta(days=1))
     sweep.sweep_orphans()
     assert set(Blob.objects.filter(pk__in=kept).values_list("pk", flat=True)) == kept
-    conversions.delete_model(owner=user, name="finder")
+    services.delete_model(owner=user, name="finder")
     assert not Sample.objects.exists()
     assert not Speed.objects.exists()
     sweep.sweep_orphans()
@@ -192,7 +192,7 @@ def test_a_sample_is_for_those_who_see_the_model(
     assert b"".join(answer.streaming_content) == blobs.read(row.after_id)
     assert client_of(other_user).get(path).status_code == 404
     assert Client().get(path).status_code == 404
-    conversions.share_model(owner=user, name="finder", visibility="public")
+    services.share_model(owner=user, name="finder", visibility="public")
     assert b"".join(Client().get(path).streaming_content) == blobs.read(row.after_id)
     assert Client().get(f"/models/samples/{row.pk}/weights.webp").status_code == 404
     assert Client().get(f"/models/samples/{converted.pk}/after.webp").status_code == 404
@@ -234,7 +234,7 @@ def test_the_list_of_the_api_costs_the_same_however_long(user: User, api: Callab
     for number in range(2):
         version = model(user, f"finder-{number}", sure=(90, number))
         assert version.weights is not None
-        trying.keep_trial(weights=version.weights, tried=trying.Tried(tried(shown=()), "A processor"))
+        trials.keep_trial(weights=version.weights, tried=trials.Tried(tried(shown=()), "A processor"))
         with CaptureQueriesContext(connection) as queries:
             assert client.get("/v1/models").status_code == 200
         counts.append(len(queries))

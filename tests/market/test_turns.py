@@ -17,8 +17,9 @@ from pytest_django import Settings
 from accounts.models import User
 from drive.models import File
 from ipau.common.errors import RateLimited
-from market import budgets, conversion_queue, conversions, owner_leases, showing, tasks, trying, work
 from market.models import ChosenSample, Conversion, ConversionAccount, ConversionDay, ConversionState, Weights
+from market.sandbox import budgets, owner_leases
+from market.weights import conversion_queue, conversions, samples_work, services, tasks, trials, work
 from tests.drive.drives import upload
 from tests.market.models import marks, model
 from tests.market.sandboxes import accepting, refusing, use
@@ -109,7 +110,7 @@ def test_of_one_owner_one_thing_is_done_at_a_time(
     version = model(user, "shown")
     listing = version.listing
     ChosenSample.objects.create(listing=listing, position=0, source=theirs.source, digest="0" * 64)
-    trying.ask(version.weights_id)
+    trials.ask(version.weights_id)
     seen: list[Any] = []
     inner = refusing()
 
@@ -117,8 +118,8 @@ def test_of_one_owner_one_thing_is_done_at_a_time(
         if not seen:
             seen.append(order())
             seen.append(work.convert(second.pk))
-            seen.append(showing.show_chosen(listing.pk))
-            seen.append(trying.try_kept(version.weights_id))
+            seen.append(samples_work.show_chosen(listing.pk))
+            seen.append(trials.try_kept(version.weights_id))
         return inner(*given, **named)
 
     use(monkeypatch, convert)
@@ -136,7 +137,7 @@ def test_pictures_and_trials_take_turns_too(
     ChosenSample.objects.create(
         listing=version.listing, position=0, source_id=source.blob_id, digest=source.blob_id
     )
-    trying.ask(version.weights_id)
+    trials.ask(version.weights_id)
     ask(user)
     for _ in range(3):
         assert order() == [user.pk]
@@ -155,8 +156,8 @@ def test_a_trial_that_kills_its_worker_is_begun_three_times(
     def die(*_: Any, **__: Any) -> Any:
         raise RuntimeError("killed")
 
-    monkeypatch.setattr(trying.trial, "try_model", die)
-    trying.ask(version.weights_id)
+    monkeypatch.setattr(trials.trial, "try_model", die)
+    trials.ask(version.weights_id)
     for _ in range(3):
         with pytest.raises(RuntimeError):
             conversion_queue.take_turn()
@@ -241,7 +242,7 @@ def test_seconds_are_counted_however_it_ends(user: User, monkeypatch: pytest.Mon
         assert total <= seconds_of(user) < total + 10
     # Whatever is deleted.
     Conversion.objects.all().delete()
-    conversions.delete_model(owner=user, name="m0")
+    services.delete_model(owner=user, name="m0")
     assert seconds_of(user) >= total
 
 
@@ -281,7 +282,7 @@ def test_what_waits_when_the_minutes_are_used_up_ends_with_a_report(
     assert theirs.report["code"] == "pickle"
     # Pictures that show models wait for the next day instead.
     version = model(user, "shown")
-    trying.ask(version.weights_id)
+    trials.ask(version.weights_id)
     assert order() == []
     ConversionDay.objects.all().delete()
     assert order() == [user.pk]

@@ -5,13 +5,14 @@ import time
 
 import pytest
 
-from market import tasks, workplace
+from market.sandbox import work_dirs
+from market.weights import tasks
 
 pytestmark = pytest.mark.django_db
 
 
 def test_the_sweep_deletes_what_a_killed_trial_left() -> None:
-    with workplace.open_scratch() as killed, workplace.open_scratch() as at_work:
+    with work_dirs.open_scratch() as killed, work_dirs.open_scratch() as at_work:
         assert (killed.stat().st_mode & 0o777, killed.parent.stat().st_mode & 0o777) == (0o700, 0o700)
         (killed / "model").mkdir()
         for folder, hours in ((killed, 2), (at_work, 0.5)):

@@ -9,8 +9,8 @@ import pytest
 from accounts.models import User
 from drive.models import File
 from drive.storage import blobs
-from market.installing import install_model
 from market.models import JobSpeed, Version
+from market.weights.install import install_model
 from processing import services, tasks
 from processing.models import Item, Job, State
 from tests.families import rebuilt

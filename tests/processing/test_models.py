@@ -11,8 +11,8 @@ from accounts.models import User
 from drive.models import Blob, File, FileKind
 from drive.storage import blobs
 from ipau.common.errors import Invalid
-from market.contract import openapi_of
-from market.steps import check_steps
+from market.listings.io_schema import openapi_of
+from market.pipelines.steps import check_steps
 from processing import previews, stored, work
 from processing.inputs import prepare
 from processing.models import Item, State

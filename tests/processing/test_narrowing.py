@@ -7,7 +7,7 @@ import pytest
 
 from accounts.models import User
 from drive.models import File
-from market.model_steps import ModelStep
+from market.pipelines.model_steps import ModelStep
 from processing import narrowing, services
 from processing.manifests import Row
 from processing.models import Item, Job

@@ -12,7 +12,7 @@ from pytest_django import DjangoAssertNumQueries
 from accounts.models import User
 from drive.files import services as drive
 from drive.models import File
-from market.services import sync_builtin_listings
+from market.listings.services import sync_builtin_listings
 from processing import previews, samples, throttle
 from processing.models import Item, Job
 from processing.previews import Answer

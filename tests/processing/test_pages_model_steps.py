@@ -11,8 +11,9 @@ from rest_framework.test import APIClient
 
 from accounts.models import User
 from ipau.common.errors import Invalid
-from market import pipelines, services
+from market.listings import services
 from market.models import Listing, Visibility
+from market.pipelines import services as pipelines
 from processing.models import Item, State
 from processing.orders import Terms
 from tests.drive.drives import upload

@@ -10,9 +10,9 @@ from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import User
-from market import services as market
+from market.listings import services as market
 from market.models import Listing, Version, Visibility
-from market.pipelines import delete_pipeline
+from market.pipelines.services import delete_pipeline
 from processing import previews, tasks
 from processing.models import Job
 from processing.parameters import describe_used

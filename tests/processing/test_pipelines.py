@@ -8,7 +8,7 @@ from accounts.models import User
 from drive.files.services import create_folder
 from drive.models import Folder
 from ipau.common.errors import Invalid
-from market import services as market
+from market.listings import services as market
 from market.models import Listing, Version, Visibility
 from processing import manifests
 from processing.inputs import prepare, queue_of

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from accounts.models import User
-from market import services as market
+from market.listings import services as market
 from market.models import Version
 from processing import preview_queue, tasks, work
 from processing.fleet import Slot

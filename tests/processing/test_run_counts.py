@@ -9,7 +9,7 @@ from django.db import transaction
 
 from accounts.models import User
 from ipau.common.errors import Invalid
-from market import services as market
+from market.listings import services as market
 from market.models import Listing, Version
 from processing import endings
 from processing.models import Item, Job, State

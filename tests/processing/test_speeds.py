@@ -9,9 +9,9 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
 from drive.models import File
-from market import pipelines
-from market.model_steps import ModelStep
 from market.models import JobSpeed, Version
+from market.pipelines import services
+from market.pipelines.model_steps import ModelStep
 from processing import claims, endings, fleet, results, speeds, work
 from processing.models import Item, Job, Output, State
 from processing.overlapping import Chunk
@@ -122,11 +122,11 @@ def test_apps_and_pipelines_tell_nothing_of_a_model(user: User) -> None:
     submit(user, files)
     take_turns(user)
     step = ModelStep(owner=user.handle, name="finder")
-    chain = pipelines.create_pipeline(owner=user, title="Two", steps=[Step(operation="blackwhite"), step])
+    chain = services.create_pipeline(owner=user, title="Two", steps=[Step(operation="blackwhite"), step])
     job = run(user, chain.versions.get(), files)
     assert job.succeeded == 2
     assert not JobSpeed.objects.exists()
-    alone = pipelines.create_pipeline(owner=user, title="One", steps=[step])
+    alone = services.create_pipeline(owner=user, title="One", steps=[step])
     # A single step's time is the model's own.
     assert (
         assert_equal_to_rows(run(user, alone.versions.get(), files, terms=FRESH)).weights == version.weights

@@ -15,10 +15,10 @@ from accounts.models import User
 from drive.files import trash
 from drive.models import File
 from ipau.common.errors import DomainError, NotFound
-from market import confirming, conversions
 from market.models import Conversion, ConversionState
-from market.reports import tell
-from market.speeds import say_speed
+from market.weights import confirm_layout, conversions
+from market.weights.report import tell
+from market.weights.speeds import say_speed
 
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 20 * 60.0
@@ -68,7 +68,7 @@ class Command(BaseCommand):
         if not conversion.awaits_word:
             return
         if publish and conversion.report.get("is_certain"):
-            confirming.confirm_conversion(owner=conversion.owner, conversion_id=conversion.pk)
+            confirm_layout.confirm_conversion(owner=conversion.owner, conversion_id=conversion.pk)
             self.stdout.write("Its outputs can be read in one way only, which is confirmed.")
             return
         ways = "".join(f"\n  {_as_config(one)}" for one in conversion.report["choices"])
@@ -135,7 +135,7 @@ def _take_away(file: File) -> None:
 def _as_config(choice: dict[str, Any]) -> str:
     """Return what a `config.json` says to have a graph read so."""
     said = {"task": choice["task"]}
-    if choice["layout"] in confirming.NAMED_LAYOUTS:
+    if choice["layout"] in confirm_layout.NAMED_LAYOUTS:
         said["layout"] = choice["layout"]
     return json.dumps(said)
 

@@ -14,9 +14,10 @@ from drive.files.listing import with_thumbnails
 from drive.models import File
 from ipau.common.errors import DomainError
 from ipau.common.ids import as_uuid
-from market import choosing, conversions, describing
 from market.forms import AboutForm
 from market.models import MOST_CHOSEN, Listing
+from market.weights import samples as choosing
+from market.weights import services
 
 PICTURES_OFFERED = 24
 
@@ -25,7 +26,7 @@ PICTURES_OFFERED = 24
 @require_http_methods(["GET", "POST"])
 def about(request: SignedInRequest, name: str) -> HttpResponse:
     """Ask the owner for the texts of a model; `preview` shows how they read and keeps nothing."""
-    listing = conversions.get_model(owner=request.user, name=name)
+    listing = services.get_model(owner=request.user, name=name)
     if request.method == "GET":
         texts = {field: getattr(listing, field) for field in AboutForm.base_fields}
         return _show(request, listing, AboutForm(initial=texts))
@@ -34,7 +35,7 @@ def about(request: SignedInRequest, name: str) -> HttpResponse:
         return _show(request, listing, form, status=422)
     if "preview" in request.POST:
         return _show(request, listing, form, is_preview=True)
-    describing.describe_model(owner=request.user, name=name, **form.cleaned_data)
+    services.describe_model(owner=request.user, name=name, **form.cleaned_data)
     messages.success(request, _("What is said of the model has been kept."))
     return redirect(_page_of(listing))
 
@@ -55,7 +56,7 @@ def _show(
 @require_http_methods(["GET", "POST"])
 def samples(request: SignedInRequest, name: str) -> HttpResponse:
     """Let the owner choose the pictures that a model is shown on; `search` keeps nothing."""
-    listing = conversions.get_model(owner=request.user, name=name)
+    listing = services.get_model(owner=request.user, name=name)
     if request.method == "GET" or "search" in request.POST:
         return _show_choice(request, listing)
     try:

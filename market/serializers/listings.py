@@ -7,11 +7,11 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from ipau.common.api.views import PageQuery, StrictSerializer
-from market.contract import openapi_of
-from market.describing import DESCRIPTION_LENGTH
+from market.listings.io_schema import openapi_of
+from market.listings.names import SUMMARY_LENGTH, TITLE_LENGTH
 from market.models import Listing, ListingKind, Tier, Version, Visibility
-from market.naming import SUMMARY_LENGTH, TITLE_LENGTH
-from market.weights_serializers import WeightsSerializer
+from market.serializers.weights import WeightsSerializer
+from market.weights.services import DESCRIPTION_LENGTH
 
 # A version says what one would need of the tool that hosted inference packs models with; ours has none.
 COG_VERSION = "0.16.0"

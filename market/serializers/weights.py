@@ -7,8 +7,8 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from market.models import DeviceKind, JobSpeed, Speed, Weights
-from market.reports import CLASSES_SHOWN, flops_size
-from market.samples import AnySample, shown_samples
+from market.weights.report import CLASSES_SHOWN, flops_size
+from market.weights.samples import AnySample, shown_samples
 
 
 class SpeedSerializer(serializers.Serializer[Speed]):

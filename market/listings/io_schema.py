@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 from market.models import Version
-from market.steps import NAME, STEP
 from workers import registry
 from workers.plugin import OutputSpec
 from workers.recipe import Recipe, label_texts, name_steps
@@ -134,3 +133,8 @@ def _move_references(node: Any) -> Any:
     if isinstance(node, list):
         return [_move_references(inner) for inner in node]
     return node
+
+
+# Keys of the schema beside those of JSON Schema: the steps in order; of a setting its step's position and the
+# name under which the operation knows it.
+STEPS, STEP, NAME = "x-steps", "x-step", "x-name"

@@ -14,9 +14,9 @@ from uuid import UUID
 from django.db.models import Min
 from django.db.models.functions import Now
 
-from market import showing, trying, work
-from market.budgets import budget_of, used_lately
 from market.models import ConversionAccount
+from market.sandbox.budgets import budget_of, used_lately
+from market.weights import samples_work, trials, work
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ def _owners_waiting(older_than: timedelta) -> dict[UUID, datetime]:
     found: dict[UUID, datetime] = {}
     for rows, owner in (
         (work.waiting(), "owner"),
-        (trying.waiting(), "versions__listing__owner"),
-        (showing.waiting(), "listing__owner"),
+        (trials.waiting(), "versions__listing__owner"),
+        (samples_work.waiting(), "listing__owner"),
     ):
         old = rows.filter(updated_at__lte=Now() - older_than)
         for owner_id, since in old.order_by().values_list(owner).annotate(Min("updated_at")):
@@ -72,10 +72,10 @@ def _next_of(owner_id: UUID) -> Callable[[], bool] | None:
         return partial(work.convert, conversion)
     if budget_of(owner_id).is_spent:
         return None
-    shown = showing.waiting().filter(listing__owner=owner_id).order_by("updated_at")
+    shown = samples_work.waiting().filter(listing__owner=owner_id).order_by("updated_at")
     listing = shown.values_list("listing", flat=True).first()
     if listing is not None:
-        return partial(showing.show_chosen, listing)
-    tried = trying.waiting().filter(versions__listing__owner=owner_id).order_by("updated_at")
+        return partial(samples_work.show_chosen, listing)
+    tried = trials.waiting().filter(versions__listing__owner=owner_id).order_by("updated_at")
     weights = tried.values_list("pk", flat=True).first()
-    return partial(trying.try_kept, weights) if weights is not None else None
+    return partial(trials.try_kept, weights) if weights is not None else None

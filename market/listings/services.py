@@ -11,7 +11,7 @@ from accounts.models import PLATFORM_HANDLE, User
 from drive.models import Blob
 from ipau.common.errors import NotFound
 from ipau.common.postgresql.prepared_queries import PreparedQuery
-from market.contract import in_order, outputs_of
+from market.listings.io_schema import in_order, outputs_of
 from market.models import ChosenSample, Listing, ListingKind, Sample, Version
 from workers import registry
 from workers.plugin import Operation

@@ -20,11 +20,12 @@ from drive.storage import blobs
 from drive.storage.blobs import Stored
 from ipau.common.errors import Conflict
 from ipau.common.postgresql.retry import persist
-from market import owner_leases, trying, workplace
-from market.budgets import Budget, budget_of
 from market.models import Conversion, ConversionState
-from market.releasing import TYPES, Release, keep_weights, release_model, withdraw_version
-from market.trying import Tried
+from market.sandbox import owner_leases, work_dirs
+from market.sandbox.budgets import Budget, budget_of
+from market.weights import trials
+from market.weights.releases import TYPES, Release, keep_weights, release_model, withdraw_version
+from market.weights.trials import Tried
 from workers.sandbox import run
 
 MAX_ATTEMPTS = 3
@@ -71,7 +72,7 @@ def convert(conversion_id: UUID) -> bool:
 
 
 def _do(held: _Claim) -> None:
-    with workplace.open_folder(held.conversion.pk, held.token) as folder:
+    with work_dirs.open_folder(held.conversion.pk, held.token) as folder:
         try:
             upload = _copy_out(held, folder)
         except FileNotFoundError:
@@ -81,7 +82,7 @@ def _do(held: _Claim) -> None:
         if not report["ok"]:
             persist(lambda: _fail(held, report))
             return
-        tried = trying.try_weights(made, scratch_in=folder)
+        tried = trials.try_weights(made, scratch_in=folder)
         report = _storable({**report, "trial": tried.as_json()})
         files = {name: _store(made / name) for name in TYPES}
         persist(lambda: _succeed(held, report, files, tried))
@@ -188,7 +189,7 @@ def _succeed(held: _Claim, report: dict[str, Any], files: dict[str, Stored], tri
     try:
         with transaction.atomic():
             weights = keep_weights(facts=report["facts"], files=files, source_sha256=conversion.source_sha256)
-            trying.keep_trial(weights=weights, tried=tried)
+            trials.keep_trial(weights=weights, tried=tried)
             version = release_model(wanted=_release(conversion, report), weights=weights)
     except Conflict as error:
         _end(conversion, ConversionState.FAILED, report={"code": error.code, "sentence": error.message})

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from drive.storage import blobs
 from drive.storage.blobs import Stored
 from ipau.common.errors import Conflict
-from market.contract import in_order
+from market.listings.io_schema import in_order
 from market.models import ChosenSample, Listing, ListingKind, Tier, Version, Visibility, Weights
 from workers import registry
 from workers.bundle import FACTS, GRAPH, WEIGHTS

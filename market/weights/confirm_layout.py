@@ -10,9 +10,9 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 from ipau.common.errors import Conflict, Invalid
-from market import conversions, tasks
-from market.budgets import check_budget
 from market.models import Conversion, ConversionState, Listing, Version, Visibility
+from market.sandbox.budgets import check_budget
+from market.weights import conversions, tasks
 
 # Those that a `config.json` can name; of all others the task alone tells the layout.
 NAMED_LAYOUTS = ("anchors", "yolov5", "yolox", "yolox-decoded", "end-to-end", "labels", "semantic")

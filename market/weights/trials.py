@@ -13,8 +13,8 @@ from django.db.models.functions import Greatest, Now
 from drive.storage import blobs
 from drive.storage.blobs import Stored
 from ipau.common.postgresql.retry import persist
-from market import owner_leases, workplace
 from market.models import MAX_ATTEMPTS, DeviceKind, Sample, Speed, Weights
+from market.sandbox import owner_leases, work_dirs
 from workers import devices
 from workers.bundle import FACTS, GRAPH, WEIGHTS
 from workers.engine import ThumbnailResult
@@ -67,7 +67,7 @@ def try_kept(weights_id: UUID) -> bool:
         if lease is None:
             return False
         persist(lambda: rows.update(trials_left=Greatest(F("trials_left") - 1, 0), updated_at=Now()))
-        with workplace.open_scratch() as scratch:
+        with work_dirs.open_scratch() as scratch:
             tried = try_weights(fetch_model(weights, into=scratch), scratch_in=scratch)
         return persist(lambda: _keep_of(weights_id, tried))
 

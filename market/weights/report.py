@@ -11,8 +11,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from market.models import Weights
-from market.samples import AnySample
-from market.speeds import ToldSpeed, tell_speeds
+from market.weights.samples import AnySample
+from market.weights.speeds import ToldSpeed, tell_speeds
 from workers.bundle import GRAPHS
 
 CLASSES_SHOWN = 200

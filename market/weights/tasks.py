@@ -4,7 +4,8 @@ from datetime import timedelta
 from itertools import islice
 
 from ipau.common.tasks import begins, task, wake, wake_once
-from market import budgets, conversion_queue, pause_mails, trying, work, workplace
+from market.sandbox import budgets, work_dirs
+from market.weights import conversion_queue, pause_mails, trials, work
 
 SILENT = timedelta(seconds=8)
 # A wake-up that waits behind others is not sent again for so long. What comes later is the sweep's to send.
@@ -39,7 +40,7 @@ def tell_paused() -> None:
 def sweep() -> None:
     work.end_hopeless()
     budgets.forget_old_days()
-    workplace.forget_lost()
+    work_dirs.forget_lost()
     if next(conversion_queue.list_waiting(older_than=SILENT), None) is not None:
         send_turn()
     if pause_mails.due().exists():
@@ -62,5 +63,5 @@ def send_turn() -> None:
 
 def send_trial(*, weights_id: str) -> None:
     """Have weights tried that no conversion has tried."""
-    trying.ask(weights_id)
+    trials.ask(weights_id)
     send_turn()

@@ -26,18 +26,11 @@ from ipau.common.api.views import (
 )
 from ipau.common.errors import NotFound
 from ipau.common.idempotency import digest_of
-from market import confirming, conversions, describing, services
-from market.conversion_serializers import (
-    ConfirmationSerializer,
-    ConversionSerializer,
-    ModelInputSerializer,
-)
-from market.serializers import (
-    ModelChangeSerializer,
-    ModelQuery,
-    ModelSerializer,
-    VersionSerializer,
-)
+from market.listings import services
+from market.serializers.conversions import ConversionSerializer, ModelInputSerializer
+from market.serializers.listings import ModelChangeSerializer, ModelQuery, ModelSerializer, VersionSerializer
+from market.weights import conversions
+from market.weights import services as weights_services
 
 
 class ModelList(ApiView):
@@ -111,57 +104,6 @@ def _weights(owner: User, sent: Any, file_id: UUID | None, key: str | None) -> F
     )
 
 
-class ConversionList(ApiView):
-    """Conversions of the caller."""
-
-    @extend_schema(
-        operation_id="conversions_list",
-        summary="List your conversions",
-        tags=["Models"],
-        responses=page_of(ConversionSerializer),
-    )
-    def get(self, request: Request) -> Response:
-        """Newest first."""
-        rows = conversions.list_conversions(owner=caller(request))
-        return page_response(request, rows.select_related("owner"), ConversionSerializer)
-
-
-class ConversionDetail(ApiView):
-    """Weights on their way to a model."""
-
-    @extend_schema(
-        operation_id="conversions_get",
-        summary="Look at a conversion",
-        tags=["Models"],
-        responses=ConversionSerializer,
-    )
-    def get(self, request: Request, conversion_id: UUID) -> Response:
-        conversion = conversions.get_conversion(owner=caller(request), conversion_id=conversion_id)
-        return row_response(request, conversion, ConversionSerializer)
-
-
-class ConversionConfirmation(ApiView):
-    """The owner's word on how the outputs of an uploaded graph are read."""
-
-    @extend_schema(
-        operation_id="conversions_confirm",
-        summary="Confirm how a converted graph is read",
-        tags=["Models"],
-        request=ConfirmationSerializer,
-        responses={200: ConversionSerializer, 202: ConversionSerializer},
-    )
-    def post(self, request: Request, conversion_id: UUID) -> Response:
-        """With an empty body, or the first of `report.choices`: others may run the version from then on, and
-        it is shared where `publish` was asked for. With another of them it is converted once more (202)."""
-        owner = caller(request)
-        # Before the body is looked at: what is another person's does not exist, whatever is sent.
-        conversions.get_conversion(owner=owner, conversion_id=conversion_id)
-        said = validated(ConfirmationSerializer(data=request.data))
-        conversion = confirming.confirm_conversion(owner=owner, conversion_id=conversion_id, **said)
-        status = 202 if conversion.is_open else 200
-        return row_response(request, conversion, ConversionSerializer, status=status)
-
-
 class ModelDetail(ApiView):
     """One app or model."""
 
@@ -185,9 +127,9 @@ class ModelDetail(ApiView):
         """Of one of yours. What it does is changed by other weights alone: they make a new version."""
         person = _owner(request, owner, name)
         # Before the body is looked at: what is another person's does not exist, whatever is sent.
-        conversions.get_model(owner=person, name=name)
+        weights_services.get_model(owner=person, name=name)
         sent = validated(ModelChangeSerializer(data=request.data))
-        describing.describe_model(
+        weights_services.describe_model(
             owner=person,
             name=name,
             title=sent.get("title"),
@@ -204,7 +146,7 @@ class ModelDetail(ApiView):
     )
     def delete(self, request: Request, owner: str, name: str) -> Response:
         """One of yours, with its versions. Its jobs and their results stay."""
-        conversions.delete_model(owner=_owner(request, owner, name), name=name)
+        weights_services.delete_model(owner=_owner(request, owner, name), name=name)
         return Response(status=204)
 
 

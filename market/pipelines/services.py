@@ -15,10 +15,8 @@ from accounts.models import User
 from drive.files import services as drive
 from ipau.common.errors import Conflict, Invalid, NotFound
 from ipau.common.idempotency import digest_of, find_earlier
-from market import services
-from market.model_steps import ModelStep, compose, keep_models, models_of
-from market.models import Listing, ListingKind, Tier, Version, Visibility
-from market.naming import (
+from market.listings import services
+from market.listings.names import (
     NAME_LENGTH,
     RESERVED_NAMES,
     SUMMARY_LENGTH,
@@ -26,7 +24,9 @@ from market.naming import (
     check_name,
     check_text,
 )
-from market.steps import Problems, check_number, check_steps, folders_in, schema_of
+from market.models import Listing, ListingKind, Tier, Version, Visibility
+from market.pipelines.model_steps import ModelStep, compose, keep_models, models_of
+from market.pipelines.steps import Problems, check_number, check_steps, folders_in, schema_of
 from workers import registry
 from workers.recipe import Recipe, Step
 

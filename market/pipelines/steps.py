@@ -7,15 +7,12 @@ from django.utils.translation import gettext as _
 
 from ipau.common.errors import Invalid
 from ipau.common.wording import is_for_programs
+from market.listings.io_schema import NAME, STEP, STEPS
 from market.models import Version
 from workers import registry
 from workers.plugin import Family
 from workers.recipe import MOST_STEPS, Recipe, Step, find_misfit, name_steps
 from workers.registry import ParamsInvalid, Problem, UnknownOperation
-
-# Keys of the schema beside those of JSON Schema: the steps in order; of a setting its step's position and the
-# name under which the operation knows it.
-STEPS, STEP, NAME = "x-steps", "x-step", "x-name"
 
 
 def check_params(operation: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from rest_framework import serializers
 
 from ipau.common.api.fields import ChoiceField
 from ipau.common.api.views import StrictSerializer
-from market import naming
-from market.model_steps import models_of
+from market.listings import names as naming
+from market.listings.io_schema import STEPS
 from market.models import Listing, Version, Visibility
-from market.steps import STEPS
+from market.pipelines.model_steps import models_of
 from workers.recipe import MOST_STEPS, name_steps
 
 # --- What comes in --------------------------------------------------------------------------------

@@ -8,9 +8,9 @@ from django.db import transaction
 from accounts.models import User
 from drive.storage import blobs
 from ipau.common.errors import Invalid
-from market import choosing, releasing
 from market.models import Listing, Version
-from market.releasing import Release
+from market.weights import releases, samples
+from market.weights.releases import Release
 from workers.bundle import BundleError, verify
 
 
@@ -29,15 +29,15 @@ def install_model(
         _, facts = verify(folder)
     except (BundleError, OSError) as error:
         raise Invalid(f"There is no converted model in “{folder.name}”. {error}", code="model") from error
-    files = {of: blobs.store((folder / of).read_bytes(), kind) for of, kind in releasing.TYPES.items()}
+    files = {of: blobs.store((folder / of).read_bytes(), kind) for of, kind in releases.TYPES.items()}
     wanted = Release(owner_id=owner.pk, name=name, title=title, publish=True)
     with transaction.atomic():
-        weights = releasing.keep_weights(
+        weights = releases.keep_weights(
             facts=facts.model_dump(mode="json", exclude={"architecture"}, exclude_none=True),
             files=files,
             source_sha256="",
         )
-        version = releasing.release_model(wanted=wanted, weights=weights)
+        version = releases.release_model(wanted=wanted, weights=weights)
         listing = version.listing
         listing.title, listing.summary, listing.description = title, summary, description
         listing.save(update_fields=["title", "summary", "description", "updated_at"])
@@ -49,4 +49,4 @@ def show_model(*, listing: Listing, pictures: Iterable[Path]) -> None:
     stored = [blobs.store(path.read_bytes(), "image/jpeg") for path in pictures]
     with transaction.atomic():
         blobs.register(stored)
-        choosing.show_on(listing=listing, digests=[one.sha256 for one in stored])
+        samples.show_on(listing=listing, digests=[one.sha256 for one in stored])

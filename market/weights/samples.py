@@ -1,6 +1,6 @@
 """The pictures that an owner shows a model on."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from django.db import transaction
@@ -11,9 +11,9 @@ from accounts.models import User
 from drive.models import File, FileState
 from ipau.common.errors import Invalid, NotFound
 from ipau.common.ids import as_uuid
-from market import tasks
-from market.conversions import get_model
-from market.models import MOST_CHOSEN, ChosenSample, Listing, Version
+from market.models import MOST_CHOSEN, ChosenSample, Listing, Sample, Version
+from market.weights import tasks
+from market.weights.services import get_model
 
 
 def list_chosen(*, owner: User, name: str) -> QuerySet[ChosenSample]:
@@ -95,3 +95,20 @@ def _check(listing: Listing, *, number: int) -> None:
         text = _("This model draws from noise: it looks at no picture.")
     if text:
         raise Invalid(text, code="samples")
+
+
+AnySample = Sample | ChosenSample
+
+
+def shown_samples(version: Version) -> Sequence[AnySample]:
+    """Return the samples on which a version is shown: those of the owner's choosing, or what it was tried on.
+
+    Of a chosen one that other weights were run on last, it is only told what it looks like.
+    """
+    if version.weights is None:
+        return []
+    chosen = [one for one in version.listing.chosen_samples.all() if one.before_id]
+    for one in chosen:
+        if one.weights_id != version.weights_id:
+            one.weights_id, one.after_id, one.seen = None, None, []
+    return chosen or list(version.weights.samples.all())

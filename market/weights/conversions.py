@@ -5,7 +5,7 @@ from typing import Any, BinaryIO
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Prefetch, ProtectedError, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import ParseError
@@ -17,29 +17,16 @@ from ipau.common.api.parsers import read_json
 from ipau.common.errors import Conflict, Invalid, NotFound
 from ipau.common.idempotency import digest_of, find_earlier
 from ipau.common.ids import as_uuid
-from market import services, tasks
-from market.budgets import check_budget
-from market.models import Conversion, ConversionState, Listing, ListingKind, Visibility
-from market.naming import NAME_LENGTH, TITLE_LENGTH, check_name, check_text
-from market.releasing import forget_unused
+from market.listings.names import TITLE_LENGTH, check_name, check_text
+from market.models import Conversion, ConversionState, Listing, ListingKind
+from market.sandbox.budgets import check_budget
+from market.weights import tasks
+from market.weights.services import MOST_MODELS, list_models
 from workers import registry
 
-MOST_MODELS = 200
 # Of one person at a time: each holds up the others' for seconds.
 MOST_OPEN = 8
 CONFIG_MAX_CHARACTERS = 512 * 1024
-
-
-def list_models(*, owner: User) -> QuerySet[Listing]:
-    """Return a person's own models."""
-    rows = Listing.objects.filter(owner=owner, kind=ListingKind.MODEL, archived_at=None)
-    return services.with_newest(rows, user=owner)
-
-
-def with_unconfirmed(models: QuerySet[Listing]) -> QuerySet[Listing]:
-    """Fetch along the conversions by whose reports versions of these models are still to be confirmed."""
-    waiting = Conversion.objects.filter(version__is_confirmed=False).only("version").order_by("-id")
-    return models.prefetch_related(Prefetch("versions__conversions", queryset=waiting))
 
 
 def list_conversions(*, owner: User) -> QuerySet[Conversion]:
@@ -63,20 +50,11 @@ def get_conversion(*, owner: User, conversion_id: object) -> Conversion:
     return conversion
 
 
-def get_model(*, owner: User, name: str) -> Listing:
-    """Return a model of `owner`.
-
-    Raises:
-        NotFound: there is none of this name.
-    """
-    listing = list_models(owner=owner).filter(name=name).first() if "\0" not in name else None
-    if listing is None:
-        raise NotFound(_("You have no model “%(name)s”.") % {"name": name[:NAME_LENGTH]})
-    return listing
-
-
 def upload_weights(*, owner: User, name: str, content: BinaryIO, size: int) -> File:
-    """Take weights into the drive; what is none is not kept. Raises as `drive.uploads.services.upload_file`."""
+    """Take weights into the drive; what is none is not kept.
+
+    Raises as `drive.uploads.services.upload_file`.
+    """
     stored, found = uploads_services.store_upload(
         owner=owner, content=content, size=size, limit=settings.RESUMABLE_MAX_BYTES
     )
@@ -201,46 +179,6 @@ def begin_anew(rows: QuerySet[Conversion], file: File, **changes: Any) -> int:
         updated_at=timezone.now(),
         **changes,
     )
-
-
-@transaction.atomic
-def share_model(*, owner: User, name: str, visibility: str) -> Listing:
-    """Show a model to everybody, or to its owner only.
-
-    Raises:
-        NotFound: the person has no such model.
-        Conflict: an operator has taken it down, or it waits for the owner to confirm how it is read.
-    """
-    listing = get_model(owner=owner, name=name)
-    if visibility == Visibility.PUBLIC and listing.taken_down:
-        raise Conflict(_("An operator has taken this model down, so it cannot be shared."))
-    if visibility == Visibility.PUBLIC and not listing.versions.filter(is_confirmed=True).exists():
-        text = _("Confirm on its report how the outputs of this model are read, then it can be shared.")
-        raise Conflict(text, code="unconfirmed")
-    listing.visibility = visibility
-    listing.save(update_fields=["visibility", "updated_at"])
-    return listing
-
-
-def delete_model(*, owner: User, name: str) -> None:
-    """Delete a model with its versions, and weights that no other one runs.
-
-    One that has jobs is put away instead, so that they still say what made them.
-
-    Raises:
-        NotFound: the person has no such model.
-    """
-    listing = get_model(owner=owner, name=name)
-    try:
-        with transaction.atomic():
-            used = list(listing.versions.exclude(weights=None).values_list("weights", flat=True))
-            listing.delete()
-            forget_unused(used)
-    except (ProtectedError, IntegrityError):
-        listing.chosen_samples.all().delete()
-        Listing.objects.filter(pk=listing.pk).update(
-            archived_at=timezone.now(), visibility=Visibility.PRIVATE
-        )
 
 
 # --- Checks.

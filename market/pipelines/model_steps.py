@@ -19,10 +19,11 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 from ipau.common.errors import Invalid, NotFound
-from market import services
+from market.listings import services
+from market.listings.io_schema import STEPS
+from market.listings.pauses import check_runs
 from market.models import Listing, ListingKind, StepModel, Version
-from market.pauses import check_runs
-from market.steps import STEPS, Problems, title_of
+from market.pipelines.steps import Problems, title_of
 from workers.recipe import Step, name_steps
 
 GONE = "model_gone"

@@ -14,8 +14,8 @@ from django.db.models import DurationField, ExpressionWrapper, F, QuerySet
 from django.db.models.functions import Now
 
 from ipau.common.postgresql.retry import CONNECTION_ERRORS, persist
-from market.budgets import count_seconds
 from market.models import ConversionAccount
+from market.sandbox.budgets import count_seconds
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from django.urls import reverse
 from rest_framework import serializers
 
 from ipau.common.api.views import StrictSerializer
-from market import conversions
+from market.listings.names import NAME_LENGTH, TITLE_LENGTH
 from market.models import Conversion, ConversionState
-from market.naming import NAME_LENGTH, TITLE_LENGTH
+from market.weights import conversions
 
 
 class ModelInputSerializer(StrictSerializer):

@@ -11,9 +11,9 @@ from django.db.models.functions import Now
 from drive.storage import blobs
 from drive.storage.blobs import Stored
 from ipau.common.postgresql.retry import persist
-from market import owner_leases, workplace
 from market.models import MAX_ATTEMPTS, ChosenSample, Listing, Version, Weights
-from market.trying import fetch_model
+from market.sandbox import owner_leases, work_dirs
+from market.weights.trials import fetch_model
 from workers import engine
 from workers.engine import ThumbnailResult
 from workers.plugin import OperationError
@@ -91,7 +91,7 @@ def _reduce(row: ChosenSample) -> ThumbnailResult | None:
 def _run(weights: Weights, pictures: Sequence[bytes]) -> tuple[Shown, ...]:
     if not pictures:
         return ()
-    with workplace.open_scratch() as scratch:
+    with work_dirs.open_scratch() as scratch:
         folder = fetch_model(weights, into=scratch)
         return launch.try_model(folder, given=pictures, scratch_in=scratch).shown
 

@@ -1,0 +1,125 @@
+"""TODO."""
+
+from django.db import IntegrityError, transaction
+from django.db.models import Prefetch, ProtectedError, QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+from ipau.common.errors import Conflict, Invalid, NotFound
+from market.listings import services
+from market.listings.names import NAME_LENGTH, SUMMARY_LENGTH, TITLE_LENGTH, check_text
+from market.models import Conversion, Listing, ListingKind, Visibility
+from market.weights.releases import forget_unused
+
+MOST_MODELS = 200
+
+
+def list_models(*, owner: User) -> QuerySet[Listing]:
+    """Return a person's own models."""
+    rows = Listing.objects.filter(owner=owner, kind=ListingKind.MODEL, archived_at=None)
+    return services.with_newest(rows, user=owner)
+
+
+def with_unconfirmed(models: QuerySet[Listing]) -> QuerySet[Listing]:
+    """Fetch along the conversions by whose reports versions of these models are still to be confirmed."""
+    waiting = Conversion.objects.filter(version__is_confirmed=False).only("version").order_by("-id")
+    return models.prefetch_related(Prefetch("versions__conversions", queryset=waiting))
+
+
+def get_model(*, owner: User, name: str) -> Listing:
+    """Return a model of `owner`.
+
+    Raises:
+        NotFound: there is none of this name.
+    """
+    listing = list_models(owner=owner).filter(name=name).first() if "\0" not in name else None
+    if listing is None:
+        raise NotFound(_("You have no model “%(name)s”.") % {"name": name[:NAME_LENGTH]})
+    return listing
+
+
+@transaction.atomic
+def share_model(*, owner: User, name: str, visibility: str) -> Listing:
+    """Show a model to everybody, or to its owner only.
+
+    Raises:
+        NotFound: the person has no such model.
+        Conflict: an operator has taken it down, or it waits for the owner to confirm how it is read.
+    """
+    listing = get_model(owner=owner, name=name)
+    if visibility == Visibility.PUBLIC and listing.taken_down:
+        raise Conflict(_("An operator has taken this model down, so it cannot be shared."))
+    if visibility == Visibility.PUBLIC and not listing.versions.filter(is_confirmed=True).exists():
+        text = _("Confirm on its report how the outputs of this model are read, then it can be shared.")
+        raise Conflict(text, code="unconfirmed")
+    listing.visibility = visibility
+    listing.save(update_fields=["visibility", "updated_at"])
+    return listing
+
+
+def delete_model(*, owner: User, name: str) -> None:
+    """Delete a model with its versions, and weights that no other one runs.
+
+    One that has jobs is put away instead, so that they still say what made them.
+
+    Raises:
+        NotFound: the person has no such model.
+    """
+    listing = get_model(owner=owner, name=name)
+    try:
+        with transaction.atomic():
+            used = list(listing.versions.exclude(weights=None).values_list("weights", flat=True))
+            listing.delete()
+            forget_unused(used)
+    except (ProtectedError, IntegrityError):
+        listing.chosen_samples.all().delete()
+        Listing.objects.filter(pk=listing.pk).update(
+            archived_at=timezone.now(), visibility=Visibility.PRIVATE
+        )
+
+
+DESCRIPTION_LENGTH = 10_000
+
+
+@transaction.atomic
+def describe_model(
+    *,
+    owner: User,
+    name: str,
+    title: str | None = None,
+    summary: str | None = None,
+    description: str | None = None,
+) -> Listing:
+    """Change what is given of what people read of a model.
+
+    Args:
+        summary: one line; may be empty.
+        description: Markdown; may be empty.
+
+    Raises:
+        NotFound: the person has no such model.
+        Invalid: a text is too long, or the title is empty.
+    """
+    listing = get_model(owner=owner, name=name)
+    changed = {}
+    if title is not None:
+        changed["title"] = check_text("title", title, TITLE_LENGTH, _("Give the model a title."))
+    if summary is not None:
+        changed["summary"] = check_text("summary", summary, SUMMARY_LENGTH)
+    if description is not None:
+        changed["description"] = check_description(description)
+    for field, text in changed.items():
+        setattr(listing, field, text)
+    listing.save(update_fields=[*changed, "updated_at"])
+    return listing
+
+
+def check_description(text: str) -> str:
+    """Return a description as it is kept. Raises Invalid."""
+    # Browsers send two characters for the end of a line.
+    text = text.replace("\r\n", "\n").replace("\0", " ").strip()
+    if len(text) > DESCRIPTION_LENGTH:
+        problem = _("This may have at most %(n)d characters.") % {"n": DESCRIPTION_LENGTH}
+        raise Invalid(problem, code="invalid_input", fields={"description": problem})
+    return text
