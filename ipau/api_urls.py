@@ -6,9 +6,9 @@ from accounts import api as accounts
 from drive.api import archives, drive, files, folders, shares, uploads
 from ipau.common.api.openapi import openapi
 from ipau.common.api.problems import not_found
-from market.api import conversions
+from market.api import conversions, pipelines
 from market.api import models as market
-from processing.api import jobs, pipelines, predictions, previews, webhooks
+from processing.api import jobs, predictions, previews, webhooks
 
 app_name = "v1"
 urlpatterns = [

@@ -10,6 +10,17 @@ from ipau import celery_transport
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ipau.settings")
 
+# Each has a module `tasks`.
+TASK_PACKAGES = (
+    "accounts",
+    "drive.files",
+    "drive.storage",
+    "drive.uploads",
+    "market.weights",
+    "processing.execution",
+    "processing.notifications",
+    "processing.previews",
+)
 QUEUES = ("cpu", "gpu", "preview", "background", "convert")
 
 celery_transport.install()
@@ -91,4 +102,4 @@ app.conf.update(
     },
     timezone="UTC",
 )
-app.autodiscover_tasks()
+app.autodiscover_tasks(TASK_PACKAGES)

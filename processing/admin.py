@@ -7,7 +7,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from ipau.common.admin import ReadOnlyAdmin
-from processing import endings
+from processing.job_queue import transitions
 from processing.models import Delivery, Item, Job, JobEvent, JobMail, Worker
 
 
@@ -42,7 +42,7 @@ class JobAdmin(ReadOnlyAdmin):
 
     @admin.action(description=_("Cancel the chosen jobs"), permissions=["cancel"])
     def cancel_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
-        stopped = [endings.cancel(job_id) for job_id in queryset.values_list("pk", flat=True)]
+        stopped = [transitions.cancel(job_id) for job_id in queryset.values_list("pk", flat=True)]
         number = sum(found is not None for found in stopped)
         text = ngettext("%(n)d job was canceled.", "%(n)d jobs were canceled.", number) % {"n": number}
         self.message_user(request, text, messages.SUCCESS if number else messages.WARNING)

@@ -6,4 +6,4 @@ class ProcessingConfig(AppConfig):
 
     def ready(self) -> None:
         # Connects the signals of Celery workers; the models it uses are ready only now.
-        import processing.heartbeat  # noqa: F401, PLC0415
+        import processing.worker.heartbeat  # noqa: F401, PLC0415

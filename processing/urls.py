@@ -2,7 +2,17 @@
 
 from django.urls import path
 
-from processing.views import cluster, home, insight, jobs, pipelines, playground, running, tables, webhooks
+from processing.views import (
+    cluster,
+    home,
+    job_details,
+    jobs,
+    parameter_table,
+    pipelines,
+    playground,
+    run,
+    webhooks,
+)
 
 app_name = "processing"
 urlpatterns = [
@@ -10,11 +20,11 @@ urlpatterns = [
     path("apps/<str:owner>/<slug:name>/", playground.app_page, name="app"),
     path("apps/<str:owner>/<slug:name>/preview/", playground.preview, name="preview"),
     path("apps/<str:owner>/<slug:name>/upload/", playground.upload, name="upload"),
-    path("apps/<str:owner>/<slug:name>/run/", running.run, name="run"),
-    path("apps/<str:owner>/<slug:name>/quote/", running.quote, name="quote"),
-    path("apps/<str:owner>/<slug:name>/table/", tables.table_page, name="table"),
-    path("apps/<str:owner>/<slug:name>/table/open/", tables.open_table, name="table-open"),
-    path("apps/<str:owner>/<slug:name>/table.csv", tables.table_file, name="table-file"),
+    path("apps/<str:owner>/<slug:name>/run/", run.run, name="run"),
+    path("apps/<str:owner>/<slug:name>/quote/", run.quote, name="quote"),
+    path("apps/<str:owner>/<slug:name>/table/", parameter_table.table_page, name="table"),
+    path("apps/<str:owner>/<slug:name>/table/open/", parameter_table.open_table, name="table-open"),
+    path("apps/<str:owner>/<slug:name>/table.csv", parameter_table.table_file, name="table-file"),
     path("pipelines/", pipelines.list_page, name="pipelines"),
     path("pipelines/new/", pipelines.new_page, name="new-pipeline"),
     path("pipelines/preview/", pipelines.preview, name="pipeline-preview"),
@@ -23,7 +33,7 @@ urlpatterns = [
     path("pipelines/<slug:name>/", pipelines.edit_page, name="pipeline"),
     path("pipelines/<slug:name>/share/", pipelines.share, name="pipeline-share"),
     path("pipelines/<slug:name>/delete/", pipelines.delete, name="pipeline-delete"),
-    path("run/", running.run_selection, name="run-selection"),
+    path("run/", run.run_selection, name="run-selection"),
     path("cluster/", cluster.cluster_page, name="cluster"),
     path("cluster/<str:name>/drain/", cluster.drain, name="worker-drain"),
     path("cluster/<str:name>/resume/", cluster.resume, name="worker-resume"),
@@ -37,10 +47,10 @@ urlpatterns = [
     path("jobs/", jobs.jobs, name="jobs"),
     path("jobs/recent/", home.recent_jobs, name="recent-jobs"),
     path("jobs/<uuid:job_id>/", jobs.job_page, name="job"),
-    path("jobs/<uuid:job_id>/items/", insight.job_items, name="job-items"),
-    path("jobs/<uuid:job_id>/items.csv", insight.job_csv, name="job-csv"),
-    path("jobs/<uuid:job_id>/times/", insight.job_times, name="job-times"),
-    path("jobs/<uuid:job_id>/log/", insight.job_log, name="job-log"),
+    path("jobs/<uuid:job_id>/items/", job_details.job_items, name="job-items"),
+    path("jobs/<uuid:job_id>/items.csv", job_details.job_csv, name="job-csv"),
+    path("jobs/<uuid:job_id>/times/", job_details.job_times, name="job-times"),
+    path("jobs/<uuid:job_id>/log/", job_details.job_log, name="job-log"),
     path("jobs/<uuid:job_id>/progress/", jobs.job_progress, name="job-progress"),
     path("jobs/<uuid:job_id>/results/", jobs.job_results, name="job-results"),
     path("jobs/<uuid:job_id>/items/<int:position>/", jobs.job_item, name="job-item"),

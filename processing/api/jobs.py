@@ -11,9 +11,11 @@ from accounts.authentication import caller
 from accounts.models import Scope, User
 from drive.files import services as drive
 from ipau.common.api.views import IDEMPOTENCY_KEY, ApiView, idempotency_key, page_of, page_response, validated
-from processing import fleet, manifests, predictions, services
+from processing import services
+from processing.execution.output_options import Options
+from processing.fleet import registry
+from processing.jobs import manifests, predictions
 from processing.models import JobKind
-from processing.options import Options
 from processing.serializers import (
     AgainInputSerializer,
     HardwareSerializer,
@@ -216,6 +218,6 @@ class HardwareList(ApiView):
         responses=HardwareSerializer(many=True),
     )
     def get(self, request: Request) -> Response:
-        slots = fleet.served_queues()
+        slots = registry.served_queues()
         there = [{"sku": sku, "name": name} for sku, name in _HARDWARE.items() if sku in slots]
         return Response(HardwareSerializer(there, many=True).data)

@@ -15,7 +15,8 @@ from accounts.models import Scope
 from ipau.common.api.views import IDEMPOTENCY_KEY, ApiView, idempotency_key, page_of, page_response, validated
 from market.listings.io_schema import PICTURE
 from market.models import Version
-from processing import predictions, services
+from processing import services
+from processing.jobs import predictions
 from processing.models import Job, JobKind
 from processing.serializers import PredictionInputSerializer, PredictionSerializer, VersionedInputSerializer
 from processing.serializers.webhooks import webhook_terms

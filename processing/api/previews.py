@@ -21,9 +21,11 @@ from ipau.common.errors import Invalid
 from market.listings.io_schema import PICTURE
 from market.models import Version
 from market.weights.default_detector import check_detector, default_detector
-from processing import predictions, services
+from processing import services
 from processing.api.predictions import site_hosts
-from processing.previews import Answer
+from processing.jobs import predictions
+from processing.previews.channel import Answer
+from processing.previews.rate_limit import PreviewThrottle
 from processing.serializers import (
     DetectFormSerializer,
     DetectInputSerializer,
@@ -33,7 +35,6 @@ from processing.serializers import (
     PreviewFormSerializer,
     PreviewInputSerializer,
 )
-from processing.throttle import PreviewThrottle
 
 # The choice of detectors' setting `result` that makes no picture.
 DATA = "data"

@@ -9,6 +9,7 @@ from rest_framework.response import Response
 from accounts.authentication import caller
 from accounts.models import FULL_ACCESS, Scope
 from ipau.common.api.views import ApiView, page_of, page_response, row_response, validated
+from processing.notifications import services
 from processing.serializers import JobSerializer, PredictionSerializer
 from processing.serializers.webhooks import (
     DeliveryQuery,
@@ -16,7 +17,6 @@ from processing.serializers.webhooks import (
     SecretSerializer,
     WholeDeliverySerializer,
 )
-from processing.services import webhooks
 
 _SIGNED = (
     "Sent to the address in `webhook`, with the headers `webhook-id`, `webhook-timestamp` and "
@@ -59,7 +59,7 @@ class WebhookSecret(ApiView):
     )
     def get(self, request: Request) -> Response:
         """Only for keys with all scopes."""
-        return _secret(webhooks.get_secret(owner=caller(request)))
+        return _secret(services.get_secret(owner=caller(request)))
 
 
 class WebhookSecretRotate(ApiView):
@@ -76,7 +76,7 @@ class WebhookSecretRotate(ApiView):
     )
     def post(self, request: Request) -> Response:
         """Only for keys with all scopes. For a day deliveries are signed with the secret before as well."""
-        return _secret(webhooks.rotate_secret(owner=caller(request)))
+        return _secret(services.rotate_secret(owner=caller(request)))
 
 
 def _secret(secret: str) -> Response:
@@ -96,7 +96,7 @@ class DeliveryList(ApiView):
     def get(self, request: Request) -> Response:
         """Newest first, those of the last 30 days."""
         asked = validated(DeliveryQuery(data=request.query_params))
-        rows = webhooks.list_deliveries(
+        rows = services.list_deliveries(
             owner=caller(request), state=asked.get("state"), job_id=asked.get("job")
         )
         return page_response(request, rows, DeliverySerializer)
@@ -112,7 +112,7 @@ class DeliveryDetail(ApiView):
         responses=WholeDeliverySerializer,
     )
     def get(self, request: Request, delivery_id: UUID) -> Response:
-        found = webhooks.get_delivery(owner=caller(request), delivery_id=delivery_id)
+        found = services.get_delivery(owner=caller(request), delivery_id=delivery_id)
         return row_response(request, found, WholeDeliverySerializer)
 
 
@@ -130,5 +130,5 @@ class DeliveryAgain(ApiView):
     )
     def post(self, request: Request, delivery_id: UUID) -> Response:
         """Now, under the same id and with the same words, whatever came of it before."""
-        found = webhooks.redeliver(owner=caller(request), delivery_id=delivery_id)
+        found = services.redeliver(owner=caller(request), delivery_id=delivery_id)
         return row_response(request, found, WholeDeliverySerializer, status=202)

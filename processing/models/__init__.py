@@ -15,7 +15,7 @@ from processing.models.jobs import (
     Resource,
     State,
 )
-from processing.models.notices import Delivery, DeliveryState, JobMail, Notice, WebhookSecret
+from processing.models.notifications import Delivery, DeliveryState, JobMail, Notice, WebhookSecret
 
 __all__ = [
     "ENDED",

@@ -65,7 +65,7 @@ class Job(BaseModel):
     # Of those that succeeded: how many took a result that the owner had already.
     reused = models.PositiveIntegerField(default=0)
     output_folder = models.ForeignKey(Folder, models.SET_NULL, null=True, blank=True, related_name="+")
-    # How results are written and kept: `processing.options.Options`.
+    # How results are written and kept: `processing.execution.output_options.Options`.
     options = models.JSONField(default=dict, blank=True)
     deadline_at = models.DateTimeField(null=True, blank=True)
     ending = models.CharField(max_length=20, choices=Ending.choices, blank=True)

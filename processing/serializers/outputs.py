@@ -12,8 +12,10 @@ from drive.models import File
 from drive.serializers.files import content_url, file_url
 from drive.storage import blobs
 from market.listings.io_schema import PICTURE, data_labels_of, outputs_of
-from processing import fleet, predictions, progress
+from processing.fleet import registry
+from processing.jobs import predictions
 from processing.models import Item, Job, State
+from processing.reporting import progress
 
 # Up to these many bytes a result goes into the answer itself, where the client asked for it to be there.
 INLINE_MAX_BYTES = 4 * 2**20
@@ -93,7 +95,7 @@ class RunSerializer(serializers.Serializer[Job]):
         """Tell whether a worker is there for a job; the fleet is asked once for a whole page."""
         context: dict[str, Any] = self.context  # type: ignore[assignment]  # it is the dict that we gave
         if "served" not in context:
-            context["served"] = fleet.served_queues()
+            context["served"] = registry.served_queues()
         return job.queue in context["served"]
 
     @extend_schema_field(MetricsSerializer)

@@ -12,8 +12,8 @@ from accounts.models import Scope
 from ipau.common.api.fields import ChoiceField
 from ipau.common.api.views import PageQuery
 from processing.models import Delivery, DeliveryState
-from processing.notices.addresses import LONGEST
-from processing.notices.announcing import WANTED
+from processing.notifications.record import WANTED
+from processing.notifications.url_policy import LONGEST
 
 
 class WebhookInputSerializer(serializers.Serializer[Any]):

@@ -10,13 +10,14 @@ from django.urls import reverse
 from drive.files.listing import VIEW_SIDE
 from drive.formats.browser_support import is_web_picture
 from drive.models import File
-from processing import forms, narrowing
-from processing.estimates import credits_text
+from processing.forms import params_form
 from processing.models import Item, Output, State
-from processing.narrowing import Narrowing, narrowing_of
-from processing.previews import Answer
-from processing.progress import picture_of, time_text
-from processing.timing import STAGE_NAMES
+from processing.previews.channel import Answer
+from processing.reporting import detection_filter, used_parameters
+from processing.reporting.detection_filter import Narrowing, narrowing_of
+from processing.reporting.estimates import credits_text
+from processing.reporting.progress import picture_of, time_text
+from processing.reporting.stage_timings import STAGE_NAMES
 
 register = template.Library()
 
@@ -32,7 +33,7 @@ _COLOURS = {
 @register.filter
 def as_text(value: object) -> str:
     """Write a setting's value as its control sends it."""
-    return forms.as_text(value)
+    return used_parameters.as_text(value)
 
 
 @register.filter
@@ -50,7 +51,7 @@ def credits(millicredits: int) -> str:
 @register.filter
 def is_on(value: object) -> bool:
     """Read what a toggle holds."""
-    return forms.is_on(value)
+    return params_form.is_on(value)
 
 
 @register.filter
@@ -86,7 +87,7 @@ def json_text(data: object) -> str:
 @register.filter
 def has_original(item: Item) -> bool:
     """Tell whether the picture that an item was made of can still be shown."""
-    return narrowing.has_original(item)
+    return detection_filter.has_original(item)
 
 
 @register.filter

@@ -16,27 +16,27 @@ from django.views.decorators.http import require_GET, require_POST
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from accounts.requests import SignedInRequest
-from processing import cluster, metrics
-from processing.cluster import Minute
+from processing.reporting import cluster_status, metrics
+from processing.reporting.cluster_status import Minute
 
 
 @login_required
 @require_GET
 def cluster_page(request: SignedInRequest) -> HttpResponse:
     """Show workers, queues and how busy it has been. htmx asks for the changing part only."""
-    workers = cluster.workers_now()
+    workers = cluster_status.workers_now()
     alive = [seen for seen in workers if seen.alive]
-    minutes, now = cluster.utilisation(), timezone.now()
+    minutes, now = cluster_status.utilisation(), timezone.now()
     context: dict[str, Any] = {
         "workers": workers,
         "alive": len(alive),
         "slots": sum(seen.worker.slots for seen in alive),
         "busy": sum(seen.busy for seen in alive),
         "pace": sum(seen.pace for seen in alive),
-        "queues": cluster.queues_now(),
+        "queues": cluster_status.queues_now(),
         "bars": [_bar(minute, now) for minute in minutes],
         "mean": round(100 * sum(m.share for m in minutes) / len(minutes)) if minutes else None,
-        "operator": cluster.is_operator(request.user),
+        "operator": cluster_status.is_operator(request.user),
     }
     template = "processing/cluster_live.html" if request.htmx else "processing/cluster.html"
     return render(request, template, context)
@@ -52,7 +52,7 @@ def _bar(minute: Minute, now: datetime) -> dict[str, Any]:
 @require_POST
 def drain(request: SignedInRequest, name: str) -> HttpResponse:
     """Have a worker take no new work."""
-    cluster.drain_worker(operator=request.user, name=name)
+    cluster_status.drain_worker(operator=request.user, name=name)
     messages.success(request, _("%(name)s takes no new work. What it is at ends as always.") % {"name": name})
     return redirect("processing:cluster")
 
@@ -61,7 +61,7 @@ def drain(request: SignedInRequest, name: str) -> HttpResponse:
 @require_POST
 def resume(request: SignedInRequest, name: str) -> HttpResponse:
     """Have a drained worker take work again."""
-    cluster.resume_worker(operator=request.user, name=name)
+    cluster_status.resume_worker(operator=request.user, name=name)
     messages.success(request, _("%(name)s takes work again within a few seconds.") % {"name": name})
     return redirect("processing:cluster")
 

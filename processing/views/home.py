@@ -8,8 +8,9 @@ from accounts.models import User
 from drive.uploads.services import SHOWN, unfinished_uploads
 from market.covers import with_covers
 from market.listings import services as market
-from processing import choices, fleet
-from processing.views.app import person_of
+from processing.fleet import registry
+from processing.playground import picture_choices
+from processing.views.app_page import person_of
 from processing.views.jobs import jobs_of
 
 JOBS_SHOWN = 6
@@ -29,8 +30,8 @@ def home(request: HttpRequest) -> HttpResponse:
     context = {
         **_recent(person),
         **offered,
-        "pictures": choices.pictures_of(person),
-        "slots": fleet.served_queues(),
+        "pictures": picture_choices.pictures_of(person),
+        "slots": registry.served_queues(),
         "unfinished": list(unfinished_uploads(owner=person)[:SHOWN]),
     }
     return render(request, "processing/home.html", context)

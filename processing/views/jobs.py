@@ -16,11 +16,13 @@ from django.views.decorators.http import require_GET, require_POST
 from accounts.requests import SignedInRequest
 from ipau.common.errors import Conflict
 from ipau.common.paging import paginate
-from processing import events, progress, selections, services
-from processing.forms import as_text
+from processing import services
+from processing.forms.run_form import fields_of
+from processing.job_queue import job_log
 from processing.models import OPEN, Job, JobKind, State
-from processing.parameters import describe_used
-from processing.run_form import fields_of
+from processing.playground import session_selection
+from processing.reporting import progress
+from processing.reporting.used_parameters import as_text, describe_used
 
 JOBS_A_PAGE = 30
 
@@ -145,9 +147,9 @@ def run_again(request: SignedInRequest, job_id: UUID) -> HttpResponse:
     if len(earlier.selection) == 1:
         query["file"] = str(earlier.selection.files[0].pk)
     elif earlier.selection:
-        query["selection"] = f"{selections.OF_JOB}{job.pk}"
+        query["selection"] = f"{session_selection.OF_JOB}{job.pk}"
     if earlier.skipped:
-        messages.warning(request, events.skipped_text(earlier.skipped))
+        messages.warning(request, job_log.skipped_text(earlier.skipped))
     page = reverse("processing:app", args=[listing.owner.handle, listing.name])
     return redirect(f"{page}?{urlencode(query)}")
 

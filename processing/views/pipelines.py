@@ -21,9 +21,11 @@ from market.listings.io_schema import STEPS
 from market.models import Listing, Visibility
 from market.pipelines import model_steps
 from market.pipelines import services as market_pipelines
-from processing import choices, fleet, pipelines, samples, throttle
-from processing.pipelines import Draft, DraftStep
-from processing.previews import Answer
+from processing.fleet import registry as fleet
+from processing.playground import picture_choices, pipeline_draft, sample_pictures
+from processing.playground.pipeline_draft import Draft, DraftStep
+from processing.previews import rate_limit
+from processing.previews.channel import Answer
 from processing.views.playground import as_picture, as_problem
 from workers import registry
 from workers.recipe import MOST_STEPS
@@ -58,7 +60,7 @@ def _asked_step(request: SignedInRequest) -> DraftStep | None:
     """Return the step that the address offers, where it can be one."""
     asked = request.GET.get("add", "")
     try:
-        return pipelines.new_step(request.user, asked, request.GET) if asked else None
+        return pipeline_draft.new_step(request.user, asked, request.GET) if asked else None
     except Invalid:
         return None
 
@@ -84,14 +86,16 @@ def edit_page(request: SignedInRequest, name: str) -> HttpResponse:
     listing = market_pipelines.get_pipeline(user=request.user, owner=request.user.handle, name=name)
     if request.method == "POST":
         return _act(request, listing)
-    return _open(request, listing, pipelines.draft_of(request.user, listing, market.latest_version(listing)))
+    return _open(
+        request, listing, pipeline_draft.draft_of(request.user, listing, market.latest_version(listing))
+    )
 
 
 def _open(request: SignedInRequest, listing: Listing | None, draft: Draft) -> HttpResponse:
     adding, error = request.GET.get("add", ""), None
     if adding:
         try:
-            draft = draft.with_step(pipelines.new_step(request.user, adding, request.GET))
+            draft = draft.with_step(pipeline_draft.new_step(request.user, adding, request.GET))
         except Invalid as caught:
             error = caught
     return _show(request, listing, draft, error=error)
@@ -101,7 +105,7 @@ def _open(request: SignedInRequest, listing: Listing | None, draft: Draft) -> Ht
 
 
 def _act(request: SignedInRequest, listing: Listing | None) -> HttpResponse:
-    draft = pipelines.read_draft(request.user, request.POST)
+    draft = pipeline_draft.read_draft(request.user, request.POST)
     do, _colon, key = request.POST.get("do", "save").partition(":")
     try:
         if do == "save":
@@ -121,7 +125,7 @@ def _act(request: SignedInRequest, listing: Listing | None) -> HttpResponse:
 def _change(request: SignedInRequest, draft: Draft, do: str, key: str) -> tuple[Draft, str]:
     """Return the changed draft, and what a screen reader says of it."""
     if do == "add":
-        step = pipelines.new_step(request.user, key or request.POST.get("app", ""))
+        step = pipeline_draft.new_step(request.user, key or request.POST.get("app", ""))
         return draft.with_step(step), _("%(app)s is added.") % {"app": step.title}
     if do == "order":
         return draft, _("The steps are in their new order.")
@@ -157,8 +161,8 @@ def _preview_all(request: SignedInRequest, draft: Draft) -> dict[str, Answer]:
     picture = _posted_picture(request)
     found = {}
     for step in draft.steps:
-        throttle.count_preview(request)
-        found[step.key] = pipelines.preview_step(
+        rate_limit.count_preview(request)
+        found[step.key] = pipeline_draft.preview_step(
             owner=request.user, draft=draft, key=step.key, picture=picture
         )
     return found
@@ -169,7 +173,7 @@ def _preview_all(request: SignedInRequest, draft: Draft) -> dict[str, Answer]:
 def find_models(request: SignedInRequest) -> HttpResponse:
     """Answer with the models that `find` finds; each `step` is one of the page's."""
     sought = _sought(request.GET)
-    chosen = pipelines.addresses_in(request.GET.getlist("step")[:MOST_STEPS])
+    chosen = pipeline_draft.addresses_in(request.GET.getlist("step")[:MOST_STEPS])
     offer = model_steps.offer_models(user=request.user, text=sought, chosen=chosen)
     number = len(offer.models)
     said = ngettext("%(n)d model is shown.", "%(n)d models are shown.", number) % {"n": number}
@@ -186,10 +190,10 @@ def _sought(sent: QueryDict) -> str:
 def preview(request: SignedInRequest) -> HttpResponse:
     """Answer with the bytes of a preview of the steps up to `upto`, or with a problem."""
     try:
-        throttle.count_preview(request)
-        draft = pipelines.read_draft(request.user, request.POST)
+        rate_limit.count_preview(request)
+        draft = pipeline_draft.read_draft(request.user, request.POST)
         picture = _posted_picture(request)
-        answer = pipelines.preview_step(
+        answer = pipeline_draft.preview_step(
             owner=request.user, draft=draft, key=request.POST.get("upto", ""), picture=picture
         )
     except DomainError as error:
@@ -216,7 +220,7 @@ def share(request: SignedInRequest, name: str) -> HttpResponse:
         kept = market_pipelines.change_pipeline(owner=request.user, name=name, visibility=wanted)
     except (Invalid, Conflict) as error:
         listing = market_pipelines.get_pipeline(user=request.user, owner=request.user.handle, name=name)
-        draft = pipelines.draft_of(request.user, listing, market.latest_version(listing))
+        draft = pipeline_draft.draft_of(request.user, listing, market.latest_version(listing))
         return _show(request, listing, draft, error=draft.explain(error))
     shared = kept.visibility == Visibility.PUBLIC
     text = _("“%(title)s” is shared.") if shared else _("“%(title)s” is private.")
@@ -262,11 +266,11 @@ def _show(
         answers: previews by step, for a page without scripts.
         said: what has been done to the steps.
     """
-    folders = choices.folders_of(request.user)
+    folders = picture_choices.folders_of(request.user)
     offered = [(str(folder.id), folder.label) for folder in folders]
     posted = request.POST.get("file", "") if request.method == "POST" else request.GET.get("file", "")
     chosen = [drive.get_file(owner=request.user, file_id=posted)] if posted else []
-    pictures = choices.pictures_of(request.user, first=chosen)
+    pictures = picture_choices.pictures_of(request.user, first=chosen)
     steps = [
         {
             "step": step,
@@ -295,7 +299,7 @@ def _show(
         "action": _address(listing),
         "pictures": pictures,
         "picture": pictures[0] if pictures else None,
-        "sample": samples.STATIC,
+        "sample": sample_pictures.STATIC,
         "answers": answers,
         "preview_served": fleet.is_served("preview"),
     }

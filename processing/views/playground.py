@@ -14,10 +14,12 @@ from drive.files import services as drive
 from drive.uploads import services as uploads_services
 from ipau.common.api.views import problem
 from ipau.common.errors import DomainError, Invalid, NotFound
-from processing import choices, samples, selections, services, throttle
-from processing.forms import read_params
-from processing.previews import Answer
-from processing.views.app import App, Target, open_app, person_of, show_app
+from processing import services
+from processing.forms.params_form import read_params
+from processing.playground import picture_choices, sample_pictures, session_selection
+from processing.previews import rate_limit
+from processing.previews.channel import Answer
+from processing.views.app_page import App, Target, open_app, person_of, show_app
 
 
 @require_GET
@@ -34,15 +36,15 @@ def _read_target(request: HttpRequest, person: User) -> Target:
     files, folders = request.GET.getlist("file"), request.GET.getlist("folder")
     if key:
         return Target(
-            selection=selections.recall(request.session, owner=person, key=key),
+            selection=session_selection.recall(request.session, owner=person, key=key),
             selection_key=key,
             over="selection",
         )
-    chosen = selections.read(owner=person, files=files, folders=folders)
+    chosen = session_selection.read(owner=person, files=files, folders=folders)
     if chosen is None:
         return Target()
     if len(chosen) > 1:
-        key = selections.keep(request.session, chosen)
+        key = session_selection.keep(request.session, chosen)
         return Target(selection=chosen, selection_key=key, over="selection")
     if chosen.folders:
         return Target(selection=chosen, over=f"folder:{chosen.folders[0].pk}")
@@ -57,7 +59,7 @@ def preview(request: HttpRequest, owner: str, name: str) -> HttpResponse:
     """
     app = open_app(request, owner, name)
     try:
-        throttle.count_preview(request)
+        rate_limit.count_preview(request)
         answer = _preview(request, app)
     except DomainError as error:
         if "page" in request.POST:
@@ -80,10 +82,12 @@ def _preview(request: HttpRequest, app: App) -> Answer:
     if file_id:
         raise NotFound("This file does not exist.")
     # Nobody but us chooses these bytes, so that anybody may try without an account.
-    picture = samples.get_picture(user=person, sample_id=request.POST.get("sample", ""))
+    picture = sample_pictures.get_picture(user=person, sample_id=request.POST.get("sample", ""))
     if picture is not None:
         return services.preview_blob(owner=person, version=app.version, params=params, blob_id=picture.sha256)
-    return services.preview_bytes(owner=person, version=app.version, params=params, data=samples.data())
+    return services.preview_bytes(
+        owner=person, version=app.version, params=params, data=sample_pictures.data()
+    )
 
 
 def _posted_target(request: HttpRequest) -> Target:
@@ -93,7 +97,7 @@ def _posted_target(request: HttpRequest) -> Target:
         return Target()
     file_id, key = request.POST.get("file", ""), request.POST.get("selection", "")
     picture = drive.get_file(owner=person, file_id=file_id) if file_id else None
-    selection = selections.recall(request.session, owner=person, key=key) if key else None
+    selection = session_selection.recall(request.session, owner=person, key=key) if key else None
     return Target(picture, selection, key, request.POST.get("over", ""))
 
 
@@ -132,7 +136,7 @@ def as_problem(request: HttpRequest, error: DomainError) -> JsonResponse:
 def pictures(request: SignedInRequest) -> HttpResponse:
     """Answer with the picker's pictures that match a search."""
     text = request.GET.get("q", "").strip()
-    found = choices.pictures_of(request.user, text=text)
+    found = picture_choices.pictures_of(request.user, text=text)
     return render(request, "processing/pictures.html", {"pictures": found, "picture": None, "searched": text})
 
 
@@ -148,7 +152,7 @@ def upload(request: SignedInRequest, owner: str, name: str) -> HttpResponse:
     if not request.htmx:
         page = reverse("processing:app", args=[app.listing.owner.handle, app.listing.name])
         return HttpResponse(status=303, headers={"Location": f"{page}?file={stored[0].pk}"})
-    found = choices.pictures_of(request.user, first=stored)
+    found = picture_choices.pictures_of(request.user, first=stored)
     return render(request, "processing/pictures.html", {"pictures": found, "picture": stored[0]})
 
 

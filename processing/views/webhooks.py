@@ -20,9 +20,9 @@ from accounts.requests import SignedInRequest
 from ipau.common.errors import Conflict, Invalid, RateLimited
 from ipau.common.paging import paginate
 from processing.models import Delivery, DeliveryState
-from processing.notices.addresses import LONGEST
-from processing.notices.announcing import Event
-from processing.services import webhooks
+from processing.notifications import services
+from processing.notifications.record import Event
+from processing.notifications.url_policy import LONGEST
 
 DELIVERIES_A_PAGE = 30
 
@@ -50,7 +50,7 @@ def webhooks_page(request: SignedInRequest) -> HttpResponse:
 @require_POST
 def show_secret(request: SignedInRequest) -> HttpResponse:
     """Show the secret, in the page or, for htmx, in its place there."""
-    return _show(request, secret=webhooks.get_secret(owner=request.user))
+    return _show(request, secret=services.get_secret(owner=request.user))
 
 
 @login_required
@@ -58,7 +58,7 @@ def show_secret(request: SignedInRequest) -> HttpResponse:
 @require_POST
 def rotate_secret(request: SignedInRequest) -> HttpResponse:
     """Make a new secret and show it."""
-    return _show(request, secret=webhooks.rotate_secret(owner=request.user), rotated=True)
+    return _show(request, secret=services.rotate_secret(owner=request.user), rotated=True)
 
 
 @login_required
@@ -68,7 +68,7 @@ def send_ping(request: SignedInRequest) -> HttpResponse:
     form = PingForm(request.POST)
     if form.is_valid():
         try:
-            made = webhooks.send_ping(owner=request.user, url=form.cleaned_data["url"])
+            made = services.send_ping(owner=request.user, url=form.cleaned_data["url"])
         except (Invalid, RateLimited) as error:
             form.add_error("url", error.message)
         else:
@@ -80,7 +80,7 @@ def send_ping(request: SignedInRequest) -> HttpResponse:
 @require_GET
 def delivery_page(request: SignedInRequest, delivery_id: UUID) -> HttpResponse:
     """Show one delivery. htmx asks for it again until nothing more happens to it soon."""
-    delivery = webhooks.get_delivery(owner=request.user, delivery_id=delivery_id)
+    delivery = services.get_delivery(owner=request.user, delivery_id=delivery_id)
     template = "processing/delivery.html#delivery" if request.htmx else "processing/delivery.html"
     return render(request, template, _describe(delivery))
 
@@ -90,7 +90,7 @@ def delivery_page(request: SignedInRequest, delivery_id: UUID) -> HttpResponse:
 def redeliver(request: SignedInRequest, delivery_id: UUID) -> HttpResponse:
     """Send a delivery again."""
     try:
-        webhooks.redeliver(owner=request.user, delivery_id=delivery_id)
+        services.redeliver(owner=request.user, delivery_id=delivery_id)
     except Conflict as error:
         messages.warning(request, error.message)
     else:
@@ -111,7 +111,7 @@ def _show(
         return render(request, "processing/webhooks.html#secret", shown)
     state = request.GET.get("state", "")
     state = state if state in DeliveryState.values else ""
-    rows = webhooks.list_deliveries(owner=request.user, state=state)
+    rows = services.list_deliveries(owner=request.user, state=state)
     context = {
         **shown,
         "form": form or PingForm(),

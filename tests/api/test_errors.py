@@ -15,7 +15,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import User
 from drive.files import services as drive
-from processing.throttle import PreviewThrottle
+from processing.previews.rate_limit import PreviewThrottle
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
 

@@ -35,7 +35,7 @@ def app(files: Sequence[Any], data: Sequence[bytes], port: int) -> bool:
 def model(files: Sequence[Any], data: Sequence[bytes], port: int) -> bool:
     """The demo's detector's, which both sides keep loaded."""
     from accounts.models import PLATFORM_HANDLE
-    from processing.stored import models_of
+    from processing.execution.model_files import models_of
     from workers import engine
     from workers.cache import PROCESS_CACHE
     from workers.plugin import Context

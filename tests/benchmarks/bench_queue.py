@@ -14,7 +14,7 @@ from tests.benchmarks import jobs, site
 from tests.benchmarks.pictures import load_pictures
 
 SLOTS = 2
-# What a turn takes before another owner's comes, see `processing.lanes.TURN_SECONDS`.
+# What a turn takes before another owner's comes, see `processing.job_queue.wakeups.TURN_SECONDS`.
 TURN_SECONDS = 1.0
 NOOP_MODULE = "tests.benchmarks.noop"
 

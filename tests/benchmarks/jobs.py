@@ -19,7 +19,7 @@ def submit(
     from drive.files.services import Selection
     from market.models import Version
     from processing import services
-    from processing.options import Options
+    from processing.execution.output_options import Options
 
     version = Version.objects.select_related("listing").get(listing__name=app)
     return services.submit_job(

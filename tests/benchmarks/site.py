@@ -112,10 +112,10 @@ def _process(command: list[str]) -> Iterator[None]:
 
 
 def _wait_for_workers(number: int) -> None:
-    from processing import fleet
+    from processing.fleet import registry
 
     ends = time.monotonic() + 60
-    while fleet.alive().count() < number:
+    while registry.alive().count() < number:
         if time.monotonic() > ends:
             raise RuntimeError("The workers did not start within a minute.")
         time.sleep(0.1)

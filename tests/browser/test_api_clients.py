@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page
 
 from accounts.models import User
 from drive.models import File, Upload
-from processing.data_uris import NotADataUri, read_data_uri
+from processing.jobs.data_uris import NotADataUri, read_data_uri
 from tests.factories import UserFactory
 from tests.pictures import picture_bytes
 from tests.processing.test_data_uris import READ, REFUSED

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from accounts.models import User
 from drive.files import services as drive
 from drive.models import File
-from processing import tasks
+from processing.execution import tasks
 from processing.models import Item, Job, State
 from tests.drive.drives import upload
 from tests.live import LiveWorker

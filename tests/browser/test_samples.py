@@ -11,8 +11,8 @@ from accounts.models import User
 from ipau.common import concurrency
 from ipau.common.concurrency import Limiter
 from market.weights.services import describe_model
-from processing import previews
-from processing.previews import Answer
+from processing.previews import channel
+from processing.previews.channel import Answer
 from tests.browser.test_axe import problems
 from tests.drive.drives import upload
 from tests.market.models import marks, model
@@ -35,10 +35,10 @@ def _previews(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def send(request_id: str, key: str, *_: Any) -> bool:
         data = {"image": {"width": 30, "height": 20}, "predictions": []}
-        previews.answer(request_id, key, Answer("image/webp", picture("green"), 30, 20, data=data))
+        channel.answer(request_id, key, Answer("image/webp", picture("green"), 30, 20, data=data))
         return True
 
-    monkeypatch.setattr("processing.tasks.send_preview", send)
+    monkeypatch.setattr("processing.previews.tasks.send_preview", send)
 
 
 def test_a_visitor_chooses_a_sample(user: User, page: Page) -> None:

@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from accounts.models import User
 from processing.models import Delivery
-from processing.notices import signing
+from processing.notifications import signing
 from tests.browser.test_axe import problems
 from tests.live import LiveWorker
 from tests.processing.receivers import HOST, Receiver, receive

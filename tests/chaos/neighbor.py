@@ -18,7 +18,7 @@ from ipau.common.errors import Conflict
 from market.models import DeviceKind, Speed, Version
 from market.weights.releases import TYPES, Release, keep_weights, release_model
 from processing import services
-from processing.options import Options
+from processing.execution.output_options import Options
 from processing.services import Terms
 from tests.chaos.people import insist
 from tests.families import bombs

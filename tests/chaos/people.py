@@ -18,10 +18,11 @@ from ipau.common.tasks import wake
 from market.listings import services as market
 from market.models import Version
 from market.pipelines import services as pipelines
-from processing import services, tasks
-from processing.manifests import Row
+from processing import services
+from processing.execution import tasks
+from processing.execution.output_options import Options
+from processing.jobs.manifests import Row
 from processing.models import ENDED, OPEN, Job
-from processing.options import Options
 from processing.services import Terms
 from tests.pictures import picture_bytes
 from tests.processing import poison

@@ -75,10 +75,10 @@ class Site:
 
     def wait_for_workers(self) -> None:
         """Return when all workers have begun to beat."""
-        from processing import fleet
+        from processing.fleet import registry
 
         ends = time.monotonic() + START_SECONDS
-        while fleet.alive().count() < WORKERS:
+        while registry.alive().count() < WORKERS:
             if time.monotonic() > ends:
                 self.keep_logs()
                 raise RuntimeError(f"The workers did not start within {START_SECONDS} s.")

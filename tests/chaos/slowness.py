@@ -9,7 +9,8 @@ import random
 import time
 from typing import Any
 
-from processing import claims, endings, results
+from processing.execution import record_results
+from processing.job_queue import claims, transitions
 
 LONGEST = 0.08
 
@@ -29,6 +30,6 @@ def _slow_down(module: Any, name: str) -> None:
 # Within the transactions of a finish, and between a claim or a finish and what follows it.
 _slow_down(claims, "finish_items")
 _slow_down(claims, "claim")
-_slow_down(results, "file_results")
-_slow_down(results, "finish")
-_slow_down(endings, "count")
+_slow_down(record_results, "file_results")
+_slow_down(record_results, "finish")
+_slow_down(transitions, "count")

@@ -12,7 +12,7 @@ from django.db.models import Count, F, Max, Q, Sum
 from drive.files import quota
 from drive.models import File
 from drive.storage import blobs
-from processing.events import Kind
+from processing.job_queue.job_log import Kind
 from processing.models import ENDED, OPEN, Item, Job, JobEvent, Lane, Memo, Output, State
 
 ENDINGS = (Kind.FINISHED, Kind.CANCELED, Kind.DEADLINE)

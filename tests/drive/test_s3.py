@@ -19,9 +19,10 @@ from drive.models import Blob, File, FileState, Thumbnail
 from drive.storage import blobs, sweep
 from drive.storage.s3 import BucketStorage
 from drive.uploads import work
-from processing import claims, fleet
+from processing.execution.work import take_turn
+from processing.fleet import registry
+from processing.job_queue import claims
 from processing.models import Item, State
-from processing.work import take_turn
 from tests.drive.buckets import keys, use
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
@@ -105,4 +106,4 @@ def test_a_bucket_that_does_not_answer_costs_no_picture(
     take_turns(user)
     job.refresh_from_db()
     assert job.state == State.SUCCEEDED
-    assert fleet.lost_leases() == {}
+    assert registry.lost_leases() == {}

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from processing import slot_memory
+from processing.fleet import slot_memory
 from tests.families import rebuilt
 from tests.workers.samples import decode, draw, encode
 from workers import engine, registry

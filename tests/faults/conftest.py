@@ -18,7 +18,7 @@ from pytest_django import Settings
 from ipau import embedded
 from ipau.celery import app
 from ipau.embedded.postgres import find_programs
-from processing import broker
+from processing.fleet import broker
 from tests.conftest import database_url
 from tests.faults import injected
 from tests.faults.services import OwnServer

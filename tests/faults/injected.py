@@ -13,7 +13,7 @@ from typing import Any
 from celery.signals import worker_init, worker_process_init
 from django.db import OperationalError, connection
 
-from processing import results
+from processing.execution import record_results
 
 NAME = "IPAU_TEST_FAULT"
 STOP_BEFORE_FINISH = "stop_before_finish"
@@ -27,8 +27,8 @@ VISIBILITY_SECONDS = 1
 
 
 def _before(name: str, strike: Callable[[], None]) -> None:
-    """Have the first call of a function of `processing.results`, in each slot, strike first."""
-    real, struck = getattr(results, name), []
+    """Have the first call of a function of `record_results`, in each slot, strike first."""
+    real, struck = getattr(record_results, name), []
 
     @functools.wraps(real)
     def wrapped(*args: Any, **options: Any) -> Any:
@@ -37,7 +37,7 @@ def _before(name: str, strike: Callable[[], None]) -> None:
             strike()
         return real(*args, **options)
 
-    setattr(results, name, wrapped)
+    setattr(record_results, name, wrapped)
 
 
 def _stop_worker() -> None:
@@ -53,7 +53,7 @@ def _cut_connection() -> None:
 
 def _lose_first_answer() -> None:
     """The first finish of each slot is committed, and its answer never arrives."""
-    real, lost = results.finish, []
+    real, lost = record_results.finish, []
 
     @functools.wraps(real)
     def finish(*args: Any) -> None:
@@ -62,7 +62,7 @@ def _lose_first_answer() -> None:
             lost.append(True)
             raise OperationalError("the connection was lost after the commit")
 
-    results.finish = finish
+    record_results.finish = finish
 
 
 def _shorten_visibility(sender: Any, **_: Any) -> None:

@@ -13,7 +13,7 @@ import requests
 from accounts.models import User
 from accounts.services import create_api_key
 from market.models import Listing, Version
-from processing import previews
+from processing.previews import channel
 from tests.browser.web import WebServer
 from tests.drive.drives import upload
 from tests.live import LiveWorker
@@ -106,7 +106,7 @@ class Attack:
 
 
 def under_way() -> list[bytes]:
-    return [key for pattern in UNDER_WAY for key in previews.valkey().keys(pattern)]
+    return [key for pattern in UNDER_WAY for key in channel.valkey().keys(pattern)]
 
 
 def test_previews_that_never_end_hold_up_nobody_else(

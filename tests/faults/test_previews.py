@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from processing import previews, tasks
+from processing.previews import channel
+from processing.previews import tasks as previews_tasks
 from tests.live import LiveWorker
 from tests.pictures import picture_bytes
 from tests.processing import poison
@@ -35,13 +36,13 @@ def worker(celery_worker: Callable[..., LiveWorker], ran: Path) -> LiveWorker:
 def ask(width: int) -> str:
     """Ask for a preview by the poison of a picture that is not in the drive."""
     request_id = uuid.uuid4().hex
-    ticket = previews.leave_picture(picture_bytes("PNG", width=width, height=40))
-    assert tasks.send_preview(request_id, f"key {request_id}", {"ticket": ticket}, poison.RECIPE, {})
+    ticket = channel.leave_picture(picture_bytes("PNG", width=width, height=40))
+    assert previews_tasks.send_preview(request_id, f"key {request_id}", {"ticket": ticket}, poison.RECIPE, {})
     return request_id
 
 
-def answer_to(request_id: str) -> previews.Answer:
-    found = previews.wait_for(request_id, seconds=previews.PATIENCE_SECONDS)
+def answer_to(request_id: str) -> channel.Answer:
+    found = channel.wait_for(request_id, seconds=channel.PATIENCE_SECONDS)
     assert found is not None
     return found
 
@@ -49,7 +50,7 @@ def answer_to(request_id: str) -> previews.Answer:
 def test_a_preview_whose_slot_is_killed_is_made_by_another(worker: LiveWorker, ran: Path) -> None:
     request_id = ask(poison.SLOW)
     wait_until(ran.read_text, "the preview has not begun")
-    holder = next(pid for pid in worker.slot_pids() if previews.valkey().exists(held(worker, pid)))
+    holder = next(pid for pid in worker.slot_pids() if channel.valkey().exists(held(worker, pid)))
     os.kill(holder, signal.SIGKILL)
     assert answer_to(request_id).body
     assert len(ran.read_text().splitlines()) == 2

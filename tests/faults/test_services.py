@@ -16,7 +16,8 @@ from django.utils import timezone
 
 from accounts.models import User
 from ipau.common.tasks import wake
-from processing import broker, tasks
+from processing.execution import tasks
+from processing.fleet import broker
 from processing.models import OPEN, Item, Job, State
 from tests.faults import injected
 from tests.faults.services import OwnServer

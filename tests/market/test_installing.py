@@ -14,7 +14,7 @@ from market.listings import services
 from market.models import Listing, Version, Weights
 from market.weights import conversion_queue, tasks, trials
 from market.weights.install import install_model
-from processing import work
+from processing.execution import work
 from processing.models import Item
 
 pytestmark = pytest.mark.django_db

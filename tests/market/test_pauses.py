@@ -14,7 +14,8 @@ from ipau.common.errors import Conflict
 from market.listings import pauses
 from market.models import Pause, Version
 from market.weights import pause_mails, tasks
-from processing import services, work
+from processing import services
+from processing.execution import work
 from processing.models import Item, State
 from tests.drive.drives import upload
 from tests.factories import UserFactory

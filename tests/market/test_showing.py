@@ -25,7 +25,7 @@ from market.weights import samples as choosing
 from market.weights import samples_work, services
 from market.weights.install import install_model
 from market.weights.samples import shown_samples
-from processing import samples
+from processing.playground import sample_pictures
 from tests.drive.drives import upload
 from tests.market.models import marks, model
 from tests.market.sandboxes import small
@@ -216,8 +216,10 @@ def test_they_are_on_the_card_over_the_api_and_to_try(
     assert told[1]["after"] is None
     versions = api(user).get(f"/v1/models/{user.handle}/finder/versions").json()["results"]
     assert versions[0]["weights"]["samples"] == told
-    assert [one.pk for one in samples.of_version(version)] == [first.pk, second.pk]
-    assert samples.get_picture(user=None, sample_id=str(first.pk)) == Blob.objects.get(pk=tried_before(first))
+    assert [one.pk for one in sample_pictures.of_version(version)] == [first.pk, second.pk]
+    assert sample_pictures.get_picture(user=None, sample_id=str(first.pk)) == Blob.objects.get(
+        pk=tried_before(first)
+    )
 
 
 def is_sent(client: Client, path: str) -> bool:

@@ -9,11 +9,13 @@ from accounts.models import User
 from drive.files.services import Selection
 from drive.models import File
 from market.models import Version
-from processing import chunks, claims, lanes, services, work
+from processing import services
+from processing.execution import runner, work
+from processing.execution.outcomes import Done
+from processing.execution.output_options import Options
+from processing.job_queue import claims, wakeups
+from processing.jobs.job_spec import Terms
 from processing.models import Item, Job
-from processing.options import Options
-from processing.orders import Terms
-from processing.outcomes import Done
 from workers.plugin import Context
 from workers.recipe import Recipe
 
@@ -44,21 +46,21 @@ def submit(owner: User, files: Iterable[File], *, app: str = "blackwhite", **opt
 
 def take_chunk(owner: User, queue: str = "cpu") -> None:
     """Take a turn that has no time for more than one picture."""
-    with mock.patch.object(lanes, "TURN_SECONDS", 0):
+    with mock.patch.object(wakeups, "TURN_SECONDS", 0):
         work.take_turn(owner.pk, queue)
 
 
 def run_chunk(held: claims.Claim) -> list[Done]:
     """Run what a slot has claimed, and record nothing yet."""
     recipe = Recipe.model_validate(held.job.recipe)
-    return chunks.run_chunk(held, recipe, Context(), ends=math.inf).done
+    return runner.run_chunk(held, recipe, Context(), ends=math.inf).done
 
 
 def take_turns(owner: User, queue: str = "cpu", *, most: int = 100) -> int:
     """Take turns as a slot would until nothing waits; return how many it took."""
     for turn in range(1, most + 1):
         work.take_turn(owner.pk, queue)
-        if not lanes.waiting_items(owner.pk, queue, limit=1):
+        if not wakeups.waiting_items(owner.pk, queue, limit=1):
             return turn
     raise AssertionError("The work does not end.")
 

@@ -8,7 +8,7 @@ from django.db import connection
 
 from accounts.models import User
 from drive.models import File
-from processing import tasks
+from processing.execution import tasks
 from processing.models import OPEN, Item, Job, Output, State
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes

@@ -6,11 +6,11 @@ from datetime import timedelta
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from processing import fleet
+from processing.fleet import registry
 from processing.models import Worker
 
 
 def stand_in(*queues: str, name: str = "w@here", pids: Collection[int] = (1,)) -> None:
     """Record a worker of these queues whose heart goes on for the whole test, however slow the machine is."""
-    fleet.beat(name=name, queues=queues, device="cpu", pids=pids, started_at=timezone.now())
+    registry.beat(name=name, queues=queues, device="cpu", pids=pids, started_at=timezone.now())
     Worker.objects.filter(name=name).update(heartbeat_at=Now() + timedelta(hours=1))

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from processing.notices import addresses
-from processing.notices.addresses import NoAnswer, NoSuchName, Refused
+from processing.notifications import url_policy
+from processing.notifications.url_policy import NoAnswer, NoSuchName, Refused
 
 PUBLIC = "93.184.215.14"
 
@@ -34,15 +34,15 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_a_public_address_is_taken_in_its_parts(names: dict[str, Any]) -> None:
-    target = addresses.read("https://Hooks.Example.NET.:8443/a/b?c=d#fragment")
+    target = url_policy.read("https://Hooks.Example.NET.:8443/a/b?c=d#fragment")
     assert (target.scheme, target.host, target.port) == ("https", "hooks.example.net", 8443)
     assert (target.path, target.authority) == ("/a/b?c=d", "hooks.example.net:8443")
-    assert addresses.resolve(target) == [PUBLIC]
-    assert addresses.read("https://hooks.example.net").authority == "hooks.example.net"
-    assert addresses.read("https://bücher.example/").host == "xn--bcher-kva.example"
-    six = addresses.read("https://[2606:2800:21f:cb07:6820:80da:af6b:8b2c]:4443/")
+    assert url_policy.resolve(target) == [PUBLIC]
+    assert url_policy.read("https://hooks.example.net").authority == "hooks.example.net"
+    assert url_policy.read("https://bücher.example/").host == "xn--bcher-kva.example"
+    six = url_policy.read("https://[2606:2800:21f:cb07:6820:80da:af6b:8b2c]:4443/")
     assert six.authority == "[2606:2800:21f:cb07:6820:80da:af6b:8b2c]:4443"
-    assert addresses.resolve(six) == ["2606:2800:21f:cb07:6820:80da:af6b:8b2c"]
+    assert url_policy.resolve(six) == ["2606:2800:21f:cb07:6820:80da:af6b:8b2c"]
 
 
 INSIDE = [
@@ -90,11 +90,11 @@ INSIDE = [
 def test_no_name_leads_inside(address: str, names: dict[str, Any]) -> None:
     names["inside.example.net"] = [address]
     with pytest.raises(Refused, match="private network"):
-        addresses.check("https://inside.example.net/")
+        url_policy.check("https://inside.example.net/")
     # One address of several is enough.
     names["inside.example.net"] = [PUBLIC, address]
     with pytest.raises(Refused, match="private network"):
-        addresses.check("https://inside.example.net/")
+        url_policy.check("https://inside.example.net/")
 
 
 @pytest.mark.parametrize("address", [a for a in INSIDE if "%" not in a])
@@ -102,7 +102,7 @@ def test_no_number_leads_inside(address: str, names: dict[str, Any]) -> None:
     host = f"[{address}]" if ":" in address else address
     # Port 8443, for some of these are names of this very site.
     with pytest.raises(Refused, match="private network"):
-        addresses.check(f"https://{host}:8443/")
+        url_policy.check(f"https://{host}:8443/")
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_no_number_leads_inside(address: str, names: dict[str, Any]) -> None:
 )
 def test_numbers_in_odd_forms_are_refused(host: str, names: dict[str, Any]) -> None:
     with pytest.raises(Refused, match="usual form"):
-        addresses.check(f"https://{host}/")
+        url_policy.check(f"https://{host}/")
 
 
 @pytest.mark.parametrize(
@@ -164,17 +164,17 @@ def test_what_is_no_address_to_deliver_to(url: str, why: str, names: dict[str, A
     settings.BASE_URL = "https://ipau.example.org:8020"
     settings.ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", ".alias.example.org", "*"]
     with pytest.raises(Refused, match=why):
-        addresses.check(url)
+        url_policy.check(url)
 
 
 def test_an_operator_may_name_networks(names: dict[str, Any], settings: Any) -> None:
     settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("10.20.0.0/16"), ip_network("fd12::/16")]
     for address in ("10.20.3.4", "::ffff:10.20.3.4", "fd12::1"):
         names["inside.example.net"] = [address]
-        assert addresses.resolve(addresses.read("https://inside.example.net/")) == [address]
+        assert url_policy.resolve(url_policy.read("https://inside.example.net/")) == [address]
     names["inside.example.net"] = ["10.21.0.1"]
     with pytest.raises(Refused):
-        addresses.check("https://inside.example.net/")
+        url_policy.check("https://inside.example.net/")
 
 
 def test_names_that_lead_nowhere(names: dict[str, Any]) -> None:
@@ -186,13 +186,13 @@ def test_names_that_lead_nowhere(names: dict[str, Any]) -> None:
 
     names.update({"nowhere.example.net": unknown, "silent.example.net": silent})
     with pytest.raises(Refused, match=r"no address for the name “nowhere\.example\.net”"):
-        addresses.check("https://nowhere.example.net/")
+        url_policy.check("https://nowhere.example.net/")
     with pytest.raises(NoSuchName):
-        addresses.resolve(addresses.read("https://nowhere.example.net/"))
+        url_policy.resolve(url_policy.read("https://nowhere.example.net/"))
     # What is not known for certain is no reason to refuse a job; it is checked again when something is sent.
-    addresses.check("https://silent.example.net/")
+    url_policy.check("https://silent.example.net/")
     with pytest.raises(NoAnswer):
-        addresses.resolve(addresses.read("https://silent.example.net/"))
+        url_policy.resolve(url_policy.read("https://silent.example.net/"))
 
 
 def test_a_slow_name_server_holds_nobody(names: dict[str, Any]) -> None:
@@ -203,5 +203,5 @@ def test_a_slow_name_server_holds_nobody(names: dict[str, Any]) -> None:
     names["slow.example.net"] = slow
     begun = time.monotonic()
     with pytest.raises(NoAnswer):
-        addresses.resolve(addresses.read("https://slow.example.net/"), patience=0.2)
+        url_policy.resolve(url_policy.read("https://slow.example.net/"), patience=0.2)
     assert time.monotonic() - begun < 1.0

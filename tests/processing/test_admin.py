@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from accounts.models import User
 from market.models import Conversion, Listing, Version
-from processing import fleet
+from processing.fleet import registry
 from processing.models import Delivery, Item, Job, JobMail, State
 from processing.services import Terms
 from tests.drive.drives import upload
@@ -27,7 +27,7 @@ def staff(client_of: Callable[[User], Client]) -> Client:
 def test_lists_and_rows_are_shown(staff: Client, user: User) -> None:
     job = submit(user, [upload(user)], terms=Terms(webhook="https://93.184.215.14/", mail_when_done=True))
     take_turns(user)
-    fleet.beat(name="w@here", queues=["cpu"], device="cpu", pids=[1], started_at=timezone.now())
+    registry.beat(name="w@here", queues=["cpu"], device="cpu", pids=[1], started_at=timezone.now())
     with marks():
         made = model(user)
     rows = {

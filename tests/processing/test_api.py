@@ -201,7 +201,7 @@ def test_waiting_in_vain_ends_in_starting_never_in_processing(
     begun = time.monotonic()
     assert run(client, file.pk, prefer="wait=1").json()["status"] == "starting"
     assert 0.9 < time.monotonic() - begun < 3
-    monkeypatch.setattr("processing.predictions._poll", begin)
+    monkeypatch.setattr("processing.jobs.predictions._poll", begin)
     made = run(client, file.pk, prefer="wait").json()
     assert made["status"] == "starting"
     assert client.get(made["urls"]["get"]).json()["status"] == "processing"

@@ -14,10 +14,10 @@ from standardwebhooks import Webhook
 
 from accounts.models import User
 from accounts.services import create_api_key
-from processing import tasks
+from processing.execution import tasks
 from processing.models import Delivery, DeliveryState, Job, JobMail
-from processing.notices import signing, turns
-from processing.notices.outbox import LEASE
+from processing.notifications import signing, work
+from processing.notifications.outbox import LEASE
 from tests.api.test_guide import blocks
 from tests.drive.drives import upload
 from tests.live import LiveWorker
@@ -52,7 +52,7 @@ def test_what_is_told_is_what_the_api_answers(user: User, api: Api, receive: Rec
         ("/v1/jobs/", client.post("/v1/jobs", job_body(user, receiver.url), "json")),
     ]
     take_turns(user)
-    turns.deliver()
+    work.deliver()
     told = {json.loads(got.body)["id"]: json.loads(got.body) for got in receiver.got}
     # A prediction began, has its output and ended; a job ended.
     assert len(receiver.got) == 4
@@ -118,7 +118,7 @@ def test_the_log_and_delivering_again(
     receiver, client = receive(answers=[500, 410, 200]), api(user)
     job = client.post("/v1/jobs", job_body(user, receiver.url), "json").json()
     take_turns(user)
-    turns.deliver()
+    work.deliver()
     listed = client.get("/v1/webhooks/deliveries").json()["results"]
     assert [(d["job"], d["event"], d["state"], d["status"], d["attempts"]) for d in listed] == [
         (job["id"], "completed", "waiting", 500, 1)
@@ -130,16 +130,16 @@ def test_the_log_and_delivering_again(
 
     again = client.post(listed[0]["urls"]["redeliver"])
     assert (again.status_code, again.json()["attempts"]) == (202, 0)
-    turns.deliver()
+    work.deliver()
     assert client.get(one["urls"]["get"]).json()["state"] == "failed"
     client.post(one["urls"]["redeliver"])
-    turns.deliver()
+    work.deliver()
     done = client.get(one["urls"]["get"]).json()
     assert (done["state"], done["problem"], len(done["log"])) == ("delivered", "", 3)
     # Under the same id and with the same words each time.
     assert len({(got.headers["webhook-id"], got.body) for got in receiver.got}) == 1
     client.post(one["urls"]["redeliver"])
-    turns.deliver()
+    work.deliver()
     assert len(receiver.got) == 4
 
     Delivery.objects.update(state=DeliveryState.WAITING, lease_expires_at=Now() + LEASE)
@@ -168,7 +168,7 @@ def test_lists_are_paged_and_cost_the_same(user: User, api: Api, django_assert_n
 def test_the_guides_own_check_works(user: User, receive: Receive) -> None:
     receiver = receive()
     Delivery.objects.create(owner=user, event="ping", url=receiver.url, next_at=Now())
-    turns.deliver()
+    work.deliver()
     guide: dict[str, Any] = {}
     exec(blocks("python")[1], guide)  # what the guide tells people to write
     got, key = receiver.got[0], signing.secret_of(user).secret
@@ -181,7 +181,7 @@ def test_a_mail_can_be_asked_for(user: User, api: Api, mailoutbox: list[Any]) ->
     sent = {**job_body(user, ""), "mail_when_done": True}
     assert api(user).post("/v1/jobs", sent, "json").status_code == 201
     take_turns(user)
-    turns.send_mails()
+    work.send_mails()
     assert [mail.to for mail in mailoutbox] == [[user.email]]
     assert JobMail.objects.get().state == DeliveryState.DELIVERED
 

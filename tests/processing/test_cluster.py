@@ -18,8 +18,10 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import User
-from processing import cluster, fleet, startup
+from processing.fleet import registry
 from processing.models import Drain, FleetSample, Item, Job, State, Worker
+from processing.reporting import cluster_status
+from processing.worker import startup_checks
 from tests.drive.drives import upload
 from tests.live import LiveWorker
 from tests.processing.jobs import submit
@@ -29,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def beat(name: str = "w@here", **changes: Any) -> None:
     given: dict[str, Any] = {"queues": ["cpu"], "device": "cpu", "pids": [1, 2], "started_at": timezone.now()}
-    fleet.beat(name=name, **{**given, **changes})
+    registry.beat(name=name, **{**given, **changes})
 
 
 def html(answer: Any) -> str:
@@ -61,10 +63,10 @@ def test_workers_queues_and_use_are_shown(user: User, client_of: Callable[[User]
     page = html(client_of(user).get("/cluster/"))
     for words in ("w@here", "Xeon", "16.0", "gone@there", "Silent", "Works"):
         assert words in page
-    seen = {found.worker.name: found for found in cluster.workers_now()}
+    seen = {found.worker.name: found for found in cluster_status.workers_now()}
     assert (seen["w@here"].busy, seen["w@here"].pace, seen["w@here"].alive) == (1, 0.2, True)
     assert not seen["gone@there"].alive
-    lines = [(q.name, q.slots, q.waiting, q.jobs) for q in cluster.queues_now() if q.served]
+    lines = [(q.name, q.slots, q.waiting, q.jobs) for q in cluster_status.queues_now() if q.served]
     assert lines == [("cpu", 2, 2, 1)]
     assert "Drain" not in page
     assert user.handle not in page.partition("<main")[2]
@@ -77,7 +79,7 @@ def test_the_page_takes_as_many_queries_for_many_workers(
     for number in range(30):
         beat(f"w{number}@here", busy=1)
     with django_assert_max_num_queries(6):
-        assert len(cluster.workers_now()) == 30
+        assert len(cluster_status.workers_now()) == 30
 
 
 @pytest.mark.django_db
@@ -87,14 +89,14 @@ def test_use_is_told_minute_by_minute(user: User) -> None:
         at = now - timedelta(minutes=minutes)
         FleetSample.objects.create(worker=worker, at=at, slots=slots, busy=busy)
     FleetSample.objects.create(worker="a", at=now - timedelta(hours=3), slots=2, busy=2)
-    assert [minute.percent for minute in cluster.utilisation()] == [75, 50]
+    assert [minute.percent for minute in cluster_status.utilisation()] == [75, 50]
 
 
 @pytest.mark.django_db
 def test_old_samples_are_forgotten() -> None:
     beat()
     FleetSample.objects.create(worker="a", at=timezone.now() - timedelta(days=2), slots=2, busy=2)
-    fleet.forget_gone()
+    registry.forget_gone()
     assert FleetSample.objects.count() == 1
 
 
@@ -103,7 +105,7 @@ def test_a_queue_that_every_site_needs_is_shown_where_nobody_serves_it(
     user: User, client_of: Callable[[User], Client]
 ) -> None:
     beat(queues=["cpu", "preview", "convert"])
-    unserved = [line.name for line in cluster.queues_now() if not line.served]
+    unserved = [line.name for line in cluster_status.queues_now() if not line.served]
     assert unserved == ["background"]
     page = html(client_of(user).get("/cluster/"))
     assert page.count("nobody serves it") == 1
@@ -141,9 +143,13 @@ def test_only_operators_drain_and_resume(user: User, client_of: Callable[[User],
 @pytest.mark.django_db
 def test_a_drained_worker_serves_no_queue() -> None:
     beat()
-    assert (fleet.slots_of("cpu"), fleet.is_served("cpu"), fleet.served_queues()) == (2, True, {"cpu": 2})
+    assert (registry.slots_of("cpu"), registry.is_served("cpu"), registry.served_queues()) == (
+        2,
+        True,
+        {"cpu": 2},
+    )
     beat(drained=True)
-    assert (fleet.slots_of("cpu"), fleet.is_served("cpu"), fleet.served_queues()) == (0, False, {})
+    assert (registry.slots_of("cpu"), registry.is_served("cpu"), registry.served_queues()) == (0, False, {})
 
 
 @pytest.mark.django_db(transaction=True)
@@ -209,7 +215,7 @@ def test_only_who_may_reads_metrics() -> None:
 @pytest.mark.django_db
 def test_a_right_configuration_has_no_problems(user: User) -> None:
     upload(user)
-    assert list(startup.problems(current_app)) == []
+    assert list(startup_checks.problems(current_app)) == []
 
 
 class _App:
@@ -243,7 +249,7 @@ class _Conf:
 )
 def test_each_wrong_setting_is_named(changes: dict[str, Any], words: str) -> None:
 
-    found = list(startup.problems(_App(**changes)))
+    found = list(startup_checks.problems(_App(**changes)))
     assert len(found) == 1
     assert re.search(words, found[0])
 
@@ -252,7 +258,7 @@ def test_each_wrong_setting_is_named(changes: dict[str, Any], words: str) -> Non
 @pytest.mark.parametrize(("size", "right"), [(0, True), (512, True), (513, False), (-1, False)])
 def test_loaded_models_leave_half_of_a_slot_s_memory(size: int, right: bool) -> None:
     with override_settings(SLOT_MEMORY_BYTES=1024, SLOT_CACHE_BYTES=size):
-        found = list(startup.problems(current_app))
+        found = list(startup_checks.problems(current_app))
     assert (found == []) == right
     if not right:
         assert found == ["IPAU_SLOT_CACHE_BYTES must be at most half of IPAU_SLOT_MEMORY_BYTES."]
@@ -266,7 +272,7 @@ def test_a_storage_without_the_sites_files_is_refused(user: User, tmp_path: Path
         "OPTIONS": {"location": str(tmp_path)},
     }
     with override_settings(STORAGES={**settings.STORAGES, "default": elsewhere}):
-        found = list(startup.problems(current_app))
+        found = list(startup_checks.problems(current_app))
     assert found == ["its storage lacks the site's files: it must use the same folder or bucket."]
 
 
@@ -284,7 +290,7 @@ def test_a_worker_that_is_configured_wrongly_does_not_start(process_env: Mapping
         text=True,
         timeout=60,
     )
-    assert ended.returncode == startup.REFUSED
+    assert ended.returncode == startup_checks.REFUSED
     assert "This worker does not start: Celery's worker_prefetch_multiplier must be 1" in ended.stderr
     assert not Worker.objects.filter(name="wrong@here").exists()
 

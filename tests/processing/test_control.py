@@ -8,7 +8,10 @@ from django.utils import timezone
 from accounts.models import User
 from drive.models import File
 from ipau.common.errors import Conflict, Invalid, NotFound
-from processing import claims, endings, events, fleet, lanes, services, tasks, work
+from processing import services
+from processing.execution import tasks, work
+from processing.fleet import registry
+from processing.job_queue import claims, job_log, transitions, wakeups
 from processing.models import Ending, Item, Job, JobEvent, Lane, State
 from processing.services import Terms
 from tests.drive.drives import upload
@@ -37,13 +40,13 @@ def mend(item: Item, *, seed: int = 3) -> None:
 
 
 def claim(job: Job) -> claims.Claim:
-    held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds=1, seconds_per_item=None)
+    held = claims.claim(job=job, slot=registry.this_slot(), slots=1, seconds=1, seconds_per_item=None)
     assert held is not None
     return held
 
 
 def kinds(job: Job) -> list[str]:
-    return [line.kind for line in events.log_of(job)]
+    return [line.kind for line in job_log.log_of(job)]
 
 
 def assert_counters_equal_rows(job: Job) -> None:
@@ -125,7 +128,7 @@ def test_two_retries_at_once_are_one(user: User) -> None:
     assert [type(error) for error in raised] == [Conflict, Conflict]
     assert_counters_equal_rows(job)
     assert (job.state, job.failed) == (State.STARTING, 0)
-    assert lanes.waiting_items(user.pk, "cpu", limit=9) == 3
+    assert wakeups.waiting_items(user.pk, "cpu", limit=9) == 3
     assert JobEvent.objects.filter(job=job, kind="retried").count() == 1
 
 
@@ -168,7 +171,7 @@ def test_the_sweep_ends_a_job_at_its_deadline(user: User) -> None:
     job = submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(3)], terms=terms)
     other = submit(user, [upload(user, "other.jpg", seed=8)])
     held = claim(job)
-    assert endings.end_overdue() == 0
+    assert transitions.end_overdue() == 0
     past_deadline(job)
     tasks.sweep()
     assert_counters_equal_rows(job)
@@ -196,7 +199,7 @@ def test_retry_after_the_deadline_removes_it(user: User) -> None:
     take_turns(user)
     job.refresh_from_db()
     assert (job.state, job.ending) == (State.SUCCEEDED, "")
-    assert "The deadline had passed and was removed." in events.log_of(job)[-3].text
+    assert "The deadline had passed and was removed." in job_log.log_of(job)[-3].text
 
 
 def test_retry_before_the_deadline_keeps_it(user: User) -> None:
@@ -220,7 +223,7 @@ def test_the_log_counts_failures_by_reason_and_stays_short(user: User) -> None:
     take_turns(user)
     failed = JobEvent.objects.get(job=job, kind="failed")
     assert failed.details["n"] == 6
-    assert events.text_of(failed) == "6 pictures failed. This picture is damaged: it ends too early."
+    assert job_log.text_of(failed) == "6 pictures failed. This picture is damaged: it ends too early."
     services.retry_job(owner=user, job_id=job.pk)
     take_turns(user)
     assert [e.details["n"] for e in JobEvent.objects.filter(job=job, kind="failed").order_by("id")] == [6, 6]
@@ -228,12 +231,12 @@ def test_the_log_counts_failures_by_reason_and_stays_short(user: User) -> None:
 
 def test_many_different_reasons_are_counted_in_few_lines(user: User) -> None:
     job = submit(user, [upload(user, seed=1)])
-    for n in range(3 * events.MOST_TALLIES):
-        events.tally(job.pk, events.Kind.FAILED, 1, code="x", reason=f"Reason {n}.")
+    for n in range(3 * job_log.MOST_TALLIES):
+        job_log.tally(job.pk, job_log.Kind.FAILED, 1, code="x", reason=f"Reason {n}.")
     lines = JobEvent.objects.filter(job=job, kind="failed")
-    assert lines.count() == events.MOST_TALLIES + 1
-    assert sum(line.details["n"] for line in lines) == 3 * events.MOST_TALLIES
-    assert events.log_of(job)[-1].text == f"{2 * events.MOST_TALLIES} pictures failed."
+    assert lines.count() == job_log.MOST_TALLIES + 1
+    assert sum(line.details["n"] for line in lines) == 3 * job_log.MOST_TALLIES
+    assert job_log.log_of(job)[-1].text == f"{2 * job_log.MOST_TALLIES} pictures failed."
 
 
 def test_a_lost_worker_and_a_silent_storage_stand_in_the_log(user: User) -> None:
@@ -242,12 +245,12 @@ def test_a_lost_worker_and_a_silent_storage_stand_in_the_log(user: User) -> None
     claims.reclaim({item.pk: held.token for item in held.items})
     held = claim(job)
     claims.let_expire(held, held.items, after=timedelta(0), code="storage")
-    claims.reclaim(fleet.lost_leases())
+    claims.reclaim(registry.lost_leases())
     assert kinds(job) == ["submitted", "started", "lost", "delayed"]
-    assert events.log_of(job)[2].text.endswith("was lost with 1 picture, which waits again.")
+    assert job_log.log_of(job)[2].text.endswith("was lost with 1 picture, which waits again.")
     assert Item.objects.filter(job=job, error_code="").count() == 2
 
 
 def test_every_kind_has_its_words() -> None:
-    for kind in events.Kind:
-        assert events.text_of(JobEvent(kind=kind, details={"n": 2})) != kind
+    for kind in job_log.Kind:
+        assert job_log.text_of(JobEvent(kind=kind, details={"n": 2})) != kind

@@ -7,13 +7,10 @@ from typing import Any
 
 import pytest
 
-from processing import (
-    limits,
-    overlapping,
-)
-from processing.limits import TookTooLong, Unwanted, time_limit
+from processing.execution import thread_pool, time_limits
+from processing.execution.thread_pool import Crew
+from processing.execution.time_limits import TookTooLong, Unwanted, time_limit
 from processing.models import Item
-from processing.overlapping import Crew
 from workers.plugin import DeviceLost
 
 
@@ -34,14 +31,14 @@ def in_thread(call: Callable[[], Any]) -> Any:
 
 def test_in_a_thread_a_limit_is_met_where_it_is_looked_at() -> None:
     def run() -> None:
-        limits.check()
+        time_limits.check()
         with time_limit(0.05):
-            limits.check()
+            time_limits.check()
             time.sleep(0.1)
-            limits.check()
+            time_limits.check()
 
     assert isinstance(in_thread(run), TookTooLong)
-    assert limits.running_beside() == {}
+    assert time_limits.running_beside() == {}
 
 
 def test_in_a_thread_what_is_not_wanted_does_not_begin() -> None:
@@ -50,15 +47,15 @@ def test_in_a_thread_what_is_not_wanted_does_not_begin() -> None:
             raise AssertionError
 
     assert isinstance(in_thread(run), Unwanted)
-    assert limits.running_beside() == {}
+    assert time_limits.running_beside() == {}
 
 
 def test_limits_of_threads_are_told_apart() -> None:
     with time_limit(30):
-        found = in_thread(lambda: limits.running_beside())
+        found = in_thread(lambda: time_limits.running_beside())
         assert found == {}
-        limits.check()
-        assert limits.running() is not None
+        time_limits.check()
+        assert time_limits.running() is not None
 
 
 @pytest.mark.parametrize("error", [DeviceLost(), ValueError("ours")])
@@ -85,10 +82,10 @@ def test_what_a_thread_raises_ends_the_work_of_all(error: Exception) -> None:
 
 
 def test_no_time_is_lost_behind_the_last_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overlapping, "TICK", 20.0)
+    monkeypatch.setattr(thread_pool, "TICK", 20.0)
     begun = time.monotonic()
     Crew([Item(), Item()], lambda _: None).work(2, ends=float("inf"), looks=lambda: True)
-    assert time.monotonic() - begun < overlapping.TICK / 2
+    assert time.monotonic() - begun < thread_pool.TICK / 2
 
 
 def test_when_time_is_up_a_first_picture_is_run_all_the_same() -> None:

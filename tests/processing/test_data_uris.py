@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from processing.data_uris import NotADataUri, is_data_uri, read_data_uri
+from processing.jobs.data_uris import NotADataUri, is_data_uri, read_data_uri
 from tests.pictures import picture_bytes
 from workers.media.decode import identify
 

@@ -18,9 +18,10 @@ from replicate.webhook import WebhookSigningSecret
 from standardwebhooks import Webhook
 
 from accounts.models import User
-from processing import endings, services
+from processing import services
+from processing.job_queue import transitions
 from processing.models import Delivery, DeliveryState, Job, WebhookSecret
-from processing.notices import outbox, signing, turns
+from processing.notifications import outbox, signing, work
 from processing.services import Terms, source_from_file
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
@@ -71,7 +72,7 @@ def test_a_prediction_tells_its_output_and_its_end(user: User, receive: Receive,
     receiver = receive()
     job = predict(user, receiver.url)
     take_turns(user)
-    assert not turns.deliver()
+    assert not work.deliver()
     # In this order, each signed and named by an id of its own.
     assert events_of(job) == ["output", "completed"]
     ids = [str(pk) for pk in Delivery.objects.order_by("created_at").values_list("pk", flat=True)]
@@ -94,7 +95,7 @@ def test_a_prediction_tells_its_output_and_its_end(user: User, receive: Receive,
 def test_a_changed_signature_or_body_is_noticed(user: User, receive: Receive) -> None:
     receiver = receive()
     waiting(user, receiver.url)
-    turns.deliver()
+    work.deliver()
     got = receiver.got[0]
     verify(user, got)
     with pytest.raises(Exception, match="signature"):
@@ -111,13 +112,13 @@ def test_for_a_day_both_secrets_sign(user: User, receive: Receive) -> None:
     assert before != after
     assert len(base64.b64decode(after.removeprefix("whsec_"))) == 32
     waiting(user, receiver.url)
-    turns.deliver()
+    work.deliver()
     headers = dict(receiver.got[0].headers.items())
     for secret in (before, after):
         Webhook(secret).verify(receiver.got[0].body, headers)
     WebhookSecret.objects.update(previous_until=timezone.now() - timedelta(seconds=1))
     waiting(user, receiver.url)
-    turns.deliver()
+    work.deliver()
     headers = dict(receiver.got[1].headers.items())
     Webhook(after).verify(receiver.got[1].body, headers)
     with pytest.raises(Exception, match="signature"):
@@ -145,13 +146,13 @@ def test_results_of_a_job_are_told_now_and_then(user: User, receive: Receive) ->
     """However often there are new ones, and not with the last, of which the end tells."""
     job = hooked(user, receive().url, "output", pictures=6)
     for _ in range(3):
-        endings.count(endings.locked(job.pk), succeeded=1)
+        transitions.count(transitions.locked(job.pk), succeeded=1)
     assert events_of(job) == ["output"]
     Delivery.objects.update(created_at=timezone.now() - timedelta(seconds=6))
-    endings.count(endings.locked(job.pk), failed=1)
+    transitions.count(transitions.locked(job.pk), failed=1)
     assert events_of(job) == ["output"] * 2
     Delivery.objects.update(created_at=timezone.now() - timedelta(seconds=6))
-    endings.count(endings.locked(job.pk), succeeded=2)
+    transitions.count(transitions.locked(job.pk), succeeded=2)
     assert events_of(job) == ["output"] * 2
 
 
@@ -167,7 +168,7 @@ def test_a_failed_prediction_tells_its_end_only(user: User, receive: Receive) ->
         terms=Terms(webhook=receiver.url),
     )
     take_turns(user)
-    turns.deliver()
+    work.deliver()
     assert events_of(job) == ["completed"]
     told = json.loads(receiver.got[0].body)
     assert (told["status"], told["error"]) == ("failed", "This picture is damaged: it ends too early.")
@@ -178,22 +179,22 @@ def test_cancelling_twice_tells_one_end_and_trying_again_another(user: User, rec
     job = hooked(user, receiver.url)
     services.cancel_job(owner=user, job_id=job.pk)
     services.cancel_job(owner=user, job_id=job.pk)
-    turns.deliver()
+    work.deliver()
     assert events_of(job) == ["completed"]
     assert json.loads(receiver.got[0].body)["status"] == "canceled"
     services.retry_job(owner=user, job_id=job.pk)
     take_turns(user)
-    turns.deliver()
+    work.deliver()
     assert events_of(job) == ["completed", "completed"]
     assert json.loads(receiver.got[1].body)["status"] == "succeeded"
 
 
 def test_one_end_is_one_row_for_the_database_too(user: User) -> None:
     job = submit(user, [upload(user)], terms=Terms(webhook="https://93.184.215.14/", mail_when_done=True))
-    endings.cancel(job.pk)
+    transitions.cancel(job.pk)
     job.refresh_from_db()
     for _ in range(2):
-        endings.announcing.job_moved(job)
+        transitions.announcing.job_moved(job)
     assert events_of(job) == ["completed"]
     assert job.mails.count() == 1
 
@@ -201,7 +202,7 @@ def test_one_end_is_one_row_for_the_database_too(user: User) -> None:
 def test_a_move_that_is_not_committed_tells_nothing(user: User, receive: Receive) -> None:
     job = hooked(user, receive().url)
     with transaction.atomic():
-        endings.cancel(job.pk)
+        transitions.cancel(job.pk)
         assert events_of(job) == ["completed"]
         transaction.set_rollback(True)
     assert events_of(job) == []
@@ -212,19 +213,19 @@ def test_failures_are_tried_again_with_longer_and_longer_pauses(user: User, rece
     delivery = waiting(user, receiver.url)
     pauses = []
     for attempt in range(1, len(outbox.PAUSES) + 1):
-        turns.deliver()
+        work.deliver()
         delivery.refresh_from_db()
         assert (delivery.state, delivery.attempts) == (DeliveryState.WAITING, attempt)
         assert delivery.next_at is not None
         pauses.append((delivery.next_at - timezone.now()).total_seconds())
         # Not before its time.
-        turns.deliver()
+        work.deliver()
         assert len(receiver.got) == attempt
         make_due()
     for pause, meant in zip(pauses, outbox.PAUSES, strict=True):
         assert meant - 2 <= pause <= meant * (1 + outbox.JITTER)
     assert sum(outbox.PAUSES) < 24 * 3600
-    turns.deliver()
+    work.deliver()
     delivery.refresh_from_db()
     assert (delivery.state, delivery.attempts, delivery.next_at) == (DeliveryState.FAILED, 9, None)
     assert delivery.problem == "The receiver answered 500."
@@ -238,16 +239,16 @@ def test_failures_are_tried_again_with_longer_and_longer_pauses(user: User, rece
 def test_a_failure_and_then_success(user: User, receive: Receive) -> None:
     receiver = receive(answers=[500, 204])
     delivery = waiting(user, receiver.url)
-    turns.deliver()
+    work.deliver()
     make_due()
-    turns.deliver()
+    work.deliver()
     delivery.refresh_from_db()
     assert (delivery.state, delivery.status, delivery.problem) == (DeliveryState.DELIVERED, 204, "")
 
 
 def test_410_ends_it(user: User, receive: Receive) -> None:
     delivery = waiting(user, receive(answers=[410]).url)
-    turns.deliver()
+    work.deliver()
     delivery.refresh_from_db()
     assert (delivery.state, delivery.attempts, delivery.status) == (DeliveryState.FAILED, 1, 410)
     assert "wants nothing more" in delivery.problem
@@ -257,7 +258,7 @@ def test_410_ends_it(user: User, receive: Receive) -> None:
 def test_no_redirect_is_followed(status: int, user: User, receive: Receive) -> None:
     target = receive()
     delivery = waiting(user, receive(answers=[status], answer_headers={"Location": target.url}).url)
-    turns.deliver()
+    work.deliver()
     delivery.refresh_from_db()
     assert (delivery.state, delivery.status) == (DeliveryState.WAITING, status)
     assert "redirect" in delivery.problem
@@ -270,7 +271,7 @@ def test_an_address_inside_is_refused_without_a_connection(
     receiver = receive()
     settings.WEBHOOK_ALLOWED_NETWORKS = []
     delivery = waiting(user, receiver.url)
-    turns.deliver()
+    work.deliver()
     delivery.refresh_from_db()
     assert (delivery.state, delivery.attempts) == (DeliveryState.FAILED, 1)
     assert "private network" in delivery.problem
@@ -281,7 +282,7 @@ def test_this_site_is_not_told(user: User, receive: Receive, settings: Any) -> N
     receiver = receive()
     settings.BASE_URL = f"http://{HOST}:{receiver.port}"
     delivery = waiting(user, receiver.url)
-    turns.deliver()
+    work.deliver()
     delivery.refresh_from_db()
     assert (delivery.state, receiver.connections) == (DeliveryState.FAILED, 0)
     assert "this site itself" in delivery.problem
@@ -304,7 +305,7 @@ def test_a_slow_receiver_holds_up_nobody_else(user: User, other_user: User, rece
 
     watching = threading.Thread(target=look)
     watching.start()
-    turns.deliver()
+    work.deliver()
     watching.join()
     # All of the other's were there before the slow one had answered, to whom two were on their way.
     assert ends["quick"] < 1.5
@@ -347,5 +348,5 @@ def test_claims_cost_the_same_however_much_waits(user: User, django_assert_num_q
 def test_old_deliveries_are_swept(user: User) -> None:
     old, young = waiting(user, "https://a.example/"), waiting(user, "https://b.example/")
     Delivery.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(days=31))
-    assert turns.sweep() == 1
+    assert work.sweep() == 1
     assert list(Delivery.objects.all()) == [young]

@@ -14,7 +14,8 @@ from rest_framework.test import APIClient
 
 from accounts.models import User
 from market.models import Listing, Version
-from processing import tasks, work
+from processing.previews import tasks as previews_tasks
+from processing.previews import work as previews_work
 from tests.drive.drives import upload
 from tests.market.models import Marks, MarksParams, model
 from tests.pictures import picture_bytes
@@ -54,11 +55,11 @@ def _previews(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     def send(*request: Any) -> bool:
         sent.append(request)
-        work.make_preview(*request)
+        previews_work.make_preview(*request)
         return True
 
     stand_in("preview")
-    monkeypatch.setattr(tasks, "send_preview", send)
+    monkeypatch.setattr(previews_tasks, "send_preview", send)
     with registry.register(Chosen()):
         yield
 

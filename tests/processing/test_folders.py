@@ -5,14 +5,17 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
+from drive.files import folder_tree, trash
 from drive.files import services as drive
-from drive.files import trash
 from drive.files.services import MAX_DEPTH, Selection
 from drive.models import File, Folder
 from ipau.common.errors import Invalid
-from processing import claims, fleet, folders, results, services
+from processing import services
+from processing.execution import output_folders, record_results
+from processing.execution.output_options import Options
+from processing.fleet import registry
+from processing.job_queue import claims
 from processing.models import Item, Job, State
-from processing.options import Options
 from processing.services import Terms
 from tests.drive.drives import upload
 from tests.processing.jobs import run_chunk, take_turns, version
@@ -103,7 +106,7 @@ def test_the_outermost_chosen_folder_begins_the_way(user: User) -> None:
     top = summer(user)
     inner = Folder.objects.get(name="Beach")
     files = list(File.objects.filter(owner=user))
-    found = folders.ways_of(owner=user, chosen=Selection(folders=(inner, top), files=()), files=files)
+    found = output_folders.ways_of(owner=user, chosen=Selection(folders=(inner, top), files=()), files=files)
     assert sorted(found.values()) == ["Summer", "Summer/Beach", "Summer/Town"]
 
 
@@ -145,7 +148,7 @@ def test_one_query_a_level_however_many_folders(user: User) -> None:
         root = folder(user, f"root {number}")
         wanted = [f"a/{n}" for n in range(number)]
         with CaptureQueriesContext(connection) as asked:
-            made = folders.make_folders(root, wanted)
+            made = folder_tree.make_folders(root, wanted)
         assert len({made[way].pk for way in wanted}) == number
         counts.append(len(asked))
     assert counts[0] == counts[1]
@@ -158,11 +161,11 @@ def test_trashing_the_results_and_finishing_at_once_leave_no_file_where_nobody_l
         job = submit(user, chosen, Terms(options=Options(keep_folders=True, reuse=False)))
         assert job.output_folder is not None
         made = folder(user, "Summer", job.output_folder)
-        held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds=1, seconds_per_item=0.001)
+        held = claims.claim(job=job, slot=registry.this_slot(), slots=1, seconds=1, seconds_per_item=0.001)
         assert held is not None
         done = run_chunk(held)
         raised = at_once(
-            lambda held=held, done=done: results.finish(held, done),
+            lambda held=held, done=done: record_results.finish(held, done),
             lambda made=made: trash.trash(owner=user, chosen=Selection(folders=(made,), files=())),
         )
         assert raised == []

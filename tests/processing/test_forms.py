@@ -5,7 +5,8 @@ from typing import Any, Literal
 import pytest
 
 from ipau.common.errors import Invalid
-from processing.forms import CONTROL_NAMES, ParamsForm, SettingField, as_text, is_on, read_params
+from processing.forms.params_form import CONTROL_NAMES, ParamsForm, SettingField, is_on, read_params
+from processing.reporting.used_parameters import as_text
 from workers import registry
 from workers.plugin import (
     Context,

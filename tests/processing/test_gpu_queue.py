@@ -9,15 +9,12 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import User
-from processing import (
-    fleet,
-    inputs,
-    rerouting,
-    startup,
-    tasks,
-    work,
-)
+from processing.execution import tasks, work
+from processing.fleet import registry as fleet
+from processing.job_queue import gpu_fallback
+from processing.jobs import prepare
 from processing.models import State
+from processing.worker import startup_checks
 from tests.processing import poison
 from tests.processing.jobs import on_gpu, states
 from tests.processing.test_watching import poisoned
@@ -44,24 +41,24 @@ def serve(*queues: str) -> None:
 )
 def test_models_prefer_a_gpu_where_one_is_served(family: str, queue: str) -> None:
     recipe = Recipe.single(family, weights="0" * 64)
-    assert inputs._queue(recipe) == "cpu"
+    assert prepare._queue(recipe) == "cpu"
     serve("cpu", "gpu")
-    assert inputs._queue(recipe) == queue
-    assert inputs._queue(Recipe(steps=(*recipe.steps, *Recipe.single("blackwhite").steps))) == queue
+    assert prepare._queue(recipe) == queue
+    assert prepare._queue(Recipe(steps=(*recipe.steps, *Recipe.single("blackwhite").steps))) == queue
 
 
 @committed
 def test_jobs_of_a_gpu_that_is_gone_go_on_on_processors(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rerouting, "GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(gpu_fallback, "GRACE_SECONDS", 0.3)
     job = on_gpu(poisoned(user, poison.WELL))
     serve("gpu")
-    assert rerouting.leave_missing_gpu() == 0
+    assert gpu_fallback.leave_missing_gpu() == 0
     fleet.leave(name="there")
-    assert rerouting.leave_missing_gpu() == 0
+    assert gpu_fallback.leave_missing_gpu() == 0
     serve("gpu")
-    assert rerouting.leave_missing_gpu() == 0
+    assert gpu_fallback.leave_missing_gpu() == 0
     fleet.leave(name="there")
-    assert rerouting.leave_missing_gpu() == 0
+    assert gpu_fallback.leave_missing_gpu() == 0
     time.sleep(0.4)
     tasks.sweep()
     job.refresh_from_db()
@@ -73,7 +70,7 @@ def test_jobs_of_a_gpu_that_is_gone_go_on_on_processors(user: User, monkeypatch:
 @committed
 def test_a_worker_for_gpus_needs_one(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     def found() -> list[str]:
-        return list(startup.problems(current_app, ["gpu"]))
+        return list(startup_checks.problems(current_app, ["gpu"]))
 
     assert found() == []
     settings.GPU_DEVICE = "gpu"
@@ -81,7 +78,7 @@ def test_a_worker_for_gpus_needs_one(settings: Settings, monkeypatch: pytest.Mon
     settings.GPU_DEVICE = "cuda:1"
     monkeypatch.setattr(devices, "has_gpu", lambda: False)
     assert found() == ["it serves the queue gpu, but this machine shows no NVIDIA GPU."]
-    assert list(startup.problems(current_app, ["cpu"])) == []
+    assert list(startup_checks.problems(current_app, ["cpu"])) == []
     monkeypatch.setattr(devices, "has_gpu", lambda: True)
     monkeypatch.setattr(devices, "find_cuda_build", lambda: None)
     (sentence,) = found()

@@ -11,7 +11,8 @@ from drive.models import File
 from drive.storage import blobs
 from market.models import JobSpeed, Version
 from market.weights.install import install_model
-from processing import services, tasks
+from processing import services
+from processing.execution import tasks
 from processing.models import Item, Job, State
 from tests.families import rebuilt
 from tests.live import LiveWorker

@@ -10,10 +10,10 @@ from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import User
-from processing import progress, timing
 from processing.models import Item, Job
-from processing.progress import Place
-from processing.timing import Point
+from processing.reporting import progress, stage_timings
+from processing.reporting.progress import Place
+from processing.reporting.stage_timings import Point
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
 from tests.processing.jobs import submit, take_turns
@@ -55,7 +55,7 @@ def test_items_are_listed_with_worker_and_stages(job: Job, client: Client) -> No
 
 
 def test_own_parameters_are_shown(user: User, client: Client) -> None:
-    from processing.manifests import Row
+    from processing.jobs.manifests import Row
 
     made = submit(user, [upload(user, "a.jpg")], table=[Row(2, "a.jpg", {"contrast": "7"})])
     assert "contrast 7" in html(client.get(f"/jobs/{made.pk}/items/"))
@@ -77,7 +77,7 @@ def test_items_are_paged_in_a_constant_number_of_queries(
     django_assert_max_num_queries: DjangoAssertNumQueries,
 ) -> None:
     made = submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(7)])
-    monkeypatch.setattr("processing.views.insight.ITEMS_A_PAGE", 3)
+    monkeypatch.setattr("processing.views.job_details.ITEMS_A_PAGE", 3)
     address, seen = f"/jobs/{made.pk}/items/", []
     for _ in range(3):
         with django_assert_max_num_queries(6):
@@ -90,7 +90,7 @@ def test_items_are_paged_in_a_constant_number_of_queries(
 
 def test_everything_comes_as_csv(job: Job, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     # Four pictures take three queries.
-    monkeypatch.setattr("processing.views.insight.CSV_ROWS_A_QUERY", 2)
+    monkeypatch.setattr("processing.views.job_details.CSV_ROWS_A_QUERY", 2)
     answer = client.get(f"/jobs/{job.pk}/items.csv")
     assert answer["Content-Type"].startswith("text/csv")
     text = b"".join(answer.streaming_content).decode("utf-8-sig")  # type: ignore[attr-defined]
@@ -108,7 +108,7 @@ def test_times_are_means_medians_and_shares(job: Job, client: Client) -> None:
         Item.objects.filter(job=job, position=position).update(
             timings={"wait": 500, "run": run, "store": store}
         )
-    times = timing.times_of(job)
+    times = stage_timings.times_of(job)
     assert times.sampled == 3
     assert [(s.stage, s.mean, s.median, s.share) for s in times.stages] == [
         ("run", 30, 20, 0.5),
@@ -126,20 +126,20 @@ def test_times_are_means_medians_and_shares(job: Job, client: Client) -> None:
 def test_large_jobs_are_sampled(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     made = submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(9)])
     take_turns(user)
-    monkeypatch.setattr(timing, "MOST_SAMPLED", 3)
-    monkeypatch.setattr(timing, "MOST_POINTS", 5)
-    times = timing.times_of(Job.objects.get(pk=made.pk))
+    monkeypatch.setattr(stage_timings, "MOST_SAMPLED", 3)
+    monkeypatch.setattr(stage_timings, "MOST_POINTS", 5)
+    times = stage_timings.times_of(Job.objects.get(pk=made.pk))
     assert times.sampled == 3
     assert len(times.points) == 5
 
 
 def test_pictures_are_grouped_by_size() -> None:
     points = [Point(size, size * 2.0) for size in range(1, 12)]
-    groups = timing.bins_of(points)
+    groups = stage_timings.bins_of(points)
     assert sum(group.number for group in groups) == 11
     assert (groups[0].least, groups[-1].most) == (1, 11)
     assert [group.spent for group in groups] == sorted(group.spent for group in groups)
-    assert timing.bins_of([]) == []
+    assert stage_timings.bins_of([]) == []
 
 
 def test_a_job_that_has_not_begun_has_no_times(user: User, client: Client) -> None:

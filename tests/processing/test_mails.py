@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 from accounts.models import User
 from processing import services
 from processing.models import DeliveryState, Job, JobMail
-from processing.notices import turns
+from processing.notifications import work
 from processing.services import Terms
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
@@ -36,7 +36,7 @@ def run(owner: User, *files: Any, terms: Terms = ASKED) -> Job:
 def test_a_mail_says_what_came_of_it(user: User, settings: Any) -> None:
     settings.BASE_URL = "https://ipau.example.org"
     job = run(user, upload(user, "a.jpg", seed=1), upload(user, "b.jpg", seed=3), broken(user))
-    assert not turns.send_mails()
+    assert not work.send_mails()
     assert len(post.outbox) == 1
     sent: Any = post.outbox[0]
     assert (sent.to, sent.subject) == ([user.email], "IPAU: Black and white is done, with failures")
@@ -51,13 +51,13 @@ def test_a_mail_says_what_came_of_it(user: User, settings: Any) -> None:
     assert f'<a href="{address}">' in html
     assert JobMail.objects.get().state == DeliveryState.DELIVERED
     # Once.
-    turns.send_mails()
+    work.send_mails()
     assert len(post.outbox) == 1
 
 
 def test_only_who_asked_gets_one(user: User) -> None:
     run(user, upload(user), terms=Terms())
-    turns.send_mails()
+    work.send_mails()
     assert post.outbox == []
 
 
@@ -65,7 +65,7 @@ def test_each_kind_of_end_is_named(user: User) -> None:
     run(user, upload(user, "a.jpg", seed=1))
     run(user, broken(user))
     services.cancel_job(owner=user, job_id=submit(user, [upload(user, "c.jpg", seed=4)], terms=ASKED).pk)
-    turns.send_mails()
+    work.send_mails()
     assert [sent.subject.removeprefix("IPAU: Black and white ") for sent in post.outbox] == [
         "is done",
         "failed",
@@ -79,7 +79,7 @@ def test_names_are_escaped_in_html_and_not_in_text(user: User) -> None:
     job.output_folder.name = "<b>&"
     job.output_folder.save()
     take_turns(user)
-    turns.send_mails()
+    work.send_mails()
     sent: Any = post.outbox[0]
     assert "folder: <b>&\n" in sent.body
     assert "&lt;b&gt;&amp;" in sent.alternatives[0].content
@@ -98,15 +98,15 @@ def test_a_mail_server_that_is_down_is_tried_again(user: User, settings: Any) ->
     run(user, upload(user))
     works = settings.EMAIL_BACKEND
     settings.EMAIL_BACKEND = f"{__name__}.Failing"
-    assert not turns.send_mails()
+    assert not work.send_mails()
     waiting = JobMail.objects.get()
     assert (waiting.state, waiting.attempts) == (DeliveryState.WAITING, 1)
     assert waiting.problem
     settings.EMAIL_BACKEND = works
-    turns.send_mails()
+    work.send_mails()
     assert post.outbox == []
     JobMail.objects.update(next_at=Now())
-    turns.send_mails()
+    work.send_mails()
     assert len(post.outbox) == 1
     # Should both have arrived after all, a mail program shows one.
     assert post.outbox[0].extra_headers["Message-ID"].startswith(f"<{waiting.pk}@")
@@ -118,15 +118,15 @@ def test_a_refused_address_is_not_tried_again(
     run(user, upload(user))
     settings.EMAIL_BACKEND = f"{__name__}.Failing"
     monkeypatch.setattr(Failing, "error", smtplib.SMTPRecipientsRefused({}))
-    turns.send_mails()
+    work.send_mails()
     assert JobMail.objects.get().state == DeliveryState.FAILED
 
 
 def test_a_job_that_runs_again_is_not_said_to_be_over(user: User) -> None:
     job = run(user, broken(user))
     services.retry_job(owner=user, job_id=job.pk)
-    turns.send_mails()
+    work.send_mails()
     assert post.outbox == []
     take_turns(user)
-    turns.send_mails()
+    work.send_mails()
     assert len(post.outbox) == 1

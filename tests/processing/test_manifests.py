@@ -15,8 +15,9 @@ from drive.files import services as drive
 from drive.files.services import Selection
 from drive.models import File, Folder
 from ipau.common.errors import DomainError, Invalid, NotFound, TooLarge
-from processing import manifests, services
-from processing.manifests import Row, read_table
+from processing import services
+from processing.jobs import manifests
+from processing.jobs.manifests import Row, read_table
 from processing.models import Item, Job
 from tests.drive.drives import upload
 from tests.processing.jobs import submit, take_turns, version

@@ -15,9 +15,12 @@ from drive.files import trash
 from drive.files.services import Selection
 from drive.models import Blob, File, Thumbnail
 from drive.storage import blobs, pins, sweep
-from processing import claims, events, fleet, memory, reuse, services, tasks, work
+from processing import services
+from processing.execution import cached_results, result_cache, tasks, work
+from processing.execution.output_options import Options
+from processing.fleet import registry as fleet
+from processing.job_queue import claims, job_log
 from processing.models import Item, Job, Memo, Output, State
-from processing.options import Options
 from processing.services import Terms
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
@@ -72,7 +75,7 @@ def test_the_same_job_again_takes_the_same_results(user: User) -> None:
     assert set(items.values_list("reused", "attempts", "state")) == {(True, 0, State.SUCCEEDED)}
     assert set(items.values_list("worker", flat=True)) == {fleet.this_slot().worker}
     assert all(list(item.timings) == ["wait"] for item in items)
-    assert [line.kind for line in events.log_of(second)] == ["submitted", "started", "reused", "finished"]
+    assert [line.kind for line in job_log.log_of(second)] == ["submitted", "started", "reused", "finished"]
 
 
 def test_what_was_reused_costs_nothing(user: User) -> None:
@@ -280,11 +283,11 @@ def test_a_turn_without_anything_known_asks_once(user: User) -> None:
     with CaptureQueriesContext(
         connection,
     ) as asked:
-        assert reuse.take_known(job, fleet.this_slot()) == 0
+        assert cached_results.take_known(job, fleet.this_slot()) == 0
     assert len(asked) == 1
     job = submit(user, pictures(user, 1), terms=FRESH)
     with CaptureQueriesContext(connection) as asked:
-        assert reuse.take_known(job, fleet.this_slot()) == 0
+        assert cached_results.take_known(job, fleet.this_slot()) == 0
     assert len(asked) == 0
 
 
@@ -295,7 +298,7 @@ def test_queries_do_not_grow_with_the_pictures(user: User) -> None:
     for number in (3, 30):
         job = submit(user, files[:number])
         with CaptureQueriesContext(connection) as asked:
-            assert reuse.take_known(job, fleet.this_slot()) == number
+            assert cached_results.take_known(job, fleet.this_slot()) == number
         counts.append(len(asked))
     assert counts[0] == counts[1]
 
@@ -312,7 +315,7 @@ def test_the_question_goes_by_an_index_in_a_large_job(user: User) -> None:
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE processing_item; ANALYZE processing_memo; ANALYZE processing_job")
         with CaptureQueriesContext(connection) as asked:
-            assert not memory.is_known(job, among=reuse.LOOK)
+            assert not result_cache.is_known(job, among=cached_results.LOOK)
         cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + asked[0]["sql"])
         plan = json.dumps(cursor.fetchone()[0])
     assert "Seq Scan" not in plan

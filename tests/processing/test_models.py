@@ -13,10 +13,12 @@ from drive.storage import blobs
 from ipau.common.errors import Invalid
 from market.listings.io_schema import openapi_of
 from market.pipelines.steps import check_steps
-from processing import previews, stored, work
-from processing.inputs import prepare
+from processing.execution import model_files, work
+from processing.execution.model_files import StoredModel
+from processing.jobs.prepare import prepare
 from processing.models import Item, State
-from processing.stored import StoredModel
+from processing.previews import channel
+from processing.previews import work as previews_work
 from tests.drive.drives import upload
 from tests.market.models import marks, model
 from tests.pictures import picture_bytes
@@ -79,14 +81,14 @@ def test_settings_reach_the_family_and_other_weights_are_another_result(user: Us
 
 def test_a_preview_tells_the_original_s_pixels(user: User) -> None:
     recipe = prepare(owner=user, version=model(user), params={}).recipe
-    answer = work._preview(recipe, picture_bytes(width=2048, height=1024), {})
+    answer = previews_work._preview(recipe, picture_bytes(width=2048, height=1024), {})
     assert answer.error == ""
     assert (answer.width, answer.height) == (1024, 512)
     assert answer.data["image"] == {"width": 2048, "height": 1024}
     assert answer.data["predictions"][0]["x"] == 1024
     # The data are no text: a page asks for them by themselves.
     assert answer.texts == {}
-    assert previews.Answer(**vars(answer)) == answer
+    assert channel.Answer(**vars(answer)) == answer
 
 
 def test_a_model_reads_its_files_by_their_digests(user: User) -> None:
@@ -103,7 +105,7 @@ def test_a_model_reads_its_files_by_their_digests(user: User) -> None:
 
 def test_a_model_whose_bytes_are_gone_is_tried_again_and_told(user: User) -> None:
     version = model(user, sure=(77, 66))
-    stored._facts.cache_clear()
+    model_files._facts.cache_clear()
     default_storage.delete(Blob(sha256=version.weights.digest).path)
     job = submit_version(user, version, [upload(user)])
     work.take_turn(user.pk, "cpu")

@@ -8,10 +8,11 @@ import pytest
 from accounts.models import User
 from drive.models import File
 from market.pipelines.model_steps import ModelStep
-from processing import narrowing, services
-from processing.manifests import Row
+from processing import services
+from processing.jobs.manifests import Row
 from processing.models import Item, Job
-from processing.narrowing import Narrowing, narrowing_of
+from processing.reporting import detection_filter
+from processing.reporting.detection_filter import Narrowing, narrowing_of
 from tests.drive.drives import upload
 from tests.market.models import Marks, MarksParams, marks, model
 from tests.market.test_model_steps import GREY, keep, step_of
@@ -121,7 +122,7 @@ def test_a_file_that_has_got_other_bytes_is_not_the_original(user: User, chain: 
     assert narrowing_of(item_of(job)) is not None
     File.objects.filter(pk=item_of(job).input_file_id).update(blob=other.blob_id)
     item = item_of(job)
-    assert not narrowing.has_original(item)
+    assert not detection_filter.has_original(item)
     assert narrowing_of(item) is None
 
 

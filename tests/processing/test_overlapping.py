@@ -12,14 +12,10 @@ from pytest_django import Settings
 
 from accounts.models import User
 from ipau.common.postgresql import retry
-from processing import (
-    chunks,
-    claims,
-    fleet,
-    overlapping,
-    services,
-    work,
-)
+from processing import services
+from processing.execution import runner, thread_pool, work
+from processing.fleet import registry as fleet
+from processing.job_queue import claims
 from processing.models import Item, Job, State
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
@@ -51,7 +47,7 @@ def _poison(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 def ended_slots(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the slot would have ended for."""
     ended: list[str] = []
-    monkeypatch.setattr(overlapping, "end_slot", ended.append)
+    monkeypatch.setattr(thread_pool, "end_slot", ended.append)
     return ended
 
 
@@ -73,13 +69,13 @@ def test_pictures_are_run_at_the_same_time(
 ) -> None:
     before = connections_there()
     together = threading.Barrier(4, timeout=20)
-    run = chunks.engine.run
+    run = runner.engine.run
 
     def meet(*given: Any, **named: Any) -> Any:
         together.wait()
         return run(*given, **named)
 
-    monkeypatch.setattr(chunks.engine, "run", meet)
+    monkeypatch.setattr(runner.engine, "run", meet)
     job = on_gpu(poisoned(user, *[poison.WELL] * 8))
     work.take_turn(user.pk, "gpu")
     job.refresh_from_db()
@@ -138,7 +134,7 @@ def test_a_picture_that_does_not_end_costs_the_slot_and_no_other_picture(
 ) -> None:
     settings.ITEM_SECONDS = 1
     settings.GPU_THREADS = 2
-    monkeypatch.setattr(overlapping, "GRACE", 0.2)
+    monkeypatch.setattr(thread_pool, "GRACE", 0.2)
     job = on_gpu(poisoned(user, poison.SLOW, *[poison.DOZES] * 12))
     work.take_turn(user.pk, "gpu")
     slow, *others = states(job)
@@ -212,7 +208,7 @@ def test_a_model_that_breaks_the_gpu_when_it_is_loaded_is_tried_three_times(
     def lose(*_: Any) -> None:
         raise DeviceLost
 
-    monkeypatch.setattr(chunks.engine, "load_models", lose)
+    monkeypatch.setattr(runner.engine, "load_models", lose)
     job = on_gpu(poisoned(user, poison.WELL))
     for attempt in (1, 2, 3):
         work.take_turn(user.pk, "gpu")
@@ -230,7 +226,7 @@ def test_a_model_that_cannot_be_loaded_is_told_for_each_picture(
     def fail(*_: Any) -> None:
         raise ValueError("a network of another kind")
 
-    monkeypatch.setattr(chunks.engine, "load_models", fail)
+    monkeypatch.setattr(runner.engine, "load_models", fail)
     job = on_gpu(poisoned(user, poison.WELL, poison.WELL))
     work.take_turn(user.pk, "gpu")
     codes = Item.objects.filter(job=job).values_list("error_code", flat=True)
@@ -248,7 +244,7 @@ def test_what_may_be_there_later_is_asked_for_again(
 
     job = on_gpu(poisoned(user, poison.WELL, poison.WELL))
     with monkeypatch.context() as patch:
-        patch.setattr(chunks.engine, "load_models", away)
+        patch.setattr(runner.engine, "load_models", away)
         work.take_turn(user.pk, "gpu")
     assert states(job) == [State.PROCESSING] * 2
     assert set(Item.objects.filter(job=job).values_list("error_code", flat=True)) == {code}
@@ -262,7 +258,7 @@ def test_a_database_that_is_away_ends_the_turn_and_gives_back_all(
         raise OperationalError("no server")
 
     monkeypatch.setattr(retry, "PAUSES", (0.0, 0.0))
-    monkeypatch.setattr(chunks, "_store", away)
+    monkeypatch.setattr(runner, "_store", away)
     job = on_gpu(poisoned(user, *[poison.WELL] * 3))
     with pytest.raises(OperationalError):
         work.take_turn(user.pk, "gpu")

@@ -12,10 +12,13 @@ from django.db.models.functions import Now
 
 from accounts.models import User
 from market.models import DeviceKind, Speed, Version
-from processing import claims, expected_time, fleet, lanes, slot_memory, work
-from processing.claims import Slot
+from processing.execution import expected_time, work
+from processing.execution.outcomes import Fault, failure_of
+from processing.fleet import registry as fleet
+from processing.fleet import slot_memory
+from processing.job_queue import claims, wakeups
+from processing.job_queue.claims import Slot
 from processing.models import Item, Job, Lane, State
-from processing.outcomes import Fault, failure_of
 from tests.factories import UserFactory
 from tests.live import LiveWorker
 from tests.market import models
@@ -51,7 +54,7 @@ def test_the_slot_that_began_last_gives_way_to_an_owner_who_waits(user: User, ot
     first, second = claim(job, 1), claim(job, 2)
 
     def asked(held: claims.Claim) -> bool:
-        return lanes.is_to_give_way(owner_id=user.pk, queue="cpu", token=held.token)
+        return wakeups.is_to_give_way(owner_id=user.pk, queue="cpu", token=held.token)
 
     assert (asked(first), asked(second)) == (False, False)
     others = submit(other, fill(other, 2))
@@ -66,7 +69,7 @@ def test_an_owner_who_has_not_all_slots_gives_no_way(user: User, other: User) ->
     job = submit(user, fill(user, 3))
     held = [claim(job, 1), claim(job, 2)]
     submit(other, fill(other, 1))
-    assert not any(lanes.is_to_give_way(owner_id=user.pk, queue="cpu", token=one.token) for one in held)
+    assert not any(wakeups.is_to_give_way(owner_id=user.pk, queue="cpu", token=one.token) for one in held)
 
 
 def test_the_only_slot_gives_no_way(user: User, other: User) -> None:
@@ -74,7 +77,7 @@ def test_the_only_slot_gives_no_way(user: User, other: User) -> None:
     stand_in("cpu", pids=(1,))
     held = claim(submit(user, fill(user, 1)), 1)
     submit(other, fill(other, 1))
-    assert not lanes.is_to_give_way(owner_id=user.pk, queue="cpu", token=held.token)
+    assert not wakeups.is_to_give_way(owner_id=user.pk, queue="cpu", token=held.token)
 
 
 # --- What follows.
@@ -83,40 +86,40 @@ def test_the_only_slot_gives_no_way(user: User, other: User) -> None:
 def test_a_restrained_owner_leaves_a_slot_free(user: User) -> None:
     stand_in("cpu", pids=(1, 2))
     job = submit(user, fill(user, 3))
-    lanes.restrain(owner_id=user.pk, queue="cpu", seconds=3)
-    assert lanes.may_take_turn(owner_id=user.pk, queue="cpu")
+    wakeups.restrain(owner_id=user.pk, queue="cpu", seconds=3)
+    assert wakeups.may_take_turn(owner_id=user.pk, queue="cpu")
     claim(job, 1)
-    assert not lanes.may_take_turn(owner_id=user.pk, queue="cpu")
+    assert not wakeups.may_take_turn(owner_id=user.pk, queue="cpu")
     Lane.objects.filter(owner=user).update(outstanding=1)
-    assert lanes.end_turn(owner_id=user.pk, queue="cpu") == 1
+    assert wakeups.end_turn(owner_id=user.pk, queue="cpu") == 1
     Lane.objects.filter(owner=user).update(restrained_until=Now() - timedelta(seconds=1), outstanding=1)
-    assert lanes.may_take_turn(owner_id=user.pk, queue="cpu")
-    assert lanes.end_turn(owner_id=user.pk, queue="cpu") == 2
+    assert wakeups.may_take_turn(owner_id=user.pk, queue="cpu")
+    assert wakeups.end_turn(owner_id=user.pk, queue="cpu") == 2
 
 
 def test_with_one_slot_a_restrained_owner_waits_while_others_do(user: User, other: User) -> None:
     stand_in("cpu", pids=(1,))
     submit(user, fill(user, 1))
-    lanes.restrain(owner_id=user.pk, queue="cpu", seconds=3)
-    assert lanes.may_take_turn(owner_id=user.pk, queue="cpu")
+    wakeups.restrain(owner_id=user.pk, queue="cpu", seconds=3)
+    assert wakeups.may_take_turn(owner_id=user.pk, queue="cpu")
     job = submit(other, fill(other, 1))
-    assert not lanes.may_take_turn(owner_id=user.pk, queue="cpu")
+    assert not wakeups.may_take_turn(owner_id=user.pk, queue="cpu")
     work.take_turn(user.pk, "cpu")
     assert not Item.objects.filter(job__owner=user).exclude(state=State.STARTING).exists()
     work.take_turn(other.pk, "cpu")
     job.refresh_from_db()
     assert job.state == State.SUCCEEDED
-    assert lanes.may_take_turn(owner_id=user.pk, queue="cpu")
+    assert wakeups.may_take_turn(owner_id=user.pk, queue="cpu")
 
 
 def test_restraint_adds_up_to_no_more_than_a_bound(user: User) -> None:
     submit(user, fill(user, 1))
-    lanes.restrain(owner_id=user.pk, queue="cpu", seconds=10**6)
+    wakeups.restrain(owner_id=user.pk, queue="cpu", seconds=10**6)
     lane = Lane.objects.annotate(now=Now()).get(owner=user)
     assert lane.restrained_until is not None
     left = (lane.restrained_until - lane.now).total_seconds()
-    assert 0 < left <= lanes.MOST_RESTRAINT_SECONDS
-    lanes.restrain(owner_id=user.pk, queue="cpu", seconds=1)
+    assert 0 < left <= wakeups.MOST_RESTRAINT_SECONDS
+    wakeups.restrain(owner_id=user.pk, queue="cpu", seconds=1)
     assert Lane.objects.get(owner=user).restrained_until == lane.restrained_until
 
 

@@ -13,9 +13,10 @@ from accounts.models import User
 from drive.files import services as drive
 from drive.models import File
 from market.listings.services import sync_builtin_listings
-from processing import previews, samples, throttle
 from processing.models import Item, Job
-from processing.previews import Answer
+from processing.playground import sample_pictures
+from processing.previews import channel, rate_limit
+from processing.previews.channel import Answer
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
 from tests.processing.standing import stand_in
@@ -40,10 +41,10 @@ def preview_worker(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     def send(request_id: str, key: str, source: object, recipe: dict[str, Any], resources: object) -> bool:
         asked.append(recipe)
-        previews.answer(request_id, key, Answer("image/png", b"picture", 4, 3, texts={"text": "#.#\n"}))
+        channel.answer(request_id, key, Answer("image/png", b"picture", 4, 3, texts={"text": "#.#\n"}))
         return True
 
-    monkeypatch.setattr("processing.tasks.send_preview", send)
+    monkeypatch.setattr("processing.previews.tasks.send_preview", send)
     return asked
 
 
@@ -213,8 +214,8 @@ def test_without_scripts_the_page_says_what_is_wrong(client: Client, user: User)
 def test_previews_are_counted(
     client: Client, user: User, preview_worker: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(throttle, "SIGNED_IN_A_MINUTE", 2)
-    monkeypatch.setattr("processing.throttle.time.time", lambda: 1_000_000.0)
+    monkeypatch.setattr(rate_limit, "SIGNED_IN_A_MINUTE", 2)
+    monkeypatch.setattr("processing.previews.rate_limit.time.time", lambda: 1_000_000.0)
     statuses = [client.post(BW + "preview/", {"sample": "1"}).status_code for _ in range(3)]
     assert statuses == [200, 200, 429]
 
@@ -284,7 +285,7 @@ def test_running_over_a_folder_and_over_a_selection(client: Client, user: User) 
 def test_the_sample_is_put_into_the_drive_once(client: Client, user: User) -> None:
     for key in "ab":
         assert client.post(BW + "run/", {"sample": "1", "request_key": key}).status_code == 302
-    assert File.objects.get(owner=user).name == samples.NAME
+    assert File.objects.get(owner=user).name == sample_pictures.NAME
     assert Job.objects.count() == 2
 
 

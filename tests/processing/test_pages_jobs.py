@@ -11,9 +11,11 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import User
-from processing import endings, progress, services
+from processing import services
+from processing.execution.output_options import Options
+from processing.job_queue import transitions
 from processing.models import Job, State
-from processing.options import Options
+from processing.reporting import progress
 from processing.services import Terms
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
@@ -232,7 +234,7 @@ def test_jobs_need_signing_in(user: User) -> None:
 
 def test_the_list_shows_own_jobs_and_filters_them(client: Client, user: User, other_user: User) -> None:
     open_job, done = make_job(user, 1), submit(user, [upload(user, "b.jpg", seed=5)])
-    endings.cancel(done.pk)
+    transitions.cancel(done.pk)
     stranger = make_job(other_user, 1)
     everything = html(client.get("/jobs/"))
     assert str(open_job.pk) in everything

@@ -14,8 +14,8 @@ from ipau.common.errors import Invalid
 from market.listings import services
 from market.models import Listing, Visibility
 from market.pipelines import services as pipelines
+from processing.jobs.job_spec import Terms
 from processing.models import Item, State
-from processing.orders import Terms
 from tests.drive.drives import upload
 from tests.market.models import marks, model
 from tests.market.test_model_steps import GREY, keep, step_of

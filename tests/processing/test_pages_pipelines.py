@@ -13,9 +13,10 @@ from accounts.models import User
 from market.listings import services as market
 from market.models import Listing, Version, Visibility
 from market.pipelines.services import delete_pipeline
-from processing import previews, tasks
 from processing.models import Job
-from processing.parameters import describe_used
+from processing.previews import channel
+from processing.previews import tasks as previews_tasks
+from processing.reporting.used_parameters import describe_used
 from processing.views import pipelines as views
 from tests.drive.drives import upload
 from tests.market.pipelines import pipeline
@@ -174,11 +175,11 @@ def preview_worker(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         request_id: str, key: str, source: dict[str, str], recipe: dict[str, Any], pictures: Any
     ) -> bool:
         asked.append([step.operation for step in Recipe.model_validate(recipe).steps])
-        previews.answer(request_id, key, previews.Answer(content_type="image/png", body=b"picture"))
+        channel.answer(request_id, key, channel.Answer(content_type="image/png", body=b"picture"))
         return True
 
-    monkeypatch.setattr(tasks, "send_preview", send)
-    monkeypatch.setattr("processing.fleet.is_served", {"preview": True, "cpu": True}.get)
+    monkeypatch.setattr(previews_tasks, "send_preview", send)
+    monkeypatch.setattr("processing.fleet.registry.is_served", {"preview": True, "cpu": True}.get)
     return asked
 
 
@@ -218,8 +219,8 @@ def test_a_wrong_step_is_named_in_its_preview(client: Client, preview_worker: li
 def test_every_step_counts_as_a_preview(
     client: Client, preview_worker: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("processing.throttle.SIGNED_IN_A_MINUTE", 3)
-    monkeypatch.setattr("processing.throttle.time.time", lambda: 1_000_000.0)
+    monkeypatch.setattr("processing.previews.rate_limit.SIGNED_IN_A_MINUTE", 3)
+    monkeypatch.setattr("processing.previews.rate_limit.time.time", lambda: 1_000_000.0)
     assert client.post(NEW, {**TWO, "do": "preview"}).status_code == 200
     assert client.post("/pipelines/preview/", {**TWO, "upto": "s1"}).status_code == 200
     assert client.post("/pipelines/preview/", {**TWO, "upto": "s1"}).status_code == 429

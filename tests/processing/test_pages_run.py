@@ -14,8 +14,8 @@ from accounts.models import User
 from drive.files import services as drive
 from drive.models import File
 from market.models import Listing
-from processing import estimates
 from processing.models import Item, Job
+from processing.reporting import estimates
 from tests.drive.drives import upload
 from tests.processing.jobs import submit, take_turns, version
 from tests.processing.standing import stand_in
@@ -242,7 +242,7 @@ def test_the_table_comes_as_a_file_too(client: Client, user: User) -> None:
 def test_a_page_shows_as_many_rows_as_a_form_may_have(
     client: Client, user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("processing.views.tables.MOST_CELLS", 12)
+    monkeypatch.setattr("processing.views.parameter_table.MOST_CELLS", 12)
     page = html(client.get(open_table(client, pictures(user, 5))))
     assert page.count("<tr>") == 3
     assert "3 more pictures are not shown here" in page

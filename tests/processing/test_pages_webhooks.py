@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from accounts.models import User
 from processing.models import Delivery, DeliveryState, WebhookSecret
-from processing.notices import signing, turns
+from processing.notifications import signing, work
 from processing.services import Terms
 from tests.drive.drives import upload
 from tests.processing.jobs import submit, take_turns
@@ -47,7 +47,7 @@ def test_a_test_is_sent_and_what_came_back_shown(
     sent = client.post(f"{PAGE}test/", {"url": receiver.url}, follow=True)
     assert sent.status_code == 200
     assert "hx-trigger" in sent.content.decode()
-    turns.deliver()
+    work.deliver()
     assert json.loads(receiver.got[0].body)["type"] == "ping"
     delivery = Delivery.objects.get()
     address = reverse("processing:delivery", args=[delivery.pk])
@@ -57,7 +57,7 @@ def test_a_test_is_sent_and_what_came_back_shown(
     assert "<script>alert(1)" not in page
     again = client.post(f"{address}again/", follow=True)
     assert "It is being delivered again." in again.content.decode()
-    turns.deliver()
+    work.deliver()
     page = client.get(address, HTTP_HX_REQUEST="true").content.decode()
     assert "hx-trigger" not in page
     assert "Delivered" in page

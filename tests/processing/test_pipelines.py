@@ -10,11 +10,10 @@ from drive.models import Folder
 from ipau.common.errors import Invalid
 from market.listings import services as market
 from market.models import Listing, Version, Visibility
-from processing import manifests
-from processing.inputs import prepare, queue_of
-from processing.memory import memo_key
+from processing.execution.output_options import Options
+from processing.jobs import manifests
+from processing.jobs.prepare import memo_key, prepare, queue_of
 from processing.models import Item, Job, Output, Resource, State
-from processing.options import Options
 from tests.drive.drives import upload
 from tests.market.pipelines import pipeline
 from tests.pictures import picture_bytes

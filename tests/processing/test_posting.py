@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from processing.notices import posting
+from processing.notifications import http_post
 from tests.processing.receivers import HOST, Receiver, receive
 
 __all__ = ["receive"]
@@ -34,7 +34,7 @@ def test_a_name_is_asked_for_once_and_that_address_used(
 
     monkeypatch.setattr(socket, "getaddrinfo", ask)
     url = f"http://hooks.example.net:{outside.port}/hook"
-    outcome = posting.post(url, "{}", {})
+    outcome = http_post.post(url, "{}", {})
     assert (outcome.status, outcome.problem) == (200, "")
     assert asked == ["hooks.example.net"]
     assert outside.got[0].headers["Host"] == f"hooks.example.net:{outside.port}"
@@ -65,16 +65,18 @@ def test_the_certificate_is_checked_against_the_name(
     monkeypatch.setattr(socket, "getaddrinfo", ask)
     url = f"https://hooks.example.net:{receiver.port}/"
     # Signed by nobody whom this machine trusts.
-    posting._trust.cache_clear()
-    assert "certificate" in posting.post(url, "{}", {}).problem
+    http_post._trust.cache_clear()
+    assert "certificate" in http_post.post(url, "{}", {}).problem
     monkeypatch.setenv("SSL_CERT_FILE", chain)
-    posting._trust.cache_clear()
+    http_post._trust.cache_clear()
     try:
-        assert posting.post(url, "{}", {}).problem == ""
-        assert "certificate" in posting.post(f"https://other.example.net:{receiver.port}/", "{}", {}).problem
-        assert "certificate" in posting.post(receiver.url, "{}", {}).problem
+        assert http_post.post(url, "{}", {}).problem == ""
+        assert (
+            "certificate" in http_post.post(f"https://other.example.net:{receiver.port}/", "{}", {}).problem
+        )
+        assert "certificate" in http_post.post(receiver.url, "{}", {}).problem
     finally:
-        posting._trust.cache_clear()
+        http_post._trust.cache_clear()
     assert len(receiver.got) == 1
 
 
@@ -82,27 +84,27 @@ def test_no_proxy_of_the_environment_is_used(receive: Receive, monkeypatch: pyte
     proxy, receiver = receive(), receive()
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://{proxy.host}:{proxy.port}")
-    assert posting.post(receiver.url, "{}", {}).status == 200
+    assert http_post.post(receiver.url, "{}", {}).status == 200
     assert (proxy.connections, receiver.connections) == (0, 1)
 
 
 def test_receivers_that_misbehave(receive: Receive, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posting, "TOTAL_SECONDS", 1.0)
-    monkeypatch.setattr(posting, "CONNECT_SECONDS", 0.7)
+    monkeypatch.setattr(http_post, "TOTAL_SECONDS", 1.0)
+    monkeypatch.setattr(http_post, "CONNECT_SECONDS", 0.7)
     # Nothing listens there.
     with socket.socket() as free:
         free.bind((HOST, 0))
         closed = f"http://{HOST}:{free.getsockname()[1]}/"
-        assert "could not be reached" in posting.post(closed, "{}", {}).problem
+        assert "could not be reached" in http_post.post(closed, "{}", {}).problem
     # An answer without end is read in part, one that comes in drops is cut off.
-    endless = posting.post(receive(answer_body=b"\0x" * 500_000).url, "{}", {})
-    assert (endless.status, len(endless.answer)) == (200, posting.ANSWER_BYTES // 2)
+    endless = http_post.post(receive(answer_body=b"\0x" * 500_000).url, "{}", {})
+    assert (endless.status, len(endless.answer)) == (200, http_post.ANSWER_BYTES // 2)
     begun = time.monotonic()
-    dripping = posting.post(receive(drip=0.05).url, "{}", {})
+    dripping = http_post.post(receive(drip=0.05).url, "{}", {})
     assert dripping.status is None
     assert dripping.problem
     assert time.monotonic() - begun < 3
-    silent = posting.post(receive(delay=2.0).url, "{}", {})
+    silent = http_post.post(receive(delay=2.0).url, "{}", {})
     assert "in time" in silent.problem
     assert silent.took < 2000
     # What answers is no web server, or hangs up.
@@ -116,6 +118,6 @@ def test_receivers_that_misbehave(receive: Receive, monkeypatch: pytest.MonkeyPa
 
             thread = threading.Thread(target=answer)
             thread.start()
-            outcome = posting.post(f"http://{HOST}:{raw.getsockname()[1]}/", "{}", {})
+            outcome = http_post.post(f"http://{HOST}:{raw.getsockname()[1]}/", "{}", {})
             thread.join()
             assert (outcome.status, bool(outcome.problem)) == (None, True), words

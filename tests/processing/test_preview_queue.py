@@ -14,10 +14,12 @@ import pytest
 from accounts.models import User
 from market.listings import services as market
 from market.models import Version
-from processing import preview_queue, tasks, work
-from processing.fleet import Slot
+from processing.execution import tasks, work
+from processing.fleet.registry import Slot
 from processing.models import Worker
-from processing.previews import SUPERSEDED, Answer, valkey, wait_for
+from processing.previews import queue
+from processing.previews import work as previews_work
+from processing.previews.channel import SUPERSEDED, Answer, valkey, wait_for
 from processing.services import preview_file
 from tests.drive.drives import upload
 from tests.live import LiveWorker
@@ -34,7 +36,7 @@ def slots() -> Iterator[Callable[..., "Future[Any]"]]:
 
         def wait(name: str, seconds: float = 5) -> "Future[Any]":
             begun = blocked()
-            found = threads.submit(preview_queue.take, Slot(name, 1), seconds=seconds)
+            found = threads.submit(queue.take, Slot(name, 1), seconds=seconds)
             wait_until(lambda: blocked() > begun, f"the slot {name} does not wait")
             return found
 
@@ -59,26 +61,26 @@ def blocked() -> int:
 
 
 def look() -> list[Any] | None:
-    return preview_queue.take(Slot("looking", 1), seconds=0)
+    return queue.take(Slot("looking", 1), seconds=0)
 
 
 def test_without_a_slot_that_waits_one_has_to_be_woken() -> None:
-    assert not preview_queue.put(["a", {"b": 1}])
-    assert not preview_queue.put(["c"])
+    assert not queue.put(["a", {"b": 1}])
+    assert not queue.put(["c"])
     assert (look(), look(), look()) == (["a", {"b": 1}], ["c"], None)
 
 
 def test_a_slot_that_waits_is_reached_at_once(slots: Callable[..., "Future[Any]"]) -> None:
     found = slots("first")
-    assert preview_queue.put(["a"])
+    assert queue.put(["a"])
     assert found.result(1) == ["a"]
     assert tokens() == 0
-    assert not preview_queue.put(["b"], person="other")
+    assert not queue.put(["b"], person="other")
 
 
 def test_each_slot_that_waits_stands_for_one_request(slots: Callable[..., "Future[Any]"]) -> None:
     waiting = [slots(name) for name in ("first", "second")]
-    assert [preview_queue.put([n], person=f"person-{n}") for n in range(3)] == [True, True, False]
+    assert [queue.put([n], person=f"person-{n}") for n in range(3)] == [True, True, False]
     assert sorted(found.result(1)[0] for found in waiting) == [0, 1]
     assert look() == [2]
 
@@ -86,32 +88,32 @@ def test_each_slot_that_waits_stands_for_one_request(slots: Callable[..., "Futur
 def test_who_has_waited_in_vain_is_not_counted_on(slots: Callable[..., "Future[Any]"]) -> None:
     assert slots("first", seconds=0.2).result(2) is None
     assert tokens() == 0
-    assert not preview_queue.put(["a"])
+    assert not queue.put(["a"])
 
 
 def test_who_leaves_takes_one_token_with_them_whoever_left_it() -> None:
     """A request has taken this slot's token, but has reached another, whose own is still there."""
     valkey().zadd(TOKENS, {"reached": time.time() + 60})
-    assert preview_queue._run(preview_queue._LEAVE, "leaving") is None
+    assert queue._run(queue._LEAVE, "leaving") is None
     assert tokens() == 0
 
 
 def test_a_request_that_comes_as_a_slot_leaves_is_not_lost() -> None:
     """The slot's wait is over, its token is still there, and is taken."""
     valkey().zadd(TOKENS, {"leaving": time.time() + 60})
-    assert preview_queue.put(["a"])
-    assert preview_queue._run(preview_queue._LEAVE, "leaving").endswith(b'["a"]')
+    assert queue.put(["a"])
+    assert queue._run(queue._LEAVE, "leaving").endswith(b'["a"]')
 
 
 def test_a_token_of_a_dead_slot_is_overdue_some_time() -> None:
     valkey().zadd(TOKENS, {"dead": time.time() - 5})
-    assert not preview_queue.put(["a"])
+    assert not queue.put(["a"])
     assert tokens() == 0
 
 
 def test_what_nobody_waits_for_any_more_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    preview_queue.put(["old"])
-    monkeypatch.setattr(preview_queue, "PATIENCE_SECONDS", -1)
+    queue.put(["old"])
+    monkeypatch.setattr(queue, "PATIENCE_SECONDS", -1)
     assert look() is None
     monkeypatch.undo()
     assert look() is None
@@ -140,11 +142,11 @@ class Walk:
             if not self._woken.acquire(timeout=0.05):
                 continue
             for _ in range(5):
-                request = preview_queue.take(slot, seconds=0.001 + len(self.made) % 7 / 500)
+                request = queue.take(slot, seconds=0.001 + len(self.made) % 7 / 500)
                 if request is None:
                     break
                 self._make(*request)
-            if preview_queue.end(slot):
+            if queue.end(slot):
                 self._woken.release()
 
     def _make(self, number: int, person: str) -> None:
@@ -158,15 +160,15 @@ class Walk:
             self.made.append(number)
 
     def ask(self, number: int, person: str) -> None:
-        if not preview_queue.put([number, person], person=person):
+        if not queue.put([number, person], person=person):
             self._woken.release()
 
 
 def test_none_is_lost_and_none_made_twice_whoever_comes_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preview_queue, "MOST_WAITING", 1000)
+    monkeypatch.setattr(queue, "MOST_WAITING", 1000)
     walk = Walk(asked=400)
     for n in range(SLOTS):
-        preview_queue.take(Slot(f"slot {n}", 1), seconds=0)
+        queue.take(Slot(f"slot {n}", 1), seconds=0)
 
     def person(start: int, name: str) -> None:
         for number in range(start, walk.asked, 4):
@@ -192,13 +194,13 @@ def test_none_is_lost_and_none_made_twice_whoever_comes_and_goes(monkeypatch: py
 
 def take(worker: str, pid: int = 1) -> str | None:
     """Return the id of a slot's next request; what it held has ended."""
-    found = preview_queue.take(Slot(worker, pid), seconds=0)
+    found = queue.take(Slot(worker, pid), seconds=0)
     return None if found is None else found[0]
 
 
 def put(person: str, *ids: str) -> None:
     for request_id in ids:
-        preview_queue.put([request_id], person=person)
+        queue.put([request_id], person=person)
 
 
 @pytest.fixture
@@ -238,18 +240,18 @@ def test_a_waiting_slot_is_not_given_what_is_passed_over(
     put("greedy", "g1", "g2")
     assert [take(name) for name in three[:2]] == ["g1", "g2"]
     waiting = slots("three")
-    assert preview_queue.put(["g3"], person="greedy")
-    assert (preview_queue.stir(), tokens()) == (False, 1)
-    assert preview_queue.put(["o1"], person="other")
+    assert queue.put(["g3"], person="greedy")
+    assert (queue.stir(), tokens()) == (False, 1)
+    assert queue.put(["o1"], person="other")
     assert waiting.result(1) == ["o1"]
 
 
 def test_who_ends_a_request_wakes_another_for_those_passed_over(three: list[str]) -> None:
     put("greedy", "g1", "g2", "g3", "g4")
     assert [take(name) for name in three] == ["g1", "g2", None]
-    assert preview_queue.end(Slot("one", 1))
+    assert queue.end(Slot("one", 1))
     assert take("three") == "g3"
-    assert not preview_queue.end(Slot("unheard", 1))
+    assert not queue.end(Slot("unheard", 1))
 
 
 def test_who_ends_a_request_hands_the_next_to_a_slot_that_waits(
@@ -258,37 +260,37 @@ def test_who_ends_a_request_hands_the_next_to_a_slot_that_waits(
     put("greedy", "g1", "g2", "g3")
     assert [take(name) for name in three[:2]] == ["g1", "g2"]
     waiting = slots("three")
-    assert not preview_queue.end(Slot("one", 1))
+    assert not queue.end(Slot("one", 1))
     assert waiting.result(1) == ["g3"]
 
 
 def test_heartbeats_tell_how_many_slots_there_are() -> None:
-    preview_queue.sign_on("here", slots=4)
+    queue.sign_on("here", slots=4)
     put("greedy", *(f"g{n}" for n in range(5)))
     assert [take("here", pid) for pid in range(4)] == ["g0", "g1", "g2", None]
-    preview_queue.sign_on("there", slots=1)
-    assert preview_queue.stir()
+    queue.sign_on("there", slots=1)
+    assert queue.stir()
     assert take("there") == "g3"
-    preview_queue.sign_off("there")
-    assert not preview_queue.stir()
+    queue.sign_off("there")
+    assert not queue.stir()
 
 
 def test_what_slots_of_a_silent_worker_hold_does_not_count() -> None:
-    preview_queue.sign_on("lost", slots=1)
-    preview_queue.sign_on("here", slots=2)
+    queue.sign_on("lost", slots=1)
+    queue.sign_on("here", slots=2)
     put("ann", "a1", "a2", "a3", "a4")
     assert [take("lost"), take("here", 1), take("here", 2)] == ["a1", "a2", None]
 
     def is_free() -> bool:
-        preview_queue.sign_on("here", slots=3)
-        return preview_queue.stir()
+        queue.sign_on("here", slots=3)
+        return queue.stir()
 
     wait_until(is_free, "what the lost worker held counts for ever")
     assert take("here", 2) == "a3"
 
 
 def test_one_person_has_a_bounded_number_of_requests_in_the_list() -> None:
-    most = preview_queue.MOST_WAITING
+    most = queue.MOST_WAITING
     put("other", "o1")
     put("greedy", *(f"g{n}" for n in range(most + 2)))
     for given_way in ("g0", "g1"):
@@ -302,7 +304,7 @@ def test_one_person_has_a_bounded_number_of_requests_in_the_list() -> None:
 
 def test_a_long_request_arrives_whole() -> None:
     request = ["a", "x" * 100_000]
-    preview_queue.put(request)
+    queue.put(request)
     assert valkey().lrange("ipau:preview:waiting", 0, -1)[0].endswith(b" a ")
     assert look() == request
 
@@ -312,15 +314,15 @@ def test_a_long_request_arrives_whole() -> None:
 
 def test_what_is_withdrawn_is_not_begun() -> None:
     put("ann", "a1", "a2")
-    preview_queue.withdraw("a1")
+    queue.withdraw("a1")
     assert (take("one"), take("one")) == ("a2", None)
 
 
 def test_what_is_withdrawn_while_a_slot_runs_it_is_not_tried_again(ended: Slot) -> None:
     put("ann", "a1")
-    assert preview_queue.take(ended, seconds=0) == ["a1"]
-    preview_queue.withdraw("a1")
-    assert preview_queue.recover("here") == []
+    assert queue.take(ended, seconds=0) == ["a1"]
+    queue.withdraw("a1")
+    assert queue.recover("here") == []
     assert look() is None
 
 
@@ -328,9 +330,9 @@ def test_what_was_waited_for_too_long_is_not_tried_again(
     ended: Slot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put("ann", "a1")
-    assert preview_queue.take(ended, seconds=0) == ["a1"]
-    monkeypatch.setattr(preview_queue, "PATIENCE_SECONDS", 0)
-    assert preview_queue.recover("here") == []
+    assert queue.take(ended, seconds=0) == ["a1"]
+    monkeypatch.setattr(queue, "PATIENCE_SECONDS", 0)
+    assert queue.recover("here") == []
     monkeypatch.undo()
     assert look() is None
 
@@ -343,23 +345,23 @@ def test_a_slot_hears_from_its_worker_after_a_while(monkeypatch: pytest.MonkeyPa
     def make(*_request: Any) -> None:
         nonlocal now, made
         now, made = now + 1, made + 1
-        preview_queue.put([made])
+        queue.put([made])
 
-    monkeypatch.setattr(work, "make_preview", make)
+    monkeypatch.setattr(previews_work, "make_preview", make)
     monkeypatch.setattr(work, "time", SimpleNamespace(monotonic=lambda: now))
-    preview_queue.put([0])
-    work.make_previews()
-    assert made == work.PREVIEWS_AT_MOST
+    queue.put([0])
+    previews_work.make_previews()
+    assert made == previews_work.PREVIEWS_AT_MOST
     assert look() == [made]
 
 
 def test_who_waits_is_not_busy(slots: Callable[..., "Future[Any]"]) -> None:
     waiting = [slots("here"), slots("there")]
-    assert [preview_queue.waiting(worker) for worker in ("here", "there", "he")] == [1, 1, 0]
+    assert [queue.waiting(worker) for worker in ("here", "there", "he")] == [1, 1, 0]
     for person in ("a", "b"):
-        preview_queue.put([person], person=person)
+        queue.put([person], person=person)
     assert sorted(found.result(2)[0] for found in waiting) == ["a", "b"]
-    assert preview_queue.waiting("here") == 0
+    assert queue.waiting("here") == 0
 
 
 # --- Slots that end.
@@ -374,46 +376,46 @@ def ended() -> Slot:
 
 
 def test_what_a_slot_held_as_it_ended_comes_next(ended: Slot) -> None:
-    preview_queue.put(["a"])
-    preview_queue.put(["b"])
-    assert preview_queue.take(ended, seconds=0) == ["a"]
-    assert preview_queue.recover("elsewhere") == []
-    assert preview_queue.recover("here") == []
+    queue.put(["a"])
+    queue.put(["b"])
+    assert queue.take(ended, seconds=0) == ["a"]
+    assert queue.recover("elsewhere") == []
+    assert queue.recover("here") == []
     assert [look(), look(), look()] == [["a"], ["b"], None]
 
 
 def test_what_ends_each_slot_is_given_up(ended: Slot) -> None:
-    preview_queue.put(["a"])
+    queue.put(["a"])
     given_up = []
-    for _ in range(preview_queue.MAX_TRIES):
-        assert preview_queue.take(ended, seconds=0) == ["a"]
-        given_up.append(preview_queue.recover("here"))
+    for _ in range(queue.MAX_TRIES):
+        assert queue.take(ended, seconds=0) == ["a"]
+        given_up.append(queue.recover("here"))
     assert given_up == [[], [["a"]]]
     assert look() is None
 
 
 def test_what_a_slot_has_done_or_still_does_is_not_made_again(ended: Slot) -> None:
-    preview_queue.put(["a"])
-    assert preview_queue.take(ended, seconds=0) == ["a"]
-    assert preview_queue.take(ended, seconds=0) is None
-    preview_queue.put(["b"])
-    assert preview_queue.take(Slot("here", os.getpid()), seconds=0) == ["b"]
-    assert preview_queue.recover("here") == []
+    queue.put(["a"])
+    assert queue.take(ended, seconds=0) == ["a"]
+    assert queue.take(ended, seconds=0) is None
+    queue.put(["b"])
+    assert queue.take(Slot("here", os.getpid()), seconds=0) == ["b"]
+    assert queue.recover("here") == []
     assert look() is None
 
 
 def test_what_comes_as_a_slot_ends_is_held_too(slots: Callable[..., "Future[Any]"]) -> None:
     found = slots("here")
-    preview_queue.put(["a"])
+    queue.put(["a"])
     assert found.result(1) == ["a"]
     assert valkey().lrange("ipau:preview:held:here/1", 0, -1) != []
 
 
 def test_slots_of_workers_that_are_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    preview_queue.put(["a"])
+    queue.put(["a"])
     look()
-    monkeypatch.setattr(preview_queue, "_FORGET_SECONDS", -1)
-    preview_queue.recover("here")
+    monkeypatch.setattr(queue, "_FORGET_SECONDS", -1)
+    queue.recover("here")
     found: Any = valkey().keys("ipau:preview:*")
     assert set(found) <= {b"ipau:preview:waiting", b"ipau:preview:turns"}
     assert look() == ["a"]
@@ -437,13 +439,13 @@ def test_only_the_first_of_some_previews_takes_a_message(
 ) -> None:
     celery_worker(queues="preview")
     reached: list[bool] = []
-    put = preview_queue.put
+    put = queue.put
 
     def note(request: list[Any], **person: str) -> bool:
         reached.append(put(request, **person))
         return reached[-1]
 
-    monkeypatch.setattr(preview_queue, "put", note)
+    monkeypatch.setattr(queue, "put", note)
     for contrast in range(5):
         assert shown(contrast).body
         wait_until(tokens, "the slot does not wait for another preview")

@@ -11,12 +11,15 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from accounts.models import User
+from drive.files import bulk_create
 from drive.files import trash as files_trash
 from drive.files.services import Selection
 from drive.models import File, Folder
 from ipau.common import tasks as sending
 from ipau.common.postgresql import retry
-from processing import chunks, claims, endings, fleet, lanes, results, watching, work
+from processing.execution import lease_renewal, record_results, runner, work
+from processing.fleet import registry
+from processing.job_queue import claims, transitions, wakeups
 from processing.models import Item, Job, State
 from tests.drive.drives import upload
 from tests.processing.jobs import run_chunk, submit, take_turns
@@ -26,7 +29,7 @@ pytestmark = pytest.mark.django_db
 
 
 def claim(job: Job, *, pace: float | None = None) -> claims.Claim:
-    held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds=1, seconds_per_item=pace)
+    held = claims.claim(job=job, slot=registry.this_slot(), slots=1, seconds=1, seconds_per_item=pace)
     assert held is not None
     return held
 
@@ -61,14 +64,14 @@ def test_results_never_lie_in_a_folder_that_is_being_trashed(
     job = submit(user, [upload(user, seed=1)])
     folder = job.output_folder
     assert folder is not None
-    looked, insert = threading.Event(), results._insert
+    looked, insert = threading.Event(), bulk_create.insert_numbered
 
     def slowly(*given: Any) -> None:
         looked.set()
         time.sleep(0.5)
         insert(*given)
 
-    monkeypatch.setattr(results, "_insert", slowly)
+    monkeypatch.setattr(bulk_create, "insert_numbered", slowly)
 
     def trash() -> None:
         assert looked.wait(10)
@@ -108,7 +111,7 @@ def test_results_whose_folder_is_gone_lie_in_a_new_one(user: User, gone: str) ->
     else:
         folder.delete()
     Folder.objects.create(owner=user, parent=None, name=folder.name)
-    results.finish(held, run_chunk(held))
+    record_results.finish(held, run_chunk(held))
     job.refresh_from_db()
     assert job.state == State.SUCCEEDED
     assert job.output_folder is not None
@@ -122,10 +125,10 @@ def test_a_connection_that_is_cut_costs_no_picture(
     user: User, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     monkeypatch.setattr(retry, "PAUSES", (0.0, 0.0))
-    monkeypatch.setattr(watching, "RENEW_EVERY", -1.0)
+    monkeypatch.setattr(lease_renewal, "RENEW_EVERY", -1.0)
     owner, name = {
         "renew": (claims, "renew"),
-        "store": (chunks, "_store"),
+        "store": (runner, "_store"),
         "finish": (claims, "finish_items"),
     }[failing]
     real, cut = getattr(owner, name), []
@@ -154,7 +157,7 @@ def test_a_database_that_stays_away_fails_no_picture(user: User, monkeypatch: py
     monkeypatch.setattr(retry, "PAUSES", (0.0, 0.0))
     job = submit(user, [upload(user, seed=1)])
     with monkeypatch.context() as patch:
-        patch.setattr(chunks, "_store", away)
+        patch.setattr(runner, "_store", away)
         with pytest.raises(OperationalError):
             work.take_turn(user.pk, "cpu")
     # Nobody works on it, and it waits for nobody's lease to run out.
@@ -192,13 +195,13 @@ def test_a_worker_whose_clock_is_wrong_keeps_its_leases(user: User, monkeypatch:
     job = submit(user, [upload(user, seed=1)])
     with monkeypatch.context() as patch:
         patch.setattr(timezone, "now", late)
-        fleet.beat(name="w", queues=["cpu"], device="cpu", pids=[7], started_at=late())
-        held = claims.claim(job=job, slot=fleet.Slot("w", 7), slots=1, seconds=1, seconds_per_item=None)
+        registry.beat(name="w", queues=["cpu"], device="cpu", pids=[7], started_at=late())
+        held = claims.claim(job=job, slot=registry.Slot("w", 7), slots=1, seconds=1, seconds_per_item=None)
         assert held is not None
         claims.renew(held)
-    assert fleet.slots_of("cpu") == 1
-    assert fleet.lost_leases() == {}
-    assert lanes.silent_lanes(depth={}) == []
+    assert registry.slots_of("cpu") == 1
+    assert registry.lost_leases() == {}
+    assert wakeups.silent_lanes(depth={}) == []
 
 
 def test_only_the_lease_that_was_found_lost_is_freed(user: User) -> None:
@@ -222,7 +225,7 @@ def _finish_and_cancel(user: User) -> None:
     job = submit(user, [upload(user, seed=m) for m in range(3)])
     held = claim(job)
     done = run_chunk(held)
-    assert at_once(lambda: results.finish(held, done), lambda: endings.cancel(job.pk)) == []
+    assert at_once(lambda: record_results.finish(held, done), lambda: transitions.cancel(job.pk)) == []
     job.refresh_from_db()
     assert job.state == State.CANCELED
     assert job.succeeded + job.canceled == 3
@@ -237,13 +240,13 @@ def test_a_job_is_made_though_the_broker_is_away(user: User, monkeypatch: pytest
         sent.append("")
         raise sending.OperationalError("no broker")
 
-    fleet.beat(name="w", queues=["cpu"], device="cpu", pids=range(8), started_at=timezone.now())
+    registry.beat(name="w", queues=["cpu"], device="cpu", pids=range(8), started_at=timezone.now())
     files = [upload(user, f"{n}.jpg", seed=n) for n in range(8)]
     with monkeypatch.context() as patch:
         patch.setattr("celery.app.task.Task.apply_async", refuse)
         job = submit(user, files)
     assert sent == [""]  # a broker that hangs is not waited for eight times
     assert Job.objects.get(pk=job.pk).state == State.STARTING
-    monkeypatch.setattr(lanes, "SILENT", timedelta(0))
-    assert lanes.silent_lanes(depth={}) == [(user.pk, "cpu")]
-    assert lanes.restir(owner_id=user.pk, queue="cpu") == 8
+    monkeypatch.setattr(wakeups, "SILENT", timedelta(0))
+    assert wakeups.silent_lanes(depth={}) == [(user.pk, "cpu")]
+    assert wakeups.restir(owner_id=user.pk, queue="cpu") == 8

@@ -16,10 +16,11 @@ from drive.files import trash as files_trash
 from drive.files.services import Selection
 from drive.models import File
 from ipau.common.errors import Invalid
-from processing import events, services
-from processing.manifests import Row
+from processing import services
+from processing.execution.output_options import Options
+from processing.job_queue import job_log
+from processing.jobs.manifests import Row
 from processing.models import Item, Job, State
-from processing.options import Options
 from processing.services import Terms
 from tests.drive.drives import upload
 from tests.processing.jobs import submit, take_turns, version
@@ -67,7 +68,7 @@ def test_files_that_are_gone_are_left_out_and_counted(user: User) -> None:
     files[1].delete()
     again = services.repeat_job(owner=user, job_id=first.pk)
     assert names(again) == ["2.jpg", "3.jpg"]
-    assert events.log_of(again)[0].text == (
+    assert job_log.log_of(again)[0].text == (
         "Submitted with 2 pictures. 2 pictures of the earlier job are no longer there and were left out."
     )
     trash(user, files[2], files[3])
@@ -175,7 +176,7 @@ def test_the_page_of_the_app_runs_the_earlier_pictures_again(
     again = Job.objects.exclude(pk=first.pk).get()
     assert (again.again_of, again.total, again.input["block"]) == (first, 2, 11)
     assert Item.objects.get(job=again, name="1.jpg").input == {"block": 20}
-    assert "left out" in events.log_of(again)[0].text
+    assert "left out" in job_log.log_of(again)[0].text
 
 
 def test_more_pictures_than_a_session_holds_run_again(

@@ -11,9 +11,9 @@ from accounts.models import User
 from ipau.common.errors import Invalid
 from market.listings import services as market
 from market.models import Listing, Version
-from processing import endings
+from processing.job_queue import transitions
+from processing.jobs.job_spec import Terms
 from processing.models import Item, Job, State
-from processing.orders import Terms
 from tests.drive.drives import upload
 from tests.market.models import marks, model
 from tests.market.test_model_steps import GREY, keep, step_of
@@ -61,7 +61,7 @@ def test_the_same_request_and_a_retry_count_once(user: User) -> None:
     assert counts(version, finder) == [1, 1]
     Item.objects.filter(job=job).update(state=State.FAILED)
     Job.objects.filter(pk=job.pk).update(failed=1, state=State.FAILED)
-    assert endings.retry(job.pk)[0] == 1
+    assert transitions.retry(job.pk)[0] == 1
     take_turns(user)
     assert counts(version, finder) == [1, 1]
 

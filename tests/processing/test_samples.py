@@ -17,9 +17,9 @@ from accounts.models import User
 from drive.models import File
 from drive.storage import blobs
 from market.models import Sample, Version
-from processing import previews
 from processing.models import Job
-from processing.previews import Answer
+from processing.previews import channel
+from processing.previews.channel import Answer
 from tests.drive.drives import upload
 from tests.market.models import marks, model
 from tests.processing.standing import stand_in
@@ -41,10 +41,10 @@ def sources(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
 
     def send(request_id: str, key: str, source: dict[str, str], recipe: Any, resources: Any) -> bool:
         asked.append(source)
-        previews.answer(request_id, key, Answer("image/png", b"picture", 4, 3))
+        channel.answer(request_id, key, Answer("image/png", b"picture", 4, 3))
         return True
 
-    monkeypatch.setattr("processing.tasks.send_preview", send)
+    monkeypatch.setattr("processing.previews.tasks.send_preview", send)
     return asked
 
 

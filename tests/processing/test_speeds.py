@@ -12,9 +12,11 @@ from drive.models import File
 from market.models import JobSpeed, Version
 from market.pipelines import services
 from market.pipelines.model_steps import ModelStep
-from processing import claims, endings, fleet, results, speeds, work
+from processing.execution import model_speed, record_results, work
+from processing.execution.thread_pool import Chunk
+from processing.fleet import registry
+from processing.job_queue import claims, transitions
 from processing.models import Item, Job, Output, State
-from processing.overlapping import Chunk
 from tests.drive.drives import upload
 from tests.market.models import Marks, marks, model
 from tests.pictures import picture_bytes
@@ -106,10 +108,10 @@ def test_pictures_that_failed_do_not_count_and_those_tried_again_do_once(
         job = run(user, model(user), files)
         assert (job.succeeded, job.failed) == (4, 1)
         assert assert_equal_to_rows(job).pictures == 4
-        endings.retry(job.pk)
+        transitions.retry(job.pk)
         take_turns(user)
         assert assert_equal_to_rows(job).pictures == 4
-    endings.retry(job.pk)
+    transitions.retry(job.pk)
     take_turns(user)
     job.refresh_from_db()
     assert (job.succeeded, job.failed) == (5, 0)
@@ -136,13 +138,13 @@ def test_apps_and_pipelines_tell_nothing_of_a_model(user: User) -> None:
 # --- Exactly once.
 
 
-def chunk_of(job: Job) -> tuple[claims.Claim, list[Any], speeds.Pace]:
+def chunk_of(job: Job) -> tuple[claims.Claim, list[Any], model_speed.Pace]:
     """Claim and run all of a job, and record nothing yet."""
-    held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds=1, seconds_per_item=0.001)
+    held = claims.claim(job=job, slot=registry.this_slot(), slots=1, seconds=1, seconds_per_item=0.001)
     assert held is not None
     recipe = Recipe.model_validate(job.recipe)
     done = work.chunks.run_chunk(held, recipe, Context(models=work.models_of(recipe)), ends=float("inf"))
-    pace = speeds.measure(recipe, Context(), done)
+    pace = model_speed.measure(recipe, Context(), done)
     assert pace is not None
     return held, done.done, pace
 
@@ -152,7 +154,7 @@ def test_a_chunk_that_is_recorded_twice_counts_once(user: User) -> None:
     job = submit_version(user, model(user), pictures(user, 4))
     held, done, pace = chunk_of(job)
     for _ in range(2):
-        results.finish(held, done, pace)
+        record_results.finish(held, done, pace)
     assert assert_equal_to_rows(job).pictures == 4
 
 
@@ -163,21 +165,21 @@ def test_a_slot_that_lost_its_lease_adds_nothing(user: User) -> None:
     take_turns(user)
     assert assert_equal_to_rows(job).pictures == 3
     before = JobSpeed.objects.values().get()
-    results.finish(*late)
+    record_results.finish(*late)
     assert JobSpeed.objects.values().get() == before
 
 
 def test_of_a_canceled_job_what_was_delivered_counts(user: User) -> None:
     version = model(user)
     job = submit_version(user, version, pictures(user, 4))
-    held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds=1, seconds_per_item=None)
+    held = claims.claim(job=job, slot=registry.this_slot(), slots=1, seconds=1, seconds_per_item=None)
     assert held is not None
     claims.hand_back(held, held.items)
     late = chunk_of(job)
-    endings.cancel(job.pk)
-    results.finish(*late)
+    transitions.cancel(job.pk)
+    record_results.finish(*late)
     assert not JobSpeed.objects.exists()
-    endings.retry(job.pk)
+    transitions.retry(job.pk)
     take_turns(user)
     assert assert_equal_to_rows(job).pictures == 4
 
@@ -188,7 +190,7 @@ def test_a_finish_that_fails_leaves_neither_results_nor_figures(
 ) -> None:
     job = submit_version(user, model(user), pictures(user, 3))
     given = chunk_of(job)
-    add = speeds.speeds.add_pictures
+    add = model_speed.speeds.add_pictures
 
     def cut(**figures: Any) -> None:
         if moment == "after":
@@ -196,12 +198,12 @@ def test_a_finish_that_fails_leaves_neither_results_nor_figures(
         raise DatabaseError("cut")
 
     with monkeypatch.context() as patch:
-        patch.setattr(speeds.speeds, "add_pictures", cut)
+        patch.setattr(model_speed.speeds, "add_pictures", cut)
         with pytest.raises(DatabaseError), transaction.atomic():
-            results.finish(*given)
+            record_results.finish(*given)
     assert not JobSpeed.objects.exists()
     assert not Output.objects.exists()
-    results.finish(*given)
+    record_results.finish(*given)
     assert assert_equal_to_rows(job).pictures == 3
 
 
@@ -215,7 +217,7 @@ def test_two_owners_who_run_the_same_weights_at_once_add_up(user: User, other_us
         jobs += [submit_version(owner, version, pictures(owner, 12), terms=FRESH) for _ in range(2)]
     chunks = [chunk_of(job) for job in jobs]
     # The very same row is made by one of them and added to by the others.
-    assert at_once(*(lambda one=one: results.finish(*one) for one in chunks)) == []
+    assert at_once(*(lambda one=one: record_results.finish(*one) for one in chunks)) == []
     assert assert_equal_to_rows(*jobs).pictures == 4 * 12
 
 
@@ -229,7 +231,7 @@ def test_it_costs_one_statement_a_chunk_and_none_where_no_model_runs(user: User)
         job = submit_version(user, version, pictures(user, 6), terms=FRESH)
         held, done, pace = chunk_of(job)
         with CaptureQueriesContext(connection) as asked:
-            results.finish(held, done, pace if with_pace else None)
+            record_results.finish(held, done, pace if with_pace else None)
         counts.append(len(asked))
         assert sum("market_jobspeed" in query["sql"] for query in asked) == with_pace
     assert counts[1] == counts[0] + 1
@@ -241,9 +243,9 @@ def test_it_costs_one_statement_a_chunk_and_none_where_no_model_runs(user: User)
 
 def test_a_chunk_says_nothing_where_something_was_stuck_or_nothing_came(user: User) -> None:
     recipe = Recipe.model_validate(model(user).recipe)
-    assert speeds.measure(recipe, Context(), Chunk(seconds=0.1)) is not None
-    assert speeds.measure(recipe, Context(), Chunk(seconds=0.1, is_broken=True)) is None
-    assert speeds.measure(recipe, Context(), Chunk()) is None
+    assert model_speed.measure(recipe, Context(), Chunk(seconds=0.1)) is not None
+    assert model_speed.measure(recipe, Context(), Chunk(seconds=0.1, is_broken=True)) is None
+    assert model_speed.measure(recipe, Context(), Chunk()) is None
 
 
 def test_what_torch_cannot_run_counts_for_the_processor_in_any_queue(user: User, settings: Any) -> None:

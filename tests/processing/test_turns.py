@@ -7,7 +7,9 @@ import pytest
 
 from accounts.models import User
 from drive.models import File, FileState, Thumbnail
-from processing import claims, endings, fleet, lanes, work
+from processing.execution import work
+from processing.fleet import registry
+from processing.job_queue import claims, transitions, wakeups
 from processing.models import Item, Job, Lane, Output, State
 from tests.drive.drives import upload
 from tests.pictures import picture_bytes
@@ -79,14 +81,14 @@ def test_a_name_taken_meanwhile_does_not_stop_the_job(user: User) -> None:
 
 def test_a_lost_lease_loses_the_result(user: User) -> None:
     job = submit(user, [upload(user, seed=1)])
-    held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds=1, seconds_per_item=None)
+    held = claims.claim(job=job, slot=registry.this_slot(), slots=1, seconds=1, seconds_per_item=None)
     assert held is not None
     claims.reclaim({item.pk: held.token for item in held.items})
     take_turns(user)
     job.refresh_from_db()
     assert job.succeeded == 1
 
-    from processing.results import Done, finish
+    from processing.execution.record_results import Done, finish
 
     finish(held, [Done(held.items[0], State.FAILED, error="too late")])
     job.refresh_from_db()
@@ -96,7 +98,7 @@ def test_a_lost_lease_loses_the_result(user: User) -> None:
 def test_an_item_out_of_attempts_fails_with_a_reason_and_closes_the_job(user: User) -> None:
     job = submit(user, [upload(user, seed=1)])
     for _ in range(claims.MAX_ATTEMPTS):
-        held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds=1, seconds_per_item=None)
+        held = claims.claim(job=job, slot=registry.this_slot(), slots=1, seconds=1, seconds_per_item=None)
         assert held is not None
         claims.reclaim({item.pk: held.token for item in held.items})
     item = Item.objects.get(job=job)
@@ -107,12 +109,12 @@ def test_an_item_out_of_attempts_fails_with_a_reason_and_closes_the_job(user: Us
 
 def test_a_retried_item_is_claimed_alone(user: User) -> None:
     job = submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(6)])
-    held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds=1, seconds_per_item=0.3)
+    held = claims.claim(job=job, slot=registry.this_slot(), slots=1, seconds=1, seconds_per_item=0.3)
     assert held is not None
     assert len(held.items) == 3
     claims.reclaim({item.pk: held.token for item in held.items})
     sizes = []
-    while held := claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds=1, seconds_per_item=0.01):
+    while held := claims.claim(job=job, slot=registry.this_slot(), slots=1, seconds=1, seconds_per_item=0.01):
         sizes.append(len(held.items))
     assert sizes[:3] == [1, 1, 1]
     assert sum(sizes) == 6
@@ -120,7 +122,7 @@ def test_a_retried_item_is_claimed_alone(user: User) -> None:
 
 def test_items_not_begun_lose_no_attempt(user: User) -> None:
     job = submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(4)])
-    held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds=1, seconds_per_item=0.3)
+    held = claims.claim(job=job, slot=registry.this_slot(), slots=1, seconds=1, seconds_per_item=0.3)
     assert held is not None
     claims.hand_back(held, held.items)
     assert set(Item.objects.filter(job=job).values_list("state", "attempts")) == {(State.STARTING, 0)}
@@ -146,13 +148,13 @@ def test_chunks_are_a_second_and_shrink_towards_the_end(
 
 def test_cancel_ends_the_job_and_drops_what_is_running(user: User) -> None:
     job = submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(3)])
-    held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds=1, seconds_per_item=None)
+    held = claims.claim(job=job, slot=registry.this_slot(), slots=1, seconds=1, seconds_per_item=None)
     assert held is not None
-    assert endings.cancel(job.pk) == 3
+    assert transitions.cancel(job.pk) == 3
     assert not claims.renew(held)
     job.refresh_from_db()
     assert (job.state, job.canceled) == (State.CANCELED, 3)
-    assert endings.cancel(job.pk) is None
+    assert transitions.cancel(job.pk) is None
     assert claims.next_job(owner_id=user.pk, queue="cpu") is None
 
 
@@ -161,7 +163,7 @@ def test_jobs_of_one_owner_run_in_the_order_of_submission(user: User) -> None:
     submit(user, [upload(user, "2.jpg", seed=2)])
     take_chunk(user)
     assert Job.objects.get(pk=first.pk).state == State.SUCCEEDED
-    assert lanes.waiting_items(user.pk, "cpu", limit=9) == 1
+    assert wakeups.waiting_items(user.pk, "cpu", limit=9) == 1
 
 
 def test_a_turn_takes_chunk_after_chunk_of_all_jobs_of_its_owner(
@@ -169,7 +171,7 @@ def test_a_turn_takes_chunk_after_chunk_of_all_jobs_of_its_owner(
 ) -> None:
     # A slot that knows nothing of these pictures begins with a chunk of one. It has time for all.
     monkeypatch.setattr(work, "_pace", {})
-    monkeypatch.setattr(lanes, "TURN_SECONDS", 60.0)
+    monkeypatch.setattr(wakeups, "TURN_SECONDS", 60.0)
     jobs = [submit(user, [upload(user, f"{m}-{n}.jpg", seed=9 * m + n) for n in range(5)]) for m in range(2)]
     assert take_turns(user) == 1
     assert [Job.objects.get(pk=job.pk).succeeded for job in jobs] == [5, 5]
@@ -190,4 +192,4 @@ def test_a_turn_begins_no_chunk_that_does_not_fit(user: User, monkeypatch: pytes
     submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(3)])
     work.take_turn(user.pk, "cpu")
     assert len(ran) == 1
-    assert lanes.waiting_items(user.pk, "cpu", limit=9) == 2
+    assert wakeups.waiting_items(user.pk, "cpu", limit=9) == 2

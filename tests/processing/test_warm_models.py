@@ -16,10 +16,13 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
 from market.models import Version
-from processing import claims, fleet, patience, work
-from processing.fleet import Slot
+from processing.execution import work
+from processing.fleet import registry
+from processing.fleet.registry import Slot
+from processing.job_queue import claims
+from processing.job_queue import claims as patience
+from processing.job_queue.claims import PATIENCE_SECONDS
 from processing.models import OPEN, Item, Job, State
-from processing.patience import PATIENCE_SECONDS
 from tests.drive.drives import upload
 from tests.live import LiveWorker
 from tests.market.models import marks, model
@@ -66,7 +69,7 @@ class OneSlot:
     def take_chunk(self, user: User) -> None:
         self._patch.setattr(engine, "PROCESS_CACHE", self.cache)
         self._patch.setattr(work, "PROCESS_CACHE", self.cache)
-        self._patch.setattr(fleet, "this_slot", lambda: self._slot)
+        self._patch.setattr(registry, "this_slot", lambda: self._slot)
         take_chunk(user)
 
 

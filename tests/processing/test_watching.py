@@ -12,8 +12,11 @@ from django.db import connection
 from django.utils import timezone
 
 from accounts.models import User
-from processing import claims, fleet, limits, services, tasks, work
-from processing.limits import Interrupted, TookTooLong, Unwanted, time_limit
+from processing import services
+from processing.execution import tasks, time_limits, work
+from processing.execution.time_limits import Interrupted, TookTooLong, Unwanted, time_limit
+from processing.fleet import registry as fleet
+from processing.job_queue import claims
 from processing.models import Item, Job, State
 from tests.drive.drives import upload
 from tests.live import LiveWorker
@@ -55,7 +58,7 @@ def test_a_block_ends_when_its_time_is_up() -> None:
 
 
 def test_code_that_swallows_everything_is_interrupted_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(time_limits, "AGAIN_SECONDS", 0.05)
     swallowed = []
 
     def careless() -> None:
@@ -79,10 +82,10 @@ def test_another_thread_stops_what_is_not_wanted_any_more() -> None:
 
     def stop() -> None:
         time.sleep(0.1)
-        limits.interrupt()  # still wanted: nothing happens
+        time_limits.interrupt()  # still wanted: nothing happens
         time.sleep(0.1)
         wanted.clear()
-        limits.interrupt()
+        time_limits.interrupt()
 
     thread = threading.Thread(target=stop)
     thread.start()
@@ -101,7 +104,7 @@ def test_what_is_not_wanted_does_not_even_begin() -> None:
 def test_a_signal_that_comes_late_does_nothing() -> None:
     with time_limit(30):
         pass
-    assert limits.running() is None
+    assert time_limits.running() is None
     signal.raise_signal(signal.SIGALRM)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 

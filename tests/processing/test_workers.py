@@ -7,7 +7,7 @@ import pytest
 
 from accounts.models import User
 from drive.models import File, FileState
-from processing import fleet
+from processing.fleet import registry
 from processing.models import Lane
 from tests.live import LiveWorker
 from tests.processing.jobs import submit
@@ -32,7 +32,7 @@ def test_uploads_are_checked_and_jobs_run_on_a_worker(user: User, celery_worker:
 
 def test_a_worker_signs_off_when_it_is_told_to_stop(user: User, celery_worker: StartWorker) -> None:
     worker = celery_worker()
-    assert fleet.slots_of("cpu") == 1
+    assert registry.slots_of("cpu") == 1
     worker.process.send_signal(signal.SIGTERM)
     worker.process.wait(30)
-    assert fleet.slots_of("cpu") == 0
+    assert registry.slots_of("cpu") == 0

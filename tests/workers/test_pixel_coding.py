@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from processing.options import Options
+from processing.execution.output_options import Options
 from tests.workers.samples import decode, encode, pixels
 from workers import engine
 from workers.media.encode import OutputOptions

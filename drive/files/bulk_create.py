@@ -1,0 +1,38 @@
+"""TODO."""
+
+from pathlib import PurePosixPath
+
+from django.db import IntegrityError, transaction
+from django.db.models import Q
+
+from drive.files.names import free_name
+from drive.models import File, Folder
+
+# Somebody may take a name between our look and our leap, but hardly ever again and again.
+NAME_ATTEMPTS = 5
+
+
+def insert_numbered(files: list[File]) -> None:
+    """Create the files; where the owner has meanwhile put something of that name there, number ours."""
+    for _ in range(NAME_ATTEMPTS - 1):
+        try:
+            with transaction.atomic():
+                File.objects.bulk_create(files)
+        except IntegrityError:
+            for folder in {file.folder for file in files}:
+                number_names(folder, [file for file in files if file.folder == folder])
+        else:
+            return
+    File.objects.bulk_create(files)
+
+
+def number_names(folder: Folder | None, files: list[File]) -> None:
+    # Only names that begin alike can collide: a folder may hold very many.
+    alike = Q()
+    for stem in {PurePosixPath(file.name).stem for file in files}:
+        alike |= Q(name__startswith=stem[:60])
+    here = File.objects.filter(alike, folder=folder).live()
+    taken = set(here.values_list("name", flat=True))
+    for file in files:
+        file.name = free_name(file.name, taken)
+        taken.add(file.name)

@@ -1,0 +1,55 @@
+"""TODO."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from ipau.common.errors import Invalid
+from market.listings.io_schema import NAME, STEP, STEPS
+from market.models import Version
+from market.pipelines.steps import Problems, check_params, check_steps
+from workers.recipe import Recipe, Step, name_steps
+from workers.registry import UnknownOperation
+
+
+def bind_params(version: Version, params: Mapping[str, Any]) -> tuple[Recipe, bool]:
+    """Return the checked recipe, and whether settings go by `step.setting`, as those of a pipeline do."""
+    template = Recipe.model_validate(version.recipe)
+    if STEPS in version.params_schema:
+        titles = [step["title"] for step in version.params_schema[STEPS]]
+        return check_steps(_hand_out(version, template, params), titles), True
+    last = len(template.steps) - 1
+    steps = []
+    for position, step in enumerate(template.steps):
+        # What the version fixes wins over what a person sends; the open parameters are the last step's.
+        given = {**params, **step.params} if position == last else step.params
+        try:
+            steps.append(step.model_copy(update={"params": check_params(step.operation, given)}))
+        except UnknownOperation as error:
+            text = _("The app “%(key)s” is no longer there.") % {"key": step.operation}
+            raise Invalid(text, code=error.code) from error
+    return Recipe(steps=tuple(steps)), False
+
+
+def _hand_out(version: Version, template: Recipe, params: Mapping[str, Any]) -> list[Step]:
+    """Return a pipeline's steps, each with its own among the parameters in place of the author's values.
+
+    Raises:
+        Invalid: a parameter belongs to no step.
+    """
+    names = name_steps(step.operation for step in template.steps)
+    given = [dict(step.params) for step in template.steps]
+    problems = Problems(template.steps)
+    for name, value in params.items():
+        about = version.params_schema["properties"].get(name)
+        step, _dot, setting = name.partition(".")
+        if about is not None:
+            given[about[STEP]][about[NAME]] = value
+        elif step not in names or not setting:
+            problems.add_unknown(name)
+        elif setting not in template.steps[names.index(step)].params:
+            # Left to the check of the step, which says that it has no such setting.
+            given[names.index(step)][setting] = value
+    problems.check()
+    return [step.model_copy(update={"params": own}) for step, own in zip(template.steps, given, strict=True)]

@@ -1,0 +1,270 @@
+"""Submitting: one transaction that freezes what is run on what, and wakes the workers when it commits."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+from drive.files import services as drive
+from drive.files.services import Selection
+from drive.models import File
+from drive.storage import blobs
+from ipau.common.errors import Invalid, TooLarge
+from ipau.common.idempotency import digest_of, find_earlier
+from market.listings import services as market
+from market.models import Version
+from market.pipelines.model_steps import listings_run_by, price_each_of
+from processing.execution import output_folders, tasks
+from processing.job_queue import job_log, wakeups
+from processing.jobs.job_spec import Order, Source, Terms, create_rows
+from processing.jobs.manifests import Problems, Row, match
+from processing.jobs.prepare import Prepared, prepare
+from processing.models import Job, JobKind
+from processing.notifications import services
+from processing.reporting.estimates import Quote, credits_text, quote
+from workers.media.decode import PictureError, identify
+
+PREDICTIONS_FOLDER = "Predictions"
+
+
+def submit_job(
+    *,
+    owner: User,
+    version: Version,
+    params: Mapping[str, Any],
+    selection: Selection,
+    table: Sequence[Row] = (),
+    only_table: bool = False,
+    terms: Terms | None = None,
+    idempotency_key: str | None = None,
+) -> Job:
+    """Run a version over the pictures of a selection, folders with all that is in them.
+
+    Results go to the folder that the terms name, or to a new folder named after the app and the time.
+
+    Args:
+        table: parameters of single pictures; they win over `params`.
+        only_table: leave out the pictures that the table does not name.
+
+    Raises:
+        Invalid: a parameter is wrong, there is no picture in the selection, there are too many, the table
+            names one that is not among them, the deadline has passed, or it would cost more than the terms
+            allow.
+        Conflict: the idempotency key belongs to another request.
+    """
+    terms = terms or Terms()
+    chosen = [f.pk for f in selection.files] + [f.pk for f in selection.folders]
+    rows = [(row.picture, dict(row.params)) for row in table]
+    request = digest_of("job", version.pk, params, chosen, rows, only_table, terms.key())
+    if earlier := find_earlier(Job.objects.filter(owner=owner), idempotency_key, request):
+        return earlier
+    prepared = prepare(owner=owner, version=version, params=params)
+    sources = _sources(owner, version, selection, table, only_table, terms)
+    return _submit(
+        Order(
+            kind=JobKind.JOB,
+            owner=owner,
+            version=version,
+            params=params,
+            prepared=prepared,
+            sources=sources,
+            own=_prepare_own(owner, version, params, sources),
+            terms=terms,
+            folder=terms.output_folder,
+            key=idempotency_key,
+            request=request,
+        )
+    )
+
+
+def quote_job(
+    *,
+    owner: User,
+    version: Version,
+    params: Mapping[str, Any],
+    selection: Selection,
+    table: Sequence[Row] = (),
+    only_table: bool = False,
+    terms: Terms | None = None,
+) -> Quote:
+    """Say what `submit_job` would cost at most and how long it may take. Checks and raises as it does."""
+    prepared = prepare(owner=owner, version=version, params=params)
+    sources = _sources(owner, version, selection, table, only_table, terms or Terms())
+    _prepare_own(owner, version, params, sources)
+    return quote(version=version, queue=prepared.queue, pictures=len(sources))
+
+
+def submit_prediction(
+    *,
+    owner: User,
+    version: Version,
+    params: Mapping[str, Any],
+    source: Source,
+    terms: Terms | None = None,
+    idempotency_key: str | None = None,
+) -> Job:
+    """Run a version over one picture: a job of one. Raises as `submit_job`."""
+    terms = terms or Terms()
+    request = digest_of("prediction", version.pk, params, source.blob_id, terms.key())
+    if earlier := find_earlier(Job.objects.filter(owner=owner), idempotency_key, request):
+        return earlier
+    _check_terms(version, 1, terms)
+    return _submit(
+        Order(
+            kind=JobKind.PREDICTION,
+            owner=owner,
+            version=version,
+            params=params,
+            prepared=prepare(owner=owner, version=version, params=params),
+            sources=[source],
+            own=[None],
+            terms=terms,
+            folder=terms.output_folder or drive.folder_at_top(owner=owner, name=PREDICTIONS_FOLDER),
+            key=idempotency_key,
+            request=request,
+        )
+    )
+
+
+def source_from_bytes(*, data: bytes, name: str) -> Source:
+    """Take a picture that was sent with a prediction. It becomes no file of the drive.
+
+    Raises:
+        Invalid: it is no picture that we read.
+        TooLarge: more bytes than one request may carry.
+    """
+    if len(data) > settings.UPLOAD_MAX_BYTES:
+        raise TooLarge(f"A picture may have {settings.UPLOAD_MAX_BYTES // 2**20} MB at most.")
+    try:
+        content_type = identify(data).content_type
+    except PictureError as error:
+        raise Invalid(error.message, code=error.code) from error
+    stored = blobs.store(data, content_type)
+    with transaction.atomic():
+        blobs.register([stored])
+    return Source(name, stored.sha256)
+
+
+def source_from_file(*, owner: User, file_id: object) -> Source:
+    """Return a picture of the owner's drive to run on.
+
+    Raises:
+        NotFound: there is no such file.
+        Invalid: it is no picture, or one that was refused.
+    """
+    file = drive.get_file(owner=owner, file_id=file_id)
+    if file not in File.objects.filter(pk=file.pk).runnable():
+        raise Invalid(file.reason or f"“{file.name}” is not a picture.", code="not_a_picture")
+    return Source(file.name, file.blob_id, file)
+
+
+# --- Checks.
+
+
+def _sources(
+    owner: User,
+    version: Version,
+    selection: Selection,
+    table: Sequence[Row],
+    only_table: bool,
+    terms: Terms,
+) -> list[Source]:
+    """Return the pictures to run on, each with its row of the table, once all that was asked is possible."""
+    files = drive.pictures_in(owner=owner, chosen=selection, limit=settings.JOB_MAX_FILES)
+    if not files:
+        raise Invalid(_("There is no picture to run on: choose at least one."), code="no_files")
+    own = match(owner=owner, rows=table, files=files) if table else {}
+    if only_table:
+        files = [file for file in files if file.pk in own]
+    _check_terms(version, len(files), terms)
+    ways = _ways(owner, selection, files, terms)
+    return [Source(f.name, f.blob_id, f, own.get(f.pk), ways.get(f.pk, "")) for f in files]
+
+
+def _ways(owner: User, chosen: Selection, files: Sequence[File], terms: Terms) -> dict[UUID, str]:
+    """Return through which folders the results go, by the file's id."""
+    if not terms.options.keep_folders:
+        return {}
+    if terms.again_of is not None:
+        ways = output_folders.ways_again(terms.again_of)
+    else:
+        ways = output_folders.ways_of(owner=owner, chosen=chosen, files=files)
+    output_folders.check_ways(set(ways.values()), below=terms.output_folder)
+    return ways
+
+
+def _check_terms(version: Version, number: int, terms: Terms) -> None:
+    if terms.deadline_at is not None and terms.deadline_at <= timezone.now():
+        text = _("This deadline has passed already.")
+        raise Invalid(text, code="deadline", fields={"deadline_at": text})
+    price = price_each_of(version) * number
+    if terms.max_price is not None and price > terms.max_price:
+        text = _("This would cost up to %(price)s credits, more than the %(most)s that you allow.")
+        raise Invalid(
+            text % {"price": credits_text(price), "most": credits_text(terms.max_price)},
+            code="over_max_price",
+        )
+    if terms.webhook:
+        services.check_address(url=terms.webhook)
+
+
+def _prepare_own(
+    owner: User, version: Version, params: Mapping[str, Any], sources: Sequence[Source]
+) -> list[Prepared | None]:
+    """Check the pictures' own parameters; equal ones once.
+
+    Raises:
+        Invalid: some are wrong. `fields` names them by row: «row 3.size».
+    """
+    known: dict[str, Prepared] = {}
+    found: list[Prepared | None] = []
+    problems = Problems()
+    for source in sources:
+        if source.row is None or not source.params:
+            found.append(None)
+            continue
+        key = json.dumps(source.params, sort_keys=True, default=str)
+        try:
+            if key not in known:
+                known[key] = prepare(
+                    owner=owner, version=version, params={**params, **source.params}, own=source.params
+                )
+            found.append(known[key])
+        except Invalid as error:
+            for name, text in (error.fields or {"": error.message}).items():
+                problems.add(source.row.number, text, field=name)
+    problems.check()
+    return found
+
+
+# --- Making rows.
+
+
+def _submit(order: Order) -> Job:
+    owner = order.owner
+    try:
+        with transaction.atomic():
+            job = create_rows(order)
+            number = len(order.sources)
+            _note_submitted(job, order.terms)
+            for listing_id in listings_run_by(order.version):
+                market.note_runs(listing_id=listing_id, number=number)
+            send = wakeups.stir(owner_id=owner.pk, queue=job.queue, waiting=number)
+            transaction.on_commit(lambda: tasks.send_turns(owner_id=owner.pk, queue=job.queue, number=send))
+    except IntegrityError:
+        # Two requests with one idempotency key at once: the slower one answers with the faster one's job.
+        if earlier := find_earlier(Job.objects.filter(owner=owner), order.key, order.request):
+            return earlier
+        raise
+    return job
+
+
+def _note_submitted(job: Job, terms: Terms) -> None:
+    skipped = {"skipped": terms.skipped} if terms.skipped else {}
+    job_log.note(job.pk, job_log.Kind.SUBMITTED, n=job.total, **skipped)

@@ -1,0 +1,170 @@
+"""One delivery over HTTP: a POST to a checked address, with little patience and no trust in who answers."""
+
+import http.client
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
+
+import urllib3
+from django.utils.translation import gettext as _
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from processing.notifications import url_policy
+from processing.notifications.outbox import Outcome
+from processing.notifications.url_policy import NoAnswer, NoSuchName, Refused, Target
+
+CONNECT_SECONDS = 5.0
+# From the first byte sent to the last one read.
+TOTAL_SECONDS = 10.0
+# Of a name's addresses so many are tried.
+MOST_ADDRESSES = 2
+# So much of an answer is kept for the person to look at.
+ANSWER_BYTES = 2000
+USER_AGENT = "IPAU-Webhooks/1"
+GONE = 410
+
+# Parts of urllib3 and of http.client below it raise errors of their own.
+_ERRORS = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError)
+
+
+def post(url: str, body: str, headers: Mapping[str, str]) -> Outcome:
+    """Send a body to an address; whatever happens is in the outcome."""
+    begun = time.monotonic()
+    try:
+        target = url_policy.read(url)
+        found = url_policy.resolve(target)
+    except Refused as error:
+        return Outcome(problem=str(error), final=True, took=_since(begun))
+    except (NoSuchName, NoAnswer) as error:
+        return Outcome(problem=str(error), took=_since(begun))
+    connection, problem = _connect(target, found)
+    if connection is None:
+        return Outcome(problem=problem, took=_since(begun))
+    try:
+        status, answer = _exchange(connection, target, body, headers)
+    except _ERRORS as error:
+        return Outcome(problem=_problem_of(error), took=_since(begun))
+    return _judge(status, answer, _since(begun))
+
+
+def _connect(target: Target, found: list[str]) -> tuple[HTTPConnection | None, str]:
+    """Connect to one of the checked addresses. The name serves only the certificate and the Host header."""
+    problem = ""
+    for address in found[:MOST_ADDRESSES]:
+        if target.scheme == "https":
+            connection: HTTPConnection = HTTPSConnection(
+                address,
+                target.port,
+                timeout=CONNECT_SECONDS,
+                server_hostname=target.host,
+                ssl_context=_trust(),
+            )
+        else:
+            connection = HTTPConnection(address, target.port, timeout=CONNECT_SECONDS)
+        try:
+            with _Deadline(connection, CONNECT_SECONDS):
+                connection.connect()
+        except _ERRORS as error:
+            connection.close()
+            problem = _problem_of(error)
+        else:
+            return connection, ""
+    return None, problem
+
+
+def _exchange(
+    connection: HTTPConnection, target: Target, body: str, headers: Mapping[str, str]
+) -> tuple[int, str]:
+    """Return the status and the beginning of the answer; no redirect is followed."""
+    sent = {
+        "Host": target.authority,
+        "User-Agent": USER_AGENT,
+        "Content-Type": "application/json",
+        "Accept-Encoding": "identity",
+        "Connection": "close",
+        **headers,
+    }
+    try:
+        with _Deadline(connection, TOTAL_SECONDS) as deadline:
+            connection.request(
+                "POST",
+                target.path,
+                body=body.encode(),
+                headers=sent,
+                preload_content=False,
+                decode_content=False,
+            )
+            response = connection.getresponse()
+            if deadline.passed:
+                # Headers that were cut off look as if they had ended there.
+                raise TimeoutError
+            answer = b""
+            # The status says it all: what is wrong with the rest of the answer changes nothing.
+            with suppress(*_ERRORS):
+                answer = response.read(ANSWER_BYTES)
+            return response.status, answer.decode(errors="replace").replace("\0", "")
+    finally:
+        connection.close()
+
+
+class _Deadline:
+    """Cuts a connection when its time is up: time-outs of sockets begin anew with each byte that comes."""
+
+    def __init__(self, connection: HTTPConnection, seconds: float):
+        self._connection = connection
+        self._timer = threading.Timer(seconds, self._cut)
+        self._timer.daemon = True
+        self.passed = False
+
+    def __enter__(self) -> "_Deadline":
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def _cut(self) -> None:
+        self.passed = True
+        sock = self._connection.sock
+        if isinstance(sock, socket.socket):
+            # Below TLS, whose own shutdown would wait for the other side.
+            with suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+@cache
+def _trust() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+def _judge(status: int, answer: str, took: float) -> Outcome:
+    if 200 <= status < 300:
+        return Outcome(status=status, answer=answer, took=took)
+    if status == GONE:
+        problem = _("The receiver answered 410: it wants nothing more.")
+    elif 300 <= status < 400:
+        problem = _("The receiver answered %(status)s, a redirect. Redirects are not followed.")
+    else:
+        problem = _("The receiver answered %(status)s.")
+    return Outcome(
+        problem=problem % {"status": status}, final=status == GONE, status=status, answer=answer, took=took
+    )
+
+
+def _problem_of(error: Exception) -> str:
+    # Before time-outs, of which urllib3 takes it for one.
+    if isinstance(error, urllib3.exceptions.NewConnectionError):
+        return _("The receiver could not be reached.")
+    if isinstance(error, urllib3.exceptions.TimeoutError | TimeoutError):
+        return _("The receiver did not answer in time.")
+    if isinstance(error, ssl.SSLError | urllib3.exceptions.SSLError):
+        return _("The receiver's certificate is not valid for this address, or it speaks no TLS.")
+    return _("The receiver broke the connection off, or did not answer with HTTP.")
+
+
+def _since(begun: float) -> float:
+    return (time.monotonic() - begun) * 1000

@@ -1,0 +1,33 @@
+"""TODO."""
+
+from uuid import UUID
+
+from ipau.common.tasks import task, wake
+from processing.models import Delivery, JobMail
+from processing.notifications import outbox
+from processing.notifications import work as turns
+
+
+@task(name="processing.deliver", queue="background", expires=60)
+def deliver() -> None:
+    if turns.deliver():
+        wake(deliver)
+
+
+@task(name="processing.send_mails", queue="background", expires=60)
+def send_mails() -> None:
+    if turns.send_mails():
+        wake(send_mails)
+
+
+@task(name="processing.sweep_notices", queue="background", expires=3600)
+def sweep_notices() -> None:
+    turns.sweep()
+
+
+def send_notices(*, owner_id: UUID | None = None) -> None:
+    """Wake a worker for each kind of notice that is due, of one person or of anybody."""
+    if outbox.is_due(Delivery, owner_id=owner_id):
+        wake(deliver)
+    if outbox.is_due(JobMail, owner_id=owner_id):
+        wake(send_mails)

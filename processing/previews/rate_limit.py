@@ -1,0 +1,59 @@
+"""How many previews a person may ask for. They cost nothing, so somebody has to count."""
+
+import time
+
+from django.http import HttpRequest
+from rest_framework.request import Request
+from rest_framework.throttling import SimpleRateThrottle
+from rest_framework.views import APIView
+
+from accounts.models import User
+from ipau.common.clients import client_network
+from ipau.common.errors import RateLimited, Unavailable
+from processing.previews.channel import ChannelError, valkey
+
+# A slider that is dragged without rest asks about five times a second.
+SIGNED_IN_A_MINUTE = 600
+OTHERS_A_MINUTE = 240
+
+
+def count_preview(request: HttpRequest) -> None:
+    """Count one more preview on a page. Raises RateLimited where there were too many within a minute."""
+    if isinstance(request.user, User):
+        who, most = f"user:{request.user.pk}", SIGNED_IN_A_MINUTE
+    else:
+        who, most = f"address:{client_network(request)}", OTHERS_A_MINUTE
+    if _count(who, seconds=60) > most:
+        text = "You have asked for many previews within a minute. Wait a little, then go on."
+        raise RateLimited(text, retry_after=_left(60))
+
+
+class PreviewThrottle(SimpleRateThrottle):
+    """As many previews over the API as the setting says, by the clock's minutes."""
+
+    scope = "preview"
+    num_requests: int
+    duration: int
+
+    def allow_request(self, request: Request, view: APIView) -> bool:
+        return _count(f"api:{request.user.pk}", seconds=self.duration) <= self.num_requests
+
+    def wait(self) -> float:
+        return _left(self.duration)
+
+
+def _left(seconds: int) -> int:
+    """Return the seconds that are left of this stretch of the clock, at least one."""
+    return max(1, round(seconds - time.time() % seconds))
+
+
+def _count(who: str, *, seconds: int) -> int:
+    """Count one more; return how many they are by now in this stretch of the clock."""
+    key = f"ipau:previews:{who}:{int(time.time() // seconds)}"
+    pipe = valkey().pipeline(transaction=False)
+    pipe.incr(key)
+    pipe.expire(key, 2 * seconds)
+    try:
+        return int(pipe.execute()[0])
+    except ChannelError as error:
+        raise Unavailable("Previews do not answer just now. Try again in a moment.") from error
