@@ -26,7 +26,7 @@ _open_picture = Image.open
 searches.register_profile("steady", derandomize=True)
 searches.load_profile("steady")
 
-pytest_plugins = ["tests.live", "tests.drive.buckets"]
+pytest_plugins = ["tests.live", "tests.drive.storage.buckets"]
 
 
 @pytest.hookimpl(trylast=True)

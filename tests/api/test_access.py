@@ -18,10 +18,10 @@ from processing import services
 from processing.models import Delivery, JobKind
 from processing.services import source_from_file
 from tests.api.routes import Route, all_routes
-from tests.drive.drives import upload
-from tests.market.pipelines import pipeline
-from tests.processing.jobs import submit, version
-from tests.workers.weights_files import safetensors_bytes
+from tests.drive.factories import upload
+from tests.market.pipelines.factories import pipeline
+from tests.processing.factories import submit, version
+from tests.workers.checkpoints.weights_files import safetensors_bytes
 
 pytestmark = pytest.mark.django_db
 

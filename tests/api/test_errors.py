@@ -16,7 +16,7 @@ from rest_framework.test import APIClient
 from accounts.models import User
 from drive.files import services as drive
 from processing.previews.rate_limit import PreviewThrottle
-from tests.drive.drives import upload
+from tests.drive.factories import upload
 from tests.pictures import picture_bytes
 
 pytestmark = pytest.mark.django_db

@@ -9,8 +9,8 @@ from rest_framework.test import APIClient
 
 from accounts.models import User
 from market.models import Listing, Visibility
-from tests.drive.drives import upload
-from tests.market.models import marks, model
+from tests.drive.factories import upload
+from tests.market.factories import marks, model
 
 pytestmark = pytest.mark.django_db
 

@@ -13,9 +13,9 @@ from accounts.services import create_api_key
 from drive.files.services import create_folder
 from market.models import Listing, Visibility
 from processing.models import Job
-from tests.drive.drives import upload
+from tests.drive.factories import upload
 from tests.live import LiveWorker
-from tests.market.pipelines import pipeline
+from tests.market.pipelines.factories import pipeline
 from tests.pictures import picture_bytes
 
 pytestmark = pytest.mark.django_db

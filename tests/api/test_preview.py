@@ -14,7 +14,7 @@ from rest_framework.test import APIClient
 from accounts.models import User
 from drive.models import File
 from processing.models import Job
-from tests.drive.drives import upload
+from tests.drive.factories import upload
 from tests.live import LiveWorker
 from tests.pictures import picture_bytes
 

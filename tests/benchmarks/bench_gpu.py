@@ -24,9 +24,9 @@ os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL
 import numpy as np
 
 from tests.benchmarks.pictures import load_pictures
-from tests.families import generators
-from tests.families.layers import upload_of
-from tests.weights import checkpoints
+from tests.workers.families.gan import generators
+from tests.workers.families.gan.layers import upload_of
+from tests.workers.families.yolo import checkpoints
 from workers import bundle, devices, engine, registry
 from workers.bundle import FolderModel
 from workers.cache import Cache

@@ -30,7 +30,7 @@ import numpy as np
 from PIL import Image
 
 from tests.benchmarks.pictures import encode_picture, load_pictures
-from tests.families.models import build
+from tests.workers.families.models import build
 from workers import devices, engine
 from workers.bundle import FolderModel, write
 from workers.cache import Cache

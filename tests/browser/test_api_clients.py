@@ -12,7 +12,7 @@ from drive.models import File, Upload
 from processing.jobs.data_uris import NotADataUri, read_data_uri
 from tests.factories import UserFactory
 from tests.pictures import picture_bytes
-from tests.processing.test_data_uris import READ, REFUSED
+from tests.processing.jobs.test_data_uris import READ, REFUSED
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 SEND = """

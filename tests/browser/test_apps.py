@@ -10,9 +10,9 @@ from playwright.sync_api import Browser, Page, Route, expect
 from accounts.models import User
 from drive.files import services as drive
 from processing.models import Job
-from tests.drive.drives import upload
+from tests.drive.factories import upload
 from tests.pictures import picture_bytes
-from tests.processing.jobs import submit
+from tests.processing.factories import submit
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 AFTER = "#preview-after"

@@ -18,12 +18,12 @@ from drive.views.viewer import LOOKS
 from processing.models import Output
 from tests.browser.conftest import wait_until
 from tests.browser.test_uploads import choose
-from tests.drive.drives import upload
+from tests.drive.factories import upload
 from tests.live import LiveWorker
 from tests.pictures import picture_bytes
-from tests.processing.jobs import submit, take_turns
-from tests.workers.videos import video_bytes
-from tests.workers.weights_files import onnx_bytes
+from tests.processing.factories import submit, take_turns
+from tests.workers.checkpoints.weights_files import onnx_bytes
+from tests.workers.media.videos import video_bytes
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 SERIOUS = {"serious", "critical"}

@@ -9,11 +9,11 @@ from accounts.models import User
 from drive.uploads import work
 from processing import services
 from tests.browser.test_axe import problems
-from tests.drive.drives import upload
+from tests.drive.factories import upload
 from tests.live import LiveWorker
-from tests.market.pipelines import pipeline
+from tests.market.pipelines.factories import pipeline
 from tests.pictures import picture_bytes
-from tests.processing.jobs import submit, take_turns
+from tests.processing.factories import submit, take_turns
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 

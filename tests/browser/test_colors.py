@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from tests.workers import colors
-from tests.workers.samples import encode
+from tests.workers.color import colors
+from tests.workers.media.samples import encode
 from workers.media.picture import Picture
 
 # Draws an image on a canvas, which is sRGB, and returns its bytes.

@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, Page, Route, expect
 
 from accounts.models import User
 from drive.models import File, Upload
-from tests.drive.buckets import BUCKET, keys
+from tests.drive.storage.buckets import BUCKET, keys
 from tests.factories import UserFactory
 from tests.live import LiveWorker
 from tests.pictures import picture_bytes

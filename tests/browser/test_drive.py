@@ -11,7 +11,7 @@ from accounts.models import User
 from drive.files import services
 from drive.models import File, Folder
 from drive.uploads import work
-from tests.drive.drives import upload
+from tests.drive.factories import upload
 from tests.factories import PASSWORD, UserFactory
 from tests.pictures import picture_bytes
 

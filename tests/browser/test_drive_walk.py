@@ -26,9 +26,9 @@ from tests.browser.web import WebServer
 from tests.factories import UserFactory
 from tests.live import LiveWorker
 from tests.pictures import picture_bytes
-from tests.workers.samples import GPS, draw, with_exif
-from tests.workers.videos import video_bytes
-from tests.workers.weights_files import safetensors_bytes
+from tests.workers.checkpoints.weights_files import safetensors_bytes
+from tests.workers.media.samples import GPS, draw, with_exif
+from tests.workers.media.videos import video_bytes
 
 pytestmark = [pytest.mark.browser, pytest.mark.worker, pytest.mark.django_db(transaction=True)]
 PASSWORD = "open sesame"

@@ -13,12 +13,12 @@ from market.pipelines.model_steps import ModelStep
 from market.pipelines.services import create_pipeline
 from processing.models import Job
 from tests.browser.test_axe import problems
-from tests.drive.drives import upload
-from tests.market.models import Marks, MarksParams, marks, model
-from tests.market.test_model_steps import GREY, step_of
+from tests.drive.factories import upload
+from tests.market.factories import Marks, MarksParams, marks, model
+from tests.market.pipelines.test_model_steps import GREY, step_of
 from tests.pictures import picture_bytes
-from tests.processing.jobs import submit_version, take_turns
-from tests.processing.test_narrowing import Quiet
+from tests.processing.factories import submit_version, take_turns
+from tests.processing.reporting.test_detection_filter import Quiet
 from workers import registry
 from workers.plugin import Context, PictureView, Result
 from workers.recipe import Step

@@ -13,7 +13,7 @@ from drive.files import services as drive
 from drive.models import File
 from processing.execution import tasks
 from processing.models import Item, Job, State
-from tests.drive.drives import upload
+from tests.drive.factories import upload
 from tests.live import LiveWorker
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]

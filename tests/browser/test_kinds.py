@@ -13,12 +13,12 @@ from drive.models import File
 from drive.shares import services
 from drive.uploads import work
 from tests.browser.conftest import wait_until
-from tests.drive.drives import upload
+from tests.drive.factories import upload
 from tests.factories import UserFactory
 from tests.pictures import picture_bytes
-from tests.workers.test_cleaning_videos import TOLD
-from tests.workers.videos import video_bytes
-from tests.workers.weights_files import onnx_bytes, safetensors_bytes, torch_bytes
+from tests.workers.checkpoints.weights_files import onnx_bytes, safetensors_bytes, torch_bytes
+from tests.workers.media.videos import video_bytes
+from tests.workers.sanitize.test_videos import TOLD
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 # Plays and seeks; answers with the width, the height and the seconds that the player found.

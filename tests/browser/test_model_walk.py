@@ -12,12 +12,12 @@ from market.models import Conversion, ConversionState, Listing, Weights
 from processing.models import Item, Job, State
 from tests.browser.conftest import wait_until
 from tests.browser.test_axe import problems
-from tests.drive.drives import upload
-from tests.families import samples
-from tests.families.models import facts_of, fixed
+from tests.drive.factories import upload
 from tests.live import LiveWorker
 from tests.pictures import picture_bytes
-from tests.processing import running
+from tests.processing import wait_for_jobs
+from tests.workers.families import samples
+from tests.workers.families.models import facts_of, fixed
 
 pytestmark = [pytest.mark.browser, pytest.mark.worker, pytest.mark.django_db(transaction=True)]
 
@@ -148,7 +148,7 @@ def test_an_onnx_model_waits_for_a_word(
     page.get_by_label("Share it at once").check()
     page.get_by_role("button", name="Check and convert").click()
     conversion = Conversion.objects.get()
-    running.wait_until(lambda: not Conversion.objects.get().is_open, "it has ended", seconds=120)
+    wait_for_jobs.wait_until(lambda: not Conversion.objects.get().is_open, "it has ended", seconds=120)
     page.goto(f"/models/conversions/{conversion.pk}/")
     expect(page.get_by_text("Waits for you")).to_be_visible()
     assert Listing.objects.get(name="finder").visibility == "private"

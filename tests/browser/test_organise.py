@@ -10,7 +10,7 @@ from drive.files import services, trash
 from drive.models import File
 from drive.uploads import work
 from tests.browser.test_drive import tile
-from tests.drive.drives import upload
+from tests.drive.factories import upload
 from tests.factories import UserFactory
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]

@@ -14,10 +14,10 @@ from market.pipelines.model_steps import MODELS_OFFERED
 from processing.models import Job, State
 from tests.browser.test_apps import answer_previews
 from tests.browser.test_axe import problems
-from tests.drive.drives import upload
+from tests.drive.factories import upload
 from tests.live import LiveWorker
-from tests.market.models import marks, model
-from tests.market.pipelines import pipeline
+from tests.market.factories import marks, model
+from tests.market.pipelines.factories import pipeline
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 

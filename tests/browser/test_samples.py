@@ -14,10 +14,10 @@ from market.weights.services import describe_model
 from processing.previews import channel
 from processing.previews.channel import Answer
 from tests.browser.test_axe import problems
-from tests.drive.drives import upload
-from tests.market.models import marks, model
-from tests.processing.standing import stand_in
-from tests.processing.test_samples import picture, tried
+from tests.drive.factories import upload
+from tests.market.factories import marks, model
+from tests.processing.fake_workers import stand_in
+from tests.processing.playground.test_sample_pictures import picture, tried
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 

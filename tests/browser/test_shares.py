@@ -9,7 +9,7 @@ from accounts.models import User
 from drive.files import services
 from drive.models import Share
 from drive.uploads import work
-from tests.drive.drives import upload
+from tests.drive.factories import upload
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

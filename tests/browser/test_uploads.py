@@ -12,7 +12,7 @@ from accounts.models import User
 from drive.files.services import ancestors_of, create_folder
 from drive.models import File, Folder, Upload
 from tests.browser.conftest import wait_until
-from tests.drive.drives import upload
+from tests.drive.factories import upload
 from tests.factories import UserFactory
 from tests.pictures import picture_bytes
 

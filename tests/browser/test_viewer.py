@@ -14,10 +14,10 @@ from drive.files import services
 from drive.models import File, Folder
 from drive.uploads import work
 from processing.models import Output
-from tests.drive.drives import upload
+from tests.drive.factories import upload
 from tests.factories import UserFactory
 from tests.pictures import picture_bytes
-from tests.processing.jobs import submit, take_turns
+from tests.processing.factories import submit, take_turns
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 LARGE = (2400, 1600)

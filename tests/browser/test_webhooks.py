@@ -10,7 +10,7 @@ from processing.models import Delivery
 from processing.notifications import signing
 from tests.browser.test_axe import problems
 from tests.live import LiveWorker
-from tests.processing.receivers import HOST, Receiver, receive
+from tests.processing.notifications.receivers import HOST, Receiver, receive
 
 __all__ = ["receive"]
 pytestmark = [pytest.mark.browser, pytest.mark.worker]

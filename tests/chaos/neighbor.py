@@ -21,8 +21,8 @@ from processing import services
 from processing.execution.output_options import Options
 from processing.services import Terms
 from tests.chaos.people import insist
-from tests.families import bombs
 from tests.neighbors.victim import white
+from tests.workers.inference import bombs
 from workers.sandbox import run
 
 BOMBS = {"hang": bombs.never_ending, "hog": bombs.memory_hog}

@@ -25,7 +25,7 @@ from processing.jobs.manifests import Row
 from processing.models import ENDED, OPEN, Job
 from processing.services import Terms
 from tests.pictures import picture_bytes
-from tests.processing import poison
+from tests.processing import crashing_operation
 from workers.recipe import Step
 
 T = TypeVar("T")
@@ -35,7 +35,12 @@ DAMAGED = 2
 MOST_OF_A_JOB = 20
 APPS = ("blackwhite", "pixelart", "ascii", "grey blocks")
 # Most of what is struck shall be in the middle of a picture, and none of these costs anything.
-HARM = (poison.BREAKS, poison.KILLS, poison.SLOW, *[poison.DOZES] * 9)
+HARM = (
+    crashing_operation.BREAKS,
+    crashing_operation.KILLS,
+    crashing_operation.SLOW,
+    *[crashing_operation.DOZES] * 9,
+)
 
 
 class Crowd:
@@ -126,7 +131,7 @@ class Crowd:
                 terms=terms,
                 idempotency_key=key,
             )
-            Job.objects.filter(pk=job.pk).update(recipe=poison.RECIPE)
+            Job.objects.filter(pk=job.pk).update(recipe=crashing_operation.RECIPE)
 
     def _table(self, app: str, files: list[File]) -> list[Row]:
         """Return parameters of their own for some of the pictures."""

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKERS = 3
 SLOTS = 2
 START_SECONDS = 120
-INCLUDE = "tests.processing.poisoned,tests.chaos.slowness"
+INCLUDE = "tests.processing.worker_with_crashing_operation,tests.chaos.slowness"
 
 
 @dataclass

@@ -31,7 +31,7 @@ from accounts.services import create_api_key
 from drive.models import File, FileState, Folder, Upload
 from drive.shares import services
 from tests.conftest import database_url
-from tests.drive.drives import upload
+from tests.drive.factories import upload
 from tests.factories import UserFactory
 from tests.ipau.web_server import Trickle, latency, read_response
 from tests.pictures import picture_bytes

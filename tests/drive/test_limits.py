@@ -25,8 +25,8 @@ from drive.shares import services as sharing
 from drive.storage.s3 import BucketStorage
 from drive.uploads import direct, expiry, resumable
 from ipau.common.errors import Conflict, DomainError, Invalid, TooLarge
-from tests.drive.drives import upload
-from tests.drive.test_tus import PICTURE, Sender
+from tests.drive.api.test_uploads import PICTURE, Sender
+from tests.drive.factories import upload
 from tests.pictures import picture_bytes
 
 MB = 2**20

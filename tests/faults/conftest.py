@@ -31,7 +31,7 @@ def faulty_worker(celery_worker: Callable[..., LiveWorker]) -> Callable[..., Liv
     """Start a worker in which a fault of `tests.faults.injected` strikes: `faulty_worker(NO_ROOM)`."""
 
     def start(fault: str, **options: object) -> LiveWorker:
-        include = "tests.processing.poisoned,tests.faults.injected"
+        include = "tests.processing.worker_with_crashing_operation,tests.faults.injected"
         return celery_worker(include=include, **{injected.NAME: fault}, **options)
 
     return start

@@ -10,7 +10,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import User
 from tests.api.test_errors import problem
-from tests.drive.drives import upload
+from tests.drive.factories import upload
 from tests.faults.services import OwnServer
 
 pytestmark = pytest.mark.django_db(transaction=True)

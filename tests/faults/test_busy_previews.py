@@ -15,11 +15,11 @@ from accounts.services import create_api_key
 from market.models import Listing, Version
 from processing.previews import channel
 from tests.browser.web import WebServer
-from tests.drive.drives import upload
+from tests.drive.factories import upload
 from tests.live import LiveWorker
 from tests.pictures import picture_bytes
-from tests.processing import poison
-from tests.processing.running import wait_until
+from tests.processing import crashing_operation
+from tests.processing.wait_for_jobs import wait_until
 
 pytestmark = [pytest.mark.worker, pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
@@ -42,9 +42,14 @@ def web(
     celery_worker: Callable[..., LiveWorker], process_env: dict[str, str], tmp_path: Path, ran: Path
 ) -> Iterator[WebServer]:
     celery_worker(
-        queues="preview", slots=SLOTS, include="tests.processing.poisoned", **{poison.LOG: str(ran)}
+        queues="preview",
+        slots=SLOTS,
+        include="tests.processing.worker_with_crashing_operation",
+        **{crashing_operation.LOG: str(ran)},
     )
-    server = WebServer(process_env, tmp_path / "web.log", app="tests.processing.poisoned_web", threads=16)
+    server = WebServer(
+        process_env, tmp_path / "web.log", app="tests.processing.web_with_crashing_operation", threads=16
+    )
     try:
         server.start()
         yield server
@@ -78,10 +83,10 @@ class Attack:
         Version.objects.create(
             listing=listing,
             number=1,
-            recipe=poison.RECIPE,
-            params_schema=poison.Poison.Params.model_json_schema(),
+            recipe=crashing_operation.RECIPE,
+            params_schema=crashing_operation.Poison.Params.model_json_schema(),
         )
-        data = picture_bytes("PNG", width=poison.HANGS, height=40)
+        data = picture_bytes("PNG", width=crashing_operation.HANGS, height=40)
         self._file = str(upload(person.user, "hangs.png", data=data).pk)
         self._person = person
         self._over = threading.Event()

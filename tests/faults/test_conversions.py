@@ -25,13 +25,13 @@ from market.models import (
 )
 from market.weights import conversions, tasks
 from processing.models import Item, State
-from tests.drive.drives import upload
-from tests.families import samples
-from tests.families.models import facts_of, fixed
+from tests.drive.factories import upload
 from tests.live import LiveWorker
-from tests.processing.jobs import submit, submit_version
-from tests.processing.running import wait_for_end, wait_until
-from tests.weights.slow_graphs import slow_graph
+from tests.processing.factories import submit, submit_version
+from tests.processing.wait_for_jobs import wait_for_end, wait_until
+from tests.workers.families import samples
+from tests.workers.families.models import facts_of, fixed
+from tests.workers.sandbox.slow_graphs import slow_graph
 
 pytestmark = [pytest.mark.worker, pytest.mark.django_db(transaction=True)]
 

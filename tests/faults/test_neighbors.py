@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.families import bombs
 from tests.neighbors import site
 from tests.neighbors.attacks import ATTACKS, Attacker
 from tests.neighbors.victim import Times, Victim
+from tests.workers.inference import bombs
 
 SECONDS = 3.0
 # The suite shares its machine with other tests, in the quiet run too. So a bound is three times as long as it

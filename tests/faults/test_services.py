@@ -22,8 +22,8 @@ from processing.models import OPEN, Item, Job, State
 from tests.faults import injected
 from tests.faults.services import OwnServer
 from tests.live import ROOT, LiveWorker
-from tests.processing.jobs import submit
-from tests.processing.running import (
+from tests.processing.factories import submit
+from tests.processing.wait_for_jobs import (
     assert_each_result_once,
     fill,
     wait_for_end,

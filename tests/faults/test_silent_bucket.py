@@ -14,7 +14,7 @@ import requests
 from accounts.models import User
 from accounts.services import create_api_key
 from tests.browser.web import WebServer
-from tests.drive.drives import upload
+from tests.drive.factories import upload
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 

@@ -11,11 +11,11 @@ from accounts.models import User
 from market.models import JobSpeed, Version
 from market.weights.install import install_model
 from processing.models import Item, Job
-from tests.families import rebuilt
 from tests.faults import injected
 from tests.live import LiveWorker
-from tests.processing.jobs import FRESH, submit_version
-from tests.processing.running import assert_each_result_once, fill, wait_for_end, wait_for_running_item
+from tests.processing.factories import FRESH, submit_version
+from tests.processing.wait_for_jobs import assert_each_result_once, fill, wait_for_end, wait_for_running_item
+from tests.workers.families import rebuilt
 from workers import devices
 
 pytestmark = [pytest.mark.worker, pytest.mark.django_db(transaction=True)]

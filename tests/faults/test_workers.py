@@ -16,13 +16,13 @@ from drive.models import Blob, File
 from drive.storage import blobs
 from drive.storage import sweep as storage_sweep
 from processing.models import Item, Job, Output, State
-from tests.drive.drives import upload
+from tests.drive.factories import upload
 from tests.faults import injected
 from tests.live import LiveWorker
 from tests.pictures import picture_bytes
-from tests.processing import poison
-from tests.processing.jobs import submit
-from tests.processing.running import (
+from tests.processing import crashing_operation
+from tests.processing.factories import submit
+from tests.processing.wait_for_jobs import (
     assert_each_result_once,
     fill,
     wait_for_end,
@@ -41,7 +41,7 @@ def poisoned(user: User, *widths: int, height: int = 40) -> Job:
         for n, width in enumerate(widths)
     ]
     job = submit(user, files)
-    Job.objects.filter(pk=job.pk).update(recipe=poison.RECIPE)
+    Job.objects.filter(pk=job.pk).update(recipe=crashing_operation.RECIPE)
     job.refresh_from_db()
     return job
 
@@ -80,10 +80,18 @@ def test_a_picture_that_harms_its_worker_fails_alone(
     user: User, celery_worker: StartWorker, tmp_path: Path
 ) -> None:
     ran = tmp_path / "ran"
-    harmful = [poison.KILLS, poison.EATS, poison.HANGS, poison.BREAKS]
-    job = poisoned(user, poison.WELL, *harmful, *[poison.WELL] * 5)
+    harmful = [
+        crashing_operation.KILLS,
+        crashing_operation.EATS,
+        crashing_operation.HANGS,
+        crashing_operation.BREAKS,
+    ]
+    job = poisoned(user, crashing_operation.WELL, *harmful, *[crashing_operation.WELL] * 5)
     celery_worker(
-        slots=1, include="tests.processing.poisoned", IPAU_ITEM_SECONDS="3", **{poison.LOG: str(ran)}
+        slots=1,
+        include="tests.processing.worker_with_crashing_operation",
+        IPAU_ITEM_SECONDS="3",
+        **{crashing_operation.LOG: str(ran)},
     )
     job = wait_for_end(job)
     failed = Item.objects.filter(job=job, state=State.FAILED).order_by("position")
@@ -96,10 +104,10 @@ def test_a_picture_that_harms_its_worker_fails_alone(
     assert (job.state, job.succeeded, job.failed) == (State.SUCCEEDED, 6, 4)
     assert all(item.error for item in failed)
     times = Counter(int(width) for width in ran.read_text().split())
-    assert times[poison.KILLS] == 3
+    assert times[crashing_operation.KILLS] == 3
     assert [times[width] for width in harmful[1:]] == [1, 1, 1]
     # What was claimed together with the one that kills may have been computed and lost once.
-    assert times[poison.WELL] <= 12
+    assert times[crashing_operation.WELL] <= 12
 
 
 # --- Standing still.
@@ -111,15 +119,15 @@ def test_a_worker_that_stood_still_past_its_lease_comes_too_late(
     """It had computed the picture, stored its bytes, and was about to record that."""
     before = stray_bytes()
     late = faulty_worker(injected.STOP_BEFORE_FINISH)
-    job = poisoned(user, poison.VARIES)
+    job = poisoned(user, crashing_operation.VARIES)
     wait_until(lambda: is_stopped(late.process.pid), "the worker still runs")
     stored = stray_bytes() - before
     assert len(stored) == 2  # the result, and its thumbnail
-    other = celery_worker(include="tests.processing.poisoned")
+    other = celery_worker(include="tests.processing.worker_with_crashing_operation")
     assert_each_result_once(wait_for_end(job))
     other.kill()
     os.killpg(late.process.pid, signal.SIGCONT)
-    wait_for_end(poisoned(user, poison.WELL))  # by the late one, after what it was stopped at
+    wait_for_end(poisoned(user, crashing_operation.WELL))  # by the late one, after what it was stopped at
     job.refresh_from_db()
     assert_each_result_once(job)
     item = Item.objects.get(job=job)
@@ -154,10 +162,10 @@ def test_a_turn_beyond_the_visibility_timeout_is_sent_twice_and_runs_once(
     user: User, faulty_worker: StartWorker, tmp_path: Path
 ) -> None:
     ran = tmp_path / "ran"
-    worker = faulty_worker(injected.SHORT_VISIBILITY, slots=2, **{poison.LOG: str(ran)})
-    job = wait_for_end(poisoned(user, poison.SLOW, poison.SLOW), sweep=False)
+    worker = faulty_worker(injected.SHORT_VISIBILITY, slots=2, **{crashing_operation.LOG: str(ran)})
+    job = wait_for_end(poisoned(user, crashing_operation.SLOW, crashing_operation.SLOW), sweep=False)
     assert_each_result_once(job)
-    assert ran.read_text().split() == [str(poison.SLOW)] * 2
+    assert ran.read_text().split() == [str(crashing_operation.SLOW)] * 2
     assert not Item.objects.filter(job=job, attempts__gt=1).exists()
     received = Counter(re.findall(r"processing\.turn\[(\S+)\] received", worker.log.read_text()))
     assert max(received.values()) > 1  # or nothing has been tried here
@@ -167,9 +175,9 @@ def test_a_turn_beyond_the_visibility_timeout_is_sent_twice_and_runs_once(
 
 
 def test_a_worker_that_is_told_to_stop_finishes_or_hands_back(user: User, celery_worker: StartWorker) -> None:
-    worker = celery_worker(slots=2, include="tests.processing.poisoned")
+    worker = celery_worker(slots=2, include="tests.processing.worker_with_crashing_operation")
     # More than two slots do in the turns that they are at.
-    job = poisoned(user, *[poison.DOZES] * 24)
+    job = poisoned(user, *[crashing_operation.DOZES] * 24)
     wait_for_running_item(job)
     begun = time.monotonic()
     os.kill(worker.process.pid, signal.SIGTERM)
@@ -178,7 +186,7 @@ def test_a_worker_that_is_told_to_stop_finishes_or_hands_back(user: User, celery
     job.refresh_from_db()
     assert job.state == State.PROCESSING
     assert not Item.objects.filter(job=job, state=State.PROCESSING).exists()
-    celery_worker(slots=2, include="tests.processing.poisoned")
+    celery_worker(slots=2, include="tests.processing.worker_with_crashing_operation")
     assert_each_result_once(wait_for_end(job))
     assert not Item.objects.filter(job=job, attempts__gt=1).exists()
 
@@ -190,8 +198,8 @@ def test_results_for_which_there_is_no_room_fail_with_a_reason_and_leave_nothing
     user: User, faulty_worker: StartWorker
 ) -> None:
     before = stray_bytes()
-    small = poisoned(user, poison.VARIES, poison.WELL)
-    large = poisoned(user, poison.VARIES, height=2000)
+    small = poisoned(user, crashing_operation.VARIES, crashing_operation.WELL)
+    large = poisoned(user, crashing_operation.VARIES, height=2000)
     worker = faulty_worker(injected.NO_ROOM)
     assert_each_result_once(wait_for_end(small))
     large = wait_for_end(large)

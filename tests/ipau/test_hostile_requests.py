@@ -8,7 +8,7 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from tests.drive.drives import upload
+from tests.drive.factories import upload
 
 pytestmark = pytest.mark.django_db
 DEEP = base64.urlsafe_b64encode(b"[" * 2000).decode().rstrip("=")

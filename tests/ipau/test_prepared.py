@@ -11,7 +11,7 @@ from accounts.models import User
 from drive.models import File
 from ipau.common.postgresql.prepared_queries import PreparedQuery
 from market.models import Version
-from tests.drive.drives import upload
+from tests.drive.factories import upload
 from tests.factories import UserFactory
 
 pytestmark = pytest.mark.django_db

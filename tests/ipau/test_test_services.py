@@ -15,7 +15,7 @@ from rest_framework.test import APIClient
 from accounts.models import User
 from drive.models import Blob, DriveUsage, File
 from market.models import Listing, Version
-from tests.drive.drives import upload
+from tests.drive.factories import upload
 from tests.emptying import tables
 from tests.factories import UserFactory
 

@@ -13,7 +13,7 @@ from drive.models import File, FileState
 from drive.uploads import tasks, work
 from ipau.common.alone import alone
 from ipau.common.tasks import wake_once
-from tests.drive.drives import upload
+from tests.drive.factories import upload
 
 QUEUE = "background"
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tests.families import bombs
 from tests.neighbors import site
 from tests.neighbors.attacks import ATTACKS, Attacker
 from tests.neighbors.victim import KINDS, Times, Victim
+from tests.workers.inference import bombs
 
 # Beside a quiet run, and for pages in any case. What takes less than a quarter of a second is quick, however
 # little it takes when all is quiet.

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from tests.families import bombs
 from tests.neighbors.site import Client
 from tests.neighbors.victim import picture, white
+from tests.workers.inference import bombs
 
 # Without a pause it would be a flood of requests, which is another matter.
 PAUSE_SECONDS = 0.2

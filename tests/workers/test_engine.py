@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.workers.samples import decode, draw, encode, kinds
+from tests.workers.media.samples import decode, draw, encode, kinds
 from workers import engine, registry
 from workers.media.picture import PictureError
 from workers.plugin import OperationError

@@ -1,0 +1,142 @@
+"""Models that do harm again and again are paused, their sellers told, and operators let them run again."""
+
+import smtplib
+from datetime import timedelta
+
+import pytest
+from django.core import mail
+from django.db.models.functions import Now
+from django.test import Client
+from pytest_django import Settings
+
+from accounts.models import User
+from ipau.common.errors import Conflict
+from market.listings import pauses
+from market.models import Pause, Version
+from market.weights import pause_mails, tasks
+from processing import services
+from processing.execution import work
+from processing.models import Item, State
+from tests.drive.factories import upload
+from tests.factories import UserFactory
+from tests.market import factories
+from tests.pictures import picture_bytes
+from tests.processing.factories import submit_version
+from workers.inference.errors import ModelFault
+from workers.plugin import OperationError
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def seller() -> User:
+    return UserFactory.create(email="seller@example.org")
+
+
+@pytest.fixture
+def version(seller: User) -> Version:
+    with factories.marks():
+        return factories.model(seller, "finder", publish=True)
+
+
+def kill(version: Version, times: int) -> None:
+    assert version.weights is not None
+    for _ in range(times):
+        pauses.note_fault(ModelFault.overran(version.weights.digest, 5))
+    version.refresh_from_db()
+
+
+def test_a_model_is_paused_after_too_many_kills(version: Version, settings: Settings) -> None:
+    settings.MODEL_MOST_KILLS = 3
+    kill(version, 2)
+    assert version.paused_at is None
+    kill(version, 1)
+    assert version.paused_at is not None
+    assert pauses.are_paused([version.weights.digest])
+    assert not pauses.are_paused([])
+
+
+def test_only_what_ended_a_process_counts(version: Version, settings: Settings) -> None:
+    settings.MODEL_MOST_KILLS = 1
+    for error in (
+        ModelFault("It takes none."),
+        ModelFault.out_of_memory(),
+        OperationError("No."),
+        ValueError(),
+    ):
+        pauses.note_fault(error)
+    assert not Pause.objects.exists()
+    pauses.count_kill(digest="0" * 64)
+    assert not Pause.objects.exists()
+
+
+def test_kills_of_another_day_are_forgotten(version: Version, settings: Settings) -> None:
+    settings.MODEL_MOST_KILLS = 3
+    kill(version, 2)
+    Pause.objects.update(counted_since=Now() - timedelta(days=1, seconds=1))
+    kill(version, 2)
+    assert version.paused_at is None
+    assert Pause.objects.get().kills == 2
+    kill(version, 1)
+    assert version.paused_at is not None
+
+
+def test_nobody_runs_a_paused_model(user: User, version: Version, client: Client) -> None:
+    file = upload(user, "a.png", data=picture_bytes("PNG"))
+    with factories.marks():
+        job = submit_version(user, version, [file])
+        kill(version, 5)
+        with pytest.raises(Conflict, match="paused") as refused:
+            submit_version(user, version, [file])
+        assert refused.value.code == "model_paused"
+        with pytest.raises(Conflict):
+            services.preview_file(owner=user, version=version, params={}, file=file)
+        # What waits already fails with the reason, and costs nothing.
+        work.take_turn(user.pk, "cpu")
+        job.refresh_from_db()
+        assert (job.state, job.failed, job.price_charged) == (State.FAILED, 1, 0)
+        item = Item.objects.get(job=job)
+        assert (item.error_code, item.attempts) == ("model_paused", 0)
+        page = client.get(f"/apps/{version.listing.owner.handle}/finder/")
+        assert "This model is paused" in page.content.decode()
+
+
+def test_the_seller_is_told_once(version: Version) -> None:
+    kill(version, 5)
+    pause_mails.send_due()
+    pause_mails.send_due()
+    (sent,) = mail.outbox
+    assert sent.to == ["seller@example.org"]
+    assert "Finder" in sent.subject
+    assert "is paused" in sent.body
+    assert f"{version.listing.owner.handle}/finder" in sent.body
+    kill(version, 3)
+    pause_mails.send_due()
+    assert len(mail.outbox) == 1
+
+
+def test_a_mail_that_was_not_taken_is_tried_again(version: Version, monkeypatch: pytest.MonkeyPatch) -> None:
+    kill(version, 5)
+
+    def refuse(*_: object) -> None:
+        raise smtplib.SMTPServerDisconnected
+
+    with monkeypatch.context() as patched:
+        patched.setattr("django.core.mail.EmailMessage.send", refuse)
+        pause_mails.send_due()
+    assert not pause_mails.due().exists()
+    Pause.objects.update(tell_at=Now() - timedelta(seconds=1))
+    tasks.tell_paused()
+    assert len(mail.outbox) == 1
+
+
+def test_operators_let_it_run_again(version: Version, admin_client: Client) -> None:
+    kill(version, 5)
+    pause = Pause.objects.get()
+    answer = admin_client.post(
+        "/admin/market/pause/", {"action": "resume", "_selected_action": str(pause.pk)}, follow=True
+    )
+    assert answer.status_code == 200
+    version.refresh_from_db()
+    assert version.paused_at is None
+    assert not Pause.objects.exists()

@@ -1,0 +1,38 @@
+"""The family of tests, in workers that leave a line for each model that they load."""
+
+import os
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from tests.market.factories import Marks, MarksParams
+from workers.plugin import Context, Memo, PictureView, Result
+
+# The file of those lines.
+LOG = "MARKS_LOG"
+T = TypeVar("T")
+
+
+class LoggedMarks(Marks):
+    def run(self, picture: PictureView, params: MarksParams, context: Context) -> Result:
+        assert context.memo is not None
+        return super().run(picture, params, replace(context, memo=_Logged(context.memo)))
+
+
+class _Logged:
+    """A memo that writes down what had to be made."""
+
+    def __init__(self, inner: Memo) -> None:
+        self._inner = inner
+
+    def get(self, key: Hashable, make: Callable[[], T], weigh: Callable[[T], int]) -> T:
+        def logged() -> T:
+            with Path(os.environ[LOG]).open("a") as log:
+                log.write(f"{os.getpid()} {key}\n")
+            return make()
+
+        return self._inner.get(key, logged, weigh)
+
+    def weigh(self, key: Hashable, size: int) -> None:
+        self._inner.weigh(key, size)

@@ -1,0 +1,291 @@
+"""Which of an owner's jobs a slot does next: models that it has loaded count, and no job starves for that."""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from django.core.cache import cache
+from django.core.cache.backends.redis import RedisCache
+from django.db import connection, transaction
+from django.db.models import F
+from django.test.utils import CaptureQueriesContext
+
+from accounts.models import User
+from market.models import Version
+from processing.execution import work
+from processing.fleet import registry
+from processing.fleet.registry import Slot
+from processing.job_queue import claims
+from processing.job_queue import claims as patience
+from processing.job_queue.claims import PATIENCE_SECONDS
+from processing.models import OPEN, Item, Job, State
+from tests.drive.factories import upload
+from tests.live import LiveWorker
+from tests.market.factories import marks, model
+from tests.processing import counting_family
+from tests.processing.factories import FRESH, submit, submit_version, take_chunk
+from tests.processing.wait_for_jobs import wait_for_end
+from workers import engine
+from workers.cache import Cache
+from workers.recipe import Recipe
+
+pytestmark = pytest.mark.django_db
+T = TypeVar("T")
+# What a model of these tests weighs in a slot's cache.
+ONE_MODEL = 2
+
+
+@pytest.fixture(autouse=True)
+def _marks() -> Iterator[None]:
+    with marks():
+        yield
+
+
+class CountingCache(Cache):
+    """A slot's cache that knows how often something had to be made."""
+
+    loads = 0
+
+    def get(self, key: Hashable, make: Callable[[], T], weigh: Callable[[T], int]) -> T:
+        def counted() -> T:
+            self.loads += 1
+            return make()
+
+        return super().get(key, counted, weigh)
+
+
+class OneSlot:
+    """A slot of its own, in this process."""
+
+    def __init__(self, pid: int, monkeypatch: pytest.MonkeyPatch, *, room: int = ONE_MODEL) -> None:
+        self.cache = CountingCache(room)
+        self._slot = Slot("tests", pid)
+        self._patch = monkeypatch
+
+    def take_chunk(self, user: User) -> None:
+        self._patch.setattr(engine, "PROCESS_CACHE", self.cache)
+        self._patch.setattr(work, "PROCESS_CACHE", self.cache)
+        self._patch.setattr(registry, "this_slot", lambda: self._slot)
+        take_chunk(user)
+
+
+def job_of(user: User, version: Version, *, pictures: int, first: int = 0) -> Job:
+    files = [upload(user, f"{version.listing_id}-{n}.jpg", seed=n) for n in range(first, first + pictures)]
+    return submit_version(user, version, files, terms=FRESH)
+
+
+def let_pass(seconds: float) -> None:
+    """Have what happened so far be longer ago."""
+    valkey = cache._cache.get_client()
+    for key in valkey.scan_iter("*patient:*"):
+        left = valkey.pttl(key) - int(seconds * 1000)
+        valkey.pexpire(key, left) if left > 0 else valkey.delete(key)
+    ago = timedelta(seconds=seconds)
+    Job.objects.update(created_at=F("created_at") - ago)
+    Item.objects.exclude(completed_at=None).update(completed_at=F("completed_at") - ago)
+
+
+def digest(version: Version) -> str:
+    return Recipe.model_validate(version.recipe).weights()[0]
+
+
+def next_of(user: User, *warm: Version) -> Job | None:
+    return claims.next_job(owner_id=user.pk, queue="cpu", warm=[digest(version) for version in warm])
+
+
+def test_a_slot_prefers_the_job_whose_model_it_has(user: User) -> None:
+    one, two = model(user, "one"), model(user, "two", sure=(10, 5))
+    older, younger = job_of(user, one, pictures=2), job_of(user, two, pictures=2)
+    assert next_of(user) == older
+    assert next_of(user, one) == older
+    assert next_of(user, two) == younger
+    assert next_of(user, one, two) == older
+
+
+def test_work_without_a_model_fits_every_slot(user: User) -> None:
+    one, two = model(user, "one"), model(user, "two", sure=(10, 5))
+    cold = job_of(user, one, pictures=1)
+    plain = submit(user, [upload(user, "plain.jpg", seed=50)])
+    job_of(user, two, pictures=1)
+    assert next_of(user, two) == plain
+    assert next_of(user) == plain
+    assert next_of(user, one) == cold
+
+
+def test_other_owners_jobs_are_not_looked_at(user: User, other_user: User) -> None:
+    one, two = model(user, "one"), model(other_user, "two", sure=(10, 5))
+    mine = job_of(user, one, pictures=1)
+    job_of(other_user, two, pictures=1)
+    assert next_of(user, two) == mine
+
+
+def test_a_job_passed_over_for_too_long_goes_first(user: User) -> None:
+    one, two = model(user, "one"), model(user, "two", sure=(10, 5))
+    older, younger = job_of(user, one, pictures=2), job_of(user, two, pictures=2)
+    # However long it has waited so far: it was not its turn.
+    let_pass(600)
+    assert next_of(user, two) == younger
+    let_pass(PATIENCE_SECONDS - 1)
+    assert next_of(user, two) == younger
+    let_pass(1)
+    assert next_of(user, two) == older
+    # While a slot is at it, and for a while after its last result, the others may keep to what they have.
+    held = claims.claim(job=older, slot=Slot("other", 1), slots=1, seconds=1, seconds_per_item=None)
+    assert held is not None
+    assert next_of(user, two) == younger
+    Item.objects.filter(pk__in=[item.pk for item in held.items]).update(
+        state=State.SUCCEEDED, lease_token=None, completed_at=F("started_at")
+    )
+    assert next_of(user, two) == younger
+    let_pass(claims.LATELY.total_seconds() + 1)
+    assert next_of(user, two) == older
+
+
+def test_the_second_oldest_is_not_passed_over_for_ever_either(user: User) -> None:
+    """A slot is at the oldest, and the others have a model that younger jobs need."""
+    one, two, three = (model(user, f"m{n}", sure=(90, n)) for n in range(3))
+    oldest, second = job_of(user, one, pictures=2), job_of(user, two, pictures=2)
+    younger = job_of(user, three, pictures=2)
+    assert claims.claim(job=oldest, slot=Slot("other", 1), slots=1, seconds=1, seconds_per_item=None)
+    assert next_of(user, three) == younger
+    let_pass(PATIENCE_SECONDS)
+    assert next_of(user, three) == second
+
+
+def test_a_younger_job_does_not_go_first_because_it_waits(user: User) -> None:
+    """Those behind wait because it is not their turn, as ever."""
+    one, two = model(user, "one"), model(user, "two", sure=(10, 5))
+    older = job_of(user, one, pictures=2)
+    job_of(user, two, pictures=2)
+    for _ in range(3):
+        assert next_of(user, one) == older
+        let_pass(PATIENCE_SECONDS)
+
+
+def test_without_valkey_jobs_go_in_the_order_of_their_submission(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = model(user, "one"), model(user, "two", sure=(10, 5))
+    older, _younger = job_of(user, one, pictures=1), job_of(user, two, pictures=1)
+    gone = RedisCache("redis://127.0.0.1:1/0", {})
+    monkeypatch.setattr(patience, "cache", gone)
+    assert next_of(user, two) == older
+
+
+def test_two_slots_stay_with_their_models(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = model(user, "one"), model(user, "two", sure=(10, 5))
+    left, right = OneSlot(1, monkeypatch), OneSlot(2, monkeypatch)
+    job_of(user, one, pictures=1)
+    left.take_chunk(user)
+    job_of(user, two, pictures=1)
+    right.take_chunk(user)
+    jobs = [job_of(user, one, pictures=6, first=10), job_of(user, two, pictures=6, first=10)]
+    for _ in range(6):
+        right.take_chunk(user)
+        left.take_chunk(user)
+    assert set(Job.objects.filter(pk__in=[job.pk for job in jobs]).values_list("state", flat=True)) == {
+        State.SUCCEEDED
+    }
+    assert (left.cache.loads, right.cache.loads) == (1, 1)
+    workers = set(Item.objects.filter(job__in=jobs).values_list("job__version__listing__name", "slot"))
+    assert workers == {("one", 1), ("two", 2)}
+
+
+def test_a_third_job_is_not_starved_by_what_is_warm(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its owner submits a job of the warm model before each turn, so that one always waits."""
+    warm, cold = model(user, "warm"), model(user, "cold", sure=(10, 5))
+    slot = OneSlot(1, monkeypatch)
+    job_of(user, warm, pictures=1)
+    slot.take_chunk(user)
+    third = job_of(user, cold, pictures=3)
+    for turn in range(PATIENCE_SECONDS + 5):
+        job_of(user, warm, pictures=1, first=100 + turn)
+        slot.take_chunk(user)
+        let_pass(1)
+    third.refresh_from_db()
+    # From its first picture on it is the oldest that the slot can do, and is done to its end. After that the
+    # other model is loaded once more.
+    assert third.state == State.SUCCEEDED
+    assert slot.cache.loads == 3
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_oldest_job_never_waits_longer_than_that(
+    user: User, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Three slots, four models, jobs that come at random: turns go round, a second each."""
+    chance = random.Random(seed)
+    models = [model(user, f"m{n}", sure=(90, n)) for n in range(4)]
+    slots = [OneSlot(n, monkeypatch) for n in range(3)]
+    unserved: Counter[object] = Counter()
+    longest = submitted = 0
+    for second in range(30):
+        if second < 22 and chance.random() < 0.5:
+            submitted += 1
+            job_of(user, chance.choice(models), pictures=chance.randint(1, 4), first=1000 * submitted)
+        oldest = Job.objects.filter(state__in=OPEN).order_by("id").first()
+        before = oldest.done if oldest else 0
+        chance.choice(slots).take_chunk(user)
+        let_pass(1)
+        if oldest is None:
+            continue
+        oldest.refresh_from_db()
+        unserved[oldest.pk] = 0 if oldest.done > before else unserved[oldest.pk] + 1
+        longest = max(longest, unserved[oldest.pk])
+    # Until it is passed over it may have just brought a result.
+    assert longest <= claims.LATELY.total_seconds() + PATIENCE_SECONDS + 1
+    done = Item.objects.filter(state=State.SUCCEEDED).count()
+    assert sum(slot.cache.loads for slot in slots) < done
+
+
+def test_looking_for_a_warm_job_takes_three_queries_at_most(user: User) -> None:
+    one, two, three = model(user, "one"), model(user, "two", sure=(10, 5)), model(user, "three", sure=(1, 2))
+    for number in range(12):
+        job_of(user, one, pictures=1, first=number)
+    job_of(user, two, pictures=1)
+    with CaptureQueriesContext(
+        connection,
+    ) as looked:
+        assert next_of(user, one) is not None
+    assert len(looked) == 1
+    for warm, number in (((two,), 3), ((three,), 2)):
+        with CaptureQueriesContext(connection) as looked:
+            assert next_of(user, *warm) is not None
+        assert len(looked) == number
+
+
+def test_a_slot_knows_which_models_it_has(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = model(user)
+    slot = OneSlot(1, monkeypatch)
+    job_of(user, version, pictures=1)
+    slot.take_chunk(user)
+    assert slot.cache.models() == {digest(version)}
+    slot.cache.resize(ONE_MODEL - 1)
+    assert slot.cache.models() == set()
+
+
+@pytest.mark.worker
+@pytest.mark.django_db(transaction=True)
+def test_real_slots_stay_with_their_models(
+    user: User, celery_worker: Callable[..., LiveWorker], tmp_path: Path
+) -> None:
+    """Three models in turn, two slots that hold one each: in the order of submission each job loads."""
+    log = tmp_path / "loads"
+    log.touch()
+    with transaction.atomic():
+        models = [model(user, f"m{n}", sure=(90, n)) for n in range(3)]
+    jobs = [job_of(user, version, pictures=1, first=n) for n in range(7) for version in models]
+    celery_worker(
+        slots=2,
+        include="tests.processing.worker_with_counting_family",
+        IPAU_SLOT_CACHE_BYTES=str(ONE_MODEL),
+        **{counting_family.LOG: str(log)},
+    )
+    for job in jobs:
+        assert wait_for_end(job).state == State.SUCCEEDED
+    loads = log.read_text().splitlines()
+    assert len(models) <= len(loads) <= len(jobs) // 2

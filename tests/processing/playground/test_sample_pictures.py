@@ -1,0 +1,156 @@
+"""A model is tried on the pictures that it was tried on before, by who has none of their own yet."""
+
+import io
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from PIL import Image
+from pytest_django import DjangoAssertNumQueries
+
+from accounts.models import User
+from drive.models import File
+from drive.storage import blobs
+from market.models import Sample, Version
+from processing.models import Job
+from processing.previews import channel
+from processing.previews.channel import Answer
+from tests.drive.factories import upload
+from tests.market.factories import marks, model
+from tests.processing.fake_workers import stand_in
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _marks() -> Iterator[None]:
+    with marks():
+        yield
+
+
+@pytest.fixture
+def sources(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    """A preview worker that answers with «picture»; returns what it was to look at."""
+    stand_in("preview")
+    asked: list[dict[str, str]] = []
+
+    def send(request_id: str, key: str, source: dict[str, str], recipe: Any, resources: Any) -> bool:
+        asked.append(source)
+        channel.answer(request_id, key, Answer("image/png", b"picture", 4, 3))
+        return True
+
+    monkeypatch.setattr("processing.previews.tasks.send_preview", send)
+    return asked
+
+
+def picture(colour: str) -> bytes:
+    with io.BytesIO() as stream:
+        Image.new("RGB", (30, 20), colour).save(stream, "WEBP")
+        return stream.getvalue()
+
+
+def tried(version: Version) -> list[Sample]:
+    """Give a model two samples: a cat in the second."""
+    assert version.weights is not None
+    found = []
+    for position, (colour, seen) in enumerate((("red", []), ("blue", [{"name": "cat", "count": 1}]))):
+        stored = blobs.store(picture(colour), "image/webp")
+        blobs.register([stored])
+        found.append(
+            Sample.objects.create(
+                weights=version.weights,
+                position=position,
+                before_id=stored.sha256,
+                caption=f"All <{colour}>",
+                width=30,
+                height=20,
+                seen=seen,
+            )
+        )
+    return found
+
+
+def chosen(page: str) -> list[str]:
+    return re.findall(r'name="sample"\s+value="([^"]+)"[^>]*checked', page)
+
+
+def test_a_visitor_tries_a_model_on_its_samples(user: User, sources: list[dict[str, str]]) -> None:
+    first, telling = tried(model(user, publish=True))
+    path = f"/apps/{user.handle}/finder/"
+    page = Client().get(path).content.decode()
+    assert chosen(page) == [str(telling.pk)]
+    assert 'alt="All &lt;blue&gt;"' in page
+    assert f'id="preview-before" src="/models/samples/{telling.pk}/before.webp"' in page
+    for sample in (first, telling):
+        answer = Client().post(f"{path}preview/", {"sample": str(sample.pk)})
+        assert (answer.status_code, answer.content) == (200, b"picture")
+    assert sources == [{"blob": first.before_id}, {"blob": telling.before_id}]
+
+
+def test_without_scripts_the_chosen_sample_stays_chosen(user: User, sources: list[dict[str, str]]) -> None:
+    first, _telling = tried(model(user, publish=True))
+    sent = {"sample": str(first.pk), "page": "1"}
+    page = Client().post(f"/apps/{user.handle}/finder/preview/", sent).content.decode()
+    assert chosen(page) == [str(first.pk)]
+    assert sources == [{"blob": first.before_id}]
+
+
+def test_who_has_pictures_is_shown_those(user: User, client_of: Callable[[User], Client]) -> None:
+    tried(model(user))
+    upload(user)
+    page = client_of(user).get(f"/apps/{user.handle}/finder/").content.decode()
+    assert 'name="file"' in page
+    assert 'name="sample"' not in page
+
+
+def test_samples_of_a_private_model_are_not_there_for_others(
+    user: User, other_user: User, client_of: Callable[[User], Client], sources: list[dict[str, str]]
+) -> None:
+    (hidden, _) = tried(model(user, "hidden"))
+    model(user, "open", sure=(80, 20), publish=True)
+    stranger = client_of(other_user)
+    for wanted in (hidden.pk, uuid.uuid4(), "../1"):
+        for path in ("preview/", "run/"):
+            answer = stranger.post(f"/apps/{user.handle}/open/{path}", {"sample": str(wanted)})
+            assert answer.status_code == 404, (wanted, path)
+    assert sources == []
+    assert not File.objects.exists()
+
+
+def test_a_run_over_a_sample_puts_it_into_the_drive_once(
+    user: User, other_user: User, client_of: Callable[[User], Client]
+) -> None:
+    _first, telling = tried(model(other_user, publish=True))
+    for key in "ab":
+        sent = {"sample": str(telling.pk), "request_key": key}
+        assert client_of(user).post(f"/apps/{other_user.handle}/finder/run/", sent).status_code == 302
+    file = File.objects.get(owner=user)
+    assert (file.name, file.blob_id) == ("sample.webp", telling.before_id)
+    assert Job.objects.count() == 2
+
+
+def test_models_are_offered_for_a_selection_one_s_own_first(
+    user: User,
+    other_user: User,
+    client_of: Callable[[User], Client],
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
+    tried(model(user, "mine", sure=(70, 10)))
+    tried(model(other_user, "shared", publish=True))
+    model(other_user, "hidden", sure=(80, 20))
+    client = client_of(user)
+    page = client.post("/run/", {"file": str(upload(user).pk)}, follow=True)
+    found = re.findall(r'href="(/apps/[^/"]+/(?:mine|shared|hidden)/)\?selection=', page.content.decode())
+    assert found == [f"/apps/{user.handle}/mine/", f"/apps/{other_user.handle}/shared/"]
+    address = page.redirect_chain[-1][0]
+    with CaptureQueriesContext(connection) as queries:
+        client.get(address)
+    for number in range(3):
+        tried(model(user, f"mine-{number}", sure=(60, number)))
+    with django_assert_num_queries(len(queries)):
+        client.get(address)
