@@ -11,7 +11,7 @@ from ipau import celery_transport
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ipau.settings")
 
 # Each has a module `tasks`.
-TASK_PACKAGES = (
+TASK_PACKAGES = [
     "accounts",
     "drive.files",
     "drive.storage",
@@ -20,7 +20,7 @@ TASK_PACKAGES = (
     "processing.execution",
     "processing.notifications",
     "processing.previews",
-)
+]
 QUEUES = ("cpu", "gpu", "preview", "background", "convert")
 
 celery_transport.install()
@@ -96,6 +96,11 @@ app.conf.update(
         },
         "drive.sweep_blobs": {
             "task": "drive.sweep_blobs",
+            "schedule": 600.0,
+            "options": {"queue": "background", "expires": 600},
+        },
+        "drive.sweep_multipart": {
+            "task": "drive.sweep_multipart",
             "schedule": 600.0,
             "options": {"queue": "background", "expires": 600},
         },

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Many files at once in one folder, under names that are free: copies are numbered."""
 
 from pathlib import PurePosixPath
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Folders below a folder, made level by level where they are missing."""
 
 from collections.abc import Collection, Sequence
 

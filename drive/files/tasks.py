@@ -1,4 +1,4 @@
-"""TODO."""
+"""Tasks: the hourly sweep of the trash, and the check of how much each drive holds."""
 
 from drive.files import quota, trash
 from ipau.common.tasks import task

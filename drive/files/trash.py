@@ -1,4 +1,4 @@
-"""TODO."""
+"""The trash: putting things in, taking them back, deleting them for good, by hand and by the sweep."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping

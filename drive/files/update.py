@@ -1,4 +1,4 @@
-"""One file or folder: changed in several ways at once or in none, restored, deleted for good."""
+"""Changing files and folders: one in several ways at once or in none, and many at once."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The content-addressed bytes behind files, and their thumbnails."""
 
 from django.db import models
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Idempotency keys: which request made a file or a folder."""
 
 from django.conf import settings
 from django.db import models

@@ -1,4 +1,4 @@
-"""Folders, files, and the content-addressed bytes behind them."""
+"""Folders and files."""
 
 from typing import Any, ClassVar
 

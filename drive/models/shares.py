@@ -1,4 +1,4 @@
-"""TODO."""
+"""Links by which others see a file or a folder."""
 
 from typing import Any
 

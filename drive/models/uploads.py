@@ -1,4 +1,4 @@
-"""TODO."""
+"""Uploads that are under way."""
 
 from django.conf import settings
 from django.db import models

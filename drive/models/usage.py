@@ -1,4 +1,4 @@
-"""TODO."""
+"""How much a drive holds."""
 
 from django.conf import settings
 from django.db import models

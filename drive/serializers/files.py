@@ -11,8 +11,8 @@ from drive.files.listing import SORTS
 from drive.models import File, FileKind, FileState
 from drive.serializers.drive import DriveQuery, Place, YesOrNo
 from ipau.common.api.fields import ChoiceField
-from ipau.common.api.parsers import read_json
 from ipau.common.api.views import StrictSerializer
+from ipau.common.strict_json import UnreadableJSON, read_json
 
 METADATA_MAX_BYTES = 16 * 1024
 
@@ -112,8 +112,8 @@ class UploadSerializer(StrictSerializer):
             raise exceptions.ValidationError(f"At most {METADATA_MAX_BYTES // 1024} KB are kept.")
         try:
             value = read_json(text)
-        except exceptions.ParseError as error:
-            raise exceptions.ValidationError(str(error.detail)) from error
+        except UnreadableJSON as error:
+            raise exceptions.ValidationError(str(error)) from error
         if not isinstance(value, dict):
             raise exceptions.ValidationError("Send a JSON object.")
         return value

@@ -1,4 +1,4 @@
-"""Links by which others see a file or a folder: made and ended by its owner, entered by whoever has them."""
+"""Links by which others see a file or a folder, as their owner makes, changes and ends them."""
 
 from __future__ import annotations
 

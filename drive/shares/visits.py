@@ -1,4 +1,4 @@
-"""TODO."""
+"""Visitors of a link: finding it, its password, counting visits, and what lies below it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Bytes that no row refers to are deleted once they are old enough."""
 
 from django.core.files.storage import default_storage
 from django.db import models, transaction

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Unfinished uploads that have expired, and part files that belong to none, are deleted."""
 
 import contextlib
 import os

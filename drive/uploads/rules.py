@@ -1,4 +1,4 @@
-"""TODO."""
+"""What all ways of uploading share: life, checksums, idempotency keys, and where a file goes."""
 
 from datetime import timedelta
 from typing import Any, Protocol

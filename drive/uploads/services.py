@@ -1,4 +1,4 @@
-"""TODO."""
+"""Uploads as people see them: a file in one call, and those that were begun and left."""
 
 import logging
 from collections.abc import Callable

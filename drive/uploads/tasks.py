@@ -3,7 +3,7 @@
 from datetime import timedelta
 from uuid import UUID
 
-from drive.uploads import direct_work, expiry, renditions, work
+from drive.uploads import direct_work, expiry, renditions, s3_multipart, work
 from ipau.common.alone import alone
 from ipau.common.tasks import begins, task, wake, wake_once
 
@@ -50,6 +50,11 @@ def sweep() -> None:
         send_inspection(owner_id=owner_id)
     _check_next(older_than=SILENT)
     expiry.sweep_uploads()
+
+
+@task(name="drive.sweep_multipart", queue="background", expires=3600)
+def sweep_multipart() -> None:
+    s3_multipart.sweep_bucket()
 
 
 def send_inspection(*, owner_id: str) -> None:

@@ -1,4 +1,4 @@
-"""Changing: new folders, names, places, the trash."""
+"""Changing: new folders, names, places."""
 
 from collections.abc import Callable
 from functools import partial

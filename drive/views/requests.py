@@ -1,4 +1,4 @@
-"""TODO."""
+"""What a page's request chose: the files and folders that are ticked."""
 
 from accounts.requests import SignedInRequest
 from drive.files import services

@@ -21,7 +21,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_POST, require_safe
-from rest_framework.exceptions import ParseError
 
 from accounts.requests import SignedInRequest
 from drive.files import listing, quota, services
@@ -31,9 +30,9 @@ from drive.uploads import services as uploads_services
 from drive.uploads.resumable import drop_upload
 from drive.uploads.services import get_unfinished
 from drive.views.responses import folder_url, wants_json
-from ipau.common.api.parsers import read_json
 from ipau.common.api.views import problem
 from ipau.common.errors import DomainError, Invalid, NotFound, TooLarge
+from ipau.common.strict_json import UnreadableJSON, read_json
 
 # What surrounds the bytes of a file in a form: names, boundaries, the token.
 ENVELOPE = 1024 * 1024
@@ -162,7 +161,7 @@ def clashes(request: SignedInRequest) -> JsonResponse:
     folder = _destination(request)
     try:
         paths = read_json(request.POST.get("paths", ""))
-    except ParseError as error:
+    except UnreadableJSON as error:
         raise Invalid(_("This request cannot be read.")) from error
     if not isinstance(paths, list):
         raise Invalid(_("This request cannot be read."))

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Conversions over the API: ask for one, follow it, confirm how its outputs are read."""
 
 from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Parameters handed out to the steps of a version, each checked by its operation."""
 
 from collections.abc import Mapping
 from typing import Any

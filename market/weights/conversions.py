@@ -8,15 +8,14 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from rest_framework.exceptions import ParseError
 
 from accounts.models import User
 from drive.models import File, FileKind, FileState
 from drive.uploads import services as uploads_services
-from ipau.common.api.parsers import read_json
 from ipau.common.errors import Conflict, Invalid, NotFound
 from ipau.common.idempotency import digest_of, find_earlier
 from ipau.common.ids import as_uuid
+from ipau.common.strict_json import UnreadableJSON, read_json
 from market.listings.names import TITLE_LENGTH, check_name, check_text
 from market.models import Conversion, ConversionState, Listing, ListingKind
 from market.sandbox.budgets import check_budget
@@ -213,8 +212,8 @@ def check_config(config: str) -> str:
     else:
         try:
             found: Any = read_json(text)
-        except ParseError as error:
-            problem = str(error.detail)
+        except UnreadableJSON as error:
+            problem = str(error)
         else:
             problem = "" if isinstance(found, dict) else _("A config.json holds one JSON object.")
     if problem:

@@ -1,4 +1,4 @@
-"""TODO."""
+"""What sellers do with their models: list, find, describe, share, delete."""
 
 from django.db import IntegrityError, transaction
 from django.db.models import Prefetch, ProtectedError, QuerySet

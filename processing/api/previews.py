@@ -8,16 +8,16 @@ from django.http import HttpResponse, HttpResponseBase
 from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
-from rest_framework import exceptions
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.authentication import caller
 from accounts.models import PLATFORM_HANDLE, Scope
 from drive.models import File
-from ipau.common.api.parsers import JSONParser, MultiPartParser, read_json
+from ipau.common.api.parsers import JSONParser, MultiPartParser
 from ipau.common.api.views import ApiView
 from ipau.common.errors import Invalid
+from ipau.common.strict_json import UnreadableJSON, read_json
 from market.listings.io_schema import PICTURE
 from market.models import Version
 from market.weights.default_detector import check_detector, default_detector
@@ -209,8 +209,8 @@ def _json_part(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         try:
             value = read_json(value)
-        except exceptions.ParseError as error:
-            raise Invalid(str(error.detail), fields={"input": str(error.detail)}) from error
+        except UnreadableJSON as error:
+            raise Invalid(str(error), fields={"input": str(error)}) from error
     if not isinstance(value, dict):
         message = "Send the parameters as a JSON object."
         raise Invalid(message, fields={"input": message})

@@ -1,4 +1,4 @@
-"""The envelopes that carry processing's work to a worker."""
+"""Tasks: turns at jobs, and the sweep of what was lost."""
 
 from uuid import UUID
 

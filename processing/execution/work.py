@@ -1,4 +1,4 @@
-"""What a worker does: take a turn at somebody's jobs, answer a preview."""
+"""What a worker does: take a turn at somebody's jobs."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The queues that have a meaning, and which device serves them."""
 
 from django.conf import settings
 

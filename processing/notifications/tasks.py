@@ -1,4 +1,4 @@
-"""TODO."""
+"""Tasks: deliver webhooks, send mails, and sweep old notices."""
 
 from uuid import UUID
 

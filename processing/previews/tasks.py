@@ -1,4 +1,4 @@
-"""TODO."""
+"""Task: wake a preview slot."""
 
 from ipau.common import concurrency
 from ipau.common.tasks import task, wake

@@ -1,4 +1,4 @@
-"""TODO."""
+"""What a preview slot does: it takes requests from the queue, makes previews, and hands over the answers."""
 
 import logging
 import time

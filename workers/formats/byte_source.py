@@ -1,4 +1,4 @@
-"""Copies planned as spans of an original, so that they cost no memory however large it is."""
+"""Bytes read at any place, from memory or a file, within bounds."""
 
 from __future__ import annotations
 

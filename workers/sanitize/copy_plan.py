@@ -1,4 +1,4 @@
-"""TODO."""
+"""Copies planned as spans of an original, so that they cost no memory however large it is."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """What a request to the API may carry: each kind of body has a limit, told before a byte of it is read."""
 
-import json
 from collections.abc import Mapping
 from typing import IO, Any
 
@@ -9,12 +8,10 @@ from rest_framework import parsers
 from rest_framework.exceptions import ParseError
 
 from ipau.common.errors import TooLarge
+from ipau.common.strict_json import UnreadableJSON, read_json
 
 # What a multipart body carries besides the file: boundaries, headers, a few fields.
 MULTIPART_EXTRA = 256 * 1024
-# JSON of a job over 100,000 files: two for each, and some more. Each becomes a Python object.
-MOST_JSON_GROUPS = 250_000
-MOST_JSON_COMMAS = 1_000_000
 
 
 class JSONParser(parsers.JSONParser):
@@ -27,52 +24,10 @@ class JSONParser(parsers.JSONParser):
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
         _refuse_more_than(settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0, parser_context)
-        return read_json(stream.read())
-
-
-def read_json(raw: bytes | str) -> Any:
-    """Read strict JSON.
-
-    Raises:
-        ParseError: it is none, or holds NUL, half a character, a number that is none, or too many values.
-    """
-    _refuse_many_values(raw)
-    try:
-        value = json.loads(raw, parse_constant=_no_number, parse_float=_number)
-        if b"\\u" in raw if isinstance(raw, bytes) else "\\u" in raw:
-            text = json.dumps(value, ensure_ascii=False)
-            text.encode()
-            if "\\u0000" in text:
-                raise ValueError("it contains a NUL character")
-    except RecursionError as error:
-        raise ParseError("This JSON is nested too deeply.") from error
-    except ValueError as error:
-        raise ParseError(f"This is not JSON that can be read: {error}.") from error
-    return value
-
-
-def _refuse_many_values(raw: bytes | str) -> None:
-    """Refuse what would become millions of objects. Marks inside of texts count too: the limits are wide."""
-    if isinstance(raw, bytes):
-        groups, commas = raw.count(b"[") + raw.count(b"{"), raw.count(b",")
-    else:
-        groups, commas = raw.count("[") + raw.count("{"), raw.count(",")
-    if groups > MOST_JSON_GROUPS or commas > MOST_JSON_COMMAS:
-        raise ParseError(
-            f"This JSON has too many values: at most {MOST_JSON_GROUPS:,} lists and objects, and "
-            f"{MOST_JSON_COMMAS:,} commas, are accepted."
-        )
-
-
-def _no_number(word: str) -> float:
-    raise ValueError(f"{word} is not a number")
-
-
-def _number(text: str) -> float:
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
-        raise ValueError("a number is too large")
-    return value
+        try:
+            return read_json(stream.read())
+        except UnreadableJSON as error:
+            raise ParseError(str(error)) from error
 
 
 class MultiPartParser(parsers.MultiPartParser):
