@@ -353,9 +353,9 @@ class Operation(ABC, Generic[P]):
 
 
 class Family(Operation[P]):
-    """An architecture that runs somebody's weights: one subclass, in one file of `workers/families`.
+    """An architecture that runs somebody's weights: one subclass, in `family.py` of its folder in `workers/families`.
 
-    What it converts uploads into, in a process that can do nothing else, is told by `workers.weights`.
+    It converts uploads in a process that can do nothing else: see `workers.sandbox`.
     One with `queue = "gpu"` has networks that torch can run: its jobs go to a GPU where there is one.
     """
 

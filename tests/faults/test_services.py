@@ -108,7 +108,7 @@ django.setup()
 from django.db import transaction
 from accounts.models import User
 from drive.models import File
-from tests.processing.jobs import submit
+from tests.processing.factories import submit
 owner = User.objects.get(pk=sys.argv[1])
 with transaction.atomic():
     # Before that of the submission, which sends the wake-ups.

@@ -137,7 +137,7 @@ def test_a_picture_that_does_not_fit_in_memory_is_refused_not_fatal() -> None:
 import io, numpy, resource
 from PIL import Image
 from workers import devices, engine
-from workers.picture import PictureError
+from workers.media.picture import PictureError
 from workers.recipe import Recipe
 target = io.BytesIO()
 Image.new("RGB", (6000, 6000)).save(target, "PNG")

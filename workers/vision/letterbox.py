@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from workers.media.pixels import view_pixels
 from workers.plugin import PictureView
-from workers.vision.pixels import view_pixels
 
 Floats = NDArray[np.float32]
 Size = tuple[int, int]

@@ -122,7 +122,7 @@ def test_a_run_ends_with_its_time_though_its_slot_was_killed() -> None:
     """A slot that is killed cannot end what it asked for."""
     code = f"""
 import os, signal, threading, numpy as np
-from tests.families import bombs
+from tests.workers.inference import bombs
 from workers.inference.model_process import ModelProcess
 process = ModelProcess(bombs.never_ending(), keeps_memory=True, seconds=10)
 print(process.pid, flush=True)
@@ -470,9 +470,9 @@ def test_a_trial_says_so_too(little_memory: int) -> None:
     """There the network runs in the very process, which is shut in."""
     code = """
 import resource, numpy as np
-from tests.families import bombs
-from tests.families.test_model_process import Graph, WHITE
-from workers.inference.faults import ModelFault
+from tests.workers.inference import bombs
+from tests.workers.inference.test_model_process import Graph, WHITE
+from workers.inference.errors import ModelFault
 from workers.inference.sessions import get_session
 from workers.plugin import Context
 session = get_session(Context(model=Graph(bombs.memory_hog(megabytes=2900)), is_shut_in=True))

@@ -163,7 +163,7 @@ from pathlib import Path
 from PIL import Image
 from workers.plugin import Context, Family
 from workers.inference.sessions import get_session
-from workers.weights.bundle import FolderModel
+from workers.bundle import FolderModel
 before = Image.open
 get_session(Context(device="torch-cpu", model=FolderModel(Path(sys.argv[1]))))
 assert "ultralytics" in sys.modules

@@ -80,7 +80,7 @@ SCAN_ALL = """
 import json, resource, sys
 from pathlib import Path
 import numpy, picklescan.scanner, http.client
-from workers.weights.scanning import _scan
+from workers.sandbox.picklescan import _scan
 resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))
 events, found = [], {}
 def watch(event, arguments):

@@ -164,7 +164,7 @@ def test_out_must_be_empty(checkpoint: Path, tmp_path: Path) -> None:
 SHUT_IN = """
 import ctypes, os, pathlib, pickle, shutil, socket, struct, subprocess, sys
 sys.path.insert(0, sys.argv[1])
-from workers.weights.confinement import shut_in
+from workers.sandbox.self_restriction import shut_in
 folder, port = pathlib.Path(sys.argv[2]), int(sys.argv[3])
 limits = dict(memory=2**30, cpu=20, file=10**6, open=64)
 needed = [sys.prefix, sys.base_prefix, sys.argv[1] + "/workers"]
@@ -224,7 +224,7 @@ def test_deeds_end_the_process(name: str, cell: Path, listener: socket.socket) -
 BEGUN = """
 import json, os, pathlib, sys
 sys.path.insert(0, sys.argv[1])
-from workers.weights import confinement
+from workers.sandbox import self_restriction as confinement
 confinement.begin(json.loads(sys.argv[2]))
 print(pathlib.Path("/proc/self/oom_score_adj").read_text().strip(), os.nice(0))
 """

@@ -374,7 +374,7 @@ _READ = """
 import sys, logging
 logging.basicConfig(level=logging.DEBUG)
 from workers import engine
-from workers.picture import PictureError, identify
+from workers.media.picture import PictureError, identify
 data = sys.stdin.buffer.read()
 identify(data)
 try:

@@ -16,10 +16,10 @@ from tests.workers.media.samples import draw, encode
 from workers import engine
 from workers.bundle import FolderModel
 from workers.media.picture import Picture
+from workers.media.pixels import view_pixels
 from workers.plugin import Context
 from workers.recipe import Recipe
 from workers.vision.letterbox import Letterbox, fill_cropped, fill_stretched
-from workers.vision.pixels import view_pixels
 
 DETECTOR = Path("deploy/demo_models/shapes-detector/model")
 # Up to some two, some three, four and more times as large as the input, and hardly any of them a whole

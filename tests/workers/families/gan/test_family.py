@@ -106,7 +106,7 @@ from PIL import Image
 from workers import engine
 from workers.plugin import Context
 from workers.recipe import Recipe
-from workers.weights.bundle import FolderModel
+from workers.bundle import FolderModel
 model = FolderModel(Path(sys.argv[1]))
 context = Context(models={model.key: model})
 for side in (600, 2000):

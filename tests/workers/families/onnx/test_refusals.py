@@ -129,8 +129,8 @@ import resource, sys
 from pathlib import Path
 from workers import registry
 from workers.inference.sessions import open_session
-from workers.weights.opening import open_upload
-from workers.weights.upload import Refused
+from workers.checkpoints.open import open_upload
+from workers.checkpoints.upload import Refused
 import torch, onnx, onnxruntime
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 400_000_000,) * 2)

@@ -1,0 +1,82 @@
+"""The import contracts hold what they say: code that breaks one is named."""
+
+import ast
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+APPS = ("ipau", "accounts", "drive", "market", "processing", "workers")
+# The domain, which knows nothing of HTTP.
+DOMAIN = ("drive/files", "drive/storage", "drive/uploads", "drive/shares", "market/weights")
+DOMAIN += ("market/pipelines", "market/listings", "market/sandbox", "processing/jobs", "processing/execution")
+DOMAIN += ("processing/job_queue", "processing/notifications", "processing/reporting", "processing/fleet")
+
+# A file with a breach, and the contract that it breaks.
+BREACHES = {
+    "drive/planted.py": ("", "Inside drive"),
+    "market/planted.py": ("", "Inside market"),
+    "processing/planted.py": ("", "Inside processing"),
+    "accounts/planted.py": ("", "Inside accounts"),
+    "workers/planted.py": ("", "Inside workers"),
+    "drive/files/planted.py": ("import market.models\n", "Apps:"),
+    "workers/vision/planted.py": ("import django\n", "workers is pure pixels"),
+    "workers/nets/planted.py": ("import ipau.common.errors\n", "workers knows nothing of ipau"),
+    "market/listings/planted.py": ("import rest_framework\n", "The domain knows no HTTP"),
+    "processing/jobs/planted.py": ("import torch\n", "Only workers may touch the heavy libraries"),
+    "workers/operations/planted.py": (
+        "import workers.operations.ascii\n",
+        "Operations and families never import each other",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def verdict(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the linter says of a copy of the code with all breaches in it."""
+    copy = tmp_path_factory.mktemp("planted")
+    for app in APPS:
+        shutil.copytree(ROOT / app, copy / app, ignore=shutil.ignore_patterns("*.pyc", "static", "fonts"))
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    for name, (source, _) in BREACHES.items():
+        (copy / name).write_text(source)
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", BREACHES)
+def test_a_breach_is_named(name: str, verdict: str) -> None:
+    contract = BREACHES[name][1]
+    lines = [line for line in verdict.splitlines() if line.startswith(contract)]
+    assert any(line.endswith("BROKEN") for line in lines), verdict
+    module = name.removesuffix(".py").replace("/", ".")
+    assert module in verdict
+
+
+def test_the_domain_knows_no_http_of_django() -> None:
+    # It takes host names apart as Django does.
+    allowed = {ROOT / "processing/notifications/url_policy.py"}
+    breaches = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for folder in DOMAIN
+        for path in set((ROOT / folder).rglob("*.py")) - allowed
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("django.http")
+    ]
+    assert breaches == []
+
+
+def test_no_package_is_crowded() -> None:
+    crowded = {
+        str(folder.relative_to(ROOT)): len(modules)
+        for app in APPS
+        for folder in (ROOT / app).rglob("")
+        if folder.is_dir() and folder.name != "migrations"
+        if len(modules := [path for path in folder.glob("*.py") if path.name != "__init__.py"]) > 15
+    }
+    assert crowded == {}
