@@ -15,8 +15,7 @@ from rest_framework.request import Request
 from drive.files.paths import Place, clean_path
 from drive.models import OnConflict
 from drive.uploads.concatenation import FINAL
-from drive.uploads.resumable import PARTIAL
-from drive.uploads.rules import Digest
+from drive.uploads.rules import PARTIAL, Digest
 from ipau.common.errors import Invalid
 
 VERSION = "1.0.0"

@@ -26,7 +26,7 @@ from drive.models import File, Folder, OnConflict, Upload
 from drive.uploads import part_files, resumable, rules
 from drive.uploads import services as uploads_services
 from drive.uploads.create_file import settle_conflict
-from drive.uploads.resumable import CONCAT, PARTIAL
+from drive.uploads.rules import CONCAT, PARTIAL
 from ipau.common.errors import Conflict, Invalid, NotFound
 
 FINAL = "final"

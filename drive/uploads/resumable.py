@@ -24,7 +24,9 @@ from drive.uploads import services as uploads_services
 from drive.uploads.create_file import settle_conflict
 from drive.uploads.rules import (
     CHUNK,
+    CONCAT,
     LIFE,
+    PARTIAL,
     Digest,
     Source,
     WrongChecksum,
@@ -36,9 +38,6 @@ from drive.uploads.rules import (
 )
 from ipau.common.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
 
-# In an upload's metadata: that it is a part of a file, or which parts it was made of.
-CONCAT = "concat"
-PARTIAL = "partial"
 # How much a killed server may lose: progress is made safe after so many bytes or seconds.
 SAFE_BYTES = 16 * 1024 * 1024
 SAFE_SECONDS = 2.0

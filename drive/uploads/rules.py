@@ -75,3 +75,10 @@ def file_at(upload: Upload) -> File | None:
 def ways_of(upload: Upload) -> tuple[str, ...]:
     """Return the names of the folders to be made below an upload's folder, the outermost first."""
     return tuple(upload.relative_path.split("/")) if upload.relative_path else ()
+
+
+# In an upload's metadata: that it is a part of a file, or which parts it was made of.
+CONCAT = "concat"
+
+
+PARTIAL = "partial"

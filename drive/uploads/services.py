@@ -20,7 +20,7 @@ from drive.storage import blobs
 from drive.storage.blobs import Stored
 from drive.uploads import tasks
 from drive.uploads.create_file import add_file
-from drive.uploads.resumable import CONCAT
+from drive.uploads.rules import CONCAT
 from ipau.common.errors import Invalid, NotFound, TooLarge, Unavailable
 
 logger = logging.getLogger(__name__)
