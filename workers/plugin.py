@@ -353,7 +353,7 @@ class Operation(ABC, Generic[P]):
 
 
 class Family(Operation[P]):
-    """An architecture that runs somebody's weights: one subclass, in `family.py` of its folder in `workers/families`.
+    """An architecture that runs somebody's weights: one subclass, in `family.py` of a folder of families.
 
     It converts uploads in a process that can do nothing else: see `workers.sandbox`.
     One with `queue = "gpu"` has networks that torch can run: its jobs go to a GPU where there is one.
