@@ -12,7 +12,7 @@ from tests.live import ROOT
 OURS = ("DATABASE_URL", "REDIS_URL", "DJANGO_SETTINGS_MODULE")
 
 
-@pytest.mark.long
+@pytest.mark.alone
 @pytest.mark.worker
 def test_a_site_that_is_struck_at_random_loses_and_doubles_nothing() -> None:
     env = {name: value for name, value in os.environ.items() if name not in OURS and "IPAU" not in name}

@@ -15,7 +15,7 @@ MOST_TIMES = 3.0
 MOST_PAGE_SECONDS = 2.0
 
 
-@pytest.mark.long
+@pytest.mark.alone
 @pytest.mark.worker
 def test_an_account_that_attacks_stops_nobody() -> None:
     with site.running() as running:
