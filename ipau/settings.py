@@ -229,8 +229,6 @@ DRIVE_MAX_FOLDERS = env.int("IPAU_DRIVE_MAX_FOLDERS", default=50_000)
 UNFINISHED_UPLOADS_MAX = env.int("IPAU_UNFINISHED_UPLOADS_MAX", default=500)
 # What has been in the trash for so many days is deleted for good.
 TRASH_DAYS = env.int("IPAU_TRASH_DAYS", default=30)
-# Who knows which job made a file; the drive itself knows nothing of jobs. See drive/files/origin.py.
-FILE_ORIGINS = "processing.reporting.provenance.origin_of"
 # One request carries one upload; larger files are the resumable upload's business.
 UPLOAD_MAX_BYTES = env.int("IPAU_UPLOAD_MAX_BYTES", default=100 * 1024 * 1024)
 RESUMABLE_MAX_BYTES = env.int("IPAU_RESUMABLE_MAX_BYTES", default=4 * 1024**3)
@@ -277,9 +275,6 @@ MEMO_DAYS = env.int("IPAU_MEMO_DAYS", default=90)
 
 # --- Webhooks -----------------------------------------------------------------------------------------
 
-# Who writes what a delivery says; workers, who send it, stand below the API.
-# See processing.serializers.webhook_payloads.
-WEBHOOK_BODIES = "processing.serializers.webhook_payloads.body_of"
 # Nothing is delivered into private networks, save those named here: 10.20.0.0/16,192.168.7.0/24.
 WEBHOOK_ALLOWED_NETWORKS = [ip_network(n) for n in env.list("IPAU_WEBHOOK_ALLOWED_NETWORKS", default=[])]
 # Whether addresses may begin with http:// too: anybody on the way could read what is delivered.

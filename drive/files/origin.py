@@ -1,10 +1,9 @@
-"""How a file came about. The drive stands below what makes files, so the settings name who knows."""
+"""How a file came about. The drive stands below what makes files, so who knows it registers here."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.conf import settings
 from django.utils.module_loading import import_string
 
 from accounts.models import User
@@ -32,7 +31,21 @@ class Origin:
         return self.source is not None and self.source.trashed_at is None
 
 
+class _Registered:
+    name = ""
+
+
+def register(name: str) -> None:
+    """Have the function of this dotted name say how a file was made: it takes `owner` and `file`.
+
+    An app calls this in `ready`. The function is imported when it is first asked.
+    """
+    _Registered.name = name
+
+
 def origin_of(*, owner: User, file: File) -> Origin | None:
     """Return how a file of `owner` was made; None where nobody knows, as of an upload."""
-    find: Callable[..., Origin | None] = import_string(settings.FILE_ORIGINS)
+    if not _Registered.name:
+        return None
+    find: Callable[..., Origin | None] = import_string(_Registered.name)
     return find(owner=owner, file=file)

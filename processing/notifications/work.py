@@ -8,7 +8,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 from functools import partial
 
-from django.conf import settings
 from django.utils.module_loading import import_string
 
 from ipau.common.postgresql.retry import persist
@@ -27,6 +26,23 @@ TURN_SECONDS = 5.0
 LOOK_SECONDS = 0.5
 KEPT = timedelta(days=30)
 OURS = "Something went wrong on our side. It has been logged."
+
+
+class _Registered:
+    name = ""
+
+
+def register(name: str) -> None:
+    """Have the function of this dotted name write what a delivery says, as the API does, which stands above.
+
+    It is imported when there is the first delivery: most workers have none.
+    """
+    _Registered.name = name
+
+
+def _write_body(delivery: Delivery) -> str:
+    body_of: Callable[[Delivery], str] = import_string(_Registered.name)
+    return body_of(delivery)
 
 
 def deliver() -> bool:
@@ -53,8 +69,7 @@ def _prepare(delivery: Delivery) -> Callable[[], Outcome]:
     """Return the sending of a delivery, which may run in another thread: it asks no database."""
     try:
         if not delivery.body:
-            body_of: Callable[[Delivery], str] = import_string(settings.WEBHOOK_BODIES)
-            delivery.body = body_of(delivery)
+            delivery.body = _write_body(delivery)
         headers = signing.headers_for(delivery, signing.secret_of(delivery.owner))
     except Exception:
         logger.exception("Delivery %s could not be prepared", delivery.pk)

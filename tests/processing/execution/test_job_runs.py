@@ -14,6 +14,7 @@ from processing.models import Item, Job, Lane, Output, State
 from tests.drive.factories import upload
 from tests.pictures import picture_bytes
 from tests.processing.factories import submit, take_chunk, take_turns
+from workers import engine
 
 pytestmark = pytest.mark.django_db
 
@@ -181,14 +182,14 @@ def test_a_turn_takes_chunk_after_chunk_of_all_jobs_of_its_owner(
 def test_a_turn_begins_no_chunk_that_does_not_fit(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of a second is left after the first picture, and the next one takes longer than that."""
     monkeypatch.setattr(work, "_pace", {"blackwhite": 3.0})
-    real, ran = work.engine.run, []
+    real, ran = engine.run, []
 
     def slow(*given: Any, **options: Any) -> Any:
         ran.append(1)
         time.sleep(0.5)
         return real(*given, **options)
 
-    monkeypatch.setattr(work.engine, "run", slow)
+    monkeypatch.setattr(engine, "run", slow)
     submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(3)])
     work.take_turn(user.pk, "cpu")
     assert len(ran) == 1

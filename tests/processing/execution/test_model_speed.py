@@ -143,7 +143,7 @@ def chunk_of(job: Job) -> tuple[claims.Claim, list[Any], model_speed.Pace]:
     held = claims.claim(job=job, slot=registry.this_slot(), slots=1, seconds=1, seconds_per_item=0.001)
     assert held is not None
     recipe = Recipe.model_validate(job.recipe)
-    done = work.chunks.run_chunk(held, recipe, Context(models=work.models_of(recipe)), ends=float("inf"))
+    done = work.runner.run_chunk(held, recipe, Context(models=work.models_of(recipe)), ends=float("inf"))
     pace = model_speed.measure(recipe, Context(), done)
     assert pace is not None
     return held, done.done, pace

@@ -146,7 +146,7 @@ def test_equal_pictures_of_one_chunk_are_computed_once(user: User) -> None:
     assert held is not None
     assert len(held.items) == 6
     done = run_chunk(held)
-    work.results.finish(held, done)
+    work.record_results.finish(held, done)
     job.refresh_from_db()
     assert (job.succeeded, job.reused) == (6, 4)
     assert File.objects.filter(folder=job.output_folder).count() == 6

@@ -194,7 +194,7 @@ def test_one_end_is_one_row_for_the_database_too(user: User) -> None:
     transitions.cancel(job.pk)
     job.refresh_from_db()
     for _ in range(2):
-        transitions.announcing.job_moved(job)
+        transitions.record.job_moved(job)
     assert events_of(job) == ["completed"]
     assert job.mails.count() == 1
 
