@@ -68,7 +68,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg,misc]  # 
 
     def _set_active(self, request: HttpRequest, queryset: QuerySet[User], *, active: bool) -> None:
         allowed = [user for user in queryset if self.has_change_permission(request, user)]
-        count = set_users_active(users=allowed, active=active, by=request.user)  # type: ignore[arg-type]
+        count = set_users_active(users=allowed, active=active, by=request.user)  # type: ignore[arg-type]  # staff
         text = ngettext("%(count)d person changed.", "%(count)d people changed.", count) % {"count": count}
         self.message_user(request, text, messages.SUCCESS)
 

@@ -117,7 +117,7 @@ def pin_threads(environ: MutableMapping[str, str] = os.environ) -> None:
 
 def reuse_pixel_memory(blocks: int = 4) -> None:
     """Let Pillow keep up to `blocks` of 16 MiB between pictures, instead of asking the system anew."""
-    Image.core.set_blocks_max(blocks)  # type: ignore[attr-defined]
+    Image.core.set_blocks_max(blocks)  # type: ignore[attr-defined]  # not in the stubs
 
 
 def _read_gpu_name(root: Path = Path("/proc/driver/nvidia/gpus")) -> str | None:

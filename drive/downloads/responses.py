@@ -148,7 +148,7 @@ def _presigned(blob: Blob, headers: _Headers) -> str:
         "ResponseContentType": headers.content_type,
     }
     # Only the storage of a bucket takes these.
-    url: str = default_storage.url(  # type: ignore[call-arg]
+    url: str = default_storage.url(  # type: ignore[call-arg]  # S3's takes more
         blob.path, parameters=parameters, expire=PRESIGNED_SECONDS
     )
     return url

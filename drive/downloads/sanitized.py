@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import zipstream  # type: ignore[import-untyped]
+import zipstream  # type: ignore[import-untyped]  # has no types
 from django.core.files.storage import default_storage
 from django.utils.translation import gettext as _
 

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from uuid import UUID
 
-import zipstream  # type: ignore[import-untyped]
+import zipstream  # type: ignore[import-untyped]  # has no types
 from django.core.files.storage import default_storage
 from django.utils.translation import gettext as _
 

@@ -66,28 +66,28 @@ class PipelineInputSerializer(StrictSerializer):
     """A new pipeline."""
 
     title = serializers.CharField(**_TITLE)  # type: ignore[arg-type]  # keywords, as named above
-    steps = PipelineStepInputSerializer(**_STEPS)  # type: ignore[arg-type]
-    summary = serializers.CharField(required=False, **_SUMMARY)  # type: ignore[arg-type]
+    steps = PipelineStepInputSerializer(**_STEPS)  # type: ignore[arg-type]  # mixed values
+    summary = serializers.CharField(required=False, **_SUMMARY)  # type: ignore[arg-type]  # mixed values
     name = serializers.CharField(
         required=False,
         max_length=naming.NAME_LENGTH,
         help_text="The second part of its address; without one it is made from the title.",
     )
-    visibility = ChoiceField(required=False, **_VISIBILITY)  # type: ignore[arg-type]
+    visibility = ChoiceField(required=False, **_VISIBILITY)  # type: ignore[arg-type]  # mixed values
 
 
 class PipelineChangeSerializer(StrictSerializer):
     """What changes; the rest stays."""
 
-    title = serializers.CharField(required=False, **_TITLE)  # type: ignore[arg-type]
-    steps = PipelineStepInputSerializer(required=False, **_STEPS)  # type: ignore[arg-type]
-    summary = serializers.CharField(required=False, **_SUMMARY)  # type: ignore[arg-type]
+    title = serializers.CharField(required=False, **_TITLE)  # type: ignore[arg-type]  # mixed values
+    steps = PipelineStepInputSerializer(required=False, **_STEPS)  # type: ignore[arg-type]  # mixed values
+    summary = serializers.CharField(required=False, **_SUMMARY)  # type: ignore[arg-type]  # mixed values
     name = serializers.CharField(
         required=False,
         max_length=naming.NAME_LENGTH,
         help_text="Another address; the old one leads nowhere then.",
     )
-    visibility = ChoiceField(required=False, **_VISIBILITY)  # type: ignore[arg-type]
+    visibility = ChoiceField(required=False, **_VISIBILITY)  # type: ignore[arg-type]  # mixed values
 
 
 # --- What goes out --------------------------------------------------------------------------------

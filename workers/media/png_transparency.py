@@ -58,7 +58,7 @@ class _Stream(PngImagePlugin.PngStream):
 def register() -> None:
     """Have Pillow read tRNS by this module."""
     # Pillow looks the name up each time it opens a PNG.
-    PngImagePlugin.PngStream = _Stream  # type: ignore[misc]
+    PngImagePlugin.PngStream = _Stream  # type: ignore[misc]  # a subclass takes its place
 
 
 def load_in_own_mode(image: ImageFile.ImageFile) -> Image.Image:

@@ -353,7 +353,7 @@ class _Patched:
 def bound_directories() -> None:
     """Make Pillow read directories under the limits of this module, and write no log of bad tags."""
     # Pillow looks the name up each time. There is no other place that all its readers pass.
-    TiffImagePlugin.ImageFileDirectory_v2 = _BoundedDirectory  # type: ignore[misc]
+    TiffImagePlugin.ImageFileDirectory_v2 = _BoundedDirectory  # type: ignore[misc]  # a subclass takes its place
     # It warns of each bad tag, and Python keeps each text that it has shown: a leak of the sender's choosing.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)

@@ -63,7 +63,7 @@ class _Written(Generic[M]):
         self._columns = slice(shape["select_fields"][0], shape["select_fields"][-1] + 1)
         self._names = [column.target.attname for column, *_ in compiler.select[self._columns]]
         # The stubs are those of a later Django, where it takes one argument more.
-        self._related = get_related_populators(shape, compiler.select, connection.alias)  # type: ignore[call-arg]
+        self._related = get_related_populators(shape, compiler.select, connection.alias)  # type: ignore[call-arg]  # the stubs lag
         self._converters = compiler.get_converters([column for column, *_ in compiler.select])
 
     def fill(self, values: Mapping[str, Any]) -> list[Any]:
@@ -98,5 +98,5 @@ def _cursor() -> CursorWrapper:
     connection.ensure_connection()
     with connection.wrap_database_errors:
         # The stubs do not tell that it is a cursor of psycopg.
-        bare: Any = ServerBindingCursor(connection.connection)  # type: ignore[call-arg]
+        bare: Any = ServerBindingCursor(connection.connection)  # type: ignore[call-arg]  # the stubs lag
     return connection.make_cursor(bare)

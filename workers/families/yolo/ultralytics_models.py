@@ -218,7 +218,7 @@ def without_memory() -> AbstractContextManager[Any]:
     import torch
     from torch.overrides import TorchFunctionMode
 
-    class Shapes(TorchFunctionMode):  # type: ignore[misc]
+    class Shapes(TorchFunctionMode):  # type: ignore[misc]  # torch's is untyped
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             where = {"device": "meta"} if func is torch.empty else {}
             return func(*args, **{**(kwargs or {}), **where})

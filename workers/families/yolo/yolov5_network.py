@@ -17,7 +17,7 @@ _BEFORE_CLASSES = 5
 _PROBE = 256
 
 
-class AnchorDetect(nn.Module):  # type: ignore[misc]
+class AnchorDetect(nn.Module):  # type: ignore[misc]  # torch's is untyped
     """Boxes for each anchor at each place: (n, places, 5 + classes), centres and sizes in pixels."""
 
     def __init__(self, classes: int, anchors: int, channels: list[int]) -> None:
@@ -46,7 +46,7 @@ class AnchorDetect(nn.Module):  # type: ignore[misc]
         return found.view(batch, -1, self.columns)
 
 
-class Network(nn.Module):  # type: ignore[misc]
+class Network(nn.Module):  # type: ignore[misc]  # torch's is untyped
     """The layers of a checked description, named as the repository names them."""
 
     def __init__(self, description: dict[str, Any]) -> None:
