@@ -77,7 +77,7 @@ def test_bytes_without_a_row_are_found_in_the_bucket(
     bucket: BucketStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored = blobs.store(b"nobody's", "text/plain")
-    monkeypatch.setattr(blobs, "GRACE", timedelta(seconds=-5))
+    monkeypatch.setattr(sweep, "GRACE", timedelta(seconds=-5))
     assert sweep.adopt_strays(stored.sha256[:2]) == 1
     assert sweep.sweep_orphans() == 1
     assert keys(bucket) == set()

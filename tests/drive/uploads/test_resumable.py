@@ -23,7 +23,7 @@ from accounts.services import create_api_key
 from drive.files import paths, services
 from drive.files.paths import Place
 from drive.models import File, FileKind, FileState, Folder, OnConflict, Upload
-from drive.uploads import expiry, part_files, resumable, rules, tasks, work
+from drive.uploads import expiry, part_files, resumable, tasks, work
 from ipau.common.errors import Conflict, DomainError, Invalid, Unavailable
 from tests.drive.factories import upload
 from tests.factories import UserFactory
@@ -83,7 +83,7 @@ def test_a_killed_server_loses_little(user: User, monkeypatch: pytest.MonkeyPatc
             return found
 
     monkeypatch.setattr(resumable, "SAFE_BYTES", 1000)
-    monkeypatch.setattr(rules, "CHUNK", 300)
+    monkeypatch.setattr(resumable, "CHUNK", 300)
     begun = begin(user)
     with pytest.raises(Killed):
         resumable.append_bytes(upload=begun, offset=0, source=Deadly(PICTURE[:2900]), size=len(PICTURE))

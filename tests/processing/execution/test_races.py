@@ -71,7 +71,7 @@ def test_results_never_lie_in_a_folder_that_is_being_trashed(
         time.sleep(0.5)
         insert(*given)
 
-    monkeypatch.setattr(bulk_create, "insert_numbered", slowly)
+    monkeypatch.setattr(record_results, "insert_numbered", slowly)
 
     def trash() -> None:
         assert looked.wait(10)

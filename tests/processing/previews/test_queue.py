@@ -14,7 +14,7 @@ import pytest
 from accounts.models import User
 from market.listings import services as market
 from market.models import Version
-from processing.execution import tasks, work
+from processing.execution import tasks
 from processing.fleet.registry import Slot
 from processing.models import Worker
 from processing.previews import queue
@@ -348,7 +348,7 @@ def test_a_slot_hears_from_its_worker_after_a_while(monkeypatch: pytest.MonkeyPa
         queue.put([made])
 
     monkeypatch.setattr(previews_work, "make_preview", make)
-    monkeypatch.setattr(work, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(previews_work, "time", SimpleNamespace(monotonic=lambda: now))
     queue.put([0])
     previews_work.make_previews()
     assert made == previews_work.PREVIEWS_AT_MOST
