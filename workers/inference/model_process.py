@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.inference import messages
+from workers.inference.inputs import PlannedInput
 from workers.inference.messages import SharedMemory
 from workers.onnx_runtime import NO_TELEMETRY
 
@@ -214,7 +215,7 @@ class ModelProcess:
             self.shape = tuple(None if side is None else int(side) for side in said["shape"])
             self.type = str(said["type"])
 
-    def run(self, pixels: NDArray[Any], *, seconds: float) -> list[Floats]:
+    def run(self, pixels: NDArray[Any] | PlannedInput, *, seconds: float) -> list[Floats]:
         """Run the network over one input; return all outputs, as copies.
 
         Args:
@@ -224,7 +225,11 @@ class ModelProcess:
         """
         if self._given is None or self._given.size < pixels.nbytes:
             self._given = self._share("input", pixels.nbytes)
-        np.copyto(self._given.array(pixels.shape, pixels.dtype), pixels)
+        given = self._given.array(pixels.shape, pixels.dtype)
+        if isinstance(pixels, PlannedInput):
+            pixels.write(given)
+        else:
+            np.copyto(given, pixels)
         said = self._ask({"do": "run", "shape": pixels.shape, "dtype": pixels.dtype.str}, seconds)
         if "needs" in said:
             with _reading_answer():

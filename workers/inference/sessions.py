@@ -16,6 +16,7 @@ from workers import devices
 from workers.devices import Device
 from workers.inference import model_process, torch_sessions
 from workers.inference.errors import BREAKS_DOWN, ModelFault
+from workers.inference.inputs import PlannedInput
 from workers.inference.model_process import ModelProcess
 from workers.onnx_runtime import open_runtime_session, telling_of_memory
 from workers.plugin import PROCESSOR, Context, Model
@@ -31,17 +32,25 @@ _LOAD_SECONDS_A_BYTE = 5e-8
 
 @dataclass(frozen=True)
 class Session:
-    """A model ready to run. `shape` is that of its one input, None where any size will do."""
+    """A model ready to run. `shape` is that of its one input, None where any size will do.
+
+    `takes_planned`: `forward` takes a `PlannedInput` as it is.
+    """
 
     forward: Callable[[Any], Sequence[Any]]
     shape: tuple[int | None, ...]
     dtype: type[np.generic] = np.float32
+    takes_planned: bool = False
 
-    def run(self, pixels: Floats) -> list[Floats]:
+    def run(self, pixels: Floats | PlannedInput) -> list[Floats]:
         """Return all outputs for one input.
 
         Raises MemoryError, ModelFault, DeviceLost, and what a checkpoint raises.
         """
+        if isinstance(pixels, PlannedInput):
+            if self.takes_planned and self.dtype == np.float32:
+                return [np.asarray(output, np.float32) for output in self.forward(pixels)]
+            pixels = pixels.to_array()
         with_type = pixels if pixels.dtype == self.dtype else pixels.astype(self.dtype)
         return [np.asarray(output, np.float32) for output in self.forward(with_type)]
 
@@ -74,7 +83,7 @@ def get_session(context: Context, *, keeps_memory: bool = True) -> Session:
         context.weigh(key, network.size())
         return outputs
 
-    return Session(forward, *network.input)
+    return Session(forward, *network.input, takes_planned=True)
 
 
 def name_device(device: str, family: str) -> Device:
@@ -176,7 +185,7 @@ class IsolatedNetwork:
         """Return how many bytes of memory its processes hold, as last seen."""
         return sum(list(self._sizes.values()))
 
-    def run(self, pixels: NDArray[Any], seconds: float) -> list[Floats]:
+    def run(self, pixels: NDArray[Any] | PlannedInput, seconds: float) -> list[Floats]:
         """Return all outputs for one input.
 
         Where memory runs out, it is tried once more in a new process: what earlier inputs left behind is no
@@ -194,7 +203,9 @@ class IsolatedNetwork:
         with _blaming_memory(model_process.memory_limit(), is_setting=True):
             return self._run(self._start(seconds, warms=False), pixels, seconds)
 
-    def _run(self, process: ModelProcess, pixels: NDArray[Any], seconds: float) -> list[Floats]:
+    def _run(
+        self, process: ModelProcess, pixels: NDArray[Any] | PlannedInput, seconds: float
+    ) -> list[Floats]:
         try:
             with telling_faults(self._model.key, pixels.shape, seconds):
                 outputs = process.run(pixels, seconds=seconds)

@@ -214,7 +214,7 @@ def find(
     session = get_session(context)
     detector = Detector.of(model_of(context).facts)
     place = choose_place(picture, session, detector, params.size)
-    outputs = session.run(place.fill(picture, detector.channels))
+    outputs = session.run(place.plan(picture, detector.channels))
     found = read(
         outputs[0],
         _reading_of(detector, outputs, place.input),

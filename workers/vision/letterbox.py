@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from workers.inference.inputs import PlannedInput
 from workers.media.pixels import view_pixels
 from workers.plugin import PictureView
 
@@ -65,8 +67,15 @@ class Letterbox:
 
     def fill(self, view: PictureView, channels: int = 3) -> Floats:
         """Return the input, (1, channels, height, width), 0 to 1: red, green and blue, or grey alone."""
+        return self.plan(view, channels).to_array()
+
+    def plan(self, view: PictureView, channels: int = 3) -> PlannedInput:
+        """Return the same, decoded and resized but not yet written."""
         planes = _resize(open_whole(view, channels), self.inner, channels)
-        pixels = np.empty((1, channels, self.input[1], self.input[0]), np.float32)
+        shape = (1, channels, self.input[1], self.input[0])
+        return PlannedInput(shape, functools.partial(self._write, planes))
+
+    def _write(self, planes: Sequence[NDArray[np.uint8]], pixels: Floats) -> None:
         right, bottom = self.left + self.inner[0], self.top + self.inner[1]
         down, across = slice(self.top, bottom), slice(self.left, right)
         for edge in (pixels[..., : self.top, :], pixels[..., bottom:, :]):
@@ -75,7 +84,6 @@ class Letterbox:
             edge.fill(PADDING / 255)
         for place, plane in zip(pixels[0, :, down, across], planes, strict=True):
             np.divide(plane, np.float32(255), out=place, dtype=np.float32)
-        return pixels
 
 
 def round_up(side: int, stride: int) -> int:
