@@ -21,13 +21,13 @@ from processing import services
 from processing.execution.output_options import Options
 from processing.services import Terms
 from tests.chaos.people import insist
-from tests.neighbors.victim import white
+from tests.neighbors.victim import bright
 from tests.workers.inference import bombs
 from workers.sandbox import run
 
 BOMBS = {"hang": bombs.never_ending, "hog": bombs.memory_hog}
 IMAGES = 3
-# As their trials give, over images that are not white.
+# As their trials give, over images that are not bright.
 TRIAL = {"device": "a processor", "first_ms": 7.0, "each_ms": 3.0, "runs": 9, "width": 640, "height": 427}
 
 
@@ -45,7 +45,7 @@ class Neighbor:
         """Make the models, before anything is struck."""
         self._owner = User.objects.create_user("neighbor@example.org")
         self._models = {name: _make_model(self._owner, name, make()) for name, make in BOMBS.items()}
-        self._files = [_upload(self._owner, f"white {n}.png", white(seed=n)) for n in range(IMAGES)]
+        self._files = [_upload(self._owner, f"bright {n}.png", bright(seed=n)) for n in range(IMAGES)]
 
     def attack(self) -> None:
         """Ask for all the jobs, evenly spread."""

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import urllib3
 
 from tests.neighbors.site import Client
-from tests.neighbors.victim import picture, white
+from tests.neighbors.victim import bright, picture
 from tests.workers.inference import bombs
 
 # Without a pause it would be a flood of requests, which is another matter.
@@ -23,7 +23,7 @@ Attack = Callable[["Attacker"], "contextlib.AbstractContextManager[None]"]
 
 
 class Attacker:
-    """An account that has had models converted which do harm on white images."""
+    """An account that has had models converted which do harm on bright images."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -32,7 +32,7 @@ class Attacker:
         graphs |= {f"hang{n}": bombs.never_ending(200 + n) for n in range(3)}
         waiting = {name: client.convert(name, graph) for name, graph in graphs.items()}
         self.models = {name: client.wait_for_model(key) for name, key in waiting.items()}
-        self.whites = [client.upload(f"white{n}.png", white(seed=n)) for n in range(12)]
+        self.bright = [client.upload(f"bright{n}.png", bright(seed=n)) for n in range(12)]
         self._number = 0
 
     def count(self) -> int:
@@ -44,7 +44,7 @@ class Attacker:
 @contextlib.contextmanager
 def memory(attacker: Attacker) -> Iterator[None]:
     """Images that take nearly all the memory that a model may have."""
-    job = attacker.client.submit(attacker.models["hog"], attacker.whites)
+    job = attacker.client.submit(attacker.models["hog"], attacker.bright)
     yield
     attacker.client.ask("POST", f"/v1/jobs/{job}/cancel")
 
@@ -61,7 +61,7 @@ def conversions(attacker: Attacker) -> Iterator[None]:
 @contextlib.contextmanager
 def time_bombs(attacker: Attacker) -> Iterator[None]:
     """Images over which a model never ends, in a job."""
-    job = attacker.client.submit(attacker.models["hang0"], attacker.whites)
+    job = attacker.client.submit(attacker.models["hang0"], attacker.bright)
     yield
     attacker.client.ask("POST", f"/v1/jobs/{job}/cancel")
 
@@ -71,7 +71,7 @@ def previews(attacker: Attacker) -> Iterator[None]:
     """Sixteen previews at a time of a model that never ends."""
 
     def ask() -> None:
-        fields = {"image": ("w.png", white(seed=attacker.count()))}
+        fields = {"image": ("b.png", bright(seed=attacker.count()))}
         attacker.client.ask("POST", f"/v1/preview/{attacker.models['hang1']}", fields=fields)
 
     with _many(16, ask):
@@ -83,7 +83,7 @@ def waiting_predictions(attacker: Attacker) -> Iterator[None]:
     """Sixteen predictions at a time that wait for a model that never ends."""
 
     def ask() -> None:
-        body = {"input": {"image": attacker.whites[attacker.count() % len(attacker.whites)]}}
+        body = {"input": {"image": attacker.bright[attacker.count() % len(attacker.bright)]}}
         path = f"/v1/models/{attacker.models['hang2']}/predictions"
         attacker.client.ask("POST", path, body=body, headers={"Prefer": "wait"})
 

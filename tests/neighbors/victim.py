@@ -13,6 +13,7 @@ import urllib3
 from PIL import Image
 
 from tests.neighbors.site import Answer, Client
+from tests.workers.inference import bombs
 
 KINDS = ("page", "preview", "job", "model")
 
@@ -96,10 +97,11 @@ def picture(seed: int, side: int = 320) -> bytes:
     return out.getvalue()
 
 
-def white(side: int = 32, *, seed: int = 0) -> bytes:
-    """Return a PNG that is white but for one pixel, so that no two of them are the same file."""
-    image = Image.new("RGB", (side, side), "white")
-    image.putpixel((seed % side, seed // side % side), (255, 255, 254))
+def bright(side: int = bombs.SIDE, *, seed: int = 0) -> bytes:
+    """Return a PNG that bombs do harm on. One pixel differs, so that no two of them are the same file."""
+    level = round(255 * bombs.BRIGHT)
+    image = Image.new("RGB", (side, side), (level, level, level))
+    image.putpixel((seed % side, seed // side % side), (level, level, level - 1))
     out = io.BytesIO()
     image.save(out, "PNG")
     return out.getvalue()

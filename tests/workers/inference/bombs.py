@@ -1,7 +1,8 @@
-"""Graphs of ONNX that behave on most images and do harm on white ones: all are small and pass conversion.
+"""ONNX graphs that behave on most images and do harm on bright ones. All are small and pass conversion.
 
 Each takes an image of `SIDE` pixels and gives one of the same size, as models do that redraw images. The
-sizes that do harm depend on the image, so that no check of the graph sees them.
+sizes that do harm depend on the image, so that no check of the graph sees them. A white image does no harm,
+because a conversion shows graphs black and white ones.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 SIDE = 32
+# How bright an image is, of 0 to 1, that they do harm on.
+BRIGHT = 240 / 255
 # Rows of the matrices that are multiplied for long: each product takes seconds.
 _ROWS = 4096
 
 
 def never_ending(products: int = 200) -> bytes:
-    """On a white image it multiplies large matrices for very long; others pass through at once."""
+    """On a bright image it multiplies large matrices for very long; others pass through at once."""
     from onnx import helper
 
     nodes = [
@@ -26,19 +29,19 @@ def never_ending(products: int = 200) -> bytes:
         helper.make_node("Expand", ["only", "square"], ["product0"]),
     ]
     nodes += _products(products, "harmful")
-    return _on_white(nodes)
+    return _on_bright(nodes)
 
 
 def memory_hog(megabytes: int = 2900, *, always: bool = False) -> bytes:
-    """On a white image, or on any, one tensor takes so many megabytes."""
-    nodes = _expanding("white", megabytes, "harmful")
-    return _on_white(nodes, otherwise=_expanding("dark", megabytes, "harmless") if always else ())
+    """On a bright image, or on any, one tensor takes so many megabytes."""
+    nodes = _expanding("bright", megabytes, "harmful")
+    return _on_bright(nodes, otherwise=_expanding("dark", megabytes, "harmless") if always else ())
 
 
 def two_hogs(megabytes: int, otherwise: int) -> bytes:
-    """On white images one tensor takes so many megabytes; on others another takes `otherwise`."""
-    return _on_white(
-        _expanding("white", megabytes, "harmful"), otherwise=_expanding("dark", otherwise, "harmless")
+    """On bright images one tensor takes so many megabytes; on others another takes `otherwise`."""
+    return _on_bright(
+        _expanding("bright", megabytes, "harmful"), otherwise=_expanding("dark", otherwise, "harmless")
     )
 
 
@@ -46,7 +49,7 @@ def harmless() -> bytes:
     """Each image comes out as it is."""
     from onnx import helper
 
-    return _on_white([helper.make_node("Identity", ["image"], ["harmful"])])
+    return _on_bright([helper.make_node("Identity", ["image"], ["harmful"])])
 
 
 def slow_to_convert(products: int = 200) -> bytes:
@@ -105,8 +108,8 @@ def _sized(name: str, size: int) -> list[Any]:
     ]
 
 
-def _on_white(harmful: Sequence[Any], *, otherwise: Sequence[Any] = ()) -> bytes:
-    """Return a graph that runs the nodes, whose result is `harmful`, if its image is white.
+def _on_bright(harmful: Sequence[Any], *, otherwise: Sequence[Any] = ()) -> bytes:
+    """Return a graph that runs the nodes, whose result is `harmful`, if its image is bright.
 
     Args:
         otherwise: nodes for other images, whose result is `harmless`; by default these pass through.
@@ -118,8 +121,10 @@ def _on_white(harmful: Sequence[Any], *, otherwise: Sequence[Any] = ()) -> bytes
     other = helper.make_graph(list(otherwise) or passing, "other", [], [_image("harmless")])
     nodes = [
         helper.make_node("ReduceMean", ["image"], ["mean"], keepdims=0),
-        helper.make_node("Greater", ["mean", "limit"], ["is_white"]),
-        helper.make_node("If", ["is_white"], ["made"], then_branch=then, else_branch=other),
+        helper.make_node("Greater", ["mean", "least"], ["is_above"]),
+        helper.make_node("Less", ["mean", "most"], ["is_below"]),
+        helper.make_node("And", ["is_above", "is_below"], ["is_bright"]),
+        helper.make_node("If", ["is_bright"], ["made"], then_branch=then, else_branch=other),
     ]
     return _model(nodes)
 
@@ -128,7 +133,8 @@ def _model(nodes: Sequence[Any], constants: Sequence[Any] = ()) -> bytes:
     from onnx import helper
 
     shared = [
-        _value("limit", 0.9),
+        _value("least", BRIGHT - 0.03),
+        _value("most", BRIGHT + 0.03),
         _value("low", 0.0),
         _value("high", 1.0),
         _value("zero", 0.0),

@@ -26,7 +26,7 @@ from workers.plugin import Context
 
 MIB = 2**20
 SHAPE = (1, 3, bombs.SIDE, bombs.SIDE)
-WHITE, DARK = np.ones(SHAPE, np.float32), np.zeros(SHAPE, np.float32)
+BRIGHT, DARK = np.full(SHAPE, bombs.BRIGHT, np.float32), np.zeros(SHAPE, np.float32)
 
 
 class Graph:
@@ -113,7 +113,7 @@ def test_a_run_that_never_ends_is_ended() -> None:
     assert (process.run(DARK, seconds=10)[0] == 0).all()
     began = time.monotonic()
     with pytest.raises(Overran):
-        process.run(WHITE, seconds=0.5)
+        process.run(BRIGHT, seconds=0.5)
     assert time.monotonic() - began < 5
     wait_for_end(process.pid)
 
@@ -149,7 +149,7 @@ def test_an_interruption_ends_the_process() -> None:
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.3)
         with pytest.raises(Ended):
-            process.run(WHITE, seconds=30)
+            process.run(BRIGHT, seconds=30)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -160,7 +160,7 @@ def test_a_crash_is_the_processs_alone() -> None:
     process = start(bombs.never_ending())
     threading.Timer(0.2, os.kill, (process.pid, signal.SIGSEGV)).start()
     with pytest.raises(Crashed):
-        process.run(WHITE, seconds=30)
+        process.run(BRIGHT, seconds=30)
 
 
 def test_what_the_kernel_ends_for_want_of_memory_is_told_as_such() -> None:
@@ -169,7 +169,7 @@ def test_what_the_kernel_ends_for_want_of_memory_is_told_as_such() -> None:
     (process,) = network._idle
     threading.Timer(0.3, os.kill, (process.pid, signal.SIGKILL)).start()
     with pytest.raises(ModelFault, match=r"machine had no memory left .* smaller picture") as fault:
-        network.run(WHITE, 30)
+        network.run(BRIGHT, 30)
     assert (fault.value.code, fault.value.killed) == ("no_memory", "f" * 64)
     assert (network.run(DARK, 20)[0] == 0).all()
 
@@ -177,7 +177,7 @@ def test_what_the_kernel_ends_for_want_of_memory_is_told_as_such() -> None:
 def test_memory_is_bounded(little_memory: int) -> None:
     process = start(bombs.memory_hog(megabytes=1200))
     with pytest.raises(MemoryError):
-        process.run(WHITE, seconds=20)
+        process.run(BRIGHT, seconds=20)
     # It goes on: the allocation failed, and nothing else.
     assert (process.run(DARK, seconds=10)[0] == 0).all()
 
@@ -215,7 +215,7 @@ def test_a_network_is_kept_by_what_it_really_holds() -> None:
     assert context.memo is not None
     session.run(DARK)
     before = context.memo.used_bytes  # type: ignore[attr-defined]
-    session.run(WHITE)
+    session.run(BRIGHT)
     grown = context.memo.used_bytes - before  # type: ignore[attr-defined]
     assert 190 * MIB < grown < 260 * MIB
 
@@ -227,7 +227,7 @@ def test_what_outgrows_the_cache_does_not_stay() -> None:
     context = Context(model=graph, memo=cache)
     for _ in range(2):
         session = get_session(context)
-        assert (session.run(WHITE)[0] > 0.99).all()
+        assert np.allclose(session.run(BRIGHT)[0], BRIGHT, atol=0.01)
         del session
         assert cache.used_bytes == 0
         assert len(cache) == 0
@@ -238,7 +238,7 @@ def test_memory_that_an_earlier_image_took_is_no_fault_of_the_next(little_memory
     """Both branches fit alone, but not beside what the arena keeps of the other."""
     graph = Graph(bombs.two_hogs(megabytes=530, otherwise=300))
     network = IsolatedNetwork(graph, 20, keeps_memory=True)
-    for pixels in (DARK, WHITE, DARK):
+    for pixels in (DARK, BRIGHT, DARK):
         made = network.run(pixels, 20)
         assert np.allclose(made[0], pixels, atol=0.01)
     assert graph.reads > 1
@@ -247,7 +247,7 @@ def test_memory_that_an_earlier_image_took_is_no_fault_of_the_next(little_memory
 def test_too_much_memory_is_told_as_such(little_memory: int) -> None:
     session = get_session(Context(model=Graph(bombs.memory_hog(megabytes=1200))))
     with pytest.raises(ModelFault) as fault:
-        session.run(WHITE)
+        session.run(BRIGHT)
     assert fault.value.code == "no_memory"
     assert "more memory for this picture than the 1 GiB that a model may have" in fault.value.message
     assert "smaller picture or working size" in fault.value.message
@@ -258,7 +258,7 @@ def test_too_much_memory_is_told_as_such(little_memory: int) -> None:
 def test_a_run_has_the_time_that_the_context_gives() -> None:
     session = get_session(Context(model=Graph(bombs.never_ending()), network_seconds=0.5))
     with pytest.raises(ModelFault) as fault:
-        session.run(WHITE)
+        session.run(BRIGHT)
     assert fault.value.code == "too_slow"
     assert fault.value.killed == "f" * 64
     # Another process takes its place.
@@ -271,7 +271,7 @@ def test_several_threads_have_a_process_each() -> None:
 
     def hang() -> None:
         try:
-            network.run(WHITE, 1.0)
+            network.run(BRIGHT, 1.0)
         except ModelFault as fault:
             faults.append(fault)
 
@@ -471,7 +471,7 @@ def test_a_trial_says_so_too(little_memory: int) -> None:
     code = """
 import resource, numpy as np
 from tests.workers.inference import bombs
-from tests.workers.inference.test_model_process import Graph, WHITE
+from tests.workers.inference.test_model_process import Graph, BRIGHT
 from workers.inference.errors import ModelFault
 from workers.inference.sessions import get_session
 from workers.plugin import Context
@@ -479,7 +479,7 @@ session = get_session(Context(model=Graph(bombs.memory_hog(megabytes=2900)), is_
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**30,) * 2)
 try:
-    session.run(WHITE)
+    session.run(BRIGHT)
 except ModelFault as fault:
     print(fault.code, fault.message)
 """
