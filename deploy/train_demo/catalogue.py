@@ -9,10 +9,11 @@ from pathlib import Path
 from PIL import Image
 from torch import nn
 
-from deploy.train_demo import classifier, detector, enlarger, pairs, segmenter, style, transformer
+from deploy.train_demo import classifier, detector, enlarger, segmenter, style, transformer
 from deploy.train_demo.measuring import Measured
-from deploy.train_demo.patterns import draw_pattern
-from deploy.train_demo.pictures import draw, draw_one
+from deploy.train_demo.pictures import pairs
+from deploy.train_demo.pictures.patterns import draw_pattern
+from deploy.train_demo.pictures.shapes import draw, draw_one
 
 PHOTOS = Path(__file__).resolve().parents[2] / "ipau/demo_photos"
 

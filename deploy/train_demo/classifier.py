@@ -13,10 +13,11 @@ from PIL import Image
 from torch import Tensor, nn
 from ultralytics.nn import tasks
 
-from deploy.train_demo import detector, learning, pictures, ultralytics_nets
+from deploy.train_demo import detector, learning, ultralytics_nets
 from deploy.train_demo.detector import stack
 from deploy.train_demo.measuring import Measured, count_right
-from deploy.train_demo.pictures import CLASSES
+from deploy.train_demo.pictures import shapes
+from deploy.train_demo.pictures.shapes import CLASSES
 
 SIDE = 64
 BATCH = 48
@@ -52,13 +53,13 @@ def measure(folder: Path, count: int) -> Measured:
 
 
 def _draw(seed: int) -> tuple[Image.Image, int]:
-    picture, shape = pictures.draw_one(seed, TESTED_SIDE)
+    picture, shape = shapes.draw_one(seed, TESTED_SIDE)
     return picture, shape.class_id
 
 
 def _loss_of(model: nn.Module, step: int) -> Tensor:
     first = FIRST_SEED + step * BATCH
-    drawn = [pictures.draw_one(seed, SIDE) for seed in range(first, first + BATCH)]
+    drawn = [shapes.draw_one(seed, SIDE) for seed in range(first, first + BATCH)]
     batch = {
         "img": stack([picture for picture, _ in drawn]),
         "cls": torch.tensor([shape.class_id for _, shape in drawn]),

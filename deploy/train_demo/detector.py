@@ -15,9 +15,10 @@ from PIL import Image
 from torch import Tensor, nn
 from ultralytics.nn import tasks
 
-from deploy.train_demo import learning, pictures, ultralytics_nets
+from deploy.train_demo import learning, ultralytics_nets
 from deploy.train_demo.measuring import Measured, run
-from deploy.train_demo.pictures import CLASSES, Shape
+from deploy.train_demo.pictures import shapes as pictures
+from deploy.train_demo.pictures.shapes import CLASSES, Shape
 from deploy.train_demo.precision import Box, mean_average_precision, share_boxes
 
 # Where it is kept once it is trained: others begin with what it knows.

@@ -11,9 +11,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deploy.train_demo import learning, pairs
+from deploy.train_demo import learning
 from deploy.train_demo.measuring import Measured
-from deploy.train_demo.scenes import draw_scene
+from deploy.train_demo.pictures import pairs
+from deploy.train_demo.pictures.scenes import draw_scene
 from workers.nets.srvgg import SRVGGNetCompact
 
 SCALE = 2

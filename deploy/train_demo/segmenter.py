@@ -16,10 +16,11 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 from ultralytics.nn import tasks
 
-from deploy.train_demo import detector, learning, pictures, ultralytics_nets
+from deploy.train_demo import detector, learning, ultralytics_nets
 from deploy.train_demo.detector import LEAST_CONFIDENCE, TESTED_SIDE
 from deploy.train_demo.measuring import Measured, run
-from deploy.train_demo.pictures import CLASSES
+from deploy.train_demo.pictures import shapes as pictures
+from deploy.train_demo.pictures.shapes import CLASSES
 from deploy.train_demo.precision import Bits, mean_average_precision, share_pixels
 
 LEARNING_RATE = 1.5e-3

@@ -10,9 +10,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deploy.train_demo import learning, pairs, pencil
+from deploy.train_demo import learning
 from deploy.train_demo.measuring import Measured
-from deploy.train_demo.scenes import draw_scene
+from deploy.train_demo.pictures import pairs, pencil
+from deploy.train_demo.pictures.scenes import draw_scene
 from workers.nets.resnet_generator import ResnetGenerator
 
 BATCH, SIDE = 8, 64

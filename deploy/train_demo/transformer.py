@@ -15,7 +15,7 @@ from torch.nn import functional
 from deploy.train_demo import learning
 from deploy.train_demo.detector import stack
 from deploy.train_demo.measuring import Measured, count_right
-from deploy.train_demo.patterns import PATTERNS, draw_pattern
+from deploy.train_demo.pictures.patterns import PATTERNS, draw_pattern
 from workers.nets.vit import ViT
 
 SIDE, PATCH = 64, 8

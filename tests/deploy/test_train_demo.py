@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deploy.train_demo import pencil, pictures
-from deploy.train_demo.patterns import PATTERNS, draw_pattern
-from deploy.train_demo.pictures import CLASSES
+from deploy.train_demo.pictures import pencil
+from deploy.train_demo.pictures import shapes as pictures
+from deploy.train_demo.pictures.patterns import PATTERNS, draw_pattern
+from deploy.train_demo.pictures.scenes import draw_scene
+from deploy.train_demo.pictures.shapes import CLASSES
 from deploy.train_demo.precision import mean_average_precision, share_boxes, share_pixels
-from deploy.train_demo.scenes import draw_scene
 from workers.bundle import FolderModel
 
 Box = tuple[float, ...]
@@ -134,7 +135,7 @@ def test_a_few_steps_change_the_weights_and_leave_a_checkpoint(
 
 
 def test_parts_of_scenes_belong_together_and_follow_from_the_step() -> None:
-    from deploy.train_demo.pairs import Pairs
+    from deploy.train_demo.pictures.pairs import Pairs
 
     random = np.random.default_rng(0)
     small = [random.integers(0, 256, (12, 12, 3), np.uint8) for _ in range(3)]
@@ -167,7 +168,8 @@ def test_a_model_takes_over_the_first_layers_of_another() -> None:
 def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
     """Make a model of the catalogue in two steps, on tiny pictures, in a folder of the test's own."""
     from deploy.train_demo import __main__ as training
-    from deploy.train_demo import catalogue, classifier, detector, pairs, transformer
+    from deploy.train_demo import catalogue, classifier, detector, transformer
+    from deploy.train_demo.pictures import pairs
 
     for module in (detector, classifier, transformer):
         monkeypatch.setattr(module, "BATCH", 2)
