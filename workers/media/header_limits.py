@@ -15,8 +15,6 @@ from workers.formats.isobmff import AVIF_BRANDS, HEIC_BRANDS, Box, brands, walk
 from workers.tiff.headers import SIGNATURES as TIFF_SIGNATURES
 from workers.tiff.headers import check_tiff
 
-__all__ = ["CUT_SHORT", "TOO_COMPLEX", "HeadError", "check_head"]
-
 # More than cameras and editors write. Pillow looks at each of these in Python, and keeps what they hold.
 MOST_SEGMENTS = 4096
 MOST_FILLING = 16 * 1024
