@@ -26,7 +26,7 @@ from workers.plugin import (
     text,
     toggle,
 )
-from workers.vision import blur_and_crop, draw
+from workers.vision import blur_and_crop, draw, yolox
 from workers.vision.class_names import choose_classes, name_of, read_class_list
 from workers.vision.classify import classify
 from workers.vision.detection_outputs import LAYOUTS, Found, Layout, Reading, find_layout, read
@@ -237,11 +237,7 @@ def choose_place(picture: PictureView, session: Session, detector: Detector, wan
     stride = detector.stride if is_free and detector.takes_rectangles else None
     place = Letterbox.fit((picture.width, picture.height), size, stride)
     # YOLOX is trained on images in the corner, not in the middle.
-    return replace(place, left=0, top=0) if is_yolox(detector.layout) else place
-
-
-def is_yolox(layout: str | None) -> bool:
-    return layout in ("yolox", "yolox-decoded")
+    return replace(place, left=0, top=0) if yolox.is_yolox(detector.layout) else place
 
 
 def choose_input(session: Session, own: tuple[int, int], wanted: int) -> tuple[int, int]:
