@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workers.families.onnx import convert as onnx_exports
-from workers.families.onnx import output_layouts
+from workers.families.onnx.output_layouts import LABELS, PIXEL_LAYOUTS
 from workers.inference.sessions import get_session
 from workers.plugin import IMAGE, Context, Family, Kept, OperationError, OutputSpec, PictureView, Result
 from workers.vision import detect, image_to_image, semantic_segmentation
@@ -41,7 +41,7 @@ class Onnx(Family[OnnxParams]):
         facts = detect.model_of(context).facts
         if facts["task"] == "image":
             return _redraw(picture, params, context)
-        if facts["layout"] in (output_layouts.SEMANTIC, output_layouts.LABELS):
+        if facts["layout"] in PIXEL_LAYOUTS:
             return _label(picture, params, context)
         return detect.run(picture, params, context)
 
@@ -72,7 +72,7 @@ def _label(picture: PictureView, params: OnnxParams, context: Context) -> Result
     own = (params.size, params.size) if params.size else (facts["input"]["width"], facts["input"]["height"])
     session = get_session(context)
     mean, std = facts.get("mean"), facts.get("std")
-    if facts["layout"] == output_layouts.LABELS:
+    if facts["layout"] == LABELS:
         count = len(facts["classes"])
         labels, shares = semantic_segmentation.read_labels(picture, session, own, mean, std, count)
     else:
