@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from pydantic import field_validator
 
 from workers.inference.errors import STRANGE_OUTPUT, ModelFault
-from workers.inference.sessions import Session, get_session
+from workers.inference.sessions import Session, get_session, model_of
 from workers.plugin import (
     Context,
     Kept,
-    Model,
     OperationError,
     Params,
     PictureView,
@@ -252,13 +251,6 @@ def choose_input(session: Session, own: tuple[int, int], wanted: int) -> tuple[i
             raise OperationError(text, code="input_size")
         raise ValueError(f"The model’s facts say {own}, its graph {fixed}.")
     return size
-
-
-def model_of(context: Context) -> Model:
-    """The step's model: the engine hands over one to every family."""
-    if context.model is None:
-        raise ValueError("A family was run without a model.")
-    return context.model
 
 
 # --- From the output to the picture.
