@@ -31,6 +31,8 @@ MOST_FLOPS = 10**16
 GRAPHS = "onnx"
 # The least part of a picture's shorter side that a classifier looks at.
 LEAST_CROP = 0.01
+# Pillow's names of its filters, in the order of their numbers.
+Filter = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
 _TASKS = r"^(detect|segment|pose|obb|classify|image)$"
 
 
@@ -119,7 +121,7 @@ class ModelFacts(_Strict):
     # Which of several outputs of a graph is read.
     output: ReadOutput | None = None
     # The filter that it is resized by, bilinear otherwise, and the order of its colors, "rgb" otherwise.
-    resample: Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"] | None = None
+    resample: Filter | None = None
     order: Literal["rgb", "bgr"] | None = None
     # Those of the four that nobody told.
     assumed: list[Literal["mean", "std", "crop_pct"]] | None = Field(default=None, max_length=3)

@@ -19,7 +19,7 @@ _KIND = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
 _PLACE = re.compile(r"/\S+\.(cc|h):\d+ .*?\) ")
 # How it, its kernels and the C++ library say that memory ran out, or that a size is beyond all memory.
 _NO_MEMORY = re.compile(
-    r"bad_alloc|bad_array_new_length|bad allocation|(failed|unable|could not|cannot) to? ?allocate"
+    r"bad_alloc|bad_array_new_length|bad allocation|(failed|unable|could not|cannot|can't) (to )?allocate"
     r"|memory allocation failed|available memory of \d+ is smaller|out of memory|insufficient memory"
     r"|larger than max_size|overflow|shape\.size\(\) must be >= ?0|exceed int64|may be too large",
     re.IGNORECASE,

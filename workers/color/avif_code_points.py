@@ -62,7 +62,7 @@ class _AvifColors:
         return _read_number(data, 4, 2 if data[0] == 0 else 4)
 
     def _read_box(self, kind: bytes) -> bytes:
-        """Return what a box of `meta` holds; `heads` bounds how much that is."""
+        """Return what a box of `meta` holds; `workers.media.header_limits` bounds how much that is."""
         box = self._boxes.get(kind)
         if box is None:
             raise FormatError("It does not describe its image.")

@@ -71,15 +71,8 @@ def convert(image: Image.Image, space: ColorSpace) -> Image.Image | None:
     return None if transform is None else transform.apply(image)
 
 
-def convert_deep_colors(high: Image.Image, low: Image.Image, space: ColorSpace) -> Image.Image | None:
-    """Return sRGB of 16-bit colors, given as two images (RGB or RGBA) of their high and low bytes.
-
-    Returns:
-        None where a table decides over the colors, or the color space does not fit.
-    """
-    conversion = _find_conversion(space)
-    if conversion is None:
-        return None
+def convert_deep_colors(high: Image.Image, low: Image.Image, conversion: Conversion) -> Image.Image:
+    """Return sRGB of 16-bit colors, given as two images (RGB or RGBA) of their high and low bytes."""
     result = np.empty((high.height, high.width, 3), np.uint8)
     rows = max(1, _PIXELS_AT_ONCE // high.width)
     for top in range(0, high.height, rows):
@@ -90,7 +83,12 @@ def convert_deep_colors(high: Image.Image, low: Image.Image, space: ColorSpace) 
     return Image.fromarray(result)
 
 
-def _find_conversion(space: ColorSpace) -> Conversion | None:
+def find_conversion(space: ColorSpace) -> Conversion | None:
+    """Return the conversion of RGB to sRGB by curves and a matrix.
+
+    Returns:
+        None where a table decides over the colors, or the color space does not fit.
+    """
     if isinstance(space, CodePoints):
         return make_hdr_conversion(space)
     return None if space is None else _make_matrix_conversion(space)
@@ -199,7 +197,7 @@ def _find_levels(space: Profile | CodePoints) -> Levels | None:
     """Return the sRGB colors of 65,536 levels of gray, shape (65536, 3), or None without any."""
     if is_gray_profile(space):
         return _find_levels_of_curve(space)
-    conversion = _find_conversion(space)
+    conversion = find_conversion(space)
     if conversion is not None:
         grays = np.repeat(np.arange(65536, dtype=np.uint16)[None, :, None], 3, axis=2)
         levels: Levels = conversion.convert(grays)[0]

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import struct
 import zlib
+from contextlib import suppress
+from itertools import takewhile
 from typing import BinaryIO
 
 from PIL import ImageFile, PngImagePlugin
 
 from workers.color.cicp import BT709, CURVES, HLG, PQ, PRIMARIES, CodePoints
 from workers.color.icc import Chromaticities
+from workers.formats import png
+from workers.formats.byte_source import FormatError, Source
 from workers.formats.header_errors import HeadError
 
 # The largest profiles of printers have four. Little CMS copies them several times.
@@ -66,19 +70,15 @@ def _read_profile(stream: PngImagePlugin.PngStream, pos: int, length: int) -> by
 def read_color_chunks(stream: BinaryIO) -> Chunks:
     """Return the chunks before the pixels that say what the colors are."""
     found: Chunks = {}
-    position = 8
+    source = Source(stream, MOST_CHUNKS)
     has_palette = False
-    for _ in range(MOST_CHUNKS):
-        stream.seek(position)
-        head = stream.read(8)
-        kind, length = head[4:], int.from_bytes(head[:4], "big")
-        if len(head) < 8 or kind in (b"IDAT", b"IEND"):
-            break
-        has_palette = has_palette or kind == b"PLTE"
-        is_late = has_palette and kind == b"cICP"
-        if _LENGTHS.get(kind) == length and not is_late:
-            found.setdefault(kind, stream.read(length))
-        position += 12 + length
+    # A damaged file has the chunks up to where it ends.
+    with suppress(FormatError):
+        for chunk in takewhile(lambda chunk: chunk.kind != b"IDAT", png.walk(source)):
+            has_palette = has_palette or chunk.kind == b"PLTE"
+            is_late = has_palette and chunk.kind == b"cICP"
+            if _LENGTHS.get(chunk.kind) == chunk.length and not is_late:
+                found.setdefault(chunk.kind, source.at(chunk.body, chunk.length))
     return found
 
 

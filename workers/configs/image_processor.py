@@ -44,7 +44,7 @@ _NESTED = ("image_processor", "preprocessor_config", "feature_extractor")
 
 
 def read_processor(config: Config) -> dict[str, Any]:
-    """Return what a config says of images, in this project's words: fields of `onnx_config.Wishes`.
+    """Return what a config says of images: fields of `model_config.Wishes`.
 
     `unclear` is a sentence where it says what cannot be followed. It matters to classifiers alone, and to
     models that give each pixel a class.
@@ -66,10 +66,10 @@ def merge(config: Config) -> dict[str, Any]:
 def _read(config: Config) -> dict[str, Any]:
     timm = find_timm(config)
     if timm is config:
-        return read_timm(config)
+        return read_timm(timm)
     _refuse_unknown(config)
     parts = (
-        {} if timm is None else read_timm(config),
+        {} if timm is None else read_timm(timm),
         read_geometry(config),
         _read_colors(config),
         {"resample": read_filter(config.get("resample")), "order": _read_order(config)},

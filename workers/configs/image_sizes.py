@@ -21,7 +21,7 @@ _SQUARE_SIZE = "{“height”: 224, “width”: 224}"
 
 
 def read_geometry(config: Config) -> dict[str, Any]:
-    """Return `size`, `crop_pct` and `stretch` of `onnx_config.Wishes`, None where nothing is said.
+    """Return `size`, `crop_pct` and `stretch` of `model_config.Wishes`, None where nothing is said.
 
     Raises Unclear for what does not bring every image to one square.
     """

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from workers.bundle import LEAST_CROP
+from workers.bundle import LEAST_CROP, Filter
 from workers.checkpoints.class_names import clean_names, find_names, order_names
 from workers.checkpoints.upload import Refused
 from workers.configs.image_processor import merge, read_processor
@@ -48,7 +48,7 @@ class Wishes(BaseModel):
     std: list[float] | None = Field(default=None, min_length=1, max_length=3)
     crop_pct: float | None = Field(default=None, ge=LEAST_CROP, le=1)
     stretch: bool | None = Field(default=None, strict=True)
-    resample: Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"] | None = None
+    resample: Filter | None = None
     scores: Literal["softmax", "sigmoid"] | None = None
     count: int | None = None
     unclear: str = ""

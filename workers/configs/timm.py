@@ -27,14 +27,11 @@ def find_timm(config: Config) -> Config | None:
     return config if is_flat else None
 
 
-def read_timm(config: Config) -> dict[str, Any]:
-    """Return what a config of timm says in the words of `onnx_config.Wishes`, nothing where it is not timm's.
+def read_timm(settings: Config) -> dict[str, Any]:
+    """Return what settings of timm say of images: fields of `model_config.Wishes`.
 
     Raises Unclear.
     """
-    settings = find_timm(config)
-    if settings is None:
-        return {}
     side = _read_side(settings)
     mode = settings.get("crop_mode") or "center"
     if mode not in ("center", "squash"):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
+from workers.bundle import Filter
 from workers.checkpoints.upload import show
 
 Config = Mapping[str, Any]
-# Pillow's names of its filters, by the numbers that Hugging Face writes.
-FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
+# By the numbers that Hugging Face writes.
+FILTERS: tuple[Filter, ...] = get_args(Filter)
 _SHOWN = 40
 
 

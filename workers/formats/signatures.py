@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
+from workers.formats import png
+
 SIGNATURES = {
     "JPEG": (b"\xff\xd8\xff",),
-    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "PNG": (png.SIGNATURE,),
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     "WEBP": (b"RIFF",),
 }

@@ -166,7 +166,7 @@ class ModelProcess:
 
         Args:
             data: an ONNX file.
-            keeps_memory: as `runtime.open_runtime_session` takes it.
+            keeps_memory: as `workers.onnx_runtime.open_runtime_session` takes it.
             seconds: of processor time, for loading.
 
         Raises: Failed, Crashed, Killed, Overran, MemoryError.

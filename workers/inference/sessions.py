@@ -55,15 +55,20 @@ class Session:
         return [np.asarray(output, np.float32) for output in self.forward(with_type)]
 
 
+def model_of(context: Context) -> Model:
+    """Return the step's model: the engine hands over one to every family."""
+    if context.model is None:
+        raise ValueError("A family was run without a model.")
+    return context.model
+
+
 def get_session(context: Context, *, keeps_memory: bool = True) -> Session:
     """Return the session of the step's model on the context's device, kept in this process by its digest.
 
     A model without a network for torch runs by ONNX Runtime, whatever the device, and in a process of its own
     unless this one is shut in already.
     """
-    model = context.model
-    if model is None:
-        raise ValueError("A family was run without a model.")
+    model = model_of(context)
     if context.device != PROCESSOR and torch_sessions.can_run(model):
         return _in_batches(torch_sessions.get_loaded(context, model), context)
     key = ("onnx", model.key)

@@ -24,9 +24,10 @@ from PIL import (
 from workers.color import png_chunks
 from workers.color.conversion import convert, is_gray_profile, needs_conversion
 from workers.color.spaces import ColorSpace, read_color_space
+from workers.formats.header_errors import HeadError
 from workers.formats.signatures import MOST_STRAY_BYTES, SIGNATURES, explain_stray_bytes
 from workers.media import png_transparency
-from workers.media.header_limits import HeadError, check_head
+from workers.media.header_limits import check_head
 from workers.media.pixel_coding import PixelCoding, read_coding
 from workers.plugin import OperationError
 from workers.tiff import plugin
@@ -301,12 +302,9 @@ def to_srgb(image: Image.Image, space: ColorSpace) -> Image.Image:
 def read_foreign_space(image: ImageFile.ImageFile, stream: BinaryIO) -> ColorSpace:
     """Return the color space from which pixels must be converted, or None where they are sRGB already."""
     space = read_color_space(image, stream)
-    return space if needs_conversion(space, "LA" if _is_deep_gray(image) else image.mode) else None
-
-
-def _is_deep_gray(image: ImageFile.ImageFile) -> bool:
-    """Tell whether an unread image is gray with transparency, both of 16 bits: Pillow opens it as RGBA."""
-    return image.mode == "RGBA" and any(tile.args == "LA;16B" for tile in image.tile)
+    # Pillow opens it as RGBA.
+    mode = "LA" if png_transparency.is_deep_gray_with_alpha(image) else image.mode
+    return space if needs_conversion(space, mode) else None
 
 
 def clean(image: Image.Image) -> Image.Image:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import io
 import re
-import struct
 
+from workers.formats import png
+from workers.formats.byte_source import FormatError, Source, TooManyPartsError
 from workers.formats.header_errors import TOO_COMPLEX, HeadError
 from workers.tiff.headers import jpeg_strips
 
@@ -24,6 +25,8 @@ MOST_CHUNKS = 20_000
 _LEAST_CHUNK_BYTES = 1024
 MOST_LATE_CHUNKS = 4096
 MOST_LATE_PACKED_CHUNKS = 100
+
+TOO_MANY_CHUNKS = "This PNG is built of too many parts to be read."
 
 # In the data of a scan, 0xFF stands before zero, a restart mark or filling. Anything else is a marker.
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
@@ -103,22 +106,22 @@ def _check_jpeg_strips(data: bytes, size: tuple[int, int]) -> None:
             _check_scans(scans + 1, MOST_SCANNED_PIXELS)
 
 
-# --- PNG. W3C, Portable Network Graphics (Third Edition), 5.
+# --- PNG.
 
 
 def _check_chunks(data: bytes) -> None:
-    most = MOST_CHUNKS + len(data) // _LEAST_CHUNK_BYTES
-    position, late, packed, has_pixels = 8, 0, 0, False
-    for _ in range(most):
-        if position + 8 > len(data):
-            return
-        length, kind = struct.unpack_from(">I4s", data, position)
-        if kind == b"IEND":
-            return
-        has_pixels = has_pixels or kind == b"IDAT"
-        late += has_pixels and kind != b"IDAT"
-        packed += has_pixels and kind in (b"zTXt", b"iTXt", b"iCCP")
-        if late > MOST_LATE_CHUNKS or packed > MOST_LATE_PACKED_CHUNKS:
-            break
-        position += 12 + length
-    raise HeadError("too_complex", "This PNG is built of too many parts to be read.")
+    source = Source(io.BytesIO(data), MOST_CHUNKS + len(data) // _LEAST_CHUNK_BYTES)
+    late = packed = 0
+    has_pixels = False
+    try:
+        for chunk in png.walk(source):
+            has_pixels = has_pixels or chunk.kind == b"IDAT"
+            late += has_pixels and chunk.kind not in (b"IDAT", b"IEND")
+            packed += has_pixels and chunk.kind in (b"zTXt", b"iTXt", b"iCCP")
+            if late > MOST_LATE_CHUNKS or packed > MOST_LATE_PACKED_CHUNKS:
+                raise HeadError("too_complex", TOO_MANY_CHUNKS)
+    except TooManyPartsError as error:
+        raise HeadError("too_complex", TOO_MANY_CHUNKS) from error
+    except FormatError:
+        # It is damaged, which the decoder says better.
+        return

@@ -1,41 +1,55 @@
-"""PNG and TIFF of 16-bit colors, converted to sRGB with all of their bits. Pillow keeps the high bytes."""
+"""PNG and TIFF of 16-bit colors: the low bytes, which Pillow drops, and colors converted with all bits."""
 
 from __future__ import annotations
 
 import io
 import sys
+from functools import cached_property
 
 from PIL import Image, ImageFile
 
-from workers.color.conversion import convert_deep_colors
+from workers.color.conversion import convert_deep_colors, find_conversion
 from workers.color.spaces import ColorSpace
-from workers.media.decode import open_image
 
-_FORMATS = frozenset({"PNG", "TIFF"})
 _NATIVE = "L" if sys.byteorder == "little" else "B"
 
 
-def convert_whole_samples(image: Image.Image, data: bytes, space: ColorSpace) -> Image.Image | None:
+class LowBytes:
+    """The low bytes of an image, decoded when they are first asked for.
+
+    Args:
+        image: opened and not decoded, because Pillow then forgets how the samples are stored.
+        data: the file of the image.
+    """
+
+    def __init__(self, image: ImageFile.ImageFile, data: bytes) -> None:
+        self._data = data
+        self._format = image.format or ""
+        self._tiles = [_swap_bytes(tile) for tile in image.tile]
+
+    @cached_property
+    def image(self) -> Image.Image | None:
+        """The low bytes in mode RGB or RGBA; None for samples that are not 16-bit colors."""
+        tiles = [tile for tile in self._tiles if tile is not None]
+        if not tiles or len(tiles) < len(self._tiles):
+            return None
+        with Image.open(io.BytesIO(self._data), formats=(self._format,)) as image:
+            if isinstance(image, ImageFile.ImageFile):
+                image.tile = tiles
+            image.load()
+            return image
+
+
+def convert_whole_samples(image: Image.Image, low_bytes: LowBytes, space: ColorSpace) -> Image.Image | None:
     """Return a decoded image of 16-bit colors in sRGB, or None for any other image.
 
     The low bytes count where dark tones lie close together, as in linear light.
-
-    Args:
-        image: as decoded by Pillow, of mode RGB or RGBA.
-        data: the file, which is decoded once more.
     """
-    if space is None or image.format not in _FORMATS or image.mode not in ("RGB", "RGBA"):
+    conversion = find_conversion(space)
+    if conversion is None or low_bytes.image is None:
         return None
-    if "transparency" in image.info:
-        return None
-    with open_image(io.BytesIO(data)) as low:
-        tiles = [_swap_bytes(tile) for tile in low.tile]
-        if low.mode != image.mode or low.size != image.size or not tiles or None in tiles:
-            return None
-        low.tile = [tile for tile in tiles if tile is not None]
-        low.load()
-        converted = convert_deep_colors(image, low, space)
-    if converted is not None and image.mode == "RGBA":
+    converted = convert_deep_colors(image, low_bytes.image, conversion)
+    if image.mode == "RGBA":
         converted.putalpha(image.getchannel("A"))
     return converted
 

@@ -9,13 +9,12 @@ import io
 import struct
 from typing import BinaryIO
 
+from workers.formats import png
 from workers.formats.byte_source import FormatError, Source, TooManyPartsError
 from workers.formats.header_errors import CUT_SHORT, TOO_COMPLEX, HeadError
 from workers.formats.isobmff import AVIF_BRANDS, HEIC_BRANDS, Box, brands, walk
 from workers.tiff.headers import SIGNATURES as TIFF_SIGNATURES
 from workers.tiff.headers import check_tiff
-
-__all__ = ["CUT_SHORT", "TOO_COMPLEX", "HeadError", "check_head"]
 
 # More than cameras and editors write. Pillow looks at each of these in Python, and keeps what they hold.
 MOST_SEGMENTS = 4096
@@ -64,7 +63,7 @@ def check_head(stream: BinaryIO) -> None:
     start = stream.read(16)
     if start.startswith(b"\xff\xd8"):
         _check_jpeg(stream)
-    elif start.startswith(b"\x89PNG\r\n\x1a\n"):
+    elif start.startswith(png.SIGNATURE):
         _check_png(stream)
     elif start.startswith(TIFF_SIGNATURES):
         check_tiff(stream)
@@ -167,29 +166,36 @@ def _next_marker(stream: BinaryIO, most: int) -> tuple[int, int] | tuple[None, i
 
 def _check_png(stream: BinaryIO) -> None:
     """Count the chunks before the pixels, and what they hold."""
-    position = 8
+    source = Source(stream, MOST_CHUNKS)
     texts = packed = 0
-    for _ in range(MOST_CHUNKS):
-        stream.seek(position)
-        head = stream.read(8 + _MOST_KEYWORD + 2)
-        kind = head[4:8]
-        if len(head) < 8 or kind in (b"IDAT", b"IEND"):
-            return
-        if kind == b"CgBI" and position == 8:
-            raise HeadError("unsupported", UNSUPPORTED_APPLE)
-        length = int(struct.unpack(">I", head[:4])[0])
-        texts += length if kind in _TEXTS else 0
-        packed += _is_packed(kind, head[8:])
-        position += 12 + length
-        too_long = kind in _TEXTS and head[8:].startswith(_RAW_EXIF) and length > MOST_RAW_EXIF_BYTES
-        if too_long or texts > MOST_TEXT_BYTES or packed > MOST_PACKED_CHUNKS or position > MOST_CHUNK_BYTES:
-            break
-    raise HeadError("too_complex", TOO_COMPLEX)
+    try:
+        for chunk in png.walk(source):
+            if chunk.kind == b"IDAT":
+                return
+            if chunk.kind == b"CgBI" and chunk.start == len(png.SIGNATURE):
+                raise HeadError("unsupported", UNSUPPORTED_APPLE)
+            start = _start_of_text(source, chunk)
+            texts += chunk.length if chunk.kind in _TEXTS else 0
+            packed += _is_packed(chunk.kind, start)
+            too_long = start.startswith(_RAW_EXIF) and chunk.length > MOST_RAW_EXIF_BYTES
+            too_many = texts > MOST_TEXT_BYTES or packed > MOST_PACKED_CHUNKS
+            if too_long or too_many or chunk.end > MOST_CHUNK_BYTES:
+                raise HeadError("too_complex", TOO_COMPLEX)
+    except TooManyPartsError as error:
+        raise HeadError("too_complex", TOO_COMPLEX) from error
+    except FormatError:
+        return
 
 
 _TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _RAW_EXIF = b"Raw profile type exif\0"
 _MOST_KEYWORD = 79
+
+
+def _start_of_text(source: Source, chunk: png.Chunk) -> bytes:
+    """Return the keyword of a text and the two bytes behind it, as far as they are there."""
+    wanted = min(chunk.length, _MOST_KEYWORD + 2, source.size - chunk.body)
+    return source.at(chunk.body, wanted) if chunk.kind in _TEXTS else b""
 
 
 def _is_packed(kind: bytes, content: bytes) -> bool:

@@ -29,7 +29,7 @@ from workers.media.decode import (
     turn,
 )
 from workers.media.decode_costs import check_cost
-from workers.media.deep_colors import convert_whole_samples
+from workers.media.deep_colors import LowBytes, convert_whole_samples
 from workers.media.png_transparency import load_in_own_mode, read_opacity
 
 __all__ = [
@@ -215,16 +215,17 @@ class Picture:
             # a TIFF of several strips, of which each would be read to the end of the file.
             if len(image.tile) == 1:
                 image.decodermaxblock = max(image.decodermaxblock, len(self._data))
+            low_bytes = LowBytes(image, self._data)
             decoded = load_in_own_mode(image)
-            upright = self._bring_upright(decoded, mode)
+            upright = self._bring_upright(decoded, mode, low_bytes)
         self.decode_ms += (time.perf_counter() - started) * 1000
         return upright
 
-    def _bring_upright(self, image: Image.Image, mode: str | None) -> Image.Image:
+    def _bring_upright(self, image: Image.Image, mode: str | None, low_bytes: LowBytes) -> Image.Image:
         if mode is None:
-            # It knows nothing of the rest of the file once it is normalised.
-            opacity = read_opacity(image, self._data or b"")
-            deep = convert_whole_samples(image, self._data or b"", self._space)
+            # First, because normalising drops `info`, which has the transparent color.
+            opacity = read_opacity(image, low_bytes)
+            deep = convert_whole_samples(image, low_bytes, self._space)
             colour, alpha = normalise(image, self._space) if deep is None else normalise(deep)
             alpha = opacity or alpha
         else:

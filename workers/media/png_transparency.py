@@ -7,17 +7,18 @@ rest of a long chunk is passed over, and so is all of a short or misplaced one.
 
 from __future__ import annotations
 
-import io
 import struct
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageChops, ImageFile, PngImagePlugin
 
+from workers.media.deep_colors import LowBytes
+
 # The name in `info` under which an image keeps its transparent color.
 KEY = "transparent color"
 _BITS = {"1": 1, "L;2": 2, "L;4": 4, "L": 8, "I;16B": 16, "RGB": 8, "RGB;16B": 16}
-_GRAY_WITH_ALPHA, _LOW_BYTES = "LA;16B", "RGB;16L"
+_GRAY_WITH_ALPHA = "LA;16B"
 
 
 class TransparentColor(NamedTuple):
@@ -61,10 +62,14 @@ def register() -> None:
     PngImagePlugin.PngStream = _Stream  # type: ignore[misc]  # a subclass takes its place
 
 
+def is_deep_gray_with_alpha(image: ImageFile.ImageFile) -> bool:
+    """Return whether an image that is not decoded yet is a PNG of gray and alpha, both of 16 bits."""
+    return any(tile.args == _GRAY_WITH_ALPHA for tile in image.tile)
+
+
 def load_in_own_mode(image: ImageFile.ImageFile) -> Image.Image:
-    """Decode an image. Return gray with alpha as such, of which Pillow makes RGBA where it has 16 bits."""
-    is_gray = isinstance(image, PngImagePlugin.PngImageFile) and bool(image.tile)
-    is_gray = is_gray and image.tile[0].args == _GRAY_WITH_ALPHA
+    """Decode an image. Gray with alpha, of which Pillow makes RGBA where it has 16 bits, stays LA."""
+    is_gray = is_deep_gray_with_alpha(image)
     image.load()
     if not is_gray:
         return image
@@ -73,12 +78,12 @@ def load_in_own_mode(image: ImageFile.ImageFile) -> Image.Image:
     return gray
 
 
-def read_opacity(image: Image.Image, data: bytes) -> Image.Image | None:
+def read_opacity(image: Image.Image, low_bytes: LowBytes) -> Image.Image | None:
     """Return the opacity (mode L, 0 or 255) that follows from the transparent color of a decoded PNG.
 
     Args:
         image: as decoded by Pillow, in its own mode.
-        data: the file that it was decoded from.
+        low_bytes: those of the same file, decoded only where the high bytes are equal.
 
     Returns:
         None where there is no such color, or no pixel has it.
@@ -91,9 +96,9 @@ def read_opacity(image: Image.Image, data: bytes) -> Image.Image | None:
         opacity = Image.fromarray(opaque.astype(np.uint8) * 255)
     else:
         opacity = _compare(image, color.bytes)
-        if color.bits == 16 and opacity.getextrema()[0] == 0:
+        if color.bits == 16 and opacity.getextrema()[0] == 0 and low_bytes.image is not None:
             low = tuple(value & 0xFF for value in color.values)
-            opacity = ImageChops.lighter(opacity, _compare(_decode_low_bytes(data), low))
+            opacity = ImageChops.lighter(opacity, _compare(low_bytes.image, low))
     return opacity if opacity.getextrema() != (255, 255) else None
 
 
@@ -107,12 +112,3 @@ def _compare(image: Image.Image, values: tuple[int, ...]) -> Image.Image:
     if opacity is None:
         raise ValueError("An image without channels has no opacity.")
     return opacity
-
-
-def _decode_low_bytes(data: bytes) -> Image.Image:
-    """Decode 16-bit RGB once more, as if its bytes stood the other way round."""
-    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-        if isinstance(image, ImageFile.ImageFile):
-            image.tile = [tile._replace(args=_LOW_BYTES) for tile in image.tile]
-        image.load()
-        return image

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
+from workers.formats import png
 from workers.formats.byte_source import MOST_PARTS, FormatError, Source
 from workers.media.decode import PictureError, identify
 from workers.sanitize.copy_plan import Clean, Plan
@@ -129,21 +130,18 @@ _PNG_KEPT = frozenset(
 
 def _clean_png(source: Source) -> Clean:
     head, body = Plan(), Plan()
-    head.write(b"\x89PNG\r\n\x1a\n")
-    position = 8
-    while True:
-        source.count_part()
-        length, kind = struct.unpack(">I4s", source.at(position, 8))
-        if (kind == b"IHDR") != (position == 8):
+    head.write(png.SIGNATURE)
+    for kind, start, length in png.walk(source):
+        is_first = start == len(png.SIGNATURE)
+        if (kind == b"IHDR") != is_first:
             raise FormatError("Its header is not where it should be.")
         if kind == b"IEND":
             break
-        source.check(position, length + 12)
+        source.check(start, length + 12)
         if kind in _PNG_KEPT:
-            (head if position == 8 else body).copy(source, position, length + 12)
+            (head if is_first else body).copy(source, start, length + 12)
         elif not kind[0] & 0x20:
             raise FormatError("It has a chunk that is needed and unknown.")
-        position += length + 12
     orientation = _orientation(source)
     if orientation != 1:
         head.write(_png_chunk(b"eXIf", _orientation_block(orientation)))

@@ -17,7 +17,7 @@ from workers.formats import ebml, isobmff
 from workers.formats.byte_source import MOST_PARTS, FormatError, Source
 from workers.formats.ebml import Element
 from workers.formats.isobmff import Box
-from workers.formats.video_types import document_type, handler_of
+from workers.formats.video_types import document_type, handler_of, tracks_of
 from workers.sanitize.copy_plan import Clean, Plan
 
 Numbers = npt.NDArray[np.int64]
@@ -102,7 +102,7 @@ def clean_boxes(source: Source) -> Clean:
             _clean_inside(source, box, edits)
     data = [box for box in top if box.kind == b"mdat"]
     if any(box.kind == b"moof" for box in top):
-        if len(kept) != len(_tracks(source, movies[0])):
+        if len(kept) != len(tracks_of(source, movies[0])):
             raise FormatError("Its fragments hold other tracks than pictures and sound.")
     else:
         _blank_between(edits, data, [_extents(source, track) for track in kept])
@@ -113,10 +113,6 @@ def _free(edits: _Edits, box: Box) -> None:
     """Make a box one that players skip, of the same length."""
     edits.put(box.start + 4, b"free")
     edits.blank(box.body, box.end)
-
-
-def _tracks(source: Source, movie: Box) -> list[Box]:
-    return [box for box in isobmff.walk(source, movie.body, movie.end) if box.kind == b"trak"]
 
 
 def _clean_movie(source: Source, movie: Box, edits: _Edits) -> list[Box]:

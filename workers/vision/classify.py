@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.inference.errors import STRANGE_OUTPUT, ModelFault, check_scores
-from workers.inference.sessions import get_session
+from workers.inference.sessions import get_session, model_of
 from workers.plugin import JSON, Context, OperationError, PictureView
 from workers.vision.class_names import name_of
 from workers.vision.instances import Original
@@ -42,9 +42,7 @@ def classify(
     becomes its square, `mean` and `std` for each of red, green and blue, 0 to 1, and `layout` for
     `to_shares`. Raises OperationError.
     """
-    if context.model is None:
-        raise ValueError("A family was run without a model.")
-    facts = context.model.facts
+    facts = model_of(context).facts
     session = get_session(context)
     side = int(facts["input"]["width"])
     if size not in (0, side) and session.shape[2:] != (None, None):
@@ -55,11 +53,16 @@ def classify(
     classes = list(facts.get("classes") or ())
     shares = to_shares(output, str(facts.get("layout", "")), len(classes) or len(output))
     guesses = rank(shares, classes, most, wanted)
+    return guesses, describe(guesses, picture, context)
+
+
+def describe(guesses: Sequence[Guess], picture: PictureView, context: Context) -> JSON:
+    """Return what is told of guesses as JSON, the surest first."""
     predictions: list[JSON] = [
         {"class": guess.name, "class_id": guess.class_id, "confidence": round(guess.confidence, 5)}
         for guess in guesses
     ]
-    return guesses, {
+    return {
         "image": Original.of(picture, context).size(),
         "top": guesses[0].name if guesses else None,
         "confidence": round(guesses[0].confidence, 5) if guesses else None,

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from pydantic import field_validator
 
 from workers.inference.errors import STRANGE_OUTPUT, ModelFault
-from workers.inference.sessions import Session, get_session
+from workers.inference.sessions import Session, get_session, model_of
 from workers.plugin import (
     Context,
     Kept,
-    Model,
     OperationError,
     Params,
     PictureView,
@@ -26,7 +25,7 @@ from workers.plugin import (
     text,
     toggle,
 )
-from workers.vision import blur_and_crop, draw
+from workers.vision import blur_and_crop, draw, yolox
 from workers.vision.class_names import choose_classes, name_of, read_class_list
 from workers.vision.classify import classify
 from workers.vision.detection_outputs import LAYOUTS, Found, Layout, Reading, find_layout, read
@@ -237,11 +236,7 @@ def choose_place(picture: PictureView, session: Session, detector: Detector, wan
     stride = detector.stride if is_free and detector.takes_rectangles else None
     place = Letterbox.fit((picture.width, picture.height), size, stride)
     # YOLOX is trained on images in the corner, not in the middle.
-    return replace(place, left=0, top=0) if is_yolox(detector.layout) else place
-
-
-def is_yolox(layout: str | None) -> bool:
-    return layout in ("yolox", "yolox-decoded")
+    return replace(place, left=0, top=0) if yolox.is_yolox(detector.layout) else place
 
 
 def choose_input(session: Session, own: tuple[int, int], wanted: int) -> tuple[int, int]:
@@ -256,13 +251,6 @@ def choose_input(session: Session, own: tuple[int, int], wanted: int) -> tuple[i
             raise OperationError(text, code="input_size")
         raise ValueError(f"The model’s facts say {own}, its graph {fixed}.")
     return size
-
-
-def model_of(context: Context) -> Model:
-    """The step's model: the engine hands over one to every family."""
-    if context.model is None:
-        raise ValueError("A family was run without a model.")
-    return context.model
 
 
 # --- From the output to the picture.

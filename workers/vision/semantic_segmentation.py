@@ -12,7 +12,7 @@ from workers.inference.errors import STRANGE_OUTPUT, ModelFault, check_finite
 from workers.inference.sessions import Session
 from workers.plugin import PictureView
 from workers.vision.class_names import name_of
-from workers.vision.classify import normalise
+from workers.vision.classify import normalise, sigmoid
 from workers.vision.instances import Instance
 from workers.vision.letterbox import open_whole
 from workers.vision.masks import Mask
@@ -22,7 +22,8 @@ Bytes = NDArray[np.uint8]
 Size = tuple[int, int]
 
 MOST_CLASSES = 255
-_NOTHING = 255
+# Of a pixel without a class; training leaves such pixels out.
+NO_CLASS = 255
 # Sides that networks of any size divide by while they look at a picture.
 MULTIPLE = 32
 UNKNOWN_CLASS = "The model gives the class {label} for this picture, and it has {count} classes."
@@ -74,8 +75,8 @@ def read_labels(
     check_finite(output)
     height, width = sides if len(sides) == 2 else _two_sides(output.shape)
     labels = np.rint(output.reshape(height, width))
-    labels[(labels < 0) | (labels == _NOTHING)] = _NOTHING
-    highest = int(labels[labels != _NOTHING].max(initial=0))
+    labels[(labels < 0) | (labels == NO_CLASS)] = NO_CLASS
+    highest = int(labels[labels != NO_CLASS].max(initial=0))
     if highest >= (count or MOST_CLASSES):
         raise ModelFault(UNKNOWN_CLASS.format(label=highest, count=count or f"at most {MOST_CLASSES}"))
     return labels.astype(np.uint8), np.ones((height, width), np.float32)
@@ -134,7 +135,7 @@ def choose(logits: Floats, size: Size, scores: str = "") -> tuple[Bytes, Floats]
         labels[better] = class_id
         best[better] = large[better]
     if len(shares) == 1 or scores == "sigmoid":
-        labels[best <= 0.5] = _NOTHING
+        labels[best <= 0.5] = NO_CLASS
     return labels, best
 
 
@@ -146,7 +147,7 @@ def to_shares(logits: Floats, scores: str = "") -> Floats:
     if scores in ("shares", "sigmoid") or (not scores and _are_shares(logits)):
         return np.clip(logits, 0, 1)
     if len(logits) == 1:
-        return np.asarray(1 / (1 + np.exp(-np.clip(logits, -60, 60))), np.float32)
+        return sigmoid(logits)
     powers = np.exp(logits - best)
     return np.asarray(powers / powers.sum(axis=0), np.float32)
 
@@ -170,7 +171,7 @@ def find_regions(
 
     A class called background is no thing.
     """
-    counts = np.bincount(labels.ravel(), minlength=_NOTHING + 1)[:_NOTHING]
+    counts = np.bincount(labels.ravel(), minlength=NO_CLASS + 1)[:NO_CLASS]
     full = np.asarray(Image.fromarray(labels).resize(picture, Image.Resampling.NEAREST))
     for class_id in np.argsort(-counts, kind="stable"):
         name = name_of(names, int(class_id))

@@ -20,6 +20,11 @@ _MOST_LOG_SIZE = 12
 _FOLLOWING = 0.5
 
 
+def is_yolox(layout: str | None) -> bool:
+    """Whether a layout of `workers.vision.detection_outputs` is one of YOLOX's, whatever its boxes are in."""
+    return layout in ("yolox", "yolox-decoded")
+
+
 def find_strides(rows: int, size: Size) -> Strides | None:
     """Return the strides of the grids that have so many cells over an input of `size` (width, height)."""
     for strides in STRIDES:

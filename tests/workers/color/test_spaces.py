@@ -13,7 +13,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 from tests.workers.color import colors
 from tests.workers.media.samples import encode, pixels, png_chunk
@@ -92,6 +92,39 @@ def test_16_bit_colors_keep_their_dark_tones(kind: str) -> None:
     assert off(Picture.open(data), 255 * encode_srgb(levels / 65535.0)) <= 1
     alpha = Picture.open(data).alpha()
     assert (alpha is not None) == (kind == "RGBA16")
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The modes of the PNG that have been decoded."""
+    modes: list[str] = []
+    finish = PngImagePlugin.PngImageFile.load_end
+
+    def note(image: PngImagePlugin.PngImageFile) -> None:
+        modes.append(image.mode)
+        finish(image)
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load_end", note)
+    return modes
+
+
+def test_16_bit_colors_with_a_transparent_one_are_decoded_twice(decoded: list[str]) -> None:
+    """Once for the high bytes, and once for the low bytes that both the colors and the opacity need."""
+    levels = draw_dark_colors()
+    levels[0, :2] = [[1, 2, 3], [1, 2, 4]]
+    chunks = colors.profile_chunk(colors.LINEAR) + png_chunk(b"tRNS", struct.pack(">3H", 1, 2, 3))
+    picture = Picture.open(colors.make_png("RGB16", chunks, levels))
+    assert np.abs(pixels(picture.rgb(flat=False)) - 255 * encode_srgb(levels / 65535.0)).max() <= 1
+    alpha = picture.alpha()
+    assert alpha is not None
+    assert np.argwhere(pixels(alpha) == 0).tolist() == [[0, 0]]
+    assert decoded == ["RGB", "RGB"]
+
+
+def test_colors_of_a_table_are_decoded_once(decoded: list[str]) -> None:
+    profile = colors.make_table_profile(b"RGB ", 3)
+    Picture.open(colors.make_png("RGB16", colors.profile_chunk(profile))).rgb()
+    assert decoded == ["RGB"]
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

@@ -401,6 +401,7 @@ def _read_as_root(path: str) -> bytes:
         "[ONNXRuntimeError] : 1 : FAIL : OneHot: failed to allocate output tensor. Output shape may be too "
         "large.",
         "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Memory allocation failed. Size=99",
+        "[ONNXRuntimeError] : 1 : FAIL : Cannot allocate memory",
         "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : SafeIntOnOverflow() Integer overflow",
         "[ONNXRuntimeError] : 1 : FAIL : Calculation for Tensor storage size overflowed",
         "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Tensor shape.Size() must be >= 0",

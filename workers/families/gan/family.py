@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from workers.inference.sessions import Session, get_session
+from workers.inference.sessions import Session, get_session, model_of
 from workers.media.picture import LIMITS, fit
 from workers.nets.plan import check_settings
 from workers.plugin import (
@@ -105,14 +105,12 @@ class Gan(Family[GanParams]):
         return "nothing" if facts["layout"] == "noise" else "places"
 
     def run(self, picture: PictureView, params: GanParams, context: Context) -> Result:
-        model = context.model
-        if model is None:
-            raise ValueError("A family was run without a model.")
+        facts = model_of(context).facts
         # Tiles and pictures differ in size: memory that is kept for the next one would only grow.
         session = get_session(context, keeps_memory=False)
-        if model.facts["layout"] == "noise":
-            return Result(draw_sheet(session, model.facts, params), scale=1.0)
-        return _redraw(picture, params, context, model.facts, session)
+        if facts["layout"] == "noise":
+            return Result(draw_sheet(session, facts, params), scale=1.0)
+        return _redraw(picture, params, context, facts, session)
 
     def settings_for(self, facts: Mapping[str, Any]) -> tuple[str, ...]:
         return _SETTINGS[facts["layout"]]

@@ -20,18 +20,24 @@ from workers.families.onnx.graph import (
     draw_noise,
     edit,
     find_inputs,
-    last_operator,
     list_tensors,
     read_graph,
     settle,
     try_graph,
 )
-from workers.families.onnx.output_layouts import LABELS, SEMANTIC, Plan, is_wished, plan_outputs
+from workers.families.onnx.output_layouts import (
+    LABELS,
+    PIXEL_LAYOUTS,
+    SEMANTIC,
+    Plan,
+    is_wished,
+    plan_outputs,
+)
 from workers.families.onnx.outputs import Arranged, arrange
 from workers.families.onnx.preparation import check_config, try_as_said
-from workers.families.onnx.recognition import Recognised, recognise_untold
-from workers.families.onnx.recognition import recognise as recognise_outputs
+from workers.families.onnx.recognition import list_plans, recognise_scores, recognise_untold
 from workers.families.onnx.row_values import NO_BOXES
+from workers.vision import yolox
 from workers.vision.detection_outputs import LAYOUTS
 from workers.vision.letterbox import round_up
 
@@ -69,12 +75,14 @@ def recognise(upload: Upload) -> str | None:
 
 @dataclass(frozen=True)
 class _Read:
-    """A graph with the outputs that are read, for noise of `size`, and how they are read."""
+    """A graph with the outputs that are read, and the ways to read them, the likeliest first.
+
+    `untold` is the way that the file alone tells.
+    """
 
     arranged: Arranged
-    size: Size
     wishes: Wishes
-    recognised: Recognised
+    plans: tuple[Plan, ...]
     untold: Plan | None
     difference: float
 
@@ -84,7 +92,11 @@ class _Read:
 
     @property
     def plan(self) -> Plan:
-        return self.recognised.plans[0]
+        return self.plans[0]
+
+    @property
+    def size(self) -> Size:
+        return self.arranged.size
 
 
 def convert(upload: Upload) -> Bundle:
@@ -105,6 +117,7 @@ def convert(upload: Upload) -> Bundle:
     if graph.shape[2] is None and not wishes.size:
         width = height = _SIDES.get(plan.task, _SIDE)
     tensors = _tensors(graph.model)
+    scores = recognise_scores(read.arranged, wishes, plan)
     facts = {
         "family": GRAPHS,
         "task": plan.task,
@@ -115,13 +128,13 @@ def convert(upload: Upload) -> Bundle:
         "rectangles": takes_rectangles,
         "parameters": sum(tensor.numel() for tensor in tensors.values()),
         "flops": count_flops(graph, (width, height)),
-        "layout": read.recognised.scores if plan.task == "classify" else plan.layout,
+        "layout": scores if plan.task == "classify" else plan.layout,
         "keypoints": list(wishes.keypoints) if plan.task == "pose" and wishes.keypoints else None,
         "scale": plan.scale,
         **colours,
         **_shape(plan, wishes, colours.get("assumed", ())),
         "output": _output(read.arranged),
-        "architecture": _describe_scores(read) | _ranges(read),
+        "architecture": ({"scores": scores} if scores and plan.layout == SEMANTIC else {}) | _ranges(read),
     }
     return Bundle(
         facts,
@@ -131,7 +144,7 @@ def convert(upload: Upload) -> Bundle:
         graph.tolerance,
         choices=tuple(
             Choice(task=one.task, layout=one.layout, classes=one.classes, is_recognised=one == read.untold)
-            for one in read.recognised.plans
+            for one in read.plans
         ),
         is_certain=_is_certain(read),
     )
@@ -146,19 +159,15 @@ def _read(upload: Upload) -> _Read:
     size, outputs, difference = try_as_said(graph, wishes)
     graph = settle(graph, size)
     arranged = arrange(graph, outputs, size, wishes)
-    recognised = recognise_outputs(arranged, size, wishes)
+    plans = list_plans(arranged, wishes)
     says = {"task", "layout"} & (upload.config or {}).keys()
-    untold = recognise_untold(arranged, size, upload) if says else recognised.plans[0]
-    return _Read(arranged, size, wishes, recognised, untold, difference)
+    untold = recognise_untold(arranged, upload) if says else plans[0]
+    return _Read(arranged, wishes, plans, untold, difference)
 
 
 def _is_certain(read: _Read) -> bool:
     """Whether one way of reading alone fits what is said."""
-    wishes = read.wishes
-    meant = [
-        one for one in read.recognised.plans if wishes.task in (None, one.task) and is_wished(one, wishes)
-    ]
-    return len(meant) == 1
+    return sum(is_wished(one, read.wishes) for one in read.plans) == 1
 
 
 def _prepare_input(read: _Read) -> tuple[Graph, float]:
@@ -167,7 +176,7 @@ def _prepare_input(read: _Read) -> tuple[Graph, float]:
     What classifiers and segmenters do with pixels is done before, and so are the ranges of pictures.
     """
     graph, wishes, plan = read.graph, read.wishes, read.plan
-    is_yolox = plan.layout.startswith("yolox") and wishes.mean is None and wishes.std is None
+    is_yolox = yolox.is_yolox(plan.layout) and wishes.mean is None and wishes.std is None
     steps = _scaling(graph, wishes, is_yolox=is_yolox) if plan.layout in LAYOUTS else []
     order = wishes.order or ("bgr" if is_yolox else "rgb")
     is_reversed = order == "bgr" and graph.channels == 3 and plan.task != "classify"
@@ -241,12 +250,6 @@ def _names(names: Sequence[str], plan: Plan) -> list[str]:
     return list(names) if names else [f"class {index}" for index in range(plan.classes)]
 
 
-def _describe_scores(read: _Read) -> dict[str, Any]:
-    return (
-        {"scores": read.recognised.scores} if read.plan.layout == SEMANTIC and read.recognised.scores else {}
-    )
-
-
 def _normalisation(plan: Plan, wishes: Wishes, graph: Graph) -> dict[str, Any]:
     """Means and deviations, ImageNet's unless somebody says otherwise. Exports of Ultralytics have none.
 
@@ -259,7 +262,7 @@ def _normalisation(plan: Plan, wishes: Wishes, graph: Graph) -> dict[str, Any]:
     if given and graph.takes_bytes:
         text = "Its input is of bytes, so what is done with pixels is part of it: leave mean and std out."
         raise Refused(text, code="config")
-    if plan.task != "classify" and plan.layout not in (SEMANTIC, LABELS):
+    if plan.task != "classify" and plan.layout not in PIXEL_LAYOUTS:
         return {}
     if graph.takes_bytes:
         return {"mean": [0.0] * channels, "std": [1.0] * channels, "assumed": []}
@@ -292,7 +295,7 @@ def _ranges(read: _Read) -> dict[str, Any]:
     if read.plan.task != "image":
         return {}
     graph, wishes, made = read.graph, read.wishes, read.arranged.heads[0].values
-    is_signed = last_operator(graph.model, graph.model.graph.output[0].name) == "Tanh" or made.min() < -0.5
+    is_signed = read.arranged.last_operator() == "Tanh" or made.min() < -0.5
     is_byte = made.dtype == np.uint8 or made.max() > 16
     guess = "signed" if is_signed else "byte" if is_byte else "unit"
     # Where the graph takes bytes, they are made in front of it.

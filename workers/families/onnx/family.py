@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from workers.families.onnx import convert as onnx_exports
-from workers.families.onnx import output_layouts
-from workers.inference.sessions import get_session
+from workers.families.onnx.output_layouts import LABELS, PIXEL_LAYOUTS
+from workers.inference.sessions import get_session, model_of
 from workers.plugin import IMAGE, Context, Family, Kept, OperationError, OutputSpec, PictureView, Result
 from workers.vision import detect, image_to_image, semantic_segmentation
 from workers.vision.class_names import choose_classes
@@ -38,10 +38,10 @@ class Onnx(Family[OnnxParams]):
         return "nothing" if facts["task"] == "image" else detect.keeps(params)
 
     def run(self, picture: PictureView, params: OnnxParams, context: Context) -> Result:
-        facts = detect.model_of(context).facts
+        facts = model_of(context).facts
         if facts["task"] == "image":
             return _redraw(picture, params, context)
-        if facts["layout"] in (output_layouts.SEMANTIC, output_layouts.LABELS):
+        if facts["layout"] in PIXEL_LAYOUTS:
             return _label(picture, params, context)
         return detect.run(picture, params, context)
 
@@ -62,17 +62,17 @@ def _redraw(picture: PictureView, params: OnnxParams, context: Context) -> Resul
     if params.result != "draw":
         text = "This model makes a picture of the picture and finds nothing in it: choose to draw."
         raise OperationError(text, code="no_places")
-    facts = detect.model_of(context).facts
+    facts = model_of(context).facts
     return Result(image_to_image.redraw(picture, get_session(context), facts, params.size or _REDRAWN_SIDE))
 
 
 def _label(picture: PictureView, params: OnnxParams, context: Context) -> Result:
-    facts = detect.model_of(context).facts
+    facts = model_of(context).facts
     wanted = choose_classes(params.classes, facts["classes"])
     own = (params.size, params.size) if params.size else (facts["input"]["width"], facts["input"]["height"])
     session = get_session(context)
     mean, std = facts.get("mean"), facts.get("std")
-    if facts["layout"] == output_layouts.LABELS:
+    if facts["layout"] == LABELS:
         count = len(facts["classes"])
         labels, shares = semantic_segmentation.read_labels(picture, session, own, mean, std, count)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -273,8 +273,7 @@ def draw_noise(graph: Graph, size: Size, seed: int) -> Floats:
 
 def try_graph(graph: Graph, sample: Floats) -> tuple[list[Output], float]:
     """Run the graph as it is and as the runtime rearranges it; return its outputs and how far they differ."""
-    given = {graph.name: sample.astype(np.float16) if graph.is_half else sample}
-    plain, optimised = (_run(graph, given, optimise) for optimise in (False, True))
+    plain, optimised = (_run(graph, sample, optimise) for optimise in (False, True))
     for output in plain:
         if output.dtype.kind not in "fiub" or output.size > _MOST_OUTPUT_NUMBERS:
             raise Refused("An output of it is too large, or has no numbers.", code="outputs")
@@ -296,16 +295,17 @@ def _differ(found: Output, wanted: Output) -> float:
     return apart
 
 
-def _run(graph: Graph, given: Mapping[str, Output], optimise: bool) -> list[Output]:
+def _run(graph: Graph, sample: Floats, optimise: bool) -> list[Output]:
     import onnxruntime
 
+    given = {graph.name: sample.astype(np.float16) if graph.is_half else sample}
     options = make_options(severity=SILENT)
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         with telling_of_memory():
             session = onnxruntime.InferenceSession(graph.data, options, providers=["CPUExecutionProvider"])
-            outputs: list[Output] = session.run(None, dict(given))
+            outputs: list[Output] = session.run(None, given)
     except MemoryError:
         raise
     except Exception as error:
@@ -347,9 +347,8 @@ def measure(graph: Graph, name: str, size: Size) -> tuple[int, ...] | None:
         model.graph.output.append(onnx.ValueInfoProto(name=name))
 
     exposed = edit(graph, expose)
-    sample = draw_noise(graph, size, 2014)
     try:
-        (output,) = _run(exposed, {graph.name: sample.astype(np.float16) if graph.is_half else sample}, False)
+        (output,) = _run(exposed, draw_noise(graph, size, 2014), False)
     except (Refused, MemoryError):
         return None
     return output.shape
@@ -357,4 +356,4 @@ def measure(graph: Graph, name: str, size: Size) -> tuple[int, ...] | None:
 
 def run_once(graph: Graph, pixels: Floats) -> list[Output]:
     """Return what the graph gives for (1, channels, height, width) of 0 to 1. Raises Refused, MemoryError."""
-    return _run(graph, {graph.name: pixels.astype(np.float16) if graph.is_half else pixels}, True)
+    return _run(graph, pixels, True)

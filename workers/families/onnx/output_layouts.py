@@ -13,11 +13,15 @@ from workers.families.onnx.graph import Output, Size
 from workers.families.onnx.row_values import explain_misfit
 from workers.vision import yolox
 from workers.vision.detection_outputs import LAYOUTS, find_layout
+from workers.vision.semantic_segmentation import MOST_CLASSES
 
 SEMANTIC = "semantic"
 # Each pixel has the number of its class.
 LABELS = "labels"
-_NAMED = {"classify": ("logits", "sigmoid"), "segment": (*LAYOUTS, SEMANTIC, LABELS)}
+# Those that give each pixel a class.
+PIXEL_LAYOUTS = (SEMANTIC, LABELS)
+# How many times as wide as its input a picture may be.
+_SCALES = (1, 2, 3, 4, 8, 16)
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,10 @@ def choose_plans(outputs: Sequence[Output], size: Size, wishes: Wishes) -> list[
     shapes = [output.shape for output in outputs]
     first = plan_outputs(shapes, size, wishes)
     ways = list_choices(shapes, size, wishes, first)
-    misfits = [explain(outputs, size, way) for way in ways]
+    misfits = [_explain(outputs, size, way) for way in ways]
     fitting = [way for way, misfit in zip(ways, misfits, strict=True) if not misfit]
     # Of what is said, nothing is put aside.
-    wished = [way for way in fitting if wishes.task in (None, way.task) and is_wished(way, wishes)]
+    wished = [way for way in fitting if is_wished(way, wishes)]
     if not wished:
         raise Refused(misfits[0], code="outputs")
     # With as many rows, YOLOX is far more usual; those of YOLOv6 are sure of all boxes.
@@ -50,7 +54,7 @@ def choose_plans(outputs: Sequence[Output], size: Size, wishes: Wishes) -> list[
     return [best, *(way for way in fitting if way != best)]
 
 
-def explain(outputs: Sequence[Output], size: Size, plan: Plan) -> str:
+def _explain(outputs: Sequence[Output], size: Size, plan: Plan) -> str:
     """Say why outputs that a graph gave for noise cannot be read so; empty where they can."""
     if plan.layout not in LAYOUTS:
         return ""
@@ -66,11 +70,11 @@ def plan_outputs(shapes: Sequence[tuple[int, ...]], size: tuple[int, int], wishe
         )
         raise Refused(text, code="outputs")
     if len(first) == 2 or (len(first) == 4 and first[2:] == (1, 1)):
-        return _check(Plan("classify", "", first[1]), wishes)
+        return check_plan(Plan("classify", "", first[1]), wishes)
     if len(first) == 3:
-        return _check(_plan_rows(first, shapes[1:], size, wishes), wishes)
+        return check_plan(_plan_rows(first, shapes[1:], size, wishes), wishes)
     if len(first) == 4:
-        return _check(_plan_pixels(first, size, wishes), wishes)
+        return check_plan(_plan_pixels(first, size, wishes), wishes)
     raise Refused(f"No known kind of model has an output of the shape {list(first)}.", code="outputs")
 
 
@@ -87,7 +91,7 @@ def _plan_rows(first: tuple[int, ...], others: Sequence[tuple[int, ...]], size: 
     count = len(wishes.names) if wishes.names else None
     layout = wishes.layout if wishes.layout in LAYOUTS else _guess_layout(first, count, more)
     found = {"anchors": first[1] - 4 - more, "end-to-end": count or 0}.get(layout, first[2] - 5 - more)
-    if layout.startswith("yolox") and (task != "detect" or yolox.find_strides(first[1], size) is None):
+    if yolox.is_yolox(layout) and (task != "detect" or yolox.find_strides(first[1], size) is None):
         text = f"Its output {list(first)} has not a row for each cell of YOLOX’s grids over its input."
         raise Refused(text, code="outputs")
     if layout != "end-to-end" and (found < 1 or (count is not None and found != count)):
@@ -115,16 +119,21 @@ def _plan_pixels(first: tuple[int, ...], size: tuple[int, int], wishes: Wishes) 
     """A picture's, or a class for each pixel: (1, channels, height, width)."""
     across, down = first[3] / size[0], first[2] / size[1]
     named = len(wishes.names) == first[1] if wishes.names else False
-    is_picture = first[1] == 3 and across == down and across in (1, 2, 3, 4, 8, 16)
+    is_scaled = across == down and across in _SCALES
+    is_picture = first[1] == 3 and is_scaled
     if wishes.task == "image" or (wishes.task is None and is_picture and not named):
-        if not is_picture and not (first[1] == 1 and across == down and across in (1, 2, 3, 4, 8, 16)):
+        if not is_scaled or first[1] not in (1, 3):
             raise Refused(f"Its output {list(first)} is no picture of its input’s shape.", code="outputs")
         return Plan("image", "picture", 0, int(across))
-    if first[1] > 255:
-        raise Refused(
-            f"It tells {first[1]} classes of pixels apart; at most 255 are possible.", code="outputs"
-        )
+    refuse_many_classes(first[1])
     return Plan("segment", SEMANTIC, first[1])
+
+
+def refuse_many_classes(count: int) -> None:
+    """Raise Refused for more classes of pixels than a byte can number."""
+    if count > MOST_CLASSES:
+        text = f"It tells {count} classes of pixels apart; at most {MOST_CLASSES} are possible."
+        raise Refused(text, code="outputs")
 
 
 def list_choices(
@@ -159,14 +168,18 @@ def _is_likely(plan: Plan, first: tuple[int, ...]) -> bool:
     """There are far more places than a detector's columns."""
     if plan.layout == "anchors":
         return first[1] < first[2]
-    return plan.layout in ("semantic", "labels", "picture", "") or first[1] > first[2]
+    return plan.layout not in LAYOUTS or first[1] > first[2]
 
 
 def is_wished(plan: Plan, wishes: Wishes) -> bool:
+    """Whether the task and the layout of a detector's rows are those that are said, if any are."""
+    if wishes.task not in (None, plan.task):
+        return False
     return plan.layout not in LAYOUTS or wishes.layout in (None, plan.layout)
 
 
-def _check(plan: Plan, wishes: Wishes) -> Plan:
+def check_plan(plan: Plan, wishes: Wishes) -> Plan:
+    """Return the plan. Raises Refused for another task, or another count of names, than it has."""
     if wishes.task not in (None, plan.task):
         text = f"It is said to be for the task “{wishes.task}”, but its outputs are those of “{plan.task}”."
         raise Refused(text, code="task")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from workers.checkpoints.upload import Refused, show
 from workers.configs.model_config import Wishes
 from workers.families.onnx import surgery
-from workers.families.onnx.graph import Graph, Output, Size, edit, last_operator
+from workers.families.onnx.graph import FORMING, Graph, Output, Size, edit, last_node, last_operator, run_once
 
 Form = Literal["scores", "rows", "map", "other"]
 
@@ -54,13 +55,44 @@ class Head:
 
 @dataclass(frozen=True)
 class Arranged:
-    """A graph whose outputs are those that are read, the main one first. `name` is that one's, of `count`."""
+    """A graph whose outputs are those that are read, the main one first. `name` is that one's, of `count`.
+
+    `heads` have what it gave for noise of `size` (width, height).
+    """
 
     graph: Graph
     heads: tuple[Head, ...]
+    size: Size
     name: str
     count: int
     is_changed: bool = True
+
+    def last_node(self, forming: frozenset[str] = FORMING) -> Any:
+        """Return the node that computes the main output, as `graph.last_node` finds it."""
+        model = self.graph.model
+        return last_node(model, model.graph.output[0].name, forming)
+
+    def last_operator(self, forming: frozenset[str] = FORMING) -> str | None:
+        """Return the operator that computes the main output, as `graph.last_operator` finds it."""
+        model = self.graph.model
+        return last_operator(model, model.graph.output[0].name, forming)
+
+    @cached_property
+    def gives_shares(self) -> bool:
+        """Whether the main output lies between 0 and 1 for noise, for black and for white.
+
+        The graph runs twice for that, so the answer is kept.
+        """
+        shape = (1, self.graph.channels, self.size[1], self.size[0])
+        images = (np.zeros(shape, np.float32), np.ones(shape, np.float32))
+        return is_between(self.heads[0].values) and all(
+            is_between(run_once(self.graph, pixels)[0]) for pixels in images
+        )
+
+
+def is_between(values: Output) -> bool:
+    """Whether all numbers lie between 0 and 1."""
+    return bool(values.min() >= 0 and values.max() <= 1)
 
 
 def arrange(graph: Graph, outputs: Sequence[Output], size: Size, wishes: Wishes) -> Arranged:
@@ -79,7 +111,7 @@ def arrange(graph: Graph, outputs: Sequence[Output], size: Size, wishes: Wishes)
     places = [heads.index(head) for head in chosen]
     name = chosen[0].name
     if places == list(range(len(heads))) and not any(steps):
-        return Arranged(graph, tuple(chosen), name, len(heads), is_changed=False)
+        return Arranged(graph, tuple(chosen), size, name, len(heads), is_changed=False)
 
     def change(model: Any) -> None:
         surgery.keep_outputs(model, [head.name for head in chosen])
@@ -87,7 +119,7 @@ def arrange(graph: Graph, outputs: Sequence[Output], size: Size, wishes: Wishes)
             if steps[place]:
                 surgery.put_behind(model, one, steps[place])
 
-    return Arranged(edit(graph, change), tuple(chosen), name, len(heads))
+    return Arranged(edit(graph, change), tuple(chosen), size, name, len(heads))
 
 
 # --- Forms.
@@ -113,14 +145,14 @@ def _steps_for(name: str, output: Output, size: Size, graph: Graph) -> list[surg
     shape, opset = output.shape, surgery.opset_of(graph.model)
     if len(shape) == 4 and _is_last(shape, size, graph):
         return [surgery.transpose(0, 3, 1, 2)]
-    if len(shape) == 3 and shape[0] == 1 and (find_scale(shape[1:], size) or is_labels(graph, name, output)):
+    if len(shape) == 3 and shape[0] == 1 and (find_scale(shape[1:], size) or _is_labels(graph, name, output)):
         return [surgery.lift([1], opset)]
     if len(shape) == 2 and find_scale(shape, size) is not None:
         return [surgery.lift([0, 1], opset)]
     return []
 
 
-def is_labels(graph: Graph, name: str, output: Output) -> bool:
+def _is_labels(graph: Graph, name: str, output: Output) -> bool:
     """Tell whether an output has the numbers of classes: whole ones, or what an ArgMax gave."""
     return output.dtype.kind in "iu" or last_operator(graph.model, name) == "ArgMax"
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from workers.checkpoints.upload import Refused, Upload
 from workers.configs.model_config import Wishes, read_wishes
 from workers.families.onnx.graph import Graph, Output, Size, list_sizes, try_sizes
-from workers.families.onnx.output_layouts import LABELS, SEMANTIC, Plan
+from workers.families.onnx.output_layouts import PIXEL_LAYOUTS, Plan
 from workers.vision.detection_outputs import LAYOUTS
-
-_OF_PIXELS = (SEMANTIC, LABELS)
 
 
 def try_as_said(graph: Graph, wishes: Wishes) -> tuple[Size, list[Output], float]:
@@ -28,7 +26,7 @@ def try_as_said(graph: Graph, wishes: Wishes) -> tuple[Size, list[Output], float
 
 def check_config(plan: Plan, wishes: Wishes, graph: Graph, upload: Upload) -> None:
     """Raise Refused for what a config says of images or classes and is not done with this graph."""
-    if plan.task == "classify" or plan.layout in _OF_PIXELS:
+    if plan.task == "classify" or plan.layout in PIXEL_LAYOUTS:
         if wishes.unclear:
             raise Refused(wishes.unclear, code="config")
     elif plan.layout not in LAYOUTS and (
@@ -42,7 +40,7 @@ def check_config(plan: Plan, wishes: Wishes, graph: Graph, upload: Upload) -> No
     if plan.task == "classify":
         _check_classes(plan, wishes)
         _check_size(graph, upload)
-    if plan.layout in _OF_PIXELS and _is_special(wishes):
+    if plan.layout in PIXEL_LAYOUTS and _is_special(wishes):
         text = (
             "Models that give each pixel a class are shown the whole image, resized by bilinear "
             "interpolation. Its config.json says otherwise (resample or do_center_crop)."

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from workers.checkpoints.upload import Refused, Upload, show
 from workers.configs.model_config import Wishes, read_wishes
-from workers.families.onnx.graph import (
-    FORMING,
-    Floats,
-    Graph,
-    Output,
-    Size,
-    last_node,
-    last_operator,
-    measure,
-    run_once,
-)
+from workers.families.onnx.graph import FORMING, Floats, measure
 from workers.families.onnx.output_layouts import (
     LABELS,
     SEMANTIC,
     Plan,
+    check_plan,
     choose_plans,
     list_choices,
     plan_outputs,
+    refuse_many_classes,
 )
-from workers.families.onnx.outputs import Arranged, Head, find_scale, is_features
-from workers.vision.detection_outputs import LAYOUTS
+from workers.families.onnx.outputs import Arranged, Head, find_scale, is_between, is_features
+from workers.vision.semantic_segmentation import MOST_CLASSES, NO_CLASS
 
-MOST_CLASSES = 255
 # What ends in these gives shares.
 _GIVING_SHARES = frozenset({"Softmax", "Sigmoid", "HardSigmoid"})
 _EACH_BY_ITSELF = frozenset({"Sigmoid", "HardSigmoid"})
@@ -53,60 +42,56 @@ _COARSE = 16
 # More different bytes than this are those of a picture.
 _MOST_LABELS_SEEN = 64
 _ROUNDED = 0.01
-# Training leaves out what has this label.
-_LEFT_OUT = 255
 
 
-@dataclass(frozen=True)
-class Recognised:
-    """The ways in which outputs may be read, the likeliest first, and what their scores are.
-
-    `scores` is "logits", "probabilities" or "sigmoid" of a classifier, as `classifying.to_shares` has it, and
-    "logits", "shares" or "sigmoid" of classes of pixels, as `labelling.choose` does. Both are in
-    `workers.vision`.
-    """
-
-    plans: tuple[Plan, ...]
-    scores: str = ""
-
-
-def recognise(arranged: Arranged, size: Size, wishes: Wishes) -> Recognised:
-    """Say what a graph does that was run over noise of `size`. Raises Refused."""
+def list_plans(arranged: Arranged, wishes: Wishes) -> tuple[Plan, ...]:
+    """Return the ways in which the outputs of a graph may be read, the likeliest first. Raises Refused."""
     head = arranged.heads[0]
     if head.form == "scores":
-        return _recognise_scores(arranged, size, wishes)
+        return (_plan_scores(arranged, wishes),)
     if head.form == "map" and wishes.task != "image":
-        return _recognise_map(arranged, size, wishes)
-    plans = choose_plans([one.values for one in arranged.heads], size, wishes)
-    return Recognised(tuple(plans))
+        return _plan_map(arranged, wishes)
+    return tuple(choose_plans([one.values for one in arranged.heads], arranged.size, wishes))
 
 
-def recognise_untold(arranged: Arranged, size: Size, upload: Upload) -> Plan | None:
+def recognise_untold(arranged: Arranged, upload: Upload) -> Plan | None:
     """Return how it would be read had nobody said what it is for; None where that cannot be told."""
     said = {name: value for name, value in (upload.config or {}).items() if name not in ("task", "layout")}
     try:
-        return recognise(arranged, size, read_wishes(said, upload.metadata)).plans[0]
+        return list_plans(arranged, read_wishes(said, upload.metadata))[0]
     except Refused:
         return None
+
+
+def recognise_scores(arranged: Arranged, wishes: Wishes, plan: Plan) -> str:
+    """Return what the numbers of each class are where a graph is read by `plan`.
+
+    "logits", "probabilities" or "sigmoid" of a classifier, as `workers.vision.classify.to_shares` takes them.
+    "logits", "shares" or "sigmoid" of classes of pixels, as `workers.vision.semantic_segmentation.choose`
+    takes them; empty where each picture tells. Empty for other plans.
+    """
+    if plan.task == "classify":
+        return _scores_of_classifier(arranged, wishes)
+    return _scores_of_pixels(arranged) if plan.layout == SEMANTIC else ""
 
 
 # --- Classifiers.
 
 
-def _recognise_scores(arranged: Arranged, size: Size, wishes: Wishes) -> Recognised:
+def _plan_scores(arranged: Arranged, wishes: Wishes) -> Plan:
     head = arranged.heads[0]
     if head.values.dtype.kind != "f":
         text = (
             "It gives the number of the best class alone. Export the scores of all classes: leave ArgMax out."
         )
         raise Refused(text, code="outputs")
-    if last_operator(arranged.graph.model, _output_of(arranged.graph)) == "TopK":
+    if arranged.last_operator() == "TopK":
         text = (
             f"It gives the {head.values.size} best scores alone. Export those of all classes: leave TopK out."
         )
         raise Refused(text, code="outputs")
     if head.values.size == 1:
-        return _recognise_number(arranged, size, wishes)
+        return _plan_number(arranged, wishes)
     if not wishes.names and is_features(head):
         text = (
             f"Its output “{show(head.name, 40)}” has {head.values.size} features, which tell no classes. "
@@ -114,20 +99,15 @@ def _recognise_scores(arranged: Arranged, size: Size, wishes: Wishes) -> Recogni
             "config.json."
         )
         raise Refused(text, code="outputs")
-    plan = plan_outputs([(1, head.values.size)], size, wishes)
-    return Recognised((plan,), _scores_of_classifier(arranged.graph, head, size, wishes))
+    return plan_outputs([(1, head.values.size)], arranged.size, wishes)
 
 
-def _recognise_number(arranged: Arranged, size: Size, wishes: Wishes) -> Recognised:
+def _plan_number(arranged: Arranged, wishes: Wishes) -> Plan:
     """One number tells two classes apart: it is the share of the second, or that one's logit."""
-    head = arranged.heads[0]
-    operator = last_operator(arranged.graph.model, _output_of(arranged.graph), FORMING | _PARTS)
-    is_bounded = operator in _BOUNDING and _gives_shares(arranged.graph, head.values, size)
-    is_share = operator in _GIVING_SHARES or is_bounded
-    if operator == "Softmax" and float(head.values.ravel()[0]) == 1:
+    if _ends_in(arranged, frozenset({"Softmax"})) and float(arranged.heads[0].values.ravel()[0]) == 1:
         text = "Its Softmax is over one number, so that it always gives 1: export it with a Sigmoid instead."
         raise Refused(text, code="outputs")
-    if not (is_share or wishes.names or wishes.task == "classify"):
+    if not (wishes.names or wishes.task == "classify" or _is_share(arranged)):
         text = (
             "It gives one number, and nothing says what that is. Of a classifier with two classes, name them "
             "in the config.json: {“names”: [“no”, “yes”]}. Models that measure something, such as an age, "
@@ -137,51 +117,41 @@ def _recognise_number(arranged: Arranged, size: Size, wishes: Wishes) -> Recogni
     if len(wishes.names) > 2:
         text = f"One number tells two classes apart, but {len(wishes.names)} names were given."
         raise Refused(text, code="names")
-    plan = plan_outputs([(1, 2)], size, wishes.model_copy(update={"names": ()}))
-    said = {"logits": "sigmoid", "sigmoid": "sigmoid"}.get(wishes.layout or "")
-    return Recognised((plan,), said or ("probabilities" if is_share else "sigmoid"))
+    return plan_outputs([(1, 2)], arranged.size, wishes.model_copy(update={"names": ()}))
 
 
-def _scores_of_classifier(graph: Graph, head: Head, size: Size, wishes: Wishes) -> str:
+def _scores_of_classifier(arranged: Arranged, wishes: Wishes) -> str:
+    values = arranged.heads[0].values.reshape(-1)
+    if values.size == 1:
+        is_logit = wishes.layout in ("logits", "sigmoid") or not _is_share(arranged)
+        return "sigmoid" if is_logit else "probabilities"
     if wishes.layout in ("logits", "sigmoid"):
         return wishes.layout
-    shares = head.values.reshape(-1)
-    is_whole = shares.min() >= 0 and abs(float(shares.sum()) - 1) < _ROUNDED
-    operator = last_operator(graph.model, _output_of(graph), FORMING | _PARTS)
     # Those of quantised graphs are rounded, and do not always sum up to one.
-    is_made = wishes.is_ultralytics or operator in _GIVING_SHARES
+    is_made = wishes.is_ultralytics or _ends_in(arranged, _GIVING_SHARES)
     if wishes.scores == "sigmoid" and not is_made:
         return "sigmoid"
-    if is_whole or is_made or (operator in _BOUNDING and _gives_shares(graph, head.values, size)):
-        return "probabilities"
-    return "logits"
+    is_whole = values.min() >= 0 and abs(float(values.sum()) - 1) < _ROUNDED
+    return "probabilities" if is_whole or is_made or _is_share(arranged) else "logits"
 
 
-def _gives_shares(graph: Graph, values: Output, size: Size) -> bool:
-    """Whether its first output lies between 0 and 1 for noise, for black and for white."""
-    shape = (1, graph.channels, size[1], size[0])
-    black, white = np.zeros(shape, np.float32), np.ones(shape, np.float32)
-    return _is_between(values) and all(_is_between(run_once(graph, pixels)[0]) for pixels in (black, white))
+def _is_share(arranged: Arranged) -> bool:
+    """Whether a classifier's numbers are shares by the operator that makes them, and what it was seen to."""
+    return _ends_in(arranged, _GIVING_SHARES) or (_ends_in(arranged, _BOUNDING) and arranged.gives_shares)
 
 
-def _is_between(values: Output) -> bool:
-    return bool(values.min() >= 0 and values.max() <= 1)
-
-
-def _output_of(graph: Graph) -> str:
-    name: str = graph.model.graph.output[0].name
-    return name
+def _ends_in(arranged: Arranged, operators: frozenset[str]) -> bool:
+    return arranged.last_operator(FORMING | _PARTS) in operators
 
 
 # --- Classes of pixels.
 
 
-def _recognise_map(arranged: Arranged, size: Size, wishes: Wishes) -> Recognised:
-    head = arranged.heads[0]
+def _plan_map(arranged: Arranged, wishes: Wishes) -> tuple[Plan, ...]:
+    head, size = arranged.heads[0], arranged.size
     if head.shape[1] == 1:
-        return _recognise_plane(arranged, size, wishes)
+        return _plan_plane(arranged, wishes)
     first = plan_outputs([head.shape], size, wishes)
-    plans = tuple(list_choices([head.shape], size, wishes, first))
     scale = find_scale(head.shape[2:], size)
     if first.layout == SEMANTIC and not wishes.names and scale and scale >= _COARSE:
         text = (
@@ -190,20 +160,20 @@ def _recognise_map(arranged: Arranged, size: Size, wishes: Wishes) -> Recognised
             "pixels, name them in the config.json."
         )
         raise Refused(text, code="outputs")
-    return Recognised(plans, _scores_of_pixels(arranged.graph, head, size))
+    return tuple(list_choices([head.shape], size, wishes, first))
 
 
-def _recognise_plane(arranged: Arranged, size: Size, wishes: Wishes) -> Recognised:
+def _plan_plane(arranged: Arranged, wishes: Wishes) -> tuple[Plan, ...]:
     """One number for each pixel: the number of its class, or how sure one class is there."""
-    graph, head = arranged.graph, arranged.heads[0]
-    operator = last_operator(graph.model, _output_of(graph), FORMING | _RESIZING)
+    head, size = arranged.heads[0], arranged.size
+    operator = arranged.last_operator(FORMING | _RESIZING)
     values = head.values
-    is_mask = values.dtype.kind == "b" or operator in _COMPARING or _is_between(values)
+    is_mask = values.dtype.kind == "b" or operator in _COMPARING or is_between(values)
     # Noise may show two of many classes.
     is_named = len(wishes.names) > 2 and bool((values == np.rint(values)).all())
     has_labels = is_named or _has_labels(head, operator, is_mask=is_mask)
     if wishes.layout == LABELS or (wishes.layout != SEMANTIC and has_labels):
-        return Recognised((_plan_labels(graph, head, size, wishes),))
+        return (_plan_labels(arranged, wishes),)
     if not is_mask and values.min() >= 0 and (operator not in _AFFINE or values.max() > _MOST_LOGIT):
         text = (
             f"It gives one number for each pixel, up to {float(values.max()):.3g} for noise: no share of a "
@@ -216,8 +186,7 @@ def _recognise_plane(arranged: Arranged, size: Size, wishes: Wishes) -> Recognis
         # Of what is there, and of what is not: the number is the second one's.
         wishes = wishes.model_copy(update={"names": wishes.names[1:]})
     first = plan_outputs([head.shape], size, wishes)
-    plans = list_choices([head.shape], size, wishes, first)
-    return Recognised(tuple(plans), _scores_of_pixels(graph, head, size))
+    return tuple(list_choices([head.shape], size, wishes, first))
 
 
 def _has_labels(head: Head, operator: str | None, *, is_mask: bool) -> bool:
@@ -233,57 +202,42 @@ def _has_labels(head: Head, operator: str | None, *, is_mask: bool) -> bool:
     return bool((values == np.rint(values)).all())
 
 
-def _plan_labels(graph: Graph, head: Head, size: Size, wishes: Wishes) -> Plan:
-    """Return how labels are read, whose classes are counted by names or by what an ArgMax chose from."""
-    if wishes.task not in (None, "segment"):
-        text = f"It is said to be for the task “{wishes.task}”, but its outputs are those of “segment”."
-        raise Refused(text, code="task")
-    chosen = _count_choices(graph, size)
-    if wishes.names and chosen and chosen != len(wishes.names):
-        text = f"It has {chosen} classes, but {len(wishes.names)} names were given."
-        raise Refused(text, code="names")
-    count = len(wishes.names) or chosen or 0
-    seen = head.values[(head.values >= 0) & (head.values != _LEFT_OUT)]
-    highest = int(seen.max(initial=0))
-    if max(count, highest + 1) > MOST_CLASSES:
-        text = (
-            f"It tells {max(count, highest + 1)} classes of pixels apart; at most {MOST_CLASSES} are "
-            f"possible."
-        )
-        raise Refused(text, code="outputs")
+def _plan_labels(arranged: Arranged, wishes: Wishes) -> Plan:
+    """Return how labels are read. Their classes are counted by what an ArgMax chose from, or by names."""
+    count = _count_choices(arranged) or len(wishes.names)
+    plan = check_plan(Plan("segment", LABELS, count), wishes)
+    values = arranged.heads[0].values
+    highest = int(values[(values >= 0) & (values != NO_CLASS)].max(initial=0))
+    refuse_many_classes(max(count, highest + 1))
     if count and highest >= count:
         text = f"It gives the class {highest}, counted from 0, but {count} names were given."
         raise Refused(text, code="names")
-    return Plan("segment", LABELS, count)
+    return plan
 
 
-def _count_choices(graph: Graph, size: Size) -> int | None:
+def _count_choices(arranged: Arranged) -> int | None:
     """Return how many classes the ArgMax at a graph's end chooses from; None where there is none."""
-    node = last_node(graph.model, _output_of(graph), FORMING | _RESIZING)
+    node = arranged.last_node(FORMING | _RESIZING)
     if node is None or node.op_type != "ArgMax":
         return None
     axis = next((one.i for one in node.attribute if one.name == "axis"), 0)
-    shape = measure(graph, node.input[0], size)
+    shape = measure(arranged.graph, node.input[0], arranged.size)
     return shape[axis] if shape is not None and -len(shape) <= axis < len(shape) else None
 
 
-def _scores_of_pixels(graph: Graph, head: Head, size: Size) -> str:
-    operator = last_operator(graph.model, _output_of(graph), FORMING | _RESIZING)
-    values: Floats = head.values.astype(np.float32)
-    sums = np.abs(values.sum(axis=1) - 1).max() < _ROUNDED
-    is_one = values.shape[1] == 1
+def _scores_of_pixels(arranged: Arranged) -> str:
+    given = arranged.heads[0].values
+    operator = arranged.last_operator(FORMING | _RESIZING)
+    is_one = given.shape[1] == 1
     if operator in _EACH_BY_ITSELF:
         return "shares" if is_one else "sigmoid"
-    if values.min() >= 0 and sums and not is_one:
+    values: Floats = given.astype(np.float32)
+    if not is_one and values.min() >= 0 and np.abs(values.sum(axis=1) - 1).max() < _ROUNDED:
         return "shares"
-    is_share = operator in _GIVING_SHARES | _COMPARING or head.values.dtype.kind == "b"
-    if not is_share and not _gives_shares(graph, values, size):
+    is_share = operator in _GIVING_SHARES | _COMPARING or given.dtype.kind == "b"
+    if not is_share and not arranged.gives_shares:
         return "logits"
     if not is_share and operator not in _BOUNDING:
         # By chance, or not: each picture tells.
         return "" if is_one else "logits"
     return "shares" if is_one or operator == "Softmax" else "sigmoid"
-
-
-def is_detector(plan: Plan) -> bool:
-    return plan.layout in LAYOUTS

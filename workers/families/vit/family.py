@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from workers.inference.errors import check_finite
-from workers.inference.sessions import get_session
+from workers.inference.sessions import get_session, model_of
 from workers.nets.plan import check_settings
 from workers.plugin import (
     IMAGE,
-    JSON,
     Context,
     Family,
     Kept,
@@ -21,9 +20,8 @@ from workers.plugin import (
     slider,
     toggle,
 )
-from workers.vision.classify import prepare, rank
+from workers.vision.classify import describe, prepare, rank
 from workers.vision.draw import draw_title
-from workers.vision.instances import Original
 
 
 class VitParams(Params):
@@ -51,29 +49,17 @@ class Vit(Family[VitParams]):
         return "places"
 
     def run(self, picture: PictureView, params: VitParams, context: Context) -> Result:
-        if context.model is None:
-            raise ValueError("A family was run without a model.")
-        facts = context.model.facts
+        facts = model_of(context).facts
         session = get_session(context)
         pixels = prepare(picture, facts["input"]["width"], facts)
         shares = session.run(pixels)[0][0]
         check_finite(shares)
         guesses = rank(shares, facts["classes"], params.top, None)
         best = guesses[0]
-        predictions: list[JSON] = [
-            {"class": guess.name, "class_id": guess.class_id, "confidence": round(guess.confidence, 5)}
-            for guess in guesses
-        ]
-        data: JSON = {
-            "image": Original.of(picture, context).size(),
-            "top": best.name,
-            "confidence": round(best.confidence, 5),
-            "predictions": predictions,
-        }
         image = picture.rgb()
         if params.label:
             image = draw_title(image, f"{best.name} {best.confidence:.2f}", best.class_id)
-        return Result(image, data=data)
+        return Result(image, data=describe(guesses, picture, context))
 
     def recognise(self, upload: Any) -> str | None:
         from workers.families.vit import convert as classifiers

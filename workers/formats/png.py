@@ -1,0 +1,41 @@
+"""The chunks of PNG files, walked by their headers alone. W3C, Portable Network Graphics, 5."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from workers.formats.byte_source import Source
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+class Chunk(NamedTuple):
+    """One chunk: it begins at `start`, its `length` bytes of data at `body`, and the next chunk at `end`."""
+
+    kind: bytes
+    start: int
+    length: int
+
+    @property
+    def body(self) -> int:
+        return self.start + 8
+
+    @property
+    def end(self) -> int:
+        return self.start + self.length + 12
+
+
+def walk(source: Source) -> Iterator[Chunk]:
+    """Yield the chunks up to IEND, which is the last one. Their data may lie beyond the end of the file.
+
+    Raises:
+        FormatError: the file ends before IEND, or has too many chunks.
+    """
+    position, kind = len(SIGNATURE), b""
+    while kind != b"IEND":
+        source.count_part()
+        length, kind = struct.unpack(">I4s", source.at(position, 8))
+        yield Chunk(kind, position, length)
+        position += length + 12
