@@ -69,7 +69,7 @@ class ShareForm(forms.Form):
         return in_days(int(chosen)) if chosen else None
 
     def terms(self) -> dict[str, Any]:
-        """Return what was chosen, as `sharing.create_share` takes it."""
+        """Return what was chosen, as `shares.services.create_share` takes it."""
         return {
             "expires_at": self.expires_at(),
             "password": self.cleaned_data["password"],
@@ -92,7 +92,7 @@ class ShareChangeForm(ShareForm):
             del self.fields["remove_password"]
 
     def changes(self) -> dict[str, Any]:
-        """Return what shall change, as `sharing.change_share` takes it."""
+        """Return what shall change, as `shares.services.change_share` takes it."""
         found: dict[str, Any] = {name: self.cleaned_data[name] for name in ("can_download", "label")}
         if self.cleaned_data["lifetime"] != KEEP[0]:
             found["expires_at"] = self.expires_at()

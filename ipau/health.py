@@ -9,7 +9,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 from redis.exceptions import RedisError
 
-from ipau.common.api.views import PROBLEM, problem
+from ipau.common.api.views import domain_problem
 from ipau.common.errors import Unavailable
 
 logger = logging.getLogger(__name__)
@@ -31,11 +31,9 @@ def readyz(request: HttpRequest) -> JsonResponse:
     if not silent:
         return JsonResponse({"ready": True, **answers})
     error = Unavailable(f"Not ready: no answer from {' and '.join(silent)}.")
-    body = problem(
-        status=error.status, title=error.title, detail=error.message, code=error.code, instance=request.path
-    )
-    body |= {"ready": False, **answers}
-    return JsonResponse(body, status=error.status, headers=error.headers, content_type=PROBLEM)
+    told = domain_problem(error, request.path)
+    told.body.update(ready=False, **answers)
+    return told.response()
 
 
 def _database_answers() -> bool:

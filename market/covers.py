@@ -1,4 +1,4 @@
-"""What a listing's card shows: a picture that deploy/covers.py made, or a telling sample of a model."""
+"""Covers of listings: a picture that deploy/covers.py made, a sample of a model, or a mosaic of both."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,60 +14,10 @@ from market.models import Listing, StepModel, Version, Weights
 from market.pipelines.model_steps import models_of
 from market.weights.samples import AnySample, shown_samples
 
-_FOLDER = Path(__file__).parent / "static" / "market" / "covers"
-
-
-@cache
-def _names() -> frozenset[str]:
-    return frozenset(path.stem for path in _FOLDER.glob("*.jpg"))
-
-
-def cover_of(listing: Listing) -> str:
-    """Return the static path of the cover of one of the platform's own; nothing where it has none."""
-    return app_cover(listing.name) if listing.owner.handle == PLATFORM_HANDLE else ""
-
-
-def app_cover(name: str) -> str:
-    """Return the static path of the cover of the platform's own app of this name, or nothing."""
-    return f"market/covers/{name}.jpg" if name in _names() else ""
-
-
-def with_covers(models: QuerySet[Listing], *, user: User | None = None) -> QuerySet[Listing]:
-    """Fetch along what cards show of models: the newest weights that `user` may run, with their samples."""
-    rows = with_newest(models, user=user)
-    return rows.prefetch_related("versions__weights__samples", "chosen_samples")
-
-
-def sample_of(listing: Listing) -> AnySample | None:
-    """Return the sample that tells most of a model that came `with_covers`."""
-    newest = next(iter(listing.versions.all()), None)
-    return choose_sample(shown_samples(newest)) if newest else None
-
-
-def weights_of(listing: Listing) -> Weights | None:
-    """Return the weights of a model's newest version that was fetched along."""
-    newest = next(iter(listing.versions.all()), None)
-    return newest.weights if newest else None
-
-
-def choose_sample(samples: Iterable[AnySample]) -> AnySample | None:
-    """Return the sample that tells most of a model: with the most kinds of things found, or the surest guess.
-
-    Of those that tell as much it is the first.
-    """
-    return max(samples, key=_tells, default=None)
-
-
-def _tells(sample: AnySample) -> tuple[float, int]:
-    if sample.seen and "confidence" in sample.seen[0]:
-        return max(one["confidence"] for one in sample.seen), 0
-    return len(sample.seen), sum(one["count"] for one in sample.seen)
-
-
 MOST_TILES = 4
-
-
+# Large columns that no cover reads.
 _UNREAD = ("model__recipe", "model__params_schema", "model__weights__facts")
+_FOLDER = Path(__file__).parent / "static" / "market" / "covers"
 
 
 @dataclass(frozen=True)
@@ -91,6 +41,42 @@ class Mosaic:
     more: int = 0
 
 
+def cover_of(listing: Listing) -> str:
+    """Return the static path of the cover of one of the platform's own; nothing where it has none."""
+    return app_cover(listing.name) if listing.owner.handle == PLATFORM_HANDLE else ""
+
+
+def app_cover(name: str) -> str:
+    """Return the static path of the cover of the platform's own app of this name, or nothing."""
+    return f"market/covers/{name}.jpg" if name in _names() else ""
+
+
+def with_covers(models: QuerySet[Listing], *, user: User | None = None) -> QuerySet[Listing]:
+    """Fetch along what cards show of models: the newest weights that `user` may run, with their samples."""
+    rows = with_newest(models, user=user)
+    return rows.prefetch_related("versions__weights__samples", "chosen_samples")
+
+
+def sample_of(listing: Listing) -> AnySample | None:
+    """Return the sample that tells most of a model that came `with_covers`."""
+    newest = _newest(listing)
+    return choose_sample(shown_samples(newest)) if newest else None
+
+
+def weights_of(listing: Listing) -> Weights | None:
+    """Return the weights of a model's newest version that was fetched along."""
+    newest = _newest(listing)
+    return newest.weights if newest else None
+
+
+def choose_sample(samples: Iterable[AnySample]) -> AnySample | None:
+    """Return the sample that tells most of a model: with the most kinds of things found, or the surest guess.
+
+    Of those that tell as much it is the first.
+    """
+    return max(samples, key=_tells, default=None)
+
+
 def with_mosaics(rows: QuerySet[Listing]) -> QuerySet[Listing]:
     """Fetch along what `mosaic_of` asks of pipelines that come `with_newest`: models with their samples."""
     steps = StepModel.objects.select_related("model__listing__owner", "model__weights").defer(*_UNREAD)
@@ -103,7 +89,7 @@ def mosaic_of(listing: Listing, *, user: Any) -> Mosaic:
 
     Of a model that `user` cannot run it shows nothing.
     """
-    newest = next(iter(listing.versions.all()), None)
+    newest = _newest(listing)
     tiles = list({tile.key: tile for tile in _tiles(newest, user)}.values()) if newest else []
     if len(tiles) <= MOST_TILES:
         return Mosaic(tiles)
@@ -121,3 +107,19 @@ def _tiles(version: Version, user: Any) -> Iterator[Tile]:
         else:
             sample = choose_sample(shown_samples(model))
             yield Tile(str(model.listing_id), cover_of(model.listing), sample, model.weights)
+
+
+@cache
+def _names() -> frozenset[str]:
+    return frozenset(path.stem for path in _FOLDER.glob("*.jpg"))
+
+
+def _newest(listing: Listing) -> Version | None:
+    """Return the newest version, which was fetched along."""
+    return next(iter(listing.versions.all()), None)
+
+
+def _tells(sample: AnySample) -> tuple[float, int]:
+    if sample.seen and "confidence" in sample.seen[0]:
+        return max(one["confidence"] for one in sample.seen), 0
+    return len(sample.seen), sum(one["count"] for one in sample.seen)

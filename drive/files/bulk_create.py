@@ -8,12 +8,12 @@ from django.db.models import Q
 from drive.files.names import free_name
 from drive.models import File, Folder
 
-# Somebody may take a name between our look and our leap, but hardly ever again and again.
+# Retries when another request takes the same name at the same time.
 NAME_ATTEMPTS = 5
 
 
 def insert_numbered(files: list[File]) -> None:
-    """Create the files; where the owner has meanwhile put something of that name there, number ours."""
+    """Create the files. A file gets a number if its name has been taken in the meantime."""
     for _ in range(NAME_ATTEMPTS - 1):
         try:
             with transaction.atomic():
@@ -27,6 +27,7 @@ def insert_numbered(files: list[File]) -> None:
 
 
 def number_names(folder: Folder | None, files: list[File]) -> None:
+    """Give the files names that are free in the folder: a taken name gets a number."""
     # Only names that begin alike can collide: a folder may hold very many.
     alike = Q()
     for stem in {PurePosixPath(file.name).stem for file in files}:

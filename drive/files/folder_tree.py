@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from drive.models import Folder
 from ipau.common.errors import Conflict
 
-# Somebody may make a folder between our look and our leap, but hardly ever again and again.
+# Retries when the owner creates the same folder at the same time.
 ATTEMPTS = 5
 
 

@@ -24,6 +24,10 @@ TILES = 60
 MOST_FOLDERS = 2000
 # A page has no more tiles than a person has scrolled to.
 MOST_TILES = 2000
+# The tree beside a listing shows this many folders at most; the listing has them all.
+MOST_BRANCHES = 500
+# A page of the listing that begins for the sake of one file shows so many others before it.
+LEAD = 20
 
 
 @dataclass(frozen=True)
@@ -130,14 +134,6 @@ def branches(*, owner: User, parents: Sequence[UUID | None]) -> dict[UUID | None
     for folder in rows.annotate(has_more=Exists(below)).order_by("name", "id")[:MOST_BRANCHES]:
         found.setdefault(folder.parent_id, []).append(folder)
     return found
-
-
-# The tree beside a listing shows this many folders at most; the listing has them all.
-MOST_BRANCHES = 500
-
-
-# A page of the listing that begins for the sake of one file shows so many others before it.
-LEAD = 20
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,12 @@
 """How a file came about. The drive stands below what makes files, so who knows it registers here."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.utils.module_loading import import_string
-
 from accounts.models import User
 from drive.models import File
+from ipau.common.late_import import LateImport
 
 
 @dataclass(frozen=True)
@@ -31,21 +30,10 @@ class Origin:
         return self.source is not None and self.source.trashed_at is None
 
 
-class _Registered:
-    name = ""
-
-
-def register(name: str) -> None:
-    """Have the function of this dotted name say how a file was made: it takes `owner` and `file`.
-
-    An app calls this in `ready`. The function is imported when it is first asked.
-    """
-    _Registered.name = name
+# Takes `owner` and `file`, and returns how the file was made.
+find_origin: LateImport[..., Origin | None] = LateImport()
 
 
 def origin_of(*, owner: User, file: File) -> Origin | None:
     """Return how a file of `owner` was made; None where nobody knows, as of an upload."""
-    if not _Registered.name:
-        return None
-    find: Callable[..., Origin | None] = import_string(_Registered.name)
-    return find(owner=owner, file=file)
+    return find_origin(owner=owner, file=file) if find_origin else None

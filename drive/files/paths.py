@@ -11,7 +11,7 @@ from accounts.models import User
 from drive.files.names import upload_name
 from drive.files.placement import hold, lock_tree, naming
 from drive.files.quota import check_folders
-from drive.files.services import MAX_DEPTH, ancestors_of
+from drive.files.services import MAX_DEPTH, ancestors_of, too_deep
 from drive.models import File, Folder
 from ipau.common.errors import Invalid
 
@@ -51,10 +51,6 @@ def clean_path(raw: str) -> Place:
     if len(place.path) > MAX_LENGTH:
         raise Invalid(_("This path is too long."), code="bad_path")
     return place
-
-
-def too_deep() -> Invalid:
-    return Invalid(_("Folders can be nested %(depth)d deep at most.") % {"depth": MAX_DEPTH}, code="too_deep")
 
 
 def folder_at(*, owner: User, folder: Folder | None, names: Iterable[str]) -> Folder | None:

@@ -1,6 +1,5 @@
 """What people do with their drive. Each function owns its transaction and raises domain errors."""
 
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
@@ -14,12 +13,10 @@ from drive.files import quota
 from drive.files.names import clean_name
 from drive.files.placement import first_free, hold, lock_tree, names_of, naming, place
 from drive.files.tree import Tree
-from drive.models import Blob, File, FileKind, FileState, Folder
+from drive.models import File, FileKind, FileState, Folder
 from ipau.common.errors import Conflict, Invalid, NotFound
 from ipau.common.ids import as_uuid
 from ipau.common.postgresql.prepared_queries import PreparedQuery
-
-logger = logging.getLogger(__name__)
 
 MAX_DEPTH = 40
 
@@ -98,7 +95,7 @@ def create_folder(*, owner: User, parent: Folder | None, name: str) -> Folder:
     """
     clean = clean_name(name)
     if parent is not None and len(ancestors_of(parent)) >= MAX_DEPTH:
-        raise _too_deep()
+        raise too_deep()
     quota.check_folders(owner=owner)
     try:
         with transaction.atomic():
@@ -129,7 +126,7 @@ def folder_at_top(*, owner: User, name: str) -> Folder:
     try:
         return create_folder(owner=owner, parent=None, name=name)
     except Conflict:
-        # Somebody made it between the look and the leap.
+        # Another request has just made it.
         return here.get()
 
 
@@ -150,15 +147,6 @@ def rename_folder(*, owner: User, folder_id: object, name: str) -> Folder:
     folder = get_folder(owner=owner, folder_id=folder_id)
     _rename(folder, name, _folder_taken())
     return folder
-
-
-def _rename(row: File | Folder, name: str, taken: str) -> None:
-    row.name = clean_name(name)
-    try:
-        with transaction.atomic():
-            row.save(update_fields=["name", "updated_at"])
-    except IntegrityError as error:
-        raise Conflict(taken % {"name": row.name}, code="name_taken") from error
 
 
 @transaction.atomic
@@ -191,18 +179,6 @@ def move(*, owner: User, chosen: Selection, destination: Folder | None) -> int:
     return len(folders) + len(files)
 
 
-def _check_move(owner: User, folders: list[Folder], target: UUID | None) -> None:
-    tree = Tree.of(owner.pk)
-    way = tree.way_to(target)
-    for folder in folders:
-        if folder.pk in way:
-            raise Conflict(
-                _("“%(name)s” cannot be moved into itself.") % {"name": folder.name}, code="folder_cycle"
-            )
-        if len(way) + tree.height(folder.pk) > MAX_DEPTH:
-            raise _too_deep()
-
-
 def pictures_in(*, owner: User, chosen: Selection, limit: int) -> list[File]:
     """Return the pictures that were chosen, those in chosen folders and their sub-folders included.
 
@@ -223,14 +199,31 @@ def pictures_in(*, owner: User, chosen: Selection, limit: int) -> list[File]:
     return list(found.values())
 
 
-def file_for_blob(*, owner: User, sha256: str) -> Blob | None:
-    """Return the blob if a file of the owner points to it, so that knowing a digest opens nothing."""
-    return Blob.objects.filter(pk=sha256, files__owner=owner).first()
+def too_deep() -> Invalid:
+    """Return the error for folders that would be nested more than `MAX_DEPTH` deep."""
+    return Invalid(_("Folders can be nested %(depth)d deep at most.") % {"depth": MAX_DEPTH}, code="too_deep")
+
+
+def _rename(row: File | Folder, name: str, taken: str) -> None:
+    row.name = clean_name(name)
+    try:
+        with transaction.atomic():
+            row.save(update_fields=["name", "updated_at"])
+    except IntegrityError as error:
+        raise Conflict(taken % {"name": row.name}, code="name_taken") from error
+
+
+def _check_move(owner: User, folders: list[Folder], target: UUID | None) -> None:
+    tree = Tree.of(owner.pk)
+    way = tree.way_to(target)
+    for folder in folders:
+        if folder.pk in way:
+            raise Conflict(
+                _("“%(name)s” cannot be moved into itself.") % {"name": folder.name}, code="folder_cycle"
+            )
+        if len(way) + tree.height(folder.pk) > MAX_DEPTH:
+            raise too_deep()
 
 
 def _folder_taken() -> str:
     return _("There is a folder named “%(name)s” here already.")
-
-
-def _too_deep() -> Invalid:
-    return Invalid(_("Folders can be nested %(depth)d deep at most.") % {"depth": MAX_DEPTH}, code="too_deep")

@@ -20,6 +20,13 @@ from drive.models import File, Folder, Share
 from ipau.common.errors import Invalid, NotFound
 from ipau.common.ids import as_uuid
 
+# A revoked link stays this long, so that a repeated request that made it makes no other.
+REVOKED_DAYS = 30
+# Rows that one statement deletes; a folder may hold a hundred thousand.
+_CHUNK = 1000
+# What a row says that is not in the trash.
+_BACK: dict[str, Any] = {"trashed_at": None, "trash_root": None}
+
 
 @transaction.atomic
 def trash(*, owner: User, chosen: Selection) -> datetime:
@@ -65,6 +72,16 @@ def restore(*, owner: User, root_ids: Iterable[object]) -> int:
     return len(keys)
 
 
+def restore_selected(
+    *, owner: User, folder_ids: Iterable[object] = (), file_ids: Iterable[object] = ()
+) -> int:
+    """Take folders and files out of the trash; return how many. Raises as `restore`."""
+    folders, files = ({as_uuid(i) for i in ids} for ids in (folder_ids, file_ids))
+    _check_trashed(Folder, owner, folders)
+    _check_trashed(File, owner, files)
+    return restore(owner=owner, root_ids=folders | files)
+
+
 def restore_batch(*, owner: User, trashed_at: datetime) -> int:
     """Undo one call of `trash`, named by the time it returned. Raises as `restore`."""
     batch = {"owner": owner, "trashed_at": trashed_at, "trash_root": F("pk")}
@@ -76,7 +93,72 @@ def restore_batch(*, owner: User, trashed_at: datetime) -> int:
     return restore(owner=owner, root_ids=keys)
 
 
-_BACK: dict[str, Any] = {"trashed_at": None, "trash_root": None}
+def roots_in_trash(*, owner: User, root_ids: Iterable[object]) -> list[UUID]:
+    """Return the chosen roots of the owner's trash.
+
+    Raises:
+        Invalid: nothing was chosen.
+        NotFound: one of them is not in the owner's trash, or went there only as a part of its folder.
+    """
+    keys = {as_uuid(i) for i in root_ids}
+    if not keys:
+        raise Invalid(_("Nothing is selected."))
+    found = [key for key in _roots(owner) if key in keys]
+    if len(found) != len(keys):
+        raise NotFound(_("Some of this is no longer in the trash."))
+    return found
+
+
+def count_trash(*, owner: User) -> int:
+    """Return how many things lie in the owner's trash by themselves."""
+    return len(_roots(owner))
+
+
+def delete_forever(*, owner: User, root_ids: Iterable[object]) -> int:
+    """Delete chosen things of the trash for good; return how many. Raises as `roots_in_trash`."""
+    roots = roots_in_trash(owner=owner, root_ids=root_ids)
+    _purge(owner, roots)
+    return len(roots)
+
+
+def empty_trash(*, owner: User) -> int:
+    """Delete all of the owner's trash for good; return how many things lay in it by themselves."""
+    roots = _roots(owner)
+    _purge(owner, roots)
+    return len(roots)
+
+
+def delete_file(*, owner: User, file_id: object) -> None:
+    """Delete a file for good, from its folder or from the trash.
+
+    Raises:
+        NotFound: there is none, or it lies in the trash only as a part of its folder.
+    """
+    _delete(File, owner, as_uuid(file_id))
+
+
+def delete_folder(*, owner: User, folder_id: object) -> None:
+    """Delete a folder and all that is in it for good. As `delete_file`."""
+    _delete(Folder, owner, as_uuid(folder_id))
+
+
+def sweep_trash(*, owners: int = 100) -> int:
+    """Delete what has been in the trash for longer than `settings.TRASH_DAYS`; return how many roots."""
+    before = timezone.now() - timedelta(days=settings.TRASH_DAYS)
+    old = {"trash_root": F("pk"), "trashed_at__lt": before}
+    keys = {*_owners(Folder.objects.filter(**old)), *_owners(File.objects.filter(**old))}
+    swept = 0
+    for owner in User.objects.filter(pk__in=keys)[:owners]:
+        roots = _roots(owner, trashed_at__lt=before)
+        _purge(owner, roots)
+        swept += len(roots)
+    return swept
+
+
+def sweep_revoked_shares() -> int:
+    """Delete links that were revoked `REVOKED_DAYS` ago, and return how many."""
+    before = timezone.now() - timedelta(days=REVOKED_DAYS)
+    return Share.objects.filter(revoked_at__lt=before).delete()[0]
 
 
 def _restore_folders(owner: User, folders: list[Folder]) -> None:
@@ -101,34 +183,10 @@ def _restore_files(owner: User, files: list[File]) -> None:
         place(File, rows, taken, folder=home, **_BACK)
 
 
-def restore_selected(
-    *, owner: User, folder_ids: Iterable[object] = (), file_ids: Iterable[object] = ()
-) -> int:
-    """Take folders and files out of the trash; return how many. Raises as `services.restore`."""
-    folders, files = ({as_uuid(i) for i in ids} for ids in (folder_ids, file_ids))
-    _check_trashed(Folder, owner, folders)
-    _check_trashed(File, owner, files)
-    return restore(owner=owner, root_ids=folders | files)
-
-
 def _check_trashed(kind: type[File] | type[Folder], owner: User, keys: Collection[UUID]) -> None:
     rows = kind.objects.visible_to(owner).filter(pk__in=keys, trash_root=F("pk"))
     if keys and rows.count() != len(keys):
         raise NotFound(_("This is not in the trash, or only as a part of its folder."))
-
-
-def delete_file(*, owner: User, file_id: object) -> None:
-    """Delete a file for good, from its folder or from the trash.
-
-    Raises:
-        NotFound: there is none, or it lies in the trash only as a part of its folder.
-    """
-    _delete(File, owner, as_uuid(file_id))
-
-
-def delete_folder(*, owner: User, folder_id: object) -> None:
-    """Delete a folder and all that is in it for good. As `delete_file`."""
-    _delete(Folder, owner, as_uuid(folder_id))
 
 
 def _delete(kind: type[File] | type[Folder], owner: User, key: UUID) -> None:
@@ -140,68 +198,6 @@ def _delete(kind: type[File] | type[Folder], owner: User, key: UUID) -> None:
         trash(owner=owner, chosen=chosen)
     _check_trashed(kind, owner, {key})
     delete_forever(owner=owner, root_ids=[key])
-
-
-# Rows that one statement deletes; a folder may hold a hundred thousand.
-_CHUNK = 1000
-
-
-# A revoked link stays this long, so that a repeated request that made it makes no other.
-REVOKED_DAYS = 30
-
-
-def roots_in_trash(*, owner: User, root_ids: Iterable[object]) -> list[UUID]:
-    """Return the chosen roots of the owner's trash.
-
-    Raises:
-        Invalid: nothing was chosen.
-        NotFound: one of them is not in the owner's trash, or went there only as a part of its folder.
-    """
-    keys = {as_uuid(i) for i in root_ids}
-    if not keys:
-        raise Invalid(_("Nothing is selected."))
-    found = [key for key in _roots(owner) if key in keys]
-    if len(found) != len(keys):
-        raise NotFound(_("Some of this is no longer in the trash."))
-    return found
-
-
-def delete_forever(*, owner: User, root_ids: Iterable[object]) -> int:
-    """Delete chosen things of the trash for good; return how many. Raises as `roots_in_trash`."""
-    roots = roots_in_trash(owner=owner, root_ids=root_ids)
-    _purge(owner, roots)
-    return len(roots)
-
-
-def empty_trash(*, owner: User) -> int:
-    """Delete all of the owner's trash for good; return how many things lay in it by themselves."""
-    roots = _roots(owner)
-    _purge(owner, roots)
-    return len(roots)
-
-
-def sweep_trash(*, owners: int = 100) -> int:
-    """Delete what has been in the trash for longer than `settings.TRASH_DAYS`; return how many roots."""
-    before = timezone.now() - timedelta(days=settings.TRASH_DAYS)
-    old = {"trash_root": F("pk"), "trashed_at__lt": before}
-    keys = {*_owners(Folder.objects.filter(**old)), *_owners(File.objects.filter(**old))}
-    swept = 0
-    for owner in User.objects.filter(pk__in=keys)[:owners]:
-        roots = _roots(owner, trashed_at__lt=before)
-        _purge(owner, roots)
-        swept += len(roots)
-    return swept
-
-
-def sweep_revoked_shares() -> int:
-    """Delete links that were revoked `REVOKED_DAYS` ago, and return how many."""
-    before = timezone.now() - timedelta(days=REVOKED_DAYS)
-    return Share.objects.filter(revoked_at__lt=before).delete()[0]
-
-
-def count_trash(*, owner: User) -> int:
-    """Return how many things lie in the owner's trash by themselves."""
-    return len(_roots(owner))
 
 
 def _owners(rows: QuerySet[File] | QuerySet[Folder]) -> set[UUID]:
@@ -239,7 +235,7 @@ def _purge(owner: User, roots: Collection[UUID]) -> None:
 
 @transaction.atomic
 def _purge_files(owner: User, ours: Mapping[str, Any]) -> bool:
-    """Delete a thousand of these files; return whether there were any."""
+    """Delete `_CHUNK` of these files; return whether there were any."""
     # Read under the lock: somebody may just have restored them.
     lock_tree(owner)
     keys = list(File.objects.filter(**ours).values_list("pk", flat=True)[:_CHUNK])

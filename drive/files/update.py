@@ -14,6 +14,8 @@ from drive.models import File, Folder
 from ipau.common.errors import Invalid
 
 UNCHANGED: Any = object()
+# The key of the top of the drive in what `homes_of` returns.
+TOP = ""
 
 
 @transaction.atomic
@@ -59,9 +61,6 @@ def change_folder(
     return services.get_folder(owner=owner, folder_id=folder_id)
 
 
-TOP = ""
-
-
 def star_files(*, owner: User, chosen: Selection, on: bool | None = None) -> bool:
     """Star the chosen files, or take their stars; None: take them where all have one. Returns which.
 
@@ -87,10 +86,6 @@ def homes_of(chosen: Selection) -> dict[str, dict[str, list[str]]]:
     return homes
 
 
-def _home(homes: dict[str, dict[str, list[str]]], key: UUID | None) -> dict[str, list[str]]:
-    return homes.setdefault(str(key) if key else TOP, {"folders": [], "files": []})
-
-
 @transaction.atomic
 def move_back(*, owner: User, homes: Mapping[str, Mapping[str, Sequence[str]]]) -> int:
     """Move things to where `homes_of` found them, or nothing of it; return how many. Raises as `move`."""
@@ -100,3 +95,7 @@ def move_back(*, owner: User, homes: Mapping[str, Mapping[str, Sequence[str]]]) 
         chosen = services.select(owner=owner, folder_ids=ids["folders"], file_ids=ids["files"])
         moved += services.move(owner=owner, chosen=chosen, destination=home)
     return moved
+
+
+def _home(homes: dict[str, dict[str, list[str]]], key: UUID | None) -> dict[str, list[str]]:
+    return homes.setdefault(str(key) if key else TOP, {"folders": [], "files": []})

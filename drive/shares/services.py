@@ -156,9 +156,6 @@ def open_shares_reaching(*, owner: User, file: File, way: Sequence[Folder]) -> l
     return list(shares.order_by("-id")[:MOST_SHOWN])
 
 
-# --- Visitors.
-
-
 def in_days(days: int) -> datetime:
     """Return when a link of so many days ends that is made now."""
     return timezone.now() + timedelta(days=days)

@@ -20,11 +20,7 @@ from ipau.common.errors import Invalid, NotFound, RateLimited
 
 # Wrong passwords: from one address, and from all of them together.
 TRIES, TRIES_OF_ALL = 5, 100
-
-
 TRIES_SECONDS = 300
-
-
 # Whoever comes back within this time is still on the same visit.
 VISIT_SECONDS = 30 * 60
 

@@ -79,7 +79,7 @@ class BucketFile(S3File):
 
     def _get_file(self) -> Any:
         fetched: Any = self._file
-        return fetched if fetched is not None else self._fetch()  # type: ignore[no-untyped-call]  # no types
+        return fetched if fetched is not None else self._fetch()
 
     file = property(_get_file, S3File._set_file)
 
@@ -138,7 +138,7 @@ class BucketStorage(S3Storage):
         addressing = options.pop("addressing_style", None)
         self.public_endpoint_url: str | None = options.pop("public_endpoint_url", None)
         self._signer: Any = None
-        super().__init__(  # type: ignore[no-untyped-call]  # as all of that package
+        super().__init__(  # type: ignore[no-untyped-call]  # `super` hides whose it is
             **options,
             file_overwrite=True,
             querystring_auth=True,
@@ -159,7 +159,7 @@ class BucketStorage(S3Storage):
 
     @_as_os_error
     def _open(self, name: str, mode: str = "rb") -> File[Any]:
-        found: File[Any] = super()._open(name, mode)  # type: ignore[no-untyped-call]  # no types
+        found: File[Any] = super()._open(name, mode)  # type: ignore[no-untyped-call]  # as above
         found.__class__ = BucketFile
         return found
 
@@ -178,7 +178,7 @@ class BucketStorage(S3Storage):
 
     def _where(self, name: str, multipart_id: str = "") -> dict[str, str]:
         """Name an object, or an upload in parts for it, as S3's calls want it."""
-        key: str = self._normalize_name(name)  # type: ignore[no-untyped-call]  # no types
+        key: str = self._normalize_name(name)
         where = {"Bucket": self.bucket_name, "Key": key}
         return {**where, "UploadId": multipart_id} if multipart_id else where
 
@@ -192,7 +192,7 @@ class BucketStorage(S3Storage):
         if self.public_endpoint_url is None:
             return self._client
         if self._signer is None:
-            self._signer = self._create_session().client(  # type: ignore[no-untyped-call]  # no types
+            self._signer = self._create_session().client(
                 "s3",
                 region_name=self.region_name,
                 endpoint_url=self.public_endpoint_url,
@@ -222,7 +222,7 @@ class BucketStorage(S3Storage):
     @_as_os_error
     def begin_parts(self, name: str) -> str:
         """Begin an upload in parts and return its id."""
-        options = self._get_write_parameters(name)  # type: ignore[no-untyped-call]  # no types
+        options = self._get_write_parameters(name)
         begun = self._client.create_multipart_upload(**self._where(name), **options)
         return cast(str, begun["UploadId"])
 
@@ -282,7 +282,7 @@ class BucketStorage(S3Storage):
 
         `on_progress` is called now and then; what it raises ends the copying.
         """
-        options = self.get_object_parameters(target)  # type: ignore[no-untyped-call]  # no types
+        options = self.get_object_parameters(target)
         self._client.copy(
             self._where(source),
             *self._where(target).values(),
@@ -295,6 +295,6 @@ class BucketStorage(S3Storage):
 
     def open_ranges(self, name: str) -> BinaryIO:
         """Open an object for reading here and there, without fetching all of it."""
-        size: int = self.size(name)  # type: ignore[no-untyped-call]  # no types
+        size: int = self.size(name)
         raw = BucketReader(self._client, self._where(name), size)
         return cast(BinaryIO, io.BufferedReader(raw, RANGE_BYTES))

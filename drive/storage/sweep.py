@@ -11,6 +11,12 @@ from drive.storage.blobs import DIGEST_LENGTH, GRACE
 SWEEP_SECONDS = 600.0
 
 
+def sweep_storage(*, now: float) -> None:
+    """Delete what nobody refers to; look for strays in that part of the storage whose turn it is."""
+    adopt_strays(f"{int(now / SWEEP_SECONDS) % 256:02x}")
+    sweep_orphans()
+
+
 def orphans() -> models.QuerySet[Blob]:
     """Return blobs that no row refers to and that nobody has touched for a while."""
     rows = Blob.objects.filter(touched_at__lt=timezone.now() - GRACE)
@@ -49,19 +55,6 @@ def adopt_strays(prefix: str) -> int:
     return len(Blob.objects.bulk_create(strays, ignore_conflicts=True))
 
 
-def _list(folder: str) -> tuple[list[str], list[str]]:
-    try:
-        return default_storage.listdir(folder)
-    except FileNotFoundError:
-        return [], []
-
-
-def sweep_storage(*, now: float) -> None:
-    """Delete what nobody refers to; look for strays in that part of the storage whose turn it is."""
-    adopt_strays(f"{int(now / SWEEP_SECONDS) % 256:02x}")
-    sweep_orphans()
-
-
 def sweep_orphans(*, limit: int = 500) -> int:
     """Delete up to `limit` blobs that nobody refers to, and return how many."""
     swept = 0
@@ -75,3 +68,10 @@ def sweep_orphans(*, limit: int = 500) -> int:
             default_storage.delete(Blob(sha256=sha256).path)
             swept += 1
     return swept
+
+
+def _list(folder: str) -> tuple[list[str], list[str]]:
+    try:
+        return default_storage.listdir(folder)
+    except FileNotFoundError:
+        return [], []

@@ -56,7 +56,7 @@ def concatenate(
 
     Args:
         told: what HEAD tells as Upload-Concat from now on.
-        folder, place, on_conflict, key: as those of `uploading.begin_upload`.
+        folder, place, on_conflict, key: as those of `resumable.begin_resumable`.
 
     Raises:
         NotFound: one of them does not exist, or is somebody else's; or the folder has been trashed.

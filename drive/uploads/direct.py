@@ -21,7 +21,7 @@ from drive.files import quota
 from drive.files.paths import Place, folder_at
 from drive.models import Folder, OnConflict, Upload
 from drive.uploads import resumable, rules, s3_multipart, tasks
-from ipau.common.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
+from ipau.common.errors import Conflict, Invalid, NotFound, TooLarge
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def get_direct(*, owner: User, upload_id: UUID) -> Upload:
     rows = Upload.objects.filter(owner=owner, pk=upload_id, expires_at__gt=timezone.now())
     upload = rows.exclude(multipart_id="").first()
     if upload is None:
-        raise _gone()
+        raise rules.upload_gone()
     return upload
 
 
@@ -132,7 +132,7 @@ def received(upload: Upload) -> list[int]:
     except FileNotFoundError as error:
         if not _receiving(upload).delete()[0]:
             raise _ended() from error
-        raise _gone() from error
+        raise rules.upload_gone() from error
 
 
 def sign_parts(*, upload: Upload, numbers: Iterable[int]) -> list[SignedPart]:
@@ -198,13 +198,8 @@ def _ask(call: Callable[[], T]) -> T:
         raise
     except OSError as error:
         logger.warning("An upload has to wait: %s", error)
-        text = _("The server cannot store this just now. Please try again later.")
-        raise Unavailable(text, code="storage_down") from error
+        raise rules.cannot_store("storage_down") from error
 
 
 def _ended() -> Conflict:
     return Conflict(_("This upload takes no more parts."), code="upload_ended")
-
-
-def _gone() -> NotFound:
-    return NotFound(_("This upload does not exist any more."))

@@ -154,7 +154,7 @@ def _assemble(upload: Upload) -> None:
     try:
         parts = s3_multipart.arrived(upload)
     except FileNotFoundError:
-        if s3_multipart.bucket().exists(name):  # type: ignore[no-untyped-call]  # storages has no types
+        if s3_multipart.bucket().exists(name):
             return
         raise Invalid(_("What was uploaded is not there any more."), code="lost_parts") from None
     if len(parts) != len(s3_multipart.sizes_of(upload)):

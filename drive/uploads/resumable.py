@@ -30,13 +30,15 @@ from drive.uploads.rules import (
     Digest,
     Source,
     WrongChecksum,
+    cannot_store,
     check_length,
     file_at,
     key_of,
     same_request,
+    upload_gone,
     ways_of,
 )
-from ipau.common.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
+from ipau.common.errors import Conflict, Invalid, NotFound, TooLarge
 
 # How much a killed server may lose: progress is made safe after so many bytes or seconds.
 SAFE_BYTES = 16 * 1024 * 1024
@@ -54,7 +56,7 @@ def get_resumable(*, owner: User, upload_id: UUID) -> Upload:
     rows = Upload.objects.filter(owner=owner, pk=upload_id, expires_at__gt=timezone.now(), multipart_id="")
     upload = rows.select_related("file").first()
     if upload is None:
-        raise _gone()
+        raise upload_gone()
     upload.owner = owner
     return upload
 
@@ -93,7 +95,10 @@ def begin_resumable(
 
 
 def begin_part(*, owner: User, length: int, key: str | None = None) -> Upload:
-    """Make room for a part of a file, which is put together later. Arguments and errors as `begin_upload`."""
+    """Make room for a part of a file, which is put together later.
+
+    Arguments and errors as `begin_resumable`.
+    """
     values = {"owner": owner, "name": PARTIAL, "length": length, "metadata": {CONCAT: PARTIAL}}
     return _begin(values, key)
 
@@ -148,7 +153,7 @@ def append_bytes(
 
     Raises:
         WrongOffset: the sender goes on somewhere else than where we are.
-        parts.Busy: another request is writing to the same upload.
+        part_files.Busy: another request is writing to the same upload.
         TooLarge: more bytes than were announced.
         WrongChecksum: what came is not what the digest says; nothing of it is kept.
         Unavailable: the bytes could not be stored.
@@ -177,7 +182,7 @@ def _current(upload: Upload, offset: int) -> Upload:
         row = rows.filter(pk=upload.pk).first()
         if row is None:
             part_files.remove(upload.pk)
-            raise _gone()
+            raise upload_gone()
         here = part_files.received(row)
         if here != offset or row.completed_at is not None:
             raise WrongOffset(_("This upload goes on at byte %(offset)d.") % {"offset": here})
@@ -217,9 +222,7 @@ def _write(part: BinaryIO, chunk: bytes) -> None:
     try:
         part.write(chunk)
     except OSError as error:
-        raise Unavailable(
-            _("The server cannot store this just now. Please try again later."), code="storage_full"
-        ) from error
+        raise cannot_store() from error
 
 
 def _note(upload: Upload, part: BinaryIO, offset: int) -> None:
@@ -228,9 +231,7 @@ def _note(upload: Upload, part: BinaryIO, offset: int) -> None:
         part.flush()
         os.fdatasync(part.fileno())
     except OSError as error:
-        raise Unavailable(
-            _("The server cannot store this just now. Please try again later."), code="storage_full"
-        ) from error
+        raise cannot_store() from error
     now = timezone.now()
     upload.offset, upload.expires_at = offset, now + LIFE
     kept = Upload.objects.filter(pk=upload.pk, completed_at__isnull=True).update(
@@ -238,7 +239,7 @@ def _note(upload: Upload, part: BinaryIO, offset: int) -> None:
     )
     if not kept:
         part_files.remove(upload.pk)
-        raise _gone()
+        raise upload_gone()
 
 
 def _finish(upload: Upload, part: BinaryIO) -> Upload:
@@ -276,7 +277,7 @@ def _take(upload: Upload, part: BinaryIO) -> File:
             file=file, offset=upload.length, completed_at=now, updated_at=now
         )
         if not kept:
-            raise _gone()
+            raise upload_gone()
         return file
 
     return uploads_services.add_upload(
@@ -289,7 +290,3 @@ def drop_upload(*, upload: Upload) -> None:
     Upload.objects.filter(pk=upload.pk).delete()
     part_files.remove(upload.pk)
     s3_multipart.discard(upload)
-
-
-def _gone() -> NotFound:
-    return NotFound(_("This upload does not exist any more."))

@@ -10,14 +10,16 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from drive.files.paths import walk
 from drive.models import File, Upload
-from ipau.common.errors import DomainError, Invalid, TooLarge
+from ipau.common.errors import DomainError, Invalid, NotFound, TooLarge, Unavailable
 from ipau.common.idempotency import check_key, check_same
 
 # An upload to which nothing comes for so long is given up.
 LIFE = timedelta(days=3)
-
-
+# How much of a request's body is read at once, in bytes.
 CHUNK = 256 * 1024
+# In an upload's metadata: that it is a part of a file, or which parts it was made of.
+CONCAT = "concat"
+PARTIAL = "partial"
 
 
 class Source(Protocol):
@@ -42,11 +44,24 @@ class WrongChecksum(DomainError):
     title = "Checksum mismatch"
 
 
-def check_length(length: int) -> None:
-    """Raise Invalid for an empty file, TooLarge for one that is longer than any may be."""
+def upload_gone() -> NotFound:
+    """Return the error for an upload that does not exist, or no longer."""
+    return NotFound(_("This upload does not exist any more."))
+
+
+def cannot_store(code: str = "storage_full") -> Unavailable:
+    """Return the error for bytes that the storage does not take."""
+    return Unavailable(_("The server cannot store this just now. Please try again later."), code=code)
+
+
+def check_length(length: int, *, limit: int | None = None) -> None:
+    """Raise Invalid for an empty file, TooLarge for one of more than `limit` bytes.
+
+    Without `limit` it is `settings.RESUMABLE_MAX_BYTES`, the most that any file may have.
+    """
     if length == 0:
         raise Invalid(_("This file is empty."), code="empty_file")
-    limit = settings.RESUMABLE_MAX_BYTES
+    limit = settings.RESUMABLE_MAX_BYTES if limit is None else limit
     if length > limit:
         numbers = {"size": -(-length // 2**20), "limit": limit // 2**20}
         raise TooLarge(_("This file has %(size)d MB; at most %(limit)d MB are accepted.") % numbers)
@@ -75,10 +90,3 @@ def file_at(upload: Upload) -> File | None:
 def ways_of(upload: Upload) -> tuple[str, ...]:
     """Return the names of the folders to be made below an upload's folder, the outermost first."""
     return tuple(upload.relative_path.split("/")) if upload.relative_path else ()
-
-
-# In an upload's metadata: that it is a part of a file, or which parts it was made of.
-CONCAT = "concat"
-
-
-PARTIAL = "partial"

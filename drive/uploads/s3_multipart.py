@@ -100,7 +100,7 @@ def _delete(name: str, multipart_id: str) -> None:
         except FileNotFoundError:
             # It has become an object, or is gone.
             logger.debug("No upload in parts of %s", name)
-    bucket().delete(name)  # type: ignore[no-untyped-call]  # storages has no types
+    bucket().delete(name)
 
 
 def sweep_bucket() -> int:

@@ -10,7 +10,6 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from accounts.models import User
 from drive.files import quota
@@ -18,11 +17,13 @@ from drive.formats.detect import Found, sniff
 from drive.models import File, Folder, Upload
 from drive.storage import blobs
 from drive.storage.blobs import Stored
-from drive.uploads import tasks
+from drive.uploads import rules, tasks
 from drive.uploads.create_file import add_file
-from drive.uploads.rules import CONCAT
-from ipau.common.errors import Invalid, NotFound, TooLarge, Unavailable
 
+# An unfinished upload to which bytes came more recently is probably being sent just now.
+LEFT_FOR = timedelta(seconds=60)
+# A page shows this many unfinished uploads.
+SHOWN = 5
 logger = logging.getLogger(__name__)
 
 
@@ -52,18 +53,14 @@ def upload_file(
 
 def store_upload(*, owner: User, content: BinaryIO, size: int, limit: int) -> tuple[Stored, Found]:
     """Recognise what was sent and store its bytes for `add_upload`. Raises as `upload_file`."""
-    if size > limit:
-        raise _too_many_bytes(size, limit)
-    if size == 0:
-        raise Invalid(_("This file is empty."), code="empty_file")
+    rules.check_length(size, limit=limit)
     quota.check_room(owner=owner, size=size)
     found = sniff(content)
     try:
         return blobs.store_file(content, found.content_type), found
     except OSError as error:
         logger.exception("Could not store what was uploaded")
-        text = _("The server cannot store this just now. Please try again later.")
-        raise Unavailable(text, code="storage_full") from error
+        raise rules.cannot_store() from error
 
 
 def add_upload(
@@ -76,24 +73,15 @@ def add_upload(
     metadata: dict[str, Any] | None = None,
     then: Callable[[File], File] | None = None,
 ) -> File:
-    """Make a file of stored bytes and have a worker look at it. Arguments and errors as `taking.add_file`."""
+    """Make a file of stored bytes and have a worker look at it.
+
+    Arguments and errors as `create_file.add_file`.
+    """
     file = add_file(
         owner=owner, folder=folder, name=name, stored=stored, facts=facts, metadata=metadata, then=then
     )
     transaction.on_commit(lambda: tasks.send_inspection(owner_id=str(owner.pk)))
     return file
-
-
-def _too_many_bytes(size: int, limit: int) -> TooLarge:
-    numbers = {"size": -(-size // 2**20), "limit": limit // 2**20}
-    return TooLarge(_("This file has %(size)d MB; at most %(limit)d MB are accepted.") % numbers)
-
-
-# One to which bytes came more recently is probably being sent just now.
-LEFT_FOR = timedelta(seconds=60)
-
-
-SHOWN = 5
 
 
 def unfinished_uploads(*, owner: User) -> QuerySet[Upload]:
@@ -103,13 +91,13 @@ def unfinished_uploads(*, owner: User) -> QuerySet[Upload]:
     )
     left = rows.filter(updated_at__lt=timezone.now() - LEFT_FOR, offset__lt=F("length"))
     # Nobody but the program that sends it can go on with a part of a file.
-    left = left.exclude(metadata__has_key=CONCAT)
+    left = left.exclude(metadata__has_key=rules.CONCAT)
     return left.select_related("folder").order_by("-id")
 
 
 def get_unfinished(*, owner: User, upload_id: UUID) -> Upload:
-    """Return one of them. Raises NotFound."""
+    """Return one of the `unfinished_uploads`. Raises NotFound."""
     upload = unfinished_uploads(owner=owner).filter(pk=upload_id).first()
     if upload is None:
-        raise NotFound(_("This upload does not exist any more."))
+        raise rules.upload_gone()
     return upload

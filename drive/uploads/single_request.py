@@ -40,9 +40,10 @@ def take_whole(
 ) -> Upload | None:
     """Make a file of the `length` bytes that `source` has, and return its finished upload.
 
-    None, with no byte read, where an upload of this key has begun before: `uploading.begin_upload` knows it.
+    Returns None, without reading the body, if an upload with this idempotency key has begun before. Then
+    `resumable.begin_resumable` returns it.
 
-    Args: as those of `uploading.begin_upload` and `uploading.append_bytes`.
+    Args: as those of `resumable.begin_resumable` and `resumable.append_bytes`.
 
     Raises:
         TooLarge: the drive has no room for them.

@@ -19,7 +19,7 @@ from drive.files.paths import Place, clean_path
 from drive.models import OnConflict, Upload
 from drive.uploads import direct, resumable, s3_multipart
 from drive.uploads.direct import Stage
-from ipau.common.api.views import problem
+from ipau.common.api.views import domain_problem
 from ipau.common.errors import DomainError, Invalid
 
 V = TypeVar("V", bound=Callable[..., HttpResponse])
@@ -35,14 +35,7 @@ def _told(view: V) -> V:
         try:
             return view(request, *args, **kwargs)
         except DomainError as error:
-            body = problem(
-                status=error.status,
-                title=error.title,
-                detail=error.message,
-                code=error.code,
-                instance=request.path,
-            )
-            return JsonResponse(body, status=error.status, content_type="application/problem+json")
+            return domain_problem(error, request.path).response()
 
     return cast("V", answer)
 

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts.requests import SignedInRequest
 from drive.files import listing, services, update
-from drive.files import search as finding
+from drive.files.search import find_files, find_folders
 from drive.views.browse import any_pending, chosen_layout, chosen_sort
 from drive.views.requests import selection
 from drive.views.responses import depends_on_htmx, done, folder_url, local, note
@@ -50,10 +50,10 @@ def _found(request: SignedInRequest, room: str) -> HttpResponse:
     }
     common: dict[str, Any] = {"owner": request.user, "wanted": asked.wanted, "sort": sort}
     if target != "more-folders":
-        context["files"] = finding.find_files(**common, cursor=request.GET.get("cursor"))
+        context["files"] = find_files(**common, cursor=request.GET.get("cursor"))
         context["pending"] = any_pending(context["files"].rows)
     if target != "more-files":
-        context["folders"] = finding.find_folders(**common, cursor=request.GET.get("folders"))
+        context["folders"] = find_folders(**common, cursor=request.GET.get("folders"))
     return depends_on_htmx(render(request, f"drive/{_PARTS.get(target, 'found.html')}", context))
 
 

@@ -15,8 +15,6 @@ from drive.models import FileKind, Folder
 # The rooms whose listings are searches.
 ROOMS = frozenset({"search", "starred"})
 _CARRIED = frozenset({"q", "kind", "when", "first", "last", "in", "sort"})
-
-
 KINDS = [("", _("Any type")), *FileKind.choices]
 
 

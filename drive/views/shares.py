@@ -15,7 +15,7 @@ from accounts.requests import SignedInRequest
 from drive.files import quota, services
 from drive.forms import ShareChangeForm, ShareForm
 from drive.models import File, Folder, Share
-from drive.shares import services as sharing
+from drive.shares import services as shares
 from drive.views.responses import depends_on_htmx, done
 from ipau.common.errors import DomainError, NotFound
 from ipau.common.paging import paginate
@@ -25,7 +25,7 @@ PAGE = 50
 
 def link_to(request: SignedInRequest, share: Share) -> str:
     """Return the whole address that a person gives to others."""
-    return request.build_absolute_uri(sharing.path_of(share))
+    return request.build_absolute_uri(shares.path_of(share))
 
 
 @login_required
@@ -38,7 +38,7 @@ def share(request: SignedInRequest) -> HttpResponse:
     form = ShareForm(request.POST if request.method == "POST" else None)
     context: dict[str, Any] = {"form": form, "shown": shown, "is_folder": isinstance(shown, Folder)}
     if request.method == "POST" and form.is_valid():
-        made = sharing.create_share(owner=request.user, **named, **form.terms())
+        made = shares.create_share(owner=request.user, **named, **form.terms())
         if not request.htmx:
             messages.success(request, _("“%(name)s” is shared: copy its link below.") % {"name": shown.name})
             return redirect("drive:shared")
@@ -58,7 +58,7 @@ def _named(request: SignedInRequest, *, folder_id: object, file_id: object) -> F
 @require_safe
 def shared(request: SignedInRequest) -> HttpResponse:
     """Show the links that there are, the latest first."""
-    rows = sharing.shares_of(owner=request.user)
+    rows = shares.shares_of(owner=request.user)
     page = paginate(rows, order=("-id",), size=PAGE, cursor=request.GET.get("cursor"))
     links = [(row, link_to(request, row)) for row in page.rows]
     context = {"page": page, "links": links, "usage": quota.usage_of(request.user)}
@@ -69,13 +69,13 @@ def shared(request: SignedInRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def change(request: SignedInRequest, share_id: UUID) -> HttpResponse:
     """Give a link other terms."""
-    row = sharing.get_share(owner=request.user, share_id=share_id)
+    row = shares.get_share(owner=request.user, share_id=share_id)
     sent = request.POST if request.method == "POST" else None
     initial = {"can_download": row.can_download, "label": row.label, "lifetime": "keep"}
     form = ShareChangeForm(sent, initial=initial, has_password=bool(row.password))
     if request.method == "POST" and form.is_valid():
         try:
-            sharing.change_share(owner=request.user, share_id=share_id, **form.changes())
+            shares.change_share(owner=request.user, share_id=share_id, **form.changes())
         except NotFound:
             raise
         except DomainError as error:
@@ -91,7 +91,7 @@ def change(request: SignedInRequest, share_id: UUID) -> HttpResponse:
 @require_POST
 def revoke(request: SignedInRequest, share_id: UUID) -> HttpResponse:
     """End a link for good."""
-    sharing.revoke_share(owner=request.user, share_id=share_id)
+    shares.revoke_share(owner=request.user, share_id=share_id)
     events: dict[str, Any] = {"drive-changed": {}}
     return done(request, _("The link works no longer."), back=reverse("drive:shared"), events=events)
 

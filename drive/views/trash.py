@@ -1,4 +1,4 @@
-"""Deleting for good. Nothing brings it back, so a page asks first."""
+"""The trash: putting things in, taking them back, deleting them for good."""
 
 from typing import Any
 
@@ -12,10 +12,9 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts.requests import SignedInRequest
 from drive.files import listing, quota, trash
-from drive.views import responses
 from drive.views.edit import home_of
 from drive.views.requests import ids, selection
-from drive.views.responses import depends_on_htmx, done, folder_url, trash_url
+from drive.views.responses import depends_on_htmx, done, folder_url, local, trash_url, trashed_at, undo_url
 from ipau.common.errors import NotFound
 
 
@@ -52,11 +51,11 @@ def _deleted(request: SignedInRequest, count: int) -> HttpResponse:
 def trash_selection(request: SignedInRequest) -> HttpResponse:
     """Put the selection (`file`, `folder`) into the trash, then go to `then` or where it lay."""
     chosen = selection(request)
-    undo = responses.undo_url(trash.trash(owner=request.user, chosen=chosen))
+    undo = undo_url(trash.trash(owner=request.user, chosen=chosen))
     count = len(chosen)
     text = ngettext("%(count)d item moved to the trash.", "%(count)d items moved to the trash.", count)
     events = {"drive-gone": {"ids": ids(chosen)}}
-    back = responses.local(request, request.POST.get("then", "")) or folder_url(home_of(chosen))
+    back = local(request, request.POST.get("then", "")) or folder_url(home_of(chosen))
     return done(request, text % {"count": count}, back=back, undo=undo, events=events)
 
 
@@ -65,7 +64,7 @@ def trash_selection(request: SignedInRequest) -> HttpResponse:
 def undo_trash(request: SignedInRequest, at: int) -> HttpResponse:
     """Take back what one press of Delete put into the trash."""
     try:
-        when = responses.trashed_at(at)
+        when = trashed_at(at)
     except OverflowError as error:
         raise NotFound(_("This is no longer in the trash.")) from error
     count = trash.restore_batch(owner=request.user, trashed_at=when)
@@ -83,7 +82,7 @@ def restore(request: SignedInRequest) -> HttpResponse:
 
 def _restored(request: SignedInRequest, count: int, back: str, events: dict[str, Any]) -> HttpResponse:
     text = ngettext("%(count)d item restored.", "%(count)d items restored.", count) % {"count": count}
-    return done(request, text, back=responses.local(request, back) or responses.trash_url(), events=events)
+    return done(request, text, back=local(request, back) or trash_url(), events=events)
 
 
 @login_required

@@ -1,7 +1,7 @@
 """Uploading: one request carries one file from a script, or several from a plain form.
 
-The page's own script sends files by `drive.api.uploads`; here it asks what is there
-already, and for the new tiles.
+The page's own script sends files by `drive.api.uploads`; here it asks what is there already, and for the new
+tiles.
 """
 
 from __future__ import annotations
@@ -30,12 +30,10 @@ from drive.uploads import services as uploads_services
 from drive.uploads.resumable import drop_upload
 from drive.uploads.services import get_unfinished
 from drive.views.responses import folder_url, wants_json
-from ipau.common.api.views import problem
+from ipau.common.api.views import domain_problem
 from ipau.common.errors import DomainError, Invalid, NotFound, TooLarge
+from ipau.common.middleware import ENVELOPE
 from ipau.common.strict_json import UnreadableJSON, read_json
-
-# What surrounds the bytes of a file in a form: names, boundaries, the token.
-ENVELOPE = 1024 * 1024
 
 
 @csrf_exempt
@@ -66,7 +64,9 @@ def _length(request: HttpRequest) -> int:
 
 
 def _refused(request: HttpRequest, error: DomainError) -> HttpResponse:
-    return _refusal(request, error) if wants_json(request) else _to_page(request, error)
+    if wants_json(request):
+        return domain_problem(error, request.path).response()
+    return _to_page(request, error)
 
 
 def _to_page(request: HttpRequest, error: DomainError) -> HttpResponse:
@@ -87,7 +87,7 @@ def _upload(request: SignedInRequest) -> HttpResponseBase:
             raise Invalid(_("Choose a file."), code="no_file")
         file = _take(request, folder, sent[0])
     except DomainError as error:
-        return _refusal(request, error)
+        return domain_problem(error, request.path).response()
     return JsonResponse(_description(request, file), status=201)
 
 
@@ -120,13 +120,6 @@ def _take_all(request: SignedInRequest, sent: list[UploadedFile[bytes]]) -> Http
     elif not sent:
         messages.error(request, _("Choose a file."))
     return redirect(folder_url(folder.pk if folder else None))
-
-
-def _refusal(request: HttpRequest, error: DomainError) -> JsonResponse:
-    body = problem(
-        status=error.status, title=error.title, detail=error.message, code=error.code, instance=request.path
-    )
-    return JsonResponse(body, status=error.status, content_type="application/problem+json")
 
 
 def _description(request: SignedInRequest, file: File) -> dict[str, str]:

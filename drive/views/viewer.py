@@ -17,12 +17,12 @@ from django_htmx.http import replace_url
 
 from accounts.requests import SignedInRequest
 from drive.files import listing, services
-from drive.files import search as finding
 from drive.files.listing import Steps, steps_from
 from drive.files.origin import Origin, origin_of
+from drive.files.search import fitting_files
 from drive.formats.browser_support import is_web_picture
 from drive.models import File, FileKind, FileState, Thumbnail
-from drive.shares import services as sharing
+from drive.shares import services as shares
 from drive.views.browse import chosen_sort, remembered
 from drive.views.responses import depends_on_htmx, file_url, folder_url
 from drive.views.search_query import ROOMS, Search, read_search
@@ -64,7 +64,7 @@ def file(request: SignedInRequest, file_id: UUID) -> HttpResponse:
         "self_url": f"{file_url(shown.pk)}{opened_from}{'&' if opened_from else '?'}",
         "following": file_url(onward) + opened_from if onward else "",
         "back": _back(shown, search, steps),
-        "shares": sharing.open_shares_reaching(owner=request.user, file=shown, way=way),
+        "shares": shares.open_shares_reaching(owner=request.user, file=shown, way=way),
         "refused": shown.state == FileState.REFUSED,
         "waiting": shown.state == FileState.UPLOADED,
         "is_picture": shown.kind == FileKind.PICTURE,
@@ -81,7 +81,7 @@ def file(request: SignedInRequest, file_id: UUID) -> HttpResponse:
 def _steps(request: SignedInRequest, shown: File, search: Search | None) -> Steps:
     sort = chosen_sort(request)
     if search is not None:
-        return steps_from(shown, finding.fitting_files(owner=request.user, wanted=search.wanted), sort)
+        return steps_from(shown, fitting_files(owner=request.user, wanted=search.wanted), sort)
     rows = listing.rows_in(owner=request.user, folder_id=shown.folder_id)
     return steps_from(shown, rows, sort, pinned=listing.PINNED)
 

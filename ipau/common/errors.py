@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 
+# What people read where the program has failed, not they.
+OUR_FAULT = "Something went wrong on our side. It has been logged."
+
 
 class DomainError(Exception):
     """Something a person can understand and act on. `message` is shown to them as it stands.

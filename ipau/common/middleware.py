@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from ipau.common.api.views import problem
+from ipau.common.api.views import domain_problem
 from ipau.common.errors import DomainError, TooLarge
 
 # What surrounds the bytes of a file in a form: names, boundaries, the token.
@@ -39,14 +39,7 @@ class BodyLimitMiddleware:
         error = TooLarge(f"One request may carry {settings.UPLOAD_MAX_BYTES // 2**20} MB at most.")
         if not is_api:
             return render(request, "errors/domain.html", {"error": error}, status=error.status)
-        body = problem(
-            status=error.status,
-            title=error.title,
-            detail=error.message,
-            code=error.code,
-            instance=request.path,
-        )
-        return JsonResponse(body, status=error.status, content_type="application/problem+json")
+        return domain_problem(error, request.path).response()
 
 
 class DomainErrorMiddleware:

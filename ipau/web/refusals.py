@@ -10,13 +10,13 @@ from typing import Any
 
 from ipau.common.api.problems import is_api_path
 from ipau.common.api.views import PROBLEM, problem
+from ipau.common.errors import OUR_FAULT
 
 RETRY_SECONDS = 5
 TOO_SLOW = "The request came too slowly. Check the connection and send it again."
 TOO_LARGE_HEAD = "The request line and headers are too large."
 BUSY = f"The server receives as many uploads as it can. Try again in {RETRY_SECONDS} seconds."
 TOO_MANY = f"Too many uploads from this address at the same time. Try again in {RETRY_SECONDS} seconds."
-INTERNAL = "Something went wrong on our side. It has been logged."
 _CODES = {
     408: "request_timeout",
     414: "address_too_long",
@@ -101,7 +101,6 @@ def send_error(write: Callable[[Any], None], sock: Any, target: bytes, error: Ex
     captured = Captured()
     write(captured)
     status = captured.status
-    detail = (
-        INTERNAL if status == HTTPStatus.INTERNAL_SERVER_ERROR else f"This request cannot be read: {error}"
-    )
+    is_ours = status == HTTPStatus.INTERNAL_SERVER_ERROR
+    detail = OUR_FAULT if is_ours else f"This request cannot be read: {error}"
     sock.send(refusal(status, f"{detail.rstrip('.')}.", target))

@@ -7,13 +7,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.authentication import caller
-from ipau.common.api.views import (
-    ApiView,
-    page_of,
-    page_response,
-    row_response,
-    validated,
-)
+from ipau.common.api.views import ApiView, page_of, page_response, row_response, validated
 from market.serializers.conversions import ConfirmationSerializer, ConversionSerializer
 from market.weights import confirm_layout, conversions
 

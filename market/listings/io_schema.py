@@ -1,4 +1,4 @@
-"""What goes into a version and what comes out, told as JSON schemas."""
+"""JSON schemas of a version's input and output."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,6 +12,9 @@ from workers.registry import UnknownOperation
 
 # The picture that every app and model takes, beside its own parameters.
 PICTURE = "image"
+# Keys of the schema in addition to those of JSON Schema: the steps in order; of a setting its step's position
+# and the name under which the operation knows it.
+STEPS, STEP, NAME = "x-steps", "x-step", "x-name"
 _COMPONENTS = "#/components/schemas/"
 _PICTURE = {
     "type": "string",
@@ -133,8 +136,3 @@ def _move_references(node: Any) -> Any:
     if isinstance(node, list):
         return [_move_references(inner) for inner in node]
     return node
-
-
-# Keys of the schema beside those of JSON Schema: the steps in order; of a setting its step's position and the
-# name under which the operation knows it.
-STEPS, STEP, NAME = "x-steps", "x-step", "x-name"

@@ -9,7 +9,7 @@ from rest_framework import serializers
 
 from ipau.common.api.fields import ChoiceField
 from ipau.common.api.views import StrictSerializer
-from market.listings import names as naming
+from market.listings import names
 from market.listings.io_schema import STEPS
 from market.models import Listing, Version, Visibility
 from market.pipelines.model_steps import models_of
@@ -50,13 +50,17 @@ class PipelineStepInputSerializer(StrictSerializer):
         return attrs
 
 
-_TITLE = {"max_length": naming.TITLE_LENGTH, "help_text": "What people read."}
-_SUMMARY = {"max_length": naming.SUMMARY_LENGTH, "allow_blank": True, "help_text": "One sentence."}
-_STEPS = {
+_TITLE: dict[str, Any] = {"max_length": names.TITLE_LENGTH, "help_text": "What people read."}
+_SUMMARY: dict[str, Any] = {
+    "max_length": names.SUMMARY_LENGTH,
+    "allow_blank": True,
+    "help_text": "One sentence.",
+}
+_STEPS: dict[str, Any] = {
     "many": True,
     "help_text": f"1 to {MOST_STEPS} steps, each run on the picture that the one before it made.",
 }
-_VISIBILITY = {
+_VISIBILITY: dict[str, Any] = {
     "choices": Visibility.choices,
     "help_text": "`public`: everybody finds and runs it, at once. It must then name no folder of yours.",
 }
@@ -65,29 +69,29 @@ _VISIBILITY = {
 class PipelineInputSerializer(StrictSerializer):
     """A new pipeline."""
 
-    title = serializers.CharField(**_TITLE)  # type: ignore[arg-type]  # keywords, as named above
-    steps = PipelineStepInputSerializer(**_STEPS)  # type: ignore[arg-type]  # mixed values
-    summary = serializers.CharField(required=False, **_SUMMARY)  # type: ignore[arg-type]  # mixed values
+    title = serializers.CharField(**_TITLE)
+    steps = PipelineStepInputSerializer(**_STEPS)
+    summary = serializers.CharField(required=False, **_SUMMARY)
     name = serializers.CharField(
         required=False,
-        max_length=naming.NAME_LENGTH,
+        max_length=names.NAME_LENGTH,
         help_text="The second part of its address; without one it is made from the title.",
     )
-    visibility = ChoiceField(required=False, **_VISIBILITY)  # type: ignore[arg-type]  # mixed values
+    visibility = ChoiceField(required=False, **_VISIBILITY)
 
 
 class PipelineChangeSerializer(StrictSerializer):
     """What changes; the rest stays."""
 
-    title = serializers.CharField(required=False, **_TITLE)  # type: ignore[arg-type]  # mixed values
-    steps = PipelineStepInputSerializer(required=False, **_STEPS)  # type: ignore[arg-type]  # mixed values
-    summary = serializers.CharField(required=False, **_SUMMARY)  # type: ignore[arg-type]  # mixed values
+    title = serializers.CharField(required=False, **_TITLE)
+    steps = PipelineStepInputSerializer(required=False, **_STEPS)
+    summary = serializers.CharField(required=False, **_SUMMARY)
     name = serializers.CharField(
         required=False,
-        max_length=naming.NAME_LENGTH,
+        max_length=names.NAME_LENGTH,
         help_text="Another address; the old one leads nowhere then.",
     )
-    visibility = ChoiceField(required=False, **_VISIBILITY)  # type: ignore[arg-type]  # mixed values
+    visibility = ChoiceField(required=False, **_VISIBILITY)
 
 
 # --- What goes out --------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ from ipau.common.errors import DomainError
 from ipau.common.ids import as_uuid
 from market.forms import AboutForm
 from market.models import MOST_CHOSEN, Listing
-from market.weights import samples as choosing
 from market.weights import services
+from market.weights.samples import choose_samples, list_chosen
 
 PICTURES_OFFERED = 24
 
@@ -60,7 +60,7 @@ def samples(request: SignedInRequest, name: str) -> HttpResponse:
     if request.method == "GET" or "search" in request.POST:
         return _show_choice(request, listing)
     try:
-        choosing.choose_samples(
+        choose_samples(
             owner=request.user,
             name=name,
             kept=request.POST.getlist("kept"),
@@ -77,7 +77,7 @@ def samples(request: SignedInRequest, name: str) -> HttpResponse:
 def _show_choice(
     request: SignedInRequest, listing: Listing, *, error: DomainError | None = None
 ) -> HttpResponse:
-    chosen = list(choosing.list_chosen(owner=request.user, name=listing.name))
+    chosen = list(list_chosen(owner=request.user, name=listing.name))
     sent = request.POST
     context = {
         "listing": listing,

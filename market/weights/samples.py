@@ -15,6 +15,8 @@ from market.models import MOST_CHOSEN, ChosenSample, Listing, Sample, Version
 from market.weights import tasks
 from market.weights.services import get_model
 
+AnySample = Sample | ChosenSample
+
 
 def list_chosen(*, owner: User, name: str) -> QuerySet[ChosenSample]:
     """Return the pictures that a model of the owner's is shown on, in their order. Raises NotFound."""
@@ -95,9 +97,6 @@ def _check(listing: Listing, *, number: int) -> None:
         text = _("This model draws from noise: it looks at no picture.")
     if text:
         raise Invalid(text, code="samples")
-
-
-AnySample = Sample | ChosenSample
 
 
 def shown_samples(version: Version) -> Sequence[AnySample]:

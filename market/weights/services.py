@@ -13,6 +13,7 @@ from market.models import Conversion, Listing, ListingKind, Visibility
 from market.weights.releases import forget_unused
 
 MOST_MODELS = 200
+DESCRIPTION_LENGTH = 10_000
 
 
 def list_models(*, owner: User) -> QuerySet[Listing]:
@@ -22,7 +23,7 @@ def list_models(*, owner: User) -> QuerySet[Listing]:
 
 
 def with_unconfirmed(models: QuerySet[Listing]) -> QuerySet[Listing]:
-    """Fetch along the conversions by whose reports versions of these models are still to be confirmed."""
+    """Prefetch the conversions of the versions that their owner has not confirmed yet."""
     waiting = Conversion.objects.filter(version__is_confirmed=False).only("version").order_by("-id")
     return models.prefetch_related(Prefetch("versions__conversions", queryset=waiting))
 
@@ -79,9 +80,6 @@ def delete_model(*, owner: User, name: str) -> None:
         )
 
 
-DESCRIPTION_LENGTH = 10_000
-
-
 @transaction.atomic
 def describe_model(
     *,
@@ -91,7 +89,7 @@ def describe_model(
     summary: str | None = None,
     description: str | None = None,
 ) -> Listing:
-    """Change what is given of what people read of a model.
+    """Change the texts of a model that are given; the others stay.
 
     Args:
         summary: one line; may be empty.

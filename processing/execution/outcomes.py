@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 
 from drive.storage.blobs import Stored
+from ipau.common.errors import OUR_FAULT
 from processing.execution.time_limits import TookTooLong
 from processing.fleet.slot_memory import is_lack_of_memory
 from processing.models import Item, State
@@ -14,7 +15,6 @@ from workers.plugin import OperationError
 
 TOO_LONG = "This picture takes longer than the {seconds} seconds that one may take."
 NO_MEMORY = "This picture needs more memory than a worker has."
-OURS = "Something went wrong on our side. It has been logged."
 NO_ROOM = "The GPU had no room for this model, though it was tried several times."
 STORAGE = "The storage did not answer, though it was tried several times."
 
@@ -81,4 +81,4 @@ def failure_of(error: BaseException) -> Failure:
         return Failure(Fault.TRANSIENT, "no_room", NO_ROOM)
     if isinstance(error, OSError):
         return Failure(Fault.TRANSIENT, "storage", STORAGE)
-    return Failure(Fault.OURS, "internal", OURS)
+    return Failure(Fault.OURS, "internal", OUR_FAULT)

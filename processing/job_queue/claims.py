@@ -36,7 +36,11 @@ LEAST_SECONDS = 0.1
 LATELY = timedelta(seconds=10)
 # Among so many of an owner's jobs such a one is looked for.
 LOOK_AHEAD = 50
+# A job is passed over for this long at most. A job that was passed over is remembered for so long.
+STARVATION_SECONDS = 10
+REMEMBERED_SECONDS = 3600
 LOST = ("worker_lost", "This picture stopped the worker each time it was tried, so we gave up on it.")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def next_job(*, owner_id: uuid.UUID, queue: str, warm: Collection[str] = ()) -> 
 
     That is the oldest, unless the slot would have to load a model for it: then the oldest of those that it
     can do with what it has. None starves: the oldest that no slot works on is passed over for a few seconds
-    (`processing.job_queue.claims`), then it goes first.
+    (`is_starving`), then it goes first.
 
     Args:
         warm: digests of the models that the slot has loaded.
@@ -95,7 +99,7 @@ def next_job(*, owner_id: uuid.UUID, queue: str, warm: Collection[str] = ()) -> 
     if preferred is None:
         return oldest
     waits = near.annotate(left_alone=_LEFT_ALONE).filter(left_alone=True, pk__lt=preferred.pk).first()
-    return waits if waits is not None and is_exhausted(waits.pk) else preferred
+    return waits if waits is not None and is_starving(waits.pk) else preferred
 
 
 def claim(
@@ -233,24 +237,15 @@ def finish_items(held: Claim, rows_json: str) -> set[uuid.UUID]:
         return {row[0] for row in cursor.fetchall()}
 
 
-logger = logging.getLogger(__name__)
-
-
-PATIENCE_SECONDS = 10
-
-
-REMEMBERED_SECONDS = 3600
-
-
-def is_exhausted(job_id: UUID) -> bool:
+def is_starving(job_id: UUID) -> bool:
     """Note that a job would be passed over now; return whether it has been for too long already.
 
-    It has been once `PATIENCE_SECONDS` have gone by since this was first asked, by whichever slot.
+    That is once `STARVATION_SECONDS` have gone by since any slot first asked this.
     """
     passed, patient = f"passed-over:{job_id}", f"patient:{job_id}"
     try:
         if cache.get(passed) is None:
-            cache.set(patient, True, PATIENCE_SECONDS)
+            cache.set(patient, True, STARVATION_SECONDS)
             cache.set(passed, True, REMEMBERED_SECONDS)
         return cache.get(patient) is None
     except RedisError:

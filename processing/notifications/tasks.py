@@ -4,25 +4,24 @@ from uuid import UUID
 
 from ipau.common.tasks import task, wake
 from processing.models import Delivery, JobMail
-from processing.notifications import outbox
-from processing.notifications import work as turns
+from processing.notifications import outbox, work
 
 
 @task(name="processing.deliver", queue="background", expires=60)
 def deliver() -> None:
-    if turns.deliver():
+    if work.deliver():
         wake(deliver)
 
 
 @task(name="processing.send_mails", queue="background", expires=60)
 def send_mails() -> None:
-    if turns.send_mails():
+    if work.send_mails():
         wake(send_mails)
 
 
 @task(name="processing.sweep_notices", queue="background", expires=3600)
 def sweep_notices() -> None:
-    turns.sweep()
+    work.sweep()
 
 
 def send_notices(*, owner_id: UUID | None = None) -> None:

@@ -8,8 +8,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 from functools import partial
 
-from django.utils.module_loading import import_string
-
+from ipau.common.errors import OUR_FAULT
+from ipau.common.late_import import LateImport
 from ipau.common.postgresql.retry import persist
 from processing.fleet import registry
 from processing.models import Delivery, JobMail
@@ -25,24 +25,8 @@ TURN_SECONDS = 5.0
 # Between two looks whether more has become due, while others are on their way.
 LOOK_SECONDS = 0.5
 KEPT = timedelta(days=30)
-OURS = "Something went wrong on our side. It has been logged."
-
-
-class _Registered:
-    name = ""
-
-
-def register(name: str) -> None:
-    """Have the function of this dotted name write what a delivery says, as the API does, which stands above.
-
-    It is imported when there is the first delivery: most workers have none.
-    """
-    _Registered.name = name
-
-
-def _write_body(delivery: Delivery) -> str:
-    body_of: Callable[[Delivery], str] = import_string(_Registered.name)
-    return body_of(delivery)
+# Returns the body of a delivery, as the API writes it. Most workers never import it: they have no deliveries.
+body_of: LateImport[[Delivery], str] = LateImport()
 
 
 def deliver() -> bool:
@@ -69,11 +53,11 @@ def _prepare(delivery: Delivery) -> Callable[[], Outcome]:
     """Return the sending of a delivery, which may run in another thread: it asks no database."""
     try:
         if not delivery.body:
-            delivery.body = _write_body(delivery)
+            delivery.body = body_of(delivery)
         headers = signing.headers_for(delivery, signing.secret_of(delivery.owner))
     except Exception:
         logger.exception("Delivery %s could not be prepared", delivery.pk)
-        return partial(Outcome, problem=OURS)
+        return partial(Outcome, problem=OUR_FAULT)
     return partial(http_post.post, delivery.url, delivery.body, headers)
 
 
@@ -82,7 +66,7 @@ def _record(delivery: Delivery, future: "Future[Outcome]") -> None:
         outcome = future.result()
     except Exception:
         logger.exception("Delivery %s failed", delivery.pk)
-        outcome = Outcome(problem=OURS)
+        outcome = Outcome(problem=OUR_FAULT)
     persist(lambda: outbox.record(delivery, outcome))
 
 
@@ -104,7 +88,7 @@ def _send_mail(mail: JobMail) -> None:
         outcome = email.send(mail)
     except Exception:
         logger.exception("Mail %s failed", mail.pk)
-        outcome = Outcome(problem=OURS)
+        outcome = Outcome(problem=OUR_FAULT)
     persist(lambda: outbox.record(mail, outcome))
 
 

@@ -3,13 +3,13 @@
 from ipau.common import concurrency
 from ipau.common.tasks import task, wake
 from processing.previews import queue as preview_queue
-from processing.previews import work as previews_work
+from processing.previews import work
 from processing.previews.channel import PATIENCE_SECONDS, QUEUE
 
 
 @task(name="processing.preview", queue=QUEUE, soft_time_limit=2 * PATIENCE_SECONDS, expires=PATIENCE_SECONDS)
 def preview() -> None:
-    if previews_work.make_previews():
+    if work.make_previews():
         wake_preview()
 
 

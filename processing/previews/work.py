@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from drive.storage import blobs
+from ipau.common.errors import OUR_FAULT
 from market.listings import pauses
-from processing.execution import (
-    expected_time,
-)
+from processing.execution import expected_time
 from processing.execution.model_files import Blobs, models_of
-from processing.execution.outcomes import OURS
 from processing.execution.time_limits import TookTooLong, time_limit
 from processing.fleet import registry
 from processing.job_queue import claims
@@ -21,19 +19,13 @@ from workers import engine
 from workers.plugin import Context, OperationError
 from workers.recipe import Recipe
 
-logger = logging.getLogger(__name__)
-
-
 # Seconds for which a slot waits for another preview, and for which it goes on with them. Then it hears from
 # its worker again, whether to stop for example. The task's time limits leave room for the last one.
 PREVIEW_PAUSE = 2.0
-
-
 PREVIEWS_AT_MOST = 10.0
-
-
 # For one preview, so that its answer comes before nobody waits for it any more.
 PREVIEW_SECONDS = channel.PATIENCE_SECONDS - 3.0
+logger = logging.getLogger(__name__)
 
 
 def make_previews() -> bool:
@@ -75,7 +67,7 @@ def make_preview(
         data = blobs.read(source["blob"]) if "blob" in source else channel.picture_of(source["ticket"])
     except OSError:
         logger.exception("The storage did not give %s for a preview", source)
-        channel.answer(request_id, key, channel.Answer(error_code="storage", error=OURS))
+        channel.answer(request_id, key, channel.Answer(error_code="storage", error=OUR_FAULT))
         return
     if data is None:
         return  # Nobody waits any more.
@@ -104,7 +96,7 @@ def _preview(recipe: Recipe, data: bytes, pictures: Mapping[str, Blobs]) -> chan
         )
     except Exception:
         logger.exception("A preview failed")
-        return channel.Answer(error_code="internal", error=OURS)
+        return channel.Answer(error_code="internal", error=OUR_FAULT)
     picture = next((f for f in made.files if f.width), None)
     texts = {f.label: f.data.decode() for f in made.files if not f.width}
     return channel.Answer(

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET
 from accounts.requests import SignedInRequest
 from ipau.common.paging import paginate
 from processing import services
-from processing.job_queue import job_log as events
+from processing.job_queue.job_log import log_of
 from processing.models import Item, Job, State
 from processing.reporting import stage_timings
 from processing.reporting.stage_timings import STAGE_NAMES, Point, StageTime, Times
@@ -186,7 +186,7 @@ def _plot(times: Times) -> dict[str, Any] | None:
 def job_log(request: SignedInRequest, job_id: UUID) -> HttpResponse:
     """Show what happened to a job, line by line."""
     job = services.get_job(owner=request.user, job_id=job_id)
-    context = {**_common(job, "log"), "lines": events.log_of(job)}
+    context = {**_common(job, "log"), "lines": log_of(job)}
     return render(request, "processing/job_log.html", context)
 
 

@@ -13,6 +13,7 @@ from django_htmx.http import HttpResponseClientRedirect
 from accounts.requests import SignedInRequest
 from drive.files import services as drive
 from drive.models import File
+from ipau.common.api.views import domain_problem
 from ipau.common.errors import Conflict, DomainError, Invalid, NotFound
 from ipau.common.paging import paginate
 from market.covers import with_mosaics
@@ -26,7 +27,7 @@ from processing.playground import picture_choices, pipeline_draft, sample_pictur
 from processing.playground.pipeline_draft import Draft, DraftStep
 from processing.previews import rate_limit
 from processing.previews.channel import Answer
-from processing.views.playground import as_picture, as_problem
+from processing.views.playground import as_picture
 from workers import registry
 from workers.recipe import MOST_STEPS
 
@@ -197,7 +198,7 @@ def preview(request: SignedInRequest) -> HttpResponse:
             owner=request.user, draft=draft, key=request.POST.get("upto", ""), picture=picture
         )
     except DomainError as error:
-        return as_problem(request, error)
+        return domain_problem(error, request.path).response()
     return as_picture(answer)
 
 

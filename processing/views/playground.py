@@ -12,7 +12,7 @@ from accounts.models import User
 from accounts.requests import SignedInRequest
 from drive.files import services as drive
 from drive.uploads import services as uploads_services
-from ipau.common.api.views import problem
+from ipau.common.api.views import domain_problem
 from ipau.common.errors import DomainError, Invalid, NotFound
 from processing import services
 from processing.forms.params_form import read_params
@@ -64,7 +64,7 @@ def preview(request: HttpRequest, owner: str, name: str) -> HttpResponse:
     except DomainError as error:
         if "page" in request.POST:
             return show_app(request, app, sent=request.POST, target=_posted_target(request), error=error)
-        return as_problem(request, error)
+        return domain_problem(error, request.path).response()
     if "page" in request.POST:
         return show_app(request, app, sent=request.POST, target=_posted_target(request), answer=answer)
     if request.POST.get("output") == "data" and answer.data is not None:
@@ -113,22 +113,9 @@ def as_picture(answer: Answer) -> HttpResponse:
 def _as_text(request: HttpRequest, answer: Answer) -> HttpResponse:
     text = answer.texts.get(request.POST["output"])
     if text is None:
-        return as_problem(request, Invalid("This app makes no such text.", code="no_such_output"))
+        error = Invalid("This app makes no such text.", code="no_such_output")
+        return domain_problem(error, request.path).response()
     return HttpResponse(text, content_type="text/plain; charset=utf-8")
-
-
-def as_problem(request: HttpRequest, error: DomainError) -> JsonResponse:
-    """Say to a script why there is no preview."""
-    body = problem(
-        status=error.status,
-        title=error.title,
-        detail=error.message,
-        code=error.code,
-        instance=request.path,
-        fields=error.fields,
-    )
-    kind = "application/problem+json"
-    return JsonResponse(body, status=error.status, content_type=kind, headers=error.headers)
 
 
 @login_required

@@ -183,6 +183,30 @@ def test_other_failures_of_django(
         monkeypatch.undo()
 
 
+def test_pages_say_what_failed_without_the_database(
+    monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Callable[..., Any]
+) -> None:
+    client = Client(raise_request_exception=False)
+    for error, status, sentence in [
+        (OperationalError("gone"), 503, "A part of the site does not answer"),
+        (ValueError("a bug"), 500, "Something broke on our side"),
+    ]:
+
+        def fail(*_: object, error: Exception = error, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr("ipau.common.middleware.BodyLimitMiddleware.process_view", fail)
+        with django_assert_num_queries(0):
+            answer = client.get("/accounts/login/")
+        assert (answer.status_code, "Retry-After" in answer) == (status, status == 503)
+        page = answer.content.decode()
+        assert page.count(sentence) == 1
+        assert f">{status}</p>" in page
+        assert "/static/" in page
+        assert str(error) not in page
+        monkeypatch.undo()
+
+
 def test_a_statement_that_is_too_complex_is_a_bug_and_no_outage() -> None:
     class Cause(Exception):
         sqlstate = "54001"

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from accounts.models import User
 from drive.files import services, trash
 from drive.models import Folder, Share
-from drive.shares import services as sharing
+from drive.shares import services as shares
 from drive.uploads import work
 from drive.views.viewer import LOOKS
 from processing.models import Output
@@ -132,7 +132,7 @@ def holiday(user: User) -> Folder:
 
 
 def test_rooms_of_the_drive(user: User, holiday: Folder, signed_in_page: Callable[..., Page]) -> None:
-    sharing.create_share(owner=user, folder_id=holiday.pk, password="open sesame", can_download=False)
+    shares.create_share(owner=user, folder_id=holiday.pk, password="open sesame", can_download=False)
     gone = upload(user, "gone.jpg", seed=2)
     trash.trash(owner=user, chosen=services.select(owner=user, file_ids=[gone.pk]))
     addresses = [
@@ -148,7 +148,7 @@ def test_rooms_of_the_drive(user: User, holiday: Folder, signed_in_page: Callabl
 
 def test_pages_of_visitors(user: User, holiday: Folder, page: Page) -> None:
     def link(**terms: str) -> str:
-        return sharing.path_of(sharing.create_share(owner=user, folder_id=holiday.pk, **terms))
+        return shares.path_of(shares.create_share(owner=user, folder_id=holiday.pk, **terms))
 
     opened, closed, over = link(), link(password="open sesame"), link(label="over")
     Share.objects.filter(label="over").update(expires_at=timezone.now() - timedelta(days=1))

@@ -21,7 +21,7 @@ from accounts.tasks import sweep_sessions
 from drive.files import quota, services, trash
 from drive.files.paths import clean_path, folder_at
 from drive.models import DriveUsage, Folder, OnConflict, Share, Upload
-from drive.shares import services as sharing
+from drive.shares import services as shares
 from drive.storage.s3 import BucketStorage
 from drive.uploads import direct, expiry, resumable
 from ipau.common.errors import Conflict, DomainError, Invalid, TooLarge
@@ -198,16 +198,16 @@ def test_folders_are_counted(
 
 @pytest.mark.django_db
 def test_links_are_counted_and_revoked_ones_forgotten(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "MOST_SHARES", 2)
+    monkeypatch.setattr(shares, "MOST_SHARES", 2)
     file = upload(user)
-    made = [sharing.create_share(owner=user, file_id=file.pk) for _ in range(2)]
-    sharing.revoke_share(owner=user, share_id=made[0].pk)
+    made = [shares.create_share(owner=user, file_id=file.pk) for _ in range(2)]
+    shares.revoke_share(owner=user, share_id=made[0].pk)
     with pytest.raises(Invalid, match="2 links"):
-        sharing.create_share(owner=user, file_id=file.pk)
+        shares.create_share(owner=user, file_id=file.pk)
     assert trash.sweep_revoked_shares() == 0
     Share.objects.filter(pk=made[0].pk).update(revoked_at=timezone.now() - timedelta(days=31))
     assert trash.sweep_revoked_shares() == 1
-    assert sharing.create_share(owner=user, file_id=file.pk)
+    assert shares.create_share(owner=user, file_id=file.pk)
 
 
 @pytest.mark.django_db

@@ -18,6 +18,7 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework.permissions import SAFE_METHODS
 
 from ipau.common.api.views import PROBLEM, describe, problem
+from ipau.common.errors import OUR_FAULT
 from ipau.common.outages import outage_of
 
 # However an address of the API is misspelt, a program has asked for it. Probes are programs too.
@@ -30,7 +31,7 @@ _TOLD = {
     403: ("permission_denied", "This request is not allowed."),
     413: ("too_large", "This request carries too many bytes."),
     416: ("range_not_satisfiable", "There are no such bytes. Content-Range tells how many there are."),
-    500: ("internal", "Something went wrong on our side. It has been logged."),
+    500: ("internal", OUR_FAULT),
     503: ("unavailable", "The site does not answer just now. Try again in a few seconds."),
 }
 _HTTPS = "The API is reached by https alone. Send this request to an address that begins with https://."
@@ -125,7 +126,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     told = describe(exception, request.path) if is_api_path(request.path) else None
     if told is None:
         return defaults.bad_request(request, exception)
-    return JsonResponse(told.body, status=told.status, headers=told.headers, content_type=PROBLEM)
+    return told.response()
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
@@ -136,7 +137,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
         told = describe(error, request.path) if isinstance(error, Exception) else None
         if told is None:
             return JsonResponse(_body(request, 500, *_TOLD[500]), status=500, content_type=PROBLEM)
-        return JsonResponse(told.body, status=told.status, headers=told.headers, content_type=PROBLEM)
+        return told.response()
     outage = outage_of(error)
     if outage is None:
         return defaults.server_error(request)

@@ -18,7 +18,7 @@ from django.core.exceptions import (
     TooManyFilesSent,
 )
 from django.db.models import Model, QuerySet
-from django.http import Http404, HttpRequest, HttpResponseBase, UnreadablePostError
+from django.http import Http404, HttpRequest, HttpResponseBase, JsonResponse, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework import exceptions, serializers
@@ -51,6 +51,10 @@ class Problem:
     body: dict[str, Any]
     headers: dict[str, str]
 
+    def response(self) -> JsonResponse:
+        """Return the response outside the views of the API."""
+        return JsonResponse(self.body, status=self.status, headers=self.headers, content_type=PROBLEM)
+
 
 def problem(
     *, status: int, title: str, detail: str, code: str, instance: str, fields: dict[str, Any] | None = None
@@ -69,6 +73,19 @@ def problem(
     return body
 
 
+def domain_problem(error: DomainError, instance: str) -> Problem:
+    """Return the problem that a domain error is."""
+    body = problem(
+        status=error.status,
+        title=error.title,
+        detail=error.message,
+        code=error.code,
+        instance=instance,
+        fields=error.fields,
+    )
+    return Problem(error.status, body, error.headers)
+
+
 def handle_exception(error: Exception, context: dict[str, Any]) -> Response | None:
     """Turn a domain or framework error, or an outage, into a problem; None lets a bug become a 500."""
     told = describe(error, context["request"].path)
@@ -82,7 +99,7 @@ def describe(error: Exception, instance: str) -> Problem | None:
     """Return the problem that an error is; None where it is a bug."""
     known = _translate(error)
     if isinstance(known, DomainError):
-        return _domain_problem(known, instance)
+        return domain_problem(known, instance)
     if isinstance(known, exceptions.APIException):
         return _framework_problem(known, instance)
     return None
@@ -144,18 +161,6 @@ class WrongHost(DomainError):
     """The request is for another host name than this site's."""
 
     code = "wrong_host"
-
-
-def _domain_problem(error: DomainError, instance: str) -> Problem:
-    body = problem(
-        status=error.status,
-        title=error.title,
-        detail=error.message,
-        code=error.code,
-        instance=instance,
-        fields=error.fields,
-    )
-    return Problem(error.status, body, error.headers)
 
 
 def _framework_problem(error: exceptions.APIException, instance: str) -> Problem:

@@ -16,7 +16,7 @@ from accounts.models import User
 from drive.files import trash
 from drive.files.services import create_folder, select
 from drive.models import CreationKey, Share
-from drive.shares import services as sharing
+from drive.shares import services as shares
 from drive.uploads import work
 from ipau.common.idempotency import digest_of
 from tests.drive.factories import upload
@@ -132,7 +132,7 @@ def test_a_key_names_one_thing(user: User, named: tuple[str, ...]) -> None:
     known = {
         "file": file,
         "folder": create_folder(owner=user, parent=None, name="Home"),
-        "share": sharing.create_share(owner=user, file_id=file.pk),
+        "share": shares.create_share(owner=user, file_id=file.pk),
     }
     with pytest.raises(IntegrityError), transaction.atomic():
         CreationKey.objects.create(
@@ -172,7 +172,7 @@ def test_links_that_do_not_work_are_listed_as_such(client: APIClient, user: User
 )
 def test_terms_that_cannot_be(client: APIClient, user: User, terms: dict[str, Any], field: str) -> None:
     file = upload(user)
-    made = sharing.create_share(owner=user, file_id=file.pk)
+    made = shares.create_share(owner=user, file_id=file.pk)
     for answer in (
         share(client, file=str(file.pk), **terms),
         client.patch(f"/v1/shares/{made.pk}", terms, format="json"),
@@ -199,7 +199,7 @@ def test_what_the_list_costs(client: APIClient, user: User) -> None:
     home = create_folder(owner=user, parent=None, name="Home")
     for number in range(6):
         file = upload(user, seed=number)
-        sharing.create_share(owner=user, **({"file_id": file.pk} if number % 2 else {"folder_id": home.pk}))
+        shares.create_share(owner=user, **({"file_id": file.pk} if number % 2 else {"folder_id": home.pk}))
     client.get("/v1/account")
     for limit in (1, 6):
         with CaptureQueriesContext(connection) as queries:

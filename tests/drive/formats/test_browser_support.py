@@ -10,7 +10,7 @@ from django.urls import reverse
 from accounts.models import User
 from drive.files import services, trash
 from drive.models import File
-from drive.shares import services as sharing
+from drive.shares import services as shares
 from drive.uploads import work
 from tests.drive.factories import upload
 from tests.drive.formats.test_every_way_in import CONTENTS
@@ -151,7 +151,7 @@ def test_the_trash_has_icons(client: Client, user: User, files: dict[str, File])
 
 
 def test_a_shared_link_has_the_icon_of_its_file(client: Client, user: User, files: dict[str, File]) -> None:
-    sharing.create_share(owner=user, file_id=files["mp4"].pk)
+    shares.create_share(owner=user, file_id=files["mp4"].pk)
     assert "#movie" in page_of(client, "drive:shared")
 
 
@@ -161,7 +161,7 @@ def test_a_shared_link_has_the_icon_of_its_file(client: Client, user: User, file
 def shared(user: User, name: str, data: bytes) -> tuple[File, Callable[..., str]]:
     file = upload(user, name, data=data)
     work.inspect_uploads(user.pk)
-    token = sharing.create_share(owner=user, file_id=file.pk).token
+    token = shares.create_share(owner=user, file_id=file.pk).token
     return file, lambda view="enter", **named: reverse(f"share:{view}", kwargs={"token": token, **named})
 
 

@@ -12,10 +12,9 @@ from django.urls import URLPattern, reverse
 from django.utils import timezone
 
 from accounts.models import User
-from drive.files import listing, services
-from drive.files import trash as files_trash
+from drive.files import listing, services, trash
 from drive.models import File, Folder, Upload
-from drive.shares import services as sharing
+from drive.shares import services as shares
 from drive.uploads import work
 from drive.urls import urlpatterns
 from drive.views.responses import trashed_at, undo_url
@@ -67,8 +66,8 @@ class Theirs:
         work.inspect_uploads(owner.pk)
         self.gone = upload(owner, "gone.jpg")
         chosen = services.select(owner=owner, file_ids=[self.gone.pk])
-        self.trashed_at = files_trash.trash(owner=owner, chosen=chosen)
-        self.share = sharing.create_share(owner=owner, folder_id=self.folder.pk)
+        self.trashed_at = trash.trash(owner=owner, chosen=chosen)
+        self.share = shares.create_share(owner=owner, folder_id=self.folder.pk)
         self.upload = Upload.objects.create(
             owner=owner,
             name="theirs.mov",
@@ -181,7 +180,7 @@ def test_the_other_pages_take_few_queries(
     client: Client, user: User, where: str, django_assert_max_num_queries: Any
 ) -> None:
     files = fill(user, 70)
-    files_trash.trash(owner=user, chosen=services.select(owner=user, file_ids=[f.pk for f in files[10:]]))
+    trash.trash(owner=user, chosen=services.select(owner=user, file_ids=[f.pk for f in files[10:]]))
     address = reverse("drive:file", args=[files[5].pk]) if where == "file" else reverse("drive:trash")
     with django_assert_max_num_queries(9):
         assert client.get(address).status_code == 200
@@ -340,7 +339,7 @@ def test_the_address_of_an_undo_keeps_the_time_to_the_microsecond() -> None:
 def test_undo_goes_back_only_to_this_site(client: Client, user: User) -> None:
     for number, referer in enumerate(("https://evil.example/", "http://testserver/drive/?view=list")):
         chosen = services.select(owner=user, file_ids=[upload(user, f"{number}.jpg").pk])
-        undo = undo_url(files_trash.trash(owner=user, chosen=chosen))
+        undo = undo_url(trash.trash(owner=user, chosen=chosen))
         back = client.post(undo, headers={"Referer": referer})["Location"]
         assert back == (referer if number else reverse("drive:trash"))
 

@@ -14,7 +14,7 @@ from accounts.models import User
 from drive.files import listing, services
 from drive.files import trash as files_trash
 from drive.models import File, Share
-from drive.shares import services as sharing
+from drive.shares import services as shares
 from drive.uploads import work
 from processing.models import Output
 from tests.drive.factories import upload
@@ -187,10 +187,10 @@ def test_the_links_that_reach_a_file_are_named(client: Client, user: User) -> No
     inner = services.create_folder(owner=user, parent=outer, name="inner")
     file = upload(user, folder=inner)
     other = services.create_folder(owner=user, parent=None, name="other")
-    by_folder = sharing.create_share(owner=user, folder_id=outer.pk)
-    own = sharing.create_share(owner=user, file_id=file.pk)
-    old = sharing.create_share(owner=user, file_id=file.pk)
-    sharing.create_share(owner=user, folder_id=other.pk)
+    by_folder = shares.create_share(owner=user, folder_id=outer.pk)
+    own = shares.create_share(owner=user, file_id=file.pk)
+    old = shares.create_share(owner=user, file_id=file.pk)
+    shares.create_share(owner=user, folder_id=other.pk)
     Share.objects.filter(pk=old.pk).update(expires_at=timezone.now() - timedelta(days=1))
     answer = page_of(client, file)
     assert answer.context["shares"] == [own, by_folder]

@@ -17,7 +17,7 @@ from accounts.models import User
 from drive.downloads.zip_archives import LostBytesError
 from drive.files import services, trash
 from drive.models import File, Folder, Share
-from drive.shares import services as sharing
+from drive.shares import services as shares
 from drive.shares import visits
 from drive.uploads import work
 from drive.urls import visit_urls
@@ -45,7 +45,7 @@ class Shared:
         self.deep = upload(owner, "deep.jpg", folder=self.inner, data=MAKERS["jpeg"]())
         self.hidden = upload(owner, "secret.jpg", folder=self.beside, seed=9)
         work.inspect_uploads(owner.pk)
-        self.share = sharing.create_share(owner=owner, folder_id=self.top.pk, **terms)
+        self.share = shares.create_share(owner=owner, folder_id=self.top.pk, **terms)
 
     def url(self, name: str = "enter", **named: object) -> str:
         return reverse(f"share:{name}", kwargs={"token": self.share.token, **named})
@@ -73,7 +73,7 @@ def end(shared: Shared, how: str) -> None:
         case "expired":
             Share.objects.filter(pk=share.pk).update(expires_at=timezone.now() - timedelta(seconds=1))
         case "revoked":
-            sharing.revoke_share(owner=owner, share_id=share.pk)
+            shares.revoke_share(owner=owner, share_id=share.pk)
         case "trashed":
             trash.trash(owner=owner, chosen=services.select(owner=owner, folder_ids=[shared.above.pk]))
         case "left":
@@ -143,7 +143,7 @@ def test_what_goes_into_the_trash_vanishes(shared: Shared) -> None:
 
 
 def test_a_single_file_shows_nothing_of_its_folder(user: User, shared: Shared) -> None:
-    share = sharing.create_share(owner=user, file_id=shared.files["jpeg"].pk)
+    share = shares.create_share(owner=user, file_id=shared.files["jpeg"].pk)
     visitor = Client()
     page = visitor.get(reverse("share:enter", args=[share.token])).content.decode()
     assert "a.jpg" in page
@@ -252,9 +252,9 @@ def test_a_password_opens_it_until_it_changes(user: User) -> None:
     assert visitor.post(shared.url(), {"password": "open sesame"})["Location"] == shared.url()
     assert "Day 1" in visitor.get(shared.url()).content.decode()
     assert body(visitor.get(shared.url("content", file_id=shared.deep.pk)))
-    other = sharing.create_share(owner=user, folder_id=shared.top.pk, password="open sesame")
+    other = shares.create_share(owner=user, folder_id=shared.top.pk, password="open sesame")
     assert "Day 1" not in visitor.get(reverse("share:enter", args=[other.token])).content.decode()
-    sharing.change_share(owner=user, share_id=shared.share.pk, password="another one")
+    shares.change_share(owner=user, share_id=shared.share.pk, password="another one")
     assert "Day 1" not in visitor.get(shared.url()).content.decode()
 
 
@@ -280,7 +280,7 @@ def test_a_visit_counts_once(shared: Shared, client_of: Callable[[User], Client]
 
 
 def test_tokens_cannot_be_guessed(shared: Shared) -> None:
-    other = sharing.create_share(owner=shared.owner, folder_id=shared.top.pk)
+    other = shares.create_share(owner=shared.owner, folder_id=shared.top.pk)
     assert len({shared.share.token, other.token}) == 2
     assert len(other.token) == 32
     assert other.expires_at is not None
@@ -293,7 +293,7 @@ def test_tokens_cannot_be_guessed(shared: Shared) -> None:
         {},
         {"folder_id": OTHER},
         {"expires_at": timezone.now()},
-        {"expires_at": sharing.in_days(sharing.MOST_DAYS + 1)},
+        {"expires_at": shares.in_days(shares.MOST_DAYS + 1)},
         {"password": "x" * 201},
     ],
 )
@@ -301,7 +301,7 @@ def test_bad_terms_are_refused(user: User, wrong: dict[str, Any]) -> None:
     file = upload(user)
     named = {"file_id": file.pk} if wrong and "folder_id" not in wrong else {}
     with pytest.raises((services.Invalid, services.NotFound)):
-        sharing.create_share(owner=user, **named, **wrong)
+        shares.create_share(owner=user, **named, **wrong)
 
 
 def test_links_are_made_changed_and_revoked_by_forms(
@@ -347,9 +347,9 @@ def test_the_number_of_queries_does_not_grow(
     ]
     File.objects.bulk_create(rows)
     Folder.objects.bulk_create([Folder(owner=user, parent=many, name=str(n)) for n in range(70)])
-    shares = [sharing.create_share(owner=user, folder_id=folder.pk) for folder in (few, many)]
+    made = [shares.create_share(owner=user, folder_id=folder.pk) for folder in (few, many)]
     counts = []
-    for share in shares:
+    for share in made:
         url = reverse("share:enter", args=[share.token])
         Client().get(url)
         with django_assert_max_num_queries(5) as counted:
@@ -359,7 +359,7 @@ def test_the_number_of_queries_does_not_grow(
     with django_assert_max_num_queries(6) as one:
         client.get("/drive/shared/")
     for _ in range(20):
-        sharing.create_share(owner=user, folder_id=few.pk)
+        shares.create_share(owner=user, folder_id=few.pk)
     with django_assert_max_num_queries(6) as more:
         client.get("/drive/shared/")
     assert len(more.captured_queries) <= len(one.captured_queries)

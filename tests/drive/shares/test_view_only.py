@@ -12,7 +12,7 @@ from PIL import Image
 from accounts.models import User
 from drive.files import services
 from drive.models import Blob, File, Folder, Thumbnail
-from drive.shares import services as sharing
+from drive.shares import services as shares
 from drive.storage import blobs
 from drive.storage.s3 import BucketStorage
 from drive.uploads import renditions, work
@@ -51,7 +51,7 @@ class Link:
             pass
         self.files["log.txt"] = add_text(owner, self.folder, "log.txt", "text/plain")
         self.files["found.json"] = add_text(owner, self.folder, "found.json", "application/json")
-        self.share = sharing.create_share(owner=owner, folder_id=self.folder.pk, can_download=False, **terms)
+        self.share = shares.create_share(owner=owner, folder_id=self.folder.pk, can_download=False, **terms)
 
     def make_renditions(self) -> None:
         while renditions.make_renditions(self.share.pk):
@@ -191,12 +191,12 @@ def test_a_password_does_not_widen_it(user: User) -> None:
 
 
 def test_the_right_to_download_gives_the_files(link: Link) -> None:
-    sharing.change_share(owner=link.owner, share_id=link.share.pk, can_download=True)
+    shares.change_share(owner=link.owner, share_id=link.share.pk, can_download=True)
     for name in ("model.pt", "model.safetensors"):
         assert ask(link.content(name)).body == link.originals[name]
     with Image.open(io.BytesIO(ask(link.content("photo.jpg")).body)) as whole:
         assert whole.size == (1600, 1200)
-    sharing.change_share(owner=link.owner, share_id=link.share.pk, can_download=False)
+    shares.change_share(owner=link.owner, share_id=link.share.pk, can_download=False)
     assert ask(link.content("model.pt")).status_code == 404
 
 
@@ -244,9 +244,9 @@ def test_making_a_link_wakes_a_worker_once(
     sent: list[str] = []
     monkeypatch.setattr("drive.uploads.tasks.send_renditions", lambda *, share_id: sent.append(share_id))
     with django_capture_on_commit_callbacks(execute=True):
-        sharing.create_share(owner=link.owner, folder_id=link.folder.pk)
+        shares.create_share(owner=link.owner, folder_id=link.folder.pk)
         assert not sent
-        made = sharing.create_share(owner=link.owner, folder_id=link.folder.pk, can_download=False)
+        made = shares.create_share(owner=link.owner, folder_id=link.folder.pk, can_download=False)
     assert sent == [str(made.pk)]
     upload(link.owner, "late.jpg", folder=link.folder, data=picture_bytes("JPEG", 800, 600, seed=8))
     work.inspect_uploads(link.owner.pk)

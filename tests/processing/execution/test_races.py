@@ -11,8 +11,7 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from accounts.models import User
-from drive.files import bulk_create
-from drive.files import trash as files_trash
+from drive.files import bulk_create, trash
 from drive.files.services import Selection
 from drive.models import File, Folder
 from ipau.common import tasks as sending
@@ -75,7 +74,7 @@ def test_results_never_lie_in_a_folder_that_is_being_trashed(
 
     def trash() -> None:
         assert looked.wait(10)
-        files_trash.trash(owner=user, chosen=Selection(folders=(folder,), files=()))
+        trash.trash(owner=user, chosen=Selection(folders=(folder,), files=()))
 
     assert at_once(lambda: work.take_turn(user.pk, "cpu"), trash) == []
     file = File.objects.get(made_by__item__job=job)
@@ -107,7 +106,7 @@ def test_results_whose_folder_is_gone_lie_in_a_new_one(user: User, gone: str) ->
     assert folder is not None
     held = claim(job)
     if gone == "trashed":
-        files_trash.trash(owner=user, chosen=Selection(folders=(folder,), files=()))
+        trash.trash(owner=user, chosen=Selection(folders=(folder,), files=()))
     else:
         folder.delete()
     Folder.objects.create(owner=user, parent=None, name=folder.name)

@@ -21,7 +21,7 @@ from processing.fleet import registry
 from processing.fleet.registry import Slot
 from processing.job_queue import claims
 from processing.job_queue import claims as patience
-from processing.job_queue.claims import PATIENCE_SECONDS
+from processing.job_queue.claims import STARVATION_SECONDS
 from processing.models import OPEN, Item, Job, State
 from tests.drive.factories import upload
 from tests.live import LiveWorker
@@ -129,7 +129,7 @@ def test_a_job_passed_over_for_too_long_goes_first(user: User) -> None:
     # However long it has waited so far: it was not its turn.
     let_pass(600)
     assert next_of(user, two) == younger
-    let_pass(PATIENCE_SECONDS - 1)
+    let_pass(STARVATION_SECONDS - 1)
     assert next_of(user, two) == younger
     let_pass(1)
     assert next_of(user, two) == older
@@ -152,7 +152,7 @@ def test_the_second_oldest_is_not_passed_over_for_ever_either(user: User) -> Non
     younger = job_of(user, three, pictures=2)
     assert claims.claim(job=oldest, slot=Slot("other", 1), slots=1, seconds=1, seconds_per_item=None)
     assert next_of(user, three) == younger
-    let_pass(PATIENCE_SECONDS)
+    let_pass(STARVATION_SECONDS)
     assert next_of(user, three) == second
 
 
@@ -163,7 +163,7 @@ def test_a_younger_job_does_not_go_first_because_it_waits(user: User) -> None:
     job_of(user, two, pictures=2)
     for _ in range(3):
         assert next_of(user, one) == older
-        let_pass(PATIENCE_SECONDS)
+        let_pass(STARVATION_SECONDS)
 
 
 def test_without_valkey_jobs_go_in_the_order_of_their_submission(
@@ -202,7 +202,7 @@ def test_a_third_job_is_not_starved_by_what_is_warm(user: User, monkeypatch: pyt
     job_of(user, warm, pictures=1)
     slot.take_chunk(user)
     third = job_of(user, cold, pictures=3)
-    for turn in range(PATIENCE_SECONDS + 5):
+    for turn in range(STARVATION_SECONDS + 5):
         job_of(user, warm, pictures=1, first=100 + turn)
         slot.take_chunk(user)
         let_pass(1)
@@ -237,7 +237,7 @@ def test_the_oldest_job_never_waits_longer_than_that(
         unserved[oldest.pk] = 0 if oldest.done > before else unserved[oldest.pk] + 1
         longest = max(longest, unserved[oldest.pk])
     # Until it is passed over it may have just brought a result.
-    assert longest <= claims.LATELY.total_seconds() + PATIENCE_SECONDS + 1
+    assert longest <= claims.LATELY.total_seconds() + STARVATION_SECONDS + 1
     done = Item.objects.filter(state=State.SUCCEEDED).count()
     assert sum(slot.cache.loads for slot in slots) < done
 

@@ -12,7 +12,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import User
 from drive.files import services as drive
-from drive.files import trash as files_trash
+from drive.files import trash
 from drive.files.services import Selection
 from drive.models import File
 from ipau.common.errors import Invalid
@@ -33,8 +33,8 @@ def names(job: Job) -> list[str]:
     return list(Item.objects.filter(job=job).order_by("position").values_list("name", flat=True))
 
 
-def trash(user: User, *files: File) -> None:
-    files_trash.trash(owner=user, chosen=Selection(folders=(), files=files))
+def put_into_trash(user: User, *files: File) -> None:
+    trash.trash(owner=user, chosen=Selection(folders=(), files=files))
 
 
 def again_page(client: Client, job: Job) -> tuple[str, dict[str, list[str]]]:
@@ -64,14 +64,14 @@ def test_a_job_runs_again_with_its_parameters_options_and_pictures(user: User) -
 def test_files_that_are_gone_are_left_out_and_counted(user: User) -> None:
     files = [upload(user, f"{n}.jpg", seed=n) for n in range(4)]
     first = submit(user, files)
-    trash(user, files[0])
+    put_into_trash(user, files[0])
     files[1].delete()
     again = services.repeat_job(owner=user, job_id=first.pk)
     assert names(again) == ["2.jpg", "3.jpg"]
     assert job_log.log_of(again)[0].text == (
         "Submitted with 2 pictures. 2 pictures of the earlier job are no longer there and were left out."
     )
-    trash(user, files[2], files[3])
+    put_into_trash(user, files[2], files[3])
     with pytest.raises(Invalid, match="None of the pictures of this job is there any more"):
         services.repeat_job(owner=user, job_id=first.pk)
 
@@ -162,7 +162,7 @@ def test_the_page_of_the_app_runs_the_earlier_pictures_again(
 ) -> None:
     files = [upload(user, f"{n}.jpg", seed=n) for n in range(3)]
     first = submit(user, files, app="pixelart", params={"block": 9}, table=[Row(1, "1.jpg", {"block": 20})])
-    trash(user, files[2])
+    put_into_trash(user, files[2])
     client = client_of(user)
     where, query = again_page(client, first)
     assert query["selection"] == [f"job:{first.pk}"]
