@@ -16,7 +16,7 @@ TRIAL_FACTOR = 20.0
 OVERLONG_FACTOR = 5.0
 # Before this it never gives way to another owner's work, and never counts against its own owner. The second
 # is longer, for a machine may be busy.
-LEAST_GIVE_WAY_SECONDS = 0.3
+LEAST_GIVE_WAY_SECONDS = 0.2
 LEAST_OVERLONG_SECONDS = 1.0
 # Loading the network is expected to take what it took in the trial, up to this.
 MOST_LOAD_SECONDS = 3.0

@@ -35,7 +35,7 @@ _TICK = 0.1
 STOPS_WITHIN = 1.0
 OVERRUN = 5.0
 # How often a slot whose image takes far too long asks whether another owner waits.
-GIVE_WAY_EVERY = 0.25
+GIVE_WAY_EVERY = 0.1
 
 
 class Watch:
