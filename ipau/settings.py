@@ -353,6 +353,8 @@ WEB_WAITERS = env.int(
     default=env.int("IPAU_API_WAITERS", default=max(1, env.int("IPAU_WEB_THREADS", default=16) // 2)),
 )
 WEB_WAITERS_PER_PERSON = env.int("IPAU_WEB_WAITERS_PER_PERSON", default=max(1, min(4, WEB_WAITERS // 2)))
+# One client's requests that wait are among these, and two more run beside them.
+WEB_REQUESTS_PER_CLIENT = env.int("IPAU_WEB_REQUESTS_PER_CLIENT", default=WEB_WAITERS_PER_PERSON + 2)
 SPECTACULAR_SETTINGS = {
     "TITLE": "IPAU API",
     "DESCRIPTION": "Run image-processing apps over pictures: files, predictions, jobs, previews.",
