@@ -79,21 +79,21 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     # First, so that no error under the API leaves it as a page.
     "ipau.common.api.problems.ProblemMiddleware",
-    "ipau.common.clients.ConcurrencyMiddleware",
+    "ipau.common.http.clients.ConcurrencyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
-    "ipau.common.middleware.BodyLimitMiddleware",
+    "ipau.common.http.middleware.BodyLimitMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "ipau.common.middleware.DomainErrorMiddleware",
+    "ipau.common.http.middleware.DomainErrorMiddleware",
 ]
 
 ROOT_URLCONF = "ipau.urls"

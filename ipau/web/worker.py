@@ -19,7 +19,7 @@ from typing import Any
 from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
-from ipau.web import orphans, refusals, restart_turns
+from ipau.web import refusals
 from ipau.web.client_socket import Budget
 from ipau.web.connection import Connection, State
 from ipau.web.connection_table import ConnectionTable
@@ -38,6 +38,7 @@ from ipau.web.limits import (
     limits,
 )
 from ipau.web.request_head import Head
+from ipau.web.shutdown import orphans, restart_turns
 from ipau.web.streams import Streams
 from ipau.web.thread_pools import ThreadPools
 

@@ -177,7 +177,7 @@ def test_other_failures_of_django(
         assert ("Retry-After" in answer) == (status == 503)
         assert str(error) not in answer.content.decode()
         # And where the failure is not a view's.
-        monkeypatch.setattr("ipau.common.middleware.BodyLimitMiddleware.process_view", fail)
+        monkeypatch.setattr("ipau.common.http.middleware.BodyLimitMiddleware.process_view", fail)
         if status != 400:
             is_problem(client.get(path), status)
         monkeypatch.undo()
@@ -195,7 +195,7 @@ def test_pages_say_what_failed_without_the_database(
         def fail(*_: object, error: Exception = error, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr("ipau.common.middleware.BodyLimitMiddleware.process_view", fail)
+        monkeypatch.setattr("ipau.common.http.middleware.BodyLimitMiddleware.process_view", fail)
         with django_assert_num_queries(0):
             answer = client.get("/accounts/login/")
         assert (answer.status_code, "Retry-After" in answer) == (status, status == 503)
