@@ -186,7 +186,6 @@ def test_other_failures_of_django(
 def test_pages_say_what_failed_without_the_database(
     monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Callable[..., Any]
 ) -> None:
-    client = Client(raise_request_exception=False)
     for error, status, sentence in [
         (OperationalError("gone"), 503, "A part of the site does not answer"),
         (ValueError("a bug"), 500, "Something broke on our side"),
@@ -196,6 +195,8 @@ def test_pages_say_what_failed_without_the_database(
             raise error
 
         monkeypatch.setattr("ipau.common.http.middleware.BodyLimitMiddleware.process_view", fail)
+        # A client keeps the middleware that it has loaded.
+        client = Client(raise_request_exception=False)
         with django_assert_num_queries(0):
             answer = client.get("/accounts/login/")
         assert (answer.status_code, "Retry-After" in answer) == (status, status == 503)
