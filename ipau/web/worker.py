@@ -69,7 +69,7 @@ class Worker(ThreadWorker):
     def check_config(cls, cfg: Any, log: Any) -> None:  # noqa: ARG003  # gunicorn's signature
         """Refuse what this worker cannot do."""
         if cfg.is_ssl:
-            raise RuntimeError("This web server speaks plain HTTP. TLS ends in nginx: see docs/operating.md.")
+            raise RuntimeError("This web server speaks plain HTTP. TLS ends in nginx: docs/how-to/nginx.md.")
 
     def get_thread_pool(self) -> ThreadPoolExecutor:
         """Make all pools, and return the one that gunicorn knows of."""
