@@ -46,7 +46,8 @@ def _values(field: Mapping[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in field["enum"])
     if "minimum" in field and "maximum" in field:
         return f"{field['minimum']:g} to {field['maximum']:g}"
-    return {"boolean": "true, false", "string": "text"}.get(field.get("type", ""), field.get("type", ""))
+    kind = str(field.get("type", ""))
+    return {"boolean": "true, false", "string": "text"}.get(kind, kind)
 
 
 def _default(field: Mapping[str, Any]) -> str:
