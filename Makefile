@@ -80,9 +80,9 @@ neighbors: setup ## Attack a whole site with one account and time another one (S
 train-demo: setup ## Train the models that the demo runs, anew (NAME=double-size trains one alone)
 	@$(RUN)/python -m deploy.train_demo $(NAME)
 
-docs: setup ## Generate the reference pages and build the site of the docs into site/
+docs: setup ## Generate the reference pages and build the site of the docs into build/docs
 	@$(RUN)/python -m deploy.reference_pages
-	@NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --quiet --strict --site-dir site
+	@NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --quiet --strict --site-dir build/docs
 
 format: setup ## Bring code and templates into shape
 	$(RUN)/ruff check --fix .
