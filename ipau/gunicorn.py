@@ -16,7 +16,7 @@ from workers import registry
 django.setup()
 
 bind = os.environ.get("IPAU_BIND", "127.0.0.1:8000")
-worker_class = "ipau.web.worker.Worker"
+worker_class = "ipau.web.worker.WebWorker"
 workers = int(os.environ.get("IPAU_WEB_WORKERS", "2"))
 # Most threads wait for the database or a preview. They are started when they are needed.
 threads = int(os.environ.get("IPAU_WEB_THREADS", "16"))

@@ -18,7 +18,7 @@ from workers.checkpoints.class_names import MOST_NAME, MOST_NAMES
 from workers.checkpoints.onnx_check import check_graph
 from workers.checkpoints.safetensors_header import read_safetensors
 from workers.checkpoints.upload import MOST_PARAMETERS, Refused
-from workers.formats.byte_source import FormatError, Source
+from workers.formats.byte_source import ByteSource, FormatError
 
 CONVERTER = 2
 FACTS, WEIGHTS, GRAPH = "model.json", "weights.safetensors", "model.onnx"
@@ -282,9 +282,9 @@ def _digest_plain(path: Path) -> tuple[str, int]:
 def _check_formats(folder: Path) -> None:
     try:
         with open(folder / WEIGHTS, "rb") as stream:
-            read_safetensors(Source(stream))
+            read_safetensors(ByteSource(stream))
         with open(folder / GRAPH, "rb") as stream:
-            check_graph(Source(stream))
+            check_graph(ByteSource(stream))
     except (FormatError, Refused) as error:
         raise BundleError(f"A file of the model is damaged: {error}") from error
 

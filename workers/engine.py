@@ -28,7 +28,7 @@ from workers.media.picture import Facts, Picture, PictureError, encode_thumbnail
 from workers.plugin import JSON, Context, Model, Operation, Params, Result
 from workers.recipe import Recipe, Step, label_texts, name_steps
 
-__all__ = ["Outcome", "OutputFile", "OutputOptions", "ThumbnailResult"]
+__all__ = ["OutputFile", "OutputOptions", "RecipeResult", "ThumbnailResult"]
 
 THUMBNAIL_SIDE = 256
 PREVIEW_QUALITY = 80
@@ -41,7 +41,7 @@ class ModelMissing(Exception):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RecipeResult:
     """What one run delivered. `timings` are milliseconds: decode, run, encode, thumbnail.
 
     `width` and `height` are those of the picture delivered, or of the input where none is.
@@ -90,7 +90,7 @@ def run(
     *,
     output: OutputOptions | None = None,
     with_thumbnail: bool = True,
-) -> Outcome:
+) -> RecipeResult:
     """Run the recipe at full size. Raises PictureError, OperationError and their kin."""
     plan = validate_recipe(recipe)
     watch = _Stopwatch()
@@ -104,7 +104,9 @@ def run(
     return _finish(result, picture, files, thumbnail, watch)
 
 
-def preview(recipe: Recipe, data: bytes, context: Context | None = None, *, max_side: int = 1024) -> Outcome:
+def preview(
+    recipe: Recipe, data: bytes, context: Context | None = None, *, max_side: int = 1024
+) -> RecipeResult:
     """Run the recipe on a reduced picture; what comes out has no side above `max_side` either."""
     plan = validate_recipe(recipe)
     watch = _Stopwatch()
@@ -292,6 +294,6 @@ def _finish(
     files: tuple[OutputFile, ...],
     thumbnail: bytes | None,
     watch: _Stopwatch,
-) -> Outcome:
+) -> RecipeResult:
     width, height = result.image.size if result.image is not None else (picture.width, picture.height)
-    return Outcome(files, width, height, thumbnail, result.data, watch.timings)
+    return RecipeResult(files, width, height, thumbnail, result.data, watch.timings)

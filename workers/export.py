@@ -38,21 +38,21 @@ def export(model: Any, facts: dict[str, Any], tensors: Mapping[str, Any]) -> Bun
     square = torch.rand(1, own["channels"], own["height"], own["width"])
     with torch.inference_mode():
         flops = count_flops(model, square)
-    shown = Shown(square, _run(model, square))
+    shown = ExportSample(square, _run(model, square))
     free = _export_free(model, layout, shown, facts["stride"]) if facts["task"] != "classify" else None
     onnx, difference = free or _export_fixed(model, layout, shown)
     return Bundle({**facts, "flops": flops, "rectangles": bool(free)}, tensors, onnx, difference, TOLERANCE)
 
 
 @dataclass(frozen=True)
-class Shown:
+class ExportSample:
     """An input as a tensor, and what torch makes of it."""
 
     sample: Any
     wanted: list[Floats]
 
 
-def _export_free(model: Any, layout: str, shown: Shown, stride: int) -> tuple[bytes, float] | None:
+def _export_free(model: Any, layout: str, shown: ExportSample, stride: int) -> tuple[bytes, float] | None:
     """Return an ONNX for inputs of any size and how far it lies from torch; None where there can be none."""
     import torch
 
@@ -63,7 +63,7 @@ def _export_free(model: Any, layout: str, shown: Shown, stride: int) -> tuple[by
         with _telling_misfits():
             with _with_free_sizes(model.model[-1]):
                 onnx = _to_onnx(model, shown, is_free=True)
-            pairs = (shown, Shown(rectangle, _run(model, rectangle)))
+            pairs = (shown, ExportSample(rectangle, _run(model, rectangle)))
             difference = max(_measure(model, layout, onnx, pair) for pair in pairs)
     except _NeedsOneSizeError:
         return None
@@ -85,7 +85,7 @@ def _telling_misfits() -> Iterator[None]:
         raise _NeedsOneSizeError from error
 
 
-def _export_fixed(model: Any, layout: str, shown: Shown) -> tuple[bytes, float]:
+def _export_fixed(model: Any, layout: str, shown: ExportSample) -> tuple[bytes, float]:
     onnx = _to_onnx(model, shown)
     return onnx, _measure(model, layout, onnx, shown)
 
@@ -103,7 +103,7 @@ def _run(model: Any, sample: Any) -> list[Floats]:
     return outputs
 
 
-def _measure(model: Any, layout: str, onnx: bytes, shown: Shown) -> float:
+def _measure(model: Any, layout: str, onnx: bytes, shown: ExportSample) -> float:
     """Return how far the outputs of the ONNX lie from torch's. Raises Refused."""
     found, wanted, rows = run_onnx(onnx, shown.sample.numpy()), shown.wanted, 0.0
     if layout == "end-to-end":
@@ -131,7 +131,7 @@ def _with_free_sizes(head: Any) -> Iterator[None]:
         head.__dict__.update(before)
 
 
-def _to_onnx(model: Any, shown: Shown, *, is_free: bool = False) -> bytes:
+def _to_onnx(model: Any, shown: ExportSample, *, is_free: bool = False) -> bytes:
     """Return a module as ONNX, its input called `images`, of the sample's size or free in both sides."""
     import torch
 

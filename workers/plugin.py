@@ -159,7 +159,7 @@ class PictureSet(Protocol):
     def open(self, index: int, /) -> bytes: ...
 
 
-class Memo(Protocol):
+class ProcessCache(Protocol):
     """Keeps costly things between pictures, in this process."""
 
     def get(self, key: Hashable, make: Callable[[], T], weigh: Callable[[T], int]) -> T: ...
@@ -219,7 +219,7 @@ class Context:
     pictures: Mapping[str, PictureSet] = field(default_factory=dict)
     models: Mapping[str, Model] = field(default_factory=dict)
     model: Model | None = None
-    memo: Memo | None = None
+    memo: ProcessCache | None = None
     checkpoint: Callable[[], None] = _go_on
     together: Callable[[], int] = alone
     network_seconds: float = 45.0
@@ -374,7 +374,7 @@ class Family(Operation[P]):
         """Say what these weights are to this family ("YOLO11 detector"), or None where they are not its own.
 
         Args:
-            upload: a `workers.checkpoints.upload.Upload`.
+            upload: a `workers.checkpoints.upload.WeightsUpload`.
         """
 
     @abstractmethod

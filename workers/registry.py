@@ -35,7 +35,7 @@ class RegistrationError(Exception):
 
 
 @dataclass(frozen=True)
-class Problem:
+class SettingProblem:
     """What is wrong with one setting: a translatable sentence and what fills its placeholders.
 
     `program` is the same in the names and values that programs send; it is not translated.
@@ -57,7 +57,7 @@ class Problem:
 class ParamsInvalid(OperationError):
     """Settings that do not fit. `errors` maps a setting's name to a sentence ("" = the whole)."""
 
-    def __init__(self, problems: Mapping[str, Problem]) -> None:
+    def __init__(self, problems: Mapping[str, SettingProblem]) -> None:
         self.problems = dict(problems)
         self.errors = {name: str(problem) for name, problem in problems.items()}
         super().__init__(" ".join(self.errors.values()), code="params")
@@ -191,15 +191,15 @@ _FOR_PROGRAMS = {
 }
 
 
-def _explain(params: type[Params], error: ValidationError) -> dict[str, Problem]:
-    problems: dict[str, Problem] = {}
+def _explain(params: type[Params], error: ValidationError) -> dict[str, SettingProblem]:
+    problems: dict[str, SettingProblem] = {}
     for item in error.errors(include_url=False):
         name = str(item["loc"][0]) if item["loc"] else ""
         problems.setdefault(name, _describe(params, name, item["type"], item.get("ctx") or {}))
     return problems
 
 
-def _describe(params: type[Params], name: str, kind: str, ctx: Mapping[str, Any]) -> Problem:
+def _describe(params: type[Params], name: str, kind: str, ctx: Mapping[str, Any]) -> SettingProblem:
     info = params.model_fields.get(name)
     extra = info.json_schema_extra if info and isinstance(info.json_schema_extra, dict) else {}
     labels = extra.get("enum_labels")
@@ -214,7 +214,7 @@ def _describe(params: type[Params], name: str, kind: str, ctx: Mapping[str, Any]
     family = kind.split("_")[0]
     template = _SENTENCES.get(kind) or _FAMILIES.get(family, "%(title)s is not valid.")
     program = _FOR_PROGRAMS.get(kind) or _FOR_PROGRAMS.get(family)
-    return Problem(template, values, program or template.replace("%(title)s", "%(subject)s"))
+    return SettingProblem(template, values, program or template.replace("%(title)s", "%(subject)s"))
 
 
 def _write(value: object) -> str:

@@ -23,7 +23,7 @@ from market.listings import services
 from market.listings.io_schema import STEPS
 from market.listings.pauses import check_runs
 from market.models import Listing, ListingKind, StepModel, Version
-from market.pipelines.steps import Problems, title_of
+from market.pipelines.steps import StepProblems, title_of
 from workers.recipe import Step, name_steps
 
 GONE = "model_gone"
@@ -83,7 +83,7 @@ def compose(*, user: Any, steps: Sequence[Step | ModelStep]) -> Composed:
         else:
             missing[position] = _missing(step)
             found.append(Step(operation=UNKNOWN))
-    problems = Problems(found)
+    problems = StepProblems(found)
     for position, text in missing.items():
         problems.add_step(position, text)
     problems.check()

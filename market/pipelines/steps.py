@@ -12,7 +12,7 @@ from market.models import Version
 from workers import registry
 from workers.plugin import Family
 from workers.recipe import MOST_STEPS, Recipe, Step, find_misfit, name_steps
-from workers.registry import ParamsInvalid, Problem, UnknownOperation
+from workers.registry import ParamsInvalid, SettingProblem, UnknownOperation
 
 
 def check_params(operation: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def check_params(operation: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def _sentence(problem: Problem) -> str:
+def _sentence(problem: SettingProblem) -> str:
     """Say what is wrong with a setting to whoever asked."""
     return problem.for_programs if is_for_programs() else _(problem.template) % problem.values
 
@@ -47,7 +47,7 @@ def check_steps(steps: Sequence[Step], titles: Sequence[str] = ()) -> Recipe:
             its name.
     """
     check_number(len(steps))
-    problems = Problems(steps, titles)
+    problems = StepProblems(steps, titles)
     checked = []
     for position, step in enumerate(steps):
         try:
@@ -98,7 +98,7 @@ def check_fit(steps: Sequence[Step], titles: Sequence[str] = ()) -> None:
     raise Invalid(text, code="steps_do_not_fit", fields={name: text})
 
 
-class Problems:
+class StepProblems:
     """What is wrong with the settings of several steps; raised together."""
 
     def __init__(self, steps: Sequence[Step], titles: Sequence[str] = ()) -> None:

@@ -19,7 +19,7 @@ from workers import devices
 from workers.bundle import FACTS, GRAPH, WEIGHTS
 from workers.engine import ThumbnailResult
 from workers.trials import launch as trial
-from workers.trials.launch import Shown, Trial
+from workers.trials.launch import Trial, TrialSample
 
 _WEBP = "image/webp"
 
@@ -148,7 +148,7 @@ def _samples(weights: Weights, tried: Tried) -> Iterator[Sample]:
         )
 
 
-def _size(shown: Shown) -> tuple[int, int]:
+def _size(shown: TrialSample) -> tuple[int, int]:
     there = [picture for picture in (shown.before, shown.after) if picture]
     largest = max(there, key=lambda picture: picture.width)
     return largest.width, largest.height

@@ -12,15 +12,15 @@ from types import FrameType
 AGAIN_SECONDS = 1.0
 
 
-class Interrupted(BaseException):
+class WorkInterrupted(BaseException):
     """Work on a picture shall end at once. No `except Exception` of an operation holds it up."""
 
 
-class TookTooLong(Interrupted):
+class TookTooLong(WorkInterrupted):
     """The time for one picture has run out."""
 
 
-class Unwanted(Interrupted):
+class Unwanted(WorkInterrupted):
     """Nobody wants the result any more: the job was cancelled, or the item is another slot's now."""
 
 

@@ -39,7 +39,7 @@ class Kind(models.TextChoices):
 
 
 @dataclass(frozen=True)
-class Line:
+class LogLine:
     """A line of the log as a person reads it."""
 
     at: datetime
@@ -75,10 +75,10 @@ def _line_of(lines: list[JobEvent], details: Mapping[str, Any]) -> JobEvent | No
     return next((line for line in lines if {**line.details, "n": 0} == {**details, "n": 0}), None)
 
 
-def log_of(job: Job) -> list[Line]:
+def log_of(job: Job) -> list[LogLine]:
     """Return the job's log, the oldest line first."""
     rows = JobEvent.objects.filter(job=job).order_by("id")[:MOST_LINES]
-    return [Line(row.at, row.kind, text_of(row)) for row in rows]
+    return [LogLine(row.at, row.kind, text_of(row)) for row in rows]
 
 
 def text_of(event: JobEvent) -> str:

@@ -36,7 +36,7 @@ ABOUT: dict[str, str | Promise] = {
 
 
 @dataclass(frozen=True)
-class Seen:
+class WorkerStatus:
     """A worker now. `pace` is pictures a minute, `age` seconds since its last heartbeat."""
 
     worker: Worker
@@ -52,7 +52,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Line:
+class QueueStatus:
     """A queue now: slots that serve it, pictures that wait, seconds until the last of them is done."""
 
     name: str
@@ -83,7 +83,7 @@ class Minute:
         return round(100 * self.share)
 
 
-def workers_now() -> list[Seen]:
+def workers_now() -> list[WorkerStatus]:
     """Return every worker that has been heard of within the hour, in six queries."""
     workers = list(Worker.objects.annotate(silent=Now() - F("heartbeat_at")).order_by("name"))
     drained = set(Drain.objects.values_list("worker", flat=True))
@@ -94,7 +94,7 @@ def workers_now() -> list[Seen]:
     busy = _busy()
     minutes = PACE_WINDOW.total_seconds() / 60
     return [
-        Seen(
+        WorkerStatus(
             worker=worker,
             busy=busy.get(worker.name, 0),
             pace=delivered.get(worker.name, 0) / minutes,
@@ -132,7 +132,7 @@ def _jobs_by_worker(held: Any) -> dict[str, list[Job]]:
     return found
 
 
-def queues_now() -> list[Line]:
+def queues_now() -> list[QueueStatus]:
     """Return the queues that somebody serves, in which something waits, or that every site needs."""
     slots = registry.served_queues()
     rows = Job.objects.open().values("queue").annotate(n=Sum(estimates.LEFT), jobs=Count("id")).order_by()
@@ -152,7 +152,7 @@ def queues_now() -> list[Line]:
         seconds = None
         if served and name in JOB_QUEUES:
             seconds = estimates.backlog_seconds(name) / served if number else 0.0
-        lines.append(Line(name, served, number, jobs, seconds))
+        lines.append(QueueStatus(name, served, number, jobs, seconds))
     return lines
 
 

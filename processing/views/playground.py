@@ -19,7 +19,7 @@ from processing.forms.params_form import read_params
 from processing.playground import picture_choices, sample_pictures, session_selection
 from processing.previews import rate_limit
 from processing.previews.channel import Answer
-from processing.views.app_page import App, Target, open_app, person_of, show_app
+from processing.views.app_page import App, PageInputs, open_app, person_of, show_app
 
 
 @require_GET
@@ -27,28 +27,28 @@ def app_page(request: HttpRequest, owner: str, name: str) -> HttpResponse:
     """Show an app with its form, on a picture of the person's or on the sample."""
     app = open_app(request, owner, name)
     person = person_of(request)
-    target = _read_target(request, person) if person else Target()
+    target = _read_target(request, person) if person else PageInputs()
     return show_app(request, app, sent=request.GET, target=target)
 
 
-def _read_target(request: HttpRequest, person: User) -> Target:
+def _read_target(request: HttpRequest, person: User) -> PageInputs:
     key = request.GET.get("selection", "")
     files, folders = request.GET.getlist("file"), request.GET.getlist("folder")
     if key:
-        return Target(
+        return PageInputs(
             selection=session_selection.recall(request.session, owner=person, key=key),
             selection_key=key,
             over="selection",
         )
     chosen = session_selection.read(owner=person, files=files, folders=folders)
     if chosen is None:
-        return Target()
+        return PageInputs()
     if len(chosen) > 1:
         key = session_selection.keep(request.session, chosen)
-        return Target(selection=chosen, selection_key=key, over="selection")
+        return PageInputs(selection=chosen, selection_key=key, over="selection")
     if chosen.folders:
-        return Target(selection=chosen, over=f"folder:{chosen.folders[0].pk}")
-    return Target(picture=chosen.files[0])
+        return PageInputs(selection=chosen, over=f"folder:{chosen.folders[0].pk}")
+    return PageInputs(picture=chosen.files[0])
 
 
 @require_POST
@@ -90,15 +90,15 @@ def _preview(request: HttpRequest, app: App) -> Answer:
     )
 
 
-def _posted_target(request: HttpRequest) -> Target:
+def _posted_target(request: HttpRequest) -> PageInputs:
     """Return what a page without scripts was about."""
     person = person_of(request)
     if person is None:
-        return Target()
+        return PageInputs()
     file_id, key = request.POST.get("file", ""), request.POST.get("selection", "")
     picture = drive.get_file(owner=person, file_id=file_id) if file_id else None
     selection = session_selection.recall(request.session, owner=person, key=key) if key else None
-    return Target(picture, selection, key, request.POST.get("over", ""))
+    return PageInputs(picture, selection, key, request.POST.get("over", ""))
 
 
 def as_picture(answer: Answer) -> HttpResponse:

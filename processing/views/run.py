@@ -27,7 +27,7 @@ from processing.models import Job
 from processing.playground import picture_choices, session_selection
 from processing.reporting import estimates
 from processing.views import parameter_table
-from processing.views.app_page import App, Target, open_app, run_form, show_app
+from processing.views.app_page import App, PageInputs, open_app, run_form, show_app
 from processing.views.picture_selection import chosen_pictures
 
 # Of the person's own, to choose from for a selection: those last changed.
@@ -108,12 +108,12 @@ def quote(request: SignedInRequest, owner: str, name: str) -> HttpResponse:
     return render(request, "processing/quote.html", {"quote": found})
 
 
-def _target(request: HttpRequest, chosen: Selection | None) -> Target:
+def _target(request: HttpRequest, chosen: Selection | None) -> PageInputs:
     over, key = request.POST.get("over", ""), request.POST.get("selection", "")
     if chosen is None:
-        return Target()
+        return PageInputs()
     picture = chosen.files[0] if chosen.files and not over else None
-    return Target(picture, chosen, key, over)
+    return PageInputs(picture, chosen, key, over)
 
 
 @login_required

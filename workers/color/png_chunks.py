@@ -18,7 +18,7 @@ from PIL import ImageFile, PngImagePlugin
 from workers.color.cicp import BT709, CURVES, HLG, PQ, PRIMARIES, CodePoints
 from workers.color.icc import Chromaticities
 from workers.formats import png
-from workers.formats.byte_source import FormatError, Source
+from workers.formats.byte_source import ByteSource, FormatError
 from workers.formats.header_errors import HeadError
 
 # The largest profiles of printers have four. Little CMS copies them several times.
@@ -70,7 +70,7 @@ def _read_profile(stream: PngImagePlugin.PngStream, pos: int, length: int) -> by
 def read_color_chunks(stream: BinaryIO) -> Chunks:
     """Return the chunks before the pixels that say what the colors are."""
     found: Chunks = {}
-    source = Source(stream, MOST_CHUNKS)
+    source = ByteSource(stream, MOST_CHUNKS)
     has_palette = False
     # A damaged file has the chunks up to where it ends.
     with suppress(FormatError):

@@ -127,7 +127,7 @@ def _serve(channel: socket.socket, asked: Mapping[str, Any], walls: Mapping[str,
     try:
         _limit(int(asked["memory"]))
         messages.send(channel, {"pid": os.getpid(), "walls": dict(walls)})
-        network = _Network()
+        network = _NetworkRunner()
         while True:
             order, descriptors = messages.receive(channel, most_descriptors=2)
             messages.send(channel, network.obey(order, descriptors))
@@ -146,7 +146,7 @@ def _limit(memory: int) -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-class _Network:
+class _NetworkRunner:
     """The network of this process, and the memory that it shares with the slot."""
 
     def __init__(self) -> None:

@@ -46,7 +46,7 @@ class _Started:
 
 
 class TorchNetwork:
-    """A torch module on a device: implements `workers.inference.batching.Network`."""
+    """A torch module on a device: implements `workers.inference.batching.BatchRunner`."""
 
     def __init__(self, module: Any, device: str) -> None:
         import torch

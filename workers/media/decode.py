@@ -58,7 +58,7 @@ MOST_EXPLAINED = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Limits:
+class DecodeLimits:
     """What is accepted. `formats` are Pillow's names."""
 
     max_pixels: int = 50_000_000
@@ -66,7 +66,7 @@ class Limits:
     formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")
 
 
-LIMITS = Limits()
+LIMITS = DecodeLimits()
 
 UNREADABLE = "This is not a picture we can read: JPEG, PNG, TIFF, WebP and AVIF are accepted."
 DAMAGED = "This picture is damaged and cannot be read."
@@ -96,7 +96,7 @@ class Facts:
     coding: PixelCoding = field(default_factory=PixelCoding)
 
 
-def identify(source: bytes | BinaryIO, limits: Limits = LIMITS) -> Facts:
+def identify(source: bytes | BinaryIO, limits: DecodeLimits = LIMITS) -> Facts:
     """Read the header only, without decoding a pixel. Raises PictureError."""
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
     stream.seek(0)
@@ -104,13 +104,13 @@ def identify(source: bytes | BinaryIO, limits: Limits = LIMITS) -> Facts:
         return read_facts(image, stream)
 
 
-def open_header(stream: BinaryIO, limits: Limits = LIMITS) -> ImageFile.ImageFile:
+def open_header(stream: BinaryIO, limits: DecodeLimits = LIMITS) -> ImageFile.ImageFile:
     """Open what is within the limits, to read its header and no pixels. Raises PictureError."""
     with reading_header():
         return open_image(stream, limits)
 
 
-def open_image(stream: BinaryIO, limits: Limits = LIMITS) -> ImageFile.ImageFile:
+def open_image(stream: BinaryIO, limits: DecodeLimits = LIMITS) -> ImageFile.ImageFile:
     """Open, undecoded, what is within the limits. Raises PictureError."""
     with refusing(stream, limits):
         check_head(stream)
@@ -139,7 +139,7 @@ def family(format: str | None) -> str:
 
 
 @contextmanager
-def refusing(stream: BinaryIO, limits: Limits = LIMITS) -> Iterator[None]:
+def refusing(stream: BinaryIO, limits: DecodeLimits = LIMITS) -> Iterator[None]:
     """Turn whatever a decoder raises on hostile bytes into a PictureError."""
     try:
         yield
@@ -159,14 +159,14 @@ def refusing(stream: BinaryIO, limits: Limits = LIMITS) -> Iterator[None]:
         raise _explain_damage(stream) from error
 
 
-def _open_quietly(stream: BinaryIO, limits: Limits) -> ImageFile.ImageFile:
+def _open_quietly(stream: BinaryIO, limits: DecodeLimits) -> ImageFile.ImageFile:
     image = Image.open(stream, formats=limits.formats)
     if not isinstance(image, ImageFile.ImageFile):
         raise PictureError("unreadable", UNREADABLE)
     return image
 
 
-def _check_size(size: tuple[int, int], limits: Limits) -> None:
+def _check_size(size: tuple[int, int], limits: DecodeLimits) -> None:
     width, height = size
     if min(size) < 1:
         raise PictureError("damaged", DAMAGED)
@@ -194,7 +194,7 @@ def _drop_long_xmp(image: ImageFile.ImageFile) -> None:
             del image.info[name]
 
 
-def _explain_unidentified(stream: BinaryIO, limits: Limits) -> PictureError:
+def _explain_unidentified(stream: BinaryIO, limits: DecodeLimits) -> PictureError:
     """A known signature with a broken header is damage; anything else is no picture."""
     head = _read(stream, MOST_STRAY_BYTES + 16)
     known = any(head.startswith(SIGNATURES[name]) for name in limits.formats if name in SIGNATURES)

@@ -16,7 +16,7 @@ MOST_NUMBER = 65_536
 
 
 @dataclass(frozen=True)
-class Plan:
+class NetworkPlan:
     """How to build one network, and how to run it.
 
     Attributes:

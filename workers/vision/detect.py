@@ -28,7 +28,14 @@ from workers.plugin import (
 from workers.vision import blur_and_crop, draw, yolox
 from workers.vision.class_names import choose_classes, name_of, read_class_list
 from workers.vision.classify import classify
-from workers.vision.detection_outputs import LAYOUTS, Found, Layout, Reading, find_layout, read
+from workers.vision.detection_outputs import (
+    LAYOUTS,
+    Detections,
+    DetectorOutputSpec,
+    Layout,
+    find_layout,
+    read,
+)
 from workers.vision.instances import Instance, Turn, describe
 from workers.vision.letterbox import Letterbox, round_up
 from workers.vision.masks import Mask, assemble
@@ -256,7 +263,7 @@ def choose_input(session: Session, own: tuple[int, int], wanted: int) -> tuple[i
 # --- From the output to the picture.
 
 
-def _reading_of(detector: Detector, outputs: Sequence[Floats], size: tuple[int, int]) -> Reading:
+def _reading_of(detector: Detector, outputs: Sequence[Floats], size: tuple[int, int]) -> DetectorOutputSpec:
     more = 0
     if detector.task == "segment":
         more = _count_prototypes(outputs)
@@ -268,7 +275,7 @@ def _reading_of(detector: Detector, outputs: Sequence[Floats], size: tuple[int, 
     layout = detector.layout or find_layout(outputs[0].shape, count, more)
     if layout is None:
         raise ModelFault(STRANGE_OUTPUT)
-    return Reading(count, more, layout, rotated=detector.task == "obb", size=size)
+    return DetectorOutputSpec(count, more, layout, rotated=detector.task == "obb", size=size)
 
 
 def _count_prototypes(outputs: Sequence[Floats]) -> int:
@@ -280,7 +287,7 @@ def _count_prototypes(outputs: Sequence[Floats]) -> int:
 
 
 def _place(
-    found: Found, outputs: Sequence[Floats], detector: Detector, place: Letterbox
+    found: Detections, outputs: Sequence[Floats], detector: Detector, place: Letterbox
 ) -> Iterator[Instance]:
     if detector.task == "obb":
         yield from _place_turned(found, detector, place)
@@ -303,7 +310,7 @@ def _place_points(points: Floats, place: Letterbox) -> Floats:
     return np.concatenate([place.to_picture(points[..., :2]), points[..., 2:]], axis=-1)
 
 
-def _place_turned(found: Found, detector: Detector, place: Letterbox) -> Iterator[Instance]:
+def _place_turned(found: Detections, detector: Detector, place: Letterbox) -> Iterator[Instance]:
     centres = place.to_picture(found.boxes[:, :2], clip=False)
     sides = found.boxes[:, 2:] / np.asarray(place.gains, np.float32)
     # A network may put out any number. Nobody sees what lies so far outside; drawing it would take long.
@@ -323,7 +330,7 @@ def _clip(box: tuple[float, float, float, float], size: tuple[int, int]) -> tupl
     return left, top, right, bottom
 
 
-def _name(found: Found, detector: Detector) -> list[tuple[float, int, str]]:
+def _name(found: Detections, detector: Detector) -> list[tuple[float, int, str]]:
     """How sure the model is of each thing, its class and that one's name."""
     pairs = zip(found.scores.tolist(), found.classes.tolist(), strict=True)
     return [(score, class_id, name_of(detector.classes, class_id)) for score, class_id in pairs]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.checkpoints.upload import Refused, Upload
+from workers.checkpoints.upload import Refused, WeightsUpload
 from workers.configs.model_config import Wishes
 from workers.export import compare
 from workers.families.onnx import surgery
@@ -72,7 +72,7 @@ class Graph:
         return HALF_TOLERANCE if halves > counts[TensorProto.FLOAT] else TOLERANCE
 
 
-def read_graph(upload: Upload) -> Graph:
+def read_graph(upload: WeightsUpload) -> Graph:
     """Load the graph, and have it take one image of floats with channels first. Raises Refused."""
     import onnx
 
@@ -137,7 +137,7 @@ def _check_kind(kind: int, shape: tuple[int | None, ...]) -> None:
         raise Refused(text, code="inputs")
 
 
-def _steps_to(kind: int) -> list[surgery.Step]:
+def _steps_to(kind: int) -> list[surgery.NewNode]:
     """Return what turns floats, 0 to 1, into what the graph takes: bytes are 0 to 255."""
     from onnx import TensorProto
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from workers.bundle import Bundle
 from workers.checkpoints.tensors import Tensors
-from workers.checkpoints.upload import Refused, Upload
+from workers.checkpoints.upload import Refused, WeightsUpload
 from workers.export import export
 from workers.families.yolo.checkpoint import Checkpoint, find_checkpoint
 from workers.families.yolo.ultralytics_yaml import HEADS, check_yaml
@@ -45,7 +45,7 @@ _TASKS = {
 _CLASSIFIED = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0], "crop_pct": 1.0, "assumed": []}
 
 
-def recognise(upload: Upload) -> str | None:
+def recognise(upload: WeightsUpload) -> str | None:
     """Say what the checkpoint is («YOLO11 detector»), or None where it is none of Ultralytics'."""
     checkpoint = find_checkpoint(upload)
     if checkpoint is None or checkpoint.is_yolov5:
@@ -57,7 +57,7 @@ def recognise(upload: Upload) -> str | None:
     return f"{_generation(description)} {_TASKS.get(HEADS.get(name, ''), 'model')}"
 
 
-def convert(upload: Upload) -> Bundle:
+def convert(upload: WeightsUpload) -> Bundle:
     """Rebuild, export and compare. Raises Refused."""
     checkpoint = _find(upload)
     architecture, tensors = prepare(upload)
@@ -83,7 +83,7 @@ def convert(upload: Upload) -> Bundle:
     return export(model, facts, tensors)
 
 
-def prepare(upload: Upload) -> tuple[dict[str, Any], dict[str, Any]]:
+def prepare(upload: WeightsUpload) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return how to rebuild the network, checked, and its tensors in 32 bits. Raises Refused."""
     checkpoint = _find(upload)
     records = checkpoint.tensors()
@@ -96,7 +96,7 @@ def prepare(upload: Upload) -> tuple[dict[str, Any], dict[str, Any]]:
     return architecture, as_floats(Tensors(upload.path, records))
 
 
-def _find(upload: Upload) -> Checkpoint:
+def _find(upload: WeightsUpload) -> Checkpoint:
     checkpoint = find_checkpoint(upload)
     if checkpoint is None or checkpoint.is_yolov5:
         raise Refused("This is no checkpoint of Ultralytics.", code="unknown")
