@@ -27,9 +27,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView, set_rollback
 
+from ipau.common.api.outages import outage_of
 from ipau.common.api.parsers import JSONParser
 from ipau.common.errors import DomainError, Invalid, TooLarge
-from ipau.common.outages import outage_of
 from ipau.common.paging import paginate
 from ipau.common.wording import for_programs
 
