@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from accounts.management.commands.create_api_key import find_or_create_person
+from accounts import services as accounts
 from accounts.models import PLATFORM_HANDLE, User
 from drive.files import services as drive
 from drive.models import Folder
@@ -62,7 +62,7 @@ class Demo:
 
     def person(self) -> tuple[User, str]:
         """Return the demo's person, made if need be, and a new password."""
-        person = find_or_create_person(email=EMAIL)
+        person = accounts.find_or_create_user(email=EMAIL)
         password = secrets.token_urlsafe(9)
         person.set_password(password)
         person.save(update_fields=["password", "updated_at"])
