@@ -1,10 +1,12 @@
 """What the docs name is there: modules, functions and files."""
 
+import ast
 import re
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from django.apps import apps
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("ipau", "accounts", "drive", "market", "processing", "workers", "deploy", "tests")
@@ -62,3 +64,51 @@ def test_every_folder_of_an_app_is_described() -> None:
 
 def test_the_packages_can_be_found() -> None:
     assert all(find_spec(name) is not None for name in PACKAGES)
+
+
+def _fields(node: ast.ClassDef) -> list[str]:
+    """Return the public fields and properties of a class."""
+    found = [
+        one.target.id
+        for one in node.body
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
+    ]
+    for one in node.body:
+        if isinstance(one, ast.FunctionDef) and any(
+            ast.unparse(mark) == "property" for mark in one.decorator_list
+        ):
+            found.append(one.name)
+    return [name for name in found if not name.startswith("_")]
+
+
+def test_every_field_that_an_operation_sees_is_described() -> None:
+    tree = ast.parse((ROOT / "workers/plugin.py").read_text())
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    seen = ("Context", "PictureSet", "Model", "PictureView", "OutputSpec", "Result", "Operation")
+    missing = {}
+    for name in seen:
+        _, _, described = (ast.get_docstring(classes[name]) or "").partition("Attributes:\n")
+        fields = _fields(classes[name])
+        assert fields, name
+        missing[name] = [
+            field for field in fields if not re.search(rf"^    {field}: \S", described, re.MULTILINE)
+        ]
+    assert missing == {name: [] for name in seen}
+
+
+MODELS = {
+    "accounts": "accounts/models.py",
+    "drive": "drive/models/__init__.py",
+    "market": "market/models/__init__.py",
+    "processing": "processing/models/__init__.py",
+}
+
+
+@pytest.mark.parametrize("app", MODELS)
+def test_the_vocabulary_of_an_app_names_each_model(app: str) -> None:
+    said = ast.get_docstring(ast.parse((ROOT / MODELS[app]).read_text())) or ""
+    models = {model.__name__ for model in apps.get_app_config(app).get_models()}
+    assert models
+    terms = re.findall(r"^- (\w+): \S", said, re.MULTILINE)
+    assert sorted(terms) == sorted(models)
+    assert len(said.splitlines()) <= 27
