@@ -43,6 +43,58 @@ def test_every_file_that_a_page_names_is_there(page: Path) -> None:
     assert sorted(name for name in names if not (ROOT / name).exists()) == []
 
 
+# A change, and how many files it leads through at the least.
+GUIDES = {
+    "Change an app's parameter": 4,
+    "Add an app": 2,
+    "Add a family": 8,
+    "Add a page": 6,
+    "Add a field of the API": 8,
+    "Add a setting": 4,
+    "Change what a worker does": 4,
+}
+
+
+@pytest.mark.parametrize("title", GUIDES)
+def test_contributing_leads_through_a_change_file_by_file(title: str) -> None:
+    _, _, rest = (ROOT / "CONTRIBUTING.md").read_text().partition(f"\n## {title}\n")
+    section = rest.partition("\n## ")[0]
+    steps = re.findall(r"^(\d\. .*(?:\n   .*)*)", section, re.MULTILINE)
+    assert [step.partition(".")[0] for step in steps] == [str(one + 1) for one in range(len(steps))]
+    files = {path for step in steps for path in re.findall(r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.toml)`", step)}
+    assert len(files) >= GUIDES[title]
+    assert sorted(path for path in files if not (ROOT / path).exists()) == []
+
+
+def _anchors(page: Path) -> set[str]:
+    """Return the anchors of the headings of a page, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)", page.read_text())
+    broken = []
+    for path, anchor in links:
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in _anchors(target)):
+            broken.append(f"{path}#{anchor}")
+    assert broken == []
+
+
+def test_every_setting_has_a_row() -> None:
+    source = (ROOT / "ipau/settings.py").read_text()
+    names = set(re.findall(r"\benv(?:\.\w+)?\(\s*\"([A-Z_0-9]+)\"", source))
+    assert len(names) > 50
+    rows = [
+        line for line in (ROOT / "docs/architecture.md").read_text().splitlines() if line.startswith("| `")
+    ]
+    first_cells = " ".join(row.split("|")[1] for row in rows)
+    # `IPAU_API_WAITERS` is the older name of another one, which its row gives.
+    assert {name for name in names if f"`{name}`" not in first_cells} == {"IPAU_API_WAITERS"}
+
+
 def test_the_page_of_places_names_many() -> None:
     rows = [line for line in (ROOT / "docs/where.md").read_text().splitlines() if line.startswith("| ")]
     assert len(rows) > 50
