@@ -83,6 +83,8 @@ def _check_together(names: list[str]) -> list[str]:
 
 
 Shown = Annotated[str, Field(min_length=1, max_length=MOST_NAME), AfterValidator(_check_shown)]
+
+
 Classes = Annotated[list[Shown], Field(max_length=50_000), AfterValidator(_check_together)]
 
 
@@ -244,6 +246,15 @@ class FolderModel:
         return (self.folder / name).read_bytes()
 
 
+def read_plain(path: Path, most: int) -> bytes:
+    """Return a file that may be anything, for example a link. Raises BundleError."""
+    with os.fdopen(_open_plain(path), "rb") as stream:
+        raw = stream.read(most + 1)
+    if len(raw) > most:
+        raise BundleError(f"{path.name} is too large.")
+    return raw
+
+
 def _describe(path: Path) -> dict[str, Any]:
     digest, size = _digest_plain(path)
     return {"sha256": digest, "size": size}
@@ -259,15 +270,6 @@ def _open_plain(path: Path) -> int:
         os.close(descriptor)
         raise BundleError(f"{path.name} is no plain file, or too large.")
     return descriptor
-
-
-def read_plain(path: Path, most: int) -> bytes:
-    """Return a file that may be anything, for example a link. Raises BundleError."""
-    with os.fdopen(_open_plain(path), "rb") as stream:
-        raw = stream.read(most + 1)
-    if len(raw) > most:
-        raise BundleError(f"{path.name} is too large.")
-    return raw
 
 
 def _digest_plain(path: Path) -> tuple[str, int]:

@@ -136,6 +136,14 @@ def load_models(recipe: Recipe, context: Context) -> None:
             _load_model(complete, model)
 
 
+def thumbnail(data: bytes, side: int = THUMBNAIL_SIDE) -> ThumbnailResult:
+    """Decode the whole picture under the limits and show it small. Raises PictureError."""
+    with _refusing_too_big():
+        picture = Picture.open(data)
+        small = picture.thumbnail(side)
+    return ThumbnailResult(small.data, small.width, small.height, picture.facts)
+
+
 def _load_model(context: Context, model: Model) -> None:
     try:
         torch_sessions.get_loaded(context, model)
@@ -147,17 +155,6 @@ def _load_model(context: Context, model: Model) -> None:
     # Their layers refer to each other, and what has just failed goes with its traceback.
     gc.collect()
     torch_sessions.get_loaded(context, model)
-
-
-def thumbnail(data: bytes, side: int = THUMBNAIL_SIDE) -> ThumbnailResult:
-    """Decode the whole picture under the limits and show it small. Raises PictureError."""
-    with _refusing_too_big():
-        picture = Picture.open(data)
-        small = picture.thumbnail(side)
-    return ThumbnailResult(small.data, small.width, small.height, picture.facts)
-
-
-# --- Measuring and refusing.
 
 
 class _Stopwatch:
@@ -186,9 +183,6 @@ def _refusing_too_big() -> Iterator[None]:
         yield
     except MemoryError as error:
         raise PictureError("memory", TOO_BIG_TO_HOLD) from error
-
-
-# --- Steps.
 
 
 def _complete(context: Context | None, scale: float) -> Context:

@@ -52,6 +52,83 @@ class ExportSample:
     wanted: list[Floats]
 
 
+class _NeedsOneSizeError(Exception):
+    """The network cannot be run, or not be exported, for another size than its own."""
+
+
+def run_onnx(onnx: bytes, sample: Floats) -> list[Floats]:
+    """Return the outputs that ONNX Runtime gives for one input, on one thread."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(onnx, make_options(), providers=["CPUExecutionProvider"])
+    outputs: list[Floats] = session.run(None, {session.get_inputs()[0].name: sample})
+    return outputs
+
+
+def count_flops(model: Any, sample: Any) -> int:
+    """Return the floating-point operations of one run: two for each multiplication in its layers."""
+    import torch
+
+    total = 0
+
+    def count(module: Any, _inputs: Any, output: Any) -> None:
+        nonlocal total
+        weight = module.weight
+        if isinstance(module, torch.nn.ConvTranspose2d):
+            per_number = weight.shape[0] * weight[0, 0].numel() // module.groups
+            total += 2 * output.numel() * per_number // (module.stride[0] * module.stride[1])
+        else:
+            total += 2 * output.numel() * weight[0].numel()
+
+    kinds = (torch.nn.Conv2d, torch.nn.ConvTranspose2d, torch.nn.Linear)
+    hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, kinds)]
+    try:
+        model(sample)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total
+
+
+def flatten(outputs: Any) -> list[Any]:
+    """Return the tensors of a nested output, in ONNX's order."""
+    if isinstance(outputs, (list, tuple)):
+        return [tensor for output in outputs for tensor in flatten(output)]
+    return [outputs]
+
+
+def compare(found: Floats, wanted: Floats) -> float:
+    """Return the largest difference of two outputs, each in proportion to one more than its size."""
+    if found.shape != wanted.shape:
+        raise Refused("The exported model gives outputs of another shape.", code="difference")
+    if not found.size:
+        return 0.0
+    if not np.isfinite(found).all():
+        # The largest of several differences is never NaN.
+        return math.inf
+    return float(np.max(np.abs(found - wanted) / (1 + np.abs(wanted))))
+
+
+def compare_rows(found: Floats, wanted: Floats, candidates: Floats) -> float:
+    """Compare what end-to-end heads chose, (1, n, 6 + more): box, score, class and more.
+
+    Scores that are all but equal may come in another order. So the scores are compared in order, and each row
+    with the nearest of all candidates (1, m, 4 + classes + more) that the choice is made from.
+    """
+    if not np.isfinite(found).all():
+        return math.inf
+    difference = compare(np.sort(found[..., 4]), np.sort(wanted[..., 4]))
+    boxes, classes, more = candidates[0, :, :4], candidates[0, :, 4:], candidates.shape[2] - 4
+    count = more - (found.shape[2] - 6)
+    for row in found[0]:
+        scores = classes[:, int(row[5])]
+        near = np.concatenate([boxes, scores[:, None], classes[:, count:]], axis=1)
+        own = np.concatenate([row[:5], row[6:]])
+        gaps = np.max(np.abs(near - own) / (1 + np.abs(own)), axis=1)
+        difference = max(difference, float(np.min(gaps)))
+    return difference
+
+
 def _export_free(model: Any, layout: str, shown: ExportSample, stride: int) -> tuple[bytes, float] | None:
     """Return an ONNX for inputs of any size and how far it lies from torch; None where there can be none."""
     import torch
@@ -68,10 +145,6 @@ def _export_free(model: Any, layout: str, shown: ExportSample, stride: int) -> t
     except _NeedsOneSizeError:
         return None
     return (onnx, difference) if difference <= TOLERANCE else None
-
-
-class _NeedsOneSizeError(Exception):
-    """The network cannot be run, or not be exported, for another size than its own."""
 
 
 @contextmanager
@@ -151,79 +224,6 @@ def _to_onnx(model: Any, shown: ExportSample, *, is_free: bool = False) -> bytes
             dynamo=False,
         )
     return target.getvalue()
-
-
-def run_onnx(onnx: bytes, sample: Floats) -> list[Floats]:
-    """Return the outputs that ONNX Runtime gives for one input, on one thread."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(onnx, make_options(), providers=["CPUExecutionProvider"])
-    outputs: list[Floats] = session.run(None, {session.get_inputs()[0].name: sample})
-    return outputs
-
-
-def count_flops(model: Any, sample: Any) -> int:
-    """Return the floating-point operations of one run: two for each multiplication in its layers."""
-    import torch
-
-    total = 0
-
-    def count(module: Any, _inputs: Any, output: Any) -> None:
-        nonlocal total
-        weight = module.weight
-        if isinstance(module, torch.nn.ConvTranspose2d):
-            per_number = weight.shape[0] * weight[0, 0].numel() // module.groups
-            total += 2 * output.numel() * per_number // (module.stride[0] * module.stride[1])
-        else:
-            total += 2 * output.numel() * weight[0].numel()
-
-    kinds = (torch.nn.Conv2d, torch.nn.ConvTranspose2d, torch.nn.Linear)
-    hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, kinds)]
-    try:
-        model(sample)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return total
-
-
-def flatten(outputs: Any) -> list[Any]:
-    """Return the tensors of a nested output, in ONNX's order."""
-    if isinstance(outputs, (list, tuple)):
-        return [tensor for output in outputs for tensor in flatten(output)]
-    return [outputs]
-
-
-def compare(found: Floats, wanted: Floats) -> float:
-    """Return the largest difference of two outputs, each in proportion to one more than its size."""
-    if found.shape != wanted.shape:
-        raise Refused("The exported model gives outputs of another shape.", code="difference")
-    if not found.size:
-        return 0.0
-    if not np.isfinite(found).all():
-        # The largest of several differences is never NaN.
-        return math.inf
-    return float(np.max(np.abs(found - wanted) / (1 + np.abs(wanted))))
-
-
-def compare_rows(found: Floats, wanted: Floats, candidates: Floats) -> float:
-    """Compare what end-to-end heads chose, (1, n, 6 + more): box, score, class and more.
-
-    Scores that are all but equal may come in another order. So the scores are compared in order, and each row
-    with the nearest of all candidates (1, m, 4 + classes + more) that the choice is made from.
-    """
-    if not np.isfinite(found).all():
-        return math.inf
-    difference = compare(np.sort(found[..., 4]), np.sort(wanted[..., 4]))
-    boxes, classes, more = candidates[0, :, :4], candidates[0, :, 4:], candidates.shape[2] - 4
-    count = more - (found.shape[2] - 6)
-    for row in found[0]:
-        scores = classes[:, int(row[5])]
-        near = np.concatenate([boxes, scores[:, None], classes[:, count:]], axis=1)
-        own = np.concatenate([row[:5], row[6:]])
-        gaps = np.max(np.abs(near - own) / (1 + np.abs(own)), axis=1)
-        difference = max(difference, float(np.min(gaps)))
-    return difference
 
 
 def _all_candidates(model: Any, sample: Any) -> Floats:

@@ -20,6 +20,36 @@ PACKAGES = ("workers.operations", "workers.families")
 FAMILY_MODULE = "family"
 AnyOperation = Operation[Any]
 AnyFamily = Family[Any]
+_operations: dict[str, AnyOperation] = {}
+_discovered = threading.Event()
+_lock = threading.RLock()
+# Sentences for the errors of pydantic, by type; `_FAMILIES` for those whose type begins so.
+_SENTENCES = {
+    "missing": "%(title)s is required.",
+    "extra_forbidden": "There is no setting called “%(name)s”.",
+    "greater_than_equal": "%(title)s must be at least %(ge)s.",
+    "less_than_equal": "%(title)s must be at most %(le)s.",
+    "literal_error": "%(title)s must be one of: %(labels)s.",
+    "string_too_long": "%(title)s must have at most %(max_length)s characters.",
+    "string_too_short": "%(title)s must have at least %(min_length)s characters.",
+    "string_pattern_mismatch": "%(title)s must be a color written as #rrggbb.",
+    "value_error": "%(error)s",
+}
+_FAMILIES = {
+    "int": "%(title)s must be a whole number.",
+    "float": "%(title)s must be a number.",
+    "finite": "%(title)s must be a number.",
+    "bool": "%(title)s must be yes or no.",
+    "string": "%(title)s is not written as it should be.",
+}
+# The same for programs, where it differs by more than the name of the setting.
+_FOR_PROGRAMS = {
+    "greater_than_equal": "%(subject)s must be at least %(ge)s%(unit)s.",
+    "less_than_equal": "%(subject)s must be at most %(le)s%(unit)s.",
+    "literal_error": "%(subject)s must be one of: %(choices)s.",
+    "string_type": "%(subject)s must be a text.",
+    "bool": "%(subject)s must be true or false.",
+}
 
 
 class UnknownOperation(OperationError):
@@ -61,11 +91,6 @@ class ParamsInvalid(OperationError):
         self.problems = dict(problems)
         self.errors = {name: str(problem) for name, problem in problems.items()}
         super().__init__(" ".join(self.errors.values()), code="params")
-
-
-_operations: dict[str, AnyOperation] = {}
-_discovered = threading.Event()
-_lock = threading.RLock()
 
 
 def get(key: str) -> AnyOperation:
@@ -159,36 +184,6 @@ def _add(operation: AnyOperation) -> None:
         if operation.key in _operations:
             raise RegistrationError(f"Two operations have the key {operation.key!r}.")
         _operations[operation.key] = operation
-
-
-# --- Sentences for what pydantic finds.
-
-_SENTENCES = {
-    "missing": "%(title)s is required.",
-    "extra_forbidden": "There is no setting called “%(name)s”.",
-    "greater_than_equal": "%(title)s must be at least %(ge)s.",
-    "less_than_equal": "%(title)s must be at most %(le)s.",
-    "literal_error": "%(title)s must be one of: %(labels)s.",
-    "string_too_long": "%(title)s must have at most %(max_length)s characters.",
-    "string_too_short": "%(title)s must have at least %(min_length)s characters.",
-    "string_pattern_mismatch": "%(title)s must be a color written as #rrggbb.",
-    "value_error": "%(error)s",
-}
-_FAMILIES = {
-    "int": "%(title)s must be a whole number.",
-    "float": "%(title)s must be a number.",
-    "finite": "%(title)s must be a number.",
-    "bool": "%(title)s must be yes or no.",
-    "string": "%(title)s is not written as it should be.",
-}
-# The same for programs, where it differs by more than the name of the setting.
-_FOR_PROGRAMS = {
-    "greater_than_equal": "%(subject)s must be at least %(ge)s%(unit)s.",
-    "less_than_equal": "%(subject)s must be at most %(le)s%(unit)s.",
-    "literal_error": "%(subject)s must be one of: %(choices)s.",
-    "string_type": "%(subject)s must be a text.",
-    "bool": "%(subject)s must be true or false.",
-}
 
 
 def _explain(params: type[Params], error: ValidationError) -> dict[str, SettingProblem]:

@@ -197,9 +197,6 @@ def delete_pipeline(*, owner: User, name: str) -> None:
         )
 
 
-# --- Checks.
-
-
 def check_title(title: str) -> str:
     """Return a title as it is kept. Raises Invalid."""
     return check_text("title", title, TITLE_LENGTH, _("Give the pipeline a title."))
@@ -241,9 +238,6 @@ def _check_shareable(recipe: Recipe, models: Mapping[int, Version]) -> None:
 def _tier_of(recipe: Recipe) -> str:
     tiers = {registry.get(step.operation).tier for step in recipe.steps}
     return Tier.ADVANCED if Tier.ADVANCED in tiers else Tier.BASIC
-
-
-# --- Rows.
 
 
 def _own(owner: User, name: str) -> Listing:

@@ -30,11 +30,6 @@ def check_params(operation: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def _sentence(problem: SettingProblem) -> str:
-    """Say what is wrong with a setting to whoever asked."""
-    return problem.for_programs if is_for_programs() else _(problem.template) % problem.values
-
-
 def check_steps(steps: Sequence[Step], titles: Sequence[str] = ()) -> Recipe:
     """Return the steps as a recipe, each with all of its settings.
 
@@ -207,6 +202,11 @@ def folders_in(recipe: Recipe) -> dict[str, str]:
             continue
         found.update({f"{name}.{s}": str(step.params[s]) for s in settings if step.params.get(s)})
     return found
+
+
+def _sentence(problem: SettingProblem) -> str:
+    """Say what is wrong with a setting to whoever asked."""
+    return problem.for_programs if is_for_programs() else _(problem.template) % problem.values
 
 
 def _refer_into(node: Any, step: str) -> Any:

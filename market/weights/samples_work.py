@@ -47,6 +47,11 @@ def show_chosen(listing_id: UUID) -> bool:
         return lease is not None and _show(listing_id)
 
 
+def waiting() -> QuerySet[ChosenSample]:
+    """Return the pictures that a worker is still to look at."""
+    return ChosenSample.objects.filter(is_due=True, attempts__lt=MAX_ATTEMPTS)
+
+
 def _show(listing_id: UUID) -> bool:
     due = persist(lambda: _begin(listing_id))
     newest = Version.objects.filter(listing=listing_id).select_related("weights").order_by("-number").first()
@@ -56,11 +61,6 @@ def _show(listing_id: UUID) -> bool:
     made = _make(weights, due)
     persist(lambda: _keep(listing_id, weights, due, made))
     return True
-
-
-def waiting() -> QuerySet[ChosenSample]:
-    """Return the pictures that a worker is still to look at."""
-    return ChosenSample.objects.filter(is_due=True, attempts__lt=MAX_ATTEMPTS)
 
 
 def _begin(listing_id: UUID) -> list[ChosenSample]:

@@ -92,19 +92,6 @@ def fetch_model(weights: Weights, *, into: Path) -> Path:
     return folder
 
 
-@transaction.atomic
-def _keep_of(weights_id: UUID, tried: Tried) -> bool:
-    weights = Weights.objects.select_for_update(no_key=True).filter(pk=weights_id).first()
-    if weights is not None:
-        keep_trial(weights=weights, tried=tried)
-        Weights.objects.filter(pk=weights_id).update(trials_left=0)
-    return weights is not None
-
-
-def _store(picture: ThumbnailResult | None) -> Stored | None:
-    return None if picture is None else blobs.store(picture.data, _WEBP)
-
-
 def keep_trial(*, weights: Weights, tried: Tried) -> None:
     """Write down what a trial showed; call it in the transaction that keeps the weights, which are locked.
 
@@ -128,6 +115,19 @@ def keep_trial(*, weights: Weights, tried: Tried) -> None:
     if made and not weights.samples.exists():
         blobs.register(stored for pair in tried.pictures for stored in pair if stored)
         Sample.objects.bulk_create(made)
+
+
+@transaction.atomic
+def _keep_of(weights_id: UUID, tried: Tried) -> bool:
+    weights = Weights.objects.select_for_update(no_key=True).filter(pk=weights_id).first()
+    if weights is not None:
+        keep_trial(weights=weights, tried=tried)
+        Weights.objects.filter(pk=weights_id).update(trials_left=0)
+    return weights is not None
+
+
+def _store(picture: ThumbnailResult | None) -> Stored | None:
+    return None if picture is None else blobs.store(picture.data, _WEBP)
 
 
 def _samples(weights: Weights, tried: Tried) -> Iterator[Sample]:

@@ -34,6 +34,8 @@ class Block:
 
 
 _block: Block | None = None
+
+
 # Those that other threads are in, by the thread's ident.
 _beside: dict[int, Block] = {}
 
@@ -68,17 +70,6 @@ def time_limit(seconds: float, *, is_wanted: Callable[[], bool] = lambda: True) 
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-@contextmanager
-def _limit_beside(block: Block) -> Iterator[None]:
-    ident = threading.get_ident()
-    _beside[ident] = block
-    try:
-        _check(block)
-        yield
-    finally:
-        _beside.pop(ident, None)
-
-
 def check() -> None:
     """Raise Unwanted or TookTooLong where the `time_limit` that this thread is in has to end."""
     is_main = threading.current_thread() is threading.main_thread()
@@ -107,6 +98,17 @@ def interrupt() -> None:
     main = threading.main_thread().ident
     if main is not None and _block is not None:
         signal.pthread_kill(main, signal.SIGALRM)
+
+
+@contextmanager
+def _limit_beside(block: Block) -> Iterator[None]:
+    ident = threading.get_ident()
+    _beside[ident] = block
+    try:
+        _check(block)
+        yield
+    finally:
+        _beside.pop(ident, None)
 
 
 def _ring(_signal: int, _frame: FrameType | None) -> None:

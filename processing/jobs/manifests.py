@@ -172,9 +172,6 @@ def write_csv(*, owner: User, files: Sequence[File], names: Sequence[str]) -> st
     return target.getvalue()
 
 
-# --- Reading.
-
-
 def _read_csv(text: str) -> list[ManifestRow]:
     heading_line = text.lstrip().split("\n", 1)[0]
     delimiter = max(_DELIMITERS, key=heading_line.count)
@@ -293,9 +290,6 @@ def _check_names(rows: Sequence[ManifestRow], schema: Mapping[str, Any]) -> None
 
 def _broken(what: str) -> Invalid:
     return Invalid(_("This table cannot be used: %(what)s") % {"what": what}, code="invalid_table")
-
-
-# --- Finding pictures.
 
 
 def _by_way(paths: Mapping[UUID, str]) -> dict[str, list[UUID]]:

@@ -164,9 +164,6 @@ def source_from_file(*, owner: User, file_id: object) -> JobInput:
     return JobInput(file.name, file.blob_id, file)
 
 
-# --- Checks.
-
-
 def _sources(
     owner: User,
     version: Version,
@@ -241,9 +238,6 @@ def _prepare_own(
                 problems.add(source.row.number, text, field=name)
     problems.check()
     return found
-
-
-# --- Making rows.
 
 
 def _submit(order: Order) -> Job:

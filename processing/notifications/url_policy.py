@@ -104,23 +104,6 @@ def read(url: str) -> DeliveryAddress:
     return target
 
 
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_ours(target: DeliveryAddress) -> bool:
-    """Tell whether an address leads to this site, which would then tell itself in a circle."""
-    base = urlsplit(settings.BASE_URL)
-    if target.port not in {*PORTS.values(), base.port or PORTS.get(base.scheme)}:
-        return False
-    names = [name for name in settings.ALLOWED_HOSTS if name.strip("*.")]
-    return target.host == base.hostname or validate_host(target.name, names)
-
-
 def check(url: str) -> None:
     """Refuse an address to which nothing will be delivered. One whose name server is slow passes for now.
 
@@ -148,6 +131,23 @@ def resolve(target: DeliveryAddress, *, patience: float = PATIENCE) -> list[str]
     if not all(_may_reach(ipaddress.ip_address(text.partition("%")[0])) for text in found):
         raise AddressRefused(_("This address leads into a private network, to which nothing is delivered."))
     return found
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_ours(target: DeliveryAddress) -> bool:
+    """Tell whether an address leads to this site, which would then tell itself in a circle."""
+    base = urlsplit(settings.BASE_URL)
+    if target.port not in {*PORTS.values(), base.port or PORTS.get(base.scheme)}:
+        return False
+    names = [name for name in settings.ALLOWED_HOSTS if name.strip("*.")]
+    return target.host == base.hostname or validate_host(target.name, names)
 
 
 def _look_up(target: DeliveryAddress, patience: float) -> list[str]:

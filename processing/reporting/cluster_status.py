@@ -106,32 +106,6 @@ def workers_now() -> list[WorkerStatus]:
     ]
 
 
-def _delivered(since: datetime) -> dict[str, int]:
-    """Count what each worker has delivered, by way of the few jobs that something can have come from."""
-    lately = Job.objects.filter(Q(state__in=OPEN) | Q(completed_at__gte=since))
-    rows = Item.objects.filter(
-        job__in=lately.values("pk"), completed_at__gte=since, state=State.SUCCEEDED, reused=False
-    )
-    return dict(rows.values_list("worker").annotate(n=Count("id")).order_by())
-
-
-def _busy() -> dict[str, int]:
-    """Return how many slots of each worker worked at its last heartbeat."""
-    newest = FleetSample.objects.order_by("worker", "-at").distinct("worker")
-    return dict(newest.values_list("worker", "busy"))
-
-
-def _jobs_by_worker(held: Any) -> dict[str, list[Job]]:
-    pairs = list(held.values_list("worker", "job").distinct())
-    rows = Job.objects.filter(pk__in={job for _, job in pairs})
-    jobs = rows.select_related("owner", "version__listing").in_bulk()
-    found: dict[str, list[Job]] = defaultdict(list)
-    for worker, job in pairs:
-        if job in jobs:
-            found[worker].append(jobs[job])
-    return found
-
-
 def queues_now() -> list[QueueStatus]:
     """Return the queues that somebody serves, in which something waits, or that every site needs."""
     slots = registry.served_queues()
@@ -186,9 +160,6 @@ def totals() -> dict[str, int]:
     return {name: int(number) for name, number in found.items()}
 
 
-# --- Draining.
-
-
 def drain_worker(*, operator: User, name: str) -> None:
     """Have a worker take no new work; what it is at ends as always. Twice is no fault.
 
@@ -206,13 +177,39 @@ def resume_worker(*, operator: User, name: str) -> None:
     Drain.objects.filter(worker=name).delete()
 
 
+def is_operator(person: Any) -> bool:
+    """Tell whether somebody runs this cluster: has the right to change workers."""
+    return bool(person.is_authenticated and person.is_staff and person.has_perm("processing.change_worker"))
+
+
+def _delivered(since: datetime) -> dict[str, int]:
+    """Count what each worker has delivered, by way of the few jobs that something can have come from."""
+    lately = Job.objects.filter(Q(state__in=OPEN) | Q(completed_at__gte=since))
+    rows = Item.objects.filter(
+        job__in=lately.values("pk"), completed_at__gte=since, state=State.SUCCEEDED, reused=False
+    )
+    return dict(rows.values_list("worker").annotate(n=Count("id")).order_by())
+
+
+def _busy() -> dict[str, int]:
+    """Return how many slots of each worker worked at its last heartbeat."""
+    newest = FleetSample.objects.order_by("worker", "-at").distinct("worker")
+    return dict(newest.values_list("worker", "busy"))
+
+
+def _jobs_by_worker(held: Any) -> dict[str, list[Job]]:
+    pairs = list(held.values_list("worker", "job").distinct())
+    rows = Job.objects.filter(pk__in={job for _, job in pairs})
+    jobs = rows.select_related("owner", "version__listing").in_bulk()
+    found: dict[str, list[Job]] = defaultdict(list)
+    for worker, job in pairs:
+        if job in jobs:
+            found[worker].append(jobs[job])
+    return found
+
+
 def _check(operator: User, name: str) -> None:
     if not is_operator(operator):
         raise Forbidden("Only operators may drain and resume workers.")
     if not Worker.objects.filter(name=name).exists():
         raise NotFound("There is no such worker.")
-
-
-def is_operator(person: Any) -> bool:
-    """Tell whether somebody runs this cluster: has the right to change workers."""
-    return bool(person.is_authenticated and person.is_staff and person.has_perm("processing.change_worker"))

@@ -124,6 +124,11 @@ def read_cells(sent: Mapping[str, Any]) -> list[ManifestRow]:
     return [ManifestRow(order[file], file, params) for file, params in rows.items()]
 
 
+def is_table(request: HttpRequest) -> bool:
+    """Tell whether a form came from this page."""
+    return "from_table" in request.POST
+
+
 def _own_fields(app: App) -> dict[str, SettingField]:
     """Return the settings that may differ between pictures: a folder is the same for all."""
     properties = app.schema["properties"]
@@ -188,8 +193,3 @@ def _target_of(sent: Any) -> list[tuple[str, str]]:
     """Return the fields that say which pictures are meant, and the options of the run."""
     options = [name for name in sent if name.startswith(f"{PREFIX}-")]
     return [(name, value) for name in (*TARGET_NAMES, *options) for value in sent.getlist(name) if value]
-
-
-def is_table(request: HttpRequest) -> bool:
-    """Tell whether a form came from this page."""
-    return "from_table" in request.POST

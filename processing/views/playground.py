@@ -31,26 +31,6 @@ def app_page(request: HttpRequest, owner: str, name: str) -> HttpResponse:
     return show_app(request, app, sent=request.GET, target=target)
 
 
-def _read_target(request: HttpRequest, person: User) -> PageInputs:
-    key = request.GET.get("selection", "")
-    files, folders = request.GET.getlist("file"), request.GET.getlist("folder")
-    if key:
-        return PageInputs(
-            selection=session_selection.recall(request.session, owner=person, key=key),
-            selection_key=key,
-            over="selection",
-        )
-    chosen = session_selection.read(owner=person, files=files, folders=folders)
-    if chosen is None:
-        return PageInputs()
-    if len(chosen) > 1:
-        key = session_selection.keep(request.session, chosen)
-        return PageInputs(selection=chosen, selection_key=key, over="selection")
-    if chosen.folders:
-        return PageInputs(selection=chosen, over=f"folder:{chosen.folders[0].pk}")
-    return PageInputs(picture=chosen.files[0])
-
-
 @require_POST
 def preview(request: HttpRequest, owner: str, name: str) -> HttpResponse:
     """Answer with the bytes of a preview, with its text (`output=text`) or data, or with a problem.
@@ -70,6 +50,60 @@ def preview(request: HttpRequest, owner: str, name: str) -> HttpResponse:
     if request.POST.get("output") == "data" and answer.data is not None:
         return JsonResponse(answer.data, safe=False)
     return _as_text(request, answer) if request.POST.get("output") else as_picture(answer)
+
+
+def as_picture(answer: Answer) -> HttpResponse:
+    """Answer with the bytes of a preview."""
+    response = HttpResponse(answer.body, content_type=answer.content_type)
+    response["X-Preview-Size"] = f"{answer.width}x{answer.height}"
+    response["X-Preview-Texts"] = ",".join(answer.texts)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+@login_required
+@require_GET
+def pictures(request: SignedInRequest) -> HttpResponse:
+    """Answer with the picker's pictures that match a search."""
+    text = request.GET.get("q", "").strip()
+    found = picture_choices.pictures_of(request.user, text=text)
+    return render(request, "processing/pictures.html", {"pictures": found, "picture": None, "searched": text})
+
+
+@login_required
+@require_POST
+def upload(request: SignedInRequest, owner: str, name: str) -> HttpResponse:
+    """Take pictures into the drive and offer them in the picker; a page without scripts is sent back here."""
+    app = open_app(request, owner, name)
+    sent = request.FILES.getlist("pictures")
+    if not sent:
+        raise Invalid("Choose a picture to upload.", code="no_files")
+    stored = [_store(request.user, part) for part in sent]
+    if not request.htmx:
+        page = reverse("processing:app", args=[app.listing.owner.handle, app.listing.name])
+        return HttpResponse(status=303, headers={"Location": f"{page}?file={stored[0].pk}"})
+    found = picture_choices.pictures_of(request.user, first=stored)
+    return render(request, "processing/pictures.html", {"pictures": found, "picture": stored[0]})
+
+
+def _read_target(request: HttpRequest, person: User) -> PageInputs:
+    key = request.GET.get("selection", "")
+    files, folders = request.GET.getlist("file"), request.GET.getlist("folder")
+    if key:
+        return PageInputs(
+            selection=session_selection.recall(request.session, owner=person, key=key),
+            selection_key=key,
+            over="selection",
+        )
+    chosen = session_selection.read(owner=person, files=files, folders=folders)
+    if chosen is None:
+        return PageInputs()
+    if len(chosen) > 1:
+        key = session_selection.keep(request.session, chosen)
+        return PageInputs(selection=chosen, selection_key=key, over="selection")
+    if chosen.folders:
+        return PageInputs(selection=chosen, over=f"folder:{chosen.folders[0].pk}")
+    return PageInputs(picture=chosen.files[0])
 
 
 def _preview(request: HttpRequest, app: App) -> Answer:
@@ -101,46 +135,12 @@ def _posted_target(request: HttpRequest) -> PageInputs:
     return PageInputs(picture, selection, key, request.POST.get("over", ""))
 
 
-def as_picture(answer: Answer) -> HttpResponse:
-    """Answer with the bytes of a preview."""
-    response = HttpResponse(answer.body, content_type=answer.content_type)
-    response["X-Preview-Size"] = f"{answer.width}x{answer.height}"
-    response["X-Preview-Texts"] = ",".join(answer.texts)
-    response["Cache-Control"] = "no-store"
-    return response
-
-
 def _as_text(request: HttpRequest, answer: Answer) -> HttpResponse:
     text = answer.texts.get(request.POST["output"])
     if text is None:
         error = Invalid("This app makes no such text.", code="no_such_output")
         return domain_problem(error, request.path).response()
     return HttpResponse(text, content_type="text/plain; charset=utf-8")
-
-
-@login_required
-@require_GET
-def pictures(request: SignedInRequest) -> HttpResponse:
-    """Answer with the picker's pictures that match a search."""
-    text = request.GET.get("q", "").strip()
-    found = picture_choices.pictures_of(request.user, text=text)
-    return render(request, "processing/pictures.html", {"pictures": found, "picture": None, "searched": text})
-
-
-@login_required
-@require_POST
-def upload(request: SignedInRequest, owner: str, name: str) -> HttpResponse:
-    """Take pictures into the drive and offer them in the picker; a page without scripts is sent back here."""
-    app = open_app(request, owner, name)
-    sent = request.FILES.getlist("pictures")
-    if not sent:
-        raise Invalid("Choose a picture to upload.", code="no_files")
-    stored = [_store(request.user, part) for part in sent]
-    if not request.htmx:
-        page = reverse("processing:app", args=[app.listing.owner.handle, app.listing.name])
-        return HttpResponse(status=303, headers={"Location": f"{page}?file={stored[0].pk}"})
-    found = picture_choices.pictures_of(request.user, first=stored)
-    return render(request, "processing/pictures.html", {"pictures": found, "picture": stored[0]})
 
 
 def _store(person: User, part: Any) -> Any:

@@ -37,6 +37,22 @@ def walk(source: ByteSource, start: int, end: int) -> Iterator[Field]:
         position = field.end
 
 
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """Return an unsigned number of up to 64 bits and where it ends. Raises FormatError."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(data):
+            break
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            if value >= 2**64:
+                break
+            return value, at
+    raise FormatError("It has a number that does not end.")
+
+
 def _read(source: ByteSource, position: int, end: int) -> Field:
     head = source.at(position, min(_MOST_HEAD, end - position))
     tag, used = read_varint(head, 0)
@@ -57,19 +73,3 @@ def _read(source: ByteSource, position: int, end: int) -> Field:
     if start + length > end:
         raise FormatError("A field lies beyond its end.")
     return Field(number, wire, start, start + length, value)
-
-
-def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return an unsigned number of up to 64 bits and where it ends. Raises FormatError."""
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(data):
-            break
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            if value >= 2**64:
-                break
-            return value, at
-    raise FormatError("It has a number that does not end.")

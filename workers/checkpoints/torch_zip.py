@@ -25,6 +25,8 @@ _STORED = 0
 _MEMBER_WEIGHT = 2
 _ENCRYPTED = 0x1
 _MOST_COMMENT = 65_535
+# Names of weights in the folders that Hugging Face and timm save.
+_WEIGHTS = (".safetensors", ".onnx", "pytorch_model.bin")
 
 
 class CutShortError(FormatError):
@@ -40,10 +42,6 @@ class TorchZipEntry:
     offset: int
     is_plain: bool
     """Whether the archive has just these bytes for it: not packed, not encrypted, not beyond its end."""
-
-
-# Names of weights in the folders that Hugging Face and timm save.
-_WEIGHTS = (".safetensors", ".onnx", "pytorch_model.bin")
 
 
 def begins_as_torch(head: bytes) -> bool:
@@ -102,6 +100,17 @@ def read_members(source: ByteSource) -> list[TorchZipEntry]:
     if sum(member.size for member in members) > start:
         raise FormatError("Its table does not fit its members.")
     return members
+
+
+def content_start(source: ByteSource, member: TorchZipEntry) -> int:
+    """Return where the bytes of a member begin. Raises FormatError."""
+    head = source.at(member.offset, 30)
+    name_length, extra_length = struct.unpack("<HH", head[26:30])
+    if head[:4] != _LOCAL:
+        raise FormatError("A member is not where the table says.")
+    start: int = member.offset + 30 + name_length + extra_length
+    source.check(start, member.size)
+    return start
 
 
 def _refuse_script(members: list[TorchZipEntry]) -> None:
@@ -205,17 +214,6 @@ def _widen(source: ByteSource, extra: bytes, *numbers: int) -> tuple[int, ...]:
             number = wide.pop(0)
         found.append(number)
     return tuple(found)
-
-
-def content_start(source: ByteSource, member: TorchZipEntry) -> int:
-    """Return where the bytes of a member begin. Raises FormatError."""
-    head = source.at(member.offset, 30)
-    name_length, extra_length = struct.unpack("<HH", head[26:30])
-    if head[:4] != _LOCAL:
-        raise FormatError("A member is not where the table says.")
-    start: int = member.offset + 30 + name_length + extra_length
-    source.check(start, member.size)
-    return start
 
 
 def _content(source: ByteSource, member: TorchZipEntry, most: int) -> bytes:

@@ -37,6 +37,9 @@ _PIXELS_AT_ONCE = 1 << 20
 _CURVE_TAGS = (b"rTRC", b"gTRC", b"bTRC")
 _COLORANT_TAGS = (b"rXYZ", b"gXYZ", b"bXYZ")
 _ERRORS = (OSError, TypeError, ValueError, ImageCms.PyCMSError)
+# By digest and family, without the profile's bytes, so that many fit.
+_verdicts: dict[tuple[bytes, str], bool] = {}
+_MOST_VERDICTS = 4096
 
 
 def needs_conversion(space: ColorSpace, mode: str) -> bool:
@@ -128,11 +131,6 @@ def _convert_gray(image: Image.Image, space: ColorSpace) -> Image.Image | None:
     return converted[0] if is_neutral else Image.merge("RGB", converted)
 
 
-# By digest and family, without the profile's bytes, so that many fit.
-_verdicts: dict[tuple[bytes, str], bool] = {}
-_MOST_VERDICTS = 4096
-
-
 def _differs(profile: Profile, family: str) -> bool:
     """Compare once for each profile: most photographs share a few."""
     key = (profile.digest, family)
@@ -168,9 +166,6 @@ def _make_probe() -> Image.Image:
     return Image.fromarray(np.concatenate([cube, grays])[None])
 
 
-# --- Transforms.
-
-
 @lru_cache(maxsize=1)
 def _make_srgb() -> ImageCms.ImageCmsProfile:
     return ImageCms.ImageCmsProfile(io.BytesIO(write_rgb_profile(PRIMARIES[BT709], SRGB_CURVE)))
@@ -187,9 +182,6 @@ def _build(profile: Profile, mode: str) -> ImageCms.ImageCmsTransform | None:
         return ImageCms.buildTransform(opened, _make_srgb(), mode, "RGB")
     except _ERRORS:
         return None
-
-
-# --- Grays, by table.
 
 
 @lru_cache(maxsize=4)

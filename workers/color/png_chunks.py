@@ -44,29 +44,6 @@ def register() -> None:
         setattr(stream, f"chunk_{name}", read)
 
 
-def _skip(stream: PngImagePlugin.PngStream, pos: int, length: int) -> bytes:  # noqa: ARG001 - Pillow passes both.
-    return ImageFile._safe_read(stream.fp, length) if stream.fp is not None else b""
-
-
-def _read_profile(stream: PngImagePlugin.PngStream, pos: int, length: int) -> bytes:
-    """Keep the first profile of a PNG in `info`; what cannot be unpacked is none."""
-    data = _skip(stream, pos, length)
-    _name, _zero, rest = data.partition(b"\0")
-    if "icc_profile" in stream.im_info or rest[:1] != b"\0":
-        return data
-    # Only the first is unpacked: each may cost as much as the longest profile.
-    stream.im_info["icc_profile"] = None
-    unpacker = zlib.decompressobj()
-    try:
-        profile = unpacker.decompress(rest[1:], MOST_PROFILE_BYTES)
-    except zlib.error:
-        return data
-    if unpacker.unconsumed_tail:
-        raise HeadError("too_complex", TOO_LONG)
-    stream.im_info["icc_profile"] = profile
-    return data
-
-
 def read_color_chunks(stream: BinaryIO) -> Chunks:
     """Return the chunks before the pixels that say what the colors are."""
     found: Chunks = {}
@@ -90,13 +67,6 @@ def read_png_code_points(chunks: Chunks) -> CodePoints | None:
     return CodePoints(data[0], data[1], _read_peak(chunks))
 
 
-def _read_peak(chunks: Chunks) -> float:
-    """Return the light of the brightest pixel, else of the display it was made for, in cd/m²."""
-    most = int.from_bytes(chunks.get(b"cLLI", b"")[:4], "big")
-    display = int.from_bytes(chunks.get(b"mDCV", b"")[16:20], "big")
-    return (most or display) / 10_000
-
-
 def read_gamma(chunks: Chunks) -> tuple[Chromaticities, float] | None:
     """Return primaries and the exponent of the curve: sRGB's for gAMA alone, None for cHRM alone."""
     encoding = int.from_bytes(chunks.get(b"gAMA", b""), "big") / 100_000
@@ -107,3 +77,33 @@ def read_gamma(chunks: Chunks) -> tuple[Chromaticities, float] | None:
         return (wx, wy, rx, ry, gx, gy, bx, by), 1 / encoding
     is_usual = abs(encoding * _USUAL_EXPONENT - 1) < _NEARLY
     return None if is_usual else (PRIMARIES[BT709], 1 / encoding)
+
+
+def _skip(stream: PngImagePlugin.PngStream, pos: int, length: int) -> bytes:  # noqa: ARG001 - Pillow passes both.
+    return ImageFile._safe_read(stream.fp, length) if stream.fp is not None else b""
+
+
+def _read_profile(stream: PngImagePlugin.PngStream, pos: int, length: int) -> bytes:
+    """Keep the first profile of a PNG in `info`; what cannot be unpacked is none."""
+    data = _skip(stream, pos, length)
+    _name, _zero, rest = data.partition(b"\0")
+    if "icc_profile" in stream.im_info or rest[:1] != b"\0":
+        return data
+    # Only the first is unpacked: each may cost as much as the longest profile.
+    stream.im_info["icc_profile"] = None
+    unpacker = zlib.decompressobj()
+    try:
+        profile = unpacker.decompress(rest[1:], MOST_PROFILE_BYTES)
+    except zlib.error:
+        return data
+    if unpacker.unconsumed_tail:
+        raise HeadError("too_complex", TOO_LONG)
+    stream.im_info["icc_profile"] = profile
+    return data
+
+
+def _read_peak(chunks: Chunks) -> float:
+    """Return the light of the brightest pixel, else of the display it was made for, in cd/m²."""
+    most = int.from_bytes(chunks.get(b"cLLI", b"")[:4], "big")
+    display = int.from_bytes(chunks.get(b"mDCV", b"")[16:20], "big")
+    return (most or display) / 10_000

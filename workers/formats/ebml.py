@@ -37,6 +37,13 @@ def walk(source: ByteSource, start: int, end: int) -> Iterator[Element]:
         position = element.end
 
 
+def number(source: ByteSource, element: Element) -> int:
+    """Return the unsigned integer that an element holds. Raises FormatError."""
+    if element.end - element.body > 8:
+        raise FormatError("It has a number that is too long.")
+    return int.from_bytes(source.at(element.body, element.end - element.body), "big")
+
+
 def _read(source: ByteSource, position: int, end: int) -> Element:
     head = source.at(position, min(12, end - position))
     id_length = _length(head[0])
@@ -58,10 +65,3 @@ def _read(source: ByteSource, position: int, end: int) -> Element:
 def _length(first: int) -> int:
     """Return how many bytes a number has that begins with this one."""
     return 9 - first.bit_length()
-
-
-def number(source: ByteSource, element: Element) -> int:
-    """Return the unsigned integer that an element holds. Raises FormatError."""
-    if element.end - element.body > 8:
-        raise FormatError("It has a number that is too long.")
-    return int.from_bytes(source.at(element.body, element.end - element.body), "big")

@@ -44,19 +44,6 @@ def inside(source: ByteSource, parent: Box, kind: bytes) -> Box | None:
     return next((box for box in walk(source, parent.body, parent.end) if box.kind == kind), None)
 
 
-def _read(source: ByteSource, position: int, end: int) -> Box:
-    length, kind = struct.unpack(">I4s", source.at(position, 8))
-    body = position + 8
-    if length == 1:
-        length = struct.unpack(">Q", source.at(body, 8))[0]
-        body += 8
-    elif length == 0:
-        length = end - position
-    if position + length < body or position + length > end:
-        raise FormatError("A box lies beyond its end.")
-    return Box(kind, position, body, position + length)
-
-
 def brands(source: ByteSource, box: Box) -> tuple[bytes, frozenset[bytes]]:
     """Return the major brand of a file and all of its brands.
 
@@ -69,3 +56,16 @@ def brands(source: ByteSource, box: Box) -> tuple[bytes, frozenset[bytes]]:
     data = source.at(box.body, length)
     listed = {data[at : at + 4] for at in range(8, length, 4)}
     return data[:4], frozenset(listed | {data[:4]})
+
+
+def _read(source: ByteSource, position: int, end: int) -> Box:
+    length, kind = struct.unpack(">I4s", source.at(position, 8))
+    body = position + 8
+    if length == 1:
+        length = struct.unpack(">Q", source.at(body, 8))[0]
+        body += 8
+    elif length == 0:
+        length = end - position
+    if position + length < body or position + length > end:
+        raise FormatError("A box lies beyond its end.")
+    return Box(kind, position, body, position + length)

@@ -25,7 +25,11 @@ class Container:
 
 
 MP4 = Container("mp4", "video/mp4", ".mp4")
+
+
 MOV = Container("mov", "video/quicktime", ".mov")
+
+
 WEBM = Container("webm", "video/webm", ".webm")
 
 
@@ -45,7 +49,26 @@ def identify_video(source: ByteSource) -> Container:
     return _identify_boxes(source)
 
 
-# --- MP4 and MOV. ISO/IEC 14496-12; QuickTime File Format.
+def tracks_of(source: ByteSource, movie: Box) -> list[Box]:
+    """Return the tracks of a movie. Raises FormatError."""
+    return [box for box in isobmff.walk(source, movie.body, movie.end) if box.kind == b"trak"]
+
+
+def handler_of(source: ByteSource, track: Box) -> bytes:
+    """Return the kind of a track: `vide`, `soun`, …; nothing if it does not say. Raises FormatError."""
+    media = isobmff.inside(source, track, b"mdia")
+    handler = isobmff.inside(source, media, b"hdlr") if media else None
+    return source.at(handler.body + 8, 4) if handler else b""
+
+
+def document_type(source: ByteSource, header: ebml.Element) -> bytes:
+    """Return what an EBML file says it is. Raises FormatError."""
+    if header.kind != ebml.HEADER or header.end - header.body > 1024:
+        raise FormatError("It has no header.")
+    for element in ebml.walk(source, header.body, header.end):
+        if element.kind == ebml.DOC_TYPE:
+            return source.at(element.body, element.end - element.body).rstrip(b"\0")
+    return b""
 
 
 def _identify_boxes(source: ByteSource) -> Container:
@@ -62,21 +85,6 @@ def _identify_boxes(source: ByteSource) -> Container:
     return MOV if major == QUICKTIME else MP4
 
 
-def tracks_of(source: ByteSource, movie: Box) -> list[Box]:
-    """Return the tracks of a movie. Raises FormatError."""
-    return [box for box in isobmff.walk(source, movie.body, movie.end) if box.kind == b"trak"]
-
-
-def handler_of(source: ByteSource, track: Box) -> bytes:
-    """Return the kind of a track: `vide`, `soun`, …; nothing if it does not say. Raises FormatError."""
-    media = isobmff.inside(source, track, b"mdia")
-    handler = isobmff.inside(source, media, b"hdlr") if media else None
-    return source.at(handler.body + 8, 4) if handler else b""
-
-
-# --- WebM. RFC 9559, and the WebM container guidelines.
-
-
 def _identify_ebml(source: ByteSource) -> Container:
     header, *rest = list(ebml.walk(source, 0, source.size))
     if document_type(source, header) != b"webm":
@@ -88,16 +96,6 @@ def _identify_ebml(source: ByteSource) -> Container:
     if ebml.VIDEO not in types:
         raise NotTakenError("This file has no moving picture in it.")
     return WEBM
-
-
-def document_type(source: ByteSource, header: ebml.Element) -> bytes:
-    """Return what an EBML file says it is. Raises FormatError."""
-    if header.kind != ebml.HEADER or header.end - header.body > 1024:
-        raise FormatError("It has no header.")
-    for element in ebml.walk(source, header.body, header.end):
-        if element.kind == ebml.DOC_TYPE:
-            return source.at(element.body, element.end - element.body).rstrip(b"\0")
-    return b""
 
 
 def _track_types(source: ByteSource, segment: ebml.Element) -> list[int]:

@@ -134,9 +134,6 @@ def _base(name: str) -> str:
     return _AVERAGE.sub("", _CAMEL.sub("", name)).strip("_-").replace("__", "_")
 
 
-# --- What an averaged copy lacks.
-
-
 def _plain_copies(tensors: Tensors, groups: Mapping[str, Tensors], averaged: str) -> Iterator[Tensors]:
     """Yield what an averaged copy may be the average of."""
     names = [_base(averaged), *(_WRAPPERS if _base(averaged) in _GENERAL else ())]

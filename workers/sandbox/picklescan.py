@@ -73,6 +73,15 @@ def scan(
         return _tell("", None, f"{NAME} {why}, so it says nothing.")
 
 
+def main(arguments: Sequence[str]) -> int:
+    """Scan one upload. `arguments` is one JSON object: see `workers.sandbox.process`."""
+    order = json.loads(arguments[0])
+    self_restriction.begin(order)
+    report = _scan(Path(order["path"]))
+    (Path(order["out"]) / _REPORT).write_text(json.dumps(report))
+    return 0
+
+
 def _may_be_pickle(path: Path) -> bool:
     with path.open("rb") as stream:
         head = stream.read(9)
@@ -94,18 +103,6 @@ def _judge(said: _ScanReport) -> dict[str, Any]:
 
 def _tell(version: str, ok: bool | None, detail: str) -> dict[str, Any]:
     return {"name": NAME, "version": version, "ok": ok, "detail": detail}
-
-
-# --- In the process.
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Scan one upload. `arguments` is one JSON object: see `workers.sandbox.process`."""
-    order = json.loads(arguments[0])
-    self_restriction.begin(order)
-    report = _scan(Path(order["path"]))
-    (Path(order["out"]) / _REPORT).write_text(json.dumps(report))
-    return 0
 
 
 def _scan(path: Path) -> Mapping[str, Any]:

@@ -227,6 +227,11 @@ class _Tags:
         return found[0] if found else default
 
 
+def packed_bytes(row_bytes: int) -> int:
+    """Return how many bytes of a row fit into one pixel of an image, so that each row is whole."""
+    return next(size for size in (4, 3, 1) if row_bytes % size == 0)
+
+
 def _check_kinds(tags: _Tags) -> None:
     """Refuse compressions, colors and samples that no reader here knows."""
     compression, photometric = tags.number(259, UNCOMPRESSED), _photometric(tags)
@@ -336,11 +341,6 @@ def _check_sizes(layout: SampleLayout) -> None:
         raise HeadError("too_complex", TOO_LARGE_CHUNKS)
     if layout.compression == WEBP and layout.across * layout.down * layout.planes > MOST_WEBP_CHUNKS:
         raise HeadError("too_complex", TOO_MANY_WEBP_CHUNKS)
-
-
-def packed_bytes(row_bytes: int) -> int:
-    """Return how many bytes of a row fit into one pixel of an image, so that each row is whole."""
-    return next(size for size in (4, 3, 1) if row_bytes % size == 0)
 
 
 def _unsupported(reason: str) -> HeadError:

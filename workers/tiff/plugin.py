@@ -150,9 +150,6 @@ def _find_mode(layout: SampleLayout) -> str:
     return mode + ("A" if layout.alpha is not None else "")
 
 
-# --- Decoding.
-
-
 class _SampleDecoder(ImageFile.PyDecoder):
     """Decodes the samples of a page to 8 bits. Its argument is their layout."""
 

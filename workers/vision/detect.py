@@ -43,6 +43,11 @@ from workers.vision.masks import Mask, assemble
 Floats = NDArray[np.float32]
 
 _DRAWN: ShowIf = {"result": ["draw"]}
+# Those of every model that finds things at places.
+_PLACED = ("result", "confidence", "iou", "classes", "most", "boxes", "labels", "line", "size")
+_ALSO = {"segment": ("masks",), "pose": ("keypoints",)}
+# One row for each thing, one class for each pixel: nothing overlaps.
+_APART = ("end-to-end", "semantic", "labels")
 
 
 class FindingParams(Params):
@@ -142,13 +147,6 @@ class FindingParams(Params):
     def _read_list(cls, value: Any) -> Any:
         """Programs may send a list."""
         return read_class_list(value) if isinstance(value, list) else value
-
-
-# Those of every model that finds things at places.
-_PLACED = ("result", "confidence", "iou", "classes", "most", "boxes", "labels", "line", "size")
-_ALSO = {"segment": ("masks",), "pose": ("keypoints",)}
-# One row for each thing, one class for each pixel: nothing overlaps.
-_APART = ("end-to-end", "semantic", "labels")
 
 
 def settings_for(facts: Mapping[str, Any]) -> tuple[str, ...]:
@@ -260,7 +258,12 @@ def choose_input(session: Session, own: tuple[int, int], wanted: int) -> tuple[i
     return size
 
 
-# --- From the output to the picture.
+def make_result(
+    picture: PictureView, params: FindingParams, context: Context, instances: Sequence[Instance]
+) -> Result:
+    """Draw, blur or cut out what was found, and tell of it. Raises OperationError."""
+    data = describe(instances, picture, context)
+    return Result(image=_make_picture(picture, params, context, instances), data=data)
 
 
 def _reading_of(detector: Detector, outputs: Sequence[Floats], size: tuple[int, int]) -> DetectorOutputSpec:
@@ -334,17 +337,6 @@ def _name(found: Detections, detector: Detector) -> list[tuple[float, int, str]]
     """How sure the model is of each thing, its class and that one's name."""
     pairs = zip(found.scores.tolist(), found.classes.tolist(), strict=True)
     return [(score, class_id, name_of(detector.classes, class_id)) for score, class_id in pairs]
-
-
-# --- What is made of it.
-
-
-def make_result(
-    picture: PictureView, params: FindingParams, context: Context, instances: Sequence[Instance]
-) -> Result:
-    """Draw, blur or cut out what was found, and tell of it. Raises OperationError."""
-    data = describe(instances, picture, context)
-    return Result(image=_make_picture(picture, params, context, instances), data=data)
 
 
 def _make_picture(

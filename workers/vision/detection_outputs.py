@@ -129,9 +129,6 @@ def _suppress(found: Detections, reading: DetectorOutputSpec, iou: float, most: 
     return found.take(suppress(found.boxes + offset, found.scores, iou, most))
 
 
-# --- The layouts.
-
-
 def _read_anchors(rows: Floats, reading: DetectorOutputSpec, confidence: float) -> Detections:
     best = rows[4 : 4 + reading.classes].max(axis=0)
     check_scores(best)

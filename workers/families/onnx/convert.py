@@ -150,9 +150,6 @@ def convert(upload: WeightsUpload) -> Bundle:
     )
 
 
-# --- Reading and trying.
-
-
 def _read(upload: WeightsUpload) -> _Read:
     wishes = read_wishes(upload.config, upload.metadata)
     graph = read_graph(upload)
@@ -224,9 +221,6 @@ def _try_rectangle(graph: Graph, square: Size, plan: OutputPlan, wishes: Wishes)
     except Refused:
         return False
     return found == plan and difference <= graph.tolerance
-
-
-# --- Facts.
 
 
 def _title(plan: OutputPlan) -> str:

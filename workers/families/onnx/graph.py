@@ -38,6 +38,17 @@ SILENT = 4
 Floats = NDArray[np.float32]
 Output = NDArray[Any]
 Size = tuple[int, int]
+_WANTED = "Its input is not one picture of floats, (1, 3, height, width) or (1, 1, height, width)."
+_NO_MEMORY = (
+    "It needs more memory than a conversion may take, whatever size of pictures it is tried with. "
+    "Where it takes a certain one, say so in the config.json, for example {“size”: 96}."
+)
+# Those behind which numbers are what they were, in another form.
+FORMING = frozenset({
+    "Cast", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze", "Transpose",
+    "Unsqueeze",
+})  # fmt: skip
+_MOST_FORMS = 20
 
 
 @dataclass(frozen=True)
@@ -118,7 +129,138 @@ def find_inputs(model: Any) -> list[Any]:
     return [given for given in model.graph.input if given.name not in known]
 
 
-_WANTED = "Its input is not one picture of floats, (1, 3, height, width) or (1, 1, height, width)."
+def list_tensors(model: Any) -> dict[str, Any]:
+    """Return the tensors that a graph holds, by their names."""
+    constants = {
+        node.output[0]: attribute.t
+        for node in model.graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    }
+    found = {tensor.name: tensor for tensor in model.graph.initializer} | constants
+    return {name: tensor for name, tensor in found.items() if not _is_ours(name, tensor)}
+
+
+def edit(graph: Graph, change: Callable[[Any], None]) -> Graph:
+    """Return a copy of the graph whose model was changed."""
+    import onnx
+
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    change(model)
+    return replace(graph, model=model, data=model.SerializeToString(), name=find_inputs(model)[0].name)
+
+
+def list_sizes(graph: Graph, wishes: Wishes) -> list[Size]:
+    """Return the sizes (width, height) to try, the likeliest first. Raises Refused."""
+    height, width = graph.shape[2:]
+    if height is None or width is None:
+        return [(side, side) for side in ((wishes.size,) if wishes.size else _TRIED_SIDES)]
+    if max(height, width) > _MOST_SIDE:
+        text = f"It takes pictures of {width} × {height} pixels; at most {_MOST_SIDE} a side are possible."
+        raise Refused(text, code="inputs")
+    return [(width, height)]
+
+
+def try_sizes(graph: Graph, sizes: Sequence[Size]) -> tuple[Size, list[Output], float]:
+    """Return the first size that the graph takes, and what came of it. Raises what the first one did.
+
+    Where memory does not suffice for one of several, smaller ones are tried.
+    """
+    first: Refused | None = None
+    left = list(sizes)
+    while left:
+        size = left.pop(0)
+        try:
+            return size, *try_graph(graph, draw_noise(graph, size, 2011))
+        except MemoryError:
+            if len(sizes) == 1:
+                raise
+            left = [(side, side) for side in _SMALLER_SIDES if side < max(size)]
+            first = first or Refused(_NO_MEMORY, code="memory")
+        except Refused as refused:
+            if refused.code != "runtime":
+                raise
+            first = first or refused
+    if first is None or first.code == "memory" or len(sizes) == 1:
+        raise first or ValueError("There is no size to try.")
+    text = f"{first.message} Where it takes pictures of one size only, say so in the config.json: “size”."
+    raise Refused(text, code=first.code)
+
+
+def settle(graph: Graph, size: Size) -> Graph:
+    """Return the graph, its input of this size where it takes no other, whatever it says."""
+    if graph.shape[2] is not None:
+        return graph
+    # A smaller one tells as much, where memory does not suffice for a larger one.
+    for side in (max(size) + _LARGER, max(size) // 2):
+        if side > _MOST_SIDE:
+            return graph
+        try:
+            try_graph(graph, draw_noise(graph, (side, side), 2013))
+        except MemoryError:
+            continue
+        except Refused as refused:
+            return _pin(graph, size) if refused.code == "runtime" else graph
+        return graph
+    return graph
+
+
+def draw_noise(graph: Graph, size: Size, seed: int) -> Floats:
+    return np.random.default_rng(seed).random((1, graph.channels, size[1], size[0]), np.float32)
+
+
+def try_graph(graph: Graph, sample: Floats) -> tuple[list[Output], float]:
+    """Run the graph as it is and as the runtime rearranges it; return its outputs and how far they differ."""
+    plain, optimised = (_run(graph, sample, optimise) for optimise in (False, True))
+    for output in plain:
+        if output.dtype.kind not in "fiub" or output.size > _MOST_OUTPUT_NUMBERS:
+            raise Refused("An output of it is too large, or has no numbers.", code="outputs")
+        if output.dtype.kind == "f" and not np.isfinite(output).all():
+            raise Refused(
+                "Its numbers are not finite: the model gives NaN or infinity where it is shown noise.",
+                code="numbers",
+            )
+    return plain, max((_differ(a, b) for a, b in zip(optimised, plain, strict=True)), default=0.0)
+
+
+def last_operator(model: Any, name: str, forming: frozenset[str] = FORMING) -> str | None:
+    """Return the operator that computes an output, whatever only brings it into another form behind that."""
+    node = last_node(model, name, forming)
+    return node.op_type if node is not None else None
+
+
+def last_node(model: Any, name: str, forming: frozenset[str] = FORMING) -> Any:
+    """Return the node that computes an output; None where it is not found."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    for _ in range(_MOST_FORMS):
+        node = makers.get(name)
+        if node is None or node.op_type not in forming or not node.input:
+            return node
+        name = node.input[0]
+    return None
+
+
+def measure(graph: Graph, name: str, size: Size) -> tuple[int, ...] | None:
+    """Return the shape of a tensor inside the graph, for an input of this size; None where none shows."""
+    import onnx
+
+    def expose(model: Any) -> None:
+        del model.graph.output[:]
+        model.graph.output.append(onnx.ValueInfoProto(name=name))
+
+    exposed = edit(graph, expose)
+    try:
+        (output,) = _run(exposed, draw_noise(graph, size, 2014), False)
+    except (Refused, MemoryError):
+        return None
+    return output.shape
+
+
+def run_once(graph: Graph, pixels: Floats) -> list[Output]:
+    """Return what the graph gives for (1, channels, height, width) of 0 to 1. Raises Refused, MemoryError."""
+    return _run(graph, pixels, True)
 
 
 def _check_kind(kind: int, shape: tuple[int | None, ...]) -> None:
@@ -169,94 +311,10 @@ def _has_colours_last(shape: tuple[int | None, ...]) -> bool:
     return shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4)
 
 
-def list_tensors(model: Any) -> dict[str, Any]:
-    """Return the tensors that a graph holds, by their names."""
-    constants = {
-        node.output[0]: attribute.t
-        for node in model.graph.node
-        if node.op_type == "Constant"
-        for attribute in node.attribute
-        if attribute.name == "value"
-    }
-    found = {tensor.name: tensor for tensor in model.graph.initializer} | constants
-    return {name: tensor for name, tensor in found.items() if not _is_ours(name, tensor)}
-
-
 def _is_ours(name: str, tensor: Any) -> bool:
     """Whether surgery put it there: a few numbers, so that no weights hide behind such a name."""
     numbers: int = math.prod(tensor.dims)
     return name.startswith(surgery.OWN) and numbers <= _MOST_OWN_NUMBERS
-
-
-def edit(graph: Graph, change: Callable[[Any], None]) -> Graph:
-    """Return a copy of the graph whose model was changed."""
-    import onnx
-
-    model = onnx.ModelProto()
-    model.CopyFrom(graph.model)
-    change(model)
-    return replace(graph, model=model, data=model.SerializeToString(), name=find_inputs(model)[0].name)
-
-
-def list_sizes(graph: Graph, wishes: Wishes) -> list[Size]:
-    """Return the sizes (width, height) to try, the likeliest first. Raises Refused."""
-    height, width = graph.shape[2:]
-    if height is None or width is None:
-        return [(side, side) for side in ((wishes.size,) if wishes.size else _TRIED_SIDES)]
-    if max(height, width) > _MOST_SIDE:
-        text = f"It takes pictures of {width} × {height} pixels; at most {_MOST_SIDE} a side are possible."
-        raise Refused(text, code="inputs")
-    return [(width, height)]
-
-
-def try_sizes(graph: Graph, sizes: Sequence[Size]) -> tuple[Size, list[Output], float]:
-    """Return the first size that the graph takes, and what came of it. Raises what the first one did.
-
-    Where memory does not suffice for one of several, smaller ones are tried.
-    """
-    first: Refused | None = None
-    left = list(sizes)
-    while left:
-        size = left.pop(0)
-        try:
-            return size, *try_graph(graph, draw_noise(graph, size, 2011))
-        except MemoryError:
-            if len(sizes) == 1:
-                raise
-            left = [(side, side) for side in _SMALLER_SIDES if side < max(size)]
-            first = first or Refused(_NO_MEMORY, code="memory")
-        except Refused as refused:
-            if refused.code != "runtime":
-                raise
-            first = first or refused
-    if first is None or first.code == "memory" or len(sizes) == 1:
-        raise first or ValueError("There is no size to try.")
-    text = f"{first.message} Where it takes pictures of one size only, say so in the config.json: “size”."
-    raise Refused(text, code=first.code)
-
-
-_NO_MEMORY = (
-    "It needs more memory than a conversion may take, whatever size of pictures it is tried with. "
-    "Where it takes a certain one, say so in the config.json, for example {“size”: 96}."
-)
-
-
-def settle(graph: Graph, size: Size) -> Graph:
-    """Return the graph, its input of this size where it takes no other, whatever it says."""
-    if graph.shape[2] is not None:
-        return graph
-    # A smaller one tells as much, where memory does not suffice for a larger one.
-    for side in (max(size) + _LARGER, max(size) // 2):
-        if side > _MOST_SIDE:
-            return graph
-        try:
-            try_graph(graph, draw_noise(graph, (side, side), 2013))
-        except MemoryError:
-            continue
-        except Refused as refused:
-            return _pin(graph, size) if refused.code == "runtime" else graph
-        return graph
-    return graph
 
 
 def _pin(graph: Graph, size: Size) -> Graph:
@@ -265,24 +323,6 @@ def _pin(graph: Graph, size: Size) -> Graph:
         dimensions[2].dim_value, dimensions[3].dim_value = size[1], size[0]
 
     return replace(edit(graph, pin), shape=(*graph.shape[:2], size[1], size[0]))
-
-
-def draw_noise(graph: Graph, size: Size, seed: int) -> Floats:
-    return np.random.default_rng(seed).random((1, graph.channels, size[1], size[0]), np.float32)
-
-
-def try_graph(graph: Graph, sample: Floats) -> tuple[list[Output], float]:
-    """Run the graph as it is and as the runtime rearranges it; return its outputs and how far they differ."""
-    plain, optimised = (_run(graph, sample, optimise) for optimise in (False, True))
-    for output in plain:
-        if output.dtype.kind not in "fiub" or output.size > _MOST_OUTPUT_NUMBERS:
-            raise Refused("An output of it is too large, or has no numbers.", code="outputs")
-        if output.dtype.kind == "f" and not np.isfinite(output).all():
-            raise Refused(
-                "Its numbers are not finite: the model gives NaN or infinity where it is shown noise.",
-                code="numbers",
-            )
-    return plain, max((_differ(a, b) for a, b in zip(optimised, plain, strict=True)), default=0.0)
 
 
 def _differ(found: Output, wanted: Output) -> float:
@@ -311,49 +351,3 @@ def _run(graph: Graph, sample: Floats, optimise: bool) -> list[Output]:
     except Exception as error:
         raise Refused(f"ONNX Runtime cannot run it: {explain(error, 200)}", code="runtime") from error
     return outputs
-
-
-# Those behind which numbers are what they were, in another form.
-FORMING = frozenset({
-    "Cast", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze", "Transpose",
-    "Unsqueeze",
-})  # fmt: skip
-_MOST_FORMS = 20
-
-
-def last_operator(model: Any, name: str, forming: frozenset[str] = FORMING) -> str | None:
-    """Return the operator that computes an output, whatever only brings it into another form behind that."""
-    node = last_node(model, name, forming)
-    return node.op_type if node is not None else None
-
-
-def last_node(model: Any, name: str, forming: frozenset[str] = FORMING) -> Any:
-    """Return the node that computes an output; None where it is not found."""
-    makers = {name: node for node in model.graph.node for name in node.output}
-    for _ in range(_MOST_FORMS):
-        node = makers.get(name)
-        if node is None or node.op_type not in forming or not node.input:
-            return node
-        name = node.input[0]
-    return None
-
-
-def measure(graph: Graph, name: str, size: Size) -> tuple[int, ...] | None:
-    """Return the shape of a tensor inside the graph, for an input of this size; None where none shows."""
-    import onnx
-
-    def expose(model: Any) -> None:
-        del model.graph.output[:]
-        model.graph.output.append(onnx.ValueInfoProto(name=name))
-
-    exposed = edit(graph, expose)
-    try:
-        (output,) = _run(exposed, draw_noise(graph, size, 2014), False)
-    except (Refused, MemoryError):
-        return None
-    return output.shape
-
-
-def run_once(graph: Graph, pixels: Floats) -> list[Output]:
-    """Return what the graph gives for (1, channels, height, width) of 0 to 1. Raises Refused, MemoryError."""
-    return _run(graph, pixels, True)

@@ -54,13 +54,6 @@ def choose_plans(outputs: Sequence[Output], size: Size, wishes: Wishes) -> list[
     return [best, *(way for way in fitting if way != best)]
 
 
-def _explain(outputs: Sequence[Output], size: Size, plan: OutputPlan) -> str:
-    """Say why outputs that a graph gave for noise cannot be read so; empty where they can."""
-    if plan.layout not in LAYOUTS:
-        return ""
-    return explain_misfit(outputs[0], plan.task, plan.layout, plan.classes, size)
-
-
 def plan_outputs(shapes: Sequence[tuple[int, ...]], size: tuple[int, int], wishes: Wishes) -> OutputPlan:
     """Return how outputs of these shapes are read, for an input of `size` (width, height). Raises Refused."""
     first = shapes[0] if shapes else ()
@@ -76,6 +69,57 @@ def plan_outputs(shapes: Sequence[tuple[int, ...]], size: tuple[int, int], wishe
     if len(first) == 4:
         return check_plan(_plan_pixels(first, size, wishes), wishes)
     raise Refused(f"No known kind of model has an output of the shape {list(first)}.", code="outputs")
+
+
+def refuse_many_classes(count: int) -> None:
+    """Raise Refused for more classes of pixels than a byte can number."""
+    if count > MOST_CLASSES:
+        text = f"It tells {count} classes of pixels apart; at most {MOST_CLASSES} are possible."
+        raise Refused(text, code="outputs")
+
+
+def list_choices(
+    shapes: Sequence[tuple[int, ...]], size: tuple[int, int], wishes: Wishes, chosen: OutputPlan
+) -> list[OutputPlan]:
+    """Return the ways in which outputs of these shapes may be read, whatever task and layout were wished for.
+
+    The chosen one comes first. Names and keypoints that are known have to fit.
+    """
+    found = [chosen]
+    for task, layout in itertools.product(_tasks_of(shapes, wishes), LAYOUTS):
+        tried = wishes.model_copy(update={"task": task, "layout": layout})
+        try:
+            plan = plan_outputs(shapes, size, tried)
+        except Refused:
+            continue
+        if plan not in found and _is_likely(plan, shapes[0]):
+            found.append(plan)
+    return found
+
+
+def is_wished(plan: OutputPlan, wishes: Wishes) -> bool:
+    """Whether the task and the layout of a detector's rows are those that are said, if any are."""
+    if wishes.task not in (None, plan.task):
+        return False
+    return plan.layout not in LAYOUTS or wishes.layout in (None, plan.layout)
+
+
+def check_plan(plan: OutputPlan, wishes: Wishes) -> OutputPlan:
+    """Return the plan. Raises Refused for another task, or another count of names, than it has."""
+    if wishes.task not in (None, plan.task):
+        text = f"It is said to be for the task “{wishes.task}”, but its outputs are those of “{plan.task}”."
+        raise Refused(text, code="task")
+    if wishes.names and plan.task != "image" and len(wishes.names) != plan.classes:
+        text = f"It has {plan.classes} classes, but {len(wishes.names)} names were given."
+        raise Refused(text, code="names")
+    return plan
+
+
+def _explain(outputs: Sequence[Output], size: Size, plan: OutputPlan) -> str:
+    """Say why outputs that a graph gave for noise cannot be read so; empty where they can."""
+    if plan.layout not in LAYOUTS:
+        return ""
+    return explain_misfit(outputs[0], plan.task, plan.layout, plan.classes, size)
 
 
 def _plan_rows(
@@ -131,32 +175,6 @@ def _plan_pixels(first: tuple[int, ...], size: tuple[int, int], wishes: Wishes) 
     return OutputPlan("segment", SEMANTIC, first[1])
 
 
-def refuse_many_classes(count: int) -> None:
-    """Raise Refused for more classes of pixels than a byte can number."""
-    if count > MOST_CLASSES:
-        text = f"It tells {count} classes of pixels apart; at most {MOST_CLASSES} are possible."
-        raise Refused(text, code="outputs")
-
-
-def list_choices(
-    shapes: Sequence[tuple[int, ...]], size: tuple[int, int], wishes: Wishes, chosen: OutputPlan
-) -> list[OutputPlan]:
-    """Return the ways in which outputs of these shapes may be read, whatever task and layout were wished for.
-
-    The chosen one comes first. Names and keypoints that are known have to fit.
-    """
-    found = [chosen]
-    for task, layout in itertools.product(_tasks_of(shapes, wishes), LAYOUTS):
-        tried = wishes.model_copy(update={"task": task, "layout": layout})
-        try:
-            plan = plan_outputs(shapes, size, tried)
-        except Refused:
-            continue
-        if plan not in found and _is_likely(plan, shapes[0]):
-            found.append(plan)
-    return found
-
-
 def _tasks_of(shapes: Sequence[tuple[int, ...]], wishes: Wishes) -> Sequence[str]:
     """Return what outputs of these shapes may be for. Rows beside prototypes are a segmenter's."""
     if len(shapes[0]) != 3:
@@ -171,21 +189,3 @@ def _is_likely(plan: OutputPlan, first: tuple[int, ...]) -> bool:
     if plan.layout == "anchors":
         return first[1] < first[2]
     return plan.layout not in LAYOUTS or first[1] > first[2]
-
-
-def is_wished(plan: OutputPlan, wishes: Wishes) -> bool:
-    """Whether the task and the layout of a detector's rows are those that are said, if any are."""
-    if wishes.task not in (None, plan.task):
-        return False
-    return plan.layout not in LAYOUTS or wishes.layout in (None, plan.layout)
-
-
-def check_plan(plan: OutputPlan, wishes: Wishes) -> OutputPlan:
-    """Return the plan. Raises Refused for another task, or another count of names, than it has."""
-    if wishes.task not in (None, plan.task):
-        text = f"It is said to be for the task “{wishes.task}”, but its outputs are those of “{plan.task}”."
-        raise Refused(text, code="task")
-    if wishes.names and plan.task != "image" and len(wishes.names) != plan.classes:
-        text = f"It has {plan.classes} classes, but {len(wishes.names)} names were given."
-        raise Refused(text, code="names")
-    return plan

@@ -75,9 +75,6 @@ def recognise_scores(arranged: Arranged, wishes: Wishes, plan: OutputPlan) -> st
     return _scores_of_pixels(arranged) if plan.layout == SEMANTIC else ""
 
 
-# --- Classifiers.
-
-
 def _plan_scores(arranged: Arranged, wishes: Wishes) -> OutputPlan:
     head = arranged.heads[0]
     if head.values.dtype.kind != "f":
@@ -142,9 +139,6 @@ def _is_share(arranged: Arranged) -> bool:
 
 def _ends_in(arranged: Arranged, operators: frozenset[str]) -> bool:
     return arranged.last_operator(FORMING | _PARTS) in operators
-
-
-# --- Classes of pixels.
 
 
 def _plan_map(arranged: Arranged, wishes: Wishes) -> tuple[OutputPlan, ...]:

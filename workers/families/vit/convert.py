@@ -138,9 +138,6 @@ def read_labels(config: Mapping[str, Any], count: int) -> list[str]:
     return [label or f"class {number}" for number, label in enumerate(clean_names(labels))]
 
 
-# --- What a config says.
-
-
 def _read_wishes(config: Mapping[str, Any]) -> Wishes:
     """Return what a config says of images and scores; what it says of names is read by itself."""
     said = {name: value for name, value in config.items() if name not in NAMES}

@@ -108,9 +108,6 @@ def read(tensors: Mapping[str, Tensor], whose: str) -> VitLayout:
     return _read_timm(tensors if whose == "timm" else _as_timm(tensors), whose)
 
 
-# --- Hugging Face.
-
-
 def _read_hugging_face(tensors: Mapping[str, Tensor]) -> VitLayout:
     own = {name_as_saved(name): tensor for name, tensor in tensors.items()}
     own = {name: tensor for name, tensor in own.items() if not _UNUSED.fullmatch(name)}
@@ -142,9 +139,6 @@ def _join(*tokens: Tensor) -> Tensor:
     if any(token.dim() != 3 or token.shape[::2] != tokens[0].shape[::2] for token in tokens):
         raise Refused("Its tokens have different widths.", code="tensors")
     return torch.cat([token.float() for token in tokens], 1)
-
-
-# --- timm and torchvision.
 
 
 def _as_timm(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -73,17 +73,6 @@ def prepare(upload: WeightsUpload) -> tuple[dict[str, Any], dict[str, Any]]:
     return architecture, as_floats(Tensors(upload.path, found))
 
 
-def _check_yaml(found: Any) -> dict[str, Any]:
-    description = check_yaml(found)
-    for row in (*description["backbone"], *description["head"]):
-        if row[2] not in _LAYERS:
-            text = (
-                f"It has the layer {row[2]}, which is not run in checkpoints of the older yolov5 repository."
-            )
-            raise Refused(text, code="architecture")
-    return description
-
-
 def rebuild_converted(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
     """As `rebuild`, of facts that nobody has looked at: their description is checked as an upload's is."""
     description = _check_yaml(facts["architecture"].get("yaml"))
@@ -105,6 +94,17 @@ def rebuild(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
         model.measure_strides()
     model.fold()
     return model
+
+
+def _check_yaml(found: Any) -> dict[str, Any]:
+    description = check_yaml(found)
+    for row in (*description["backbone"], *description["head"]):
+        if row[2] not in _LAYERS:
+            text = (
+                f"It has the layer {row[2]}, which is not run in checkpoints of the older yolov5 repository."
+            )
+            raise Refused(text, code="architecture")
+    return description
 
 
 def _find(upload: WeightsUpload) -> Checkpoint:
