@@ -1,4 +1,8 @@
-"""People and their API keys."""
+"""The tables of accounts. Rows of all other apps refer to their `owner`, a user.
+
+- User: a person with an account, known to themselves by e-mail and to others by handle.
+- ApiKey: a bearer key of a user (`user`) with scopes and an expiry. Only its SHA-256 is stored.
+"""
 
 import re
 from typing import Any, ClassVar

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from allauth.account.models import EmailAddress
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
@@ -26,6 +29,25 @@ LAST_USED_RESOLUTION = timedelta(minutes=1)
 _usable_key = PreparedQuery(
     lambda digest: ApiKey.objects.usable().select_related("user").filter(digest=digest), digest=str
 )
+
+
+def find_or_create_user(*, email: str) -> User:
+    """Return the user with this address; a new one has no password and a verified address.
+
+    Raises:
+        Invalid: the text is not an e-mail address.
+    """
+    try:
+        validate_email(email)
+    except ValidationError as error:
+        text = _("“%(email)s” is not an e-mail address.") % {"email": email}
+        raise Invalid(text, fields={"email": text}) from error
+    found = User.objects.filter(email__iexact=email).first()
+    if found is not None:
+        return found
+    user = User.objects.create_user(email)
+    EmailAddress.objects.create(user=user, email=user.email, verified=True, primary=True)
+    return user
 
 
 def update_profile(*, user: User, name: str, handle: str) -> User:

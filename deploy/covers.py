@@ -79,7 +79,7 @@ def _cover_model(folder: Path, photo: bytes) -> Image.Image:
     return _divide(_fit(before), after) if task == "image" else after
 
 
-def _run_model(model: FolderModel, picture: Image.Image) -> engine.Outcome:
+def _run_model(model: FolderModel, picture: Image.Image) -> engine.RecipeResult:
     recipe = Recipe.single(model.facts["family"], weights=model.key)
     context = Context(models={model.key: model})
     return engine.run(recipe, _bytes(picture), context, with_thumbnail=False)

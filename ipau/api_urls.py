@@ -72,7 +72,7 @@ urlpatterns = [
     path("jobs/<uuid:job_id>/cancel", jobs.JobCancel.as_view(), name="job-cancel"),
     path("jobs/<uuid:job_id>/retry", jobs.JobRetry.as_view(), name="job-retry"),
     path("jobs/<uuid:job_id>/again", jobs.JobAgain.as_view(), name="job-again"),
-    path("webhooks/default/secret", webhooks.WebhookSecret.as_view(), name="webhook-secret"),
+    path("webhooks/default/secret", webhooks.WebhookSecretDetail.as_view(), name="webhook-secret"),
     path(
         "webhooks/default/secret/rotate",
         webhooks.WebhookSecretRotate.as_view(),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from accounts.management.commands.create_api_key import find_or_create_person
+from accounts import services as accounts
 from accounts.models import PLATFORM_HANDLE, User
 from drive.files import services as drive
 from drive.models import Folder
@@ -34,12 +34,12 @@ class DemoError(Exception):
     """One sentence on why the demo cannot go on."""
 
 
-class Interrupted(Exception):
+class DemoInterrupted(Exception):
     """Somebody asked the demo to stop."""
 
 
 @dataclass(frozen=True)
-class Row:
+class DemoRow:
     """One line of the table at the end."""
 
     app: str
@@ -56,13 +56,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Demo:
-    """Runs the demo on a site that is up. `between` is called while waiting; it may raise `Interrupted`."""
+    """Runs the demo on a running site. Calls `between` while waiting; it may raise `DemoInterrupted`."""
 
     between: Callable[[], None]
 
     def person(self) -> tuple[User, str]:
         """Return the demo's person, made if need be, and a new password."""
-        person = find_or_create_person(email=EMAIL)
+        person = accounts.find_or_create_user(email=EMAIL)
         password = secrets.token_urlsafe(9)
         person.set_password(password)
         person.save(update_fields=["password", "updated_at"])
@@ -81,7 +81,7 @@ class Demo:
                     )
         return folder
 
-    def run(self, person: User, folder: Folder) -> Iterator[Row]:
+    def run(self, person: User, folder: Folder) -> Iterator[DemoRow]:
         """Run one app after the other over the folder and yield its line."""
         apps = [app for app in market.list_apps(user=person) if app.owner.handle == PLATFORM_HANDLE]
         if not apps:
@@ -90,7 +90,7 @@ class Demo:
         for app in apps:
             yield self._run_app(person, folder, app, width)
 
-    def run_models(self, person: User) -> Iterator[Row]:
+    def run_models(self, person: User) -> Iterator[DemoRow]:
         """Publish each model that came with the code, run it over its own pictures, and yield its line."""
         platform = User.objects.get(handle=PLATFORM_HANDLE)
         for card in sorted(MODELS.glob("*/card.json")):
@@ -109,7 +109,7 @@ class Demo:
             if pictures := sorted((MODELS / listing.name).glob("*.jpg")):
                 show_model(listing=listing, pictures=pictures)
 
-    def _run_app(self, person: User, folder: Folder, app: Listing, width: int) -> Row:
+    def _run_app(self, person: User, folder: Folder, app: Listing, width: int) -> DemoRow:
         chosen = drive.select(owner=person, folder_ids=[folder.pk])
         job = processing.submit_job(
             owner=person, version=market.latest_version(app), params={}, selection=chosen
@@ -154,7 +154,7 @@ class Bar:
         sys.stdout.flush()
 
 
-def table(rows: list[Row]) -> str:
+def table(rows: list[DemoRow]) -> str:
     """Return the results as a table of plain text."""
     head = ("app", "pictures", "seconds", "pictures/s", "folder")
     body = [
@@ -178,9 +178,9 @@ def _line(cells: tuple[str, ...], widths: list[int]) -> str:
     return "  ".join([first.ljust(widths[0]), *middle, last]).rstrip()
 
 
-def _row(app: Listing, job: Job) -> Row:
+def _row(app: Listing, job: Job) -> DemoRow:
     assert job.completed_at is not None
-    return Row(
+    return DemoRow(
         app=app.title,
         pictures=job.succeeded,
         failed=job.total - job.succeeded,

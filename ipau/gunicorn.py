@@ -17,7 +17,7 @@ django.setup()
 
 #: The address and port of the web server, if it is started without `up`.
 bind = os.environ.get("IPAU_BIND", "127.0.0.1:8000")
-worker_class = "ipau.web.worker.Worker"
+worker_class = "ipau.web.worker.WebWorker"
 #: Web processes.
 workers = int(os.environ.get("IPAU_WEB_WORKERS", "2"))
 #: Threads of one web process. Most of them wait for the database or a preview.

@@ -11,11 +11,12 @@ from typing import Any
 import environ
 from csp.constants import NONCE, NONE, SELF
 
+from ipau.api_settings import REST_FRAMEWORK, SPECTACULAR_SETTINGS  # noqa: F401  # settings too
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
 
-#: The data folder: embedded PostgreSQL and Valkey, files, logs.
-#: Default: `data` in the repository.
+#: The data folder: embedded PostgreSQL and Valkey, files, logs. Default: `data` in the repository.
 DATA_DIR = Path(env.str("IPAU_DATA", default=str(BASE_DIR / "data"))).absolute()
 
 
@@ -30,8 +31,8 @@ def _embedded() -> dict[str, str]:
 
 def _secret_key() -> str:
     """SECRET_KEY, or the one that `./manage.py up` made in the data folder."""
-    #: The secret that signs sessions. It is the same on all machines.
-    #: Default: `up` makes one in the data folder.
+    #: The secret that signs sessions. It is the same on all machines. Default: `up` makes one in the data
+    #: folder.
     given: str = env.str("SECRET_KEY", default="")
     if given:
         return given
@@ -44,9 +45,8 @@ _services = _embedded()
 SECRET_KEY = _secret_key()
 #: Django's debug mode. Never use it on a site that others reach.
 DEBUG = env.bool("IPAU_DEBUG", default=False)
-#: The public address, for links in e-mails and API responses. With `https://`, cookies become secure and
-#: HSTS is sent.
-#: Default: the address of a running `up`, or `http://127.0.0.1:8000`.
+#: The public address, for links in e-mails and API responses. With `https://`, cookies become secure and HSTS
+#: is sent. Default: the address of a running `up`, or `http://127.0.0.1:8000`.
 BASE_URL = env.str("IPAU_BASE_URL", default=_services.get("web_url", "http://127.0.0.1:8000")).rstrip("/")
 SECURE = BASE_URL.startswith("https://")
 #: Host names that the site answers, separated by commas.
@@ -131,8 +131,8 @@ TEMPLATES: list[dict[str, Any]] = [
 
 DATABASES = {
     "default": env.db_url_config(
-        #: A PostgreSQL database of your own: `postgres://user:password@host/name`.
-        #: Default: the embedded PostgreSQL.
+        #: A PostgreSQL database of your own: `postgres://user:password@host/name`. Default: the embedded
+        #: PostgreSQL.
         env.str("DATABASE_URL", default=_services.get("database_url", ""))
         or "postgres:///ipau?host=/nonexistent"
     )
@@ -147,8 +147,7 @@ DATABASES["default"].setdefault("OPTIONS", {})["connect_timeout"] = 5
 DATABASES["default"]["OPTIONS"].setdefault("prepare_threshold", 0)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-#: A Valkey or Redis of your own: `redis://:password@host:6379/0`.
-#: Default: the embedded Valkey.
+#: A Valkey or Redis of your own: `redis://:password@host:6379/0`. Default: the embedded Valkey.
 REDIS_URL = env.str("REDIS_URL", default=_services.get("redis_url", "")) or "redis://127.0.0.1:6379/0"
 CACHES = {
     "default": {
@@ -188,8 +187,8 @@ ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
 #: Number of proxies in front of the site whose forwarded headers are trusted.
 ALLAUTH_TRUSTED_PROXY_COUNT = env.int("IPAU_TRUSTED_PROXIES", default=0)
 
-#: The mail server, for example `smtp+tls://user:password@host:587`.
-#: Default: e-mails are printed to the terminal.
+#: The mail server, for example `smtp+tls://user:password@host:587`. Default: e-mails are printed to the
+#: terminal.
 EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
 vars().update(EMAIL_CONFIG)
 #: Seconds to wait for the mail server.
@@ -201,14 +200,11 @@ DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="IPAU <noreply@localh
 
 #: The S3 bucket that stores files. Without it, files are stored in the data folder.
 _S3_BUCKET = env.str("IPAU_S3_BUCKET", default="")
-#: The address of the S3 server, for example `https://s3.example.org`.
-#: Default: AWS.
+#: The address of the S3 server, for example `https://s3.example.org`. Default: AWS.
 _S3_ENDPOINT = env.str("IPAU_S3_ENDPOINT", default="") or None
-#: The address at which browsers reach the S3 server.
-#: Default: `IPAU_S3_ENDPOINT`.
+#: The address at which browsers reach the S3 server. Default: `IPAU_S3_ENDPOINT`.
 _S3_PUBLIC = env.str("IPAU_S3_PUBLIC_ENDPOINT", default="") or None
-#: Origins that pages may load files from. For AWS, name the regional one.
-#: Default: the origin of the bucket.
+#: Origins that pages may load files from. For AWS, name the regional one. Default: the origin of the bucket.
 _S3_ORIGINS = env.list(
     "IPAU_S3_ORIGINS",
     default=[_S3_PUBLIC or _S3_ENDPOINT or f"https://{_S3_BUCKET}.s3.amazonaws.com"] if _S3_BUCKET else [],
@@ -240,8 +236,7 @@ STORAGES: dict[str, Any] = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 STATIC_URL = "/static/"
-#: The folder where style sheets and scripts are collected.
-#: Default: `static` in the data folder.
+#: The folder where style sheets and scripts are collected. Default: `static` in the data folder.
 STATIC_ROOT = env.str("IPAU_STATIC_ROOT", default=str(DATA_DIR / "static"))
 #: The internal path at which nginx serves the files, for example `/protected/`. nginx then sends file
 #: contents.
@@ -260,8 +255,8 @@ TRASH_DAYS = env.int("IPAU_TRASH_DAYS", default=30)
 UPLOAD_MAX_BYTES = env.int("IPAU_UPLOAD_MAX_BYTES", default=100 * 1024 * 1024)
 #: Maximum size of a file in a resumable upload.
 RESUMABLE_MAX_BYTES = env.int("IPAU_RESUMABLE_MAX_BYTES", default=4 * 1024**3)
-#: Direct uploads that are checked at the same time. Each check can take minutes, so set it below the
-#: number of slots of the `background` queue.
+#: Direct uploads that are checked at the same time. Each check can take minutes, so set it below the number
+#: of slots of the `background` queue.
 UPLOAD_CHECKS = env.int("IPAU_UPLOAD_CHECKS", default=1)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 20_000
@@ -269,19 +264,16 @@ FILE_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
 
 # --- Celery -------------------------------------------------------------------------------------------
 
-#: Another Valkey or Redis for Celery messages.
-#: Default: `REDIS_URL`.
+#: Another Valkey or Redis for Celery messages. Default: `REDIS_URL`.
 CELERY_BROKER_URL = env.str("IPAU_BROKER_URL", default=REDIS_URL)
 #: Address space of one worker process (slot).
 SLOT_MEMORY_BYTES = env.int("IPAU_SLOT_MEMORY_BYTES", default=4 * 1024**3)
-#: Memory that the model processes of one slot may keep between images.
-#: Default: a quarter of `IPAU_SLOT_MEMORY_BYTES`.
+#: Memory that the model processes of one slot may keep between images. Default: a quarter of
+#: `IPAU_SLOT_MEMORY_BYTES`.
 SLOT_CACHE_BYTES = env.int("IPAU_SLOT_CACHE_BYTES", default=SLOT_MEMORY_BYTES // 4)
-#: Address space of one model process.
-#: Default: `IPAU_SLOT_MEMORY_BYTES`.
+#: Address space of one model process. Default: `IPAU_SLOT_MEMORY_BYTES`.
 MODEL_MEMORY_BYTES = env.int("IPAU_MODEL_MEMORY_BYTES", default=SLOT_MEMORY_BYTES)
-#: The device that runs models in the `gpu` queue: `cuda`, `cuda:1`, or `torch-cpu` to try it without a
-#: GPU.
+#: The device that runs models in the `gpu` queue: `cuda`, `cuda:1`, or `torch-cpu` to try it without a GPU.
 GPU_DEVICE = env.str("IPAU_GPU_DEVICE", default="cuda")
 #: Images that one slot of the `gpu` queue decodes, draws and encodes at the same time.
 GPU_THREADS = env.int("IPAU_GPU_THREADS", default=8)
@@ -297,8 +289,8 @@ METRICS_KEY = env.str("IPAU_METRICS_KEY", default="")
 ITEM_SECONDS = env.int("IPAU_ITEM_SECONDS", default=45)
 #: Maximum time for one conversion of weights, in seconds, at most 600. Small files get less.
 CONVERSION_SECONDS = min(600, env.int("IPAU_CONVERSION_SECONDS", default=600))
-#: Minutes a day (UTC) that conversions and trials of one account may take. Operators can set another
-#: number for an account.
+#: Minutes a day (UTC) that conversions and trials of one account may take. Operators can set another number
+#: for an account.
 CONVERSION_MINUTES_A_DAY = env.int("IPAU_CONVERSION_MINUTES_A_DAY", default=60)
 #: Processor seconds that one model run may always take. Otherwise the limit is 20 times an image of its
 #: trial.
@@ -312,8 +304,8 @@ MEMO_DAYS = env.int("IPAU_MEMO_DAYS", default=90)
 
 # --- Webhooks -----------------------------------------------------------------------------------------
 
-#: Private networks that webhooks may be sent to, for example `10.20.0.0/16,192.168.7.0/24`. All other
-#: private networks are blocked.
+#: Private networks that webhooks may be sent to, for example `10.20.0.0/16,192.168.7.0/24`. All other private
+#: networks are blocked.
 WEBHOOK_ALLOWED_NETWORKS = [ip_network(n) for n in env.list("IPAU_WEBHOOK_ALLOWED_NETWORKS", default=[])]
 #: Whether webhooks may be sent to `http://` addresses. Anyone on the network path can read them.
 WEBHOOK_ALLOW_HTTP = env.bool("IPAU_WEBHOOK_ALLOW_HTTP", default=False)
@@ -329,11 +321,10 @@ WEB_CONNECTIONS = env.int("IPAU_WEB_CONNECTIONS", default=1000)
 #: Maximum number of open connections of one address. Not applied behind trusted proxies, which count
 #: connections themselves.
 WEB_CONNECTIONS_PER_ADDRESS = env.int("IPAU_WEB_CONNECTIONS_PER_ADDRESS", default=100)
-#: Threads of one web process that read large request bodies.
-#: Default: half of `IPAU_WEB_THREADS`.
+#: Threads of one web process that read large request bodies. Default: half of `IPAU_WEB_THREADS`.
 WEB_STREAMS = env.int("IPAU_WEB_STREAMS", default=max(1, env.int("IPAU_WEB_THREADS", default=16) // 2))
-#: Large request bodies of one address that are read at the same time.
-#: Default: three quarters of `IPAU_WEB_STREAMS`.
+#: Large request bodies of one address that are read at the same time. Default: three quarters of
+#: `IPAU_WEB_STREAMS`.
 WEB_STREAMS_PER_ADDRESS = env.int("IPAU_WEB_STREAMS_PER_ADDRESS", default=max(1, WEB_STREAMS * 3 // 4))
 
 # --- Language, time -----------------------------------------------------------------------------------
@@ -349,11 +340,10 @@ USE_TZ = True
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE
-#: Whether HTTP requests are redirected to HTTPS.
-#: Default: yes if `IPAU_BASE_URL` starts with `https://`.
+#: Whether HTTP requests are redirected to HTTPS. Default: yes if `IPAU_BASE_URL` starts with `https://`.
 SECURE_SSL_REDIRECT = env.bool("IPAU_SSL_REDIRECT", default=SECURE)
-#: Seconds for which browsers remember to use HTTPS (HSTS).
-#: Default: a year if `IPAU_BASE_URL` starts with `https://`, otherwise 0.
+#: Seconds for which browsers remember to use HTTPS (HSTS). Default: a year if `IPAU_BASE_URL` starts with
+#: `https://`, otherwise 0.
 SECURE_HSTS_SECONDS = env.int("IPAU_HSTS_SECONDS", default=31_536_000 if SECURE else 0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
@@ -381,61 +371,20 @@ CONTENT_SECURITY_POLICY = {
 
 # --- REST API -----------------------------------------------------------------------------------------
 
-REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": [
-        "accounts.authentication.ApiKeyAuthentication",
-        "rest_framework.authentication.SessionAuthentication",
-    ],
-    "DEFAULT_PERMISSION_CLASSES": ["accounts.authentication.HasScope"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-    "EXCEPTION_HANDLER": "ipau.common.api.views.handle_exception",
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    #: Maximum number of previews that one account may request over the API.
-    "DEFAULT_THROTTLE_RATES": {"preview": env.str("IPAU_PREVIEW_RATE", default="240/min")},
-    "UNAUTHENTICATED_USER": None,
-}
-#: Requests of one web process that may wait at the same time for a preview, a prediction or another
-#: service. Each holds a thread. The older name `IPAU_API_WAITERS` still works.
-#: Default: half of `IPAU_WEB_THREADS`.
+#: Maximum number of previews that one account may request over the API.
+REST_FRAMEWORK["DEFAULT_THROTTLE_RATES"] = {"preview": env.str("IPAU_PREVIEW_RATE", default="240/min")}
+#: Requests of one web process that may wait at the same time for a preview, a prediction or another service.
+#: Each holds a thread. The older name `IPAU_API_WAITERS` still works. Default: half of `IPAU_WEB_THREADS`.
 WEB_WAITERS = env.int(
     "IPAU_WEB_WAITERS",
     default=env.int("IPAU_API_WAITERS", default=max(1, env.int("IPAU_WEB_THREADS", default=16) // 2)),
 )
-#: Waiting requests of one account or address in one web process.
-#: Default: 4, at most half of `IPAU_WEB_WAITERS`.
+#: Waiting requests of one account or address in one web process. Default: 4, at most half of
+#: `IPAU_WEB_WAITERS`.
 WEB_WAITERS_PER_PERSON = env.int("IPAU_WEB_WAITERS_PER_PERSON", default=max(1, min(4, WEB_WAITERS // 2)))
-#: Requests of one client (an API key, a session, or else an address) that run in one web process at the
-#: same time.
-#: Default: `IPAU_WEB_WAITERS_PER_PERSON` + 2.
+#: Requests of one client (an API key, a session, or else an address) that run in one web process at the same
+#: time. Default: `IPAU_WEB_WAITERS_PER_PERSON` + 2.
 WEB_REQUESTS_PER_CLIENT = env.int("IPAU_WEB_REQUESTS_PER_CLIENT", default=WEB_WAITERS_PER_PERSON + 2)
-SPECTACULAR_SETTINGS = {
-    "TITLE": "IPAU API",
-    "DESCRIPTION": "Run image-processing apps over pictures: files, predictions, jobs, previews.",
-    "VERSION": "1",
-    "OAS_VERSION": "3.1.0",
-    "SERVE_INCLUDE_SCHEMA": False,
-    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
-    "SERVE_AUTHENTICATION": [],
-    "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "SCHEMA_PATH_PREFIX": "/v1",
-    "COMPONENT_SPLIT_REQUEST": True,
-    "SORT_OPERATION_PARAMETERS": False,
-    "WEBHOOKS": ["processing.api.webhooks.PREDICTION_MOVED", "processing.api.webhooks.JOB_MOVED"],
-    "ENUM_NAME_OVERRIDES": {
-        "StatusEnum": "processing.models.State.choices",
-        "FileStateEnum": "drive.models.FileState.choices",
-        "DeliveryStateEnum": "processing.models.DeliveryState.choices",
-        "DeviceKindEnum": "market.models.DeviceKind.choices",
-    },
-    "POSTPROCESSING_HOOKS": [
-        "drf_spectacular.hooks.postprocess_schema_enums",
-        "ipau.common.api.openapi.describe_common",
-        "processing.api.openapi.describe_apps",
-    ],
-}
-
 UNFOLD = {"SITE_TITLE": "IPAU", "SITE_HEADER": "IPAU", "SHOW_HISTORY": True}
 
 LOGGING = {

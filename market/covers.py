@@ -34,7 +34,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Mosaic:
+class CoverMosaic:
     """At most four tiles, in the order of the steps; `more` have found no room among them."""
 
     tiles: list[Tile]
@@ -84,7 +84,7 @@ def with_mosaics(rows: QuerySet[Listing]) -> QuerySet[Listing]:
     return rows.prefetch_related(Prefetch("versions__models", steps))
 
 
-def mosaic_of(listing: Listing, *, user: Any) -> Mosaic:
+def mosaic_of(listing: Listing, *, user: Any) -> CoverMosaic:
     """Return the cover of a pipeline that came `with_mosaics`.
 
     Of a model that `user` cannot run it shows nothing.
@@ -92,8 +92,8 @@ def mosaic_of(listing: Listing, *, user: Any) -> Mosaic:
     newest = _newest(listing)
     tiles = list({tile.key: tile for tile in _tiles(newest, user)}.values()) if newest else []
     if len(tiles) <= MOST_TILES:
-        return Mosaic(tiles)
-    return Mosaic(tiles[: MOST_TILES - 1], len(tiles) - MOST_TILES + 1)
+        return CoverMosaic(tiles)
+    return CoverMosaic(tiles[: MOST_TILES - 1], len(tiles) - MOST_TILES + 1)
 
 
 def _tiles(version: Version, user: Any) -> Iterator[Tile]:

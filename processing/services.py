@@ -1,7 +1,7 @@
 """What people do with apps: preview, submit, look, cancel, retry."""
 
 from processing.jobs.control import cancel_job, retry_job
-from processing.jobs.job_spec import Source, Terms
+from processing.jobs.job_spec import JobInput, Terms
 from processing.jobs.queries import get_item, get_job, list_items, list_jobs
 from processing.jobs.repeat import Earlier, earlier_pictures, repeat_job
 from processing.jobs.submit import (
@@ -16,7 +16,7 @@ from processing.previews.services import PREVIEW_MAX_BYTES, preview_blob, previe
 __all__ = [
     "PREVIEW_MAX_BYTES",
     "Earlier",
-    "Source",
+    "JobInput",
     "Terms",
     "cancel_job",
     "earlier_pictures",

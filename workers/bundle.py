@@ -18,7 +18,7 @@ from workers.checkpoints.class_names import MOST_NAME, MOST_NAMES
 from workers.checkpoints.onnx_check import check_graph
 from workers.checkpoints.safetensors_header import read_safetensors
 from workers.checkpoints.upload import MOST_PARAMETERS, Refused
-from workers.formats.byte_source import FormatError, Source
+from workers.formats.byte_source import ByteSource, FormatError
 
 CONVERTER = 2
 FACTS, WEIGHTS, GRAPH = "model.json", "weights.safetensors", "model.onnx"
@@ -83,6 +83,8 @@ def _check_together(names: list[str]) -> list[str]:
 
 
 Shown = Annotated[str, Field(min_length=1, max_length=MOST_NAME), AfterValidator(_check_shown)]
+
+
 Classes = Annotated[list[Shown], Field(max_length=50_000), AfterValidator(_check_together)]
 
 
@@ -244,6 +246,15 @@ class FolderModel:
         return (self.folder / name).read_bytes()
 
 
+def read_plain(path: Path, most: int) -> bytes:
+    """Return a file that may be anything, for example a link. Raises BundleError."""
+    with os.fdopen(_open_plain(path), "rb") as stream:
+        raw = stream.read(most + 1)
+    if len(raw) > most:
+        raise BundleError(f"{path.name} is too large.")
+    return raw
+
+
 def _describe(path: Path) -> dict[str, Any]:
     digest, size = _digest_plain(path)
     return {"sha256": digest, "size": size}
@@ -261,15 +272,6 @@ def _open_plain(path: Path) -> int:
     return descriptor
 
 
-def read_plain(path: Path, most: int) -> bytes:
-    """Return a file that may be anything, for example a link. Raises BundleError."""
-    with os.fdopen(_open_plain(path), "rb") as stream:
-        raw = stream.read(most + 1)
-    if len(raw) > most:
-        raise BundleError(f"{path.name} is too large.")
-    return raw
-
-
 def _digest_plain(path: Path) -> tuple[str, int]:
     digest, size = hashlib.sha256(), 0
     with os.fdopen(_open_plain(path), "rb") as stream:
@@ -282,9 +284,9 @@ def _digest_plain(path: Path) -> tuple[str, int]:
 def _check_formats(folder: Path) -> None:
     try:
         with open(folder / WEIGHTS, "rb") as stream:
-            read_safetensors(Source(stream))
+            read_safetensors(ByteSource(stream))
         with open(folder / GRAPH, "rb") as stream:
-            check_graph(Source(stream))
+            check_graph(ByteSource(stream))
     except (FormatError, Refused) as error:
         raise BundleError(f"A file of the model is damaged: {error}") from error
 

@@ -65,19 +65,6 @@ def find_cuda_build() -> str | None:
     return _read_cuda_build(Path(spec.origin).with_name("version.py"))
 
 
-def _read_cuda_build(path: Path) -> str | None:
-    if not path.exists():
-        return None
-    for node in ast.parse(path.read_text()).body:
-        match node:
-            case (
-                ast.AnnAssign(target=ast.Name(id="cuda"), value=ast.Constant(value=str(found)))
-                | ast.Assign(targets=[ast.Name(id="cuda")], value=ast.Constant(value=str(found)))
-            ):
-                return found
-    return None
-
-
 def describe() -> dict[str, str | int]:
     """Say what a person wants to know of this machine: its processor or GPU, cores, memory, and versions."""
     return {
@@ -118,6 +105,19 @@ def pin_threads(environ: MutableMapping[str, str] = os.environ) -> None:
 def reuse_pixel_memory(blocks: int = 4) -> None:
     """Let Pillow keep up to `blocks` of 16 MiB between pictures, instead of asking the system anew."""
     Image.core.set_blocks_max(blocks)  # type: ignore[attr-defined]  # not in the stubs
+
+
+def _read_cuda_build(path: Path) -> str | None:
+    if not path.exists():
+        return None
+    for node in ast.parse(path.read_text()).body:
+        match node:
+            case (
+                ast.AnnAssign(target=ast.Name(id="cuda"), value=ast.Constant(value=str(found)))
+                | ast.Assign(targets=[ast.Name(id="cuda")], value=ast.Constant(value=str(found)))
+            ):
+                return found
+    return None
 
 
 def _read_gpu_name(root: Path = Path("/proc/driver/nvidia/gpus")) -> str | None:

@@ -28,7 +28,7 @@ from workers.media.picture import Facts, Picture, PictureError, encode_thumbnail
 from workers.plugin import JSON, Context, Model, Operation, Params, Result
 from workers.recipe import Recipe, Step, label_texts, name_steps
 
-__all__ = ["Outcome", "OutputFile", "OutputOptions", "ThumbnailResult"]
+__all__ = ["OutputFile", "OutputOptions", "RecipeResult", "ThumbnailResult"]
 
 THUMBNAIL_SIDE = 256
 PREVIEW_QUALITY = 80
@@ -41,7 +41,7 @@ class ModelMissing(Exception):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RecipeResult:
     """What one run delivered. `timings` are milliseconds: decode, run, encode, thumbnail.
 
     `width` and `height` are those of the picture delivered, or of the input where none is.
@@ -90,7 +90,7 @@ def run(
     *,
     output: OutputOptions | None = None,
     with_thumbnail: bool = True,
-) -> Outcome:
+) -> RecipeResult:
     """Run the recipe at full size. Raises PictureError, OperationError and their kin."""
     plan = validate_recipe(recipe)
     watch = _Stopwatch()
@@ -104,7 +104,9 @@ def run(
     return _finish(result, picture, files, thumbnail, watch)
 
 
-def preview(recipe: Recipe, data: bytes, context: Context | None = None, *, max_side: int = 1024) -> Outcome:
+def preview(
+    recipe: Recipe, data: bytes, context: Context | None = None, *, max_side: int = 1024
+) -> RecipeResult:
     """Run the recipe on a reduced picture; what comes out has no side above `max_side` either."""
     plan = validate_recipe(recipe)
     watch = _Stopwatch()
@@ -134,6 +136,14 @@ def load_models(recipe: Recipe, context: Context) -> None:
             _load_model(complete, model)
 
 
+def thumbnail(data: bytes, side: int = THUMBNAIL_SIDE) -> ThumbnailResult:
+    """Decode the whole picture under the limits and show it small. Raises PictureError."""
+    with _refusing_too_big():
+        picture = Picture.open(data)
+        small = picture.thumbnail(side)
+    return ThumbnailResult(small.data, small.width, small.height, picture.facts)
+
+
 def _load_model(context: Context, model: Model) -> None:
     try:
         torch_sessions.get_loaded(context, model)
@@ -145,17 +155,6 @@ def _load_model(context: Context, model: Model) -> None:
     # Their layers refer to each other, and what has just failed goes with its traceback.
     gc.collect()
     torch_sessions.get_loaded(context, model)
-
-
-def thumbnail(data: bytes, side: int = THUMBNAIL_SIDE) -> ThumbnailResult:
-    """Decode the whole picture under the limits and show it small. Raises PictureError."""
-    with _refusing_too_big():
-        picture = Picture.open(data)
-        small = picture.thumbnail(side)
-    return ThumbnailResult(small.data, small.width, small.height, picture.facts)
-
-
-# --- Measuring and refusing.
 
 
 class _Stopwatch:
@@ -184,9 +183,6 @@ def _refusing_too_big() -> Iterator[None]:
         yield
     except MemoryError as error:
         raise PictureError("memory", TOO_BIG_TO_HOLD) from error
-
-
-# --- Steps.
 
 
 def _complete(context: Context | None, scale: float) -> Context:
@@ -292,6 +288,6 @@ def _finish(
     files: tuple[OutputFile, ...],
     thumbnail: bytes | None,
     watch: _Stopwatch,
-) -> Outcome:
+) -> RecipeResult:
     width, height = result.image.size if result.image is not None else (picture.width, picture.height)
-    return Outcome(files, width, height, thumbnail, result.data, watch.timings)
+    return RecipeResult(files, width, height, thumbnail, result.data, watch.timings)

@@ -38,119 +38,22 @@ def export(model: Any, facts: dict[str, Any], tensors: Mapping[str, Any]) -> Bun
     square = torch.rand(1, own["channels"], own["height"], own["width"])
     with torch.inference_mode():
         flops = count_flops(model, square)
-    shown = Shown(square, _run(model, square))
+    shown = ExportSample(square, _run(model, square))
     free = _export_free(model, layout, shown, facts["stride"]) if facts["task"] != "classify" else None
     onnx, difference = free or _export_fixed(model, layout, shown)
     return Bundle({**facts, "flops": flops, "rectangles": bool(free)}, tensors, onnx, difference, TOLERANCE)
 
 
 @dataclass(frozen=True)
-class Shown:
+class ExportSample:
     """An input as a tensor, and what torch makes of it."""
 
     sample: Any
     wanted: list[Floats]
 
 
-def _export_free(model: Any, layout: str, shown: Shown, stride: int) -> tuple[bytes, float] | None:
-    """Return an ONNX for inputs of any size and how far it lies from torch; None where there can be none."""
-    import torch
-
-    _, channels, height, width = shown.sample.shape
-    # Neither of its sides is one that the exporter sees.
-    rectangle = torch.rand(1, channels, height + stride, max(1, width // stride // 2) * stride)
-    try:
-        with _telling_misfits():
-            with _with_free_sizes(model.model[-1]):
-                onnx = _to_onnx(model, shown, is_free=True)
-            pairs = (shown, Shown(rectangle, _run(model, rectangle)))
-            difference = max(_measure(model, layout, onnx, pair) for pair in pairs)
-    except _NeedsOneSizeError:
-        return None
-    return (onnx, difference) if difference <= TOLERANCE else None
-
-
 class _NeedsOneSizeError(Exception):
     """The network cannot be run, or not be exported, for another size than its own."""
-
-
-@contextmanager
-def _telling_misfits() -> Iterator[None]:
-    """Layers that need one size say so in torch, its exporter or ONNX Runtime, each in its own way."""
-    try:
-        yield
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise _NeedsOneSizeError from error
-
-
-def _export_fixed(model: Any, layout: str, shown: Shown) -> tuple[bytes, float]:
-    onnx = _to_onnx(model, shown)
-    return onnx, _measure(model, layout, onnx, shown)
-
-
-def _run(model: Any, sample: Any) -> list[Floats]:
-    """Return the outputs that torch gives. Raises Refused where they are not finite."""
-    import torch
-
-    with torch.inference_mode():
-        outputs = [output.numpy() for output in flatten(model(sample))]
-    if not all(np.isfinite(output).all() for output in outputs):
-        raise Refused(
-            "Its numbers are not finite: the model gives nothing but NaN or infinity.", code="numbers"
-        )
-    return outputs
-
-
-def _measure(model: Any, layout: str, onnx: bytes, shown: Shown) -> float:
-    """Return how far the outputs of the ONNX lie from torch's. Raises Refused."""
-    found, wanted, rows = run_onnx(onnx, shown.sample.numpy()), shown.wanted, 0.0
-    if layout == "end-to-end":
-        rows = compare_rows(found[0], wanted[0], _all_candidates(model, shown.sample))
-        found, wanted = found[1:], wanted[1:]
-    return max([rows, *(compare(ours, theirs) for ours, theirs in zip(found, wanted, strict=True))])
-
-
-@contextmanager
-def _with_free_sizes(head: Any) -> Iterator[None]:
-    """Have one of Ultralytics' heads read from its input how many places there are, while it is traced."""
-    import torch
-
-    changed: dict[str, Any] = {"dynamic": True}
-    if hasattr(head, "get_topk_index"):
-        choose, sizes = head.get_topk_index, torch._shape_as_tensor
-        changed["get_topk_index"] = lambda scores, most: choose(scores, sizes(scores)[1].clamp(max=most))
-    before = {name: head.__dict__[name] for name in changed if name in head.__dict__}
-    head.__dict__.update(changed)
-    try:
-        yield
-    finally:
-        for name in changed:
-            del head.__dict__[name]
-        head.__dict__.update(before)
-
-
-def _to_onnx(model: Any, shown: Shown, *, is_free: bool = False) -> bytes:
-    """Return a module as ONNX, its input called `images`, of the sample's size or free in both sides."""
-    import torch
-
-    target = io.BytesIO()
-    with warnings.catch_warnings():
-        # The tracer follows one branch of each. If it is another for another size, the comparison shows it.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            model,
-            (shown.sample,),
-            target,
-            opset_version=OPSET,
-            input_names=["images"],
-            output_names=[f"output{index}" for index in range(len(shown.wanted))],
-            dynamic_axes={"images": {2: "height", 3: "width"}} if is_free else None,
-            do_constant_folding=True,
-            dynamo=False,
-        )
-    return target.getvalue()
 
 
 def run_onnx(onnx: bytes, sample: Floats) -> list[Floats]:
@@ -224,6 +127,103 @@ def compare_rows(found: Floats, wanted: Floats, candidates: Floats) -> float:
         gaps = np.max(np.abs(near - own) / (1 + np.abs(own)), axis=1)
         difference = max(difference, float(np.min(gaps)))
     return difference
+
+
+def _export_free(model: Any, layout: str, shown: ExportSample, stride: int) -> tuple[bytes, float] | None:
+    """Return an ONNX for inputs of any size and how far it lies from torch; None where there can be none."""
+    import torch
+
+    _, channels, height, width = shown.sample.shape
+    # Neither of its sides is one that the exporter sees.
+    rectangle = torch.rand(1, channels, height + stride, max(1, width // stride // 2) * stride)
+    try:
+        with _telling_misfits():
+            with _with_free_sizes(model.model[-1]):
+                onnx = _to_onnx(model, shown, is_free=True)
+            pairs = (shown, ExportSample(rectangle, _run(model, rectangle)))
+            difference = max(_measure(model, layout, onnx, pair) for pair in pairs)
+    except _NeedsOneSizeError:
+        return None
+    return (onnx, difference) if difference <= TOLERANCE else None
+
+
+@contextmanager
+def _telling_misfits() -> Iterator[None]:
+    """Layers that need one size say so in torch, its exporter or ONNX Runtime, each in its own way."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _NeedsOneSizeError from error
+
+
+def _export_fixed(model: Any, layout: str, shown: ExportSample) -> tuple[bytes, float]:
+    onnx = _to_onnx(model, shown)
+    return onnx, _measure(model, layout, onnx, shown)
+
+
+def _run(model: Any, sample: Any) -> list[Floats]:
+    """Return the outputs that torch gives. Raises Refused where they are not finite."""
+    import torch
+
+    with torch.inference_mode():
+        outputs = [output.numpy() for output in flatten(model(sample))]
+    if not all(np.isfinite(output).all() for output in outputs):
+        raise Refused(
+            "Its numbers are not finite: the model gives nothing but NaN or infinity.", code="numbers"
+        )
+    return outputs
+
+
+def _measure(model: Any, layout: str, onnx: bytes, shown: ExportSample) -> float:
+    """Return how far the outputs of the ONNX lie from torch's. Raises Refused."""
+    found, wanted, rows = run_onnx(onnx, shown.sample.numpy()), shown.wanted, 0.0
+    if layout == "end-to-end":
+        rows = compare_rows(found[0], wanted[0], _all_candidates(model, shown.sample))
+        found, wanted = found[1:], wanted[1:]
+    return max([rows, *(compare(ours, theirs) for ours, theirs in zip(found, wanted, strict=True))])
+
+
+@contextmanager
+def _with_free_sizes(head: Any) -> Iterator[None]:
+    """Have one of Ultralytics' heads read from its input how many places there are, while it is traced."""
+    import torch
+
+    changed: dict[str, Any] = {"dynamic": True}
+    if hasattr(head, "get_topk_index"):
+        choose, sizes = head.get_topk_index, torch._shape_as_tensor
+        changed["get_topk_index"] = lambda scores, most: choose(scores, sizes(scores)[1].clamp(max=most))
+    before = {name: head.__dict__[name] for name in changed if name in head.__dict__}
+    head.__dict__.update(changed)
+    try:
+        yield
+    finally:
+        for name in changed:
+            del head.__dict__[name]
+        head.__dict__.update(before)
+
+
+def _to_onnx(model: Any, shown: ExportSample, *, is_free: bool = False) -> bytes:
+    """Return a module as ONNX, its input called `images`, of the sample's size or free in both sides."""
+    import torch
+
+    target = io.BytesIO()
+    with warnings.catch_warnings():
+        # The tracer follows one branch of each. If it is another for another size, the comparison shows it.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model,
+            (shown.sample,),
+            target,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=[f"output{index}" for index in range(len(shown.wanted))],
+            dynamic_axes={"images": {2: "height", 3: "width"}} if is_free else None,
+            do_constant_folding=True,
+            dynamo=False,
+        )
+    return target.getvalue()
 
 
 def _all_candidates(model: Any, sample: Any) -> Floats:

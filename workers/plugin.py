@@ -149,28 +149,38 @@ def folder(*, title: str, help: str, show_if: ShowIf | None = None, advanced: bo
 
 
 class PictureSet(Protocol):
-    """A folder's pictures. `key` digests their content, so what is made from them can be kept."""
+    """The pictures of a folder parameter, as they were when the job or the preview was asked for.
+
+    Attributes:
+        key: str, the pictures' digests in their order; keep under it what is made of them.
+    """
 
     @property
     def key(self) -> str: ...
 
     def __len__(self) -> int: ...
 
-    def open(self, index: int, /) -> bytes: ...
+    def open(self, index: int, /) -> bytes:
+        """Return the file at this index, as it was uploaded: the caller decodes it. Raises OSError."""
 
 
-class Memo(Protocol):
-    """Keeps costly things between pictures, in this process."""
+class ProcessCache(Protocol):
+    """Keeps costly things between pictures, in this process. `workers.cache.Cache` is the one that runs."""
 
-    def get(self, key: Hashable, make: Callable[[], T], weigh: Callable[[T], int]) -> T: ...
+    def get(self, key: Hashable, make: Callable[[], T], weigh: Callable[[T], int]) -> T:
+        """Return the value of `key`, or make and keep it. `weigh` returns its size in bytes."""
 
-    def weigh(self, key: Hashable, size: int) -> None: ...
+    def weigh(self, key: Hashable, size: int) -> None:
+        """Record that the value of `key` holds `size` bytes by now."""
 
 
 class Model(Protocol):
     """Converted weights, as the family that runs them sees them.
 
-    `key` is their digest; `facts` what `model.json` says: task, classes, input size and so on.
+    Attributes:
+        key: str, the SHA-256 of its `model.json`, 64 hexadecimal digits.
+        facts: the content of its `model.json`, which the family's `convert` wrote: task, classes, input
+            size and so on (`workers.bundle.ModelFacts`).
     """
 
     @property
@@ -196,20 +206,36 @@ def alone() -> int:
 
 @dataclass(frozen=True)
 class Context:
-    """Where and how a run happens.
+    """What an operation is given besides the picture and its parameters.
 
-    `scale` is the side of the picture handed over, divided by the original's: 1.0 in real runs, less in
-    previews. An operation multiplies settings measured in pixels by it, so a preview looks like the result.
-    `full` is the original's width and height, where they are known.
-    `is_preview`: somebody waits for it, so what takes long may be done on less than was handed over.
-    `pictures` holds a set for each folder setting that was chosen, under the setting's name. For the engine,
-    which runs several steps, under `step.setting` (`workers.recipe.name_steps`).
-    `model` is that of the step; the engine takes it from `models`, which are by digest.
-    `device` is what networks run on: "cpu" (ONNX Runtime), or by torch "cuda", "cuda:1" and so on, and
-    "torch-cpu", the processor again. The rest is for pictures that are run by several threads: `checkpoint`
-    raises when the run shall end, `together` tells how many threads there are.
-    A run of a network may take `network_seconds` of processor time. It has a process of its own, unless this
-    one `is_shut_in` already.
+    The worker's task makes it: `processing.execution.work` for jobs, `processing.previews.work` for previews,
+    `workers.trials.entry_point` for trials. The engine completes it for each step.
+
+    Attributes:
+        scale: float, side of the given picture divided by the original's. 1.0 in jobs; at most 1.0 in
+            previews. Multiply parameters in pixels by it. Set by the engine, and by `Result.scale` of an
+            earlier step.
+        full: (width, height) of the original in pixels, upright. Set by the engine in previews. None in jobs,
+            where the picture is the original, and after a step that changes the picture's size.
+        is_preview: bool, whether a person waits for the result: slow parts may then run on less. Set by the
+            engine.
+        device: str, where networks run: "cpu" (ONNX Runtime), or by torch "cuda", "cuda:1", …, "torch-cpu".
+            Set by the task of a job, from the queue that its worker serves; "cpu" everywhere else.
+        pictures: `PictureSet` by the name of the folder parameter. Only parameters with a chosen folder are
+            in it. Set by the task, under `step.parameter` (`workers.recipe.name_steps`); the engine shows
+            each step its own, without the step's name.
+        models: `Model` by digest, all models of the recipe. Set by the task. Families read `model` instead.
+        model: `Model` that this step runs. Set by the engine. None where the step is an app.
+        memo: `ProcessCache` behind `keep` and `weigh`. Set by the engine, to one for the whole process.
+            None only outside the engine: then nothing is kept.
+        checkpoint: called without arguments between slow parts; raises where the run has to end. Set by
+            the job's thread pool on a GPU worker. Elsewhere it does nothing, as a signal ends the run.
+        together: returns how many threads run an image now, at least 1. Set by the job's thread pool on
+            a GPU worker, where batches are filled from all threads. Elsewhere it returns 1.
+        network_seconds: float, seconds of processor time that one call of a network may take. Set by the
+            task, from the speed measured when the weights were converted.
+        is_shut_in: bool, whether this process is a sandbox process already. Set by the trial alone. A network
+            gets a process of its own where it is false.
     """
 
     scale: float = 1.0
@@ -219,7 +245,7 @@ class Context:
     pictures: Mapping[str, PictureSet] = field(default_factory=dict)
     models: Mapping[str, Model] = field(default_factory=dict)
     model: Model | None = None
-    memo: Memo | None = None
+    memo: ProcessCache | None = None
     checkpoint: Callable[[], None] = _go_on
     together: Callable[[], int] = alone
     network_seconds: float = 45.0
@@ -242,6 +268,11 @@ class PictureView(Protocol):
     """A picture as operations see it: upright, sRGB, 8 bits, decoded only as far as asked.
 
     The images are shared between callers: never change one in place.
+
+    Attributes:
+        width: int, pixels, upright. Of the reduced picture in previews.
+        height: int, pixels, upright.
+        format: str, Pillow's name of the uploaded file's format, as "JPEG". None where it has none.
     """
 
     @property
@@ -280,7 +311,13 @@ class PictureView(Protocol):
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """One thing an operation delivers."""
+    """One thing an operation delivers.
+
+    Attributes:
+        label: str, its key in the API and in names of files; unique within an operation.
+        kind: "image", "text" or "data" (JSON).
+        title: str, what pages call it.
+    """
 
     label: str
     kind: Literal["image", "text", "data"]
@@ -292,10 +329,16 @@ IMAGE = OutputSpec("image", "image", "Picture")
 
 @dataclass(frozen=True)
 class Result:
-    """What one run made. `format` is a hint: "PNG" where hard edges must stay; None for the input's own.
+    """What one run made.
 
-    `scale` is for pictures whose size does not follow the input's: the picture made, in proportion to what it
-    is at full size (1.0 where it always is). None: as the input, `Context.scale`. Later steps go by it.
+    Attributes:
+        image: the new picture, of mode 1, L, LA, P, RGB or RGBA. None where the operation makes none.
+        format: str, a hint: "PNG" where hard edges must stay. None for the input's own format.
+        texts: str by the label of an output of kind "text".
+        data: JSON of the output of kind "data". None where there is none.
+        scale: float, side of `image` divided by its side at full size, where the size of `image` does not
+            follow the picture's (1.0 where it is always of full size). None where it follows it:
+            `Context.scale` stays. Later steps go by it.
     """
 
     image: Image | None = None
@@ -316,7 +359,17 @@ P = TypeVar("P", bound=Params)
 class Operation(ABC, Generic[P]):
     """An image function: one subclass, in one file of `workers/operations`, named as its key.
 
-    Raise `version` when the same settings start to give other pixels: kept results are keyed by it.
+    Attributes:
+        key: str, its name in recipes and addresses, never changed.
+        title: str, its name on pages.
+        summary: str, one sentence for its card.
+        description: str, Markdown for its page.
+        tier: "basic" or "advanced", the badge of its card. Basic apps are listed first.
+        queue: "cpu", or "gpu" where torch can run its networks.
+        version: int, from 1. Raise it when the same parameters start to give other pixels: kept results are
+            keyed by it.
+        outputs: what it delivers, in the order of pages; one image by default.
+        Params: the class of its parameters, a subclass of `workers.plugin.Params`.
     """
 
     key: ClassVar[str]
@@ -374,7 +427,7 @@ class Family(Operation[P]):
         """Say what these weights are to this family ("YOLO11 detector"), or None where they are not its own.
 
         Args:
-            upload: a `workers.checkpoints.upload.Upload`.
+            upload: a `workers.checkpoints.upload.WeightsUpload`.
         """
 
     @abstractmethod

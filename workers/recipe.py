@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from workers.plugin import OutputSpec
 
 MOST_STEPS = 16
+Outputs = Sequence[OutputSpec]
 
 
 class Step(BaseModel):
@@ -57,9 +58,6 @@ class Recipe(BaseModel):
             self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False
         )
         return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-Outputs = Sequence[OutputSpec]
 
 
 def name_steps(operations: Iterable[str]) -> tuple[str, ...]:

@@ -20,6 +20,36 @@ PACKAGES = ("workers.operations", "workers.families")
 FAMILY_MODULE = "family"
 AnyOperation = Operation[Any]
 AnyFamily = Family[Any]
+_operations: dict[str, AnyOperation] = {}
+_discovered = threading.Event()
+_lock = threading.RLock()
+# Sentences for the errors of pydantic, by type; `_FAMILIES` for those whose type begins so.
+_SENTENCES = {
+    "missing": "%(title)s is required.",
+    "extra_forbidden": "There is no setting called “%(name)s”.",
+    "greater_than_equal": "%(title)s must be at least %(ge)s.",
+    "less_than_equal": "%(title)s must be at most %(le)s.",
+    "literal_error": "%(title)s must be one of: %(labels)s.",
+    "string_too_long": "%(title)s must have at most %(max_length)s characters.",
+    "string_too_short": "%(title)s must have at least %(min_length)s characters.",
+    "string_pattern_mismatch": "%(title)s must be a color written as #rrggbb.",
+    "value_error": "%(error)s",
+}
+_FAMILIES = {
+    "int": "%(title)s must be a whole number.",
+    "float": "%(title)s must be a number.",
+    "finite": "%(title)s must be a number.",
+    "bool": "%(title)s must be yes or no.",
+    "string": "%(title)s is not written as it should be.",
+}
+# The same for programs, where it differs by more than the name of the setting.
+_FOR_PROGRAMS = {
+    "greater_than_equal": "%(subject)s must be at least %(ge)s%(unit)s.",
+    "less_than_equal": "%(subject)s must be at most %(le)s%(unit)s.",
+    "literal_error": "%(subject)s must be one of: %(choices)s.",
+    "string_type": "%(subject)s must be a text.",
+    "bool": "%(subject)s must be true or false.",
+}
 
 
 class UnknownOperation(OperationError):
@@ -35,7 +65,7 @@ class RegistrationError(Exception):
 
 
 @dataclass(frozen=True)
-class Problem:
+class SettingProblem:
     """What is wrong with one setting: a translatable sentence and what fills its placeholders.
 
     `program` is the same in the names and values that programs send; it is not translated.
@@ -57,15 +87,10 @@ class Problem:
 class ParamsInvalid(OperationError):
     """Settings that do not fit. `errors` maps a setting's name to a sentence ("" = the whole)."""
 
-    def __init__(self, problems: Mapping[str, Problem]) -> None:
+    def __init__(self, problems: Mapping[str, SettingProblem]) -> None:
         self.problems = dict(problems)
         self.errors = {name: str(problem) for name, problem in problems.items()}
         super().__init__(" ".join(self.errors.values()), code="params")
-
-
-_operations: dict[str, AnyOperation] = {}
-_discovered = threading.Event()
-_lock = threading.RLock()
 
 
 def get(key: str) -> AnyOperation:
@@ -161,45 +186,15 @@ def _add(operation: AnyOperation) -> None:
         _operations[operation.key] = operation
 
 
-# --- Sentences for what pydantic finds.
-
-_SENTENCES = {
-    "missing": "%(title)s is required.",
-    "extra_forbidden": "There is no setting called “%(name)s”.",
-    "greater_than_equal": "%(title)s must be at least %(ge)s.",
-    "less_than_equal": "%(title)s must be at most %(le)s.",
-    "literal_error": "%(title)s must be one of: %(labels)s.",
-    "string_too_long": "%(title)s must have at most %(max_length)s characters.",
-    "string_too_short": "%(title)s must have at least %(min_length)s characters.",
-    "string_pattern_mismatch": "%(title)s must be a color written as #rrggbb.",
-    "value_error": "%(error)s",
-}
-_FAMILIES = {
-    "int": "%(title)s must be a whole number.",
-    "float": "%(title)s must be a number.",
-    "finite": "%(title)s must be a number.",
-    "bool": "%(title)s must be yes or no.",
-    "string": "%(title)s is not written as it should be.",
-}
-# The same for programs, where it differs by more than the name of the setting.
-_FOR_PROGRAMS = {
-    "greater_than_equal": "%(subject)s must be at least %(ge)s%(unit)s.",
-    "less_than_equal": "%(subject)s must be at most %(le)s%(unit)s.",
-    "literal_error": "%(subject)s must be one of: %(choices)s.",
-    "string_type": "%(subject)s must be a text.",
-    "bool": "%(subject)s must be true or false.",
-}
-
-
-def _explain(params: type[Params], error: ValidationError) -> dict[str, Problem]:
-    problems: dict[str, Problem] = {}
+def _explain(params: type[Params], error: ValidationError) -> dict[str, SettingProblem]:
+    problems: dict[str, SettingProblem] = {}
     for item in error.errors(include_url=False):
         name = str(item["loc"][0]) if item["loc"] else ""
         problems.setdefault(name, _describe(params, name, item["type"], item.get("ctx") or {}))
     return problems
 
 
-def _describe(params: type[Params], name: str, kind: str, ctx: Mapping[str, Any]) -> Problem:
+def _describe(params: type[Params], name: str, kind: str, ctx: Mapping[str, Any]) -> SettingProblem:
     info = params.model_fields.get(name)
     extra = info.json_schema_extra if info and isinstance(info.json_schema_extra, dict) else {}
     labels = extra.get("enum_labels")
@@ -214,7 +209,7 @@ def _describe(params: type[Params], name: str, kind: str, ctx: Mapping[str, Any]
     family = kind.split("_")[0]
     template = _SENTENCES.get(kind) or _FAMILIES.get(family, "%(title)s is not valid.")
     program = _FOR_PROGRAMS.get(kind) or _FOR_PROGRAMS.get(family)
-    return Problem(template, values, program or template.replace("%(title)s", "%(subject)s"))
+    return SettingProblem(template, values, program or template.replace("%(title)s", "%(subject)s"))
 
 
 def _write(value: object) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from workers import engine
 from workers.bundle import FolderModel
-from workers.engine import Outcome
+from workers.engine import RecipeResult
 from workers.plugin import Context
 from workers.recipe import Recipe
 
@@ -30,7 +30,7 @@ class Measured:
         return self.value - self.untaught
 
 
-def run(folder: Path, picture: Image.Image, **params: Any) -> Outcome:
+def run(folder: Path, picture: Image.Image, **params: Any) -> RecipeResult:
     """Run a converted model over a picture."""
     model = FolderModel(folder)
     written = io.BytesIO()

@@ -12,7 +12,7 @@ from uuid import UUID
 from rest_framework import exceptions
 from rest_framework.request import Request
 
-from drive.files.paths import Place, clean_path
+from drive.files.paths import UploadPath, clean_path
 from drive.models import OnConflict
 from drive.uploads.concatenation import FINAL
 from drive.uploads.rules import PARTIAL, Digest
@@ -124,7 +124,7 @@ def read_metadata(header: str) -> Mapping[str, str]:
     return found
 
 
-def place_of(told: Mapping[str, str]) -> Place:
+def place_of(told: Mapping[str, str]) -> UploadPath:
     """Return name and folders. Browsers send no path, an empty one or "null" with a file chosen by itself."""
     path = told.get("relativePath", "")
     if path in ("", "null"):

@@ -38,7 +38,7 @@ from drive.api.tus_headers import (
     refuse_what_is_not_offered,
 )
 from drive.files import services
-from drive.files.paths import Place
+from drive.files.paths import UploadPath
 from drive.models import Folder, OnConflict, Upload
 from drive.uploads import part_files, resumable, rules
 from drive.uploads.concatenation import concat_of, concatenate
@@ -51,12 +51,12 @@ EXTENSIONS = "creation,creation-with-upload,termination,expiration,checksum,conc
 SILENT_SECONDS = 30
 
 
-class Target(TypedDict):
+class UploadTarget(TypedDict):
     """Where a request to begin an upload has its file go."""
 
     owner: User
     folder: Folder | None
-    place: Place
+    place: UploadPath
     on_conflict: OnConflict
     key: str | None
 
@@ -259,10 +259,10 @@ def _check_version(request: Request) -> None:
     refuse_what_is_not_offered(request)
 
 
-def _target(request: Request) -> Target:
+def _target(request: Request) -> UploadTarget:
     owner, told = caller(request), read_metadata(request.headers.get("Upload-Metadata", ""))
     folder_id = told.get("folder", "")
-    return Target(
+    return UploadTarget(
         owner=owner,
         folder=services.get_folder(owner=owner, folder_id=folder_id) if folder_id else None,
         place=place_of(told),
@@ -302,7 +302,7 @@ def _append(request: Request, upload: Upload, offset: int) -> Upload:
         )
 
 
-def _whole(request: Request, target: Target, length: int) -> Upload | None:
+def _whole(request: Request, target: UploadTarget, length: int) -> Upload | None:
     """Take a small file that this request carries whole; None where it is to go the longer way."""
     size = _size(request) if carries_bytes(request) else 0
     if not is_whole(length=length, size=size, on_conflict=target["on_conflict"]):
@@ -313,7 +313,7 @@ def _whole(request: Request, target: Target, length: int) -> Upload | None:
 
 
 @contextmanager
-def _body(request: Request) -> Iterator[rules.Source]:
+def _body(request: Request) -> Iterator[rules.ByteStream]:
     """Give the body of a request to read from; a sender who falls silent has broken off."""
     # Gunicorn's threads would otherwise wait for ever for a sender whose network has gone.
     connection = request.META.get("gunicorn.socket")

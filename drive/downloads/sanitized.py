@@ -7,7 +7,7 @@ import zipstream  # type: ignore[import-untyped]  # has no types
 from django.core.files.storage import default_storage
 from django.utils.translation import gettext as _
 
-from drive.downloads.zip_archives import LostBytesError, Member
+from drive.downloads.zip_archives import LostBytesError, ZipEntry
 from drive.models import Blob, FileKind
 from ipau.common.errors import Invalid
 from workers.formats.byte_source import FormatError
@@ -40,7 +40,7 @@ def copy_of(blob: Blob, plan: Clean) -> Iterator[bytes]:
         yield from plan.read(_opened(content))
 
 
-def archive_for_others(members: Iterable[Member]) -> Iterator[bytes]:
+def archive_for_others(members: Iterable[ZipEntry]) -> Iterator[bytes]:
     """Yield a zip of what others may have; what cannot be cleaned is named in a text at its end.
 
     How long it is shows only on the way: knowing before would mean to read everything twice.
@@ -64,7 +64,7 @@ def archive_for_others(members: Iterable[Member]) -> Iterator[bytes]:
     yield from made.finalize()
 
 
-def _bytes_for_others(member: Member) -> Iterator[bytes]:
+def _bytes_for_others(member: ZipEntry) -> Iterator[bytes]:
     blob = Blob(sha256=member.sha256)
     try:
         if member.kind in AS_THEY_ARE:

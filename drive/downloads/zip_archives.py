@@ -29,11 +29,11 @@ MOST_MEMBERS = 100_000
 _UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 _DEVICES = frozenset({"con", "prn", "aux", "nul"} | {f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10)})
 
-Source = Callable[["Member"], Iterator[bytes]]
+Source = Callable[["ZipEntry"], Iterator[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class ZipEntry:
     """A file in an archive or, where `sha256` is empty, a folder. `path` is safe and unique there."""
 
     path: str
@@ -48,7 +48,7 @@ class LostBytesError(OSError):
     """The storage has fewer or more bytes than it should; what was sent so far is no archive."""
 
 
-def members_of(*, owner: User, chosen: Selection) -> list[Member]:
+def members_of(*, owner: User, chosen: Selection) -> list[ZipEntry]:
     """Return what was chosen and all that lies in it, folders before what they hold.
 
     Three queries, however much it is.
@@ -74,30 +74,30 @@ def members_of(*, owner: User, chosen: Selection) -> list[Member]:
 
 def _laid_out(
     folders: Iterable[tuple[UUID, UUID | None, str]], tops: set[UUID], files: Iterable[File]
-) -> list[Member]:
+) -> list[ZipEntry]:
     """Give every folder and file its path, from the top down."""
     below: dict[UUID | None, list[tuple[UUID, str]]] = defaultdict(list)
     for key, parent, name in folders:
         below[None if key in tops else parent].append((key, name))
     paths: dict[UUID | None, str] = {None: ""}
-    taken: dict[UUID | None, _Names] = defaultdict(_Names)
+    taken: dict[UUID | None, _FolderNames] = defaultdict(_FolderNames)
     members = []
     waiting: list[UUID | None] = [None]
     while waiting:
         here = waiting.pop()
         for key, name in below[here]:
             paths[key] = f"{paths[here]}{taken[here].take(name)}/"
-            members.append(Member(paths[key]))
+            members.append(ZipEntry(paths[key]))
             waiting.append(key)
     for file in files:
         home = file.folder_id if file.folder_id in paths else None
         path = paths[home] + taken[home].take(file.name)
         at = file.created_at
-        members.append(Member(path, file.blob_id, file.size, file.content_type, file.kind, at))
+        members.append(ZipEntry(path, file.blob_id, file.size, file.content_type, file.kind, at))
     return members
 
 
-class _Names:
+class _FolderNames:
     """The names in one folder of an archive. Systems that do not tell capitals apart unpack it too."""
 
     def __init__(self) -> None:
@@ -125,7 +125,7 @@ def safe_name(raw: str) -> str:
     return name
 
 
-def stored_bytes(member: Member) -> Iterator[bytes]:
+def stored_bytes(member: ZipEntry) -> Iterator[bytes]:
     """Yield a member's bytes as they are stored.
 
     Raises:
@@ -146,14 +146,14 @@ def stored_bytes(member: Member) -> Iterator[bytes]:
 class _Bytes:
     """The bytes of one member, opened when its turn comes."""
 
-    def __init__(self, member: Member, source: Source):
+    def __init__(self, member: ZipEntry, source: Source):
         self._member, self._source = member, source
 
     def __iter__(self) -> Iterator[bytes]:
         return self._source(self._member)
 
 
-def archive(members: Iterable[Member], source: Source = stored_bytes, *, sized: bool = True) -> Any:
+def archive(members: Iterable[ZipEntry], source: Source = stored_bytes, *, sized: bool = True) -> Any:
     """Return an iterable of the archive's bytes.
 
     Args:

@@ -21,7 +21,7 @@ _ABSOLUTE = re.compile(r"^(/|[A-Za-z]:/)")
 
 
 @dataclass(frozen=True)
-class Place:
+class UploadPath:
     """Where a file goes: folders below the one that was chosen, the outermost first, and its name."""
 
     folders: tuple[str, ...]
@@ -32,7 +32,7 @@ class Place:
         return "/".join(self.folders)
 
 
-def clean_path(raw: str) -> Place:
+def clean_path(raw: str) -> UploadPath:
     """Read a file's path below a folder, its own name last, as browsers tell it ("holiday/day 1/sea.jpg").
 
     Names in it are mended as those of uploads are; a way out of the folder is refused.
@@ -45,7 +45,7 @@ def clean_path(raw: str) -> Place:
     if _ABSOLUTE.match(path) or any(part.strip() == ".." for part in parts):
         raise Invalid(_("This path leads out of the folder."), code="bad_path")
     names = [upload_name(part, "") for part in parts] or [upload_name("", "")]
-    place = Place(tuple(names[:-1]), names[-1])
+    place = UploadPath(tuple(names[:-1]), names[-1])
     if len(place.folders) > MAX_DEPTH:
         raise too_deep()
     if len(place.path) > MAX_LENGTH:
@@ -106,7 +106,7 @@ def walk(owner: User, folder: Folder | None, names: tuple[str, ...]) -> tuple[Fo
 
 def find_clashes(*, owner: User, folder: Folder | None, paths: Iterable[str]) -> list[str]:
     """Return those of `paths` at which there is a file already. Two queries, however many they are."""
-    places: dict[str, Place] = {}
+    places: dict[str, UploadPath] = {}
     for raw in paths:
         try:
             places[raw] = clean_path(raw)

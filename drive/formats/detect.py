@@ -27,7 +27,7 @@ from workers.checkpoints.torch_zip import (
 )
 from workers.checkpoints.upload import Refused
 from workers.formats import isobmff
-from workers.formats.byte_source import FormatError, Source, TooManyPartsError
+from workers.formats.byte_source import ByteSource, FormatError, TooManyPartsError
 from workers.formats.signatures import explain_stray_bytes
 from workers.formats.video_types import NotTakenError, identify_video
 from workers.media import decode
@@ -43,7 +43,7 @@ SNIFFED_PARTS = 30_000
 
 
 @dataclass(frozen=True)
-class Found:
+class DetectedType:
     """What some bytes are. `suffix` has its dot; `width` and `height` are upright, in pixels, if known."""
 
     kind: FileKind
@@ -53,7 +53,7 @@ class Found:
     height: int | None = None
 
 
-def sniff(content: BinaryIO) -> Found:
+def sniff(content: BinaryIO) -> DetectedType:
     """Return what an open file is. Leaves it at an unspecified position.
 
     Raises:
@@ -67,7 +67,7 @@ def sniff(content: BinaryIO) -> Found:
         if head[4:8] == b"ftyp":
             return _boxes(content)
         if head.startswith(b"\x1aE\xdf\xa3"):
-            return _video(Source(content, SNIFFED_PARTS))
+            return _video(ByteSource(content, SNIFFED_PARTS))
     except TooManyPartsError as error:
         text = _("This video is built of too many parts: convert it to MP4 with an index at its start.")
         raise Invalid(text, code="too_complex") from error
@@ -83,40 +83,40 @@ def weights_facts(content: BinaryIO) -> dict[str, Any]:
     content.seek(0)
     form = _form_of(content.read(_HEAD))
     with _refusing(form):
-        return form.read(Source(content)).as_json()
+        return form.read(ByteSource(content)).as_json()
 
 
-def _picture(content: BinaryIO) -> Found:
+def _picture(content: BinaryIO) -> DetectedType:
     try:
         facts = decode.identify(content)
     except PictureError as error:
         if error.message == decode.UNREADABLE:
             raise _unknown() from error
         raise Invalid(error.message, code=error.code) from error
-    return Found(FileKind.PICTURE, facts.content_type, facts.suffix, facts.width, facts.height)
+    return DetectedType(FileKind.PICTURE, facts.content_type, facts.suffix, facts.width, facts.height)
 
 
-def _boxes(content: BinaryIO) -> Found:
-    source = Source(content, SNIFFED_PARTS)
+def _boxes(content: BinaryIO) -> DetectedType:
+    source = ByteSource(content, SNIFFED_PARTS)
     major, _brands = isobmff.brands(source, next(isobmff.walk(source, 0, source.size)))
     # A file may name the brands of both; the first one says what it is.
     return _picture(content) if major in _HEIF else _video(source)
 
 
-def _video(source: Source) -> Found:
+def _video(source: ByteSource) -> DetectedType:
     container = identify_video(source)
-    return Found(FileKind.VIDEO, container.content_type, container.suffix)
+    return DetectedType(FileKind.VIDEO, container.content_type, container.suffix)
 
 
-def _weights(content: BinaryIO, head: bytes) -> Found:
+def _weights(content: BinaryIO, head: bytes) -> DetectedType:
     form = _form_of(head)
     with _refusing(form):
         try:
-            (form.recognise or form.read)(Source(content, SNIFFED_PARTS))
+            (form.recognise or form.read)(ByteSource(content, SNIFFED_PARTS))
         except TooManyPartsError:
             if not form.may_be_long:
                 raise
-    return Found(FileKind.WEIGHTS, WEIGHTS_TYPE, form.suffix)
+    return DetectedType(FileKind.WEIGHTS, WEIGHTS_TYPE, form.suffix)
 
 
 def _form_of(head: bytes) -> _Form:
@@ -159,10 +159,10 @@ class _Form:
 
     suffix: str
     begins: Callable[[bytes], bool]
-    read: Callable[[Source], WeightsFacts]
+    read: Callable[[ByteSource], WeightsFacts]
     certain: bool = False
     may_be_long: bool = False
-    recognise: Callable[[Source], object] | None = None
+    recognise: Callable[[ByteSource], object] | None = None
 
 
 _FORMS = (

@@ -1,4 +1,25 @@
-"""The tables of the drive."""
+"""The tables of the drive.
+
+A user has one tree of folders with files in them. A file is a name; its bytes are a blob, which many files
+may share.
+
+- Folder: a folder of a user (`owner`), in another folder (`parent`) or, where that is null, at the top of
+  the drive.
+- File: a name in a folder (`folder`), with its content (`blob`), type, state and metadata.
+- Blob: bytes in the storage, keyed by their SHA-256. Never changed; deleted by the sweep once no row refers
+  to it.
+- Thumbnail: a small WebP (`blob`) of an image (`source`, also a blob), one for each size.
+- Upload: a resumable upload under way into a folder. It becomes a file (`file`) with its last byte.
+- CreationKey: the idempotency key of a request of a user, and the file, folder or share that the request
+  created.
+- Share: a link by which visitors see one file or one folder, with a password, an expiry and a count of
+  visits.
+- DriveUsage: the bytes and files of a user, trash included, for the quota. Triggers of the database write
+  it.
+
+Abstract: `Trashable`, for files and folders. Rows that went to the trash with one action share a
+`trash_root`.
+"""
 
 from drive.models.blobs import Blob, Thumbnail
 from drive.models.creation_keys import CreationKey

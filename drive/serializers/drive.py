@@ -22,7 +22,7 @@ class YesOrNo(serializers.BooleanField):
 
 
 @extend_schema_field({"type": "string", "example": TOP})
-class Place(serializers.UUIDField):
+class FolderIdField(serializers.UUIDField):
     """A folder's id, or `top`."""
 
     def to_internal_value(self, data: Any) -> Any:
@@ -72,7 +72,9 @@ class SelectionSerializer(StrictSerializer):
 class MoveSerializer(SelectionSerializer):
     """Files and folders, and where they shall go."""
 
-    destination = Place(allow_null=True, help_text="A folder's id; `top` or null: the top of the drive.")
+    destination = FolderIdField(
+        allow_null=True, help_text="A folder's id; `top` or null: the top of the drive."
+    )
 
 
 class CountSerializer(serializers.Serializer[Any]):

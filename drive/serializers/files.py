@@ -9,7 +9,7 @@ from rest_framework.request import Request
 
 from drive.files.listing import SORTS
 from drive.models import File, FileKind, FileState
-from drive.serializers.drive import DriveQuery, Place, YesOrNo
+from drive.serializers.drive import DriveQuery, FolderIdField, YesOrNo
 from ipau.common.api.fields import ChoiceField
 from ipau.common.api.views import StrictSerializer
 from ipau.common.strict_json import UnreadableJSON, read_json
@@ -105,7 +105,9 @@ class UploadSerializer(StrictSerializer):
         "WebM or MOV) or weights (PyTorch, ONNX or safetensors).",
     )
     metadata = Metadata(required=False, help_text="A JSON object, kept as it is.")
-    folder = Place(required=False, help_text="The folder to put it into; without one, the top of the drive.")
+    folder = FolderIdField(
+        required=False, help_text="The folder to put it into; without one, the top of the drive."
+    )
 
     def validate_metadata(self, text: str) -> dict[str, Any]:
         if len(text.encode()) > METADATA_MAX_BYTES:
@@ -140,7 +142,7 @@ class FileChanges(StrictSerializer):
     name = serializers.CharField(
         required=False, trim_whitespace=False, help_text="Up to 255 bytes, without a slash."
     )
-    folder = Place(
+    folder = FolderIdField(
         required=False,
         allow_null=True,
         help_text="The folder to move it to; `top` or null: the top of the drive.",

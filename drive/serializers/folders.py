@@ -9,7 +9,7 @@ from rest_framework.request import Request
 
 from drive.files import services
 from drive.models import Folder
-from drive.serializers.drive import DriveQuery, Place
+from drive.serializers.drive import DriveQuery, FolderIdField
 from ipau.common.api.fields import ChoiceField
 from ipau.common.api.views import StrictSerializer
 
@@ -86,7 +86,7 @@ class NewFolderSerializer(StrictSerializer):
     """A folder to make."""
 
     name = serializers.CharField(help_text="Up to 255 bytes, without a slash.", trim_whitespace=False)
-    parent = Place(  # type: ignore[assignment]  # a field, not the attribute
+    parent = FolderIdField(  # type: ignore[assignment]  # a field, not the attribute
         required=False, allow_null=True, help_text="The folder to make it in; without one, at the top."
     )
 
@@ -97,7 +97,7 @@ class FolderChanges(StrictSerializer):
     name = serializers.CharField(
         required=False, trim_whitespace=False, help_text="Up to 255 bytes, without a slash."
     )
-    parent = Place(  # type: ignore[assignment]  # a field, not the attribute
+    parent = FolderIdField(  # type: ignore[assignment]  # a field, not the attribute
         required=False,
         allow_null=True,
         help_text="The folder to move it to; `top` or null: the top of the drive.",

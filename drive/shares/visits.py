@@ -84,25 +84,25 @@ def count_visit(*, share: Share, visitor: str) -> None:
 
 
 @dataclass(frozen=True)
-class Place:
+class SharedFolder:
     """A folder inside a share, and the way there from the shared one, which comes first."""
 
     folder: Folder
     way: list[Folder]
 
 
-def place_in(*, share: Share, folder_id: UUID | None) -> Place:
+def place_in(*, share: Share, folder_id: UUID | None) -> SharedFolder:
     """Return a folder of a shared folder; None: the shared one. Raises NotFound, also for those above it."""
     if share.folder is None:
         raise no_share()
     if folder_id is None or folder_id == share.folder_id:
-        return Place(share.folder, [share.folder])
+        return SharedFolder(share.folder, [share.folder])
     folder = Folder.objects.filter(owner=share.owner_id, pk=folder_id).live().first()
     way = services.ancestors_of(folder)
     above = next((n for n, step in enumerate(way) if step.pk == share.folder_id), None)
     if folder is None or above is None:
         raise no_share()
-    return Place(folder, way[above:])
+    return SharedFolder(folder, way[above:])
 
 
 def file_in(*, share: Share, file_id: UUID) -> tuple[File, list[Folder]]:

@@ -20,7 +20,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from drive.files.paths import Place, folder_at
+from drive.files.paths import UploadPath, folder_at
 from drive.files.quota import check_kept_uploads
 from drive.models import File, Folder, OnConflict, Upload
 from drive.uploads import part_files, resumable, rules
@@ -46,7 +46,7 @@ def concatenate(
     *,
     owner: User,
     folder: Folder | None,
-    place: Place,
+    place: UploadPath,
     part_ids: Sequence[UUID],
     told: str,
     on_conflict: OnConflict = OnConflict.KEEP_BOTH,
@@ -125,7 +125,7 @@ def _whole_parts(owner: User, part_ids: Sequence[UUID]) -> list[Upload]:
     return [found[key] for key in part_ids]
 
 
-def _make(upload: Upload, place: Place, found: Sequence[Upload]) -> None:
+def _make(upload: Upload, place: UploadPath, found: Sequence[Upload]) -> None:
     """Make the file, finish the upload and delete the rows of its parts, all at once."""
     if upload.on_conflict == OnConflict.SKIP and (there := rules.file_at(upload)):
         with transaction.atomic():

@@ -8,7 +8,7 @@ from accounts.models import User
 from drive.files import quota
 from drive.files.names import upload_name
 from drive.files.placement import first_free, hold
-from drive.formats.detect import Found
+from drive.formats.detect import DetectedType
 from drive.models import File, Folder, OnConflict
 from drive.storage import blobs
 from drive.storage.blobs import Stored
@@ -23,7 +23,7 @@ def add_file(
     folder: Folder | None,
     name: str,
     stored: Stored,
-    facts: Found,
+    facts: DetectedType,
     metadata: dict[str, Any] | None = None,
     then: Callable[[File], File] | None = None,
 ) -> File:

@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 from drive.files import quota
-from drive.files.paths import Place, folder_at
+from drive.files.paths import UploadPath, folder_at
 from drive.models import Folder, OnConflict, Upload
 from drive.uploads import resumable, rules, s3_multipart, tasks
 from ipau.common.errors import Conflict, Invalid, NotFound, TooLarge
@@ -68,7 +68,7 @@ def get_direct(*, owner: User, upload_id: UUID) -> Upload:
 
 
 def begin_direct(
-    *, owner: User, folder: Folder | None, place: Place, length: int, on_conflict: OnConflict, key: str
+    *, owner: User, folder: Folder | None, place: UploadPath, length: int, on_conflict: OnConflict, key: str
 ) -> Upload:
     """Make room in the bucket for an upload of `length` bytes; refuse it before they are sent.
 

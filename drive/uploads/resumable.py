@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from drive.files.paths import Place, folder_at
+from drive.files.paths import UploadPath, folder_at
 from drive.files.quota import check_kept_uploads, claim_upload, no_room_beside_uploads, usage_of
 from drive.models import File, Folder, OnConflict, Upload
 from drive.uploads import part_files, s3_multipart
@@ -27,8 +27,8 @@ from drive.uploads.rules import (
     CONCAT,
     LIFE,
     PARTIAL,
+    ByteStream,
     Digest,
-    Source,
     WrongChecksum,
     cannot_store,
     check_length,
@@ -65,7 +65,7 @@ def begin_resumable(
     *,
     owner: User,
     folder: Folder | None,
-    place: Place,
+    place: UploadPath,
     length: int,
     on_conflict: OnConflict = OnConflict.KEEP_BOTH,
     key: str | None = None,
@@ -142,7 +142,7 @@ def _check_parts(upload: Upload, size: int) -> None:
 
 
 def append_bytes(
-    *, upload: Upload, offset: int, source: Source, size: int, digest: Digest | None = None
+    *, upload: Upload, offset: int, source: ByteStream, size: int, digest: Digest | None = None
 ) -> Upload:
     """Write `size` bytes behind the first `offset` ones; the last of all finishes the upload.
 
@@ -191,7 +191,7 @@ def _current(upload: Upload, offset: int) -> Upload:
 
 
 def _receive(
-    upload: Upload, part: BinaryIO, offset: int, source: Source, size: int, digest: Digest | None
+    upload: Upload, part: BinaryIO, offset: int, source: ByteStream, size: int, digest: Digest | None
 ) -> int:
     """Copy what comes into the part file, and return how far it reaches."""
     part.truncate(offset)

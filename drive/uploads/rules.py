@@ -22,7 +22,7 @@ CONCAT = "concat"
 PARTIAL = "partial"
 
 
-class Source(Protocol):
+class ByteStream(Protocol):
     """Where bytes come from: a request."""
 
     def read(self, size: int, /) -> bytes: ...

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from accounts.models import User
 from drive.files import quota
-from drive.formats.detect import Found, sniff
+from drive.formats.detect import DetectedType, sniff
 from drive.models import File, Folder, Upload
 from drive.storage import blobs
 from drive.storage.blobs import Stored
@@ -51,7 +51,7 @@ def upload_file(
     return add_upload(owner=owner, folder=folder, name=name, stored=stored, facts=found, metadata=metadata)
 
 
-def store_upload(*, owner: User, content: BinaryIO, size: int, limit: int) -> tuple[Stored, Found]:
+def store_upload(*, owner: User, content: BinaryIO, size: int, limit: int) -> tuple[Stored, DetectedType]:
     """Recognise what was sent and store its bytes for `add_upload`. Raises as `upload_file`."""
     rules.check_length(size, limit=limit)
     quota.check_room(owner=owner, size=size)
@@ -69,7 +69,7 @@ def add_upload(
     folder: Folder | None,
     name: str,
     stored: Stored,
-    facts: Found,
+    facts: DetectedType,
     metadata: dict[str, Any] | None = None,
     then: Callable[[File], File] | None = None,
 ) -> File:

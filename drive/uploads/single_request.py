@@ -11,13 +11,13 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from drive.files.paths import Place, folder_at
+from drive.files.paths import UploadPath, folder_at
 from drive.files.quota import check_kept_uploads
 from drive.models import File, Folder, OnConflict, Upload
 from drive.uploads import rules
 from drive.uploads import services as uploads_services
 from drive.uploads.create_file import settle_conflict
-from drive.uploads.rules import Digest, Source
+from drive.uploads.rules import ByteStream, Digest
 from ipau.common.errors import Invalid
 
 
@@ -31,11 +31,11 @@ def take_whole(
     *,
     owner: User,
     folder: Folder | None,
-    place: Place,
+    place: UploadPath,
     length: int,
     on_conflict: OnConflict,
     key: str | None,
-    source: Source,
+    source: ByteStream,
     digest: Digest | None = None,
 ) -> Upload | None:
     """Make a file of the `length` bytes that `source` has, and return its finished upload.
@@ -95,7 +95,7 @@ def take_whole(
     return upload
 
 
-def _read(source: Source, length: int, digest: Digest | None) -> bytes:
+def _read(source: ByteStream, length: int, digest: Digest | None) -> bytes:
     data = bytearray()
     try:
         while len(data) < length and (chunk := source.read(min(rules.CHUNK, length - len(data)))):

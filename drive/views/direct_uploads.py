@@ -15,7 +15,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts.requests import SignedInRequest
 from drive.files import services
-from drive.files.paths import Place, clean_path
+from drive.files.paths import UploadPath, clean_path
 from drive.models import OnConflict, Upload
 from drive.uploads import direct, resumable, s3_multipart
 from drive.uploads.direct import Stage
@@ -109,7 +109,7 @@ def _answer(upload: Upload, *, status: int = 200) -> JsonResponse:
     return JsonResponse(body, status=status)
 
 
-def _place(request: HttpRequest) -> Place:
+def _place(request: HttpRequest) -> UploadPath:
     name, path = request.POST.get("name", ""), request.POST.get("path", "")
     # A name alone leads nowhere: an odd one is mended.
     alone = name.replace("\\", "/").rsplit("/", 1)[-1]

@@ -38,7 +38,7 @@ ALONE = "result"
 
 
 @dataclass(frozen=True)
-class Picture:
+class ViewerImage:
     """A picture for the stage: `src` is shown first, `full` (where it differs) when somebody zooms in."""
 
     file: File
@@ -112,23 +112,23 @@ def _sights(request: SignedInRequest, shown: File, origin: Origin | None) -> dic
     }
 
 
-def _pictures(files: Sequence[File]) -> dict[UUID, Picture]:
+def _pictures(files: Sequence[File]) -> dict[UUID, ViewerImage]:
     """Return those of the files that can be shown, by id. One query."""
     thumbnails = listing.largest_thumbnails(blob_ids=[file.blob_id for file in files])
     found = {file.pk: _picture(file, thumbnails.get(file.blob_id)) for file in files}
     return {key: picture for key, picture in found.items() if picture}
 
 
-def _picture(file: File, thumbnail: Thumbnail | None) -> Picture | None:
+def _picture(file: File, thumbnail: Thumbnail | None) -> ViewerImage | None:
     if file.state == FileState.REFUSED:
         return None
     content = reverse("drive:content", args=[file.pk]) if is_web_picture(file.content_type) else ""
     if thumbnail is None:
-        return Picture(file, content, "") if content else None
+        return ViewerImage(file, content, "") if content else None
     address = reverse("drive:thumbnail", args=[file.pk, thumbnail.side])
     view = f"{address}?{urlencode({'v': thumbnail.blob_id[:16]})}"
     # The small one would have to be blown up, and is of no use beside an original that is hardly larger.
     is_large = max(file.width or 0, file.height or 0) > listing.VIEW_SIDE
     if content and (thumbnail.side < listing.VIEW_SIDE or not is_large):
-        return Picture(file, content, "")
-    return Picture(file, view, content)
+        return ViewerImage(file, content, "")
+    return ViewerImage(file, view, content)

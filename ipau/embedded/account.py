@@ -23,7 +23,7 @@ CAPABILITIES = ("dac_read_search", "dac_override")
 
 
 @dataclass(frozen=True)
-class Account:
+class ServiceAccount:
     """How to start a program for the services. `uid` None means: as we are."""
 
     uid: int | None = None
@@ -110,14 +110,14 @@ class Account:
         return None if self.capability else self.gid
 
 
-def choose_account(*, folders: Sequence[Path], program: Path, program_root: Path) -> Account:
+def choose_account(*, folders: Sequence[Path], program: Path, program_root: Path) -> ServiceAccount:
     """Return an account that can run `program` and enter `folders`, which must exist.
 
     Raises:
         EmbeddedError: no way was found.
     """
     if os.geteuid() != 0:
-        return Account()
+        return ServiceAccount()
     account = _unprivileged()
     for folder in folders:
         account.own_tree(folder)
@@ -138,32 +138,32 @@ def choose_account(*, folders: Sequence[Path], program: Path, program_root: Path
     )
 
 
-def _unprivileged() -> Account:
+def _unprivileged() -> ServiceAccount:
     for name in ACCOUNTS:
         try:
             entry = pwd.getpwnam(name)
         except KeyError:
             continue
-        return Account(uid=entry.pw_uid, gid=entry.pw_gid)
+        return ServiceAccount(uid=entry.pw_uid, gid=entry.pw_gid)
     raise EmbeddedError(
         f"PostgreSQL must not run as root, and there is no account named {' or '.join(ACCOUNTS)}. "
         "Run as an ordinary user, or set DATABASE_URL and REDIS_URL to services of your own."
     )
 
 
-def _with_capabilities(account: Account) -> list[Account]:
+def _with_capabilities(account: ServiceAccount) -> list[ServiceAccount]:
     if shutil.which("setpriv") is None:
         return []
     return [replace(account, capability=name) for name in CAPABILITIES]
 
 
-def _reaches(account: Account, folders: Sequence[Path], program: Path) -> bool:
+def _reaches(account: ServiceAccount, folders: Sequence[Path], program: Path) -> bool:
     # A shell of that account tries it: the rules (modes, ACLs, namespaces) are the kernel's own.
     script = 'program=$1; shift; for folder; do cd "$folder" || exit 1; done; exec "$program" --version'
     return account.run(["/bin/sh", "-c", script, "sh", program, *folders]).returncode == 0
 
 
-def _copy_programs(account: Account, program_root: Path) -> tuple[Path, Path]:
+def _copy_programs(account: ServiceAccount, program_root: Path) -> tuple[Path, Path]:
     """Copy the programs' folder; return the temporary folder and the copy in it."""
     package = program_root.parent
     home = Path(tempfile.mkdtemp(prefix="ipau-programs-"))

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import psycopg
 
 from ipau.embedded import logs
-from ipau.embedded.account import Account, choose_account
+from ipau.embedded.account import ServiceAccount, choose_account
 from ipau.embedded.errors import EmbeddedError
 from ipau.embedded.orphans import end_orphan
 from ipau.embedded.server import Server
@@ -143,7 +143,7 @@ def _check_version(folder: Path) -> None:
         )
 
 
-def _initialise(account: Account, programs: Path, fresh: Path, folder: Path, *, sync: bool) -> None:
+def _initialise(account: ServiceAccount, programs: Path, fresh: Path, folder: Path, *, sync: bool) -> None:
     words: list[str | Path] = [programs / "bin" / "initdb", "-D", fresh, "-U", USER, "--auth=trust"]
     words += ["--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
     done = account.run([*words, *([] if sync else ["--no-sync"])])
@@ -155,7 +155,7 @@ def _initialise(account: Account, programs: Path, fresh: Path, folder: Path, *, 
     fresh.rename(folder)
 
 
-def _socket_folder(account: Account, run: Path, watchdog: Watchdog) -> Path:
+def _socket_folder(account: ServiceAccount, run: Path, watchdog: Watchdog) -> Path:
     # Commas and quotes separate folders in that one setting; the short folder holds none.
     plain = len(str(run).encode()) <= LONGEST_SOCKET_FOLDER and not set(str(run)) & set("\",'\\")
     if plain:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ipau.embedded import logs
-from ipau.embedded.account import Account
+from ipau.embedded.account import ServiceAccount
 from ipau.embedded.watchdog import Watchdog, end
 
 
@@ -16,7 +16,7 @@ class Server:
 
     name: str
     url: str
-    account: Account
+    account: ServiceAccount
     command: Sequence[str | Path]
     log: Path
     pid_file: Path

@@ -11,7 +11,7 @@ from pathlib import Path
 import redis
 
 from ipau.embedded import logs
-from ipau.embedded.account import Account, choose_account
+from ipau.embedded.account import ServiceAccount, choose_account
 from ipau.embedded.errors import EmbeddedError
 from ipau.embedded.orphans import end_orphan
 from ipau.embedded.server import Server
@@ -117,7 +117,7 @@ def _program() -> Path:
     return program
 
 
-def _password(account: Account, folder: Path) -> str:
+def _password(account: ServiceAccount, folder: Path) -> str:
     kept = folder / "password"
     if not kept.exists() or not kept.read_text().strip():
         kept.touch(mode=0o600)
@@ -133,7 +133,7 @@ def _free_port() -> int:
         return port
 
 
-def _write_configuration(account: Account, conf: Path, port: int, password: str, unsafe: bool) -> None:
+def _write_configuration(account: ServiceAccount, conf: Path, port: int, password: str, unsafe: bool) -> None:
     """Write the settings into a private file: on the command line everybody could read the password."""
     settings = {
         "bind": HOST,

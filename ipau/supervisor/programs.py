@@ -53,7 +53,7 @@ class Address:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ProgramOptions:
     """What the programs have to know."""
 
     address: Address
@@ -65,7 +65,7 @@ class Plan:
     """The file number of the socket on which the web server accepts; None: it listens by itself."""
 
 
-def environment(plan: Plan) -> dict[str, str]:
+def environment(plan: ProgramOptions) -> dict[str, str]:
     """Return the environment of all programs; what the person set stays as it is."""
     env = {**os.environ, "IPAU_DATA": str(plan.data_dir), "PYTHONUNBUFFERED": "1"}
     env.setdefault("IPAU_BASE_URL", plan.address.url)
@@ -78,7 +78,7 @@ def environment(plan: Plan) -> dict[str, str]:
     return env
 
 
-def programs(plan: Plan) -> list[Program]:
+def programs(plan: ProgramOptions) -> list[Program]:
     """Return the site's programs in the order of their start."""
     env = environment(plan)
     celery = [sys.executable, "-m", "celery", "-q", "-A", "ipau"]
@@ -134,6 +134,6 @@ def programs(plan: Plan) -> list[Program]:
     return [web, *workers, beat]
 
 
-def node_name(plan: Plan, worker: str) -> str:
+def node_name(plan: ProgramOptions, worker: str) -> str:
     """Return a worker's name in the fleet: no two sites on a machine share a port."""
     return f"{worker}@{socket.gethostname()}-{plan.address.port}"

@@ -20,7 +20,7 @@ from ipau.common.private_files import UMASK, GroupError, process_umask
 from ipau.embedded import Services, logs, running
 from ipau.supervisor import listening, prepare
 from ipau.supervisor.child import FIRST_PAUSE, LONGEST_PAUSE, MOST_QUICK_DEATHS, QUICK_SECONDS, Child, say
-from ipau.supervisor.programs import LATER, LOOPBACK, Address, Plan, node_name, programs
+from ipau.supervisor.programs import LATER, LOOPBACK, Address, ProgramOptions, node_name, programs
 
 READY_SECONDS = 90.0
 POLL_SECONDS = 0.1
@@ -44,7 +44,12 @@ class Site:
     """The programs of a site and the private services under them."""
 
     def __init__(
-        self, plan: Plan, services: Services, *, echo: bool = True, listener: socket.socket | None = None
+        self,
+        plan: ProgramOptions,
+        services: Services,
+        *,
+        echo: bool = True,
+        listener: socket.socket | None = None,
     ) -> None:
         self.plan = plan
         self.services = services
@@ -194,7 +199,7 @@ def site_running(address: Address, *, slots: int | None = None, echo: bool = Tru
         prepare.migrate()
         prepare.collect_static(data_dir)
         listener = _listen(address)
-        plan = Plan(
+        plan = ProgramOptions(
             address=address,
             data_dir=data_dir,
             slots=slots or os.cpu_count() or 1,
@@ -290,7 +295,7 @@ def _is_free(variable: str) -> bool:
     return not os.environ.get(variable)
 
 
-def _log(plan: Plan, name: str) -> Path:
+def _log(plan: ProgramOptions, name: str) -> Path:
     return plan.data_dir / "logs" / f"{name}.log"
 
 

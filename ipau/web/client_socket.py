@@ -23,7 +23,7 @@ class SlowClientError(TimeoutError):
     """The client sends its request more slowly than a thread may wait for."""
 
 
-class Budget:
+class WaitBudget:
     """Seconds that a client may be waited for. Bytes at the minimum rate earn back what waiting spends."""
 
     def __init__(self, seconds: float, rate: float):
@@ -60,9 +60,9 @@ class ClientSocket:
         self.sent = 0
         self.unsent_bytes = 0
         self._unsent: deque[memoryview] = deque()
-        self._budget: Budget | None = None
+        self._budget: WaitBudget | None = None
 
-    def allow_waiting(self, budget: Budget) -> None:
+    def allow_waiting(self, budget: WaitBudget) -> None:
         """Let `recv` wait for the client as long as the budget lasts."""
         self._budget = budget
         self.is_too_slow = False
@@ -89,7 +89,7 @@ class ClientSocket:
                 self._budget.earn(len(data))
             return data
 
-    def _wait(self, budget: Budget) -> None:
+    def _wait(self, budget: WaitBudget) -> None:
         poll = select.poll()
         poll.register(self.raw, select.POLLIN)
         began = time.monotonic()

@@ -9,13 +9,13 @@ from typing import Any
 
 from gunicorn.http import get_parser
 
-from ipau.web.client_socket import Budget, ClientSocket
+from ipau.web.client_socket import ClientSocket, WaitBudget
 from ipau.web.exchange import Exchange
 from ipau.web.limits import client_address, client_key
-from ipau.web.request_head import Head, read_head, target_of
+from ipau.web.request_head import RequestHead, read_head, target_of
 
 
-class State(enum.Enum):
+class ConnectionState(enum.Enum):
     """Who has to do something next."""
 
     IDLE = "no byte of a request has come"
@@ -37,17 +37,17 @@ class Connection:
         # A socket file has no addresses.
         self.peer_address = str(client[0]) if isinstance(client, tuple) else "127.0.0.1"
         self.peer = client_key(self.peer_address)
-        self.state = State.IDLE
+        self.state = ConnectionState.IDLE
         self.since = self.deadline = time.monotonic()
         self.events = 0
         self.inbox = bytearray()
-        self.head: Head | None = None
+        self.head: RequestHead | None = None
         self.exchange: Exchange | None = None
         self.pool: Any = None
         self.stream_client = ""
         """Whom the stream of this connection is counted for."""
         self.has_stream = False
-        self.reader = Budget(0, 1)
+        self.reader = WaitBudget(0, 1)
         """Seconds that this response may wait for its client."""
         self.read = 0
         """Bytes that the client had when the budget was last looked at."""
@@ -70,14 +70,14 @@ class Connection:
             return self.head.credential.decode("latin-1")
         return client_key(client_address(self.peer_address, self.head.forwarded_for))
 
-    def find_head(self) -> Head | None:
+    def find_head(self) -> RequestHead | None:
         """Return the head of the next request as soon as all of it has come."""
         if self.head is None and self.inbox:
             self.head = read_head(self.inbox, self._searched)
             self._searched = len(self.inbox)
         return self.head
 
-    def ask_for_body(self, head: Head) -> None:
+    def ask_for_body(self, head: RequestHead) -> None:
         """Tell a client that waits for it to send its body."""
         if head.expects_continue and not self._continued:
             self._continued = True
@@ -92,7 +92,7 @@ class Connection:
             request._expected_100_continue = False
         return request
 
-    def expect_reader(self, budget: Budget) -> None:
+    def expect_reader(self, budget: WaitBudget) -> None:
         """Let the client have so much time to read the response that comes now."""
         self.reader, self.read = budget, self.socket.received_by_client()
 

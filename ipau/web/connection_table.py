@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from ipau.web.connection import Connection, State
-from ipau.web.limits import HELD_BYTES, Limits
+from ipau.web.connection import Connection, ConnectionState
+from ipau.web.limits import HELD_BYTES, ClientLimits
 
 # Those that can be closed without losing a response, the first ones first.
-_CLOSED_FIRST = ((State.CLOSING, State.IDLE), (State.RECEIVING, State.QUEUED), (State.SENDING,))
+_CLOSED_FIRST = (
+    (ConnectionState.CLOSING, ConnectionState.IDLE),
+    (ConnectionState.RECEIVING, ConnectionState.QUEUED),
+    (ConnectionState.SENDING,),
+)
 
 
 class ConnectionTable:
     """Connections in the order in which they came. Only the main loop uses it."""
 
-    def __init__(self, limits: Limits):
+    def __init__(self, limits: ClientLimits):
         self._limits = limits
         self._connections: dict[Connection, None] = {}
         self._peers: Counter[str] = Counter()
@@ -60,7 +64,7 @@ class ConnectionTable:
 
     def one_too_large(self) -> Connection | None:
         """Return the connection that holds most memory, where all of them together hold too much."""
-        waiting = [c for c in self._connections if c.state is not State.RUNNING]
+        waiting = [c for c in self._connections if c.state is not ConnectionState.RUNNING]
         if not waiting or sum(c.held_bytes() for c in self._connections) <= HELD_BYTES:
             return None
         return max(waiting, key=Connection.held_bytes)

@@ -20,7 +20,7 @@ from ipau.web.request_body import StreamedBody
 
 if TYPE_CHECKING:
     from ipau.web.connection import Connection
-    from ipau.web.worker import Worker
+    from ipau.web.worker import WebWorker
 
 FILE_BLOCK_BYTES = 256 * 1024
 
@@ -28,7 +28,7 @@ FILE_BLOCK_BYTES = 256 * 1024
 class Exchange:
     """A response under way."""
 
-    def __init__(self, worker: Worker, connection: Connection, request: Any):
+    def __init__(self, worker: WebWorker, connection: Connection, request: Any):
         self._worker, self._socket = worker, connection.socket
         self._parser, self._request = connection.parser, request
         self._began = datetime.now()

@@ -27,7 +27,7 @@ LINGER_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Limits:
+class ClientLimits:
     """What clients may hold of one process."""
 
     slow_seconds: float
@@ -50,11 +50,11 @@ class Limits:
         return self.slow_seconds / 2
 
 
-def limits() -> Limits:
+def limits() -> ClientLimits:
     """Return the limits that the settings name, with no more connections than a process may have files."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     per_address = 0 if settings.ALLAUTH_TRUSTED_PROXY_COUNT else settings.WEB_CONNECTIONS_PER_ADDRESS
-    return Limits(
+    return ClientLimits(
         slow_seconds=settings.WEB_SLOW_SECONDS,
         min_rate=settings.WEB_MIN_RATE,
         connections=max(1, min(settings.WEB_CONNECTIONS, files - OTHER_FILES)),

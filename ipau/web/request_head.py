@@ -18,7 +18,7 @@ _SESSION = re.compile(rb"(?:^|;)\s*" + re.escape(settings.SESSION_COOKIE_NAME.en
 
 
 @dataclass(frozen=True)
-class Head:
+class RequestHead:
     """A request line and headers."""
 
     size: int
@@ -43,7 +43,7 @@ class Head:
         return self.target.startswith(b"/static/")
 
 
-def read_head(data: bytearray, searched: int = 0) -> Head | None:
+def read_head(data: bytearray, searched: int = 0) -> RequestHead | None:
     """Return the head at the start of `data`, or None where more bytes have to come.
 
     Args:
@@ -53,7 +53,7 @@ def read_head(data: bytearray, searched: int = 0) -> Head | None:
     end = data.find(END, start)
     if end < 0:
         # A line that ends without CR is refused; its head may never have the end that is looked for.
-        return Head(len(data), target_of(data)) if _has_bare_newline(data, start) else None
+        return RequestHead(len(data), target_of(data)) if _has_bare_newline(data, start) else None
     return _parse(bytes(data[:end]), end + len(END))
 
 
@@ -66,17 +66,17 @@ def _has_bare_newline(data: bytearray, start: int) -> bool:
     return False
 
 
-def _parse(text: bytes, size: int) -> Head:
+def _parse(text: bytes, size: int) -> RequestHead:
     line, *rest = text.removeprefix(b"\r\n").split(b"\r\n")
     words = line.split(b" ")
     if len(words) != 3:
-        return Head(size, target_of(text))
+        return RequestHead(size, target_of(text))
     fields: dict[bytes, list[bytes]] = {}
     for field in rest:
         name, _, value = field.partition(b":")
         fields.setdefault(name.lower(), []).append(value.strip(b" \t"))
     expects = [value.lower() for value in fields.get(b"expect", [])]
-    return Head(
+    return RequestHead(
         size=size,
         target=words[1],
         length=_length(fields),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from ipau.web.request_head import Head
+from ipau.web.request_head import RequestHead
 
 # Static files and health checks have threads of their own, so that they never queue behind other requests. So
 # have large bodies, so that other requests never queue behind them.
@@ -27,7 +27,7 @@ class ThreadPools:
         self._ready = ThreadPoolExecutor(READY_THREADS, "ready")
         self._stream = ThreadPoolExecutor(streams, "stream")
 
-    def choose(self, head: Head, *, has_stream: bool) -> ThreadPoolExecutor:
+    def choose(self, head: RequestHead, *, has_stream: bool) -> ThreadPoolExecutor:
         """Return the pool for a request. `has_stream`: its body is large and is read as it comes."""
         if has_stream:
             return self._stream

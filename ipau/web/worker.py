@@ -20,8 +20,8 @@ from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
 from ipau.web import refusals
-from ipau.web.client_socket import Budget
-from ipau.web.connection import Connection, State
+from ipau.web.client_socket import WaitBudget
+from ipau.web.connection import Connection, ConnectionState
 from ipau.web.connection_table import ConnectionTable
 from ipau.web.exchange import Exchange
 from ipau.web.fair_queue import FairQueue
@@ -37,7 +37,7 @@ from ipau.web.limits import (
     client_key,
     limits,
 )
-from ipau.web.request_head import Head
+from ipau.web.request_head import RequestHead
 from ipau.web.shutdown import orphans, restart_turns
 from ipau.web.streams import Streams
 from ipau.web.thread_pools import ThreadPools
@@ -48,7 +48,7 @@ _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF)
 
 
-class Worker(ThreadWorker):
+class WebWorker(ThreadWorker):
     """A process of the web server: one main loop and several pools of threads."""
 
     tpool: ThreadPoolExecutor
@@ -104,13 +104,13 @@ class Worker(ThreadWorker):
         now = time.monotonic()
         ends = now + self.cfg.graceful_timeout
         for connection in self.connections:
-            if connection.state in (State.IDLE, State.RECEIVING):
+            if connection.state in (ConnectionState.IDLE, ConnectionState.RECEIVING):
                 # A request that is just arriving is still answered.
                 connection.deadline = min(connection.deadline, now + STOP_KEEPALIVE_LINGER)
         while self.connections and time.monotonic() < ends:
             self._turn(TICK_SECONDS / 5)
         for connection in list(self.connections):
-            if connection.state is not State.RUNNING:
+            if connection.state is not ConnectionState.RUNNING:
                 self._close(connection)
         self.pools.shutdown()
         self.poller.close()
@@ -121,17 +121,17 @@ class Worker(ThreadWorker):
     def _tick(self, now: float) -> None:
         """Close what has run out of time or takes too much memory."""
         for connection in list(self.connections):
-            if connection.state is State.SENDING:
+            if connection.state is ConnectionState.SENDING:
                 self._guarded(self._check_reader, connection)
-            elif connection.state is not State.RUNNING and now >= connection.deadline:
+            elif connection.state is not ConnectionState.RUNNING and now >= connection.deadline:
                 self._guarded(self._run_out, connection)
         while (largest := self.connections.one_too_large()) is not None:
             self._close(largest)
 
     def _run_out(self, connection: Connection) -> None:
-        if connection.state is State.RECEIVING:
+        if connection.state is ConnectionState.RECEIVING:
             self._refuse(connection, 408, refusals.TOO_SLOW)
-        elif connection.state is State.QUEUED:
+        elif connection.state is ConnectionState.QUEUED:
             alone = self._streams.is_full_for(connection.stream_client)
             self._refuse(connection, *((429, refusals.TOO_MANY) if alone else (503, refusals.BUSY)))
         else:
@@ -162,7 +162,7 @@ class Worker(ThreadWorker):
             connection.socket.close()
             return
         self.connections.add(connection)
-        self._move(connection, State.IDLE, self.limits.slow_seconds)
+        self._move(connection, ConnectionState.IDLE, self.limits.slow_seconds)
         self._guarded(self._receive, connection)  # most clients have sent their request by now
 
     def _make_room(self, peer: str) -> bool:
@@ -179,13 +179,13 @@ class Worker(ThreadWorker):
         return found is not None
 
     def _close(self, connection: Connection) -> None:
-        if connection.state is State.CLOSED:
+        if connection.state is ConnectionState.CLOSED:
             return
         was = connection.state
-        self._move(connection, State.CLOSED)
+        self._move(connection, ConnectionState.CLOSED)
         self._end_stream(connection)
         self.connections.remove(connection)
-        if was is State.SENDING:
+        if was is ConnectionState.SENDING:
             connection.socket.reset()
         connection.socket.close()
         exchange = connection.exchange
@@ -195,20 +195,20 @@ class Worker(ThreadWorker):
     def _close_gracefully(self, connection: Connection) -> None:
         """Say that no more comes, and let the client read the response before the connection goes."""
         connection.socket.shutdown(socket.SHUT_WR)
-        self._move(connection, State.CLOSING, LINGER_SECONDS if self.alive else STOP_LINGER_SECONDS)
+        self._move(connection, ConnectionState.CLOSING, LINGER_SECONDS if self.alive else STOP_LINGER_SECONDS)
 
-    def _move(self, connection: Connection, state: State, seconds: float = 0.0) -> None:
+    def _move(self, connection: Connection, state: ConnectionState, seconds: float = 0.0) -> None:
         """Put a connection into a state, for at most so many seconds, and watch for what moves it on."""
-        if connection.state is State.QUEUED:
+        if connection.state is ConnectionState.QUEUED:
             self._queue.remove(connection)
-        if state is State.QUEUED:
+        if state is ConnectionState.QUEUED:
             self._queue.append(connection)
         connection.state, connection.since = state, time.monotonic()
         connection.deadline = connection.since + seconds
-        if state in (State.IDLE, State.RECEIVING, State.CLOSING):
+        if state in (ConnectionState.IDLE, ConnectionState.RECEIVING, ConnectionState.CLOSING):
             events = selectors.EVENT_READ
         else:
-            events = selectors.EVENT_WRITE if state is State.SENDING else 0
+            events = selectors.EVENT_WRITE if state is ConnectionState.SENDING else 0
         if events == connection.events:
             return
         if connection.events:
@@ -218,9 +218,9 @@ class Worker(ThreadWorker):
         connection.events = events
 
     def _on_event(self, connection: Connection, _socket: Any) -> None:
-        steps = {State.SENDING: self._send, State.CLOSING: self._linger}
+        steps = {ConnectionState.SENDING: self._send, ConnectionState.CLOSING: self._linger}
         # An earlier event of the same turn may have closed it.
-        if connection.state in (*steps, State.IDLE, State.RECEIVING):
+        if connection.state in (*steps, ConnectionState.IDLE, ConnectionState.RECEIVING):
             self._guarded(steps.get(connection.state, self._receive), connection)
 
     def _guarded(self, step: Any, connection: Connection) -> None:
@@ -252,8 +252,8 @@ class Worker(ThreadWorker):
         if head is None:
             if len(connection.inbox) > HEAD_BYTES:
                 self._refuse(connection, 431, refusals.TOO_LARGE_HEAD)
-            elif connection.state is not State.RECEIVING:
-                self._move(connection, State.RECEIVING, self.limits.slow_seconds)
+            elif connection.state is not ConnectionState.RECEIVING:
+                self._move(connection, ConnectionState.RECEIVING, self.limits.slow_seconds)
         elif head.length > BODY_BYTES and len(connection.inbox) < head.size + head.length:
             self._queue_for_stream(connection, head)
         elif len(connection.inbox) >= head.size + head.length:
@@ -261,30 +261,30 @@ class Worker(ThreadWorker):
         else:
             self._collect_body(connection, head)
 
-    def _collect_body(self, connection: Connection, head: Head) -> None:
+    def _collect_body(self, connection: Connection, head: RequestHead) -> None:
         if not connection.awaits_body:
             connection.awaits_body = True
             seconds = self.limits.slow_seconds + head.length * 4 / self.limits.min_rate
-            self._move(connection, State.RECEIVING, seconds)
+            self._move(connection, ConnectionState.RECEIVING, seconds)
             connection.ask_for_body(head)
 
-    def _queue_for_stream(self, connection: Connection, head: Head) -> None:
+    def _queue_for_stream(self, connection: Connection, head: RequestHead) -> None:
         address = client_address(connection.peer_address, head.forwarded_for)
         connection.stream_client = client_key(address)
-        self._move(connection, State.QUEUED, self.limits.stream_wait_seconds)
+        self._move(connection, ConnectionState.QUEUED, self.limits.stream_wait_seconds)
         self._start_streams()
 
     def _start_streams(self) -> None:
         """Give free streams to those who wait longest."""
         for connection in list(self._queue):
             # An earlier round of this loop may have ended it.
-            if connection.state is State.QUEUED and self._streams.take(connection.stream_client):
+            if connection.state is ConnectionState.QUEUED and self._streams.take(connection.stream_client):
                 connection.has_stream = True
                 self._guarded(self._begin_stream, connection)
 
     def _begin_stream(self, connection: Connection) -> None:
         assert connection.head is not None
-        connection.socket.allow_waiting(Budget(self.limits.slow_seconds, self.limits.min_rate))
+        connection.socket.allow_waiting(WaitBudget(self.limits.slow_seconds, self.limits.min_rate))
         self._dispatch(connection, connection.head)
 
     def _end_stream(self, connection: Connection) -> None:
@@ -297,14 +297,14 @@ class Worker(ThreadWorker):
         connection.socket.send(refusals.refusal(status, detail, connection.target))
         self._close_gracefully(connection)
 
-    def _dispatch(self, connection: Connection, head: Head) -> None:
+    def _dispatch(self, connection: Connection, head: RequestHead) -> None:
         connection.pool = self.pools.choose(head, has_stream=connection.has_stream)
         patience = self.limits.slow_seconds * READER_PATIENCE
-        connection.expect_reader(Budget(patience, self.limits.min_rate / READER_RATE_SHARE))
+        connection.expect_reader(WaitBudget(patience, self.limits.min_rate / READER_RATE_SHARE))
         self._run(connection, self.handle)
 
     def _run(self, connection: Connection, step: Any) -> None:
-        self._move(connection, State.RUNNING)
+        self._move(connection, ConnectionState.RUNNING)
         if connection.pool is self.pools.general:
             self._fair_queue.add(connection, connection.requester, partial(self._start, connection, step))
         else:
@@ -374,8 +374,8 @@ class Worker(ThreadWorker):
 
     def _send(self, connection: Connection) -> None:
         if not connection.socket.flush():
-            if connection.state is not State.SENDING:
-                self._move(connection, State.SENDING)
+            if connection.state is not ConnectionState.SENDING:
+                self._move(connection, ConnectionState.SENDING)
             return
         exchange = connection.exchange
         if exchange is not None and not exchange.is_done:
@@ -388,7 +388,7 @@ class Worker(ThreadWorker):
     def _await_next(self, connection: Connection) -> None:
         connection.begin_anew()
         seconds = self.cfg.keepalive if self.alive else min(self.cfg.keepalive, STOP_KEEPALIVE_LINGER)
-        self._move(connection, State.IDLE, seconds)
+        self._move(connection, ConnectionState.IDLE, seconds)
         if connection.inbox:
             # The client has sent its next request already.
             self._consider(connection)

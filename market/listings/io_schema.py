@@ -54,13 +54,6 @@ def data_labels_of(version: Version) -> list[tuple[str, str]]:
     ]
 
 
-def _outputs(operation: str) -> tuple[OutputSpec, ...]:
-    try:
-        return registry.get(operation).outputs
-    except UnknownOperation:
-        return ()
-
-
 def in_order(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Number the settings: the database keeps no order of keys, and pages and API show them as declared."""
     numbered = enumerate(schema.get("properties", {}).items(), start=1)
@@ -122,6 +115,13 @@ def openapi_of(version: Version) -> dict[str, Any]:
             "schemas": {"Input": taken, "Output": output_schema(outputs_of(version)), **definitions}
         },
     }
+
+
+def _outputs(operation: str) -> tuple[OutputSpec, ...]:
+    try:
+        return registry.get(operation).outputs
+    except UnknownOperation:
+        return ()
 
 
 def _move_references(node: Any) -> Any:

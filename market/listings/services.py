@@ -34,12 +34,6 @@ def get_listing(*, user: Any, owner: str, name: str) -> Listing:
     return listing
 
 
-def _at_address(user: Any, owner: str, name: str) -> QuerySet[Listing]:
-    rows: QuerySet[Listing] = Listing.objects.visible_to(user)
-    # PostgreSQL knows no NUL, and so refuses to look for one.
-    return rows.none() if "\0" in owner + name else rows.filter(owner__handle=owner, name=name)
-
-
 def describe_listing(*, user: Any, owner: str, name: str) -> Listing:
     """As `get_listing`, with all that a description needs."""
     rows = with_newest(_at_address(user, owner, name), user=user, measured=True)
@@ -186,6 +180,17 @@ def sync_builtin_listings() -> None:
     gone.update(visibility="private")
 
 
+def delivers(version: Version, kind: str) -> bool:
+    """Tell whether running a version gives something of this kind: "image", "text" or "data"."""
+    return any(output.kind == kind for output in outputs_of(version))
+
+
+def _at_address(user: Any, owner: str, name: str) -> QuerySet[Listing]:
+    rows: QuerySet[Listing] = Listing.objects.visible_to(user)
+    # PostgreSQL knows no NUL, and so refuses to look for one.
+    return rows.none() if "\0" in owner + name else rows.filter(owner__handle=owner, name=name)
+
+
 def _platform_user() -> User:
     platform = User.objects.filter(handle=PLATFORM_HANDLE).first()
     if platform is None:
@@ -217,8 +222,3 @@ def _sync(platform: User, operation: Operation[Any]) -> None:
         return
     number = operation.version if latest is None else max(operation.version, latest.number + 1)
     Version.objects.create(listing=listing, number=number, recipe=recipe, params_schema=schema)
-
-
-def delivers(version: Version, kind: str) -> bool:
-    """Tell whether running a version gives something of this kind: "image", "text" or "data"."""
-    return any(output.kind == kind for output in outputs_of(version))

@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from ipau.common.errors import Invalid
 from market.listings.io_schema import NAME, STEP, STEPS
 from market.models import Version
-from market.pipelines.steps import Problems, check_params, check_steps
+from market.pipelines.steps import StepProblems, check_params, check_steps
 from workers.recipe import Recipe, Step, name_steps
 from workers.registry import UnknownOperation
 
@@ -40,7 +40,7 @@ def _hand_out(version: Version, template: Recipe, params: Mapping[str, Any]) -> 
     """
     names = name_steps(step.operation for step in template.steps)
     given = [dict(step.params) for step in template.steps]
-    problems = Problems(template.steps)
+    problems = StepProblems(template.steps)
     for name, value in params.items():
         about = version.params_schema["properties"].get(name)
         step, _dot, setting = name.partition(".")

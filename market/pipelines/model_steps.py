@@ -23,7 +23,7 @@ from market.listings import services
 from market.listings.io_schema import STEPS
 from market.listings.pauses import check_runs
 from market.models import Listing, ListingKind, StepModel, Version
-from market.pipelines.steps import Problems, title_of
+from market.pipelines.steps import StepProblems, title_of
 from workers.recipe import Step, name_steps
 
 GONE = "model_gone"
@@ -83,7 +83,7 @@ def compose(*, user: Any, steps: Sequence[Step | ModelStep]) -> Composed:
         else:
             missing[position] = _missing(step)
             found.append(Step(operation=UNKNOWN))
-    problems = Problems(found)
+    problems = StepProblems(found)
     for position, text in missing.items():
         problems.add_step(position, text)
     problems.check()
@@ -123,32 +123,6 @@ def find_releases(*, user: Any, steps: Sequence[ModelStep]) -> list[Version | No
     return [found.get((step.address, step.number)) for step in steps]
 
 
-def _address_of(release: Version) -> str:
-    return f"{release.listing.owner.handle}/{release.listing.name}"
-
-
-def _missing(step: ModelStep) -> str:
-    words = {"model": step.address[:120], "n": step.number}
-    if step.number is None:
-        return _("there is no model “%(model)s”.") % words
-    return _("there is no model “%(model)s” with a version %(n)d.") % words
-
-
-def _releases(user: Any) -> QuerySet[Version]:
-    models = Listing.objects.visible_to(user).filter(kind=ListingKind.MODEL)
-    rows = Version.objects.offered_to(user).filter(listing__in=models, weights__isnull=False)
-    return rows.select_related("listing__owner", "weights")
-
-
-def _run(release: Version, params: Mapping[str, Any]) -> Step:
-    """Return the step that a model's own version has, with these settings where it leaves them open."""
-    own = Step.model_validate(release.recipe["steps"][-1])
-    return own.model_copy(update={"params": {**params, **own.params}})
-
-
-# --- The models that may become steps.
-
-
 @dataclass(frozen=True)
 class Offer:
     """Some models, each with its `address`. `more`: there are others, which a longer text finds."""
@@ -180,9 +154,6 @@ def offer_models(*, user: User, text: str = "", chosen: Collection[str] = ()) ->
     )
     found = list(rows.order_by(rank, "-id")[: MODELS_OFFERED + 1])
     return Offer(found[:MODELS_OFFERED], len(found) > MODELS_OFFERED)
-
-
-# --- The models of what is kept.
 
 
 def with_models(rows: QuerySet[Listing]) -> QuerySet[Listing]:
@@ -251,3 +222,26 @@ def keep_models(version: Version, models: Mapping[int, Version]) -> None:
     StepModel.objects.bulk_create(
         StepModel(version=version, position=position, model=model) for position, model in models.items()
     )
+
+
+def _address_of(release: Version) -> str:
+    return f"{release.listing.owner.handle}/{release.listing.name}"
+
+
+def _missing(step: ModelStep) -> str:
+    words = {"model": step.address[:120], "n": step.number}
+    if step.number is None:
+        return _("there is no model “%(model)s”.") % words
+    return _("there is no model “%(model)s” with a version %(n)d.") % words
+
+
+def _releases(user: Any) -> QuerySet[Version]:
+    models = Listing.objects.visible_to(user).filter(kind=ListingKind.MODEL)
+    rows = Version.objects.offered_to(user).filter(listing__in=models, weights__isnull=False)
+    return rows.select_related("listing__owner", "weights")
+
+
+def _run(release: Version, params: Mapping[str, Any]) -> Step:
+    """Return the step that a model's own version has, with these settings where it leaves them open."""
+    own = Step.model_validate(release.recipe["steps"][-1])
+    return own.model_copy(update={"params": {**params, **own.params}})

@@ -26,7 +26,7 @@ from market.listings.names import (
 )
 from market.models import Listing, ListingKind, Tier, Version, Visibility
 from market.pipelines.model_steps import ModelStep, compose, keep_models, models_of
-from market.pipelines.steps import Problems, check_number, check_steps, folders_in, schema_of
+from market.pipelines.steps import StepProblems, check_number, check_steps, folders_in, schema_of
 from workers import registry
 from workers.recipe import Recipe, Step
 
@@ -34,7 +34,7 @@ MOST_PIPELINES = 200
 
 
 @dataclass(frozen=True)
-class Release:
+class PipelineRelease:
     """What a version of a pipeline is made of; `models` are the releases of models that its steps run."""
 
     recipe: Recipe
@@ -107,7 +107,7 @@ def create_pipeline(
         request_digest=request if idempotency_key else "",
     )
     try:
-        return _insert(listing, name, Release(recipe, schema_of(recipe, models), models))
+        return _insert(listing, name, PipelineRelease(recipe, schema_of(recipe, models), models))
     except Conflict:
         # Two requests with one idempotency key at once: the slower one answers with what the faster one made.
         if earlier := find_earlier(mine, idempotency_key, request):
@@ -145,7 +145,7 @@ def change_pipeline(
     if steps is not None:
         recipe, models = _check_recipe(owner, steps)
         listing.tier = _tier_of(recipe)
-        new = Release(recipe, schema_of(recipe, models), models)
+        new = PipelineRelease(recipe, schema_of(recipe, models), models)
         if new != release:
             _add_version(listing, newest.number + 1, new)
         release = new
@@ -197,9 +197,6 @@ def delete_pipeline(*, owner: User, name: str) -> None:
         )
 
 
-# --- Checks.
-
-
 def check_title(title: str) -> str:
     """Return a title as it is kept. Raises Invalid."""
     return check_text("title", title, TITLE_LENGTH, _("Give the pipeline a title."))
@@ -222,7 +219,7 @@ def _check_recipe(owner: User, steps: Sequence[Step | ModelStep]) -> tuple[Recip
 
 
 def _check_shareable(recipe: Recipe, models: Mapping[int, Version]) -> None:
-    problems = Problems(recipe.steps)
+    problems = StepProblems(recipe.steps)
     for position, model in models.items():
         if not model.is_offered_to(None):
             problems.add_step(
@@ -243,9 +240,6 @@ def _tier_of(recipe: Recipe) -> str:
     return Tier.ADVANCED if Tier.ADVANCED in tiers else Tier.BASIC
 
 
-# --- Rows.
-
-
 def _own(owner: User, name: str) -> Listing:
     """Return a pipeline of the person, locked."""
     rows = Listing.objects.select_for_update(no_key=True, of=("self",)).select_related("owner")
@@ -257,7 +251,7 @@ def _own(owner: User, name: str) -> Listing:
     return listing
 
 
-def _insert(listing: Listing, name: str, release: Release) -> Listing:
+def _insert(listing: Listing, name: str, release: PipelineRelease) -> Listing:
     """Write a listing with its first version under this name, or under a free one made from its title."""
     candidates = [name] if name else _free_names(listing)
     for candidate in candidates:
@@ -282,11 +276,11 @@ def _free_names(listing: Listing) -> list[str]:
     return [name for name in numbered if name not in taken][:3]
 
 
-def _release_of(version: Version) -> Release:
-    return Release(Recipe.model_validate(version.recipe), version.params_schema, models_of(version))
+def _release_of(version: Version) -> PipelineRelease:
+    return PipelineRelease(Recipe.model_validate(version.recipe), version.params_schema, models_of(version))
 
 
-def _add_version(listing: Listing, number: int, release: Release) -> None:
+def _add_version(listing: Listing, number: int, release: PipelineRelease) -> None:
     recipe = release.recipe.model_dump(mode="json")
     version = Version.objects.create(
         listing=listing, number=number, recipe=recipe, params_schema=release.schema

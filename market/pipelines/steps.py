@@ -12,7 +12,7 @@ from market.models import Version
 from workers import registry
 from workers.plugin import Family
 from workers.recipe import MOST_STEPS, Recipe, Step, find_misfit, name_steps
-from workers.registry import ParamsInvalid, Problem, UnknownOperation
+from workers.registry import ParamsInvalid, SettingProblem, UnknownOperation
 
 
 def check_params(operation: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,11 +30,6 @@ def check_params(operation: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def _sentence(problem: Problem) -> str:
-    """Say what is wrong with a setting to whoever asked."""
-    return problem.for_programs if is_for_programs() else _(problem.template) % problem.values
-
-
 def check_steps(steps: Sequence[Step], titles: Sequence[str] = ()) -> Recipe:
     """Return the steps as a recipe, each with all of its settings.
 
@@ -47,7 +42,7 @@ def check_steps(steps: Sequence[Step], titles: Sequence[str] = ()) -> Recipe:
             its name.
     """
     check_number(len(steps))
-    problems = Problems(steps, titles)
+    problems = StepProblems(steps, titles)
     checked = []
     for position, step in enumerate(steps):
         try:
@@ -98,7 +93,7 @@ def check_fit(steps: Sequence[Step], titles: Sequence[str] = ()) -> None:
     raise Invalid(text, code="steps_do_not_fit", fields={name: text})
 
 
-class Problems:
+class StepProblems:
     """What is wrong with the settings of several steps; raised together."""
 
     def __init__(self, steps: Sequence[Step], titles: Sequence[str] = ()) -> None:
@@ -207,6 +202,11 @@ def folders_in(recipe: Recipe) -> dict[str, str]:
             continue
         found.update({f"{name}.{s}": str(step.params[s]) for s in settings if step.params.get(s)})
     return found
+
+
+def _sentence(problem: SettingProblem) -> str:
+    """Say what is wrong with a setting to whoever asked."""
+    return problem.for_programs if is_for_programs() else _(problem.template) % problem.values
 
 
 def _refer_into(node: Any, step: str) -> Any:

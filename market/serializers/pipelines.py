@@ -15,7 +15,20 @@ from market.models import Listing, Version, Visibility
 from market.pipelines.model_steps import models_of
 from workers.recipe import MOST_STEPS, name_steps
 
-# --- What comes in --------------------------------------------------------------------------------
+_TITLE: dict[str, Any] = {"max_length": names.TITLE_LENGTH, "help_text": "What people read."}
+_SUMMARY: dict[str, Any] = {
+    "max_length": names.SUMMARY_LENGTH,
+    "allow_blank": True,
+    "help_text": "One sentence.",
+}
+_STEPS: dict[str, Any] = {
+    "many": True,
+    "help_text": f"1 to {MOST_STEPS} steps, each run on the picture that the one before it made.",
+}
+_VISIBILITY: dict[str, Any] = {
+    "choices": Visibility.choices,
+    "help_text": "`public`: everybody finds and runs it, at once. It must then name no folder of yours.",
+}
 
 
 class PipelineStepInputSerializer(StrictSerializer):
@@ -50,22 +63,6 @@ class PipelineStepInputSerializer(StrictSerializer):
         return attrs
 
 
-_TITLE: dict[str, Any] = {"max_length": names.TITLE_LENGTH, "help_text": "What people read."}
-_SUMMARY: dict[str, Any] = {
-    "max_length": names.SUMMARY_LENGTH,
-    "allow_blank": True,
-    "help_text": "One sentence.",
-}
-_STEPS: dict[str, Any] = {
-    "many": True,
-    "help_text": f"1 to {MOST_STEPS} steps, each run on the picture that the one before it made.",
-}
-_VISIBILITY: dict[str, Any] = {
-    "choices": Visibility.choices,
-    "help_text": "`public`: everybody finds and runs it, at once. It must then name no folder of yours.",
-}
-
-
 class PipelineInputSerializer(StrictSerializer):
     """A new pipeline."""
 
@@ -92,9 +89,6 @@ class PipelineChangeSerializer(StrictSerializer):
         help_text="Another address; the old one leads nowhere then.",
     )
     visibility = ChoiceField(required=False, **_VISIBILITY)
-
-
-# --- What goes out --------------------------------------------------------------------------------
 
 
 class PipelineStepSerializer(serializers.Serializer[Any]):

@@ -3,7 +3,7 @@
 from django import template
 from django.template import Context
 
-from market.covers import Mosaic, mosaic_of, sample_of, weights_of
+from market.covers import CoverMosaic, mosaic_of, sample_of, weights_of
 from market.models import Listing, Weights
 from market.weights.report import name_task
 from market.weights.samples import AnySample
@@ -30,6 +30,6 @@ def task_name(weights: Weights) -> str:
 
 
 @register.simple_tag(takes_context=True)
-def mosaic(context: Context, listing: Listing) -> Mosaic:
+def mosaic(context: Context, listing: Listing) -> CoverMosaic:
     """Return the cover of a pipeline, which `market.covers.with_mosaics` fetched along."""
     return mosaic_of(listing, user=context.get("user"))

@@ -40,18 +40,6 @@ def about(request: SignedInRequest, name: str) -> HttpResponse:
     return redirect(_page_of(listing))
 
 
-def _show(
-    request: SignedInRequest,
-    listing: Listing,
-    form: AboutForm,
-    *,
-    is_preview: bool = False,
-    status: int = 200,
-) -> HttpResponse:
-    context = {"listing": listing, "form": form, "is_preview": is_preview}
-    return render(request, "market/model_about.html", context, status=status)
-
-
 @login_required
 @require_http_methods(["GET", "POST"])
 def samples(request: SignedInRequest, name: str) -> HttpResponse:
@@ -72,6 +60,18 @@ def samples(request: SignedInRequest, name: str) -> HttpResponse:
         request, _("The samples have been kept. A worker runs the model over those that are new.")
     )
     return redirect(_page_of(listing))
+
+
+def _show(
+    request: SignedInRequest,
+    listing: Listing,
+    form: AboutForm,
+    *,
+    is_preview: bool = False,
+    status: int = 200,
+) -> HttpResponse:
+    context = {"listing": listing, "form": form, "is_preview": is_preview}
+    return render(request, "market/model_about.html", context, status=status)
 
 
 def _show_choice(

@@ -74,41 +74,6 @@ def new_page(request: SignedInRequest) -> HttpResponse:
     return _show_form(request, form, offered, status=status)
 
 
-def _take_weights(owner: User, form: ModelForm) -> File | None:
-    """Put weights that came with the form into the drive, also where it must be mended: once is enough."""
-    sent = form.cleaned_data.get("upload")
-    if sent is None:
-        return None
-    file = conversions.upload_weights(owner=owner, name=sent.name, content=sent.file, size=sent.size)
-    form.keep(file)
-    return file
-
-
-def _request(owner: User, form: ModelForm, sent: File | None) -> Conversion:
-    chosen = form.cleaned_data
-    file = sent or drive.get_file(owner=owner, file_id=chosen["file"])
-    asked = {name: chosen[name] for name in ("name", "title", "family", "config", "publish")}
-    return conversions.request_conversion(owner=owner, file=file, **asked)
-
-
-def _weights_of(owner: User, first: str = "") -> list[File]:
-    """Return the newest weights of the drive, and the one with this id."""
-    rows = File.objects.visible_to(owner).live().filter(kind=FileKind.WEIGHTS)
-    rows = rows.exclude(state=FileState.REFUSED)
-    found = list(rows.order_by("-id")[:WEIGHTS_OFFERED])
-    if first and first not in {str(file.pk) for file in found}:
-        file = drive.get_file(owner=owner, file_id=first)
-        found += [file] if file.kind == FileKind.WEIGHTS else []
-    return found
-
-
-def _show_form(
-    request: SignedInRequest, form: ModelForm, offered: list[File], *, status: int = 200
-) -> HttpResponse:
-    context = {"form": form, "offered": offered, "budget": budget_of(request.user.pk)}
-    return render(request, "market/model_new.html", context, status=status)
-
-
 @login_required
 @require_GET
 def conversion_page(request: SignedInRequest, conversion_id: UUID) -> HttpResponse:
@@ -121,18 +86,6 @@ def conversion_page(request: SignedInRequest, conversion_id: UUID) -> HttpRespon
 def conversion_state(request: SignedInRequest, conversion_id: UUID) -> HttpResponse:
     """Answer with the changing part of a conversion's page."""
     return _show_conversion(request, conversion_id, "market/conversion_state.html")
-
-
-def _show_conversion(request: SignedInRequest, conversion_id: UUID, template: str) -> HttpResponse:
-    conversion = conversions.get_conversion(owner=request.user, conversion_id=conversion_id)
-    version = conversion.version
-    context = {
-        "conversion": conversion,
-        "told": tell(conversion.report, version.weights if version else None),
-    }
-    listing = version.listing if version else None
-    is_there = listing is not None and listing.archived_at is None
-    return render(request, template, {**context, "listing": listing, "is_there": is_there})
 
 
 @require_safe
@@ -198,3 +151,50 @@ def delete(request: SignedInRequest, name: str) -> HttpResponse:
     messages.success(request, _("The model is deleted. Its jobs and their results stay."))
     here = reverse("models:list")
     return HttpResponseClientRedirect(here) if request.htmx else redirect(here)
+
+
+def _take_weights(owner: User, form: ModelForm) -> File | None:
+    """Put weights that came with the form into the drive, also where it must be mended: once is enough."""
+    sent = form.cleaned_data.get("upload")
+    if sent is None:
+        return None
+    file = conversions.upload_weights(owner=owner, name=sent.name, content=sent.file, size=sent.size)
+    form.keep(file)
+    return file
+
+
+def _request(owner: User, form: ModelForm, sent: File | None) -> Conversion:
+    chosen = form.cleaned_data
+    file = sent or drive.get_file(owner=owner, file_id=chosen["file"])
+    asked = {name: chosen[name] for name in ("name", "title", "family", "config", "publish")}
+    return conversions.request_conversion(owner=owner, file=file, **asked)
+
+
+def _weights_of(owner: User, first: str = "") -> list[File]:
+    """Return the newest weights of the drive, and the one with this id."""
+    rows = File.objects.visible_to(owner).live().filter(kind=FileKind.WEIGHTS)
+    rows = rows.exclude(state=FileState.REFUSED)
+    found = list(rows.order_by("-id")[:WEIGHTS_OFFERED])
+    if first and first not in {str(file.pk) for file in found}:
+        file = drive.get_file(owner=owner, file_id=first)
+        found += [file] if file.kind == FileKind.WEIGHTS else []
+    return found
+
+
+def _show_form(
+    request: SignedInRequest, form: ModelForm, offered: list[File], *, status: int = 200
+) -> HttpResponse:
+    context = {"form": form, "offered": offered, "budget": budget_of(request.user.pk)}
+    return render(request, "market/model_new.html", context, status=status)
+
+
+def _show_conversion(request: SignedInRequest, conversion_id: UUID, template: str) -> HttpResponse:
+    conversion = conversions.get_conversion(owner=request.user, conversion_id=conversion_id)
+    version = conversion.version
+    context = {
+        "conversion": conversion,
+        "told": tell(conversion.report, version.weights if version else None),
+    }
+    listing = version.listing if version else None
+    is_there = listing is not None and listing.archived_at is None
+    return render(request, template, {**context, "listing": listing, "is_there": is_there})

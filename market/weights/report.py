@@ -119,6 +119,33 @@ def tell(
     )
 
 
+def tell_pixels(facts: Mapping[str, Any]) -> str:
+    """Say how pictures are prepared for a classifier or semantic segmenter, and whether that was assumed.
+
+    Of other models it is empty.
+    """
+    if facts.get("task") != "classify" and facts.get("layout") not in ("semantic", "labels"):
+        return ""
+    told = [(_colours(facts), _source(facts, ("mean", "std")))]
+    if facts.get("order") == "bgr":
+        told.append((_("blue before green and red"), ""))
+    if facts["task"] == "classify":
+        told.append((_shape(facts), _source(facts, ("crop_pct",))))
+    return "; ".join(f"{what} ({source})" if source else what for what, source in told)
+
+
+def flops_size(facts: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the width and height of the picture that a model's operations were counted for."""
+    size = facts.get("input") or {}
+    # Generators take any size: theirs are counted at one that all share.
+    return (size.get("width") or FLOPS_SIDE, size.get("height") or FLOPS_SIDE)
+
+
+def name_task(task: str) -> str:
+    """Say in a word what models of a task are: "Detector"."""
+    return str(NAMES.get(task, task))
+
+
 def _facts(report: Mapping[str, Any], facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     told: list[tuple[str, str]] = []
     if facts:
@@ -155,21 +182,6 @@ def _compared(facts: Mapping[str, Any]) -> str:
     if facts.get("family") == GRAPHS:
         return _("Difference between the graph as uploaded and as rearranged for speed")
     return _("Difference between CPU and GPU form")
-
-
-def tell_pixels(facts: Mapping[str, Any]) -> str:
-    """Say how pictures are prepared for a classifier or semantic segmenter, and whether that was assumed.
-
-    Of other models it is empty.
-    """
-    if facts.get("task") != "classify" and facts.get("layout") not in ("semantic", "labels"):
-        return ""
-    told = [(_colours(facts), _source(facts, ("mean", "std")))]
-    if facts.get("order") == "bgr":
-        told.append((_("blue before green and red"), ""))
-    if facts["task"] == "classify":
-        told.append((_shape(facts), _source(facts, ("crop_pct",))))
-    return "; ".join(f"{what} ({source})" if source else what for what, source in told)
 
 
 def _colours(facts: Mapping[str, Any]) -> str:
@@ -215,13 +227,6 @@ def _number(value: float) -> str:
     return f"{value:.5g}"
 
 
-def flops_size(facts: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the width and height of the picture that a model's operations were counted for."""
-    size = facts.get("input") or {}
-    # Generators take any size: theirs are counted at one that all share.
-    return (size.get("width") or FLOPS_SIDE, size.get("height") or FLOPS_SIDE)
-
-
 def _operations(facts: Mapping[str, Any]) -> str:
     flops = facts["flops"]
     count = f"{flops / 1e9:,.1f} GFLOPs" if flops >= 1e8 else f"{flops / 1e6:,.1f} MFLOPs"
@@ -257,11 +262,6 @@ def _seen(one: Mapping[str, Any]) -> str:
     if "confidence" in one:
         return f"{one['name']} {one['confidence']:.0%}"
     return f"{one['count']} × {one['name']}"
-
-
-def name_task(task: str) -> str:
-    """Say in a word what models of a task are: "Detector"."""
-    return str(NAMES.get(task, task))
 
 
 def _choices(found: Sequence[Mapping[str, Any]]) -> list[ToldChoice]:

@@ -62,6 +62,20 @@ def show_on(*, listing: Listing, digests: Iterable[str]) -> None:
         transaction.on_commit(tasks.send_turn)
 
 
+def shown_samples(version: Version) -> Sequence[AnySample]:
+    """Return the samples on which a version is shown: those of the owner's choosing, or what it was tried on.
+
+    Of a chosen one that other weights were run on last, it is only told what it looks like.
+    """
+    if version.weights is None:
+        return []
+    chosen = [one for one in version.listing.chosen_samples.all() if one.before_id]
+    for one in chosen:
+        if one.weights_id != version.weights_id:
+            one.weights_id, one.after_id, one.seen = None, None, []
+    return chosen or list(version.weights.samples.all())
+
+
 def _digests_of(listing: Listing, ids: Iterable[object]) -> list[str]:
     """Return the bytes of samples that a model has."""
     wanted = {as_uuid(i) for i in ids}
@@ -97,17 +111,3 @@ def _check(listing: Listing, *, number: int) -> None:
         text = _("This model draws from noise: it looks at no picture.")
     if text:
         raise Invalid(text, code="samples")
-
-
-def shown_samples(version: Version) -> Sequence[AnySample]:
-    """Return the samples on which a version is shown: those of the owner's choosing, or what it was tried on.
-
-    Of a chosen one that other weights were run on last, it is only told what it looks like.
-    """
-    if version.weights is None:
-        return []
-    chosen = [one for one in version.listing.chosen_samples.all() if one.before_id]
-    for one in chosen:
-        if one.weights_id != version.weights_id:
-            one.weights_id, one.after_id, one.seen = None, None, []
-    return chosen or list(version.weights.samples.all())

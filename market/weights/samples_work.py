@@ -19,7 +19,7 @@ from workers.engine import ThumbnailResult
 from workers.plugin import OperationError
 from workers.trials import launch
 from workers.trials.entry_point import SIDE
-from workers.trials.launch import Shown
+from workers.trials.launch import TrialSample
 
 _WEBP = "image/webp"
 
@@ -31,7 +31,7 @@ class _Made:
     before: Stored
     after: Stored | None
     size: tuple[int, int]
-    one: Shown | None
+    one: TrialSample | None
 
 
 def show_chosen(listing_id: UUID) -> bool:
@@ -47,6 +47,11 @@ def show_chosen(listing_id: UUID) -> bool:
         return lease is not None and _show(listing_id)
 
 
+def waiting() -> QuerySet[ChosenSample]:
+    """Return the pictures that a worker is still to look at."""
+    return ChosenSample.objects.filter(is_due=True, attempts__lt=MAX_ATTEMPTS)
+
+
 def _show(listing_id: UUID) -> bool:
     due = persist(lambda: _begin(listing_id))
     newest = Version.objects.filter(listing=listing_id).select_related("weights").order_by("-number").first()
@@ -56,11 +61,6 @@ def _show(listing_id: UUID) -> bool:
     made = _make(weights, due)
     persist(lambda: _keep(listing_id, weights, due, made))
     return True
-
-
-def waiting() -> QuerySet[ChosenSample]:
-    """Return the pictures that a worker is still to look at."""
-    return ChosenSample.objects.filter(is_due=True, attempts__lt=MAX_ATTEMPTS)
 
 
 def _begin(listing_id: UUID) -> list[ChosenSample]:
@@ -88,7 +88,7 @@ def _reduce(row: ChosenSample) -> ThumbnailResult | None:
     return replace(small, data=data) if row.before_id else small
 
 
-def _run(weights: Weights, pictures: Sequence[bytes]) -> tuple[Shown, ...]:
+def _run(weights: Weights, pictures: Sequence[bytes]) -> tuple[TrialSample, ...]:
     if not pictures:
         return ()
     with work_dirs.open_scratch() as scratch:
@@ -96,7 +96,7 @@ def _run(weights: Weights, pictures: Sequence[bytes]) -> tuple[Shown, ...]:
         return launch.try_model(folder, given=pictures, scratch_in=scratch).shown
 
 
-def _store(look: ThumbnailResult, one: Shown | None) -> _Made:
+def _store(look: ThumbnailResult, one: TrialSample | None) -> _Made:
     after = one.after if one else None
     larger = after if after and after.width > look.width else look
     return _Made(

@@ -103,17 +103,6 @@ def tell_busiest(speeds: Iterable[JobSpeed]) -> ToldSpeed | None:
     return _tell(busiest.device, None, busiest) if busiest else None
 
 
-def _tell(device: str, tried: Speed | None, seen: JobSpeed | None) -> ToldSpeed:
-    told: dict[str, Any] = {}
-    if tried:
-        told["first"] = _milliseconds(tried.first_ms)
-        told["later"] = _milliseconds(tried.each_ms) if tried.each_ms else ""
-        told["size"] = f"{tried.width} × {tried.height}"
-    if seen:
-        told["each"], told["pictures"] = _milliseconds(seen.each_ms), seen.pictures
-    return ToldSpeed(device, **told)
-
-
 def say_speed(speed: Speed) -> str:
     """Say how long a picture took: «First picture 310 ms, then 45 ms a picture on AMD EPYC 9B14»."""
     said = {
@@ -126,6 +115,17 @@ def say_speed(speed: Speed) -> str:
         return _("First picture %(first)s on %(device)s (%(width)d × %(height)d pixels)") % said
     text = _("First picture %(first)s, then %(each)s a picture on %(device)s (%(width)d × %(height)d pixels)")
     return text % {**said, "each": _milliseconds(speed.each_ms)}
+
+
+def _tell(device: str, tried: Speed | None, seen: JobSpeed | None) -> ToldSpeed:
+    told: dict[str, Any] = {}
+    if tried:
+        told["first"] = _milliseconds(tried.first_ms)
+        told["later"] = _milliseconds(tried.each_ms) if tried.each_ms else ""
+        told["size"] = f"{tried.width} × {tried.height}"
+    if seen:
+        told["each"], told["pictures"] = _milliseconds(seen.each_ms), seen.pictures
+    return ToldSpeed(device, **told)
 
 
 def _milliseconds(spent: float) -> str:

@@ -47,15 +47,6 @@ def sweep() -> None:
         wake(tell_paused)
 
 
-def _take_turn() -> None:
-    begins(convert, _ANY)
-    # Several owners wait: another slot begins with the next one.
-    if len(list(islice(conversion_queue.list_waiting(), 2))) > 1:
-        send_turn()
-    if conversion_queue.take_turn() and next(conversion_queue.list_waiting(), None) is not None:
-        send_turn()
-
-
 def send_turn() -> None:
     """Wake a worker that converts; once for all that waits when it begins."""
     wake_once(convert, _ANY, seconds=AGAIN_SECONDS)
@@ -65,3 +56,12 @@ def send_trial(*, weights_id: str) -> None:
     """Have weights tried that no conversion has tried."""
     trials.ask(weights_id)
     send_turn()
+
+
+def _take_turn() -> None:
+    begins(convert, _ANY)
+    # Several owners wait: another slot begins with the next one.
+    if len(list(islice(conversion_queue.list_waiting(), 2))) > 1:
+        send_turn()
+    if conversion_queue.take_turn() and next(conversion_queue.list_waiting(), None) is not None:
+        send_turn()

@@ -19,7 +19,7 @@ from workers import devices
 from workers.bundle import FACTS, GRAPH, WEIGHTS
 from workers.engine import ThumbnailResult
 from workers.trials import launch as trial
-from workers.trials.launch import Shown, Trial
+from workers.trials.launch import Trial, TrialSample
 
 _WEBP = "image/webp"
 
@@ -92,19 +92,6 @@ def fetch_model(weights: Weights, *, into: Path) -> Path:
     return folder
 
 
-@transaction.atomic
-def _keep_of(weights_id: UUID, tried: Tried) -> bool:
-    weights = Weights.objects.select_for_update(no_key=True).filter(pk=weights_id).first()
-    if weights is not None:
-        keep_trial(weights=weights, tried=tried)
-        Weights.objects.filter(pk=weights_id).update(trials_left=0)
-    return weights is not None
-
-
-def _store(picture: ThumbnailResult | None) -> Stored | None:
-    return None if picture is None else blobs.store(picture.data, _WEBP)
-
-
 def keep_trial(*, weights: Weights, tried: Tried) -> None:
     """Write down what a trial showed; call it in the transaction that keeps the weights, which are locked.
 
@@ -130,6 +117,19 @@ def keep_trial(*, weights: Weights, tried: Tried) -> None:
         Sample.objects.bulk_create(made)
 
 
+@transaction.atomic
+def _keep_of(weights_id: UUID, tried: Tried) -> bool:
+    weights = Weights.objects.select_for_update(no_key=True).filter(pk=weights_id).first()
+    if weights is not None:
+        keep_trial(weights=weights, tried=tried)
+        Weights.objects.filter(pk=weights_id).update(trials_left=0)
+    return weights is not None
+
+
+def _store(picture: ThumbnailResult | None) -> Stored | None:
+    return None if picture is None else blobs.store(picture.data, _WEBP)
+
+
 def _samples(weights: Weights, tried: Tried) -> Iterator[Sample]:
     pairs = zip(tried.trial.shown, tried.pictures, strict=True)
     for position, (shown, (before, after)) in enumerate(pairs):
@@ -148,7 +148,7 @@ def _samples(weights: Weights, tried: Tried) -> Iterator[Sample]:
         )
 
 
-def _size(shown: Shown) -> tuple[int, int]:
+def _size(shown: TrialSample) -> tuple[int, int]:
     there = [picture for picture in (shown.before, shown.after) if picture]
     largest = max(there, key=lambda picture: picture.width)
     return largest.width, largest.height

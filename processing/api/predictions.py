@@ -20,7 +20,7 @@ from processing.jobs import predictions
 from processing.models import Job, JobKind
 from processing.serializers import PredictionInputSerializer, PredictionSerializer, VersionedInputSerializer
 from processing.serializers.webhooks import webhook_terms
-from processing.services import Source, Terms
+from processing.services import JobInput, Terms
 
 PREFER = OpenApiParameter(
     "Prefer",
@@ -147,7 +147,7 @@ def site_hosts(request: Request) -> set[str]:
     return {request.get_host(), urlsplit(settings.BASE_URL).netloc}
 
 
-def _source(request: Request, version: Version, reference: str) -> Source:
+def _source(request: Request, version: Version, reference: str) -> JobInput:
     owner = caller(request)
     picture = predictions.find_picture(owner=owner, reference=reference, hosts=site_hosts(request))
     if picture.file is not None:

@@ -40,6 +40,7 @@ from processing.serializers import (
 DATA = "data"
 # The part of a form that holds the picture may have any of these names.
 _PICTURE_PARTS = (PICTURE, "file", "content")
+_DETECT_REQUEST = {"multipart/form-data": DetectFormSerializer, "application/json": DetectInputSerializer}
 
 
 class PreviewView(ApiView):
@@ -93,9 +94,6 @@ class ModelPreview(PreviewView):
     def post(self, request: Request, owner: str, name: str) -> HttpResponseBase:
         """The same for `owner/name`, such as a pipeline: its parameters are fields like `pixelart.block`."""
         return _preview(request, f"{owner}/{name}")
-
-
-_DETECT_REQUEST = {"multipart/form-data": DetectFormSerializer, "application/json": DetectInputSerializer}
 
 
 class Detect(PreviewView):

@@ -45,7 +45,7 @@ JOB_MOVED = OpenApiWebhook(
 )
 
 
-class WebhookSecret(ApiView):
+class WebhookSecretDetail(ApiView):
     """The secret that signs deliveries."""
 
     # Whoever has it can sign in our name, also when the key has been revoked.

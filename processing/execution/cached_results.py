@@ -21,6 +21,14 @@ LOOK = 256
 MOST = 1000
 # So many at most in one turn, or others wait too long for theirs.
 MOST_A_TURN = 4000
+_WRITE = """
+    UPDATE processing_item AS item
+    SET state = 'succeeded', reused = true, output = done.output, timings = done.timings,
+        worker = %(worker)s, slot = %(slot)s, started_at = statement_timestamp(),
+        completed_at = statement_timestamp(), updated_at = statement_timestamp()
+    FROM jsonb_to_recordset(%(rows)s::jsonb) AS done(id uuid, output jsonb, timings jsonb)
+    WHERE item.id = done.id
+"""
 
 
 def take_known(job: Job, slot: Slot) -> int:
@@ -75,16 +83,6 @@ def _done(job: Job, item: Item, known: Known) -> Done:
     waited = max(0.0, (timezone.now() - job.created_at).total_seconds() * 1000)
     timings = {"wait": round(waited, 2)}
     return Done(item, State.SUCCEEDED, known.files, known.data, timings=timings, reused=True)
-
-
-_WRITE = """
-    UPDATE processing_item AS item
-    SET state = 'succeeded', reused = true, output = done.output, timings = done.timings,
-        worker = %(worker)s, slot = %(slot)s, started_at = statement_timestamp(),
-        completed_at = statement_timestamp(), updated_at = statement_timestamp()
-    FROM jsonb_to_recordset(%(rows)s::jsonb) AS done(id uuid, output jsonb, timings jsonb)
-    WHERE item.id = done.id
-"""
 
 
 def _write(done: Sequence[Done], slot: Slot) -> None:

@@ -17,7 +17,7 @@ from processing.execution import expected_time, time_limits
 from processing.execution.lease_renewal import Watch
 from processing.execution.outcomes import Done, Fault, NoRoomError, StoredFile, failure_of
 from processing.execution.output_options import Options
-from processing.execution.thread_pool import Chunk, Crew
+from processing.execution.thread_pool import Chunk, ThreadPool
 from processing.execution.time_limits import TookTooLong, Unwanted, time_limit
 from processing.fleet import slot_memory
 from processing.fleet.slot_memory import is_lack_of_memory
@@ -96,10 +96,10 @@ def _run_at_once(watch: Watch, recipe: Recipe, context: Context, chunk: Chunk, *
     except Exception as error:  # noqa: BLE001  (sorted there, and logged unless it is the picture's)
         _fail_all(watch.held, chunk, error)
         return
-    crew = Crew(firsts, lambda item: _run_item(watch, item, recipe, shared))
-    shared = replace(context, checkpoint=time_limits.check, together=crew.running)
+    pool = ThreadPool(firsts, lambda item: _run_item(watch, item, recipe, shared))
+    shared = replace(context, checkpoint=time_limits.check, together=pool.running)
     begun = time.monotonic()
-    came = crew.work(settings.GPU_THREADS, ends=ends, looks=watch.next_picture)
+    came = pool.work(settings.GPU_THREADS, ends=ends, looks=watch.next_picture)
     if came.done:
         chunk.seconds = (time.monotonic() - begun) / len(came.done)
     chunk.stuck, chunk.is_broken, chunk.left = came.stuck, came.is_broken, came.left
@@ -190,7 +190,7 @@ def _failed(held: Claim, item: Item, error: BaseException) -> Done | None:
     return Done(item, State.FAILED, error_code=failure.code, error=failure.message)
 
 
-def _store(made: engine.Outcome) -> tuple[StoredFile, ...]:
+def _store(made: engine.RecipeResult) -> tuple[StoredFile, ...]:
     thumbnail = blobs.store(made.thumbnail, "image/webp") if made.thumbnail else None
     return tuple(
         StoredFile(

@@ -30,15 +30,15 @@ def sweep() -> None:
     result_cache.forget_old()
 
 
-def _wake_silent() -> None:
-    depth = {queue: broker.depth(queue) for queue in JOB_QUEUES}
-    for owner_id, queue in wakeups.silent_lanes(depth=depth):
-        send_turns(owner_id=owner_id, queue=queue, number=wakeups.restir(owner_id=owner_id, queue=queue))
-
-
 def send_turns(*, owner_id: UUID | str, queue: str, number: int) -> None:
     """Wake `number` slots of a queue for an owner's work."""
     for _ in range(number):
         if not wake(turn, str(owner_id), queue, queue=queue):
             # A broker that hangs would cost its time-out each time. The sweep sends them all again.
             return
+
+
+def _wake_silent() -> None:
+    depth = {queue: broker.depth(queue) for queue in JOB_QUEUES}
+    for owner_id, queue in wakeups.silent_lanes(depth=depth):
+        send_turns(owner_id=owner_id, queue=queue, number=wakeups.restir(owner_id=owner_id, queue=queue))

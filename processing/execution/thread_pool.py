@@ -50,7 +50,7 @@ class Chunk:
     overlong_seconds: float = 0.0
 
 
-class Crew:
+class ThreadPool:
     """Threads that share items, each at one of them.
 
     Args:
@@ -82,14 +82,14 @@ class Crew:
         Raises: what `run` or `looks` raised first, but for what Chunk tells.
         """
         number = min(threads, len(self._waiting))
-        crew = [
+        started = [
             threading.Thread(target=self._labour, args=(ends,), name="picture", daemon=True)
             for _ in range(number)
         ]
-        for thread in crew:
+        for thread in started:
             thread.start()
         chunk = Chunk()
-        while any(thread.ident not in self._gone for thread in crew):
+        while any(thread.ident not in self._gone for thread in started):
             self._collect(chunk, wait=TICK)
             self._look(looks)
             self._give_up_stuck(chunk)

@@ -12,15 +12,15 @@ from types import FrameType
 AGAIN_SECONDS = 1.0
 
 
-class Interrupted(BaseException):
+class WorkInterrupted(BaseException):
     """Work on a picture shall end at once. No `except Exception` of an operation holds it up."""
 
 
-class TookTooLong(Interrupted):
+class TookTooLong(WorkInterrupted):
     """The time for one picture has run out."""
 
 
-class Unwanted(Interrupted):
+class Unwanted(WorkInterrupted):
     """Nobody wants the result any more: the job was cancelled, or the item is another slot's now."""
 
 
@@ -34,6 +34,8 @@ class Block:
 
 
 _block: Block | None = None
+
+
 # Those that other threads are in, by the thread's ident.
 _beside: dict[int, Block] = {}
 
@@ -68,17 +70,6 @@ def time_limit(seconds: float, *, is_wanted: Callable[[], bool] = lambda: True) 
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-@contextmanager
-def _limit_beside(block: Block) -> Iterator[None]:
-    ident = threading.get_ident()
-    _beside[ident] = block
-    try:
-        _check(block)
-        yield
-    finally:
-        _beside.pop(ident, None)
-
-
 def check() -> None:
     """Raise Unwanted or TookTooLong where the `time_limit` that this thread is in has to end."""
     is_main = threading.current_thread() is threading.main_thread()
@@ -107,6 +98,17 @@ def interrupt() -> None:
     main = threading.main_thread().ident
     if main is not None and _block is not None:
         signal.pthread_kill(main, signal.SIGALRM)
+
+
+@contextmanager
+def _limit_beside(block: Block) -> Iterator[None]:
+    ident = threading.get_ident()
+    _beside[ident] = block
+    try:
+        _check(block)
+        yield
+    finally:
+        _beside.pop(ident, None)
 
 
 def _ring(_signal: int, _frame: FrameType | None) -> None:

@@ -7,11 +7,6 @@ import redis
 from django.conf import settings
 
 
-@cache
-def _broker() -> "redis.Redis":
-    return redis.Redis.from_url(settings.CELERY_BROKER_URL, socket_connect_timeout=3, socket_timeout=5)
-
-
 def depth(queue: str) -> int:
     """Return how many messages wait in a queue, those already handed to a worker not counted."""
     waiting: Any = _broker().llen(queue)
@@ -21,3 +16,8 @@ def depth(queue: str) -> int:
 def drop(queue: str) -> None:
     """Forget what waits in a queue."""
     _broker().delete(queue)
+
+
+@cache
+def _broker() -> "redis.Redis":
+    return redis.Redis.from_url(settings.CELERY_BROKER_URL, socket_connect_timeout=3, socket_timeout=5)

@@ -146,6 +146,11 @@ def read_params(schema: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str,
     return {name: _read(about[name], sent[name]) for name in about if name in sent}
 
 
+def is_on(value: object) -> bool:
+    """Read what a toggle holds."""
+    return value is True or str(value).lower() in _TRUE
+
+
 def _read(about: Mapping[str, Any], value: Any) -> Any:
     if about.get("widget") == "folder":
         return value or None
@@ -160,11 +165,6 @@ def _read(about: Mapping[str, Any], value: Any) -> Any:
 def _read_switch(value: object) -> object:
     words = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
     return words.get(str(value).lower(), value)
-
-
-def is_on(value: object) -> bool:
-    """Read what a toggle holds."""
-    return value is True or str(value).lower() in _TRUE
 
 
 def _kind(about: Mapping[str, Any]) -> str:

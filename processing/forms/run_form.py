@@ -13,7 +13,7 @@ from drive.files import services as drive
 from ipau.common.errors import DomainError, Invalid
 from processing.execution.output_options import Options
 from processing.jobs import manifests
-from processing.jobs.manifests import Row
+from processing.jobs.manifests import ManifestRow
 from processing.models import Job
 from processing.services import Terms
 
@@ -131,7 +131,7 @@ class RunForm(forms.Form):
             mail_when_done=chosen["mail"],
         )
 
-    def read_table(self, schema: Any) -> list[Row]:
+    def read_table(self, schema: Any) -> list[ManifestRow]:
         """Return the rows of the table that was sent along, none without one. Raises Invalid, TooLarge."""
         sent = self.cleaned_data["table"]
         if sent is None:

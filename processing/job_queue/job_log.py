@@ -39,7 +39,7 @@ class Kind(models.TextChoices):
 
 
 @dataclass(frozen=True)
-class Line:
+class LogLine:
     """A line of the log as a person reads it."""
 
     at: datetime
@@ -71,14 +71,10 @@ def tally(job_id: UUID, kind: Kind, number: int, **details: Any) -> None:
     found.save(update_fields=["details"])
 
 
-def _line_of(lines: list[JobEvent], details: Mapping[str, Any]) -> JobEvent | None:
-    return next((line for line in lines if {**line.details, "n": 0} == {**details, "n": 0}), None)
-
-
-def log_of(job: Job) -> list[Line]:
+def log_of(job: Job) -> list[LogLine]:
     """Return the job's log, the oldest line first."""
     rows = JobEvent.objects.filter(job=job).order_by("id")[:MOST_LINES]
-    return [Line(row.at, row.kind, text_of(row)) for row in rows]
+    return [LogLine(row.at, row.kind, text_of(row)) for row in rows]
 
 
 def text_of(event: JobEvent) -> str:
@@ -102,6 +98,10 @@ def skipped_text(number: int) -> str:
         number,
     )
     return text % {"n": intcomma(number)}
+
+
+def _line_of(lines: list[JobEvent], details: Mapping[str, Any]) -> JobEvent | None:
+    return next((line for line in lines if {**line.details, "n": 0} == {**details, "n": 0}), None)
 
 
 def _started(details: Mapping[str, Any]) -> str:

@@ -15,13 +15,13 @@ from drive.models import File, Folder
 from market.models import Version
 from market.pipelines.model_steps import price_each_of
 from processing.execution.output_options import Options
-from processing.jobs.manifests import Row
+from processing.jobs.manifests import ManifestRow
 from processing.jobs.prepare import Prepared, memo_key
 from processing.models import Item, Job, JobKind, Resource
 
 
 @dataclass(frozen=True)
-class Source:
+class JobInput:
     """One picture to run on: a file of the drive, or bytes that were sent along and are stored as a blob.
 
     The parameters of its `row`, if there is one, win over the job's.
@@ -30,7 +30,7 @@ class Source:
     name: str
     blob_id: str
     file: File | None = None
-    row: Row | None = None
+    row: ManifestRow | None = None
     # Folders below that of the results: "Summer/Beach", or nothing.
     way: str = ""
 
@@ -76,7 +76,7 @@ class Order:
     version: Version
     params: Mapping[str, Any]
     prepared: Prepared
-    sources: Sequence[Source]
+    sources: Sequence[JobInput]
     own: Sequence[Prepared | None]
     terms: Terms
     folder: Folder | None
@@ -155,7 +155,7 @@ def _add_items(job: Job, order: Order) -> None:
     Item.objects.bulk_create(items, batch_size=2000)
 
 
-def _stems(sources: Sequence[Source]) -> list[str]:
+def _stems(sources: Sequence[JobInput]) -> list[str]:
     """Return names for results, each distinct in its folder, in the order of the sources."""
     by_way: dict[str, list[int]] = {}
     for position, source in enumerate(sources):

@@ -42,7 +42,7 @@ _DELIMITERS = ",;\t"
 
 
 @dataclass(frozen=True)
-class Row:
+class ManifestRow:
     """A line of the table. `number` is as a spreadsheet counts: the heading is row 1."""
 
     number: int
@@ -50,7 +50,7 @@ class Row:
     params: Mapping[str, Any]
 
 
-class Problems:
+class ManifestProblems:
     """What is wrong, by row; raised together, in the order of the rows."""
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Problems:
             raise error(" ".join(texts[:3]) + more, code="invalid_table", fields=fields)
 
 
-def read_table(data: bytes, schema: Mapping[str, Any]) -> list[Row]:
+def read_table(data: bytes, schema: Mapping[str, Any]) -> list[ManifestRow]:
     """Read a table, CSV or JSON by its first character. Empty cells leave the job's value.
 
     Args:
@@ -105,7 +105,7 @@ def read_table(data: bytes, schema: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
-def match(*, owner: User, rows: Sequence[Row], files: Sequence[File]) -> dict[UUID, Row]:
+def match(*, owner: User, rows: Sequence[ManifestRow], files: Sequence[File]) -> dict[UUID, ManifestRow]:
     """Return the row of each picture that one names.
 
     Raises:
@@ -114,8 +114,8 @@ def match(*, owner: User, rows: Sequence[Row], files: Sequence[File]) -> dict[UU
     """
     by_id = {str(file.pk): file.pk for file in files}
     by_way = _by_way(paths_of(owner=owner, files=files))
-    problems = Problems()
-    found: dict[UUID, Row] = {}
+    problems = ManifestProblems()
+    found: dict[UUID, ManifestRow] = {}
     for row in rows:
         key = by_id.get(row.picture.lower())
         named = [key] if key else by_way.get(_normal(row.picture), [])
@@ -133,12 +133,12 @@ def match(*, owner: User, rows: Sequence[Row], files: Sequence[File]) -> dict[UU
     return found
 
 
-def rows_of(items: Sequence[Mapping[str, Any]]) -> list[Row]:
+def rows_of(items: Sequence[Mapping[str, Any]]) -> list[ManifestRow]:
     """Take rows that a program sent: `{"file": …, "input": {…}}`, counted from 1."""
-    return [Row(n, str(item[FILE]), item.get("input") or {}) for n, item in enumerate(items, start=1)]
+    return [ManifestRow(n, str(item[FILE]), item.get("input") or {}) for n, item in enumerate(items, start=1)]
 
 
-def check_there(*, owner: User, rows: Sequence[Row]) -> None:
+def check_there(*, owner: User, rows: Sequence[ManifestRow]) -> None:
     """Check that each row names a file of the owner's by its id.
 
     Raises:
@@ -149,7 +149,7 @@ def check_there(*, owner: User, rows: Sequence[Row]) -> None:
         part = rows[begin : begin + LOOKED_UP]
         keys = files.filter(pk__in=[row.picture for row in part]).values_list("pk", flat=True)
         there = {str(key) for key in keys}
-        problems = Problems()
+        problems = ManifestProblems()
         for row in part:
             if row.picture not in there:
                 problems.add(row.number, _("there is no file “%(id)s”.") % {"id": row.picture})
@@ -172,16 +172,13 @@ def write_csv(*, owner: User, files: Sequence[File], names: Sequence[str]) -> st
     return target.getvalue()
 
 
-# --- Reading.
-
-
-def _read_csv(text: str) -> list[Row]:
+def _read_csv(text: str) -> list[ManifestRow]:
     heading_line = text.lstrip().split("\n", 1)[0]
     delimiter = max(_DELIMITERS, key=heading_line.count)
     lines = _Lines(text.lstrip())
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    rows: list[Row] = []
-    problems = Problems()
+    rows: list[ManifestRow] = []
+    problems = ManifestProblems()
     most = settings.JOB_MAX_FILES + MOST_EMPTY_ROWS
     try:
         heading = [name.strip() for name in next(reader, [])]
@@ -199,7 +196,7 @@ def _read_csv(text: str) -> list[Row]:
             picture = given.pop(FILE, "")
             if not picture:
                 problems.add(number, _("it names no picture."))
-            rows.append(Row(number, picture, {name: cell for name, cell in given.items() if cell}))
+            rows.append(ManifestRow(number, picture, {name: cell for name, cell in given.items() if cell}))
             _check_number(len(rows))
     except csv.Error as error:
         raise _broken(_("line %(n)d cannot be read as CSV.") % {"n": reader.line_num}) from error
@@ -238,7 +235,7 @@ def _check_heading(heading: list[str]) -> None:
         raise _broken(_("it has the column “%(name)s” twice.") % {"name": min(twice)[:60]})
 
 
-def _read_json(text: str) -> list[Row]:
+def _read_json(text: str) -> list[ManifestRow]:
     _check_json_size(text)
     try:
         sent = json.loads(text)
@@ -248,7 +245,7 @@ def _read_json(text: str) -> list[Row]:
     if not isinstance(items, list):
         raise _broken(_("as JSON it must be a list."))
     _check_number(len(items))
-    problems = Problems()
+    problems = ManifestProblems()
     rows = []
     for number, item in enumerate(items, start=1):
         if not isinstance(item, dict) or not isinstance(item.get(FILE), str):
@@ -258,7 +255,7 @@ def _read_json(text: str) -> list[Row]:
         elif more := item.keys() - {FILE, "input"}:
             problems.add(number, _("there is nothing called “%(name)s” in a row.") % {"name": min(more)[:60]})
         else:
-            rows.append(Row(number, item[FILE], item.get("input", {})))
+            rows.append(ManifestRow(number, item[FILE], item.get("input", {})))
     problems.check()
     return rows
 
@@ -281,9 +278,9 @@ def _too_many_rows() -> Invalid:
     return Invalid(text % {"n": f"{settings.JOB_MAX_FILES:,}"}, code="too_many_files")
 
 
-def _check_names(rows: Sequence[Row], schema: Mapping[str, Any]) -> None:
+def _check_names(rows: Sequence[ManifestRow], schema: Mapping[str, Any]) -> None:
     known = schema.get("properties", {})
-    problems = Problems()
+    problems = ManifestProblems()
     for row in rows:
         if unknown := row.params.keys() - known.keys():
             text = _("there is no setting called “%(name)s”.") % {"name": str(min(unknown))[:60]}
@@ -293,9 +290,6 @@ def _check_names(rows: Sequence[Row], schema: Mapping[str, Any]) -> None:
 
 def _broken(what: str) -> Invalid:
     return Invalid(_("This table cannot be used: %(what)s") % {"what": what}, code="invalid_table")
-
-
-# --- Finding pictures.
 
 
 def _by_way(paths: Mapping[UUID, str]) -> dict[str, list[UUID]]:

@@ -32,14 +32,14 @@ _FILE_PATH = re.compile(r"/v1/files/([0-9a-fA-F-]{36})(?:/content)?/?")
 
 
 @dataclass(frozen=True)
-class Picture:
+class PredictionInput:
     """What a text named: a file of the drive, or the bytes themselves."""
 
     file: File | None = None
     data: bytes = b""
 
 
-def find_picture(*, owner: User, reference: str, hosts: Collection[str]) -> Picture:
+def find_picture(*, owner: User, reference: str, hosts: Collection[str]) -> PredictionInput:
     """Return the picture that a text names: a data URI, or the address, path or id of a file of the owner.
 
     No other address is ever fetched.
@@ -52,8 +52,8 @@ def find_picture(*, owner: User, reference: str, hosts: Collection[str]) -> Pict
         NotFound: there is no such file.
     """
     if is_data_uri(reference):
-        return Picture(data=_decode(reference))
-    return Picture(file=drive.get_file(owner=owner, file_id=_file_id(reference, hosts)))
+        return PredictionInput(data=_decode(reference))
+    return PredictionInput(file=drive.get_file(owner=owner, file_id=_file_id(reference, hosts)))
 
 
 def _decode(uri: str) -> bytes:

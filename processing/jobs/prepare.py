@@ -72,6 +72,28 @@ def prepare(
     return Prepared(recipe, engine.fingerprint(recipe), resources)
 
 
+def queue_of(version: Version) -> str:
+    """Return the queue in which jobs of a version would wait now."""
+    return _queue(Recipe.model_validate(version.recipe))
+
+
+def _queue(recipe: Recipe) -> str:
+    """Return the queue for a recipe: the GPU's if a step prefers it and a GPU worker is there."""
+    wants_gpu = any(_prefers_gpu(step.operation) for step in recipe.steps)
+    return "gpu" if wants_gpu and fleet.is_served("gpu") else "cpu"
+
+
+def memo_key(prepared: Prepared, options: Options, sha256: str) -> str:
+    """Return the digest (hex) of all that decides a picture's result.
+
+    That is its bytes, the settings and versions of each step, the pictures that settings refer to, and how
+    the result is written.
+    """
+    resources = sorted((name, tuple(digests)) for name, digests in prepared.resources.items())
+    parts = (sha256, prepared.fingerprint, options.pixels_key(), repr(resources))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
 def _check_classes(version: Version, recipe: Recipe) -> None:
     """Refuse an unknown class at once instead of for each picture; those of a pipeline fail when they run."""
     written = recipe.steps[-1].params.get("classes")
@@ -113,30 +135,8 @@ def _pictures(owner: User | None, name: str, folder_id: object) -> list[str]:
     return digests
 
 
-def queue_of(version: Version) -> str:
-    """Return the queue in which jobs of a version would wait now."""
-    return _queue(Recipe.model_validate(version.recipe))
-
-
-def _queue(recipe: Recipe) -> str:
-    """Return the queue for a recipe: the GPU's if a step prefers it and a GPU worker is there."""
-    wants_gpu = any(_prefers_gpu(step.operation) for step in recipe.steps)
-    return "gpu" if wants_gpu and fleet.is_served("gpu") else "cpu"
-
-
 def _prefers_gpu(operation: str) -> bool:
     try:
         return registry.get(operation).queue == "gpu"
     except UnknownOperation:
         return False
-
-
-def memo_key(prepared: Prepared, options: Options, sha256: str) -> str:
-    """Return the digest (hex) of all that decides a picture's result.
-
-    That is its bytes, the settings and versions of each step, the pictures that settings refer to, and how
-    the result is written.
-    """
-    resources = sorted((name, tuple(digests)) for name, digests in prepared.resources.items())
-    parts = (sha256, prepared.fingerprint, options.pixels_key(), repr(resources))
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

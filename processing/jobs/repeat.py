@@ -13,7 +13,7 @@ from ipau.common.errors import Invalid
 from market.listings import services as market
 from processing.execution.output_options import Options
 from processing.jobs.job_spec import Terms
-from processing.jobs.manifests import Row
+from processing.jobs.manifests import ManifestRow
 from processing.jobs.queries import get_job
 from processing.jobs.submit import submit_job
 from processing.models import Item, Job, JobKind
@@ -28,7 +28,7 @@ class Earlier:
 
     job: Job
     selection: Selection
-    rows: tuple[Row, ...]
+    rows: tuple[ManifestRow, ...]
     skipped: int
 
 
@@ -44,7 +44,7 @@ def earlier_pictures(*, owner: User, job_id: object) -> Earlier:
     files_left = File.objects.visible_to(owner).runnable().filter(pk__in=items.values("input_file"))
     there = {file.pk: file for file in files_left}
     kept = [(there[key], own) for key, own in wanted if key in there]
-    rows = [Row(number, str(file.pk), own) for number, (file, own) in enumerate(kept, 1) if own]
+    rows = [ManifestRow(number, str(file.pk), own) for number, (file, own) in enumerate(kept, 1) if own]
     files = tuple(dict.fromkeys(file for file, _own in kept))
     return Earlier(job, Selection(folders=(), files=files), tuple(rows), job.total - len(kept))
 

@@ -22,8 +22,8 @@ from market.models import Version
 from market.pipelines.model_steps import listings_run_by, price_each_of
 from processing.execution import output_folders, tasks
 from processing.job_queue import job_log, wakeups
-from processing.jobs.job_spec import Order, Source, Terms, create_rows
-from processing.jobs.manifests import Problems, Row, match
+from processing.jobs.job_spec import JobInput, Order, Terms, create_rows
+from processing.jobs.manifests import ManifestProblems, ManifestRow, match
 from processing.jobs.prepare import Prepared, prepare
 from processing.models import Job, JobKind
 from processing.notifications import services
@@ -39,7 +39,7 @@ def submit_job(
     version: Version,
     params: Mapping[str, Any],
     selection: Selection,
-    table: Sequence[Row] = (),
+    table: Sequence[ManifestRow] = (),
     only_table: bool = False,
     terms: Terms | None = None,
     idempotency_key: str | None = None,
@@ -89,7 +89,7 @@ def quote_job(
     version: Version,
     params: Mapping[str, Any],
     selection: Selection,
-    table: Sequence[Row] = (),
+    table: Sequence[ManifestRow] = (),
     only_table: bool = False,
     terms: Terms | None = None,
 ) -> Quote:
@@ -105,7 +105,7 @@ def submit_prediction(
     owner: User,
     version: Version,
     params: Mapping[str, Any],
-    source: Source,
+    source: JobInput,
     terms: Terms | None = None,
     idempotency_key: str | None = None,
 ) -> Job:
@@ -132,7 +132,7 @@ def submit_prediction(
     )
 
 
-def source_from_bytes(*, data: bytes, name: str) -> Source:
+def source_from_bytes(*, data: bytes, name: str) -> JobInput:
     """Take a picture that was sent with a prediction. It becomes no file of the drive.
 
     Raises:
@@ -148,10 +148,10 @@ def source_from_bytes(*, data: bytes, name: str) -> Source:
     stored = blobs.store(data, content_type)
     with transaction.atomic():
         blobs.register([stored])
-    return Source(name, stored.sha256)
+    return JobInput(name, stored.sha256)
 
 
-def source_from_file(*, owner: User, file_id: object) -> Source:
+def source_from_file(*, owner: User, file_id: object) -> JobInput:
     """Return a picture of the owner's drive to run on.
 
     Raises:
@@ -161,20 +161,17 @@ def source_from_file(*, owner: User, file_id: object) -> Source:
     file = drive.get_file(owner=owner, file_id=file_id)
     if file not in File.objects.filter(pk=file.pk).runnable():
         raise Invalid(file.reason or f"“{file.name}” is not a picture.", code="not_a_picture")
-    return Source(file.name, file.blob_id, file)
-
-
-# --- Checks.
+    return JobInput(file.name, file.blob_id, file)
 
 
 def _sources(
     owner: User,
     version: Version,
     selection: Selection,
-    table: Sequence[Row],
+    table: Sequence[ManifestRow],
     only_table: bool,
     terms: Terms,
-) -> list[Source]:
+) -> list[JobInput]:
     """Return the pictures to run on, each with its row of the table, once all that was asked is possible."""
     files = drive.pictures_in(owner=owner, chosen=selection, limit=settings.JOB_MAX_FILES)
     if not files:
@@ -184,7 +181,7 @@ def _sources(
         files = [file for file in files if file.pk in own]
     _check_terms(version, len(files), terms)
     ways = _ways(owner, selection, files, terms)
-    return [Source(f.name, f.blob_id, f, own.get(f.pk), ways.get(f.pk, "")) for f in files]
+    return [JobInput(f.name, f.blob_id, f, own.get(f.pk), ways.get(f.pk, "")) for f in files]
 
 
 def _ways(owner: User, chosen: Selection, files: Sequence[File], terms: Terms) -> dict[UUID, str]:
@@ -215,7 +212,7 @@ def _check_terms(version: Version, number: int, terms: Terms) -> None:
 
 
 def _prepare_own(
-    owner: User, version: Version, params: Mapping[str, Any], sources: Sequence[Source]
+    owner: User, version: Version, params: Mapping[str, Any], sources: Sequence[JobInput]
 ) -> list[Prepared | None]:
     """Check the pictures' own parameters; equal ones once.
 
@@ -224,7 +221,7 @@ def _prepare_own(
     """
     known: dict[str, Prepared] = {}
     found: list[Prepared | None] = []
-    problems = Problems()
+    problems = ManifestProblems()
     for source in sources:
         if source.row is None or not source.params:
             found.append(None)
@@ -241,9 +238,6 @@ def _prepare_own(
                 problems.add(source.row.number, text, field=name)
     problems.check()
     return found
-
-
-# --- Making rows.
 
 
 def _submit(order: Order) -> Job:

@@ -15,7 +15,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from processing.notifications import url_policy
 from processing.notifications.outbox import Outcome
-from processing.notifications.url_policy import NoAnswer, NoSuchName, Refused, Target
+from processing.notifications.url_policy import AddressRefused, DeliveryAddress, NoAnswer, NoSuchName
 
 CONNECT_SECONDS = 5.0
 # From the first byte sent to the last one read.
@@ -37,7 +37,7 @@ def post(url: str, body: str, headers: Mapping[str, str]) -> Outcome:
     try:
         target = url_policy.read(url)
         found = url_policy.resolve(target)
-    except Refused as error:
+    except AddressRefused as error:
         return Outcome(problem=str(error), final=True, took=_since(begun))
     except (NoSuchName, NoAnswer) as error:
         return Outcome(problem=str(error), took=_since(begun))
@@ -51,7 +51,7 @@ def post(url: str, body: str, headers: Mapping[str, str]) -> Outcome:
     return _judge(status, answer, _since(begun))
 
 
-def _connect(target: Target, found: list[str]) -> tuple[HTTPConnection | None, str]:
+def _connect(target: DeliveryAddress, found: list[str]) -> tuple[HTTPConnection | None, str]:
     """Connect to one of the checked addresses. The name serves only the certificate and the Host header."""
     problem = ""
     for address in found[:MOST_ADDRESSES]:
@@ -77,7 +77,7 @@ def _connect(target: Target, found: list[str]) -> tuple[HTTPConnection | None, s
 
 
 def _exchange(
-    connection: HTTPConnection, target: Target, body: str, headers: Mapping[str, str]
+    connection: HTTPConnection, target: DeliveryAddress, body: str, headers: Mapping[str, str]
 ) -> tuple[int, str]:
     """Return the status and the beginning of the answer; no redirect is followed."""
     sent = {

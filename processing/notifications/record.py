@@ -11,6 +11,9 @@ from django.utils.translation import gettext_lazy as _
 
 from processing.models import ENDED, Delivery, Job, JobKind, JobMail, State
 
+# A job of many pictures has news each second; an address is not told more often than this.
+OUTPUT_EVERY = timedelta(seconds=5)
+
 
 class Event(models.TextChoices):
     """What can be asked to be told. Nothing is sent for `logs`: they come with the others."""
@@ -23,13 +26,13 @@ class Event(models.TextChoices):
 
 
 WANTED = (Event.START, Event.OUTPUT, Event.LOGS, Event.COMPLETED)
+
+
 # What is told to who has not said what they want.
 _DEFAULT = {
     JobKind.PREDICTION: (Event.OUTPUT, Event.COMPLETED),
     JobKind.JOB: (Event.COMPLETED,),
 }
-# A job of many pictures has news each second; an address is not told more often than this.
-OUTPUT_EVERY = timedelta(seconds=5)
 
 
 def job_started(job: Job) -> None:

@@ -30,7 +30,7 @@ def check_address(*, url: str) -> None:
         # Whoever has a name server decides how long it takes.
         with concurrency.waiting():
             url_policy.check(url)
-    except url_policy.Refused as error:
+    except url_policy.AddressRefused as error:
         raise Invalid(str(error), code="webhook", fields={"webhook": str(error)}) from error
 
 

@@ -33,11 +33,6 @@ def rotate(owner: User) -> WebhookSecret:
     return row
 
 
-def _new() -> str:
-    # Standard base64, for that is what receivers decode; without a further `_`, at which some split it.
-    return START + base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
-
-
 def headers_for(delivery: Delivery, secret: WebhookSecret) -> dict[str, str]:
     """Return the headers that name and sign a delivery as it is sent now."""
     now = datetime.now(UTC)
@@ -51,3 +46,8 @@ def headers_for(delivery: Delivery, secret: WebhookSecret) -> dict[str, str]:
         "webhook-timestamp": str(int(now.timestamp())),
         "webhook-signature": " ".join(signatures),
     }
+
+
+def _new() -> str:
+    # Standard base64, for that is what receivers decode; without a further `_`, at which some split it.
+    return START + base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()

@@ -41,7 +41,7 @@ _NUMBER = re.compile(r"(?:^|\.)(?:[0-9]+|0x[0-9a-f]*)$")
 _lookups = threading.BoundedSemaphore(32)
 
 
-class Refused(Exception):
+class AddressRefused(Exception):
     """An address to which nothing is delivered; its text says why."""
 
 
@@ -54,7 +54,7 @@ class NoAnswer(Exception):
 
 
 @dataclass(frozen=True)
-class Target:
+class DeliveryAddress:
     """A web address in its parts; `host` is lower-case ASCII, `path` has the query with it."""
 
     scheme: str
@@ -72,14 +72,14 @@ class Target:
         return self.name if self.port == PORTS[self.scheme] else f"{self.name}:{self.port}"
 
 
-def read(url: str) -> Target:
+def read(url: str) -> DeliveryAddress:
     """Return the parts of an address to which something might be delivered.
 
     Raises:
-        Refused: it is no web address, or one of this site, or has a password or a port that we do not use.
+        AddressRefused: not a web address, one of this site, or one with a password or an unsupported port.
     """
     if len(url) > LONGEST or not url.isprintable() or any(letter in url for letter in " \\"):
-        raise Refused(_("Write a web address of up to 500 characters, without spaces."))
+        raise AddressRefused(_("Write a web address of up to 500 characters, without spaces."))
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -87,21 +87,50 @@ def read(url: str) -> Target:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         path.encode("ascii")
     except ValueError as error:
-        raise Refused(_("This is no web address.")) from error
+        raise AddressRefused(_("This is no web address.")) from error
     if parts.scheme not in PORTS or not host:
-        raise Refused(_("Write a whole web address that begins with https://."))
+        raise AddressRefused(_("Write a whole web address that begins with https://."))
     if parts.scheme == "http" and not settings.WEBHOOK_ALLOW_HTTP:
-        raise Refused(_("Only addresses that begin with https:// are taken."))
+        raise AddressRefused(_("Only addresses that begin with https:// are taken."))
     if "%" in host or (_NUMBER.search(host) and not _is_address(host)):
-        raise Refused(_("Write a name, or an IP address in its usual form."))
+        raise AddressRefused(_("Write a name, or an IP address in its usual form."))
     if parts.username is not None or parts.password is not None:
-        raise Refused(_("Leave name and password out of the address. Deliveries are signed instead."))
-    target = Target(parts.scheme, host, PORTS[parts.scheme] if port is None else port, path)
+        raise AddressRefused(_("Leave name and password out of the address. Deliveries are signed instead."))
+    target = DeliveryAddress(parts.scheme, host, PORTS[parts.scheme] if port is None else port, path)
     if target.port < FIRST_FREE_PORT and target.port not in PORTS.values():
-        raise Refused(_("Use port 80, 443, or one from 1024 on."))
+        raise AddressRefused(_("Use port 80, 443, or one from 1024 on."))
     if _is_ours(target):
-        raise Refused(_("This is an address of this site itself. Name one of another site."))
+        raise AddressRefused(_("This is an address of this site itself. Name one of another site."))
     return target
+
+
+def check(url: str) -> None:
+    """Refuse an address to which nothing will be delivered. One whose name server is slow passes for now.
+
+    Raises:
+        AddressRefused: it will not do.
+    """
+    target = read(url)
+    try:
+        resolve(target)
+    except NoSuchName as error:
+        raise AddressRefused(str(error)) from error
+    except NoAnswer:
+        return
+
+
+def resolve(target: DeliveryAddress, *, patience: float = PATIENCE) -> list[str]:
+    """Return the addresses of a target, each of them one to which we may deliver.
+
+    Raises:
+        AddressRefused: one of them leads inside.
+        NoSuchName: the name has none.
+        NoAnswer: the name servers do not answer, or not within `patience` seconds.
+    """
+    found = _look_up(target, patience)
+    if not all(_may_reach(ipaddress.ip_address(text.partition("%")[0])) for text in found):
+        raise AddressRefused(_("This address leads into a private network, to which nothing is delivered."))
+    return found
 
 
 def _is_address(host: str) -> bool:
@@ -112,7 +141,7 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _is_ours(target: Target) -> bool:
+def _is_ours(target: DeliveryAddress) -> bool:
     """Tell whether an address leads to this site, which would then tell itself in a circle."""
     base = urlsplit(settings.BASE_URL)
     if target.port not in {*PORTS.values(), base.port or PORTS.get(base.scheme)}:
@@ -121,36 +150,7 @@ def _is_ours(target: Target) -> bool:
     return target.host == base.hostname or validate_host(target.name, names)
 
 
-def check(url: str) -> None:
-    """Refuse an address to which nothing will be delivered. One whose name server is slow passes for now.
-
-    Raises:
-        Refused: it will not do.
-    """
-    target = read(url)
-    try:
-        resolve(target)
-    except NoSuchName as error:
-        raise Refused(str(error)) from error
-    except NoAnswer:
-        return
-
-
-def resolve(target: Target, *, patience: float = PATIENCE) -> list[str]:
-    """Return the addresses of a target, each of them one to which we may deliver.
-
-    Raises:
-        Refused: one of them leads inside.
-        NoSuchName: the name has none.
-        NoAnswer: the name servers do not answer, or not within `patience` seconds.
-    """
-    found = _look_up(target, patience)
-    if not all(_may_reach(ipaddress.ip_address(text.partition("%")[0])) for text in found):
-        raise Refused(_("This address leads into a private network, to which nothing is delivered."))
-    return found
-
-
-def _look_up(target: Target, patience: float) -> list[str]:
+def _look_up(target: DeliveryAddress, patience: float) -> list[str]:
     silent = NoAnswer(_("The name servers of “%(name)s” did not answer.") % {"name": target.host})
     if not _lookups.acquire(timeout=patience):
         raise silent
@@ -167,7 +167,7 @@ def _look_up(target: Target, patience: float) -> list[str]:
     raise silent
 
 
-def _ask(target: Target, answers: "SimpleQueue[list[str] | OSError]") -> None:
+def _ask(target: DeliveryAddress, answers: "SimpleQueue[list[str] | OSError]") -> None:
     try:
         found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
         answers.put(list(dict.fromkeys(str(row[4][0]) for row in found)))

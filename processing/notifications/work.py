@@ -49,6 +49,24 @@ def deliver() -> bool:
     return sent > 0 and outbox.is_due(Delivery)
 
 
+def send_mails() -> bool:
+    """Send the mails that are due, one after another; return whether some are left."""
+    token, ends = uuid.uuid4(), time.monotonic() + TURN_SECONDS
+    sent = 0
+    while time.monotonic() < ends:
+        claimed = outbox.claim(JobMail, token=token, number=1, turns=1)
+        if not claimed:
+            break
+        _send_mail(claimed[0])
+        sent += 1
+    return sent > 0 and outbox.is_due(JobMail)
+
+
+def sweep() -> int:
+    """Delete old notices; return how many."""
+    return outbox.sweep(older_than=KEPT)
+
+
 def _prepare(delivery: Delivery) -> Callable[[], Outcome]:
     """Return the sending of a delivery, which may run in another thread: it asks no database."""
     try:
@@ -70,19 +88,6 @@ def _record(delivery: Delivery, future: "Future[Outcome]") -> None:
     persist(lambda: outbox.record(delivery, outcome))
 
 
-def send_mails() -> bool:
-    """Send the mails that are due, one after another; return whether some are left."""
-    token, ends = uuid.uuid4(), time.monotonic() + TURN_SECONDS
-    sent = 0
-    while time.monotonic() < ends:
-        claimed = outbox.claim(JobMail, token=token, number=1, turns=1)
-        if not claimed:
-            break
-        _send_mail(claimed[0])
-        sent += 1
-    return sent > 0 and outbox.is_due(JobMail)
-
-
 def _send_mail(mail: JobMail) -> None:
     try:
         outcome = email.send(mail)
@@ -90,8 +95,3 @@ def _send_mail(mail: JobMail) -> None:
         logger.exception("Mail %s failed", mail.pk)
         outcome = Outcome(problem=OUR_FAULT)
     persist(lambda: outbox.record(mail, outcome))
-
-
-def sweep() -> int:
-    """Delete old notices; return how many."""
-    return outbox.sweep(older_than=KEPT)

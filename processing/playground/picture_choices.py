@@ -60,16 +60,6 @@ def folders_of(owner: User) -> list[FolderChoice]:
     return sorted(found, key=lambda choice: choice.path.casefold())
 
 
-def _way_to(folder: Folder, rows: dict[UUID, Folder]) -> list[Folder]:
-    """Return the folder and all above it, the topmost last."""
-    way: list[Folder] = []
-    here: Folder | None = folder
-    while here is not None and here not in way:
-        way.append(here)
-        here = rows.get(here.parent_id) if here.parent_id else None
-    return way
-
-
 def pictures_of(
     owner: User, *, text: str = "", folder: UUID | None = None, first: Iterable[File] = ()
 ) -> list[File]:
@@ -100,3 +90,13 @@ def selection_text(*, files: int, folders: int) -> str:
     if folders:
         parts.append(ngettext("%(n)s folder", "%(n)s folders", folders) % {"n": f"{folders:,}"})
     return _(" and ").join(parts)
+
+
+def _way_to(folder: Folder, rows: dict[UUID, Folder]) -> list[Folder]:
+    """Return the folder and all above it, the topmost last."""
+    way: list[Folder] = []
+    here: Folder | None = folder
+    while here is not None and here not in way:
+        way.append(here)
+        here = rows.get(here.parent_id) if here.parent_id else None
+    return way

@@ -180,24 +180,6 @@ def read_draft(user: Any, sent: QueryDict) -> Draft:
     )
 
 
-def _read_step(text: str) -> DraftStep:
-    app, model = _APP.fullmatch(text), _MODEL.fullmatch(text)
-    if app:
-        return DraftStep(app[1], app[2])
-    if model is None:
-        raise _damaged()
-    return DraftStep(model[1], "", address=f"{model[2]}/{model[3]}", number=int(model[4]))
-
-
-def _with_releases(user: Any, steps: Sequence[DraftStep]) -> Iterator[DraftStep]:
-    """Look up the models of steps, all at once; those that are not there stay without."""
-    asked = [asked for step in steps if isinstance(asked := step.as_asked(), ModelStep)]
-    releases = iter(find_releases(user=user, steps=asked))
-    for step in steps:
-        release = next(releases) if step.address else None
-        yield replace(step, model=release, operation=_family_of(release)) if release else step
-
-
 def addresses_in(written: Iterable[str]) -> list[str]:
     """Return the addresses of the models among steps as a page sends them, whether they are there or not."""
     found = (_MODEL.fullmatch(text) for text in written)
@@ -226,11 +208,6 @@ def new_step(user: Any, chosen: str, sent: Mapping[str, Any] | None = None) -> D
     return DraftStep("s0", _family_of(release), values, chosen, release.number, release)
 
 
-def _family_of(release: Version) -> str:
-    family: str = release.recipe["steps"][-1]["operation"]
-    return family
-
-
 def _is_app(operation: str) -> bool:
     return operation in {known.key for known in registry.all_operations()}
 
@@ -254,6 +231,29 @@ def preview_step(*, owner: User, draft: Draft, key: str, picture: File | None) -
         return services.preview_bytes(owner=owner, version=version, params={}, data=sample_pictures.data())
     except Invalid as error:
         raise draft.explain(error) from error
+
+
+def _read_step(text: str) -> DraftStep:
+    app, model = _APP.fullmatch(text), _MODEL.fullmatch(text)
+    if app:
+        return DraftStep(app[1], app[2])
+    if model is None:
+        raise _damaged()
+    return DraftStep(model[1], "", address=f"{model[2]}/{model[3]}", number=int(model[4]))
+
+
+def _with_releases(user: Any, steps: Sequence[DraftStep]) -> Iterator[DraftStep]:
+    """Look up the models of steps, all at once; those that are not there stay without."""
+    asked = [asked for step in steps if isinstance(asked := step.as_asked(), ModelStep)]
+    releases = iter(find_releases(user=user, steps=asked))
+    for step in steps:
+        release = next(releases) if step.address else None
+        yield replace(step, model=release, operation=_family_of(release)) if release else step
+
+
+def _family_of(release: Version) -> str:
+    family: str = release.recipe["steps"][-1]["operation"]
+    return family
 
 
 def _damaged() -> Invalid:

@@ -245,11 +245,6 @@ redis.call('HSET', FLEET, NAME, now .. ' ' .. ARGV[5])
 """
 
 
-@cache
-def _script(text: str) -> Any:
-    return valkey().register_script(_COMMON + text)
-
-
 def put(request: list[Any], *, person: str = "") -> bool:
     """Leave a request, whose first part is its id; return whether no slot has to be woken for it.
 
@@ -340,6 +335,11 @@ def waiting(worker: str) -> int:
 def drop() -> None:
     """Forget all requests, because no worker serves them."""
     valkey().delete(*_KEYS[:2])
+
+
+@cache
+def _script(text: str) -> Any:
+    return valkey().register_script(_COMMON + text)
 
 
 def _name(slot: Slot) -> str:

@@ -36,7 +36,7 @@ ABOUT: dict[str, str | Promise] = {
 
 
 @dataclass(frozen=True)
-class Seen:
+class WorkerStatus:
     """A worker now. `pace` is pictures a minute, `age` seconds since its last heartbeat."""
 
     worker: Worker
@@ -52,7 +52,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Line:
+class QueueStatus:
     """A queue now: slots that serve it, pictures that wait, seconds until the last of them is done."""
 
     name: str
@@ -83,7 +83,7 @@ class Minute:
         return round(100 * self.share)
 
 
-def workers_now() -> list[Seen]:
+def workers_now() -> list[WorkerStatus]:
     """Return every worker that has been heard of within the hour, in six queries."""
     workers = list(Worker.objects.annotate(silent=Now() - F("heartbeat_at")).order_by("name"))
     drained = set(Drain.objects.values_list("worker", flat=True))
@@ -94,7 +94,7 @@ def workers_now() -> list[Seen]:
     busy = _busy()
     minutes = PACE_WINDOW.total_seconds() / 60
     return [
-        Seen(
+        WorkerStatus(
             worker=worker,
             busy=busy.get(worker.name, 0),
             pace=delivered.get(worker.name, 0) / minutes,
@@ -106,33 +106,7 @@ def workers_now() -> list[Seen]:
     ]
 
 
-def _delivered(since: datetime) -> dict[str, int]:
-    """Count what each worker has delivered, by way of the few jobs that something can have come from."""
-    lately = Job.objects.filter(Q(state__in=OPEN) | Q(completed_at__gte=since))
-    rows = Item.objects.filter(
-        job__in=lately.values("pk"), completed_at__gte=since, state=State.SUCCEEDED, reused=False
-    )
-    return dict(rows.values_list("worker").annotate(n=Count("id")).order_by())
-
-
-def _busy() -> dict[str, int]:
-    """Return how many slots of each worker worked at its last heartbeat."""
-    newest = FleetSample.objects.order_by("worker", "-at").distinct("worker")
-    return dict(newest.values_list("worker", "busy"))
-
-
-def _jobs_by_worker(held: Any) -> dict[str, list[Job]]:
-    pairs = list(held.values_list("worker", "job").distinct())
-    rows = Job.objects.filter(pk__in={job for _, job in pairs})
-    jobs = rows.select_related("owner", "version__listing").in_bulk()
-    found: dict[str, list[Job]] = defaultdict(list)
-    for worker, job in pairs:
-        if job in jobs:
-            found[worker].append(jobs[job])
-    return found
-
-
-def queues_now() -> list[Line]:
+def queues_now() -> list[QueueStatus]:
     """Return the queues that somebody serves, in which something waits, or that every site needs."""
     slots = registry.served_queues()
     rows = Job.objects.open().values("queue").annotate(n=Sum(estimates.LEFT), jobs=Count("id")).order_by()
@@ -152,7 +126,7 @@ def queues_now() -> list[Line]:
         seconds = None
         if served and name in JOB_QUEUES:
             seconds = estimates.backlog_seconds(name) / served if number else 0.0
-        lines.append(Line(name, served, number, jobs, seconds))
+        lines.append(QueueStatus(name, served, number, jobs, seconds))
     return lines
 
 
@@ -186,9 +160,6 @@ def totals() -> dict[str, int]:
     return {name: int(number) for name, number in found.items()}
 
 
-# --- Draining.
-
-
 def drain_worker(*, operator: User, name: str) -> None:
     """Have a worker take no new work; what it is at ends as always. Twice is no fault.
 
@@ -206,13 +177,39 @@ def resume_worker(*, operator: User, name: str) -> None:
     Drain.objects.filter(worker=name).delete()
 
 
+def is_operator(person: Any) -> bool:
+    """Tell whether somebody runs this cluster: has the right to change workers."""
+    return bool(person.is_authenticated and person.is_staff and person.has_perm("processing.change_worker"))
+
+
+def _delivered(since: datetime) -> dict[str, int]:
+    """Count what each worker has delivered, by way of the few jobs that something can have come from."""
+    lately = Job.objects.filter(Q(state__in=OPEN) | Q(completed_at__gte=since))
+    rows = Item.objects.filter(
+        job__in=lately.values("pk"), completed_at__gte=since, state=State.SUCCEEDED, reused=False
+    )
+    return dict(rows.values_list("worker").annotate(n=Count("id")).order_by())
+
+
+def _busy() -> dict[str, int]:
+    """Return how many slots of each worker worked at its last heartbeat."""
+    newest = FleetSample.objects.order_by("worker", "-at").distinct("worker")
+    return dict(newest.values_list("worker", "busy"))
+
+
+def _jobs_by_worker(held: Any) -> dict[str, list[Job]]:
+    pairs = list(held.values_list("worker", "job").distinct())
+    rows = Job.objects.filter(pk__in={job for _, job in pairs})
+    jobs = rows.select_related("owner", "version__listing").in_bulk()
+    found: dict[str, list[Job]] = defaultdict(list)
+    for worker, job in pairs:
+        if job in jobs:
+            found[worker].append(jobs[job])
+    return found
+
+
 def _check(operator: User, name: str) -> None:
     if not is_operator(operator):
         raise Forbidden("Only operators may drain and resume workers.")
     if not Worker.objects.filter(name=name).exists():
         raise NotFound("There is no such worker.")
-
-
-def is_operator(person: Any) -> bool:
-    """Tell whether somebody runs this cluster: has the right to change workers."""
-    return bool(person.is_authenticated and person.is_staff and person.has_perm("processing.change_worker"))

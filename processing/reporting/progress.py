@@ -66,7 +66,7 @@ def time_text(seconds: float) -> str:
 
 
 @dataclass(frozen=True)
-class Place:
+class QueuePosition:
     """Where a job stands in its queue: the owner's pictures that run first, how many other owners take turns
     with them, and the seconds until its last picture, None where no worker serves the queue."""
 
@@ -75,7 +75,7 @@ class Place:
     seconds: float | None
 
 
-def place_of(job: Job) -> Place:
+def place_of(job: Job) -> QueuePosition:
     """Estimate when an open job will be done, from how owners share their queue.
 
     Owners take turns, so this one gets at least one part in so many of the slots, and all of them once the
@@ -84,12 +84,12 @@ def place_of(job: Job) -> Place:
     before, others = ahead_of(job)
     slots = registry.slots_of(job.queue)
     if not slots:
-        return Place(before, others, None)
+        return QueuePosition(before, others, None)
     waiting = Job.objects.open().filter(queue=job.queue)
     mine = waiting.filter(owner=job.owner_id)
     own = estimates.seconds_of(mine.filter(pk__lte=job.pk))
     everything = estimates.seconds_of(waiting)
-    return Place(before, others, min(own * (others + 1), everything) / slots)
+    return QueuePosition(before, others, min(own * (others + 1), everything) / slots)
 
 
 def ahead_of(job: Job) -> tuple[int, int]:

@@ -23,6 +23,15 @@ STAGE_NAMES = {
 MOST_SAMPLED = 5_000
 MOST_POINTS = 400
 BINS = 5
+_BY_STAGE = """
+    SELECT stage.key, avg(spent), percentile_cont(0.5) WITHIN GROUP (ORDER BY spent),
+           percentile_cont(0.95) WITHIN GROUP (ORDER BY spent), count(*)
+    FROM processing_item AS item, jsonb_each_text(item.timings) AS stage,
+         LATERAL (SELECT stage.value::float8 AS spent) AS number
+    WHERE item.job_id = %(job)s AND item.state = 'succeeded' AND NOT item.reused
+      AND item.position = ANY(%(positions)s)
+    GROUP BY stage.key
+"""
 
 
 @dataclass(frozen=True)
@@ -69,17 +78,6 @@ class Times:
         return sum(stage.mean for stage in self.stages)
 
 
-_BY_STAGE = """
-    SELECT stage.key, avg(spent), percentile_cont(0.5) WITHIN GROUP (ORDER BY spent),
-           percentile_cont(0.95) WITHIN GROUP (ORDER BY spent), count(*)
-    FROM processing_item AS item, jsonb_each_text(item.timings) AS stage,
-         LATERAL (SELECT stage.value::float8 AS spent) AS number
-    WHERE item.job_id = %(job)s AND item.state = 'succeeded' AND NOT item.reused
-      AND item.position = ANY(%(positions)s)
-    GROUP BY stage.key
-"""
-
-
 def times_of(job: Job) -> Times:
     """Return where the time went, in two queries whatever the job's size."""
     with connection.cursor() as cursor:
@@ -90,6 +88,17 @@ def times_of(job: Job) -> Times:
     wait = _stage("wait", rows["wait"], 0) if "wait" in rows else None
     sampled = max((row[3] for row in rows.values()), default=0)
     return Times(sampled, wait, stages, _points(job))
+
+
+def bins_of(points: Sequence[Point], number: int = BINS) -> list[Bin]:
+    """Group pictures into so many of like size, the same number in each as far as possible."""
+    ordered = sorted(points, key=lambda point: point.size)
+    size = math.ceil(len(ordered) / number) if ordered else 1
+    groups = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    return [
+        Bin(len(group), group[0].size, group[-1].size, sum(p.spent for p in group) / len(group))
+        for group in groups
+    ]
 
 
 def _stage(name: str, row: Sequence[float], worked: float) -> StageTime:
@@ -111,15 +120,4 @@ def _points(job: Job) -> list[Point]:
     sizes = rows.order_by("position").values_list("blob__size", "timings")
     return [
         Point(size, sum(timings.get(stage, 0.0) for stage in STAGES)) for size, timings in sizes if timings
-    ]
-
-
-def bins_of(points: Sequence[Point], number: int = BINS) -> list[Bin]:
-    """Group pictures into so many of like size, the same number in each as far as possible."""
-    ordered = sorted(points, key=lambda point: point.size)
-    size = math.ceil(len(ordered) / number) if ordered else 1
-    groups = [ordered[start : start + size] for start in range(0, len(ordered), size)]
-    return [
-        Bin(len(group), group[0].size, group[-1].size, sum(p.spent for p in group) / len(group))
-        for group in groups
     ]

@@ -28,24 +28,6 @@ def describe_used(schema: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[
     ]
 
 
-def _had_effect(about: Mapping[str, Any], used: Mapping[str, Any]) -> bool:
-    """Tell whether the others were such that this one mattered: the form hides it otherwise."""
-    return all(used.get(name) in values for name, values in (about.get("show_if") or {}).items())
-
-
-def _describe(about: Mapping[str, Any], value: Any, group: str) -> dict[str, str]:
-    labels = about.get("enum_labels") or {}
-    if isinstance(value, bool):
-        text = _("Yes") if value else _("No")
-    elif value is None:
-        text = _("None")
-    else:
-        text = _(labels[value]) if value in labels else as_text(value)
-    unit = about.get("unit") or ""
-    title = _(about["title"]) if about.get("title") else ""
-    return {"title": f"{group}: {title}" if group else title, "value": f"{text} {_(unit)}" if unit else text}
-
-
 def as_text(value: object) -> str:
     """Write a value as its control sends it: «true», «0.25», or nothing for None."""
     if value is None:
@@ -69,3 +51,21 @@ def group_of(schema: Mapping[str, Any], about: Mapping[str, Any]) -> str:
 def translate(text: str) -> str:
     """Operations write plain English; gettext("") would answer with the catalogue's header."""
     return gettext(text) if text else ""
+
+
+def _had_effect(about: Mapping[str, Any], used: Mapping[str, Any]) -> bool:
+    """Tell whether the others were such that this one mattered: the form hides it otherwise."""
+    return all(used.get(name) in values for name, values in (about.get("show_if") or {}).items())
+
+
+def _describe(about: Mapping[str, Any], value: Any, group: str) -> dict[str, str]:
+    labels = about.get("enum_labels") or {}
+    if isinstance(value, bool):
+        text = _("Yes") if value else _("No")
+    elif value is None:
+        text = _("None")
+    else:
+        text = _(labels[value]) if value in labels else as_text(value)
+    unit = about.get("unit") or ""
+    title = _(about["title"]) if about.get("title") else ""
+    return {"title": f"{group}: {title}" if group else title, "value": f"{text} {_(unit)}" if unit else text}

@@ -17,6 +17,7 @@ from processing.serializers.webhooks import WebhookInputSerializer
 # An answer names so many wrong items, not all of a hundred thousand.
 MOST_PROBLEMS = 50
 _UUID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
+_MODEL = "The detector, as `owner/name`. Without it: the site's own, or the only one that you may run."
 
 
 class PredictionInputSerializer(WebhookInputSerializer):
@@ -164,9 +165,6 @@ class PreviewInputSerializer(serializers.Serializer[Any]):
 
     image = serializers.CharField(help_text="A data URI, or the address or id of a file of yours.")
     input = serializers.DictField(required=False, help_text="Parameters.")
-
-
-_MODEL = "The detector, as `owner/name`. Without it: the site's own, or the only one that you may run."
 
 
 class DetectFormSerializer(PreviewFormSerializer):

@@ -45,7 +45,7 @@ class App:
 
 
 @dataclass(frozen=True)
-class Target:
+class PageInputs:
     """What the page is about: the pictures to run over, and the one that is shown."""
 
     picture: File | None = None
@@ -75,7 +75,7 @@ def show_app(
     app: App,
     *,
     sent: Mapping[str, Any],
-    target: Target,
+    target: PageInputs,
     answer: Answer | None = None,
     error: DomainError | None = None,
     options: RunForm | None = None,
@@ -154,7 +154,7 @@ def _form(
     return form
 
 
-def _pictures(person: User, target: Target) -> list[File]:
+def _pictures(person: User, target: PageInputs) -> list[File]:
     first = [target.picture] if target.picture else []
     if target.selection and target.selection.files:
         first += [f for f in target.selection.files if f.state != FileState.REFUSED]
@@ -167,7 +167,7 @@ def _pictures(person: User, target: Target) -> list[File]:
     return found or picture_choices.pictures_of(person)
 
 
-def _overs(folders: list[FolderChoice], target: Target) -> list[dict[str, Any]]:
+def _overs(folders: list[FolderChoice], target: PageInputs) -> list[dict[str, Any]]:
     """Return what the app can be run over besides the picture shown: value, label, how many pictures, and the
     button's words."""
     found: list[dict[str, Any]] = []

@@ -42,12 +42,6 @@ def cluster_page(request: SignedInRequest) -> HttpResponse:
     return render(request, template, context)
 
 
-def _bar(minute: Minute, now: datetime) -> dict[str, Any]:
-    """Return a minute as the chart draws it: an hour is 60 wide and 100 high, now at the right."""
-    ago = int((now - minute.at).total_seconds() // 60)
-    return {"at": minute.at, "percent": minute.percent, "x": 60 - ago - 1, "y": 100 - minute.percent}
-
-
 @login_required
 @require_POST
 def drain(request: SignedInRequest, name: str) -> HttpResponse:
@@ -72,6 +66,12 @@ def metrics_page(request: HttpRequest) -> HttpResponse:
     if not _may_scrape(request):
         raise Http404
     return HttpResponse(metrics.collect(), content_type=CONTENT_TYPE_LATEST)
+
+
+def _bar(minute: Minute, now: datetime) -> dict[str, Any]:
+    """Return a minute as the chart draws it: an hour is 60 wide and 100 high, now at the right."""
+    ago = int((now - minute.at).total_seconds() // 60)
+    return {"at": minute.at, "percent": minute.percent, "x": 60 - ago - 1, "y": 100 - minute.percent}
 
 
 def _may_scrape(request: HttpRequest) -> bool:

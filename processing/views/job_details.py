@@ -66,10 +66,6 @@ def job_items(request: SignedInRequest, job_id: UUID) -> HttpResponse:
     return render(request, "processing/job_items.html", context)
 
 
-def _stages_of(item: Item) -> list[str]:
-    return [f"{item.timings[stage]:.1f}" if stage in item.timings else "" for stage in STAGE_NAMES]
-
-
 @login_required
 @require_GET
 def job_csv(request: SignedInRequest, job_id: UUID) -> StreamingHttpResponse:
@@ -85,6 +81,36 @@ class _Echo:
 
     def write(self, line: str) -> str:
         return line
+
+
+@login_required
+@require_GET
+def job_times(request: SignedInRequest, job_id: UUID) -> HttpResponse:
+    """Show where the time went: by stage, and against the bytes of the pictures."""
+    job = services.get_job(owner=request.user, job_id=job_id)
+    times = stage_timings.times_of(job)
+    context = {
+        **_common(job, "times"),
+        "times": times,
+        "bars": _bars(times.stages),
+        "wait": times.wait,
+        "plot": _plot(times),
+        "bins": stage_timings.bins_of(times.points),
+    }
+    return render(request, "processing/job_times.html", context)
+
+
+@login_required
+@require_GET
+def job_log(request: SignedInRequest, job_id: UUID) -> HttpResponse:
+    """Show what happened to a job, line by line."""
+    job = services.get_job(owner=request.user, job_id=job_id)
+    context = {**_common(job, "log"), "lines": log_of(job)}
+    return render(request, "processing/job_log.html", context)
+
+
+def _stages_of(item: Item) -> list[str]:
+    return [f"{item.timings[stage]:.1f}" if stage in item.timings else "" for stage in STAGE_NAMES]
 
 
 def _lines(job: Job) -> Iterator[str]:
@@ -121,23 +147,6 @@ def _cells(item: Item) -> Sequence[object]:
 def _plain(value: object) -> object:
     """Keep a spreadsheet from taking a name for a formula."""
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
-
-
-@login_required
-@require_GET
-def job_times(request: SignedInRequest, job_id: UUID) -> HttpResponse:
-    """Show where the time went: by stage, and against the bytes of the pictures."""
-    job = services.get_job(owner=request.user, job_id=job_id)
-    times = stage_timings.times_of(job)
-    context = {
-        **_common(job, "times"),
-        "times": times,
-        "bars": _bars(times.stages),
-        "wait": times.wait,
-        "plot": _plot(times),
-        "bins": stage_timings.bins_of(times.points),
-    }
-    return render(request, "processing/job_times.html", context)
 
 
 def _bars(stages: Sequence[StageTime]) -> list[dict[str, Any]]:
@@ -179,15 +188,6 @@ def _plot(times: Times) -> dict[str, Any] | None:
         "wide": WIDE,
         "high": HIGH,
     }
-
-
-@login_required
-@require_GET
-def job_log(request: SignedInRequest, job_id: UUID) -> HttpResponse:
-    """Show what happened to a job, line by line."""
-    job = services.get_job(owner=request.user, job_id=job_id)
-    context = {**_common(job, "log"), "lines": log_of(job)}
-    return render(request, "processing/job_log.html", context)
 
 
 def _common(job: Job, tab: str) -> dict[str, Any]:

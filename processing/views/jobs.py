@@ -52,10 +52,6 @@ def jobs(request: SignedInRequest) -> HttpResponse:
     return render(request, "processing/jobs.html#rows" if request.htmx else "processing/jobs.html", context)
 
 
-def _ended_states() -> list[tuple[str, str]]:
-    return [(s.value, str(s.label)) for s in (State.SUCCEEDED, State.FAILED, State.CANCELED)]
-
-
 def jobs_of(person: Any) -> QuerySet[Job]:
     """Return somebody's jobs with what a row of a list shows."""
     rows = Job.objects.visible_to(person).select_related("version__listing__owner", "output_folder")
@@ -152,6 +148,10 @@ def run_again(request: SignedInRequest, job_id: UUID) -> HttpResponse:
         messages.warning(request, job_log.skipped_text(earlier.skipped))
     page = reverse("processing:app", args=[listing.owner.handle, listing.name])
     return redirect(f"{page}?{urlencode(query)}")
+
+
+def _ended_states() -> list[tuple[str, str]]:
+    return [(s.value, str(s.label)) for s in (State.SUCCEEDED, State.FAILED, State.CANCELED)]
 
 
 def _describe(job: Job) -> dict[str, Any]:

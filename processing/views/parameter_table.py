@@ -23,7 +23,7 @@ from ipau.common.errors import DomainError, Invalid
 from processing.forms.params_form import SettingField, read_params
 from processing.forms.run_form import PREFIX
 from processing.jobs import manifests
-from processing.jobs.manifests import Row
+from processing.jobs.manifests import ManifestRow
 from processing.reporting.used_parameters import as_text
 from processing.views.app_page import App, open_app
 from processing.views.picture_selection import chosen_pictures
@@ -47,7 +47,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Line:
+class ParameterRow:
     """One picture with its cells."""
 
     number: int
@@ -112,7 +112,7 @@ def show_table(
     return render(request, "processing/table.html", context, status=status)
 
 
-def read_cells(sent: Mapping[str, Any]) -> list[Row]:
+def read_cells(sent: Mapping[str, Any]) -> list[ManifestRow]:
     """Return the rows of a table that was filled in on its page; empty cells are as for all."""
     rows: dict[str, dict[str, Any]] = {}
     order: dict[str, int] = {}
@@ -121,7 +121,12 @@ def read_cells(sent: Mapping[str, Any]) -> list[Row]:
             order.setdefault(found[1], len(order) + 1)
             if value != "":
                 rows.setdefault(found[1], {})[found[2]] = value
-    return [Row(order[file], file, params) for file, params in rows.items()]
+    return [ManifestRow(order[file], file, params) for file, params in rows.items()]
+
+
+def is_table(request: HttpRequest) -> bool:
+    """Tell whether a form came from this page."""
+    return "from_table" in request.POST
 
 
 def _own_fields(app: App) -> dict[str, SettingField]:
@@ -152,14 +157,14 @@ def _pictures(request: SignedInRequest, sent: Any) -> list[File]:
 
 def _lines(
     request: SignedInRequest, app: App, files: list[File], sent: Any, error: DomainError | None
-) -> list[Line]:
+) -> list[ParameterRow]:
     fields = _own_fields(app)
     defaults = {name: about.get("default") for name, about in app.schema["properties"].items()}
     common = {**defaults, **read_params(app.schema, sent)}
     paths = paths_of(owner=request.user, files=files)
     problems = error.fields if error else {}
     return [
-        Line(
+        ParameterRow(
             number,
             file,
             paths[file.pk],
@@ -188,8 +193,3 @@ def _target_of(sent: Any) -> list[tuple[str, str]]:
     """Return the fields that say which pictures are meant, and the options of the run."""
     options = [name for name in sent if name.startswith(f"{PREFIX}-")]
     return [(name, value) for name in (*TARGET_NAMES, *options) for value in sent.getlist(name) if value]
-
-
-def is_table(request: HttpRequest) -> bool:
-    """Tell whether a form came from this page."""
-    return "from_table" in request.POST

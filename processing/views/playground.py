@@ -19,7 +19,7 @@ from processing.forms.params_form import read_params
 from processing.playground import picture_choices, sample_pictures, session_selection
 from processing.previews import rate_limit
 from processing.previews.channel import Answer
-from processing.views.app_page import App, Target, open_app, person_of, show_app
+from processing.views.app_page import App, PageInputs, open_app, person_of, show_app
 
 
 @require_GET
@@ -27,28 +27,8 @@ def app_page(request: HttpRequest, owner: str, name: str) -> HttpResponse:
     """Show an app with its form, on a picture of the person's or on the sample."""
     app = open_app(request, owner, name)
     person = person_of(request)
-    target = _read_target(request, person) if person else Target()
+    target = _read_target(request, person) if person else PageInputs()
     return show_app(request, app, sent=request.GET, target=target)
-
-
-def _read_target(request: HttpRequest, person: User) -> Target:
-    key = request.GET.get("selection", "")
-    files, folders = request.GET.getlist("file"), request.GET.getlist("folder")
-    if key:
-        return Target(
-            selection=session_selection.recall(request.session, owner=person, key=key),
-            selection_key=key,
-            over="selection",
-        )
-    chosen = session_selection.read(owner=person, files=files, folders=folders)
-    if chosen is None:
-        return Target()
-    if len(chosen) > 1:
-        key = session_selection.keep(request.session, chosen)
-        return Target(selection=chosen, selection_key=key, over="selection")
-    if chosen.folders:
-        return Target(selection=chosen, over=f"folder:{chosen.folders[0].pk}")
-    return Target(picture=chosen.files[0])
 
 
 @require_POST
@@ -72,35 +52,6 @@ def preview(request: HttpRequest, owner: str, name: str) -> HttpResponse:
     return _as_text(request, answer) if request.POST.get("output") else as_picture(answer)
 
 
-def _preview(request: HttpRequest, app: App) -> Answer:
-    person = person_of(request)
-    params = read_params(app.schema, request.POST)
-    file_id = request.POST.get("file", "")
-    if file_id and person:
-        file = drive.get_file(owner=person, file_id=file_id)
-        return services.preview_file(owner=person, version=app.version, params=params, file=file)
-    if file_id:
-        raise NotFound("This file does not exist.")
-    # Nobody but us chooses these bytes, so that anybody may try without an account.
-    picture = sample_pictures.get_picture(user=person, sample_id=request.POST.get("sample", ""))
-    if picture is not None:
-        return services.preview_blob(owner=person, version=app.version, params=params, blob_id=picture.sha256)
-    return services.preview_bytes(
-        owner=person, version=app.version, params=params, data=sample_pictures.data()
-    )
-
-
-def _posted_target(request: HttpRequest) -> Target:
-    """Return what a page without scripts was about."""
-    person = person_of(request)
-    if person is None:
-        return Target()
-    file_id, key = request.POST.get("file", ""), request.POST.get("selection", "")
-    picture = drive.get_file(owner=person, file_id=file_id) if file_id else None
-    selection = session_selection.recall(request.session, owner=person, key=key) if key else None
-    return Target(picture, selection, key, request.POST.get("over", ""))
-
-
 def as_picture(answer: Answer) -> HttpResponse:
     """Answer with the bytes of a preview."""
     response = HttpResponse(answer.body, content_type=answer.content_type)
@@ -108,14 +59,6 @@ def as_picture(answer: Answer) -> HttpResponse:
     response["X-Preview-Texts"] = ",".join(answer.texts)
     response["Cache-Control"] = "no-store"
     return response
-
-
-def _as_text(request: HttpRequest, answer: Answer) -> HttpResponse:
-    text = answer.texts.get(request.POST["output"])
-    if text is None:
-        error = Invalid("This app makes no such text.", code="no_such_output")
-        return domain_problem(error, request.path).response()
-    return HttpResponse(text, content_type="text/plain; charset=utf-8")
 
 
 @login_required
@@ -141,6 +84,63 @@ def upload(request: SignedInRequest, owner: str, name: str) -> HttpResponse:
         return HttpResponse(status=303, headers={"Location": f"{page}?file={stored[0].pk}"})
     found = picture_choices.pictures_of(request.user, first=stored)
     return render(request, "processing/pictures.html", {"pictures": found, "picture": stored[0]})
+
+
+def _read_target(request: HttpRequest, person: User) -> PageInputs:
+    key = request.GET.get("selection", "")
+    files, folders = request.GET.getlist("file"), request.GET.getlist("folder")
+    if key:
+        return PageInputs(
+            selection=session_selection.recall(request.session, owner=person, key=key),
+            selection_key=key,
+            over="selection",
+        )
+    chosen = session_selection.read(owner=person, files=files, folders=folders)
+    if chosen is None:
+        return PageInputs()
+    if len(chosen) > 1:
+        key = session_selection.keep(request.session, chosen)
+        return PageInputs(selection=chosen, selection_key=key, over="selection")
+    if chosen.folders:
+        return PageInputs(selection=chosen, over=f"folder:{chosen.folders[0].pk}")
+    return PageInputs(picture=chosen.files[0])
+
+
+def _preview(request: HttpRequest, app: App) -> Answer:
+    person = person_of(request)
+    params = read_params(app.schema, request.POST)
+    file_id = request.POST.get("file", "")
+    if file_id and person:
+        file = drive.get_file(owner=person, file_id=file_id)
+        return services.preview_file(owner=person, version=app.version, params=params, file=file)
+    if file_id:
+        raise NotFound("This file does not exist.")
+    # Nobody but us chooses these bytes, so that anybody may try without an account.
+    picture = sample_pictures.get_picture(user=person, sample_id=request.POST.get("sample", ""))
+    if picture is not None:
+        return services.preview_blob(owner=person, version=app.version, params=params, blob_id=picture.sha256)
+    return services.preview_bytes(
+        owner=person, version=app.version, params=params, data=sample_pictures.data()
+    )
+
+
+def _posted_target(request: HttpRequest) -> PageInputs:
+    """Return what a page without scripts was about."""
+    person = person_of(request)
+    if person is None:
+        return PageInputs()
+    file_id, key = request.POST.get("file", ""), request.POST.get("selection", "")
+    picture = drive.get_file(owner=person, file_id=file_id) if file_id else None
+    selection = session_selection.recall(request.session, owner=person, key=key) if key else None
+    return PageInputs(picture, selection, key, request.POST.get("over", ""))
+
+
+def _as_text(request: HttpRequest, answer: Answer) -> HttpResponse:
+    text = answer.texts.get(request.POST["output"])
+    if text is None:
+        error = Invalid("This app makes no such text.", code="no_such_output")
+        return domain_problem(error, request.path).response()
+    return HttpResponse(text, content_type="text/plain; charset=utf-8")
 
 
 def _store(person: User, part: Any) -> Any:

@@ -27,7 +27,7 @@ from processing.models import Job
 from processing.playground import picture_choices, session_selection
 from processing.reporting import estimates
 from processing.views import parameter_table
-from processing.views.app_page import App, Target, open_app, run_form, show_app
+from processing.views.app_page import App, PageInputs, open_app, run_form, show_app
 from processing.views.picture_selection import chosen_pictures
 
 # Of the person's own, to choose from for a selection: those last changed.
@@ -55,6 +55,45 @@ def run(request: SignedInRequest, owner: str, name: str) -> HttpResponse:
         target = _target(request, chosen)
         return show_app(request, app, sent=request.POST, target=target, error=error, options=form)
     return redirect("processing:job", job.pk)
+
+
+@login_required
+@require_GET
+def quote(request: SignedInRequest, owner: str, name: str) -> HttpResponse:
+    """Say what a run over so many pictures (`pictures`) will cost at most, and how long it may take."""
+    app = open_app(request, owner, name)
+    sent = request.GET.get("pictures", "")
+    number = min(int(sent), settings.JOB_MAX_FILES) if sent.isdecimal() and len(sent) < 9 else 1
+    found = estimates.quote(version=app.version, queue=queue_of(app.version), pictures=max(1, number))
+    return render(request, "processing/quote.html", {"quote": found})
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def run_selection(request: SignedInRequest) -> HttpResponse:
+    """Take a selection of the drive (`file`, `folder`: ids) and let the person choose what to run over it."""
+    sent = request.POST if request.method == "POST" else request.GET
+    chosen = session_selection.read(
+        owner=request.user, files=sent.getlist("file"), folders=sent.getlist("folder")
+    )
+    if chosen is not None:
+        key = session_selection.keep(request.session, chosen)
+        return redirect(f"{reverse('processing:run-selection')}?{urlencode({'selection': key})}")
+    key = request.GET.get("selection", "")
+    if not key:
+        raise Invalid("Nothing is selected. Choose pictures or folders in the drive first.")
+    chosen = session_selection.recall(request.session, owner=request.user, key=key)
+    models = with_covers(market.list_runnable_models(user=request.user), user=request.user)
+    own = with_mosaics(list_pipelines(owner=request.user))
+    context = {
+        "chosen": picture_choices.selection_text(files=len(chosen.files), folders=len(chosen.folders)),
+        "chosen_files": chosen.files[: picture_choices.PICTURES_SHOWN],
+        "listings": market.list_apps(user=request.user),
+        "models": models[:MODELS_SHOWN],
+        "pipelines": own.order_by("-updated_at")[:PIPELINES_SHOWN],
+        "query": urlencode({"selection": key}),
+    }
+    return render(request, "processing/run_selection.html", context)
 
 
 def _submit(request: SignedInRequest, app: App, form: RunForm, chosen: Selection) -> Job:
@@ -97,48 +136,9 @@ def _idempotency_key(request: HttpRequest, *parts: object) -> str:
     return f"page:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-@login_required
-@require_GET
-def quote(request: SignedInRequest, owner: str, name: str) -> HttpResponse:
-    """Say what a run over so many pictures (`pictures`) will cost at most, and how long it may take."""
-    app = open_app(request, owner, name)
-    sent = request.GET.get("pictures", "")
-    number = min(int(sent), settings.JOB_MAX_FILES) if sent.isdecimal() and len(sent) < 9 else 1
-    found = estimates.quote(version=app.version, queue=queue_of(app.version), pictures=max(1, number))
-    return render(request, "processing/quote.html", {"quote": found})
-
-
-def _target(request: HttpRequest, chosen: Selection | None) -> Target:
+def _target(request: HttpRequest, chosen: Selection | None) -> PageInputs:
     over, key = request.POST.get("over", ""), request.POST.get("selection", "")
     if chosen is None:
-        return Target()
+        return PageInputs()
     picture = chosen.files[0] if chosen.files and not over else None
-    return Target(picture, chosen, key, over)
-
-
-@login_required
-@require_http_methods(["GET", "POST"])
-def run_selection(request: SignedInRequest) -> HttpResponse:
-    """Take a selection of the drive (`file`, `folder`: ids) and let the person choose what to run over it."""
-    sent = request.POST if request.method == "POST" else request.GET
-    chosen = session_selection.read(
-        owner=request.user, files=sent.getlist("file"), folders=sent.getlist("folder")
-    )
-    if chosen is not None:
-        key = session_selection.keep(request.session, chosen)
-        return redirect(f"{reverse('processing:run-selection')}?{urlencode({'selection': key})}")
-    key = request.GET.get("selection", "")
-    if not key:
-        raise Invalid("Nothing is selected. Choose pictures or folders in the drive first.")
-    chosen = session_selection.recall(request.session, owner=request.user, key=key)
-    models = with_covers(market.list_runnable_models(user=request.user), user=request.user)
-    own = with_mosaics(list_pipelines(owner=request.user))
-    context = {
-        "chosen": picture_choices.selection_text(files=len(chosen.files), folders=len(chosen.folders)),
-        "chosen_files": chosen.files[: picture_choices.PICTURES_SHOWN],
-        "listings": market.list_apps(user=request.user),
-        "models": models[:MODELS_SHOWN],
-        "pipelines": own.order_by("-updated_at")[:PIPELINES_SHOWN],
-        "query": urlencode({"selection": key}),
-    }
-    return render(request, "processing/run_selection.html", context)
+    return PageInputs(picture, chosen, key, over)

@@ -7,7 +7,7 @@ import pytest
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from drive.files.paths import Place
+from drive.files.paths import UploadPath
 from drive.files.services import create_folder, select
 from drive.files.trash import trash
 from drive.shares.services import create_share
@@ -83,7 +83,7 @@ def belongings(other_user: User) -> Mapping[str, Mapping[str, Any]]:
     prediction = services.submit_prediction(owner=other_user, version=version(), params={}, source=source)
     assert prediction.kind == JobKind.PREDICTION
     secret = _private_listing(other_user)
-    begun = begin_resumable(owner=other_user, folder=None, place=Place((), "a.jpg"), length=9)
+    begun = begin_resumable(owner=other_user, folder=None, place=UploadPath((), "a.jpg"), length=9)
     delivery = Delivery.objects.create(owner=other_user, job=job, event="start", url="https://hooks.example/")
     model = {"owner": other_user.handle, "name": "secret"}
     weights = upload(other_user, "best.safetensors", data=safetensors_bytes())

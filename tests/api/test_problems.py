@@ -14,7 +14,7 @@ from redis import exceptions as redis
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from ipau.common.outages import outage_of
+from ipau.common.api.outages import outage_of
 from tests.api.test_errors import part, problem
 from tests.pictures import picture_bytes
 

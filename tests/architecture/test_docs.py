@@ -1,10 +1,12 @@
 """What the docs name is there: modules, functions and files."""
 
+import ast
 import re
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from django.apps import apps
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("ipau", "accounts", "drive", "market", "processing", "workers", "deploy", "tests")
@@ -41,6 +43,46 @@ def test_every_file_that_a_page_names_is_there(page: Path) -> None:
     assert sorted(name for name in names if not (ROOT / name).exists()) == []
 
 
+# A change, and how many files it leads through at the least.
+GUIDES = {
+    "Change an app's parameter": 4,
+    "Add an app": 2,
+    "Add a family": 8,
+    "Add a page": 6,
+    "Add a field of the API": 8,
+    "Add a setting": 4,
+    "Change what a worker does": 4,
+}
+
+
+@pytest.mark.parametrize("title", GUIDES)
+def test_contributing_leads_through_a_change_file_by_file(title: str) -> None:
+    _, _, rest = (ROOT / "CONTRIBUTING.md").read_text().partition(f"\n## {title}\n")
+    section = rest.partition("\n## ")[0]
+    steps = re.findall(r"^(\d\. .*(?:\n   .*)*)", section, re.MULTILINE)
+    assert [step.partition(".")[0] for step in steps] == [str(one + 1) for one in range(len(steps))]
+    files = {path for step in steps for path in re.findall(r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.toml)`", step)}
+    assert len(files) >= GUIDES[title]
+    assert sorted(path for path in files if not (ROOT / path).exists()) == []
+
+
+def _anchors(page: Path) -> set[str]:
+    """Return the anchors of the headings of a page, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)", page.read_text())
+    broken = []
+    for path, anchor in links:
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in _anchors(target)):
+            broken.append(f"{path}#{anchor}")
+    assert broken == []
+
+
 def test_the_page_of_places_names_many() -> None:
     rows = [
         line
@@ -66,3 +108,51 @@ def test_every_folder_of_an_app_is_described() -> None:
 
 def test_the_packages_can_be_found() -> None:
     assert all(find_spec(name) is not None for name in PACKAGES)
+
+
+def _fields(node: ast.ClassDef) -> list[str]:
+    """Return the public fields and properties of a class."""
+    found = [
+        one.target.id
+        for one in node.body
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
+    ]
+    for one in node.body:
+        if isinstance(one, ast.FunctionDef) and any(
+            ast.unparse(mark) == "property" for mark in one.decorator_list
+        ):
+            found.append(one.name)
+    return [name for name in found if not name.startswith("_")]
+
+
+def test_every_field_that_an_operation_sees_is_described() -> None:
+    tree = ast.parse((ROOT / "workers/plugin.py").read_text())
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    seen = ("Context", "PictureSet", "Model", "PictureView", "OutputSpec", "Result", "Operation")
+    missing = {}
+    for name in seen:
+        _, _, described = (ast.get_docstring(classes[name]) or "").partition("Attributes:\n")
+        fields = _fields(classes[name])
+        assert fields, name
+        missing[name] = [
+            field for field in fields if not re.search(rf"^    {field}: \S", described, re.MULTILINE)
+        ]
+    assert missing == {name: [] for name in seen}
+
+
+MODELS = {
+    "accounts": "accounts/models.py",
+    "drive": "drive/models/__init__.py",
+    "market": "market/models/__init__.py",
+    "processing": "processing/models/__init__.py",
+}
+
+
+@pytest.mark.parametrize("app", MODELS)
+def test_the_vocabulary_of_an_app_names_each_model(app: str) -> None:
+    said = ast.get_docstring(ast.parse((ROOT / MODELS[app]).read_text())) or ""
+    models = {model.__name__ for model in apps.get_app_config(app).get_models()}
+    assert models
+    terms = re.findall(r"^- (\w+): \S", said, re.MULTILINE)
+    assert sorted(terms) == sorted(models)
+    assert len(said.splitlines()) <= 27

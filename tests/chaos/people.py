@@ -21,7 +21,7 @@ from market.pipelines import services as pipelines
 from processing import services
 from processing.execution import tasks
 from processing.execution.output_options import Options
-from processing.jobs.manifests import Row
+from processing.jobs.manifests import ManifestRow
 from processing.models import ENDED, OPEN, Job
 from processing.services import Terms
 from tests.pictures import picture_bytes
@@ -133,13 +133,13 @@ class Crowd:
             )
             Job.objects.filter(pk=job.pk).update(recipe=crashing_operation.RECIPE)
 
-    def _table(self, app: str, files: list[File]) -> list[Row]:
+    def _table(self, app: str, files: list[File]) -> list[ManifestRow]:
         """Return parameters of their own for some of the pictures."""
         if app != "pixelart" or self._choice.random() < 0.4:
             return []
         chosen = self._choice.sample(files, (len(files) + 1) // 2)
         return [
-            Row(number, str(file.pk), {"block": self._choice.choice([6, 10, 14])})
+            ManifestRow(number, str(file.pk), {"block": self._choice.choice([6, 10, 14])})
             for number, file in enumerate(chosen, 2)
         ]
 

@@ -14,7 +14,7 @@ import pytest
 from ipau.embedded.watchdog import Watchdog, is_alive
 from ipau.supervisor import listening
 from ipau.supervisor.child import Child
-from ipau.supervisor.programs import Address, Plan, programs
+from ipau.supervisor.programs import Address, ProgramOptions, programs
 from tests.faults.services import children
 from tests.ipau.web_server import free_port
 
@@ -92,7 +92,9 @@ def web(
     address = Address("127.0.0.1", free_port())
     watchdog = Watchdog()
     with listening.listen(address) as listener:
-        plan = Plan(address=address, data_dir=tmp_path, slots=1, soft_seconds=1, listener=listener.fileno())
+        plan = ProgramOptions(
+            address=address, data_dir=tmp_path, slots=1, soft_seconds=1, listener=listener.fileno()
+        )
         child = Child(programs(plan)[0], tmp_path / "web.log", watchdog, echo=False)
         made = Web(child)
         visitor = Visitor(address.port)

@@ -37,5 +37,5 @@ def test_refuses_unknown_scopes(scopes: str) -> None:
 
 
 def test_refuses_what_is_no_address() -> None:
-    with pytest.raises(CommandError, match="no e-mail address"):
+    with pytest.raises(CommandError, match="not an e-mail address"):
         call_command("create_api_key", "nobody")

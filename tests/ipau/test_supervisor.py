@@ -23,7 +23,7 @@ from ipau.supervisor import Site, SiteError
 from ipau.supervisor import child as child_module
 from ipau.supervisor import site as site_module
 from ipau.supervisor.child import Child, Program
-from ipau.supervisor.programs import Address, Plan, environment, programs
+from ipau.supervisor.programs import Address, ProgramOptions, environment, programs
 
 ROOT = Path(__file__).parents[2]
 SLEEPER = "import time; print('up', flush=True); time.sleep(60)"
@@ -164,7 +164,7 @@ def test_every_program_knows_the_site(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.delenv("ALLOWED_HOSTS", raising=False)
     # Which the run of the tests sets too.
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    plan = Plan(address=Address("0.0.0.0", 8123), data_dir=tmp_path, slots=3, soft_seconds=20)
+    plan = ProgramOptions(address=Address("0.0.0.0", 8123), data_dir=tmp_path, slots=3, soft_seconds=20)
     env = environment(plan)
     assert env["IPAU_BASE_URL"] == "http://127.0.0.1:8123"
     assert env["OMP_NUM_THREADS"] == "1"
@@ -201,7 +201,7 @@ def test_who_opens_the_site_to_a_network_is_told_of_nginx(
 ) -> None:
     monkeypatch.setattr(settings, "ALLAUTH_TRUSTED_PROXY_COUNT", proxies)
     monkeypatch.setattr(site_module, "programs", lambda _plan: [])
-    plan = Plan(address=Address(host, 8123), data_dir=tmp_path, slots=1, soft_seconds=1)
+    plan = ProgramOptions(address=Address(host, 8123), data_dir=tmp_path, slots=1, soft_seconds=1)
     Site(plan, Services(data_dir=tmp_path, watchdog=watchdog)).start()
     lines = [line for line in capsys.readouterr().out.splitlines() if "trusted network" in line]
     assert len(lines) == is_said
@@ -218,7 +218,7 @@ def test_port_in_use() -> None:
 
 
 def site_of(watchdog: Watchdog, folder: Path) -> Site:
-    plan = Plan(address=Address("127.0.0.1", 1), data_dir=folder, slots=1, soft_seconds=1)
+    plan = ProgramOptions(address=Address("127.0.0.1", 1), data_dir=folder, slots=1, soft_seconds=1)
     return Site(plan, Services(data_dir=folder, watchdog=watchdog), echo=False)
 
 
@@ -227,7 +227,7 @@ def test_a_killed_service_comes_back_at_its_address() -> None:
         tempfile.TemporaryDirectory(prefix="ipau-t-") as folder,
         running(Path(folder), unsafe=True) as services,
     ):
-        plan = Plan(address=Address("127.0.0.1", 1), data_dir=Path(folder), slots=1, soft_seconds=1)
+        plan = ProgramOptions(address=Address("127.0.0.1", 1), data_dir=Path(folder), slots=1, soft_seconds=1)
         site = Site(plan, services, echo=False)
         for server in services.servers:
             assert server.process is not None

@@ -14,10 +14,10 @@ from gunicorn.http.unreader import SocketUnreader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipau.web.client_socket import Budget, ClientSocket, SlowClientError
+from ipau.web.client_socket import ClientSocket, SlowClientError, WaitBudget
 from ipau.web.limits import client_address, client_key
 from ipau.web.request_body import StreamedBody
-from ipau.web.request_head import Head, read_head
+from ipau.web.request_head import RequestHead, read_head
 from ipau.web.shutdown.orphans import ORPHAN_SECONDS, Orphanhood
 from ipau.web.streams import Streams
 
@@ -29,7 +29,7 @@ HEAD = (
 
 def test_a_head_says_how_much_to_wait_for() -> None:
     head = read_head(bytearray(HEAD + b"body"))
-    assert head == Head(len(HEAD), b"/v1/uploads?a=b", 12, False, True, "192.0.2.1,192.0.2.2")
+    assert head == RequestHead(len(HEAD), b"/v1/uploads?a=b", 12, False, True, "192.0.2.1,192.0.2.2")
     assert head.path == b"/v1/uploads"
 
 
@@ -105,7 +105,7 @@ def test_one_client_cannot_have_all_streams() -> None:
 
 
 def test_a_budget_is_never_more_than_at_the_start() -> None:
-    budget = Budget(10, 100)
+    budget = WaitBudget(10, 100)
     budget.earn(100_000)
     budget.spend(4)
     budget.earn(100)
@@ -116,7 +116,7 @@ def test_what_came_is_kept_unless_all_was_asked_for() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         client = ClientSocket(ours)
-        client.allow_waiting(Budget(0.1, 1_000_000))
+        client.allow_waiting(WaitBudget(0.1, 1_000_000))
         unreader = SocketUnreader(client)
         body = Body(LengthReader(unreader, 1000))
         stream = StreamedBody(body, unreader)
@@ -129,7 +129,7 @@ def test_what_came_is_kept_unless_all_was_asked_for() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         client = ClientSocket(ours)
-        client.allow_waiting(Budget(0.1, 1_000_000))
+        client.allow_waiting(WaitBudget(0.1, 1_000_000))
         unreader = SocketUnreader(client)
         theirs.sendall(b"a" * 300)
         with pytest.raises(SlowClientError):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tests.market.factories import Marks, MarksParams
-from workers.plugin import Context, Memo, PictureView, Result
+from workers.plugin import Context, PictureView, ProcessCache, Result
 
 # The file of those lines.
 LOG = "MARKS_LOG"
@@ -23,7 +23,7 @@ class LoggedMarks(Marks):
 class _Logged:
     """A memo that writes down what had to be made."""
 
-    def __init__(self, inner: Memo) -> None:
+    def __init__(self, inner: ProcessCache) -> None:
         self._inner = inner
 
     def get(self, key: Hashable, make: Callable[[], T], weigh: Callable[[T], int]) -> T:

@@ -21,7 +21,7 @@ def recipe(*steps: tuple[str, dict[str, Any]]) -> Recipe:
     return Recipe(steps=tuple(Step(operation=key, params=params) for key, params in steps))
 
 
-def picture_of(outcome: engine.Outcome) -> Image.Image:
+def picture_of(outcome: engine.RecipeResult) -> Image.Image:
     return decode(next(file.data for file in outcome.files if file.label == "image"))
 
 

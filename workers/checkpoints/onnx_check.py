@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from workers.checkpoints.onnx_header import read_onnx
 from workers.checkpoints.protobuf import BYTES, VARINT, Field, read_varint, walk
 from workers.checkpoints.upload import Refused, show
-from workers.formats.byte_source import FormatError, Source
+from workers.formats.byte_source import ByteSource, FormatError
 
 MOST_DEPTH = 3
 # Numbers in one tensor that the graph makes out of a constant shape.
@@ -75,7 +75,7 @@ _DIMS, _KIND, _INT64, _NAME, _RAW, _EXTERNAL, _LOCATION = 1, 2, 7, 8, 9, 13, 14
 _INT64_KIND = 7
 
 
-def check_graph(source: Source) -> dict[str, str]:
+def check_graph(source: ByteSource) -> dict[str, str]:
     """Return the metadata of an ONNX model that is fit to be loaded.
 
     Raises:
@@ -107,7 +107,7 @@ class _Node:
     graphs: list[Field] = field(default_factory=list)
 
 
-def _check_graph(source: Source, graph: Field, outer: dict[str, list[int]], depth: int) -> None:
+def _check_graph(source: ByteSource, graph: Field, outer: dict[str, list[int]], depth: int) -> None:
     if depth > MOST_DEPTH:
         raise Refused("Its graph has graphs inside of graphs, deeper than any model needs.", code="operators")
     sizes = dict(outer)
@@ -124,7 +124,7 @@ def _check_graph(source: Source, graph: Field, outer: dict[str, list[int]], dept
             _check_node(source, _read_node(source, found), sizes, depth)
 
 
-def _check_node(source: Source, node: _Node, sizes: dict[str, list[int]], depth: int) -> None:
+def _check_node(source: ByteSource, node: _Node, sizes: dict[str, list[int]], depth: int) -> None:
     if node.domain not in _DOMAINS or node.operator not in KNOWN_OPERATORS:
         shown = show(f"{node.domain}.{node.operator}".lstrip("."), 80)
         advice = " Upload the file as it was before a runtime optimised it." if node.domain else ""
@@ -143,7 +143,7 @@ def _check_node(source: Source, node: _Node, sizes: dict[str, list[int]], depth:
         _check_graph(source, graph, sizes, depth + 1)
 
 
-def _read_node(source: Source, found: Field) -> _Node:
+def _read_node(source: ByteSource, found: Field) -> _Node:
     node = _Node()
     for inner in walk(source, found.start, found.end):
         if inner.number == _OPERATOR:
@@ -159,7 +159,7 @@ def _read_node(source: Source, found: Field) -> _Node:
     return node
 
 
-def _read_attribute(source: Source, attribute: Field, node: _Node) -> None:
+def _read_attribute(source: ByteSource, attribute: Field, node: _Node) -> None:
     if attribute.wire != BYTES:
         raise FormatError("An attribute is none.")
     for inner in walk(source, attribute.start, attribute.end):
@@ -171,7 +171,7 @@ def _read_attribute(source: Source, attribute: Field, node: _Node) -> None:
             node.graphs.append(inner)
 
 
-def _read_tensor(source: Source, tensor: Field) -> tuple[str, list[int] | None]:
+def _read_tensor(source: ByteSource, tensor: Field) -> tuple[str, list[int] | None]:
     """Return a tensor's name, and its values where it is a short list of whole numbers."""
     name, kind, raw = "", 0, b""
     values: list[int] = []
@@ -195,7 +195,7 @@ def _read_tensor(source: Source, tensor: Field) -> tuple[str, list[int] | None]:
     return name, values or [value for (value,) in struct.iter_unpack("<q", raw[: len(raw) // 8 * 8])] or None
 
 
-def _numbers(source: Source, found: Field) -> Iterator[int]:
+def _numbers(source: ByteSource, found: Field) -> Iterator[int]:
     if found.wire == VARINT:
         yield found.value
         return
@@ -207,7 +207,7 @@ def _numbers(source: Source, found: Field) -> Iterator[int]:
         yield value - 2**64 if value >= 2**63 else value
 
 
-def _read_metadata(source: Source, found: Field) -> tuple[str, str]:
+def _read_metadata(source: ByteSource, found: Field) -> tuple[str, str]:
     if found.end - found.start > _MOST_METADATA_BYTES:
         raise Refused("What it says of itself is longer than a model needs.", code="too_large")
     parts = {1: "", 2: ""}
@@ -217,7 +217,7 @@ def _read_metadata(source: Source, found: Field) -> tuple[str, str]:
     return parts[1], parts[2]
 
 
-def _text(source: Source, found: Field) -> str:
+def _text(source: ByteSource, found: Field) -> str:
     if found.wire != BYTES or found.end - found.start > 1000:
         raise FormatError("A name is longer than it may be.")
     return source.at(found.start, found.end - found.start).decode(errors="replace")

@@ -7,7 +7,7 @@ import math
 from workers.checkpoints.facts import WeightsFacts, check_parameters
 from workers.checkpoints.protobuf import BYTES, VARINT, Field, read_varint, walk
 from workers.checkpoints.upload import show
-from workers.formats.byte_source import FormatError, Source
+from workers.formats.byte_source import ByteSource, FormatError
 
 # ModelProto: ir_version, producer_name, producer_version, domain, model_version, doc_string, graph,
 # opset_import, metadata_props, training_info, functions, configuration.
@@ -33,7 +33,7 @@ _BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 1
 _MOST_TEXT = 200
 
 
-def read_onnx(source: Source) -> WeightsFacts:
+def read_onnx(source: ByteSource) -> WeightsFacts:
     """Return what the model says.
 
     Raises:
@@ -65,7 +65,7 @@ def read_onnx(source: Source) -> WeightsFacts:
     )
 
 
-def _read_opset(source: Source, field: Field) -> tuple[str, int]:
+def _read_opset(source: ByteSource, field: Field) -> tuple[str, int]:
     """OperatorSetIdProto: the operators' domain and their version."""
     domain, version = "", 0
     for inner in walk(source, field.start, field.end):
@@ -78,7 +78,7 @@ def _read_opset(source: Source, field: Field) -> tuple[str, int]:
     return domain, version if version < 2**31 else 0
 
 
-def _read_graph(source: Source, graph: Field) -> tuple[int, int, int, set[str]]:
+def _read_graph(source: ByteSource, graph: Field) -> tuple[int, int, int, set[str]]:
     """Return how many nodes, tensors and parameters a graph has, and the types of the latter."""
     nodes = tensors = parameters = outputs = 0
     dtypes = set()
@@ -97,7 +97,7 @@ def _read_graph(source: Source, graph: Field) -> tuple[int, int, int, set[str]]:
     return nodes, tensors, parameters, dtypes
 
 
-def _read_tensor(source: Source, tensor: Field) -> tuple[int, str]:
+def _read_tensor(source: ByteSource, tensor: Field) -> tuple[int, str]:
     dims: list[int] = []
     kind, raw, elsewhere = 0, None, False
     for field in walk(source, tensor.start, tensor.end):
@@ -117,7 +117,7 @@ def _read_tensor(source: Source, tensor: Field) -> tuple[int, str]:
     return count, _DTYPES[kind]
 
 
-def _packed(source: Source, field: Field) -> list[int]:
+def _packed(source: ByteSource, field: Field) -> list[int]:
     if field.wire != BYTES or field.end - field.start > 32 * 10:
         raise FormatError("It describes a tensor in an unknown way.")
     data, at, found = source.at(field.start, field.end - field.start), 0, []
@@ -127,7 +127,7 @@ def _packed(source: Source, field: Field) -> list[int]:
     return found
 
 
-def _text(source: Source, field: Field | None) -> str:
+def _text(source: ByteSource, field: Field | None) -> str:
     if field is None:
         return ""
     text = source.at(field.start, min(_MOST_TEXT, field.end - field.start)).decode(errors="replace")

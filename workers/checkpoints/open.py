@@ -1,4 +1,4 @@
-"""From a file to an Upload: format by content, everything checked against the bytes, nothing loaded."""
+"""From a file to a `WeightsUpload`: format by content, checked against the bytes, nothing loaded."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from workers.checkpoints.safetensors_header import read_safetensors
 from workers.checkpoints.tensors import Storage, TensorRecord, Tensors, record_tensor
 from workers.checkpoints.torch_checkpoint import read_archive
 from workers.checkpoints.torch_zip import refuse_pickle
-from workers.checkpoints.upload import Refused, Upload
-from workers.formats.byte_source import FormatError, Source
+from workers.checkpoints.upload import Refused, WeightsUpload
+from workers.formats.byte_source import ByteSource, FormatError
 
 MOST_CONFIG_BYTES = 1024 * 1024
 MOST_ENTRIES, MOST_DEPTH, MOST_NAME = 100_000, 12, 500
@@ -34,7 +34,7 @@ _SAFE_DTYPES = {
 }
 
 
-def open_upload(path: Path, config: Path | None = None) -> Upload:
+def open_upload(path: Path, config: Path | None = None) -> WeightsUpload:
     """Read a file of weights, and the `config.json` that was sent along. Raises Refused."""
     with path.open("rb") as stream:
         head = stream.read(16)
@@ -44,17 +44,17 @@ def open_upload(path: Path, config: Path | None = None) -> Upload:
         raise Refused(f"The file is damaged, or not what it seems. {error}", code="damaged") from error
 
 
-def _open(path: Path, head: bytes, config: Mapping[str, Any] | None) -> Upload:
+def _open(path: Path, head: bytes, config: Mapping[str, Any] | None) -> WeightsUpload:
     refuse_pickle(head)
     if head.startswith(b"PK\3\4"):
         tree = read_archive(path)
-        return Upload("torch", path, Tensors(path, dict(_flatten(tree))), tree, config)
+        return WeightsUpload("torch", path, Tensors(path, dict(_flatten(tree))), tree, config)
     if head[8:9] == b"{":
         records, metadata = _read_safetensors(path)
-        return Upload("safetensors", path, Tensors(path, records), None, config, metadata)
+        return WeightsUpload("safetensors", path, Tensors(path, records), None, config, metadata)
     with path.open("rb") as stream:
-        metadata = check_graph(Source(stream))
-    return Upload("onnx", path, config=config, metadata=metadata)
+        metadata = check_graph(ByteSource(stream))
+    return WeightsUpload("onnx", path, config=config, metadata=metadata)
 
 
 def _flatten(tree: Any) -> Iterator[tuple[str, TensorRecord]]:
@@ -78,7 +78,7 @@ def _flatten(tree: Any) -> Iterator[tuple[str, TensorRecord]]:
 
 def _read_safetensors(path: Path) -> tuple[dict[str, TensorRecord], dict[str, str]]:
     with path.open("rb") as stream:
-        source = Source(stream)
+        source = ByteSource(stream)
         read_safetensors(source)
         length = struct.unpack("<Q", source.at(0, 8))[0]
         header = json.loads(source.at(8, length))

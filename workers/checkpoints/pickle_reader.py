@@ -25,6 +25,21 @@ MOST_MARKS = 500
 MOST_INT_BITS = 512
 # The hash of a larger number is a remainder.
 _MOST_KEY = sys.hash_info.modulus // 2
+_PUSHED = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+# What stands in the opcode itself.
+_LITERALS = frozenset({
+    "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE",
+    "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BINSTRING", "SHORT_BINSTRING",
+})  # fmt: skip
+_EMPTY: dict[str, Callable[[], Any]] = {
+    "EMPTY_DICT": dict,
+    "EMPTY_LIST": list,
+    "EMPTY_SET": set,
+    "EMPTY_TUPLE": tuple,
+}
+# Segmenters of the older yolov5 repository keep a method, and so name this. Their owners hear what is run.
+_GETATTR, _OLD_SEGMENTER = ".getattr", b"models.yolo\nSegmentationModel\n"
+ONLY_DETECTORS = "Of the older yolov5 repository only detectors are run. Train it again with Ultralytics."
 
 
 @dataclass(frozen=True)
@@ -60,23 +75,6 @@ class _Mark:
 
 
 _MARK = _Mark()
-_PUSHED = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-# What stands in the opcode itself.
-_LITERALS = frozenset({
-    "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE",
-    "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BINSTRING", "SHORT_BINSTRING",
-})  # fmt: skip
-_EMPTY: dict[str, Callable[[], Any]] = {
-    "EMPTY_DICT": dict,
-    "EMPTY_LIST": list,
-    "EMPTY_SET": set,
-    "EMPTY_TUPLE": tuple,
-}
-
-
-# Segmenters of the older yolov5 repository keep a method, and so name this. Their owners hear what is run.
-_GETATTR, _OLD_SEGMENTER = ".getattr", b"models.yolo\nSegmentationModel\n"
-ONLY_DETECTORS = "Of the older yolov5 repository only detectors are run. Train it again with Ultralytics."
 
 
 def read_pickle(data: bytes, storage_of: Callable[[Any], Storage]) -> Any:
@@ -314,9 +312,6 @@ def _key(key: Any) -> Any:
     if not is_good:
         raise Refused("Its pickle has a key that no checkpoint needs.", code="pickle")
     return key
-
-
-# --- The few calls that have a meaning here.
 
 
 def _call(called: Any, args: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from workers.formats.byte_source import FormatError, Source
+from workers.formats.byte_source import ByteSource, FormatError
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 # A tag has at most 5 bytes, a number or length 10.
@@ -23,7 +23,7 @@ class Field:
     value: int = 0
 
 
-def walk(source: Source, start: int, end: int) -> Iterator[Field]:
+def walk(source: ByteSource, start: int, end: int) -> Iterator[Field]:
     """Yield the fields that fill the bytes between two places.
 
     Raises:
@@ -37,7 +37,23 @@ def walk(source: Source, start: int, end: int) -> Iterator[Field]:
         position = field.end
 
 
-def _read(source: Source, position: int, end: int) -> Field:
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """Return an unsigned number of up to 64 bits and where it ends. Raises FormatError."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(data):
+            break
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            if value >= 2**64:
+                break
+            return value, at
+    raise FormatError("It has a number that does not end.")
+
+
+def _read(source: ByteSource, position: int, end: int) -> Field:
     head = source.at(position, min(_MOST_HEAD, end - position))
     tag, used = read_varint(head, 0)
     number, wire = tag >> 3, tag & 7
@@ -57,19 +73,3 @@ def _read(source: Source, position: int, end: int) -> Field:
     if start + length > end:
         raise FormatError("A field lies beyond its end.")
     return Field(number, wire, start, start + length, value)
-
-
-def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return an unsigned number of up to 64 bits and where it ends. Raises FormatError."""
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(data):
-            break
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            if value >= 2**64:
-                break
-            return value, at
-    raise FormatError("It has a number that does not end.")

@@ -11,7 +11,7 @@ import struct
 from typing import Any
 
 from workers.checkpoints.facts import WeightsFacts, check_parameters
-from workers.formats.byte_source import FormatError, Source
+from workers.formats.byte_source import ByteSource, FormatError
 
 # A checkpoint of 5,000 tensors has half a megabyte; reading this much takes a tenth of a second.
 MOST_HEADER_BYTES = 4 * 1024 * 1024
@@ -28,7 +28,7 @@ _BITS = {
 }
 
 
-def recognise_safetensors(source: Source) -> None:
+def recognise_safetensors(source: ByteSource) -> None:
     """Read the header if it is short; of a long one only look whether all of it is there.
 
     Raises:
@@ -42,7 +42,7 @@ def recognise_safetensors(source: Source) -> None:
         raise FormatError("Its header is no JSON object.")
 
 
-def read_safetensors(source: Source) -> WeightsFacts:
+def read_safetensors(source: ByteSource) -> WeightsFacts:
     """Return what the header says.
 
     Raises:
@@ -68,7 +68,7 @@ def read_safetensors(source: Source) -> WeightsFacts:
     )
 
 
-def _header_length(source: Source) -> int:
+def _header_length(source: ByteSource) -> int:
     length: int = struct.unpack("<Q", source.at(0, 8))[0]
     if not 2 <= length <= min(MOST_HEADER_BYTES, source.size - 8):
         raise FormatError("Its header is longer than it may be.")

@@ -10,9 +10,9 @@ from typing import Any
 from workers.checkpoints.pickle_allowlist import STORAGES
 from workers.checkpoints.pickle_reader import MOST_BYTES, Name, read_pickle
 from workers.checkpoints.tensors import ITEM_BYTES, Storage
-from workers.checkpoints.torch_zip import Member, content_start, read_members
+from workers.checkpoints.torch_zip import TorchZipEntry, content_start, read_members
 from workers.checkpoints.upload import Refused
-from workers.formats.byte_source import FormatError, Source
+from workers.formats.byte_source import ByteSource, FormatError
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def read_archive(path: Path) -> Any:
         FormatError: its table is not that of such an archive.
     """
     with path.open("rb") as stream:
-        source = Source(stream)
+        source = ByteSource(stream)
         spans = _read_spans(source)
         pickle = spans["data.pkl"]
         if pickle.size > MOST_BYTES:
@@ -43,7 +43,7 @@ def read_archive(path: Path) -> Any:
     return read_pickle(data, lambda found: _storage(found, spans))
 
 
-def _read_spans(source: Source) -> dict[str, _Span]:
+def _read_spans(source: ByteSource) -> dict[str, _Span]:
     """Return where the content of each member lies, by its name in the archive's folder."""
     members = read_members(source)
     root = members[0].name.partition("/")[0]
@@ -57,7 +57,7 @@ def _read_spans(source: Source) -> dict[str, _Span]:
     return spans
 
 
-def _check_apart(source: Source, members: list[Member], spans: list[_Span]) -> None:
+def _check_apart(source: ByteSource, members: list[TorchZipEntry], spans: list[_Span]) -> None:
     """Members that share bytes would let a small file hold many large tensors, and hide what is read."""
     found = sorted(
         (member.offset, span.start + span.size) for member, span in zip(members, spans, strict=True)

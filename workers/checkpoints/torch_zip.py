@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from workers.checkpoints.facts import WeightsFacts
 from workers.checkpoints.upload import Refused
-from workers.formats.byte_source import FormatError, Source
+from workers.formats.byte_source import ByteSource, FormatError
 
 # How a checkpoint begins that PyTorch before 1.6 wrote: one pickle after another, the first a magic number.
 LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -25,6 +25,8 @@ _STORED = 0
 _MEMBER_WEIGHT = 2
 _ENCRYPTED = 0x1
 _MOST_COMMENT = 65_535
+# Names of weights in the folders that Hugging Face and timm save.
+_WEIGHTS = (".safetensors", ".onnx", "pytorch_model.bin")
 
 
 class CutShortError(FormatError):
@@ -32,7 +34,7 @@ class CutShortError(FormatError):
 
 
 @dataclass(frozen=True)
-class Member:
+class TorchZipEntry:
     """One file of an archive: `size` bytes, whose local header lies at `offset`."""
 
     name: str
@@ -40,10 +42,6 @@ class Member:
     offset: int
     is_plain: bool
     """Whether the archive has just these bytes for it: not packed, not encrypted, not beyond its end."""
-
-
-# Names of weights in the folders that Hugging Face and timm save.
-_WEIGHTS = (".safetensors", ".onnx", "pytorch_model.bin")
 
 
 def begins_as_torch(head: bytes) -> bool:
@@ -68,7 +66,7 @@ def refuse_pickle(head: bytes) -> None:
         raise Refused(text, code="unsafe")
 
 
-def read_torch(source: Source) -> WeightsFacts:
+def read_torch(source: ByteSource) -> WeightsFacts:
     """Return what the table says.
 
     Raises:
@@ -90,7 +88,7 @@ def read_torch(source: Source) -> WeightsFacts:
     return WeightsFacts(format="PyTorch", tensors=tensors)
 
 
-def read_members(source: Source) -> list[Member]:
+def read_members(source: ByteSource) -> list[TorchZipEntry]:
     """Return the members of an archive in which nothing is packed. Raises as `read_torch`."""
     members, start = _read_table(source)
     # First of all, for TorchScript packs its code.
@@ -104,7 +102,18 @@ def read_members(source: Source) -> list[Member]:
     return members
 
 
-def _refuse_script(members: list[Member]) -> None:
+def content_start(source: ByteSource, member: TorchZipEntry) -> int:
+    """Return where the bytes of a member begin. Raises FormatError."""
+    head = source.at(member.offset, 30)
+    name_length, extra_length = struct.unpack("<HH", head[26:30])
+    if head[:4] != _LOCAL:
+        raise FormatError("A member is not where the table says.")
+    start: int = member.offset + 30 + name_length + extra_length
+    source.check(start, member.size)
+    return start
+
+
+def _refuse_script(members: list[TorchZipEntry]) -> None:
     root = members[0].name.partition("/")[0]
     inside = {member.name.removeprefix(f"{root}/") for member in members}
     has_code = "constants.pkl" in inside or any(name.startswith("code/") for name in inside)
@@ -113,7 +122,7 @@ def _refuse_script(members: list[Member]) -> None:
         raise Refused(text, code="code")
 
 
-def _refuse_folder(members: list[Member]) -> None:
+def _refuse_folder(members: list[TorchZipEntry]) -> None:
     names = [member.name.rpartition("/")[2] for member in members]
     if "data.pkl" not in names and any(name.endswith(_WEIGHTS) for name in names):
         text = (
@@ -124,7 +133,7 @@ def _refuse_folder(members: list[Member]) -> None:
         raise Refused(text, code="archive")
 
 
-def _read_table(source: Source) -> tuple[list[Member], int]:
+def _read_table(source: ByteSource) -> tuple[list[TorchZipEntry], int]:
     """Return what the table lists, of which nothing has been checked, and where the table starts."""
     count, start, end = _find_table(source)
     if not 1 <= count <= MOST_MEMBERS or end - start > MOST_TABLE_BYTES:
@@ -140,7 +149,7 @@ def _read_table(source: Source) -> tuple[list[Member], int]:
     return members, start
 
 
-def _find_table(source: Source) -> tuple[int, int, int]:
+def _find_table(source: ByteSource) -> tuple[int, int, int]:
     """Return how many members there are, and where their table starts and ends."""
     if source.at(0, 4) != _LOCAL:
         raise FormatError("It is no archive.")
@@ -163,13 +172,13 @@ def _find_table(source: Source) -> tuple[int, int, int]:
     return count, start, end
 
 
-def _ends_before(source: Source, last: int) -> bool:
+def _ends_before(source: ByteSource, last: int) -> bool:
     """Say whether an archive ends somewhere before this place, with something behind it."""
     first = max(0, last - _MOST_COMMENT)
     return _END in source.at(first, last - first + len(_END) - 1)
 
 
-def _read_member(source: Source, table: bytes, at: int, end: int) -> tuple[Member, int]:
+def _read_member(source: ByteSource, table: bytes, at: int, end: int) -> tuple[TorchZipEntry, int]:
     """Return the entry of the table at a place, and where the next one is."""
     if len(table) < at + 46 or table[at : at + 4] != _ENTRY:
         raise FormatError("Its table is damaged.")
@@ -183,10 +192,10 @@ def _read_member(source: Source, table: bytes, at: int, end: int) -> tuple[Membe
         name = table[at + 46 : name_end].decode()
     except UnicodeDecodeError as error:
         raise FormatError("A member has no name.") from error
-    return Member(name, size, offset, is_plain), name_end + extra + comment
+    return TorchZipEntry(name, size, offset, is_plain), name_end + extra + comment
 
 
-def _widen(source: Source, extra: bytes, *numbers: int) -> tuple[int, ...]:
+def _widen(source: ByteSource, extra: bytes, *numbers: int) -> tuple[int, ...]:
     """Return the numbers, those that need 64 bits from the extra field that has them."""
     wide: list[int] = []
     position = 0
@@ -207,16 +216,5 @@ def _widen(source: Source, extra: bytes, *numbers: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def content_start(source: Source, member: Member) -> int:
-    """Return where the bytes of a member begin. Raises FormatError."""
-    head = source.at(member.offset, 30)
-    name_length, extra_length = struct.unpack("<HH", head[26:30])
-    if head[:4] != _LOCAL:
-        raise FormatError("A member is not where the table says.")
-    start: int = member.offset + 30 + name_length + extra_length
-    source.check(start, member.size)
-    return start
-
-
-def _content(source: Source, member: Member, most: int) -> bytes:
+def _content(source: ByteSource, member: TorchZipEntry, most: int) -> bytes:
     return source.at(content_start(source, member), min(most, member.size))

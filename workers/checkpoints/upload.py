@@ -21,7 +21,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True)
-class Upload:
+class WeightsUpload:
     """What was read of a file of weights.
 
     `tensors` are its torch tensors by name, made when they are asked for; dictionaries inside dictionaries

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from workers.color.av1_header import read_code_points
 from workers.color.cicp import CodePoints
-from workers.formats.byte_source import FormatError, Source
+from workers.formats.byte_source import ByteSource, FormatError
 from workers.formats.isobmff import Box, inside, walk
 
 # Matrix coefficients that browsers do not know; they show such an image as sRGB.
@@ -25,7 +25,7 @@ _STREAM_BYTES = 256
 def read_avif_code_points(stream: BinaryIO) -> CodePoints | None:
     """Return the code points of the primary image, or None where nothing gives them."""
     try:
-        return _AvifColors(Source(stream, _MOST_BOXES)).read()
+        return _AvifColors(ByteSource(stream, _MOST_BOXES)).read()
     except (FormatError, struct.error, IndexError):
         return None
 
@@ -33,7 +33,7 @@ def read_avif_code_points(stream: BinaryIO) -> CodePoints | None:
 class _AvifColors:
     """The boxes of one file, and the item that viewers show."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ByteSource) -> None:
         self._source = source
         top = walk(source, 0, source.size)
         meta = next((box for box in top if box.kind == b"meta"), None)

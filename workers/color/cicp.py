@@ -31,6 +31,9 @@ PRIMARIES: dict[int, Chromaticities] = {
 }
 
 SRGB_CURVE: Curve = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+# BT.709, BT.601, xvYCC, BT.1361 and BT.2020, which differ only outside 0 to 1.
+CAMERA_CURVES = frozenset({1, 6, 11, 12, 14, 15})
+LOGARITHMIC = frozenset({9, 10})
 
 
 def gamma_curve(exponent: float) -> Curve:
@@ -48,9 +51,8 @@ class CodePoints:
 
 
 _BT1886 = gamma_curve(2.4)
-# BT.709, BT.601, xvYCC, BT.1361 and BT.2020, which differ only outside 0 to 1.
-CAMERA_CURVES = frozenset({1, 6, 11, 12, 14, 15})
-LOGARITHMIC = frozenset({9, 10})
+
+
 CURVES: dict[int, Curve] = {
     1: _BT1886,
     4: gamma_curve(2.2),

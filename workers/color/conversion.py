@@ -22,7 +22,7 @@ from workers.color.icc import (
     write_rgb_profile,
 )
 from workers.color.spaces import ColorSpace, Profile
-from workers.color.tables import Conversion, encode_srgb
+from workers.color.tables import ColorConversion, encode_srgb
 
 Levels = NDArray[np.uint8]
 
@@ -37,6 +37,9 @@ _PIXELS_AT_ONCE = 1 << 20
 _CURVE_TAGS = (b"rTRC", b"gTRC", b"bTRC")
 _COLORANT_TAGS = (b"rXYZ", b"gXYZ", b"bXYZ")
 _ERRORS = (OSError, TypeError, ValueError, ImageCms.PyCMSError)
+# By digest and family, without the profile's bytes, so that many fit.
+_verdicts: dict[tuple[bytes, str], bool] = {}
+_MOST_VERDICTS = 4096
 
 
 def needs_conversion(space: ColorSpace, mode: str) -> bool:
@@ -71,7 +74,7 @@ def convert(image: Image.Image, space: ColorSpace) -> Image.Image | None:
     return None if transform is None else transform.apply(image)
 
 
-def convert_deep_colors(high: Image.Image, low: Image.Image, conversion: Conversion) -> Image.Image:
+def convert_deep_colors(high: Image.Image, low: Image.Image, conversion: ColorConversion) -> Image.Image:
     """Return sRGB of 16-bit colors, given as two images (RGB or RGBA) of their high and low bytes."""
     result = np.empty((high.height, high.width, 3), np.uint8)
     rows = max(1, _PIXELS_AT_ONCE // high.width)
@@ -83,7 +86,7 @@ def convert_deep_colors(high: Image.Image, low: Image.Image, conversion: Convers
     return Image.fromarray(result)
 
 
-def find_conversion(space: ColorSpace) -> Conversion | None:
+def find_conversion(space: ColorSpace) -> ColorConversion | None:
     """Return the conversion of RGB to sRGB by curves and a matrix.
 
     Returns:
@@ -95,7 +98,7 @@ def find_conversion(space: ColorSpace) -> Conversion | None:
 
 
 @lru_cache(maxsize=4)
-def _make_matrix_conversion(profile: Profile) -> Conversion | None:
+def _make_matrix_conversion(profile: Profile) -> ColorConversion | None:
     """Return the conversion that a profile of curves and a matrix describes."""
     tags = read_tags(profile.data)
     if read_data_space(profile.data) != b"RGB " or b"A2B0" in tags:
@@ -107,10 +110,10 @@ def _make_matrix_conversion(profile: Profile) -> Conversion | None:
     except ValueError:
         return None
     matrix = np.linalg.solve(find_colorants(PRIMARIES[BT709]), colorants)
-    return Conversion(np.stack(curves, axis=1).astype(np.float32), matrix.astype(np.float32))
+    return ColorConversion(np.stack(curves, axis=1).astype(np.float32), matrix.astype(np.float32))
 
 
-def _convert_by_tables(image: Image.Image, conversion: Conversion) -> Image.Image:
+def _convert_by_tables(image: Image.Image, conversion: ColorConversion) -> Image.Image:
     return Image.fromarray(conversion.convert(np.asarray(image)))
 
 
@@ -126,11 +129,6 @@ def _convert_gray(image: Image.Image, space: ColorSpace) -> Image.Image | None:
         values = np.asarray(image)
         converted = [Image.fromarray(channel[values]) for channel in channels]
     return converted[0] if is_neutral else Image.merge("RGB", converted)
-
-
-# By digest and family, without the profile's bytes, so that many fit.
-_verdicts: dict[tuple[bytes, str], bool] = {}
-_MOST_VERDICTS = 4096
 
 
 def _differs(profile: Profile, family: str) -> bool:
@@ -168,9 +166,6 @@ def _make_probe() -> Image.Image:
     return Image.fromarray(np.concatenate([cube, grays])[None])
 
 
-# --- Transforms.
-
-
 @lru_cache(maxsize=1)
 def _make_srgb() -> ImageCms.ImageCmsProfile:
     return ImageCms.ImageCmsProfile(io.BytesIO(write_rgb_profile(PRIMARIES[BT709], SRGB_CURVE)))
@@ -187,9 +182,6 @@ def _build(profile: Profile, mode: str) -> ImageCms.ImageCmsTransform | None:
         return ImageCms.buildTransform(opened, _make_srgb(), mode, "RGB")
     except _ERRORS:
         return None
-
-
-# --- Grays, by table.
 
 
 @lru_cache(maxsize=4)

@@ -13,7 +13,7 @@ import numpy as np
 
 from workers.color.cicp import BT709, BT2020, PQ, PRIMARIES, CodePoints
 from workers.color.icc import Floats, find_colorants
-from workers.color.tables import Conversion, Lights
+from workers.color.tables import ColorConversion, Lights
 
 _WHITE = 203.0
 _DEFAULT_PEAK = 1000.0
@@ -25,13 +25,13 @@ _KAPPA = 0.65
 
 
 @lru_cache(maxsize=8)
-def make_hdr_conversion(space: CodePoints) -> Conversion:
+def make_hdr_conversion(space: CodePoints) -> ColorConversion:
     """Return the conversion to sRGB of code points whose transfer is PQ or HLG."""
     levels = np.arange(65536) / 65535.0
     light = _from_pq(levels) if space.transfer == PQ else _from_hlg(levels)
     wide, own, narrow = (find_colorants(PRIMARIES[code]) for code in (BT2020, space.primaries, BT709))
     compress = _make_compression(space.peak or _DEFAULT_PEAK)
-    return Conversion(
+    return ColorConversion(
         np.repeat(light[:, None], 3, axis=1).astype(np.float32),
         np.linalg.solve(wide, own).astype(np.float32),
         lambda colors: _find_factors(colors, compress, is_hlg=space.transfer != PQ),

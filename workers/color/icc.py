@@ -24,6 +24,8 @@ _HEADER_BYTES = 128
 _MOST_NUMBER = 32767.0
 # The cone responses of Bradford: ICC.1:2022, annex E.
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+# How many numbers each type of function has.
+_FUNCTION_NUMBERS = {0: 1, 1: 3, 2: 4, 3: 5, 4: 7}
 
 
 def is_readable(profile: bytes) -> bool:
@@ -129,10 +131,6 @@ def evaluate_curve(tag: bytes, levels: Floats) -> Floats:
         curved: Floats = levels ** (points[0] / 256)
         return curved
     return np.interp(levels, np.linspace(0.0, 1.0, count), points / 65535)
-
-
-# How many numbers each type of function has.
-_FUNCTION_NUMBERS = {0: 1, 1: 3, 2: 4, 3: 5, 4: 7}
 
 
 def _evaluate_function(tag: bytes, levels: Floats) -> Floats:

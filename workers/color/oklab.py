@@ -32,12 +32,6 @@ _FROM_LMS = np.linalg.inv(_TO_LMS.astype(np.float64)).astype(np.float32)
 _SEED = 20
 
 
-@cache
-def _linear_table() -> Floats:
-    code = np.arange(256) / 255
-    return np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4).astype(np.float32)
-
-
 def to_oklab(rgb: Bytes) -> Floats:
     """sRGB bytes (..., 3) to OKLab (..., 3): L 0..1, a and b about -0.4..0.4."""
     return np.asarray(np.cbrt(_linear_table()[rgb] @ _TO_LMS.T) @ _TO_LAB.T, dtype=np.float32)
@@ -74,6 +68,12 @@ def cluster(points: Floats, k: int, rounds: int = 12) -> Floats:
         if shift < 1e-3:
             break
     return centres
+
+
+@cache
+def _linear_table() -> Floats:
+    code = np.arange(256) / 255
+    return np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
 def _choose_starts(points: Floats, k: int) -> Floats:

@@ -18,7 +18,7 @@ from PIL import ImageFile, PngImagePlugin
 from workers.color.cicp import BT709, CURVES, HLG, PQ, PRIMARIES, CodePoints
 from workers.color.icc import Chromaticities
 from workers.formats import png
-from workers.formats.byte_source import FormatError, Source
+from workers.formats.byte_source import ByteSource, FormatError
 from workers.formats.header_errors import HeadError
 
 # The largest profiles of printers have four. Little CMS copies them several times.
@@ -44,6 +44,41 @@ def register() -> None:
         setattr(stream, f"chunk_{name}", read)
 
 
+def read_color_chunks(stream: BinaryIO) -> Chunks:
+    """Return the chunks before the pixels that say what the colors are."""
+    found: Chunks = {}
+    source = ByteSource(stream, MOST_CHUNKS)
+    has_palette = False
+    # A damaged file has the chunks up to where it ends.
+    with suppress(FormatError):
+        for chunk in takewhile(lambda chunk: chunk.kind != b"IDAT", png.walk(source)):
+            has_palette = has_palette or chunk.kind == b"PLTE"
+            is_late = has_palette and chunk.kind == b"cICP"
+            if _LENGTHS.get(chunk.kind) == chunk.length and not is_late:
+                found.setdefault(chunk.kind, source.at(chunk.body, chunk.length))
+    return found
+
+
+def read_png_code_points(chunks: Chunks) -> CodePoints | None:
+    """Return code points that can be shown: RGB of full range, known primaries and curve."""
+    data = chunks.get(b"cICP", b"")
+    if data[2:] != b"\0\1" or data[0] not in PRIMARIES or data[1] not in (*CURVES, PQ, HLG):
+        return None
+    return CodePoints(data[0], data[1], _read_peak(chunks))
+
+
+def read_gamma(chunks: Chunks) -> tuple[Chromaticities, float] | None:
+    """Return primaries and the exponent of the curve: sRGB's for gAMA alone, None for cHRM alone."""
+    encoding = int.from_bytes(chunks.get(b"gAMA", b""), "big") / 100_000
+    if not encoding:
+        return None
+    if b"cHRM" in chunks:
+        wx, wy, rx, ry, gx, gy, bx, by = (value / 100_000 for value in struct.unpack(">8I", chunks[b"cHRM"]))
+        return (wx, wy, rx, ry, gx, gy, bx, by), 1 / encoding
+    is_usual = abs(encoding * _USUAL_EXPONENT - 1) < _NEARLY
+    return None if is_usual else (PRIMARIES[BT709], 1 / encoding)
+
+
 def _skip(stream: PngImagePlugin.PngStream, pos: int, length: int) -> bytes:  # noqa: ARG001 - Pillow passes both.
     return ImageFile._safe_read(stream.fp, length) if stream.fp is not None else b""
 
@@ -67,43 +102,8 @@ def _read_profile(stream: PngImagePlugin.PngStream, pos: int, length: int) -> by
     return data
 
 
-def read_color_chunks(stream: BinaryIO) -> Chunks:
-    """Return the chunks before the pixels that say what the colors are."""
-    found: Chunks = {}
-    source = Source(stream, MOST_CHUNKS)
-    has_palette = False
-    # A damaged file has the chunks up to where it ends.
-    with suppress(FormatError):
-        for chunk in takewhile(lambda chunk: chunk.kind != b"IDAT", png.walk(source)):
-            has_palette = has_palette or chunk.kind == b"PLTE"
-            is_late = has_palette and chunk.kind == b"cICP"
-            if _LENGTHS.get(chunk.kind) == chunk.length and not is_late:
-                found.setdefault(chunk.kind, source.at(chunk.body, chunk.length))
-    return found
-
-
-def read_png_code_points(chunks: Chunks) -> CodePoints | None:
-    """Return code points that can be shown: RGB of full range, known primaries and curve."""
-    data = chunks.get(b"cICP", b"")
-    if data[2:] != b"\0\1" or data[0] not in PRIMARIES or data[1] not in (*CURVES, PQ, HLG):
-        return None
-    return CodePoints(data[0], data[1], _read_peak(chunks))
-
-
 def _read_peak(chunks: Chunks) -> float:
     """Return the light of the brightest pixel, else of the display it was made for, in cd/m²."""
     most = int.from_bytes(chunks.get(b"cLLI", b"")[:4], "big")
     display = int.from_bytes(chunks.get(b"mDCV", b"")[16:20], "big")
     return (most or display) / 10_000
-
-
-def read_gamma(chunks: Chunks) -> tuple[Chromaticities, float] | None:
-    """Return primaries and the exponent of the curve: sRGB's for gAMA alone, None for cHRM alone."""
-    encoding = int.from_bytes(chunks.get(b"gAMA", b""), "big") / 100_000
-    if not encoding:
-        return None
-    if b"cHRM" in chunks:
-        wx, wy, rx, ry, gx, gy, bx, by = (value / 100_000 for value in struct.unpack(">8I", chunks[b"cHRM"]))
-        return (wx, wy, rx, ry, gx, gy, bx, by), 1 / encoding
-    is_usual = abs(encoding * _USUAL_EXPONENT - 1) < _NEARLY
-    return None if is_usual else (PRIMARIES[BT709], 1 / encoding)

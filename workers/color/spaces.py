@@ -78,6 +78,18 @@ def read_color_space(image: ImageFile.ImageFile, stream: BinaryIO) -> ColorSpace
     return space
 
 
+@lru_cache(maxsize=64)
+def find_coded_space(points: CodePoints) -> ColorSpace:
+    """Return the color space of code points; codes that say nothing, or that are not known, are sRGB's."""
+    primaries = points.primaries if points.primaries in PRIMARIES else BT709
+    if points.transfer in (PQ, HLG):
+        return CodePoints(primaries, points.transfer, points.peak)
+    transfer = points.transfer if points.transfer in CURVES else SRGB
+    if (primaries, transfer) == (BT709, SRGB):
+        return None
+    return _make_profile(PRIMARIES[primaries], CURVES[transfer])
+
+
 def _find_displayed_space(points: CodePoints) -> ColorSpace:
     """Read the camera curves as sRGB's: browsers do so everywhere but in cICP."""
     if points.transfer in CAMERA_CURVES:
@@ -105,18 +117,6 @@ def _find_profile(profile: Profile) -> ColorSpace:
         if points.primaries in PRIMARIES and points.transfer in (*CURVES, PQ, HLG):
             return _find_displayed_space(points)
     return profile
-
-
-@lru_cache(maxsize=64)
-def find_coded_space(points: CodePoints) -> ColorSpace:
-    """Return the color space of code points; codes that say nothing, or that are not known, are sRGB's."""
-    primaries = points.primaries if points.primaries in PRIMARIES else BT709
-    if points.transfer in (PQ, HLG):
-        return CodePoints(primaries, points.transfer, points.peak)
-    transfer = points.transfer if points.transfer in CURVES else SRGB
-    if (primaries, transfer) == (BT709, SRGB):
-        return None
-    return _make_profile(PRIMARIES[primaries], CURVES[transfer])
 
 
 @lru_cache(maxsize=64)

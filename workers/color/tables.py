@@ -23,7 +23,7 @@ _STEPS = 1 << 16
 
 
 @dataclass(frozen=True)
-class Conversion:
+class ColorConversion:
     """Linear light of each level and channel (65,536 rows), then a matrix.
 
     `scale` gives a factor for each color, and `last` is a second matrix; both may be None.

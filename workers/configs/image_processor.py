@@ -91,9 +91,6 @@ def _refuse_unknown(config: Config) -> None:
             )
 
 
-# --- Colors.
-
-
 def _read_colors(config: Config) -> dict[str, Any]:
     """Return mean and std for pixels from 0 to 1, whatever the pixels are rescaled to before.
 

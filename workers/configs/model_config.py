@@ -16,6 +16,8 @@ from workers.configs.values import show_value
 
 _MOST_LITERAL = 1_000_000
 _LITERALS = ("names", "imgsz", "kpt_shape", "stride")
+_SCORES = {None: None, "single_label_classification": "softmax", "multi_label_classification": "sigmoid"}
+_TASKS = ("detect", "segment", "pose", "obb", "classify")
 
 
 class Wishes(BaseModel):
@@ -125,7 +127,6 @@ def _read_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 # Those that a config.json may hold; the others are made of what it holds.
 _OWN = Wishes.model_fields.keys() - {"names", "count", "unclear", "is_ultralytics"}
-_SCORES = {None: None, "single_label_classification": "softmax", "multi_label_classification": "sigmoid"}
 
 
 def _read_classes(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,9 +172,6 @@ def _read_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
     }
     said = {name: value for name, value in known.items() if value is not None}
     return {**said, "is_ultralytics": True} if "names" in said and "task" in said else said
-
-
-_TASKS = ("detect", "segment", "pose", "obb", "classify")
 
 
 def _parse(text: str) -> Any:

@@ -18,7 +18,7 @@ class TooManyPartsError(FormatError):
     """They have more parts than the reader may look at."""
 
 
-class Source:
+class ByteSource:
     """The original, of which every read is checked.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from workers.formats.byte_source import FormatError, Source
+from workers.formats.byte_source import ByteSource, FormatError
 
 HEADER, DOC_TYPE, SEGMENT, VOID, CRC = 0x1A45DFA3, 0x4282, 0x18538067, 0xEC, 0xBF
 SEEK_HEAD, INFO, TRACKS, CLUSTER, CUES = 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1F43B675, 0x1C53BB6B
@@ -23,7 +23,7 @@ class Element(NamedTuple):
     open: bool = False
 
 
-def walk(source: Source, start: int, end: int) -> Iterator[Element]:
+def walk(source: ByteSource, start: int, end: int) -> Iterator[Element]:
     """Yield the elements that fill the bytes between two places.
 
     Raises:
@@ -37,7 +37,14 @@ def walk(source: Source, start: int, end: int) -> Iterator[Element]:
         position = element.end
 
 
-def _read(source: Source, position: int, end: int) -> Element:
+def number(source: ByteSource, element: Element) -> int:
+    """Return the unsigned integer that an element holds. Raises FormatError."""
+    if element.end - element.body > 8:
+        raise FormatError("It has a number that is too long.")
+    return int.from_bytes(source.at(element.body, element.end - element.body), "big")
+
+
+def _read(source: ByteSource, position: int, end: int) -> Element:
     head = source.at(position, min(12, end - position))
     id_length = _length(head[0])
     if id_length > 4 or len(head) < id_length + 1:
@@ -58,10 +65,3 @@ def _read(source: Source, position: int, end: int) -> Element:
 def _length(first: int) -> int:
     """Return how many bytes a number has that begins with this one."""
     return 9 - first.bit_length()
-
-
-def number(source: Source, element: Element) -> int:
-    """Return the unsigned integer that an element holds. Raises FormatError."""
-    if element.end - element.body > 8:
-        raise FormatError("It has a number that is too long.")
-    return int.from_bytes(source.at(element.body, element.end - element.body), "big")

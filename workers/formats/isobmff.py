@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from workers.formats.byte_source import FormatError, Source
+from workers.formats.byte_source import ByteSource, FormatError
 
 AVIF_BRANDS = frozenset({b"avif", b"avis"})
 HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
@@ -25,7 +25,7 @@ class Box(NamedTuple):
         return self.end - self.start
 
 
-def walk(source: Source, start: int, end: int) -> Iterator[Box]:
+def walk(source: ByteSource, start: int, end: int) -> Iterator[Box]:
     """Yield the boxes that fill the bytes between two places.
 
     Raises:
@@ -39,25 +39,12 @@ def walk(source: Source, start: int, end: int) -> Iterator[Box]:
         position = box.end
 
 
-def inside(source: Source, parent: Box, kind: bytes) -> Box | None:
+def inside(source: ByteSource, parent: Box, kind: bytes) -> Box | None:
     """Return the first box of a kind inside another. Raises FormatError."""
     return next((box for box in walk(source, parent.body, parent.end) if box.kind == kind), None)
 
 
-def _read(source: Source, position: int, end: int) -> Box:
-    length, kind = struct.unpack(">I4s", source.at(position, 8))
-    body = position + 8
-    if length == 1:
-        length = struct.unpack(">Q", source.at(body, 8))[0]
-        body += 8
-    elif length == 0:
-        length = end - position
-    if position + length < body or position + length > end:
-        raise FormatError("A box lies beyond its end.")
-    return Box(kind, position, body, position + length)
-
-
-def brands(source: Source, box: Box) -> tuple[bytes, frozenset[bytes]]:
+def brands(source: ByteSource, box: Box) -> tuple[bytes, frozenset[bytes]]:
     """Return the major brand of a file and all of its brands.
 
     Raises:
@@ -69,3 +56,16 @@ def brands(source: Source, box: Box) -> tuple[bytes, frozenset[bytes]]:
     data = source.at(box.body, length)
     listed = {data[at : at + 4] for at in range(8, length, 4)}
     return data[:4], frozenset(listed | {data[:4]})
+
+
+def _read(source: ByteSource, position: int, end: int) -> Box:
+    length, kind = struct.unpack(">I4s", source.at(position, 8))
+    body = position + 8
+    if length == 1:
+        length = struct.unpack(">Q", source.at(body, 8))[0]
+        body += 8
+    elif length == 0:
+        length = end - position
+    if position + length < body or position + length > end:
+        raise FormatError("A box lies beyond its end.")
+    return Box(kind, position, body, position + length)

@@ -6,12 +6,12 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from workers.formats.byte_source import Source
+from workers.formats.byte_source import ByteSource
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-class Chunk(NamedTuple):
+class PngChunk(NamedTuple):
     """One chunk: it begins at `start`, its `length` bytes of data at `body`, and the next chunk at `end`."""
 
     kind: bytes
@@ -27,7 +27,7 @@ class Chunk(NamedTuple):
         return self.start + self.length + 12
 
 
-def walk(source: Source) -> Iterator[Chunk]:
+def walk(source: ByteSource) -> Iterator[PngChunk]:
     """Yield the chunks up to IEND, which is the last one. Their data may lie beyond the end of the file.
 
     Raises:
@@ -37,5 +37,5 @@ def walk(source: Source) -> Iterator[Chunk]:
     while kind != b"IEND":
         source.count_part()
         length, kind = struct.unpack(">I4s", source.at(position, 8))
-        yield Chunk(kind, position, length)
+        yield PngChunk(kind, position, length)
         position += length + 12

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from workers.formats import ebml, isobmff
-from workers.formats.byte_source import FormatError, Source
+from workers.formats.byte_source import ByteSource, FormatError
 from workers.formats.isobmff import Box
 
 # What players and phones write into MP4 files. The brands of audio books, of 3GP and of HEIF are left out.
@@ -25,7 +25,11 @@ class Container:
 
 
 MP4 = Container("mp4", "video/mp4", ".mp4")
+
+
 MOV = Container("mov", "video/quicktime", ".mov")
+
+
 WEBM = Container("webm", "video/webm", ".webm")
 
 
@@ -33,7 +37,7 @@ class NotTakenError(FormatError):
     """A sound video file of a kind that is not taken. Its text is a sentence for a person."""
 
 
-def identify_video(source: Source) -> Container:
+def identify_video(source: ByteSource) -> Container:
     """Return which kind of video this is.
 
     Raises:
@@ -45,10 +49,29 @@ def identify_video(source: Source) -> Container:
     return _identify_boxes(source)
 
 
-# --- MP4 and MOV. ISO/IEC 14496-12; QuickTime File Format.
+def tracks_of(source: ByteSource, movie: Box) -> list[Box]:
+    """Return the tracks of a movie. Raises FormatError."""
+    return [box for box in isobmff.walk(source, movie.body, movie.end) if box.kind == b"trak"]
 
 
-def _identify_boxes(source: Source) -> Container:
+def handler_of(source: ByteSource, track: Box) -> bytes:
+    """Return the kind of a track: `vide`, `soun`, …; nothing if it does not say. Raises FormatError."""
+    media = isobmff.inside(source, track, b"mdia")
+    handler = isobmff.inside(source, media, b"hdlr") if media else None
+    return source.at(handler.body + 8, 4) if handler else b""
+
+
+def document_type(source: ByteSource, header: ebml.Element) -> bytes:
+    """Return what an EBML file says it is. Raises FormatError."""
+    if header.kind != ebml.HEADER or header.end - header.body > 1024:
+        raise FormatError("It has no header.")
+    for element in ebml.walk(source, header.body, header.end):
+        if element.kind == ebml.DOC_TYPE:
+            return source.at(element.body, element.end - element.body).rstrip(b"\0")
+    return b""
+
+
+def _identify_boxes(source: ByteSource) -> Container:
     top = list(isobmff.walk(source, 0, source.size))
     major, named = isobmff.brands(source, top[0])
     if major != QUICKTIME and not named & MP4_BRANDS:
@@ -62,22 +85,7 @@ def _identify_boxes(source: Source) -> Container:
     return MOV if major == QUICKTIME else MP4
 
 
-def tracks_of(source: Source, movie: Box) -> list[Box]:
-    """Return the tracks of a movie. Raises FormatError."""
-    return [box for box in isobmff.walk(source, movie.body, movie.end) if box.kind == b"trak"]
-
-
-def handler_of(source: Source, track: Box) -> bytes:
-    """Return the kind of a track: `vide`, `soun`, …; nothing if it does not say. Raises FormatError."""
-    media = isobmff.inside(source, track, b"mdia")
-    handler = isobmff.inside(source, media, b"hdlr") if media else None
-    return source.at(handler.body + 8, 4) if handler else b""
-
-
-# --- WebM. RFC 9559, and the WebM container guidelines.
-
-
-def _identify_ebml(source: Source) -> Container:
+def _identify_ebml(source: ByteSource) -> Container:
     header, *rest = list(ebml.walk(source, 0, source.size))
     if document_type(source, header) != b"webm":
         raise NotTakenError("Matroska videos are not taken: convert it to WebM or MP4.")
@@ -90,17 +98,7 @@ def _identify_ebml(source: Source) -> Container:
     return WEBM
 
 
-def document_type(source: Source, header: ebml.Element) -> bytes:
-    """Return what an EBML file says it is. Raises FormatError."""
-    if header.kind != ebml.HEADER or header.end - header.body > 1024:
-        raise FormatError("It has no header.")
-    for element in ebml.walk(source, header.body, header.end):
-        if element.kind == ebml.DOC_TYPE:
-            return source.at(element.body, element.end - element.body).rstrip(b"\0")
-    return b""
-
-
-def _track_types(source: Source, segment: ebml.Element) -> list[int]:
+def _track_types(source: ByteSource, segment: ebml.Element) -> list[int]:
     """Return the types of the tracks, which are listed before the first cluster."""
     for element in ebml.walk(source, segment.body, segment.end):
         if element.kind == ebml.TRACKS:

@@ -22,7 +22,7 @@ MOST_BYTES = 96 * 1024 * 1024
 PATIENCE = 0.003
 
 
-class Network(Protocol):
+class BatchRunner(Protocol):
     """What runs batches. `start` is called by one thread at a time, `enter` and `finish` by several."""
 
     def enter(self, pixels: Floats, /) -> Any:
@@ -64,7 +64,7 @@ class Batcher:
 
     def __init__(
         self,
-        network: Network,
+        network: BatchRunner,
         *,
         most_pictures: int = MOST_PICTURES,
         most_bytes: int = MOST_BYTES,

@@ -33,6 +33,13 @@ from workers.onnx_runtime import is_out_of_memory, open_runtime_session
 # A slot that has been killed cannot end a run. No run takes so long.
 _WALL_SECONDS = 120.0
 _MOST_ERROR_CHARACTERS = 1000
+# The end of its channel that each living model process has, by which its slot is told how it ended.
+_channels: dict[int, int] = {}
+# An ONNX file (opset 13) whose one node, Identity, gives its input `x` of 1 x 1 numbers back as `y`.
+_NOTHING = bytes.fromhex(
+    "08083a3f0a100a017812017922084964656e746974791201675a130a0178120e0a0c080112080a020801"
+    "0a02080162130a0179120e0a0c080112080a0208010a02080142040a00100d"
+)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -88,10 +95,6 @@ def _shut_in() -> dict[str, bool]:
     return walls
 
 
-# The end of its channel that each living model process has, by which its slot is told how it ended.
-_channels: dict[int, int] = {}
-
-
 def _reap(_signal: int, _frame: FrameType | None) -> None:
     """Tell slots and the log how model processes ended that crashed, or that the kernel ended."""
     with suppress(ChildProcessError):
@@ -119,15 +122,12 @@ def _tell_end(descriptor: int | None, name: str) -> None:
     channel.detach()
 
 
-# --- In a process of its own.
-
-
 def _serve(channel: socket.socket, asked: Mapping[str, Any], walls: Mapping[str, bool]) -> NoReturn:
     """Load one network, run it until the slot has no more use for it, and end this process."""
     try:
         _limit(int(asked["memory"]))
         messages.send(channel, {"pid": os.getpid(), "walls": dict(walls)})
-        network = _Network()
+        network = _NetworkRunner()
         while True:
             order, descriptors = messages.receive(channel, most_descriptors=2)
             messages.send(channel, network.obey(order, descriptors))
@@ -146,7 +146,7 @@ def _limit(memory: int) -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-class _Network:
+class _NetworkRunner:
     """The network of this process, and the memory that it shares with the slot."""
 
     def __init__(self) -> None:
@@ -224,13 +224,6 @@ def _set_time_limit(seconds: float) -> None:
     """Let the kernel end this process after so many seconds of its processor time; 0: never."""
     signal.setitimer(signal.ITIMER_PROF, seconds)
     signal.setitimer(signal.ITIMER_REAL, _WALL_SECONDS if seconds else 0)
-
-
-# An ONNX file (opset 13) whose one node, Identity, gives its input `x` of 1 x 1 numbers back as `y`.
-_NOTHING = bytes.fromhex(
-    "08083a3f0a100a017812017922084964656e746974791201675a130a0178120e0a0c080112080a020801"
-    "0a02080162130a0179120e0a0c080112080a0208010a02080142040a00100d"
-)
 
 
 if __name__ == "__main__":

@@ -101,22 +101,6 @@ def name_device(device: str, family: str) -> Device:
     return torch_sessions.name_device(device)
 
 
-def _in_batches(loaded: torch_sessions.Loaded, context: Context) -> Session:
-    """Return a session for one thread's pictures, which may be run together with those of others."""
-
-    def forward(pixels: Floats) -> list[Floats]:
-        # Between the tiles of a large picture it may end.
-        context.checkpoint()
-        try:
-            return loaded.batcher.run(pixels, context.together)
-        except MemoryError as error:
-            if context.device == torch_sessions.TORCH_PROCESSOR:
-                raise
-            raise ModelFault.out_of_gpu_memory() from error
-
-    return Session(forward, loaded.shape)
-
-
 def open_session(data: bytes, *, keeps_memory: bool = True) -> Session:
     """Make a session of an ONNX file in this very process. Raises MemoryError, and what ONNX Runtime does.
 
@@ -130,34 +114,6 @@ def open_session(data: bytes, *, keeps_memory: bool = True) -> Session:
     shape = tuple(size if isinstance(size, int) and size > 0 else None for size in first.shape)
     dtype = np.float16 if first.type == "tensor(float16)" else np.float32
     return Session(_forward(inner, first.name), shape, dtype)
-
-
-def _forward(inner: Any, name: str) -> Callable[[Any], Sequence[Any]]:
-    def forward(pixels: Any) -> Sequence[Any]:
-        try:
-            with telling_of_memory():
-                outputs: Sequence[Any] = inner.run(None, {name: pixels})
-        except MemoryError:
-            raise
-        except Exception as error:
-            logger.warning("A model broke down over an input of %s", pixels.shape, exc_info=True)
-            raise ModelFault(BREAKS_DOWN) from error
-        return outputs
-
-    return forward
-
-
-def _load_here(model: Model, keeps_memory: bool) -> Session:
-    inner = open_session(model.read("model.onnx"), keeps_memory=keeps_memory)
-
-    def forward(pixels: Any) -> Sequence[Any]:
-        with _blaming_memory(_own_limit()):
-            return inner.forward(pixels)
-
-    session = replace(inner, forward=forward)
-    if keeps_memory:
-        _warm(session.run, session.shape)
-    return session
 
 
 class IsolatedNetwork:
@@ -262,12 +218,6 @@ def _blaming_memory(limit: int, *, is_setting: bool = False) -> Iterator[None]:
         raise ModelFault.out_of_memory(limit, is_setting=is_setting) from error
 
 
-def _own_limit() -> int:
-    """Return how much memory this process may have, in bytes; 0 for no limit."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return 0 if limit == resource.RLIM_INFINITY else limit
-
-
 @contextmanager
 def telling_faults(digest: str, shape: Sequence[int], seconds: float) -> Iterator[None]:
     """Raise ModelFault for what a model's process did while the block ran."""
@@ -284,6 +234,56 @@ def telling_faults(digest: str, shape: Sequence[int], seconds: float) -> Iterato
     except model_process.Failed as error:
         logger.warning("Model %s fails over an input of %s: %s", digest, shape, error)
         raise ModelFault(BREAKS_DOWN) from error
+
+
+def _in_batches(loaded: torch_sessions.Loaded, context: Context) -> Session:
+    """Return a session for one thread's pictures, which may be run together with those of others."""
+
+    def forward(pixels: Floats) -> list[Floats]:
+        # Between the tiles of a large picture it may end.
+        context.checkpoint()
+        try:
+            return loaded.batcher.run(pixels, context.together)
+        except MemoryError as error:
+            if context.device == torch_sessions.TORCH_PROCESSOR:
+                raise
+            raise ModelFault.out_of_gpu_memory() from error
+
+    return Session(forward, loaded.shape)
+
+
+def _forward(inner: Any, name: str) -> Callable[[Any], Sequence[Any]]:
+    def forward(pixels: Any) -> Sequence[Any]:
+        try:
+            with telling_of_memory():
+                outputs: Sequence[Any] = inner.run(None, {name: pixels})
+        except MemoryError:
+            raise
+        except Exception as error:
+            logger.warning("A model broke down over an input of %s", pixels.shape, exc_info=True)
+            raise ModelFault(BREAKS_DOWN) from error
+        return outputs
+
+    return forward
+
+
+def _load_here(model: Model, keeps_memory: bool) -> Session:
+    inner = open_session(model.read("model.onnx"), keeps_memory=keeps_memory)
+
+    def forward(pixels: Any) -> Sequence[Any]:
+        with _blaming_memory(_own_limit()):
+            return inner.forward(pixels)
+
+    session = replace(inner, forward=forward)
+    if keeps_memory:
+        _warm(session.run, session.shape)
+    return session
+
+
+def _own_limit() -> int:
+    """Return how much memory this process may have, in bytes; 0 for no limit."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return 0 if limit == resource.RLIM_INFINITY else limit
 
 
 def _warm(run: Callable[[Floats], Any], shape: Sequence[int | None]) -> None:

@@ -46,7 +46,7 @@ class _Started:
 
 
 class TorchNetwork:
-    """A torch module on a device: implements `workers.inference.batching.Network`."""
+    """A torch module on a device: implements `workers.inference.batching.BatchRunner`."""
 
     def __init__(self, module: Any, device: str) -> None:
         import torch
@@ -189,6 +189,19 @@ def get_loaded(context: Context, model: Model) -> Loaded:
     return context.keep(key, lambda: _load(model, context.device), lambda made: made.size)
 
 
+def measure_difference(found: Sequence[Floats], wanted: Sequence[Floats], layout: str) -> float:
+    """Return how far outputs lie apart at most, in proportion to one more than the size; infinity for NaN.
+
+    End-to-end heads choose among candidates that may be all but equal: there scores are compared, in order.
+    """
+    pairs = list(zip(found, wanted, strict=True))
+    if layout == "end-to-end":
+        (rows, others), *pairs = pairs
+        pairs.append((np.sort(rows[..., 4]), np.sort(others[..., 4])))
+    apart = [np.max(np.abs(ours - theirs) / (1 + np.abs(theirs)), initial=0.0) for ours, theirs in pairs]
+    return float(np.nan_to_num(np.max(apart), nan=np.inf))
+
+
 def _load(model: Model, device: str) -> Loaded:
     _prepare_torch()
     sample = _sample_of(model)
@@ -237,19 +250,6 @@ def _is_the_same_halved(
         return False
     apart = measure_difference(found, wanted, model.facts.get("layout", ""))
     return apart <= TOLERANCE
-
-
-def measure_difference(found: Sequence[Floats], wanted: Sequence[Floats], layout: str) -> float:
-    """Return how far outputs lie apart at most, in proportion to one more than the size; infinity for NaN.
-
-    End-to-end heads choose among candidates that may be all but equal: there scores are compared, in order.
-    """
-    pairs = list(zip(found, wanted, strict=True))
-    if layout == "end-to-end":
-        (rows, others), *pairs = pairs
-        pairs.append((np.sort(rows[..., 4]), np.sort(others[..., 4])))
-    apart = [np.max(np.abs(ours - theirs) / (1 + np.abs(theirs)), initial=0.0) for ours, theirs in pairs]
-    return float(np.nan_to_num(np.max(apart), nan=np.inf))
 
 
 def _shape_of(model: Model) -> tuple[int | None, ...]:

@@ -19,16 +19,6 @@ _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _LOAD, _EQUAL, _AND, _RETURN = 0x20, 0x15, 0x54, 0x06
 _NUMBER_AT, _ARCHITECTURE_AT, _THIRD_ARGUMENT_AT = 0, 4, 32
 _PROT_EXEC = 4
-
-
-@dataclass(frozen=True)
-class _Architecture:
-    """How a processor's kernel counts its system calls."""
-
-    audit: int
-    numbers: dict[str, int]
-
-
 _X86_64 = {
     "read": 0, "write": 1, "close": 3, "fstat": 5, "poll": 7, "lseek": 8, "mmap": 9, "mprotect": 10,
     "munmap": 11, "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15,
@@ -51,11 +41,6 @@ _AARCH64 = {
     "mremap": 216, "clone": 220, "mmap": 222, "mprotect": 226, "madvise": 233, "wait4": 260,
     "prlimit64": 261, "seccomp": 277, "getrandom": 278, "membarrier": 283, "rseq": 293, "clone3": 435,
 }  # fmt: skip
-_ARCHITECTURES = {
-    "x86_64": _Architecture(0xC000003E, _X86_64),
-    "aarch64": _Architecture(0xC00000B7, _AARCH64),
-}
-
 # Computing with memory and talking over what is open already: no files, no sockets, no programs.
 COMPUTING = (
     "read", "write", "close", "fstat", "poll", "ppoll", "lseek", "mmap", "mprotect", "munmap", "brk",
@@ -68,6 +53,20 @@ COMPUTING = (
 # What is needed besides by a process that forks others, limits them and shuts them in.
 FORKING = ("fork", "clone", "clone3", "wait4", "prlimit64", "prctl", "seccomp", "tgkill")
 _MAPPING = ("mmap", "mprotect")
+
+
+@dataclass(frozen=True)
+class _Architecture:
+    """How a processor's kernel counts its system calls."""
+
+    audit: int
+    numbers: dict[str, int]
+
+
+_ARCHITECTURES = {
+    "x86_64": _Architecture(0xC000003E, _X86_64),
+    "aarch64": _Architecture(0xC00000B7, _AARCH64),
+}
 
 
 def restrict(allowed: Iterable[str]) -> bool:

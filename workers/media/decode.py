@@ -55,10 +55,25 @@ PIXELS_VERSION = 2
 MOST_XMP = 8 * 1024 * 1024
 # What is larger is not read into memory only to say more exactly what is wrong with it.
 MOST_EXPLAINED = 64 * 1024 * 1024
+UNREADABLE = "This is not a picture we can read: JPEG, PNG, TIFF, WebP and AVIF are accepted."
+DAMAGED = "This picture is damaged and cannot be read."
+TRUNCATED = "This picture is damaged: it ends too early."
+TOO_BIG_TO_HOLD = "This picture needs more memory than is available."
+_TRANSPOSITIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 
 
 @dataclass(frozen=True)
-class Limits:
+class DecodeLimits:
     """What is accepted. `formats` are Pillow's names."""
 
     max_pixels: int = 50_000_000
@@ -66,12 +81,7 @@ class Limits:
     formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")
 
 
-LIMITS = Limits()
-
-UNREADABLE = "This is not a picture we can read: JPEG, PNG, TIFF, WebP and AVIF are accepted."
-DAMAGED = "This picture is damaged and cannot be read."
-TRUNCATED = "This picture is damaged: it ends too early."
-TOO_BIG_TO_HOLD = "This picture needs more memory than is available."
+LIMITS = DecodeLimits()
 
 
 class PictureError(OperationError):
@@ -96,7 +106,7 @@ class Facts:
     coding: PixelCoding = field(default_factory=PixelCoding)
 
 
-def identify(source: bytes | BinaryIO, limits: Limits = LIMITS) -> Facts:
+def identify(source: bytes | BinaryIO, limits: DecodeLimits = LIMITS) -> Facts:
     """Read the header only, without decoding a pixel. Raises PictureError."""
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
     stream.seek(0)
@@ -104,13 +114,13 @@ def identify(source: bytes | BinaryIO, limits: Limits = LIMITS) -> Facts:
         return read_facts(image, stream)
 
 
-def open_header(stream: BinaryIO, limits: Limits = LIMITS) -> ImageFile.ImageFile:
+def open_header(stream: BinaryIO, limits: DecodeLimits = LIMITS) -> ImageFile.ImageFile:
     """Open what is within the limits, to read its header and no pixels. Raises PictureError."""
     with reading_header():
         return open_image(stream, limits)
 
 
-def open_image(stream: BinaryIO, limits: Limits = LIMITS) -> ImageFile.ImageFile:
+def open_image(stream: BinaryIO, limits: DecodeLimits = LIMITS) -> ImageFile.ImageFile:
     """Open, undecoded, what is within the limits. Raises PictureError."""
     with refusing(stream, limits):
         check_head(stream)
@@ -139,7 +149,7 @@ def family(format: str | None) -> str:
 
 
 @contextmanager
-def refusing(stream: BinaryIO, limits: Limits = LIMITS) -> Iterator[None]:
+def refusing(stream: BinaryIO, limits: DecodeLimits = LIMITS) -> Iterator[None]:
     """Turn whatever a decoder raises on hostile bytes into a PictureError."""
     try:
         yield
@@ -159,14 +169,71 @@ def refusing(stream: BinaryIO, limits: Limits = LIMITS) -> Iterator[None]:
         raise _explain_damage(stream) from error
 
 
-def _open_quietly(stream: BinaryIO, limits: Limits) -> ImageFile.ImageFile:
+def read_orientation(image: ImageFile.ImageFile) -> int:
+    """EXIF (or XMP) orientation, 1..8; 1 where there is none or it makes no sense."""
+    try:
+        # The base class's reader: PNG's own would decode the pixels in search of a late chunk.
+        value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
+    except MemoryError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, IndexError, SyntaxError, struct.error, zlib.error):
+        return 1
+    return value if isinstance(value, int) and value in _TRANSPOSITIONS else 1
+
+
+def turn(image: Image.Image, orientation: int) -> Image.Image:
+    """Return the image upright."""
+    how = _TRANSPOSITIONS.get(orientation)
+    return image.transpose(how) if how is not None else image
+
+
+def normalise(image: Image.Image, space: ColorSpace = None) -> tuple[Image.Image, Image.Image | None]:
+    """Split a decoded image into colour (mode L or RGB, sRGB, 8 bits) and transparency (L or None)."""
+    if image.mode in _DEEP_MODES:
+        return clean(_reduce_depth(image, space)), None
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        return _split_alpha(image, space)
+    return to_srgb(image, space), None
+
+
+def to_srgb(image: Image.Image, space: ColorSpace) -> Image.Image:
+    """Bring opaque colour to sRGB; a color space that does not fit the pixels is passed over."""
+    if image.mode == "LAB":
+        return clean(_convert_lab(image))
+    wanted = "L" if image.mode in ("1", "L") else "RGB"
+    if space is not None and image.mode != "CMYK":
+        image = image if image.mode == wanted else image.convert(wanted)
+    converted = convert(image, space)
+    if converted is not None:
+        return clean(converted)
+    # convert() copies even where there is nothing to convert.
+    return clean(image if image.mode == wanted else image.convert(wanted))
+
+
+def read_foreign_space(image: ImageFile.ImageFile, stream: BinaryIO) -> ColorSpace:
+    """Return the color space from which pixels must be converted, or None where they are sRGB already."""
+    space = read_color_space(image, stream)
+    # Pillow opens it as RGBA.
+    mode = "LA" if png_transparency.is_deep_gray_with_alpha(image) else image.mode
+    return space if needs_conversion(space, mode) else None
+
+
+def clean(image: Image.Image) -> Image.Image:
+    """Drop what Pillow would carry into a saved file: comments, profile, location. Keeps the pixels."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        image = image.copy()
+    image.info = {}
+    return image
+
+
+def _open_quietly(stream: BinaryIO, limits: DecodeLimits) -> ImageFile.ImageFile:
     image = Image.open(stream, formats=limits.formats)
     if not isinstance(image, ImageFile.ImageFile):
         raise PictureError("unreadable", UNREADABLE)
     return image
 
 
-def _check_size(size: tuple[int, int], limits: Limits) -> None:
+def _check_size(size: tuple[int, int], limits: DecodeLimits) -> None:
     width, height = size
     if min(size) < 1:
         raise PictureError("damaged", DAMAGED)
@@ -194,7 +261,7 @@ def _drop_long_xmp(image: ImageFile.ImageFile) -> None:
             del image.info[name]
 
 
-def _explain_unidentified(stream: BinaryIO, limits: Limits) -> PictureError:
+def _explain_unidentified(stream: BinaryIO, limits: DecodeLimits) -> PictureError:
     """A known signature with a broken header is damage; anything else is no picture."""
     head = _read(stream, MOST_STRAY_BYTES + 16)
     known = any(head.startswith(SIGNATURES[name]) for name in limits.formats if name in SIGNATURES)
@@ -237,82 +304,6 @@ def _ends_early(data: bytes) -> bool:
     if data.startswith((b"II*\0", b"MM\0*")):
         return len(data) < 8 or len(data) <= int(struct.unpack("<I" if data[0] == 73 else ">I", data[4:8])[0])
     return False
-
-
-# --- Orientation.
-
-_TRANSPOSITIONS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-def read_orientation(image: ImageFile.ImageFile) -> int:
-    """EXIF (or XMP) orientation, 1..8; 1 where there is none or it makes no sense."""
-    try:
-        # The base class's reader: PNG's own would decode the pixels in search of a late chunk.
-        value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
-    except MemoryError:
-        raise
-    except (OSError, ValueError, TypeError, KeyError, IndexError, SyntaxError, struct.error, zlib.error):
-        return 1
-    return value if isinstance(value, int) and value in _TRANSPOSITIONS else 1
-
-
-def turn(image: Image.Image, orientation: int) -> Image.Image:
-    """Return the image upright."""
-    how = _TRANSPOSITIONS.get(orientation)
-    return image.transpose(how) if how is not None else image
-
-
-# --- Modes and colour. After this an image is L or RGB, with its transparency (mode L) apart.
-
-_DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
-_ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
-
-
-def normalise(image: Image.Image, space: ColorSpace = None) -> tuple[Image.Image, Image.Image | None]:
-    """Split a decoded image into colour (mode L or RGB, sRGB, 8 bits) and transparency (L or None)."""
-    if image.mode in _DEEP_MODES:
-        return clean(_reduce_depth(image, space)), None
-    if image.mode in _ALPHA_MODES or "transparency" in image.info:
-        return _split_alpha(image, space)
-    return to_srgb(image, space), None
-
-
-def to_srgb(image: Image.Image, space: ColorSpace) -> Image.Image:
-    """Bring opaque colour to sRGB; a color space that does not fit the pixels is passed over."""
-    if image.mode == "LAB":
-        return clean(_convert_lab(image))
-    wanted = "L" if image.mode in ("1", "L") else "RGB"
-    if space is not None and image.mode != "CMYK":
-        image = image if image.mode == wanted else image.convert(wanted)
-    converted = convert(image, space)
-    if converted is not None:
-        return clean(converted)
-    # convert() copies even where there is nothing to convert.
-    return clean(image if image.mode == wanted else image.convert(wanted))
-
-
-def read_foreign_space(image: ImageFile.ImageFile, stream: BinaryIO) -> ColorSpace:
-    """Return the color space from which pixels must be converted, or None where they are sRGB already."""
-    space = read_color_space(image, stream)
-    # Pillow opens it as RGBA.
-    mode = "LA" if png_transparency.is_deep_gray_with_alpha(image) else image.mode
-    return space if needs_conversion(space, mode) else None
-
-
-def clean(image: Image.Image) -> Image.Image:
-    """Drop what Pillow would carry into a saved file: comments, profile, location. Keeps the pixels."""
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        image = image.copy()
-    image.info = {}
-    return image
 
 
 def _split_alpha(image: Image.Image, space: ColorSpace) -> tuple[Image.Image, Image.Image | None]:

@@ -9,7 +9,7 @@ import io
 import re
 
 from workers.formats import png
-from workers.formats.byte_source import FormatError, Source, TooManyPartsError
+from workers.formats.byte_source import ByteSource, FormatError, TooManyPartsError
 from workers.formats.header_errors import TOO_COMPLEX, HeadError
 from workers.tiff.headers import jpeg_strips
 
@@ -110,7 +110,7 @@ def _check_jpeg_strips(data: bytes, size: tuple[int, int]) -> None:
 
 
 def _check_chunks(data: bytes) -> None:
-    source = Source(io.BytesIO(data), MOST_CHUNKS + len(data) // _LEAST_CHUNK_BYTES)
+    source = ByteSource(io.BytesIO(data), MOST_CHUNKS + len(data) // _LEAST_CHUNK_BYTES)
     late = packed = 0
     has_pixels = False
     try:

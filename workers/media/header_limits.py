@@ -10,7 +10,7 @@ import struct
 from typing import BinaryIO
 
 from workers.formats import png
-from workers.formats.byte_source import FormatError, Source, TooManyPartsError
+from workers.formats.byte_source import ByteSource, FormatError, TooManyPartsError
 from workers.formats.header_errors import CUT_SHORT, TOO_COMPLEX, HeadError
 from workers.formats.isobmff import AVIF_BRANDS, HEIC_BRANDS, Box, brands, walk
 from workers.tiff.headers import SIGNATURES as TIFF_SIGNATURES
@@ -166,7 +166,7 @@ def _next_marker(stream: BinaryIO, most: int) -> tuple[int, int] | tuple[None, i
 
 def _check_png(stream: BinaryIO) -> None:
     """Count the chunks before the pixels, and what they hold."""
-    source = Source(stream, MOST_CHUNKS)
+    source = ByteSource(stream, MOST_CHUNKS)
     texts = packed = 0
     try:
         for chunk in png.walk(source):
@@ -192,7 +192,7 @@ _RAW_EXIF = b"Raw profile type exif\0"
 _MOST_KEYWORD = 79
 
 
-def _start_of_text(source: Source, chunk: png.Chunk) -> bytes:
+def _start_of_text(source: ByteSource, chunk: png.PngChunk) -> bytes:
     """Return the keyword of a text and the two bytes behind it, as far as they are there."""
     wanted = min(chunk.length, _MOST_KEYWORD + 2, source.size - chunk.body)
     return source.at(chunk.body, wanted) if chunk.kind in _TEXTS else b""
@@ -231,7 +231,7 @@ def _check_webp(stream: BinaryIO) -> None:
 
 
 def _check_heif(stream: BinaryIO) -> None:
-    source = Source(stream, MOST_BOXES)
+    source = ByteSource(stream, MOST_BOXES)
     try:
         major, named = brands(source, next(walk(source, 0, source.size)))
         if named & AVIF_BRANDS:
@@ -245,7 +245,7 @@ def _check_heif(stream: BinaryIO) -> None:
         raise HeadError("truncated", CUT_SHORT) from error
 
 
-def _check_avif(source: Source, named: frozenset[bytes]) -> None:
+def _check_avif(source: ByteSource, named: frozenset[bytes]) -> None:
     top = list(walk(source, 0, source.size))
     if b"avis" in named or any(box.kind == b"moov" for box in top):
         raise HeadError("animated", ANIMATED)
@@ -254,7 +254,7 @@ def _check_avif(source: Source, named: frozenset[bytes]) -> None:
             _check_items(source, box)
 
 
-def _check_items(source: Source, meta: Box) -> None:
+def _check_items(source: ByteSource, meta: Box) -> None:
     """Bound how many items can be listed, named, placed and given properties."""
     listing = properties = 0
     for box in walk(source, meta.body + 4, meta.end):

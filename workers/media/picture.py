@@ -14,8 +14,8 @@ from workers.media.decode import (
     CONTENT_TYPES,
     LIMITS,
     SUFFIXES,
+    DecodeLimits,
     Facts,
-    Limits,
     PictureError,
     clean,
     identify,
@@ -36,11 +36,11 @@ __all__ = [
     "CONTENT_TYPES",
     "LIMITS",
     "SUFFIXES",
+    "DecodeLimits",
     "Facts",
-    "Limits",
     "Picture",
     "PictureError",
-    "Thumbnail",
+    "ThumbnailImage",
     "encode_thumbnail",
     "fit",
     "identify",
@@ -51,7 +51,7 @@ THUMBNAIL_QUALITY = 80
 
 
 @dataclass(frozen=True)
-class Thumbnail:
+class ThumbnailImage:
     """A small WebP."""
 
     data: bytes
@@ -75,7 +75,7 @@ class Picture:
         self.decode_ms = 0.0
 
     @classmethod
-    def open(cls, data: bytes, limits: Limits = LIMITS) -> Picture:
+    def open(cls, data: bytes, limits: DecodeLimits = LIMITS) -> Picture:
         """Read the header. Raises PictureError; so do the views, where the pixels are damaged."""
         stream = io.BytesIO(data)
         with open_header(stream, limits) as image, refusing(stream):
@@ -143,7 +143,7 @@ class Picture:
         picture.decode_ms = self.decode_ms
         return picture
 
-    def thumbnail(self, side: int) -> Thumbnail:
+    def thumbnail(self, side: int) -> ThumbnailImage:
         """A WebP with no side longer than `side`, decoded no further than needed, but to the end."""
         small = self.shrunk(side)
         return encode_thumbnail(small._straight(), side, small._alpha)
@@ -245,7 +245,7 @@ def fit(size: Size, max_side: int) -> Size:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def encode_thumbnail(image: Image.Image, side: int, alpha: Image.Image | None = None) -> Thumbnail:
+def encode_thumbnail(image: Image.Image, side: int, alpha: Image.Image | None = None) -> ThumbnailImage:
     """Encode at most `side` pixels a side as WebP, without metadata. Any mode operations make."""
     size = fit(image.size, side)
     small = _prepare_small(image, side)
@@ -257,7 +257,7 @@ def encode_thumbnail(image: Image.Image, side: int, alpha: Image.Image | None = 
     target = io.BytesIO()
     # Method 2: half the time of the default for a few hundred bytes more.
     clean(small).save(target, "WEBP", quality=THUMBNAIL_QUALITY, method=2)
-    return Thumbnail(target.getvalue(), *size)
+    return ThumbnailImage(target.getvalue(), *size)
 
 
 def _prepare_small(image: Image.Image, side: int) -> Image.Image:

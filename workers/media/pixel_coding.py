@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from workers.formats.byte_source import FormatError, Source
+from workers.formats.byte_source import ByteSource, FormatError
 from workers.formats.isobmff import Box, walk
 
 # The kinds that Pillow writes, by the sampling factors of luma and both chroma channels.
@@ -47,7 +47,7 @@ def read_coding(stream: BinaryIO, image: Image.Image, format: str) -> PixelCodin
         if format == "WEBP":
             return PixelCoding(is_lossless=_is_lossless_webp(stream))
         if format == "AVIF":
-            return _read_avif(Source(stream, _MOST_BOXES))
+            return _read_avif(ByteSource(stream, _MOST_BOXES))
     except (FormatError, struct.error):
         pass
     return PixelCoding()
@@ -77,7 +77,7 @@ def _is_lossless_webp(stream: BinaryIO) -> bool:
     return False
 
 
-def _read_avif(source: Source) -> PixelCoding:
+def _read_avif(source: ByteSource) -> PixelCoding:
     """Full chroma and RGB without a matrix is what encoders write for lossless. AV1-ISOBMFF, 2.3."""
     properties = [
         found for box in walk(source, 0, source.size) if box.kind == b"meta" for found in _inside(source, box)
@@ -93,7 +93,7 @@ def _read_avif(source: Source) -> PixelCoding:
     return PixelCoding(is_full and _IDENTITY_MATRIX in matrices, _FULL if is_full else _USUAL)
 
 
-def _inside(source: Source, meta: Box) -> list[Box]:
+def _inside(source: ByteSource, meta: Box) -> list[Box]:
     """Return the properties of all items."""
     return [
         found

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
-from workers.nets.plan import MOST_BLOCKS, MOST_FEATURES, Plan, Shapes, count_blocks, same_names
+from workers.nets.plan import MOST_BLOCKS, MOST_FEATURES, NetworkPlan, Shapes, count_blocks, same_names
 
 
 def _conv(
@@ -71,14 +71,14 @@ def _enlarge(x: Tensor, like: Tensor) -> Tensor:
     return functional.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=True)
 
 
-def read(shapes: Shapes) -> Plan | None:
+def read(shapes: Shapes) -> NetworkPlan | None:
     """Tell this generator by its names, or None."""
     first = shapes.get("block_a.0.1.weight", ())
     blocks = count_blocks(shapes, "block_c.{}.layers.0.1.weight", 1)
     known = len(first) == 4 and first[1:] == (3, 7, 7) and "out_layer.0.weight" in shapes
     if not known or not 1 <= blocks <= MOST_BLOCKS or first[0] * 8 > MOST_FEATURES:
         return None
-    return Plan(
+    return NetworkPlan(
         net="anime_generator",
         title="AnimeGANv2 generator",
         settings={"features": first[0], "blocks": blocks},

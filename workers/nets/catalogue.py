@@ -19,8 +19,8 @@ from workers.nets import (
     transformer_net,
     unet_generator,
 )
-from workers.nets.plan import Plan
-from workers.nets.wrappers import Reading, list_readings
+from workers.nets.plan import NetworkPlan
+from workers.nets.wrappers import CheckpointReading, list_readings
 
 _READERS = (
     rrdb.read,
@@ -44,12 +44,12 @@ _SHOWN_NAMES = 3
 
 
 @dataclass(frozen=True)
-class Found:
+class RecognizedGenerator:
     """A generator in an upload: its plan, its tensors under its own names, and how they were read."""
 
-    plan: Plan
+    plan: NetworkPlan
     tensors: dict[str, Tensor]
-    reading: Reading
+    reading: CheckpointReading
 
     def check_copy(self) -> None:
         """Raise Refused where an averaged copy of the weights was passed over, or may be incomplete."""
@@ -89,7 +89,7 @@ class Pictured(nn.Module):
         return y / 255.0 if self.values == "bytes" else y
 
 
-def find(tensors: Mapping[str, Any]) -> Found | None:
+def find(tensors: Mapping[str, Any]) -> RecognizedGenerator | None:
     """Tell a generator by the names and shapes of its tensors; None where they are no generator's."""
     for reading in list_readings(tensors):
         shapes = {name: tuple(tensor.shape) for name, tensor in reading.tensors.items()}
@@ -99,12 +99,12 @@ def find(tensors: Mapping[str, Any]) -> Found | None:
             plan = read(shapes)
             if plan is not None:
                 own = {ours: reading.tensors[theirs] for ours, theirs in plan.names.items()}
-                return Found(plan, own, reading)
+                return RecognizedGenerator(plan, own, reading)
     return None
 
 
 def outline(architecture: Mapping[str, Any]) -> Pictured:
-    """Build a generator of `Plan.as_json` on the meta device: layers and sizes, but no memory."""
+    """Build a generator of `NetworkPlan.as_json` on the meta device: layers and sizes, but no memory."""
     make = _NETS[architecture["net"]]
     with torch.device("meta"):
         net = make(**architecture["settings"])

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from workers.nets.plan import MOST_FEATURES, Plan, Shapes, same_names
+from workers.nets.plan import MOST_FEATURES, NetworkPlan, Shapes, same_names
 
 _MOST_LEVELS = 9
 
@@ -36,7 +36,7 @@ class DCGAN(nn.Module):
         return self.main(x)
 
 
-def read(shapes: Shapes) -> Plan | None:
+def read(shapes: Shapes) -> NetworkPlan | None:
     """Tell this generator by its names, or None."""
     convolutions: list[tuple[int, ...]] = []
     while (name := f"main.{3 * len(convolutions)}.weight") in shapes and len(convolutions) <= _MOST_LEVELS:
@@ -48,7 +48,7 @@ def read(shapes: Shapes) -> Plan | None:
         return None
     side = 4 * 2 ** (len(convolutions) - 1)
     channels = convolutions[-1][1]
-    return Plan(
+    return NetworkPlan(
         net="dcgan",
         title=f"DCGAN generator, {side} × {side}",
         settings={

@@ -13,10 +13,12 @@ Shapes = Mapping[str, tuple[int, ...]]
 MOST_BLOCKS = 64
 MOST_FEATURES = 1024
 MOST_NUMBER = 65_536
+# Of these there is a layer, or more, for each one.
+_COUNTS = ("blocks", "layers", "convolutions", "doublings", "halvings")
 
 
 @dataclass(frozen=True)
-class Plan:
+class NetworkPlan:
     """How to build one network, and how to run it.
 
     Attributes:
@@ -58,10 +60,6 @@ def count_blocks(shapes: Shapes, pattern: str, start: int = 0) -> int:
 def same_names(shapes: Shapes, unwanted: tuple[str, ...] = ()) -> dict[str, str]:
     """Names that are the same here as in the upload, but for those that end in one of `unwanted`."""
     return {name: name for name in shapes if not name.endswith(unwanted or ("\0",))}
-
-
-# Of these there is a layer, or more, for each one.
-_COUNTS = ("blocks", "layers", "convolutions", "doublings", "halvings")
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:

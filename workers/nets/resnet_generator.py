@@ -8,12 +8,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from workers.nets.norms import LEFTOVERS, make_norm, read_norm
-from workers.nets.plan import MOST_BLOCKS, MOST_FEATURES, Plan, Shapes, count_blocks, same_names
+from workers.nets.plan import MOST_BLOCKS, MOST_FEATURES, NetworkPlan, Shapes, count_blocks, same_names
 
 _MOST_HALVINGS = 4
 
 
-class _Block(nn.Module):
+class _ResnetBlock(nn.Module):
     """Two convolutions around a shortcut."""
 
     def __init__(self, features: int, norm: str, *, bias: bool, dropout: bool) -> None:
@@ -64,7 +64,7 @@ class ResnetGenerator(nn.Module):
             down = nn.Conv2d(wide, wide * 2, 3, stride=2, padding=1, bias=bias)
             layers += [down, make_norm(norm, wide * 2), nn.ReLU()]
             wide *= 2
-        layers += [_Block(wide, norm, bias=bias, dropout=dropout) for _ in range(blocks)]
+        layers += [_ResnetBlock(wide, norm, bias=bias, dropout=dropout) for _ in range(blocks)]
         for _ in range(halvings):
             up = nn.ConvTranspose2d(wide, wide // 2, 3, stride=2, padding=1, output_padding=1, bias=bias)
             layers += [up, make_norm(norm, wide // 2), nn.ReLU()]
@@ -76,7 +76,7 @@ class ResnetGenerator(nn.Module):
         return self.model(x)
 
 
-def read(shapes: Shapes) -> Plan | None:
+def read(shapes: Shapes) -> NetworkPlan | None:
     """Tell this generator by its names, or None."""
     first = shapes.get("model.1.weight", ())
     start = _find_first_block(shapes)
@@ -90,7 +90,7 @@ def read(shapes: Shapes) -> Plan | None:
     if blocks > MOST_BLOCKS or len(last) != 4 or first[0] > MOST_FEATURES:
         return None
     norm = read_norm(shapes, "model.2")
-    return Plan(
+    return NetworkPlan(
         net="resnet_generator",
         title=f"ResNet generator, {blocks} blocks",
         settings={

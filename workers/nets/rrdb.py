@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from workers.nets.plan import MOST_BLOCKS, MOST_FEATURES, Plan, Shapes, count_blocks, same_names
+from workers.nets.plan import MOST_BLOCKS, MOST_FEATURES, NetworkPlan, Shapes, count_blocks, same_names
 
 _CONVS = 5
 _MOST_DOUBLINGS = 3
@@ -43,7 +43,7 @@ class _Dense(nn.Module):
         return x + last * 0.2
 
 
-class _Block(nn.Module):
+class _ResidualInResidualBlock(nn.Module):
     def __init__(self, features: int, growth: int) -> None:
         super().__init__()
         self.rdb1 = _Dense(features, growth)
@@ -75,7 +75,7 @@ class RRDBNet(nn.Module):
         super().__init__()
         self.fold = fold
         self.conv_first = nn.Conv2d(channels_in * fold**2, features, 3, padding=1)
-        self.body = nn.Sequential(*(_Block(features, growth) for _ in range(blocks)))
+        self.body = nn.Sequential(*(_ResidualInResidualBlock(features, growth) for _ in range(blocks)))
         self.conv_body = nn.Conv2d(features, features, 3, padding=1)
         self.ups = [f"conv_up{number}" for number in range(1, doublings + 1)]
         for name in self.ups:
@@ -94,7 +94,7 @@ class RRDBNet(nn.Module):
         return self.conv_last(functional.leaky_relu(self.conv_hr(y), 0.2))
 
 
-def read(shapes: Shapes) -> Plan | None:
+def read(shapes: Shapes) -> NetworkPlan | None:
     """Tell this network by its names, or None."""
     names = _read_first_release(shapes) or _read_later(shapes)
     own = {ours: shapes[theirs] for ours, theirs in names.items()}
@@ -108,7 +108,7 @@ def read(shapes: Shapes) -> Plan | None:
     if fold is None or blocks > MOST_BLOCKS or doublings > _MOST_DOUBLINGS or 2**doublings % fold:
         return None
     scale = 2**doublings // fold
-    return Plan(
+    return NetworkPlan(
         net="rrdb",
         title=f"ESRGAN ×{scale}, {blocks} blocks",
         settings={

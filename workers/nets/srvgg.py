@@ -10,7 +10,7 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional
 
-from workers.nets.plan import MOST_BLOCKS, MOST_FEATURES, Plan, Shapes, same_names
+from workers.nets.plan import MOST_BLOCKS, MOST_FEATURES, NetworkPlan, Shapes, same_names
 
 _MOST_SCALE = 8
 
@@ -32,7 +32,7 @@ class SRVGGNetCompact(nn.Module):
         return made + functional.interpolate(x, scale_factor=float(self.scale), mode="nearest")
 
 
-def read(shapes: Shapes) -> Plan | None:
+def read(shapes: Shapes) -> NetworkPlan | None:
     """Tell this network by its names, or None."""
     first = shapes.get("body.0.weight", ())
     layers = 0
@@ -45,7 +45,7 @@ def read(shapes: Shapes) -> Plan | None:
     if layers > 2 * MOST_BLOCKS or not 1 <= scale <= _MOST_SCALE or scale**2 * first[1] != last[0]:
         return None
     convolutions = (layers - 3) // 2
-    return Plan(
+    return NetworkPlan(
         net="srvgg",
         title=f"Real-ESRGAN compact ×{scale}, {convolutions + 2} convolutions",
         settings={

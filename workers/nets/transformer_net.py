@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from workers.nets.norms import LEFTOVERS
-from workers.nets.plan import MOST_BLOCKS, MOST_FEATURES, Plan, Shapes, count_blocks, same_names
+from workers.nets.plan import MOST_BLOCKS, MOST_FEATURES, NetworkPlan, Shapes, count_blocks, same_names
 
 
 class _Conv(nn.Module):
@@ -28,7 +28,7 @@ class _Conv(nn.Module):
         return self.conv2d(self.reflection_pad(x))
 
 
-class _Block(nn.Module):
+class _ResidualBlock(nn.Module):
     def __init__(self, features: int) -> None:
         super().__init__()
         self.conv1 = _Conv(features, features, 3)
@@ -54,7 +54,7 @@ class TransformerNet(nn.Module):
         self.in3 = nn.InstanceNorm2d(features * 4, affine=True)
         self.blocks = [f"res{number}" for number in range(1, blocks + 1)]
         for name in self.blocks:
-            self.add_module(name, _Block(features * 4))
+            self.add_module(name, _ResidualBlock(features * 4))
         self.deconv1 = _Conv(features * 4, features * 2, 3, double=True)
         self.in4 = nn.InstanceNorm2d(features * 2, affine=True)
         self.deconv2 = _Conv(features * 2, features, 3, double=True)
@@ -72,14 +72,14 @@ class TransformerNet(nn.Module):
         return self.deconv3(y)
 
 
-def read(shapes: Shapes) -> Plan | None:
+def read(shapes: Shapes) -> NetworkPlan | None:
     """Tell this network by its names, or None."""
     first = shapes.get("conv1.conv2d.weight", ())
     blocks = count_blocks(shapes, "res{}.conv1.conv2d.weight", 1)
     known = len(first) == 4 and first[1:] == (3, 9, 9) and "deconv3.conv2d.weight" in shapes
     if not known or not 1 <= blocks <= MOST_BLOCKS or first[0] > MOST_FEATURES:
         return None
-    return Plan(
+    return NetworkPlan(
         net="transformer_net",
         title="Fast neural style",
         settings={"features": first[0], "blocks": blocks},

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from workers.nets.norms import LEFTOVERS, make_norm, read_norm
-from workers.nets.plan import MOST_FEATURES, Plan, Shapes, same_names
+from workers.nets.plan import MOST_FEATURES, NetworkPlan, Shapes, same_names
 
 _MOST_HALVINGS = 10
 
@@ -64,7 +64,7 @@ class UnetGenerator(nn.Module):
         return self.model(x)
 
 
-def read(shapes: Shapes) -> Plan | None:
+def read(shapes: Shapes) -> NetworkPlan | None:
     """Tell this generator by its names, or None."""
     first = shapes.get("model.model.0.weight", ())
     last = shapes.get("model.model.3.weight", ())
@@ -73,7 +73,7 @@ def read(shapes: Shapes) -> Plan | None:
         return None
     # The lowest level has no norm after its halving, only after its doubling.
     norm = read_norm(shapes, "model.model." + "1.model." + ("2" if len(widths) > 2 else "4"))
-    return Plan(
+    return NetworkPlan(
         net="unet_generator",
         title=f"U-Net generator, {len(widths)} levels",
         settings={

@@ -25,6 +25,14 @@ ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu")
 POOLS = ("token", "avg", "avg-norm", "pair")
 # Widths whose heads are not of 64 numbers each: ViT-H, so400m, g and G of those who published them.
 _HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
+_SAME = {
+    "hidden_size": "width",
+    "num_hidden_layers": "layers",
+    "intermediate_size": "inner",
+    "patch_size": "patch",
+    "image_size": "image",
+    "num_channels": "channels",
+}
 
 
 class _Embeddings(nn.Module):
@@ -207,16 +215,6 @@ def _read_epsilon(config: Mapping[str, Any], usual: float) -> float:
     if not isinstance(epsilon, int | float) or not 0 < epsilon < 1:
         raise Refused("The layer_norm_eps of the config.json is not between 0 and 1.", code="config")
     return float(epsilon)
-
-
-_SAME = {
-    "hidden_size": "width",
-    "num_hidden_layers": "layers",
-    "intermediate_size": "inner",
-    "patch_size": "patch",
-    "image_size": "image",
-    "num_channels": "channels",
-}
 
 
 def _check_config(config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

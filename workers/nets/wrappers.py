@@ -39,7 +39,7 @@ _NUMBERED = re.compile(r"(.*\.)?(\d+)")
 
 
 @dataclass(frozen=True)
-class Reading:
+class CheckpointReading:
     """One way to read a checkpoint: tensors by the names that are left inside a wrapper.
 
     `averaged` is the wrapper of the averaged copy that they are, or empty. `ignored` are the wrappers of
@@ -68,31 +68,31 @@ class Reading:
             raise Refused(text, code="tensors")
 
 
-def list_readings(tensors: Tensors) -> Iterator[Reading]:
+def list_readings(tensors: Tensors) -> Iterator[CheckpointReading]:
     """Yield the ways to read a checkpoint's names, the likeliest first: averaged copies before the others."""
-    return _descend(Reading(dict(tensors)), "", _DEEPEST)
+    return _descend(CheckpointReading(dict(tensors)), "", _DEEPEST)
 
 
-def _descend(reading: Reading, path: str, depth: int) -> Iterator[Reading]:
+def _descend(reading: CheckpointReading, path: str, depth: int) -> Iterator[CheckpointReading]:
     tensors = reading.tensors
     groups = _group(tensors) if depth else {}
     averages = [first for first in groups if _is_averaged(first) and groups[first].keys() - _COUNTERS]
     known = [first for first in averages if _base(first) in _GENERAL or _base(first) in _WRAPPERS]
     for first in known[:_MOST_COPIES]:
         inner, is_whole = _complete(groups[first], _plain_copies(tensors, groups, first))
-        copy = Reading(inner, f"{path}{first}", is_whole=is_whole)
+        copy = CheckpointReading(inner, f"{path}{first}", is_whole=is_whole)
         yield from _descend(copy, f"{path}{first}.", depth - 1)
     apart = set(averages)
     left = {name: tensor for name, tensor in tensors.items() if name.partition(".")[0] not in apart}
     merged = _merge_prefixed(left, groups, averages)
     if merged is not None:
-        yield from _descend(Reading(merged, f"{path}{averages[0]}"), path, depth - 1)
+        yield from _descend(CheckpointReading(merged, f"{path}{averages[0]}"), path, depth - 1)
     here = (*reading.ignored, *(f"{path}{first}" for first in averages if _base(first) in _GENERAL))
     beside = tuple(f"{path}{first}" for first in averages if _base(first) in groups)
-    yield Reading(left, reading.averaged, (*here, *beside), reading.is_whole)
+    yield CheckpointReading(left, reading.averaged, (*here, *beside), reading.is_whole)
     for first in _wrappers_of(groups):
         own = tuple(f"{path}{one}" for one in averages if _base(one) == first and first not in _GENERAL)
-        inside = Reading(groups[first], reading.averaged, (*here, *own), reading.is_whole)
+        inside = CheckpointReading(groups[first], reading.averaged, (*here, *own), reading.is_whole)
         yield from _descend(inside, f"{path}{first}.", depth - 1)
 
 
@@ -132,9 +132,6 @@ def _is_averaged(name: str) -> bool:
 def _base(name: str) -> str:
     """Return what the plain copy of an averaged one is called: "netG" for "netG_ema"."""
     return _AVERAGE.sub("", _CAMEL.sub("", name)).strip("_-").replace("__", "_")
-
-
-# --- What an averaged copy lacks.
 
 
 def _plain_copies(tensors: Tensors, groups: Mapping[str, Tensors], averaged: str) -> Iterator[Tensors]:

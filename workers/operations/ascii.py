@@ -150,10 +150,6 @@ def _choose_signs(params: AsciiParams) -> str:
     return params.custom if params.characters == "custom" else _SETS[params.characters]
 
 
-def _measure_width(height: int) -> int:
-    return max(1, round(height * 0.55))
-
-
 def build_atlas(signs: str, height: int) -> Atlas:
     """Draw each different character once and sort them by ink. Characters are `height` pixels high."""
     different = list(dict.fromkeys(signs))
@@ -162,18 +158,6 @@ def build_atlas(signs: str, height: int) -> Atlas:
     glyphs = np.stack([_draw_glyph(sign, font, width, height) for sign in different])
     order = np.argsort(glyphs.mean(axis=(1, 2)), kind="stable")
     return Atlas(tuple(different[index] for index in order), glyphs[order])
-
-
-def _draw_glyph(
-    sign: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, height: int
-) -> NDArray[np.uint8]:
-    """One character in its cell. The built-in face is proportional: what is too wide is squeezed."""
-    if sign in _SHADES:
-        return np.full((height, width), round(255 * _SHADES[sign]), dtype=np.uint8)
-    natural = max(width, round(font.getlength(sign)) + 2)
-    canvas = Image.new("L", (natural, height))
-    ImageDraw.Draw(canvas).text((natural / 2, height * 0.77), sign, fill=255, font=font, anchor="ms")
-    return np.asarray(canvas.resize((width, height), Image.Resampling.BOX))
 
 
 def match_ink(ink: NDArray[np.float64], *, inverted: bool) -> NDArray[np.uint8]:
@@ -196,6 +180,22 @@ def write_text(indices: NDArray[np.uint8], signs: tuple[str, ...]) -> str:
     """Lines of characters, each ended by a newline. `indices` is (rows, columns)."""
     lines = np.array(signs)[indices]
     return "".join("".join(line) + "\n" for line in lines)
+
+
+def _measure_width(height: int) -> int:
+    return max(1, round(height * 0.55))
+
+
+def _draw_glyph(
+    sign: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, height: int
+) -> NDArray[np.uint8]:
+    """One character in its cell. The built-in face is proportional: what is too wide is squeezed."""
+    if sign in _SHADES:
+        return np.full((height, width), round(255 * _SHADES[sign]), dtype=np.uint8)
+    natural = max(width, round(font.getlength(sign)) + 2)
+    canvas = Image.new("L", (natural, height))
+    ImageDraw.Draw(canvas).text((natural / 2, height * 0.77), sign, fill=255, font=font, anchor="ms")
+    return np.asarray(canvas.resize((width, height), Image.Resampling.BOX))
 
 
 def _lay(indices: NDArray[np.uint8], glyphs: NDArray[np.uint8]) -> Image.Image:

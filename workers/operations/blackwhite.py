@@ -110,26 +110,6 @@ def _measure(picture: PictureView, method: str, *, flat: bool) -> Image.Image:
     return colour.convert("L", (red, green, blue, 0))
 
 
-def _lightness(colour: Image.Image) -> Image.Image:
-    """CIE L* (ISO/CIE 11664-4) of sRGB pixels, 0..100 spread over 0..255.
-
-    Works by tables: 12 bits of luminance are finer than 8 bits of L* anywhere above L* = 2.
-    """
-    code = np.arange(256) / 255
-    linear = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
-    steps = 65535
-    tables = [np.rint(linear * weight * steps).astype(np.uint32) for weight in _WEIGHTS["rec709"]]
-    luminance = np.arange(steps + 4) / steps
-    cube = np.cbrt(luminance)
-    lightness = np.where(luminance > (6 / 29) ** 3, 116 * cube - 16, luminance * (29 / 3) ** 3)
-    to_code = np.clip(np.rint(lightness * 2.55), 0, 255).astype(np.uint8)
-    pixels = np.asarray(colour)
-    total = tables[0][pixels[..., 0]]
-    total += tables[1][pixels[..., 1]]
-    total += tables[2][pixels[..., 2]]
-    return Image.fromarray(to_code[total])
-
-
 def _contrast_table(contrast: int) -> list[int]:
     """A line through mid grey: flat at -100, three times as steep at 100."""
     slope = 1 + contrast / 100 if contrast < 0 else 1 + contrast / 50
@@ -172,6 +152,26 @@ def dither_ordered(grey: Image.Image) -> Image.Image:
     return Image.fromarray((np.asarray(grey) > tiled).astype(np.uint8) * 255).convert(
         "1", dither=Image.Dither.NONE
     )
+
+
+def _lightness(colour: Image.Image) -> Image.Image:
+    """CIE L* (ISO/CIE 11664-4) of sRGB pixels, 0..100 spread over 0..255.
+
+    Works by tables: 12 bits of luminance are finer than 8 bits of L* anywhere above L* = 2.
+    """
+    code = np.arange(256) / 255
+    linear = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
+    steps = 65535
+    tables = [np.rint(linear * weight * steps).astype(np.uint32) for weight in _WEIGHTS["rec709"]]
+    luminance = np.arange(steps + 4) / steps
+    cube = np.cbrt(luminance)
+    lightness = np.where(luminance > (6 / 29) ** 3, 116 * cube - 16, luminance * (29 / 3) ** 3)
+    to_code = np.clip(np.rint(lightness * 2.55), 0, 255).astype(np.uint8)
+    pixels = np.asarray(colour)
+    total = tables[0][pixels[..., 0]]
+    total += tables[1][pixels[..., 1]]
+    total += tables[2][pixels[..., 2]]
+    return Image.fromarray(to_code[total])
 
 
 def _bayer(side: int) -> NDArray[np.uint8]:

@@ -160,9 +160,6 @@ class Mosaic(Operation[MosaicParams]):
         return Result(image=_block_box(picture, alpha, _place_box(picture, params), cell))
 
 
-# --- Plain blocks.
-
-
 def _block_whole(picture: PictureView, alpha: Image.Image | None, cell: float) -> Image.Image:
     size = (picture.width, picture.height)
     blocked = paint_cells(average_picture(picture, cell), size, cell)
@@ -182,11 +179,6 @@ def _block_box(picture: PictureView, alpha: Image.Image | None, box: Box, cell: 
     return blocked
 
 
-def _cover(image: Image.Image, box: Box, cell: float) -> None:
-    part = image.crop(box)
-    image.paste(paint_cells(average_cells(part, part.size, cell), part.size, cell), box)
-
-
 def _place_box(picture: PictureView, params: MosaicParams) -> Box:
     """Whole pixels that cover the box: a part of a pixel is hidden with the rest."""
     # The tolerance keeps (0.25 + 0.33) of 200 at 116, not 117.
@@ -199,9 +191,6 @@ def _place_box(picture: PictureView, params: MosaicParams) -> Box:
     if left >= right or top >= bottom:
         raise OperationError("The box lies outside the picture or is empty.")
     return left, top, right, bottom
-
-
-# --- Made of small pictures.
 
 
 @dataclass(frozen=True)
@@ -232,17 +221,6 @@ def _compose(picture: PictureView, params: MosaicParams, context: Context) -> Im
     return Image.fromarray(pixels).resize(size, Image.Resampling.BOX, box=covered)
 
 
-def _get_tiles(picture: PictureView, context: Context, cell: float, side: int) -> TileSet:
-    chosen = context.pictures.get("tiles")
-    if chosen is None:
-        return cut_tiles(picture, cell, side)
-    return context.keep(
-        ("mosaic", chosen.key, side),
-        lambda: load_tiles(chosen, side),
-        lambda made: made.pixels.nbytes + made.parts.nbytes,
-    )
-
-
 def load_tiles(pictures: PictureSet, side: int) -> TileSet:
     """The middle square of each picture. At most 2,000, evenly spread; unreadable ones are left out."""
     most = min(_MOST_TILES, _MOST_TILE_BYTES // (3 * side * side))
@@ -254,6 +232,55 @@ def load_tiles(pictures: PictureSet, side: int) -> TileSet:
     return _build_set(np.stack(readable))
 
 
+def cut_tiles(picture: PictureView, cell: float, side: int) -> TileSet:
+    """Parts of the picture itself, reduced, as many as fit of about 256; and their mirror images."""
+    columns = _count_crops(picture.width, picture.height, cell)
+    rows = _count_crops(picture.height, picture.width, cell)
+    reduced = picture.reduced(columns * side, rows * side)
+    sheet = np.asarray(reduced.resize((columns * side, rows * side), Image.Resampling.BOX))
+    crops = sheet.reshape(rows, side, columns, side, 3).swapaxes(1, 2).reshape(-1, side, side, 3)
+    return _build_set(np.concatenate([crops, crops[:, :, ::-1]]))
+
+
+def choose_tiles(cells: Floats, tiles: Floats, shape: tuple[int, int], radius: int) -> NDArray[np.intp]:
+    """For each cell the nearest tile that none of the cells within `radius` has: (rows, columns).
+
+    `cells` (rows * columns, d) and `tiles` (n, d) are descriptions. The radius counts in all eight
+    directions, and shrinks where there are too few tiles to keep it. Cells further apart than it cannot
+    disturb each other, so they are decided together, one class of such cells after another.
+    """
+    radius = min(radius, (math.isqrt(len(tiles)) - 1) // 2)
+    wanted = cells.reshape(*shape, -1)
+    # `nobody` marks cells not decided yet: a tile past the last, that is never chosen.
+    nobody = len(tiles)
+    placed = np.full((shape[0] + 2 * radius, shape[1] + 2 * radius), nobody, dtype=np.intp)
+    inside = placed[radius : radius + shape[0], radius : radius + shape[1]]
+    around = np.lib.stride_tricks.sliding_window_view(placed, (2 * radius + 1,) * 2)
+    step = radius + 1
+    for row, column in np.ndindex(min(step, shape[0]), min(step, shape[1])):
+        part = (slice(row, None, step), slice(column, None, step))
+        taken = around[part].reshape(inside[part].size, -1)
+        best = _find_free(wanted[part].reshape(len(taken), -1), tiles, taken)
+        inside[part] = best.reshape(inside[part].shape)
+    return inside.copy()
+
+
+def _cover(image: Image.Image, box: Box, cell: float) -> None:
+    part = image.crop(box)
+    image.paste(paint_cells(average_cells(part, part.size, cell), part.size, cell), box)
+
+
+def _get_tiles(picture: PictureView, context: Context, cell: float, side: int) -> TileSet:
+    chosen = context.pictures.get("tiles")
+    if chosen is None:
+        return cut_tiles(picture, cell, side)
+    return context.keep(
+        ("mosaic", chosen.key, side),
+        lambda: load_tiles(chosen, side),
+        lambda made: made.pixels.nbytes + made.parts.nbytes,
+    )
+
+
 def _load_square(data: bytes, side: int) -> Bytes | None:
     try:
         image = Picture.open(data).reduced(side, side)
@@ -263,16 +290,6 @@ def _load_square(data: bytes, side: int) -> Bytes | None:
     left, top = (image.width - edge) / 2, (image.height - edge) / 2
     box = (left, top, left + edge, top + edge)
     return np.asarray(image.resize((side, side), Image.Resampling.BOX, box=box))
-
-
-def cut_tiles(picture: PictureView, cell: float, side: int) -> TileSet:
-    """Parts of the picture itself, reduced, as many as fit of about 256; and their mirror images."""
-    columns = _count_crops(picture.width, picture.height, cell)
-    rows = _count_crops(picture.height, picture.width, cell)
-    reduced = picture.reduced(columns * side, rows * side)
-    sheet = np.asarray(reduced.resize((columns * side, rows * side), Image.Resampling.BOX))
-    crops = sheet.reshape(rows, side, columns, side, 3).swapaxes(1, 2).reshape(-1, side, side, 3)
-    return _build_set(np.concatenate([crops, crops[:, :, ::-1]]))
 
 
 def _count_crops(length: int, other: int, cell: float) -> int:
@@ -305,29 +322,6 @@ def _read_parts(picture: PictureView, cell: float, columns: int, rows: int) -> B
 def _describe(parts: Bytes) -> Floats:
     """What is compared: the parts' colours in OKLab, (n, 27)."""
     return to_oklab(parts).reshape(len(parts), -1)
-
-
-def choose_tiles(cells: Floats, tiles: Floats, shape: tuple[int, int], radius: int) -> NDArray[np.intp]:
-    """For each cell the nearest tile that none of the cells within `radius` has: (rows, columns).
-
-    `cells` (rows * columns, d) and `tiles` (n, d) are descriptions. The radius counts in all eight
-    directions, and shrinks where there are too few tiles to keep it. Cells further apart than it cannot
-    disturb each other, so they are decided together, one class of such cells after another.
-    """
-    radius = min(radius, (math.isqrt(len(tiles)) - 1) // 2)
-    wanted = cells.reshape(*shape, -1)
-    # `nobody` marks cells not decided yet: a tile past the last, that is never chosen.
-    nobody = len(tiles)
-    placed = np.full((shape[0] + 2 * radius, shape[1] + 2 * radius), nobody, dtype=np.intp)
-    inside = placed[radius : radius + shape[0], radius : radius + shape[1]]
-    around = np.lib.stride_tricks.sliding_window_view(placed, (2 * radius + 1,) * 2)
-    step = radius + 1
-    for row, column in np.ndindex(min(step, shape[0]), min(step, shape[1])):
-        part = (slice(row, None, step), slice(column, None, step))
-        taken = around[part].reshape(inside[part].size, -1)
-        best = _find_free(wanted[part].reshape(len(taken), -1), tiles, taken)
-        inside[part] = best.reshape(inside[part].shape)
-    return inside.copy()
 
 
 def _find_free(cells: Floats, tiles: Floats, taken: NDArray[np.intp]) -> NDArray[np.intp]:

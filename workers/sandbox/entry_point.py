@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from workers.checkpoints.known_networks import explain_unknown
-from workers.checkpoints.upload import Refused, Upload
+from workers.checkpoints.upload import Refused, WeightsUpload
 from workers.sandbox import self_restriction
 
 REPORT = "report.json"
@@ -68,7 +68,7 @@ def _convert(path: Path, out: Path, config: Path | None, family: str | None) -> 
     }
 
 
-def _choose(upload: Upload, wanted: str | None) -> Any:
+def _choose(upload: WeightsUpload, wanted: str | None) -> Any:
     """Return the family that knows these weights."""
     from workers import registry
 

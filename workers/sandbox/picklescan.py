@@ -27,7 +27,7 @@ _MOST_NAME = 80
 _ONNX_STARTS = b"\x08\x0a\x12\x1a\x22\x3a\x42"
 
 
-class _Said(BaseModel):
+class _ScanReport(BaseModel):
     """What the process said. `dangerous` are the first imports that it warns of, of so many."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,10 +67,19 @@ def scan(
         )
         found = process.read_json(out / _REPORT)
     try:
-        return _judge(_Said.model_validate(found))
+        return _judge(_ScanReport.model_validate(found))
     except ValidationError:
         why = "takes too long over it" if ended.was_slow else "breaks down over it"
         return _tell("", None, f"{NAME} {why}, so it says nothing.")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Scan one upload. `arguments` is one JSON object: see `workers.sandbox.process`."""
+    order = json.loads(arguments[0])
+    self_restriction.begin(order)
+    report = _scan(Path(order["path"]))
+    (Path(order["out"]) / _REPORT).write_text(json.dumps(report))
+    return 0
 
 
 def _may_be_pickle(path: Path) -> bool:
@@ -79,7 +88,7 @@ def _may_be_pickle(path: Path) -> bool:
     return head[8:9] != b"{" and not (head and head[0] in _ONNX_STARTS)
 
 
-def _judge(said: _Said) -> dict[str, Any]:
+def _judge(said: _ScanReport) -> dict[str, Any]:
     title = f"{NAME} {said.version}"
     if said.dangerous_count:
         named = ", ".join(show(name, _MOST_NAME) for name in said.dangerous)
@@ -94,18 +103,6 @@ def _judge(said: _Said) -> dict[str, Any]:
 
 def _tell(version: str, ok: bool | None, detail: str) -> dict[str, Any]:
     return {"name": NAME, "version": version, "ok": ok, "detail": detail}
-
-
-# --- In the process.
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Scan one upload. `arguments` is one JSON object: see `workers.sandbox.process`."""
-    order = json.loads(arguments[0])
-    self_restriction.begin(order)
-    report = _scan(Path(order["path"]))
-    (Path(order["out"]) / _REPORT).write_text(json.dumps(report))
-    return 0
 
 
 def _scan(path: Path) -> Mapping[str, Any]:

@@ -124,6 +124,27 @@ def has_bubblewrap() -> bool:
     return done.returncode == 0
 
 
+def _ended_by(number: signal.Signals) -> tuple[int, int]:
+    """Return the statuses of a process that a signal ended, with and without a shell between."""
+    return -number, 128 + number
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object that a file holds which may be anything; an empty one where it holds none."""
+    try:
+        found = json.loads(read_plain(path, _MOST_SAID_BYTES))
+    except (OSError, ValueError, RecursionError, BundleError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def read_text(said: Mapping[str, Any], name: str, most: int) -> str:
+    """Return the printable part of a text, at most so many characters."""
+    value = said.get(name)
+    shown = value[:most] if isinstance(value, str) else ""
+    return "".join(character for character in shown if character.isprintable() or character == "\n")
+
+
 def _run(program: str, order: dict[str, Any], places: dict[str, Path], limits: Limits) -> int | None:
     scratch = places["scratch"]
     prefix: list[str] = []
@@ -173,30 +194,6 @@ def _walls(binds: Iterable[tuple[Path, Path, bool]]) -> list[str]:
     for outside, inside, is_writable in binds:
         options += ["--bind" if is_writable else "--ro-bind", str(outside), str(inside)]
     return options
-
-
-def _ended_by(number: signal.Signals) -> tuple[int, int]:
-    """Return the statuses of a process that a signal ended, with and without a shell between."""
-    return -number, 128 + number
-
-
-# --- Believing nothing of what it left.
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object that a file holds which may be anything; an empty one where it holds none."""
-    try:
-        found = json.loads(read_plain(path, _MOST_SAID_BYTES))
-    except (OSError, ValueError, RecursionError, BundleError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def read_text(said: Mapping[str, Any], name: str, most: int) -> str:
-    """Return the printable part of a text, at most so many characters."""
-    value = said.get(name)
-    shown = value[:most] if isinstance(value, str) else ""
-    return "".join(character for character in shown if character.isprintable() or character == "\n")
 
 
 def _log_end(program: str, status: int | None, log: Path) -> None:

@@ -102,9 +102,6 @@ def convert(
     )
 
 
-# --- Believing nothing of what it left.
-
-
 def _conclude(out: Path, ended: Ended) -> dict[str, Any]:
     if ended.was_slow:
         return _refuse("time", "It takes longer to convert than a conversion may.")

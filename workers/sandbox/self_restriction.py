@@ -60,20 +60,6 @@ def begin(order: Mapping[str, Any]) -> None:
     (scratch / ISOLATION).write_text(json.dumps(achieved))
 
 
-def _prepare_environment(scratch: Path) -> None:
-    """One thread, a home for libraries that insist on one, and no programs started to find others."""
-    for name in ("HOME", "TMPDIR", "YOLO_CONFIG_DIR", "MPLCONFIGDIR", "TORCH_HOME", "XDG_CACHE_HOME"):
-        os.environ[name] = str(scratch)
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = "1"
-    os.environ.update(NO_TELEMETRY)
-    ctypes.util.find_library = _find_no_library
-
-
-def _find_no_library(name: str) -> None:
-    """torch asks for CUDA's libraries when it is imported; the answer would come from `ldconfig`."""
-
-
 def shut_in(
     folders: Sequence[Path], limits: Mapping[str, int], *, readable: Sequence[Path], is_wrapped: bool
 ) -> dict[str, bool]:
@@ -92,6 +78,20 @@ def shut_in(
     )
     _watch(tuple(os.path.realpath(folder) for folder in folders))
     return {"network": has_left, "landlock": is_locked, "limits": True, "hook": True}
+
+
+def _prepare_environment(scratch: Path) -> None:
+    """One thread, a home for libraries that insist on one, and no programs started to find others."""
+    for name in ("HOME", "TMPDIR", "YOLO_CONFIG_DIR", "MPLCONFIGDIR", "TORCH_HOME", "XDG_CACHE_HOME"):
+        os.environ[name] = str(scratch)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"
+    os.environ.update(NO_TELEMETRY)
+    ctypes.util.find_library = _find_no_library
+
+
+def _find_no_library(name: str) -> None:
+    """torch asks for CUDA's libraries when it is imported; the answer would come from `ldconfig`."""
 
 
 def _limit(limits: Mapping[str, int]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from workers.formats.byte_source import CHUNK, FormatError, Source
+from workers.formats.byte_source import CHUNK, ByteSource, FormatError
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _zeros(length: int) -> Iterator[bytes]:
         yield bytes(min(CHUNK, length - start))
 
 
-class Plan:
+class CopyPlan:
     """Pieces, neighbours joined."""
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class Plan:
         elif data:
             self._pieces.append(bytearray(data))
 
-    def copy(self, source: Source, start: int, length: int) -> None:
+    def copy(self, source: ByteSource, start: int, length: int) -> None:
         """Add bytes of the original."""
         source.check(start, length)
         self.size += length

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from workers.formats import png
-from workers.formats.byte_source import MOST_PARTS, FormatError, Source
+from workers.formats.byte_source import MOST_PARTS, ByteSource, FormatError
 from workers.media.decode import PictureError, identify
-from workers.sanitize.copy_plan import Clean, Plan
+from workers.sanitize.copy_plan import Clean, CopyPlan
 from workers.sanitize.videos import clean_boxes, clean_webm
 
 
@@ -26,7 +26,7 @@ def clean_copy(stream: BinaryIO) -> Clean:
     Raises:
         FormatError: it is none of these, is damaged, or hides data where they cannot be told from pixels.
     """
-    source = Source(stream)
+    source = ByteSource(stream)
     start = source.at(0, min(12, source.size))
     clean = next((clean for mark, clean in _FORMATS if mark.match(start)), None)
     if clean is None:
@@ -34,7 +34,7 @@ def clean_copy(stream: BinaryIO) -> Clean:
     return clean(source)
 
 
-def _orientation(source: Source) -> int:
+def _orientation(source: ByteSource) -> int:
     """Return which side is up, as all of this site sees it: 1 to 8.
 
     Asked last, when the parts have been counted: the reader behind it bears long ones less patiently.
@@ -62,8 +62,8 @@ _JPEG_PART_WEIGHT = 10
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
-def _clean_jpeg(source: Source) -> Clean:
-    head, body = Plan(), Plan()
+def _clean_jpeg(source: ByteSource) -> Clean:
+    head, body = CopyPlan(), CopyPlan()
     head.write(b"\xff\xd8")
     position = 2
     while True:
@@ -90,7 +90,7 @@ def _clean_jpeg(source: Source) -> Clean:
     return _joined(head, body, b"\xff\xd9")
 
 
-def _next_marker(source: Source, position: int) -> tuple[int, int]:
+def _next_marker(source: ByteSource, position: int) -> tuple[int, int]:
     """Return where the next marker lies and what it is; any number of 0xFF may stand before it."""
     first, marker = source.at(position, 2)
     while first == 0xFF and marker == 0xFF:
@@ -103,7 +103,7 @@ def _next_marker(source: Source, position: int) -> tuple[int, int]:
 
 
 def _keep_application_data(
-    source: Source, marker: int, position: int, length: int, head: Plan, body: Plan
+    source: ByteSource, marker: int, position: int, length: int, head: CopyPlan, body: CopyPlan
 ) -> None:
     """Keep what decides over colours: the profile, and that the colours are RGB, YCbCr or CMYK."""
     start = source.at(position + 4, min(length - 4, 14))
@@ -116,7 +116,7 @@ def _keep_application_data(
         body.copy(source, position, length)
 
 
-def _joined(head: Plan, body: Plan, end: bytes) -> Clean:
+def _joined(head: CopyPlan, body: CopyPlan, end: bytes) -> Clean:
     pieces = (*head.done().pieces, *body.done().pieces, end)
     return Clean(pieces, head.size + body.size + len(end))
 
@@ -128,8 +128,8 @@ _PNG_KEPT = frozenset(
 )
 
 
-def _clean_png(source: Source) -> Clean:
-    head, body = Plan(), Plan()
+def _clean_png(source: ByteSource) -> Clean:
+    head, body = CopyPlan(), CopyPlan()
     head.write(png.SIGNATURE)
     for kind, start, length in png.walk(source):
         is_first = start == len(png.SIGNATURE)
@@ -161,8 +161,8 @@ _EXTENDED_SIZE = 10
 _HAS_EXIF, _HAS_XMP = 0x08, 0x04
 
 
-def _clean_webp(source: Source) -> Clean:
-    head, body, header = Plan(), Plan(), b""
+def _clean_webp(source: ByteSource) -> Clean:
+    head, body, header = CopyPlan(), CopyPlan(), b""
     end = 8 + struct.unpack("<I", source.at(4, 4))[0]
     source.check(0, end)
     for kind, start, length in _riff_chunks(source, 12, end):
@@ -185,7 +185,7 @@ def _clean_webp(source: Source) -> Clean:
     return _joined(head, body, b"")
 
 
-def _clean_frame(source: Source, start: int, length: int, body: Plan) -> None:
+def _clean_frame(source: ByteSource, start: int, length: int, body: CopyPlan) -> None:
     chunks = _riff_chunks(source, start + _FRAME_HEAD, start + length)
     kept = [chunk for chunk in chunks if chunk[0] in _FRAME_KEPT]
     size = _FRAME_HEAD + sum(8 + inside + inside % 2 for _, _, inside in kept)
@@ -194,7 +194,7 @@ def _clean_frame(source: Source, start: int, length: int, body: Plan) -> None:
         _copy_chunk(source, kind, at, inside, body)
 
 
-def _riff_chunks(source: Source, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def _riff_chunks(source: ByteSource, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield kind, start and length of each chunk between two places."""
     while position + 8 <= end:
         source.count_part()
@@ -209,7 +209,7 @@ def _riff_head(kind: bytes, length: int) -> bytes:
     return kind + struct.pack("<I", length)
 
 
-def _copy_chunk(source: Source, kind: bytes, start: int, length: int, body: Plan) -> None:
+def _copy_chunk(source: ByteSource, kind: bytes, start: int, length: int, body: CopyPlan) -> None:
     body.write(_riff_head(kind, length))
     body.copy(source, start, length)
     body.write(b"\0" * (length % 2))
@@ -231,7 +231,7 @@ _PLAIN_COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000})
 _TIFF_MOST_BYTES = 16 * 1024 * 1024
 
 
-def _clean_tiff(source: Source) -> Clean:
+def _clean_tiff(source: ByteSource) -> Clean:
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(source.at(0, 4))
     if order is None:
         raise FormatError("This kind of TIFF cannot be cleaned.")
@@ -251,7 +251,7 @@ def _clean_tiff(source: Source) -> Clean:
     if at >= 2**32:
         raise FormatError("It is too large.")
     kept[offsets_tag] = (4, struct.pack(f"{order}{len(starts)}I", *starts))
-    plan = Plan()
+    plan = CopyPlan()
     plan.write(source.at(0, 4) + struct.pack(f"{order}I", 8) + _directory(order, kept))
     for start, length in strips:
         plan.copy(source, start, length)
@@ -259,7 +259,7 @@ def _clean_tiff(source: Source) -> Clean:
     return plan.done()
 
 
-def _read_tags(source: Source, order: str) -> dict[int, tuple[int, bytes]]:
+def _read_tags(source: ByteSource, order: str) -> dict[int, tuple[int, bytes]]:
     """Return type and raw value of each tag of the first directory."""
     start = struct.unpack(f"{order}I", source.at(4, 4))[0]
     number = struct.unpack(f"{order}H", source.at(start, 2))[0]
@@ -284,7 +284,7 @@ def _number(order: str, data: bytes) -> int:
     return found
 
 
-def _strips(source: Source, order: str, tags: dict[int, tuple[int, bytes]]) -> list[tuple[int, int]]:
+def _strips(source: ByteSource, order: str, tags: dict[int, tuple[int, bytes]]) -> list[tuple[int, int]]:
     """Return start and length of each strip or tile."""
     if (
         _numbers(order, tags.get(_COMPRESSION, (3, struct.pack(f"{order}H", 1))))[0]
@@ -325,7 +325,7 @@ def _directory(order: str, tags: dict[int, tuple[int, bytes]]) -> bytes:
     return struct.pack(f"{order}H", len(tags)) + entries + b"\0\0\0\0" + values
 
 
-_FORMATS: tuple[tuple[re.Pattern[bytes], Callable[[Source], Clean]], ...] = (
+_FORMATS: tuple[tuple[re.Pattern[bytes], Callable[[ByteSource], Clean]], ...] = (
     (re.compile(rb"\xff\xd8\xff"), _clean_jpeg),
     (re.compile(rb"\x89PNG\r\n\x1a\n"), _clean_png),
     (re.compile(rb"RIFF....WEBP", re.DOTALL), _clean_webp),

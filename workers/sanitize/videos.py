@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from workers.formats import ebml, isobmff
-from workers.formats.byte_source import MOST_PARTS, FormatError, Source
+from workers.formats.byte_source import MOST_PARTS, ByteSource, FormatError
 from workers.formats.ebml import Element
 from workers.formats.isobmff import Box
 from workers.formats.video_types import document_type, handler_of, tracks_of
-from workers.sanitize.copy_plan import Clean, Plan
+from workers.sanitize.copy_plan import Clean, CopyPlan
 
 Numbers = npt.NDArray[np.int64]
 # What an edit, and what so many rows of a table cost, measured in parts that are only looked at.
@@ -29,7 +29,7 @@ _ROWS_PER_PART = 32
 class _Edits:
     """Changes to single bytes of the original, which keeps its length."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ByteSource) -> None:
         self._source = source
         self._changes: list[tuple[int, int, bytes]] = []
 
@@ -45,7 +45,7 @@ class _Edits:
 
     def done(self) -> Clean:
         """Return the copy with all changes."""
-        plan, position = Plan(), 0
+        plan, position = CopyPlan(), 0
         for start, end, data in sorted(self._changes):
             plan.copy(self._source, position, start - position)
             if data:
@@ -80,7 +80,7 @@ _MOST_TABLE_BYTES = 8 * 1024 * 1024
 _MOST_DATA_BOXES = 100
 
 
-def clean_boxes(source: Source) -> Clean:
+def clean_boxes(source: ByteSource) -> Clean:
     """Plan the clean copy of an MP4 or MOV.
 
     Raises:
@@ -115,7 +115,7 @@ def _free(edits: _Edits, box: Box) -> None:
     edits.blank(box.body, box.end)
 
 
-def _clean_movie(source: Source, movie: Box, edits: _Edits) -> list[Box]:
+def _clean_movie(source: ByteSource, movie: Box, edits: _Edits) -> list[Box]:
     """Clean the index, and return the tracks that stay."""
     kept = []
     for box in isobmff.walk(source, movie.body, movie.end):
@@ -130,7 +130,7 @@ def _clean_movie(source: Source, movie: Box, edits: _Edits) -> list[Box]:
     return kept
 
 
-def _clean_inside(source: Source, parent: Box, edits: _Edits) -> None:
+def _clean_inside(source: ByteSource, parent: Box, edits: _Edits) -> None:
     for box in isobmff.walk(source, parent.body, parent.end):
         if box.kind in _KEPT[parent.kind]:
             _clean_box(source, box, edits)
@@ -138,7 +138,7 @@ def _clean_inside(source: Source, parent: Box, edits: _Edits) -> None:
             _free(edits, box)
 
 
-def _clean_box(source: Source, box: Box, edits: _Edits) -> None:
+def _clean_box(source: ByteSource, box: Box, edits: _Edits) -> None:
     """Clean a box that stays."""
     if box.kind in _KEPT:
         _clean_inside(source, box, edits)
@@ -154,7 +154,7 @@ def _clean_box(source: Source, box: Box, edits: _Edits) -> None:
             _clean_references(source, table, edits)
 
 
-def _clean_references(source: Source, table: Box, edits: _Edits) -> None:
+def _clean_references(source: ByteSource, table: Box, edits: _Edits) -> None:
     """Take away the paths by which other files are referred to."""
     if table.kind != b"dref":
         _free(edits, table)
@@ -163,7 +163,7 @@ def _clean_references(source: Source, table: Box, edits: _Edits) -> None:
         edits.blank(min(entry.end, entry.body + 4), entry.end)
 
 
-def _tables(source: Source, track: Box) -> dict[bytes, Box]:
+def _tables(source: ByteSource, track: Box) -> dict[bytes, Box]:
     """Return the tables of a track by their kind."""
     place = track
     for kind in (b"mdia", b"minf", b"stbl"):
@@ -174,7 +174,7 @@ def _tables(source: Source, track: Box) -> dict[bytes, Box]:
     return {box.kind: box for box in isobmff.walk(source, place.body, place.end)}
 
 
-def _clean_encoder(source: Source, track: Box, edits: _Edits) -> None:
+def _clean_encoder(source: ByteSource, track: Box, edits: _Edits) -> None:
     """Take away what a track of pictures says its encoder is: cameras write their name there."""
     described = _tables(source, track).get(b"stsd")
     if described is None or handler_of(source, track) != b"vide":
@@ -183,7 +183,7 @@ def _clean_encoder(source: Source, track: Box, edits: _Edits) -> None:
         edits.blank(min(entry.end, entry.body + 42), min(entry.end, entry.body + 42 + 32))
 
 
-def _extents(source: Source, track: Box) -> Numbers:
+def _extents(source: ByteSource, track: Box) -> Numbers:
     """Return where the chunks of a track lie, as rows of start and end."""
     tables = _tables(source, track)
     if not {b"stsz", b"stsc"} <= tables.keys() or not {b"stco", b"co64"} & tables.keys():
@@ -196,7 +196,7 @@ def _extents(source: Source, track: Box) -> Numbers:
     return np.stack([starts, starts + _lengths(source, tables[b"stsz"], counts)], axis=1)
 
 
-def _table(source: Source, box: Box, dtype: str, columns: int) -> Numbers:
+def _table(source: ByteSource, box: Box, dtype: str, columns: int) -> Numbers:
     """Return a table behind its version and its number of rows."""
     width = np.dtype(dtype).itemsize * columns
     rows = struct.unpack(">I", source.at(box.body + 4, 4))[0]
@@ -207,7 +207,7 @@ def _table(source: Source, box: Box, dtype: str, columns: int) -> Numbers:
     return raw.astype(np.int64).reshape(rows, columns)
 
 
-def _lengths(source: Source, box: Box, counts: Numbers) -> Numbers:
+def _lengths(source: ByteSource, box: Box, counts: Numbers) -> Numbers:
     """Return how many bytes each chunk has, from the sizes of its samples."""
     same, rows = struct.unpack(">II", source.at(box.body + 4, 8))
     # One byte is what old sound tracks say whose real size is told elsewhere.
@@ -274,7 +274,7 @@ _TRACK_KEPT = frozenset({
 _IN_CLUSTER = frozenset({0xE7, 0xA3, 0xA0, 0xA7, 0xAB})
 
 
-def clean_webm(source: Source) -> Clean:
+def clean_webm(source: ByteSource) -> Clean:
     """Plan the clean copy of a WebM.
 
     Raises:
@@ -295,7 +295,7 @@ def clean_webm(source: Source) -> Clean:
     return edits.done()
 
 
-def _clean_segment(source: Source, segment: Element, edits: _Edits) -> None:
+def _clean_segment(source: ByteSource, segment: Element, edits: _Edits) -> None:
     position, in_cluster = segment.body, False
     while position < segment.end:
         element = next(ebml.walk(source, position, segment.end))
@@ -311,7 +311,7 @@ def _clean_segment(source: Source, segment: Element, edits: _Edits) -> None:
             _clean_element(source, element, edits)
 
 
-def _clean_element(source: Source, element: Element, edits: _Edits) -> None:
+def _clean_element(source: ByteSource, element: Element, edits: _Edits) -> None:
     if element.kind == ebml.INFO:
         _clean_info(source, element, edits)
     elif element.kind == ebml.TRACKS:
@@ -324,7 +324,7 @@ def _clean_element(source: Source, element: Element, edits: _Edits) -> None:
         _void(edits, element)
 
 
-def _clean_info(source: Source, info: Element, edits: _Edits) -> None:
+def _clean_info(source: ByteSource, info: Element, edits: _Edits) -> None:
     for element in ebml.walk(source, info.body, info.end):
         if element.kind in _APPS:
             # Every WebM names the programs that wrote it; these names are left empty.
@@ -333,7 +333,7 @@ def _clean_info(source: Source, info: Element, edits: _Edits) -> None:
             _void(edits, element)
 
 
-def _clean_tracks(source: Source, tracks: Element, edits: _Edits) -> None:
+def _clean_tracks(source: ByteSource, tracks: Element, edits: _Edits) -> None:
     for entry in ebml.walk(source, tracks.body, tracks.end):
         if entry.kind != ebml.TRACK_ENTRY:
             _void(edits, entry)

@@ -63,9 +63,10 @@ OVERLAPPING = "Parts of this TIFF lie on each other: save it again with another 
 # The header's first four bytes, as Pillow accepts them. The second and third are mistakes that it forgives.
 SIGNATURES = (b"II*\0", b"MM*\0", b"II\0*", b"MM\0*", b"II+\0", b"MM\0+")
 BIG_ENDIAN_BIGTIFF = b"MM\0+"
+_header_only: ContextVar[bool] = ContextVar("header_only", default=False)
 
 
-class Layout(NamedTuple):
+class TiffLayout(NamedTuple):
     """How numbers are written: `order` is "<" or ">"."""
 
     order: str
@@ -120,48 +121,8 @@ def check_tiff(stream: BinaryIO) -> None:
         _check_strips(stream, entries, layout, size)
 
 
-def _beginnings(stream: BinaryIO) -> Iterator[tuple[Layout, int]]:
-    """Yield where the first directory lies. Readers differ on a header with its byte order mistaken."""
-    stream.seek(0)
-    head = stream.read(16)
-    order = "<" if head[:2] == b"II" else ">"
-    if len(head) >= 8 and head[2] != _BIG and head[:4] != BIG_ENDIAN_BIGTIFF:
-        yield Layout(order, False), struct.unpack(order + "I", head[4:8])[0]
-    if _BIG in head[2:4] and len(head) == 16:
-        yield Layout(order, True), struct.unpack(order + "Q", head[8:])[0]
-
-
-def _check_pages(stream: BinaryIO, layout: Layout, first: int, size: int) -> list[Entry]:
-    """Return the tags of the first page. The others are only counted: nothing reads them."""
-    entries, position = read_directory(stream, layout, first, size)
-    seen = {first}
-    # Pillow too ends where a page has been seen.
-    while position and position not in seen:
-        seen.add(position)
-        if len(seen) > MOST_PAGES:
-            raise HeadError("too_complex", TOO_MANY_PAGES)
-        position = _next_directory(stream, layout, position, size)
-    return entries
-
-
-def _next_directory(stream: BinaryIO, layout: Layout, start: int, size: int) -> int:
-    number = _read_number(stream, layout.count_format, start, size)
-    after = start + struct.calcsize(layout.count_format) + number * struct.calcsize(layout.entry_format)
-    return _read_number(stream, layout.pointer_format, after, size)
-
-
-def _read_number(stream: BinaryIO | IO[bytes], format: str, start: int, size: int) -> int:
-    """Return the number at a place; 0 where there is none."""
-    length = struct.calcsize(format)
-    if start + length > size:
-        return 0
-    stream.seek(start)
-    data = stream.read(length)
-    return int(struct.unpack(format, data)[0]) if len(data) == length else 0
-
-
 def read_directory(
-    stream: BinaryIO | IO[bytes], layout: Layout, start: int, size: int
+    stream: BinaryIO | IO[bytes], layout: TiffLayout, start: int, size: int
 ) -> tuple[list[Entry], int]:
     """Return the tags of a directory, as far as they are there, and where the next directory lies.
 
@@ -181,55 +142,9 @@ def read_directory(
     return entries, _read_number(stream, layout.pointer_format, at + number * step, size)
 
 
-def _check_types(entries: list[Entry], layout: Layout) -> None:
-    known = _TYPES if layout.is_big else _CLASSIC_TYPES
-    if sum(entry.kind not in known for entry in entries) > MOST_BAD_TAGS:
-        raise HeadError("too_complex", TOO_MANY_BAD_TAGS)
-
-
-def _check_values(entries: list[Entry], layout: Layout, size: int) -> None:
-    """Refuse values that lie on each other: libtiff makes a copy of each."""
-    total = 0
-    for entry in entries:
-        if not entry.is_inline and _offset(entry, layout) + entry.size <= size:
-            total += entry.size
-    if total > size + MOST_OVERLAP:
-        raise HeadError("too_complex", OVERLAPPING)
-
-
-def _offset(entry: Entry, layout: Layout) -> int:
-    return int(struct.unpack(layout.pointer_format, entry.value)[0])
-
-
-def _check_tiles(entries: list[Entry], layout: Layout) -> None:
-    if _largest(entries, layout, _TILE_WIDTH) * _largest(entries, layout, _TILE_LENGTH) > MOST_TILE_PIXELS:
-        raise HeadError("too_complex", TOO_LARGE_TILES)
-
-
-def _largest(entries: list[Entry], layout: Layout, tag: int) -> int:
-    """Return the number that a tag holds; where it stands there twice, the largest; else 0."""
-    return max((_inline_number(entry, layout) for entry in entries if entry.tag == tag), default=0)
-
-
-def _inline_number(entry: Entry, layout: Layout) -> int:
-    letter = _NUMBERS.get(entry.kind)
-    if letter is None or entry.number != 1 or not entry.is_inline:
-        return 0
-    return int(struct.unpack_from(layout.order + letter, entry.value)[0])
-
-
-def _check_strips(stream: BinaryIO, entries: list[Entry], layout: Layout, size: int) -> None:
-    """Refuse too many strips, and strips that lie on each other: each of them is read."""
-    for entry in entries:
-        if entry.tag in _OFFSETS | _LENGTHS and entry.number > MOST_STRIPS:
-            raise HeadError("too_complex", TOO_MANY_STRIPS)
-        if entry.tag in _LENGTHS and not entry.is_inline:
-            lengths = read_numbers(stream, entry, layout, size)
-            if sum(min(length, size) for length in lengths) > 4 * size + MOST_OVERLAP:
-                raise HeadError("too_complex", OVERLAPPING)
-
-
-def read_numbers(stream: BinaryIO | IO[bytes], entry: Entry, layout: Layout, size: int) -> tuple[int, ...]:
+def read_numbers(
+    stream: BinaryIO | IO[bytes], entry: Entry, layout: TiffLayout, size: int
+) -> tuple[int, ...]:
     """Return the whole numbers that a tag holds; none where they are not in the file."""
     letter = _NUMBERS.get(entry.kind)
     if letter is None:
@@ -263,18 +178,6 @@ def jpeg_strips(stream: BinaryIO, pixels: int) -> Iterator[tuple[int, int, int]]
             yield start, size, pixels
 
 
-def _strip_pixels(entries: list[Entry], layout: Layout, pixels: int) -> int:
-    tile = _largest(entries, layout, _TILE_WIDTH) * _largest(entries, layout, _TILE_LENGTH)
-    rows = _largest(entries, layout, _ROWS_PER_STRIP)
-    strip = _largest(entries, layout, _WIDTH) * rows if rows else pixels
-    return tile or min(strip, pixels)
-
-
-# --- What Pillow gets to see.
-
-_header_only: ContextVar[bool] = ContextVar("header_only", default=False)
-
-
 @contextmanager
 def reading_header() -> Iterator[None]:
     """Show Pillow only the first strip of a TIFF: it makes an object of each as soon as it opens a file."""
@@ -304,7 +207,7 @@ class _BoundedDirectory(TiffImagePlugin.ImageFileDirectory_v2):
     def load(self, fp: IO[bytes]) -> None:
         start = fp.tell()
         size = fp.seek(0, io.SEEK_END)
-        layout = Layout(self._endian, self._bigtiff)
+        layout = TiffLayout(self._endian, self._bigtiff)
         try:
             entries, _next = read_directory(fp, layout, start, size)
             changed = _hide(entries, layout, is_header_only=_header_only.get())
@@ -314,7 +217,7 @@ class _BoundedDirectory(TiffImagePlugin.ImageFileDirectory_v2):
         super().load(_Patched(fp, changed) if changed else fp)  # type: ignore[arg-type]  # reads and seeks
 
 
-def _hide(entries: list[Entry], layout: Layout, *, is_header_only: bool) -> dict[int, bytes]:
+def _hide(entries: list[Entry], layout: TiffLayout, *, is_header_only: bool) -> dict[int, bytes]:
     """Return, by their place, the tags as Pillow is to see them that it shall not read as they are."""
     changed = {}
     numbers = texts = 0
@@ -357,3 +260,98 @@ def bound_directories() -> None:
     # It warns of each bad tag, and Python keeps each text that it has shown: a leak of the sender's choosing.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
+
+
+def _beginnings(stream: BinaryIO) -> Iterator[tuple[TiffLayout, int]]:
+    """Yield where the first directory lies. Readers differ on a header with its byte order mistaken."""
+    stream.seek(0)
+    head = stream.read(16)
+    order = "<" if head[:2] == b"II" else ">"
+    if len(head) >= 8 and head[2] != _BIG and head[:4] != BIG_ENDIAN_BIGTIFF:
+        yield TiffLayout(order, False), struct.unpack(order + "I", head[4:8])[0]
+    if _BIG in head[2:4] and len(head) == 16:
+        yield TiffLayout(order, True), struct.unpack(order + "Q", head[8:])[0]
+
+
+def _check_pages(stream: BinaryIO, layout: TiffLayout, first: int, size: int) -> list[Entry]:
+    """Return the tags of the first page. The others are only counted: nothing reads them."""
+    entries, position = read_directory(stream, layout, first, size)
+    seen = {first}
+    # Pillow too ends where a page has been seen.
+    while position and position not in seen:
+        seen.add(position)
+        if len(seen) > MOST_PAGES:
+            raise HeadError("too_complex", TOO_MANY_PAGES)
+        position = _next_directory(stream, layout, position, size)
+    return entries
+
+
+def _next_directory(stream: BinaryIO, layout: TiffLayout, start: int, size: int) -> int:
+    number = _read_number(stream, layout.count_format, start, size)
+    after = start + struct.calcsize(layout.count_format) + number * struct.calcsize(layout.entry_format)
+    return _read_number(stream, layout.pointer_format, after, size)
+
+
+def _read_number(stream: BinaryIO | IO[bytes], format: str, start: int, size: int) -> int:
+    """Return the number at a place; 0 where there is none."""
+    length = struct.calcsize(format)
+    if start + length > size:
+        return 0
+    stream.seek(start)
+    data = stream.read(length)
+    return int(struct.unpack(format, data)[0]) if len(data) == length else 0
+
+
+def _check_types(entries: list[Entry], layout: TiffLayout) -> None:
+    known = _TYPES if layout.is_big else _CLASSIC_TYPES
+    if sum(entry.kind not in known for entry in entries) > MOST_BAD_TAGS:
+        raise HeadError("too_complex", TOO_MANY_BAD_TAGS)
+
+
+def _check_values(entries: list[Entry], layout: TiffLayout, size: int) -> None:
+    """Refuse values that lie on each other: libtiff makes a copy of each."""
+    total = 0
+    for entry in entries:
+        if not entry.is_inline and _offset(entry, layout) + entry.size <= size:
+            total += entry.size
+    if total > size + MOST_OVERLAP:
+        raise HeadError("too_complex", OVERLAPPING)
+
+
+def _offset(entry: Entry, layout: TiffLayout) -> int:
+    return int(struct.unpack(layout.pointer_format, entry.value)[0])
+
+
+def _check_tiles(entries: list[Entry], layout: TiffLayout) -> None:
+    if _largest(entries, layout, _TILE_WIDTH) * _largest(entries, layout, _TILE_LENGTH) > MOST_TILE_PIXELS:
+        raise HeadError("too_complex", TOO_LARGE_TILES)
+
+
+def _largest(entries: list[Entry], layout: TiffLayout, tag: int) -> int:
+    """Return the number that a tag holds; where it stands there twice, the largest; else 0."""
+    return max((_inline_number(entry, layout) for entry in entries if entry.tag == tag), default=0)
+
+
+def _inline_number(entry: Entry, layout: TiffLayout) -> int:
+    letter = _NUMBERS.get(entry.kind)
+    if letter is None or entry.number != 1 or not entry.is_inline:
+        return 0
+    return int(struct.unpack_from(layout.order + letter, entry.value)[0])
+
+
+def _check_strips(stream: BinaryIO, entries: list[Entry], layout: TiffLayout, size: int) -> None:
+    """Refuse too many strips, and strips that lie on each other: each of them is read."""
+    for entry in entries:
+        if entry.tag in _OFFSETS | _LENGTHS and entry.number > MOST_STRIPS:
+            raise HeadError("too_complex", TOO_MANY_STRIPS)
+        if entry.tag in _LENGTHS and not entry.is_inline:
+            lengths = read_numbers(stream, entry, layout, size)
+            if sum(min(length, size) for length in lengths) > 4 * size + MOST_OVERLAP:
+                raise HeadError("too_complex", OVERLAPPING)
+
+
+def _strip_pixels(entries: list[Entry], layout: TiffLayout, pixels: int) -> int:
+    tile = _largest(entries, layout, _TILE_WIDTH) * _largest(entries, layout, _TILE_LENGTH)
+    rows = _largest(entries, layout, _ROWS_PER_STRIP)
+    strip = _largest(entries, layout, _WIDTH) * rows if rows else pixels
+    return tile or min(strip, pixels)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import IO, BinaryIO
 
 from workers.formats.header_errors import HeadError
-from workers.tiff.headers import Entry, Layout, read_directory, read_numbers
+from workers.tiff.headers import Entry, TiffLayout, read_directory, read_numbers
 
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, CIELAB, ICCLAB = 0, 1, 2, 3, 5, 6, 8, 9
@@ -103,7 +103,7 @@ class SampleLayout:
     `offsets`, `counts` and `palette` are tags, whose values are read when the pixels are decoded.
     """
 
-    file: Layout
+    file: TiffLayout
     width: int
     height: int
     photometric: int
@@ -180,7 +180,7 @@ class SampleLayout:
         return -(-self.height // self.chunk_height)
 
 
-def read_layout(stream: BinaryIO | IO[bytes], file: Layout, start: int) -> SampleLayout | None:
+def read_layout(stream: BinaryIO | IO[bytes], file: TiffLayout, start: int) -> SampleLayout | None:
     """Return the layout of the page whose directory lies at `start`.
 
     Returns:
@@ -205,7 +205,7 @@ def read_layout(stream: BinaryIO | IO[bytes], file: Layout, start: int) -> Sampl
 class _Tags:
     """The tags of a directory. Where one stands there twice, the first counts, as for Pillow and libtiff."""
 
-    def __init__(self, stream: BinaryIO | IO[bytes], file: Layout, start: int) -> None:
+    def __init__(self, stream: BinaryIO | IO[bytes], file: TiffLayout, start: int) -> None:
         self.stream, self.file = stream, file
         self.size = stream.seek(0, 2)
         self.entries: dict[int, Entry] = {}
@@ -225,6 +225,11 @@ class _Tags:
         found = self.numbers(tag)
         self.is_damaged = self.is_damaged or (not found and tag in self.entries)
         return found[0] if found else default
+
+
+def packed_bytes(row_bytes: int) -> int:
+    """Return how many bytes of a row fit into one pixel of an image, so that each row is whole."""
+    return next(size for size in (4, 3, 1) if row_bytes % size == 0)
 
 
 def _check_kinds(tags: _Tags) -> None:
@@ -336,11 +341,6 @@ def _check_sizes(layout: SampleLayout) -> None:
         raise HeadError("too_complex", TOO_LARGE_CHUNKS)
     if layout.compression == WEBP and layout.across * layout.down * layout.planes > MOST_WEBP_CHUNKS:
         raise HeadError("too_complex", TOO_MANY_WEBP_CHUNKS)
-
-
-def packed_bytes(row_bytes: int) -> int:
-    """Return how many bytes of a row fit into one pixel of an image, so that each row is whole."""
-    return next(size for size in (4, 3, 1) if row_bytes % size == 0)
 
 
 def _unsupported(reason: str) -> HeadError:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 
 from workers.formats.header_errors import HeadError
-from workers.tiff.headers import BIG_ENDIAN_BIGTIFF, SIGNATURES, Layout, read_numbers
+from workers.tiff.headers import BIG_ENDIAN_BIGTIFF, SIGNATURES, TiffLayout, read_numbers
 from workers.tiff.layout import (
     CIELAB,
     CMYK,
@@ -83,7 +83,7 @@ class SampledTiffFile(TiffImagePlugin.TiffImageFile):
         tags = self.tag_v2
         # None are left where there are too many of them.
         start = tags.offset if len(tags) else None
-        file = Layout(tags._endian, tags._bigtiff)
+        file = TiffLayout(tags._endian, tags._bigtiff)
         layout = read_layout(self._stream, file, start) if start is not None else None
         if layout is None:
             super()._setup()
@@ -148,9 +148,6 @@ def _find_mode(layout: SampleLayout) -> str:
         # Its color profile is applied before it is scaled to 8 bits.
         return _DEEP_GRAY
     return mode + ("A" if layout.alpha is not None else "")
-
-
-# --- Decoding.
 
 
 class _SampleDecoder(ImageFile.PyDecoder):

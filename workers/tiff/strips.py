@@ -164,9 +164,6 @@ def _read_webp(stream: IO[bytes], layout: SampleLayout, chunks: Rows, height: in
     return rows
 
 
-# --- What packs bytes.
-
-
 def _unpack(stream: IO[bytes], layout: SampleLayout, chunks: Rows, height: int) -> Bytes:
     """Have libtiff unpack chunks, written as a TIFF of their own whose pixels are their bytes."""
     packed = [_read_chunk(stream, layout, chunk, chunk[1]) for row in chunks for chunk in row]
@@ -210,9 +207,6 @@ def _write_directory(tags: dict[int, list[int]], behind: int) -> bytes:
         lists += packed if len(values) > 1 else b""
         entries += struct.pack("<HHI", tag, 4, len(values)) + place
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + b"\0\0\0\0" + lists
-
-
-# --- From bytes to numbers.
 
 
 def _to_numbers(rows: Bytes, layout: SampleLayout) -> Samples:

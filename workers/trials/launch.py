@@ -14,8 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from workers import engine
 from workers.bundle import BundleError, FolderModel, read_plain
 from workers.engine import ThumbnailResult
-from workers.media.picture import Limits as PictureLimits
-from workers.media.picture import Picture
+from workers.media.picture import DecodeLimits, Picture
 from workers.plugin import OperationError
 from workers.sandbox import process
 from workers.sandbox.process import Limits
@@ -30,12 +29,12 @@ SECONDS = 6.0
 BOUNDS = Limits(memory=4 * 1024**3, cpu=60, wall=150, file=64 * 1024**2)
 MOST_PICTURES = 6
 _MOST_PICTURE_BYTES = 4 * 1024**2
-_SMALL = PictureLimits(max_pixels=SIDE**2, max_side=SIDE, formats=("WEBP",))
+_SMALL = DecodeLimits(max_pixels=SIDE**2, max_side=SIDE, formats=("WEBP",))
 _TOO_SLOW = "It was stopped: even a few small pictures take longer than a minute."
 _BROKE = "It breaks down when it is run over a picture."
 
 
-class Seen(BaseModel):
+class DetectedClass(BaseModel):
     """A class that was found: so often, or with so much confidence."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -45,26 +44,26 @@ class Seen(BaseModel):
     confidence: float | None = Field(default=None, ge=0, le=1)
 
 
-class _Kept(BaseModel):
+class _ReportedSample(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     picture: int = Field(ge=0, lt=MOST_PICTURES)
     file: str = Field(pattern=r"^([0-9]\.webp)?$")
-    seen: list[Seen] = Field(max_length=MOST_SEEN)
+    seen: list[DetectedClass] = Field(max_length=MOST_SEEN)
 
 
-class _Said(BaseModel):
+class _TrialReport(BaseModel):
     """What the process said of itself."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     sentence: str = Field(default="", max_length=500)
     times: list[float] = Field(default_factory=list, max_length=100)
-    samples: list[_Kept] = Field(default_factory=list, max_length=MOST_PICTURES)
+    samples: list[_ReportedSample] = Field(default_factory=list, max_length=MOST_PICTURES)
 
 
 @dataclass(frozen=True)
-class Shown:
+class TrialSample:
     """A picture and what the model made of it: WebP of at most `SIDE` pixels a side.
 
     `number` counts the pictures that it was tried on, from 0. `before` is None where the model looks at no
@@ -73,7 +72,7 @@ class Shown:
 
     before: ThumbnailResult | None
     after: ThumbnailResult | None
-    seen: tuple[Seen, ...] = ()
+    seen: tuple[DetectedClass, ...] = ()
     caption: str = ""
     number: int = 0
 
@@ -93,7 +92,7 @@ class Trial:
     runs: int = 0
     width: int = 0
     height: int = 0
-    shown: tuple[Shown, ...] = ()
+    shown: tuple[TrialSample, ...] = ()
 
 
 def try_model(
@@ -145,24 +144,24 @@ def try_model(
     )
 
 
-def _read(out: Path) -> _Said:
+def _read(out: Path) -> _TrialReport:
     try:
-        return _Said.model_validate(process.read_json(out / REPORT))
+        return _TrialReport.model_validate(process.read_json(out / REPORT))
     except ValidationError:
         logger.warning("A trial left a report that is none", exc_info=True)
-        return _Said()
+        return _TrialReport()
 
 
 def _show(
-    kept: _Kept, pictures: Sequence[bytes], captions: Sequence[str], model: FolderModel, out: Path
-) -> Shown:
+    kept: _ReportedSample, pictures: Sequence[bytes], captions: Sequence[str], model: FolderModel, out: Path
+) -> TrialSample:
     looks = samples.takes_pictures(model.facts) and kept.picture < len(pictures)
     after = _read_picture(out / kept.file) if kept.file else None
     if not looks:
-        return Shown(None, after, tuple(kept.seen), number=kept.picture)
+        return TrialSample(None, after, tuple(kept.seen), number=kept.picture)
     before = engine.thumbnail(pictures[kept.picture], SIDE)
     caption = captions[kept.picture] if captions else ""
-    return Shown(before, after, tuple(kept.seen), caption, kept.picture)
+    return TrialSample(before, after, tuple(kept.seen), caption, kept.picture)
 
 
 def _read_picture(path: Path) -> ThumbnailResult | None:

@@ -13,6 +13,12 @@ from PIL import Image
 
 from workers.media.picture import fit
 
+# What one picture may cost: some six seconds of one core.
+MOST_FLOPS = 300 * 10**9
+_FOLDER = Path(__file__).parent / "pictures"
+_LEAST_SIDE = 64
+_QUALITY = 88
+
 
 @dataclass(frozen=True)
 class SamplePicture:
@@ -27,11 +33,6 @@ PICTURES = (
     SamplePicture("coffee", "A cup of coffee on a table"),
     SamplePicture("shapes", "Drawn shapes on a coloured ground"),
 )
-# What one picture may cost: some six seconds of one core.
-MOST_FLOPS = 300 * 10**9
-_FOLDER = Path(__file__).parent / "pictures"
-_LEAST_SIDE = 64
-_QUALITY = 88
 
 
 def takes_pictures(facts: Mapping[str, Any]) -> bool:

@@ -35,6 +35,23 @@ def choose_classes(written: str, names: Sequence[str]) -> frozenset[int] | None:
     return _choose(written, tuple(names))
 
 
+def write_classes(names: Iterable[str]) -> str:
+    """Return names as `choose_classes` reads them: those with commas or quotes in quotes."""
+    return ", ".join(_quote(name) for name in names)
+
+
+def read_class_list(listed: Iterable[object]) -> str:
+    """Return a program's list of classes as the text that `choose_classes` reads.
+
+    Args:
+        listed: names, and numbers of classes.
+
+    Raises:
+        ValueError: something else is among them.
+    """
+    return ", ".join(_write_one(one) for one in listed)
+
+
 @lru_cache(maxsize=64)
 def _choose(written: str, names: tuple[str, ...]) -> frozenset[int]:
     known: dict[str, list[int]] = {}
@@ -71,23 +88,6 @@ def _split_quoted(written: str) -> list[str]:
         return [part for row in csv.reader([written], skipinitialspace=True) for part in row]
     except csv.Error:
         return written.split(",")
-
-
-def write_classes(names: Iterable[str]) -> str:
-    """Return names as `choose_classes` reads them: those with commas or quotes in quotes."""
-    return ", ".join(_quote(name) for name in names)
-
-
-def read_class_list(listed: Iterable[object]) -> str:
-    """Return a program's list of classes as the text that `choose_classes` reads.
-
-    Args:
-        listed: names, and numbers of classes.
-
-    Raises:
-        ValueError: something else is among them.
-    """
-    return ", ".join(_write_one(one) for one in listed)
 
 
 def _write_one(one: object) -> str:

@@ -52,6 +52,29 @@ def trace(bits: Bits) -> Points:
     return best
 
 
+def simplify(points: Floats, tolerance: float) -> Floats:
+    """Leave out the points of a closed outline that lie within `tolerance` of it without them.
+
+    Douglas and Peucker 1973, from the two points that are furthest apart as seen from the first.
+    """
+    if len(points) <= 4:
+        return points
+    far = int(((points - points[0]) ** 2).sum(axis=1).argmax())
+    closed = np.concatenate([points, points[:1]])
+    keep = np.zeros(len(closed), bool)
+    keep[[0, far]] = True
+    waiting = [(0, far), (far, len(points))]
+    while waiting:
+        first, last = waiting.pop()
+        if last - first < 2:
+            continue
+        furthest, distance = _find_furthest(closed, first, last)
+        if distance > tolerance:
+            keep[furthest] = True
+            waiting += [(first, furthest), (furthest, last)]
+    return points[keep[:-1]]
+
+
 def _link(bits: Bits) -> tuple[Points, Points, list[int]]:
     """Return each pixel edge's start (x, y), its direction, and the edge that follows.
 
@@ -95,29 +118,6 @@ def _area(points: Points) -> float:
     """Twice a polygon's area, positive where it runs clockwise with y downwards."""
     x, y = points.T
     return float(x @ np.roll(y, -1) - y @ np.roll(x, -1))
-
-
-def simplify(points: Floats, tolerance: float) -> Floats:
-    """Leave out the points of a closed outline that lie within `tolerance` of it without them.
-
-    Douglas and Peucker 1973, from the two points that are furthest apart as seen from the first.
-    """
-    if len(points) <= 4:
-        return points
-    far = int(((points - points[0]) ** 2).sum(axis=1).argmax())
-    closed = np.concatenate([points, points[:1]])
-    keep = np.zeros(len(closed), bool)
-    keep[[0, far]] = True
-    waiting = [(0, far), (far, len(points))]
-    while waiting:
-        first, last = waiting.pop()
-        if last - first < 2:
-            continue
-        furthest, distance = _find_furthest(closed, first, last)
-        if distance > tolerance:
-            keep[furthest] = True
-            waiting += [(first, furthest), (furthest, last)]
-    return points[keep[:-1]]
 
 
 def _find_furthest(points: Floats, first: int, last: int) -> tuple[int, float]:

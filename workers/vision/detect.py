@@ -28,7 +28,14 @@ from workers.plugin import (
 from workers.vision import blur_and_crop, draw, yolox
 from workers.vision.class_names import choose_classes, name_of, read_class_list
 from workers.vision.classify import classify
-from workers.vision.detection_outputs import LAYOUTS, Found, Layout, Reading, find_layout, read
+from workers.vision.detection_outputs import (
+    LAYOUTS,
+    Detections,
+    DetectorOutputSpec,
+    Layout,
+    find_layout,
+    read,
+)
 from workers.vision.instances import Instance, Turn, describe
 from workers.vision.letterbox import Letterbox, round_up
 from workers.vision.masks import Mask, assemble
@@ -36,6 +43,11 @@ from workers.vision.masks import Mask, assemble
 Floats = NDArray[np.float32]
 
 _DRAWN: ShowIf = {"result": ["draw"]}
+# Those of every model that finds things at places.
+_PLACED = ("result", "confidence", "iou", "classes", "most", "boxes", "labels", "line", "size")
+_ALSO = {"segment": ("masks",), "pose": ("keypoints",)}
+# One row for each thing, one class for each pixel: nothing overlaps.
+_APART = ("end-to-end", "semantic", "labels")
 
 
 class FindingParams(Params):
@@ -135,13 +147,6 @@ class FindingParams(Params):
     def _read_list(cls, value: Any) -> Any:
         """Programs may send a list."""
         return read_class_list(value) if isinstance(value, list) else value
-
-
-# Those of every model that finds things at places.
-_PLACED = ("result", "confidence", "iou", "classes", "most", "boxes", "labels", "line", "size")
-_ALSO = {"segment": ("masks",), "pose": ("keypoints",)}
-# One row for each thing, one class for each pixel: nothing overlaps.
-_APART = ("end-to-end", "semantic", "labels")
 
 
 def settings_for(facts: Mapping[str, Any]) -> tuple[str, ...]:
@@ -253,10 +258,15 @@ def choose_input(session: Session, own: tuple[int, int], wanted: int) -> tuple[i
     return size
 
 
-# --- From the output to the picture.
+def make_result(
+    picture: PictureView, params: FindingParams, context: Context, instances: Sequence[Instance]
+) -> Result:
+    """Draw, blur or cut out what was found, and tell of it. Raises OperationError."""
+    data = describe(instances, picture, context)
+    return Result(image=_make_picture(picture, params, context, instances), data=data)
 
 
-def _reading_of(detector: Detector, outputs: Sequence[Floats], size: tuple[int, int]) -> Reading:
+def _reading_of(detector: Detector, outputs: Sequence[Floats], size: tuple[int, int]) -> DetectorOutputSpec:
     more = 0
     if detector.task == "segment":
         more = _count_prototypes(outputs)
@@ -268,7 +278,7 @@ def _reading_of(detector: Detector, outputs: Sequence[Floats], size: tuple[int, 
     layout = detector.layout or find_layout(outputs[0].shape, count, more)
     if layout is None:
         raise ModelFault(STRANGE_OUTPUT)
-    return Reading(count, more, layout, rotated=detector.task == "obb", size=size)
+    return DetectorOutputSpec(count, more, layout, rotated=detector.task == "obb", size=size)
 
 
 def _count_prototypes(outputs: Sequence[Floats]) -> int:
@@ -280,7 +290,7 @@ def _count_prototypes(outputs: Sequence[Floats]) -> int:
 
 
 def _place(
-    found: Found, outputs: Sequence[Floats], detector: Detector, place: Letterbox
+    found: Detections, outputs: Sequence[Floats], detector: Detector, place: Letterbox
 ) -> Iterator[Instance]:
     if detector.task == "obb":
         yield from _place_turned(found, detector, place)
@@ -303,7 +313,7 @@ def _place_points(points: Floats, place: Letterbox) -> Floats:
     return np.concatenate([place.to_picture(points[..., :2]), points[..., 2:]], axis=-1)
 
 
-def _place_turned(found: Found, detector: Detector, place: Letterbox) -> Iterator[Instance]:
+def _place_turned(found: Detections, detector: Detector, place: Letterbox) -> Iterator[Instance]:
     centres = place.to_picture(found.boxes[:, :2], clip=False)
     sides = found.boxes[:, 2:] / np.asarray(place.gains, np.float32)
     # A network may put out any number. Nobody sees what lies so far outside; drawing it would take long.
@@ -323,21 +333,10 @@ def _clip(box: tuple[float, float, float, float], size: tuple[int, int]) -> tupl
     return left, top, right, bottom
 
 
-def _name(found: Found, detector: Detector) -> list[tuple[float, int, str]]:
+def _name(found: Detections, detector: Detector) -> list[tuple[float, int, str]]:
     """How sure the model is of each thing, its class and that one's name."""
     pairs = zip(found.scores.tolist(), found.classes.tolist(), strict=True)
     return [(score, class_id, name_of(detector.classes, class_id)) for score, class_id in pairs]
-
-
-# --- What is made of it.
-
-
-def make_result(
-    picture: PictureView, params: FindingParams, context: Context, instances: Sequence[Instance]
-) -> Result:
-    """Draw, blur or cut out what was found, and tell of it. Raises OperationError."""
-    data = describe(instances, picture, context)
-    return Result(image=_make_picture(picture, params, context, instances), data=data)
 
 
 def _make_picture(

@@ -29,7 +29,7 @@ _MOST_ROTATED = 5_000
 
 
 @dataclass(frozen=True)
-class Reading:
+class DetectorOutputSpec:
     """How to read a model: its count of classes, further columns (mask, keypoints, angle) and layout.
 
     `rotated`: boxes are centre, width and height, and the last further column is an angle in radians.
@@ -44,7 +44,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Found:
+class Detections:
     """`n` things, surest first, in the input's pixels.
 
     `boxes` (n, 4) are left, top, right, bottom, or, rotated, centre, width and height. `more` (n, k).
@@ -55,8 +55,8 @@ class Found:
     classes: Integers
     more: Floats
 
-    def take(self, chosen: NDArray[np.intp]) -> Found:
-        return Found(self.boxes[chosen], self.scores[chosen], self.classes[chosen], self.more[chosen])
+    def take(self, chosen: NDArray[np.intp]) -> Detections:
+        return Detections(self.boxes[chosen], self.scores[chosen], self.classes[chosen], self.more[chosen])
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -76,13 +76,13 @@ def find_layout(shape: tuple[int, ...], classes: int, more: int) -> Layout | Non
 
 def read(
     output: Floats,
-    reading: Reading,
+    reading: DetectorOutputSpec,
     *,
     confidence: float,
     iou: float,
     most: int,
     wanted: Collection[int] | None = None,
-) -> Found:
+) -> Detections:
     """Return what is found in the output (1, …) of one picture.
 
     Args:
@@ -109,7 +109,7 @@ def read(
     return replace(kept, scores=np.minimum(kept.scores, 1))
 
 
-def _fits(shape: tuple[int, ...], reading: Reading) -> bool:
+def _fits(shape: tuple[int, ...], reading: DetectorOutputSpec) -> bool:
     """Whether an output of one picture has the columns of its layout, whatever the count of its rows."""
     columns = {"anchors": 4 + reading.classes, "end-to-end": 6}.get(reading.layout, 5 + reading.classes)
     axis = 1 if reading.layout == "anchors" else 2
@@ -118,7 +118,7 @@ def _fits(shape: tuple[int, ...], reading: Reading) -> bool:
     return reading.layout != "yolox" or yolox.find_strides(shape[1], reading.size) is not None
 
 
-def _suppress(found: Found, reading: Reading, iou: float, most: int) -> Found:
+def _suppress(found: Detections, reading: DetectorOutputSpec, iou: float, most: int) -> Detections:
     limit = _MOST_ROTATED if reading.rotated else _MOST_CANDIDATES
     if len(found) > limit:
         found = found.take(np.argsort(-found.scores, kind="stable")[:limit])
@@ -129,10 +129,7 @@ def _suppress(found: Found, reading: Reading, iou: float, most: int) -> Found:
     return found.take(suppress(found.boxes + offset, found.scores, iou, most))
 
 
-# --- The layouts.
-
-
-def _read_anchors(rows: Floats, reading: Reading, confidence: float) -> Found:
+def _read_anchors(rows: Floats, reading: DetectorOutputSpec, confidence: float) -> Detections:
     best = rows[4 : 4 + reading.classes].max(axis=0)
     check_scores(best)
     columns = np.ascontiguousarray(rows[:, np.flatnonzero(best > confidence)].T)
@@ -141,13 +138,13 @@ def _read_anchors(rows: Floats, reading: Reading, confidence: float) -> Found:
     return _found(boxes, scores, columns[:, 4 + reading.classes :])
 
 
-def _read_yolov5(rows: Floats, reading: Reading, confidence: float) -> Found:
+def _read_yolov5(rows: Floats, reading: DetectorOutputSpec, confidence: float) -> Detections:
     """Each class's confidence is its own times that of there being anything."""
     cells, scores = _score_rows(rows, reading, confidence)
     return _found(_to_corners(rows[cells, :4]), scores, rows[cells, 5 + reading.classes :])
 
 
-def _read_yolox(rows: Floats, reading: Reading, confidence: float) -> Found:
+def _read_yolox(rows: Floats, reading: DetectorOutputSpec, confidence: float) -> Detections:
     """As YOLOv5, with boxes in the cells of a grid."""
     strides = yolox.find_strides(len(rows), reading.size)
     assert strides is not None
@@ -156,7 +153,9 @@ def _read_yolox(rows: Floats, reading: Reading, confidence: float) -> Found:
     return _found(_to_corners(boxes), scores, rows[cells, 5 + reading.classes :])
 
 
-def _score_rows(rows: Floats, reading: Reading, confidence: float) -> tuple[NDArray[np.intp], Floats]:
+def _score_rows(
+    rows: Floats, reading: DetectorOutputSpec, confidence: float
+) -> tuple[NDArray[np.intp], Floats]:
     """Return which rows are sure enough, and the confidences of their classes."""
     check_scores(rows[:, 4])
     likely = np.flatnonzero(rows[:, 4] > confidence)
@@ -166,7 +165,7 @@ def _score_rows(rows: Floats, reading: Reading, confidence: float) -> tuple[NDAr
     return likely[sure], scores[sure]
 
 
-def _read_end_to_end(rows: Floats, reading: Reading, confidence: float) -> Found:
+def _read_end_to_end(rows: Floats, reading: DetectorOutputSpec, confidence: float) -> Detections:
     check_scores(rows[:, 4])
     rows = rows[rows[:, 4] > confidence]
     check_finite(rows[:, 5])
@@ -174,7 +173,7 @@ def _read_end_to_end(rows: Floats, reading: Reading, confidence: float) -> Found
     # Heads that do not tell how many classes they have get a number for a name.
     last = reading.classes - 1 if reading.classes else _MOST_CLASSES
     classes = np.clip(rows[:, 5], 0, last).astype(np.int64)
-    return Found(rows[:, :4], rows[:, 4], classes, rows[:, 6:])
+    return Detections(rows[:, :4], rows[:, 4], classes, rows[:, 6:])
 
 
 _READERS = {
@@ -186,13 +185,13 @@ _READERS = {
 }
 
 
-def _found(boxes: Floats, scores: Floats, more: Floats) -> Found:
+def _found(boxes: Floats, scores: Floats, more: Floats) -> Detections:
     """Keep each box's best class."""
     if not len(boxes):
-        return Found(boxes, np.empty(0, np.float32), np.empty(0, np.int64), more)
+        return Detections(boxes, np.empty(0, np.float32), np.empty(0, np.int64), more)
     classes = scores.argmax(axis=1)
     best = np.take_along_axis(scores, classes[:, None], axis=1)[:, 0]
-    return Found(boxes, best, classes.astype(np.int64), more)
+    return Detections(boxes, best, classes.astype(np.int64), more)
 
 
 def _to_corners(boxes: Floats) -> Floats:

@@ -90,6 +90,11 @@ def paint(image: Image.Image, mask: Mask, colour: Colour, opacity: float = _MASK
     image.paste(colour, mask.region, veil)
 
 
+def label(name: str, confidence: float) -> str:
+    """What is written of a thing. Names are of any length."""
+    return f"{name[:_MOST_LETTERS]} {confidence:.2f}"
+
+
 def _draw_mask(image: Image.Image, instance: Instance) -> None:
     if instance.mask is not None:
         paint(image, instance.mask, colour_of(instance.class_id))
@@ -124,11 +129,6 @@ def _draw_label(pen: ImageDraw.ImageDraw, instance: Instance, size: tuple[int, i
     left, top = instance.box[:2]
     text = label(instance.name, instance.confidence)
     _write(pen, text, (left, top), colour_of(instance.class_id), size, above=True)
-
-
-def label(name: str, confidence: float) -> str:
-    """What is written of a thing. Names are of any length."""
-    return f"{name[:_MOST_LETTERS]} {confidence:.2f}"
 
 
 def _write(

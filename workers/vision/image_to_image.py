@@ -49,6 +49,15 @@ def redraw(picture: PictureView, session: Session, facts: Mapping[str, Any], sid
     return image.resize(size, Image.Resampling.BICUBIC)
 
 
+def to_image(made: Floats, written: str) -> Image.Image:
+    """Return a picture from numbers (1 or 3, height, width). Raises ModelFault where they are not finite."""
+    black, white = RANGES[written]
+    check_finite(made)
+    levels = np.clip((made - black) * (255 / (white - black)), 0, 255)
+    pixels = np.rint(levels).astype(np.uint8).transpose(1, 2, 0)
+    return Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0]).convert("RGB")
+
+
 def _fit(picture: PictureView, side: int, shape: Sequence[int | None]) -> tuple[Size, Size]:
     """Return the sizes of what is shown of a picture, and of the input around it.
 
@@ -60,12 +69,3 @@ def _fit(picture: PictureView, side: int, shape: Sequence[int | None]) -> tuple[
     scale = min(1, side / max(picture.width, picture.height))
     inner = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     return inner, (round_up(inner[0], MULTIPLE), round_up(inner[1], MULTIPLE))
-
-
-def to_image(made: Floats, written: str) -> Image.Image:
-    """Return a picture from numbers (1 or 3, height, width). Raises ModelFault where they are not finite."""
-    black, white = RANGES[written]
-    check_finite(made)
-    levels = np.clip((made - black) * (255 / (white - black)), 0, 255)
-    pixels = np.rint(levels).astype(np.uint8).transpose(1, 2, 0)
-    return Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0]).convert("RGB")

@@ -114,6 +114,15 @@ def fill_stretched(
     return _fill_middle(view, side, (before, before), channels, resample)
 
 
+def open_whole(view: PictureView, channels: int = 3) -> Image.Image:
+    """Return all pixels of a picture, in colors or grey.
+
+    Networks are trained on pictures that are resized from all of their pixels. Resized from a picture that
+    the decoder has reduced already, they look different enough that other things are found in them.
+    """
+    return view.grey() if channels == 1 else view.rgb()
+
+
 def _side_before(side: int, crop: float) -> int:
     # A share such as 224 / 248 may come out a hair below.
     return int(side / crop + 1e-6)
@@ -136,15 +145,6 @@ def _spread(square: Image.Image, channels: int) -> Floats:
     for place, band in zip(pixels[0], square.split(), strict=True):
         np.divide(np.asarray(band), np.float32(255), out=place, dtype=np.float32)
     return pixels
-
-
-def open_whole(view: PictureView, channels: int = 3) -> Image.Image:
-    """Return all pixels of a picture, in colors or grey.
-
-    Networks are trained on pictures that are resized from all of their pixels. Resized from a picture that
-    the decoder has reduced already, they look different enough that other things are found in them.
-    """
-    return view.grey() if channels == 1 else view.rgb()
 
 
 def _resize(image: Image.Image, size: Size, channels: int) -> tuple[NDArray[np.uint8], ...]:

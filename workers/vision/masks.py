@@ -100,9 +100,6 @@ def _compress(counts: list[int]) -> str:
     return "".join(text)
 
 
-# --- From prototypes.
-
-
 def assemble(coefficients: Floats, prototypes: Floats, boxes: Floats, place: Letterbox) -> Iterator[Mask]:
     """Yield each thing's mask at the picture's full size, inside its box.
 

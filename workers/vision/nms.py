@@ -29,27 +29,6 @@ def suppress(boxes: Floats, scores: Floats, iou: float, most: int) -> Indices:
     return kept[:most]
 
 
-def _choose(overlapping: Bits) -> Indices:
-    """Which of some boxes stay, in order, where it is known which of them overlap."""
-    stays = np.ones(len(overlapping), bool)
-    for index, others in enumerate(overlapping):
-        if stays[index]:
-            stays[index + 1 :] &= ~others[index + 1 :]
-    return np.flatnonzero(stays)
-
-
-def _overlap(first: Floats, second: Floats, iou: float) -> Bits:
-    """Which boxes (n, 4) overlap which others (m, 4) by more than `iou`: (n, m)."""
-    left, top, right, bottom = (first[:, side, None] for side in range(4))
-    across = np.minimum(right, second[:, 2]) - np.maximum(left, second[:, 0])
-    down = np.minimum(bottom, second[:, 3]) - np.maximum(top, second[:, 1])
-    shared = np.maximum(across, 0) * np.maximum(down, 0)
-    areas = (second[:, 2] - second[:, 0]) * (second[:, 3] - second[:, 1])
-    # Boxes without an area share nothing of nothing: never more than `iou`.
-    over: Bits = shared > iou * ((right - left) * (bottom - top) + areas - shared)
-    return over
-
-
 def suppress_rotated(boxes: Floats, scores: Floats, iou: float, most: int) -> Indices:
     """The same for boxes (n, 5: centre x and y, width, height, angle in radians), by their probabilistic IoU.
 
@@ -88,6 +67,27 @@ def probiou(first: Floats, second: Floats) -> Floats:
     distance = np.clip(near + skewed + sizes, _EPSILON, 100)
     similar: Floats = 1 - np.sqrt(1 - np.exp(-distance) + _EPSILON)
     return similar
+
+
+def _choose(overlapping: Bits) -> Indices:
+    """Which of some boxes stay, in order, where it is known which of them overlap."""
+    stays = np.ones(len(overlapping), bool)
+    for index, others in enumerate(overlapping):
+        if stays[index]:
+            stays[index + 1 :] &= ~others[index + 1 :]
+    return np.flatnonzero(stays)
+
+
+def _overlap(first: Floats, second: Floats, iou: float) -> Bits:
+    """Which boxes (n, 4) overlap which others (m, 4) by more than `iou`: (n, m)."""
+    left, top, right, bottom = (first[:, side, None] for side in range(4))
+    across = np.minimum(right, second[:, 2]) - np.maximum(left, second[:, 0])
+    down = np.minimum(bottom, second[:, 3]) - np.maximum(top, second[:, 1])
+    shared = np.maximum(across, 0) * np.maximum(down, 0)
+    areas = (second[:, 2] - second[:, 0]) * (second[:, 3] - second[:, 1])
+    # Boxes without an area share nothing of nothing: never more than `iou`.
+    over: Bits = shared > iou * ((right - left) * (bottom - top) + areas - shared)
+    return over
 
 
 def _covariance(boxes: Floats) -> tuple[Floats, Floats, Floats]:

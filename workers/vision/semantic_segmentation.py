@@ -82,20 +82,6 @@ def read_labels(
     return labels.astype(np.uint8), np.ones((height, width), np.float32)
 
 
-def _two_sides(shape: Sequence[int]) -> tuple[int, int]:
-    """Return height and width of labels of which one side at least is 1."""
-    return (shape[-3], shape[-2]) if len(shape) == 4 and shape[-1] == 1 else (shape[-2], shape[-1])
-
-
-def _run(
-    picture: PictureView, session: Session, own: Size, mean: list[float] | None, std: list[float] | None
-) -> tuple[Floats, Size]:
-    """Return the first output for a picture, and the size that this was brought to."""
-    size = fit_input((picture.width, picture.height), own, session.shape)
-    pixels = fill(picture, size, session.shape[1] or 3, Image.Resampling.BILINEAR)
-    return session.run(normalise(pixels, mean, std))[0], size
-
-
 def fit_input(picture: Size, own: Size, shape: Sequence[int | None]) -> Size:
     """The size to bring a picture to: the model's own, or of the picture's shape where any will do."""
     if shape[2] is not None and shape[3] is not None:
@@ -152,12 +138,6 @@ def to_shares(logits: Floats, scores: str = "") -> Floats:
     return np.asarray(powers / powers.sum(axis=0), np.float32)
 
 
-def _are_shares(logits: Floats) -> bool:
-    if logits.min() < 0 or logits.max() > 1:
-        return False
-    return len(logits) == 1 or bool(np.abs(logits.sum(0) - 1).max() < 0.01)
-
-
 def find_regions(
     labels: Bytes,
     shares: Floats,
@@ -186,3 +166,23 @@ def find_regions(
         left, top, right, bottom = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
         mask = Mask.of(bits[top:bottom, left:right], left, top)
         yield Instance((left, top, right, bottom), sure, int(class_id), name, mask)
+
+
+def _two_sides(shape: Sequence[int]) -> tuple[int, int]:
+    """Return height and width of labels of which one side at least is 1."""
+    return (shape[-3], shape[-2]) if len(shape) == 4 and shape[-1] == 1 else (shape[-2], shape[-1])
+
+
+def _run(
+    picture: PictureView, session: Session, own: Size, mean: list[float] | None, std: list[float] | None
+) -> tuple[Floats, Size]:
+    """Return the first output for a picture, and the size that this was brought to."""
+    size = fit_input((picture.width, picture.height), own, session.shape)
+    pixels = fill(picture, size, session.shape[1] or 3, Image.Resampling.BILINEAR)
+    return session.run(normalise(pixels, mean, std))[0], size
+
+
+def _are_shares(logits: Floats) -> bool:
+    if logits.min() < 0 or logits.max() > 1:
+        return False
+    return len(logits) == 1 or bool(np.abs(logits.sum(0) - 1).max() < 0.01)

@@ -3,14 +3,11 @@
 import argparse
 from typing import Any
 
-from allauth.account.models import EmailAddress
-from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
-from django.core.validators import validate_email
 from django.db import transaction
 
-from accounts.models import Scope, User
-from accounts.services import create_api_key
+from accounts.models import Scope
+from accounts.services import create_api_key, find_or_create_user
 from ipau.common.errors import DomainError
 
 
@@ -33,26 +30,9 @@ class Command(BaseCommand):
         scopes = [scope.strip() for scope in options["scopes"].split(",") if scope.strip()]
         try:
             with transaction.atomic():
-                user = find_or_create_person(email=options["email"])
+                user = find_or_create_user(email=options["email"])
                 key = create_api_key(user=user, name=options["name"], scopes=scopes)
         except DomainError as error:
-            raise CommandError(f"{error.message} Scopes are: {', '.join(Scope.values)}.") from error
+            hint = "" if "email" in error.fields else f" Scopes are: {', '.join(Scope.values)}."
+            raise CommandError(error.message + hint) from error
         self.stdout.write(key.secret)
-
-
-def find_or_create_person(*, email: str) -> User:
-    """Return the person with this address; a new one has no password and a verified address.
-
-    Raises:
-        CommandError: it is no e-mail address.
-    """
-    try:
-        validate_email(email)
-    except ValidationError as error:
-        raise CommandError(f"'{email}' is no e-mail address.") from error
-    found = User.objects.filter(email__iexact=email).first()
-    if found is not None:
-        return found
-    user = User.objects.create_user(email)
-    EmailAddress.objects.create(user=user, email=user.email, verified=True, primary=True)
-    return user

@@ -17,9 +17,9 @@ from django.views import defaults
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework.permissions import SAFE_METHODS
 
+from ipau.common.api.outages import outage_of
 from ipau.common.api.views import PROBLEM, describe, problem
 from ipau.common.errors import OUR_FAULT
-from ipau.common.outages import outage_of
 
 # However an address of the API is misspelt, a program has asked for it. Probes are programs too.
 _API = re.compile(r"/+v1(?:/|\Z)|/(?:healthz|readyz)/*\Z", re.IGNORECASE)

@@ -27,9 +27,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView, set_rollback
 
+from ipau.common.api.outages import outage_of
 from ipau.common.api.parsers import JSONParser
 from ipau.common.errors import DomainError, Invalid, TooLarge
-from ipau.common.outages import outage_of
 from ipau.common.paging import paginate
 from ipau.common.wording import for_programs
 
@@ -44,7 +44,7 @@ M = TypeVar("M", bound=Model)
 
 
 @dataclass(frozen=True)
-class Problem:
+class ProblemDetails:
     """An error as it is answered."""
 
     status: int
@@ -73,7 +73,7 @@ def problem(
     return body
 
 
-def domain_problem(error: DomainError, instance: str) -> Problem:
+def domain_problem(error: DomainError, instance: str) -> ProblemDetails:
     """Return the problem that a domain error is."""
     body = problem(
         status=error.status,
@@ -83,7 +83,7 @@ def domain_problem(error: DomainError, instance: str) -> Problem:
         instance=instance,
         fields=error.fields,
     )
-    return Problem(error.status, body, error.headers)
+    return ProblemDetails(error.status, body, error.headers)
 
 
 def handle_exception(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -95,7 +95,7 @@ def handle_exception(error: Exception, context: dict[str, Any]) -> Response | No
     return Response(told.body, status=told.status, headers=told.headers, content_type=PROBLEM)
 
 
-def describe(error: Exception, instance: str) -> Problem | None:
+def describe(error: Exception, instance: str) -> ProblemDetails | None:
     """Return the problem that an error is; None where it is a bug."""
     known = _translate(error)
     if isinstance(known, DomainError):
@@ -163,7 +163,7 @@ class WrongHost(DomainError):
     code = "wrong_host"
 
 
-def _framework_problem(error: exceptions.APIException, instance: str) -> Problem:
+def _framework_problem(error: exceptions.APIException, instance: str) -> ProblemDetails:
     body = problem(
         status=error.status_code,
         title=HTTPStatus(error.status_code).phrase,
@@ -176,7 +176,7 @@ def _framework_problem(error: exceptions.APIException, instance: str) -> Problem
         headers["WWW-Authenticate"] = error.auth_header  # type: ignore[attr-defined]  # set by DRF
     if getattr(error, "wait", None):
         headers["Retry-After"] = str(int(error.wait))  # type: ignore[attr-defined]  # set by DRF
-    return Problem(error.status_code, body, headers)
+    return ProblemDetails(error.status_code, body, headers)
 
 
 def _sentence(detail: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from ipau.common.errors import DomainError
-from ipau.demo import EMAIL, Demo, DemoError, Interrupted, Row, table
+from ipau.demo import EMAIL, Demo, DemoError, DemoInterrupted, DemoRow, table
 from ipau.management.commands.up import add_site_arguments, sentences
 from ipau.supervisor import Site, StopSignals, site_running
 from ipau.supervisor.child import say
@@ -28,7 +28,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         address = Address(options["host"], options["port"])
-        rows: list[Row] = []
+        rows: list[DemoRow] = []
         say("starting PostgreSQL, Valkey, the web server and the workers …")
         with (
             sentences(),
@@ -42,7 +42,7 @@ class Command(BaseCommand):
                 while not (stop.asked() or options["once"]):
                     site.tend()
                     time.sleep(POLL_SECONDS)
-            except Interrupted:
+            except DemoInterrupted:
                 say("")
             except (DemoError, DomainError) as error:
                 raise SystemExit(f"The demo cannot go on. {error}") from error
@@ -51,12 +51,12 @@ class Command(BaseCommand):
             raise SystemExit("The demo did not finish: not every picture came out.")
 
 
-def run_demo(site: Site, stop: StopSignals, address: Address) -> list[Row]:
+def run_demo(site: Site, stop: StopSignals, address: Address) -> list[DemoRow]:
     """Upload, run and print; return the table's rows."""
 
     def between() -> None:
         if stop.asked():
-            raise Interrupted
+            raise DemoInterrupted
         site.tend()
 
     demo = Demo(between)

@@ -12,7 +12,7 @@ from django.test import Client
 
 from accounts.models import User
 from drive.downloads import zip_archives
-from drive.downloads.zip_archives import LostBytesError, Member
+from drive.downloads.zip_archives import LostBytesError, ZipEntry
 from drive.files import services, trash
 from drive.models import File, Folder
 from tests.drive.factories import upload
@@ -147,11 +147,11 @@ def test_memory_stays_flat_and_large_archives_work() -> None:
     piece = bytes(zip_archives.CHUNK)
     size = 5 * 2**30 // len(piece) * len(piece)
 
-    def zeros(member: Member) -> Iterator[bytes]:
+    def zeros(member: ZipEntry) -> Iterator[bytes]:
         for _ in range(member.size // len(piece)):
             yield piece
 
-    made = zip_archives.archive([Member("a.bin", "a", size), Member("b.bin", "b", len(piece))], zeros)
+    made = zip_archives.archive([ZipEntry("a.bin", "a", size), ZipEntry("b.bin", "b", len(piece))], zeros)
     tracemalloc.start()
     length = sum(len(part) for part in made)
     peak = tracemalloc.get_traced_memory()[1]
@@ -169,7 +169,7 @@ def test_no_more_members_than_memory_holds(monkeypatch: pytest.MonkeyPatch, db: 
 
 
 def test_equal_names_are_told_apart_in_linear_time() -> None:
-    names = zip_archives._Names()
+    names = zip_archives._FolderNames()
     made = [names.take("a?.jpg" if n % 2 else "a*.jpg") for n in range(20_000)]
     assert len({name.casefold() for name in made}) == len(made)
     assert made[1] == "a_ (2).jpg"

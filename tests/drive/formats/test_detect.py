@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from drive.formats.detect import Found, sniff, weights_facts
+from drive.formats.detect import DetectedType, sniff, weights_facts
 from drive.models import FileKind
 from ipau.common.errors import Invalid
 from tests.pictures import picture_bytes
@@ -52,11 +52,11 @@ TOO_MANY_PARTS = "This video is built of too many parts: convert it to MP4 with 
 SOON = 0.5
 
 
-def found(data: bytes) -> Found:
+def found(data: bytes) -> DetectedType:
     return sniff(io.BytesIO(data))
 
 
-def soon(data: bytes) -> Found:
+def soon(data: bytes) -> DetectedType:
     started = time.thread_time()
     made = found(data)
     assert time.thread_time() - started < SOON
@@ -82,7 +82,7 @@ def test_pictures(format: str) -> None:
     ("format", "content_type"), [("mp4", "video/mp4"), ("mov", "video/quicktime"), ("webm", "video/webm")]
 )
 def test_videos(format: str, content_type: str) -> None:
-    expected = Found(FileKind.VIDEO, content_type, f".{format}")
+    expected = DetectedType(FileKind.VIDEO, content_type, f".{format}")
     assert found(VIDEOS[format]) == expected
     assert found(video_bytes(format, sound=True)) == expected
 
@@ -94,7 +94,7 @@ def test_videos_however_they_are_laid_out(flags: str) -> None:
 
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_weights(name: str) -> None:
-    assert found(WEIGHTS[name]) == Found(FileKind.WEIGHTS, "application/octet-stream", f".{name}")
+    assert found(WEIGHTS[name]) == DetectedType(FileKind.WEIGHTS, "application/octet-stream", f".{name}")
 
 
 def test_weights_of_the_wider_formats() -> None:

@@ -21,7 +21,7 @@ from rest_framework.test import APIClient
 from accounts.models import User
 from accounts.services import create_api_key
 from drive.files import paths, services
-from drive.files.paths import Place
+from drive.files.paths import UploadPath
 from drive.models import File, FileKind, FileState, Folder, OnConflict, Upload
 from drive.uploads import expiry, part_files, resumable, tasks, work
 from ipau.common.errors import Conflict, DomainError, Invalid, Unavailable
@@ -359,9 +359,9 @@ def test_folders_do_not_grow_too_deep(user: User) -> None:
     for number in range(services.MAX_DEPTH - 1):
         folder = services.create_folder(owner=user, parent=folder, name=str(number))
     how = {"owner": user, "folder": folder, "length": len(PICTURE)}
-    append(resumable.begin_resumable(place=Place(("in",), "a.jpg"), **how), 0, PICTURE)
+    append(resumable.begin_resumable(place=UploadPath(("in",), "a.jpg"), **how), 0, PICTURE)
     with pytest.raises(Invalid, match="40 deep"):
-        append(resumable.begin_resumable(place=Place(("in", "further"), "a.jpg"), **how), 0, PICTURE)
+        append(resumable.begin_resumable(place=UploadPath(("in", "further"), "a.jpg"), **how), 0, PICTURE)
     assert not Folder.objects.filter(name="further").exists()
 
 

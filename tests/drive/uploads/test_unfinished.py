@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from accounts.models import User
 from drive.files import services
-from drive.files.paths import Place
+from drive.files.paths import UploadPath
 from drive.models import Upload
 from drive.uploads import part_files
 from drive.uploads.resumable import append_bytes, begin_resumable
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db
 def begun(owner: User, name: str = "sea.jpg", *, ago: int = 120, **changes: Any) -> Upload:
     """An upload to which nothing has come for so many seconds."""
     upload = begin_resumable(
-        owner=owner, folder=changes.pop("folder", None), place=Place((), name), length=1000
+        owner=owner, folder=changes.pop("folder", None), place=UploadPath((), name), length=1000
     )
     Upload.objects.filter(pk=upload.pk).update(updated_at=timezone.now() - timedelta(seconds=ago), **changes)
     return upload

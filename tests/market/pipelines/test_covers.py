@@ -9,7 +9,7 @@ from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
 from accounts.models import User
-from market.covers import Mosaic, mosaic_of, with_mosaics
+from market.covers import CoverMosaic, mosaic_of, with_mosaics
 from market.listings import services
 from market.models import Listing, Version, Visibility
 from tests.market.factories import marks, model
@@ -28,12 +28,12 @@ def _marks() -> Iterator[None]:
         yield
 
 
-def shown(version: Version, user: Any) -> Mosaic:
+def shown(version: Version, user: Any) -> CoverMosaic:
     rows = with_mosaics(services.with_newest(Listing.objects.all()))
     return mosaic_of(rows.get(pk=version.listing_id), user=user)
 
 
-def paths(cover: Mosaic) -> list[str]:
+def paths(cover: CoverMosaic) -> list[str]:
     return [tile.path.rpartition("/")[2] for tile in cover.tiles]
 
 

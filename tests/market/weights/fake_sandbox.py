@@ -16,7 +16,7 @@ from workers.media.picture import Picture, encode_thumbnail
 from workers.sandbox import run
 from workers.sandbox.run import Report
 from workers.trials import launch
-from workers.trials.launch import Seen, Shown, Trial
+from workers.trials.launch import DetectedClass, Trial, TrialSample
 
 Convert = Callable[..., Report]
 
@@ -72,8 +72,10 @@ def tried(**changes: Any) -> Trial:
         "width": 450,
         "height": 300,
         "shown": (
-            Shown(small("white"), small("red"), (Seen(name="cat", count=2),), "The face of a cat"),
-            Shown(small("grey"), None, (Seen(name="dog", confidence=0.875),)),
+            TrialSample(
+                small("white"), small("red"), (DetectedClass(name="cat", count=2),), "The face of a cat"
+            ),
+            TrialSample(small("grey"), None, (DetectedClass(name="dog", confidence=0.875),)),
         ),
         **changes,
     }

@@ -31,7 +31,7 @@ from tests.market.factories import marks, model
 from tests.market.pages.test_covers import add_samples, found
 from tests.market.weights.fake_sandbox import small
 from workers.trials import launch
-from workers.trials.launch import Seen, Shown, Trial
+from workers.trials.launch import DetectedClass, Trial, TrialSample
 
 pytestmark = pytest.mark.django_db
 DETECTOR = Path(__file__).resolve().parents[3] / "deploy" / "demo_models" / "shapes-detector"
@@ -61,7 +61,10 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:
 
     def try_model(_folder: Path, *, given: list[bytes], **_: Any) -> Trial:
         asked.append(list(given))
-        shown = [Shown(None, small("red"), (Seen(name="cat", count=2),), number=n) for n in range(len(given))]
+        shown = [
+            TrialSample(None, small("red"), (DetectedClass(name="cat", count=2),), number=n)
+            for n in range(len(given))
+        ]
         return Trial(shown=tuple(shown[: max(1, len(given) - 1)]))
 
     monkeypatch.setattr(launch, "try_model", try_model)
@@ -297,7 +300,7 @@ def test_the_result_for_weights_that_are_not_the_newest_any_more_is_dropped(
 ) -> None:
     def release_meanwhile(_folder: Path, **_: Any) -> Trial:
         model(user, sure=(10, 20))
-        return Trial(shown=(Shown(None, small("red"), number=0),))
+        return Trial(shown=(TrialSample(None, small("red"), number=0),))
 
     monkeypatch.setattr(launch, "try_model", release_meanwhile)
     (row,) = choose(user, pictures(user, 1))

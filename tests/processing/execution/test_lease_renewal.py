@@ -14,7 +14,7 @@ from django.utils import timezone
 from accounts.models import User
 from processing import services
 from processing.execution import tasks, time_limits, work
-from processing.execution.time_limits import Interrupted, TookTooLong, Unwanted, time_limit
+from processing.execution.time_limits import TookTooLong, Unwanted, WorkInterrupted, time_limit
 from processing.fleet import registry as fleet
 from processing.job_queue import claims
 from processing.models import Item, Job, State
@@ -74,7 +74,7 @@ def test_code_that_swallows_everything_is_interrupted_again(monkeypatch: pytest.
 
 
 def test_an_operation_that_catches_exceptions_does_not_hold_it_up() -> None:
-    assert not issubclass(Interrupted, Exception)
+    assert not issubclass(WorkInterrupted, Exception)
 
 
 def test_another_thread_stops_what_is_not_wanted_any_more() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from processing.execution import thread_pool, time_limits
-from processing.execution.thread_pool import Crew
+from processing.execution.thread_pool import ThreadPool
 from processing.execution.time_limits import TookTooLong, Unwanted, time_limit
 from processing.models import Item
 from workers.plugin import DeviceLost
@@ -69,26 +69,26 @@ def test_what_a_thread_raises_ends_the_work_of_all(error: Exception) -> None:
             raise error
         time.sleep(0.05)
 
-    crew = Crew(items, run)
+    pool = ThreadPool(items, run)
     if isinstance(error, DeviceLost):
-        chunk = crew.work(2, ends=float("inf"), looks=lambda: True)
+        chunk = pool.work(2, ends=float("inf"), looks=lambda: True)
         assert chunk.is_broken
         assert len(chunk.left) + len(ran) == 20
     else:
         with pytest.raises(ValueError, match="ours"):
-            crew.work(2, ends=float("inf"), looks=lambda: True)
+            pool.work(2, ends=float("inf"), looks=lambda: True)
     assert len(ran) < 6
-    assert crew.running() == 0
+    assert pool.running() == 0
 
 
 def test_no_time_is_lost_behind_the_last_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thread_pool, "TICK", 20.0)
     begun = time.monotonic()
-    Crew([Item(), Item()], lambda _: None).work(2, ends=float("inf"), looks=lambda: True)
+    ThreadPool([Item(), Item()], lambda _: None).work(2, ends=float("inf"), looks=lambda: True)
     assert time.monotonic() - begun < thread_pool.TICK / 2
 
 
 def test_when_time_is_up_a_first_picture_is_run_all_the_same() -> None:
     items = [Item(position=position) for position in range(5)]
-    chunk = Crew(items, lambda _: time.sleep(0.1)).work(3, ends=0, looks=lambda: True)
+    chunk = ThreadPool(items, lambda _: time.sleep(0.1)).work(3, ends=0, looks=lambda: True)
     assert len(chunk.left) == 4

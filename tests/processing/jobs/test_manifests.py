@@ -17,7 +17,7 @@ from drive.models import File, Folder
 from ipau.common.errors import DomainError, Invalid, NotFound, TooLarge
 from processing import services
 from processing.jobs import manifests
-from processing.jobs.manifests import Row, read_table
+from processing.jobs.manifests import ManifestRow, read_table
 from processing.models import Item, Job
 from tests.drive.factories import upload
 from tests.processing.factories import submit, take_turns, version
@@ -43,9 +43,9 @@ def test_a_csv_is_read_as_spreadsheets_write_it(delimiter: str, start: bytes, en
     text = end.join(line.replace(",", delimiter) if '"' not in line else line for line in lines)
     text = text.replace('"b, c.jpg",,', f'"b, c.jpg"{delimiter}{delimiter}')
     assert read_table(start + text.encode(), SCHEMA) == [
-        Row(2, "a.jpg", {"method": "average", "threshold": "12"}),
-        Row(3, "b, c.jpg", {}),
-        Row(5, "d.jpg", {"threshold": "7"}),
+        ManifestRow(2, "a.jpg", {"method": "average", "threshold": "12"}),
+        ManifestRow(3, "b, c.jpg", {}),
+        ManifestRow(5, "d.jpg", {"threshold": "7"}),
     ]
 
 
@@ -53,7 +53,10 @@ def test_a_csv_is_read_as_spreadsheets_write_it(delimiter: str, start: bytes, en
 def test_json_is_read(wrapped: bool) -> None:
     items: Any = [{"file": "a.jpg", "input": {"threshold": 3}}, {"file": "b.jpg"}]
     text = json.dumps({"items": items} if wrapped else items)
-    assert read_table(text.encode(), SCHEMA) == [Row(1, "a.jpg", {"threshold": 3}), Row(2, "b.jpg", {})]
+    assert read_table(text.encode(), SCHEMA) == [
+        ManifestRow(1, "a.jpg", {"threshold": 3}),
+        ManifestRow(2, "b.jpg", {}),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +143,7 @@ def test_a_table_that_is_wrong_everywhere_is_refused_soon(text: str, words: str)
 def test_columns_are_not_compared_with_each_other() -> None:
     columns = [f"c{number}" for number in range(30_000)]
     started = time.thread_time()
-    assert read_table(",".join(["file", *columns]).encode() + b"\na", SCHEMA) == [Row(2, "a", {})]
+    assert read_table(",".join(["file", *columns]).encode() + b"\na", SCHEMA) == [ManifestRow(2, "a", {})]
     assert time.thread_time() - started < 1.0
 
 
@@ -179,21 +182,21 @@ def pictures(user: User) -> list[File]:
 def test_a_picture_is_named_by_its_name_or_way(
     user: User, pictures: list[File], name: str, index: int
 ) -> None:
-    row = Row(2, name, {"threshold": "1"})
+    row = ManifestRow(2, name, {"threshold": "1"})
     assert manifests.match(owner=user, rows=[row], files=pictures) == {pictures[index].pk: row}
 
 
 def test_a_picture_is_named_by_its_id(user: User, pictures: list[File]) -> None:
-    row = Row(2, str(pictures[1].pk).upper(), {})
+    row = ManifestRow(2, str(pictures[1].pk).upper(), {})
     assert manifests.match(owner=user, rows=[row], files=pictures) == {pictures[1].pk: row}
 
 
 def test_unknown_ambiguous_and_repeated_pictures_are_named_by_row(user: User, pictures: list[File]) -> None:
     rows = [
-        Row(2, "no.jpg", {}),
-        Row(3, "sea.jpg", {}),
-        Row(4, "hill.jpg", {}),
-        Row(5, "Summer/hill.jpg", {}),
+        ManifestRow(2, "no.jpg", {}),
+        ManifestRow(3, "sea.jpg", {}),
+        ManifestRow(4, "hill.jpg", {}),
+        ManifestRow(5, "Summer/hill.jpg", {}),
     ]
     with pytest.raises(Invalid) as caught:
         manifests.match(owner=user, rows=rows, files=pictures[:3])
@@ -217,7 +220,7 @@ def test_the_table_to_fill_in_can_be_read_back(user: User, pictures: list[File])
 
 def test_each_picture_runs_with_its_own_parameters(user: User) -> None:
     files = [upload(user, f"{n}.jpg", seed=n) for n in range(3)]
-    table = [Row(2, "1.jpg", {"method": "average", "level": "10"}), Row(3, "2.jpg", {})]
+    table = [ManifestRow(2, "1.jpg", {"method": "average", "level": "10"}), ManifestRow(3, "2.jpg", {})]
     job = submit(user, files, params={"finish": "threshold", "automatic": False}, table=table)
     take_turns(user)
     job.refresh_from_db()
@@ -233,7 +236,7 @@ def test_each_picture_runs_with_its_own_parameters(user: User) -> None:
 
 def test_only_the_pictures_of_the_table_run_when_asked(user: User) -> None:
     files = [upload(user, f"{n}.jpg", seed=n) for n in range(3)]
-    job = submit(user, files, table=[Row(2, "1.jpg", {})], only_table=True)
+    job = submit(user, files, table=[ManifestRow(2, "1.jpg", {})], only_table=True)
     assert [item.name for item in job.items.all()] == ["1.jpg"]
 
 
@@ -250,7 +253,7 @@ def test_only_the_pictures_of_the_table_run_when_asked(user: User) -> None:
 def test_wrong_values_are_named_by_row_and_nothing_runs(user: User, params: dict[str, Any]) -> None:
     files = [upload(user, f"{n}.jpg", seed=n) for n in range(3)]
     with pytest.raises(Invalid) as caught:
-        submit(user, files, table=[Row(2, "0.jpg", {}), Row(7, "1.jpg", params)])
+        submit(user, files, table=[ManifestRow(2, "0.jpg", {}), ManifestRow(7, "1.jpg", params)])
     assert list(caught.value.fields) == [f"row 7.{next(iter(params))}"]
     assert caught.value.message.startswith("Row 7: ")
     assert not Job.objects.exists()
@@ -264,13 +267,13 @@ def test_a_folder_of_tiles_is_the_same_for_all(user: User) -> None:
     about = version("mosaic").params_schema["properties"]
     name = next(key for key in about if about[key]["widget"] == "folder")
     with pytest.raises(Invalid, match="same for all pictures"):
-        submit(user, [file], app="mosaic", table=[Row(2, "a.jpg", {name: str(tiles.pk)})])
+        submit(user, [file], app="mosaic", table=[ManifestRow(2, "a.jpg", {name: str(tiles.pk)})])
 
 
 def test_another_persons_picture_is_none_of_the_chosen(user: User, other_user: User) -> None:
     mine, theirs = upload(user, "a.jpg", seed=1), upload(other_user, "b.jpg", seed=2)
     with pytest.raises(DomainError, match="none of the chosen"):
-        submit(user, [mine], table=[Row(2, str(theirs.pk), {})])
+        submit(user, [mine], table=[ManifestRow(2, str(theirs.pk), {})])
 
 
 def test_a_price_above_what_is_allowed_is_refused(user: User) -> None:

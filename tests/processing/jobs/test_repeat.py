@@ -19,7 +19,7 @@ from ipau.common.errors import Invalid
 from processing import services
 from processing.execution.output_options import Options
 from processing.job_queue import job_log
-from processing.jobs.manifests import Row
+from processing.jobs.manifests import ManifestRow
 from processing.models import Item, Job, State
 from processing.services import Terms
 from tests.drive.factories import upload
@@ -45,7 +45,7 @@ def again_page(client: Client, job: Job) -> tuple[str, dict[str, list[str]]]:
 
 def test_a_job_runs_again_with_its_parameters_options_and_pictures(user: User) -> None:
     files = [upload(user, f"{n}.jpg", seed=n) for n in range(3)]
-    rows = [Row(1, "1.jpg", {"block": 20})]
+    rows = [ManifestRow(1, "1.jpg", {"block": 20})]
     terms = Terms(options=Options(format="PNG", quality=80), mail_when_done=True)
     first = submit(user, files, app="pixelart", params={"block": 9}, table=rows, terms=terms)
     again = services.repeat_job(owner=user, job_id=first.pk, params={"colours": 5})
@@ -161,7 +161,9 @@ def test_the_page_of_the_app_runs_the_earlier_pictures_again(
     user: User, client_of: Callable[[User], Client]
 ) -> None:
     files = [upload(user, f"{n}.jpg", seed=n) for n in range(3)]
-    first = submit(user, files, app="pixelart", params={"block": 9}, table=[Row(1, "1.jpg", {"block": 20})])
+    first = submit(
+        user, files, app="pixelart", params={"block": 9}, table=[ManifestRow(1, "1.jpg", {"block": 20})]
+    )
     put_into_trash(user, files[2])
     client = client_of(user)
     where, query = again_page(client, first)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from processing.notifications import url_policy
-from processing.notifications.url_policy import NoAnswer, NoSuchName, Refused
+from processing.notifications.url_policy import AddressRefused, NoAnswer, NoSuchName
 
 PUBLIC = "93.184.215.14"
 
@@ -89,11 +89,11 @@ INSIDE = [
 @pytest.mark.parametrize("address", INSIDE)
 def test_no_name_leads_inside(address: str, names: dict[str, Any]) -> None:
     names["inside.example.net"] = [address]
-    with pytest.raises(Refused, match="private network"):
+    with pytest.raises(AddressRefused, match="private network"):
         url_policy.check("https://inside.example.net/")
     # One address of several is enough.
     names["inside.example.net"] = [PUBLIC, address]
-    with pytest.raises(Refused, match="private network"):
+    with pytest.raises(AddressRefused, match="private network"):
         url_policy.check("https://inside.example.net/")
 
 
@@ -101,7 +101,7 @@ def test_no_name_leads_inside(address: str, names: dict[str, Any]) -> None:
 def test_no_number_leads_inside(address: str, names: dict[str, Any]) -> None:
     host = f"[{address}]" if ":" in address else address
     # Port 8443, for some of these are names of this very site.
-    with pytest.raises(Refused, match="private network"):
+    with pytest.raises(AddressRefused, match="private network"):
         url_policy.check(f"https://{host}:8443/")
 
 
@@ -120,7 +120,7 @@ def test_no_number_leads_inside(address: str, names: dict[str, Any]) -> None:
     ],
 )
 def test_numbers_in_odd_forms_are_refused(host: str, names: dict[str, Any]) -> None:
-    with pytest.raises(Refused, match="usual form"):
+    with pytest.raises(AddressRefused, match="usual form"):
         url_policy.check(f"https://{host}/")
 
 
@@ -163,7 +163,7 @@ def test_numbers_in_odd_forms_are_refused(host: str, names: dict[str, Any]) -> N
 def test_what_is_no_address_to_deliver_to(url: str, why: str, names: dict[str, Any], settings: Any) -> None:
     settings.BASE_URL = "https://ipau.example.org:8020"
     settings.ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", ".alias.example.org", "*"]
-    with pytest.raises(Refused, match=why):
+    with pytest.raises(AddressRefused, match=why):
         url_policy.check(url)
 
 
@@ -173,7 +173,7 @@ def test_an_operator_may_name_networks(names: dict[str, Any], settings: Any) -> 
         names["inside.example.net"] = [address]
         assert url_policy.resolve(url_policy.read("https://inside.example.net/")) == [address]
     names["inside.example.net"] = ["10.21.0.1"]
-    with pytest.raises(Refused):
+    with pytest.raises(AddressRefused):
         url_policy.check("https://inside.example.net/")
 
 
@@ -185,7 +185,7 @@ def test_names_that_lead_nowhere(names: dict[str, Any]) -> None:
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     names.update({"nowhere.example.net": unknown, "silent.example.net": silent})
-    with pytest.raises(Refused, match=r"no address for the name “nowhere\.example\.net”"):
+    with pytest.raises(AddressRefused, match=r"no address for the name “nowhere\.example\.net”"):
         url_policy.check("https://nowhere.example.net/")
     with pytest.raises(NoSuchName):
         url_policy.resolve(url_policy.read("https://nowhere.example.net/"))

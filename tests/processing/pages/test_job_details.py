@@ -12,7 +12,7 @@ from pytest_django import DjangoAssertNumQueries
 from accounts.models import User
 from processing.models import Item, Job
 from processing.reporting import progress, stage_timings
-from processing.reporting.progress import Place
+from processing.reporting.progress import QueuePosition
 from processing.reporting.stage_timings import Point
 from tests.drive.factories import upload
 from tests.pictures import picture_bytes
@@ -55,9 +55,9 @@ def test_items_are_listed_with_worker_and_stages(job: Job, client: Client) -> No
 
 
 def test_own_parameters_are_shown(user: User, client: Client) -> None:
-    from processing.jobs.manifests import Row
+    from processing.jobs.manifests import ManifestRow
 
-    made = submit(user, [upload(user, "a.jpg")], table=[Row(2, "a.jpg", {"contrast": "7"})])
+    made = submit(user, [upload(user, "a.jpg")], table=[ManifestRow(2, "a.jpg", {"contrast": "7"})])
     assert "contrast 7" in html(client.get(f"/jobs/{made.pk}/items/"))
     answer = client.get(f"/jobs/{made.pk}/items.csv")
     text = b"".join(answer.streaming_content).decode("utf-8-sig")  # type: ignore[attr-defined]
@@ -174,7 +174,7 @@ def test_a_job_knows_its_place_and_when_it_will_be_done(user: User, other_user: 
     submit(other_user, [upload(other_user, f"o{n}.jpg", seed=20 + n) for n in range(4)])
     last = submit(user, [upload(user, "z.jpg", seed=30)])
     # Alone this owner's four pictures take 40 s of a slot; the other's as long, and there are two slots.
-    assert progress.place_of(mine) == Place(before=0, others=1, seconds=30)
-    assert progress.place_of(last) == Place(before=3, others=1, seconds=40)
+    assert progress.place_of(mine) == QueuePosition(before=0, others=1, seconds=30)
+    assert progress.place_of(last) == QueuePosition(before=3, others=1, seconds=40)
     page = html(client.get(f"/jobs/{last.pk}/"))
     assert "3 pictures of yours run first. You take turns with 1 other person. Done in about 40 s." in page

@@ -9,7 +9,7 @@ from accounts.models import User
 from drive.models import File
 from market.pipelines.model_steps import ModelStep
 from processing import services
-from processing.jobs.manifests import Row
+from processing.jobs.manifests import ManifestRow
 from processing.models import Item, Job
 from processing.reporting import detection_filter
 from processing.reporting.detection_filter import Narrowing, narrowing_of
@@ -145,7 +145,7 @@ def test_a_picture_s_own_settings_count(user: User) -> None:
         finder = step_of(model(user))
         chosen = step_of(model(user, "choosy", family="choosy", task="image"))
         pictures = [upload(user), upload(user, "b.jpg", seed=2)]
-        rows = (Row(1, str(pictures[1].pk), {"choosy.confidence": 0.75}),)
+        rows = (ManifestRow(1, str(pictures[1].pk), {"choosy.confidence": 0.75}),)
         job = submit_version(user, keep(user, finder, chosen), pictures, table=rows)
         take_turns(user)
         found = [narrowing_of(services.get_item(job=job, position=position)) for position in range(2)]

@@ -11,7 +11,7 @@ import pytest
 from workers.checkpoints.open import open_upload
 from workers.checkpoints.torch_zip import read_torch
 from workers.checkpoints.upload import Refused
-from workers.formats.byte_source import Source
+from workers.formats.byte_source import ByteSource
 
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
@@ -33,4 +33,4 @@ def test_a_folder_in_an_archive_is_refused_with_what_to_upload(
     assert caught.value.code == "archive"
     # The drive says the same where it is uploaded.
     with pytest.raises(Refused, match=r"config\.json along"):
-        read_torch(Source(io.BytesIO(target.getvalue())))
+        read_torch(ByteSource(io.BytesIO(target.getvalue())))

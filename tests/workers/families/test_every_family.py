@@ -30,21 +30,21 @@ every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: fa
 every_task = pytest.mark.parametrize("task", list(TASKS))
 
 
-def run(model: MemoryModel, data: bytes, family: str = "yolo", **settings: object) -> engine.Outcome:
+def run(model: MemoryModel, data: bytes, family: str = "yolo", **settings: object) -> engine.RecipeResult:
     recipe = Recipe.single(family, settings, weights=model.key)
     return engine.run(recipe, data, Context(models={model.key: model}))
 
 
-def preview(model: MemoryModel, data: bytes, max_side: int, **settings: object) -> engine.Outcome:
+def preview(model: MemoryModel, data: bytes, max_side: int, **settings: object) -> engine.RecipeResult:
     recipe = Recipe.single("yolo", settings, weights=model.key)
     return engine.preview(recipe, data, Context(models={model.key: model}), max_side=max_side)
 
 
-def picture_of(outcome: engine.Outcome) -> Image.Image:
+def picture_of(outcome: engine.RecipeResult) -> Image.Image:
     return decode(next(file.data for file in outcome.files if file.label == "image"))
 
 
-def told_of(outcome: engine.Outcome) -> dict[str, Any]:
+def told_of(outcome: engine.RecipeResult) -> dict[str, Any]:
     assert isinstance(outcome.data, dict)
     return outcome.data
 
@@ -69,10 +69,10 @@ def test_it_describes_itself_and_its_settings(family: Family[Any]) -> None:
 
 @every_family
 def test_it_recognises_nothing_in_an_empty_upload(family: Family[Any], tmp_path: Any) -> None:
-    from workers.checkpoints.upload import Upload
+    from workers.checkpoints.upload import WeightsUpload
 
-    assert family.recognise(Upload("torch", tmp_path / "none", {}, {})) is None
-    assert family.recognise(Upload("safetensors", tmp_path / "none")) is None
+    assert family.recognise(WeightsUpload("torch", tmp_path / "none", {}, {})) is None
+    assert family.recognise(WeightsUpload("safetensors", tmp_path / "none")) is None
 
 
 # --- What it does.

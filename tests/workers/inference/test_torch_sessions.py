@@ -107,7 +107,7 @@ def test_pictures_of_several_threads_come_out_as_one_by_one_by_onnx(
     context = rebuilt.context_of(model, device, together=lambda: len(PICTURES))
     engine.load_models(recipe, context)
 
-    def job(data: bytes) -> Callable[[], engine.Outcome]:
+    def job(data: bytes) -> Callable[[], engine.RecipeResult]:
         return lambda: engine.run(recipe, data, context)
 
     found = run_at_once([job(data) for data in PICTURES])
@@ -115,7 +115,7 @@ def test_pictures_of_several_threads_come_out_as_one_by_one_by_onnx(
         _assert_alike(ours, theirs, half=device == "cuda")
 
 
-def _assert_alike(ours: engine.Outcome, theirs: engine.Outcome, *, half: bool) -> None:
+def _assert_alike(ours: engine.RecipeResult, theirs: engine.RecipeResult, *, half: bool) -> None:
     if ours.data is None:
         pictures = [decode(made.files[0].data) for made in (ours, theirs)]
         first, second = (np.asarray(picture, np.int16) for picture in pictures)

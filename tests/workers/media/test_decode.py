@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 from tests.workers.media import samples
 from tests.workers.media.samples import draw, encode, pixels
 from workers import engine
-from workers.media.picture import Limits, Picture, PictureError, identify
+from workers.media.picture import DecodeLimits, Picture, PictureError, identify
 
 UNREADABLE = "This is not a picture we can read: JPEG, PNG, TIFF, WebP and AVIF are accepted."
 
@@ -126,11 +126,11 @@ def test_a_pixel_too_many_is_not_rounded_away() -> None:
 
 def test_limits_can_be_narrowed() -> None:
     data = encode(draw(40, 30), "PNG")
-    assert identify(data, Limits(max_side=40)).width == 40
+    assert identify(data, DecodeLimits(max_side=40)).width == 40
     with pytest.raises(PictureError, match="a side of 40 pixels"):
-        identify(data, Limits(max_side=39))
+        identify(data, DecodeLimits(max_side=39))
     with pytest.raises(PictureError, match="not a picture we can read"):
-        identify(data, Limits(formats=("JPEG",)))
+        identify(data, DecodeLimits(formats=("JPEG",)))
 
 
 @pytest.mark.parametrize("name", [b"zTXt", b"iTXt", b"iCCP"])

@@ -20,7 +20,7 @@ KINDS = kinds()
 every_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda op: op.key)
 
 
-def run(operation: Operation[Any], data: bytes, **params: object) -> engine.Outcome:
+def run(operation: Operation[Any], data: bytes, **params: object) -> engine.RecipeResult:
     return engine.run(Recipe.single(operation.key, params), data, _context(operation))
 
 
@@ -29,7 +29,7 @@ def _context(operation: Operation[Any]) -> Context:
     return Context(pictures=dict.fromkeys(operation.folders(), folder))
 
 
-def _picture_of(outcome: engine.Outcome) -> Image.Image:
+def _picture_of(outcome: engine.RecipeResult) -> Image.Image:
     return decode(next(file.data for file in outcome.files if file.label == "image"))
 
 

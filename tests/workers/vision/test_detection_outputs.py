@@ -13,7 +13,7 @@ from PIL import Image
 from tests.workers.media.samples import draw, encode
 from workers.inference.errors import ModelFault
 from workers.media.picture import Picture
-from workers.vision.detection_outputs import Reading, find_layout, read
+from workers.vision.detection_outputs import DetectorOutputSpec, find_layout, read
 from workers.vision.letterbox import Letterbox, fill_cropped, fill_stretched
 from workers.vision.nms import probiou, suppress, suppress_rotated
 
@@ -199,7 +199,12 @@ def test_the_same_things_are_found(seed: int, classes: int, more: int, rotated: 
     settings: dict[str, Any] = {"classes": wanted, "max_det": 50, "nc": classes, "rotated": rotated}
     theirs = non_max_suppression(torch.from_numpy(output.copy()), 0.25, 0.7, **settings)[0].numpy()
     found = read(
-        output, Reading(classes, more, rotated=rotated), confidence=0.25, iou=0.7, most=50, wanted=wanted
+        output,
+        DetectorOutputSpec(classes, more, rotated=rotated),
+        confidence=0.25,
+        iou=0.7,
+        most=50,
+        wanted=wanted,
     )
     assert len(theirs) > 3
     ours = np.hstack([found.boxes, found.scores[:, None], found.classes[:, None], found.more])
@@ -215,7 +220,9 @@ def test_end_to_end_heads_are_only_filtered(seed: int) -> None:
     scores = np.sort(rng.uniform(0, 1, (300, 1)), axis=0)[::-1]
     rows = np.hstack([rng.uniform(0, 64, (300, 4)), scores, rng.integers(0, 3, (300, 1))]).astype(np.float32)
     theirs = non_max_suppression(torch.from_numpy(rows[None].copy()), 0.4, 0.7, classes=[1, 2], max_det=40)[0]
-    found = read(rows[None], Reading(3, 0, "end-to-end"), confidence=0.4, iou=0.7, most=40, wanted={1, 2})
+    found = read(
+        rows[None], DetectorOutputSpec(3, 0, "end-to-end"), confidence=0.4, iou=0.7, most=40, wanted={1, 2}
+    )
     ours = np.hstack([found.boxes, found.scores[:, None], found.classes[:, None]])
     assert np.array_equal(ours, theirs.numpy())
 
@@ -230,7 +237,7 @@ def test_the_older_layout_multiplies_its_confidences() -> None:
         ],
         np.float32,
     )
-    found = read(rows[None], Reading(2, 0, "yolov5"), confidence=0.25, iou=0.7, most=300)
+    found = read(rows[None], DetectorOutputSpec(2, 0, "yolov5"), confidence=0.25, iou=0.7, most=300)
     assert found.classes.tolist() == [1, 0]
     assert np.allclose(found.scores, [0.72, 0.27])
     assert np.allclose(found.boxes, [[20, 25, 40, 35], [80, 25, 100, 35]])
@@ -240,12 +247,12 @@ def test_a_place_that_is_none_is_a_fault_where_it_is_read() -> None:
     output = _anchors(0, 2, 1)
     output[0, 4:6, ::2] = 0
     output[0, :4, ::4], output[0, -1, 2::4] = np.nan, -np.inf
-    found = read(output, Reading(2, 1), confidence=0.01, iou=0.95, most=1000)
+    found = read(output, DetectorOutputSpec(2, 1), confidence=0.01, iou=0.95, most=1000)
     assert 0 < len(found) <= 100
     output[0, 4, 0] = 0.5
     with pytest.raises(ModelFault, match="not finite"):
-        read(output, Reading(2, 1), confidence=0.01, iou=0.95, most=1000)
-    assert len(read(output, Reading(2, 1), confidence=0.9, iou=0.95, most=1000)) <= len(found)
+        read(output, DetectorOutputSpec(2, 1), confidence=0.01, iou=0.95, most=1000)
+    assert len(read(output, DetectorOutputSpec(2, 1), confidence=0.9, iou=0.95, most=1000)) <= len(found)
 
 
 @pytest.mark.parametrize(

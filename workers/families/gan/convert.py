@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from workers.bundle import Bundle
-from workers.checkpoints.upload import Refused, Upload
+from workers.checkpoints.upload import Refused, WeightsUpload
 from workers.nets import catalogue, export
 from workers.nets.export import check_numbers
-from workers.nets.plan import Plan
+from workers.nets.plan import NetworkPlan
 
 # Half a step of eight bits.
 TOLERANCE = 1 / 510
@@ -21,13 +21,13 @@ MOST_MARGIN = 48
 FLOPS_SIDE = 1024
 
 
-def recognise(upload: Upload) -> str | None:
+def recognise(upload: WeightsUpload) -> str | None:
     """Return what these weights are called where they are a generator's, else None."""
     found = catalogue.find(upload.tensors)
     return None if found is None else found.plan.title
 
 
-def convert(upload: Upload) -> Bundle:
+def convert(upload: WeightsUpload) -> Bundle:
     """Rebuild a generator. Raises Refused."""
     found = catalogue.find(upload.tensors)
     if found is None:
@@ -61,7 +61,7 @@ def convert(upload: Upload) -> Bundle:
     return Bundle(facts, net.net.state_dict(), onnx, difference, TOLERANCE)
 
 
-def check_channels(plan: Plan) -> None:
+def check_channels(plan: NetworkPlan) -> None:
     """Raises Refused for what is no picture."""
     wanted = [plan.channels[1]] if plan.mode == "noise" else plan.channels
     if any(count not in (1, 3) for count in wanted):
@@ -69,7 +69,7 @@ def check_channels(plan: Plan) -> None:
         raise Refused(text, code="channels")
 
 
-def _measure(net: nn.Module, outline: nn.Module, plan: Plan) -> dict[str, Any]:
+def _measure(net: nn.Module, outline: nn.Module, plan: NetworkPlan) -> dict[str, Any]:
     """How far pixels depend on each other, and the memory that a pixel takes."""
     if plan.mode == "noise":
         return {"side": plan.scale}
@@ -83,7 +83,7 @@ def _measure(net: nn.Module, outline: nn.Module, plan: Plan) -> dict[str, Any]:
     return measured
 
 
-def _draw_examples(plan: Plan) -> list[Tensor]:
+def _draw_examples(plan: NetworkPlan) -> list[Tensor]:
     """Inputs of two sizes, the second unlike the one that is exported."""
     generator = torch.Generator().manual_seed(1)
     if plan.mode == "noise":
@@ -94,16 +94,16 @@ def _draw_examples(plan: Plan) -> list[Tensor]:
     return [torch.rand(1, plan.channels[0], *shape, generator=generator) for shape in shapes]
 
 
-def _make_empty(plan: Plan, side: int) -> Tensor:
+def _make_empty(plan: NetworkPlan, side: int) -> Tensor:
     """An input without memory, for what is only counted."""
     shape = (1, 1) if plan.mode == "noise" else (side, side)
     return torch.empty(1, plan.channels[0], *shape, device="meta")
 
 
-def _name_axes(plan: Plan) -> dict[int, str]:
+def _name_axes(plan: NetworkPlan) -> dict[int, str]:
     return {0: "count"} if plan.mode == "noise" else {2: "height", 3: "width"}
 
 
-def _input_side(plan: Plan) -> int:
+def _input_side(plan: NetworkPlan) -> int:
     """0: any size will do."""
     return 1 if plan.mode == "noise" else 0

@@ -37,6 +37,12 @@ WHOLE_BYTES = 384 * 1024 * 1024
 PREVIEW_FLOPS = 300 * 10**9
 # Of pictures made of noise at once: sixteen of 64 pixels a side.
 _NOISE_PIXELS = 2**16
+# Which of them mean something, by how a network goes over a picture.
+_SETTINGS = {
+    "tiles": ("strength", "keep_colours"),
+    "whole": ("strength", "keep_colours", "size"),
+    "noise": ("seed", "columns", "rows"),
+}
 
 
 class GanParams(Params):
@@ -65,14 +71,6 @@ class GanParams(Params):
     rows: int = slider(
         4, ge=1, le=8, title="Rows", help="For models that start from noise: rows of pictures."
     )
-
-
-# Which of them mean something, by how a network goes over a picture.
-_SETTINGS = {
-    "tiles": ("strength", "keep_colours"),
-    "whole": ("strength", "keep_colours", "size"),
-    "noise": ("seed", "columns", "rows"),
-}
 
 
 @dataclass(frozen=True)
@@ -163,31 +161,6 @@ def _redraw(
     return Result(_mix(source, made, params), scale=context.scale * share)
 
 
-def _choose_share(size: tuple[int, int], facts: Mapping[str, Any], context: Context) -> float:
-    """The part of its side that a preview is worked on at.
-
-    Of a picture that was reduced already, the result need be no larger than what was handed over.
-    """
-    shown = 1 / facts["scale"] if context.scale < 1 else 1.0
-    return min(shown, _affordable_share(size, facts))
-
-
-def _affordable_share(size: tuple[int, int], facts: Mapping[str, Any]) -> float:
-    """The part of a picture's side at which a preview does not take too long."""
-    flops = facts["flops"] / facts["architecture"]["flops_side"] ** 2 * size[0] * size[1]
-    return math.sqrt(min(1.0, PREVIEW_FLOPS / max(1.0, flops)))
-
-
-def _check_size(size: tuple[int, int]) -> None:
-    width, height = size
-    if max(width, height) > LIMITS.max_side or width * height > LIMITS.max_pixels:
-        text = (
-            f"The result would have {width} × {height} pixels. At most {LIMITS.max_pixels // 10**6} "
-            "megapixels are possible: ask for less, or use a smaller picture."
-        )
-        raise OperationError(text, code="too_large")
-
-
 def run_in_tiles(image: Image.Image, facts: Mapping[str, Any], session: Session) -> Image.Image:
     """Return the whole result, `scale` times as large, made from tiles."""
     architecture = facts["architecture"]
@@ -212,6 +185,31 @@ def run_whole(image: Image.Image, facts: Mapping[str, Any], session: Session, si
     made = tiles.to_bytes(session.run(tiles.to_input(padded))[0])[: size[1], : size[0]]
     result = _to_image(np.ascontiguousarray(made))
     return result if size == image.size else result.resize(image.size, Image.Resampling.BICUBIC)
+
+
+def _choose_share(size: tuple[int, int], facts: Mapping[str, Any], context: Context) -> float:
+    """The part of its side that a preview is worked on at.
+
+    Of a picture that was reduced already, the result need be no larger than what was handed over.
+    """
+    shown = 1 / facts["scale"] if context.scale < 1 else 1.0
+    return min(shown, _affordable_share(size, facts))
+
+
+def _affordable_share(size: tuple[int, int], facts: Mapping[str, Any]) -> float:
+    """The part of a picture's side at which a preview does not take too long."""
+    flops = facts["flops"] / facts["architecture"]["flops_side"] ** 2 * size[0] * size[1]
+    return math.sqrt(min(1.0, PREVIEW_FLOPS / max(1.0, flops)))
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    width, height = size
+    if max(width, height) > LIMITS.max_side or width * height > LIMITS.max_pixels:
+        text = (
+            f"The result would have {width} × {height} pixels. At most {LIMITS.max_pixels // 10**6} "
+            "megapixels are possible: ask for less, or use a smaller picture."
+        )
+        raise OperationError(text, code="too_large")
 
 
 def _read(picture: PictureView, channels: int) -> _Source:

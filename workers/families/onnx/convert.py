@@ -10,7 +10,7 @@ import numpy as np
 
 from workers.bundle import GRAPHS, Bundle, Choice
 from workers.checkpoints.class_names import MOST_NAME
-from workers.checkpoints.upload import MOST_PARAMETERS, Refused, Upload, show
+from workers.checkpoints.upload import MOST_PARAMETERS, Refused, WeightsUpload, show
 from workers.configs.model_config import Wishes, read_wishes
 from workers.families.onnx import surgery
 from workers.families.onnx.flops import count_flops
@@ -29,7 +29,7 @@ from workers.families.onnx.output_layouts import (
     LABELS,
     PIXEL_LAYOUTS,
     SEMANTIC,
-    Plan,
+    OutputPlan,
     is_wished,
     plan_outputs,
 )
@@ -68,7 +68,7 @@ _SAYS = {
 }
 
 
-def recognise(upload: Upload) -> str | None:
+def recognise(upload: WeightsUpload) -> str | None:
     """Say that it is an ONNX model; what it does shows when it is converted."""
     return "ONNX model" if upload.format == "onnx" else None
 
@@ -82,8 +82,8 @@ class _Read:
 
     arranged: Arranged
     wishes: Wishes
-    plans: tuple[Plan, ...]
-    untold: Plan | None
+    plans: tuple[OutputPlan, ...]
+    untold: OutputPlan | None
     difference: float
 
     @property
@@ -91,7 +91,7 @@ class _Read:
         return self.arranged.graph
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> OutputPlan:
         return self.plans[0]
 
     @property
@@ -99,7 +99,7 @@ class _Read:
         return self.arranged.size
 
 
-def convert(upload: Upload) -> Bundle:
+def convert(upload: WeightsUpload) -> Bundle:
     """Try the graph, tell what it does, and take it with its ends as this site runs them. Raises Refused."""
     if upload.format != "onnx":
         raise Refused("This is no ONNX file.", code="unknown")
@@ -150,10 +150,7 @@ def convert(upload: Upload) -> Bundle:
     )
 
 
-# --- Reading and trying.
-
-
-def _read(upload: Upload) -> _Read:
+def _read(upload: WeightsUpload) -> _Read:
     wishes = read_wishes(upload.config, upload.metadata)
     graph = read_graph(upload)
     size, outputs, difference = try_as_said(graph, wishes)
@@ -200,7 +197,7 @@ def _prepare_input(read: _Read) -> tuple[Graph, float]:
     return graph, try_graph(graph, draw_noise(graph, read.size, 2015))[1]
 
 
-def _scaling(graph: Graph, wishes: Wishes, *, is_yolox: bool) -> list[surgery.Step]:
+def _scaling(graph: Graph, wishes: Wishes, *, is_yolox: bool) -> list[surgery.NewNode]:
     """Return what detectors do with pixels of 0 to 1: nothing, mostly. YOLOX takes bytes."""
     if wishes.mean is not None or wishes.std is not None:
         mean, std = wishes.mean or [0.0], wishes.std or [1.0]
@@ -211,7 +208,7 @@ def _scaling(graph: Graph, wishes: Wishes, *, is_yolox: bool) -> list[surgery.St
     return [surgery.multiply([255])] if takes == "byte" and not graph.takes_bytes else []
 
 
-def _try_rectangle(graph: Graph, square: Size, plan: Plan, wishes: Wishes) -> bool:
+def _try_rectangle(graph: Graph, square: Size, plan: OutputPlan, wishes: Wishes) -> bool:
     """Whether a detector that names its stride gives for an input that is no square what it should."""
     if plan.layout not in LAYOUTS or wishes.stride == 1 or square[0] % wishes.stride:
         return False
@@ -226,10 +223,7 @@ def _try_rectangle(graph: Graph, square: Size, plan: Plan, wishes: Wishes) -> bo
     return found == plan and difference <= graph.tolerance
 
 
-# --- Facts.
-
-
-def _title(plan: Plan) -> str:
+def _title(plan: OutputPlan) -> str:
     said = _SAYS.get(plan.layout)
     return f"{_TITLES[plan.task]} ({said})" if said else _TITLES[plan.task]
 
@@ -241,7 +235,7 @@ def _output(arranged: Arranged) -> dict[str, Any] | None:
     return {"name": show(arranged.name, _MOST_NAME) or "unnamed", "count": arranged.count}
 
 
-def _names(names: Sequence[str], plan: Plan) -> list[str]:
+def _names(names: Sequence[str], plan: OutputPlan) -> list[str]:
     # One number tells whether something is there, in the picture or at each pixel.
     if len(names) == 1 and plan.classes == 2:
         return [f"not {names[0]}"[:MOST_NAME], names[0]]
@@ -250,7 +244,7 @@ def _names(names: Sequence[str], plan: Plan) -> list[str]:
     return list(names) if names else [f"class {index}" for index in range(plan.classes)]
 
 
-def _normalisation(plan: Plan, wishes: Wishes, graph: Graph) -> dict[str, Any]:
+def _normalisation(plan: OutputPlan, wishes: Wishes, graph: Graph) -> dict[str, Any]:
     """Means and deviations, ImageNet's unless somebody says otherwise. Exports of Ultralytics have none.
 
     `assumed` names what nobody said. Raises Refused where they are of another count of channels.
@@ -274,7 +268,7 @@ def _normalisation(plan: Plan, wishes: Wishes, graph: Graph) -> dict[str, Any]:
     return {"mean": _MEAN, "std": _STD, "assumed": assumed}
 
 
-def _shape(plan: Plan, wishes: Wishes, assumed: Sequence[str]) -> dict[str, Any]:
+def _shape(plan: OutputPlan, wishes: Wishes, assumed: Sequence[str]) -> dict[str, Any]:
     """How pictures become a classifier's squares: the middle is cut out, unless somebody says otherwise."""
     if plan.task != "classify":
         return {}

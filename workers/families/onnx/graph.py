@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.checkpoints.upload import Refused, Upload
+from workers.checkpoints.upload import Refused, WeightsUpload
 from workers.configs.model_config import Wishes
 from workers.export import compare
 from workers.families.onnx import surgery
@@ -38,6 +38,17 @@ SILENT = 4
 Floats = NDArray[np.float32]
 Output = NDArray[Any]
 Size = tuple[int, int]
+_WANTED = "Its input is not one picture of floats, (1, 3, height, width) or (1, 1, height, width)."
+_NO_MEMORY = (
+    "It needs more memory than a conversion may take, whatever size of pictures it is tried with. "
+    "Where it takes a certain one, say so in the config.json, for example {“size”: 96}."
+)
+# Those behind which numbers are what they were, in another form.
+FORMING = frozenset({
+    "Cast", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze", "Transpose",
+    "Unsqueeze",
+})  # fmt: skip
+_MOST_FORMS = 20
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,7 @@ class Graph:
         return HALF_TOLERANCE if halves > counts[TensorProto.FLOAT] else TOLERANCE
 
 
-def read_graph(upload: Upload) -> Graph:
+def read_graph(upload: WeightsUpload) -> Graph:
     """Load the graph, and have it take one image of floats with channels first. Raises Refused."""
     import onnx
 
@@ -118,57 +129,6 @@ def find_inputs(model: Any) -> list[Any]:
     return [given for given in model.graph.input if given.name not in known]
 
 
-_WANTED = "Its input is not one picture of floats, (1, 3, height, width) or (1, 1, height, width)."
-
-
-def _check_kind(kind: int, shape: tuple[int | None, ...]) -> None:
-    from onnx import TensorProto
-
-    if len(shape) == 3 and (shape[0] in (1, 3) or shape[2] in (1, 3)):
-        text = f"{_WANTED} Export it with a batch of 1. Detectors of torchvision’s kind are not taken."
-        raise Refused(text, code="inputs")
-    if len(shape) != 4:
-        raise Refused(f"{_WANTED} It has {len(shape)} dimensions.", code="inputs")
-    if kind not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.UINT8):
-        text = (
-            f"Its input has numbers of the type {TensorProto.DataType.Name(kind).lower()}. Export it with an "
-            "input of float32, float16 or uint8."
-        )
-        raise Refused(text, code="inputs")
-
-
-def _steps_to(kind: int) -> list[surgery.Step]:
-    """Return what turns floats, 0 to 1, into what the graph takes: bytes are 0 to 255."""
-    from onnx import TensorProto
-
-    if kind == TensorProto.UINT8:
-        return [surgery.multiply([255]), surgery.add([0.5]), surgery.cast(kind)]
-    return [surgery.cast(kind)] if kind == TensorProto.DOUBLE else []
-
-
-def _check_shape(shape: tuple[int | None, ...]) -> None:
-    if shape[0] not in (None, 1):
-        text = f"It takes {shape[0]} pictures at once: export it with a batch of 1, or of any size."
-        raise Refused(text, code="inputs")
-    if shape[1] not in (None, 1, 3):
-        text = (
-            f"Its input has {shape[1]} channels: only models of 3 (red, green, blue) or of 1 (grey) are run."
-        )
-        raise Refused(text, code="inputs")
-    if (shape[2] is None) != (shape[3] is None):
-        text = "One side of its input is fixed and the other is not: export it with both fixed, or both free."
-        raise Refused(text, code="inputs")
-
-
-def _shape_of(given: Any) -> tuple[int | None, ...]:
-    return tuple(side.dim_value if side.dim_value > 0 else None for side in given.type.tensor_type.shape.dim)
-
-
-def _has_colours_last(shape: tuple[int | None, ...]) -> bool:
-    """Whether it is (1, height, width, channels), as TensorFlow has pictures."""
-    return shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4)
-
-
 def list_tensors(model: Any) -> dict[str, Any]:
     """Return the tensors that a graph holds, by their names."""
     constants = {
@@ -180,12 +140,6 @@ def list_tensors(model: Any) -> dict[str, Any]:
     }
     found = {tensor.name: tensor for tensor in model.graph.initializer} | constants
     return {name: tensor for name, tensor in found.items() if not _is_ours(name, tensor)}
-
-
-def _is_ours(name: str, tensor: Any) -> bool:
-    """Whether surgery put it there: a few numbers, so that no weights hide behind such a name."""
-    numbers: int = math.prod(tensor.dims)
-    return name.startswith(surgery.OWN) and numbers <= _MOST_OWN_NUMBERS
 
 
 def edit(graph: Graph, change: Callable[[Any], None]) -> Graph:
@@ -235,12 +189,6 @@ def try_sizes(graph: Graph, sizes: Sequence[Size]) -> tuple[Size, list[Output], 
     raise Refused(text, code=first.code)
 
 
-_NO_MEMORY = (
-    "It needs more memory than a conversion may take, whatever size of pictures it is tried with. "
-    "Where it takes a certain one, say so in the config.json, for example {“size”: 96}."
-)
-
-
 def settle(graph: Graph, size: Size) -> Graph:
     """Return the graph, its input of this size where it takes no other, whatever it says."""
     if graph.shape[2] is not None:
@@ -259,14 +207,6 @@ def settle(graph: Graph, size: Size) -> Graph:
     return graph
 
 
-def _pin(graph: Graph, size: Size) -> Graph:
-    def pin(model: Any) -> None:
-        dimensions = find_inputs(model)[0].type.tensor_type.shape.dim
-        dimensions[2].dim_value, dimensions[3].dim_value = size[1], size[0]
-
-    return replace(edit(graph, pin), shape=(*graph.shape[:2], size[1], size[0]))
-
-
 def draw_noise(graph: Graph, size: Size, seed: int) -> Floats:
     return np.random.default_rng(seed).random((1, graph.channels, size[1], size[0]), np.float32)
 
@@ -283,42 +223,6 @@ def try_graph(graph: Graph, sample: Floats) -> tuple[list[Output], float]:
                 code="numbers",
             )
     return plain, max((_differ(a, b) for a, b in zip(optimised, plain, strict=True)), default=0.0)
-
-
-def _differ(found: Output, wanted: Output) -> float:
-    """Return how far two outputs differ: of whole numbers, how large a share does."""
-    # Sorted: what a TopK chose from all but equal scores may come in another order.
-    a, b = (np.sort(one, axis=None).astype(np.float32) for one in (found, wanted))
-    apart = compare(a, b)
-    if apart and np.array_equal(wanted, np.rint(wanted)):
-        return min(apart, float((found != wanted).mean()))
-    return apart
-
-
-def _run(graph: Graph, sample: Floats, optimise: bool) -> list[Output]:
-    import onnxruntime
-
-    given = {graph.name: sample.astype(np.float16) if graph.is_half else sample}
-    options = make_options(severity=SILENT)
-    if not optimise:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        with telling_of_memory():
-            session = onnxruntime.InferenceSession(graph.data, options, providers=["CPUExecutionProvider"])
-            outputs: list[Output] = session.run(None, given)
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise Refused(f"ONNX Runtime cannot run it: {explain(error, 200)}", code="runtime") from error
-    return outputs
-
-
-# Those behind which numbers are what they were, in another form.
-FORMING = frozenset({
-    "Cast", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze", "Transpose",
-    "Unsqueeze",
-})  # fmt: skip
-_MOST_FORMS = 20
 
 
 def last_operator(model: Any, name: str, forming: frozenset[str] = FORMING) -> str | None:
@@ -357,3 +261,93 @@ def measure(graph: Graph, name: str, size: Size) -> tuple[int, ...] | None:
 def run_once(graph: Graph, pixels: Floats) -> list[Output]:
     """Return what the graph gives for (1, channels, height, width) of 0 to 1. Raises Refused, MemoryError."""
     return _run(graph, pixels, True)
+
+
+def _check_kind(kind: int, shape: tuple[int | None, ...]) -> None:
+    from onnx import TensorProto
+
+    if len(shape) == 3 and (shape[0] in (1, 3) or shape[2] in (1, 3)):
+        text = f"{_WANTED} Export it with a batch of 1. Detectors of torchvision’s kind are not taken."
+        raise Refused(text, code="inputs")
+    if len(shape) != 4:
+        raise Refused(f"{_WANTED} It has {len(shape)} dimensions.", code="inputs")
+    if kind not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.UINT8):
+        text = (
+            f"Its input has numbers of the type {TensorProto.DataType.Name(kind).lower()}. Export it with an "
+            "input of float32, float16 or uint8."
+        )
+        raise Refused(text, code="inputs")
+
+
+def _steps_to(kind: int) -> list[surgery.NewNode]:
+    """Return what turns floats, 0 to 1, into what the graph takes: bytes are 0 to 255."""
+    from onnx import TensorProto
+
+    if kind == TensorProto.UINT8:
+        return [surgery.multiply([255]), surgery.add([0.5]), surgery.cast(kind)]
+    return [surgery.cast(kind)] if kind == TensorProto.DOUBLE else []
+
+
+def _check_shape(shape: tuple[int | None, ...]) -> None:
+    if shape[0] not in (None, 1):
+        text = f"It takes {shape[0]} pictures at once: export it with a batch of 1, or of any size."
+        raise Refused(text, code="inputs")
+    if shape[1] not in (None, 1, 3):
+        text = (
+            f"Its input has {shape[1]} channels: only models of 3 (red, green, blue) or of 1 (grey) are run."
+        )
+        raise Refused(text, code="inputs")
+    if (shape[2] is None) != (shape[3] is None):
+        text = "One side of its input is fixed and the other is not: export it with both fixed, or both free."
+        raise Refused(text, code="inputs")
+
+
+def _shape_of(given: Any) -> tuple[int | None, ...]:
+    return tuple(side.dim_value if side.dim_value > 0 else None for side in given.type.tensor_type.shape.dim)
+
+
+def _has_colours_last(shape: tuple[int | None, ...]) -> bool:
+    """Whether it is (1, height, width, channels), as TensorFlow has pictures."""
+    return shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4)
+
+
+def _is_ours(name: str, tensor: Any) -> bool:
+    """Whether surgery put it there: a few numbers, so that no weights hide behind such a name."""
+    numbers: int = math.prod(tensor.dims)
+    return name.startswith(surgery.OWN) and numbers <= _MOST_OWN_NUMBERS
+
+
+def _pin(graph: Graph, size: Size) -> Graph:
+    def pin(model: Any) -> None:
+        dimensions = find_inputs(model)[0].type.tensor_type.shape.dim
+        dimensions[2].dim_value, dimensions[3].dim_value = size[1], size[0]
+
+    return replace(edit(graph, pin), shape=(*graph.shape[:2], size[1], size[0]))
+
+
+def _differ(found: Output, wanted: Output) -> float:
+    """Return how far two outputs differ: of whole numbers, how large a share does."""
+    # Sorted: what a TopK chose from all but equal scores may come in another order.
+    a, b = (np.sort(one, axis=None).astype(np.float32) for one in (found, wanted))
+    apart = compare(a, b)
+    if apart and np.array_equal(wanted, np.rint(wanted)):
+        return min(apart, float((found != wanted).mean()))
+    return apart
+
+
+def _run(graph: Graph, sample: Floats, optimise: bool) -> list[Output]:
+    import onnxruntime
+
+    given = {graph.name: sample.astype(np.float16) if graph.is_half else sample}
+    options = make_options(severity=SILENT)
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        with telling_of_memory():
+            session = onnxruntime.InferenceSession(graph.data, options, providers=["CPUExecutionProvider"])
+            outputs: list[Output] = session.run(None, given)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise Refused(f"ONNX Runtime cannot run it: {explain(error, 200)}", code="runtime") from error
+    return outputs

@@ -25,7 +25,7 @@ _SCALES = (1, 2, 3, 4, 8, 16)
 
 
 @dataclass(frozen=True)
-class Plan:
+class OutputPlan:
     """How its outputs are read."""
 
     task: str
@@ -34,7 +34,7 @@ class Plan:
     scale: int | None = None
 
 
-def choose_plans(outputs: Sequence[Output], size: Size, wishes: Wishes) -> list[Plan]:
+def choose_plans(outputs: Sequence[Output], size: Size, wishes: Wishes) -> list[OutputPlan]:
     """Return the ways in which outputs may be read that were given for noise of `size`, the likeliest first.
 
     Raises:
@@ -54,14 +54,7 @@ def choose_plans(outputs: Sequence[Output], size: Size, wishes: Wishes) -> list[
     return [best, *(way for way in fitting if way != best)]
 
 
-def _explain(outputs: Sequence[Output], size: Size, plan: Plan) -> str:
-    """Say why outputs that a graph gave for noise cannot be read so; empty where they can."""
-    if plan.layout not in LAYOUTS:
-        return ""
-    return explain_misfit(outputs[0], plan.task, plan.layout, plan.classes, size)
-
-
-def plan_outputs(shapes: Sequence[tuple[int, ...]], size: tuple[int, int], wishes: Wishes) -> Plan:
+def plan_outputs(shapes: Sequence[tuple[int, ...]], size: tuple[int, int], wishes: Wishes) -> OutputPlan:
     """Return how outputs of these shapes are read, for an input of `size` (width, height). Raises Refused."""
     first = shapes[0] if shapes else ()
     if first[:1] != (1,):
@@ -70,7 +63,7 @@ def plan_outputs(shapes: Sequence[tuple[int, ...]], size: tuple[int, int], wishe
         )
         raise Refused(text, code="outputs")
     if len(first) == 2 or (len(first) == 4 and first[2:] == (1, 1)):
-        return check_plan(Plan("classify", "", first[1]), wishes)
+        return check_plan(OutputPlan("classify", "", first[1]), wishes)
     if len(first) == 3:
         return check_plan(_plan_rows(first, shapes[1:], size, wishes), wishes)
     if len(first) == 4:
@@ -78,7 +71,60 @@ def plan_outputs(shapes: Sequence[tuple[int, ...]], size: tuple[int, int], wishe
     raise Refused(f"No known kind of model has an output of the shape {list(first)}.", code="outputs")
 
 
-def _plan_rows(first: tuple[int, ...], others: Sequence[tuple[int, ...]], size: Size, wishes: Wishes) -> Plan:
+def refuse_many_classes(count: int) -> None:
+    """Raise Refused for more classes of pixels than a byte can number."""
+    if count > MOST_CLASSES:
+        text = f"It tells {count} classes of pixels apart; at most {MOST_CLASSES} are possible."
+        raise Refused(text, code="outputs")
+
+
+def list_choices(
+    shapes: Sequence[tuple[int, ...]], size: tuple[int, int], wishes: Wishes, chosen: OutputPlan
+) -> list[OutputPlan]:
+    """Return the ways in which outputs of these shapes may be read, whatever task and layout were wished for.
+
+    The chosen one comes first. Names and keypoints that are known have to fit.
+    """
+    found = [chosen]
+    for task, layout in itertools.product(_tasks_of(shapes, wishes), LAYOUTS):
+        tried = wishes.model_copy(update={"task": task, "layout": layout})
+        try:
+            plan = plan_outputs(shapes, size, tried)
+        except Refused:
+            continue
+        if plan not in found and _is_likely(plan, shapes[0]):
+            found.append(plan)
+    return found
+
+
+def is_wished(plan: OutputPlan, wishes: Wishes) -> bool:
+    """Whether the task and the layout of a detector's rows are those that are said, if any are."""
+    if wishes.task not in (None, plan.task):
+        return False
+    return plan.layout not in LAYOUTS or wishes.layout in (None, plan.layout)
+
+
+def check_plan(plan: OutputPlan, wishes: Wishes) -> OutputPlan:
+    """Return the plan. Raises Refused for another task, or another count of names, than it has."""
+    if wishes.task not in (None, plan.task):
+        text = f"It is said to be for the task “{wishes.task}”, but its outputs are those of “{plan.task}”."
+        raise Refused(text, code="task")
+    if wishes.names and plan.task != "image" and len(wishes.names) != plan.classes:
+        text = f"It has {plan.classes} classes, but {len(wishes.names)} names were given."
+        raise Refused(text, code="names")
+    return plan
+
+
+def _explain(outputs: Sequence[Output], size: Size, plan: OutputPlan) -> str:
+    """Say why outputs that a graph gave for noise cannot be read so; empty where they can."""
+    if plan.layout not in LAYOUTS:
+        return ""
+    return explain_misfit(outputs[0], plan.task, plan.layout, plan.classes, size)
+
+
+def _plan_rows(
+    first: tuple[int, ...], others: Sequence[tuple[int, ...]], size: Size, wishes: Wishes
+) -> OutputPlan:
     """A detector's: (1, rows, columns)."""
     task, more = wishes.task or "detect", 0
     masks = [shape for shape in others if len(shape) == 4]
@@ -99,7 +145,7 @@ def _plan_rows(first: tuple[int, ...], others: Sequence[tuple[int, ...]], size: 
         raise Refused(text, code="outputs")
     if layout == "end-to-end" and first[2] != 6 + more:
         raise Refused(f"Its output {list(first)} has not {6 + more} columns.", code="outputs")
-    return Plan(task, layout, found)
+    return OutputPlan(task, layout, found)
 
 
 def _guess_layout(shape: tuple[int, ...], count: int | None, more: int) -> str:
@@ -115,7 +161,7 @@ def _guess_layout(shape: tuple[int, ...], count: int | None, more: int) -> str:
     return "anchors" if shape[1] < shape[2] else "yolov5"
 
 
-def _plan_pixels(first: tuple[int, ...], size: tuple[int, int], wishes: Wishes) -> Plan:
+def _plan_pixels(first: tuple[int, ...], size: tuple[int, int], wishes: Wishes) -> OutputPlan:
     """A picture's, or a class for each pixel: (1, channels, height, width)."""
     across, down = first[3] / size[0], first[2] / size[1]
     named = len(wishes.names) == first[1] if wishes.names else False
@@ -124,35 +170,9 @@ def _plan_pixels(first: tuple[int, ...], size: tuple[int, int], wishes: Wishes) 
     if wishes.task == "image" or (wishes.task is None and is_picture and not named):
         if not is_scaled or first[1] not in (1, 3):
             raise Refused(f"Its output {list(first)} is no picture of its input’s shape.", code="outputs")
-        return Plan("image", "picture", 0, int(across))
+        return OutputPlan("image", "picture", 0, int(across))
     refuse_many_classes(first[1])
-    return Plan("segment", SEMANTIC, first[1])
-
-
-def refuse_many_classes(count: int) -> None:
-    """Raise Refused for more classes of pixels than a byte can number."""
-    if count > MOST_CLASSES:
-        text = f"It tells {count} classes of pixels apart; at most {MOST_CLASSES} are possible."
-        raise Refused(text, code="outputs")
-
-
-def list_choices(
-    shapes: Sequence[tuple[int, ...]], size: tuple[int, int], wishes: Wishes, chosen: Plan
-) -> list[Plan]:
-    """Return the ways in which outputs of these shapes may be read, whatever task and layout were wished for.
-
-    The chosen one comes first. Names and keypoints that are known have to fit.
-    """
-    found = [chosen]
-    for task, layout in itertools.product(_tasks_of(shapes, wishes), LAYOUTS):
-        tried = wishes.model_copy(update={"task": task, "layout": layout})
-        try:
-            plan = plan_outputs(shapes, size, tried)
-        except Refused:
-            continue
-        if plan not in found and _is_likely(plan, shapes[0]):
-            found.append(plan)
-    return found
+    return OutputPlan("segment", SEMANTIC, first[1])
 
 
 def _tasks_of(shapes: Sequence[tuple[int, ...]], wishes: Wishes) -> Sequence[str]:
@@ -164,26 +184,8 @@ def _tasks_of(shapes: Sequence[tuple[int, ...]], wishes: Wishes) -> Sequence[str
     return ("detect", "obb", "pose") if wishes.keypoints else ("detect", "obb")
 
 
-def _is_likely(plan: Plan, first: tuple[int, ...]) -> bool:
+def _is_likely(plan: OutputPlan, first: tuple[int, ...]) -> bool:
     """There are far more places than a detector's columns."""
     if plan.layout == "anchors":
         return first[1] < first[2]
     return plan.layout not in LAYOUTS or first[1] > first[2]
-
-
-def is_wished(plan: Plan, wishes: Wishes) -> bool:
-    """Whether the task and the layout of a detector's rows are those that are said, if any are."""
-    if wishes.task not in (None, plan.task):
-        return False
-    return plan.layout not in LAYOUTS or wishes.layout in (None, plan.layout)
-
-
-def check_plan(plan: Plan, wishes: Wishes) -> Plan:
-    """Return the plan. Raises Refused for another task, or another count of names, than it has."""
-    if wishes.task not in (None, plan.task):
-        text = f"It is said to be for the task “{wishes.task}”, but its outputs are those of “{plan.task}”."
-        raise Refused(text, code="task")
-    if wishes.names and plan.task != "image" and len(wishes.names) != plan.classes:
-        text = f"It has {plan.classes} classes, but {len(wishes.names)} names were given."
-        raise Refused(text, code="names")
-    return plan

@@ -41,7 +41,7 @@ _PARTS = re.compile(
 
 
 @dataclass(frozen=True, eq=False)
-class Head:
+class ProbedOutput:
     """An output: its name, and what it gave for noise, in its form and with channels first."""
 
     name: str
@@ -61,7 +61,7 @@ class Arranged:
     """
 
     graph: Graph
-    heads: tuple[Head, ...]
+    heads: tuple[ProbedOutput, ...]
     size: Size
     name: str
     count: int
@@ -104,7 +104,7 @@ def arrange(graph: Graph, outputs: Sequence[Output], size: Size, wishes: Wishes)
     told = list(graph.model.graph.output)
     steps = [_steps_for(one.name, output, size, graph) for one, output in zip(told, outputs, strict=True)]
     heads = [
-        Head(one.name, _take(output, there), _form_of(_take(output, there)))
+        ProbedOutput(one.name, _take(output, there), _form_of(_take(output, there)))
         for one, output, there in zip(told, outputs, steps, strict=True)
     ]
     chosen = _choose(graph, heads, size, wishes)
@@ -140,7 +140,7 @@ def find_scale(sides: Sequence[int], size: Size) -> float | None:
     return None
 
 
-def _steps_for(name: str, output: Output, size: Size, graph: Graph) -> list[surgery.Step]:
+def _steps_for(name: str, output: Output, size: Size, graph: Graph) -> list[surgery.NewNode]:
     """Return what brings a map into the form (1, channels, height, width)."""
     shape, opset = output.shape, surgery.opset_of(graph.model)
     if len(shape) == 4 and _is_last(shape, size, graph):
@@ -165,7 +165,7 @@ def _is_last(shape: tuple[int, ...], size: Size, graph: Graph) -> bool:
     return last is not None and first is None and shape[0] == 1
 
 
-def _take(output: Output, steps: Sequence[surgery.Step]) -> Output:
+def _take(output: Output, steps: Sequence[surgery.NewNode]) -> Output:
     """Do to an output what these steps will."""
     for step in steps:
         if step.operator == "Transpose":
@@ -187,7 +187,7 @@ def _form_of(output: Output) -> Form:
 # --- Which are read.
 
 
-def _choose(graph: Graph, heads: list[Head], size: Size, wishes: Wishes) -> list[Head]:
+def _choose(graph: Graph, heads: list[ProbedOutput], size: Size, wishes: Wishes) -> list[ProbedOutput]:
     if wishes.output is not None:
         named = [head for head in heads if head.name == wishes.output]
         if not named:
@@ -204,13 +204,13 @@ def _choose(graph: Graph, heads: list[Head], size: Size, wishes: Wishes) -> list
     return [_choose_one(left, heads, wishes)]
 
 
-def _with_prototypes(main: Head, heads: Sequence[Head]) -> list[Head]:
+def _with_prototypes(main: ProbedOutput, heads: Sequence[ProbedOutput]) -> list[ProbedOutput]:
     """Return rows with the first maps beside them, of which the masks of things are mixed."""
     maps = [head for head in heads if head.form == "map" and head is not main]
     return [main, *maps[:1]] if main.form == "rows" else [main]
 
 
-def _choose_one(left: Sequence[Head], heads: Sequence[Head], wishes: Wishes) -> Head:
+def _choose_one(left: Sequence[ProbedOutput], heads: Sequence[ProbedOutput], wishes: Wishes) -> ProbedOutput:
     """Return the likeliest. Raises Refused where several of different kinds are as likely."""
     named = [head for head in left if wishes.names and _classes_of(head) == len(wishes.names)]
     best = max(_rate(head) for head in named or left)
@@ -226,7 +226,7 @@ def _choose_one(left: Sequence[Head], heads: Sequence[Head], wishes: Wishes) -> 
     return likely[0]
 
 
-def _rate(head: Head) -> int:
+def _rate(head: ProbedOutput) -> int:
     """Return how likely a name is that of a result."""
     name = head.name.rsplit("/", 1)[-1].casefold()
     if _BESIDE.search(name):
@@ -234,11 +234,11 @@ def _rate(head: Head) -> int:
     return 1 if _RESULT.fullmatch(name) else 0
 
 
-def _classes_of(head: Head) -> int:
+def _classes_of(head: ProbedOutput) -> int:
     return int(np.prod(head.shape)) if head.form == "scores" else head.shape[1]
 
 
-def is_features(head: Head) -> bool:
+def is_features(head: ProbedOutput) -> bool:
     """Tell whether scores are features for another model to compare, by their name or their length of 1."""
     values = head.values.astype(np.float64).ravel()
     if head.form != "scores" or len(values) < 2:
@@ -247,7 +247,7 @@ def is_features(head: Head) -> bool:
     return is_unit or _FEATURES.search(head.name.casefold()) is not None
 
 
-def _leave_out_numbers(heads: list[Head]) -> list[Head]:
+def _leave_out_numbers(heads: list[ProbedOutput]) -> list[ProbedOutput]:
     """Leave out whole numbers, such as the best class, where the same is told in full beside them.
 
     How sure a segmenter is of its labels does not tell them.
@@ -259,14 +259,14 @@ def _leave_out_numbers(heads: list[Head]) -> list[Head]:
     return full or heads
 
 
-def _leave_out_sources(graph: Graph, heads: list[Head]) -> list[Head]:
+def _leave_out_sources(graph: Graph, heads: list[ProbedOutput]) -> list[ProbedOutput]:
     """Leave out what another output is computed from: features, and the parts of a mean."""
     if len(heads) == 1:
         return heads
     makers = {name: node for node in graph.model.graph.node for name in node.output}
     sources = {head.name: _trace(head.name, makers) for head in heads}
 
-    def is_source(head: Head) -> bool:
+    def is_source(head: ProbedOutput) -> bool:
         behind = [other for other in heads if head.name in sources[other.name]]
         # A name may say that it is the result all the same.
         return any(_rate(other) >= _rate(head) for other in behind)
@@ -286,7 +286,7 @@ def _trace(name: str, makers: dict[str, Any]) -> set[str]:
     return found - {name}
 
 
-def _list(heads: Sequence[Head]) -> str:
+def _list(heads: Sequence[ProbedOutput]) -> str:
     shown = [f"“{show(head.name, _MOST_NAME)}” {list(head.shape)}" for head in heads[:_MOST_SHOWN]]
     return ", ".join(shown) + (" …" if len(heads) > _MOST_SHOWN else "")
 
@@ -294,7 +294,7 @@ def _list(heads: Sequence[Head]) -> str:
 # --- What no output alone tells.
 
 
-def _refuse_apart(heads: Sequence[Head]) -> None:
+def _refuse_apart(heads: Sequence[ProbedOutput]) -> None:
     shapes = [tuple(side for side in head.shape if side != 1) for head in heads]
     if any(_are_beside(boxes, shapes, at) for at, boxes in enumerate(shapes) if _are_boxes(heads[at])):
         text = (
@@ -310,7 +310,7 @@ def _refuse_apart(heads: Sequence[Head]) -> None:
         raise Refused(text, code="outputs")
 
 
-def _are_boxes(head: Head) -> bool:
+def _are_boxes(head: ProbedOutput) -> bool:
     """Whether it is (n, 4), (4, n), or (n, 5) with scores, apart from lengths of 1."""
     return 4 in head.shape or (len(head.shape) == 3 and head.shape[2] == 5)
 
@@ -329,7 +329,7 @@ def _are_beside(boxes: tuple[int, ...], shapes: Sequence[tuple[int, ...]], at: i
     return bool(alone) or (not with_score and bool(scores))
 
 
-def _refuse_cells(heads: Sequence[Head], size: Size) -> None:
+def _refuse_cells(heads: Sequence[ProbedOutput], size: Size) -> None:
     """Detectors give cells of several strides before boxes are made of them, some with five dimensions."""
     scales = {find_scale(head.shape[2:], size) for head in heads if head.form == "map"}
     is_deep = len(heads) > 1 and all(len(head.shape) == 5 for head in heads)
@@ -341,7 +341,7 @@ def _refuse_cells(heads: Sequence[Head], size: Size) -> None:
         raise Refused(text, code="outputs")
 
 
-def _refuse_chosen_boxes(graph: Graph, heads: Sequence[Head]) -> None:
+def _refuse_chosen_boxes(graph: Graph, heads: Sequence[ProbedOutput]) -> None:
     """With NMS inside, graphs give as many rows as there are boxes: how their columns go, none says."""
     has_nms = any(node.op_type == "NonMaxSuppression" for node in graph.model.graph.node)
     if has_nms and any(len(head.shape) == 2 and head.shape[1] in (6, 7) for head in heads):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from workers.checkpoints.upload import Refused, Upload
+from workers.checkpoints.upload import Refused, WeightsUpload
 from workers.configs.model_config import Wishes, read_wishes
 from workers.families.onnx.graph import Graph, Output, Size, list_sizes, try_sizes
-from workers.families.onnx.output_layouts import PIXEL_LAYOUTS, Plan
+from workers.families.onnx.output_layouts import PIXEL_LAYOUTS, OutputPlan
 from workers.vision.detection_outputs import LAYOUTS
 
 
@@ -24,7 +24,7 @@ def try_as_said(graph: Graph, wishes: Wishes) -> tuple[Size, list[Output], float
         raise Refused(text, code=refused.code) from refused
 
 
-def check_config(plan: Plan, wishes: Wishes, graph: Graph, upload: Upload) -> None:
+def check_config(plan: OutputPlan, wishes: Wishes, graph: Graph, upload: WeightsUpload) -> None:
     """Raise Refused for what a config says of images or classes and is not done with this graph."""
     if plan.task == "classify" or plan.layout in PIXEL_LAYOUTS:
         if wishes.unclear:
@@ -48,7 +48,7 @@ def check_config(plan: Plan, wishes: Wishes, graph: Graph, upload: Upload) -> No
         raise Refused(text, code="config")
 
 
-def _check_classes(plan: Plan, wishes: Wishes) -> None:
+def _check_classes(plan: OutputPlan, wishes: Wishes) -> None:
     # One number tells two classes apart, and may be called one label.
     if wishes.count not in (None, plan.classes) and (wishes.count, plan.classes) != (1, 2):
         text = (
@@ -58,7 +58,7 @@ def _check_classes(plan: Plan, wishes: Wishes) -> None:
         raise Refused(text, code="config")
 
 
-def _check_size(graph: Graph, upload: Upload) -> None:
+def _check_size(graph: Graph, upload: WeightsUpload) -> None:
     """A graph for one size is shown that. A config for another is not its own."""
     said = read_wishes(upload.config, {}).size
     if graph.shape[2] is not None and said not in (None, graph.shape[2]):

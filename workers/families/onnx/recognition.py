@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from workers.checkpoints.upload import Refused, Upload, show
+from workers.checkpoints.upload import Refused, WeightsUpload, show
 from workers.configs.model_config import Wishes, read_wishes
 from workers.families.onnx.graph import FORMING, Floats, measure
 from workers.families.onnx.output_layouts import (
     LABELS,
     SEMANTIC,
-    Plan,
+    OutputPlan,
     check_plan,
     choose_plans,
     list_choices,
     plan_outputs,
     refuse_many_classes,
 )
-from workers.families.onnx.outputs import Arranged, Head, find_scale, is_between, is_features
+from workers.families.onnx.outputs import Arranged, ProbedOutput, find_scale, is_between, is_features
 from workers.vision.semantic_segmentation import MOST_CLASSES, NO_CLASS
 
 # What ends in these gives shares.
@@ -44,7 +44,7 @@ _MOST_LABELS_SEEN = 64
 _ROUNDED = 0.01
 
 
-def list_plans(arranged: Arranged, wishes: Wishes) -> tuple[Plan, ...]:
+def list_plans(arranged: Arranged, wishes: Wishes) -> tuple[OutputPlan, ...]:
     """Return the ways in which the outputs of a graph may be read, the likeliest first. Raises Refused."""
     head = arranged.heads[0]
     if head.form == "scores":
@@ -54,7 +54,7 @@ def list_plans(arranged: Arranged, wishes: Wishes) -> tuple[Plan, ...]:
     return tuple(choose_plans([one.values for one in arranged.heads], arranged.size, wishes))
 
 
-def recognise_untold(arranged: Arranged, upload: Upload) -> Plan | None:
+def recognise_untold(arranged: Arranged, upload: WeightsUpload) -> OutputPlan | None:
     """Return how it would be read had nobody said what it is for; None where that cannot be told."""
     said = {name: value for name, value in (upload.config or {}).items() if name not in ("task", "layout")}
     try:
@@ -63,7 +63,7 @@ def recognise_untold(arranged: Arranged, upload: Upload) -> Plan | None:
         return None
 
 
-def recognise_scores(arranged: Arranged, wishes: Wishes, plan: Plan) -> str:
+def recognise_scores(arranged: Arranged, wishes: Wishes, plan: OutputPlan) -> str:
     """Return what the numbers of each class are where a graph is read by `plan`.
 
     "logits", "probabilities" or "sigmoid" of a classifier, as `workers.vision.classify.to_shares` takes them.
@@ -75,10 +75,7 @@ def recognise_scores(arranged: Arranged, wishes: Wishes, plan: Plan) -> str:
     return _scores_of_pixels(arranged) if plan.layout == SEMANTIC else ""
 
 
-# --- Classifiers.
-
-
-def _plan_scores(arranged: Arranged, wishes: Wishes) -> Plan:
+def _plan_scores(arranged: Arranged, wishes: Wishes) -> OutputPlan:
     head = arranged.heads[0]
     if head.values.dtype.kind != "f":
         text = (
@@ -102,7 +99,7 @@ def _plan_scores(arranged: Arranged, wishes: Wishes) -> Plan:
     return plan_outputs([(1, head.values.size)], arranged.size, wishes)
 
 
-def _plan_number(arranged: Arranged, wishes: Wishes) -> Plan:
+def _plan_number(arranged: Arranged, wishes: Wishes) -> OutputPlan:
     """One number tells two classes apart: it is the share of the second, or that one's logit."""
     if _ends_in(arranged, frozenset({"Softmax"})) and float(arranged.heads[0].values.ravel()[0]) == 1:
         text = "Its Softmax is over one number, so that it always gives 1: export it with a Sigmoid instead."
@@ -144,10 +141,7 @@ def _ends_in(arranged: Arranged, operators: frozenset[str]) -> bool:
     return arranged.last_operator(FORMING | _PARTS) in operators
 
 
-# --- Classes of pixels.
-
-
-def _plan_map(arranged: Arranged, wishes: Wishes) -> tuple[Plan, ...]:
+def _plan_map(arranged: Arranged, wishes: Wishes) -> tuple[OutputPlan, ...]:
     head, size = arranged.heads[0], arranged.size
     if head.shape[1] == 1:
         return _plan_plane(arranged, wishes)
@@ -163,7 +157,7 @@ def _plan_map(arranged: Arranged, wishes: Wishes) -> tuple[Plan, ...]:
     return tuple(list_choices([head.shape], size, wishes, first))
 
 
-def _plan_plane(arranged: Arranged, wishes: Wishes) -> tuple[Plan, ...]:
+def _plan_plane(arranged: Arranged, wishes: Wishes) -> tuple[OutputPlan, ...]:
     """One number for each pixel: the number of its class, or how sure one class is there."""
     head, size = arranged.heads[0], arranged.size
     operator = arranged.last_operator(FORMING | _RESIZING)
@@ -189,7 +183,7 @@ def _plan_plane(arranged: Arranged, wishes: Wishes) -> tuple[Plan, ...]:
     return tuple(list_choices([head.shape], size, wishes, first))
 
 
-def _has_labels(head: Head, operator: str | None, *, is_mask: bool) -> bool:
+def _has_labels(head: ProbedOutput, operator: str | None, *, is_mask: bool) -> bool:
     values = head.values
     if operator == "ArgMax":
         return True
@@ -202,10 +196,10 @@ def _has_labels(head: Head, operator: str | None, *, is_mask: bool) -> bool:
     return bool((values == np.rint(values)).all())
 
 
-def _plan_labels(arranged: Arranged, wishes: Wishes) -> Plan:
+def _plan_labels(arranged: Arranged, wishes: Wishes) -> OutputPlan:
     """Return how labels are read. Their classes are counted by what an ArgMax chose from, or by names."""
     count = _count_choices(arranged) or len(wishes.names)
-    plan = check_plan(Plan("segment", LABELS, count), wishes)
+    plan = check_plan(OutputPlan("segment", LABELS, count), wishes)
     values = arranged.heads[0].values
     highest = int(values[(values >= 0) & (values != NO_CLASS)].max(initial=0))
     refuse_many_classes(max(count, highest + 1))

@@ -16,7 +16,7 @@ OWN = "ipau/"
 
 
 @dataclass(frozen=True)
-class Step:
+class NewNode:
     """A node to add: its operator, attributes, and constants for its further inputs."""
 
     operator: str
@@ -24,35 +24,35 @@ class Step:
     constants: tuple[Any, ...] = ()
 
 
-def multiply(factors: Sequence[float]) -> Step:
+def multiply(factors: Sequence[float]) -> NewNode:
     """Multiply images (1, channels, height, width) by one number, or one for each channel."""
-    return Step("Mul", constants=(_per_channel(factors),))
+    return NewNode("Mul", constants=(_per_channel(factors),))
 
 
-def add(numbers: Sequence[float]) -> Step:
+def add(numbers: Sequence[float]) -> NewNode:
     """Add one number, or one for each channel."""
-    return Step("Add", constants=(_per_channel(numbers),))
+    return NewNode("Add", constants=(_per_channel(numbers),))
 
 
-def transpose(*order: int) -> Step:
-    return Step("Transpose", {"perm": list(order)})
+def transpose(*order: int) -> NewNode:
+    return NewNode("Transpose", {"perm": list(order)})
 
 
-def cast(kind: int) -> Step:
+def cast(kind: int) -> NewNode:
     """Turn numbers into another type, as onnx.TensorProto numbers it."""
-    return Step("Cast", {"to": kind})
+    return NewNode("Cast", {"to": kind})
 
 
-def reverse_channels() -> Step:
+def reverse_channels() -> NewNode:
     """Turn red, green, blue into blue, green, red."""
-    return Step("Gather", {"axis": 1}, (np.array([2, 1, 0], np.int64),))
+    return NewNode("Gather", {"axis": 1}, (np.array([2, 1, 0], np.int64),))
 
 
-def lift(axes: Sequence[int], opset: int) -> Step:
+def lift(axes: Sequence[int], opset: int) -> NewNode:
     """Add dimensions of length 1. From opset 13 on, the axes are an input."""
     if opset < 13:
-        return Step("Unsqueeze", {"axes": list(axes)})
-    return Step("Unsqueeze", constants=(np.array(axes, np.int64),))
+        return NewNode("Unsqueeze", {"axes": list(axes)})
+    return NewNode("Unsqueeze", constants=(np.array(axes, np.int64),))
 
 
 def opset_of(model: Any) -> int:
@@ -60,7 +60,7 @@ def opset_of(model: Any) -> int:
     return max((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), default=0)
 
 
-def put_before(model: Any, given: Any, steps: Sequence[Step], *, order: Sequence[int], kind: int) -> None:
+def put_before(model: Any, given: Any, steps: Sequence[NewNode], *, order: Sequence[int], kind: int) -> None:
     """Have a graph take its input through these steps.
 
     Args:
@@ -70,7 +70,7 @@ def put_before(model: Any, given: Any, steps: Sequence[Step], *, order: Sequence
         kind: of the new input's numbers.
     """
     graph = model.graph
-    names = _Names(graph)
+    names = _TensorNames(graph)
     new = names.make(given.name)
     nodes = _chain(graph, names, steps, new, given.name)
     given.name = new
@@ -81,10 +81,10 @@ def put_before(model: Any, given: Any, steps: Sequence[Step], *, order: Sequence
     graph.node.extend([*nodes, *old])
 
 
-def put_behind(model: Any, told: Any, steps: Sequence[Step]) -> None:
+def put_behind(model: Any, told: Any, steps: Sequence[NewNode]) -> None:
     """Have a graph give an output through these steps. What it says of that one's shape is left out."""
     graph = model.graph
-    names = _Names(graph)
+    names = _TensorNames(graph)
     new = names.make(told.name)
     graph.node.extend(_chain(graph, names, steps, told.name, new))
     told.name = new
@@ -105,7 +105,7 @@ def _per_channel(numbers: Sequence[float]) -> Any:
     return np.asarray(numbers, np.float32).reshape(1, -1, 1, 1)
 
 
-def _chain(graph: Any, names: _Names, steps: Sequence[Step], source: str, target: str) -> list[Any]:
+def _chain(graph: Any, names: _TensorNames, steps: Sequence[NewNode], source: str, target: str) -> list[Any]:
     """Return nodes that lead from one tensor to another; their constants go into the graph."""
     from onnx import helper, numpy_helper
 
@@ -122,7 +122,7 @@ def _chain(graph: Any, names: _Names, steps: Sequence[Step], source: str, target
     return nodes
 
 
-class _Names:
+class _TensorNames:
     """Makes names that no tensor of a graph has."""
 
     def __init__(self, graph: Any) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from workers.bundle import Bundle
 from workers.checkpoints.class_names import NAMES, clean_names, find_names, order_names
-from workers.checkpoints.upload import Refused, Upload
+from workers.checkpoints.upload import Refused, WeightsUpload
 from workers.configs.model_config import Wishes, read_wishes
 from workers.configs.timm import find_timm
 from workers.configs.values import show_value
@@ -19,7 +19,7 @@ from workers.families.vit import layouts
 from workers.nets import export, vit
 from workers.nets.catalogue import fill
 from workers.nets.export import check_numbers
-from workers.nets.wrappers import Reading, list_readings
+from workers.nets.wrappers import CheckpointReading, list_readings
 
 # Of a probability: far below what is shown of one.
 TOLERANCE = 1e-4
@@ -50,11 +50,11 @@ _ACTIVATIONS = {
 class _Found:
     """The tensors of a classifier, and whose names they have."""
 
-    reading: Reading
+    reading: CheckpointReading
     whose: str
 
 
-def recognise(upload: Upload) -> str | None:
+def recognise(upload: WeightsUpload) -> str | None:
     """Return what these weights are called where they are a Vision Transformer's, else None."""
     found = _find(upload.tensors)
     if found is None:
@@ -64,7 +64,7 @@ def recognise(upload: Upload) -> str | None:
     return f"Vision Transformer, patches of {patch} × {patch}"
 
 
-def convert(upload: Upload) -> Bundle:
+def convert(upload: WeightsUpload) -> Bundle:
     """Rebuild a classifier. Raises Refused."""
     found = _find(upload.tensors)
     if found is None:
@@ -138,9 +138,6 @@ def read_labels(config: Mapping[str, Any], count: int) -> list[str]:
     return [label or f"class {number}" for number, label in enumerate(clean_names(labels))]
 
 
-# --- What a config says.
-
-
 def _read_wishes(config: Mapping[str, Any]) -> Wishes:
     """Return what a config says of images and scores; what it says of names is read by itself."""
     said = {name: value for name, value in config.items() if name not in NAMES}
@@ -157,7 +154,7 @@ def _read_wishes(config: Mapping[str, Any]) -> Wishes:
     return wishes
 
 
-def _read_settings(layout: layouts.Layout, config: Mapping[str, Any], wishes: Wishes) -> dict[str, Any]:
+def _read_settings(layout: layouts.VitLayout, config: Mapping[str, Any], wishes: Wishes) -> dict[str, Any]:
     shapes = {name: tuple(tensor.shape) for name, tensor in layout.tensors.items()}
     told = {**config, **_read_arguments(config)}
     settings = vit.read_settings(shapes, told, layout.tokens, layout.epsilon)
@@ -197,7 +194,7 @@ def _read_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in said.items() if value is not None}
 
 
-def _choose_pool(layout: layouts.Layout, config: Mapping[str, Any]) -> str:
+def _choose_pool(layout: layouts.VitLayout, config: Mapping[str, Any]) -> str:
     """Return what the classes are told from: what names tell, unless timm's config says otherwise."""
     said = config.get("global_pool") if find_timm(config) is not None else None
     if said is None or layout.pool == "pair":

@@ -62,7 +62,7 @@ _OTHERS = re.compile(r"relative_position|gamma_\d|q_bias|rope|cpb_mlp|decoder_")
 
 
 @dataclass(frozen=True)
-class Layout:
+class VitLayout:
     """A classifier's tensors under Hugging Face's names, and what their names do not say.
 
     `tokens` are those before the patches, `pool` what the classes are told from, `pre_norm` whether there is
@@ -101,29 +101,26 @@ def name_as_saved(name: str) -> str:
     return f"vit.encoder.layer.{layer}.{_LATER_PARTS.get(part, part)}.{kind}"
 
 
-def read(tensors: Mapping[str, Tensor], whose: str) -> Layout:
+def read(tensors: Mapping[str, Tensor], whose: str) -> VitLayout:
     """Bring tensors of a layout that `tell` knows under Hugging Face's names. Raises Refused."""
     if whose == "hugging face":
         return _read_hugging_face(tensors)
     return _read_timm(tensors if whose == "timm" else _as_timm(tensors), whose)
 
 
-# --- Hugging Face.
-
-
-def _read_hugging_face(tensors: Mapping[str, Tensor]) -> Layout:
+def _read_hugging_face(tensors: Mapping[str, Tensor]) -> VitLayout:
     own = {name_as_saved(name): tensor for name, tensor in tensors.items()}
     own = {name: tensor for name, tensor in own.items() if not _UNUSED.fullmatch(name)}
     distilled = own.pop("vit.embeddings.distillation_token", None)
     prepared = _PREPARED["hugging face"]
     if distilled is None:
-        return Layout(own, 1e-12, prepared)
+        return VitLayout(own, 1e-12, prepared)
     own[_TOKENS] = _join(own[_TOKENS], distilled)
     prepared = _PREPARED["deit"]
     if "cls_classifier.weight" not in own:
-        return Layout(own, 1e-12, prepared, tokens=2)
+        return VitLayout(own, 1e-12, prepared, tokens=2)
     heads = _pop_heads(own, "cls_classifier", "distillation_classifier")
-    return Layout({**own, **heads}, 1e-12, prepared, tokens=2, pool="pair")
+    return VitLayout({**own, **heads}, 1e-12, prepared, tokens=2, pool="pair")
 
 
 def _pop_heads(own: dict[str, Tensor], first: str, second: str) -> dict[str, Tensor]:
@@ -142,9 +139,6 @@ def _join(*tokens: Tensor) -> Tensor:
     if any(token.dim() != 3 or token.shape[::2] != tokens[0].shape[::2] for token in tokens):
         raise Refused("Its tokens have different widths.", code="tensors")
     return torch.cat([token.float() for token in tokens], 1)
-
-
-# --- timm and torchvision.
 
 
 def _as_timm(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -172,7 +166,7 @@ def _as_timm(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def _read_timm(tensors: Mapping[str, Tensor], whose: str) -> Layout:
+def _read_timm(tensors: Mapping[str, Tensor], whose: str) -> VitLayout:
     own = dict(tensors)
     extra = [own.pop(name) for name in ("cls_token", "dist_token", "reg_token") if name in own]
     is_distilled = "dist_token" in tensors and "head_dist.weight" in own
@@ -198,7 +192,7 @@ def _read_timm(tensors: Mapping[str, Tensor], whose: str) -> Layout:
         made[f"{names.get(place, place)}.{kind}"] = tensor
     if f"{_PATCHES}.bias" not in made:
         made[f"{_PATCHES}.bias"] = torch.zeros(made[f"{_PATCHES}.weight"].shape[:1])
-    return Layout(
+    return VitLayout(
         made,
         1e-5 if pre_norm else 1e-6,
         _PREPARED["distilled" if is_distilled else whose],

@@ -9,7 +9,7 @@ from typing import Any
 from workers.checkpoints.class_names import clean_names, order_names
 from workers.checkpoints.pickle_reader import Stub
 from workers.checkpoints.tensors import TensorRecord
-from workers.checkpoints.upload import Refused, Upload
+from workers.checkpoints.upload import Refused, WeightsUpload
 
 MOST_MODULES = 20_000
 MOST_DEPTH = 40
@@ -59,7 +59,7 @@ class Checkpoint:
         return default
 
 
-def find_checkpoint(upload: Upload) -> Checkpoint | None:
+def find_checkpoint(upload: WeightsUpload) -> Checkpoint | None:
     """Return the checkpoint that an upload is, or None where it is something else."""
     tree = upload.tree
     if isinstance(tree, Stub):

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from workers.bundle import Bundle
-from workers.checkpoints.upload import Upload
+from workers.checkpoints.upload import WeightsUpload
 from workers.families.yolo import ultralytics_models, yolov5
 
 
-def recognise(upload: Upload) -> str | None:
+def recognise(upload: WeightsUpload) -> str | None:
     """Say what the checkpoint is («YOLO11 detector»), or None where it is no YOLO's."""
     return yolov5.recognise(upload) or ultralytics_models.recognise(upload)
 
 
-def convert(upload: Upload) -> Bundle:
+def convert(upload: WeightsUpload) -> Bundle:
     """Rebuild the model by trusted code, export and compare it. Raises Refused."""
     older = yolov5.recognise(upload) is not None
     return yolov5.convert(upload) if older else ultralytics_models.convert(upload)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from workers.bundle import Bundle
 from workers.checkpoints.tensors import Tensors
-from workers.checkpoints.upload import Refused, Upload
+from workers.checkpoints.upload import Refused, WeightsUpload
 from workers.export import export
 from workers.families.yolo.checkpoint import Checkpoint, find_checkpoint
 from workers.families.yolo.ultralytics_yaml import HEADS, check_yaml
@@ -45,7 +45,7 @@ _TASKS = {
 _CLASSIFIED = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0], "crop_pct": 1.0, "assumed": []}
 
 
-def recognise(upload: Upload) -> str | None:
+def recognise(upload: WeightsUpload) -> str | None:
     """Say what the checkpoint is («YOLO11 detector»), or None where it is none of Ultralytics'."""
     checkpoint = find_checkpoint(upload)
     if checkpoint is None or checkpoint.is_yolov5:
@@ -57,7 +57,7 @@ def recognise(upload: Upload) -> str | None:
     return f"{_generation(description)} {_TASKS.get(HEADS.get(name, ''), 'model')}"
 
 
-def convert(upload: Upload) -> Bundle:
+def convert(upload: WeightsUpload) -> Bundle:
     """Rebuild, export and compare. Raises Refused."""
     checkpoint = _find(upload)
     architecture, tensors = prepare(upload)
@@ -83,7 +83,7 @@ def convert(upload: Upload) -> Bundle:
     return export(model, facts, tensors)
 
 
-def prepare(upload: Upload) -> tuple[dict[str, Any], dict[str, Any]]:
+def prepare(upload: WeightsUpload) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return how to rebuild the network, checked, and its tensors in 32 bits. Raises Refused."""
     checkpoint = _find(upload)
     records = checkpoint.tensors()
@@ -94,13 +94,6 @@ def prepare(upload: Upload) -> tuple[dict[str, Any], dict[str, Any]]:
     }
     check_size(architecture, records)
     return architecture, as_floats(Tensors(upload.path, records))
-
-
-def _find(upload: Upload) -> Checkpoint:
-    checkpoint = find_checkpoint(upload)
-    if checkpoint is None or checkpoint.is_yolov5:
-        raise Refused("This is no checkpoint of Ultralytics.", code="unknown")
-    return checkpoint
 
 
 def task_of(architecture: Mapping[str, Any]) -> str:
@@ -114,12 +107,6 @@ def input_stride(strides: Any) -> int:
     A head that reads fine features alone may still be fed by coarser ones.
     """
     return max(LEAST_STRIDE, int(strides.max()))
-
-
-def _layout_of(task: str, architecture: Mapping[str, Any]) -> str:
-    if task == "classify":
-        return "probabilities"
-    return "end-to-end" if architecture["end2end"] else "anchors"
 
 
 def check_size(architecture: Mapping[str, Any], records: Mapping[str, Any]) -> None:
@@ -191,25 +178,6 @@ def rebuild_converted(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> A
     return rebuild({"architecture": architecture}, tensors)
 
 
-def _build(description: dict[str, Any]) -> Any:
-    """Build the whole model of a checked description, its numbers random."""
-    quiet_ultralytics()
-    from ultralytics.nn import tasks
-
-    task = task_of({"yaml": description})
-    make = getattr(tasks, _MODELS[task])
-    with refusing_misfits():
-        return make(copy.deepcopy(description), ch=description["channels"], verbose=False)
-
-
-def _build_layers(description: dict[str, Any]) -> Any:
-    quiet_ultralytics()
-    from ultralytics.nn.tasks import parse_model
-
-    with refusing_misfits():
-        return parse_model(copy.deepcopy(description), ch=description["channels"], verbose=False)[0]
-
-
 def without_memory() -> AbstractContextManager[Any]:
     """Give new tensors a shape but no numbers.
 
@@ -254,6 +222,45 @@ def quiet_ultralytics() -> None:
         Image.open = opens
 
 
+def as_floats(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Return tensors in 32 bits, but for those that count."""
+    return {
+        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()
+    }
+
+
+def _find(upload: WeightsUpload) -> Checkpoint:
+    checkpoint = find_checkpoint(upload)
+    if checkpoint is None or checkpoint.is_yolov5:
+        raise Refused("This is no checkpoint of Ultralytics.", code="unknown")
+    return checkpoint
+
+
+def _layout_of(task: str, architecture: Mapping[str, Any]) -> str:
+    if task == "classify":
+        return "probabilities"
+    return "end-to-end" if architecture["end2end"] else "anchors"
+
+
+def _build(description: dict[str, Any]) -> Any:
+    """Build the whole model of a checked description, its numbers random."""
+    quiet_ultralytics()
+    from ultralytics.nn import tasks
+
+    task = task_of({"yaml": description})
+    make = getattr(tasks, _MODELS[task])
+    with refusing_misfits():
+        return make(copy.deepcopy(description), ch=description["channels"], verbose=False)
+
+
+def _build_layers(description: dict[str, Any]) -> Any:
+    quiet_ultralytics()
+    from ultralytics.nn.tasks import parse_model
+
+    with refusing_misfits():
+        return parse_model(copy.deepcopy(description), ch=description["channels"], verbose=False)[0]
+
+
 @contextmanager
 def _folder_of_settings() -> Iterator[None]:
     """Ultralytics writes its settings when it is imported: into the folder it is given, or one that goes."""
@@ -266,13 +273,6 @@ def _folder_of_settings() -> Iterator[None]:
             yield
         finally:
             del os.environ["YOLO_CONFIG_DIR"]
-
-
-def as_floats(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """Return tensors in 32 bits, but for those that count."""
-    return {
-        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()
-    }
 
 
 def _generation(description: Any) -> str:

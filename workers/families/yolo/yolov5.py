@@ -8,7 +8,7 @@ from typing import Any
 from workers.bundle import Bundle
 from workers.checkpoints.pickle_reader import ONLY_DETECTORS, Stub
 from workers.checkpoints.tensors import Tensors
-from workers.checkpoints.upload import Refused, Upload
+from workers.checkpoints.upload import Refused, WeightsUpload
 from workers.export import export
 from workers.families.yolo.checkpoint import Checkpoint, find_checkpoint
 from workers.families.yolo.ultralytics_models import (
@@ -32,13 +32,13 @@ _LAYERS = frozenset({
 _ACTIVATION = "torch.nn.modules.activation.SiLU"
 
 
-def recognise(upload: Upload) -> str | None:
+def recognise(upload: WeightsUpload) -> str | None:
     """Say what the checkpoint is, or None where it is none of that repository."""
     checkpoint = find_checkpoint(upload)
     return TITLE if checkpoint is not None and checkpoint.is_yolov5 else None
 
 
-def convert(upload: Upload) -> Bundle:
+def convert(upload: WeightsUpload) -> Bundle:
     """Rebuild, export and compare. Raises Refused."""
     checkpoint = _find(upload)
     architecture, tensors = prepare(upload)
@@ -60,7 +60,7 @@ def convert(upload: Upload) -> Bundle:
     return export(model, facts, tensors)
 
 
-def prepare(upload: Upload) -> tuple[dict[str, Any], dict[str, Any]]:
+def prepare(upload: WeightsUpload) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return how to rebuild the network, checked, and its tensors in 32 bits. Raises Refused."""
     checkpoint = _find(upload)
     description = _check_yaml(checkpoint.model.get("yaml"))
@@ -71,17 +71,6 @@ def prepare(upload: Upload) -> tuple[dict[str, Any], dict[str, Any]]:
     architecture = {"yaml": description, "repository": "yolov5"}
     _check_size(architecture, found)
     return architecture, as_floats(Tensors(upload.path, found))
-
-
-def _check_yaml(found: Any) -> dict[str, Any]:
-    description = check_yaml(found)
-    for row in (*description["backbone"], *description["head"]):
-        if row[2] not in _LAYERS:
-            text = (
-                f"It has the layer {row[2]}, which is not run in checkpoints of the older yolov5 repository."
-            )
-            raise Refused(text, code="architecture")
-    return description
 
 
 def rebuild_converted(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
@@ -107,7 +96,18 @@ def rebuild(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
     return model
 
 
-def _find(upload: Upload) -> Checkpoint:
+def _check_yaml(found: Any) -> dict[str, Any]:
+    description = check_yaml(found)
+    for row in (*description["backbone"], *description["head"]):
+        if row[2] not in _LAYERS:
+            text = (
+                f"It has the layer {row[2]}, which is not run in checkpoints of the older yolov5 repository."
+            )
+            raise Refused(text, code="architecture")
+    return description
+
+
+def _find(upload: WeightsUpload) -> Checkpoint:
     checkpoint = find_checkpoint(upload)
     if checkpoint is None or not checkpoint.is_yolov5:
         raise Refused("This is no checkpoint of the yolov5 repository.", code="unknown")
@@ -157,7 +157,7 @@ def _check_size(architecture: dict[str, Any], found: Mapping[str, Any]) -> None:
 
 def _build(architecture: dict[str, Any]) -> Any:
     quiet_ultralytics()
-    from workers.families.yolo.yolov5_network import Network
+    from workers.families.yolo.yolov5_network import Yolov5Network
 
     with refusing_misfits():
-        return Network(architecture["yaml"])
+        return Yolov5Network(architecture["yaml"])

@@ -46,7 +46,7 @@ class AnchorDetect(nn.Module):  # type: ignore[misc]  # torch's is untyped
         return found.view(batch, -1, self.columns)
 
 
-class Network(nn.Module):  # type: ignore[misc]  # torch's is untyped
+class Yolov5Network(nn.Module):  # type: ignore[misc]  # torch's is untyped
     """The layers of a checked description, named as the repository names them."""
 
     def __init__(self, description: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from workers.checkpoints.upload import Upload
+from workers.checkpoints.upload import WeightsUpload
 
 State = OrderedDict[str, Tensor]
 
@@ -25,8 +25,8 @@ class Sample:
     forward: Callable[[Tensor], Tensor]
 
 
-def upload_of(tensors: dict[str, Tensor], **more: object) -> Upload:
-    return Upload("torch", Path("weights.pth"), tensors, **more)
+def upload_of(tensors: dict[str, Tensor], **more: object) -> WeightsUpload:
+    return WeightsUpload("torch", Path("weights.pth"), tensors, **more)
 
 
 class Draw:

@@ -18,7 +18,7 @@ from tests.workers.media.samples import decode, draw, encode, kinds
 from workers import bundle, engine, registry
 from workers.bundle import FolderModel
 from workers.families.gan import family as gan
-from workers.media.decode import Limits
+from workers.media.decode import DecodeLimits
 from workers.plugin import Context, Family, OperationError
 from workers.recipe import Recipe
 
@@ -328,7 +328,7 @@ def test_a_sheet_too_large_is_refused_before_it_is_drawn(
     models: dict[str, FolderModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = _watch_tiles(monkeypatch)
-    monkeypatch.setattr(gan, "LIMITS", Limits(max_pixels=64 * 63))
+    monkeypatch.setattr(gan, "LIMITS", DecodeLimits(max_pixels=64 * 63))
     with pytest.raises(OperationError, match="would have 64 × 64 pixels"):
         _run(models["noise"], encode(draw(40, 30), "PNG"))
     assert not seen

@@ -43,7 +43,7 @@ def convert(onnx: bytes, folder: Path, config: dict[str, Any] | None = None) -> 
     return FolderModel(out)
 
 
-def run(model: Any, data: bytes = PICTURE, **settings: Any) -> engine.Outcome:
+def run(model: Any, data: bytes = PICTURE, **settings: Any) -> engine.RecipeResult:
     recipe = Recipe.single("onnx", settings, weights=model.key)
     return engine.run(recipe, data, Context(models={model.key: model}))
 

@@ -120,7 +120,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> FolderModel:
     return FolderModel(folder)
 
 
-def _run(model: FolderModel, data: bytes, **params: Any) -> engine.Outcome:
+def _run(model: FolderModel, data: bytes, **params: Any) -> engine.RecipeResult:
     recipe = Recipe.single("vit", params, weights=model.key)
     return engine.run(recipe, data, Context(models={model.key: model}))
 

@@ -104,12 +104,14 @@ def _of(task: str) -> Any:
     return pytest.mark.parametrize("network", [(task, shown) for shown in SHOWN], indirect=True, ids="-".join)
 
 
-def _run(model: Model, memo: Cache | None = None, data: bytes = PICTURE, **settings: Any) -> engine.Outcome:
+def _run(
+    model: Model, memo: Cache | None = None, data: bytes = PICTURE, **settings: Any
+) -> engine.RecipeResult:
     context = Context(models={model.key: model}, memo=memo)
     return engine.run(Recipe.single("yolo", settings, weights=model.key), data, context)
 
 
-def _predictions(outcome: engine.Outcome) -> list[dict[str, Any]]:
+def _predictions(outcome: engine.RecipeResult) -> list[dict[str, Any]]:
     assert isinstance(outcome.data, dict)
     return outcome.data["predictions"]
 
