@@ -469,7 +469,16 @@ def test_every_leased_model_has_the_same_columns() -> None:
             assert issubclass(model, Leased), model
             leased.add(model.__name__)
         renamed |= {name for name in names if name.endswith("_until")}
-    assert leased >= {"File", "Upload", "Conversion", "ConversionAccount", "Item", "Delivery", "JobMail"}
+    assert leased >= {
+        "File",
+        "Upload",
+        "Conversion",
+        "ConversionAccount",
+        "Item",
+        "Delivery",
+        "JobMail",
+        "Pause",
+    }
     assert renamed == NO_LEASES, "A claim for a limited time is a lease: inherit ipau.common.leases.Leased"
     for model in (File, Upload, Delivery):
         assert issubclass(model, LeasedWithAttempts)
