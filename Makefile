@@ -22,7 +22,7 @@ DEPLOYED := IPAU_BASE_URL=https://example.org ALLOWED_HOSTS=example.org \
 BROWSERS := /usr/bin/chromium $(shell command -v chromium chromium-browser google-chrome 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-alone lint check bench chaos neighbors train-demo lock chromium nginx bubblewrap format clean
+.PHONY: help setup demo up test test-alone lint check bench chaos neighbors train-demo docs lock chromium nginx bubblewrap format clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -79,6 +79,10 @@ neighbors: setup ## Attack a whole site with one account and time another one (S
 
 train-demo: setup ## Train the models that the demo runs, anew (NAME=double-size trains one alone)
 	@$(RUN)/python -m deploy.train_demo $(NAME)
+
+docs: setup ## Generate the reference pages and build the site of the docs into build/docs
+	@$(RUN)/python -m deploy.reference_pages
+	@NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --quiet --strict --site-dir build/docs
 
 format: setup ## Bring code and templates into shape
 	$(RUN)/ruff check --fix .

@@ -14,8 +14,8 @@ from django.utils.translation import gettext as _
 
 from accounts import rate_limits
 from accounts.models import User
-from ipau.common import concurrency
 from ipau.common.errors import Conflict
+from ipau.common.http import concurrency
 
 HANDLE_TRIES = 5
 

@@ -15,10 +15,12 @@ from workers import registry
 # The worker class uses the settings and apps, and gunicorn imports it before the application.
 django.setup()
 
+#: The address and port of the web server, if it is started without `up`.
 bind = os.environ.get("IPAU_BIND", "127.0.0.1:8000")
 worker_class = "ipau.web.worker.Worker"
+#: Web processes.
 workers = int(os.environ.get("IPAU_WEB_WORKERS", "2"))
-# Most threads wait for the database or a preview. They are started when they are needed.
+#: Threads of one web process. Most of them wait for the database or a preview.
 threads = int(os.environ.get("IPAU_WEB_THREADS", "16"))
 # The file that is being sent is sent by the worker itself, which never waits for its reader.
 sendfile = False

@@ -14,6 +14,8 @@ from csp.constants import NONCE, NONE, SELF
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
 
+#: The data folder: embedded PostgreSQL and Valkey, files, logs.
+#: Default: `data` in the repository.
 DATA_DIR = Path(env.str("IPAU_DATA", default=str(BASE_DIR / "data"))).absolute()
 
 
@@ -28,6 +30,8 @@ def _embedded() -> dict[str, str]:
 
 def _secret_key() -> str:
     """SECRET_KEY, or the one that `./manage.py up` made in the data folder."""
+    #: The secret that signs sessions. It is the same on all machines.
+    #: Default: `up` makes one in the data folder.
     given: str = env.str("SECRET_KEY", default="")
     if given:
         return given
@@ -38,10 +42,14 @@ def _secret_key() -> str:
 
 _services = _embedded()
 SECRET_KEY = _secret_key()
+#: Django's debug mode. Never use it on a site that others reach.
 DEBUG = env.bool("IPAU_DEBUG", default=False)
-# The public address, for links in mails and API answers that are made outside a request.
+#: The public address, for links in e-mails and API responses. With `https://`, cookies become secure and
+#: HSTS is sent.
+#: Default: the address of a running `up`, or `http://127.0.0.1:8000`.
 BASE_URL = env.str("IPAU_BASE_URL", default=_services.get("web_url", "http://127.0.0.1:8000")).rstrip("/")
 SECURE = BASE_URL.startswith("https://")
+#: Host names that the site answers, separated by commas.
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = [BASE_URL] if SECURE else []
 
@@ -79,21 +87,21 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     # First, so that no error under the API leaves it as a page.
     "ipau.common.api.problems.ProblemMiddleware",
-    "ipau.common.clients.ConcurrencyMiddleware",
+    "ipau.common.http.clients.ConcurrencyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
-    "ipau.common.middleware.BodyLimitMiddleware",
+    "ipau.common.http.middleware.BodyLimitMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "ipau.common.middleware.DomainErrorMiddleware",
+    "ipau.common.http.middleware.DomainErrorMiddleware",
 ]
 
 ROOT_URLCONF = "ipau.urls"
@@ -123,12 +131,15 @@ TEMPLATES: list[dict[str, Any]] = [
 
 DATABASES = {
     "default": env.db_url_config(
+        #: A PostgreSQL database of your own: `postgres://user:password@host/name`.
+        #: Default: the embedded PostgreSQL.
         env.str("DATABASE_URL", default=_services.get("database_url", ""))
         or "postgres:///ipau?host=/nonexistent"
     )
 }
 if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
     DATABASES["default"]["ENGINE"] = "ipau.common.postgresql"
+#: Seconds that a connection to PostgreSQL stays open.
 DATABASES["default"]["CONN_MAX_AGE"] = env.int("IPAU_CONN_MAX_AGE", default=60)
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DATABASES["default"].setdefault("OPTIONS", {})["connect_timeout"] = 5
@@ -136,6 +147,8 @@ DATABASES["default"].setdefault("OPTIONS", {})["connect_timeout"] = 5
 DATABASES["default"]["OPTIONS"].setdefault("prepare_threshold", 0)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
+#: A Valkey or Redis of your own: `redis://:password@host:6379/0`.
+#: Default: the embedded Valkey.
 REDIS_URL = env.str("REDIS_URL", default=_services.get("redis_url", "")) or "redis://127.0.0.1:6379/0"
 CACHES = {
     "default": {
@@ -172,25 +185,35 @@ ACCOUNT_RATE_LIMITS = {"login_failed_account": "100/h/key", "enter_code": "10/m/
 # E-mail addresses of one person.
 ACCOUNT_MAX_EMAIL_ADDRESSES = 5
 ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
+#: Number of proxies in front of the site whose forwarded headers are trusted.
 ALLAUTH_TRUSTED_PROXY_COUNT = env.int("IPAU_TRUSTED_PROXIES", default=0)
 
+#: The mail server, for example `smtp+tls://user:password@host:587`.
+#: Default: e-mails are printed to the terminal.
 EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
 vars().update(EMAIL_CONFIG)
-# Seconds that a mail server may be silent.
+#: Seconds to wait for the mail server.
 EMAIL_TIMEOUT = env.int("IPAU_EMAIL_TIMEOUT", default=10)
+#: The sender of e-mails.
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="IPAU <noreply@localhost>")
 
 # --- Files --------------------------------------------------------------------------------------------
 
+#: The S3 bucket that stores files. Without it, files are stored in the data folder.
 _S3_BUCKET = env.str("IPAU_S3_BUCKET", default="")
+#: The address of the S3 server, for example `https://s3.example.org`.
+#: Default: AWS.
 _S3_ENDPOINT = env.str("IPAU_S3_ENDPOINT", default="") or None
-# Where browsers reach the bucket, if that is another address than ours.
+#: The address at which browsers reach the S3 server.
+#: Default: `IPAU_S3_ENDPOINT`.
 _S3_PUBLIC = env.str("IPAU_S3_PUBLIC_ENDPOINT", default="") or None
+#: Origins that pages may load files from. For AWS, name the regional one.
+#: Default: the origin of the bucket.
 _S3_ORIGINS = env.list(
     "IPAU_S3_ORIGINS",
     default=[_S3_PUBLIC or _S3_ENDPOINT or f"https://{_S3_BUCKET}.s3.amazonaws.com"] if _S3_BUCKET else [],
 )
-# Browsers send large files straight into the bucket, which must allow that to pages of this site (CORS).
+#: Browsers upload files of 16 MiB or more directly to the bucket. The bucket must allow this (CORS).
 S3_DIRECT = bool(_S3_BUCKET) and env.bool("IPAU_S3_DIRECT", default=False)
 STORAGES: dict[str, Any] = {
     "default": (
@@ -209,7 +232,7 @@ STORAGES: dict[str, Any] = {
             "BACKEND": "drive.storage.filesystem.ContentStorage",
             "OPTIONS": {
                 "location": str(DATA_DIR / "blobs"),
-                # The group that may read the files, for example nginx's. Otherwise nobody but the site can.
+                #: The group that may read the files in the data folder, for example nginx's `www-data`.
                 "group": env.str("IPAU_FILES_GROUP", default=""),
             },
         }
@@ -217,22 +240,28 @@ STORAGES: dict[str, Any] = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 STATIC_URL = "/static/"
+#: The folder where style sheets and scripts are collected.
+#: Default: `static` in the data folder.
 STATIC_ROOT = env.str("IPAU_STATIC_ROOT", default=str(DATA_DIR / "static"))
-# Where nginx keeps the folder of blobs for itself ("/protected/"): it then sends the bytes in our place.
+#: The internal path at which nginx serves the files, for example `/protected/`. nginx then sends file
+#: contents.
 ACCEL_PREFIX = env.str("IPAU_ACCEL_PREFIX", default="")
-# Bytes that a person may keep in the drive, the trash included, unless an operator says otherwise.
+#: Bytes that one account may store, including the trash. Operators can set another quota for an account.
 DRIVE_QUOTA_BYTES = env.int("IPAU_DRIVE_QUOTA_BYTES", default=10 * 1024**3)
-# Files and folders that a drive may have, the trash included.
+#: Maximum number of files in one drive, including the trash.
 DRIVE_MAX_FILES = env.int("IPAU_DRIVE_MAX_FILES", default=1_000_000)
+#: Maximum number of folders in one drive, including the trash.
 DRIVE_MAX_FOLDERS = env.int("IPAU_DRIVE_MAX_FOLDERS", default=50_000)
-# Resumable and direct uploads that one person may have begun and not finished.
+#: Maximum number of unfinished resumable and direct uploads of one account.
 UNFINISHED_UPLOADS_MAX = env.int("IPAU_UNFINISHED_UPLOADS_MAX", default=500)
-# What has been in the trash for so many days is deleted for good.
+#: Days after which items in the trash are deleted.
 TRASH_DAYS = env.int("IPAU_TRASH_DAYS", default=30)
-# One request carries one upload; larger files are the resumable upload's business.
+#: Maximum size of a file that is uploaded in a single request.
 UPLOAD_MAX_BYTES = env.int("IPAU_UPLOAD_MAX_BYTES", default=100 * 1024 * 1024)
+#: Maximum size of a file in a resumable upload.
 RESUMABLE_MAX_BYTES = env.int("IPAU_RESUMABLE_MAX_BYTES", default=4 * 1024**3)
-# So many uploads that came straight into the bucket are checked at a time: fewer than `background` has slots.
+#: Direct uploads that are checked at the same time. Each check can take minutes, so set it below the
+#: number of slots of the `background` queue.
 UPLOAD_CHECKS = env.int("IPAU_UPLOAD_CHECKS", default=1)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 20_000
@@ -240,57 +269,71 @@ FILE_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
 
 # --- Celery -------------------------------------------------------------------------------------------
 
+#: Another Valkey or Redis for Celery messages.
+#: Default: `REDIS_URL`.
 CELERY_BROKER_URL = env.str("IPAU_BROKER_URL", default=REDIS_URL)
-# One process of a worker runs under this address-space limit, so that a bomb takes one child.
+#: Address space of one worker process (slot).
 SLOT_MEMORY_BYTES = env.int("IPAU_SLOT_MEMORY_BYTES", default=4 * 1024**3)
-# Of that, models and other things that are costly to make may stay loaded up to this.
+#: Memory that the model processes of one slot may keep between images.
+#: Default: a quarter of `IPAU_SLOT_MEMORY_BYTES`.
 SLOT_CACHE_BYTES = env.int("IPAU_SLOT_CACHE_BYTES", default=SLOT_MEMORY_BYTES // 4)
-# Each uploaded network runs in a process of its own, under this limit.
+#: Address space of one model process.
+#: Default: `IPAU_SLOT_MEMORY_BYTES`.
 MODEL_MEMORY_BYTES = env.int("IPAU_MODEL_MEMORY_BYTES", default=SLOT_MEMORY_BYTES)
-# What networks run on in turns of the queue `gpu`: "cuda", "cuda:1", or "torch-cpu" to try it without a GPU.
+#: The device that runs models in the `gpu` queue: `cuda`, `cuda:1`, or `torch-cpu` to try it without a
+#: GPU.
 GPU_DEVICE = env.str("IPAU_GPU_DEVICE", default="cuda")
-# So many pictures does a slot of that queue decode, draw and encode at the same time.
+#: Images that one slot of the `gpu` queue decodes, draws and encodes at the same time.
 GPU_THREADS = env.int("IPAU_GPU_THREADS", default=8)
-# CUDA reserves addresses far beyond what it uses, so here what is really there is limited.
+#: Resident memory of one slot of the `gpu` queue. CUDA reserves far more address space than it uses, so
+#: address space is not limited there.
 GPU_SLOT_MEMORY_BYTES = env.int("IPAU_GPU_SLOT_MEMORY_BYTES", default=16 * 1024**3)
 
-# A worker tells this often that it is alive; one that misses three is taken for dead.
+#: Seconds between heartbeats of a worker. A worker that misses three is considered dead.
 HEARTBEAT_SECONDS = env.int("IPAU_HEARTBEAT_SECONDS", default=5)
-# What Prometheus sends as its bearer key. Without one, only this machine may read the metrics.
+#: The bearer key that Prometheus sends. Without it, only this machine can read `/metrics`.
 METRICS_KEY = env.str("IPAU_METRICS_KEY", default="")
-# One picture of a job may take this long, below the lease with which a worker owns it.
+#: Maximum time for one image of a job, in seconds. Keep it below the lease of 60 seconds.
 ITEM_SECONDS = env.int("IPAU_ITEM_SECONDS", default=45)
-# The longest time for the conversion of one file of weights; small files get less. Tasks end soon behind it.
+#: Maximum time for one conversion of weights, in seconds, at most 600. Small files get less.
 CONVERSION_SECONDS = min(600, env.int("IPAU_CONVERSION_SECONDS", default=600))
-# So many minutes a day may all conversions and trials of one person take, unless an operator says otherwise.
+#: Minutes a day (UTC) that conversions and trials of one account may take. Operators can set another
+#: number for an account.
 CONVERSION_MINUTES_A_DAY = env.int("IPAU_CONVERSION_MINUTES_A_DAY", default=60)
-# A run of a model's network may take twenty times what an image took in its trial, but always this long.
+#: Processor seconds that one model run may always take. Otherwise the limit is 20 times an image of its
+#: trial.
 NETWORK_LEAST_SECONDS = env.float("IPAU_NETWORK_LEAST_SECONDS", default=5.0)
-# A model whose runs had to be ended so often within a day is paused.
+#: A model is paused after this many of its runs were killed within a day.
 MODEL_MOST_KILLS = env.int("IPAU_MODEL_MOST_KILLS", default=5)
-# A job may have this many pictures.
+#: Maximum number of images in one job.
 JOB_MAX_FILES = env.int("IPAU_JOB_MAX_FILES", default=100_000)
-# Results are found again, instead of being computed, for so many days.
+#: Days for which an identical earlier result is reused.
 MEMO_DAYS = env.int("IPAU_MEMO_DAYS", default=90)
 
 # --- Webhooks -----------------------------------------------------------------------------------------
 
-# Nothing is delivered into private networks, save those named here: 10.20.0.0/16,192.168.7.0/24.
+#: Private networks that webhooks may be sent to, for example `10.20.0.0/16,192.168.7.0/24`. All other
+#: private networks are blocked.
 WEBHOOK_ALLOWED_NETWORKS = [ip_network(n) for n in env.list("IPAU_WEBHOOK_ALLOWED_NETWORKS", default=[])]
-# Whether addresses may begin with http:// too: anybody on the way could read what is delivered.
+#: Whether webhooks may be sent to `http://` addresses. Anyone on the network path can read them.
 WEBHOOK_ALLOW_HTTP = env.bool("IPAU_WEBHOOK_ALLOW_HTTP", default=False)
 
 # --- Web server: limits of one process, see ipau/web/limits.py ----------------------------------------
 
-# A request head must come within this time; a body or its reader may stop this long.
+#: Seconds within which a client must send the head of a request, and for which a body may stop.
 WEB_SLOW_SECONDS = env.float("IPAU_WEB_SLOW_SECONDS", default=10.0)
-# Bytes per second that a large body must keep up.
+#: Minimum rate of a large request body, in bytes per second.
 WEB_MIN_RATE = env.int("IPAU_WEB_MIN_RATE", default=16 * 1024)
+#: Maximum number of open connections of one web process.
 WEB_CONNECTIONS = env.int("IPAU_WEB_CONNECTIONS", default=1000)
-# No limit behind trusted proxies, which count connections themselves.
+#: Maximum number of open connections of one address. Not applied behind trusted proxies, which count
+#: connections themselves.
 WEB_CONNECTIONS_PER_ADDRESS = env.int("IPAU_WEB_CONNECTIONS_PER_ADDRESS", default=100)
-# Threads of their own that read large bodies, and how many one client may have. A browser sends six files.
+#: Threads of one web process that read large request bodies.
+#: Default: half of `IPAU_WEB_THREADS`.
 WEB_STREAMS = env.int("IPAU_WEB_STREAMS", default=max(1, env.int("IPAU_WEB_THREADS", default=16) // 2))
+#: Large request bodies of one address that are read at the same time.
+#: Default: three quarters of `IPAU_WEB_STREAMS`.
 WEB_STREAMS_PER_ADDRESS = env.int("IPAU_WEB_STREAMS_PER_ADDRESS", default=max(1, WEB_STREAMS * 3 // 4))
 
 # --- Language, time -----------------------------------------------------------------------------------
@@ -306,7 +349,11 @@ USE_TZ = True
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE
+#: Whether HTTP requests are redirected to HTTPS.
+#: Default: yes if `IPAU_BASE_URL` starts with `https://`.
 SECURE_SSL_REDIRECT = env.bool("IPAU_SSL_REDIRECT", default=SECURE)
+#: Seconds for which browsers remember to use HTTPS (HSTS).
+#: Default: a year if `IPAU_BASE_URL` starts with `https://`, otherwise 0.
 SECURE_HSTS_SECONDS = env.int("IPAU_HSTS_SECONDS", default=31_536_000 if SECURE else 0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
@@ -344,15 +391,24 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "EXCEPTION_HANDLER": "ipau.common.api.views.handle_exception",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    #: Maximum number of previews that one account may request over the API.
     "DEFAULT_THROTTLE_RATES": {"preview": env.str("IPAU_PREVIEW_RATE", default="240/min")},
     "UNAUTHENTICATED_USER": None,
 }
-# Requests that wait hold a thread each; half of them stay free for all else. The older name still works.
+#: Requests of one web process that may wait at the same time for a preview, a prediction or another
+#: service. Each holds a thread. The older name `IPAU_API_WAITERS` still works.
+#: Default: half of `IPAU_WEB_THREADS`.
 WEB_WAITERS = env.int(
     "IPAU_WEB_WAITERS",
     default=env.int("IPAU_API_WAITERS", default=max(1, env.int("IPAU_WEB_THREADS", default=16) // 2)),
 )
+#: Waiting requests of one account or address in one web process.
+#: Default: 4, at most half of `IPAU_WEB_WAITERS`.
 WEB_WAITERS_PER_PERSON = env.int("IPAU_WEB_WAITERS_PER_PERSON", default=max(1, min(4, WEB_WAITERS // 2)))
+#: Requests of one client (an API key, a session, or else an address) that run in one web process at the
+#: same time.
+#: Default: `IPAU_WEB_WAITERS_PER_PERSON` + 2.
+WEB_REQUESTS_PER_CLIENT = env.int("IPAU_WEB_REQUESTS_PER_CLIENT", default=WEB_WAITERS_PER_PERSON + 2)
 SPECTACULAR_SETTINGS = {
     "TITLE": "IPAU API",
     "DESCRIPTION": "Run image-processing apps over pictures: files, predictions, jobs, previews.",
@@ -387,6 +443,7 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    #: Minimum level of log messages: `DEBUG`, `INFO`, `WARNING` or `ERROR`.
     "root": {"handlers": ["console"], "level": env.str("IPAU_LOG_LEVEL", default="INFO")},
     # Receivers of webhooks answer what they like; their bad headers are no news for an operator.
     "loggers": {"urllib3.connection": {"level": "ERROR"}},

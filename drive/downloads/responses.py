@@ -25,7 +25,7 @@ from drive.downloads.sanitized import AS_THEY_ARE, copy_of, plan_copy
 from drive.files.names import upload_name
 from drive.formats.browser_support import VIDEOS, WEB_PICTURES
 from drive.models import Blob
-from ipau.common import concurrency
+from ipau.common.http import concurrency
 
 INLINE = WEB_PICTURES | VIDEOS | {"text/plain"}
 CHUNK = 256 * 1024

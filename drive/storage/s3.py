@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from django.core.files import File
 from storages.backends.s3 import S3File, S3Storage
 
-from ipau.common import concurrency
+from ipau.common.http import concurrency
 
 F = TypeVar("F", bound=Callable[..., Any])
 CONNECT_SECONDS = 3

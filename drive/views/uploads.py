@@ -32,7 +32,7 @@ from drive.uploads.services import get_unfinished
 from drive.views.responses import folder_url, wants_json
 from ipau.common.api.views import domain_problem
 from ipau.common.errors import DomainError, Invalid, NotFound, TooLarge
-from ipau.common.middleware import ENVELOPE
+from ipau.common.http.middleware import ENVELOPE
 from ipau.common.strict_json import UnreadableJSON, read_json
 
 

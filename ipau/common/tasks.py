@@ -9,8 +9,8 @@ from django.core.cache import cache
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from ipau.common import concurrency
 from ipau.common.errors import RateLimited, Unavailable
+from ipau.common.http import concurrency
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ PREVIEW_SLOTS = 2
 BACKGROUND_SLOTS = 2
 # So that nobody's long conversion holds up another person's: of one person, one is at work at a time.
 CONVERT_SLOTS = 2
-# Those of a web server that was killed serve on while another one starts: see `ipau.web.orphans`, whose time
-# is shorter.
+# Processes of a killed web server serve on while another one starts, for less time than this: see
+# `ipau.web.shutdown.orphans`.
 ORPHAN_SECONDS = 35.0
 # Started when the site answers: before, they would take processor time from those that it needs for that.
 LATER = frozenset({"beat", "background", "convert"})

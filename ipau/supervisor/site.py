@@ -263,7 +263,7 @@ def network_notice(address: Address, *, proxies: int) -> str:
         return ""
     return (
         f"other machines reach {address.bind} over plain HTTP: that is meant for a trusted network. "
-        "For any other, put nginx in front: docs/operating.md"
+        "For any other, put nginx in front: docs/how-to/nginx.md"
     )
 
 

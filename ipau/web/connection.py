@@ -11,7 +11,7 @@ from gunicorn.http import get_parser
 
 from ipau.web.client_socket import Budget, ClientSocket
 from ipau.web.exchange import Exchange
-from ipau.web.limits import client_key
+from ipau.web.limits import client_address, client_key
 from ipau.web.request_head import Head, read_head, target_of
 
 
@@ -61,6 +61,15 @@ class Connection:
         """What the current request asks for; nothing where that is not known yet."""
         return self.head.target if self.head else target_of(self.inbox)
 
+    @property
+    def requester(self) -> str:
+        """What stands for whoever sends the current request: a key, a session, or else an address."""
+        if self.head is None:
+            return self.peer
+        if self.head.credential:
+            return self.head.credential.decode("latin-1")
+        return client_key(client_address(self.peer_address, self.head.forwarded_for))
+
     def find_head(self) -> Head | None:
         """Return the head of the next request as soon as all of it has come."""
         if self.head is None and self.inbox:
@@ -82,6 +91,18 @@ class Connection:
         if self._continued and request is not None:
             request._expected_100_continue = False
         return request
+
+    def expect_reader(self, budget: Budget) -> None:
+        """Let the client have so much time to read the response that comes now."""
+        self.reader, self.read = budget, self.socket.received_by_client()
+
+    def has_slow_reader(self) -> bool:
+        """Count the time since the last look, and what the client has read; say whether no time is left."""
+        now, read = time.monotonic(), self.socket.received_by_client()
+        self.reader.spend(now - self.since)
+        self.reader.earn(read - self.read)
+        self.since, self.read = now, read
+        return self.reader.left <= 0
 
     def begin_anew(self) -> None:
         """Make ready for the next request, the beginning of which may have come already."""

@@ -41,6 +41,8 @@ class Limits:
     streams: int
     """Threads of one process that may read large bodies at the same time."""
     streams_per_address: int
+    requests_per_client: int
+    """Requests of one client that run in the general threads of a process at the same time."""
 
     @property
     def stream_wait_seconds(self) -> float:
@@ -59,6 +61,7 @@ def limits() -> Limits:
         connections_per_address=per_address,
         streams=settings.WEB_STREAMS,
         streams_per_address=settings.WEB_STREAMS_PER_ADDRESS,
+        requests_per_client=settings.WEB_REQUESTS_PER_CLIENT,
     )
 
 

@@ -6,11 +6,15 @@ is malformed; so whatever looks odd here counts as complete and goes to that par
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+from django.conf import settings
 
 END = b"\r\n\r\n"
 # Of a target no more is looked at where a head is refused before all of it has come.
 MOST_TARGET = 8192
+_SESSION = re.compile(rb"(?:^|;)\s*" + re.escape(settings.SESSION_COOKIE_NAME.encode()) + rb"=([^;\s]+)")
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,8 @@ class Head:
     chunked: bool = False
     expects_continue: bool = False
     forwarded_for: str = ""
+    credential: bytes = b""
+    """The API key or the session that the request shows, which nobody has checked yet."""
 
     @property
     def path(self) -> bytes:
@@ -77,7 +83,15 @@ def _parse(text: bytes, size: int) -> Head:
         chunked=b"transfer-encoding" in fields,
         expects_continue=words[2] == b"HTTP/1.1" and expects == [b"100-continue"],
         forwarded_for=b",".join(fields.get(b"x-forwarded-for", [])).decode("latin-1"),
+        credential=_credential(fields),
     )
+
+
+def _credential(fields: dict[bytes, list[bytes]]) -> bytes:
+    for value in fields.get(b"authorization", []):
+        return value
+    found = (_SESSION.search(value) for value in fields.get(b"cookie", []))
+    return next((match[1] for match in found if match), b"")
 
 
 def _length(fields: dict[bytes, list[bytes]]) -> int:

@@ -19,11 +19,12 @@ from typing import Any
 from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
-from ipau.web import orphans, refusals, restart_turns
+from ipau.web import refusals
 from ipau.web.client_socket import Budget
 from ipau.web.connection import Connection, State
 from ipau.web.connection_table import ConnectionTable
 from ipau.web.exchange import Exchange
+from ipau.web.fair_queue import FairQueue
 from ipau.web.limits import (
     BODY_BYTES,
     HEAD_BYTES,
@@ -37,6 +38,7 @@ from ipau.web.limits import (
     limits,
 )
 from ipau.web.request_head import Head
+from ipau.web.shutdown import orphans, restart_turns
 from ipau.web.streams import Streams
 from ipau.web.thread_pools import ThreadPools
 
@@ -58,6 +60,7 @@ class Worker(ThreadWorker):
         self.connections = ConnectionTable(self.limits)
         self._streams = Streams(self.limits.streams, self.limits.streams_per_address)
         self._queue: list[Connection] = []
+        self._fair_queue = FairQueue(self.cfg.threads, self.limits.requests_per_client)
         self._ticked = 0.0
         self._orphanhood = orphans.Orphanhood(self.cfg, self.ppid)
         restart_turns.prepare()
@@ -66,7 +69,7 @@ class Worker(ThreadWorker):
     def check_config(cls, cfg: Any, log: Any) -> None:  # noqa: ARG003  # gunicorn's signature
         """Refuse what this worker cannot do."""
         if cfg.is_ssl:
-            raise RuntimeError("This web server speaks plain HTTP. TLS ends in nginx: see docs/operating.md.")
+            raise RuntimeError("This web server speaks plain HTTP. TLS ends in nginx: docs/how-to/nginx.md.")
 
     def get_thread_pool(self) -> ThreadPoolExecutor:
         """Make all pools, and return the one that gunicorn knows of."""
@@ -136,12 +139,7 @@ class Worker(ThreadWorker):
 
     def _check_reader(self, connection: Connection) -> None:
         """Cut off a client that reads below the minimum rate."""
-        now = time.monotonic()
-        read = connection.socket.received_by_client()
-        connection.reader.spend(now - connection.since)
-        connection.reader.earn(read - connection.read)
-        connection.since, connection.read = now, read
-        if connection.reader.left <= 0:
+        if connection.has_slow_reader():
             self.log.debug("A client reads too slowly: %s", connection.peer)
             self._close(connection)
 
@@ -220,13 +218,10 @@ class Worker(ThreadWorker):
         connection.events = events
 
     def _on_event(self, connection: Connection, _socket: Any) -> None:
+        steps = {State.SENDING: self._send, State.CLOSING: self._linger}
         # An earlier event of the same turn may have closed it.
-        if connection.state is State.SENDING:
-            self._guarded(self._send, connection)
-        elif connection.state is State.CLOSING:
-            self._guarded(self._linger, connection)
-        elif connection.state in (State.IDLE, State.RECEIVING):
-            self._guarded(self._receive, connection)
+        if connection.state in (*steps, State.IDLE, State.RECEIVING):
+            self._guarded(steps.get(connection.state, self._receive), connection)
 
     def _guarded(self, step: Any, connection: Connection) -> None:
         """Take a step; whatever goes wrong with one connection, the loop goes on."""
@@ -304,14 +299,18 @@ class Worker(ThreadWorker):
 
     def _dispatch(self, connection: Connection, head: Head) -> None:
         connection.pool = self.pools.choose(head, has_stream=connection.has_stream)
-        connection.reader = Budget(
-            self.limits.slow_seconds * READER_PATIENCE, self.limits.min_rate / READER_RATE_SHARE
-        )
-        connection.read = connection.socket.received_by_client()
+        patience = self.limits.slow_seconds * READER_PATIENCE
+        connection.expect_reader(Budget(patience, self.limits.min_rate / READER_RATE_SHARE))
         self._run(connection, self.handle)
 
     def _run(self, connection: Connection, step: Any) -> None:
         self._move(connection, State.RUNNING)
+        if connection.pool is self.pools.general:
+            self._fair_queue.add(connection, connection.requester, partial(self._start, connection, step))
+        else:
+            self._start(connection, step)
+
+    def _start(self, connection: Connection, step: Any) -> None:
         future: Future[None] = connection.pool.submit(step, connection)
         future.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, connection, done))
 
@@ -365,6 +364,7 @@ class Worker(ThreadWorker):
     def finish_request(self, conn: Connection, fs: Future[None]) -> None:
         """See, in the main loop, what a thread has left to do."""
         self._end_stream(conn)
+        self._fair_queue.end(conn)
         error = fs.exception()
         if error is None:
             self._guarded(self._send, conn)

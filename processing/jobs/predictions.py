@@ -16,8 +16,8 @@ from django.db.models import Prefetch, QuerySet
 from accounts.models import User
 from drive.files import services as drive
 from drive.models import File
-from ipau.common import concurrency
 from ipau.common.errors import Invalid, NotFound, RateLimited, Unavailable
+from ipau.common.http import concurrency
 from market.listings import services as market
 from market.models import Version
 from processing.fleet import registry

@@ -8,8 +8,8 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from ipau.common import concurrency
 from ipau.common.errors import Invalid, NotFound, RateLimited
+from ipau.common.http import concurrency
 from processing.models import Delivery, DeliveryState
 from processing.notifications import outbox, signing, url_policy
 from processing.notifications import tasks as notifications_tasks

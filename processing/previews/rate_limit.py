@@ -8,8 +8,8 @@ from rest_framework.throttling import SimpleRateThrottle
 from rest_framework.views import APIView
 
 from accounts.models import User
-from ipau.common.clients import client_network
 from ipau.common.errors import RateLimited, Unavailable
+from ipau.common.http.clients import client_network
 from processing.previews.channel import ChannelError, valkey
 
 # A slider that is dragged without rest asks about five times a second.

@@ -10,8 +10,8 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 from drive.models import File, FileState
-from ipau.common import concurrency
 from ipau.common.errors import Invalid, RateLimited, TimedOut, TooLarge, Unavailable
+from ipau.common.http import concurrency
 from market.models import Version
 from processing.fleet import broker, registry
 from processing.jobs.prepare import Prepared, prepare

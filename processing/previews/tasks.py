@@ -1,6 +1,6 @@
 """Task: wake a preview slot."""
 
-from ipau.common import concurrency
+from ipau.common.http import concurrency
 from ipau.common.tasks import task, wake
 from processing.previews import queue as preview_queue
 from processing.previews import work

@@ -83,7 +83,7 @@ def _missing_gpu(device: str) -> Iterator[str]:
     if not devices.has_gpu():
         yield "it serves the queue gpu, but this machine shows no NVIDIA GPU."
     elif devices.find_cuda_build() is None:
-        yield "it serves the queue gpu, but its torch was built without CUDA: see docs/gpu.md."
+        yield "it serves the queue gpu, but its torch was built without CUDA: see docs/how-to/gpu.md."
 
 
 def _short_visibility(app: Any) -> Iterator[str]:

@@ -11,9 +11,9 @@ from django.urls import reverse
 
 from accounts.adapter import AccountAdapter
 from accounts.models import User
-from ipau.common import concurrency
-from ipau.common.concurrency import Limiter
 from ipau.common.errors import Conflict
+from ipau.common.http import concurrency
+from ipau.common.http.concurrency import Limiter
 from tests.factories import PASSWORD, UserFactory
 
 pytestmark = pytest.mark.django_db

@@ -1,4 +1,4 @@
-"""docs/api.md: whatever it tells people to type is typed here, in order, in one shell."""
+"""docs/reference/api.md: whatever it tells people to type is typed here, in order, in one shell."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from tests.live import LiveWorker
 from tests.pictures import picture_bytes
 
 pytestmark = pytest.mark.worker
-GUIDE = Path(__file__).resolve().parent.parent.parent / "docs" / "api.md"
+GUIDE = Path(__file__).resolve().parent.parent.parent / "docs" / "reference" / "api.md"
 
 
 def blocks(language: str) -> list[str]:

@@ -177,7 +177,7 @@ def test_other_failures_of_django(
         assert ("Retry-After" in answer) == (status == 503)
         assert str(error) not in answer.content.decode()
         # And where the failure is not a view's.
-        monkeypatch.setattr("ipau.common.middleware.BodyLimitMiddleware.process_view", fail)
+        monkeypatch.setattr("ipau.common.http.middleware.BodyLimitMiddleware.process_view", fail)
         if status != 400:
             is_problem(client.get(path), status)
         monkeypatch.undo()
@@ -186,7 +186,6 @@ def test_other_failures_of_django(
 def test_pages_say_what_failed_without_the_database(
     monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Callable[..., Any]
 ) -> None:
-    client = Client(raise_request_exception=False)
     for error, status, sentence in [
         (OperationalError("gone"), 503, "A part of the site does not answer"),
         (ValueError("a bug"), 500, "Something broke on our side"),
@@ -195,7 +194,9 @@ def test_pages_say_what_failed_without_the_database(
         def fail(*_: object, error: Exception = error, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr("ipau.common.middleware.BodyLimitMiddleware.process_view", fail)
+        monkeypatch.setattr("ipau.common.http.middleware.BodyLimitMiddleware.process_view", fail)
+        # A client keeps the middleware that it has loaded.
+        client = Client(raise_request_exception=False)
         with django_assert_num_queries(0):
             answer = client.get("/accounts/login/")
         assert (answer.status_code, "Retry-After" in answer) == (status, status == 503)

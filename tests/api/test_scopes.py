@@ -1,4 +1,4 @@
-"""Which scopes each request needs: the table of docs/api.md, held against every route, method and key."""
+"""The scopes of each request: the table of docs/reference/api.md, against every route, method and key."""
 
 import re
 from collections import defaultdict
@@ -16,7 +16,7 @@ from tests.api.routes import Route, all_routes
 
 pytestmark = pytest.mark.django_db
 
-GUIDE = Path(__file__).resolve().parents[2] / "docs/api.md"
+GUIDE = Path(__file__).resolve().parents[2] / "docs/reference/api.md"
 ALL = tuple(Scope.values)
 COLUMNS = ({"read"}, {"write"}, {"run"}, set(ALL))
 ROW = re.compile(r"^\| `(/v1/[^`]*)` \|([^|]*)\|([^|]*)\|([^|]*)\|([^|]*)\|$", re.MULTILINE)

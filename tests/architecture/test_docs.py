@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("ipau", "accounts", "drive", "market", "processing", "workers", "deploy", "tests")
-PAGES = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+PAGES = sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
 _DOTTED = re.compile(rf"`((?:{'|'.join(PACKAGES)})(?:\.\w+)+)(?:\(\))?`")
 _PATH = re.compile(rf"`((?:{'|'.join(PACKAGES)})/[\w/.]*)`")
 # Of the examples in CONTRIBUTING.
@@ -42,13 +42,17 @@ def test_every_file_that_a_page_names_is_there(page: Path) -> None:
 
 
 def test_the_page_of_places_names_many() -> None:
-    rows = [line for line in (ROOT / "docs/where.md").read_text().splitlines() if line.startswith("| ")]
+    rows = [
+        line
+        for line in (ROOT / "docs/contributing/where.md").read_text().splitlines()
+        if line.startswith("| ")
+    ]
     assert len(rows) > 50
     assert all(_PATH.search(row) for row in rows[1:])
 
 
 def test_every_folder_of_an_app_is_described() -> None:
-    described = (ROOT / "docs/architecture.md").read_text()
+    described = (ROOT / "docs/explanation/architecture.md").read_text()
     kinds = {"migrations", "management", "templates", "static", "templatetags", "models", "views", "api"}
     kinds |= {"serializers", "forms", "fonts", "locale", "demo_photos", "__pycache__"}
     folders = [

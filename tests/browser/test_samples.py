@@ -8,8 +8,8 @@ from django.db import transaction
 from playwright.sync_api import Page, expect
 
 from accounts.models import User
-from ipau.common import concurrency
-from ipau.common.concurrency import Limiter
+from ipau.common.http import concurrency
+from ipau.common.http.concurrency import Limiter
 from market.weights.services import describe_model
 from processing.previews import channel
 from processing.previews.channel import Answer

@@ -11,10 +11,10 @@ import pytest
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import Client, RequestFactory
 
-from ipau.common import clients, concurrency
-from ipau.common.clients import ConcurrencyMiddleware
-from ipau.common.concurrency import Limiter
 from ipau.common.errors import DomainError, RateLimited, Unavailable
+from ipau.common.http import clients, concurrency
+from ipau.common.http.clients import ConcurrencyMiddleware
+from ipau.common.http.concurrency import Limiter
 
 SECONDS = 10
 

@@ -205,7 +205,7 @@ def test_who_opens_the_site_to_a_network_is_told_of_nginx(
     Site(plan, Services(data_dir=tmp_path, watchdog=watchdog)).start()
     lines = [line for line in capsys.readouterr().out.splitlines() if "trusted network" in line]
     assert len(lines) == is_said
-    assert all("docs/operating.md" in line for line in lines)
+    assert all("docs/how-to/nginx.md" in line for line in lines)
 
 
 def test_port_in_use() -> None:

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from ipau.web.client_socket import Budget, ClientSocket, SlowClientError
 from ipau.web.limits import client_address, client_key
-from ipau.web.orphans import ORPHAN_SECONDS, Orphanhood
 from ipau.web.request_body import StreamedBody
 from ipau.web.request_head import Head, read_head
+from ipau.web.shutdown.orphans import ORPHAN_SECONDS, Orphanhood
 from ipau.web.streams import Streams
 
 HEAD = (
@@ -162,5 +162,5 @@ def test_a_worker_outlives_its_master_only_where_another_one_takes_the_socket(
     orphan = Orphanhood(handed_down, 0)
     assert not orphan.is_over()
     now = time.monotonic()
-    monkeypatch.setattr("ipau.web.orphans.time.monotonic", lambda: now + ORPHAN_SECONDS + 1)
+    monkeypatch.setattr("ipau.web.shutdown.orphans.time.monotonic", lambda: now + ORPHAN_SECONDS + 1)
     assert orphan.is_over()

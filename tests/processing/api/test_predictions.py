@@ -19,8 +19,8 @@ from accounts.services import create_api_key
 from drive.files import services as drive
 from drive.files import trash
 from drive.models import File
-from ipau.common import concurrency
-from ipau.common.concurrency import Limiter
+from ipau.common.http import concurrency
+from ipau.common.http.concurrency import Limiter
 from processing.models import Item, Job, JobKind
 from processing.serializers import INLINE_MAX_BYTES
 from tests.drive.factories import upload

@@ -8,7 +8,7 @@ from allauth.account.adapter import get_adapter
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 
-from ipau.common import concurrency
+from ipau.common.http import concurrency
 
 # Whoever has one address in a network of this size has all of them.
 _IPV6_PREFIX = 64

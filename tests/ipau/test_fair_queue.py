@@ -1,0 +1,79 @@
+"""Requests of one client never take all threads of a web process."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from ipau.web.fair_queue import FairQueue
+from ipau.web.request_head import read_head
+
+
+def _filled(threads: int, most_each: int, asked: list[tuple[str, int]]) -> tuple[FairQueue, list[str]]:
+    queue = FairQueue(threads, most_each)
+    started: list[str] = []
+    for client, number in asked:
+        for n in range(number):
+            queue.add(f"{client}{n}", client, partial(started.append, f"{client}{n}"))
+    return queue, started
+
+
+def test_one_client_has_a_few_threads_and_others_start_at_once() -> None:
+    _, started = _filled(8, 3, [("a", 20), ("b", 1), ("c", 1)])
+    assert started == ["a0", "a1", "a2", "b0", "c0"]
+
+
+def test_what_ends_lets_the_next_of_its_client_start() -> None:
+    queue, started = _filled(8, 2, [("a", 5)])
+    queue.end("a1")
+    queue.end("a0")
+    assert started == ["a0", "a1", "a2", "a3"]
+
+
+def test_free_threads_go_to_clients_in_turn() -> None:
+    queue, started = _filled(2, 2, [("a", 10), ("b", 3), ("c", 2)])
+    for key in ("a0", "a1", "a2", "b0", "c0", "a3"):
+        queue.end(key)
+    assert started == ["a0", "a1", "a2", "b0", "c0", "a3", "b1", "c1"]
+
+
+def test_a_client_that_waits_keeps_its_order() -> None:
+    queue, started = _filled(1, 1, [("a", 1), ("b", 1), ("a", 0)])
+    queue.add("a9", "a", partial(started.append, "a9"))
+    queue.end("a0")
+    queue.end("b0")
+    assert started == ["a0", "b0", "a9"]
+
+
+def test_requests_that_were_not_started_here_end_without_effect() -> None:
+    queue, started = _filled(1, 1, [("a", 2)])
+    queue.end("unknown")
+    queue.end("a1")
+    assert started == ["a0"]
+    queue.end("a0")
+    queue.end("a0")
+    assert started == ["a0", "a1"]
+
+
+def test_all_threads_are_free_again_in_the_end() -> None:
+    queue, started = _filled(4, 2, [("a", 9), ("b", 9), ("c", 9)])
+    ended: set[str] = set()
+    while running := [key for key in started if key not in ended]:
+        assert len(running) <= 4
+        assert max(sum(key.startswith(client) for key in running) for client in "abc") <= 2
+        queue.end(running[0])
+        ended.add(running[0])
+    assert len(started) == 27
+
+
+def test_the_credential_of_a_head() -> None:
+    def credential(*fields: str) -> bytes:
+        lines = "".join(f"{field}\r\n" for field in fields)
+        head = read_head(bytearray(f"GET / HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode()))
+        assert head is not None
+        return head.credential
+
+    assert credential() == b""
+    assert credential("Authorization: Bearer k1") == b"Bearer k1"
+    assert credential("Cookie: csrftoken=t; sessionid=s1; a=b") == b"s1"
+    assert credential("Cookie: xsessionid=s1") == b""
+    assert credential("Authorization: Bearer k1", "Cookie: sessionid=s1") == b"Bearer k1"
