@@ -51,8 +51,9 @@ class FileAdmin(OwnedAdmin):
         "state",
         "reason",
         "metadata",
-        "inspect_until",
-        "inspections",
+        "lease_token",
+        "lease_expires_at",
+        "attempts",
         "trashed_at",
         "trash_root",
     )

@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 from tree_queries.query import TreeQuerySet
 
 from drive.models.blobs import Blob
+from ipau.common.leases import LeasedWithAttempts, is_whole
 from ipau.common.models import BaseModel
 
 
@@ -100,8 +101,11 @@ class FileQuerySet(models.QuerySet["File"]):
         return self.live().filter(kind=FileKind.PICTURE).exclude(state=FileState.REFUSED)
 
 
-class File(BaseModel, Trashable):
-    """A name in somebody's folder that points to a blob. `folder` is None at the top of the drive."""
+class File(BaseModel, Trashable, LeasedWithAttempts):
+    """A name in somebody's folder that points to a blob. `folder` is None at the top of the drive.
+
+    A worker that checks a new upload holds its lease meanwhile.
+    """
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="files")
     folder = models.ForeignKey(Folder, models.CASCADE, null=True, blank=True, related_name="files")
@@ -119,9 +123,6 @@ class File(BaseModel, Trashable):
     facts = models.JSONField(default=dict, blank=True)
     # What an API client wants kept with the file.
     metadata = models.JSONField(default=dict, blank=True)
-    # A worker that checks this upload owns it until then; one that dies gives it back by running late.
-    inspect_until = models.DateTimeField(null=True, blank=True)
-    inspections = models.PositiveSmallIntegerField(default=0)
 
     objects = FileQuerySet.as_manager()
 
@@ -133,6 +134,7 @@ class File(BaseModel, Trashable):
                 nulls_distinct=False,
                 name="file_name_once",
             ),
+            models.CheckConstraint(condition=is_whole(), name="file_lease_is_whole"),
         ]
         indexes = [
             models.Index(fields=["owner", "folder", "id"], name="file_by_age"),

@@ -5,6 +5,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from drive.models.files import File, Folder
+from ipau.common.leases import LeasedWithAttempts, is_whole
 from ipau.common.models import BaseModel
 
 
@@ -16,8 +17,11 @@ class OnConflict(models.TextChoices):
     SKIP = "skip", _("Skip")
 
 
-class Upload(BaseModel):
-    """A resumable upload under way. Its bytes lie in a part file until the last one has come."""
+class Upload(BaseModel, LeasedWithAttempts):
+    """A resumable upload under way. Its bytes lie in a part file until the last one has come.
+
+    A worker that checks parts in a bucket holds the lease meanwhile.
+    """
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="uploads")
     folder = models.ForeignKey(Folder, models.CASCADE, null=True, blank=True, related_name="+")
@@ -33,10 +37,8 @@ class Upload(BaseModel):
     # have `part_size` bytes.
     multipart_id = models.CharField(max_length=1024, blank=True)
     part_size = models.BigIntegerField(default=0)
-    # Since when all parts are there. A worker that checks them owns this upload until `check_until`.
+    # Since when all parts are there.
     sent_at = models.DateTimeField(null=True, blank=True)
-    check_until = models.DateTimeField(null=True, blank=True)
-    checks = models.PositiveSmallIntegerField(default=0)
     # Why the worker refused them.
     reason = models.CharField(max_length=300, blank=True)
     completed_at = models.DateTimeField(null=True, blank=True)
@@ -55,6 +57,7 @@ class Upload(BaseModel):
                 condition=models.Q(sent_at__isnull=True) | ~models.Q(multipart_id=""),
                 name="upload_sent_in_parts",
             ),
+            models.CheckConstraint(condition=is_whole(), name="upload_lease_is_whole"),
         ]
         indexes = [
             # What the sweep looks for.

@@ -12,6 +12,7 @@ from drive.formats.detect import DetectedType
 from drive.models import File, Folder, OnConflict
 from drive.storage import blobs
 from drive.storage.blobs import Stored
+from ipau.common import leases
 
 # What new bytes bring with them to the file that they go to.
 _REPLACED = ("blob_id", "kind", "content_type", "size", "width", "height", "state", "reason", "facts")
@@ -85,5 +86,7 @@ def _replace(there: File, made: File) -> None:
     """Point a file to new bytes. It stays the same file: what refers to it goes on doing so."""
     for name in _REPLACED:
         setattr(there, name, getattr(made, name))
-    there.inspect_until, there.inspections = None, 0
-    there.save(update_fields=[*_REPLACED, "inspect_until", "inspections", "updated_at"])
+    unclaimed = leases.never_claimed()
+    for name, value in unclaimed.items():
+        setattr(there, name, value)
+    there.save(update_fields=[*_REPLACED, *unclaimed, "updated_at"])

@@ -8,13 +8,13 @@ import hashlib
 import logging
 import random
 import time
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import BinaryIO
 from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, models, transaction
-from django.db.models import F, Q
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -25,6 +25,7 @@ from drive.storage import blobs
 from drive.storage.blobs import Stored
 from drive.uploads import s3_multipart
 from drive.uploads.create_file import add_file, settle_conflict
+from ipau.common import leases
 from ipau.common.errors import DomainError, Invalid
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ CHUNK = 1024 * 1024
 # Whoever checks renews the lease this often; one who dies gives the upload back by running late.
 LEASE = timedelta(seconds=60)
 RENEW_SECONDS = 10.0
-MAX_CHECKS = 3
+MAX_ATTEMPTS = 3
 # PostgreSQL's number for claiming one.
 _CLAIMING = 0x69706175
 # When to ask a bucket again that did not answer.
@@ -45,23 +46,22 @@ class LostUpload(Exception):
 
 
 class _Lease:
-    """The right to settle an upload: `until` in the row is what we wrote there last."""
+    """The right to settle an upload."""
 
-    def __init__(self, upload: Upload, until: datetime):
-        self.upload, self.until = upload, until
+    def __init__(self, upload: Upload):
+        self.upload, self.token = upload, upload.lease_token
         self._renewed = time.monotonic()
 
     def rows(self) -> models.QuerySet[Upload]:
-        return Upload.objects.filter(pk=self.upload.pk, check_until=self.until, completed_at__isnull=True)
+        return Upload.objects.filter(pk=self.upload.pk, completed_at__isnull=True)
 
     def renew(self) -> None:
         """Keep the upload a while longer. Raises LostUpload."""
         if time.monotonic() - self._renewed < RENEW_SECONDS:
             return
-        until = timezone.now() + LEASE
-        if not self.rows().update(check_until=until):
+        if not leases.renew(self.rows(), token=self.token, lease=LEASE):
             raise LostUpload
-        self.until, self._renewed = until, time.monotonic()
+        self._renewed = time.monotonic()
 
 
 def check_upload(upload_id: UUID) -> UUID | None:
@@ -75,7 +75,7 @@ def check_upload(upload_id: UUID) -> UUID | None:
         return None
     upload = lease.upload
     try:
-        if upload.checks > MAX_CHECKS:
+        if upload.attempts > MAX_ATTEMPTS:
             raise Invalid(_("This file could not be checked."))
         _take(lease)
     except LostUpload:
@@ -89,7 +89,7 @@ def check_upload(upload_id: UUID) -> UUID | None:
     except OSError:
         logger.exception("Could not check upload %s", upload.pk)
         # That was not the upload's fault.
-        lease.rows().update(check_until=timezone.now() + PAUSE, checks=F("checks") - 1)
+        leases.let_expire(lease.rows(), token=lease.token, after=PAUSE, refund_attempt=True)
         return None
     s3_multipart.discard(upload)
     return upload.owner_id
@@ -98,7 +98,7 @@ def check_upload(upload_id: UUID) -> UUID | None:
 def has_room() -> bool:
     """Return whether another upload may be checked beside those that are. A large one takes minutes."""
     # Who is at one renews in time. What waits for a bucket to answer again has less left.
-    at_work = Upload.objects.filter(check_until__gt=timezone.now() + LEASE / 2, completed_at__isnull=True)
+    at_work = Upload.objects.filter(leases.held(left=LEASE / 2), completed_at__isnull=True)
     most: int = settings.UPLOAD_CHECKS
     return at_work.count() < most
 
@@ -109,15 +109,9 @@ def _claim(upload_id: UUID) -> _Lease | None:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_CLAIMING])
         if not has_room():
             return None
-        free = Q(check_until__isnull=True) | Q(check_until__lt=timezone.now())
-        rows = Upload.objects.filter(free, s3_multipart.open_uploads(), pk=upload_id, sent_at__isnull=False)
-        upload = rows.select_for_update(skip_locked=True).first()
-        if upload is None:
-            return None
-        upload.check_until = until = timezone.now() + LEASE
-        upload.checks += 1
-        upload.save(update_fields=["check_until", "checks"])
-    return _Lease(upload, until)
+        rows = Upload.objects.filter(s3_multipart.open_uploads(), pk=upload_id, sent_at__isnull=False)
+        upload = leases.claim_first(rows, lease=LEASE)
+    return None if upload is None else _Lease(upload)
 
 
 def _take(lease: _Lease) -> None:
@@ -134,14 +128,21 @@ def _take(lease: _Lease) -> None:
     stored = Stored(digest, size, found.content_type)
     blobs.keep(stored, lambda: s3_multipart.bucket().copy(name, stored.path, lease.renew))
     with transaction.atomic():
-        if lease.rows().select_for_update().first() is None:
+        if leases.owned(lease.rows(), lease.token).select_for_update().first() is None:
             raise LostUpload
         made = add_file(
             owner=upload.owner, folder=upload.folder, name=upload.name, stored=stored, facts=found
         )
-        upload.file = settle_conflict(made=made, name=upload.name, on_conflict=upload.on_conflict)
-        upload.offset, upload.completed_at, upload.check_until = upload.length, timezone.now(), None
-        upload.save(update_fields=["file", "offset", "completed_at", "check_until", "updated_at"])
+        file = settle_conflict(made=made, name=upload.name, on_conflict=upload.on_conflict)
+        now = timezone.now()
+        leases.release(
+            lease.rows(),
+            token=lease.token,
+            file=file,
+            offset=upload.length,
+            completed_at=now,
+            updated_at=now,
+        )
 
 
 def _assemble(upload: Upload) -> None:
@@ -175,7 +176,7 @@ def _digest(lease: _Lease, content: BinaryIO) -> tuple[str, int]:
 
 
 def _refuse(lease: _Lease, reason: str) -> None:
-    if lease.rows().update(reason=reason[:300], check_until=None, updated_at=timezone.now()):
+    if leases.release(lease.rows(), token=lease.token, reason=reason[:300], updated_at=timezone.now()):
         s3_multipart.discard(lease.upload)
 
 
@@ -185,8 +186,8 @@ def uploads_waiting(*, older_than: timedelta = timedelta()) -> list[str]:
     Args:
         older_than: of those that nobody has begun to check for this long.
     """
-    now = timezone.now()
-    free = Q(check_until__isnull=True, sent_at__lte=now - older_than) | Q(check_until__lt=now)
+    new = Q(lease_expires_at__isnull=True, sent_at__lte=timezone.now() - older_than)
+    free = new | leases.expired()
     rows = Upload.objects.filter(free, s3_multipart.open_uploads(), sent_at__isnull=False)
     keys = list(rows.order_by("owner", "sent_at").distinct("owner").values_list("pk", flat=True))
     # By chance, or one whose uploads are older would always come first.

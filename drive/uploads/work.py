@@ -18,6 +18,7 @@ from drive.formats.browser_support import needs_rendition
 from drive.formats.detect import weights_facts
 from drive.models import Blob, File, FileKind, FileState, Thumbnail
 from drive.storage import blobs
+from ipau.common import leases
 from ipau.common.errors import Invalid
 from workers import engine
 from workers.media.picture import encode_thumbnail
@@ -34,13 +35,13 @@ LARGE_BYTES = 2 * 1024**2
 # A turn ends after this many seconds, so that one owner's thousand uploads do not hold up another's one.
 TURN_SECONDS = 1.0
 LEASE = timedelta(seconds=60)
-MAX_INSPECTIONS = 3
+MAX_ATTEMPTS = 3
 
 
 def inspect_uploads(owner_id: UUID) -> bool:
     """Check the owner's new uploads for about a second; return whether some are left."""
     ends = time.monotonic() + TURN_SECONDS
-    while file := _claim(owner_id):
+    while file := leases.claim_first(_waiting(owner_id).order_by("id"), lease=LEASE):
         _inspect(file)
         if time.monotonic() >= ends:
             return _waiting(owner_id).exists()
@@ -48,8 +49,7 @@ def inspect_uploads(owner_id: UUID) -> bool:
 
 
 def _waiting(owner_id: UUID) -> models.QuerySet[File]:
-    free = Q(inspect_until__isnull=True) | Q(inspect_until__lt=timezone.now())
-    rows: models.QuerySet[File] = File.objects.filter(free, owner=owner_id, state=FileState.UPLOADED)
+    rows: models.QuerySet[File] = File.objects.filter(leases.free(), owner=owner_id, state=FileState.UPLOADED)
     return rows
 
 
@@ -58,19 +58,8 @@ def has_waiting(owner_id: UUID) -> bool:
     return _waiting(owner_id).exists()
 
 
-def _claim(owner_id: UUID) -> File | None:
-    with transaction.atomic():
-        file = _waiting(owner_id).select_for_update(skip_locked=True).order_by("id").first()
-        if file is None:
-            return None
-        file.inspect_until = timezone.now() + LEASE
-        file.inspections += 1
-        file.save(update_fields=["inspect_until", "inspections"])
-    return file
-
-
 def _inspect(file: File) -> None:
-    if file.inspections > MAX_INSPECTIONS:
+    if file.attempts > MAX_ATTEMPTS:
         _refuse(file, "This file could not be opened safely.")
         return
     try:
@@ -151,17 +140,14 @@ def _refuse(file: File, reason: str) -> None:
     _finish(file, state=FileState.REFUSED, reason=reason[:300])
 
 
-def _finish(file: File, **changes: object) -> None:
-    """Record the outcome unless another worker, to whom the lease had passed, did so first, or the file has
-    been given other bytes meanwhile."""
-    File.objects.filter(pk=file.pk, state=FileState.UPLOADED, blob_id=file.blob_id).update(
-        inspect_until=None, updated_at=timezone.now(), **changes
-    )
+def _finish(file: File, **changes: Any) -> None:
+    """Record the outcome, unless the lease has passed to another worker or the file has got other bytes."""
+    rows = File.objects.filter(pk=file.pk, state=FileState.UPLOADED, blob_id=file.blob_id)
+    leases.release(rows, token=file.lease_token, updated_at=timezone.now(), **changes)
 
 
 def owners_waiting(*, older_than: timedelta) -> list[str]:
     """Return the owners of uploads that nobody has begun to check for this long."""
-    now = timezone.now()
-    silent = Q(inspect_until__isnull=True, created_at__lt=now - older_than) | Q(inspect_until__lt=now)
-    rows = File.objects.filter(silent, state=FileState.UPLOADED).order_by("owner").values_list("owner")
-    return [str(owner) for (owner,) in rows.distinct()]
+    new = Q(lease_expires_at__isnull=True, created_at__lt=timezone.now() - older_than)
+    rows = File.objects.filter(new | leases.expired(), state=FileState.UPLOADED).order_by("owner")
+    return [str(owner) for (owner,) in rows.values_list("owner").distinct()]

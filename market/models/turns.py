@@ -4,8 +4,10 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from ipau.common.leases import Leased
 
-class ConversionAccount(models.Model):
+
+class ConversionAccount(Leased):
     """What of an owner's is being converted or tried: one thing at a time, under this row's lease.
 
     Nothing of the owner's is done while the lease runs; one that is lost runs out.
@@ -17,8 +19,6 @@ class ConversionAccount(models.Model):
     minutes_a_day = models.PositiveIntegerField(
         _("minutes a day"), null=True, blank=True, help_text=_("Empty: as many as the site gives everybody.")
     )
-    lease_token = models.UUIDField(null=True, blank=True, editable=False)
-    lease_expires_at = models.DateTimeField(null=True, blank=True, editable=False)
     # What was used up to then stands in `ConversionDay`.
     counted_until = models.DateTimeField(null=True, blank=True, editable=False)
 

@@ -7,6 +7,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from drive.models import Blob, File
+from ipau.common.leases import LeasedWithAttempts
 from ipau.common.models import BaseModel
 
 
@@ -62,7 +63,7 @@ class ConversionQuerySet(models.QuerySet["Conversion"]):
         return self.filter(state__in=OPEN)
 
 
-class Conversion(BaseModel):
+class Conversion(BaseModel, LeasedWithAttempts):
     """Somebody's uploaded weights on their way to a version of their model `owner/name`."""
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="conversions")
@@ -87,9 +88,6 @@ class Conversion(BaseModel):
     )
     # The version that read the same outputs wrongly, as its owner said: it goes when this one is made.
     corrects = models.ForeignKey("market.Version", models.SET_NULL, null=True, blank=True, related_name="+")
-    attempts = models.PositiveSmallIntegerField(default=0)
-    lease_token = models.UUIDField(null=True, blank=True)
-    lease_expires_at = models.DateTimeField(null=True, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)
     completed_at = models.DateTimeField(null=True, blank=True)
     idempotency_key = models.CharField(  # noqa: DJ001  (unique, so null)

@@ -11,8 +11,8 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from django.conf import settings
-from django.db.models.functions import Now
 
+from ipau.common import leases
 from market.models import Conversion
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def forget_lost() -> int:
     """
     found = {name.groups(): folder for folder in _folders() if (name := _NAME.fullmatch(folder.name))}
     tokens = [UUID(token) for _conversion, token in found]
-    held = Conversion.objects.filter(lease_token__in=tokens, lease_expires_at__gt=Now() - _GRACE)
+    held = Conversion.objects.filter(leases.held(left=-_GRACE), lease_token__in=tokens)
     kept = {token.hex for token in held.values_list("lease_token", flat=True) if token}
     lost = [folder for (_conversion, token), folder in found.items() if token not in kept]
     lost += [folder for folder in _folders() if _SCRATCH.fullmatch(folder.name) and _is_old(folder)]

@@ -14,6 +14,7 @@ from uuid import UUID
 from django.db.models import Min
 from django.db.models.functions import Now
 
+from ipau.common import leases
 from market.models import ConversionAccount
 from market.sandbox.budgets import budget_of, used_lately
 from market.weights import samples_work, trials, work
@@ -40,7 +41,7 @@ def list_waiting(*, older_than: timedelta = timedelta()) -> Iterator[Waiting]:
         older_than: of what has waited for so long alone.
     """
     since = _owners_waiting(older_than)
-    held = ConversionAccount.objects.filter(owner__in=since, lease_expires_at__gt=Now())
+    held = ConversionAccount.objects.filter(leases.held(), owner__in=since)
     for owner_id in held.values_list("pk", flat=True):
         del since[owner_id]
     used = used_lately(since)

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from accounts.models import User
 from drive.models import File, FileKind, FileState
 from drive.uploads import services as uploads_services
+from ipau.common import leases
 from ipau.common.errors import Conflict, Invalid, NotFound
 from ipau.common.idempotency import digest_of, find_earlier
 from ipau.common.ids import as_uuid
@@ -172,7 +173,7 @@ def begin_anew(rows: QuerySet[Conversion], file: File, **changes: Any) -> int:
         source_sha256=file.blob_id,
         source_name=file.name,
         report={},
-        attempts=0,
+        **leases.never_claimed(),
         started_at=None,
         completed_at=None,
         updated_at=timezone.now(),

@@ -6,7 +6,6 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.core.mail import EmailMessage
-from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.template.loader import render_to_string
@@ -14,10 +13,13 @@ from django.urls import reverse
 from django.utils import translation
 from django.utils.translation import gettext as _
 
+from ipau.common import leases
 from market.models import Listing, Pause
 
 logger = logging.getLogger(__name__)
 
+# Outlasts the task. A mail server that hangs locks no row: whoever counts a kill would wait for it.
+LEASE = timedelta(minutes=6)
 # After a mail server that did not take a mail.
 TRY_AGAIN_AFTER = timedelta(minutes=10)
 # Pauses of one round.
@@ -31,12 +33,11 @@ def due() -> QuerySet[Pause]:
 
 def send_due() -> None:
     """Tell the sellers of paused models; what a mail server does not take is tried again later."""
-    for pause in due().order_by("tell_at")[:MOST_AT_ONCE]:
-        with transaction.atomic():
-            # Another worker may be at it, or somebody has let the model run again.
-            held = due().select_for_update(skip_locked=True).filter(pk=pause.pk).first()
-            if held is not None:
-                _tell_sellers(held)
+    for _round in range(MOST_AT_ONCE):
+        pause = leases.claim_first(due().order_by("tell_at"), lease=LEASE)
+        if pause is None:
+            return
+        _tell_sellers(pause)
 
 
 def _tell_sellers(pause: Pause) -> None:
@@ -50,8 +51,10 @@ def _tell_sellers(pause: Pause) -> None:
         except (smtplib.SMTPException, OSError):
             logger.warning("The mail that %s is paused was not sent", listing.pk, exc_info=True)
             again = True
-    pause.tell_at = Now() + TRY_AGAIN_AFTER if again else None
-    pause.save(update_fields=["tell_at", "updated_at"])
+    tell_at = Now() + TRY_AGAIN_AFTER if again else None
+    # The row is gone where an operator has let the model run again meanwhile.
+    rows = Pause.objects.filter(pk=pause.pk)
+    leases.release(rows, token=pause.lease_token, tell_at=tell_at, updated_at=Now())
 
 
 def _write(listing: Listing) -> EmailMessage:

@@ -2,8 +2,8 @@
 
 import math
 import shutil
+import threading
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -18,6 +18,7 @@ from django.utils import timezone
 from drive.models import Blob
 from drive.storage import blobs
 from drive.storage.blobs import Stored
+from ipau.common import leases
 from ipau.common.errors import Conflict
 from ipau.common.postgresql.retry import persist
 from market.models import Conversion, ConversionState
@@ -48,7 +49,10 @@ class _Claim:
 
     @property
     def rows(self) -> models.QuerySet[Conversion]:
-        return Conversion.objects.filter(pk=self.conversion.pk, lease_token=self.token)
+        return leases.owned(Conversion.objects.filter(pk=self.conversion.pk), self.token)
+
+    def renew(self) -> bool:
+        return leases.renew(self.rows, token=self.token, lease=owner_leases.LEASE)
 
 
 def convert(conversion_id: UUID) -> bool:
@@ -59,7 +63,7 @@ def convert(conversion_id: UUID) -> bool:
     owner_id = waiting().filter(pk=conversion_id).values_list("owner", flat=True).first()
     if owner_id is None:
         return False
-    with owner_leases.holding(owner_id, also_renew=partial(_renew, conversion_id)) as lease:
+    with owner_leases.holding(owner_id) as lease:
         if lease is None:
             return False
         budget = budget_of(owner_id)
@@ -67,11 +71,12 @@ def convert(conversion_id: UUID) -> bool:
             return persist(lambda: _refuse_for_today(conversion_id, budget))
         held = persist(lambda: _claim(conversion_id, lease.token))
         if held is not None:
-            _do(held)
+            lease.also_renew = held.renew
+            _do(held, lease.lost)
         return held is not None
 
 
-def _do(held: _Claim) -> None:
+def _do(held: _Claim, lost: threading.Event) -> None:
     with work_dirs.open_folder(held.conversion.pk, held.token) as folder:
         try:
             upload = _copy_out(held, folder)
@@ -81,6 +86,9 @@ def _do(held: _Claim) -> None:
         report, made = _convert(held.conversion, upload, folder / "out")
         if not report["ok"]:
             persist(lambda: _fail(held, report))
+            return
+        if lost.is_set():
+            # Another worker converts these weights again, and will keep its own.
             return
         tried = trials.try_weights(made, scratch_in=folder)
         report = _storable({**report, "trial": tried.as_json()})
@@ -97,29 +105,20 @@ def waiting() -> models.QuerySet[Conversion]:
 
 
 def _free() -> models.QuerySet[Conversion]:
-    overdue = Q(state=ConversionState.PROCESSING, lease_expires_at__lt=Now())
+    overdue = Q(state=ConversionState.PROCESSING) & leases.expired()
     return Conversion.objects.filter(Q(state=ConversionState.STARTING) | overdue)
 
 
 def _claim(conversion_id: UUID, token: UUID) -> _Claim | None:
-    taken = (
-        waiting()
-        .filter(pk=conversion_id)
-        .update(
-            state=ConversionState.PROCESSING,
-            lease_token=token,
-            lease_expires_at=Now() + owner_leases.LEASE,
-            attempts=F("attempts") + 1,
-            started_at=Coalesce(F("started_at"), Now()),
-            updated_at=Now(),
-        )
+    taken = leases.claim(
+        waiting().filter(pk=conversion_id),
+        token=token,
+        lease=owner_leases.LEASE,
+        state=ConversionState.PROCESSING,
+        started_at=Coalesce(F("started_at"), Now()),
+        updated_at=Now(),
     )
     return _Claim(Conversion.objects.get(pk=conversion_id), token) if taken else None
-
-
-def _renew(conversion_id: UUID, lease: owner_leases.Held) -> None:
-    rows = Conversion.objects.filter(pk=conversion_id, lease_token=lease.token)
-    rows.update(lease_expires_at=Now() + owner_leases.LEASE)
 
 
 # --- Converting.
@@ -222,10 +221,9 @@ def _end(conversion: Conversion, state: ConversionState, **changes: Any) -> None
     Conversion.objects.filter(pk=conversion.pk).update(
         state=state,
         source=None,
-        lease_token=None,
-        lease_expires_at=None,
         completed_at=now,
         updated_at=now,
+        **leases.released(),
         **changes,
     )
 

@@ -16,6 +16,7 @@ from types import TracebackType
 
 from django.db import connection
 
+from ipau.common import leases
 from ipau.common.postgresql.retry import CONNECTION_ERRORS, persist
 from processing.execution import expected_time, record_results, time_limits
 from processing.execution.outcomes import Done, failure_of
@@ -56,22 +57,19 @@ class Watch:
         self._overlong_after = math.inf
         self._asked = 0.0
         self._ended = threading.Event()
+        self._looking = leases.renewing(self._look, every=_TICK, name="watch")
         self._began = self._renewed = time.monotonic()
         self._lost_at: float | None = None
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def __enter__(self) -> "Watch":
-        # Within a transaction nobody sees the claim yet, so nobody can take it away either.
-        if not connection.in_atomic_block:
-            self._thread.start()
+        self._looking.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._looking.__exit__(kind, error, trace)
         self._count_overlong()
 
     def is_wanted(self) -> bool:
@@ -105,14 +103,8 @@ class Watch:
 
     # --- In the thread.
 
-    def _run(self) -> None:
-        try:
-            while not self._ended.wait(_TICK):
-                self._look()
-        finally:
-            connection.close()
-
-    def _look(self) -> None:
+    def _look(self) -> bool:
+        """Do what is due; return whether the claim is still this slot's, as far as that is known."""
         now = time.monotonic()
         if self.is_wanted() and min(now - self._began, now - self._renewed) > LOOK_EVERY:
             self._renew()
@@ -125,6 +117,7 @@ class Watch:
             if now - block.ends > OVERRUN:
                 self._fail_overrun()
                 self._end_slot_if(True, "takes too long")
+        return self._lost_at is None
 
     def _give_way(self, now: float) -> None:
         """Interrupt an image that takes far too long, where its owner has all slots and another one waits."""

@@ -15,6 +15,7 @@ from django.db import connection
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
+from ipau.common import leases
 from processing.models import Drain, FleetSample, Item, State, Worker
 
 BEAT = timedelta(seconds=settings.HEARTBEAT_SECONDS)
@@ -140,14 +141,14 @@ def forget_gone() -> None:
 
 
 # A lease is lost when its worker is silent, or has beaten since the claim without naming the slot.
-_LOST = """
+_LOST = f"""
     SELECT item.id, item.lease_token
     FROM processing_item AS item
     LEFT JOIN processing_worker AS worker ON worker.name = item.worker
     WHERE item.state = 'processing'
       AND item.worker <> ''
       AND (
-        item.lease_expires_at < statement_timestamp()
+        item.{leases.EXPIRED_SQL}
         OR (worker.name IS NULL
             AND item.started_at < statement_timestamp() - %(dead_after)s * interval '1 second')
         OR worker.heartbeat_at < statement_timestamp() - %(dead_after)s * interval '1 second'
@@ -155,7 +156,7 @@ _LOST = """
             AND NOT worker.slot_pids @> to_jsonb(item.slot))
       )
     LIMIT %(limit)s
-"""
+"""  # noqa: S608  (a constant of ours)
 
 
 def leases_of(slot: Slot) -> dict[UUID, UUID]:

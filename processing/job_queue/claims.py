@@ -14,11 +14,12 @@ from uuid import UUID
 
 from django.core.cache import cache
 from django.db import connection, transaction
-from django.db.models import Exists, F, Func, JSONField, OuterRef
+from django.db.models import Exists, F, Func, JSONField, OuterRef, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 from redis.exceptions import RedisError
 
+from ipau.common import leases
 from processing.fleet.registry import Slot
 from processing.job_queue import job_log, transitions
 from processing.job_queue.job_log import Kind
@@ -123,11 +124,11 @@ def claim(
             .values_list("pk", "attempts")[:size]
         )
         ids = _alone_if_retried(chosen)
-        Item.objects.filter(pk__in=ids).update(
+        leases.claim(
+            Item.objects.filter(pk__in=ids),
+            token=token,
+            lease=LEASE,
             state=State.PROCESSING,
-            attempts=F("attempts") + 1,
-            lease_token=token,
-            lease_expires_at=Now() + LEASE,
             worker=slot.worker,
             slot=slot.pid,
             # Queues are called by the kind of device that serves them.
@@ -160,22 +161,22 @@ def _alone_if_retried(chosen: Sequence[tuple[uuid.UUID, int]]) -> list[uuid.UUID
 
 def renew(held: Claim) -> bool:
     """Prolong the lease; return whether anything is still owned (a cancelled job's items are not)."""
-    mine = Item.objects.filter(job=held.job, lease_token=held.token, state=State.PROCESSING)
-    return mine.update(lease_expires_at=Now() + LEASE) > 0
+    running = Item.objects.filter(job=held.job, state=State.PROCESSING)
+    return leases.renew(running, token=held.token, lease=LEASE)
 
 
 def hand_back(held: Claim, items: Sequence[Item]) -> None:
     """Return items that were claimed and not begun; they lose no attempt."""
-    Item.objects.filter(pk__in=[i.pk for i in items], lease_token=held.token, state=State.PROCESSING).update(
-        attempts=F("attempts") - 1, **transitions.released()
-    )
+    leases.release(_running(items), token=held.token, refund_attempt=True, **transitions.released())
 
 
 def let_expire(held: Claim, items: Sequence[Item], *, after: timedelta, code: str) -> None:
     """Leave items after the transient fault `code`: the sweep hands them back when `after` has passed."""
-    Item.objects.filter(pk__in=[i.pk for i in items], lease_token=held.token, state=State.PROCESSING).update(
-        lease_expires_at=Now() + after, error_code=code
-    )
+    leases.let_expire(_running(items), token=held.token, after=after, error_code=code)
+
+
+def _running(items: Sequence[Item]) -> QuerySet[Item]:
+    return Item.objects.filter(pk__in=[item.pk for item in items], state=State.PROCESSING)
 
 
 def reclaim(lost: Mapping[uuid.UUID, uuid.UUID]) -> set[tuple[uuid.UUID, str]]:
@@ -218,16 +219,16 @@ def _reclaim(job: Job, ids: Sequence[uuid.UUID], tokens: Sequence[uuid.UUID]) ->
 
 
 # One statement for a whole chunk: the token decides, and the rows that it moved come back.
-_FINISH = """
+_FINISH = f"""
     UPDATE processing_item AS item
     SET state = done.state, output = done.output, error_code = done.error_code, error = done.error,
-        timings = done.timings, reused = done.reused, lease_token = NULL, lease_expires_at = NULL,
+        timings = done.timings, reused = done.reused, {leases.RELEASED_SQL},
         completed_at = statement_timestamp(), updated_at = statement_timestamp()
     FROM jsonb_to_recordset(%(rows)s::jsonb) AS done(
         id uuid, state text, output jsonb, error_code text, error text, timings jsonb, reused boolean)
     WHERE item.id = done.id AND item.lease_token = %(token)s AND item.state = 'processing'
     RETURNING item.id
-"""
+"""  # noqa: S608  (a constant of ours)
 
 
 def finish_items(held: Claim, rows_json: str) -> set[uuid.UUID]:

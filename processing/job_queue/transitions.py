@@ -12,6 +12,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from ipau.common import leases
 from processing.job_queue import job_log, wakeups
 from processing.job_queue.job_log import Kind
 from processing.models import OPEN, Ending, Item, Job, State
@@ -135,8 +136,7 @@ def released() -> dict[str, Any]:
     """Return the changes that take an item from its holder and let it wait."""
     return {
         "state": State.STARTING,
-        "lease_token": None,
-        "lease_expires_at": None,
+        **leases.released(),
         "error_code": "",
         "error": "",
         "updated_at": timezone.now(),
@@ -147,7 +147,7 @@ def _afresh() -> dict[str, Any]:
     """Return the changes that make an item as if it had never been tried."""
     return {
         **released(),
-        "attempts": 0,
+        **leases.never_claimed(),
         "worker": "",
         "slot": None,
         "device": "",

@@ -11,6 +11,7 @@ from django.db import transaction
 from django.db.models import DurationField, Exists, ExpressionWrapper, F, OuterRef
 from django.db.models.functions import Greatest, Now
 
+from ipau.common import leases
 from processing.fleet import registry
 from processing.models import Item, Job, Lane, State
 
@@ -78,7 +79,7 @@ def is_to_give_way(*, owner_id: UUID, queue: str, token: UUID) -> bool:
     """
     if not _others_wait(owner_id, queue):
         return False
-    held = Item.objects.filter(job__queue=queue, state=State.PROCESSING, lease_expires_at__gt=Now())
+    held = Item.objects.filter(leases.held(), job__queue=queue, state=State.PROCESSING)
     turns = dict(held.order_by("started_at").values_list("lease_token", "job__owner"))
     slots = _slots(queue)
     is_alone = all(owner == owner_id for owner in turns.values())
@@ -140,12 +141,7 @@ def restir(*, owner_id: UUID, queue: str) -> int:
 
 
 def _running_turns(owner_id: UUID, queue: str) -> int:
-    held = Item.objects.filter(
-        job__owner=owner_id,
-        job__queue=queue,
-        state=State.PROCESSING,
-        lease_expires_at__gt=Now(),
-    )
+    held = Item.objects.filter(leases.held(), job__owner=owner_id, job__queue=queue, state=State.PROCESSING)
     return held.values("lease_token").distinct().count()
 
 

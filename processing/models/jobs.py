@@ -9,6 +9,7 @@ from django.db.models.functions import MD5, Now
 from django.utils.translation import gettext_lazy as _
 
 from drive.models import Blob, File, Folder
+from ipau.common.leases import LeasedWithAttempts
 from ipau.common.models import BaseModel
 from market.models import Version
 
@@ -161,7 +162,7 @@ class Resource(models.Model):
         return f"{self.job_id} {self.parameter}[{self.position}]"
 
 
-class Item(BaseModel):
+class Item(BaseModel, LeasedWithAttempts):
     """One file of a job. A worker owns it while it holds the lease token that it wrote."""
 
     job = models.ForeignKey(Job, models.CASCADE, related_name="items")
@@ -180,9 +181,6 @@ class Item(BaseModel):
     input_file = models.ForeignKey(File, models.SET_NULL, null=True, blank=True, related_name="+")
     blob = models.ForeignKey(Blob, models.PROTECT, related_name="+")
     state = models.CharField(max_length=10, choices=State.choices, default=State.STARTING)
-    attempts = models.PositiveSmallIntegerField(default=0)
-    lease_token = models.UUIDField(null=True, blank=True)
-    lease_expires_at = models.DateTimeField(null=True, blank=True)
     worker = models.CharField(max_length=120, blank=True)
     slot = models.PositiveIntegerField(null=True, blank=True)
     device = models.CharField(max_length=60, blank=True)

@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from ipau.common import leases
 from ipau.common.errors import Conflict
 from processing.models import Delivery, DeliveryState, JobMail, Notice
 
@@ -55,8 +56,7 @@ class Outcome:
 
 def due(model: type[N]) -> QuerySet[N]:
     """Return notices whose time has come and that no worker has."""
-    free = Q(lease_expires_at__isnull=True) | Q(lease_expires_at__lte=Now())
-    return model._default_manager.filter(free, state=DeliveryState.WAITING, next_at__lte=Now())
+    return model._default_manager.filter(leases.free(), state=DeliveryState.WAITING, next_at__lte=Now())
 
 
 def is_due(model: type[N], *, owner_id: UUID | None = None) -> bool:
@@ -72,7 +72,7 @@ def claim(model: type[N], *, token: UUID, number: int, turns: int) -> list[N]:
         token: the turn's own.
         turns: how many turns may send at once; beyond them nothing is lent.
     """
-    held = model._default_manager.filter(state=DeliveryState.WAITING, lease_expires_at__gt=Now())
+    held = model._default_manager.filter(leases.held(), state=DeliveryState.WAITING)
     if held.exclude(lease_token=token).values("lease_token").distinct().count() >= turns:
         return []
     busy = dict(held.values_list("owner").annotate(number=Count("pk")))
@@ -86,12 +86,7 @@ def claim(model: type[N], *, token: UUID, number: int, turns: int) -> list[N]:
             if room > 0:
                 chosen += _next_of(model, owner_id, room)
         rows = model._default_manager.filter(pk__in=chosen)
-        rows.update(
-            lease_token=token,
-            lease_expires_at=Now() + LEASE,
-            attempts=F("attempts") + 1,
-            updated_at=Now(),
-        )
+        leases.claim(rows, token=token, lease=LEASE, updated_at=Now())
     return list(rows.order_by("created_at")) if chosen else []
 
 
@@ -116,8 +111,8 @@ def record(notice: Delivery | JobMail, outcome: Outcome) -> bool:
     changes = _state_after(notice, outcome)
     if isinstance(notice, Delivery):
         changes |= _facts_of(notice, outcome)
-    rows = type(notice)._default_manager.filter(pk=notice.pk, lease_token=notice.lease_token)
-    return rows.update(lease_token=None, lease_expires_at=None, updated_at=Now(), **changes) > 0
+    rows = type(notice)._default_manager.filter(pk=notice.pk)
+    return leases.release(rows, token=notice.lease_token, updated_at=Now(), **changes) > 0
 
 
 def _state_after(notice: Notice, outcome: Outcome) -> dict[str, Any]:
@@ -156,14 +151,12 @@ def send_again(delivery: Delivery) -> None:
     Raises:
         Conflict: it is being sent at this moment.
     """
-    rows = Delivery.objects.filter(pk=delivery.pk).exclude(lease_expires_at__gt=Now())
+    rows = Delivery.objects.filter(pk=delivery.pk).filter(leases.free())
     changed = rows.update(
         state=DeliveryState.WAITING,
-        attempts=0,
         next_at=Now(),
-        lease_token=None,
-        lease_expires_at=None,
         updated_at=Now(),
+        **leases.never_claimed(),
     )
     if not changed:
         raise Conflict(_("This delivery is being sent just now. Look again in a moment."), code="being_sent")

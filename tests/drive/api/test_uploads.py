@@ -337,7 +337,7 @@ def test_keep_both(sender: Sender, user: User) -> None:
 
 def test_replace_keeps_the_file(sender: Sender, user: User) -> None:
     old = upload(user, "sea.jpg")
-    File.objects.update(state=FileState.READY, starred=True, inspections=2)
+    File.objects.update(state=FileState.READY, starred=True, attempts=2)
     data = picture_bytes("PNG", 100, 50, seed=2)
     answer = sender.at_once(data, filename="sea.jpg", onConflict="replace")
     new = File.objects.get()
@@ -345,7 +345,7 @@ def test_replace_keeps_the_file(sender: Sender, user: User) -> None:
     assert answer["Content-Location"].endswith(str(old.pk))
     assert new.blob_id == hashlib.sha256(data).hexdigest() != old.blob_id
     assert (new.width, new.height, new.size) == (100, 50, len(data))
-    assert (new.content_type, new.state, new.inspections) == ("image/png", FileState.UPLOADED, 0)
+    assert (new.content_type, new.state, new.attempts) == ("image/png", FileState.UPLOADED, 0)
     assert new.starred
     # What is in the trash is not there.
     trash(owner=user, chosen=select(owner=user, file_ids=[old.pk]))

@@ -14,6 +14,7 @@ from accounts.models import User
 from drive.models import File, Upload
 from drive.storage.s3 import BucketStorage
 from drive.uploads import direct, direct_work, expiry, resumable, s3_multipart, tasks
+from ipau.common import leases
 from ipau.common.errors import NotFound, Unavailable
 from tests.drive.storage.buckets import keys, use
 from tests.drive.uploads.direct import age, begin, check, put, send
@@ -26,6 +27,11 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("offered")]
 
 class Killed(BaseException):
     pass
+
+
+def let_lease_expire() -> None:
+    held = Upload.objects.filter(lease_token__isnull=False)
+    held.update(lease_expires_at=timezone.now() - timedelta(seconds=1))
 
 
 @pytest.mark.parametrize("step", ["finish_parts", "copy", "delete"])
@@ -45,7 +51,7 @@ def test_a_worker_that_dies_is_followed_by_another(
     monkeypatch.undo()
     # Somebody may still be at it; when the lease has run out, nobody is.
     assert direct_work.check_upload(sent.pk) is None
-    Upload.objects.filter(check_until__isnull=False).update(check_until=timezone.now() - timedelta(seconds=1))
+    let_lease_expire()
     waiting = direct_work.uploads_waiting()
     for upload_id in waiting:
         assert direct_work.check_upload(UUID(upload_id)) == user.pk
@@ -57,7 +63,7 @@ def test_a_worker_that_dies_is_followed_by_another(
 
 def test_an_upload_that_kills_its_workers_is_refused(user: User, large_picture: bytes) -> None:
     sent = send(user, large_picture)
-    Upload.objects.update(checks=direct_work.MAX_CHECKS, check_until=timezone.now() - timedelta(seconds=1))
+    Upload.objects.update(attempts=direct_work.MAX_ATTEMPTS)
     assert check(sent).reason == "This file could not be checked."
 
 
@@ -69,13 +75,16 @@ def test_a_late_worker_changes_nothing(
     real = direct_work.sniff
 
     def overtaken(content: Any) -> Any:
-        Upload.objects.filter(pk=sent.pk).update(check_until=timezone.now() - timedelta(seconds=1))
+        # Its lease has run out, and another worker has claimed it.
+        let_lease_expire()
+        assert leases.claim_first(Upload.objects.filter(pk=sent.pk), lease=timedelta(seconds=60))
         return real(content)
 
     monkeypatch.setattr(direct_work, "sniff", overtaken)
     assert direct_work.check_upload(sent.pk) is None
     assert not File.objects.exists()
     monkeypatch.setattr(direct_work, "sniff", real)
+    let_lease_expire()
     assert check(sent).file
 
 
@@ -111,9 +120,9 @@ def test_a_bucket_that_does_not_answer_costs_no_upload(
     use(settings, endpoint)
     sent = direct.finish_upload(upload=begun)
     use(settings, "http://127.0.0.1:9")
-    for _ in range(direct_work.MAX_CHECKS + 1):
+    for _ in range(direct_work.MAX_ATTEMPTS + 1):
         assert direct_work.check_upload(sent.pk) is None
-        Upload.objects.update(check_until=timezone.now() - timedelta(seconds=1))
+        let_lease_expire()
     use(settings, endpoint)
     assert check(sent).file
 

@@ -24,6 +24,7 @@ from drive.files import paths, services
 from drive.files.paths import UploadPath
 from drive.models import File, FileKind, FileState, Folder, OnConflict, Upload
 from drive.uploads import expiry, part_files, resumable, tasks, work
+from ipau.common import leases
 from ipau.common.errors import Conflict, DomainError, Invalid, Unavailable
 from tests.drive.factories import upload
 from tests.factories import UserFactory
@@ -223,7 +224,7 @@ def test_a_check_of_the_old_bytes_says_nothing_of_the_new_ones(
         return made
 
     monkeypatch.setitem(work._LOOKS, FileKind.PICTURE, replaced_meanwhile)
-    claimed = work._claim(user.pk)
+    claimed = leases.claim_first(work._waiting(user.pk), lease=work.LEASE)
     assert claimed
     work._inspect(claimed)
     file.refresh_from_db()

@@ -1,5 +1,6 @@
 """From weights in the drive to a version of a model: what is asked, claimed, kept and dropped."""
 
+import threading
 import uuid
 from collections.abc import Iterator
 from datetime import timedelta
@@ -19,8 +20,17 @@ from drive.models import Blob, File, FileState
 from drive.storage import blobs, sweep
 from ipau.common.errors import Conflict, Invalid, NotFound
 from market.listings import services
-from market.models import Conversion, ConversionState, Listing, ListingKind, Version, Visibility, Weights
-from market.sandbox import work_dirs
+from market.models import (
+    Conversion,
+    ConversionAccount,
+    ConversionState,
+    Listing,
+    ListingKind,
+    Version,
+    Visibility,
+    Weights,
+)
+from market.sandbox import owner_leases, work_dirs
 from market.weights import conversions, tasks, work
 from market.weights import services as weights_services
 from tests.drive.factories import upload
@@ -252,6 +262,34 @@ def test_one_that_lost_its_lease_keeps_nothing(user: User, monkeypatch: pytest.M
     conversion = convert(ask(user))
     assert (conversion.state, conversion.lease_token) == (ConversionState.PROCESSING, token)
     assert not Weights.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_that_hears_of_a_lost_lease_stops(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner, token = accepting(), uuid.uuid4()
+    tried: list[bool] = []
+    lost: list[threading.Event] = []
+    do = work._do
+
+    def lose(*given: Any, **named: Any) -> Any:
+        assert not lost[0].wait(0.3), "Its renewals keep it."
+        Conversion.objects.update(lease_token=token)
+        assert lost[0].wait(5)
+        return inner(*given, **named)
+
+    def watch(held: Any, event: threading.Event) -> None:
+        lost.append(event)
+        do(held, event)
+
+    monkeypatch.setattr(owner_leases, "RENEW_SECONDS", 0.05)
+    monkeypatch.setattr(work, "_do", watch)
+    monkeypatch.setattr(work.trials, "try_weights", lambda *_, **__: tried.append(True))
+    use(monkeypatch, lose)
+    conversion = convert(ask(user))
+    assert (conversion.state, conversion.lease_token) == (ConversionState.PROCESSING, token)
+    assert not tried
+    # The owner's turn is over for all that.
+    assert ConversionAccount.objects.get().lease_token is None
 
 
 def test_a_worker_that_dies_costs_a_lease_and_three_are_the_most(

@@ -1,10 +1,13 @@
 """Models that do harm again and again are paused, their sellers told, and operators let them run again."""
 
 import smtplib
+import threading
 from datetime import timedelta
 
 import pytest
 from django.core import mail
+from django.core.mail import EmailMessage
+from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.test import Client
 from pytest_django import Settings
@@ -35,7 +38,7 @@ def seller() -> User:
 
 @pytest.fixture
 def version(seller: User) -> Version:
-    with factories.marks():
+    with factories.marks(), transaction.atomic():
         return factories.model(seller, "finder", publish=True)
 
 
@@ -127,6 +130,55 @@ def test_a_mail_that_was_not_taken_is_tried_again(version: Version, monkeypatch:
     assert not pause_mails.due().exists()
     Pause.objects.update(tell_at=Now() - timedelta(seconds=1))
     tasks.tell_paused()
+    assert len(mail.outbox) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_mail_server_that_hangs_holds_up_nobody(version: Version, monkeypatch: pytest.MonkeyPatch) -> None:
+    kill(version, 5)
+    sends = EmailMessage.send
+
+    def meanwhile() -> None:
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SET lock_timeout = '2s'")
+            pauses.count_kill(digest=version.weights.digest)
+            pause_mails.send_due()
+        finally:
+            connection.close()
+
+    def slowly(message: EmailMessage) -> int:
+        thread = threading.Thread(target=meanwhile)
+        thread.start()
+        thread.join(30)
+        return sends(message)
+
+    monkeypatch.setattr(EmailMessage, "send", slowly)
+    pause_mails.send_due()
+    assert Pause.objects.get().kills == 6
+    # The other worker left the mail to this one.
+    assert len(mail.outbox) == 1
+
+
+def test_a_worker_that_dies_writes_no_mail_and_another_does(
+    version: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill(version, 5)
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(EmailMessage, "send", die)
+        with pytest.raises(Killed):
+            pause_mails.send_due()
+    pause_mails.send_due()
+    assert mail.outbox == []
+    Pause.objects.update(lease_expires_at=Now() - timedelta(seconds=1))
+    pause_mails.send_due()
     assert len(mail.outbox) == 1
 
 
