@@ -72,11 +72,11 @@ def test_results_never_lie_in_a_folder_that_is_being_trashed(
 
     monkeypatch.setattr(record_results, "insert_numbered", slowly)
 
-    def trash() -> None:
+    def trash_folder() -> None:
         assert looked.wait(10)
         trash.trash(owner=user, chosen=Selection(folders=(folder,), files=()))
 
-    assert at_once(lambda: work.take_turn(user.pk, "cpu"), trash) == []
+    assert at_once(lambda: work.take_turn(user.pk, "cpu"), trash_folder) == []
     file = File.objects.get(made_by__item__job=job)
     assert file.folder is not None
     assert (file.trashed_at is None) == (file.folder.trashed_at is None)
