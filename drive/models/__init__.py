@@ -1,6 +1,6 @@
 """The tables of the drive."""
 
-from drive.models.blobs import Blob, Thumbnail
+from drive.models.blobs import Blob, NewThumbnail, Thumbnail
 from drive.models.creation_keys import CreationKey
 from drive.models.files import File, FileKind, FileQuerySet, FileState, Folder, FolderQuerySet, Trashable
 from drive.models.shares import Share, ShareQuerySet
@@ -17,6 +17,7 @@ __all__ = [
     "FileState",
     "Folder",
     "FolderQuerySet",
+    "NewThumbnail",
     "OnConflict",
     "Share",
     "ShareQuerySet",

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from drive.formats.browser_support import needs_rendition
 from drive.formats.detect import weights_facts
-from drive.models import Blob, File, FileKind, FileState, Thumbnail
+from drive.models import Blob, File, FileKind, FileState, NewThumbnail, Thumbnail
 from drive.storage import blobs
 from ipau.common.errors import Invalid
 from workers import engine
@@ -85,13 +85,8 @@ def _inspect(file: File) -> None:
     stored = {side: blobs.store(data, "image/webp") for side, data in seen.thumbnails.items()}
     with transaction.atomic():
         blobs.register(stored.values())
-        Thumbnail.objects.bulk_create(
-            [
-                Thumbnail(source_id=file.blob_id, side=side, blob_id=webp.sha256)
-                for side, webp in stored.items()
-            ],
-            ignore_conflicts=True,
-        )
+        shown = (NewThumbnail(file.blob_id, side, webp.sha256) for side, webp in stored.items())
+        Thumbnail.objects.add_missing(shown)
         _finish(file, state=FileState.READY, width=seen.width, height=seen.height, facts=seen.facts)
 
 
