@@ -1,4 +1,4 @@
-"""Results: what a finished chunk leaves behind, written in one transaction."""
+"""Results: all that finished items leave behind, written in one transaction."""
 
 import json
 from collections import Counter
@@ -33,18 +33,30 @@ def finish(held: claims.Claim, done: Sequence[Done], pace: Pace | None = None) -
     with transaction.atomic():
         job = transitions.locked(held.job.pk)
         mine = claims.finish_items(held, json.dumps([_row(d) for d in done]))
-        won = [d for d in done if d.item.pk in mine]
-        file_results(job, won)
-        result_cache.remember(job.owner_id, won)
-        _note(job, won)
-        transitions.count(
-            job,
-            succeeded=sum(d.state == State.SUCCEEDED for d in won),
-            failed=sum(d.state == State.FAILED for d in won),
-            reused=sum(d.reused for d in won),
-        )
-        if pace is not None:
-            model_speed.note(pace, won)
+        record(job, [d for d in done if d.item.pk in mine], pace=pace)
+
+
+def record(job: Job, won: Sequence[Done], *, reused: bool = False, pace: Pace | None = None) -> None:
+    """Record items that have just ended: their files, what is remembered of them, the job's log and counters.
+
+    Call it in the transaction that has locked the job and moved the items. Further locks follow in the order
+    that `processing.job_queue.claims` gives. The last item closes the job.
+
+    Args:
+        reused: whether all results are earlier ones; this transaction keeps their bytes from the sweep.
+        pace: as that of `finish`.
+    """
+    file_results(job, won, held=reused)
+    result_cache.remember(job.owner_id, won)
+    _note(job, won)
+    transitions.count(
+        job,
+        succeeded=sum(d.state == State.SUCCEEDED for d in won),
+        failed=sum(d.state == State.FAILED for d in won),
+        reused=sum(d.reused for d in won),
+    )
+    if pace is not None:
+        model_speed.note(pace, won)
 
 
 def _note(job: Job, won: Sequence[Done]) -> None:
