@@ -15,10 +15,11 @@ from django.db.models import Exists, OuterRef, Q
 from drive.files.tree import Tree
 from drive.models import File, FileKind, FileState, NewThumbnail, Share, Thumbnail
 from drive.storage import blobs
-from drive.uploads.work import THUMBNAIL_SIDE, TURN_SECONDS, VIEW_SIDE
+from drive.uploads.work import TURN_SECONDS
 from ipau.common.errors import Invalid
 from workers import engine
 from workers.plugin import OperationError
+from workers.thumbnail_sizes import THUMBNAIL_SIDE, VIEW_SIDE
 
 logger = logging.getLogger(__name__)
 

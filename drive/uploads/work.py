@@ -23,13 +23,11 @@ from workers import engine
 from workers.media.picture import encode_thumbnail
 from workers.media.video import read_video
 from workers.plugin import OperationError
+from workers.thumbnail_sizes import THUMBNAIL_SIDE, VIEW_SIDE
 
 logger = logging.getLogger(__name__)
 
-THUMBNAIL_SIDE = 256
-# For pictures that browsers cannot show by themselves, or visitors not as they are: what is displayed.
-VIEW_SIDE = 1024
-# Pictures of more bytes than this are displayed so too, until somebody zooms in.
+# Pictures of more bytes than this are shown reduced to `VIEW_SIDE`, until somebody zooms in.
 LARGE_BYTES = 2 * 1024**2
 # A turn ends after this many seconds, so that one owner's thousand uploads do not hold up another's one.
 TURN_SECONDS = 1.0

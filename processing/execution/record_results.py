@@ -18,8 +18,7 @@ from processing.execution.outcomes import Done, StoredFile
 from processing.job_queue import claims, job_log, transitions
 from processing.job_queue.job_log import Kind
 from processing.models import Job, Output, State
-
-THUMBNAIL_SIDE = 256
+from workers.thumbnail_sizes import THUMBNAIL_SIDE
 
 
 def finish(held: claims.Claim, done: Sequence[Done], pace: Pace | None = None) -> None:
