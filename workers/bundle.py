@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from workers import tasks
 from workers.checkpoints.class_names import MOST_NAME, MOST_NAMES
 from workers.checkpoints.onnx_check import check_graph
 from workers.checkpoints.safetensors_header import read_safetensors
@@ -33,7 +34,6 @@ GRAPHS = "onnx"
 LEAST_CROP = 0.01
 # Pillow's names of its filters, in the order of their numbers.
 Filter = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
-_TASKS = r"^(detect|segment|pose|obb|classify|image)$"
 
 
 class BundleError(Exception):
@@ -62,7 +62,7 @@ class FileFacts(_Strict):
 class Choice(_Strict):
     """A way in which the outputs of an uploaded graph may be read."""
 
-    task: str = Field(pattern=_TASKS)
+    task: str = Field(pattern=tasks.PATTERN)
     layout: str = Field(default="", max_length=64)
     classes: int = Field(ge=0, le=10**6)
     # Whether it is the one that the file alone tells, whatever its owner said or chose.
@@ -99,7 +99,7 @@ class ModelFacts(_Strict):
     """What model.json says. Families may add facts of their own under `architecture` alone."""
 
     family: str = Field(pattern=r"^[a-z][a-z0-9_]{1,31}$")
-    task: str = Field(pattern=_TASKS)
+    task: str = Field(pattern=tasks.PATTERN)
     title: Shown
     # The wrapper of the averaged copy that these weights are, of a file that may hold others.
     averaged: Annotated[str, Field(max_length=MOST_NAME), AfterValidator(_check_shown)] | None = None

@@ -27,10 +27,10 @@ from workers.media.encode import (
 from workers.media.picture import Facts, Picture, PictureError, encode_thumbnail
 from workers.plugin import JSON, Context, Model, Operation, Params, Result
 from workers.recipe import Recipe, Step, label_texts, name_steps
+from workers.thumbnail_sizes import PREVIEW_SIDE, THUMBNAIL_SIDE
 
 __all__ = ["OutputFile", "OutputOptions", "RecipeResult", "ThumbnailResult"]
 
-THUMBNAIL_SIDE = 256
 PREVIEW_QUALITY = 80
 
 Plan = tuple[tuple[Operation[Any], Params], ...]
@@ -105,7 +105,7 @@ def run(
 
 
 def preview(
-    recipe: Recipe, data: bytes, context: Context | None = None, *, max_side: int = 1024
+    recipe: Recipe, data: bytes, context: Context | None = None, *, max_side: int = PREVIEW_SIDE
 ) -> RecipeResult:
     """Run the recipe on a reduced picture; what comes out has no side above `max_side` either."""
     plan = validate_recipe(recipe)

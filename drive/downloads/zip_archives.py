@@ -12,14 +12,14 @@ from typing import Any
 from uuid import UUID
 
 import zipstream  # type: ignore[import-untyped]  # has no types
-from django.core.files.storage import default_storage
 from django.utils.translation import gettext as _
 
 from accounts.models import User
 from drive.files.names import fit
 from drive.files.services import Selection
 from drive.files.tree import Tree
-from drive.models import Blob, File, Folder
+from drive.models import File, Folder
+from drive.storage import blobs
 from ipau.common.errors import Invalid
 
 CHUNK = 256 * 1024
@@ -133,7 +133,7 @@ def stored_bytes(member: ZipEntry) -> Iterator[bytes]:
     """
     left = member.size
     try:
-        with default_storage.open(Blob(sha256=member.sha256).path) as content:
+        with blobs.open_bytes(member.sha256) as content:
             while piece := content.read(CHUNK):
                 left -= len(piece)
                 yield piece

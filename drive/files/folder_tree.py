@@ -1,15 +1,37 @@
-"""Folders below a folder, made level by level where they are missing."""
+"""Folders for results: one that is still there, and those below it, made where they are missing."""
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
+from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
+from drive.files.placement import first_free, hold
 from drive.models import Folder
-from ipau.common.errors import Conflict
+from ipau.common.errors import Conflict, NotFound
 
 # Retries when the owner creates the same folder at the same time.
 ATTEMPTS = 5
+
+
+def hold_or_replace(folder: Folder | None, *, owner_id: UUID, name: str) -> Folder:
+    """Return `folder`, held in this transaction; if it has been trashed, a new one at the top of the drive.
+
+    A limit on folders does not apply to the new one: what a worker puts there must be seen.
+
+    Args:
+        name: of the new one; a taken name gets a number.
+    """
+    if folder is not None:
+        # Checked under a lock: whoever trashes it now waits for this transaction and takes its files along.
+        with suppress(NotFound):
+            hold(folder)
+            return folder
+    here = Folder.objects.filter(owner=owner_id, parent=None).live()
+    return first_free(
+        name, here, lambda free: Folder.objects.create(owner_id=owner_id, parent=None, name=free)
+    )
 
 
 def make_folders(root: Folder, ways: Collection[str]) -> dict[str, Folder]:

@@ -16,9 +16,8 @@ from accounts.models import User
 from drive.models import File, FileQuerySet, Folder, Thumbnail
 from ipau.common.ids import as_uuid
 from ipau.common.paging import Page, cursor_after, cursor_before, paginate
+from workers.thumbnail_sizes import THUMBNAIL_SIDE, VIEW_SIDE
 
-SIDE = 256
-VIEW_SIDE = 1024
 TILES = 60
 # The dialog for moving shows this many folders at most.
 MOST_FOLDERS = 2000
@@ -55,7 +54,7 @@ PINNED = ("folder_id",)
 
 def with_thumbnails(files: FileQuerySet) -> Any:
     """Annotate files with the digest of their thumbnail (None while there is none)."""
-    thumbnail = Thumbnail.objects.filter(source=OuterRef("blob"), side=SIDE).values("blob_id")[:1]
+    thumbnail = Thumbnail.objects.filter(source=OuterRef("blob"), side=THUMBNAIL_SIDE).values("blob_id")[:1]
     return files.annotate(thumbnail=Subquery(thumbnail))
 
 
@@ -114,7 +113,7 @@ def thumbnail_of(*, owner: User, file_id: UUID, side: int) -> Thumbnail | None:
 
 def largest_thumbnails(*, blob_ids: Iterable[str]) -> dict[str, Thumbnail]:
     """Return the largest thumbnail of each of these bytes that has one. One query."""
-    rows = Thumbnail.objects.filter(source__in=list(blob_ids), side__in=[SIDE, VIEW_SIDE])
+    rows = Thumbnail.objects.filter(source__in=list(blob_ids), side__in=[THUMBNAIL_SIDE, VIEW_SIDE])
     return {thumbnail.source_id: thumbnail for thumbnail in rows.order_by("side")}
 
 

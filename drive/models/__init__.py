@@ -21,7 +21,7 @@ Abstract: `Trashable`, for files and folders. Rows that went to the trash with o
 `trash_root`.
 """
 
-from drive.models.blobs import Blob, Thumbnail
+from drive.models.blobs import Blob, NewThumbnail, Thumbnail
 from drive.models.creation_keys import CreationKey
 from drive.models.files import File, FileKind, FileQuerySet, FileState, Folder, FolderQuerySet, Trashable
 from drive.models.shares import Share, ShareQuerySet
@@ -38,6 +38,7 @@ __all__ = [
     "FileState",
     "Folder",
     "FolderQuerySet",
+    "NewThumbnail",
     "OnConflict",
     "Share",
     "ShareQuerySet",

@@ -1,5 +1,8 @@
 """The content-addressed bytes behind files, and their thumbnails."""
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 from django.db import models
 
 
@@ -26,8 +29,31 @@ class Blob(models.Model):
         return f"{self.sha256[:2]}/{self.sha256[2:4]}/{self.sha256}"
 
 
+class NewThumbnail(NamedTuple):
+    """`blob` has the WebP of `source` with at most `side` pixels a side; both are SHA-256 digests."""
+
+    source: str
+    side: int
+    blob: str
+
+
+class ThumbnailQuerySet(models.QuerySet["Thumbnail"]):
+    """Thumbnails of any images."""
+
+    def add_missing(self, made: Iterable[NewThumbnail]) -> None:
+        """Create rows; a size that an image already has stays.
+
+        Call it in the transaction that registered the bytes.
+        """
+        # Always in the same order, so that two transactions with the same images cannot deadlock.
+        rows = [Thumbnail(source_id=one.source, side=one.side, blob_id=one.blob) for one in sorted(set(made))]
+        self.bulk_create(rows, ignore_conflicts=True)
+
+
 class Thumbnail(models.Model):
     """A small WebP of a picture, made once for its bytes whoever owns the files."""
+
+    objects = ThumbnailQuerySet.as_manager()
 
     source = models.ForeignKey(Blob, models.CASCADE, related_name="thumbnails")
     side = models.PositiveSmallIntegerField()

@@ -11,6 +11,7 @@ from drive.models import File, Folder, Share
 from drive.shares import services
 from ipau.common.api.fields import ChoiceField
 from ipau.common.api.views import PageQuery, StrictSerializer
+from workers.thumbnail_sizes import VIEW_SIDE
 
 
 class Access(TextChoices):
@@ -105,8 +106,9 @@ class ShareTerms(StrictSerializer):
     access = ChoiceField(
         required=False,
         choices=Access.choices,
-        help_text="`download`: visitors get the files. `view`: they see images with up to 1024 pixels a "
-        "side, play videos and read texts, and get no original images, weights or archives.",
+        help_text="`download`: visitors get the files. `view`: they see images with up to "
+        f"{VIEW_SIDE} pixels a side, play videos and read texts, and get no original images, weights or "
+        "archives.",
     )
     label = serializers.CharField(  # type: ignore[assignment]  # a field, not the attribute
         required=False,

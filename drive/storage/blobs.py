@@ -4,6 +4,8 @@ Bytes are written before the row that names them, outside any transaction. The o
 it can leave bytes without a row, never a row without bytes.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -99,6 +101,11 @@ def read(sha256: str) -> bytes:
     Raises:
         FileNotFoundError: the storage has lost them.
     """
-    with default_storage.open(Blob(sha256=sha256).path) as content:
+    with open_bytes(sha256) as content:
         data: bytes = content.read()
     return data
+
+
+def open_bytes(sha256: str) -> File[bytes]:
+    """Return a blob's open file, for bytes that need not fit into memory. Raises as `read`."""
+    return default_storage.open(Blob(sha256=sha256).path)

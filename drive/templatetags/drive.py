@@ -3,13 +3,40 @@
 from typing import Any
 
 from django import template
+from django.urls import reverse
 
 from drive.formats import describe
-from drive.models import File, FileKind
+from drive.models import File, FileKind, Share
+from workers.thumbnail_sizes import THUMBNAIL_SIDE, VIEW_SIDE
 
 register = template.Library()
 
 _ICONS = {FileKind.PICTURE: "photo", FileKind.VIDEO: "movie", FileKind.WEIGHTS: "stack-2"}
+
+
+@register.simple_tag
+def thumbnail_url(file: Any, share: Share | None = None) -> str:
+    """Return the address of a file's thumbnail for its owner, or for visitors of a link; nothing for no file.
+
+    A file that comes with the thumbnail's digest gets an address whose content browsers may keep for good.
+    """
+    if not file:
+        return ""
+    address = _address(file, THUMBNAIL_SIDE, share)
+    digest = getattr(file, "thumbnail", None)
+    return f"{address}?v={digest[:16]}" if digest and share is None else address
+
+
+@register.simple_tag
+def view_url(file: File, share: Share | None = None) -> str:
+    """Return the address of the large reduced image of a file, for its owner or for visitors of a link."""
+    return _address(file, VIEW_SIDE, share)
+
+
+def _address(file: File, side: int, share: Share | None) -> str:
+    if share is None:
+        return reverse("drive:thumbnail", args=[file.pk, side])
+    return reverse("share:thumbnail", args=[share.token, file.pk, side])
 
 
 @register.filter

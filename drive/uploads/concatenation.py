@@ -20,12 +20,11 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from drive.files.paths import UploadPath, folder_at
+from drive.files.paths import UploadPath
 from drive.files.quota import check_kept_uploads
 from drive.models import File, Folder, OnConflict, Upload
 from drive.uploads import part_files, resumable, rules
 from drive.uploads import services as uploads_services
-from drive.uploads.create_file import settle_conflict
 from drive.uploads.rules import CONCAT, PARTIAL
 from ipau.common.errors import Conflict, Invalid, NotFound
 
@@ -141,16 +140,15 @@ def _make(upload: Upload, place: UploadPath, found: Sequence[Upload]) -> None:
         for part in found:
             resumable.drop_upload(upload=part)
         raise
-
-    def settle(made: File) -> File:
-        file = settle_conflict(made=made, name=upload.name, on_conflict=upload.on_conflict)
-        _finish(upload, file, found)
-        return file
-
-    # Only now: what is refused leaves no empty folders.
-    target = folder_at(owner=upload.owner, folder=upload.folder, names=place.folders)
     uploads_services.add_upload(
-        owner=upload.owner, folder=target, name=place.name, stored=stored, facts=facts, then=settle
+        owner=upload.owner,
+        folder=upload.folder,
+        folders=place.folders,
+        name=place.name,
+        stored=stored,
+        facts=facts,
+        on_conflict=upload.on_conflict,
+        on_created=lambda file: _finish(upload, file, found),
     )
 
 

@@ -24,7 +24,7 @@ from drive.models import Upload
 from drive.storage import blobs
 from drive.storage.blobs import Stored
 from drive.uploads import s3_multipart
-from drive.uploads.create_file import add_file, settle_conflict
+from drive.uploads.create_file import create_file
 from ipau.common import leases
 from ipau.common.errors import DomainError, Invalid
 
@@ -130,10 +130,14 @@ def _take(lease: _Lease) -> None:
     with transaction.atomic():
         if leases.owned(lease.rows(), lease.token).select_for_update().first() is None:
             raise LostUpload
-        made = add_file(
-            owner=upload.owner, folder=upload.folder, name=upload.name, stored=stored, facts=found
+        file = create_file(
+            owner=upload.owner,
+            folder=upload.folder,
+            name=upload.name,
+            stored=stored,
+            facts=found,
+            on_conflict=upload.on_conflict,
         )
-        file = settle_conflict(made=made, name=upload.name, on_conflict=upload.on_conflict)
         now = timezone.now()
         leases.release(
             lease.rows(),

@@ -13,12 +13,13 @@ from django.db import models, transaction
 from django.db.models import Exists, OuterRef, Q
 
 from drive.files.tree import Tree
-from drive.models import File, FileKind, FileState, Share, Thumbnail
+from drive.models import File, FileKind, FileState, NewThumbnail, Share, Thumbnail
 from drive.storage import blobs
-from drive.uploads.work import THUMBNAIL_SIDE, TURN_SECONDS, VIEW_SIDE
+from drive.uploads.work import TURN_SECONDS
 from ipau.common.errors import Invalid
 from workers import engine
 from workers.plugin import OperationError
+from workers.thumbnail_sizes import THUMBNAIL_SIDE, VIEW_SIDE
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def _make(blob_id: str) -> None:
     stored = blobs.store(data, "image/webp")
     with transaction.atomic():
         blobs.register([stored])
-        _keep(blob_id, stored.sha256)
+        Thumbnail.objects.add_missing([NewThumbnail(blob_id, VIEW_SIDE, stored.sha256)])
 
 
 def _is_hopeless(blob_id: str) -> bool:
@@ -94,9 +95,4 @@ def _is_hopeless(blob_id: str) -> bool:
 def _keep_thumbnail(blob_id: str) -> None:
     small = Thumbnail.objects.filter(source=blob_id, side=THUMBNAIL_SIDE).first()
     if small is not None:
-        _keep(blob_id, small.blob_id)
-
-
-def _keep(blob_id: str, made: str) -> None:
-    row = Thumbnail(source_id=blob_id, side=VIEW_SIDE, blob_id=made)
-    Thumbnail.objects.bulk_create([row], ignore_conflicts=True)
+        Thumbnail.objects.add_missing([NewThumbnail(blob_id, VIEW_SIDE, small.blob_id)])

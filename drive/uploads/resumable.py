@@ -16,12 +16,11 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from drive.files.paths import UploadPath, folder_at
+from drive.files.paths import UploadPath
 from drive.files.quota import check_kept_uploads, claim_upload, no_room_beside_uploads, usage_of
 from drive.models import File, Folder, OnConflict, Upload
 from drive.uploads import part_files, s3_multipart
 from drive.uploads import services as uploads_services
-from drive.uploads.create_file import settle_conflict
 from drive.uploads.rules import (
     CHUNK,
     CONCAT,
@@ -266,22 +265,25 @@ def _take(upload: Upload, part: BinaryIO) -> File:
     stored, found = uploads_services.store_upload(
         owner=upload.owner, content=part, size=upload.length, limit=settings.RESUMABLE_MAX_BYTES
     )
-    # Only now: what is refused leaves no empty folders.
-    folder = folder_at(owner=upload.owner, folder=upload.folder, names=ways_of(upload))
 
-    def settle(made: File) -> File:
+    def record(file: File) -> None:
         # With the file, so that whoever asks again after a crash gets this one and not a second.
-        file = settle_conflict(made=made, name=upload.name, on_conflict=upload.on_conflict)
         now = timezone.now()
         kept = Upload.objects.filter(pk=upload.pk, completed_at__isnull=True).update(
             file=file, offset=upload.length, completed_at=now, updated_at=now
         )
         if not kept:
             raise upload_gone()
-        return file
 
     return uploads_services.add_upload(
-        owner=upload.owner, folder=folder, name=upload.name, stored=stored, facts=found, then=settle
+        owner=upload.owner,
+        folder=upload.folder,
+        folders=ways_of(upload),
+        name=upload.name,
+        stored=stored,
+        facts=found,
+        on_conflict=upload.on_conflict,
+        on_created=record,
     )
 
 

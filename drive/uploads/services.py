@@ -1,7 +1,7 @@
 """Uploads as people see them: a file in one call, and those that were begun and left."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, BinaryIO
 from uuid import UUID
@@ -14,11 +14,11 @@ from django.utils import timezone
 from accounts.models import User
 from drive.files import quota
 from drive.formats.detect import DetectedType, sniff
-from drive.models import File, Folder, Upload
+from drive.models import File, Folder, OnConflict, Upload
 from drive.storage import blobs
 from drive.storage.blobs import Stored
 from drive.uploads import rules, tasks
-from drive.uploads.create_file import add_file
+from drive.uploads.create_file import create_file
 
 # An unfinished upload to which bytes came more recently is probably being sent just now.
 LEFT_FOR = timedelta(seconds=60)
@@ -70,15 +70,25 @@ def add_upload(
     name: str,
     stored: Stored,
     facts: DetectedType,
+    folders: Sequence[str] = (),
     metadata: dict[str, Any] | None = None,
-    then: Callable[[File], File] | None = None,
+    on_conflict: OnConflict | str = OnConflict.KEEP_BOTH,
+    on_created: Callable[[File], None] | None = None,
 ) -> File:
-    """Make a file of stored bytes and have a worker look at it.
+    """Create a file of stored bytes and have a worker inspect it.
 
-    Arguments and errors as `create_file.add_file`.
+    Arguments and errors as `create_file.create_file`.
     """
-    file = add_file(
-        owner=owner, folder=folder, name=name, stored=stored, facts=facts, metadata=metadata, then=then
+    file = create_file(
+        owner=owner,
+        folder=folder,
+        name=name,
+        stored=stored,
+        facts=facts,
+        folders=folders,
+        metadata=metadata,
+        on_conflict=on_conflict,
+        on_created=on_created,
     )
     transaction.on_commit(lambda: tasks.send_inspection(owner_id=str(owner.pk)))
     return file

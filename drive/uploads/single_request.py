@@ -11,12 +11,11 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from drive.files.paths import UploadPath, folder_at
+from drive.files.paths import UploadPath
 from drive.files.quota import check_kept_uploads
 from drive.models import File, Folder, OnConflict, Upload
 from drive.uploads import rules
 from drive.uploads import services as uploads_services
-from drive.uploads.create_file import settle_conflict
 from drive.uploads.rules import ByteStream, Digest
 from ipau.common.errors import Invalid
 
@@ -70,21 +69,24 @@ def take_whole(
         check_kept_uploads(owner=owner)
     data = _read(source, length, digest)
 
-    def settle(made: File) -> File:
+    def record(file: File) -> None:
         # With the file, so that whoever asks again after a crash gets this one and not a second.
-        upload.file = settle_conflict(made=made, name=place.name, on_conflict=on_conflict)
-        upload.completed_at = timezone.now()
+        upload.file, upload.completed_at = file, timezone.now()
         upload.save(force_insert=True)
-        return upload.file
 
     stored, found = uploads_services.store_upload(
         owner=owner, content=io.BytesIO(data), size=length, limit=settings.RESUMABLE_MAX_BYTES
     )
-    # Only now: what is refused leaves no empty folders.
-    target = folder_at(owner=owner, folder=folder, names=place.folders)
     try:
         uploads_services.add_upload(
-            owner=owner, folder=target, name=place.name, stored=stored, facts=found, then=settle
+            owner=owner,
+            folder=folder,
+            folders=place.folders,
+            name=place.name,
+            stored=stored,
+            facts=found,
+            on_conflict=on_conflict,
+            on_created=record,
         )
     except IntegrityError:
         # The same request, twice at once.

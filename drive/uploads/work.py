@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from drive.formats.browser_support import needs_rendition
 from drive.formats.detect import weights_facts
-from drive.models import Blob, File, FileKind, FileState, Thumbnail
+from drive.models import Blob, File, FileKind, FileState, NewThumbnail, Thumbnail
 from drive.storage import blobs
 from ipau.common import leases
 from ipau.common.errors import Invalid
@@ -24,13 +24,11 @@ from workers import engine
 from workers.media.picture import encode_thumbnail
 from workers.media.video import read_video
 from workers.plugin import OperationError
+from workers.thumbnail_sizes import THUMBNAIL_SIDE, VIEW_SIDE
 
 logger = logging.getLogger(__name__)
 
-THUMBNAIL_SIDE = 256
-# For pictures that browsers cannot show by themselves, or visitors not as they are: what is displayed.
-VIEW_SIDE = 1024
-# Pictures of more bytes than this are displayed so too, until somebody zooms in.
+# Pictures of more bytes than this are shown reduced to `VIEW_SIDE`, until somebody zooms in.
 LARGE_BYTES = 2 * 1024**2
 # A turn ends after this many seconds, so that one owner's thousand uploads do not hold up another's one.
 TURN_SECONDS = 1.0
@@ -74,13 +72,8 @@ def _inspect(file: File) -> None:
     stored = {side: blobs.store(data, "image/webp") for side, data in seen.thumbnails.items()}
     with transaction.atomic():
         blobs.register(stored.values())
-        Thumbnail.objects.bulk_create(
-            [
-                Thumbnail(source_id=file.blob_id, side=side, blob_id=webp.sha256)
-                for side, webp in stored.items()
-            ],
-            ignore_conflicts=True,
-        )
+        shown = (NewThumbnail(file.blob_id, side, webp.sha256) for side, webp in stored.items())
+        Thumbnail.objects.add_missing(shown)
         _finish(file, state=FileState.READY, width=seen.width, height=seen.height, facts=seen.facts)
 
 

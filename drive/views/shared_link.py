@@ -26,6 +26,7 @@ from drive.shares import services, visits
 from drive.uploads import renditions
 from ipau.common.errors import Invalid, RateLimited
 from ipau.common.ids import as_uuid
+from workers.thumbnail_sizes import THUMBNAIL_SIDE, VIEW_SIDE
 
 KEY = "drive_shares"
 # A session remembers this many passwords that were right.
@@ -202,7 +203,7 @@ def _is_shown(shown: File) -> bool:
 
 def _rendition(request: HttpRequest, share: Share, shown: File) -> HttpResponseBase:
     """Send the largest picture of a file that a worker has made."""
-    for side in (listing.VIEW_SIDE, listing.SIDE):
+    for side in (VIEW_SIDE, THUMBNAIL_SIDE):
         made = listing.thumbnail_of(owner=share.owner, file_id=shown.pk, side=side)
         if made is not None:
             return serve(

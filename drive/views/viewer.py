@@ -26,6 +26,7 @@ from drive.shares import services as shares
 from drive.views.browse import chosen_sort, remembered
 from drive.views.responses import depends_on_htmx, file_url, folder_url
 from drive.views.search_query import ROOMS, Search, read_search
+from workers.thumbnail_sizes import VIEW_SIDE
 
 # How a result is looked at: alone, its original alone, or both.
 LOOKS = {
@@ -128,7 +129,7 @@ def _picture(file: File, thumbnail: Thumbnail | None) -> ViewerImage | None:
     address = reverse("drive:thumbnail", args=[file.pk, thumbnail.side])
     view = f"{address}?{urlencode({'v': thumbnail.blob_id[:16]})}"
     # The small one would have to be blown up, and is of no use beside an original that is hardly larger.
-    is_large = max(file.width or 0, file.height or 0) > listing.VIEW_SIDE
-    if content and (thumbnail.side < listing.VIEW_SIDE or not is_large):
+    is_large = max(file.width or 0, file.height or 0) > VIEW_SIDE
+    if content and (thumbnail.side < VIEW_SIDE or not is_large):
         return ViewerImage(file, content, "")
     return ViewerImage(file, view, content)

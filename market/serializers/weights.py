@@ -9,6 +9,10 @@ from rest_framework import serializers
 from market.models import DeviceKind, JobSpeed, Speed, Weights
 from market.weights.report import CLASSES_SHOWN, flops_size
 from market.weights.samples import AnySample, shown_samples
+from workers.tasks import TASKS
+
+*_TASKS, _LAST_TASK = TASKS
+_COUNTED_SIZE = f"{TASKS['image'].usual_side} × {TASKS['image'].usual_side}"
 
 
 class SpeedSerializer(serializers.Serializer[Speed]):
@@ -73,7 +77,7 @@ class WeightsSerializer(serializers.Serializer[Weights]):
 
     digest = serializers.CharField(help_text="SHA-256 of its model.json.")
     family = serializers.CharField()
-    task = serializers.CharField(help_text="detect, segment, pose, obb, classify or image.")
+    task = serializers.CharField(help_text=f"{', '.join(_TASKS)} or {_LAST_TASK}.")
     title = serializers.SerializerMethodField(help_text="What it was recognised as.")
     classes = serializers.SerializerMethodField(help_text=f"The first {CLASSES_SHOWN} of them.")
     class_count = serializers.SerializerMethodField(help_text="How many classes it knows.")
@@ -82,8 +86,8 @@ class WeightsSerializer(serializers.Serializer[Weights]):
         help_text="Operations for one picture of the size `flops_for`; null where they were not counted."
     )
     flops_for = serializers.SerializerMethodField(
-        help_text="Generators take any size: theirs are counted for 1024 × 1024 pixels. Null: the size does "
-        "not matter."
+        help_text=f"Generators take any size: theirs are counted for {_COUNTED_SIZE} pixels. "
+        "Null: the size does not matter."
     )
     speeds = SpeedSerializer(many=True, help_text="When it was tried.")
     job_speeds = JobSpeedSerializer(many=True, help_text="In jobs of this model alone, not of pipelines.")

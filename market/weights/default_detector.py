@@ -8,9 +8,7 @@ from django.utils.translation import gettext as _
 from accounts.models import PLATFORM_HANDLE
 from ipau.common.errors import Invalid
 from market.models import Listing, ListingKind, Version
-
-# Of models that tell where in a picture things are.
-TASKS = ("detect", "segment", "pose", "obb")
+from workers.tasks import FINDERS
 
 
 def check_detector(version: Version) -> Version:
@@ -19,7 +17,7 @@ def check_detector(version: Version) -> Version:
     Raises:
         Invalid: it does something else. `fields` names `model`.
     """
-    if version.weights is None or version.weights.task not in TASKS:
+    if version.weights is None or version.weights.task not in FINDERS:
         text = _("“%(title)s” is no detector.") % {"title": version.listing.title}
         raise Invalid(text, code="no_detector", fields={"model": text})
     return version
@@ -35,8 +33,8 @@ def default_detector(*, user: Any) -> Version:
     """
     listings = Listing.objects.visible_to(user).filter(kind=ListingKind.MODEL)
     newest = Version.objects.offered_to(user).order_by("listing", "-number").distinct("listing").values("pk")
-    rows = Version.objects.filter(pk__in=newest, listing__in=listings, weights__task__in=TASKS)
-    boxes_first = Case(When(weights__task=TASKS[0], then=0), default=1)
+    rows = Version.objects.filter(pk__in=newest, listing__in=listings, weights__task__in=FINDERS)
+    boxes_first = Case(When(weights__task="detect", then=0), default=1)
     rows = rows.select_related("listing__owner").order_by(boxes_first, "-id")
     own: Version | None = rows.filter(listing__owner__handle=PLATFORM_HANDLE).first()
     found = [own] if own else list(rows[:2])

@@ -14,27 +14,9 @@ from market.models import Weights
 from market.weights.samples import AnySample
 from market.weights.speeds import ToldSpeed, tell_speeds
 from workers.bundle import GRAPHS
+from workers.tasks import TASKS
 
 CLASSES_SHOWN = 200
-# As `workers.families.gan.convert` has it, which only a converting worker can import.
-FLOPS_SIDE = 1024
-TASKS: dict[str, str | Promise] = {
-    "detect": gettext_lazy("Detects things"),
-    "segment": gettext_lazy("Outlines things"),
-    "pose": gettext_lazy("Finds poses"),
-    "obb": gettext_lazy("Detects things at any angle"),
-    "classify": gettext_lazy("Classifies pictures"),
-    "image": gettext_lazy("Makes pictures"),
-}
-# What a model of a task is called where there is room for a word.
-NAMES: dict[str, str | Promise] = {
-    "detect": gettext_lazy("Detector"),
-    "segment": gettext_lazy("Segmenter"),
-    "pose": gettext_lazy("Poses"),
-    "obb": gettext_lazy("Turned boxes"),
-    "classify": gettext_lazy("Classifier"),
-    "image": gettext_lazy("Generator"),
-}
 LAYOUTS: dict[str, str | Promise] = {
     "anchors": gettext_lazy("a column for each place, boxes and classes (YOLOv8 and later)"),
     "yolov5": gettext_lazy("a row for each place, box, objectness and classes (YOLOv5)"),
@@ -138,12 +120,18 @@ def flops_size(facts: Mapping[str, Any]) -> tuple[int, int]:
     """Return the width and height of the picture that a model's operations were counted for."""
     size = facts.get("input") or {}
     # Generators take any size: theirs are counted at one that all share.
-    return (size.get("width") or FLOPS_SIDE, size.get("height") or FLOPS_SIDE)
+    usual = TASKS["image"].usual_side
+    return (size.get("width") or usual, size.get("height") or usual)
 
 
 def name_task(task: str) -> str:
     """Say in a word what models of a task are: "Detector"."""
-    return str(NAMES.get(task, task))
+    return _(TASKS[task].name) if task in TASKS else task
+
+
+def _tell_task(task: str) -> str:
+    """Say what models of a task do: "Detects things"."""
+    return _(TASKS[task].title) if task in TASKS else task
 
 
 def _facts(report: Mapping[str, Any], facts: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -154,8 +142,7 @@ def _facts(report: Mapping[str, Any], facts: Mapping[str, Any]) -> list[tuple[st
             told.append(
                 (_("Weights"), _("the averaged copy in the file, “%(name)s”") % {"name": facts["averaged"]})
             )
-        task = facts.get("task", "")
-        told.append((_("What it does"), str(TASKS.get(task, task))))
+        told.append((_("What it does"), _tell_task(facts.get("task", ""))))
         told.append((_("Input"), _input(facts.get("input") or {})))
         if output := facts.get("output"):
             told.append((_("Output"), _output(output)))
@@ -276,7 +263,7 @@ def _choices(found: Sequence[Mapping[str, Any]]) -> list[ToldChoice]:
 
 
 def _choice(one: Mapping[str, Any], said_by: str) -> ToldChoice:
-    task, layout = str(TASKS.get(one["task"], one["task"])), LAYOUTS.get(one["layout"])
+    task, layout = _tell_task(one["task"]), LAYOUTS.get(one["layout"])
     text = f"{task}: {layout}" if layout else task
     if one["classes"]:
         text += ", " + ngettext("%(n)d class", "%(n)d classes", one["classes"]) % {"n": one["classes"]}

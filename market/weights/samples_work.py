@@ -17,8 +17,8 @@ from market.weights.trials import fetch_model
 from workers import engine
 from workers.engine import ThumbnailResult
 from workers.plugin import OperationError
+from workers.thumbnail_sizes import SAMPLE_SIDE
 from workers.trials import launch
-from workers.trials.entry_point import SIDE
 from workers.trials.launch import TrialSample
 
 _WEBP = "image/webp"
@@ -81,7 +81,7 @@ def _reduce(row: ChosenSample) -> ThumbnailResult | None:
     """Return a picture as everybody may see it, with nothing that says where or by whom it was made."""
     data = blobs.read(row.before_id or row.source_id or "")
     try:
-        small = engine.thumbnail(data, SIDE)
+        small = engine.thumbnail(data, SAMPLE_SIDE)
     except OperationError:
         return None
     # Made once: each time anew, it would lose a little.

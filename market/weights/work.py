@@ -9,13 +9,11 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.core.files.storage import default_storage
 from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
-from drive.models import Blob
 from drive.storage import blobs
 from drive.storage.blobs import Stored
 from ipau.common import leases
@@ -128,7 +126,7 @@ def _copy_out(held: _Claim, folder: Path) -> Path:
     """Write the upload's bytes to a file of its own. Raises OSError."""
     target = folder / "upload"
     with (
-        default_storage.open(Blob(sha256=held.conversion.source_sha256).path) as source,
+        blobs.open_bytes(held.conversion.source_sha256) as source,
         target.open("wb") as out,
     ):
         shutil.copyfileobj(source, out, blobs.CHUNK)

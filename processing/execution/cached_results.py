@@ -13,7 +13,7 @@ from processing.execution.outcomes import Done
 from processing.execution.output_options import Options
 from processing.execution.result_cache import Known
 from processing.fleet.registry import Slot
-from processing.job_queue import claims, job_log, transitions
+from processing.job_queue import claims, transitions
 from processing.models import Item, Job, State
 
 # A turn looks at so many waiting items, and at more of them while all of these were known.
@@ -72,10 +72,9 @@ def _take_once(job_id: UUID, slot: Slot, window: int) -> tuple[int, set[str]]:
         if done:
             claims.begin(job, slot)
             _write(done, slot)
-            record_results.file_results(job, done, held=True)
-            job_log.tally(job.pk, job_log.Kind.REUSED, len(done))
+            # The beginning of the job may just have been written.
             job.refresh_from_db(fields=["state", "started_at"])
-            transitions.count(job, succeeded=len(done), reused=len(done))
+            record_results.record(job, done, reused=True)
     return len(done), lost
 
 

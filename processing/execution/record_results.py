@@ -1,29 +1,24 @@
-"""Results: what a finished chunk leaves behind, written in one transaction."""
+"""Results: all that finished items leave behind, written in one transaction."""
 
 import json
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.utils import timezone
 
-from drive.files import folder_tree
-from drive.files.bulk_create import NAME_ATTEMPTS, insert_numbered
-from drive.files.names import free_name
-from drive.files.placement import hold, names_of
-from drive.models import File, FileKind, FileState, Folder, Thumbnail
+from drive.files.bulk_create import NewFile, create_files
+from drive.files.folder_tree import hold_or_replace
+from drive.models import Folder
 from drive.storage import blobs
-from ipau.common.errors import NotFound
 from processing.execution import model_speed, output_folders, result_cache
 from processing.execution.model_speed import Pace
 from processing.execution.outcomes import Done, StoredFile
 from processing.job_queue import claims, job_log, transitions
 from processing.job_queue.job_log import Kind
 from processing.models import Job, Output, State
-
-THUMBNAIL_SIDE = 256
+from workers.thumbnail_sizes import THUMBNAIL_SIDE
 
 
 def finish(held: claims.Claim, done: Sequence[Done], pace: Pace | None = None) -> None:
@@ -37,18 +32,30 @@ def finish(held: claims.Claim, done: Sequence[Done], pace: Pace | None = None) -
     with transaction.atomic():
         job = transitions.locked(held.job.pk)
         mine = claims.finish_items(held, json.dumps([_row(d) for d in done]))
-        won = [d for d in done if d.item.pk in mine]
-        file_results(job, won)
-        result_cache.remember(job.owner_id, won)
-        _note(job, won)
-        transitions.count(
-            job,
-            succeeded=sum(d.state == State.SUCCEEDED for d in won),
-            failed=sum(d.state == State.FAILED for d in won),
-            reused=sum(d.reused for d in won),
-        )
-        if pace is not None:
-            model_speed.note(pace, won)
+        record(job, [d for d in done if d.item.pk in mine], pace=pace)
+
+
+def record(job: Job, won: Sequence[Done], *, reused: bool = False, pace: Pace | None = None) -> None:
+    """Record items that have just ended: their files, what is remembered of them, the job's log and counters.
+
+    Call it in the transaction that has locked the job and moved the items. Further locks follow in the order
+    that `processing.job_queue.claims` gives. The last item closes the job.
+
+    Args:
+        reused: whether all results are earlier ones; this transaction keeps their bytes from the sweep.
+        pace: as that of `finish`.
+    """
+    file_results(job, won, held=reused)
+    result_cache.remember(job.owner_id, won)
+    _note(job, won)
+    transitions.count(
+        job,
+        succeeded=sum(d.state == State.SUCCEEDED for d in won),
+        failed=sum(d.state == State.FAILED for d in won),
+        reused=sum(d.reused for d in won),
+    )
+    if pace is not None:
+        model_speed.note(pace, won)
 
 
 def _note(job: Job, won: Sequence[Done]) -> None:
@@ -80,63 +87,35 @@ def file_results(job: Job, won: Sequence[Done], *, held: bool = False) -> None:
     made = [(d, f) for d in won for f in d.files]
     if not made:
         return
-    ways = {d.item.folder_path for d, _ in made}
-    output_folders.hold_tree(job, ways)
+    output_folders.hold_tree(job, {d.item.folder_path for d, _ in made})
     # The bytes before the folder, as an upload into it locks them.
     if not held:
         blobs.register([f.stored for _, f in made] + [f.thumbnail for _, f in made if f.thumbnail])
-    homes = folder_tree.make_folders(_results_folder(job), ways)
-    files = [_file(job, homes[d.item.folder_path], d, f) for d, f in made]
-    insert_numbered(files)
+    files = create_files(_results_folder(job), [_new_file(d, f) for d, f in made])
     Output.objects.bulk_create(
         Output(item=d.item, label=f.label, file=file) for (d, f), file in zip(made, files, strict=True)
     )
-    Thumbnail.objects.bulk_create(
-        [
-            Thumbnail(source_id=f.stored.sha256, side=THUMBNAIL_SIDE, blob_id=f.thumbnail.sha256)
-            for _, f in sorted(made, key=lambda m: m[1].stored.sha256)
-            if f.thumbnail
-        ],
-        ignore_conflicts=True,
-    )
 
 
-def _file(job: Job, folder: Folder, done: Done, made: StoredFile) -> File:
-    return File(
-        owner_id=job.owner_id,
-        folder=folder,
+def _new_file(done: Done, made: StoredFile) -> NewFile:
+    return NewFile(
+        path=done.item.folder_path,
         name=done.item.output_stem + made.suffix,
-        blob_id=made.stored.sha256,
-        kind=FileKind.PICTURE if made.width else FileKind.TEXT,
+        sha256=made.stored.sha256,
         content_type=made.stored.content_type,
         size=made.stored.size,
         width=made.width,
         height=made.height,
-        state=FileState.READY,
+        thumbnail=(made.thumbnail.sha256, THUMBNAIL_SIDE) if made.thumbnail else None,
     )
 
 
 def _results_folder(job: Job) -> Folder:
     """Return the job's folder; one that was trashed meanwhile is replaced, so that results are seen."""
-    folder = job.output_folder
-    if folder is not None:
-        # Looked at under a lock: whoever trashes it now waits for us, and takes our results along.
-        with suppress(NotFound):
-            hold(folder)
-            return folder
-    name = folder.name if folder is not None else f"Results {timezone.localtime():%Y-%m-%d %H-%M}"
-    job.output_folder = _new_folder(job, name)
-    job.save(update_fields=["output_folder", "updated_at"])
-    return job.output_folder
-
-
-def _new_folder(job: Job, name: str) -> Folder:
-    here = Folder.objects.filter(owner=job.owner_id, parent=None).live()
-    free = name
-    for _ in range(NAME_ATTEMPTS - 1):
-        try:
-            with transaction.atomic():
-                return Folder.objects.create(owner_id=job.owner_id, parent=None, name=free)
-        except IntegrityError:
-            free = free_name(name, names_of(here))
-    return Folder.objects.create(owner_id=job.owner_id, parent=None, name=free)
+    before = job.output_folder
+    name = before.name if before is not None else f"Results {timezone.localtime():%Y-%m-%d %H-%M}"
+    folder = hold_or_replace(before, owner_id=job.owner_id, name=name)
+    if folder != before:
+        job.output_folder = folder
+        job.save(update_fields=["output_folder", "updated_at"])
+    return folder

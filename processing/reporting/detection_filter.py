@@ -15,9 +15,7 @@ from workers import registry
 from workers.plugin import Kept
 from workers.recipe import Recipe, name_steps
 from workers.registry import ParamsInvalid, UnknownOperation
-
-# Tasks of models that tell where things are.
-FINDING = frozenset({"detect", "segment", "pose", "obb"})
+from workers.tasks import FINDERS
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ def narrowing_of(item: Item) -> Narrowing | None:
     finding = [
         position
         for position, step in enumerate(recipe.steps)
-        if step.weights in models and models[step.weights].task in FINDING
+        if step.weights in models and models[step.weights].task in FINDERS
     ]
     if len(finding) != 1:
         return None

@@ -4,6 +4,8 @@ from typing import Any
 
 from rest_framework import serializers
 
+from workers.thumbnail_sizes import PREVIEW_SIDE
+
 
 class SizeSerializer(serializers.Serializer[Any]):
     """Of the picture that was sent, in pixels."""
@@ -39,6 +41,8 @@ class DrawnSerializer(serializers.Serializer[Any]):
     """A picture with what was found drawn into it."""
 
     content_type = serializers.CharField(help_text="Of the picture.")
-    image = serializers.CharField(help_text="The picture, reduced to 1024 pixels a side, in base64.")
+    image = serializers.CharField(
+        help_text=f"The picture, reduced to {PREVIEW_SIDE} pixels a side, in base64."
+    )
     width = serializers.IntegerField()
     height = serializers.IntegerField()

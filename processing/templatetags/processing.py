@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from django import template
 from django.urls import reverse
 
-from drive.files.listing import VIEW_SIDE
 from drive.formats.browser_support import is_web_picture
 from drive.models import File
+from drive.templatetags.drive import view_url
 from processing.forms import params_form
 from processing.models import Item, Output, State
 from processing.previews.channel import Answer
@@ -103,4 +103,4 @@ def original_url(file: File | None) -> str:
         return ""
     if is_web_picture(file.content_type):
         return reverse("drive:content", args=[file.pk])
-    return reverse("drive:thumbnail", args=[file.pk, VIEW_SIDE])
+    return view_url(file)

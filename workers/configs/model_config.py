@@ -13,11 +13,13 @@ from workers.checkpoints.class_names import clean_names, find_names, order_names
 from workers.checkpoints.upload import Refused
 from workers.configs.image_processor import merge, read_processor
 from workers.configs.values import show_value
+from workers.tasks import TASKS, TaskKey
 
 _MOST_LITERAL = 1_000_000
 _LITERALS = ("names", "imgsz", "kpt_shape", "stride")
 _SCORES = {None: None, "single_label_classification": "softmax", "multi_label_classification": "sigmoid"}
-_TASKS = ("detect", "segment", "pose", "obb", "classify")
+# Ultralytics has no models that make pictures.
+_SAID = tuple(task.key for task in TASKS.values() if task.has_classes)
 
 
 class Wishes(BaseModel):
@@ -35,7 +37,7 @@ class Wishes(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     names: tuple[str, ...] = Field(default=(), max_length=50_000)
-    task: Literal["detect", "segment", "pose", "obb", "classify", "image"] | None = None
+    task: TaskKey | None = None
     layout: (
         Literal["anchors", "yolov5", "yolox", "yolox-decoded", "end-to-end"]
         | Literal["labels", "semantic", "logits", "sigmoid"]
@@ -168,7 +170,7 @@ def _read_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
         "size": max(sides)
         if isinstance(sides, list) and sides and all(type(s) is int for s in sides)
         else None,
-        "task": metadata.get("task") if metadata.get("task") in _TASKS else None,
+        "task": task if (task := metadata.get("task")) in _SAID else None,
     }
     said = {name: value for name, value in known.items() if value is not None}
     return {**said, "is_ultralytics": True} if "names" in said and "task" in said else said

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from workers.sandbox import self_restriction
+from workers.thumbnail_sizes import SAMPLE_SIDE
 from workers.trials import samples
 
 REPORT = "trial.json"
-# Of the pictures that are kept.
-SIDE = 640
 MOST_SEEN = 5
 _LEAST_RUNS, _MOST_RUNS = 3, 9
 
@@ -84,7 +83,7 @@ def _keep(outcome: Any, out: Path, number: int, facts: Mapping[str, Any]) -> dic
     if made is None or facts["task"] == "classify":
         return {"file": "", "seen": seen}
     name = f"{number}.webp"
-    (out / name).write_bytes(engine.thumbnail(made.data, SIDE).data)
+    (out / name).write_bytes(engine.thumbnail(made.data, SAMPLE_SIDE).data)
     return {"file": name, "seen": seen}
 
 

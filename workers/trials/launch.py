@@ -18,8 +18,9 @@ from workers.media.picture import DecodeLimits, Picture
 from workers.plugin import OperationError
 from workers.sandbox import process
 from workers.sandbox.process import Limits
+from workers.thumbnail_sizes import SAMPLE_SIDE
 from workers.trials import samples
-from workers.trials.entry_point import MOST_SEEN, REPORT, SIDE
+from workers.trials.entry_point import MOST_SEEN, REPORT
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ SECONDS = 6.0
 BOUNDS = Limits(memory=4 * 1024**3, cpu=60, wall=150, file=64 * 1024**2)
 MOST_PICTURES = 6
 _MOST_PICTURE_BYTES = 4 * 1024**2
-_SMALL = DecodeLimits(max_pixels=SIDE**2, max_side=SIDE, formats=("WEBP",))
+_SMALL = DecodeLimits(max_pixels=SAMPLE_SIDE**2, max_side=SAMPLE_SIDE, formats=("WEBP",))
 _TOO_SLOW = "It was stopped: even a few small pictures take longer than a minute."
 _BROKE = "It breaks down when it is run over a picture."
 
@@ -64,7 +65,7 @@ class _TrialReport(BaseModel):
 
 @dataclass(frozen=True)
 class TrialSample:
-    """A picture and what the model made of it: WebP of at most `SIDE` pixels a side.
+    """A picture and what the model made of it: WebP of at most `SAMPLE_SIDE` pixels a side.
 
     `number` counts the pictures that it was tried on, from 0. `before` is None where the model looks at no
     picture, `after` where it makes none; `caption` says what the one before shows.
@@ -106,8 +107,8 @@ def try_model(
     """Run the converted model in a folder over our pictures, on the CPU. Never raises for what it does.
 
     Args:
-        given: other pictures instead, WebP of at most `SIDE` pixels a side, at most `MOST_PICTURES`. Of these
-            it is not measured how long later ones take.
+        given: other pictures instead, WebP of at most `SAMPLE_SIDE` pixels a side, at most `MOST_PICTURES`.
+            Of these it is not measured how long later ones take.
     """
     model = FolderModel(folder)
     reduced = [samples.reduce(data, model.facts) for data in given[:MOST_PICTURES]]
@@ -159,7 +160,7 @@ def _show(
     after = _read_picture(out / kept.file) if kept.file else None
     if not looks:
         return TrialSample(None, after, tuple(kept.seen), number=kept.picture)
-    before = engine.thumbnail(pictures[kept.picture], SIDE)
+    before = engine.thumbnail(pictures[kept.picture], SAMPLE_SIDE)
     caption = captions[kept.picture] if captions else ""
     return TrialSample(before, after, tuple(kept.seen), caption, kept.picture)
 
@@ -169,7 +170,7 @@ def _read_picture(path: Path) -> ThumbnailResult | None:
     try:
         data = read_plain(path, _MOST_PICTURE_BYTES)
         Picture.open(data, _SMALL)
-        return engine.thumbnail(data, SIDE)
+        return engine.thumbnail(data, SAMPLE_SIDE)
     except (OSError, BundleError, OperationError):
         logger.warning("A trial left a picture that is none", exc_info=True)
         return None

@@ -25,6 +25,7 @@ from workers.plugin import (
     text,
     toggle,
 )
+from workers.tasks import TASKS
 from workers.vision import blur_and_crop, draw, yolox
 from workers.vision.class_names import choose_classes, name_of, read_class_list
 from workers.vision.classify import classify
@@ -45,7 +46,6 @@ Floats = NDArray[np.float32]
 _DRAWN: ShowIf = {"result": ["draw"]}
 # Those of every model that finds things at places.
 _PLACED = ("result", "confidence", "iou", "classes", "most", "boxes", "labels", "line", "size")
-_ALSO = {"segment": ("masks",), "pose": ("keypoints",)}
 # One row for each thing, one class for each pixel: nothing overlaps.
 _APART = ("end-to-end", "semantic", "labels")
 
@@ -153,7 +153,7 @@ def settings_for(facts: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the settings that mean something to a model of these facts."""
     if facts["task"] == "classify":
         return ("result", "classes", "labels", "size", "top")
-    names = _PLACED + _ALSO.get(facts["task"], ())
+    names = _PLACED + (TASKS[facts["task"]].parts if facts["task"] in TASKS else ())
     return tuple(name for name in names if name != "iou" or facts.get("layout") not in _APART)
 
 

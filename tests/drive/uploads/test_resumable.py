@@ -23,7 +23,7 @@ from accounts.services import create_api_key
 from drive.files import paths, services
 from drive.files.paths import UploadPath
 from drive.models import File, FileKind, FileState, Folder, OnConflict, Upload
-from drive.uploads import expiry, part_files, resumable, tasks, work
+from drive.uploads import create_file, expiry, part_files, resumable, tasks, work
 from ipau.common import leases
 from ipau.common.errors import Conflict, DomainError, Invalid, Unavailable
 from tests.drive.factories import upload
@@ -108,11 +108,11 @@ def test_a_failure_at_the_end_is_tried_again_and_makes_one_file(
 ) -> None:
     begun = begin(user)
 
-    def made_and_failed(*, made: File, **how: Any) -> File:
+    def made_and_failed(made: File, *how: Any) -> File:
         assert File.objects.get() == made
         raise OSError("the storage has gone")
 
-    monkeypatch.setattr(resumable, "settle_conflict", made_and_failed)
+    monkeypatch.setattr(create_file, "_settle_conflict", made_and_failed)
     with pytest.raises(OSError, match="storage"):
         append(begun, 0, PICTURE)
     monkeypatch.undo()

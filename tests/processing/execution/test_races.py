@@ -70,13 +70,13 @@ def test_results_never_lie_in_a_folder_that_is_being_trashed(
         time.sleep(0.5)
         insert(*given)
 
-    monkeypatch.setattr(record_results, "insert_numbered", slowly)
+    monkeypatch.setattr(bulk_create, "insert_numbered", slowly)
 
-    def trash_folder() -> None:
+    def throw_away() -> None:
         assert looked.wait(10)
         trash.trash(owner=user, chosen=Selection(folders=(folder,), files=()))
 
-    assert at_once(lambda: work.take_turn(user.pk, "cpu"), trash_folder) == []
+    assert at_once(lambda: work.take_turn(user.pk, "cpu"), throw_away) == []
     file = File.objects.get(made_by__item__job=job)
     assert file.folder is not None
     assert (file.trashed_at is None) == (file.folder.trashed_at is None)

@@ -20,8 +20,9 @@ from tests.workers.inference import bombs
 from tests.workers.sandbox.test_run import WALLS
 from workers.bundle import FACTS, GRAPH, WEIGHTS
 from workers.sandbox import process
+from workers.thumbnail_sizes import SAMPLE_SIDE
 from workers.trials import launch, samples
-from workers.trials.entry_point import REPORT, SIDE
+from workers.trials.entry_point import REPORT
 from workers.trials.launch import BOUNDS, Trial, try_model
 
 DETECTOR = Path(__file__).resolve().parents[3] / "deploy" / "demo_models" / "shapes-detector" / "model"
@@ -164,7 +165,7 @@ def test_a_report_that_lies_is_none(said: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    "picture", [b"<svg onload=alert(1)>", _picture("PNG"), _picture(side=SIDE + 1), b"", None]
+    "picture", [b"<svg onload=alert(1)>", _picture("PNG"), _picture(side=SAMPLE_SIDE + 1), b"", None]
 )
 def test_a_picture_that_is_none_is_not_shown(picture: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
     (shown,) = _leave(monkeypatch, _said(), picture).shown

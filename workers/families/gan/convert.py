@@ -12,13 +12,14 @@ from workers.checkpoints.upload import Refused, WeightsUpload
 from workers.nets import catalogue, export
 from workers.nets.export import check_numbers
 from workers.nets.plan import NetworkPlan
+from workers.tasks import TASKS
 
 # Half a step of eight bits.
 TOLERANCE = 1 / 510
 # Beyond this many pixels what a change still does is faded over.
 MOST_MARGIN = 48
 # Of the picture that floating-point operations are counted for. Every stride divides it.
-FLOPS_SIDE = 1024
+FLOPS_SIDE = TASKS["image"].usual_side
 
 
 def recognise(upload: WeightsUpload) -> str | None:

@@ -37,26 +37,16 @@ from workers.families.onnx.outputs import Arranged, arrange
 from workers.families.onnx.preparation import check_config, try_as_said
 from workers.families.onnx.recognition import list_plans, recognise_scores, recognise_untold
 from workers.families.onnx.row_values import NO_BOXES
+from workers.tasks import TASKS
 from workers.vision import yolox
 from workers.vision.detection_outputs import LAYOUTS
 from workers.vision.letterbox import round_up
 
-# The side of the pictures that a graph for any size is shown, by what it does.
-_SIDES = {"classify": 224, "image": 1024}
-_SIDE = 640
 # What classifiers and segmenters are mostly trained on: ImageNet's means and deviations.
 _MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 # As the metadata of Ultralytics' exports names a head whose boxes are shares of the picture.
 _SHARING_HEAD = "RTDETRDecoder"
 _MOST_NAME = 60
-_TITLES = {
-    "detect": "ONNX detector",
-    "segment": "ONNX segmenter",
-    "pose": "ONNX pose estimator",
-    "obb": "ONNX detector of turned boxes",
-    "classify": "ONNX classifier",
-    "image": "ONNX model that makes pictures",
-}
 _SAYS = {
     "anchors": "rows of boxes and classes",
     "yolov5": "rows of YOLOv5",
@@ -115,7 +105,7 @@ def convert(upload: WeightsUpload) -> Bundle:
     graph, difference = _prepare_input(read)
     takes_rectangles = graph.shape[2] is None and _try_rectangle(graph, read.size, plan, wishes)
     if graph.shape[2] is None and not wishes.size:
-        width = height = _SIDES.get(plan.task, _SIDE)
+        width = height = TASKS[plan.task].usual_side
     tensors = _tensors(graph.model)
     scores = recognise_scores(read.arranged, wishes, plan)
     facts = {
@@ -225,7 +215,8 @@ def _try_rectangle(graph: Graph, square: Size, plan: OutputPlan, wishes: Wishes)
 
 def _title(plan: OutputPlan) -> str:
     said = _SAYS.get(plan.layout)
-    return f"{_TITLES[plan.task]} ({said})" if said else _TITLES[plan.task]
+    title = f"ONNX {TASKS[plan.task].noun}"
+    return f"{title} ({said})" if said else title
 
 
 def _output(arranged: Arranged) -> dict[str, Any] | None:

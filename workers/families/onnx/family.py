@@ -9,10 +9,11 @@ from workers.families.onnx import convert as onnx_exports
 from workers.families.onnx.output_layouts import LABELS, PIXEL_LAYOUTS
 from workers.inference.sessions import get_session, model_of
 from workers.plugin import IMAGE, Context, Family, Kept, OperationError, OutputSpec, PictureView, Result
+from workers.tasks import TASKS
 from workers.vision import detect, image_to_image, semantic_segmentation
 from workers.vision.class_names import choose_classes
 
-_REDRAWN_SIDE = 1024
+_REDRAWN_SIDE = TASKS["image"].usual_side
 
 
 class OnnxParams(detect.FindingParams):

@@ -23,6 +23,7 @@ from workers.checkpoints.upload import Refused, WeightsUpload
 from workers.export import export
 from workers.families.yolo.checkpoint import Checkpoint, find_checkpoint
 from workers.families.yolo.ultralytics_yaml import HEADS, check_yaml
+from workers.tasks import TASKS
 
 MOST_NETWORK_PARAMETERS = 150_000_000
 LEAST_STRIDE = 32
@@ -32,13 +33,6 @@ _MODELS = {
     "pose": "PoseModel",
     "obb": "OBBModel",
     "classify": "ClassificationModel",
-}
-_TASKS = {
-    "detect": "detector",
-    "segment": "segmenter",
-    "pose": "pose estimator",
-    "obb": "detector of turned boxes",
-    "classify": "classifier",
 }
 
 # What its own transforms do with a picture: the middle square, from 0 to 1.
@@ -54,7 +48,8 @@ def recognise(upload: WeightsUpload) -> str | None:
     head = description.get("head") if isinstance(description, dict) else None
     last = head[-1] if isinstance(head, list) and head else None
     name = last[2] if isinstance(last, (list, tuple)) and len(last) == 4 and isinstance(last[2], str) else ""
-    return f"{_generation(description)} {_TASKS.get(HEADS.get(name, ''), 'model')}"
+    noun = TASKS[HEADS[name]].noun if name in HEADS else "model"
+    return f"{_generation(description)} {noun}"
 
 
 def convert(upload: WeightsUpload) -> Bundle:
@@ -65,7 +60,7 @@ def convert(upload: WeightsUpload) -> Bundle:
     classes = checkpoint.classes(description["nc"])
     model = rebuild({"architecture": architecture}, tensors)
     stride = int(model.stride.max()) if task == "classify" else input_stride(model.stride)
-    side = checkpoint.side(224 if task == "classify" else 640, stride)
+    side = checkpoint.side(TASKS[task].usual_side, stride)
     facts = {
         "family": "yolo",
         "averaged": checkpoint.averaged,
