@@ -182,6 +182,8 @@ def site_running(address: Address, *, slots: int | None = None, echo: bool = Tru
     """
     data_dir = Path(settings.DATA_DIR)
     check_port(address)
+    # With the umask of the person, as the other modules of the same folders.
+    prepare.compile_code()
     with (
         running(data_dir, postgres=_is_free("DATABASE_URL"), valkey=_is_free("REDIS_URL")) as services,
         process_umask(UMASK),
