@@ -30,6 +30,7 @@ help: ## Say what there is
 setup: $(STAMP) ## Install everything into .venv (at once when nothing has changed)
 
 # The lock is complete but for torch, so no dependency is looked up: only files with a known hash are installed.
+# Compiled once here: where PYTHONDONTWRITEBYTECODE is set, each process would compile all that it loads.
 # torch comes last. What it needs, beside its CUDA packages, is there by then with its hash checked.
 $(STAMP): requirements.lock deploy/uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -39,7 +40,7 @@ $(STAMP): requirements.lock deploy/uv.lock
 	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
 	@$(RUN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r deploy/uv.lock
-	$(RUN)/uv pip install --quiet --python $(RUN)/python --no-deps --require-hashes -r requirements.lock
+	$(RUN)/uv pip install --quiet --compile-bytecode --python $(RUN)/python --no-deps --require-hashes -r requirements.lock
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	@touch $@
 
