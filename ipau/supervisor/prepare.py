@@ -1,6 +1,5 @@
 """What has to be done before a site can serve: settings, tables, static files."""
 
-import compileall
 import filecmp
 import hashlib
 import io
@@ -27,21 +26,8 @@ from ipau.embedded import Services, ensure_secret_key
 # Beside the files of the drive, which the storage looks after, and the services, which have accounts.
 PRIVATE_FOLDERS = ("conversions", "logs", "uploads")
 PRIVATE_FILES = ("beat-schedule*", "lock", "secret_key", "services.json", "static.stamp")
-CODE = Path(__file__).parents[2]
-PACKAGES = ("accounts", "drive", "ipau", "market", "processing", "workers")
 # nginx and whoever else serves them may read the site's own files.
 STATIC_UMASK = 0o022
-
-
-def compile_code() -> None:
-    """Compile the modules of the site that have changed since they were last compiled.
-
-    Processes that convert uploads never write bytecode, nor do those with PYTHONDONTWRITEBYTECODE: each would
-    compile all that it loads. A module is compiled again when its time has changed; Python itself compares
-    the size too. Where the code cannot be written to, nothing happens.
-    """
-    for name in PACKAGES:
-        compileall.compile_dir(CODE / name, quiet=2)
 
 
 def close_data_folder(data_dir: Path) -> None:

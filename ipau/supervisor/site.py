@@ -16,6 +16,7 @@ from django.db import OperationalError, connection
 from kombu.exceptions import OperationalError as MessagingError
 
 from ipau.celery import app
+from ipau.common.bytecode import compile_code
 from ipau.common.private_files import UMASK, GroupError, process_umask
 from ipau.embedded import Services, logs, running
 from ipau.supervisor import listening, prepare
@@ -183,7 +184,7 @@ def site_running(address: Address, *, slots: int | None = None, echo: bool = Tru
     data_dir = Path(settings.DATA_DIR)
     check_port(address)
     # With the umask of the person, as the other modules of the same folders.
-    prepare.compile_code()
+    compile_code()
     with (
         running(data_dir, postgres=_is_free("DATABASE_URL"), valkey=_is_free("REDIS_URL")) as services,
         process_umask(UMASK),

@@ -17,6 +17,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from pytest_django import Settings
 
 from ipau import embedded
+from ipau.common import bytecode
 from ipau.embedded import EmbeddedError, Services, services
 from ipau.supervisor import prepare, site
 from ipau.supervisor.programs import Address
@@ -106,7 +107,8 @@ def test_programs_start_when_tables_and_static_files_are_up_to_date(
     monkeypatch.setattr(site, "_check_given_services", returns(None))
     for name in ("adopt", "adopt_secret_key", "close_data_folder"):
         monkeypatch.setattr(prepare, name, returns(None))
-    for name in ("compile_code", "migrate", "collect_static"):
+    monkeypatch.setattr(site, "compile_code", notes("compile_code"))
+    for name in ("migrate", "collect_static"):
         monkeypatch.setattr(prepare, name, notes(name))
     monkeypatch.setattr(site.Site, "start", notes("programs"))
     with site.site_running(Address("127.0.0.1", free_port())):
@@ -158,24 +160,24 @@ def test_code_is_compiled_again_when_it_has_changed(tmp_path: Path, monkeypatch:
     module = tmp_path / "drive" / "files" / "names.py"
     module.parent.mkdir(parents=True)
     compiled = Path(importlib.util.cache_from_source(str(module)))
-    monkeypatch.setattr(prepare, "CODE", tmp_path)
+    monkeypatch.setattr(bytecode, "CODE", tmp_path)
     module.write_text("first = 1\n")
-    prepare.compile_code()
+    bytecode.compile_code()
     before = compiled.read_bytes()
     compiled.touch()
     stamped = compiled.stat().st_mtime_ns
-    prepare.compile_code()
+    bytecode.compile_code()
     assert compiled.stat().st_mtime_ns == stamped
     module.write_text("second = 22\n")
     os.utime(module, (0, 0))
-    prepare.compile_code()
+    bytecode.compile_code()
     assert b"second" in compiled.read_bytes()
     assert compiled.read_bytes() != before
     # Of what cannot be compiled, whoever imports it is told.
     module.write_text("def (")
-    prepare.compile_code()
+    bytecode.compile_code()
 
 
 def test_packages_that_are_compiled_are_those_of_the_site() -> None:
-    there = {path.parent.name for path in prepare.CODE.glob("*/__init__.py")}
-    assert set(prepare.PACKAGES) == there - {"tests", "deploy"}
+    there = {path.parent.name for path in bytecode.CODE.glob("*/__init__.py")}
+    assert set(bytecode.PACKAGES) == there - {"tests", "deploy"}
