@@ -22,7 +22,7 @@ DEPLOYED := IPAU_BASE_URL=https://example.org ALLOWED_HOSTS=example.org \
 BROWSERS := /usr/bin/chromium $(shell command -v chromium chromium-browser google-chrome 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-alone lint check bench chaos neighbors train-demo lock chromium nginx bubblewrap format clean
+.PHONY: help setup demo up test test-fast test-alone lint check bench chaos neighbors train-demo lock chromium nginx bubblewrap format clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -52,6 +52,9 @@ demo: setup ## Run the site with demo pictures and apps (ARGS="--once")
 
 test: setup chromium nginx bubblewrap check ## Run all checks and tests
 	$(RUN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+test-fast: setup ## Run the quick tests alone: no browser, workers, conversions or faults (minutes)
+	$(RUN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(ARGS)
 
 test-alone: setup ## Run the tests that strike or attack a whole site, one after the other (minutes)
 	$(RUN)/python -m pytest -m alone $(ARGS)
