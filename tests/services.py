@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from ipau import embedded
-from ipau.common.bytecode import compile_code
+from ipau.embedded.bytecode import compile_code
 
 RUN = "IPAU_TEST_RUN"
 REDIS = "IPAU_TEST_REDIS_URL"

@@ -16,9 +16,9 @@ from django.db import OperationalError, connection
 from kombu.exceptions import OperationalError as MessagingError
 
 from ipau.celery import app
-from ipau.common.bytecode import compile_code
 from ipau.common.private_files import UMASK, GroupError, process_umask
 from ipau.embedded import Services, logs, running
+from ipau.embedded.bytecode import compile_code
 from ipau.supervisor import listening, prepare
 from ipau.supervisor.child import FIRST_PAUSE, LONGEST_PAUSE, MOST_QUICK_DEATHS, QUICK_SECONDS, Child, say
 from ipau.supervisor.programs import LATER, LOOPBACK, Address, Plan, node_name, programs

@@ -17,8 +17,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from pytest_django import Settings
 
 from ipau import embedded
-from ipau.common import bytecode
-from ipau.embedded import EmbeddedError, Services, services
+from ipau.embedded import EmbeddedError, Services, bytecode, services
 from ipau.supervisor import prepare, site
 from ipau.supervisor.programs import Address
 from tests.ipau.web_server import free_port
