@@ -22,7 +22,7 @@ DEPLOYED := IPAU_BASE_URL=https://example.org ALLOWED_HOSTS=example.org \
 BROWSERS := /usr/bin/chromium $(shell command -v chromium chromium-browser google-chrome 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-alone lint check bench chaos neighbors train-demo docs lock chromium nginx bubblewrap format clean
+.PHONY: help setup demo up test test-fast test-alone lint check bench chaos neighbors train-demo docs lock chromium nginx bubblewrap format clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -30,6 +30,7 @@ help: ## Say what there is
 setup: $(STAMP) ## Install everything into .venv (at once when nothing has changed)
 
 # The lock is complete but for torch, so no dependency is looked up: only files with a known hash are installed.
+# Compiled once here: where PYTHONDONTWRITEBYTECODE is set, each process would compile all that it loads.
 # torch comes last. What it needs, beside its CUDA packages, is there by then with its hash checked.
 $(STAMP): requirements.lock deploy/uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -39,7 +40,7 @@ $(STAMP): requirements.lock deploy/uv.lock
 	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
 	@$(RUN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r deploy/uv.lock
-	$(RUN)/uv pip install --quiet --python $(RUN)/python --no-deps --require-hashes -r requirements.lock
+	$(RUN)/uv pip install --quiet --compile-bytecode --python $(RUN)/python --no-deps --require-hashes -r requirements.lock
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	@touch $@
 
@@ -51,6 +52,9 @@ demo: setup ## Run the site with demo pictures and apps (ARGS="--once")
 
 test: setup chromium nginx bubblewrap check ## Run all checks and tests
 	$(RUN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+test-fast: setup ## Run the quick tests alone: no browser, workers, conversions or faults (minutes)
+	$(RUN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(ARGS)
 
 test-alone: setup ## Run the tests that strike or attack a whole site, one after the other (minutes)
 	$(RUN)/python -m pytest -m alone $(ARGS)

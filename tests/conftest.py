@@ -16,6 +16,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import User
 from accounts.services import create_api_key
+from tests import slow
 from tests.emptying import tables
 from tests.factories import UserFactory
 
@@ -27,6 +28,12 @@ searches.register_profile("steady", derandomize=True)
 searches.load_profile("steady")
 
 pytest_plugins = ["tests.live", "tests.drive.storage.buckets"]
+
+
+@pytest.hookimpl(tryfirst=True, specname="pytest_collection_modifyitems")
+def pytest_mark_slow_tests(items: list[pytest.Item]) -> None:
+    """Mark them before `-m` chooses."""
+    slow.mark(items)
 
 
 @pytest.hookimpl(trylast=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from ipau import embedded
+from ipau.embedded.bytecode import compile_code
 
 RUN = "IPAU_TEST_RUN"
 REDIS = "IPAU_TEST_REDIS_URL"
@@ -38,6 +39,8 @@ def _start() -> None:
     # Settings of the person at the keyboard are not those of the tests.
     for name in [name for name in os.environ if name.startswith("IPAU_") or name == "SECRET_KEY"]:
         del os.environ[name]
+    # Workers, servers and conversions would each compile what they load, where no bytecode is written.
+    compile_code()
     run = Path(tempfile.mkdtemp(prefix="ipau-tests-"))
     stack = contextlib.ExitStack()
     stack.callback(shutil.rmtree, run, ignore_errors=True)

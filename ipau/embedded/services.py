@@ -8,6 +8,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -91,16 +92,20 @@ def _start(
     watchdog = Watchdog()
     stack.callback(watchdog.close)
     services = Services(data_dir=data_dir, watchdog=watchdog)
-    if want_postgres:
-        database = postgres.start(data_dir, watchdog=watchdog, unsafe=unsafe)
-        stack.callback(database.stop)
-        services.database_url = database.url
-        services.servers.append(database)
-    if want_valkey:
-        broker = valkey.start(data_dir, watchdog=watchdog, unsafe=unsafe)
-        stack.callback(broker.stop)
-        services.redis_url = broker.url
-        services.servers.append(broker)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        # They do not depend on each other, and each spends most of its start waiting.
+        starting = [
+            pool.submit(module.start, data_dir, watchdog=watchdog, unsafe=unsafe)
+            for module, wanted in ((postgres, want_postgres), (valkey, want_valkey))
+            if wanted
+        ]
+    for started in starting:
+        # First of all: one that runs is also stopped where the other one does not start.
+        if started.exception() is None:
+            stack.callback(started.result().stop)
+    services.servers = [started.result() for started in starting]
+    urls = {server.name: server.url for server in services.servers}
+    services.database_url, services.redis_url = urls.get("postgresql"), urls.get("valkey")
     return services
 
 

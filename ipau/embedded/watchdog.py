@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import IO, Any
@@ -29,6 +30,8 @@ class Watchdog:
             start_new_session=True,
         )
         self._owner = os.getpid()
+        # Services start in threads of their own, and each line must stay whole.
+        self._writing = threading.Lock()
 
     @property
     def pid(self) -> int:
@@ -63,7 +66,7 @@ class Watchdog:
     def _tell(self, message: dict[str, Any]) -> None:
         assert self._process.stdin is not None
         # Without a watchdog the children are still stopped in the ordinary way.
-        with contextlib.suppress(BrokenPipeError):
+        with self._writing, contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             self._process.stdin.flush()
 

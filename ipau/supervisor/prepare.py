@@ -1,8 +1,11 @@
 """What has to be done before a site can serve: settings, tables, static files."""
 
+import filecmp
 import hashlib
 import io
+import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import django
@@ -96,17 +99,35 @@ def collect_static(data_dir: Path) -> bool:
     now = _static_fingerprint()
     if stamp.exists() and stamp.read_text() == now and Path(settings.STATIC_ROOT).is_dir():
         return False
+    _remove_changed()
     with process_umask(STATIC_UMASK):
         call_command("collectstatic", interactive=False, verbosity=0, stdout=io.StringIO())
     stamp.write_text(now)
     return True
 
 
+def _remove_changed() -> None:
+    """Remove collected files whose source has other bytes: `collectstatic` keeps those that are newer.
+
+    The sources of a release may be older than what was collected before, as archives keep their times.
+    """
+    for name, source in _static_files():
+        collected = Path(settings.STATIC_ROOT) / name
+        if collected.is_file() and not filecmp.cmp(source, collected, shallow=False):
+            collected.unlink()
+
+
 def _static_fingerprint() -> str:
     """Return a digest of names, sizes and times of all static files, without reading them."""
     digest = hashlib.sha256(f"{django.__version__} {settings.STATIC_ROOT} {settings.STORAGES}".encode())
+    for name, source in _static_files():
+        found = source.stat()
+        digest.update(f"{name}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _static_files() -> Iterator[tuple[str, Path]]:
+    """Yield the name that each static file is collected under, and where it lies."""
     for finder in get_finders():
         for name, storage in finder.list(None):
-            found = Path(storage.path(name)).stat()
-            digest.update(f"{name}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
+            yield os.path.join(getattr(storage, "prefix", None) or "", name), Path(storage.path(name))

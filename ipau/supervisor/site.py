@@ -18,6 +18,7 @@ from kombu.exceptions import OperationalError as MessagingError
 from ipau.celery import app
 from ipau.common.private_files import UMASK, GroupError, process_umask
 from ipau.embedded import Services, logs, running
+from ipau.embedded.bytecode import compile_code
 from ipau.supervisor import listening, prepare
 from ipau.supervisor.child import FIRST_PAUSE, LONGEST_PAUSE, MOST_QUICK_DEATHS, QUICK_SECONDS, Child, say
 from ipau.supervisor.programs import LATER, LOOPBACK, Address, ProgramOptions, node_name, programs
@@ -187,6 +188,8 @@ def site_running(address: Address, *, slots: int | None = None, echo: bool = Tru
     """
     data_dir = Path(settings.DATA_DIR)
     check_port(address)
+    # With the umask of the person, as the other modules of the same folders.
+    compile_code()
     with (
         running(data_dir, postgres=_is_free("DATABASE_URL"), valkey=_is_free("REDIS_URL")) as services,
         process_umask(UMASK),

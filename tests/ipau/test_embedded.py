@@ -22,6 +22,7 @@ from ipau.embedded import services as embedded_services
 from ipau.embedded.watchdog import is_alive, wait_gone
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow("starts PostgreSQL and Valkey of its own")
 # A process that starts the services, says so and waits.
 HOLDER = """
 import sys, time
