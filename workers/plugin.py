@@ -5,13 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from PIL.Image import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 ShowIf: TypeAlias = Mapping[str, list[str | bool]]
+# The value of a numeric setting that the operation chooses by itself.
+AUTO: Final = "auto"
 T = TypeVar("T")
 
 
@@ -85,12 +87,35 @@ def slider(
     title: str,
     help: str,
     unit: str | None = None,
+    display: Literal["at_least_percent"] | None = None,
     show_if: ShowIf | None = None,
     advanced: bool = False,
 ) -> Any:
-    """A number between `ge` and `le`. `unit` is for reading: "px", "%", …"""
-    extra = {"step": step, "unit": unit}
+    """A number between `ge` and `le`. `unit` is for reading: "px", "%", …
+
+    With `display="at_least_percent"`, pages that list used settings write 0.25 as «≥ 25 %».
+    """
+    extra = {"step": step, "unit": unit, "display": display}
     return _declare(default, "slider", title, help, show_if, advanced, extra, ge=ge, le=le)
+
+
+def auto_slider(
+    *,
+    start: float,
+    step: float = 1,
+    auto_label: str = "auto",
+    title: str,
+    help: str,
+    unit: str | None = None,
+    show_if: ShowIf | None = None,
+    advanced: bool = False,
+) -> Any:
+    """A number, or "auto", the default. Annotate as `Annotated[int, Field(ge=…, le=…)] | Literal["auto"]`.
+
+    `start` is the number that a page offers to people who turn "auto" off; `auto_label` names "auto".
+    """
+    extra = {"step": step, "unit": unit, "enum_labels": {AUTO: auto_label}}
+    return _declare(AUTO, "slider", title, help, show_if, advanced, extra, examples=[start])
 
 
 def choice(
@@ -128,12 +153,12 @@ def text(
     return _declare(default, "text", title, help, show_if, advanced, {}, **bounds)
 
 
-def colour(
+def color(
     default: str, *, title: str, help: str, show_if: ShowIf | None = None, advanced: bool = False
 ) -> Any:
-    """A colour written "#rrggbb"."""
+    """A color written "#rrggbb"."""
     extra, pattern = {"format": "color"}, r"^#[0-9a-fA-F]{6}$"
-    return _declare(default, "colour", title, help, show_if, advanced, extra, pattern=pattern)
+    return _declare(default, "color", title, help, show_if, advanced, extra, pattern=pattern)
 
 
 def folder(*, title: str, help: str, show_if: ShowIf | None = None, advanced: bool = False) -> Any:
@@ -256,7 +281,7 @@ class PictureView(Protocol):
     def rgb(self, *, flat: bool = True) -> Image:
         """Full size, mode RGB. Transparency is laid on white, or dropped where `flat` is false."""
 
-    def grey(self, *, flat: bool = True) -> Image:
+    def gray(self, *, flat: bool = True) -> Image:
         """Full size, mode L: Rec. 601 luma, for JPEG straight from the decoder."""
 
     def alpha(self) -> Image | None:
@@ -271,7 +296,7 @@ class PictureView(Protocol):
         1, 2, 4 and 8 always are: a pixel of the view is then the mean of that many squared.
         """
 
-    def reduced_grey(self, width: int, height: int) -> Image:
+    def reduced_gray(self, width: int, height: int) -> Image:
         """Like `reduced`, mode L."""
 
 

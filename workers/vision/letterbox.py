@@ -144,7 +144,7 @@ def open_whole(view: PictureView, channels: int = 3) -> Image.Image:
     Networks are trained on pictures that are resized from all of their pixels. Resized from a picture that
     the decoder has reduced already, they look different enough that other things are found in them.
     """
-    return view.grey() if channels == 1 else view.rgb()
+    return view.gray() if channels == 1 else view.rgb()
 
 
 def _resize(image: Image.Image, size: Size, channels: int) -> tuple[NDArray[np.uint8], ...]:

@@ -15,7 +15,7 @@ from workers.plugin import (
     PictureView,
     Result,
     choice,
-    colour,
+    color,
     folder,
     slider,
     toggle,
@@ -33,7 +33,7 @@ class EveryParams(Params):
     )
     on: bool = toggle(True, title="On", help="Whether at all.")
     word: str = text_setting("a", max_length=5, title="Word", help="What to say.", show_if={"on": [True]})
-    ink: str = colour("#102030", title="Ink", help="Which colour.")
+    ink: str = color("#102030", title="Ink", help="Which color.")
     place: str | None = folder(title="Place", help="A folder.")
 
 
@@ -80,7 +80,7 @@ def test_a_setting_of_every_kind_is_described() -> None:
         "way": "choice",
         "on": "toggle",
         "word": "text",
-        "ink": "colour",
+        "ink": "color",
         "place": "folder",
     }
     amount, part = field(form, "amount"), field(form, "part")
