@@ -24,6 +24,12 @@ def rename(apps: Any, schema_editor: Any) -> None:
     Version.objects.bulk_update(changed, ["recipe", "params_schema"])
 
 
+def rename_demo_model(apps: Any, schema_editor: Any) -> None:
+    rows = apps.get_model("market", "Listing").objects.filter(owner__handle="ipau")
+    if not rows.filter(name="colored-pencil").exists():
+        rows.filter(name="coloured-pencil", archived_at=None).update(name="colored-pencil")
+
+
 class Migration(migrations.Migration):
 
     dependencies = [
@@ -32,4 +38,5 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.RunPython(rename),
+        migrations.RunPython(rename_demo_model),
     ]
