@@ -29,8 +29,8 @@ SIZE = (720, 480)
 SETTINGS: dict[str, dict[str, Any]] = {
     "blackwhite": {"contrast": 25},
     "ascii": {"columns": 84, "size": 14},
-    "pixelart": {"block": 20, "colours": 10},
-    "mosaic": {"tile": 24, "adaption": 70},
+    "pixelart": {"block": 20, "colors": 10},
+    "mosaic": {"tile": 24, "color_match": 70},
 }
 PROOF_OF = "pixelart"
 MODELS = ROOT / "deploy" / "demo_models"

@@ -46,6 +46,12 @@ def _values(field: Mapping[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in field["enum"])
     if "minimum" in field and "maximum" in field:
         return f"{field['minimum']:g} to {field['maximum']:g}"
+    if field.get("format") == "folder":
+        return "id of a folder"
+    if "anyOf" in field:
+        return ", ".join(_values(part) for part in field["anyOf"])
+    if "const" in field:
+        return f"`{field['const']}`"
     kind = str(field.get("type", ""))
     return {"boolean": "true, false", "string": "text"}.get(kind, kind)
 

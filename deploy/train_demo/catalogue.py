@@ -67,7 +67,7 @@ PLANS = (
         title="Shapes detector",
         summary="Finds drawn shapes in pictures.",
         about=(
-            "Trained from nothing on drawn pictures: circles, squares, triangles and stars of any colour "
+            "Trained from nothing on drawn pictures: circles, squares, triangles and stars of any color "
             "and angle on noisy backgrounds. It knows these four shapes and nothing else: in photographs, "
             "which were no part of its training, it sees stars that are not there. Made to try the site with."
         ),
@@ -88,7 +88,7 @@ PLANS = (
         summary="Finds drawn shapes in pictures and outlines each.",
         about=(
             "A YOLO11 that began as the shapes detector of this site and learnt the masks on drawn pictures: "
-            "circles, squares, triangles and stars of any colour and angle on noisy backgrounds. It knows "
+            "circles, squares, triangles and stars of any color and angle on noisy backgrounds. It knows "
             "these four shapes and nothing else: in photographs, which were no part of its training, it sees "
             "stars that are not there. Made to try the site with."
         ),
@@ -131,12 +131,12 @@ PLANS = (
         summary="Says which pattern a picture is filled with.",
         about=(
             "A small Vision Transformer, trained from nothing on drawn pictures that are filled with bricks, "
-            "checks, dots, rings, stripes or waves of any angle, size and colour. It names one of the six "
+            "checks, dots, rings, stripes or waves of any angle, size and color. It names one of the six "
             "for any picture, of a photograph too, where that means little. Made to try the site with."
         ),
     ),
     Plan(
-        name="coloured-pencil",
+        name="colored-pencil",
         family="gan",
         checkpoint="model.pth",
         steps=2600,
@@ -150,11 +150,11 @@ PLANS = (
             "{m.value:.1f} dB (PSNR), and the scenes as they are at {m.untaught:.1f} dB."
         ),
         samples=lambda: [_open_photo("coffee.jpg")],
-        title="Coloured pencil",
-        summary="Redraws pictures as drawings in coloured pencil.",
+        title="Colored pencil",
+        summary="Redraws pictures as drawings in colored pencil.",
         about=(
             "A small ResNet generator that learnt from drawn scenes alone what a pencil drawing of them is: "
-            "what is darker than its surroundings becomes lines, on a pale wash of the colours. The drawings "
+            "what is darker than its surroundings becomes lines, on a pale wash of the colors. The drawings "
             "it learnt from were worked out by a formula. Made to try the site with."
         ),
     ),

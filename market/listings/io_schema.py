@@ -6,7 +6,7 @@ from typing import Any
 
 from market.models import Version
 from workers import registry
-from workers.plugin import OutputSpec
+from workers.plugin import AUTO, OutputSpec
 from workers.recipe import Recipe, label_texts, name_steps
 from workers.registry import UnknownOperation
 
@@ -58,6 +58,20 @@ def in_order(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Number the settings: the database keeps no order of keys, and pages and API show them as declared."""
     numbered = enumerate(schema.get("properties", {}).items(), start=1)
     return {**schema, "properties": {name: {**about, "x-order": order} for order, (name, about) in numbered}}
+
+
+def number_schema(about: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the part of a setting's schema that has the bounds and type of its number.
+
+    A setting that is a number or "auto" has it in `anyOf`; any other is its own part.
+    """
+    parts: list[Mapping[str, Any]] = about.get("anyOf", [])
+    return next((part for part in parts if part.get("type") in ("integer", "number")), about)
+
+
+def allows_auto(about: Mapping[str, Any]) -> bool:
+    """Tell whether a setting may be "auto" in place of a number."""
+    return any(part.get("const") == AUTO for part in about.get("anyOf", ()))
 
 
 def values_of(schema: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,13 +14,15 @@ from django.forms.boundfield import BoundField
 from django.utils.translation import gettext
 
 from ipau.common.errors import DomainError
+from market.listings.io_schema import allows_auto, number_schema
 from processing.reporting.used_parameters import as_text, group_of, translate
+from workers.plugin import AUTO
 
 # What a page sends beside the settings. No setting may have one of these names.
 CONTROL_NAMES = frozenset(
     {"file", "folder", "sample", "selection", "over", "request_key", "output", "page", "tab", "q"}
 )
-_KINDS = frozenset({"slider", "choice", "toggle", "text", "colour", "folder"})
+_KINDS = frozenset({"slider", "choice", "toggle", "text", "color", "folder"})
 _TRUE = frozenset({"true", "on", "1", "yes"})
 
 Choices = list[tuple[str, str]]
@@ -41,12 +43,16 @@ class SettingField(forms.CharField):
         self.group = group
         self.is_advanced = bool(about.get("advanced"))
         self.kind = _kind(about)
-        self.template = f"processing/settings/{self.kind}.html"
+        self.template = f"processing/settings/{'auto_slider' if allows_auto(about) else self.kind}.html"
         self.choices = choices
         self.unit = translate(about.get("unit") or "")
-        self.lowest = about.get("minimum")
-        self.highest = about.get("maximum")
-        self.step = about.get("step") or ("1" if about.get("type") == "integer" else "any")
+        number = number_schema(about)
+        self.lowest = number.get("minimum")
+        self.highest = number.get("maximum")
+        self.step = about.get("step") or ("1" if number.get("type") == "integer" else "any")
+        # Of a number that may be "auto": what "auto" is called, and the number in its place when it is off.
+        self.auto_label = translate((about.get("enum_labels") or {})[AUTO]) if allows_auto(about) else ""
+        self.start = next(iter(about.get("examples", ())), self.lowest)
         self.max_chars = about.get("maxLength")
         show_if = about.get("show_if")
         self.show_if = json.dumps(show_if) if show_if else ""
@@ -155,7 +161,7 @@ def _read(about: Mapping[str, Any], value: Any) -> Any:
     if about.get("widget") == "folder":
         return value or None
     readers: dict[str, Any] = {"integer": int, "number": float, "boolean": _read_switch}
-    reader = readers.get(about.get("type", ""))
+    reader = readers.get(number_schema(about).get("type", ""))
     try:
         return reader(value) if reader else value
     except ValueError:

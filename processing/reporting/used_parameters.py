@@ -64,8 +64,10 @@ def _describe(about: Mapping[str, Any], value: Any, group: str) -> dict[str, str
         text = _("Yes") if value else _("No")
     elif value is None:
         text = _("None")
+    elif about.get("display") == "at_least_percent":
+        text = f"≥ {100 * value:.0f} %"
     else:
         text = _(labels[value]) if value in labels else as_text(value)
-    unit = about.get("unit") or ""
+    unit = "" if value in labels else about.get("unit") or ""
     title = _(about["title"]) if about.get("title") else ""
     return {"title": f"{group}: {title}" if group else title, "value": f"{text} {_(unit)}" if unit else text}

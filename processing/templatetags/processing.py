@@ -18,10 +18,11 @@ from processing.reporting.detection_filter import Narrowing, narrowing_of
 from processing.reporting.estimates import credits_text
 from processing.reporting.progress import picture_of, time_text
 from processing.reporting.stage_timings import STAGE_NAMES
+from workers.plugin import AUTO
 
 register = template.Library()
 
-_COLOURS = {
+_COLORS = {
     State.STARTING: "secondary",
     State.PROCESSING: "blue",
     State.SUCCEEDED: "green",
@@ -55,9 +56,15 @@ def is_on(value: object) -> bool:
 
 
 @register.filter
-def state_colour(state: str) -> str:
-    """Return Tabler's name for a state's colour."""
-    return _COLOURS.get(State(state), "secondary")
+def is_auto(value: object) -> bool:
+    """Tell whether a setting leaves its number to the app or model."""
+    return value == AUTO
+
+
+@register.filter
+def state_color(state: str) -> str:
+    """Return Tabler's name for a state's color."""
+    return _COLORS.get(State(state), "secondary")
 
 
 @register.filter

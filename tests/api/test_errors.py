@@ -291,15 +291,15 @@ def test_metadata_must_be_an_object(user: User, api: Callable[..., APIClient]) -
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("finish", "Shades of grey", "Finish must be one of: grey, threshold, dither."),
+        ("finish", "Shades of gray", "Finish must be one of: gray, threshold, dither."),
         ("contrast", 101, "Contrast must be at most 100 %."),
         ("contrast", "much", "Contrast must be a whole number."),
         (
             "method",
             "Plain average",
-            "method (Brightness) must be one of: rec601, rec709, average, lightness.",
+            "method (Grayscale method) must be one of: rec601, rec709, average, lightness.",
         ),
-        ("automatic", "maybe", "automatic (Find the level) must be true or false."),
+        ("auto_threshold", "maybe", "auto_threshold (Automatic threshold) must be true or false."),
     ],
 )
 def test_a_wrong_parameter_is_told_in_the_names_and_values_of_the_api(

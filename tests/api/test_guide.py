@@ -60,6 +60,6 @@ def test_every_command_works_as_written(
         [sys.executable, "-c", blocks("python")[0]], cwd=tmp_path, env=env, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "sea-grey.jpg").read_bytes().startswith(b"\xff\xd8")
+    assert (tmp_path / "sea-gray.jpg").read_bytes().startswith(b"\xff\xd8")
     assert len(done.stdout.splitlines()[0]) == 60
     assert File.objects.filter(owner=user, folder__name="Predictions").exists()

@@ -44,16 +44,16 @@ def test_previews(
 
     # The part may be called otherwise, and parameters come as fields or as JSON.
     grey = preview(
-        "blackwhite", {"file": part(), "finish": "threshold", "level": "100", "automatic": "false"}
+        "blackwhite", {"file": part(), "finish": "threshold", "threshold": "100", "auto_threshold": "false"}
     )
     assert grey.status_code == 200
     same = preview(
         "blackwhite",
-        {"content": part(), "input": '{"finish": "threshold", "level": 100, "automatic": false}'},
+        {"content": part(), "input": '{"finish": "threshold", "threshold": 100, "auto_threshold": false}'},
     )
     assert same.content == grey.content
-    wrong = preview("blackwhite", {"image": part(), "level": "999"})
-    assert (wrong.status_code, list(wrong.json()["errors"])) == (422, ["level"])
+    wrong = preview("blackwhite", {"image": part(), "threshold": "999"})
+    assert (wrong.status_code, list(wrong.json()["errors"])) == (422, ["threshold"])
 
     # As JSON, with the text that comes along.
     told = preview("ascii", {"image": part(), "columns": "50"}, Accept="application/json").json()

@@ -99,15 +99,15 @@ def test_a_dragged_slider_asks_once_it_rests(desk: Page, person: User) -> None:
 
 def test_settings_that_have_no_effect_are_hidden_and_reset_puts_all_back(desk: Page, person: User) -> None:
     upload(person)
-    desk.goto("/apps/ipau/blackwhite/?finish=threshold&automatic=false&level=99")
-    level = desk.locator("#id_level")
+    desk.goto("/apps/ipau/blackwhite/?finish=threshold&auto_threshold=false&threshold=99")
+    level = desk.locator("#id_threshold")
     expect(level).to_be_visible()
     expect(level).to_have_value("99")
-    desk.get_by_label("Find the level").check()
+    desk.get_by_label("Automatic threshold").check()
     expect(level).to_be_hidden()
     desk.get_by_role("link", name="Reset").click()
-    expect(desk.locator("#id_finish")).to_have_value("grey")
-    expect(desk.get_by_label("Find the level")).to_be_hidden()
+    expect(desk.locator("#id_finish")).to_have_value("gray")
+    expect(desk.get_by_label("Automatic threshold")).to_be_hidden()
     assert "?" not in desk.url
 
 
@@ -288,7 +288,7 @@ def test_without_scripts_an_app_still_runs(
     context.add_cookies(cookies)  # type: ignore[arg-type]
     plain = context.new_page()
     plain.goto("/apps/ipau/blackwhite/")
-    expect(plain.locator("#id_level")).to_be_visible()
+    expect(plain.locator("#id_threshold")).to_be_visible()
     plain.locator("#id_contrast").fill("40")
     plain.get_by_role("button", name="Preview").click()
     expect(plain.locator("#id_contrast")).to_have_value("40")

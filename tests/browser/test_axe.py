@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 SERIOUS = {"serious", "critical"}
 
 
-# Of a theme, only colours depend.
+# Of a theme, only colors depend.
 THEMES: dict[str, dict[str, Any]] = {"light": {}, "dark": {"runOnly": ["color-contrast"]}}
 RUN = """async options => {
   const {violations} = await axe.run({resultTypes: ["violations"], ...options});

@@ -185,7 +185,7 @@ def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool
 
 
 @pytest.mark.parametrize(
-    "name", ["shapes-segmenter", "shapes-classifier", "pattern-classifier", "coloured-pencil", "double-size"]
+    "name", ["shapes-segmenter", "shapes-classifier", "pattern-classifier", "colored-pencil", "double-size"]
 )
 def test_what_is_trained_converts_and_is_kept_with_its_card(
     tmp_path: Path, short: Callable[..., bool], name: str

@@ -1,4 +1,4 @@
-"""The drawing that the style generator learns: coloured pencil on white paper, worked out exactly."""
+"""The drawing that the style generator learns: colored pencil on white paper, worked out exactly."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ export class Settings {
     this.defaults = JSON.parse(form.dataset.defaults);
     this.rows = [...form.querySelectorAll("[data-setting]")];
     for (const range of form.querySelectorAll("[data-range-for]")) this.#adoptRange(range);
+    for (const row of this.rows) this.#adoptAuto(row);
     this.showRelevant();
   }
 
@@ -24,6 +25,10 @@ export class Settings {
     const row = this.rows.find((found) => found.dataset.setting === name);
     const control = row && this.#control(row);
     if (!control) return;
+    const auto = this.#auto(row);
+    if (auto) auto.checked = value === "auto";
+    if (auto) this.#follow(row);
+    if (auto?.checked) return;
     if (control.type === "checkbox") control.checked = value === "true" || value === true;
     else control.value = value;
     const range = row.querySelector("[data-range-for]");
@@ -72,8 +77,14 @@ export class Settings {
     return row.querySelector(`[name="${row.dataset.setting}"]:not([type="hidden"])`);
   }
 
+  /** The checkbox of a number that may be "auto". */
+  #auto(row) {
+    return row.querySelector("[data-auto]");
+  }
+
   #read(row) {
     const control = this.#control(row);
+    if (this.#auto(row)?.checked) return "auto";
     if (row.dataset.kind === "toggle") return control.checked;
     if (row.dataset.kind === "slider") return control.value === "" ? "" : Number(control.value);
     if (row.dataset.kind === "folder") return control.value || null;
@@ -85,5 +96,20 @@ export class Settings {
     range.hidden = false;
     range.addEventListener("input", () => (number.value = range.value));
     number.addEventListener("input", () => (range.value = number.value));
+  }
+
+  // Without scripts the number has no bounds: one out of them would stop the form where "auto" hides it.
+  #adoptAuto(row) {
+    const auto = this.#auto(row);
+    if (!auto) return;
+    const range = row.querySelector("[data-range-for]");
+    const number = this.#control(row);
+    for (const bound of ["min", "max", "step"]) number[bound] = range[bound];
+    auto.addEventListener("input", () => this.#follow(row));
+    this.#follow(row);
+  }
+
+  #follow(row) {
+    this.#control(row).disabled = this.#auto(row).checked;
   }
 }

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db
 
 def test_every_setting_of_every_step_is_open_with_the_authors_value(user: User) -> None:
     listing = pipeline(
-        user, ("blackwhite", {"finish": "threshold"}), "pixelart", ("blackwhite", {"level": 99})
+        user, ("blackwhite", {"finish": "threshold"}), "pixelart", ("blackwhite", {"threshold": 99})
     )
     version = services.latest_version(listing)
     found = version.params_schema["properties"]
@@ -41,12 +41,15 @@ def test_every_setting_of_every_step_is_open_with_the_authors_value(user: User) 
     ]
     assert sorted(found, key=lambda name: found[name]["x-order"]) == wanted
     assert found["blackwhite.finish"]["default"] == "threshold"
-    assert found["blackwhite2.level"]["default"] == 99
-    assert found["blackwhite2.level"]["show_if"] == {
+    assert found["blackwhite2.threshold"]["default"] == 99
+    assert found["blackwhite2.threshold"]["show_if"] == {
         "blackwhite2.finish": ["threshold"],
-        "blackwhite2.automatic": [False],
+        "blackwhite2.auto_threshold": [False],
     }
-    assert (found["blackwhite2.level"]["x-step"], found["blackwhite2.level"]["x-name"]) == (2, "level")
+    assert (found["blackwhite2.threshold"]["x-step"], found["blackwhite2.threshold"]["x-name"]) == (
+        2,
+        "threshold",
+    )
     assert [one["name"] for one in version.params_schema["x-steps"]] == keys
     values = values_of(version.params_schema, version.recipe)
     assert values == {name: about["default"] for name, about in found.items()}

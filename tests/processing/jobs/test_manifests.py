@@ -220,16 +220,16 @@ def test_the_table_to_fill_in_can_be_read_back(user: User, pictures: list[File])
 
 def test_each_picture_runs_with_its_own_parameters(user: User) -> None:
     files = [upload(user, f"{n}.jpg", seed=n) for n in range(3)]
-    table = [ManifestRow(2, "1.jpg", {"method": "average", "level": "10"}), ManifestRow(3, "2.jpg", {})]
-    job = submit(user, files, params={"finish": "threshold", "automatic": False}, table=table)
+    table = [ManifestRow(2, "1.jpg", {"method": "average", "threshold": "10"}), ManifestRow(3, "2.jpg", {})]
+    job = submit(user, files, params={"finish": "threshold", "auto_threshold": False}, table=table)
     take_turns(user)
     job.refresh_from_db()
     assert (job.state, job.succeeded) == ("succeeded", 3)
     first, second, third = Item.objects.filter(job=job).order_by("position")
     assert (first.recipe, first.input, third.recipe) == (None, None, None)
-    assert second.input == {"method": "average", "level": "10"}
+    assert second.input == {"method": "average", "threshold": "10"}
     assert second.recipe
-    assert second.recipe["steps"][0]["params"]["level"] == 10
+    assert second.recipe["steps"][0]["params"]["threshold"] == 10
     keys = {item.memo_key for item in (first, second, third)}
     assert len(keys) == 3
 
@@ -243,8 +243,8 @@ def test_only_the_pictures_of_the_table_run_when_asked(user: User) -> None:
 @pytest.mark.parametrize(
     "params",
     [
-        {"level": "many"},
-        {"level": 100000},
+        {"threshold": "many"},
+        {"threshold": 100000},
         {"method": "magic"},
         {"method": ["luma"]},
         {"level": None},

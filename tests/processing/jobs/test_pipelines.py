@@ -53,6 +53,7 @@ def test_what_is_not_said_takes_the_authors_values(comic: Version, user: User) -
         ("pixelart", "There is no setting called “pixelart”."),
         ("pixelart.", "There is no setting called “pixelart.”."),
         ("pixelart.size", "There is no setting called “size”."),
+        ("pixelart.colours", "There is no setting called “colours”. It is now called “colors”."),
         ("mosaic.tile", "There is no setting called “mosaic.tile”."),
         ("blackwhite.contrast", "Contrast must be at most 100."),
     ],

@@ -48,10 +48,10 @@ def test_a_job_runs_again_with_its_parameters_options_and_pictures(user: User) -
     rows = [ManifestRow(1, "1.jpg", {"block": 20})]
     terms = Terms(options=Options(format="PNG", quality=80), mail_when_done=True)
     first = submit(user, files, app="pixelart", params={"block": 9}, table=rows, terms=terms)
-    again = services.repeat_job(owner=user, job_id=first.pk, params={"colours": 5})
+    again = services.repeat_job(owner=user, job_id=first.pk, params={"colors": 5})
     assert (again.again_of, again.version, again.options) == (first, first.version, first.options)
     assert again.mail_when_done
-    assert again.input == {"block": 9, "colours": 5}
+    assert again.input == {"block": 9, "colors": 5}
     assert names(again) == names(first)
     assert list(Item.objects.filter(job=again).order_by("position").values_list("input", flat=True)) == [
         None,

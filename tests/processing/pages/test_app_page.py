@@ -157,7 +157,7 @@ def test_the_page_costs_the_same_however_full_the_drive_is(
 
 def test_a_preview_is_a_picture(client: Client, user: User, preview_worker: list[dict[str, Any]]) -> None:
     file = upload(user)
-    answer = client.post(BW + "preview/", {"file": str(file.pk), "contrast": "40", "finish": "grey"})
+    answer = client.post(BW + "preview/", {"file": str(file.pk), "contrast": "40", "finish": "gray"})
     assert (answer.status_code, answer.content, answer["Content-Type"]) == (200, b"picture", "image/png")
     assert answer["X-Preview-Texts"] == "text"
     assert preview_worker[0]["steps"][0]["params"]["contrast"] == 40

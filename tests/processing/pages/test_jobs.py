@@ -318,7 +318,7 @@ def test_folders_of_results_are_numbered_at_the_end(user: User) -> None:
 
 
 def test_settings_without_effect_are_not_shown(user: User, client_of: Callable[[User], Client]) -> None:
-    job = submit(user, [upload(user)], params={"finish": "grey", "contrast": 7})
+    job = submit(user, [upload(user)], params={"finish": "gray", "contrast": 7})
     shown = client_of(user).get(f"/jobs/{job.pk}/").content.decode()
     assert "Contrast" in shown
     assert "Floyd" not in shown

@@ -1,8 +1,9 @@
 """The form that a page makes of an operation's settings."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import Field
 
 from ipau.common.errors import Invalid
 from processing.forms.params_form import CONTROL_NAMES, ParamsForm, SettingField, is_on, read_params
@@ -14,8 +15,9 @@ from workers.plugin import (
     Params,
     PictureView,
     Result,
+    auto_slider,
     choice,
-    colour,
+    color,
     folder,
     slider,
     toggle,
@@ -33,7 +35,7 @@ class EveryParams(Params):
     )
     on: bool = toggle(True, title="On", help="Whether at all.")
     word: str = text_setting("a", max_length=5, title="Word", help="What to say.", show_if={"on": [True]})
-    ink: str = colour("#102030", title="Ink", help="Which colour.")
+    ink: str = color("#102030", title="Ink", help="Which color.")
     place: str | None = folder(title="Place", help="A folder.")
 
 
@@ -80,7 +82,7 @@ def test_a_setting_of_every_kind_is_described() -> None:
         "way": "choice",
         "on": "toggle",
         "word": "text",
-        "ink": "colour",
+        "ink": "color",
         "place": "folder",
     }
     amount, part = field(form, "amount"), field(form, "part")
@@ -171,3 +173,25 @@ def test_nothing_is_folded_away_where_that_is_all_there_is() -> None:
     schema = {**FOLDED, "properties": {"rare": FOLDED["properties"]["rare"]}}
     (group,) = ParamsForm(schema=schema).groups
     assert ([bound.name for bound in group.usual], group.more) == (["rare"], [])
+
+
+class MaybeParams(Params):
+    width: Annotated[int, Field(ge=1, le=40)] | Literal["auto"] = auto_slider(
+        start=3, step=2, auto_label="by itself", title="Width", help="How wide.", unit="px"
+    )
+
+
+def test_a_number_or_auto_has_a_checkbox_and_bounds() -> None:
+    schema = MaybeParams.model_json_schema()
+    field: Any = ParamsForm(schema=schema).fields["width"]
+    assert (field.lowest, field.highest, field.step, field.start) == (1, 40, 2, 3)
+    assert (field.kind, field.auto_label, field.default_text) == ("slider", "by itself", "auto")
+    shown = {
+        given: ParamsForm(schema=schema, given={"width": given})["width"].value() for given in ("auto", 7)
+    }
+    assert shown == {"auto": "auto", 7: 7}
+
+
+@pytest.mark.parametrize(("sent", "read"), [("auto", "auto"), ("7", 7), ("many", "many"), ("", "")])
+def test_a_number_or_auto_is_read_as_what_it_is(sent: str, read: object) -> None:
+    assert read_params(MaybeParams.model_json_schema(), {"width": sent}) == {"width": read}

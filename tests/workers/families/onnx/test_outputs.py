@@ -157,7 +157,7 @@ def test_classes_that_do_not_rule_each_other_out(said: Any, tmp_path: Path) -> N
     assert model.facts["layout"] == ("sigmoid" if said else "probabilities")
     made = run_plainly(onnx, ((_square(SIDE, 3) - 0.5) / 0.5).astype(np.float32))[0]
     wanted = 1 / (1 + np.exp(-made)) if said else made
-    told = {one["class_id"]: one["confidence"] for one in found(model, top=4)}
+    told = {one["class_id"]: one["confidence"] for one in found(model, top_k=4)}
     assert [told[number] for number in range(4)] == pytest.approx(wanted.tolist(), abs=0.01)
 
 
