@@ -101,7 +101,7 @@ def test_what_is_wrong_stands_at_its_step_and_nothing_is_lost(client: Client, us
         ({"do": "add", "app": "ghost"}, 422, "There is no app “ghost”."),
         ({"do": "up:s7"}, 422, "This page is damaged."),
         ({"do": "add", "app": "ascii", "step": [f"s{n}:ascii" for n in range(16)]}, 422, "at most 16 steps"),
-        ({"step": [f"s{n}:ascii" for n in range(17)]}, 422, "at most 16 steps, and this one has 17."),
+        ({"step": [f"s{n}:ascii" for n in range(17)]}, 422, "at most 16 steps. This one has 17."),
         ({"step": ["s1:ascii", "s1:ascii"]}, 422, "This page is damaged."),
         ({"step": ["<b>"]}, 422, "This page is damaged."),
     ],
