@@ -129,7 +129,7 @@ def test_a_checkpoint_that_names_code_is_refused_in_words(
     page.get_by_label("Or upload weights").set_input_files(path)
     page.get_by_label("Name").fill("evil")
     page.get_by_role("button", name="Check and convert").click()
-    expect(page.get_by_text("These weights were not taken.")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("These weights were refused.")).to_be_visible(timeout=60_000)
     assert page.locator("#conversion .alert").inner_text().strip()
     assert not marker.exists()
     assert not Weights.objects.exists()

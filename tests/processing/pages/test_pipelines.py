@@ -95,7 +95,7 @@ def test_what_is_wrong_stands_at_its_step_and_nothing_is_lost(client: Client, us
     [
         ({"title": ""}, 422, "Give the pipeline a title."),
         ({"name": "new"}, 422, "The name “new” is reserved."),
-        ({"name": "taken"}, 409, "You have something called “taken” already."),
+        ({"name": "taken"}, 409, "You already have an app, model or pipeline called “taken”."),
         ({"step": []}, 422, "A pipeline needs at least one step."),
         ({"step": ["s1:pixelart", "s2:ghost"]}, 422, "Step 2: there is no app “ghost”."),
         ({"do": "add", "app": "ghost"}, 422, "There is no app “ghost”."),
