@@ -225,7 +225,7 @@ def test_a_pipeline_whose_model_is_gone_says_so(client: Client, user: User, othe
     steps = steps_in(page)
     kept = client.post("/pipelines/two/", {"step": steps, "title": "Two", "do": "save"})
     assert kept.status_code == 422
-    assert "Step 2: there is no model" in html(kept)
+    assert "Step 2: there is no version 1 of the model" in html(kept)
     assert (
         client.post("/pipelines/two/", {"step": steps[:1], "title": "Two", "do": "save"}).status_code == 302
     )
