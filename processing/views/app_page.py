@@ -18,7 +18,7 @@ from market.covers import choose_sample
 from market.listings import services as market
 from market.models import Listing, ListingKind, Version
 from market.pipelines import model_steps
-from market.weights.report import Told, tell
+from market.weights.report import ReportText, describe_report
 from market.weights.samples import AnySample, shown_samples
 from processing.fleet import registry
 from processing.forms.params_form import ParamsForm, read_params
@@ -118,8 +118,8 @@ def show_app(
         "files_url": code_snippets.files_url(request),
         "has_text": market.delivers(app.version, "text"),
         "has_data": market.delivers(app.version, "data"),
-        "told": _told(app),
-        "unusable": model_steps.sentences_of(user=person, version=app.version),
+        "report": _report(app),
+        "unusable": model_steps.unavailable_models(user=person, version=app.version),
         "preview_served": registry.is_served("preview"),
         "login_next": urlencode({"next": request.get_full_path()}),
     }
@@ -194,14 +194,14 @@ def _tried_on(tried: list[AnySample], sent: Mapping[str, Any]) -> AnySample | No
     return chosen or choose_sample(tried)
 
 
-def _told(app: App) -> Told | None:
-    """Return what is known of a model's weights; nothing of an app."""
+def _report(app: App) -> ReportText | None:
+    """Return the report of a model's weights; None for an app."""
     weights = app.version.weights
     if weights is None:
         return None
-    # Of one that a worker has yet to run there is nothing to tell.
+    # A sample without weights has not been run yet.
     made = [one for one in shown_samples(app.version) if one.weights_id]
-    return tell({"facts": weights.facts, "digest": weights.digest}, weights, samples=made)
+    return describe_report({"facts": weights.facts, "digest": weights.digest}, weights, samples=made)
 
 
 def _tab(request: HttpRequest) -> str:

@@ -93,7 +93,7 @@ def test_a_model_that_is_hidden_stops_the_pipeline_and_is_not_told(
     asked = {"model": f"{user.handle}/two", "files": [str(upload(user).pk)]}
     answer = client.post("/v1/jobs", asked, format="json")
     assert (answer.status_code, answer.json()["type"]) == (422, "about:blank#model_gone")
-    assert "Step 1 runs the model “Finder”, which is not there any more" in answer.json()["detail"]
+    assert "Step 1 runs the model “Finder”, which is no longer available" in answer.json()["detail"]
 
 
 def test_a_list_of_pipelines_with_models_takes_a_constant_number_of_queries(

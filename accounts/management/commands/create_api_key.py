@@ -1,4 +1,4 @@
-"""`./manage.py create_api_key EMAIL`: a key for scripts, printed once."""
+"""`./manage.py create_api_key EMAIL`: create an API key for scripts and print it."""
 
 import argparse
 from typing import Any
@@ -12,18 +12,16 @@ from ipau.common.errors import DomainError
 
 
 class Command(BaseCommand):
-    help = "Make an API key for a person, who is created if there is none, and print only the key."
+    help = "Create an API key and print only the key. The account is created if it does not exist."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("email")
-        parser.add_argument(
-            "--name", default="command line", help="what to call the key (default: %(default)s)"
-        )
+        parser.add_argument("--name", default="command line", help="name of the key (default: %(default)s)")
         parser.add_argument(
             "--scopes",
             default=",".join(Scope.values),
-            help="what the key may do, with commas between (default: %(default)s)",
+            help="permissions of the key, separated by commas (default: %(default)s)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

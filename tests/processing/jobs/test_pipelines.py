@@ -178,7 +178,7 @@ def test_a_pipeline_whose_app_is_gone_says_so(user: User) -> None:
 def test_a_built_in_app_that_is_gone_says_so(user: User) -> None:
     builtin = version()
     builtin.recipe["steps"][0]["operation"] = "gone"
-    with pytest.raises(Invalid, match="no longer there"):
+    with pytest.raises(Invalid, match="no longer exists"):
         prepare(owner=user, version=builtin, params={})
 
 

@@ -209,7 +209,7 @@ def test_a_pipeline_whose_model_is_gone_says_so(client: Client, user: User, othe
     finder = model(other_user, publish=True)
     version = keep(user, GREY, step_of(finder))
     Listing.objects.filter(pk=finder.listing_id).update(visibility=Visibility.PRIVATE)
-    sentence = "Step 2 runs the model “Finder”, which is not there any more"
+    sentence = "Step 2 runs the model “Finder”, which is no longer available"
     page = client.get(f"/apps/{user.handle}/two/")
     assert page.status_code == 200
     assert sentence in html(page)
@@ -225,7 +225,7 @@ def test_a_pipeline_whose_model_is_gone_says_so(client: Client, user: User, othe
     steps = steps_in(page)
     kept = client.post("/pipelines/two/", {"step": steps, "title": "Two", "do": "save"})
     assert kept.status_code == 422
-    assert "Step 2: there is no model" in html(kept)
+    assert "Step 2: there is no version 1 of the model" in html(kept)
     assert (
         client.post("/pipelines/two/", {"step": steps[:1], "title": "Two", "do": "save"}).status_code == 302
     )
@@ -242,7 +242,7 @@ def test_others_run_a_shared_pipeline_only_with_models_that_they_see(
     submit_version(user, version, [upload(user)])
     Listing.objects.filter(pk=finder.listing_id).update(visibility=Visibility.PRIVATE)
     version = services.get_latest_version(user=user, owner=other_user.handle, name="two")
-    with pytest.raises(Invalid, match="not there any more"):
+    with pytest.raises(Invalid, match="no longer available"):
         submit_version(user, version, [upload(user, "b.jpg", seed=2)])
     # Its owner still sees the model.
     submit_version(other_user, version, [upload(other_user)])
