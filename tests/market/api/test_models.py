@@ -217,7 +217,7 @@ def test_the_command_says_what_is_wrong(user: User, weights: Path, tmp_path: Pat
     cut.write_bytes(torch_bytes()[:-30])
     script.write_bytes(script_bytes())
     for file, owner, name, sentence in [
-        (weights, "nobody@example.org", "finder", "Nobody has the address"),
+        (weights, "nobody@example.org", "finder", "no account with the e-mail address"),
         (tmp_path / "none.pt", user.email, "finder", "No such file"),
         (text, user.email, "finder", "This kind of file is not taken"),
         (cut, user.email, "finder", "These weights are cut short"),

@@ -361,7 +361,7 @@ def test_the_command_confirms_only_what_is_certain(
     out = io.StringIO()
     if is_certain:
         call_command(*given, stdout=out)
-        assert "in one way only" in out.getvalue()
+        assert "Only one output layout fits" in out.getvalue()
     else:
         with pytest.raises(CommandError) as caught:
             call_command(*given, stdout=out)

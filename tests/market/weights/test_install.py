@@ -68,9 +68,9 @@ def test_the_demo_runs_each_model_over_its_pictures(platform: User, user: User) 
     def work_a_little() -> None:
         work.take_turn(user.pk, "cpu")
 
-    rows = {row.app: (row.pictures, row.failed) for row in demo.Demo(work_a_little).run_models(user)}
+    rows = {row.app: (row.images, row.failed) for row in demo.Demo(work_a_little).run_models(user)}
     assert rows == {
-        "Coloured pencil": (1, 0),
+        "Colored pencil": (1, 0),
         "Double size": (1, 0),
         "Pattern classifier": (6, 0),
         "Shapes classifier": (4, 0),
