@@ -1,4 +1,4 @@
-"""Strike a whole site with random faults while people use it, let it calm down, and look for harm.
+"""Inject random faults into a site under load, let it recover, and check that no harm is done.
 
 The same seed makes the same choices; what they hit depends on the clock. Ends with status 1 where something
 was lost, done twice, or left behind.

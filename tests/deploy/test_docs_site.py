@@ -1,4 +1,4 @@
-"""The site of the docs builds, its generated pages are those of the code, and its commands exist."""
+"""Tests of the documentation: it builds, generated pages are current, and its commands exist."""
 
 import re
 import subprocess

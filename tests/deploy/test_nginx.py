@@ -1,4 +1,4 @@
-"""The configuration of deploy/nginx in a real nginx, in front of two real gunicorns."""
+"""Tests of deploy/nginx in a real nginx, in front of two real gunicorns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`./manage.py create_api_key`."""
+"""Tests of `./manage.py create_api_key`."""
 
 import pytest
 from allauth.account.models import EmailAddress

@@ -1,4 +1,4 @@
-"""The private PostgreSQL and Valkey, on real processes."""
+"""Tests of the embedded PostgreSQL and Valkey, with real processes."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Error titles: one form for each status, whichever part of the site sends the error."""
+"""Tests of error titles: each status has one title, whichever part of the site sends the error."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The supervisor's programs: kept running, given up, stopped whole. On real processes."""
+"""Tests of the supervisor with real processes: restart, give up, stop."""
 
 import os
 import signal

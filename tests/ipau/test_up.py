@@ -1,4 +1,4 @@
-"""`./manage.py up` as people run it: the whole site, its end, and its sentences."""
+"""Tests of `./manage.py up`: start, messages and stop of the whole site."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Attack a whole site with one account, time another one, and print both; 1 where a bound is broken.
+"""Overload a site with one account, time another one, print both; exit status 1 if a limit is exceeded.
 
 `.venv/bin/python -m tests.neighbors [--seconds 10] [--only time_bombs]`
 """
