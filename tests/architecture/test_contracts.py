@@ -26,7 +26,7 @@ VIOLATIONS = {
     "processing/planted.py": ("", "Inside processing"),
     "accounts/planted.py": ("", "Inside accounts"),
     "workers/planted.py": ("", "Inside workers"),
-    "drive/files/planted.py": ("import market.models\n", "Apps import only lower apps:"),
+    "drive/files/planted.py": ("import market.models\n", "Apps import only lower apps"),
     "workers/vision/planted.py": ("import django\n", "workers imports no web framework"),
     "workers/nets/planted.py": ("import ipau.common.errors\n", "workers does not import ipau"),
     "market/listings/planted.py": ("import rest_framework\n", "Domain packages do not import rest_framework"),
