@@ -264,7 +264,7 @@ class TestList:
     def test_a_damaged_cursor_is_explained(self, user: User, client_of) -> None:
         response = client_of(user).get(f"{URL}?cursor=nonsense")
         assert response.status_code == 422
-        assert "This page address is damaged." in response.content.decode()
+        assert "This page link is invalid." in response.content.decode()
 
 
 def test_every_key_belongs_to_an_account() -> None:

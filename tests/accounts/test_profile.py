@@ -124,4 +124,4 @@ class TestPage:
     def test_an_unknown_page_is_a_real_404(self, user: User, client_of) -> None:
         response = client_of(user).get(f"/{uuid4()}/")
         assert response.status_code == 404
-        assert "There is no such page" in response.content.decode()
+        assert "This page does not exist" in response.content.decode()

@@ -188,7 +188,7 @@ def test_pages_say_what_failed_without_the_database(
 ) -> None:
     for error, status, sentence in [
         (OperationalError("gone"), 503, "A part of the site does not answer"),
-        (ValueError("a bug"), 500, "Something broke on our side"),
+        (ValueError("a bug"), 500, "Something went wrong on our side"),
     ]:
 
         def fail(*_: object, error: Exception = error, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""Operations and thumbnails against bare Pillow: what one writes without this project.
+"""Benchmark: operations and thumbnails against plain Pillow.
 
 `python -m tests.benchmarks.bench_op [--pictures 200] [--only op.mosaic]`
 """

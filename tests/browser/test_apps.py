@@ -1,4 +1,4 @@
-"""What the scripts of an app's page do. The previews are answered by the test, so that it decides when."""
+"""Tests of the scripts of an app's page. The test answers previews itself, to control the timing."""
 
 import json
 from collections.abc import Callable

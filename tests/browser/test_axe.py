@@ -1,4 +1,4 @@
-"""Accessibility, as far as axe can tell: nothing serious on any main page, in either theme."""
+"""Accessibility tests with axe: no serious violation on any main page, in both themes."""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What a model found in a picture of a job: narrowed by class and confidence, without another run."""
+"""Tests of detections on a job's image: filter by class and confidence without another run."""
 
 import json
 from collections.abc import Callable, Iterator

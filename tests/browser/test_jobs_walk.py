@@ -1,4 +1,4 @@
-"""A pipeline over pictures with a table of their own settings, a failure of the storage, and its retry."""
+"""End-to-end test of jobs: a pipeline with a table of parameters, a storage failure, and a retry."""
 
 import time
 from collections.abc import Callable

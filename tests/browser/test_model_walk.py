@@ -1,4 +1,4 @@
-"""A seller's walk: a checkpoint that plain Ultralytics saved is uploaded, converted, tried and run."""
+"""End-to-end test of a seller: upload, convert, try and run a checkpoint of Ultralytics."""
 
 import re
 from collections.abc import Callable

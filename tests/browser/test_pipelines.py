@@ -1,4 +1,4 @@
-"""Pipelines in a browser, with real previews and a real worker."""
+"""Tests of pipelines in a browser, with real previews and a real worker."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The main walk, as a person goes it: sign up, upload, preview, run over a folder, find the results.
+"""End-to-end test of the main path: sign up, upload, preview, run on a folder, open the results.
 
 A real Chromium, a real server, a real Celery worker. Screenshots are kept under `screenshots/`.
 """

@@ -1,4 +1,4 @@
-"""Preview workers that die: the person still gets the preview, or is told why not."""
+"""Tests of preview workers that die: the client gets the preview or the reason."""
 
 import os
 import signal

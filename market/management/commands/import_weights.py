@@ -57,15 +57,15 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"{error.filename}: {error.strerror}.") from error
         address = f"{conversion.owner.handle}/{conversion.name}"
-        self.stdout.write(f"conversion {conversion.pk} of {conversion.source_name} to {address}")
+        self.stdout.write(f"Conversion {conversion.pk} of {conversion.source_name} to {address}")
         if not options["wait"]:
             return
         conversion = _wait(conversion)
         if is_new and conversion.state == ConversionState.FAILED and conversion.file:
             _delete_file(conversion.file)
-        self._end(conversion, publish=options["publish"])
+        self._finish(conversion, publish=options["publish"])
 
-    def _end(self, conversion: Conversion, *, publish: bool) -> None:
+    def _finish(self, conversion: Conversion, *, publish: bool) -> None:
         self._print(conversion)
         if not conversion.needs_confirmation:
             return

@@ -68,7 +68,7 @@ def test_the_demo_runs_each_model_on_its_images(platform: User, user: User) -> N
     def work_a_little() -> None:
         work.take_turn(user.pk, "cpu")
 
-    rows = {row.app: (row.pictures, row.failed) for row in demo.Demo(work_a_little).run_models(user)}
+    rows = {row.app: (row.images, row.failed) for row in demo.Demo(work_a_little).run_models(user)}
     assert rows == {
         "Colored pencil": (1, 0),
         "Double size": (1, 0),
