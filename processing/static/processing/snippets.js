@@ -4,7 +4,7 @@ const WRITERS = {
   json: (values, picture) => JSON.stringify({ image: picture, ...values }, null, 2),
   python: (values) => {
     const lines = Object.entries(values).map(([name, value]) => `        ${JSON.stringify(name)}: ${literal(value)},`);
-    return ["{", '        "image": open("picture.jpg", "rb"),', ...lines, "    }"].join("\n");
+    return ["{", '        "image": open("photo.jpg", "rb"),', ...lines, "    }"].join("\n");
   },
 };
 

@@ -149,7 +149,7 @@ def test_too_many_items_are_refused_before_they_are_looked_at(client: APIClient)
         for named in ("items", "files"):
             answer = post(client, **{named: ["nonsense"] * 4})
             assert answer.status_code == 422
-            assert answer.json()["errors"] == {named: "A job takes 3 pictures at most."}
+            assert answer.json()["errors"] == {named: "A job can have at most 3 images."}
 
 
 def test_wrong_rows_are_named_in_their_order(client: APIClient, user: User) -> None:

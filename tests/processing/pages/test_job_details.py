@@ -177,4 +177,4 @@ def test_a_job_knows_its_place_and_when_it_will_be_done(user: User, other_user: 
     assert progress.place_of(mine) == QueuePosition(before=0, others=1, seconds=30)
     assert progress.place_of(last) == QueuePosition(before=3, others=1, seconds=40)
     page = html(client.get(f"/jobs/{last.pk}/"))
-    assert "3 pictures of yours run first. You take turns with 1 other person. Done in about 40 s." in page
+    assert "3 images of yours run first. You share the queue with 1 other account. Done in about 40 s." in page

@@ -61,7 +61,7 @@ def test_a_waiting_job_says_why(client: Client, user: User) -> None:
     stand_in("cpu")
     assert "It starts as soon as a worker is free." in html(client.get(f"/jobs/{job.pk}/"))
     second = submit(user, [upload(user, "last.jpg", seed=9)])
-    assert "2 pictures of yours run first." in html(client.get(f"/jobs/{second.pk}/"))
+    assert "2 images of yours run first." in html(client.get(f"/jobs/{second.pk}/"))
 
 
 def test_the_poll_brings_each_result_once_and_ends_with_the_job(client: Client, user: User) -> None:

@@ -202,7 +202,7 @@ def test_a_pipeline_costs_what_its_models_cost(user: User, client: Client) -> No
     assert job.price_each == 1500 + 200 + 200 + 30
     with pytest.raises(Invalid, match="that you allow"):
         submit_version(user, version, [upload(user, "b.jpg", seed=2)], terms=Terms(max_price=1900))
-    assert "Pay at most" in html(client.get(f"/apps/{user.handle}/two-2/"))
+    assert "Maximum price" in html(client.get(f"/apps/{user.handle}/two-2/"))
 
 
 def test_a_pipeline_whose_model_is_gone_says_so(client: Client, user: User, other_user: User) -> None:

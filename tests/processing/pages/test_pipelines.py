@@ -98,7 +98,7 @@ def test_what_is_wrong_stands_at_its_step_and_nothing_is_lost(client: Client, us
         ({"name": "taken"}, 409, "You have something called “taken” already."),
         ({"step": []}, 422, "A pipeline needs at least one step."),
         ({"step": ["s1:pixelart", "s2:ghost"]}, 422, "Step 2: there is no app “ghost”."),
-        ({"do": "add", "app": "ghost"}, 422, "There is no app “ghost”."),
+        ({"do": "add", "app": "ghost"}, 422, "The app “ghost” does not exist."),
         ({"do": "up:s7"}, 422, "This page is damaged."),
         ({"do": "add", "app": "ascii", "step": [f"s{n}:ascii" for n in range(16)]}, 422, "at most 16 steps"),
         ({"step": [f"s{n}:ascii" for n in range(17)]}, 422, "at most 16 steps, and this one has 17."),
@@ -160,7 +160,7 @@ def test_to_htmx_only_what_changed_is_sent(client: Client, user: User) -> None:
     assert steps_in(page) == ["s2:blackwhite", "s1:pixelart"]
     assert page.count('hx-swap-oob="true"') == 2
     answer = client.post(NEW, {**TWO, "do": "add", "app": "ghost"}, headers={"HX-Request": "true"})
-    assert (answer.status_code, "There is no app “ghost”." in html(answer)) == (200, True)
+    assert (answer.status_code, "The app “ghost” does not exist." in html(answer)) == (200, True)
 
 
 # --- Previews.

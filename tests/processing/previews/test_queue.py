@@ -113,7 +113,7 @@ def test_a_token_of_a_dead_slot_is_overdue_some_time() -> None:
 
 def test_what_nobody_waits_for_any_more_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     queue.put(["old"])
-    monkeypatch.setattr(queue, "PATIENCE_SECONDS", -1)
+    monkeypatch.setattr(queue, "REQUEST_TIMEOUT_SECONDS", -1)
     assert look() is None
     monkeypatch.undo()
     assert look() is None
@@ -241,7 +241,7 @@ def test_a_waiting_slot_is_not_given_what_is_passed_over(
     assert [take(name) for name in three[:2]] == ["g1", "g2"]
     waiting = slots("three")
     assert queue.put(["g3"], person="greedy")
-    assert (queue.stir(), tokens()) == (False, 1)
+    assert (queue.assign(), tokens()) == (False, 1)
     assert queue.put(["o1"], person="other")
     assert waiting.result(1) == ["o1"]
 
@@ -269,10 +269,10 @@ def test_heartbeats_tell_how_many_slots_there_are() -> None:
     put("greedy", *(f"g{n}" for n in range(5)))
     assert [take("here", pid) for pid in range(4)] == ["g0", "g1", "g2", None]
     queue.sign_on("there", slots=1)
-    assert queue.stir()
+    assert queue.assign()
     assert take("there") == "g3"
     queue.sign_off("there")
-    assert not queue.stir()
+    assert not queue.assign()
 
 
 def test_what_slots_of_a_silent_worker_hold_does_not_count() -> None:
@@ -283,7 +283,7 @@ def test_what_slots_of_a_silent_worker_hold_does_not_count() -> None:
 
     def is_free() -> bool:
         queue.sign_on("here", slots=3)
-        return queue.stir()
+        return queue.assign()
 
     wait_until(is_free, "what the lost worker held counts for ever")
     assert take("here", 2) == "a3"
@@ -314,14 +314,14 @@ def test_a_long_request_arrives_whole() -> None:
 
 def test_what_is_withdrawn_is_not_begun() -> None:
     put("ann", "a1", "a2")
-    queue.withdraw("a1")
+    queue.cancel("a1")
     assert (take("one"), take("one")) == ("a2", None)
 
 
 def test_what_is_withdrawn_while_a_slot_runs_it_is_not_tried_again(ended: Slot) -> None:
     put("ann", "a1")
     assert queue.take(ended, seconds=0) == ["a1"]
-    queue.withdraw("a1")
+    queue.cancel("a1")
     assert queue.recover("here") == []
     assert look() is None
 
@@ -331,7 +331,7 @@ def test_what_was_waited_for_too_long_is_not_tried_again(
 ) -> None:
     put("ann", "a1")
     assert queue.take(ended, seconds=0) == ["a1"]
-    monkeypatch.setattr(queue, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(queue, "REQUEST_TIMEOUT_SECONDS", 0)
     assert queue.recover("here") == []
     monkeypatch.undo()
     assert look() is None

@@ -89,7 +89,7 @@ def test_use_is_told_minute_by_minute(user: User) -> None:
         at = now - timedelta(minutes=minutes)
         FleetSample.objects.create(worker=worker, at=at, slots=slots, busy=busy)
     FleetSample.objects.create(worker="a", at=now - timedelta(hours=3), slots=2, busy=2)
-    assert [minute.percent for minute in cluster_status.utilisation()] == [75, 50]
+    assert [minute.percent for minute in cluster_status.utilization()] == [75, 50]
 
 
 @pytest.mark.django_db
