@@ -1,4 +1,4 @@
-"""docs/reference/api.md: whatever it tells people to type is typed here, in order, in one shell."""
+"""Run the commands of docs/reference/api.md, in order, in one shell."""
 
 import json
 import re
@@ -40,12 +40,12 @@ def test_every_command_works_as_written(
         "IPAU_API_KEY": create_api_key(user=user, name="guide").secret,
     }
 
-    # After each command a line, so that each answer can be looked at.
+    # Print a line after each command, to separate the responses.
     script = "set -euo pipefail\n" + "\necho\n".join(blocks("sh"))
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     told = done.stdout
-    # The only problem is the one that the guide makes on purpose, and it is as printed there.
+    # The only problem is the intended one, and it matches the guide.
     assert told.count('"about:blank#') == 1
     problem = json.loads(blocks("json")[0])
     assert json.loads(told[told.index('{"type":"about:blank#') :].strip()) == problem

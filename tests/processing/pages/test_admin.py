@@ -1,4 +1,4 @@
-"""The administration's pages of jobs, workers and listings."""
+"""Admin pages of jobs, workers and listings."""
 
 from collections.abc import Callable
 
@@ -53,7 +53,7 @@ def test_jobs_are_canceled_from_the_list(staff: Client, user: User) -> None:
     assert Job.objects.get(pk=job.pk).state == State.CANCELED
 
 
-def test_texts_of_a_listing_are_edited(staff: Client) -> None:
+def test_listing_texts_can_be_edited(staff: Client) -> None:
     listing = Listing.objects.get(name="mosaic")
     sent = {"tier": "basic", "title": "Tiles", "summary": "s", "description": "d", "visibility": "private"}
     assert staff.post(f"/admin/market/listing/{listing.pk}/change/", sent).status_code == 302
