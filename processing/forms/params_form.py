@@ -73,7 +73,7 @@ class ParamsForm(forms.Form):
     Args:
         schema: the JSON schema of the version.
         folders: choices of folder parameters, as (id, label).
-        given: initial values by name. Missing ones have their default.
+        initial: initial values by name. Missing ones have their default.
         data: values that a page sent, for a form that shows errors.
     """
 
@@ -82,10 +82,10 @@ class ParamsForm(forms.Form):
         *,
         schema: Mapping[str, Any],
         folders: Iterable[tuple[str, str]] = (),
-        given: Mapping[str, Any] | None = None,
+        initial: Mapping[str, Any] | None = None,
         data: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(data=data, initial=dict(given or {}))
+        super().__init__(data=data, initial=dict(initial or {}))
         folder_choices = [("", gettext("None")), *folders]
         for name, about in schema.get("properties", {}).items():
             if name in CONTROL_NAMES:

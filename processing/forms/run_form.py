@@ -26,7 +26,7 @@ class RunForm(forms.Form):
     """Options of a run. All of them have a default.
 
     Args:
-        given: initial values by field name of the page.
+        initial: initial values by field name of the page.
         folders: choices of the output folder, as (id, label).
         priced: whether images cost anything. If not, there is no highest price.
     """
@@ -87,11 +87,11 @@ class RunForm(forms.Form):
         data: Any = None,
         files: Any = None,
         *,
-        given: Mapping[str, str] | None = None,
+        initial: Mapping[str, str] | None = None,
         folders: Iterable[tuple[str, str]] = (),
         priced: bool = False,
     ):
-        named = {name: (given or {}).get(f"{PREFIX}-{name}") for name in self.base_fields}
+        named = {name: (initial or {}).get(f"{PREFIX}-{name}") for name in self.base_fields}
         super().__init__(data, files, initial={name: text for name, text in named.items() if text})
         choices: Any = self.fields["folder"]
         choices.choices = [("", _("A new folder")), *folders]

@@ -33,31 +33,31 @@ _ERRORS = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, Val
 
 def post(url: str, body: str, headers: Mapping[str, str]) -> Outcome:
     """Send a body to an address. Return the outcome, also for failures."""
-    begun = time.monotonic()
+    started = time.monotonic()
     try:
         target = url_policy.read(url)
-        found = url_policy.resolve(target)
+        addresses = url_policy.resolve(target)
     except AddressRefused as error:
-        return Outcome(problem=str(error), final=True, took=_since(begun))
+        return Outcome(problem=str(error), final=True, took=_since(started))
     except (NoSuchName, NoAnswer) as error:
-        return Outcome(problem=str(error), took=_since(begun))
-    connection, problem = _connect(target, found)
+        return Outcome(problem=str(error), took=_since(started))
+    connection, problem = _connect(target, addresses)
     if connection is None:
-        return Outcome(problem=problem, took=_since(begun))
+        return Outcome(problem=problem, took=_since(started))
     try:
         status, answer = _exchange(connection, target, body, headers)
     except _ERRORS as error:
-        return Outcome(problem=_problem_of(error), took=_since(begun))
-    return _judge(status, answer, _since(begun))
+        return Outcome(problem=_problem_of(error), took=_since(started))
+    return _judge(status, answer, _since(started))
 
 
-def _connect(target: DeliveryAddress, found: list[str]) -> tuple[HTTPConnection | None, str]:
+def _connect(target: DeliveryAddress, addresses: list[str]) -> tuple[HTTPConnection | None, str]:
     """Connect to a checked IP address. Return the connection, or None and the problem.
 
     The host name is used only for the certificate and the Host header.
     """
     problem = ""
-    for address in found[:MOST_ADDRESSES]:
+    for address in addresses[:MOST_ADDRESSES]:
         if target.scheme == "https":
             connection: HTTPConnection = HTTPSConnection(
                 address,
@@ -169,5 +169,5 @@ def _problem_of(error: Exception) -> str:
     return _("The receiver closed the connection, or did not answer with HTTP.")
 
 
-def _since(begun: float) -> float:
-    return (time.monotonic() - begun) * 1000
+def _since(started: float) -> float:
+    return (time.monotonic() - started) * 1000

@@ -18,7 +18,7 @@ OUTPUT_EVERY = timedelta(seconds=5)
 class Event(models.TextChoices):
     """Webhook events. `logs` is accepted but sends nothing of its own."""
 
-    START = "start", _("Begun")
+    START = "start", _("Started")
     OUTPUT = "output", _("Results")
     LOGS = "logs", _("Log")
     COMPLETED = "completed", _("Ended")

@@ -18,20 +18,20 @@ PICTURES_SHOWN = 12
 
 @dataclass(frozen=True)
 class FolderChoice:
-    """A folder with its path. `pictures`: images directly in it. `within`: also those in subfolders."""
+    """A folder with its path. `pictures`: images directly in it. `total`: also those in subfolders."""
 
     id: UUID
     path: str
     pictures: int
-    within: int
+    total: int
 
     @property
     def label(self) -> str:
         return f"{self.path} ({count_text(self.pictures)})"
 
     @property
-    def label_within(self) -> str:
-        return f"{self.path} ({count_text(self.within)})"
+    def label_total(self) -> str:
+        return f"{self.path} ({count_text(self.total)})"
 
 
 def count_text(number: int) -> str:
@@ -48,16 +48,16 @@ def folders_of(owner: User) -> list[FolderChoice]:
     rows = {folder.pk: folder for folder in Folder.objects.visible_to(owner).live()}
     counted = File.objects.filter(owner=owner, folder__isnull=False).runnable().values("folder")
     own = {row["folder"]: row["n"] for row in counted.annotate(n=Count("id")).order_by()}
-    within: Counter[UUID] = Counter()
-    found = []
+    total: Counter[UUID] = Counter()
+    choices = []
     ancestors = {key: _ancestors_of(folder, rows) for key, folder in rows.items()}
     for key, chain in ancestors.items():
         for above in chain:
-            within[above.pk] += own.get(key, 0)
+            total[above.pk] += own.get(key, 0)
     for key, chain in ancestors.items():
         path = " / ".join(folder.name for folder in reversed(chain))
-        found.append(FolderChoice(key, path, own.get(key, 0), within[key]))
-    return sorted(found, key=lambda choice: choice.path.casefold())
+        choices.append(FolderChoice(key, path, own.get(key, 0), total[key]))
+    return sorted(choices, key=lambda choice: choice.path.casefold())
 
 
 def pictures_of(
@@ -76,10 +76,10 @@ def pictures_of(
         rows = rows.filter(folder=folder)
     else:
         rows = rows.filter(made_by__isnull=True)
-    found = {file.pk: file for file in first}
+    files = {file.pk: file for file in first}
     for file in rows.order_by("-id")[:PICTURES_SHOWN]:
-        found.setdefault(file.pk, file)
-    return list(found.values())[:PICTURES_SHOWN]
+        files.setdefault(file.pk, file)
+    return list(files.values())[:PICTURES_SHOWN]
 
 
 def selection_text(*, files: int, folders: int) -> str:
@@ -95,8 +95,8 @@ def selection_text(*, files: int, folders: int) -> str:
 def _ancestors_of(folder: Folder, rows: dict[UUID, Folder]) -> list[Folder]:
     """Return the folder and its ancestors, topmost last."""
     chain: list[Folder] = []
-    here: Folder | None = folder
-    while here is not None and here not in chain:
-        chain.append(here)
-        here = rows.get(here.parent_id) if here.parent_id else None
+    current: Folder | None = folder
+    while current is not None and current not in chain:
+        chain.append(current)
+        current = rows.get(current.parent_id) if current.parent_id else None
     return chain

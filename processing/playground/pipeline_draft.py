@@ -79,7 +79,7 @@ class DraftStep:
         fields = error.fields if error else {}
         errors = {name: text for name, text in fields.items() if name in schema["properties"]}
         if not errors:
-            return ParamsForm(schema=schema, folders=folders, given=initial)
+            return ParamsForm(schema=schema, folders=folders, initial=initial)
         defaults = {name: about.get("default") for name, about in schema["properties"].items()}
         data = {name: as_text(value) for name, value in {**defaults, **initial}.items()}
         form = ParamsForm(schema=schema, folders=folders, data=data)
@@ -126,10 +126,10 @@ class Draft:
 
     def with_step_moved(self, key: str, by: int) -> "Draft":
         """Move a step up (-1) or down (1). The first and last step stay at their end."""
-        here = self.position_of(key)
-        there = min(max(here + by, 0), len(self.steps) - 1)
+        old = self.position_of(key)
+        new = min(max(old + by, 0), len(self.steps) - 1)
         steps = list(self.steps)
-        steps.insert(there, steps.pop(here))
+        steps.insert(new, steps.pop(old))
         return replace(self, steps=tuple(steps))
 
     # --- Problems.
@@ -168,22 +168,22 @@ def read_draft(user: Any, sent: QueryDict) -> Draft:
     parsed = [_read_step(text) for text in listed]
     if len({step.key for step in parsed}) < len(parsed):
         raise _damaged()
-    found = []
+    steps = []
     for step in _with_releases(user, parsed):
         values = read_params(step.schema(), sent)
-        found.append(replace(step, values={n.partition(".")[2]: value for n, value in values.items()}))
+        steps.append(replace(step, values={n.partition(".")[2]: value for n, value in values.items()}))
     return Draft(
         title=sent.get("title", ""),
         summary=sent.get("summary", ""),
         name=sent.get("name", "").strip(),
-        steps=tuple(found),
+        steps=tuple(steps),
     )
 
 
 def addresses_in(written: Iterable[str]) -> list[str]:
     """Return the addresses of models in steps as a page sends them. The models may be missing."""
-    found = (_MODEL.fullmatch(text) for text in written)
-    return [f"{step[2]}/{step[3]}" for step in found if step]
+    matches = (_MODEL.fullmatch(text) for text in written)
+    return [f"{step[2]}/{step[3]}" for step in matches if step]
 
 
 def new_step(user: Any, chosen: str, sent: Mapping[str, Any] | None = None) -> DraftStep:

@@ -53,9 +53,9 @@ def add_to_drive(owner: User, sample_id: str = COMMON) -> File:
     picture = get_picture(user=owner, sample_id=sample_id)
     content, name = (data(), NAME) if picture is None else (blobs.read(picture.sha256), "sample.webp")
     digest = hashlib.sha256(content).hexdigest()
-    found = File.objects.visible_to(owner).live().filter(blob=digest).first()
-    if found is not None:
-        return found
+    existing = File.objects.visible_to(owner).live().filter(blob=digest).first()
+    if existing is not None:
+        return existing
     return services.upload_file(
         owner=owner, folder=None, name=name, content=io.BytesIO(content), size=len(content)
     )

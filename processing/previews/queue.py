@@ -270,13 +270,13 @@ def take(slot: Slot, *, seconds: float) -> list[Any] | None:
     """
     name = _name(slot)
     while True:
-        found = _run(_LOOK, name, seconds)
-        if found is None and seconds > 0:
+        entry = _run(_LOOK, name, seconds)
+        if entry is None and seconds > 0:
             timeout: Any = seconds  # Valkey accepts fractions of seconds.
-            found = valkey().blmove(_KEYS[1], _held_by(name), timeout) or _run(_LEAVE, name)
-        if found is None:
+            entry = valkey().blmove(_KEYS[1], _held_by(name), timeout) or _run(_LEAVE, name)
+        if entry is None:
             return None
-        request = _read(found)
+        request = _read(entry)
         if request is not None:
             return request
 

@@ -152,12 +152,12 @@ def utilization(*, minutes: int = SHOWN_MINUTES) -> list[Minute]:
 
 def totals() -> dict[str, int]:
     """Return the number of images by outcome, over all jobs."""
-    found = Job.objects.aggregate(
+    sums = Job.objects.aggregate(
         succeeded=Sum("succeeded", default=0),
         failed=Sum("failed", default=0),
         reused=Sum("reused", default=0),
     )
-    return {name: int(number) for name, number in found.items()}
+    return {name: int(number) for name, number in sums.items()}
 
 
 def drain_worker(*, operator: User, name: str) -> None:
@@ -201,11 +201,11 @@ def _jobs_by_worker(held: Any) -> dict[str, list[Job]]:
     pairs = list(held.values_list("worker", "job").distinct())
     rows = Job.objects.filter(pk__in={job for _, job in pairs})
     jobs = rows.select_related("owner", "version__listing").in_bulk()
-    found: dict[str, list[Job]] = defaultdict(list)
+    jobs_by_worker: dict[str, list[Job]] = defaultdict(list)
     for worker, job in pairs:
         if job in jobs:
-            found[worker].append(jobs[job])
-    return found
+            jobs_by_worker[worker].append(jobs[job])
+    return jobs_by_worker
 
 
 def _check(operator: User, name: str) -> None:

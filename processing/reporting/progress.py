@@ -144,13 +144,13 @@ def results_after(job: Job, cursor: str = "", *, limit: int = RESULTS_A_PAGE) ->
     if cursor:
         at, key = _read_cursor(cursor)
         rows = rows.filter(Q(completed_at__gt=at) | Q(completed_at=at, pk__gt=key))
-    found = list(
+    rows_and_next = list(
         rows.select_related("input_file")
         .prefetch_related(delivered())
         .order_by("completed_at", "id")[: limit + 1]
     )
-    shown = found[:limit]
-    return Results(shown, _write_cursor(shown[-1]) if shown else cursor, len(found) > limit)
+    shown = rows_and_next[:limit]
+    return Results(shown, _write_cursor(shown[-1]) if shown else cursor, len(rows_and_next) > limit)
 
 
 def delivered() -> "Prefetch[str, QuerySet[Output], str]":

@@ -57,8 +57,8 @@ class PicturesField(serializers.ListField):
     def to_internal_value(self, data: Any) -> list[Any]:
         if isinstance(data, list) and len(data) > settings.JOB_MAX_FILES:
             raise exceptions.ValidationError(f"A job can have at most {settings.JOB_MAX_FILES:,} images.")
-        found: list[Any] = super().to_internal_value(data)
-        return found
+        files: list[Any] = super().to_internal_value(data)
+        return files
 
 
 class ItemsField(PicturesField):
@@ -67,7 +67,7 @@ class ItemsField(PicturesField):
     child = ItemInputSerializer()
 
     def run_child_validation(self, data: list[Any]) -> list[Any]:
-        found: list[Any] = []
+        items: list[Any] = []
         wrong: dict[Any, Any] = {}
         for number, item in enumerate(data):
             problem = _problem_of(item)
@@ -76,10 +76,10 @@ class ItemsField(PicturesField):
                 if len(wrong) >= MOST_PROBLEMS:
                     break
             else:
-                found.append({**item, "file": UUID(item["file"])})
+                items.append({**item, "file": UUID(item["file"])})
         if wrong:
             raise exceptions.ValidationError(wrong)
-        return found
+        return items
 
 
 def _problem_of(item: Any) -> dict[str, list[str]]:

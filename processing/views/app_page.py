@@ -109,7 +109,8 @@ def show_app(
         "tried_on": _tried_on(tried, sent),
         "target": target,
         "overs": _overs(folders, target),
-        "options": options or (run_form(person, app, folders=folders, given=request.GET) if person else None),
+        "options": options
+        or (run_form(person, app, folders=folders, initial=request.GET) if person else None),
         "request_key": uuid.uuid4().hex,
         "tab": _tab(request),
         # Pages of models have URLs below /apps/, but belong to the menu entry of models.
@@ -130,18 +131,20 @@ def run_form(
     person: User,
     app: App,
     *sent: Any,
-    given: Mapping[str, str] | None = None,
+    initial: Mapping[str, str] | None = None,
     folders: Iterable[FolderChoice] | None = None,
 ) -> RunForm:
     """Return the form of run options.
 
     Args:
         sent: the POST data and files of the page, if the form was sent.
-        given: initial values by field name.
+        initial: initial values by field name.
     """
     known = picture_choices.folders_of(person) if folders is None else folders
     choices = [(str(folder.id), folder.path) for folder in known]
-    return RunForm(*sent, given=given, folders=choices, priced=bool(model_steps.price_each_of(app.version)))
+    return RunForm(
+        *sent, initial=initial, folders=choices, priced=bool(model_steps.price_each_of(app.version))
+    )
 
 
 def _form(
@@ -149,7 +152,7 @@ def _form(
 ) -> ParamsForm:
     choices = [(str(folder.id), folder.label) for folder in folders]
     if error is None:
-        return ParamsForm(schema=app.schema, folders=choices, given=read_params(app.schema, sent))
+        return ParamsForm(schema=app.schema, folders=choices, initial=read_params(app.schema, sent))
     names = app.schema["properties"]
     data = {name: as_text(about.get("default")) for name, about in names.items()}
     data.update({name: str(sent[name]) for name in names if name in sent})
@@ -166,29 +169,29 @@ def _pictures(person: User, target: PageInputs) -> list[File]:
     folder = None
     if target.selection and target.selection.folders:
         folder = target.selection.folders[0].pk
-    found = picture_choices.pictures_of(person, folder=folder, first=first)
+    images = picture_choices.pictures_of(person, folder=folder, first=first)
     # A folder may have images only in its subfolders.
-    return found or picture_choices.pictures_of(person)
+    return images or picture_choices.pictures_of(person)
 
 
 def _overs(folders: list[FolderChoice], target: PageInputs) -> list[dict[str, Any]]:
     """Return the choices of «Run on» besides the image shown: value, label, image count, button label."""
-    found: list[dict[str, Any]] = []
+    choices: list[dict[str, Any]] = []
     if target.selection_key and target.selection:
         text = picture_choices.selection_text(
             files=len(target.selection.files), folders=len(target.selection.folders)
         )
-        within = {folder.id: folder.within for folder in folders}
-        number = len(target.selection.files) + sum(within.get(f.pk, 0) for f in target.selection.folders)
-        found.append(
+        total = {folder.id: folder.total for folder in folders}
+        number = len(target.selection.files) + sum(total.get(f.pk, 0) for f in target.selection.folders)
+        choices.append(
             {"value": "selection", "label": text, "number": number, "run": picture_choices.run_text(number)}
         )
     for folder in folders:
-        if folder.within:
+        if folder.total:
             value = f"folder:{folder.id}"
-            run = picture_choices.run_text(folder.within)
-            found.append({"value": value, "label": folder.label_within, "number": folder.within, "run": run})
-    return found
+            run = picture_choices.run_text(folder.total)
+            choices.append({"value": value, "label": folder.label_total, "number": folder.total, "run": run})
+    return choices
 
 
 def _tried_on(tried: list[AnySample], sent: Mapping[str, Any]) -> AnySample | None:

@@ -66,8 +66,8 @@ def as_picture(answer: Answer) -> HttpResponse:
 def pictures(request: SignedInRequest) -> HttpResponse:
     """Return the images of the picker that match a search."""
     text = request.GET.get("q", "").strip()
-    found = picture_choices.pictures_of(request.user, text=text)
-    return render(request, "processing/pictures.html", {"pictures": found, "picture": None, "searched": text})
+    files = picture_choices.pictures_of(request.user, text=text)
+    return render(request, "processing/pictures.html", {"pictures": files, "picture": None, "searched": text})
 
 
 @login_required
@@ -82,8 +82,8 @@ def upload(request: SignedInRequest, owner: str, name: str) -> HttpResponse:
     if not request.htmx:
         page = reverse("processing:app", args=[app.listing.owner.handle, app.listing.name])
         return HttpResponse(status=303, headers={"Location": f"{page}?file={stored[0].pk}"})
-    found = picture_choices.pictures_of(request.user, first=stored)
-    return render(request, "processing/pictures.html", {"pictures": found, "picture": stored[0]})
+    files = picture_choices.pictures_of(request.user, first=stored)
+    return render(request, "processing/pictures.html", {"pictures": files, "picture": stored[0]})
 
 
 def _read_target(request: HttpRequest, person: User) -> PageInputs:

@@ -79,7 +79,7 @@ def test_a_pipeline_runs_with_a_table_and_a_failed_picture_is_retried(
 
 
 def run_over(page: Page, folder: str, table: Path) -> None:
-    page.get_by_label("Run on").select_option(label=f"{folder} (4 images)")
+    page.get_by_label("Run on", exact=True).select_option(label=f"{folder} (4 images)")
     if not page.get_by_label("Settings for each image").is_visible():
         page.get_by_text("More options").click()
     page.get_by_label("Settings for each image").set_input_files(table)

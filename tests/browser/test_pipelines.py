@@ -167,12 +167,12 @@ def test_a_model_is_found_as_one_types_and_added_by_keys(
         page.keyboard.press("Enter")
         expect(page.locator("#steps-said")).to_have_text("Herons added.")
         assert titles(page) == ["1 · Herons"]
-        # What was typed is still there, and so is the focus: the model may well be wanted twice.
+        # The search text and the focus are kept, because the same model may be added twice.
         expect(page.get_by_label("Or a model")).to_have_value(f"{other_user.handle} her")
         expect(page.get_by_role("button", name="Add Herons")).to_be_focused()
-        expect(offered).to_contain_text("In here")
+        expect(offered).to_contain_text("In this pipeline")
         page.get_by_label("Or a model").fill("nothing like it")
-        expect(page.locator("#models")).to_contain_text("No model that you may use")
+        expect(page.locator("#models")).to_contain_text("No model that you can use")
         expect(page.get_by_label("Title", exact=True)).to_have_value("Birds")
         page.get_by_role("button", name="Save").click()
         page.wait_for_url("**/pipelines/birds/")

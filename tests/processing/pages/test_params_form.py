@@ -94,7 +94,7 @@ def test_a_setting_of_every_kind_is_described() -> None:
 
 
 def test_initial_values_override_defaults() -> None:
-    form = ParamsForm(schema=SCHEMA, given={"amount": 7, "on": False})
+    form = ParamsForm(schema=SCHEMA, initial={"amount": 7, "on": False})
     assert (form["amount"].value(), form["on"].value(), form["way"].value()) == (7, False, "up")
 
 
@@ -154,7 +154,7 @@ ADVANCED = AdvancedParams.model_json_schema()
     [({}, False), ({"often": 4}, False), ({"rare": 0.5, "rarer": False}, False), ({"rarer": True}, True)],
 )
 def test_advanced_parameters_are_collapsed_until_changed(given: dict[str, Any], is_open: bool) -> None:
-    (group,) = ParamsForm(schema=ADVANCED, given=given).groups
+    (group,) = ParamsForm(schema=ADVANCED, initial=given).groups
     assert [bound.name for bound in group.usual] == ["often"]
     assert [bound.name for bound in group.more] == ["rare", "rarer"]
     assert group.is_open is is_open
