@@ -25,7 +25,7 @@ class PredictionInputSerializer(WebhookInputSerializer):
 
     # Not strict: clients of hosted inference send further fields. Unknown parameters are rejected later.
     input = serializers.DictField(
-        help_text="`image` is the image: the `urls.get` of a file of yours, its id, or a data URI. All other "
+        help_text="`image`: the `urls.get` of a file of yours, its id, or a data URI. All other "
         "fields are parameters. Missing parameters have their defaults."
     )
 

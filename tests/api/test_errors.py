@@ -155,8 +155,8 @@ def test_parameters_by_name(user: User, api: Callable[..., APIClient]) -> None:
     problem(client.post(RUN, {}, format="json"), 422)
     problem(client.post("/v1/predictions", {"input": {"image": file}}, format="json"), 422)
     with_hook = {"input": {"image": file}, "webhook": "https://169.254.169.254/"}
-    told = problem(client.post(RUN, with_hook, format="json"), 422)["errors"]["webhook"]
-    assert "private network" in told
+    errors = problem(client.post(RUN, with_hook, format="json"), 422)["errors"]["webhook"]
+    assert "private network" in errors
 
 
 @pytest.mark.parametrize(
@@ -303,5 +303,5 @@ def test_parameter_errors_use_names_and_values_of_the_api(
 ) -> None:
     client, file = api(user), str(upload(user).pk)
     path = "/v1/models/ipau/blackwhite/predictions"
-    told = problem(client.post(path, {"input": {"image": file, name: value}}, format="json"), 422)
-    assert told["errors"] == {name: sentence}
+    errors = problem(client.post(path, {"input": {"image": file, name: value}}, format="json"), 422)
+    assert errors["errors"] == {name: sentence}

@@ -90,8 +90,8 @@ def test_a_hidden_model_stops_the_pipeline_and_is_not_shown(
     Listing.objects.filter(pk=finder.listing_id).update(visibility=Visibility.PRIVATE)
     step = client.get(f"/v1/pipelines/{user.handle}/two").json()["steps"][0]
     assert (step["model"], step["version"], step["available"]) == (None, None, False)
-    asked = {"model": f"{user.handle}/two", "files": [str(upload(user).pk)]}
-    answer = client.post("/v1/jobs", asked, format="json")
+    body = {"model": f"{user.handle}/two", "files": [str(upload(user).pk)]}
+    answer = client.post("/v1/jobs", body, format="json")
     assert (answer.status_code, answer.json()["type"]) == (422, "about:blank#model_gone")
     assert "Step 1 runs the model “Finder”, which is not there any more" in answer.json()["detail"]
 

@@ -36,15 +36,19 @@ def client(user: User, api: Callable[..., APIClient]) -> APIClient:
 
 def test_a_pipeline_is_created_read_changed_and_deleted(client: APIClient, user: User) -> None:
     answer = client.post("/v1/pipelines", BODY, format="json")
-    made = answer.json()
+    saved = answer.json()
     assert answer.status_code == 201
-    assert (made["owner"], made["name"], made["visibility"]) == (user.handle, "night-comic", "private")
-    assert [step["name"] for step in made["steps"]] == ["pixelart", "blackwhite"]
-    assert made["steps"][0]["params"]["block"] == 9
-    assert made["url"].endswith(f"/apps/{user.handle}/night-comic/")
+    assert (saved["owner"], saved["name"], saved["visibility"]) == (
+        user.handle,
+        "night-comic",
+        "private",
+    )
+    assert [step["name"] for step in saved["steps"]] == ["pixelart", "blackwhite"]
+    assert saved["steps"][0]["params"]["block"] == 9
+    assert saved["url"].endswith(f"/apps/{user.handle}/night-comic/")
     path = f"/v1/pipelines/{user.handle}/night-comic"
-    assert client.get(path).json() == made
-    assert client.get("/v1/pipelines").json()["results"] == [made]
+    assert client.get(path).json() == saved
+    assert client.get("/v1/pipelines").json()["results"] == [saved]
     steps = [*BODY["steps"], {"operation": "pixelart", "params": {"block": 20}}]
     changed = client.patch(path, {"steps": steps, "visibility": "public"}, format="json").json()
     assert (changed["version"]["number"], changed["visibility"]) == (2, "public")

@@ -56,10 +56,10 @@ def test_previews(
     assert (wrong.status_code, list(wrong.json()["errors"])) == (422, ["level"])
 
     # As JSON, with the text output.
-    told = preview("ascii", {"image": part(), "columns": "50"}, Accept="application/json").json()
-    assert Image.open(io.BytesIO(base64.b64decode(told["image"]))).width == told["width"]
-    assert {len(line) for line in told["texts"]["text"].splitlines()} == {50}
-    assert told["timings"]["decode"] > 0
+    response = preview("ascii", {"image": part(), "columns": "50"}, Accept="application/json").json()
+    assert Image.open(io.BytesIO(base64.b64decode(response["image"]))).width == response["width"]
+    assert {len(line) for line in response["texts"]["text"].splitlines()} == {50}
+    assert response["timings"]["decode"] > 0
 
     # A file of the drive by its id, and a data URI. The second response comes from the cache.
     file = upload(user, data=picture_bytes(width=640, height=480, seed=3))

@@ -24,9 +24,9 @@ def client(
 ) -> Iterator[replicate.Client]:
     monkeypatch.setenv("REPLICATE_BASE_URL", live_server.url)
     key = create_api_key(user=user, name="test")
-    made = replicate.Client(api_token=key.secret)
-    yield made
-    made._client.close()
+    result = replicate.Client(api_token=key.secret)
+    yield result
+    result._client.close()
 
 
 @pytest.fixture
@@ -42,8 +42,8 @@ def test_run_returns_the_bytes_of_the_image(
     celery_worker()
     with picture.open("rb") as opened:
         output = client.run("ipau/blackwhite", input={"image": opened})
-    made = Image.open(io.BytesIO(output.read()))
-    assert (made.format, made.mode, made.size) == ("JPEG", "L", (320, 200))
+    result = Image.open(io.BytesIO(output.read()))
+    assert (result.format, result.mode, result.size) == ("JPEG", "L", (320, 200))
 
     # An app with two results returns both by label. An unnamed stream and a data URI are valid inputs.
     both = client.run("ipau/ascii", input={"image": io.BytesIO(picture.read_bytes()), "columns": 40})

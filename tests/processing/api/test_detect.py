@@ -80,10 +80,10 @@ def detect(user: User, api: Callable[..., APIClient]) -> Callable[..., Any]:
 
 def test_three_forms_return_the_same_detections(user: User, detect: Callable[..., Any]) -> None:
     model(user)
-    told = detect("detect-to-json")
-    assert told.status_code == 200, told.content
-    assert told.json()["image"] == {"width": 1600, "height": 800}
-    first = told.json()["predictions"][0]
+    response = detect("detect-to-json")
+    assert response.status_code == 200, response.content
+    assert response.json()["image"] == {"width": 1600, "height": 800}
+    first = response.json()["predictions"][0]
     assert (first["class"], first["x"], first["y"], first["confidence"]) == ("cat", 800, 400, 0.9)
     drawn = detect("detect")
     assert Image.open(io.BytesIO(drawn.content)).size == (1024, 512)
@@ -98,16 +98,16 @@ def test_each_form_returns_its_output(user: User, detect: Callable[..., Any]) ->
         assert "detect-to-json" in names_of(detect(form, result="data"))["result"]
     # Only the data are computed, for any value of `result`.
     assert detect("detect-to-json", result="draw").json()["predictions"]
-    asked = [made[3]["steps"][0]["params"]["result"] for made in sent]
-    assert asked == ["data"]
+    results = [made[3]["steps"][0]["params"]["result"] for made in sent]
+    assert results == ["data"]
     assert "result" in names_of(detect("detect-to-json", result="sculpture"))
 
 
 def test_parameters_and_a_file_of_the_drive(user: User, api: Callable[..., APIClient]) -> None:
     model(user)
     body = {"image": str(upload(user).pk), "input": {"confidence": 0.5}}
-    told = api(user).post("/v1/preview/detect-to-json", body, format="json").json()
-    assert [found["class"] for found in told["predictions"]] == ["cat"]
+    response = api(user).post("/v1/preview/detect-to-json", body, format="json").json()
+    assert [found["class"] for found in response["predictions"]] == ["cat"]
 
 
 def names_of(answer: Any) -> Mapping[str, str]:
@@ -160,8 +160,8 @@ def test_the_page_shows_image_and_data(user: User, client_of: Callable[[User], C
     assert 'href="/models/"' in page
     sent = {"file": str(file.pk), "confidence": "0.5"}
     assert client.post(f"{address}preview/", sent)["Content-Type"].startswith("image/")
-    told = client.post(f"{address}preview/", {**sent, "output": "data"}).json()
-    assert [found["class"] for found in told["predictions"]] == ["cat"]
+    response = client.post(f"{address}preview/", {**sent, "output": "data"}).json()
+    assert [found["class"] for found in response["predictions"]] == ["cat"]
     # Without JavaScript, the page contains both.
     plain = client.post(f"{address}preview/", {**sent, "page": "1"}).content.decode()
     assert "data:image/jpeg;base64," in plain

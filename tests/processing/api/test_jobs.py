@@ -76,8 +76,8 @@ def test_options_are_returned_with_the_job(client: APIClient, user: User) -> Non
     ).json()
     assert job["options"] == {"format": "PNG", "quality": 40, "keep_folders": True, "reuse": False}
     assert (job["max_price"], job["ending"], job["again_of"]) == (0, "", None)
-    kept = Job.objects.get()
-    assert (kept.deadline_at, kept.mail_when_done) == (at, True)
+    stored = Job.objects.get()
+    assert (stored.deadline_at, stored.mail_when_done) == (at, True)
 
 
 def test_a_quote_returns_the_price_and_creates_nothing(client: APIClient, user: User) -> None:

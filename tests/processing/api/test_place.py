@@ -20,8 +20,8 @@ def client(user: User, api: Callable[..., APIClient]) -> APIClient:
 
 
 def predict(client: APIClient, user: User) -> dict[str, Any]:
-    asked = {"input": {"image": str(upload(user, "one.jpg", seed=99).pk)}}
-    answer = client.post("/v1/models/ipau/blackwhite/predictions", asked, format="json")
+    body = {"input": {"image": str(upload(user, "one.jpg", seed=99).pk)}}
+    answer = client.post("/v1/models/ipau/blackwhite/predictions", body, format="json")
     assert answer.status_code == 201
     found: dict[str, Any] = answer.json()
     return found
@@ -33,8 +33,8 @@ def test_a_waiting_prediction_has_a_position(client: APIClient, user: User) -> N
     for _ in range(2):
         other = UserFactory()
         submit(other, [upload(other)])
-    made = predict(client, user)
-    path = f"/v1/predictions/{made['id']}"
+    prediction = predict(client, user)
+    path = f"/v1/predictions/{prediction['id']}"
     assert client.get(path).json()["place"] == {"before": 4, "others": 2}
     assert [row["place"] for row in client.get("/v1/predictions").json()["results"]] == [None, None]
     take_turns(user)

@@ -52,15 +52,20 @@ def test_a_prediction_from_start_to_end(user: User, api: Callable[..., APIClient
     register_worker("cpu")
     answer = run(client, file.pk, params={"contrast": 20})
     assert answer.status_code == 201
-    made = answer.json()
-    assert (made["model"], made["version"]) == ("ipau/blackwhite", str(version().pk))
-    assert (made["status"], made["output"], made["error"], made["logs"]) == ("starting", None, None, "")
-    assert made["input"] == {"image": f"http://testserver/v1/files/{file.pk}", "contrast": 20}
-    assert made["metrics"] == {}
-    assert set(made["urls"]) == {"get", "cancel", "web"}
+    prediction = answer.json()
+    assert (prediction["model"], prediction["version"]) == ("ipau/blackwhite", str(version().pk))
+    assert (prediction["status"], prediction["output"], prediction["error"], prediction["logs"]) == (
+        "starting",
+        None,
+        None,
+        "",
+    )
+    assert prediction["input"] == {"image": f"http://testserver/v1/files/{file.pk}", "contrast": 20}
+    assert prediction["metrics"] == {}
+    assert set(prediction["urls"]) == {"get", "cancel", "web"}
 
     take_turns(user)
-    done = client.get(made["urls"]["get"]).json()
+    done = client.get(prediction["urls"]["get"]).json()
     assert done["status"] == "succeeded"
     assert done["metrics"]["predict_time"] > 0
     assert done["created_at"] <= done["started_at"] <= done["completed_at"]
@@ -69,7 +74,7 @@ def test_a_prediction_from_start_to_end(user: User, api: Callable[..., APIClient
     listed = client.get("/v1/predictions").json()["results"][0]
     content = client.get(listed["output"])
     assert Image.open(io.BytesIO(b"".join(content.streaming_content))).mode == "L"
-    cancelled = client.post(made["urls"]["cancel"])
+    cancelled = client.post(prediction["urls"]["cancel"])
     assert (cancelled.status_code, cancelled["Content-Type"]) == (409, "application/problem+json")
 
 
@@ -92,10 +97,10 @@ def test_file_references(write: Callable[[File], str], user: User, api: Callable
 
 def test_an_image_in_the_request_is_not_stored_as_a_file(user: User, api: Callable[..., APIClient]) -> None:
     client = api(user)
-    made = run(client, data_uri(picture_bytes())).json()
-    assert made["input"]["image"].startswith("sha256:")
+    prediction = run(client, data_uri(picture_bytes())).json()
+    assert prediction["input"]["image"].startswith("sha256:")
     take_turns(user)
-    assert client.get(made["urls"]["get"]).json()["status"] == "succeeded"
+    assert client.get(prediction["urls"]["get"]).json()["status"] == "succeeded"
     # The drive has only the result.
     assert [f.folder.name for f in File.objects.filter(owner=user).select_related("folder") if f.folder] == [
         "Predictions"
@@ -111,45 +116,45 @@ def test_version_references(reference: str, user: User, api: Callable[..., APICl
 
 def test_several_results_are_returned_by_label(user: User, api: Callable[..., APIClient]) -> None:
     client = api(user)
-    made = run(client, upload(user).pk, path="/v1/models/ipau/ascii/predictions").json()
+    prediction = run(client, upload(user).pk, path="/v1/models/ipau/ascii/predictions").json()
     take_turns(user)
-    output = client.get(made["urls"]["get"]).json()["output"]
+    output = client.get(prediction["urls"]["get"]).json()["output"]
     assert output["image"].startswith("data:image/png;base64,")
     assert output["text"].startswith("data:text/plain;base64,")
     # Over TLS, clients treat the URLs as files.
-    secure = client.get(made["urls"]["get"], secure=True).json()["output"]
+    secure = client.get(prediction["urls"]["get"], secure=True).json()["output"]
     assert secure["image"].startswith("https://testserver/v1/files/")
     # Trashed results are not returned.
     text = File.objects.get(owner=user, name__endswith=".txt")
     trash.trash(owner=user, chosen=drive.select(owner=user, file_ids=[text.pk]))
-    assert set(client.get(made["urls"]["get"]).json()["output"]) == {"image"}
+    assert set(client.get(prediction["urls"]["get"]).json()["output"]) == {"image"}
 
 
 def test_a_large_result_is_a_url(user: User, api: Callable[..., APIClient]) -> None:
     client = api(user)
-    made = run(client, upload(user).pk).json()
+    prediction = run(client, upload(user).pk).json()
     take_turns(user)
     File.objects.filter(folder__name="Predictions").update(size=INLINE_MAX_BYTES + 1)
-    assert client.get(made["urls"]["get"]).json()["output"].startswith("http://")
+    assert client.get(prediction["urls"]["get"]).json()["output"].startswith("http://")
 
 
 def test_a_failed_prediction_says_why(user: User, api: Callable[..., APIClient]) -> None:
     whole = picture_bytes(width=800, height=600)
     client = api(user)
-    made = run(client, upload(user, data=whole[: len(whole) // 2]).pk).json()
+    prediction = run(client, upload(user, data=whole[: len(whole) // 2]).pk).json()
     take_turns(user)
-    told = client.get(made["urls"]["get"]).json()
-    assert (told["status"], told["output"]) == ("failed", None)
-    assert told["error"] == "This picture is damaged: it ends too early."
+    response = client.get(prediction["urls"]["get"]).json()
+    assert (response["status"], response["output"]) == ("failed", None)
+    assert response["error"] == "This picture is damaged: it ends too early."
 
 
 def test_cancel_twice(user: User, api: Callable[..., APIClient]) -> None:
     client = api(user)
-    made = run(client, upload(user).pk).json()
+    prediction = run(client, upload(user).pk).json()
     for _ in "12":
-        answer = client.post(made["urls"]["cancel"])
+        answer = client.post(prediction["urls"]["cancel"])
         assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
-    assert client.get(made["urls"]["get"]).json()["logs"] == ""
+    assert client.get(prediction["urls"]["get"]).json()["logs"] == ""
 
 
 def test_a_repeated_prediction_is_the_same_one(user: User, api: Callable[..., APIClient]) -> None:
@@ -202,9 +207,9 @@ def test_a_timeout_returns_starting_and_never_processing(
     assert run(client, file.pk, prefer="wait=1").json()["status"] == "starting"
     assert 0.9 < time.monotonic() - begun < 3
     monkeypatch.setattr("processing.jobs.predictions._poll", begin)
-    made = run(client, file.pk, prefer="wait").json()
-    assert made["status"] == "starting"
-    assert client.get(made["urls"]["get"]).json()["status"] == "processing"
+    prediction = run(client, file.pk, prefer="wait").json()
+    assert prediction["status"] == "starting"
+    assert client.get(prediction["urls"]["get"]).json()["status"] == "processing"
 
 
 def test_there_is_no_wait_without_a_worker(user: User, api: Callable[..., APIClient]) -> None:

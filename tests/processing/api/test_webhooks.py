@@ -53,16 +53,16 @@ def test_bodies_equal_the_responses_of_the_api(user: User, api: Api, receive: Re
     ]
     take_turns(user)
     work.deliver()
-    told = {json.loads(got.body)["id"]: json.loads(got.body) for got in receiver.got}
+    bodies = {json.loads(got.body)["id"]: json.loads(got.body) for got in receiver.got}
     # Start, output and end of a prediction, and the end of a job.
     assert len(receiver.got) == 4
     for path, answer in sent:
         assert answer.status_code == 201, answer.json()
-        asked = client.get(path + answer.json()["id"]).json()
+        response = client.get(path + answer.json()["id"]).json()
         if path == "/v1/predictions/":
             # Over plain HTTP, the API returns the image inline. A delivery has its URL.
-            asked["output"] = client.get("/v1/predictions").json()["results"][0]["output"]
-        assert told[asked["id"]] == asked
+            response["output"] = client.get("/v1/predictions").json()["results"][0]["output"]
+        assert bodies[response["id"]] == response
 
 
 def test_a_refused_address_creates_no_job(user: User, api: Api, settings: Any) -> None:
@@ -147,7 +147,7 @@ def test_log_and_redelivery(user: User, api: Api, receive: Receive, django_asser
 
 def test_lists_are_paged_in_constant_queries(user: User, api: Api, django_assert_num_queries: Any) -> None:
     client = api(user)
-    made = [
+    deliveries = [
         Delivery.objects.create(owner=user, event="ping", url=f"https://a.example/{n}", state=state)
         for n, state in enumerate(["failed", "failed", "waiting", "delivered"])
     ]
@@ -156,10 +156,12 @@ def test_lists_are_paged_in_constant_queries(user: User, api: Api, django_assert
     for limit in (1, 4):
         with django_assert_num_queries(2):
             page = client.get(f"/v1/webhooks/deliveries?limit={limit}").json()
-        assert [d["id"] for d in page["results"]] == sorted((str(d.pk) for d in made), reverse=True)[:limit]
+        assert [d["id"] for d in page["results"]] == sorted((str(d.pk) for d in deliveries), reverse=True)[
+            :limit
+        ]
     failed = client.get("/v1/webhooks/deliveries?state=failed").json()["results"]
-    assert [d["id"] for d in failed] == sorted((str(d.pk) for d in made[:2]), reverse=True)
-    assert client.get(f"/v1/webhooks/deliveries?job={made[0].pk}").json()["results"] == []
+    assert [d["id"] for d in failed] == sorted((str(d.pk) for d in deliveries[:2]), reverse=True)
+    assert client.get(f"/v1/webhooks/deliveries?job={deliveries[0].pk}").json()["results"] == []
     assert client.get("/v1/webhooks/deliveries?state=lost").status_code == 422
 
 

@@ -22,31 +22,31 @@ def test_a_host_name_is_resolved_once(
 ) -> None:
     """DNS rebinding has no effect: a second lookup would return another address."""
     outside, inside = receive(), receive(host="127.0.0.3")
-    asked: list[str] = []
+    lookups: list[str] = []
     real = socket.getaddrinfo
 
     def ask(host: str, *args: Any, **options: Any) -> Any:
         if host != "hooks.example.net":
             return real(host, *args, **{**options, "flags": socket.AI_NUMERICHOST})
-        asked.append(host)
-        address = outside.host if len(asked) == 1 else inside.host
+        lookups.append(host)
+        address = outside.host if len(lookups) == 1 else inside.host
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0))]
 
     monkeypatch.setattr(socket, "getaddrinfo", ask)
     url = f"http://hooks.example.net:{outside.port}/hook"
     outcome = http_post.post(url, "{}", {})
     assert (outcome.status, outcome.problem) == (200, "")
-    assert asked == ["hooks.example.net"]
+    assert lookups == ["hooks.example.net"]
     assert outside.got[0].headers["Host"] == f"hooks.example.net:{outside.port}"
     assert inside.connections == 0
 
 
 def _certificate(folder: Path, name: str) -> tuple[str, str]:
     key, chain = str(folder / "key.pem"), str(folder / "chain.pem")
-    made = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
     extension = f"subjectAltName=DNS:{name}"
     subprocess.run(
-        [*made.split(), "-keyout", key, "-out", chain, "-subj", f"/CN={name}", *("-addext", extension)],
+        [*command.split(), "-keyout", key, "-out", chain, "-subj", f"/CN={name}", *("-addext", extension)],
         check=True,
         capture_output=True,
     )

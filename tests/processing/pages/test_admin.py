@@ -29,7 +29,7 @@ def test_lists_and_rows_are_shown(staff: Client, user: User) -> None:
     take_turns(user)
     registry.beat(name="w@here", queues=["cpu"], device="cpu", pids=[1], started_at=timezone.now())
     with marks():
-        made = model(user)
+        version = model(user)
     rows = {
         "processing/job": job.pk,
         "processing/item": Item.objects.get(job=job).pk,
@@ -37,7 +37,7 @@ def test_lists_and_rows_are_shown(staff: Client, user: User) -> None:
         "processing/delivery": Delivery.objects.get(job=job).pk,
         "processing/jobmail": JobMail.objects.get(job=job).pk,
         "market/listing": Listing.objects.get(name="mosaic").pk,
-        "market/weights": made.weights_id,
+        "market/weights": version.weights_id,
         "market/conversion": Conversion.objects.get().pk,
         "market/version": Version.objects.filter(listing__name="mosaic")[0].pk,
     }

@@ -37,15 +37,15 @@ def client(user: User, client_of: Callable[[User], Client]) -> Client:
 def preview_worker(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Answer each preview request with «picture»; return the requested recipes."""
     stand_in("preview")
-    asked: list[dict[str, Any]] = []
+    recipes: list[dict[str, Any]] = []
 
     def send(request_id: str, key: str, source: object, recipe: dict[str, Any], resources: object) -> bool:
-        asked.append(recipe)
+        recipes.append(recipe)
         channel.answer(request_id, key, Answer("image/png", b"picture", 4, 3, texts={"text": "#.#\n"}))
         return True
 
     monkeypatch.setattr("processing.previews.tasks.send_preview", send)
-    return asked
+    return recipes
 
 
 @pytest.fixture

@@ -37,11 +37,11 @@ def job(user: User) -> Job:
     whole = picture_bytes(width=800, height=600)
     files = [upload(user, name, seed=n) for n, name in enumerate(("a.jpg", "b.jpg", "=1+1.jpg"))]
     files.append(upload(user, "broken.jpg", data=whole[: len(whole) // 2]))
-    made = submit(user, files)
+    submitted = submit(user, files)
     take_turns(user)
-    made.refresh_from_db()
-    assert (made.succeeded, made.failed) == (3, 1)
-    return made
+    submitted.refresh_from_db()
+    assert (submitted.succeeded, submitted.failed) == (3, 1)
+    return submitted
 
 
 def test_items_are_listed_with_worker_and_stages(job: Job, client: Client) -> None:
@@ -57,9 +57,9 @@ def test_items_are_listed_with_worker_and_stages(job: Job, client: Client) -> No
 def test_own_parameters_are_shown(user: User, client: Client) -> None:
     from processing.jobs.manifests import ManifestRow
 
-    made = submit(user, [upload(user, "a.jpg")], table=[ManifestRow(2, "a.jpg", {"contrast": "7"})])
-    assert "contrast 7" in html(client.get(f"/jobs/{made.pk}/items/"))
-    answer = client.get(f"/jobs/{made.pk}/items.csv")
+    submitted = submit(user, [upload(user, "a.jpg")], table=[ManifestRow(2, "a.jpg", {"contrast": "7"})])
+    assert "contrast 7" in html(client.get(f"/jobs/{submitted.pk}/items/"))
+    answer = client.get(f"/jobs/{submitted.pk}/items.csv")
     text = b"".join(answer.streaming_content).decode("utf-8-sig")  # type: ignore[attr-defined]
     assert next(csv.DictReader(io.StringIO(text)))["settings"] == '{"contrast": "7"}'
 
@@ -76,15 +76,15 @@ def test_items_are_paged_in_a_constant_number_of_queries(
     monkeypatch: pytest.MonkeyPatch,
     django_assert_max_num_queries: DjangoAssertNumQueries,
 ) -> None:
-    made = submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(7)])
+    submitted = submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(7)])
     monkeypatch.setattr("processing.views.job_details.ITEMS_A_PAGE", 3)
-    address, seen = f"/jobs/{made.pk}/items/", []
+    address, seen = f"/jobs/{submitted.pk}/items/", []
     for _ in range(3):
         with django_assert_max_num_queries(6):
             page = html(client.get(address))
         body = page.partition("<tbody>")[2].partition("</tbody>")[0]
         seen.append(body.count("<tr>"))
-        address = f"/jobs/{made.pk}/items/?cursor=" + page.partition("cursor=")[2].partition('"')[0]
+        address = f"/jobs/{submitted.pk}/items/?cursor=" + page.partition("cursor=")[2].partition('"')[0]
     assert seen == [3, 3, 1]
 
 
@@ -124,11 +124,11 @@ def test_times_are_means_medians_and_shares(job: Job, client: Client) -> None:
 
 
 def test_large_jobs_are_sampled(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(9)])
+    submitted = submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(9)])
     take_turns(user)
     monkeypatch.setattr(stage_timings, "MOST_SAMPLED", 3)
     monkeypatch.setattr(stage_timings, "MOST_POINTS", 5)
-    times = stage_timings.times_of(Job.objects.get(pk=made.pk))
+    times = stage_timings.times_of(Job.objects.get(pk=submitted.pk))
     assert times.sampled == 3
     assert len(times.points) == 5
 
@@ -143,8 +143,8 @@ def test_images_are_grouped_by_size() -> None:
 
 
 def test_a_waiting_job_has_no_timings(user: User, client: Client) -> None:
-    made = submit(user, [upload(user)])
-    assert "No image has been processed yet" in html(client.get(f"/jobs/{made.pk}/times/"))
+    submitted = submit(user, [upload(user)])
+    assert "No image has been processed yet" in html(client.get(f"/jobs/{submitted.pk}/times/"))
 
 
 def test_the_log_lists_events(job: Job, client: Client) -> None:

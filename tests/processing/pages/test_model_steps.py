@@ -110,9 +110,9 @@ def test_search_with_htmx_returns_only_models(
     model(other_user, "other", publish=True)
     model(other_user, "hidden")
     theirs = f"{other_user.handle}/other"
-    asked = {"find": "", "step": [f"s1:{theirs}@1", "s2:blackwhite", "nonsense", f"s3:{theirs}@1"]}
+    body = {"find": "", "step": [f"s1:{theirs}@1", "s2:blackwhite", "nonsense", f"s3:{theirs}@1"]}
     with django_assert_num_queries(3):  # session, person, models
-        page = html(client.get("/pipelines/find/models/", asked))
+        page = html(client.get("/pipelines/find/models/", body))
     assert offered(page) == [theirs, f"{user.handle}/mine", f"{user.handle}/finder"]
     assert page.count("In this pipeline") == 1
     assert page.count("Yours") == 2
@@ -170,21 +170,21 @@ def test_two_models_return_data_of_both(user: User) -> None:
     take_turns(user)
     item = Item.objects.get(job=job)
     assert item.state == State.SUCCEEDED, item.error
-    told = {
+    data = {
         name: [(p["class"], p["confidence"]) for p in found["predictions"]]
         for name, found in item.output.items()
     }
-    assert told == {"marks": [("cat", 0.9), ("dog", 0.4)], "marks2": [("cat", 0.8)]}
+    assert data == {"marks": [("cat", 0.9), ("dog", 0.4)], "marks2": [("cat", 0.8)]}
     assert set(item.outputs.values_list("label", flat=True)) == {"image", "detections", "detections2"}
 
 
 def test_the_api_returns_data_of_both_by_label(user: User, api: Callable[..., APIClient]) -> None:
     keep(user, step_of(model(user, "one")), step_of(model(user, "two", sure=(80, 5)), confidence=0.5))
     client, picture = api(user), upload(user)
-    asked = {"input": {"image": str(picture.pk)}}
-    made = client.post(f"/v1/models/{user.handle}/two-2/predictions", asked, format="json").json()
+    body = {"input": {"image": str(picture.pk)}}
+    prediction = client.post(f"/v1/models/{user.handle}/two-2/predictions", body, format="json").json()
     take_turns(user)
-    output = client.get(f"/v1/predictions/{made['id']}").json()["output"]
+    output = client.get(f"/v1/predictions/{prediction['id']}").json()["output"]
     assert set(output) == {"image", "detections", "detections2"}
     assert [len(output[label]["predictions"]) for label in ("detections", "detections2")] == [2, 1]
 
@@ -221,9 +221,9 @@ def test_a_pipeline_with_a_missing_model_says_so(client: Client, user: User, oth
     page = html(client.get("/pipelines/two/"))
     assert "is not available: its owner deleted it or made it private. Remove the step" in page
     steps = steps_in(page)
-    kept = client.post("/pipelines/two/", {"step": steps, "title": "Two", "do": "save"})
-    assert kept.status_code == 422
-    assert "Step 2: there is no model" in html(kept)
+    saved = client.post("/pipelines/two/", {"step": steps, "title": "Two", "do": "save"})
+    assert saved.status_code == 422
+    assert "Step 2: there is no model" in html(saved)
     assert (
         client.post("/pipelines/two/", {"step": steps[:1], "title": "Two", "do": "save"}).status_code == 302
     )

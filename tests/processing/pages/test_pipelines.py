@@ -169,18 +169,18 @@ def test_htmx_gets_only_the_changed_part(client: Client, user: User) -> None:
 @pytest.fixture
 def preview_worker(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Answer previews at once with an image; return the requested operations."""
-    asked: list[list[str]] = []
+    requests: list[list[str]] = []
 
     def send(
         request_id: str, key: str, source: dict[str, str], recipe: dict[str, Any], pictures: Any
     ) -> bool:
-        asked.append([step.operation for step in Recipe.model_validate(recipe).steps])
+        requests.append([step.operation for step in Recipe.model_validate(recipe).steps])
         channel.answer(request_id, key, channel.Answer(content_type="image/png", body=b"picture"))
         return True
 
     monkeypatch.setattr(previews_tasks, "send_preview", send)
     monkeypatch.setattr("processing.fleet.registry.is_served", {"preview": True, "cpu": True}.get)
-    return asked
+    return requests
 
 
 def test_a_preview_runs_the_steps_up_to_its_step(

@@ -37,15 +37,15 @@ def _marks() -> Iterator[None]:
 def sources(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
     """Answer each preview request with «picture»; return the requested sources."""
     stand_in("preview")
-    asked: list[dict[str, str]] = []
+    requests: list[dict[str, str]] = []
 
     def send(request_id: str, key: str, source: dict[str, str], recipe: Any, resources: Any) -> bool:
-        asked.append(source)
+        requests.append(source)
         channel.answer(request_id, key, Answer("image/png", b"picture", 4, 3))
         return True
 
     monkeypatch.setattr("processing.previews.tasks.send_preview", send)
-    return asked
+    return requests
 
 
 def picture(colour: str) -> bytes:

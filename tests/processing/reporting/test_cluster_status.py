@@ -30,8 +30,13 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def beat(name: str = "w@here", **changes: Any) -> None:
-    given: dict[str, Any] = {"queues": ["cpu"], "device": "cpu", "pids": [1, 2], "started_at": timezone.now()}
-    registry.beat(name=name, **{**given, **changes})
+    values: dict[str, Any] = {
+        "queues": ["cpu"],
+        "device": "cpu",
+        "pids": [1, 2],
+        "started_at": timezone.now(),
+    }
+    registry.beat(name=name, **{**values, **changes})
 
 
 def html(answer: Any) -> str:
