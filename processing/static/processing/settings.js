@@ -1,4 +1,4 @@
-// The settings of an app: reading them, showing only those that matter, putting them back.
+// Settings of an app: read their values, show the relevant ones, show errors, reset.
 
 export class Settings {
   constructor(form) {
@@ -10,19 +10,19 @@ export class Settings {
     this.showRelevant();
   }
 
-  /** Every setting by name, as the API would take it. */
+  /** Return every setting by name, as the API accepts it. */
   values() {
     return Object.fromEntries(this.rows.map((row) => [row.dataset.setting, this.#read(row)]));
   }
 
-  /** Those that differ from their default, as text: what an address has to carry. */
+  /** Return the settings that differ from their default, as text, for the query string. */
   changed() {
     const texts = this.rows.map((row) => [row.dataset.setting, String(this.#read(row) ?? "")]);
     return Object.fromEntries(texts.filter(([name, text]) => text !== this.defaults[name]));
   }
 
   set(name, value) {
-    const row = this.rows.find((found) => found.dataset.setting === name);
+    const row = this.rows.find((candidate) => candidate.dataset.setting === name);
     const control = row && this.#control(row);
     if (!control) return;
     const auto = this.#auto(row);
@@ -41,17 +41,17 @@ export class Settings {
   }
 
   isShown(name) {
-    const row = this.rows.find((found) => found.dataset.setting === name);
+    const row = this.rows.find((candidate) => candidate.dataset.setting === name);
     return Boolean(row) && !row.hidden;
   }
 
-  /** Hide what has no effect, given the others. Without scripts all of them show. */
+  /** Hide settings that have no effect. Without JavaScript all of them are visible. */
   showRelevant() {
     const values = this.values();
     for (const row of this.rows) {
       if (!row.dataset.showIf) continue;
-      const wanted = Object.entries(JSON.parse(row.dataset.showIf));
-      row.hidden = !wanted.every(([name, allowed]) => allowed.includes(values[name]));
+      const conditions = Object.entries(JSON.parse(row.dataset.showIf));
+      row.hidden = !conditions.every(([name, allowed]) => allowed.includes(values[name]));
     }
     for (const more of this.form.querySelectorAll("[data-more-settings]")) {
       more.hidden = !more.querySelector("[data-setting]:not([hidden])");

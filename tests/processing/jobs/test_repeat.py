@@ -139,7 +139,7 @@ def test_the_page_retries_and_says_when_there_is_nothing_to_retry(
     page = reverse("processing:job", args=[job.pk])
     assert "Retry failed" in client.get(page).content.decode()
     path = reverse("processing:job-retry", args=[job.pk])
-    assert "What failed is tried again." in client.post(path, follow=True).content.decode()
+    assert "Retrying failed images." in client.post(path, follow=True).content.decode()
     job.refresh_from_db()
     assert job.state == State.STARTING
     answer = client.post(path, follow=True).content.decode()
@@ -154,7 +154,7 @@ def test_the_page_offers_to_resume_a_cancelled_job(user: User, client_of: Callab
     assert "Resume" in page
     assert "Retry failed" not in page
     resumed = client_of(user).post(f"/jobs/{job.pk}/retry/", follow=True)
-    assert "The job goes on where it stopped." in resumed.content.decode()
+    assert "The job continues where it stopped." in resumed.content.decode()
 
 
 def test_the_page_of_the_app_runs_the_earlier_pictures_again(
