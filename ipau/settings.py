@@ -88,6 +88,8 @@ MIDDLEWARE = [
     # First: errors of the API must never become HTML pages.
     "ipau.common.api.problems.ProblemMiddleware",
     "ipau.common.http.clients.ConcurrencyMiddleware",
+    "ipau.common.http.compression.CompressionMiddleware",
+    "ipau.common.http.action_pages.ActionPageMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
