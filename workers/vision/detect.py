@@ -46,18 +46,9 @@ from workers.vision.masks import Mask, assemble
 Floats = NDArray[np.float32]
 
 _DRAWN: ShowIf = {"result": ["draw"]}
-# Those of every model that finds things at places.
-_PLACED = (
-    "result",
-    "confidence",
-    "iou",
-    "classes",
-    "max_detections",
-    "boxes",
-    "labels",
-    "line_width",
-    "image_size",
-)
+# Parameters of every model that returns boxes.
+_CHOOSING = ("result", "confidence", "iou", "classes", "max_detections")
+_DRAWING = ("boxes", "labels", "line_width", "image_size")
 # One row for each thing, one class for each pixel: nothing overlaps.
 _APART = ("end-to-end", "semantic", "labels")
 
@@ -177,7 +168,7 @@ def settings_for(facts: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the settings that mean something to a model of these facts."""
     if facts["task"] == "classify":
         return ("result", "classes", "labels", "image_size", "top_k")
-    names = _PLACED + (TASKS[facts["task"]].parts if facts["task"] in TASKS else ())
+    names = _CHOOSING + _DRAWING + (TASKS[facts["task"]].parts if facts["task"] in TASKS else ())
     return tuple(name for name in names if name != "iou" or facts.get("layout") not in _APART)
 
 

@@ -73,7 +73,7 @@ def test_a_graph_is_not_said_to_be_rebuilt(tmp_path: Path) -> None:
     assert (report.ok, report.facts["task"]) == (True, "image"), report
     assert [check["name"] for check in report.checks] == ["reading", "results", "files"]
     assert "as uploaded and as rearranged for speed" in report.checks[1]["detail"]
-    assert report.title == report.facts["title"] == "ONNX model that makes pictures"
+    assert report.title == report.facts["title"] == "ONNX image generator"
 
 
 @NEEDS_BUBBLEWRAP
