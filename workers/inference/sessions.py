@@ -18,7 +18,7 @@ from workers.inference import model_process, torch_sessions
 from workers.inference.errors import BREAKS_DOWN, ModelFault
 from workers.inference.inputs import PlannedInput
 from workers.inference.model_process import ModelProcess
-from workers.onnx_runtime import open_runtime_session, telling_of_memory
+from workers.onnx_runtime import open_runtime_session, raise_memory_errors
 from workers.plugin import PROCESSOR, Context, Model
 
 logger = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ def open_session(data: bytes, *, keeps_memory: bool = True) -> Session:
 
     `keeps_memory`: the largest run's memory is kept for the next, which saves time where runs are short.
     """
-    with telling_of_memory():
+    with raise_memory_errors():
         inner = open_runtime_session(data, keeps_memory=keeps_memory)
     first = inner.get_inputs()[0]
     shape = tuple(size if isinstance(size, int) and size > 0 else None for size in first.shape)
@@ -255,7 +255,7 @@ def _in_batches(loaded: torch_sessions.Loaded, context: Context) -> Session:
 def _forward(inner: Any, name: str) -> Callable[[Any], Sequence[Any]]:
     def forward(pixels: Any) -> Sequence[Any]:
         try:
-            with telling_of_memory():
+            with raise_memory_errors():
                 outputs: Sequence[Any] = inner.run(None, {name: pixels})
         except MemoryError:
             raise

@@ -93,14 +93,14 @@ def test_the_same_weights_again_count_anew_and_show_the_same(
 def test_a_model_that_could_not_be_tried_is_a_model_all_the_same(
     user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    conversion = convert(user, monkeypatch, Trial("It breaks down when it is run over a picture."))
+    conversion = convert(user, monkeypatch, Trial("The model crashes when it runs on an image."))
     assert conversion.state == "succeeded"
     assert not Speed.objects.exists()
     assert not Sample.objects.exists()
     assert conversion.version is not None
     told = tell(conversion.report, conversion.version.weights)
     assert told.speeds == []
-    assert told.untried.endswith("It breaks down when it is run over a picture.")
+    assert told.untried.endswith("The model crashes when it runs on an image.")
 
 
 def test_one_picture_is_told_as_one(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
