@@ -135,14 +135,14 @@ def test_kin_of_what_is_taken_is_told_the_way_out() -> None:
     assert refusal(sound_bytes()) == "This file has no moving picture in it."
     assert "convert it to MP4" in refusal(box(b"ftyp", b"3gp4\0\0\0\0", b"3gp4") + box(b"moov", b""))
     assert "PyTorch before 1.6" in refusal(legacy_torch_bytes())
-    assert refusal(script_bytes()).startswith("This is TorchScript, which carries code.")
+    assert refusal(script_bytes()).startswith("This is TorchScript, which contains code.")
     unpacked = torch_bytes(extra={"code/__torch__.py": b"x"})
-    assert refusal(unpacked).startswith("This is TorchScript, which carries code.")
+    assert refusal(unpacked).startswith("This is TorchScript, which contains code.")
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_a_bare_pickle_is_told_as_one(protocol: int) -> None:
-    assert refusal(pickle.dumps({"w": [1.0, 2.0]}, protocol)).startswith("This is a bare pickle")
+    assert refusal(pickle.dumps({"w": [1.0, 2.0]}, protocol)).startswith("This is a plain pickle")
 
 
 @pytest.mark.parametrize("root", ["archive", "yolo11n-" * 25])

@@ -221,7 +221,7 @@ def test_the_command_says_what_is_wrong(user: User, weights: Path, tmp_path: Pat
         (tmp_path / "none.pt", user.email, "finder", "No such file"),
         (text, user.email, "finder", "This kind of file is not taken"),
         (cut, user.email, "finder", "These weights are cut short"),
-        (script, user.email, "finder", "This is TorchScript, which carries code"),
+        (script, user.email, "finder", "This is TorchScript, which contains code"),
         (weights, user.email, "Bad Name", "Use small letters"),
     ]:
         with pytest.raises(CommandError, match=sentence):

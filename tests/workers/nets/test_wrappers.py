@@ -173,7 +173,7 @@ def test_a_part_of_an_average_is_refused() -> None:
                 {**_under("generator", PLAIN), **_under("generator_ema", {"other": part["body.0.weight"]})}
             )
         )
-    assert "Save the averaged weights alone" in caught.value.message
+    assert "Save only the averaged weights" in caught.value.message
     assert caught.value.code == "tensors"
 
 

@@ -83,7 +83,7 @@ def test_outputs_that_are_not_finite_are_reported(tmp_path: Path) -> None:
     facts = facts_of("classify", graphs.NAMES, layout="logits")
     graph = fixed(facts, np.full((1, 3), np.nan)).read(GRAPH)
     done = try_model(_write_model(graph, facts, tmp_path / "model"), use_bubblewrap=False)
-    assert done.sentence.startswith("The model’s numbers are not finite: it gives NaN or infinity")
+    assert done.sentence.startswith("The model’s output for this image is not finite: it contains NaN or")
 
 
 def test_a_network_above_the_memory_limit_is_reported(tmp_path: Path) -> None:
@@ -93,8 +93,8 @@ def test_a_network_above_the_memory_limit_is_reported(tmp_path: Path) -> None:
     folder = _write_model(bombs.memory_hog(always=True), facts, tmp_path / "model")
     done = try_model(folder, limits=replace(BOUNDS, memory=3 * 1024**3), use_bubblewrap=False)
     assert done.sentence == (
-        "The model needs more memory for this picture than the 3 GiB that a model may have. Use a smaller "
-        "picture or working size."
+        "The model needs more memory for this image than the 3 GiB that a model may use. Use a smaller "
+        "image, or lower the image size."
     )
 
 
