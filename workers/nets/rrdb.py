@@ -142,7 +142,7 @@ def _read_first_release(shapes: Shapes) -> dict[str, str]:
     """Return names in the first release's layout, by the names of this module.
 
     It numbers all layers in one sequence, including those without weights. After the blocks, each doubling is
-    an upsampling, a convolution and an activation. A convolution, an activation and a last convolution follow.
+    an upsampling, a convolution and an activation. Then follow a convolution, an activation, a convolution.
     """
     blocks = count_blocks(shapes, "model.1.sub.{}.RDB1.conv1.0.weight")
     ups = [3 * number for number in range(1, _MOST_DOUBLINGS + 1) if f"model.{3 * number}.weight" in shapes]

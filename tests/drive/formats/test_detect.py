@@ -131,8 +131,11 @@ def test_anything_else_is_refused_with_what_is_taken(kind: str) -> None:
 
 def test_kin_of_what_is_taken_is_told_the_way_out() -> None:
     assert "convert it to JPEG" in refusal(box(b"ftyp", b"heic\0\0\0\0", b"mif1heic") + box(b"mdat", b""))
-    assert refusal(video_bytes("matroska")) == "Matroska videos are not taken: convert it to WebM or MP4."
-    assert refusal(sound_bytes()) == "This file has no moving picture in it."
+    assert (
+        refusal(video_bytes("matroska"))
+        == "Matroska videos are not supported. Convert the video to WebM or MP4."
+    )
+    assert refusal(sound_bytes()) == "This file has no video track."
     assert "convert it to MP4" in refusal(box(b"ftyp", b"3gp4\0\0\0\0", b"3gp4") + box(b"moov", b""))
     assert "PyTorch before 1.6" in refusal(legacy_torch_bytes())
     assert refusal(script_bytes()).startswith("This is TorchScript, which contains code.")
@@ -243,7 +246,7 @@ def test_boxes_in_boxes_are_not_followed_down(depth: int) -> None:
         nest = box(b"moov", nest)
     assert refusal(box(b"ftyp", b"isom\0\0\0\0", b"isom") + nest + box(b"mdat", b"")) in (
         DAMAGED_VIDEO,
-        "This file has no moving picture in it.",
+        "This file has no video track.",
     )
 
 

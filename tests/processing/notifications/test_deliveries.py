@@ -171,7 +171,7 @@ def test_a_failed_prediction_tells_its_end_only(user: User, receive: Receive) ->
     work.deliver()
     assert events_of(job) == ["completed"]
     told = json.loads(receiver.got[0].body)
-    assert (told["status"], told["error"]) == ("failed", "This picture is damaged: it ends too early.")
+    assert (told["status"], told["error"]) == ("failed", "This image is damaged: it ends too early.")
 
 
 def test_cancelling_twice_tells_one_end_and_trying_again_another(user: User, receive: Receive) -> None:

@@ -41,7 +41,7 @@ def test_curves_of_points() -> None:
     assert evaluate_curve(struct.pack(">4s4xIH", b"curv", 1, 512), levels) == pytest.approx(levels**2)
     points = struct.pack(">4s4xI3H", b"curv", 3, 0, 0, 65535)
     assert evaluate_curve(points, levels) == pytest.approx([0, 0, 1])
-    with pytest.raises(ValueError, match="no curve"):
+    with pytest.raises(ValueError, match="not a valid curve"):
         evaluate_curve(struct.pack(">4s4xI3H", b"curv", 2**31, 0, 0, 0), levels)
 
 

@@ -363,5 +363,5 @@ def test_a_gpu_runs_the_same(kind: str, tmp_path: Path) -> None:
 def test_facts_that_no_network_has_are_not_built() -> None:
     facts = VIT.convert(upload_of(_timm())).facts
     settings = {**facts["architecture"]["settings"], "pool": "nothing"}
-    with pytest.raises(Refused, match="pooling .* is not supported"):
+    with pytest.raises(Refused, match=r"pooling .* is not supported"):
         VIT.rebuild({**facts, "architecture": {"net": "vit", "settings": settings}}, {})
