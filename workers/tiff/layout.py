@@ -98,7 +98,7 @@ BAD_PREDICTOR = (
 class SampleLayout:
     """Layout of one page's samples.
 
-    `width` and `height` are in pixels as stored. `samples` is the count of samples for each pixel, `extra` the
+    `width` and `height` are in pixels as stored. `samples` is the count of samples of each pixel, `extra` the
     kinds of those beyond its colors. A chunk is a strip or a tile of `chunk_width` x `chunk_height` pixels.
     `offsets`, `counts` and `palette` are tags. Their values are read during decoding.
     """

@@ -130,13 +130,15 @@ def test_anything_else_is_refused_with_what_is_taken(kind: str) -> None:
 
 
 def test_kin_of_what_is_taken_is_told_the_way_out() -> None:
-    assert "convert it to JPEG" in refusal(box(b"ftyp", b"heic\0\0\0\0", b"mif1heic") + box(b"mdat", b""))
+    assert "Convert the image to JPEG" in refusal(
+        box(b"ftyp", b"heic\0\0\0\0", b"mif1heic") + box(b"mdat", b"")
+    )
     assert (
         refusal(video_bytes("matroska"))
         == "Matroska videos are not supported. Convert the video to WebM or MP4."
     )
     assert refusal(sound_bytes()) == "This file has no video track."
-    assert "convert it to MP4" in refusal(box(b"ftyp", b"3gp4\0\0\0\0", b"3gp4") + box(b"moov", b""))
+    assert "Convert it to MP4" in refusal(box(b"ftyp", b"3gp4\0\0\0\0", b"3gp4") + box(b"moov", b""))
     assert "PyTorch before 1.6" in refusal(legacy_torch_bytes())
     assert refusal(script_bytes()).startswith("This is TorchScript, which contains code.")
     unpacked = torch_bytes(extra={"code/__torch__.py": b"x"})

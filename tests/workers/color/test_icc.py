@@ -49,7 +49,7 @@ def test_curves_of_points() -> None:
 def test_a_long_profile_is_refused(format: str) -> None:
     profile = colors.LINEAR + bytes(MOST_PROFILE_BYTES)
     data = encode(Image.fromarray(colors.draw_colors()), format, icc_profile=profile)
-    with pytest.raises(PictureError, match=r"more than 8 MB\. Convert the picture to sRGB"):
+    with pytest.raises(PictureError, match=r"more than 8 MB\. Convert the image to sRGB"):
         Picture.open(data)
 
 
