@@ -179,7 +179,7 @@ def test_tiles_that_cannot_be_read_are_left_out() -> None:
 
 @pytest.mark.parametrize("files", [[], [b"no picture"]])
 def test_a_folder_without_pictures_is_refused_with_a_sentence(files: list[bytes]) -> None:
-    with pytest.raises(OperationError, match="holds no image that can be read"):
+    with pytest.raises(OperationError, match="holds no picture we can read"):
         run(draw(), context=Context(pictures={"tiles": Folder(files)}))
 
 

@@ -176,7 +176,7 @@ def test_a_missing_tensor_is_named() -> None:
 
 def test_a_tensor_too_many_is_named() -> None:
     state = {**generators.resnet().state, "model.99.weight": torch.zeros(1)}
-    with pytest.raises(Refused, match=r"does not know: model\.99\.weight"):
+    with pytest.raises(Refused, match=r"does not have: model\.99\.weight"):
         GAN.convert(upload_of(state))
 
 
