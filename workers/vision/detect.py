@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from workers.inference.errors import STRANGE_OUTPUT, ModelFault
+from workers.inference.errors import UNEXPECTED_OUTPUT, ModelFault
 from workers.inference.sessions import Session, get_session, model_of
 from workers.plugin import (
     AUTO,
@@ -292,7 +292,7 @@ def _reading_of(detector: Detector, outputs: Sequence[Floats], size: tuple[int, 
     count = len(detector.classes)
     layout = detector.layout or find_layout(outputs[0].shape, count, more)
     if layout is None:
-        raise ModelFault(STRANGE_OUTPUT)
+        raise ModelFault(UNEXPECTED_OUTPUT)
     return DetectorOutputSpec(count, more, layout, rotated=detector.task == "obb", size=size)
 
 
@@ -300,7 +300,7 @@ def _count_prototypes(outputs: Sequence[Floats]) -> int:
     """How many masks a segmenter mixes those of things from: (1, count, rows, columns)."""
     shape = outputs[1].shape if len(outputs) > 1 else ()
     if len(shape) != 4 or shape[0] != 1 or 0 in shape:
-        raise ModelFault(STRANGE_OUTPUT)
+        raise ModelFault(UNEXPECTED_OUTPUT)
     return int(shape[1])
 
 
