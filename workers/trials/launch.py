@@ -107,8 +107,8 @@ def try_model(
     """Run the converted model in a folder on sample images, on the CPU. Never raises if the model fails.
 
     Args:
-        given: images to use instead: WebP with sides of at most `SAMPLE_SIDE` pixels, at most `MOST_PICTURES`. They
-            run once each, without repeated runs to measure speed.
+        given: at most `MOST_PICTURES` images to use instead: WebP with sides of at most `SAMPLE_SIDE` pixels.
+            They run once each, without repeated runs to measure speed.
     """
     model = FolderModel(folder)
     reduced = [samples.reduce(data, model.facts) for data in given[:MOST_PICTURES]]
