@@ -1,4 +1,4 @@
-"""`./manage.py fix_permissions`: set the modes of all stored files, after an upgrade or a change of group."""
+"""`./manage.py fix_permissions`: set the modes of all stored files after an upgrade or a change of group."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ from ipau.common.private_files import GroupError
 
 class Command(BaseCommand):
     help = (
-        "Make the stored files private, or readable by IPAU_FILES_GROUP where it is set. The site closes the "
-        "folder above them at each start by itself; this also sets the mode of each file."
+        "Make the stored files private, or readable by IPAU_FILES_GROUP if it is set. The site itself closes "
+        "the top folder at each start; this command also sets the mode of each file."
     )
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
         storage = storages["default"]
         if not isinstance(storage, ContentStorage):
-            self.stdout.write("The files are in a bucket, which has no modes.")
+            self.stdout.write("Nothing to do: the files are in a bucket, which has no file modes.")
             return
         try:
             changed = storage.fix_modes()
