@@ -219,8 +219,8 @@ def test_the_command_says_what_is_wrong(user: User, weights: Path, tmp_path: Pat
     for file, owner, name, sentence in [
         (weights, "nobody@example.org", "finder", "Nobody has the address"),
         (tmp_path / "none.pt", user.email, "finder", "No such file"),
-        (text, user.email, "finder", "This kind of file is not taken"),
-        (cut, user.email, "finder", "These weights are cut short"),
+        (text, user.email, "finder", "This file type isn’t supported"),
+        (cut, user.email, "finder", "These weights are incomplete"),
         (script, user.email, "finder", "This is TorchScript, which carries code"),
         (weights, user.email, "Bad Name", "Use small letters"),
     ]:

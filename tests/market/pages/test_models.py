@@ -45,7 +45,7 @@ def weights(user: User) -> File:
 def test_weights_of_the_drive_lead_to_the_form(client: Client, user: User, weights: File) -> None:
     page = client.get(f"/drive/file/{weights.pk}/").content.decode()
     assert f'href="/models/new/?file={weights.pk}"' in page
-    assert "Make a model of it" not in client.get(f"/drive/file/{upload(user).pk}/").content.decode()
+    assert "Create a model" not in client.get(f"/drive/file/{upload(user).pk}/").content.decode()
     form = client.get(f"/models/new/?file={weights.pk}").content.decode()
     assert f'<option value="{weights.pk}" selected>best.safetensors</option>' in form
     assert ">Marks</option>" in form
@@ -71,8 +71,8 @@ def test_weights_may_come_with_the_form(client: Client, user: User) -> None:
         ({"name": "No Name"}, "Use small letters, digits and single dashes"),
         ({"file": ""}, "Choose weights of your drive, or upload some."),
         ({"config": "{"}, "This is not JSON"),
-        ({"upload": SimpleUploadedFile("a.txt", b"hello")}, "This kind of file is not taken."),
-        ({"upload": SimpleUploadedFile("a.pt", torch_bytes()[:-30])}, "These weights are cut short"),
+        ({"upload": SimpleUploadedFile("a.txt", b"hello")}, "This file type isn’t supported."),
+        ({"upload": SimpleUploadedFile("a.pt", torch_bytes()[:-30])}, "These weights are incomplete"),
         ({"upload": SimpleUploadedFile("a.pt", script_bytes())}, "This is TorchScript, which carries code."),
         ({"upload": SimpleUploadedFile("a.pt", pickle.dumps({"w": 1}))}, "This is a bare pickle"),
         ({"name": "taken"}, "You have something called “taken” already."),
