@@ -158,7 +158,7 @@ def test_pages_of_visitors(user: User, holiday: Folder, page: Page) -> None:
     page.goto(closed)
     page.get_by_label("Password").fill("wrong")
     page.get_by_role("button", name="Open").click()
-    expect(page.get_by_text("This is not the password.")).to_be_visible()
+    expect(page.get_by_text("Wrong password.")).to_be_visible()
     found += findings(page, "wrong password")
     assert not found, "\n".join(found)
 
@@ -181,7 +181,7 @@ def test_dialogs_of_the_drive(user: User, holiday: Folder, signed_in_page: Calla
     found += findings(page, "Move")
     page.keyboard.press("Escape")
     choose(page, ("sea.jpg", picture_bytes(seed=4)))
-    expect(page.get_by_role("dialog", name="Some of these are here already")).to_be_visible()
+    expect(page.get_by_role("dialog", name="Some names already exist")).to_be_visible()
     found += findings(page, "Conflict")
     page.get_by_role("button", name="Skip").click()
     expect(page.locator("#drive-tray-title")).to_have_text("All uploaded")

@@ -41,13 +41,13 @@ PICTURES = {f: picture_bytes(f) for f in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")
 VIDEOS = {f: video_bytes(f) for f in ("mp4", "mov", "webm")}
 WEIGHTS = {"pt": torch_bytes(), "onnx": onnx_bytes(), "safetensors": safetensors_bytes()}
 TAKEN = (
-    "pictures (JPEG, PNG, TIFF, WebP, AVIF), videos (MP4, WebM, MOV) and weights (PyTorch, ONNX, safetensors)"
+    "images (JPEG, PNG, TIFF, WebP, AVIF), videos (MP4, WebM, MOV) and weights (PyTorch, ONNX, safetensors)"
 )
-UNKNOWN = f"This kind of file is not taken. Taken are {TAKEN}."
-DAMAGED_VIDEO = "This video is damaged or cut short."
-DAMAGED_WEIGHTS = "These weights are damaged, or not what they seem."
-CUT_SHORT = "These weights are cut short: the end of the file is missing. Upload all of it once more."
-TOO_MANY_PARTS = "This video is built of too many parts: convert it to MP4 with an index at its start."
+UNKNOWN = f"This file type isn’t supported. You can upload {TAKEN}."
+DAMAGED_VIDEO = "This video is damaged or incomplete. Upload it again."
+DAMAGED_WEIGHTS = "These weights are damaged, or not in the format that they claim. Export them again."
+CUT_SHORT = "These weights are incomplete: the end of the file is missing. Upload the whole file again."
+TOO_MANY_PARTS = "This video has too many parts. Convert it to MP4 with the index at the start."
 # Seconds of processor time, on a machine that does other things too.
 SOON = 0.5
 

@@ -252,7 +252,7 @@ def test_a_folder_is_made_renamed_and_refused_twice(client: Client, user: User) 
     new = reverse("drive:new-folder")
     assert client.get(new).status_code == 200
     answer = client.post(new, {"name": "Holidays"}, follow=True)
-    assert "The folder “Holidays” is made." in answer.content.decode()
+    assert "Folder “Holidays” created." in answer.content.decode()
     assert "already" in client.post(new, {"name": "Holidays"}).content.decode()
     assert "slash" in client.post(new, {"name": "a/b"}).content.decode()
     folder = Folder.objects.get()

@@ -77,7 +77,7 @@ def test_a_file_that_is_too_large_is_refused(client: Client, settings: object) -
     settings.UPLOAD_MAX_BYTES = 1000  # type: ignore[attr-defined]
     answer = send(client, picture_bytes())
     assert answer.status_code == 413
-    assert "at most" in answer.json()["detail"]
+    assert "The limit is" in answer.json()["detail"]
 
 
 def test_a_request_that_is_far_too_large_is_not_even_read(client: Client, user: User) -> None:
@@ -111,7 +111,7 @@ def test_a_plain_form_takes_several_and_says_what_became_of_each(client: Client)
     answer = client.post(UPLOAD, {"file": files}, follow=True)
     page = answer.content.decode()
     assert "1 file uploaded." in page
-    assert "page.jpg: This kind of file is not taken" in page
+    assert "page.jpg: This file type isn’t supported" in page
     assert [f.name for f in File.objects.all()] == ["a.jpg"]
 
 
