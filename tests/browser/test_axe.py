@@ -16,7 +16,7 @@ from drive.shares import services as shares
 from drive.uploads import work
 from drive.views.viewer import LOOKS
 from processing.models import Output
-from tests.browser.conftest import wait_until
+from tests.browser.conftest import settled, wait_until
 from tests.browser.test_uploads import choose
 from tests.drive.factories import upload
 from tests.live import LiveWorker
@@ -50,8 +50,8 @@ def problems(page: Page, addresses: Sequence[str]) -> list[str]:
     page.emulate_media(reduced_motion="reduce")
     lines = []
     for address in addresses:
-        page.goto(address)
-        page.wait_for_load_state("networkidle")
+        with settled(page):
+            page.goto(address)
         lines += findings(page, address)
     return lines
 

@@ -209,7 +209,7 @@ def test_what_is_overlong_follows_trial_and_pixels(user: User, monkeypatch: pyte
 def test_another_owner_is_served_while_one_hangs_in_all_slots(
     user: User, other: User, celery_worker: StartWorker
 ) -> None:
-    celery_worker(slots=2, include="tests.processing.worker_with_crashing_operation", IPAU_ITEM_SECONDS="20")
+    celery_worker(slots=2, include="tests.processing.worker_with_crashing_operation", IPAU_ITEM_SECONDS="15")
     bad = poisoned(user, *[crashing_operation.HANGS] * 6)
     at_work = Item.objects.filter(job=bad, state=State.PROCESSING)
     wait_until(lambda: at_work.count() == 2, "both slots are to hang")
