@@ -12,5 +12,5 @@ from processing.models import Worker
 
 def stand_in(*queues: str, name: str = "w@here", pids: Collection[int] = (1,)) -> None:
     """Record a worker of these queues whose heart goes on for the whole test, however slow the machine is."""
-    registry.beat(name=name, queues=queues, device="cpu", pids=pids, started_at=timezone.now())
+    registry.record_heartbeat(name=name, queues=queues, device="cpu", pids=pids, started_at=timezone.now())
     Worker.objects.filter(name=name).update(heartbeat_at=Now() + timedelta(hours=1))

@@ -159,7 +159,7 @@ def test_wrong_rows_are_named_in_their_order(client: APIClient, user: User) -> N
     nowhere = "00000000-0000-4000-8000-000000000000"
     answer = post(client, items=[{"file": first}, {"file": nowhere}])
     assert answer.status_code == 404
-    assert answer.json()["errors"] == {"row 2": f"Row 2: there is no file “{nowhere}”."}
+    assert answer.json()["errors"] == {"row 2": f"Row 2: the file “{nowhere}” does not exist."}
 
 
 def test_an_item_of_somebody_else_is_not_there(client: APIClient, other_user: User) -> None:

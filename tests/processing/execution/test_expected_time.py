@@ -54,7 +54,7 @@ def test_the_slot_that_began_last_gives_way_to_an_owner_who_waits(user: User, ot
     first, second = claim(job, 1), claim(job, 2)
 
     def asked(held: claims.Claim) -> bool:
-        return wakeups.is_to_give_way(owner_id=user.pk, queue="cpu", token=held.token)
+        return wakeups.should_preempt(owner_id=user.pk, queue="cpu", token=held.token)
 
     assert (asked(first), asked(second)) == (False, False)
     others = submit(other, fill(other, 2))
@@ -69,7 +69,7 @@ def test_an_owner_who_has_not_all_slots_gives_no_way(user: User, other: User) ->
     job = submit(user, fill(user, 3))
     held = [claim(job, 1), claim(job, 2)]
     submit(other, fill(other, 1))
-    assert not any(wakeups.is_to_give_way(owner_id=user.pk, queue="cpu", token=one.token) for one in held)
+    assert not any(wakeups.should_preempt(owner_id=user.pk, queue="cpu", token=one.token) for one in held)
 
 
 def test_the_only_slot_gives_no_way(user: User, other: User) -> None:
@@ -77,7 +77,7 @@ def test_the_only_slot_gives_no_way(user: User, other: User) -> None:
     stand_in("cpu", pids=(1,))
     held = claim(submit(user, fill(user, 1)), 1)
     submit(other, fill(other, 1))
-    assert not wakeups.is_to_give_way(owner_id=user.pk, queue="cpu", token=held.token)
+    assert not wakeups.should_preempt(owner_id=user.pk, queue="cpu", token=held.token)
 
 
 # --- What follows.
@@ -86,7 +86,7 @@ def test_the_only_slot_gives_no_way(user: User, other: User) -> None:
 def test_a_restrained_owner_leaves_a_slot_free(user: User) -> None:
     stand_in("cpu", pids=(1, 2))
     job = submit(user, fill(user, 3))
-    wakeups.restrain(owner_id=user.pk, queue="cpu", seconds=3)
+    wakeups.throttle(owner_id=user.pk, queue="cpu", seconds=3)
     assert wakeups.may_take_turn(owner_id=user.pk, queue="cpu")
     claim(job, 1)
     assert not wakeups.may_take_turn(owner_id=user.pk, queue="cpu")
@@ -100,7 +100,7 @@ def test_a_restrained_owner_leaves_a_slot_free(user: User) -> None:
 def test_with_one_slot_a_restrained_owner_waits_while_others_do(user: User, other: User) -> None:
     stand_in("cpu", pids=(1,))
     submit(user, fill(user, 1))
-    wakeups.restrain(owner_id=user.pk, queue="cpu", seconds=3)
+    wakeups.throttle(owner_id=user.pk, queue="cpu", seconds=3)
     assert wakeups.may_take_turn(owner_id=user.pk, queue="cpu")
     job = submit(other, fill(other, 1))
     assert not wakeups.may_take_turn(owner_id=user.pk, queue="cpu")
@@ -114,12 +114,12 @@ def test_with_one_slot_a_restrained_owner_waits_while_others_do(user: User, othe
 
 def test_restraint_adds_up_to_no_more_than_a_bound(user: User) -> None:
     submit(user, fill(user, 1))
-    wakeups.restrain(owner_id=user.pk, queue="cpu", seconds=10**6)
+    wakeups.throttle(owner_id=user.pk, queue="cpu", seconds=10**6)
     lane = Lane.objects.annotate(now=Now()).get(owner=user)
     assert lane.restrained_until is not None
     left = (lane.restrained_until - lane.now).total_seconds()
-    assert 0 < left <= wakeups.MOST_RESTRAINT_SECONDS
-    wakeups.restrain(owner_id=user.pk, queue="cpu", seconds=1)
+    assert 0 < left <= wakeups.MAX_THROTTLE_SECONDS
+    wakeups.throttle(owner_id=user.pk, queue="cpu", seconds=1)
     assert Lane.objects.get(owner=user).restrained_until == lane.restrained_until
 
 
@@ -149,7 +149,7 @@ def _try(version: Version) -> Speed:
 
 @pytest.mark.usefixtures("nothing_known")
 def test_the_limit_of_a_run_follows_the_trial(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expected_time, "LOOK_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(expected_time, "RECHECK_SECONDS", 0)
     with factories.marks():
         version = factories.model(user)
     assert version.weights is not None
@@ -179,26 +179,26 @@ def test_a_model_without_a_trial_costs_no_query_each_time(
 
 @pytest.mark.usefixtures("nothing_known")
 def test_what_is_overlong_follows_trial_and_pixels(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expected_time, "LOOK_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(expected_time, "RECHECK_SECONDS", 0)
     with factories.marks():
         version = factories.model(user)
     recipe = Recipe.model_validate(version.recipe)
     small = SimpleNamespace(input_file=SimpleNamespace(width=600, height=400))
     large = SimpleNamespace(input_file=SimpleNamespace(width=6000, height=4000))
     gone = SimpleNamespace(input_file=None)
-    assert expected_time.give_way_after(recipe, small) == 2
+    assert expected_time.preempt_after(recipe, small) == 2
     assert expected_time.overlong_after(recipe, small) == math.inf
     _try(version)
     # The first image took 0.9 s, and each later one half a second.
     assert expected_time.overlong_after(recipe, small) == pytest.approx(0.9 + 2.5)
     # However slow it is, another owner waits no longer than for a turn.
-    assert expected_time.give_way_after(recipe, small) == expected_time.MOST_TURN_SECONDS
+    assert expected_time.preempt_after(recipe, small) == expected_time.MAX_TURN_SECONDS
     assert expected_time.overlong_after(recipe, large) == pytest.approx(0.9 + 250)
     assert expected_time.overlong_after(recipe, gone) == pytest.approx(0.9 + 2.5)
     Speed.objects.update(first_ms=7, each_ms=2)
     expected_time._known.clear()
-    assert expected_time.give_way_after(recipe, small) == expected_time.LEAST_GIVE_WAY_SECONDS
-    assert expected_time.overlong_after(recipe, small) == expected_time.LEAST_OVERLONG_SECONDS
+    assert expected_time.preempt_after(recipe, small) == expected_time.MIN_PREEMPT_SECONDS
+    assert expected_time.overlong_after(recipe, small) == expected_time.MIN_OVERLONG_SECONDS
 
 
 # --- On workers.
@@ -263,14 +263,14 @@ def test_an_image_without_memory_is_tried_again_in_a_fresh_slot(
 
     with registry.register(Poison()):
         job = poisoned(user, crashing_operation.EATS, crashing_operation.WELL)
-        monkeypatch.setattr(slot_memory, "_most", 0.0)
+        monkeypatch.setattr(slot_memory, "_limit", 0.0)
         work.take_turn(user.pk, "cpu")
         assert len(ended_slots) == 1
         item = Item.objects.get(job=job, position=0)
         assert (item.state, item.attempts) == (State.PROCESSING, 1)
         # As the sweep does after the end of the slot.
         claims.reclaim(fleet.lost_leases())
-        monkeypatch.setattr(slot_memory, "_most", None)
+        monkeypatch.setattr(slot_memory, "_limit", None)
         for _ in range(3):
             work.take_turn(user.pk, "cpu")
     job.refresh_from_db()

@@ -125,7 +125,7 @@ def test_items_not_begun_lose_no_attempt(user: User) -> None:
     job = submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(4)])
     held = claims.claim(job=job, slot=registry.this_slot(), slots=1, seconds=1, seconds_per_item=0.3)
     assert held is not None
-    claims.hand_back(held, held.items)
+    claims.release(held, held.items)
     assert set(Item.objects.filter(job=job).values_list("state", "attempts")) == {(State.STARTING, 0)}
 
 
@@ -171,7 +171,7 @@ def test_a_turn_takes_chunk_after_chunk_of_all_jobs_of_its_owner(
     user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A slot that knows nothing of these pictures begins with a chunk of one. It has time for all.
-    monkeypatch.setattr(work, "_pace", {})
+    monkeypatch.setattr(work, "_seconds_per_image", {})
     monkeypatch.setattr(wakeups, "TURN_SECONDS", 60.0)
     jobs = [submit(user, [upload(user, f"{m}-{n}.jpg", seed=9 * m + n) for n in range(5)]) for m in range(2)]
     assert take_turns(user) == 1
@@ -181,7 +181,7 @@ def test_a_turn_takes_chunk_after_chunk_of_all_jobs_of_its_owner(
 
 def test_a_turn_begins_no_chunk_that_does_not_fit(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of a second is left after the first picture, and the next one takes longer than that."""
-    monkeypatch.setattr(work, "_pace", {"blackwhite": 3.0})
+    monkeypatch.setattr(work, "_seconds_per_image", {"blackwhite": 3.0})
     real, ran = engine.run, []
 
     def slow(*given: Any, **options: Any) -> Any:

@@ -58,7 +58,7 @@ def test_a_block_ends_when_its_time_is_up() -> None:
 
 
 def test_code_that_swallows_everything_is_interrupted_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time_limits, "AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(time_limits, "REPEAT_SECONDS", 0.05)
     swallowed = []
 
     def careless() -> None:
@@ -129,7 +129,7 @@ def test_a_picture_longer_than_its_lease_keeps_it(user: User, monkeypatch: pytes
     def sweep() -> None:
         while not ended.wait(0.1):
             slot = fleet.this_slot()
-            fleet.beat(
+            fleet.record_heartbeat(
                 name=slot.worker, queues=["cpu"], device="cpu", pids=[slot.pid], started_at=timezone.now()
             )
             freed.extend(fleet.lost_leases())

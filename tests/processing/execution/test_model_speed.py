@@ -138,7 +138,7 @@ def test_apps_and_pipelines_tell_nothing_of_a_model(user: User) -> None:
 # --- Exactly once.
 
 
-def chunk_of(job: Job) -> tuple[claims.Claim, list[Any], model_speed.Pace]:
+def chunk_of(job: Job) -> tuple[claims.Claim, list[Any], model_speed.SpeedSample]:
     """Claim and run all of a job, and record nothing yet."""
     held = claims.claim(job=job, slot=registry.this_slot(), slots=1, seconds=1, seconds_per_item=0.001)
     assert held is not None
@@ -174,7 +174,7 @@ def test_of_a_canceled_job_what_was_delivered_counts(user: User) -> None:
     job = submit_version(user, version, pictures(user, 4))
     held = claims.claim(job=job, slot=registry.this_slot(), slots=1, seconds=1, seconds_per_item=None)
     assert held is not None
-    claims.hand_back(held, held.items)
+    claims.release(held, held.items)
     late = chunk_of(job)
     transitions.cancel(job.pk)
     record_results.finish(*late)

@@ -42,7 +42,7 @@ def submit(user: User, chosen: Selection, terms: Terms = KEEPING) -> Job:
     return services.submit_job(owner=user, version=version(), params={}, selection=chosen, terms=terms)
 
 
-def ways(job: Job) -> list[str]:
+def paths(job: Job) -> list[str]:
     """Return where the results of a job lie below its folder."""
     job.refresh_from_db()
     found = []
@@ -57,7 +57,7 @@ def test_results_lie_in_folders_as_their_pictures_do(user: User) -> None:
     single = upload(user, "single.jpg", seed=9)
     job = submit(user, Selection(folders=(summer(user),), files=(single,)))
     take_turns(user)
-    assert ways(job) == ["Summer/Beach/sea.jpg", "Summer/Town/sea.jpg", "Summer/sea.jpg", "single.jpg"]
+    assert paths(job) == ["Summer/Beach/sea.jpg", "Summer/Town/sea.jpg", "Summer/sea.jpg", "single.jpg"]
     job.refresh_from_db()
     assert (job.state, job.succeeded) == (State.SUCCEEDED, 4)
 
@@ -65,7 +65,7 @@ def test_results_lie_in_folders_as_their_pictures_do(user: User) -> None:
 def test_without_it_they_lie_side_by_side(user: User) -> None:
     job = submit(user, Selection(folders=(summer(user),), files=()), Terms())
     take_turns(user)
-    assert ways(job) == ["sea (2).jpg", "sea (3).jpg", "sea.jpg"]
+    assert paths(job) == ["sea (2).jpg", "sea (3).jpg", "sea.jpg"]
 
 
 def test_reused_results_lie_in_their_folders_too(user: User) -> None:
@@ -74,7 +74,7 @@ def test_reused_results_lie_in_their_folders_too(user: User) -> None:
     take_turns(user)
     job = submit(user, chosen)
     take_turns(user)
-    assert ways(job) == ["Summer/Beach/sea.jpg", "Summer/Town/sea.jpg", "Summer/sea.jpg"]
+    assert paths(job) == ["Summer/Beach/sea.jpg", "Summer/Town/sea.jpg", "Summer/sea.jpg"]
     assert job.reused == 3
 
 
@@ -85,7 +85,7 @@ def test_equal_names_of_two_formats_are_told_apart_in_each_folder(user: User) ->
     upload(user, "sea.png", folder=top, data=picture_bytes("PNG", seed=8))
     job = submit(user, Selection(folders=(top,), files=()))
     take_turns(user)
-    assert ways(job) == [
+    assert paths(job) == [
         "Summer/Beach/sea.jpg",
         "Summer/Town/sea.jpg",
         "Summer/sea (2).png",
@@ -99,14 +99,16 @@ def test_two_chosen_folders_of_one_name_share_one(user: User) -> None:
     upload(user, "sea.jpg", folder=two, seed=2)
     job = submit(user, Selection(folders=(one, two), files=()))
     take_turns(user)
-    assert ways(job) == ["Beach/sea (2).jpg", "Beach/sea.jpg"]
+    assert paths(job) == ["Beach/sea (2).jpg", "Beach/sea.jpg"]
 
 
 def test_the_outermost_chosen_folder_begins_the_way(user: User) -> None:
     top = summer(user)
     inner = Folder.objects.get(name="Beach")
     files = list(File.objects.filter(owner=user))
-    found = output_folders.ways_of(owner=user, chosen=Selection(folders=(inner, top), files=()), files=files)
+    found = output_folders.folder_paths(
+        owner=user, chosen=Selection(folders=(inner, top), files=()), files=files
+    )
     assert sorted(found.values()) == ["Summer", "Summer/Beach", "Summer/Town"]
 
 
@@ -120,7 +122,7 @@ def test_a_folder_that_the_owner_takes_away_is_made_again(user: User, change: st
     else:
         drive.rename_folder(owner=user, folder_id=made.pk, name="Mine")
     take_turns(user)
-    assert ways(job) == ["Summer/Beach/sea.jpg", "Summer/Town/sea.jpg", "Summer/sea.jpg"]
+    assert paths(job) == ["Summer/Beach/sea.jpg", "Summer/Town/sea.jpg", "Summer/sea.jpg"]
     assert not File.objects.filter(folder=made).exists()
 
 
@@ -137,7 +139,7 @@ def test_folders_that_lie_too_deep_are_refused(user: User) -> None:
     for level in range(1, MAX_DEPTH):
         inner = Folder.objects.create(owner=user, parent=inner, name=str(level))
     upload(user, folder=inner, seed=1)
-    with pytest.raises(Invalid, match="too deep to be kept"):
+    with pytest.raises(Invalid, match="nested too deeply to be kept"):
         submit(user, Selection(folders=(top,), files=()))
     assert submit(user, Selection(folders=(top,), files=()), Terms()).total == 1
 

@@ -194,13 +194,13 @@ def test_a_worker_whose_clock_is_wrong_keeps_its_leases(user: User, monkeypatch:
     job = submit(user, [upload(user, seed=1)])
     with monkeypatch.context() as patch:
         patch.setattr(timezone, "now", late)
-        registry.beat(name="w", queues=["cpu"], device="cpu", pids=[7], started_at=late())
+        registry.record_heartbeat(name="w", queues=["cpu"], device="cpu", pids=[7], started_at=late())
         held = claims.claim(job=job, slot=registry.Slot("w", 7), slots=1, seconds=1, seconds_per_item=None)
         assert held is not None
         claims.renew(held)
     assert registry.slots_of("cpu") == 1
     assert registry.lost_leases() == {}
-    assert wakeups.silent_lanes(depth={}) == []
+    assert wakeups.find_silent(depth={}) == []
 
 
 def test_only_the_lease_that_was_found_lost_is_freed(user: User) -> None:
@@ -239,7 +239,9 @@ def test_a_job_is_made_though_the_broker_is_away(user: User, monkeypatch: pytest
         sent.append("")
         raise sending.OperationalError("no broker")
 
-    registry.beat(name="w", queues=["cpu"], device="cpu", pids=range(8), started_at=timezone.now())
+    registry.record_heartbeat(
+        name="w", queues=["cpu"], device="cpu", pids=range(8), started_at=timezone.now()
+    )
     files = [upload(user, f"{n}.jpg", seed=n) for n in range(8)]
     with monkeypatch.context() as patch:
         patch.setattr("celery.app.task.Task.apply_async", refuse)
@@ -247,5 +249,5 @@ def test_a_job_is_made_though_the_broker_is_away(user: User, monkeypatch: pytest
     assert sent == [""]  # a broker that hangs is not waited for eight times
     assert Job.objects.get(pk=job.pk).state == State.STARTING
     monkeypatch.setattr(wakeups, "SILENT", timedelta(0))
-    assert wakeups.silent_lanes(depth={}) == [(user.pk, "cpu")]
-    assert wakeups.restir(owner_id=user.pk, queue="cpu") == 8
+    assert wakeups.find_silent(depth={}) == [(user.pk, "cpu")]
+    assert wakeups.replace_lost(owner_id=user.pk, queue="cpu") == 8

@@ -14,7 +14,7 @@ from processing.execution import cached_results, record_results
 from processing.fleet import registry
 from processing.job_queue import claims, job_log
 from processing.models import Item, Job, Memo, Output, State
-from tests.processing.execution.test_output_folders import submit, summer, ways
+from tests.processing.execution.test_output_folders import paths, submit, summer
 from tests.processing.factories import run_chunk
 
 pytestmark = pytest.mark.django_db
@@ -54,7 +54,7 @@ def compute(job: Job) -> None:
 
 
 def reuse(job: Job) -> None:
-    assert cached_results.take_known(job, registry.this_slot()) == job.total
+    assert cached_results.use_cached(job, registry.this_slot()) == job.total
 
 
 def left_behind(job: Job) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def left_behind(job: Job) -> dict[str, Any]:
         "state": (job.state, job.succeeded, job.failed, job.total),
         "items": list(items.values_list("state", "output", "error_code", "error", "lease_token")),
         "files": list(made.values_list("label", "file__blob", "file__kind", "file__state", "file__width")),
-        "ways": ways(job),
+        "paths": paths(job),
     }
 
 

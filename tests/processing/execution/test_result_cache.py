@@ -283,11 +283,11 @@ def test_a_turn_without_anything_known_asks_once(user: User) -> None:
     with CaptureQueriesContext(
         connection,
     ) as asked:
-        assert cached_results.take_known(job, fleet.this_slot()) == 0
+        assert cached_results.use_cached(job, fleet.this_slot()) == 0
     assert len(asked) == 1
     job = submit(user, pictures(user, 1), terms=FRESH)
     with CaptureQueriesContext(connection) as asked:
-        assert cached_results.take_known(job, fleet.this_slot()) == 0
+        assert cached_results.use_cached(job, fleet.this_slot()) == 0
     assert len(asked) == 0
 
 
@@ -298,7 +298,7 @@ def test_queries_do_not_grow_with_the_pictures(user: User) -> None:
     for number in (3, 30):
         job = submit(user, files[:number])
         with CaptureQueriesContext(connection) as asked:
-            assert cached_results.take_known(job, fleet.this_slot()) == number
+            assert cached_results.use_cached(job, fleet.this_slot()) == number
         counts.append(len(asked))
     assert counts[0] == counts[1]
 
@@ -315,7 +315,7 @@ def test_the_question_goes_by_an_index_in_a_large_job(user: User) -> None:
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE processing_item; ANALYZE processing_memo; ANALYZE processing_job")
         with CaptureQueriesContext(connection) as asked:
-            assert not result_cache.is_known(job, among=cached_results.LOOK)
+            assert not result_cache.has_cached(job, among=cached_results.FIRST_WINDOW)
         cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + asked[0]["sql"])
         plan = json.dumps(cursor.fetchone()[0])
     assert "Seq Scan" not in plan

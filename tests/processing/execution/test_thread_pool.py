@@ -38,7 +38,7 @@ committed = pytest.mark.django_db(transaction=True)
 def _poison(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     settings.GPU_DEVICE, settings.GPU_THREADS = "torch-cpu", 4
     # Chunks as large as can be.
-    monkeypatch.setattr(work, "_pace", {"gpu:poison": 0.001})
+    monkeypatch.setattr(work, "_seconds_per_image", {"gpu:poison": 0.001})
     with registry.register(crashing_operation.Poison()):
         yield
 
@@ -91,12 +91,13 @@ def test_pictures_are_run_at_the_same_time(
 @committed
 def test_the_pace_is_that_of_all_together(user: User) -> None:
     on_gpu(poisoned(user, *[crashing_operation.DOZES] * 8))
-    work._pace["gpu:poison"] = 0.0
+    work._seconds_per_image["gpu:poison"] = 0.0
     begun = time.monotonic()
     work.take_turn(user.pk, "gpu")
-    # Half of what was known, and half of what was measured: two rounds for eight pictures.
+    # The average of the old value and the measured one: two rounds for eight images.
     took = time.monotonic() - begun
-    assert 0.5 * 2 * crashing_operation.DOZE_SECONDS / 8 <= work._pace["gpu:poison"] <= 0.5 * took / 8
+    average = work._seconds_per_image["gpu:poison"]
+    assert 0.5 * 2 * crashing_operation.DOZE_SECONDS / 8 <= average <= 0.5 * took / 8
 
 
 @committed

@@ -141,7 +141,7 @@ def test_a_job_passed_over_for_too_long_goes_first(user: User) -> None:
         state=State.SUCCEEDED, lease_token=None, completed_at=F("started_at")
     )
     assert next_of(user, two) == younger
-    let_pass(claims.LATELY.total_seconds() + 1)
+    let_pass(claims.RECENTLY.total_seconds() + 1)
     assert next_of(user, two) == older
 
 
@@ -237,7 +237,7 @@ def test_the_oldest_job_never_waits_longer_than_that(
         unserved[oldest.pk] = 0 if oldest.done > before else unserved[oldest.pk] + 1
         longest = max(longest, unserved[oldest.pk])
     # Until it is passed over it may have just brought a result.
-    assert longest <= claims.LATELY.total_seconds() + STARVATION_SECONDS + 1
+    assert longest <= claims.RECENTLY.total_seconds() + STARVATION_SECONDS + 1
     done = Item.objects.filter(state=State.SUCCEEDED).count()
     assert sum(slot.cache.loads for slot in slots) < done
 

@@ -32,7 +32,7 @@ def _poison(settings: Settings) -> Iterator[None]:
 
 
 def serve(*queues: str) -> None:
-    fleet.beat(name="there", queues=queues, device="gpu", pids=[1], started_at=timezone.now())
+    fleet.record_heartbeat(name="there", queues=queues, device="gpu", pids=[1], started_at=timezone.now())
 
 
 @pytest.mark.django_db
@@ -52,13 +52,13 @@ def test_jobs_of_a_gpu_that_is_gone_go_on_on_processors(user: User, monkeypatch:
     monkeypatch.setattr(gpu_fallback, "GRACE_SECONDS", 0.3)
     job = on_gpu(poisoned(user, crashing_operation.WELL))
     serve("gpu")
-    assert gpu_fallback.leave_missing_gpu() == 0
-    fleet.leave(name="there")
-    assert gpu_fallback.leave_missing_gpu() == 0
+    assert gpu_fallback.move_jobs_to_cpu() == 0
+    fleet.remove_worker(name="there")
+    assert gpu_fallback.move_jobs_to_cpu() == 0
     serve("gpu")
-    assert gpu_fallback.leave_missing_gpu() == 0
-    fleet.leave(name="there")
-    assert gpu_fallback.leave_missing_gpu() == 0
+    assert gpu_fallback.move_jobs_to_cpu() == 0
+    fleet.remove_worker(name="there")
+    assert gpu_fallback.move_jobs_to_cpu() == 0
     time.sleep(0.4)
     tasks.sweep()
     job.refresh_from_db()
@@ -77,7 +77,7 @@ def test_a_worker_for_gpus_needs_one(settings: Settings, monkeypatch: pytest.Mon
     assert found() == ["IPAU_GPU_DEVICE must be cuda, cuda:1 and so on, or torch-cpu, not gpu."]
     settings.GPU_DEVICE = "cuda:1"
     monkeypatch.setattr(devices, "has_gpu", lambda: False)
-    assert found() == ["it serves the queue gpu, but this machine shows no NVIDIA GPU."]
+    assert found() == ["it serves the queue gpu, but this machine has no NVIDIA GPU."]
     assert list(startup_checks.problems(current_app, ["cpu"])) == []
     monkeypatch.setattr(devices, "has_gpu", lambda: True)
     monkeypatch.setattr(devices, "find_cuda_build", lambda: None)

@@ -62,12 +62,12 @@ def test_a_new_worker_is_woken_by_the_next_turn(user: User) -> None:
 def test_a_silent_lane_with_work_is_found_and_stirred(user: User) -> None:
     with_slots(2)
     submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(3)])
-    assert wakeups.silent_lanes(depth={"cpu": 0}) == []
+    assert wakeups.find_silent(depth={"cpu": 0}) == []
     age(user, 10)
-    assert wakeups.silent_lanes(depth={"cpu": 0}) == [(user.pk, "cpu")]
-    assert wakeups.silent_lanes(depth={"cpu": 50}) == []  # it may just be waiting for its turn
-    assert wakeups.restir(owner_id=user.pk, queue="cpu") == 2
-    assert wakeups.silent_lanes(depth={"cpu": 0}) == []
+    assert wakeups.find_silent(depth={"cpu": 0}) == [(user.pk, "cpu")]
+    assert wakeups.find_silent(depth={"cpu": 50}) == []  # it may just be waiting for its turn
+    assert wakeups.replace_lost(owner_id=user.pk, queue="cpu") == 2
+    assert wakeups.find_silent(depth={"cpu": 0}) == []
 
 
 def test_turns_at_large_pictures_are_not_taken_for_lost(user: User) -> None:
@@ -76,7 +76,7 @@ def test_turns_at_large_pictures_are_not_taken_for_lost(user: User) -> None:
     for _ in range(2):
         assert claims.claim(job=job, slot=registry.this_slot(), slots=2, seconds=1, seconds_per_item=None)
     age(user, 30)
-    assert wakeups.restir(owner_id=user.pk, queue="cpu") == 0
+    assert wakeups.replace_lost(owner_id=user.pk, queue="cpu") == 0
     assert outstanding(user) == 2
 
 
@@ -84,7 +84,7 @@ def test_a_lane_without_work_is_left_alone(user: User) -> None:
     submit(user, [upload(user, seed=1)])
     take_turns(user)
     age(user, 100)
-    assert wakeups.silent_lanes(depth={}) == []
+    assert wakeups.find_silent(depth={}) == []
 
 
 def test_a_lease_is_lost_with_its_slot_its_worker_or_its_time(user: User) -> None:
@@ -95,16 +95,16 @@ def test_a_lease_is_lost_with_its_slot_its_worker_or_its_time(user: User) -> Non
     item = held.items[0]
     beat = {"queues": ["cpu"], "device": "cpu", "started_at": timezone.now()}
 
-    registry.beat(name="w@here", pids=[7, 8], **beat)
+    registry.record_heartbeat(name="w@here", pids=[7, 8], **beat)
     assert registry.lost_leases() == {}
 
     earlier = timezone.now() - timedelta(seconds=3)
     type(item).objects.filter(pk=item.pk).update(started_at=earlier)
-    registry.beat(name="w@here", pids=[7, 8], **beat)
+    registry.record_heartbeat(name="w@here", pids=[7, 8], **beat)
     assert registry.lost_leases() == {}
-    registry.beat(name="w@here", pids=[8], **beat)
+    registry.record_heartbeat(name="w@here", pids=[8], **beat)
     assert registry.lost_leases() == {item.pk: held.token}
 
-    registry.beat(name="w@here", pids=[7, 8], **beat)
+    registry.record_heartbeat(name="w@here", pids=[7, 8], **beat)
     type(item).objects.filter(pk=item.pk).update(lease_expires_at=timezone.now() - timedelta(seconds=1))
     assert registry.lost_leases() == {item.pk: held.token}

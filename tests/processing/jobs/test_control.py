@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def _unknown_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     """A turn takes one picture where it does not know better from an earlier test."""
-    monkeypatch.setattr(work, "_pace", {})
+    monkeypatch.setattr(work, "_seconds_per_image", {})
 
 
 def damaged(user: User, name: str = "bad.jpg", *, seed: int = 2) -> File:
@@ -108,10 +108,10 @@ def test_a_job_may_be_retried_while_it_runs(user: User) -> None:
 
 def test_what_cannot_be_retried_says_why_and_does_not_change(user: User, other_user: User) -> None:
     running = submit(user, [upload(user, seed=1)])
-    with pytest.raises(Conflict, match="still running and none of its pictures has failed"):
+    with pytest.raises(Conflict, match="still running and none of its images has failed"):
         services.retry_job(owner=user, job_id=running.pk)
     take_turns(user)
-    with pytest.raises(Conflict, match="No picture of this job has failed"):
+    with pytest.raises(Conflict, match="No image of this job has failed"):
         services.retry_job(owner=user, job_id=running.pk)
     with pytest.raises(NotFound):
         services.retry_job(owner=other_user, job_id=running.pk)
@@ -154,7 +154,7 @@ def test_a_result_that_was_being_made_when_its_job_was_cancelled_and_retried_is_
     services.cancel_job(owner=user, job_id=job.pk)
     services.retry_job(owner=user, job_id=job.pk)
     assert not claims.renew(held)
-    claims.hand_back(held, held.items)
+    claims.release(held, held.items)
     item = Item.objects.get(job=job)
     assert (item.state, item.attempts) == (State.STARTING, 0)
 
@@ -210,7 +210,7 @@ def test_retry_before_the_deadline_keeps_it(user: User) -> None:
 
 
 def test_a_deadline_that_has_passed_is_refused(user: User) -> None:
-    with pytest.raises(Invalid, match="deadline has passed"):
+    with pytest.raises(Invalid, match="deadline has already passed"):
         submit(user, [upload(user, seed=1)], terms=Terms(deadline_at=timezone.now() - timedelta(seconds=1)))
     assert not Job.objects.exists()
 
@@ -223,7 +223,7 @@ def test_the_log_counts_failures_by_reason_and_stays_short(user: User) -> None:
     take_turns(user)
     failed = JobEvent.objects.get(job=job, kind="failed")
     assert failed.details["n"] == 6
-    assert job_log.text_of(failed) == "6 pictures failed. This picture is damaged: it ends too early."
+    assert job_log.text_of(failed) == "6 images failed. This picture is damaged: it ends too early."
     services.retry_job(owner=user, job_id=job.pk)
     take_turns(user)
     assert [e.details["n"] for e in JobEvent.objects.filter(job=job, kind="failed").order_by("id")] == [6, 6]
@@ -231,12 +231,12 @@ def test_the_log_counts_failures_by_reason_and_stays_short(user: User) -> None:
 
 def test_many_different_reasons_are_counted_in_few_lines(user: User) -> None:
     job = submit(user, [upload(user, seed=1)])
-    for n in range(3 * job_log.MOST_TALLIES):
+    for n in range(3 * job_log.MAX_TALLIES):
         job_log.tally(job.pk, job_log.Kind.FAILED, 1, code="x", reason=f"Reason {n}.")
     lines = JobEvent.objects.filter(job=job, kind="failed")
-    assert lines.count() == job_log.MOST_TALLIES + 1
-    assert sum(line.details["n"] for line in lines) == 3 * job_log.MOST_TALLIES
-    assert job_log.log_of(job)[-1].text == f"{2 * job_log.MOST_TALLIES} pictures failed."
+    assert lines.count() == job_log.MAX_TALLIES + 1
+    assert sum(line.details["n"] for line in lines) == 3 * job_log.MAX_TALLIES
+    assert job_log.log_of(job)[-1].text == f"{2 * job_log.MAX_TALLIES} images failed."
 
 
 def test_a_lost_worker_and_a_silent_storage_stand_in_the_log(user: User) -> None:
@@ -247,7 +247,7 @@ def test_a_lost_worker_and_a_silent_storage_stand_in_the_log(user: User) -> None
     claims.let_expire(held, held.items, after=timedelta(0), code="storage")
     claims.reclaim(registry.lost_leases())
     assert kinds(job) == ["submitted", "started", "lost", "delayed"]
-    assert job_log.log_of(job)[2].text.endswith("was lost with 1 picture, which waits again.")
+    assert job_log.log_of(job)[2].text.endswith("was lost while it ran 1 image, which will be retried.")
     assert Item.objects.filter(job=job, error_code="").count() == 2
 
 

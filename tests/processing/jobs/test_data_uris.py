@@ -47,7 +47,7 @@ REFUSED = {
     "padding in the middle": ("data:image/png;base64,QQ==QQ==", "character 3 of its data is “=”"),
     "too much padding": ("data:image/png;base64,QQ===", "“=”"),
     "padding of three": ("data:image/png;base64,Q===", "“=”"),
-    "one character too many": ("data:image/png;base64,QUFBQ", "not whole"),
+    "one character too many": ("data:image/png;base64,QUFBQ", "is incomplete"),
     "a head without end": (f"data:{'a' * 5000},b", "no comma"),
     "NUL": ("data:image/png;base64,QQ\0=", "byte 0"),
 }

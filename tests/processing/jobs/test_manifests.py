@@ -67,15 +67,15 @@ def test_json_is_read(wrapped: bool) -> None:
         (b"picture,threshold\na.jpg,3\n", "“file”"),
         (b"file,threshold,threshold\na.jpg,3,4\n", "“threshold” twice"),
         (b"file,threshold\na.jpg,3,4\n", "Row 2: it has more cells"),
-        (b"file,threshold\n,3\n", "Row 2: it names no picture"),
-        (b"file,size\na.jpg,3\n", "Row 2: there is no setting called “size”"),
+        (b"file,threshold\n,3\n", "Row 2: it names no image"),
+        (b"file,size\na.jpg,3\n", "Row 2: the parameter “size” does not exist"),
         (b'file,threshold\n"a.jpg,3\n', "line .* cannot be read as CSV"),
         (b"file\n\xff\xfe", "UTF-8"),
         (b"file\na\x00b", "not text"),
         (b"[1]", "Row 1: it must be an object"),
         (b'[{"file": 3}]', "Row 1: it must be an object"),
         (b'[{"file": "a", "input": []}]', "Row 1: its “input”"),
-        (b'[{"file": "a", "params": {}}]', "Row 1: there is nothing called “params”"),
+        (b'[{"file": "a", "params": {}}]', "Row 1: “params” is not a known key of a row"),
         (b"[{", "JSON"),
         (b'{"rows": 3}', "list"),
         (b"[" * 100_000, "JSON"),
@@ -90,8 +90,8 @@ def test_what_is_wrong_with_a_table_is_said_by_row(data: bytes, words: str) -> N
 def test_a_table_may_have_as_many_rows_as_a_job_pictures() -> None:
     with override_settings(JOB_MAX_FILES=3):
         assert len(read_table(b"file\na\nb\nc\n", SCHEMA)) == 3
-        assert "3 pictures at most" in fault(b"file\na\nb\nc\nd\n").message
-        assert "3 pictures at most" in fault(json.dumps([{"file": "a"}] * 4).encode()).message
+        assert "at most 3 images" in fault(b"file\na\nb\nc\nd\n").message
+        assert "at most 3 images" in fault(json.dumps([{"file": "a"}] * 4).encode()).message
 
 
 def test_a_hundred_thousand_and_one_rows_are_too_many() -> None:
@@ -105,7 +105,7 @@ def test_too_many_bytes_are_not_read() -> None:
 
 def test_a_refusal_names_some_rows_and_counts_the_rest() -> None:
     error = fault(b"file,size\n" + b"a,1\n" * 200)
-    assert list(error.fields) == [f"row {n}" for n in range(2, 2 + manifests.MOST_PROBLEMS)]
+    assert list(error.fields) == [f"row {n}" for n in range(2, 2 + manifests.MAX_PROBLEMS)]
     assert "And 197 more." in error.message
 
 
@@ -116,10 +116,10 @@ _ROWS = "file,threshold\n"
     ("text", "words"),
     [
         (_ROWS + "a,b,c\n" * 5_000_000, "Row 2: it has more cells.* And at least"),
-        (_ROWS + ",b\n" * 8_000_000, "Row 2: it names no picture.* And at least"),
+        (_ROWS + ",b\n" * 8_000_000, "Row 2: it names no image.* And at least"),
         (_ROWS + "\n" * 30_000_000, "more rows"),
-        (_ROWS + "," * 30_000_000, "a row of it has more than 256 KB"),
-        (_ROWS + '"\n",' * 8_000_000, "a row of it has more than 256 KB"),
+        (_ROWS + "," * 30_000_000, "one of its rows has more than 256 KB"),
+        (_ROWS + '"\n",' * 8_000_000, "one of its rows has more than 256 KB"),
         ("file," + "c," * 100_000, "“c” twice"),
         ("[" + "[]," * 10_000_000 + "[]]", "as JSON it has more values than a job may have"),
         ("[" + "1," * 15_000_000 + "1]", "as JSON it has more values than a job may have"),
@@ -201,9 +201,9 @@ def test_unknown_ambiguous_and_repeated_pictures_are_named_by_row(user: User, pi
     with pytest.raises(Invalid) as caught:
         manifests.match(owner=user, rows=rows, files=pictures[:3])
     assert list(caught.value.fields) == ["row 2", "row 3", "row 5"]
-    assert "“no.jpg” is none of the chosen pictures" in caught.value.fields["row 2"]
-    assert "write the folder too" in caught.value.fields["row 3"]
-    assert "in row 4 already" in caught.value.fields["row 5"]
+    assert "“no.jpg” is not one of the selected images" in caught.value.fields["row 2"]
+    assert "add the folder name" in caught.value.fields["row 3"]
+    assert "already has parameters in row 4" in caught.value.fields["row 5"]
 
 
 def test_the_table_to_fill_in_can_be_read_back(user: User, pictures: list[File]) -> None:
@@ -266,13 +266,13 @@ def test_a_folder_of_tiles_is_the_same_for_all(user: User) -> None:
     file = upload(user, "a.jpg", seed=1)
     about = version("mosaic").params_schema["properties"]
     name = next(key for key in about if about[key]["widget"] == "folder")
-    with pytest.raises(Invalid, match="same for all pictures"):
+    with pytest.raises(Invalid, match="same for all images"):
         submit(user, [file], app="mosaic", table=[ManifestRow(2, "a.jpg", {name: str(tiles.pk)})])
 
 
 def test_another_persons_picture_is_none_of_the_chosen(user: User, other_user: User) -> None:
     mine, theirs = upload(user, "a.jpg", seed=1), upload(other_user, "b.jpg", seed=2)
-    with pytest.raises(DomainError, match="none of the chosen"):
+    with pytest.raises(DomainError, match="not one of the selected"):
         submit(user, [mine], table=[ManifestRow(2, str(theirs.pk), {})])
 
 
@@ -285,7 +285,7 @@ def test_a_price_above_what_is_allowed_is_refused(user: User) -> None:
     for most, refused in ((1499, True), (1500, False)):
         terms = services.Terms(max_price=most)
         if refused:
-            with pytest.raises(Invalid, match=r"1\.5 credits, more than the 1\.499"):
+            with pytest.raises(Invalid, match=r"1\.5 credits, more than your limit of 1\.499"):
                 services.submit_job(owner=user, version=version(), params={}, selection=chosen, terms=terms)
         else:
             job = services.submit_job(owner=user, version=version(), params={}, selection=chosen, terms=terms)

@@ -49,7 +49,7 @@ def test_what_is_not_said_takes_the_authors_values(comic: Version, user: User) -
 @pytest.mark.parametrize(
     ("sent", "sentence"),
     [
-        ("block", "There is no setting called “block”."),
+        ("block", "There is the parameter “block” does not exist."),
         ("pixelart", "There is no setting called “pixelart”."),
         ("pixelart.", "There is no setting called “pixelart.”."),
         ("pixelart.size", "There is no setting called “size”."),
@@ -100,7 +100,7 @@ def test_a_folder_is_the_same_for_all_pictures(user: User) -> None:
     folder = tiles(user, "Tiles", 1)
     newest = market.latest_version(pipeline(user, "mosaic"))
     given = {"mosaic.tiles": str(folder.pk)}
-    with pytest.raises(Invalid, match="same for all pictures"):
+    with pytest.raises(Invalid, match="same for all images"):
         prepare(owner=user, version=newest, params=given, own=given)
 
 
@@ -139,7 +139,7 @@ def test_a_table_of_parameters_names_them_by_step(comic: Version, user: User) ->
     (row,) = manifests.read_table(b"file,pixelart.block\nsea.jpg,7\n", comic.params_schema)
     found = prepare(owner=user, version=comic, params=row.params, own=row.params)
     assert [step.params.get("block") for step in found.recipe.steps] == [7, None]
-    with pytest.raises(Invalid, match="no setting called “block”"):
+    with pytest.raises(Invalid, match="the parameter “block” does not exist"):
         manifests.read_table(b"file,block\nsea.jpg,7\n", comic.params_schema)
 
 

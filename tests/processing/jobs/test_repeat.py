@@ -69,10 +69,10 @@ def test_files_that_are_gone_are_left_out_and_counted(user: User) -> None:
     again = services.repeat_job(owner=user, job_id=first.pk)
     assert names(again) == ["2.jpg", "3.jpg"]
     assert job_log.log_of(again)[0].text == (
-        "Submitted with 2 pictures. 2 pictures of the earlier job are no longer there and were left out."
+        "Submitted with 2 images. 2 images of the earlier job no longer exist and were skipped."
     )
     put_into_trash(user, files[2], files[3])
-    with pytest.raises(Invalid, match="None of the pictures of this job is there any more"):
+    with pytest.raises(Invalid, match="None of the images of this job exists any more"):
         services.repeat_job(owner=user, job_id=first.pk)
 
 
@@ -110,7 +110,7 @@ def test_retry_over_the_api(user: User, api: Callable[..., APIClient]) -> None:
     assert (answer.status_code, answer.json()["status"], answer.json()["failed"]) == (200, "starting", 0)
     answer = api(user).post(f"/v1/jobs/{job.pk}/retry")
     assert answer.status_code == 409
-    assert "none of its pictures has failed" in answer.json()["message"]
+    assert "none of its images has failed" in answer.json()["message"]
 
 
 def test_again_over_the_api(user: User, api: Callable[..., APIClient]) -> None:
@@ -170,7 +170,7 @@ def test_the_page_of_the_app_runs_the_earlier_pictures_again(
     assert query["selection"] == [f"job:{first.pk}"]
     assert query["block"] == ["9"]
     page = client.get(where).content.decode()
-    assert "1 picture of the earlier job is no longer there and was left out." in page
+    assert "1 image of the earlier job no longer exists and was skipped." in page
     sent = {"over": "selection", "selection": f"job:{first.pk}", "block": "11", "request_key": "k"}
     run = reverse("processing:run", args=["ipau", "pixelart"])
     answer = client.post(run, sent)
@@ -178,7 +178,7 @@ def test_the_page_of_the_app_runs_the_earlier_pictures_again(
     again = Job.objects.exclude(pk=first.pk).get()
     assert (again.again_of, again.total, again.input["block"]) == (first, 2, 11)
     assert Item.objects.get(job=again, name="1.jpg").input == {"block": 20}
-    assert "left out" in job_log.log_of(again)[0].text
+    assert "and was skipped." in job_log.log_of(again)[0].text
 
 
 def test_more_pictures_than_a_session_holds_run_again(

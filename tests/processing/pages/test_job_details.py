@@ -150,7 +150,7 @@ def test_a_job_that_has_not_begun_has_no_times(user: User, client: Client) -> No
 def test_the_log_tells_what_happened(job: Job, client: Client) -> None:
     page = html(client.get(f"/jobs/{job.pk}/log/"))
     for words in (
-        "Submitted with 4 pictures.",
+        "Submitted with 4 images.",
         "Started",
         "1 picture failed",
         "Finished: 3 succeeded, 1 failed.",

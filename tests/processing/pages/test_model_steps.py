@@ -200,7 +200,7 @@ def test_a_pipeline_costs_what_its_models_cost(user: User, client: Client) -> No
     version = services.latest_version(Listing.objects.select_related("owner").get(pk=version.listing_id))
     job = submit_version(user, version, [upload(user)])
     assert job.price_each == 1500 + 200 + 200 + 30
-    with pytest.raises(Invalid, match="that you allow"):
+    with pytest.raises(Invalid, match="more than your limit"):
         submit_version(user, version, [upload(user, "b.jpg", seed=2)], terms=Terms(max_price=1900))
     assert "Pay at most" in html(client.get(f"/apps/{user.handle}/two-2/"))
 

@@ -111,7 +111,7 @@ def test_a_highest_price_is_asked_where_something_costs(client: Client, user: Us
     assert "opt-max_price" in html(client.get(BW))
     assert "At most 7.5 credits." in html(client.get(BW + "quote/?pictures=3"))
     answer = client.post(BW + "run/", {"file": str(file.pk), "opt-max_price": "2.499"})
-    assert "up to 2.5 credits, more than the 2.499" in html(answer)
+    assert "up to 2.5 credits, more than your limit of 2.499" in html(answer)
     assert client.post(BW + "run/", {"file": str(file.pk), "opt-max_price": "2.5"}).status_code == 302
 
 
@@ -163,8 +163,8 @@ def test_only_the_pictures_of_a_table_run_when_asked(client: Client, user: User)
     ("table", "words"),
     [
         ("file,contrast\n0.jpg,900\n", "Row 2: Contrast must be at most 100."),
-        ("file,contrast\nnone.jpg,9\n", "Row 2: “none.jpg” is none of the chosen pictures."),
-        ("file,size\n0.jpg,9\n", "Row 2: there is no setting called “size”."),
+        ("file,contrast\nnone.jpg,9\n", "Row 2: “none.jpg” is not one of the selected images."),
+        ("file,size\n0.jpg,9\n", "Row 2: the parameter “size” does not exist."),
         ("picture\n0.jpg\n", "one of them “file”"),
     ],
 )

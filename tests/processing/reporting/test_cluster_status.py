@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def beat(name: str = "w@here", **changes: Any) -> None:
     given: dict[str, Any] = {"queues": ["cpu"], "device": "cpu", "pids": [1, 2], "started_at": timezone.now()}
-    registry.beat(name=name, **{**given, **changes})
+    registry.record_heartbeat(name=name, **{**given, **changes})
 
 
 def html(answer: Any) -> str:
@@ -96,7 +96,7 @@ def test_use_is_told_minute_by_minute(user: User) -> None:
 def test_old_samples_are_forgotten() -> None:
     beat()
     FleetSample.objects.create(worker="a", at=timezone.now() - timedelta(days=2), slots=2, busy=2)
-    registry.forget_gone()
+    registry.delete_old_rows()
     assert FleetSample.objects.count() == 1
 
 
@@ -273,7 +273,7 @@ def test_a_storage_without_the_sites_files_is_refused(user: User, tmp_path: Path
     }
     with override_settings(STORAGES={**settings.STORAGES, "default": elsewhere}):
         found = list(startup_checks.problems(current_app))
-    assert found == ["its storage lacks the site's files: it must use the same folder or bucket."]
+    assert found == ["its storage does not have the site's files: use the same folder or bucket as the site."]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -291,7 +291,7 @@ def test_a_worker_that_is_configured_wrongly_does_not_start(process_env: Mapping
         timeout=60,
     )
     assert ended.returncode == startup_checks.REFUSED
-    assert "This worker does not start: Celery's worker_prefetch_multiplier must be 1" in ended.stderr
+    assert "This worker cannot start: Celery's worker_prefetch_multiplier must be 1" in ended.stderr
     assert not Worker.objects.filter(name="wrong@here").exists()
 
 
