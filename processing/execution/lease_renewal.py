@@ -27,13 +27,14 @@ from workers.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
+# Seconds between renewals, between images and while one image runs.
 RENEW_EVERY = 1.0
-# Interval of renewals while one image runs.
-RENEW_DURING_IMAGE_EVERY = 0.5
+RENEW_BUSY_EVERY = 0.5
 _TICK = 0.1
 # An image that ignores an interruption for this long is inside a long C call. The slot's work is no longer
 # needed then, so the slot kills itself and its worker starts another one.
 STOP_GRACE = 1.0
+# An image that runs this many seconds beyond its time limit fails, and its slot is killed.
 OVERRUN = 5.0
 # How often the slot of an overlong image checks whether another owner waits.
 PREEMPT_CHECK_EVERY = 0.1
@@ -106,10 +107,7 @@ class LeaseRenewal:
     def _check(self) -> bool:
         """Renew, interrupt or preempt if due; return whether this slot still owns the claim."""
         now = time.monotonic()
-        if (
-            self.is_wanted()
-            and min(now - self._image_started, now - self._renewed_at) > RENEW_DURING_IMAGE_EVERY
-        ):
+        if self.is_wanted() and min(now - self._image_started, now - self._renewed_at) > RENEW_BUSY_EVERY:
             self._renew()
         if self._lost_at is not None:
             time_limits.interrupt()

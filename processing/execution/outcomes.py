@@ -53,7 +53,7 @@ class Fault(Enum):
     """Cause of a failure. It decides what follows."""
 
     # The image or its settings: the item fails with a message and is not retried.
-    PICTURE = "picture"
+    IMAGE = "image"
     # A short outage: retried a few times.
     TRANSIENT = "transient"
     # A bug of IPAU: a neutral message for the owner, a traceback in the log.
@@ -72,11 +72,11 @@ class Failure:
 def failure_of(error: BaseException) -> Failure:
     """Return the failure for an exception raised while an item ran, other than database errors."""
     if isinstance(error, OperationError):
-        return Failure(Fault.PICTURE, error.code, error.message)
+        return Failure(Fault.IMAGE, error.code, error.message)
     if isinstance(error, TookTooLong):
-        return Failure(Fault.PICTURE, "too_slow", TOO_LONG.format(seconds=settings.ITEM_SECONDS))
+        return Failure(Fault.IMAGE, "too_slow", TOO_LONG.format(seconds=settings.ITEM_SECONDS))
     if is_lack_of_memory(error):
-        return Failure(Fault.PICTURE, "no_memory", NO_MEMORY)
+        return Failure(Fault.IMAGE, "no_memory", NO_MEMORY)
     if isinstance(error, NoRoomError):
         return Failure(Fault.TRANSIENT, "no_room", NO_ROOM)
     if isinstance(error, OSError):

@@ -61,14 +61,14 @@ def _not_done(claim: Claim, chunk: Chunk) -> list[Item]:
 def _run_sequentially(
     renewal: LeaseRenewal, recipe: Recipe, context: Context, chunk: Chunk, *, ends: float
 ) -> None:
-    made: dict[str, Done] = {}
+    by_key: dict[str, Done] = {}
     for index, item in enumerate(renewal.claim.items):
         if index and time.monotonic() > ends:
             chunk.left = list(renewal.claim.items[index:])
             break
         if not renewal.start_image(item):
             break
-        original = made.get(item.memo_key)
+        original = by_key.get(item.memo_key)
         outcome = _copy_outcome(original, item) if original else _run_item(renewal, item, recipe, context)
         if outcome is None and slot_memory.has_grown():
             chunk.left, chunk.is_broken = list(renewal.claim.items[index + 1 :]), True
@@ -76,7 +76,7 @@ def _run_sequentially(
         if outcome is not None:
             chunk.done.append(outcome)
             if item.memo_key and outcome.state == State.SUCCEEDED:
-                made[item.memo_key] = outcome
+                by_key[item.memo_key] = outcome
     new = [done.timings for done in chunk.done if done.timings and not done.reused]
     spent = [sum(timings.values()) - timings.get("wait", 0) for timings in new]
     chunk.seconds = sum(spent) / len(spent) / 1000 if spent else None
@@ -109,10 +109,10 @@ def _run_in_threads(
     chunk.stuck, chunk.is_broken, chunk.left = pooled.stuck, pooled.is_broken, pooled.left
     stuck = (_failed(renewal.claim, item, TookTooLong()) for item in pooled.stuck)
     chunk.done += [*pooled.done, *(done for done in stuck if done)]
-    made = {done.item.memo_key: done for done in pooled.done if done.state == State.SUCCEEDED}
+    by_key = {done.item.memo_key: done for done in pooled.done if done.state == State.SUCCEEDED}
     for item in duplicates:
-        if item.memo_key in made:
-            chunk.done.append(_copy_outcome(made[item.memo_key], item))
+        if item.memo_key in by_key:
+            chunk.done.append(_copy_outcome(by_key[item.memo_key], item))
         else:
             chunk.left.append(item)
 
@@ -146,9 +146,9 @@ def _run_item(renewal: LeaseRenewal, item: Item, recipe: Recipe, context: Contex
         data = blobs.read(item.blob_id)
         fetched = time.perf_counter()
         with time_limit(settings.ITEM_SECONDS, is_wanted=renewal.is_wanted):
-            made = engine.run(own or recipe, data, context, output=output)
+            result = engine.run(own or recipe, data, context, output=output)
         ran = time.perf_counter()
-        files = persist(lambda: _store(made))
+        files = persist(lambda: _store(result))
     except (*CONNECTION_ERRORS, DeviceLost):
         # The lease expires, and another slot retries.
         raise
@@ -158,11 +158,11 @@ def _run_item(renewal: LeaseRenewal, item: Item, recipe: Recipe, context: Contex
     timings = {
         "wait": _waited_ms(renewal.claim.job, item),
         "fetch": (fetched - started) * 1000,
-        **made.timings,
+        **result.timings,
         "store": (time.perf_counter() - ran) * 1000,
     }
     timings = {stage: round(spent, 2) for stage, spent in timings.items()}
-    return Done(item, State.SUCCEEDED, files=files, data=made.data, timings=timings)
+    return Done(item, State.SUCCEEDED, files=files, data=result.data, timings=timings)
 
 
 def _count_kills(error: BaseException, recipe: Recipe, item: Item) -> None:
@@ -181,7 +181,7 @@ def _is_overlong(recipe: Recipe, item: Item) -> bool:
 def _failed(claim: Claim, item: Item, error: BaseException) -> Done | None:
     """Return the failed outcome of an item, or None if it is left for another attempt."""
     failure = failure_of(error)
-    if failure.fault is not Fault.PICTURE:
+    if failure.fault is not Fault.IMAGE:
         logger.error("Item %s of job %s failed: %s", item.pk, item.job_id, failure.code, exc_info=error)
     if item.attempts < claims.MAX_ATTEMPTS:
         if is_lack_of_memory(error) and slot_memory.has_grown():
@@ -194,8 +194,8 @@ def _failed(claim: Claim, item: Item, error: BaseException) -> Done | None:
     return Done(item, State.FAILED, error_code=failure.code, error=failure.message)
 
 
-def _store(made: engine.RecipeResult) -> tuple[StoredFile, ...]:
-    thumbnail = blobs.store(made.thumbnail, "image/webp") if made.thumbnail else None
+def _store(result: engine.RecipeResult) -> tuple[StoredFile, ...]:
+    thumbnail = blobs.store(result.thumbnail, "image/webp") if result.thumbnail else None
     return tuple(
         StoredFile(
             label=file.label,
@@ -205,7 +205,7 @@ def _store(made: engine.RecipeResult) -> tuple[StoredFile, ...]:
             height=file.height,
             thumbnail=thumbnail if file.width else None,
         )
-        for file in made.files
+        for file in result.files
     )
 
 

@@ -84,7 +84,7 @@ class ThreadPool:
         """
         number = min(threads, len(self._waiting))
         started = [
-            threading.Thread(target=self._run_items, args=(ends,), name="picture", daemon=True)
+            threading.Thread(target=self._run_items, args=(ends,), name="image", daemon=True)
             for _ in range(number)
         ]
         for thread in started:

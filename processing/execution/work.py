@@ -42,8 +42,8 @@ def take_turn(owner_id: UUID, queue: str) -> int:
             _use_turn(owner_id, queue)
         return wakeups.end_turn(owner_id=owner_id, queue=queue)
     except CONNECTION_ERRORS:
-        # A slot takes one turn at a time, so nothing works on its items now. That includes a claim whose
-        # response was lost.
+        # A slot takes one turn at a time, so nothing works on its items now, even if the response of a claim
+        # was lost.
         persist(lambda: claims.reclaim(registry.leases_of(registry.this_slot())))
         raise
 
@@ -99,7 +99,7 @@ def _work_on(job: Job, recipe: Recipe, queue: str, *, begun: float, seconds: flo
         return False
     context = Context(
         device=queues.device_of(queue),
-        pictures=_pictures_of(job),
+        pictures=_image_sets_of(job),
         models=models_of(recipe),
         network_seconds=expected_time.network_seconds(recipe),
     )
@@ -122,7 +122,7 @@ def _note_speed(kind: str, seconds: float) -> None:
     _seconds_per_image[kind] = seconds if average is None else 0.5 * average + 0.5 * seconds
 
 
-def _pictures_of(job: Job) -> dict[str, Blobs]:
+def _image_sets_of(job: Job) -> dict[str, Blobs]:
     digests: dict[str, list[str]] = {}
     rows = Resource.objects.filter(job=job).order_by("parameter", "position")
     for parameter, blob_id in rows.values_list("parameter", "blob"):

@@ -60,7 +60,7 @@ def _decode(uri: str) -> bytes:
     try:
         return read_data_uri(uri)
     except NotADataUri as error:
-        raise _bad_picture(f"This data URI is invalid: {error}") from error
+        raise _bad_image(f"This data URI is invalid: {error}") from error
 
 
 def _file_id(reference: str, hosts: Collection[str]) -> uuid.UUID:
@@ -68,18 +68,18 @@ def _file_id(reference: str, hosts: Collection[str]) -> uuid.UUID:
         parts = urlsplit(reference)
         ours = parts.scheme in ("http", "https") and parts.netloc in hosts
         if (parts.scheme or parts.netloc) and not ours:
-            raise _bad_picture(
+            raise _bad_image(
                 "Images are not fetched from other sites. Upload the image to /v1/files, or send a data URI."
             )
         path = _FILE_PATH.fullmatch(parts.path)
         return uuid.UUID(path.group(1) if path else reference)
     except ValueError as error:
-        raise _bad_picture(
+        raise _bad_image(
             "This is not an image reference. Send the URL or id of one of your files, or a data URI."
         ) from error
 
 
-def _bad_picture(message: str) -> Invalid:
+def _bad_image(message: str) -> Invalid:
     return Invalid(message, code="picture", fields={"image": message})
 
 

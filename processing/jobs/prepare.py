@@ -68,7 +68,7 @@ def prepare(
             text = _("This parameter must be the same for all images of a job.")
             raise Invalid(text, code="invalid_input", fields={name: text})
         if folder_id:
-            resources[name] = _pictures(owner, name, folder_id)
+            resources[name] = _image_digests(owner, name, folder_id)
     return Prepared(recipe, engine.fingerprint(recipe), resources)
 
 
@@ -116,7 +116,7 @@ def _folders(recipe: Recipe, *, named: bool) -> dict[str, object]:
     return folders
 
 
-def _pictures(owner: User | None, name: str, folder_id: object) -> list[str]:
+def _image_digests(owner: User | None, name: str, folder_id: object) -> list[str]:
     """Return the digests of the images of a folder, without subfolders."""
     if owner is None:
         raise Invalid("Sign in to use a folder of your drive.", fields={name: "Sign in first."})

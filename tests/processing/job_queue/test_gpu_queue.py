@@ -1,4 +1,4 @@
-"""Which jobs wait for a GPU, how long, and which workers may serve them."""
+"""Queue `gpu`: which jobs use it, when they move to `cpu`, and the start-up checks of its workers."""
 
 import time
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ def serve(*queues: str) -> None:
 @pytest.mark.parametrize(
     ("family", "queue"), [("yolo", "gpu"), ("gan", "gpu"), ("vit", "gpu"), ("onnx", "cpu")]
 )
-def test_models_prefer_a_gpu_where_one_is_served(family: str, queue: str) -> None:
+def test_models_prefer_a_served_gpu_queue(family: str, queue: str) -> None:
     recipe = Recipe.single(family, weights="0" * 64)
     assert prepare._queue(recipe) == "cpu"
     serve("cpu", "gpu")
@@ -48,7 +48,7 @@ def test_models_prefer_a_gpu_where_one_is_served(family: str, queue: str) -> Non
 
 
 @committed
-def test_jobs_of_a_gpu_that_is_gone_go_on_on_processors(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_move_to_cpu_when_the_gpu_is_missing(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_fallback, "GRACE_SECONDS", 0.3)
     job = on_gpu(poisoned(user, crashing_operation.WELL))
     serve("gpu")
@@ -68,7 +68,7 @@ def test_jobs_of_a_gpu_that_is_gone_go_on_on_processors(user: User, monkeypatch:
 
 
 @committed
-def test_a_worker_for_gpus_needs_one(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_worker_needs_a_gpu(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     def found() -> list[str]:
         return list(startup_checks.problems(current_app, ["gpu"]))
 

@@ -152,7 +152,7 @@ def test_the_log_tells_what_happened(job: Job, client: Client) -> None:
     for words in (
         "Submitted with 4 images.",
         "Started",
-        "1 picture failed",
+        "1 image failed",
         "Finished: 3 succeeded, 1 failed.",
     ):
         assert words in page
