@@ -49,7 +49,7 @@ def test_missing_parameters_use_the_authors_values(comic: Version, user: User) -
 @pytest.mark.parametrize(
     ("sent", "sentence"),
     [
-        ("block", "There is the parameter “block” does not exist."),
+        ("block", "There is no setting called “block”."),
         ("pixelart", "There is no setting called “pixelart”."),
         ("pixelart.", "There is no setting called “pixelart.”."),
         ("pixelart.size", "There is no setting called “size”."),
