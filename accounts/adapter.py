@@ -1,4 +1,4 @@
-"""How django-allauth makes our users."""
+"""django-allauth adapter: sign-up, e-mail, and rate limits of sign-in."""
 
 from typing import Any
 
@@ -24,28 +24,28 @@ class AccountAdapter(DefaultAccountAdapter):
     _account_usage: RateLimitUsage | None = None
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
-        """Send a mail within the request, because no queue shall hold its code.
+        """Send an e-mail within the request, because a queue must not store its code.
 
-        A mail server that is slow holds a part of the web threads. Raises as `concurrency.waiting`.
+        A slow mail server blocks only some of the web threads. Raises as `concurrency.waiting`.
         """
         with concurrency.waiting():
             super().send_mail(template_prefix, email, context)
 
     def populate_username(self, request: HttpRequest, user: AbstractBaseUser) -> None:
-        """Give a new person a handle; allauth calls this where other sites choose a username."""
+        """Set the handle of a new account. allauth calls this hook to choose a username."""
         if isinstance(user, User) and not user.handle:
             user.handle = User.objects.free_handle(user.email)
 
     def save_user(
         self, request: HttpRequest, user: AbstractBaseUser, form: Any, commit: bool = True
     ) -> AbstractBaseUser:
-        """Save a new person.
+        """Save a new account.
 
         Raises:
-            Conflict: somebody signed up with this address in the same moment.
+            Conflict: a concurrent sign-up used the same address.
             RateLimited, Unavailable: too many requests wait for the mail server, or for something else.
         """
-        # Otherwise the person could be there, and the mail with their code be refused.
+        # Otherwise the account could exist although its e-mail with the code was refused.
         concurrency.reserve()
         prepared = super().save_user(request, user, form, commit=False)
         self.populate_username(request, prepared)
@@ -53,30 +53,30 @@ class AccountAdapter(DefaultAccountAdapter):
             _insert(prepared)
         return prepared
 
-    # --- Rate limits, which allauth would show as an error of the form, with status 200.
+    # --- Rate limits: status 429. allauth itself shows a form error with status 200.
 
     def validation_error(self, code: str, *args: object) -> ValidationError:
-        """Return what is wrong with a form; an attempt too many is answered with 429 instead."""
+        """Return the form error for a code. Raises a 429 response after too many sign-in attempts."""
         if code == "too_many_login_attempts":
             raise _refusal(context.request, rate_limits.LOGIN_WAIT_SECONDS)
         error: ValidationError = super().validation_error(code, *args)
         return error
 
     def add_message(self, request: HttpRequest, level: int, *args: Any, **named: Any) -> None:
-        """Leave a message for the next page; that of a limit is answered with 429 instead."""
+        """Add a message to the next page. Raises a 429 response instead of a rate limit message."""
         if named.get("message") == self.error_messages["rate_limited"]:
             raise _refusal(request, rate_limits.WAIT_SECONDS)
         super().add_message(request, level, *args, **named)
 
     def pre_authenticate(self, request: HttpRequest, **credentials: Any) -> None:
-        """Count an attempt to sign in. Raises ImmediateHttpResponse after too many."""
+        """Count a sign-in attempt. Raises ImmediateHttpResponse after too many."""
         super().pre_authenticate(request, **credentials)
         self._account_usage = rate_limits.count_attempt(request, _login_of(credentials))
         if self._account_usage is None:
             raise self.validation_error("too_many_login_attempts")
 
     def post_login(self, request: HttpRequest, user: AbstractBaseUser, **named: Any) -> HttpResponse:
-        """Answer somebody who has signed in, and remember the browser."""
+        """Return the response after a sign-in, with the device cookie."""
         response: HttpResponse = super().post_login(request, user, **named)
         if isinstance(user, User):
             rate_limits.remember_device(request, response, user)
@@ -92,7 +92,7 @@ class AccountAdapter(DefaultAccountAdapter):
 
     def _delete_login_attempts_cached_email(self, request: HttpRequest, **credentials: Any) -> None:
         super()._delete_login_attempts_cached_email(request, **credentials)
-        rate_limits.forget_attempts(request, _login_of(credentials))
+        rate_limits.clear_attempts(request, _login_of(credentials))
 
 
 def _login_of(credentials: dict[str, Any]) -> str:
@@ -104,7 +104,7 @@ def _refusal(request: HttpRequest, seconds: int) -> ImmediateHttpResponse:
 
 
 def _insert(user: User) -> None:
-    """Insert a person; two who sign up at once may be given one handle, then the second gets the next."""
+    """Insert an account. If a concurrent sign-up takes the handle, retry with the next free one."""
     for _attempt in range(HANDLE_TRIES):
         try:
             with transaction.atomic():
@@ -115,4 +115,4 @@ def _insert(user: User) -> None:
             user.handle = User.objects.free_handle(user.email)
         else:
             return
-    raise Conflict(_("This sign-up met another one. Sign in, or try again."))
+    raise Conflict(_("Another sign-up happened at the same time. Sign in, or try again."))

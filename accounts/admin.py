@@ -1,4 +1,4 @@
-"""Administration of people and their API keys."""
+"""Django admin of accounts, API keys and e-mail addresses."""
 
 from typing import Any
 
@@ -21,8 +21,8 @@ admin.site.unregister([Group, EmailAddress])
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg,misc]  # two bases of the framework
-    """People. They are deactivated, never deleted: jobs and transfers keep pointing to them."""
+class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg,misc]  # Django and unfold bases
+    """Accounts. They are deactivated, never deleted, because jobs and transfers refer to them."""
 
     form = UserAdminForm
     add_form = UserCreateForm
@@ -35,22 +35,22 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg,misc]  # 
     actions = ("activate", "deactivate")
     fieldsets = (
         (None, {"fields": ("email", "handle", "name", "password")}),
-        (_("Rights"), {"fields": ("is_active", "is_staff", "is_superuser", "user_permissions")}),
+        (_("Permissions"), {"fields": ("is_active", "is_staff", "is_superuser", "user_permissions")}),
         (_("Drive"), {"fields": ("quota_bytes",)}),
-        (_("Times"), {"fields": ("id", "last_login", "created_at", "updated_at")}),
+        (_("Dates"), {"fields": ("id", "last_login", "created_at", "updated_at")}),
     )
     add_fieldsets: Any = (
         (None, {"fields": ("email", "handle", "usable_password", "password1", "password2")}),
     )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        """Let only superusers hand out rights; otherwise any operator could make themselves one."""
-        given = (*super().get_readonly_fields(request, obj), "last_login")
-        rights = ("is_staff", "is_superuser", "user_permissions")
-        return given if request.user.is_superuser else (*given, *rights)
+        """Make permissions read-only, except for superusers. An operator must not promote themselves."""
+        fields = (*super().get_readonly_fields(request, obj), "last_login")
+        permissions = ("is_staff", "is_superuser", "user_permissions")
+        return fields if request.user.is_superuser else (*fields, *permissions)
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        """Keep operators away from superusers, whose password they could otherwise set."""
+        """Refuse operators changes to superusers: they could set the password and sign in."""
         if obj is not None and obj.is_superuser and not request.user.is_superuser:
             return False
         return bool(super().has_change_permission(request, obj))
@@ -58,24 +58,24 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg,misc]  # 
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         return False
 
-    @admin.action(description=_("Activate the selected people"), permissions=["change"])
+    @admin.action(description=_("Activate selected accounts"), permissions=["change"])
     def activate(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         self._set_active(request, queryset, active=True)
 
-    @admin.action(description=_("Deactivate the selected people"), permissions=["change"])
+    @admin.action(description=_("Deactivate selected accounts"), permissions=["change"])
     def deactivate(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         self._set_active(request, queryset, active=False)
 
     def _set_active(self, request: HttpRequest, queryset: QuerySet[User], *, active: bool) -> None:
         allowed = [user for user in queryset if self.has_change_permission(request, user)]
         count = set_users_active(users=allowed, active=active, by=request.user)  # type: ignore[arg-type]  # staff
-        text = ngettext("%(count)d person changed.", "%(count)d people changed.", count) % {"count": count}
+        text = ngettext("%(count)d account changed.", "%(count)d accounts changed.", count) % {"count": count}
         self.message_user(request, text, messages.SUCCESS)
 
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(ReadOnlyAdmin):
-    """Keys can be looked at and revoked; nobody can see or make one for somebody else."""
+    """API keys, read-only except for revoking. The secret is never shown."""
 
     list_display = ("name", "prefix", "user", "scopes", "last_used_at", "expires_at", "revoked_at")
     list_filter = (("revoked_at", admin.EmptyFieldListFilter),)
@@ -85,10 +85,10 @@ class ApiKeyAdmin(ReadOnlyAdmin):
     actions = ("revoke",)
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
-        """Rest on the table's own «change» right, which read-only pages refuse otherwise."""
+        """Require the table's «change» permission, which read-only pages refuse otherwise."""
         return bool(request.user.has_perm("accounts.change_apikey"))
 
-    @admin.action(description=_("Revoke the selected keys"), permissions=["revoke"])
+    @admin.action(description=_("Revoke selected keys"), permissions=["revoke"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
         keys = list(queryset.select_related("user"))
         for key in keys:
@@ -99,9 +99,9 @@ class ApiKeyAdmin(ReadOnlyAdmin):
 
 @admin.register(EmailAddress)
 class EmailAddressAdmin(ReadOnlyAdmin):
-    """Addresses; an operator may only vouch for one, for people whom no mail reaches.
+    """E-mail addresses. An operator can only mark one as verified, if no e-mail reaches the user.
 
-    A new or changed address could be used to take over somebody's account.
+    A new or changed address could be used to take over an account.
     """
 
     list_display = ("email", "user", "verified", "primary")
@@ -112,10 +112,10 @@ class EmailAddressAdmin(ReadOnlyAdmin):
     actions = ("verify",)
 
     def has_verify_permission(self, request: HttpRequest) -> bool:
-        """Rest on the table's own «change» right, which read-only pages refuse otherwise."""
+        """Require the table's «change» permission, which read-only pages refuse otherwise."""
         return bool(request.user.has_perm("account.change_emailaddress"))
 
-    @admin.action(description=_("Mark the selected addresses as verified"), permissions=["verify"])
+    @admin.action(description=_("Mark selected addresses as verified"), permissions=["verify"])
     def verify(self, request: HttpRequest, queryset: QuerySet[EmailAddress]) -> None:
         count = sum(address.set_verified() for address in queryset.filter(verified=False))
         text = ngettext("%(count)d address verified.", "%(count)d addresses verified.", count) % {

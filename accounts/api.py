@@ -1,10 +1,10 @@
-"""The caller's account over the API."""
+"""API endpoint of the caller's account."""
 
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-# Importing it tells the API's description about our keys; only what serves the API pays for that.
+# The import registers the API key scheme with drf-spectacular. Only processes that serve the API import it.
 from accounts import schema  # noqa: F401
 from accounts.authentication import caller
 from accounts.serializers import AccountSerializer
@@ -12,11 +12,11 @@ from ipau.common.api.views import ApiView
 
 
 class Account(ApiView):
-    """The caller."""
+    """The caller's account."""
 
     @extend_schema(
         operation_id="account_get",
-        summary="Whose key this is",
+        summary="Get your account",
         tags=["Account"],
         responses=AccountSerializer,
     )

@@ -1,4 +1,4 @@
-"""Who calls the API: a bearer key with scopes, or the person signed in on the site."""
+"""API authentication: a bearer key with scopes, or a signed-in session."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ApiKeyAuthentication(BaseAuthentication):
-    """`Authorization: Bearer <key>`; `Token <key>` is taken too, older clients send it."""
+    """`Authorization: Bearer <key>`; `Token <key>` is accepted for older clients."""
 
     def authenticate(self, request: Request) -> tuple[User, ApiKey] | None:
         words = get_authorization_header(request).split()
@@ -34,10 +34,10 @@ class ApiKeyAuthentication(BaseAuthentication):
 
 
 class HasScope(BasePermission):
-    """The key has what the view's `scopes` names for the method: a scope, all of a tuple, or one of a set.
+    """Require the scopes that the view's `scopes` names for the method: one, all of a tuple, or any of a set.
 
-    A view without an entry needs `read` for safe methods and `write` for the others. HEAD needs what GET
-    does. A person who is signed in on the site has all scopes.
+    A view without an entry needs `read` for safe methods and `write` for the others. HEAD needs the scopes
+    of GET. A signed-in session has all scopes.
     """
 
     def has_permission(self, request: Request, view: "APIView") -> bool:
@@ -45,17 +45,17 @@ class HasScope(BasePermission):
             return False
         if not isinstance(request.auth, ApiKey):
             return True
-        lacking = lacking_scopes(request, view)
-        self.message = f"This key lacks the scope {lacking}."
-        return not lacking
+        missing = missing_scopes(request, view)
+        self.message = f"This key lacks the scope {missing}."
+        return not missing
 
 
-def lacking_scopes(request: Request, view: "APIView") -> str:
-    """Return in words which scopes a key lacks for a request; nothing where it has those that are needed."""
+def missing_scopes(request: Request, view: "APIView") -> str:
+    """Return the names of the scopes that a key lacks for a request; empty if it lacks none."""
     declared: Mapping[str, Scope | tuple[Scope, ...] | frozenset[Scope]] = getattr(view, "scopes", {})
     method = str(request.method)
     default = Scope.READ if method in SAFE_METHODS else Scope.WRITE
-    # What answers GET answers HEAD too, unless the view tells them apart.
+    # Views answer HEAD as GET, unless they declare scopes for HEAD.
     fallback = declared.get("GET", default) if method == "HEAD" else default
     needed = declared.get(method, fallback)
     if isinstance(needed, frozenset):
@@ -66,12 +66,12 @@ def lacking_scopes(request: Request, view: "APIView") -> str:
 
 
 def has_scope(request: Request, scope: Scope) -> bool:
-    """Tell whether the caller's key has a scope. A person who is signed in on the site has all of them."""
+    """Return whether the caller has a scope. A signed-in session has all scopes."""
     return not isinstance(request.auth, ApiKey) or scope in request.auth.scopes
 
 
 def caller(request: Request) -> User:
-    """Return whose request this is; `HasScope` has let nobody else in."""
+    """Return the account of a request that `HasScope` has admitted."""
     if not isinstance(request.user, User):
         raise exceptions.NotAuthenticated
     return request.user

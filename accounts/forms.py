@@ -1,4 +1,4 @@
-"""Forms of the settings pages and of the administration."""
+"""Forms of the settings pages and of the admin."""
 
 import re
 from datetime import datetime, timedelta
@@ -25,7 +25,7 @@ LIFETIMES = (
 
 
 def add_domain_error(form: forms.BaseForm, error: DomainError) -> None:
-    """Put a domain error beside the fields that it names, or above the form when it names none of it."""
+    """Add a domain error to the fields that it names, or to the whole form if it names none of them."""
     known = {name: text for name, text in error.fields.items() if name in form.fields}
     for name, text in known.items():
         form.add_error(name, text)
@@ -34,20 +34,20 @@ def add_domain_error(form: forms.BaseForm, error: DomainError) -> None:
 
 
 class ProfileForm(forms.Form):
-    """What others see of a person."""
+    """Public profile: name and handle."""
 
     name = forms.CharField(
         label=_("Name"),
         max_length=100,
         required=False,
-        help_text=_("Shown in place of your handle. May be empty."),
+        help_text=_("Shown instead of your handle. Optional."),
         widget=forms.TextInput(attrs={"autocomplete": "name"}),
     )
     handle = forms.CharField(
         label=_("Handle"),
         max_length=39,
         help_text=_(
-            "The first part of the address of what you publish. Changing it breaks links that others keep."
+            "The first part of the address of your apps and models. Changing it breaks existing links."
         ),
         widget=forms.TextInput(
             attrs={"autocomplete": "username", "autocapitalize": "none", "spellcheck": "false"}
@@ -61,32 +61,32 @@ class ApiKeyForm(forms.Form):
     name = forms.CharField(
         label=_("Name"),
         max_length=60,
-        help_text=_("For example the program that will use it."),
+        help_text=_("For example, the program that uses it."),
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
     scopes = forms.MultipleChoiceField(
-        label=_("May"),
+        label=_("Permissions"),
         choices=Scope.choices,
         initial=Scope.values,
         widget=forms.CheckboxSelectMultiple,
-        error_messages={"required": _("Choose what the key may do.")},
+        error_messages={"required": _("Choose at least one permission.")},
     )
     lifetime = forms.ChoiceField(label=_("Expires"), choices=LIFETIMES, required=False)
 
     def expires_at(self) -> datetime | None:
-        """Return when the key shall end, counted from now; None when it shall not."""
+        """Return the expiry of a key created now; None if it does not expire."""
         days = self.cleaned_data["lifetime"]
         return timezone.now() + timedelta(days=int(days)) if days else None
 
 
 class SizeField(forms.CharField):
-    """Bytes, written as people write them: "500 MB", "20 GB", "1.5 TB". Empty: None."""
+    """A size in bytes, entered as "500 MB", "20 GB" or "1.5 TB". Empty: None."""
 
     _UNITS: ClassVar[dict[str, int]] = {"MB": 1024**2, "GB": 1024**3, "TB": 1024**4}
-    _WRITTEN = re.compile(r"(\d{1,9}(?:[.,]\d{1,3})?)\s*(MB|GB|TB)", re.IGNORECASE)
+    _SIZE = re.compile(r"(\d{1,9}(?:[.,]\d{1,3})?)\s*(MB|GB|TB)", re.IGNORECASE)
 
     def prepare_value(self, value: Any) -> Any:
-        """Write a number of bytes in the largest unit in which it is a short number."""
+        """Return a number of bytes as text, in the largest unit that it reaches."""
         if not isinstance(value, int):
             return value
         unit = next((u for u in ("TB", "GB") if value >= self._UNITS[u]), "MB")
@@ -96,29 +96,29 @@ class SizeField(forms.CharField):
         text = str(value or "").strip()
         if not text:
             return None
-        match = self._WRITTEN.fullmatch(text)
+        match = self._SIZE.fullmatch(text)
         if match is None:
-            raise ValidationError(gettext("Write a size such as 500 MB or 20 GB."))
+            raise ValidationError(gettext("Enter a size such as 500 MB or 20 GB."))
         return round(float(match[1].replace(",", ".")) * self._UNITS[match[2].upper()])
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        """Compare what is written, which may be rounded."""
+        """Compare the texts, because the text of the initial value may be rounded."""
         return str(self.prepare_value(initial) or "") != str(data or "").strip()
 
 
 class UserAdminForm(UserChangeForm):
-    """A person as operators see them."""
+    """An account in the admin."""
 
     quota_bytes = SizeField(
         label=_("Drive quota"),
         required=False,
-        help_text=_("For example 500 MB or 20 GB. Empty: as much as the site gives everybody."),
+        help_text=_("For example, 500 MB or 20 GB. Leave blank for the site default."),
         widget=UnfoldAdminTextInputWidget,
     )
 
 
 class UserCreateForm(UserCreationForm):
-    """A new person made by an administrator, known by e-mail; the handle follows from it when left empty."""
+    """A new account in the admin. Without a handle, one is derived from the e-mail address."""
 
     class Meta:
         model = User
@@ -130,10 +130,10 @@ class UserCreateForm(UserCreationForm):
         self.fields["handle"].required = False
 
     def clean_email(self) -> str:
-        """Return the address in small letters; refuse one that somebody has in whatever case."""
+        """Return the address in lowercase. Reject one in use, ignoring case."""
         email = str(self.cleaned_data["email"]).lower()
         if User.objects.filter(email__iexact=email).exists():
-            raise ValidationError(gettext("Somebody has this e-mail address already."))
+            raise ValidationError(gettext("This e-mail address is already in use."))
         return email
 
     def clean(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""The tables of accounts. Rows of all other apps refer to their `owner`, a user.
+"""Tables of accounts. Rows of all other apps refer to their `owner`, a user.
 
-- User: a person with an account, known to themselves by e-mail and to others by handle.
+- User: an account. Its user signs in by e-mail; others see the handle.
 - ApiKey: a bearer key of a user (`user`) with scopes and an expiry. Only its SHA-256 is stored.
 """
 
@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from ipau.common.models import BaseModel
 
 PLATFORM_HANDLE = "ipau"
-# Names that would be taken for the site itself, in an address or in a message.
+# Names that could pass for the site itself, in an address or in a message.
 # fmt: off
 RESERVED_HANDLES = frozenset({
     PLATFORM_HANDLE, "about", "account", "accounts", "admin", "api", "apps", "billing", "cluster", "docs",
@@ -31,13 +31,13 @@ HANDLE = re.compile(r"\A[a-z0-9]+(?:-[a-z0-9]+)*\Z")
 
 class UserManager(BaseUserManager["User"]):
     def create_user(self, email: str, password: str | None = None, **fields: Any) -> "User":
-        """Create a person; without a `handle` one is made from the e-mail address.
+        """Create an account. Without a `handle`, one is derived from the e-mail address.
 
         Raises:
             ValueError: the e-mail address is empty.
         """
         if not email:
-            raise ValueError("An e-mail address is needed.")
+            raise ValueError("An e-mail address is required.")
         fields.setdefault("handle", self.free_handle(email))
         user = self.model(email=self.normalize_email(email).lower(), **fields)
         user.set_password(password)
@@ -48,7 +48,7 @@ class UserManager(BaseUserManager["User"]):
         return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
 
     def free_handle(self, email: str) -> str:
-        """Return a handle that nobody has, close to the first part of `email`."""
+        """Return a free handle, close to the first part of `email`."""
         stem = re.sub(r"[^a-z0-9]+", "-", email.split("@")[0].lower()).strip("-")[:30].strip("-") or "user"
         taken = set(self.filter(handle__startswith=stem).values_list("handle", flat=True)) | RESERVED_HANDLES
         number = 1
@@ -63,18 +63,18 @@ class UserManager(BaseUserManager["User"]):
 
 
 class User(BaseModel, AbstractBaseUser, PermissionsMixin):
-    """A person, known to themselves by e-mail and to others by handle."""
+    """An account. Its user signs in by e-mail; others see the handle."""
 
     email = models.EmailField(_("e-mail address"))
     handle = models.CharField(
         _("handle"),
         max_length=39,
         unique=True,
-        validators=[RegexValidator(HANDLE, _("Use small letters, digits and single dashes."))],
-        help_text=_("What others see, and the first part of the address of what you publish."),
+        validators=[RegexValidator(HANDLE, _("Use lowercase letters, digits and single hyphens."))],
+        help_text=_("Shown to others. The first part of the address of your apps and models."),
     )
     name = models.CharField(_("name"), max_length=100, blank=True)
-    # Bytes of the drive; None: as many as the site gives everybody.
+    # None: the default of the site.
     quota_bytes = models.BigIntegerField(_("drive quota in bytes"), null=True, blank=True)
     is_staff = models.BooleanField(default=False)
     is_active = models.BooleanField(default=True)
@@ -98,14 +98,14 @@ class User(BaseModel, AbstractBaseUser, PermissionsMixin):
 
 
 class Scope(models.TextChoices):
-    """What an API key may do."""
+    """Permissions of an API key."""
 
     READ = "read", _("Read files, apps and jobs")
     WRITE = "write", _("Upload, change and delete files")
     RUN = "run", _("Run apps: previews, predictions, jobs")
 
 
-# What concerns all that an account does needs a key that may do all of it.
+# For endpoints that concern the whole account, such as webhooks.
 FULL_ACCESS = (Scope.READ, Scope.WRITE, Scope.RUN)
 
 

@@ -1,4 +1,4 @@
-"""What a request carries on a page that asks for signing in. For annotations only."""
+"""Request type of pages that require sign-in. For annotations only."""
 
 from django.http import HttpRequest
 from django_htmx.middleware import HtmxDetails

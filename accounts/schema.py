@@ -1,4 +1,4 @@
-"""How the API's description names the key."""
+"""OpenAPI security scheme of API keys, for drf-spectacular."""
 
 from typing import Any
 
@@ -13,5 +13,5 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
         return {
             "type": "http",
             "scheme": "bearer",
-            "description": "An API key from Settings → API keys, with the scopes it shall have.",
+            "description": "An API key from Settings → API keys, with the scopes that the request needs.",
         }

@@ -1,4 +1,4 @@
-"""People as the API tells them."""
+"""Serializers of accounts."""
 
 from rest_framework import serializers
 
@@ -6,7 +6,7 @@ from accounts.models import User
 
 
 class AccountSerializer(serializers.Serializer[User]):
-    """Whose key this is."""
+    """The account of the API key."""
 
     type = serializers.SerializerMethodField(help_text="Always `user`.")
     username = serializers.CharField(source="handle")

@@ -1,4 +1,4 @@
-"""What people do with their account: profile and API keys."""
+"""Services of accounts: create, profile, activation, API keys."""
 
 import hashlib
 import secrets
@@ -20,10 +20,10 @@ from ipau.common.errors import Conflict, Invalid, NotFound
 from ipau.common.postgresql.prepared_queries import PreparedQuery
 
 KEY_START = "ipau_"
-# Keys of one person that are not revoked, and revoked ones that stay listed.
+# Per account: active keys, and revoked keys that stay listed.
 MOST_KEYS = 100
 MOST_REVOKED = 100
-# Writing the time of last use on each request would make every read a write.
+# Writing the time of last use on each request would turn every read into a write.
 LAST_USED_RESOLUTION = timedelta(minutes=1)
 
 _usable_key = PreparedQuery(
@@ -32,7 +32,7 @@ _usable_key = PreparedQuery(
 
 
 def find_or_create_user(*, email: str) -> User:
-    """Return the user with this address; a new one has no password and a verified address.
+    """Return the account with this address. A new one has no password and a verified address.
 
     Raises:
         Invalid: the text is not an e-mail address.
@@ -51,11 +51,11 @@ def find_or_create_user(*, email: str) -> User:
 
 
 def update_profile(*, user: User, name: str, handle: str) -> User:
-    """Change what others see of a person.
+    """Change the name and handle of an account.
 
     Raises:
-        Invalid: the handle has characters or a length that an address cannot have.
-        Conflict: somebody else has the handle, or the site keeps it for itself.
+        Invalid: the handle has characters that are not allowed, or is too long.
+        Conflict: the handle is taken or reserved.
     """
     handle = handle.strip().lower()
     if handle != user.handle:
@@ -65,33 +65,33 @@ def update_profile(*, user: User, name: str, handle: str) -> User:
         with transaction.atomic():
             user.save(update_fields=["name", "handle", "updated_at"])
     except IntegrityError as error:
-        # The constraint decides, not a look beforehand: two people may ask for one handle at once.
+        # Only the constraint decides: two requests may ask for the same handle at once.
         user.refresh_from_db(fields=["name", "handle"])
-        text = _("Somebody else has this handle. Choose another.")
+        text = _("This handle is taken. Choose another one.")
         raise Conflict(text, fields={"handle": text}) from error
     return user
 
 
 def _check_handle(handle: str) -> None:
     if not HANDLE.match(handle) or len(handle) > 39:
-        text = _("Use up to 39 small letters, digits and single dashes between them.")
+        text = _("Use up to 39 lowercase letters, digits and single hyphens between them.")
         raise Invalid(text, fields={"handle": text})
     if handle in RESERVED_HANDLES:
-        text = _("This handle is kept for the site itself. Choose another.")
+        text = _("This handle is reserved. Choose another one.")
         raise Conflict(text, fields={"handle": text})
 
 
 def set_users_active(*, users: Collection[User], active: bool, by: User) -> int:
-    """Let people in or keep them out; whoever asks never locks themselves out. Returns how many changed."""
-    wanted = [user.pk for user in users if user.pk != by.pk]
+    """Activate or deactivate accounts, except `by` itself. Returns the number changed."""
+    ids = [user.pk for user in users if user.pk != by.pk]
     with transaction.atomic():
-        changed = User.objects.filter(pk__in=wanted).exclude(is_active=active)
+        changed = User.objects.filter(pk__in=ids).exclude(is_active=active)
         return changed.update(is_active=active, updated_at=timezone.now())
 
 
 @dataclass(frozen=True)
 class NewKey:
-    """A key just made. `secret` exists only here: it is shown once and never stored."""
+    """A new key. `secret` exists only here: it is shown once and never stored."""
 
     row: ApiKey
     secret: str
@@ -100,27 +100,27 @@ class NewKey:
 def create_api_key(
     *, user: User, name: str, scopes: Collection[str] | None = None, expires_at: datetime | None = None
 ) -> NewKey:
-    """Make a key with the given scopes (all of them by default).
+    """Create an API key with these scopes (default: all).
 
     Raises:
         Invalid: no name, an unknown scope, no scope at all, an expiry in the past, or too many keys.
     """
     chosen = sorted(set(scopes if scopes is not None else Scope.values))
     if not name.strip():
-        text = _("Give the key a name, so that you recognise it later.")
+        text = _("Give the key a name, so that you recognize it later.")
         raise Invalid(text, fields={"name": text})
     if not chosen or not set(chosen) <= set(Scope.values):
-        text = _("Choose what the key may do.")
+        text = _("Choose at least one permission.")
         raise Invalid(text, fields={"scopes": text})
     if expires_at is not None and expires_at <= timezone.now():
-        text = _("This expiry lies in the past. Choose a later time.")
+        text = _("This expiry is in the past. Choose a later time.")
         raise Invalid(text, fields={"expires_at": text})
     if ApiKey.objects.filter(user=user, revoked_at__isnull=True).count() >= MOST_KEYS:
         raise Invalid(
-            _("You have %(n)d keys, which is the most. Revoke one of them first.") % {"n": MOST_KEYS},
+            _("You have %(n)d API keys, the maximum. Revoke one first.") % {"n": MOST_KEYS},
             code="too_many_keys",
         )
-    _forget_revoked_keys(user)
+    _delete_old_revoked_keys(user)
     secret = KEY_START + secrets.token_urlsafe(32)
     row = ApiKey.objects.create(
         user=user,
@@ -133,22 +133,22 @@ def create_api_key(
     return NewKey(row=row, secret=secret)
 
 
-def _forget_revoked_keys(user: User) -> None:
-    """Delete a person's revoked keys, save for the newest."""
+def _delete_old_revoked_keys(user: User) -> None:
+    """Delete the revoked keys of an account, except the newest `MOST_REVOKED`."""
     revoked = ApiKey.objects.filter(user=user, revoked_at__isnull=False).order_by("-id")
     ApiKey.objects.filter(pk__in=list(revoked.values_list("pk", flat=True)[MOST_REVOKED:])).delete()
 
 
 def revoke_api_key(*, user: User, key_id: UUID) -> ApiKey:
-    """End a key at once.
+    """Revoke a key at once.
 
     Raises:
-        NotFound: the person has no such key.
+        NotFound: the account has no such key.
     """
     with transaction.atomic():
         key: ApiKey | None = ApiKey.objects.select_for_update().filter(user=user, pk=key_id).first()
         if key is None:
-            raise NotFound(_("You have no such key."))
+            raise NotFound(_("You have no such API key."))
         if key.revoked_at is None:
             key.revoked_at = timezone.now()
             key.save(update_fields=["revoked_at", "updated_at"])
@@ -156,13 +156,13 @@ def revoke_api_key(*, user: User, key_id: UUID) -> ApiKey:
 
 
 def find_api_key(*, secret: str) -> ApiKey | None:
-    """Return the usable key with this secret and note its use, or None."""
+    """Return the usable key with this secret, or None. Updates its time of last use."""
     key = _usable_key.first(digest=digest(secret))
     if key is None:
         return None
     now = timezone.now()
     if key.last_used_at is None or now - key.last_used_at > LAST_USED_RESOLUTION:
-        # Asked again in the statement, so that of many requests at once only one writes.
+        # The condition is repeated in the statement, so that only one of many concurrent requests writes.
         stale = Q(last_used_at__isnull=True) | Q(last_used_at__lt=now - LAST_USED_RESOLUTION)
         ApiKey.objects.filter(stale, pk=key.pk).update(last_used_at=now)
     return key

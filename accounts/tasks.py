@@ -1,4 +1,4 @@
-"""Clean-up of what signing in leaves behind."""
+"""Background task that deletes expired sessions."""
 
 from importlib import import_module
 
@@ -9,5 +9,5 @@ from ipau.common.tasks import task
 
 @task(name="accounts.sweep_sessions", queue="background", expires=3600)
 def sweep_sessions() -> None:
-    """Delete sessions whose time is over: each sign-in makes one, and nothing else ever deletes it."""
+    """Delete expired sessions. Each sign-in creates one, and nothing else deletes them."""
     import_module(settings.SESSION_ENGINE).SessionStore.clear_expired()

@@ -1,4 +1,4 @@
-"""The settings pages, mounted under /settings/."""
+"""URLs of the settings pages, mounted under /settings/."""
 
 from django.urls import path
 

@@ -1,4 +1,4 @@
-"""The settings pages: profile and API keys."""
+"""Settings pages: profile and API keys."""
 
 from uuid import UUID
 
@@ -24,19 +24,19 @@ KEYS_A_PAGE = 50
 @login_required
 @require_http_methods(["GET", "POST"])
 def settings_page(request: SignedInRequest) -> HttpResponse:
-    """Show and change what others see of the person."""
+    """Show and change the profile."""
     user = request.user
     form = ProfileForm(request.POST or None, initial={"name": user.name, "handle": user.handle})
     saved = request.method == "POST" and _save_profile(form, user)
     if saved and not request.htmx:
-        messages.success(request, _("Your profile is saved."))
+        messages.success(request, _("Profile saved."))
         return redirect("accounts:settings")
     if saved:
-        # The fields as they are stored: the handle may have been typed in capitals.
+        # Show the stored values: the handle may have been entered in uppercase.
         form = ProfileForm(initial={"name": user.name, "handle": user.handle})
     response = render(request, _page_or_part(request, "accounts/settings.html", "profile"), {"form": form})
     if saved:
-        _toast(response, _("Your profile is saved."))
+        _toast(response, _("Profile saved."))
     return response
 
 
@@ -44,9 +44,9 @@ def settings_page(request: SignedInRequest) -> HttpResponse:
 @never_cache
 @require_http_methods(["GET", "POST"])
 def keys_page(request: SignedInRequest) -> HttpResponse:
-    """List the person's keys and make new ones.
+    """List and create API keys.
 
-    The answer to a POST is the only page that holds the secret; therefore it does not redirect.
+    The response to a POST does not redirect, because it is the only page that shows the secret.
     """
     form = ApiKeyForm(request.POST if request.method == "POST" else None)
     new_key = _create_key(form, request.user) if request.method == "POST" else None
@@ -64,9 +64,9 @@ def keys_page(request: SignedInRequest) -> HttpResponse:
 @login_required
 @require_POST
 def revoke_key(request: SignedInRequest, key_id: UUID) -> HttpResponse:
-    """End one of the person's keys."""
+    """Revoke an API key."""
     key = revoke_api_key(user=request.user, key_id=key_id)
-    text = _("The key “%(name)s” is revoked.") % {"name": key.name}
+    text = _("API key “%(name)s” revoked.") % {"name": key.name}
     if not request.htmx:
         messages.success(request, text)
         return redirect("accounts:keys")
@@ -87,10 +87,10 @@ def _save_profile(form: ProfileForm, user: User) -> bool:
 def _create_key(form: ApiKeyForm, user: User) -> NewKey | None:
     if not form.is_valid():
         return None
-    asked = form.cleaned_data
+    data = form.cleaned_data
     try:
         return create_api_key(
-            user=user, name=asked["name"], scopes=asked["scopes"], expires_at=form.expires_at()
+            user=user, name=data["name"], scopes=data["scopes"], expires_at=form.expires_at()
         )
     except DomainError as error:
         add_domain_error(form, error)
@@ -98,7 +98,7 @@ def _create_key(form: ApiKeyForm, user: User) -> NewKey | None:
 
 
 def _page_or_part(request: SignedInRequest, template: str, part: str) -> str:
-    """Name the template's part for htmx, and the whole template for everybody else."""
+    """Return the name of the template partial for htmx requests, else of the whole template."""
     return f"{template}#{part}" if request.htmx else template
 
 

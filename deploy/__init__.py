@@ -1,1 +1,1 @@
-"""Running IPAU on machines, and scripts for those who develop it."""
+"""Deployment files of IPAU, and scripts for developers."""

@@ -1,8 +1,8 @@
-"""Make the covers of apps and of the models that come along, and the start page's proof, with our own engine.
+"""Create the cover images of built-in apps and demo models, and the example of the start page.
 
-The files are committed. Run this again when an operation is new or has changed its look, or a model is.
-Apps show the sample picture, models one of their own pictures, or the sample where they take photographs.
-The sample is Chelsea the cat, a photograph that Stéfan van der Walt gave away under CC0.
+The files are committed. Run this script again after adding or changing an operation or a model.
+Covers of apps show the sample image. Covers of models show one of the model's own images, or the sample if
+the model works on photos. The sample is Chelsea the cat, a photo by Stéfan van der Walt, licensed under CC0.
 """
 
 import io
@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageOps
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from workers import engine, registry  # noqa: E402  (the path comes first)
+from workers import engine, registry  # noqa: E402  (needs the path above)
 from workers.bundle import FolderModel  # noqa: E402
 from workers.plugin import Context  # noqa: E402
 from workers.recipe import Recipe  # noqa: E402
@@ -25,26 +25,26 @@ SAMPLE = ROOT / "processing" / "static" / "processing" / "sample.jpg"
 PROOF = SAMPLE.with_name("proof.jpg")
 COVERS = ROOT / "market" / "static" / "market" / "covers"
 SIZE = (720, 480)
-# Settings that show at the size of a card what an operation does.
+# Parameters with a visible effect at the size of a card.
 SETTINGS: dict[str, dict[str, Any]] = {
     "blackwhite": {"contrast": 25},
     "ascii": {"columns": 84, "size": 14},
-    "pixelart": {"block": 20, "colours": 10},
-    "mosaic": {"tile": 24, "adaption": 70},
+    "pixelart": {"block": 20, "colors": 10},
+    "mosaic": {"tile": 24, "color_match": 70},
 }
 PROOF_OF = "pixelart"
 MODELS = ROOT / "deploy" / "demo_models"
-# Pictures that show what a model does; of others it is the first of their own.
+# Images for the covers of these models. The others use their first image.
 PICTURES = {
     "shapes-detector": "shapes-detector/shapes-detector-6.jpg",
     "shapes-segmenter": "shapes-detector/shapes-detector-6.jpg",
 }
-# The part of the sample that enlargers show, small enough for its pixels to be missed.
+# Part of the sample for models that enlarge. It is small, so that the difference is visible.
 EYE = (186, 126, 366, 246)
 
 
 def main() -> None:
-    """Write one cover for each operation and model, and the proof."""
+    """Write one cover for each operation and model, and the example of the start page."""
     photo = SAMPLE.read_bytes()
     before = _fit(Image.open(io.BytesIO(photo)))
     COVERS.mkdir(parents=True, exist_ok=True)
@@ -67,9 +67,9 @@ def _cover_model(folder: Path, photo: bytes) -> Image.Image:
     own = MODELS / PICTURES.get(folder.name, f"{folder.name}/{folder.name}-1.jpg")
     before = Image.open(io.BytesIO(photo) if task == "image" else own).convert("RGB")
     if task == "classify":
-        found: Any = _run_model(model, before).data
-        best = found["predictions"][0]
-        # Written on a small one, so that it can be read on a card.
+        data: Any = _run_model(model, before).data
+        best = data["predictions"][0]
+        # Draw the text on a small image, so that it is readable on a card.
         small = _crop(before).resize((SIZE[0] // 2, SIZE[1] // 2))
         return _fit(draw_title(small, label(best["class"], best["confidence"]), best["class_id"]))
     before = _crop(before)
@@ -86,7 +86,7 @@ def _run_model(model: FolderModel, picture: Image.Image) -> engine.RecipeResult:
 
 
 def _crop(image: Image.Image) -> Image.Image:
-    """Cut a cover's shape out of the middle."""
+    """Crop the center of an image to the size of a cover."""
     return ImageOps.fit(image, SIZE, Image.Resampling.LANCZOS)
 
 
@@ -101,7 +101,7 @@ def _fit(image: Image.Image) -> Image.Image:
 
 
 def _divide(before: Image.Image, after: Image.Image) -> Image.Image:
-    """Show what was before at the left of a slanting line, and what came out at its right."""
+    """Return a cover with the original left of a slanted line and the result right of it."""
     width, height = before.size
     top, bottom = width * 0.46, width * 0.34
     mask = Image.new("L", (width * 2, height * 2), 255)

@@ -1,7 +1,7 @@
-"""Fetch the browser libraries into ipau/static/vendor, or check with --check that nobody changed them there.
+"""Download the browser libraries into ipau/static/vendor, or verify their digests with --check.
 
-The files are committed, so that whoever installs the site needs no Node. To move to another version,
-change PACKAGES, run this script (it needs npm), look at the pages and commit.
+The files are committed, so an installation needs no Node. To upgrade a library, change PACKAGES, run this
+script (it needs npm), check the pages and commit.
 """
 
 import argparse
@@ -19,13 +19,13 @@ from typing import Any
 
 STATIC = Path(__file__).resolve().parent.parent / "ipau" / "static"
 SVG = "http://www.w3.org/2000/svg"
-# A source map is not shipped, and the manifest storage stops at a reference to a file that is missing.
+# Source maps are not shipped, and Django's manifest storage fails at references to missing files.
 SOURCE_MAP = re.compile(r"\n?(?://[#@]\s*sourceMappingURL=\S+|/\*[#@]\s*sourceMappingURL=[^*]+\*/)\s*")
 
 
 @dataclass(frozen=True)
 class Package:
-    """An npm package at an exact version, the files taken from it, and whose copyright they are."""
+    """An npm package: exact version, copyright holder, and the files to copy."""
 
     name: str
     version: str
@@ -61,27 +61,24 @@ ICONS = """
     search select-all server settings share shield-check shopping-cart sort-ascending
     sort-descending sparkles stack-2 star sun tag terminal-2 trash trash-x typography upload user
     user-circle users wand webhook world x zoom-in zoom-out
-""".split()  # noqa: SIM905  # a hundred quoted names would hide what is there
+""".split()  # noqa: SIM905  # a hundred quoted names would be hard to read
 
 
 def main() -> int:
-    """Run the command; the exit status is 0 when all is well."""
+    """Run the command; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--check", action="store_true", help="compare the files with their SHA-256, offline")
     if parser.parse_args().check:
-        found = faults()
-        for line in found:
+        problems = faults()
+        for line in problems:
             print(line, file=sys.stderr)
-        return 1 if found else 0
+        return 1 if problems else 0
     vendor()
     return 0
 
 
 def faults(static: Path = STATIC) -> list[str]:
-    """Compare the vendored files with vendored.json.
-
-    Returns one sentence for each file that is changed, missing or not on the list.
-    """
+    """Return a line for each vendored file that is changed, missing or not listed in vendored.json."""
     listed: dict[str, str] = {}
     for package in json.loads((static / "vendor" / "vendored.json").read_text())["packages"]:
         listed.update(package["files"])
@@ -97,7 +94,7 @@ def faults(static: Path = STATIC) -> list[str]:
 
 
 def vendor() -> None:
-    """Fetch every package anew and write the files, the icon sprite and both lists."""
+    """Download every package, and write the files, the icon sprite and both lists."""
     entries = []
     with tempfile.TemporaryDirectory() as scratch:
         for package in PACKAGES:
@@ -115,18 +112,18 @@ def vendor() -> None:
 
 
 def sprite(folder: Path) -> str:
-    """Return one SVG whose symbols are the chosen icons; colour and stroke come from the page."""
+    """Return an SVG sprite with the icons of ICONS as symbols. Color and stroke come from the page."""
     symbols = []
     for name in ICONS:
         root = ET.fromstring((folder / f"{name}.svg").read_text())  # noqa: S314  # nosec B314  (a pinned package)
         shapes = [_shape(child) for child in root]
         symbols.append(f'<symbol id="{name}" viewBox="0 0 24 24">{"".join(shapes)}</symbol>')
-    note = f"<!-- From {ICON_PACKAGE.name} {ICON_PACKAGE.version}, MIT licence, {ICON_PACKAGE.copyright} -->"
+    note = f"<!-- From {ICON_PACKAGE.name} {ICON_PACKAGE.version}, MIT license, {ICON_PACKAGE.copyright} -->"
     return f'{note}\n<svg xmlns="{SVG}">\n' + "\n".join(symbols) + "\n</svg>\n"
 
 
 def sprite_names() -> frozenset[str]:
-    """Return the names of the icons that the committed sprite has."""
+    """Return the names of the icons in the committed sprite."""
     return frozenset(re.findall(r'<symbol id="([^"]+)"', (STATIC / "icons.svg").read_text()))
 
 
@@ -136,7 +133,7 @@ def _shape(element: ET.Element) -> str:
 
 
 def _unpack(package: Package, scratch: Path) -> Path:
-    """Fetch a package's archive through npm and return the folder with its contents."""
+    """Download a package with npm; return the folder with its contents."""
     command = ["npm", "pack", "--silent", f"{package.name}@{package.version}"]
     done = subprocess.run(command, cwd=scratch, check=True, capture_output=True, text=True)  # noqa: S603
     target = scratch / package.folder
@@ -146,7 +143,7 @@ def _unpack(package: Package, scratch: Path) -> Path:
 
 
 def _take(source: Path, name: str) -> str:
-    """Copy one text file without its source map comment; return where it lies under static."""
+    """Copy a text file without its source map comment; return its path below the static folder."""
     target = STATIC / name
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(SOURCE_MAP.sub("\n", source.read_text()))
@@ -158,7 +155,7 @@ def _entry(package: Package, source: Path, paths: list[str]) -> dict[str, Any]:
     return {
         "name": package.name,
         "version": described["version"],
-        "licence": described["license"],
+        "license": described["license"],
         "copyright": package.copyright,
         "files": {path: _digest(STATIC / path) for path in paths},
     }
@@ -187,12 +184,12 @@ def _listing(entries: list[dict[str, Any]]) -> str:
     ]
     for entry in entries:
         lines += ["", f"## {entry['name']} {entry['version']}", ""]
-        lines += [f"{entry['licence']} licence, © {entry['copyright']}", ""]
+        lines += [f"{entry['license']} license, © {entry['copyright']}", ""]
         lines += [f"- `{path}` SHA-256 `{digest}`" for path, digest in entry["files"].items()]
     return "\n".join([*lines, "", MIT])
 
 
-MIT = """## The MIT licence
+MIT = """## The MIT license
 
 Permission is hereby granted, free of charge, to any person obtaining a copy of this software and
 associated documentation files (the "Software"), to deal in the Software without restriction,

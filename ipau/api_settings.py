@@ -1,4 +1,4 @@
-"""Settings of Django REST framework and of the API's description that no installation changes."""
+"""Settings of Django REST framework and drf-spectacular (OpenAPI) that are the same on every site."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ REST_FRAMEWORK: dict[str, Any] = {
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "IPAU API",
-    "DESCRIPTION": "Run image-processing apps over pictures: files, predictions, jobs, previews.",
+    "DESCRIPTION": "Run image-processing apps on images: files, predictions, jobs, previews.",
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,

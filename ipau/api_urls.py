@@ -1,4 +1,4 @@
-"""The API's addresses, mounted under /v1/."""
+"""URLs of the API, mounted under /v1/."""
 
 from django.urls import path, re_path
 
@@ -12,7 +12,7 @@ from processing.api import jobs, predictions, previews, webhooks
 
 app_name = "v1"
 urlpatterns = [
-    # Looked through from the top: previews are asked for most often, and waited for.
+    # Django tries these in order. Previews come first: they are frequent, and users wait for them.
     path("preview/detect", previews.Detect.as_view(), name="detect"),
     path("preview/detect-to-json", previews.DetectToJson.as_view(), name="detect-to-json"),
     path("preview/detect-to-img", previews.DetectToImg.as_view(), name="detect-to-img"),

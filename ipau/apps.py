@@ -1,4 +1,4 @@
-"""The wiring app: base templates, static files and the commands `up` and `demo`."""
+"""Django app `ipau`: base templates, static files and the commands `up` and `demo`."""
 
 from django.apps import AppConfig
 
@@ -8,6 +8,6 @@ __all__ = ["IpauConfig", "celery_app"]
 
 
 class IpauConfig(AppConfig):
-    """Loading it makes our Celery app the current one, so that every process can send wake-ups."""
+    """App config. Importing this module sets the current Celery app, so every process can send wake-ups."""
 
     name = "ipau"

@@ -1,4 +1,4 @@
-"""The Celery app: its queues, its schedule, its heartbeat, and the checks that stop a wrong worker."""
+"""The Celery app: queues, worker options and the beat schedule."""
 
 import os
 
@@ -10,7 +10,7 @@ from ipau import celery_transport
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ipau.settings")
 
-# Each has a module `tasks`.
+# Each package has a module `tasks`.
 TASK_PACKAGES = [
     "accounts",
     "drive.files",
@@ -28,7 +28,7 @@ app = Celery("ipau")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(
     task_default_queue="cpu",
-    # Each with an exchange of its own: sharing the default one, a message for one would reach all of them.
+    # One exchange per queue: over a shared default exchange, each message would reach all queues.
     task_queues=[Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
     task_create_missing_queues=False,
     task_serializer="json",
@@ -36,7 +36,7 @@ app.conf.update(
     task_ignore_result=True,
     result_backend=None,
     worker_pool="ipau.celery_pool:TaskPool",
-    # Least connection: a slot holds the message it works on and takes no second one.
+    # A slot reserves no second message while it works on one.
     worker_prefetch_multiplier=1,
     task_acks_late=True,
     task_reject_on_worker_lost=True,
@@ -45,7 +45,7 @@ app.conf.update(
     worker_enable_soft_shutdown_on_idle=False,
     worker_send_task_events=False,
     worker_hijack_root_logger=False,
-    # Memory that a picture took goes back to the system now and then, and at once where it was much.
+    # Restart slots to return memory to the system: after many tasks, or after one large image.
     worker_max_tasks_per_child=2000,
     worker_max_memory_per_child=settings.SLOT_MEMORY_BYTES // 2 // 1024,
     broker_connection_retry_on_startup=True,

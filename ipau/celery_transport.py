@@ -1,6 +1,7 @@
-"""The way to the broker, with one client a channel.
+"""Kombu transport for Redis and Valkey that reuses one client per channel.
 
-Kombu makes a client for each message sent, taken and acknowledged. To make one takes longer than to use it.
+Kombu creates a client for each message that it sends, receives or acknowledges. Creating one takes longer
+than using it.
 """
 
 from typing import Any
@@ -9,27 +10,28 @@ from kombu.transport import TRANSPORT_ALIASES, redis
 
 
 class Channel(redis.Channel):
-    """As Kombu's, but a client is made once for a pool of connections, not for each use of it."""
+    """Kombu's channel, with one client per connection pool instead of one per use."""
 
-    _kept: Any = None
+    _client_cache: Any = None
 
     def _create_client(self, asynchronous: bool = False) -> Any:
-        """Return the client of the pool; to wait for messages, a new one, which holds a connection."""
-        if not asynchronous and self._kept is not None and self._kept.connection_pool is self.pool:
-            return self._kept
-        made = super()._create_client(asynchronous)  # type: ignore[misc]  # the stubs have only what is public
+        """Return the cached client of the pool. `asynchronous`: a new client, which holds a connection."""
+        cached = self._client_cache
+        if not asynchronous and cached is not None and cached.connection_pool is self.pool:
+            return cached
+        client = super()._create_client(asynchronous)  # type: ignore[misc]  # the stubs have only what is public
         if not asynchronous:
-            self._kept = made
-        return made
+            self._client_cache = client
+        return client
 
 
 class Transport(redis.Transport):
-    """Kombu's for Redis and Valkey."""
+    """Kombu's transport for Redis and Valkey, with the channel above."""
 
     Channel = Channel
 
 
 def install() -> None:
-    """Let this be what `redis://` and `rediss://` stand for."""
+    """Use this transport for `redis://` and `rediss://` URLs."""
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"

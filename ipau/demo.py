@@ -1,4 +1,4 @@
-"""The demo: a person, pictures, and every built-in app and model run over them through the real queue."""
+"""Demo data: an account with images, and jobs that run every built-in app and demo model on them."""
 
 import json
 import secrets
@@ -23,7 +23,7 @@ from processing.models import OPEN, Job
 EMAIL = "demo@example.org"
 FOLDER = "Demo photos"
 PHOTOS = Path(__file__).parent / "demo_photos"
-# One folder a model: `card.json`, the converted model, and pictures to try it on (`make train-demo`).
+# One folder per model: `card.json`, the converted model, and sample images (`make train-demo`).
 MODELS = Path(__file__).parent.parent / "deploy" / "demo_models"
 POLL_SECONDS = 0.1
 STALLED_SECONDS = 120.0
@@ -31,37 +31,37 @@ BAR_WIDTH = 24
 
 
 class DemoError(Exception):
-    """One sentence on why the demo cannot go on."""
+    """The demo cannot continue. The message says why."""
 
 
 class DemoInterrupted(Exception):
-    """Somebody asked the demo to stop."""
+    """The user stopped the demo."""
 
 
 @dataclass(frozen=True)
 class DemoRow:
-    """One line of the table at the end."""
+    """One row of the table of results."""
 
     app: str
-    pictures: int
+    images: int
     failed: int
     seconds: float
     folder: str
 
     @property
     def rate(self) -> float:
-        """Pictures a second, from the submit to the end of the job."""
-        return self.pictures / self.seconds if self.seconds > 0 else 0.0
+        """Images per second, from submission to the end of the job."""
+        return self.images / self.seconds if self.seconds > 0 else 0.0
 
 
 @dataclass(frozen=True)
 class Demo:
-    """Runs the demo on a running site. Calls `between` while waiting; it may raise `DemoInterrupted`."""
+    """Runs the demo on a running site. Calls `between` while it waits; this may raise `DemoInterrupted`."""
 
     between: Callable[[], None]
 
     def person(self) -> tuple[User, str]:
-        """Return the demo's person, made if need be, and a new password."""
+        """Return the demo account, which is created if needed, and a new password."""
         person = accounts.find_or_create_user(email=EMAIL)
         password = secrets.token_urlsafe(9)
         person.set_password(password)
@@ -69,12 +69,12 @@ class Demo:
         return person, password
 
     def upload(self, person: User, *, name: str = FOLDER, source: Path = PHOTOS) -> Folder:
-        """Put the pictures that are not there yet into a folder of the person's drive."""
+        """Upload missing images to a folder of the account's drive; return the folder."""
         folder = drive.folder_at_top(owner=person, name=name)
-        there = set(folder.files.live().values_list("name", flat=True))
+        existing = set(folder.files.live().values_list("name", flat=True))
         for path in sorted(source.glob("*.jpg")):
             self.between()
-            if path.name not in there:
+            if path.name not in existing:
                 with path.open("rb") as content:
                     services.upload_file(
                         owner=person, folder=folder, name=path.name, content=content, size=path.stat().st_size
@@ -82,26 +82,26 @@ class Demo:
         return folder
 
     def run(self, person: User, folder: Folder) -> Iterator[DemoRow]:
-        """Run one app after the other over the folder and yield its line."""
+        """Run each app on the folder and yield its row of results."""
         apps = [app for app in market.list_apps(user=person) if app.owner.handle == PLATFORM_HANDLE]
         if not apps:
-            raise DemoError("There is no built-in app: run ./manage.py migrate.")
+            raise DemoError("There are no built-in apps. Run ./manage.py migrate.")
         width = max(len(app.title) for app in apps)
         for app in apps:
             yield self._run_app(person, folder, app, width)
 
     def run_models(self, person: User) -> Iterator[DemoRow]:
-        """Publish each model that came with the code, run it over its own pictures, and yield its line."""
+        """Publish each demo model, run it on its own images, and yield its row of results."""
         platform = User.objects.get(handle=PLATFORM_HANDLE)
         for card in sorted(MODELS.glob("*/card.json")):
             self.between()
-            home, words = card.parent, json.loads(card.read_text())
-            version = install_model(owner=platform, folder=home / "model", name=home.name, **words)
-            folder = self.upload(person, name=f"Pictures for {version.listing.title}", source=home)
+            home, texts = card.parent, json.loads(card.read_text())
+            version = install_model(owner=platform, folder=home / "model", name=home.name, **texts)
+            folder = self.upload(person, name=f"Images for {version.listing.title}", source=home)
             yield self._run_app(person, folder, version.listing, len(version.listing.title))
 
     def try_models(self) -> None:
-        """Have workers try the models that no worker has tried, and show each on pictures of its own."""
+        """Start trials of models that have none, and create sample results from each model's own images."""
         untried = Weights.objects.filter(versions__listing__owner__handle=PLATFORM_HANDLE, speeds=None)
         for weights_id in untried.order_by("id").distinct().values_list("pk", flat=True):
             send_trial(weights_id=str(weights_id))
@@ -123,7 +123,7 @@ class Demo:
             if done != before:
                 changed, before = time.monotonic(), done
             if time.monotonic() - changed > STALLED_SECONDS:
-                raise DemoError(f"'{app.title}' has stood still for {STALLED_SECONDS:.0f} s. See data/logs.")
+                raise DemoError(f"'{app.title}' made no progress for {STALLED_SECONDS:.0f} s. See data/logs.")
             time.sleep(POLL_SECONDS)
             job.refresh_from_db()
         bar.show(job.succeeded + job.failed, last=True)
@@ -131,7 +131,7 @@ class Demo:
 
 
 class Bar:
-    """A progress bar: one line that is rewritten on a terminal, two plain lines elsewhere."""
+    """Progress bar: one line that is redrawn on a terminal, two plain lines elsewhere."""
 
     def __init__(self, title: str, total: int) -> None:
         self._title = title
@@ -139,10 +139,10 @@ class Bar:
         self._terminal = sys.stdout.isatty()
         self._began = time.monotonic()
         if not self._terminal:
-            print(f"{title}  {total} picture{'' if total == 1 else 's'} …", flush=True)
+            print(f"{title}  {total} image{'' if total == 1 else 's'} …", flush=True)
 
     def show(self, done: int, *, last: bool = False) -> None:
-        """Draw the bar; the last time it stays."""
+        """Draw the bar. `last`: end the line."""
         if not (self._terminal or last):
             return
         full = BAR_WIDTH * done // max(self._total, 1)
@@ -155,12 +155,12 @@ class Bar:
 
 
 def table(rows: list[DemoRow]) -> str:
-    """Return the results as a table of plain text."""
-    head = ("app", "pictures", "seconds", "pictures/s", "folder")
+    """Return the results as a plain-text table."""
+    head = ("app", "images", "seconds", "images/s", "folder")
     body = [
         (
             row.app,
-            f"{row.pictures}" + (f" ({row.failed} failed)" if row.failed else ""),
+            f"{row.images}" + (f" ({row.failed} failed)" if row.failed else ""),
             f"{row.seconds:.2f}",
             f"{row.rate:.1f}",
             row.folder,
@@ -182,7 +182,7 @@ def _row(app: Listing, job: Job) -> DemoRow:
     assert job.completed_at is not None
     return DemoRow(
         app=app.title,
-        pictures=job.succeeded,
+        images=job.succeeded,
         failed=job.total - job.succeeded,
         seconds=(job.completed_at - job.created_at).total_seconds(),
         folder=job.output_folder.name if job.output_folder else "",

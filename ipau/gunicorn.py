@@ -1,4 +1,4 @@
-"""How gunicorn serves the site: a few processes, each with a main loop for slow clients and a thread pool."""
+"""Gunicorn settings: a few processes, each with a main loop for slow clients and a thread pool."""
 
 import gc
 import os
@@ -12,7 +12,7 @@ from django.urls import get_resolver
 from ipau.celery import app
 from workers import registry
 
-# The worker class uses the settings and apps, and gunicorn imports it before the application.
+# Gunicorn imports the worker class before the application, and the worker class needs settings and apps.
 django.setup()
 
 #: The address and port of the web server, if it is started without `up`.
@@ -22,32 +22,31 @@ worker_class = "ipau.web.worker.WebWorker"
 workers = int(os.environ.get("IPAU_WEB_WORKERS", "2"))
 #: Threads of one web process. Most of them wait for the database or a preview.
 threads = int(os.environ.get("IPAU_WEB_THREADS", "16"))
-# The file that is being sent is sent by the worker itself, which never waits for its reader.
+# The worker sends files itself, and never blocks on a slow reader.
 sendfile = False
-# Loaded once and then forked: half the start-up time and half the memory.
+# Load the application once, then fork: half the start-up time and half the memory.
 preload_app = True
 timeout = 60
 graceful_timeout = 8
 keepalive = 5
-# A leak in a library is cut off before it matters; the jitter keeps the processes from ending together.
+# Restart processes before a memory leak matters. The jitter keeps them from restarting together.
 max_requests = 5000
 max_requests_jitter = 500
-# The heartbeat file must not wait for a disk.
+# Writes of the heartbeat file must not wait for a disk.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108  # nosec B108
-# Its default lies in the home folder, and no one uses it here.
+# The socket would be created in the home folder, and nothing uses it.
 control_socket_disable = True
 
 
 def when_ready(server: Any) -> None:  # noqa: ARG001  # gunicorn's signature
-    """Load what first requests would load, before the processes fork: that is shared, and what is broken
-    shows at once."""
-    # Connections are files: the system's usual soft limit is 1024.
+    """Load before the fork what the first requests need: memory is shared, and errors show at once."""
+    # Each connection is an open file, and the usual soft limit is 1024.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     len(get_resolver().url_patterns)
     registry.discover()
-    # The broker's driver; this connects to nothing.
+    # Import the broker's driver, without connecting.
     app.connection_for_write().get_transport_cls()
-    # A full collection walks over all that is loaded, for a tenth of a second, with a request waiting.
+    # Later, a full collection would scan all loaded objects for 0.1 s while a request waits.
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Whether the site is up, for load balancers, orchestrators and `./manage.py up`."""
+"""Health checks: `/healthz` and `/readyz`, for load balancers, orchestrators and `./manage.py up`."""
 
 import logging
 
@@ -18,22 +18,22 @@ logger = logging.getLogger(__name__)
 @csrf_exempt
 @require_safe
 def healthz(request: HttpRequest) -> HttpResponse:  # noqa: ARG001  # a view
-    """Answer 200 while this process can answer at all; asks no other service."""
+    """Return 200 if this process can answer. Checks no other service."""
     return HttpResponse("ok\n", content_type="text/plain")
 
 
 @csrf_exempt
 @require_safe
 def readyz(request: HttpRequest) -> JsonResponse:
-    """Answer 200 while PostgreSQL and Redis answer, else 503: a problem that names those that do not."""
+    """Return 200 if PostgreSQL and Redis answer, else 503 with a problem that names the ones that do not."""
     answers = {"database": _database_answers(), "redis": _redis_answers()}
     silent = [name for name, answered in answers.items() if not answered]
     if not silent:
         return JsonResponse({"ready": True, **answers})
     error = Unavailable(f"Not ready: no answer from {' and '.join(silent)}.")
-    told = domain_problem(error, request.path)
-    told.body.update(ready=False, **answers)
-    return told.response()
+    details = domain_problem(error, request.path)
+    details.body.update(ready=False, **answers)
+    return details.response()
 
 
 def _database_answers() -> bool:

@@ -1,6 +1,6 @@
-"""The one settings file. Everything that differs between installations is an environment variable.
+"""Django settings. Everything that differs between sites is an environment variable.
 
-Without DATABASE_URL and REDIS_URL the addresses of the embedded services are read from the data folder.
+Without DATABASE_URL and REDIS_URL, the addresses of the embedded services are read from the data folder.
 """
 
 import json
@@ -21,29 +21,29 @@ DATA_DIR = Path(env.str("IPAU_DATA", default=str(BASE_DIR / "data"))).absolute()
 
 
 def _embedded() -> dict[str, str]:
-    """Addresses that a running `./manage.py up` left in the data folder; empty when none runs."""
+    """Return the addresses that a running `./manage.py up` wrote into the data folder; empty if none runs."""
     try:
-        found: dict[str, str] = json.loads((DATA_DIR / "services.json").read_text())
+        addresses: dict[str, str] = json.loads((DATA_DIR / "services.json").read_text())
     except FileNotFoundError:
         return {}
-    return found
+    return addresses
 
 
 def _secret_key() -> str:
-    """SECRET_KEY, or the one that `./manage.py up` made in the data folder."""
-    #: The secret that signs sessions. It is the same on all machines. Default: `up` makes one in the data
-    #: folder.
-    given: str = env.str("SECRET_KEY", default="")
-    if given:
-        return given
-    kept = DATA_DIR / "secret_key"
-    # Only commands that need no secret (check, makemigrations, help) run without either.
-    return kept.read_text().strip() if kept.exists() else "insecure-until-the-site-is-started"
+    """Return SECRET_KEY, or the key that `./manage.py up` created in the data folder."""
+    #: The secret that signs sessions. Use the same value on all machines. Default: `up` creates one in the
+    #: data folder.
+    configured: str = env.str("SECRET_KEY", default="")
+    if configured:
+        return configured
+    file = DATA_DIR / "secret_key"
+    # Only commands that need no secret (check, makemigrations, help) run without a key.
+    return file.read_text().strip() if file.exists() else "insecure-until-the-site-is-started"
 
 
 _services = _embedded()
 SECRET_KEY = _secret_key()
-#: Django's debug mode. Never use it on a site that others reach.
+#: Django's debug mode. Never use it on a site that others can reach.
 DEBUG = env.bool("IPAU_DEBUG", default=False)
 #: The public address, for links in e-mails and API responses. With `https://`, cookies become secure and HSTS
 #: is sent. Default: the address of a running `up`, or `http://127.0.0.1:8000`.
@@ -54,11 +54,11 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[:
 CSRF_TRUSTED_ORIGINS = [BASE_URL] if SECURE else []
 
 INSTALLED_APPS = [
-    # First, so that its templates win over those of allauth.
+    # First: its templates override those of allauth.
     "ipau",
     "unfold",
     "unfold.contrib.filters",
-    # Loads no admin pages by itself: only urls.py does, so that workers start without them.
+    # Loads no admin pages. Only urls.py does, so workers start without them.
     "django.contrib.admin.apps.SimpleAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -85,7 +85,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    # First, so that no error under the API leaves it as a page.
+    # First: errors of the API must never become HTML pages.
     "ipau.common.api.problems.ProblemMiddleware",
     "ipau.common.http.clients.ConcurrencyMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -143,7 +143,8 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
 DATABASES["default"]["CONN_MAX_AGE"] = env.int("IPAU_CONN_MAX_AGE", default=60)
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DATABASES["default"].setdefault("OPTIONS", {})["connect_timeout"] = 5
-# Of what binds its values on the server, which is `PreparedQuery` alone, plans are kept from the first time.
+# Prepare statements on first use. Only `PreparedQuery` binds its values on the server, so only it is
+# affected.
 DATABASES["default"]["OPTIONS"].setdefault("prepare_threshold", 0)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -158,10 +159,10 @@ CACHES = {
     }
 }
 
-# --- People -------------------------------------------------------------------------------------------
+# --- Accounts -----------------------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "accounts.User"
-# The address is unique whatever its case: a constraint on Lower("email") that this check does not see.
+# E-mail addresses are unique regardless of case. This check does not see the constraint on Lower("email").
 SILENCED_SYSTEM_CHECKS = ["auth.W004"]
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
@@ -179,12 +180,12 @@ ACCOUNT_EMAIL_VERIFICATION = "mandatory"
 ACCOUNT_EMAIL_VERIFICATION_BY_CODE_ENABLED = True
 ACCOUNT_EMAIL_VERIFICATION_SUPPORTS_RESEND = True
 ACCOUNT_EMAIL_SUBJECT_PREFIX = EMAIL_SUBJECT_PREFIX = "IPAU: "
-# Beside those of allauth: wrong passwords of one account from all addresses, and codes that are typed in.
+# In addition to allauth's limits: failed sign-ins of one account from all addresses, and codes entered.
 ACCOUNT_RATE_LIMITS = {"login_failed_account": "100/h/key", "enter_code": "10/m/ip"}
-# E-mail addresses of one person.
+# E-mail addresses of one account.
 ACCOUNT_MAX_EMAIL_ADDRESSES = 5
 ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
-#: Number of proxies in front of the site whose forwarded headers are trusted.
+#: Number of trusted proxies in front of the site. Their `X-Forwarded-…` headers are used.
 ALLAUTH_TRUSTED_PROXY_COUNT = env.int("IPAU_TRUSTED_PROXIES", default=0)
 
 #: The mail server, for example `smtp+tls://user:password@host:587`. Default: e-mails are printed to the
@@ -219,7 +220,7 @@ STORAGES: dict[str, Any] = {
                 "bucket_name": _S3_BUCKET,
                 "endpoint_url": _S3_ENDPOINT,
                 "public_endpoint_url": _S3_PUBLIC,
-                # Only AWS itself gives each bucket a host name of its own for certain.
+                # Only AWS is certain to give each bucket its own host name.
                 "addressing_style": "path" if _S3_ENDPOINT else "auto",
             },
         }
@@ -335,7 +336,7 @@ TIME_ZONE = "UTC"
 USE_I18N = True
 USE_TZ = True
 
-# --- Safety -------------------------------------------------------------------------------------------
+# --- Security -----------------------------------------------------------------------------------------
 
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
@@ -357,7 +358,7 @@ CONTENT_SECURITY_POLICY = {
         "default-src": [NONE],
         "script-src": [SELF, NONCE],
         "style-src": [SELF, NONCE],
-        # Pictures are redirected to the bucket, whose address a browser must then be allowed to ask.
+        # Images are redirected to the bucket, so browsers must be allowed to load from it.
         "img-src": [SELF, "data:", "blob:", *_S3_ORIGINS],
         "media-src": [SELF, *_S3_ORIGINS],
         "font-src": [SELF],
@@ -394,6 +395,6 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     #: Minimum level of log messages: `DEBUG`, `INFO`, `WARNING` or `ERROR`.
     "root": {"handlers": ["console"], "level": env.str("IPAU_LOG_LEVEL", default="INFO")},
-    # Receivers of webhooks answer what they like; their bad headers are no news for an operator.
+    # Malformed headers in responses of webhook receivers are not the operator's problem.
     "loggers": {"urllib3.connection": {"level": "ERROR"}},
 }

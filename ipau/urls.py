@@ -1,4 +1,4 @@
-"""The site's addresses: which room answers which path."""
+"""URLs of the site."""
 
 from allauth.account.decorators import secure_admin_login
 from allauth.account.views import email_verification_sent
@@ -15,7 +15,7 @@ from market.urls import model_urls
 from processing.urls import home_urls
 
 admin.autodiscover()
-# The administration has no sign-in of its own, which would pass by e-mail codes and rate limits.
+# The admin uses the site's sign-in. Its own would bypass e-mail codes and rate limits.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign,no-untyped-call]
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -23,7 +23,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("readyz", readyz),
     path("v1", not_found),
     path("v1/", include("ipau.api_urls")),
-    # As in allauth, whose limit of wrong codes ends with each new code.
+    # Allauth's view with another rate limit: allauth's own count of wrong codes restarts with each new code.
     path(
         "accounts/confirm-email/",
         rate_limit(action=CODE_LIMIT)(email_verification_sent),  # type: ignore[no-untyped-call]  # allauth has no types

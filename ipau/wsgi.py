@@ -1,4 +1,4 @@
-"""The WSGI entry point that gunicorn loads."""
+"""WSGI entry point that gunicorn loads."""
 
 import os
 

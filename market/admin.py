@@ -1,4 +1,4 @@
-"""Administration of listings: their texts and who sees them. Versions and weights never change."""
+"""Django admin of listings, models and conversions. Versions and weights are read-only."""
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -23,9 +23,10 @@ from market.models import (
 
 @admin.register(Listing)
 class ListingAdmin(ModelAdmin):
-    """Texts of the platform's own listings are set again at the next start; those of others stay.
+    """Listings: texts and visibility. Texts of the platform's own listings are reset at the next start.
 
-    What people share is public at once. «Taken down» hides it from all but its owner, who cannot undo that.
+    Shared listings are public at once. «Taken down» hides a listing from everyone except its owner. Only
+    operators can undo it.
     """
 
     list_display = (
@@ -66,7 +67,7 @@ class ListingAdmin(ModelAdmin):
 
 @admin.register(Version)
 class VersionAdmin(ReadOnlyAdmin):
-    """Releases, frozen."""
+    """Versions of listings, read-only."""
 
     list_display = ("id", "listing", "number", "created_at")
     list_filter = ("listing__kind",)
@@ -76,7 +77,7 @@ class VersionAdmin(ReadOnlyAdmin):
 
 @admin.register(Weights)
 class WeightsAdmin(ReadOnlyAdmin):
-    """Converted models, frozen."""
+    """Converted weights, read-only."""
 
     list_display = ("digest", "family", "task", "source_sha256", "created_at")
     list_filter = ("family", "task")
@@ -85,7 +86,7 @@ class WeightsAdmin(ReadOnlyAdmin):
 
 @admin.register(Pause)
 class PauseAdmin(ReadOnlyAdmin):
-    """Models whose runs had to be ended, and those that are paused for it."""
+    """Models whose runs were killed, and models paused for that."""
 
     list_display = ("weights", "kills", "counted_since", "paused_at")
     list_select_related = ("weights",)
@@ -93,19 +94,19 @@ class PauseAdmin(ReadOnlyAdmin):
     actions = ("resume",)
 
     def has_resume_permission(self, request: HttpRequest) -> bool:
-        """Rows cannot be edited, so the right to change them is the right to resume models."""
+        """Require the «change» permission, which has no other use on this read-only page."""
         return bool(request.user.has_perm("market.change_pause"))
 
-    @admin.action(description="Let the chosen models run again", permissions=["resume"])
+    @admin.action(description="Resume selected models", permissions=["resume"])
     def resume(self, request: HttpRequest, queryset: QuerySet[Pause]) -> None:
         for pause in queryset.select_related("weights"):
             pauses.resume(weights=pause.weights)
-        self.message_user(request, "The chosen models run again and are counted anew.")
+        self.message_user(request, "Models resumed. Their kill counters start at 0.")
 
 
 @admin.register(Conversion)
 class ConversionAdmin(ReadOnlyAdmin):
-    """What became of uploaded weights, with the report of each."""
+    """Conversions of uploaded weights, with their reports."""
 
     list_display = ("source_name", "owner", "name", "state", "attempts", "created_at", "completed_at")
     list_filter = ("state", "family")
@@ -115,7 +116,7 @@ class ConversionAdmin(ReadOnlyAdmin):
 
 @admin.register(ConversionAccount)
 class ConversionAccountAdmin(ModelAdmin):
-    """How many minutes a day each person's conversions may take."""
+    """Daily conversion minutes of each account."""
 
     ordering = ("owner",)
     common_readonly = ()
@@ -136,7 +137,7 @@ class ConversionAccountAdmin(ModelAdmin):
 
 @admin.register(ConversionDay)
 class ConversionDayAdmin(ReadOnlyAdmin):
-    """Seconds that each person's conversions took, by day."""
+    """Seconds of conversions per account and day."""
 
     list_display = ("day", "owner", "seconds")
     list_filter = ("day",)
@@ -147,7 +148,7 @@ class ConversionDayAdmin(ReadOnlyAdmin):
 
 @admin.register(Speed)
 class SpeedAdmin(ReadOnlyAdmin):
-    """How fast models are on the machines that converted them."""
+    """Speeds of models in their trials, by device."""
 
     list_display = ("weights", "kind", "device", "first_ms", "each_ms", "runs")
     list_filter = ("kind",)
@@ -156,7 +157,7 @@ class SpeedAdmin(ReadOnlyAdmin):
 
 @admin.register(JobSpeed)
 class JobSpeedAdmin(ReadOnlyAdmin):
-    """How fast models are in jobs, by device."""
+    """Speeds of models in jobs, by device."""
 
     list_display = ("weights", "kind", "device", "pictures", "each_ms", "updated_at")
     list_filter = ("kind",)
@@ -166,7 +167,7 @@ class JobSpeedAdmin(ReadOnlyAdmin):
 
 @admin.register(Sample)
 class SampleAdmin(ReadOnlyAdmin):
-    """What models made of sample pictures."""
+    """Results of models for the sample images of the site."""
 
     list_display = ("weights", "position", "caption", "created_at")
     list_select_related = ("weights",)
@@ -174,7 +175,7 @@ class SampleAdmin(ReadOnlyAdmin):
 
 @admin.register(ChosenSample)
 class ChosenSampleAdmin(ReadOnlyAdmin):
-    """Pictures that owners show their models on."""
+    """Sample images that owners chose for their models."""
 
     list_display = ("listing", "position", "is_due", "attempts", "created_at")
     list_filter = ("is_due",)

@@ -5,7 +5,7 @@ from django.db.models.signals import post_migrate
 
 
 def _sync_listings(**_: Any) -> None:
-    from market.listings.services import sync_builtin_listings  # noqa: PLC0415  (models are ready only now)
+    from market.listings.services import sync_builtin_listings  # noqa: PLC0415  (models are not loaded earlier)
 
     sync_builtin_listings()
 
@@ -14,5 +14,5 @@ class MarketConfig(AppConfig):
     name = "market"
 
     def ready(self) -> None:
-        # The built-in apps are rows like any other, and stand in step with the code after each migration.
+        # Built-in apps are listings in the database. Each migration syncs them with the code.
         post_migrate.connect(_sync_listings, sender=self)

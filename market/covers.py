@@ -1,4 +1,4 @@
-"""Covers of listings: a picture that deploy/covers.py made, a sample of a model, or a mosaic of both."""
+"""Cover images of listings: a static image of deploy/covers.py, a model sample, or a mosaic of both."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from market.pipelines.model_steps import models_of
 from market.weights.samples import AnySample, shown_samples
 
 MOST_TILES = 4
-# Large columns that no cover reads.
+# Large columns that covers do not need.
 _UNREAD = ("model__recipe", "model__params_schema", "model__weights__facts")
 _FOLDER = Path(__file__).parent / "static" / "market" / "covers"
 
 
 @dataclass(frozen=True)
 class Tile:
-    """What one step shows: a picture by its static path, or a sample of its weights, or nothing.
+    """Cover of one step: a static image path, a sample of its weights, or nothing.
 
-    Steps with the same `key` show the same.
+    Steps with the same `key` share one tile.
     """
 
     key: str
@@ -35,59 +35,59 @@ class Tile:
 
 @dataclass(frozen=True)
 class CoverMosaic:
-    """At most four tiles, in the order of the steps; `more` have found no room among them."""
+    """At most four tiles, in the order of the steps. `more` is the number of tiles left out."""
 
     tiles: list[Tile]
     more: int = 0
 
 
 def cover_of(listing: Listing) -> str:
-    """Return the static path of the cover of one of the platform's own; nothing where it has none."""
+    """Return the static path of the cover of a listing of the platform; empty if it has none."""
     return app_cover(listing.name) if listing.owner.handle == PLATFORM_HANDLE else ""
 
 
 def app_cover(name: str) -> str:
-    """Return the static path of the cover of the platform's own app of this name, or nothing."""
+    """Return the static path of the cover of the built-in app `name`; empty if it has none."""
     return f"market/covers/{name}.jpg" if name in _names() else ""
 
 
 def with_covers(models: QuerySet[Listing], *, user: User | None = None) -> QuerySet[Listing]:
-    """Fetch along what cards show of models: the newest weights that `user` may run, with their samples."""
+    """Prefetch the newest weights that `user` may run, with their samples, for cards."""
     rows = with_newest(models, user=user)
     return rows.prefetch_related("versions__weights__samples", "chosen_samples")
 
 
 def sample_of(listing: Listing) -> AnySample | None:
-    """Return the sample that tells most of a model that came `with_covers`."""
+    """Return the best sample of a model that was loaded `with_covers`."""
     newest = _newest(listing)
     return choose_sample(shown_samples(newest)) if newest else None
 
 
 def weights_of(listing: Listing) -> Weights | None:
-    """Return the weights of a model's newest version that was fetched along."""
+    """Return the weights of a model's newest prefetched version."""
     newest = _newest(listing)
     return newest.weights if newest else None
 
 
 def choose_sample(samples: Iterable[AnySample]) -> AnySample | None:
-    """Return the sample that tells most of a model: with the most kinds of things found, or the surest guess.
+    """Return the sample with the most detected classes, or with the most confident classification.
 
-    Of those that tell as much it is the first.
+    Ties go to the first sample.
     """
-    return max(samples, key=_tells, default=None)
+    return max(samples, key=_score, default=None)
 
 
 def with_mosaics(rows: QuerySet[Listing]) -> QuerySet[Listing]:
-    """Fetch along what `mosaic_of` asks of pipelines that come `with_newest`: models with their samples."""
+    """Prefetch models and samples for `mosaic_of`, for pipelines loaded `with_newest`."""
     steps = StepModel.objects.select_related("model__listing__owner", "model__weights").defer(*_UNREAD)
     steps = steps.prefetch_related("model__weights__samples", "model__listing__chosen_samples")
     return rows.prefetch_related(Prefetch("versions__models", steps))
 
 
 def mosaic_of(listing: Listing, *, user: Any) -> CoverMosaic:
-    """Return the cover of a pipeline that came `with_mosaics`.
+    """Return the cover of a pipeline that was loaded `with_mosaics`.
 
-    Of a model that `user` cannot run it shows nothing.
+    The tile of a model that `user` cannot run is empty.
     """
     newest = _newest(listing)
     tiles = list({tile.key: tile for tile in _tiles(newest, user)}.values()) if newest else []
@@ -115,11 +115,11 @@ def _names() -> frozenset[str]:
 
 
 def _newest(listing: Listing) -> Version | None:
-    """Return the newest version, which was fetched along."""
+    """Return the newest prefetched version."""
     return next(iter(listing.versions.all()), None)
 
 
-def _tells(sample: AnySample) -> tuple[float, int]:
+def _score(sample: AnySample) -> tuple[float, int]:
     if sample.seen and "confidence" in sample.seen[0]:
         return max(one["confidence"] for one in sample.seen), 0
     return len(sample.seen), sum(one["count"] for one in sample.seen)

@@ -1,4 +1,4 @@
-"""What a page asks of whoever makes a model."""
+"""Forms to upload weights and to edit the texts of a model."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -16,13 +16,13 @@ from workers import registry
 
 
 class ModelForm(forms.Form):
-    """A model to be: which weights, and what it is called.
+    """A new model or version: weights, name and options.
 
     Args:
-        files: the weights of the person's drive.
+        files: the weights in the user's drive.
     """
 
-    file = forms.ChoiceField(label=_("Weights of your drive"), required=False)
+    file = forms.ChoiceField(label=_("Weights in your drive"), required=False)
     upload = forms.FileField(
         label=_("Or upload weights"), required=False, error_messages={"empty": _("This file is empty.")}
     )
@@ -30,29 +30,30 @@ class ModelForm(forms.Form):
         label=_("Name"),
         max_length=NAME_LENGTH,
         help_text=_(
-            "Part of its address: small letters, digits, dashes. That of a model of yours adds a version."
+            "Part of its address: lowercase letters, digits, hyphens. "
+            "The name of an existing model adds a version."
         ),
         widget=forms.TextInput(attrs={"autocomplete": "off", "pattern": "[a-z0-9]+(-[a-z0-9]+)*"}),
     )
     title = forms.CharField(
         label=_("Title"),
         max_length=TITLE_LENGTH,
-        help_text=_("What people read. Without one it is made from the name."),
+        help_text=_("Shown on pages. Leave blank to derive it from the name."),
         required=False,
     )
     family = forms.ChoiceField(
         label=_("Family"),
         help_text=_(
-            "What kind of model it is. It is recognised from the weights; choose only where that fails."
+            "The type of model. It is detected from the weights. Choose one only if detection fails."
         ),
         required=False,
     )
     config = forms.CharField(
         label="config.json",
         help_text=_(
-            "The file beside the weights of a Vision Transformer, with its labels. For ONNX it can name the "
-            'classes: {"names": ["cat", "dog"]}. Of a classifier of Hugging Face, what '
-            "preprocessor_config.json has may be added to it."
+            "The config.json of a Vision Transformer, with its labels. For ONNX it can name the "
+            'classes: {"names": ["cat", "dog"]}. For a Hugging Face classifier, you can add the content of '
+            "preprocessor_config.json."
         ),
         max_length=conversions.CONFIG_MAX_CHARACTERS,
         required=False,
@@ -60,8 +61,8 @@ class ModelForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false"}),
     )
     publish = forms.BooleanField(
-        label=_("Share it at once"),
-        help_text=_("Everybody finds and runs it. Otherwise only you do, until you share it."),
+        label=_("Share with everyone"),
+        help_text=_("Everyone can find and run it. Otherwise only you can, until you share it."),
         required=False,
     )
 
@@ -69,11 +70,11 @@ class ModelForm(forms.Form):
         super().__init__(*args, **kwargs)
         offered: Any = self.fields["file"]
         offered.choices = [("", _("Choose…")), *((str(file.pk), file.name) for file in files)]
-        taken = _("PyTorch (.pt, .pth), ONNX or safetensors. Above %(n)d MB they go through the drive first.")
-        self.fields["upload"].help_text = taken % {"n": settings.UPLOAD_MAX_BYTES // 2**20}
+        text = _("PyTorch (.pt, .pth), ONNX or safetensors. Upload files above %(n)d MB to your drive first.")
+        self.fields["upload"].help_text = text % {"n": settings.UPLOAD_MAX_BYTES // 2**20}
         families: Any = self.fields["family"]
         known = [(family.key, family.title) for family in registry.all_families()]
-        families.choices = [("", _("Recognise it")), *known]
+        families.choices = [("", _("Detect automatically")), *known]
 
     def clean_name(self) -> str:
         return _checked(check_name, self.cleaned_data["name"])
@@ -85,20 +86,20 @@ class ModelForm(forms.Form):
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         is_chosen = cleaned.get("file") or cleaned.get("upload")
         if not is_chosen and not self.has_error("file") and not self.has_error("upload"):
-            self.add_error("file", _("Choose weights of your drive, or upload some."))
+            self.add_error("file", _("Choose weights in your drive, or upload a file."))
         return cleaned
 
-    def keep(self, file: File) -> None:
-        """Choose weights that have come to the drive with this form, for it is shown again."""
+    def select_file(self, file: File) -> None:
+        """Select weights uploaded with this form, so that the form can be shown again."""
         offered: Any = self.fields["file"]
         offered.choices = [*offered.choices, (str(file.pk), file.name)]
-        sent: Any = self.data
-        changed = sent.copy()
-        changed["file"] = str(file.pk)
-        self.data = changed
+        data: Any = self.data
+        data = data.copy()
+        data["file"] = str(file.pk)
+        self.data = data
 
     def show_domain_error(self, error: DomainError) -> None:
-        """Put a problem beside the field that it names."""
+        """Add a domain error to the fields that it names."""
         fields = {"weights": "upload"}
         for name, text in (error.fields or {"": error.message}).items():
             field = fields.get(name, name)
@@ -106,7 +107,7 @@ class ModelForm(forms.Form):
 
 
 class AboutForm(forms.Form):
-    """What people read of a model."""
+    """Title, summary and description of a model."""
 
     title = forms.CharField(label=_("Title"), max_length=TITLE_LENGTH)
     summary = forms.CharField(
@@ -117,7 +118,7 @@ class AboutForm(forms.Form):
     )
     description = forms.CharField(
         label=_("Description"),
-        help_text=_("In Markdown. HTML is shown as it is written, and pictures become links."),
+        help_text=_("Markdown. HTML is shown as text, and images become links."),
         required=False,
         widget=forms.Textarea(attrs={"rows": 18, "maxlength": DESCRIPTION_LENGTH}),
     )
@@ -127,7 +128,7 @@ class AboutForm(forms.Form):
 
 
 def _checked(check: Callable[[str], str], text: str) -> str:
-    """Return a text as a service would take it, or say beside its field why it would not."""
+    """Return the text that `check` returns. Turns its error into a form error."""
     try:
         return check(text)
     except Invalid as error:

@@ -1,4 +1,4 @@
-"""Pages of the market: apps, mounted under /apps/, and models, mounted under /models/."""
+"""URLs of apps, mounted under /apps/, and of models, mounted under /models/."""
 
 from django.urls import path
 

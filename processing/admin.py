@@ -1,4 +1,4 @@
-"""Administration of jobs and workers: looking, and ending a job."""
+"""Django admin of jobs, workers and notifications: read-only, except for canceling jobs."""
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -13,7 +13,7 @@ from processing.models import Delivery, Item, Job, JobEvent, JobMail, Worker
 
 @admin.register(Job)
 class JobAdmin(ReadOnlyAdmin):
-    """Jobs are made and moved by services only."""
+    """Read-only, because only services create and change jobs."""
 
     list_display = (
         "id",
@@ -37,20 +37,20 @@ class JobAdmin(ReadOnlyAdmin):
         return str(job.version.listing)
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
-        """Rows cannot be edited, so the right to change them is the right to end jobs."""
+        """Rows cannot be edited, so the change permission allows canceling jobs."""
         return bool(request.user.has_perm("processing.change_job"))
 
-    @admin.action(description=_("Cancel the chosen jobs"), permissions=["cancel"])
+    @admin.action(description=_("Cancel selected jobs"), permissions=["cancel"])
     def cancel_jobs(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
-        stopped = [transitions.cancel(job_id) for job_id in queryset.values_list("pk", flat=True)]
-        number = sum(found is not None for found in stopped)
+        results = [transitions.cancel(job_id) for job_id in queryset.values_list("pk", flat=True)]
+        number = sum(result is not None for result in results)
         text = ngettext("%(n)d job was canceled.", "%(n)d jobs were canceled.", number) % {"n": number}
         self.message_user(request, text, messages.SUCCESS if number else messages.WARNING)
 
 
 @admin.register(Item)
 class ItemAdmin(ReadOnlyAdmin):
-    """Items are moved by the workers that hold them."""
+    """Read-only, because workers change items under a lease."""
 
     list_display = (
         "id",
@@ -69,19 +69,19 @@ class ItemAdmin(ReadOnlyAdmin):
 
 @admin.register(Worker)
 class WorkerAdmin(ReadOnlyAdmin):
-    """Workers as their last heartbeat described them."""
+    """Workers as of their last heartbeat."""
 
     list_display = ("name", "queues", "device", "slots", "started_at", "heartbeat_at")
     list_filter = ("device",)
     search_fields = ("name",)
     ordering = ("-heartbeat_at",)
-    # A worker has no id and no times of its row.
+    # Workers have no id and no row timestamps.
     common_readonly = ()
 
 
 @admin.register(JobEvent)
 class JobEventAdmin(ReadOnlyAdmin):
-    """The logs of jobs."""
+    """Logs of jobs."""
 
     list_display = ("id", "job_id", "at", "kind", "details")
     list_filter = ("kind",)
@@ -91,7 +91,7 @@ class JobEventAdmin(ReadOnlyAdmin):
 
 @admin.register(Delivery)
 class DeliveryAdmin(ReadOnlyAdmin):
-    """What was sent to people's addresses, and what came of it."""
+    """Webhook deliveries and their outcome."""
 
     list_display = (
         "id",
@@ -112,7 +112,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
 @admin.register(JobMail)
 class JobMailAdmin(ReadOnlyAdmin):
-    """Mails that jobs have ended, and what came of them."""
+    """E-mails about ended jobs and their outcome."""
 
     list_display = ("id", "owner", "job_id", "state", "attempts", "problem", "next_at", "delivered_at")
     list_filter = ("state",)

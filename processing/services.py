@@ -1,4 +1,4 @@
-"""What people do with apps: preview, submit, look, cancel, retry."""
+"""Public services of processing: preview, submit, query, cancel, retry and repeat."""
 
 from processing.jobs.control import cancel_job, retry_job
 from processing.jobs.job_spec import JobInput, Terms

@@ -1,4 +1,4 @@
-"""Pages of apps and jobs. The start page stands beside them, outside their namespace, in `home_urls`."""
+"""URLs of pages of apps, pipelines, jobs, webhooks and the cluster. `home_urls` has the start page."""
 
 from django.urls import path
 

@@ -1,4 +1,4 @@
-"""Rows that most tests need."""
+"""Factories of model instances for tests."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ PASSWORD = "correct horse battery staple"
 
 
 class UserFactory(factory.django.DjangoModelFactory):
-    """A person with a verified e-mail address and the password `PASSWORD`."""
+    """An account with a verified e-mail address and the password `PASSWORD`."""
 
     class Meta:
         model = User

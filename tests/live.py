@@ -1,6 +1,6 @@
 """Real Celery workers for tests: `celery_worker(queues="cpu,background,convert,preview", slots=1)`.
 
-A worker sees only what is committed, so tests that use one need `transactional_db`; the fixture asks for it.
+A worker sees only committed rows, so tests with a worker need `transactional_db`. The fixture requests it.
 """
 
 import os
@@ -21,7 +21,7 @@ START_SECONDS = 60
 
 
 class LiveWorker:
-    """A worker process of this test, killed with all its slots at the end."""
+    """A worker process of one test. It is killed with all its slots at the end."""
 
     def __init__(self, env: dict[str, str], log: Path, *, queues: str, slots: int, include: str = ""):
         self.name = f"test-{uuid.uuid4().hex[:8]}@localhost"
@@ -30,7 +30,7 @@ class LiveWorker:
         options = ["-Q", queues, "-c", str(slots), "-n", self.name, "--without-gossip", "--without-mingle"]
         if include:
             options += ["-I", include]
-        # As in the site's own workers: the checks would load every page and form.
+        # As in the site's workers: Django's checks would load all pages and forms.
         env = {**env, "CELERY_SKIP_CHECKS": "1"}
         with log.open("wb") as out:
             self.process = subprocess.Popen(
@@ -43,7 +43,7 @@ class LiveWorker:
             )
 
     def wait_until_alive(self) -> None:
-        """Return when its first heartbeat has been recorded."""
+        """Wait until the first heartbeat is in the database."""
         ends = time.monotonic() + START_SECONDS
         while not Worker.objects.filter(name=self.name).exists():
             if self.process.poll() is not None or time.monotonic() > ends:
@@ -55,7 +55,7 @@ class LiveWorker:
         return pids
 
     def kill(self) -> None:
-        """End the main process and its slots at once, as a power cut would."""
+        """Kill the main process and its slots at once, as a power failure would."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -65,9 +65,9 @@ class LiveWorker:
 def celery_worker(
     transactional_db: None, process_env: dict[str, str], tmp_path: Path
 ) -> Iterator[Callable[..., LiveWorker]]:
-    """Start workers: `celery_worker()`, `celery_worker(queues="cpu", slots=2)`. Returns when it is alive.
+    """Start workers: `celery_worker()`, `celery_worker(queues="cpu", slots=2)`. Waits until each is alive.
 
-    `include` names a module that it loads besides, all other arguments are environment variables.
+    `include`: extra module that the worker loads. Other arguments are environment variables.
     """
     started: list[LiveWorker] = []
 
@@ -81,6 +81,6 @@ def celery_worker(
         return worker
 
     yield start
-    # Before the tables are emptied: a slot in the middle of a transaction would lock with that.
+    # Before the tables are flushed: a slot inside a transaction could deadlock with the flush.
     for worker in started:
         worker.kill()

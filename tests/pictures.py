@@ -1,4 +1,4 @@
-"""Small pictures that tests draw."""
+"""Small test images."""
 
 import io
 
@@ -7,7 +7,7 @@ from PIL import Image
 
 
 def draw(width: int = 320, height: int = 240, *, seed: int = 0) -> Image.Image:
-    """Return an RGB picture of smooth colours and a few shapes, different for each seed."""
+    """Return an RGB image with smooth colors, different for each seed."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)

@@ -1,8 +1,8 @@
-"""One PostgreSQL and one Valkey for a whole test run, shared by all processes of it.
+"""PostgreSQL and Valkey of a test run, shared by all its processes.
 
-The first process that imports the settings starts them, which under xdist is the controller; its workers and
-whatever the tests start inherit the addresses through the environment. DATABASE_URL and REDIS_URL, where
-given, are used instead. The embedded services' watchdog ends them even when pytest is killed.
+The first process that imports the settings starts them (under xdist, the controller). Its workers and the
+processes that tests start inherit the addresses through the environment. If DATABASE_URL or REDIS_URL is set,
+that server is used instead. The watchdog of the embedded services stops them even if pytest is killed.
 """
 
 import atexit
@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from ipau import embedded
+from ipau.embedded.bytecode import compile_code
 
 RUN = "IPAU_TEST_RUN"
 REDIS = "IPAU_TEST_REDIS_URL"
@@ -21,10 +22,10 @@ ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def ensure_started() -> None:
-    """Have the services running and this process's own addresses in the environment."""
+    """Start the services if needed, and set the addresses of this process in the environment."""
     if RUN not in os.environ:
         _start()
-    # The processes of a run share the cores: threads of numeric libraries would spin, waiting for each other.
+    # The processes of a run share the cores, so threads of numeric libraries would slow each other down.
     for name in ONE_THREAD:
         os.environ.setdefault(name, "1")
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
@@ -35,9 +36,11 @@ def ensure_started() -> None:
 
 
 def _start() -> None:
-    # Settings of the person at the keyboard are not those of the tests.
+    # Tests must not use settings from the developer's environment.
     for name in [name for name in os.environ if name.startswith("IPAU_") or name == "SECRET_KEY"]:
         del os.environ[name]
+    # Workers, servers and conversions would each compile what they load, where no bytecode is written.
+    compile_code()
     run = Path(tempfile.mkdtemp(prefix="ipau-tests-"))
     stack = contextlib.ExitStack()
     stack.callback(shutil.rmtree, run, ignore_errors=True)
@@ -58,8 +61,7 @@ def _start() -> None:
 
 
 def own_redis(base: str, worker: str) -> str:
-    """Return the address of a database of this worker's own: the given number for the main process, the next
-    ones for gw0, gw1, …"""
+    """Return the URL of this worker's database: the number in `base` for the main process, then gw0, …"""
     parts = urlsplit(base)
     first = int(parts.path.strip("/") or 0)
     number = int(worker.removeprefix("gw")) + 1 if worker.startswith("gw") else 0

@@ -7,10 +7,12 @@ description, bounds, unit, labels and when to show it. Pages fold away what is `
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+# The value of a numeric parameter that the operation chooses by itself.
+AUTO: Final = "auto"
 ShowIf: TypeAlias = Mapping[str, list[str | bool]]
 
 
@@ -43,12 +45,35 @@ def slider(
     title: str,
     help: str,
     unit: str | None = None,
+    display: Literal["at_least_percent"] | None = None,
     show_if: ShowIf | None = None,
     advanced: bool = False,
 ) -> Any:
-    """A number between `ge` and `le`. `unit` is for reading: "px", "%", …"""
-    extra = {"step": step, "unit": unit}
+    """A number between `ge` and `le`. `unit` is for reading: "px", "%", …
+
+    With `display="at_least_percent"`, pages that list used settings write 0.25 as «≥ 25 %».
+    """
+    extra = {"step": step, "unit": unit, "display": display}
     return _declare(default, "slider", title, help, show_if, advanced, extra, ge=ge, le=le)
+
+
+def auto_slider(
+    *,
+    start: float,
+    step: float = 1,
+    auto_label: str = "auto",
+    title: str,
+    help: str,
+    unit: str | None = None,
+    show_if: ShowIf | None = None,
+    advanced: bool = False,
+) -> Any:
+    """A number, or "auto", the default. Annotate as `Annotated[int, Field(ge=…, le=…)] | Literal["auto"]`.
+
+    `start` is the number that a page offers to people who turn "auto" off; `auto_label` names "auto".
+    """
+    extra = {"step": step, "unit": unit, "enum_labels": {AUTO: auto_label}}
+    return _declare(AUTO, "slider", title, help, show_if, advanced, extra, examples=[start])
 
 
 def choice(
@@ -86,12 +111,12 @@ def text(
     return _declare(default, "text", title, help, show_if, advanced, {}, **bounds)
 
 
-def colour(
+def color(
     default: str, *, title: str, help: str, show_if: ShowIf | None = None, advanced: bool = False
 ) -> Any:
-    """A colour written "#rrggbb"."""
+    """A color written "#rrggbb"."""
     extra, pattern = {"format": "color"}, r"^#[0-9a-fA-F]{6}$"
-    return _declare(default, "colour", title, help, show_if, advanced, extra, pattern=pattern)
+    return _declare(default, "color", title, help, show_if, advanced, extra, pattern=pattern)
 
 
 def folder(*, title: str, help: str, show_if: ShowIf | None = None, advanced: bool = False) -> Any:

@@ -9,11 +9,24 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from PIL.Image import Image
 
-from workers.params import Params, ShowIf, choice, colour, folder, folder_fields, slider, text, toggle
+from workers.params import (
+    AUTO,
+    Params,
+    ShowIf,
+    auto_slider,
+    choice,
+    color,
+    folder,
+    folder_fields,
+    slider,
+    text,
+    toggle,
+)
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 T = TypeVar("T")
 __all__ = [
+    "AUTO",
     "IMAGE",
     "JSON",
     "PROCESSOR",
@@ -32,8 +45,9 @@ __all__ = [
     "Result",
     "ShowIf",
     "alone",
+    "auto_slider",
     "choice",
-    "colour",
+    "color",
     "folder",
     "folder_fields",
     "slider",
@@ -194,7 +208,7 @@ class PictureView(Protocol):
     def rgb(self, *, flat: bool = True) -> Image:
         """Full size, mode RGB. Transparency is laid on white, or dropped where `flat` is false."""
 
-    def grey(self, *, flat: bool = True) -> Image:
+    def gray(self, *, flat: bool = True) -> Image:
         """Full size, mode L: Rec. 601 luma, for JPEG straight from the decoder."""
 
     def alpha(self) -> Image | None:
@@ -209,7 +223,7 @@ class PictureView(Protocol):
         1, 2, 4 and 8 always are: a pixel of the view is then the mean of that many squared.
         """
 
-    def reduced_grey(self, width: int, height: int) -> Image:
+    def reduced_gray(self, width: int, height: int) -> Image:
         """Like `reduced`, mode L."""
 
 

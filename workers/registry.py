@@ -14,7 +14,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from workers.plugin import Family, Operation, OperationError, Params
+from workers.plugin import AUTO, Family, Operation, OperationError, Params
+from workers.renamed_parameters import RENAMED_PARAMETERS
 
 PACKAGES = ("workers.operations", "workers.families")
 FAMILY_MODULE = "family"
@@ -27,6 +28,7 @@ _lock = threading.RLock()
 _SENTENCES = {
     "missing": "%(title)s is required.",
     "extra_forbidden": "There is no setting called “%(name)s”.",
+    "renamed": "There is no setting called “%(name)s”. It is now called “%(new_name)s”.",
     "greater_than_equal": "%(title)s must be at least %(ge)s.",
     "less_than_equal": "%(title)s must be at most %(le)s.",
     "literal_error": "%(title)s must be one of: %(labels)s.",
@@ -134,7 +136,7 @@ def validate(key: str, raw: Mapping[str, Any]) -> Params:
     try:
         return operation.Params.model_validate(dict(raw))
     except ValidationError as error:
-        raise ParamsInvalid(_explain(operation.Params, error)) from None
+        raise ParamsInvalid(_explain(operation, error)) from None
 
 
 @contextmanager
@@ -186,11 +188,16 @@ def _add(operation: AnyOperation) -> None:
         _operations[operation.key] = operation
 
 
-def _explain(params: type[Params], error: ValidationError) -> dict[str, SettingProblem]:
+def _explain(operation: AnyOperation, error: ValidationError) -> dict[str, SettingProblem]:
+    renamed = RENAMED_PARAMETERS.get(operation.key, {})
     problems: dict[str, SettingProblem] = {}
     for item in error.errors(include_url=False):
         name = str(item["loc"][0]) if item["loc"] else ""
-        problems.setdefault(name, _describe(params, name, item["type"], item.get("ctx") or {}))
+        kind, ctx = item["type"], item.get("ctx") or {}
+        if kind == "extra_forbidden" and name in renamed:
+            kind, ctx = "renamed", {"new_name": renamed[name]}
+        # A setting that may be a number or "auto" has a problem for each: the number's comes first.
+        problems.setdefault(name, _describe(operation.Params, name, kind, ctx))
     return problems
 
 
@@ -209,7 +216,14 @@ def _describe(params: type[Params], name: str, kind: str, ctx: Mapping[str, Any]
     family = kind.split("_")[0]
     template = _SENTENCES.get(kind) or _FAMILIES.get(family, "%(title)s is not valid.")
     program = _FOR_PROGRAMS.get(kind) or _FOR_PROGRAMS.get(family)
-    return SettingProblem(template, values, program or template.replace("%(title)s", "%(subject)s"))
+    program = program or template.replace("%(title)s", "%(subject)s")
+    if isinstance(labels, dict) and AUTO in labels:
+        template, program = _or_auto(template), _or_auto(program)
+    return SettingProblem(template, values, program)
+
+
+def _or_auto(template: str) -> str:
+    return f"{template.removesuffix('.')}, or “{AUTO}”."
 
 
 def _write(value: object) -> str:

@@ -1,4 +1,4 @@
-"""What models do: the table of all tasks. A family gives each model one of them, as `task` of its facts."""
+"""The tasks of models: detect, segment and others. Each model has one, as `task` of its facts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ class ModelTask:
     """A task.
 
     Attributes:
-        title: what such a model does, to be translated.
-        name: the same in a word or two, to be translated.
-        noun: what a model is called in its own title, which is stored in English: "YOLO11 detector".
-        finds_places: whether it tells where in an image things are.
-        has_classes: whether what it finds has names of classes.
-        parts: what it finds of each thing besides the box. The setting that shows it has the same name.
-        usual_side: side in pixels of the images for a model that says no size of its own.
+        title: what such a model does. Pages translate it.
+        name: a short name of such a model. Pages translate it.
+        noun: how titles of models call it; these are stored in English: "YOLO11 detector".
+        finds_places: whether results have locations in the image.
+        has_classes: whether results have class names.
+        parts: results for each detection besides its box. The parameter that draws them has the same name.
+        usual_side: side of the input in pixels, for models that do not name one.
     """
 
     key: TaskKey
@@ -38,11 +38,11 @@ class ModelTask:
 
 _ALL = (
     ModelTask(
-        "detect", gettext_noop("Detects things"), gettext_noop("Detector"), "detector", finds_places=True
+        "detect", gettext_noop("Detects objects"), gettext_noop("Detector"), "detector", finds_places=True
     ),
     ModelTask(
         "segment",
-        gettext_noop("Outlines things"),
+        gettext_noop("Segments objects"),
         gettext_noop("Segmenter"),
         "segmenter",
         finds_places=True,
@@ -50,37 +50,37 @@ _ALL = (
     ),
     ModelTask(
         "pose",
-        gettext_noop("Finds poses"),
-        gettext_noop("Poses"),
+        gettext_noop("Estimates poses"),
+        gettext_noop("Pose estimator"),
         "pose estimator",
         finds_places=True,
         parts=("keypoints",),
     ),
     ModelTask(
         "obb",
-        gettext_noop("Detects things at any angle"),
-        gettext_noop("Turned boxes"),
-        "detector of turned boxes",
+        gettext_noop("Detects oriented boxes"),
+        gettext_noop("Oriented boxes"),
+        "oriented box detector",
         finds_places=True,
     ),
     ModelTask(
         "classify",
-        gettext_noop("Classifies pictures"),
+        gettext_noop("Classifies images"),
         gettext_noop("Classifier"),
         "classifier",
         usual_side=224,
     ),
     ModelTask(
         "image",
-        gettext_noop("Makes pictures"),
+        gettext_noop("Generates images"),
         gettext_noop("Generator"),
-        "model that makes pictures",
+        "image generator",
         has_classes=False,
         usual_side=1024,
     ),
 )
 TASKS: Mapping[str, ModelTask] = {task.key: task for task in _ALL}
-# Tasks of models that tell where in an image things are.
+# Tasks whose results have locations.
 FINDERS: tuple[str, ...] = tuple(task.key for task in _ALL if task.finds_places)
 # For pydantic: a text that is one of the tasks.
 PATTERN = f"^({'|'.join(get_args(TaskKey))})$"

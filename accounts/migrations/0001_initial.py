@@ -29,7 +29,7 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('updated_at', models.DateTimeField(auto_now=True)),
                 ('email', models.EmailField(max_length=254, verbose_name='e-mail address')),
-                ('handle', models.CharField(help_text='What others see, and the first part of the address of what you publish.', max_length=39, unique=True, validators=[django.core.validators.RegexValidator(re.compile('\\A[a-z0-9]+(?:-[a-z0-9]+)*\\Z'), 'Use small letters, digits and single dashes.')], verbose_name='handle')),
+                ('handle', models.CharField(help_text='Shown to others. The first part of the address of your apps and models.', max_length=39, unique=True, validators=[django.core.validators.RegexValidator(re.compile('\\A[a-z0-9]+(?:-[a-z0-9]+)*\\Z'), 'Use lowercase letters, digits and single hyphens.')], verbose_name='handle')),
                 ('name', models.CharField(blank=True, max_length=100, verbose_name='name')),
                 ('is_staff', models.BooleanField(default=False)),
                 ('is_active', models.BooleanField(default=True)),

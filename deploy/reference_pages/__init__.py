@@ -1,1 +1,1 @@
-"""Pages of `docs/reference/` that are generated from code, so that they cannot differ from it."""
+"""Generator of the pages in `docs/reference/` that come from code."""

@@ -1,4 +1,4 @@
-"""The page of parameters, from the registry of apps and model families."""
+"""Page of parameters, generated from the registry of apps and model families."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from workers import registry
 
 
-def render(root: Path) -> str:  # noqa: ARG001  # all pages are made alike
+def render(root: Path) -> str:  # noqa: ARG001  # all pages have this signature
     """Return the page, in Markdown."""
     lines = [
         "# Parameters of apps and models",
         "",
-        "The names are those of the API (`input`, `params`).",
+        "The names are the parameter names of the API (`input`, `params`).",
         "A model has only the parameters that its task needs.",
     ]
     for title, plugins in (("Apps", registry.all_operations()), ("Model families", registry.all_families())):
@@ -46,6 +46,12 @@ def _values(field: Mapping[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in field["enum"])
     if "minimum" in field and "maximum" in field:
         return f"{field['minimum']:g} to {field['maximum']:g}"
+    if field.get("format") == "folder":
+        return "id of a folder"
+    if "anyOf" in field:
+        return ", ".join(_values(part) for part in field["anyOf"])
+    if "const" in field:
+        return f"`{field['const']}`"
     kind = str(field.get("type", ""))
     return {"boolean": "true, false", "string": "text"}.get(kind, kind)
 

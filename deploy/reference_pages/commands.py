@@ -1,4 +1,4 @@
-"""The page of commands, from the commands themselves and from the help of the Makefile."""
+"""Page of commands, generated from the help of management commands and of the Makefile."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.core.management import get_commands, load_command_class
 
 APPS = ("ipau", "accounts", "drive", "market", "processing")
 _TARGET = re.compile(r"^([a-z-]+):.*## (.+)$", re.MULTILINE)
-# Arguments that Django gives to each command.
+# Arguments that Django adds to each command.
 _COMMON = {"help", "version", "verbosity", "settings", "pythonpath", "traceback", "no_color", "force_color"}
 _COMMON |= {"skip_checks"}
 
@@ -46,8 +46,8 @@ def _describe(name: str, app: str) -> list[str]:
 
 
 def _usage(name: str, actions: list[argparse.Action]) -> str:
-    words = [_write(action) if action.required else f"[{_write(action)}]" for action in actions]
-    return " ".join(["manage.py", name, *words])
+    arguments = [_write(action) if action.required else f"[{_write(action)}]" for action in actions]
+    return " ".join(["manage.py", name, *arguments])
 
 
 def _write(action: argparse.Action) -> str:

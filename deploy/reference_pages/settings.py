@@ -1,6 +1,6 @@
-"""The table of settings, from the calls that read the environment and the `#:` comments above them.
+"""Table of settings, generated from the calls that read the environment and the `#:` comments above them.
 
-A comment says what a setting does. Its last sentence may be `Default: ….` where the code has no plain value.
+A comment says what a setting does. If the default is not a literal, the last sentence is `Default: ….`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def render(root: Path) -> str:
 
 
 def sections(root: Path) -> dict[str, list[Setting]]:
-    """Return the settings by the heading under which they stand, in the order of the code."""
+    """Return the settings of each section, in the order of the code."""
     found: dict[str, list[Setting]] = {}
     for file, first in (("ipau/settings.py", "General"), ("ipau/gunicorn.py", "Web server processes")):
         source = (root / file).read_text()
@@ -56,7 +56,7 @@ def sections(root: Path) -> dict[str, list[Setting]]:
 
 
 def _reads(source: str) -> Iterator[tuple[int, ast.Call]]:
-    """Yield the calls that read a variable, with the line on which their statement or entry begins."""
+    """Yield the calls that read a variable, with their line numbers."""
     calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
     for call in sorted(calls, key=lambda call: (call.lineno, call.col_offset)):
         owner = call.func.value if isinstance(call.func, ast.Attribute) else None
@@ -82,15 +82,14 @@ def _section_of(source: str, line: int) -> str:
 
 
 def _describe(name: str, call: ast.Call, comment: str) -> Setting:
-    told = _DEFAULT.search(comment)
-    if told:
-        return Setting(name, told[1], comment[: told.start()])
+    if default := _DEFAULT.search(comment):
+        return Setting(name, default[1], comment[: default.start()])
     values = [word.value for word in call.keywords if word.arg == "default"] or call.args[1:]
     return Setting(name, _write(_value(values[0])), comment)
 
 
 def _value(node: ast.expr) -> object:
-    """Return the value of a literal, or of literals that are multiplied or raised. Raises ValueError."""
+    """Return the value of a literal, a product or a power of literals. Raises ValueError for other nodes."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult | ast.Pow):
         left, right = _value(node.left), _value(node.right)
         assert isinstance(left, int)

@@ -1,1 +1,1 @@
-"""Trains the model that a new site shows: `make train-demo`. Seeded, on pictures that `pictures` draws."""
+"""Training of the demo models (`make train-demo`), with fixed seeds, on images that `pictures` draws."""

@@ -1,7 +1,7 @@
-"""`make train-demo`: train, convert, measure and keep the models of the demo.
+"""`make train-demo`: train, convert, evaluate and store the demo models.
 
-What is kept is what a conversion makes, in `deploy/demo_models`: no pickle. Seeds are fixed; another machine
-may still round otherwise, and its figures differ a little.
+`deploy/demo_models` gets the converted models, without pickles. Seeds are fixed, but another machine may
+round differently, so its metrics differ a little.
 """
 
 from __future__ import annotations
@@ -19,39 +19,41 @@ from deploy.train_demo.catalogue import PLANS, Plan
 from deploy.train_demo.measuring import Measured
 from workers.sandbox import run
 
-KEPT = Path(__file__).resolve().parent.parent / "demo_models"
+STORED_MODELS = Path(__file__).resolve().parent.parent / "demo_models"
 MODEL, CARD = "model", "card.json"
 
 
 def make(plan: Plan, checkpoint: Path | None) -> bool:
-    """Make a model; return whether it is good enough, which is when it is kept."""
+    """Train, convert and evaluate a model, and store it if it reaches its target; return whether it does."""
     with tempfile.TemporaryDirectory(prefix="ipau-train-") as folder:
         if checkpoint is None:
             checkpoint = Path(folder) / plan.checkpoint
             plan.save(plan.train(plan.steps), checkpoint)
-        made = Path(folder) / MODEL
+        model = Path(folder) / MODEL
         config = checkpoint.with_name("config.json")
-        report = run.convert(checkpoint, made, family=plan.family, config=config if config.exists() else None)
+        report = run.convert(
+            checkpoint, model, family=plan.family, config=config if config.exists() else None
+        )
         if not report.ok:
             print(f"{plan.name}: refused. {report.sentence}")
             return False
-        measured = plan.measure(made, plan.pictures)
-        print(f"{plan.name}: {describe(plan, measured)} Wanted: {plan.target:g}.")
+        measured = plan.measure(model, plan.pictures)
+        print(f"{plan.name}: {describe(plan, measured)} Target: {plan.target:g}.")
         if measured.gain >= plan.target:
-            keep(plan, made, measured)
+            store(plan, model, measured)
         return measured.gain >= plan.target
 
 
 def describe(plan: Plan, measured: Measured) -> str:
-    """Return the sentence of the card that tells the figure."""
+    """Return the sentence of the card with the metric."""
     return plan.figure.format(m=measured, count=plan.pictures)
 
 
-def keep(plan: Plan, made: Path, measured: Measured) -> None:
-    """Put a converted model in the place of the one that is kept, with its card and its pictures."""
-    home = KEPT / plan.name
+def store(plan: Plan, model: Path, measured: Measured) -> None:
+    """Replace the stored model with this converted one, and write its card and sample images."""
+    home = STORED_MODELS / plan.name
     shutil.rmtree(home, ignore_errors=True)
-    shutil.copytree(made, home / MODEL)
+    shutil.copytree(model, home / MODEL)
     text = f"{plan.about}\n\n{describe(plan, measured)}"
     card = {"title": plan.title, "summary": plan.summary, "description": text}
     (home / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
@@ -62,17 +64,19 @@ def keep(plan: Plan, made: Path, measured: Measured) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     names = [plan.name for plan in PLANS]
-    parser.add_argument("name", nargs="?", choices=names, help="make this one alone")
+    parser.add_argument("name", nargs="?", choices=names, help="train only this model")
     parser.add_argument(
-        "--checkpoint", type=Path, help="of the one named: convert and measure it, do not train"
+        "--checkpoint",
+        type=Path,
+        help="convert and evaluate this checkpoint of the named model, without training",
     )
-    asked = parser.parse_args()
-    if asked.checkpoint and not asked.name:
-        parser.error("--checkpoint is of one model: name it")
+    options = parser.parse_args()
+    if options.checkpoint and not options.name:
+        parser.error("--checkpoint needs the name of a model")
     torch.set_num_threads(2)
-    wanted = [plan for plan in PLANS if asked.name in (None, plan.name)]
-    good = [make(plan, asked.checkpoint) for plan in wanted]
-    return 0 if all(good) else 1
+    plans = [plan for plan in PLANS if options.name in (None, plan.name)]
+    results = [make(plan, options.checkpoint) for plan in plans]
+    return 0 if all(results) else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The models of the demo: how each is trained and measured, what it must reach, what people read of it."""
+"""Catalog of the demo models: training, metric, target and card of each."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Plan:
     """One model.
 
     Args:
-        checkpoint: the name of the file that a seller would upload; `save` writes it.
-        pictures: how many `measure` is asked for.
-        target: what the figure must reach, less what is reached without learning.
-        figure: a sentence of the card, with places for a `Measured` and the count of `pictures`.
-        samples: pictures to try the model on.
+        checkpoint: file name of the checkpoint that `save` writes.
+        pictures: number of test images for `measure`.
+        target: minimum of the metric, minus its baseline without training.
+        figure: sentence of the card, with placeholders for a `Measured` and the number of test images.
+        samples: returns sample images for the model.
     """
 
     name: str
@@ -62,14 +62,14 @@ PLANS = (
         measure=detector.measure,
         pictures=400,
         target=0.9,
-        figure="mAP50 {m.value:.2f} on {count} drawn pictures that it was not trained on.",
+        figure="mAP50 is {m.value:.2f} on {count} drawn test images.",
         samples=lambda: [draw(seed, 640)[0] for seed in range(6)],
         title="Shapes detector",
-        summary="Finds drawn shapes in pictures.",
+        summary="Detects drawn shapes in images.",
         about=(
-            "Trained from nothing on drawn pictures: circles, squares, triangles and stars of any colour "
-            "and angle on noisy backgrounds. It knows these four shapes and nothing else: in photographs, "
-            "which were no part of its training, it sees stars that are not there. Made to try the site with."
+            "A demo model, trained from scratch on drawn images: circles, squares, triangles and stars of "
+            "any color and angle on noisy backgrounds. It knows only these four shapes. It was not "
+            "trained on photos, and detects stars in them that do not exist."
         ),
     ),
     Plan(
@@ -82,15 +82,15 @@ PLANS = (
         measure=segmenter.measure,
         pictures=400,
         target=0.85,
-        figure="mAP50 of its masks {m.value:.2f} on {count} drawn pictures that it was not trained on.",
+        figure="mAP50 of its masks is {m.value:.2f} on {count} drawn test images.",
         samples=lambda: [draw(25, 640)[0]],
         title="Shapes segmenter",
-        summary="Finds drawn shapes in pictures and outlines each.",
+        summary="Detects drawn shapes in images and outlines each.",
         about=(
-            "A YOLO11 that began as the shapes detector of this site and learnt the masks on drawn pictures: "
-            "circles, squares, triangles and stars of any colour and angle on noisy backgrounds. It knows "
-            "these four shapes and nothing else: in photographs, which were no part of its training, it sees "
-            "stars that are not there. Made to try the site with."
+            "A demo model: a YOLO11, fine-tuned from the Shapes detector on drawn images with masks: "
+            "circles, squares, triangles and stars of any color and angle on noisy backgrounds. It knows "
+            "only these four shapes. It was not trained on photos, and detects stars in them that do not "
+            "exist."
         ),
     ),
     Plan(
@@ -103,15 +103,15 @@ PLANS = (
         measure=classifier.measure,
         pictures=400,
         target=0.95,
-        figure="Right for {m.value:.1%} of {count} drawn pictures that it was not trained on.",
+        figure="Top-1 accuracy is {m.value:.1%} on {count} drawn test images.",
         # One of each shape.
         samples=lambda: [draw_one(seed, 320)[0] for seed in (6, 1, 8, 10)],
         title="Shapes classifier",
-        summary="Says which drawn shape fills a picture.",
+        summary="Classifies the drawn shape in an image.",
         about=(
-            "A YOLO11 whose first layers are those of the shapes detector of this site. It learnt on drawn "
-            "pictures that one circle, square, triangle or star fills for the most part. It names one of the "
-            "four for any picture, of a photograph too, where that means nothing. Made to try the site with."
+            "A demo model: a YOLO11 with the first layers of the Shapes detector, trained on drawn images "
+            "of one large circle, square, triangle or star. It assigns one of the four classes to any "
+            "image. For photos, the class means nothing."
         ),
     ),
     Plan(
@@ -124,19 +124,19 @@ PLANS = (
         measure=transformer.measure,
         pictures=400,
         target=0.9,
-        figure="Right for {m.value:.1%} of {count} drawn pictures that it was not trained on.",
+        figure="Top-1 accuracy is {m.value:.1%} on {count} drawn test images.",
         # One of each pattern.
         samples=lambda: [draw_pattern(seed, 320)[0] for seed in (1, 2, 3, 11, 16, 21)],
         title="Pattern classifier",
-        summary="Says which pattern a picture is filled with.",
+        summary="Classifies the pattern in an image.",
         about=(
-            "A small Vision Transformer, trained from nothing on drawn pictures that are filled with bricks, "
-            "checks, dots, rings, stripes or waves of any angle, size and colour. It names one of the six "
-            "for any picture, of a photograph too, where that means little. Made to try the site with."
+            "A demo model: a small Vision Transformer, trained from scratch on drawn images of bricks, "
+            "checks, dots, rings, stripes or waves of any angle, size and color. It assigns one of the "
+            "six classes to any image. For photos, the class means little."
         ),
     ),
     Plan(
-        name="coloured-pencil",
+        name="colored-pencil",
         family="gan",
         checkpoint="model.pth",
         steps=2600,
@@ -146,16 +146,16 @@ PLANS = (
         pictures=60,
         target=6.0,
         figure=(
-            "On {count} drawn scenes that it was not trained on, its drawings match those worked out at "
-            "{m.value:.1f} dB (PSNR), and the scenes as they are at {m.untaught:.1f} dB."
+            "On {count} drawn test scenes, its drawings have a PSNR of {m.value:.1f} dB to the computed "
+            "ones. The unchanged scenes have {m.untaught:.1f} dB."
         ),
         samples=lambda: [_open_photo("coffee.jpg")],
-        title="Coloured pencil",
-        summary="Redraws pictures as drawings in coloured pencil.",
+        title="Colored pencil",
+        summary="Turns images into colored pencil drawings.",
         about=(
-            "A small ResNet generator that learnt from drawn scenes alone what a pencil drawing of them is: "
-            "what is darker than its surroundings becomes lines, on a pale wash of the colours. The drawings "
-            "it learnt from were worked out by a formula. Made to try the site with."
+            "A demo model: a small ResNet generator, trained only on drawn scenes and drawings of them "
+            "that a formula computed. Pixels that are darker than their surroundings become lines, on a "
+            "pale wash of the colors."
         ),
     ),
     Plan(
@@ -169,17 +169,16 @@ PLANS = (
         pictures=60,
         target=1.0,
         figure=(
-            "On {count} drawn scenes that it was not trained on, halved and enlarged again: {m.value:.1f} dB "
-            "(PSNR), against {m.untaught:.1f} dB of bicubic enlarging."
+            "On {count} drawn test scenes at half size, its results have a PSNR of {m.value:.1f} dB to "
+            "the originals. Bicubic enlargement has {m.untaught:.1f} dB."
         ),
         samples=lambda: [_open_photo("cat.jpg")],
         title="Double size",
-        summary="Doubles the size of pictures and keeps edges sharp.",
+        summary="Doubles the size of images and keeps edges sharp.",
         about=(
-            "A small network of Real-ESRGAN’s compact kind, trained from nothing on drawn scenes with edges, "
-            "textures and letters, to double what was halved. It sharpens edges and invents nothing; marks "
-            "of strong compression it sharpens too. Photographs were no part of its training. Made to try "
-            "the site with."
+            "A demo model: a small compact Real-ESRGAN network, trained from scratch on drawn scenes with "
+            "edges, textures and letters, to double scenes of half size. It sharpens edges and invents no "
+            "details. It also sharpens artifacts of strong compression. It was not trained on photos."
         ),
     ),
 )

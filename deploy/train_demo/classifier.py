@@ -1,6 +1,6 @@
-"""The classifier of shapes: a small YOLO11 that says which shape fills a picture.
+"""Shapes classifier: a small YOLO11 that classifies the shape in an image.
 
-It begins with the layers of the detector that is kept, which know edges and corners.
+Training starts with the first layers of the stored detector, which respond to edges and corners.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from ultralytics.nn import tasks
 
 from deploy.train_demo import detector, learning, ultralytics_nets
 from deploy.train_demo.detector import stack
-from deploy.train_demo.measuring import Measured, count_right
+from deploy.train_demo.measuring import Measured, top1_accuracy
 from deploy.train_demo.pictures import shapes
 from deploy.train_demo.pictures.shapes import CLASSES
 
 SIDE = 64
 BATCH = 48
 LEARNING_RATE = 2e-3
-# Seeds: training counts up from here, and pictures that are tested on lie below.
+# Training uses seeds from here upwards. Test images use lower seeds.
 FIRST_SEED = 3_000_000
 TESTED_SIDE = 160
-# Those that a detector and a classifier of this size have alike.
+# Layers that a detector and a classifier of this size have in common.
 _LAYERS = 9
 
 
@@ -35,21 +35,21 @@ def build() -> nn.Module:
 
 
 def train(steps: int, *, say: Callable[[str], None] = print) -> nn.Module:
-    """Train a model for so many steps."""
+    """Train a model for `steps` steps."""
     torch.manual_seed(0)
     model = build()
-    ultralytics_nets.take_over(model, detector.KEPT, layers=_LAYERS)
+    ultralytics_nets.copy_layers(model, detector.STORED_MODEL, layers=_LAYERS)
     return learning.fit(model, _loss_of, steps, rate=LEARNING_RATE, say=say)
 
 
 def save(model: nn.Module, path: Path) -> None:
-    """Write a checkpoint as Ultralytics does: what a seller would upload."""
+    """Write a checkpoint in the format of Ultralytics."""
     ultralytics_nets.save(model, path, side=SIDE, task="classify")
 
 
 def measure(folder: Path, count: int) -> Measured:
-    """Return the part of so many pictures that it names right."""
-    return count_right(folder, _draw, count)
+    """Return the top-1 accuracy on `count` test images."""
+    return top1_accuracy(folder, _draw, count)
 
 
 def _draw(seed: int) -> tuple[Image.Image, int]:

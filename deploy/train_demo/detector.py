@@ -1,6 +1,6 @@
-"""The detector of shapes: a small YOLO11, trained from nothing.
+"""Shapes detector: a small YOLO11, trained from scratch.
 
-Fresh pictures in each step, none seen twice, none of those that are tested on.
+Each step uses new images. None is used twice, and none is a test image.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from deploy.train_demo.pictures import shapes as pictures
 from deploy.train_demo.pictures.shapes import CLASSES, Shape
 from deploy.train_demo.precision import Box, mean_average_precision, share_boxes
 
-# Where it is kept once it is trained: others begin with what it knows.
-KEPT = Path(__file__).resolve().parent.parent / "demo_models/shapes-detector/model"
+# The stored model. Training of other models starts with its layers.
+STORED_MODEL = Path(__file__).resolve().parent.parent / "demo_models/shapes-detector/model"
 SIDE = 160
 BATCH = 16
 LEARNING_RATE = 2e-3
-# Seeds: training counts up from here, and pictures that are tested on lie below.
+# Training uses seeds from here upwards. Test images use lower seeds.
 FIRST_SEED = 1_000_000
-# Tested on larger ones than it is trained on: it sees a picture as people hand it over, reduced by our code.
+# Test images are larger than training images, because our code resizes the images of users too.
 TESTED_SIDE = 320
-# What is less sure is no answer.
+# Detections below this confidence are ignored.
 LEAST_CONFIDENCE = 0.05
 
 
@@ -40,18 +40,18 @@ def build() -> nn.Module:
 
 
 def train(steps: int, *, say: Callable[[str], None] = print) -> nn.Module:
-    """Train a model for so many steps."""
+    """Train a model for `steps` steps."""
     torch.manual_seed(0)
     return learning.fit(build(), _loss_of, steps, rate=LEARNING_RATE, say=say)
 
 
 def save(model: nn.Module, path: Path) -> None:
-    """Write a checkpoint as Ultralytics does: what a seller would upload."""
+    """Write a checkpoint in the format of Ultralytics."""
     ultralytics_nets.save(model, path, side=SIDE, task="detect")
 
 
 def measure(folder: Path, count: int) -> Measured:
-    """Return mAP of boxes on so many pictures, at an overlap of one half."""
+    """Return mAP50 of boxes on `count` test images."""
     found: list[list[tuple[float, int, Box]]] = []
     truth: list[list[tuple[int, Box]]] = []
     for seed in range(count):
@@ -75,10 +75,10 @@ def _loss_of(model: nn.Module, step: int) -> Tensor:
 
 
 def batch_of(seeds: range) -> dict[str, Any]:
-    """Return pictures and what is in them as ultralytics' losses read it.
+    """Return images with labels, in the format of Ultralytics' losses.
 
-    `img` is N x 3 x SIDE x SIDE in 0..1; `bboxes` are centre and size in parts of the side, of the picture
-    `batch_idx`; `masks` (N, SIDE / 4, SIDE / 4) tell the shape that each cell shows, 1 for the first.
+    `img`: (N, 3, SIDE, SIDE) in 0..1. `bboxes`: center and size as fractions of the side, in image
+    `batch_idx`. `masks`: (N, SIDE / 4, SIDE / 4), the number of the shape in each cell, from 1.
     """
     drawn = [pictures.draw(seed, SIDE) for seed in seeds]
     found = [(index, shape) for index, (_, shapes) in enumerate(drawn) for shape in shapes]
@@ -86,17 +86,17 @@ def batch_of(seeds: range) -> dict[str, Any]:
         "img": stack([picture for picture, _ in drawn]),
         "batch_idx": torch.tensor([index for index, _ in found], dtype=torch.float32),
         "cls": torch.tensor([[shape.class_id] for _, shape in found], dtype=torch.float32),
-        "bboxes": torch.tensor([_centred(shape) for _, shape in found], dtype=torch.float32),
+        "bboxes": torch.tensor([_center_and_size(shape) for _, shape in found], dtype=torch.float32),
         "masks": torch.from_numpy(np.stack([pictures.mark(shapes, SIDE // 4) for _, shapes in drawn])),
     }
 
 
 def stack(images: list[Image.Image]) -> Tensor:
-    """Return pictures of one size as (n, 3, h, w) of 0 to 1."""
+    """Return images of one size as a tensor (n, 3, h, w) in 0..1."""
     stacked = np.stack([np.asarray(image) for image in images])
     return torch.from_numpy(stacked).permute(0, 3, 1, 2).float().div(255)
 
 
-def _centred(shape: Shape) -> tuple[float, float, float, float]:
+def _center_and_size(shape: Shape) -> tuple[float, float, float, float]:
     left, top, right, bottom = shape.box
     return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top

@@ -1,4 +1,4 @@
-"""The enlarger: a small Real-ESRGAN network that learns to double drawn scenes that were halved."""
+"""Super-resolution model: a small Real-ESRGAN network that doubles drawn scenes of half size."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from workers.nets.srvgg import SRVGGNetCompact
 SCALE = 2
 BATCH, SIDE = 12, 32
 LEARNING_RATE = 2e-3
-# The network adds to the picture's pixels made larger: at first next to nothing.
+# The network adds its output to the enlarged image. Small initial weights make the output near zero at first.
 _FIRST = 0.1
 
 
 def draw_pair(seed: int) -> pairs.Pair:
-    """Return a scene at half its side, and the scene."""
+    """Return a scene at half size, and the scene."""
     scene = draw_scene(seed, pairs.SIDE)
     half = pairs.SIDE // SCALE
     return scene.resize((half, half), Image.Resampling.BICUBIC), scene
 
 
 def build() -> nn.Module:
-    """Return the untrained enlarger."""
+    """Return the untrained model."""
     net = SRVGGNetCompact(channels=3, features=32, convolutions=8, scale=SCALE)
     last: Any = net.body[-1]
     with torch.no_grad():
@@ -42,7 +42,7 @@ def build() -> nn.Module:
 
 
 def train(steps: int, *, say: Callable[[str], None] = print) -> nn.Module:
-    """Train an enlarger for so many steps. It reads and writes 0 to 1."""
+    """Train a model for `steps` steps. Input and output are in 0..1."""
     torch.manual_seed(0)
     scenes = pairs.Pairs.draw(draw_pair)
 
@@ -54,7 +54,7 @@ def train(steps: int, *, say: Callable[[str], None] = print) -> nn.Module:
 
 
 def measure(folder: Path, count: int) -> Measured:
-    """Return PSNR to so many scenes: of what the model enlarges, and of bicubic enlarging."""
+    """Return the PSNR of the model and of bicubic enlargement, on `count` test scenes."""
     return pairs.compare(folder, draw_pair, count, _enlarge)
 
 

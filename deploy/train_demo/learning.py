@@ -1,4 +1,4 @@
-"""The loop that all models learn in: one step after the other, with a moving average of the weights."""
+"""Training loop of all demo models, with an exponential moving average (EMA) of the weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-# The loss of a step, in which its pictures are drawn.
+# Draws the images of a step and returns the loss.
 Loss = Callable[[nn.Module, int], Tensor]
 
 
@@ -23,20 +23,20 @@ def fit(
     memory: float = 0.995,
     say: Callable[[str], None] = print,
 ) -> nn.Module:
-    """Train a model for so many steps; return the moving average of its weights, ready to be used.
+    """Train a model for `steps` steps; return the model with averaged weights, in evaluation mode.
 
     Args:
-        rate: of learning, at its highest: it rises for a tenth of the steps and falls for the rest.
-        decay: of weights.
-        most_gradient: what the norm of all gradients is cut to.
-        memory: how much of the average a step leaves as it was.
+        rate: maximum learning rate. It rises during the first tenth of the steps, then falls.
+        decay: weight decay.
+        most_gradient: maximum norm of the gradients (clipping).
+        memory: decay of the moving average.
     """
     mean = torch.optim.swa_utils.AveragedModel(
         model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(memory), use_buffers=True
     )
     optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
-    begun = time.monotonic()
+    started = time.monotonic()
     for step in range(steps):
         loss = loss_of(model, step)
         optimizer.zero_grad()
@@ -46,7 +46,7 @@ def fit(
         schedule.step()
         mean.update_parameters(model)
         if step % 100 == 99:
-            spent = time.monotonic() - begun
-            say(f"step {step + 1} of {steps}, loss {loss.item():.4f}, {spent:.0f} s")
+            seconds = time.monotonic() - started
+            say(f"step {step + 1} of {steps}, loss {loss.item():.4f}, {seconds:.0f} s")
     trained: nn.Module = mean.module
     return trained.eval()

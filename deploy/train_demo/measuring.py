@@ -1,4 +1,4 @@
-"""How well a converted model does on pictures that it has never seen, run as a job would run it."""
+"""Evaluation of a converted model on test images, with the engine that runs jobs."""
 
 from __future__ import annotations
 
@@ -19,37 +19,38 @@ from workers.recipe import Recipe
 
 @dataclass(frozen=True)
 class Measured:
-    """A figure, and what is reached without having learnt anything, where that is not nothing."""
+    """A metric, and its baseline without training."""
 
     value: float
     untaught: float = 0.0
 
     @property
     def gain(self) -> float:
-        """What learning was good for."""
+        """Improvement over the baseline."""
         return self.value - self.untaught
 
 
 def run(folder: Path, picture: Image.Image, **params: Any) -> RecipeResult:
-    """Run a converted model over a picture."""
+    """Run a converted model on an image."""
     model = FolderModel(folder)
-    written = io.BytesIO()
-    picture.save(written, "PNG")
+    encoded = io.BytesIO()
+    picture.save(encoded, "PNG")
     recipe = Recipe.single(model.facts["family"], params, weights=model.key)
-    return engine.run(recipe, written.getvalue(), Context(models={model.key: model}))
+    return engine.run(recipe, encoded.getvalue(), Context(models={model.key: model}))
 
 
-def count_right(folder: Path, draw: Callable[[int], tuple[Image.Image, int]], count: int) -> Measured:
-    """Return the part of so many pictures whose class a classifier thinks of first (top-1).
+def top1_accuracy(folder: Path, draw: Callable[[int], tuple[Image.Image, int]], count: int) -> Measured:
+    """Return the top-1 accuracy of a classifier on `count` test images.
 
-    `draw` returns the picture of a seed and the number of its class.
+    Args:
+        draw: returns the image of a seed and the index of its class.
     """
     drawn = [draw(seed) for seed in range(count)]
-    right = [_name_first(folder, picture) == kind for picture, kind in drawn]
-    return Measured(sum(right) / count)
+    correct = [_predict_class(folder, picture) == class_id for picture, class_id in drawn]
+    return Measured(sum(correct) / count)
 
 
-def _name_first(folder: Path, picture: Image.Image) -> int:
+def _predict_class(folder: Path, picture: Image.Image) -> int:
     data: Any = run(folder, picture).data
     first: int = data["predictions"][0]["class_id"]
     return first

@@ -1,4 +1,4 @@
-"""How good a model is that finds things: average precision, from what it found and what there is."""
+"""Mean average precision (mAP) of detectors and segmenters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Box = tuple[float, ...]
 Bits = NDArray[np.bool_]
-# Where a thing is: a box, or the pixels of a mask.
+# Region of an object: a box, or the pixels of a mask.
 Region = TypeVar("Region")
 
 
@@ -28,10 +28,10 @@ def mean_average_precision(
     Everingham et al., "The PASCAL VOC challenge", 2010 (all points).
 
     Args:
-        found: of each picture, (confidence, class, region).
-        truth: of each picture, (class, region).
-        share: intersection over union of two regions.
-        overlap: the share from which on something counts as found.
+        found: for each image, its detections as (confidence, class, region).
+        truth: for each image, its objects as (class, region).
+        share: returns the intersection over union (IoU) of two regions.
+        overlap: IoU threshold for a correct detection.
     """
     precisions = [_average_precision(class_id, found, truth, share, overlap) for class_id in range(classes)]
     return float(np.mean([value for value in precisions if not math.isnan(value)]))
@@ -76,7 +76,7 @@ def _average_precision(
 
 
 def share_boxes(a: Box, b: Box) -> float:
-    """Return what two boxes share, over what they cover together."""
+    """Return the IoU of two boxes (left, top, right, bottom)."""
     width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
     height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
     area = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - width * height
@@ -84,6 +84,6 @@ def share_boxes(a: Box, b: Box) -> float:
 
 
 def share_pixels(a: Bits, b: Bits) -> float:
-    """Return what two masks of one size share, over what they cover together."""
+    """Return the IoU of two masks of the same size."""
     together = int((a | b).sum())
     return int((a & b).sum()) / together if together else 0.0

@@ -1,7 +1,6 @@
-"""The segmenter of shapes: a small YOLO11 that also says which pixels a shape covers.
+"""Shapes segmenter: a small YOLO11 that predicts boxes and masks.
 
-It begins as the detector that is kept, and learns from pictures like those the detector learnt from, of each
-shape which pixels show it.
+It is fine-tuned from the stored detector, on the same kind of images with masks.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ from deploy.train_demo.pictures.shapes import CLASSES
 from deploy.train_demo.precision import Bits, mean_average_precision, share_pixels
 
 LEARNING_RATE = 1.5e-3
-# Seeds: training counts up from here, and pictures that are tested on lie below.
+# Training uses seeds from here upwards. Test images use lower seeds.
 FIRST_SEED = 5_000_000
-# All that the detector has; those of the masks are new.
+# All layers of the detector. The layers of the masks are new.
 _LAYERS = 24
 
 
@@ -36,20 +35,20 @@ def build() -> nn.Module:
 
 
 def train(steps: int, *, say: Callable[[str], None] = print) -> nn.Module:
-    """Train a model for so many steps."""
+    """Train a model for `steps` steps."""
     torch.manual_seed(0)
     model = build()
-    ultralytics_nets.take_over(model, detector.KEPT, layers=_LAYERS)
+    ultralytics_nets.copy_layers(model, detector.STORED_MODEL, layers=_LAYERS)
     return learning.fit(model, _loss_of, steps, rate=LEARNING_RATE, say=say)
 
 
 def save(model: nn.Module, path: Path) -> None:
-    """Write a checkpoint as Ultralytics does: what a seller would upload."""
+    """Write a checkpoint in the format of Ultralytics."""
     ultralytics_nets.save(model, path, side=detector.SIDE, task="segment")
 
 
 def measure(folder: Path, count: int) -> Measured:
-    """Return mAP of masks on so many pictures, at an overlap of one half."""
+    """Return mAP50 of masks on `count` test images."""
     found, truth = [], []
     for seed in range(count):
         picture, shapes = pictures.draw(seed, TESTED_SIDE)
@@ -63,7 +62,7 @@ def measure(folder: Path, count: int) -> Measured:
 
 
 def _fill(points: list[dict[str, float]]) -> Bits:
-    """The pixels inside of an outline, as (side, side)."""
+    """Return the mask (side, side) of an outline."""
     filled = Image.new("1", (TESTED_SIDE, TESTED_SIDE))
     if len(points) > 1:
         ImageDraw.Draw(filled).polygon([(point["x"], point["y"]) for point in points], fill=1)

@@ -1,4 +1,4 @@
-"""The style generator: a small ResNet that learns the drawing of `pencil` from drawn scenes."""
+"""Style transfer model: a small ResNet generator that learns the drawings of `pencil` from drawn scenes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ LEARNING_RATE = 3e-3
 
 
 def draw_pair(seed: int) -> pairs.Pair:
-    """Return a scene, and the drawing of it."""
+    """Return a scene and its drawing."""
     scene = draw_scene(seed, pairs.SIDE)
     return scene, pencil.redraw(scene)
 
 
 def build() -> nn.Module:
-    """Return the untrained generator. With batch norms, so that large pictures go through in tiles."""
+    """Return the untrained generator. With batch norms, large images can be processed in tiles."""
     return ResnetGenerator(
         channels_in=3,
         channels_out=3,
@@ -41,7 +41,7 @@ def build() -> nn.Module:
 
 
 def train(steps: int, *, say: Callable[[str], None] = print) -> nn.Module:
-    """Train a generator for so many steps. It reads and writes -1 to 1."""
+    """Train a generator for `steps` steps. Input and output are in -1..1."""
     torch.manual_seed(0)
     scenes = pairs.Pairs.draw(draw_pair)
 
@@ -53,7 +53,7 @@ def train(steps: int, *, say: Callable[[str], None] = print) -> nn.Module:
 
 
 def measure(folder: Path, count: int) -> Measured:
-    """Return PSNR to the drawings of so many scenes: of the model's, and of the scenes left as they are."""
+    """Return the PSNR of the model's drawings and of the unchanged scenes, on `count` test scenes."""
     return pairs.compare(folder, draw_pair, count, _leave)
 
 

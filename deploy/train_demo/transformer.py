@@ -1,4 +1,4 @@
-"""The classifier of patterns: a small Vision Transformer in Hugging Face's layout, trained from nothing."""
+"""Pattern classifier: a small Vision Transformer in Hugging Face's format, trained from scratch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from deploy.train_demo import learning
 from deploy.train_demo.detector import stack
-from deploy.train_demo.measuring import Measured, count_right
+from deploy.train_demo.measuring import Measured, top1_accuracy
 from deploy.train_demo.pictures.patterns import PATTERNS, draw_pattern
 from workers.nets.vit import ViT
 
@@ -22,7 +22,7 @@ SIDE, PATCH = 64, 8
 WIDTH, LAYERS, HEADS = 96, 4, 4
 BATCH = 24
 LEARNING_RATE = 1e-3
-# Seeds: training counts up from here, and pictures that are tested on lie below.
+# Training uses seeds from here upwards. Test images use lower seeds.
 FIRST_SEED = 4_000_000
 TESTED_SIDE = 160
 _SPREAD = 0.02
@@ -30,7 +30,7 @@ _LEAST_SHARE = 1e-12
 
 
 def build() -> nn.Module:
-    """Return the untrained transformer, its weights as Dosovitskiy et al. begin."""
+    """Return the untrained model, with weights initialized as in Dosovitskiy et al."""
     net = ViT(
         width=WIDTH,
         layers=LAYERS,
@@ -55,13 +55,13 @@ def build() -> nn.Module:
 
 
 def train(steps: int, *, say: Callable[[str], None] = print) -> nn.Module:
-    """Train a classifier for so many steps. It reads -1 to 1 and writes shares of 1."""
+    """Train a classifier for `steps` steps. Input is in -1..1, output are probabilities."""
     torch.manual_seed(0)
     return learning.fit(build(), _loss_of, steps, rate=LEARNING_RATE, decay=0.02, most_gradient=1.0, say=say)
 
 
 def save(net: nn.Module, path: Path) -> None:
-    """Write the tensors, and `config.json` beside them, as Hugging Face's Transformers do."""
+    """Write the tensors and a `config.json` in the format of Hugging Face's Transformers."""
     save_file(net.state_dict(), path)
     config = {
         "architectures": ["ViTForImageClassification"],
@@ -81,8 +81,8 @@ def save(net: nn.Module, path: Path) -> None:
 
 
 def measure(folder: Path, count: int) -> Measured:
-    """Return the part of so many pictures that it names right."""
-    return count_right(folder, _draw, count)
+    """Return the top-1 accuracy on `count` test images."""
+    return top1_accuracy(folder, _draw, count)
 
 
 def _draw(seed: int) -> tuple[Image.Image, int]:

@@ -1,6 +1,6 @@
-"""Networks of Ultralytics, small and untrained, and checkpoints as its own trainer writes them.
+"""Small untrained networks of Ultralytics, and checkpoints in the format of its trainer.
 
-That trainer needs torchvision, of which there is no build everywhere; its models and losses do not.
+The trainer needs torchvision, which has no build for some platforms. Its models and losses do not.
 """
 
 from __future__ import annotations
@@ -17,37 +17,38 @@ from ultralytics.cfg import get_cfg
 
 from workers.bundle import WEIGHTS
 
-# Depth and width, in parts of the largest YOLO11: about half a million parameters.
+# Depth and width relative to the largest YOLO11, and maximum channels: about half a million parameters.
 _SCALE = [0.33, 0.125, 512]
 
 
 def build(kind: type[nn.Module], description: str, classes: tuple[str, ...]) -> nn.Module:
-    """Return an untrained model of `kind`, of one of the descriptions that Ultralytics has of YOLO11."""
+    """Return an untrained model of class `kind`, from one of Ultralytics' YAML files of YOLO11."""
     path = Path(ultralytics.__file__).parent / "cfg/models/11" / description
-    known = yaml.safe_load(path.read_text())
-    config = {**known, "nc": len(classes), "scales": {"n": _SCALE}, "scale": "n"}
+    original = yaml.safe_load(path.read_text())
+    config = {**original, "nc": len(classes), "scales": {"n": _SCALE}, "scale": "n"}
     model: Any = kind(config, ch=3, nc=len(classes), verbose=False)
     model.args = get_cfg()
     model.names = dict(enumerate(classes))
     model.train()
-    built: nn.Module = model
-    return built
+    network: nn.Module = model
+    return network
 
 
-def take_over(model: nn.Module, folder: Path, *, layers: int) -> None:
-    """Put in what a converted model of the same description has learnt, of the first `layers` layers.
+def copy_layers(model: nn.Module, folder: Path, *, layers: int) -> None:
+    """Copy the weights of the first `layers` layers from a converted model of the same architecture.
 
-    Raises RuntimeError where that model has none of them.
+    Raises:
+        RuntimeError: that model has none of these layers.
     """
-    known = load_file(folder / WEIGHTS)
-    begins = tuple(f"model.{number}." for number in range(layers))
-    wanted = {name for name in model.state_dict() if name.startswith(begins)}
-    model.load_state_dict({name: known[name] for name in wanted & known.keys()}, strict=False)
-    if not wanted & known.keys():
+    weights = load_file(folder / WEIGHTS)
+    prefixes = tuple(f"model.{number}." for number in range(layers))
+    wanted = {name for name in model.state_dict() if name.startswith(prefixes)}
+    model.load_state_dict({name: weights[name] for name in wanted & weights.keys()}, strict=False)
+    if not wanted & weights.keys():
         raise RuntimeError(f"The model in {folder} has none of these layers.")
 
 
 def save(model: nn.Module, path: Path, *, side: int, task: str) -> None:
-    """Write a checkpoint: what a seller would upload. `side` is that of the pictures it learnt from."""
+    """Write a checkpoint. `side` is the side of the training images in pixels."""
     args = {"imgsz": side, "task": task}
     torch.save({"model": model.half(), "train_args": args, "epoch": -1}, path)

@@ -1,4 +1,4 @@
-"""One turn at a time: who finds another one under way leaves the work to it."""
+"""Lock for periodic work: only one worker at a time runs it, the others skip it."""
 
 import logging
 from collections.abc import Iterator
@@ -12,16 +12,20 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def alone(subject: str, *, seconds: int) -> Iterator[bool]:
-    """Yield whether no other block with this subject runs on any worker. None does where nobody can tell.
+    """Yield whether this block is the only one with this subject on all workers.
 
-    A block whose worker dies counts as running for so many seconds, so no block may take longer.
+    If Valkey does not answer, yield True.
+
+    Args:
+        subject: name of the work.
+        seconds: lifetime of the lock, also after a worker dies. The block must finish within it.
     """
     key = f"alone:{subject}"
     try:
         is_alone = cache.add(key, True, seconds)
     except RedisError:
-        # Two at once do no harm.
-        logger.warning("Cannot tell whether %s runs already", subject, exc_info=True)
+        # Running twice at once does no harm.
+        logger.warning("Cannot lock %s; it runs without a lock", subject, exc_info=True)
         yield True
         return
     try:
@@ -35,4 +39,4 @@ def _end(key: str) -> None:
     try:
         cache.delete(key)
     except RedisError:
-        logger.warning("Cannot tell that %s has ended", key, exc_info=True)
+        logger.warning("Cannot release the lock %s; it expires by itself", key, exc_info=True)

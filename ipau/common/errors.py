@@ -1,15 +1,16 @@
-"""Domain errors. Services raise them; one handler turns them into HTTP, another into messages on pages."""
+"""Domain errors. Services raise them. Handlers convert them into API problems or messages on pages."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 
-# What people read where the program has failed, not they.
+# The message for bugs.
 OUR_FAULT = "Something went wrong on our side. It has been logged."
 
 
 class DomainError(Exception):
-    """Something a person can understand and act on. `message` is shown to them as it stands.
+    """An error that the user can understand and act on. `message` is shown as it is.
 
-    `retry_after`: seconds after which the same request may work; None where waiting does not help.
+    `retry_after`: seconds after which the same request may succeed; None if waiting does not help.
     """
 
     status = 400
@@ -33,19 +34,19 @@ class DomainError(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that an answer with this error has."""
+        """HTTP headers of a response with this error."""
         return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
 
 
 class Invalid(DomainError):
-    """What was sent cannot be used. `fields` names the culprits."""
+    """The input is invalid. `fields` maps each invalid field to a sentence."""
 
     status = 422
     title = "Invalid input"
 
 
 class NotFound(DomainError):
-    """There is no such thing, or it belongs to somebody else: the two are told alike."""
+    """The object does not exist or belongs to another account. Both get the same response."""
 
     status = 404
     code = "not_found"
@@ -53,7 +54,7 @@ class NotFound(DomainError):
 
 
 class Conflict(DomainError):
-    """The thing is not in a state that allows this."""
+    """The object's state does not allow this."""
 
     status = 409
     code = "conflict"
@@ -61,7 +62,7 @@ class Conflict(DomainError):
 
 
 class Forbidden(DomainError):
-    """The key or the person lacks the right."""
+    """The API key or the account lacks the permission."""
 
     status = 403
     code = "forbidden"
@@ -69,7 +70,7 @@ class Forbidden(DomainError):
 
 
 class TooLarge(DomainError):
-    """More bytes or pixels than are accepted."""
+    """The input has more bytes or pixels than the limit."""
 
     status = 413
     code = "too_large"
@@ -77,7 +78,7 @@ class TooLarge(DomainError):
 
 
 class RateLimited(DomainError):
-    """Too many requests in too short a time."""
+    """Too many requests in a short time."""
 
     status = 429
     code = "rate_limited"
@@ -86,7 +87,7 @@ class RateLimited(DomainError):
 
 
 class Unavailable(DomainError):
-    """A part of the system does not answer now; trying again later may help."""
+    """A part of the system does not answer. The same request may succeed later."""
 
     status = 503
     code = "unavailable"
@@ -95,8 +96,19 @@ class Unavailable(DomainError):
 
 
 class TimedOut(DomainError):
-    """The work took longer than an immediate answer may take."""
+    """The work took longer than the limit for an immediate response."""
 
     status = 504
     code = "timed_out"
     title = "Timed out"
+
+
+_KINDS = (DomainError, Invalid, NotFound, Conflict, Forbidden, TooLarge, RateLimited, Unavailable, TimedOut)
+_TITLES = {kind.status: kind.title for kind in _KINDS}
+
+
+def title_of(status: int) -> str:
+    """Return the title of an HTTP error status: its domain error's, or else the phrase, in sentence case."""
+    first, *rest = HTTPStatus(status).phrase.split()
+    phrase = " ".join([first, *(word if word.isupper() else word.lower() for word in rest)])
+    return _TITLES.get(status, phrase)

@@ -1,4 +1,4 @@
-"""Identifiers: UUIDs of version 7, whose order is the order of creation."""
+"""Identifiers: UUIDs of version 7, which sort by creation time."""
 
 import os
 import time
@@ -13,7 +13,7 @@ from ipau.common.errors import NotFound
 def uuid7() -> uuid.UUID:
     """Return a time-ordered UUID (RFC 9562, version 7): 48 bits of Unix milliseconds, 74 random bits.
 
-    Being ordered, it serves as a keyset cursor and keeps index pages warm.
+    Because it is ordered, it works as a keyset cursor and keeps index pages in the cache.
     """
     milliseconds = time.time_ns() // 1_000_000
     random = int.from_bytes(os.urandom(10), "big")
@@ -26,7 +26,7 @@ def uuid7() -> uuid.UUID:
 
 
 def as_uuid(value: object) -> UUID:
-    """Read an id that somebody sent; one that cannot be an id names nothing."""
+    """Parse an id from a request. Raises NotFound if it is not a UUID."""
     try:
         return value if isinstance(value, UUID) else UUID(str(value))
     except ValueError as error:

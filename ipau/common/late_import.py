@@ -1,4 +1,4 @@
-"""Functions that an app further up offers to one below it, which must not import it."""
+"""Late imports: a lower app calls a function of a higher app, which it must not import."""
 
 from typing import Generic, ParamSpec, TypeVar
 
@@ -9,19 +9,19 @@ R = TypeVar("R")
 
 
 class LateImport(Generic[P, R]):
-    """A function that is registered by its dotted name, and imported when it is first called."""
+    """A function that is registered by its dotted name and imported when it is called."""
 
     def __init__(self) -> None:
         self._name = ""
 
     def __bool__(self) -> bool:
-        """Tell whether a function is registered."""
+        """Return whether a function is registered."""
         return bool(self._name)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        found: R = import_string(self._name)(*args, **kwargs)
-        return found
+        result: R = import_string(self._name)(*args, **kwargs)
+        return result
 
     def register(self, name: str) -> None:
-        """Take the function of this dotted name. An app calls this in `ready`."""
+        """Register the function of this dotted name. Apps call this in `ready`."""
         self._name = name

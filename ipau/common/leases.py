@@ -1,4 +1,4 @@
-"""Leases: how a worker claims rows for a limited time, renews its claim, and gives rows back.
+"""Leases: a worker claims rows for a limited time, renews the lease, and releases the rows.
 
 A row belongs to the worker that wrote its `lease_token`, until `lease_expires_at`. Then another worker may
 claim it. Only the database's clock decides that: workers' clocks may differ. No other module writes these
@@ -33,7 +33,7 @@ class Leased(models.Model):
 
 
 class LeasedWithAttempts(Leased):
-    """A leased row that counts its claims. A row that kills its workers is given up after a few."""
+    """A leased row that counts its claims, so that a row that kills its workers is not claimed forever."""
 
     attempts = models.PositiveSmallIntegerField(default=0)
 
@@ -42,8 +42,8 @@ class LeasedWithAttempts(Leased):
 
 
 L = TypeVar("L", bound=Leased)
-# For statements that Django cannot write: the assignments of `released`, and the condition of `expired`. Put
-# the table's name and a dot before the latter.
+# For raw SQL: the assignments of `released`, and the condition of `expired`. Prefix the condition with the
+# table's name and a dot.
 RELEASED_SQL = "lease_token = NULL, lease_expires_at = NULL"
 EXPIRED_SQL = "lease_expires_at <= statement_timestamp()"
 
@@ -52,12 +52,12 @@ EXPIRED_SQL = "lease_expires_at <= statement_timestamp()"
 
 
 def expired() -> Q:
-    """Return the condition of rows whose lease has run out, which another worker may claim."""
+    """Return the condition of rows with an expired lease, which another worker may claim."""
     return Q(lease_expires_at__lte=Now())
 
 
 def free() -> Q:
-    """Return the condition of rows that nobody holds: never claimed, given back, or expired."""
+    """Return the condition of rows that no worker holds: never claimed, released or expired."""
     return Q(lease_expires_at__isnull=True) | expired()
 
 
@@ -65,20 +65,20 @@ def held(*, left: timedelta = timedelta()) -> Q:
     """Return the condition of rows that a worker holds.
 
     Args:
-        left: the lease runs for longer than this. A negative time includes leases that ran out just now.
+        left: the lease has more than this time left. A negative time includes leases that expired recently.
     """
     return Q(lease_expires_at__gt=Now() + left)
 
 
 def is_whole() -> Q:
-    """Return the check constraint that a token and its expiry come and go together."""
+    """Return the check constraint that a row has both a token and an expiry, or neither."""
     return Q(lease_token__isnull=True, lease_expires_at__isnull=True) | Q(
         lease_token__isnull=False, lease_expires_at__isnull=False
     )
 
 
 def owned(rows: QuerySet[L], token: UUID | None) -> QuerySet[L]:
-    """Return those of the rows that carry a token. Without a token, none: NULL would match unclaimed rows."""
+    """Return the rows with this token. Without a token, return none: NULL would match unclaimed rows."""
     return rows.none() if token is None else rows.filter(lease_token=token)
 
 
@@ -86,7 +86,7 @@ def owned(rows: QuerySet[L], token: UUID | None) -> QuerySet[L]:
 
 
 def claim_first(rows: QuerySet[L], *, lease: timedelta) -> L | None:
-    """Claim the first row that is free and that no other worker locks; return None if there is none."""
+    """Claim and return the first free row that no other worker locks, or None if there is none."""
     with transaction.atomic():
         row = rows.filter(free()).select_for_update(of=("self",), skip_locked=True).first()
         if row is None:
@@ -100,10 +100,10 @@ def claim_first(rows: QuerySet[L], *, lease: timedelta) -> L | None:
 
 
 def claim(rows: QuerySet[L], *, token: UUID, lease: timedelta, **changes: Any) -> int:
-    """Claim all of the rows in one UPDATE, and count an attempt; return how many they were.
+    """Claim all rows in one UPDATE and count an attempt; return the number of rows.
 
     Args:
-        rows: rows that the transaction has locked, or a queryset that selects by `free` itself.
+        rows: rows that the transaction has locked, or a queryset that filters by `free` itself.
         changes: further columns to write.
     """
     if issubclass(rows.model, LeasedWithAttempts):
@@ -112,12 +112,12 @@ def claim(rows: QuerySet[L], *, token: UUID, lease: timedelta, **changes: Any) -
 
 
 def renew(rows: QuerySet[L], *, token: UUID | None, lease: timedelta, **changes: Any) -> bool:
-    """Let a lease run for `lease` from now; return whether any of the rows still carries the token."""
+    """Extend a lease to `lease` from now; return whether any row still has the token."""
     return owned(rows, token).update(lease_expires_at=Now() + lease, **changes) > 0
 
 
 def release(rows: QuerySet[L], *, token: UUID | None, refund_attempt: bool = False, **changes: Any) -> int:
-    """Give back those of the rows that still carry the token; return how many.
+    """Release the rows that still have the token; return how many.
 
     Args:
         refund_attempt: the claim does not count as an attempt.
@@ -129,18 +129,18 @@ def release(rows: QuerySet[L], *, token: UUID | None, refund_attempt: bool = Fal
 def let_expire(
     rows: QuerySet[L], *, token: UUID | None, after: timedelta, refund_attempt: bool = False, **changes: Any
 ) -> int:
-    """As `release`, but nobody may claim the rows until `after` has passed."""
+    """Release as `release` does, but block new claims of the rows until `after` has passed."""
     changes = {"lease_expires_at": Now() + after, **_refund(refund_attempt), **changes}
     return owned(rows, token).update(**changes)
 
 
 def released() -> dict[str, Any]:
-    """Return the values of the columns of a row that nobody holds."""
+    """Return the lease columns of a row that no worker holds."""
     return {"lease_token": None, "lease_expires_at": None}
 
 
 def never_claimed() -> dict[str, Any]:
-    """Return the values of the columns of a row that has all its attempts before it."""
+    """Return the lease columns of a row that was never claimed."""
     return {**released(), "attempts": 0}
 
 
@@ -158,13 +158,13 @@ def renewing(renew: Callable[[], bool], *, every: float, name: str = "renew") ->
     The thread has a database connection of its own, which opens with its first query.
 
     Args:
-        renew: called in the thread; returns whether the lease is still the holder's.
-        every: seconds between two calls. They go on after the lease is lost.
-        name: of the thread.
+        renew: called in the thread; returns whether the worker still holds the lease.
+        every: seconds between two calls. Calls continue after the lease is lost.
+        name: the thread's name.
     """
     ended, lost = threading.Event(), threading.Event()
     thread = threading.Thread(target=_keep_renewing, args=(renew, every, ended, lost), name=name, daemon=True)
-    # Within a transaction nobody sees the lease yet, so nobody can take it away either.
+    # Inside a transaction no other worker sees the lease yet, so none can take it.
     if not connection.in_atomic_block:
         thread.start()
     try:

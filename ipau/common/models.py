@@ -1,4 +1,4 @@
-"""Base models that every table shares."""
+"""Base model of every table."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from ipau.common.ids import uuid7
 
 
 class BaseModel(models.Model):
-    """A row with a time-ordered UUID key and the times of its creation and last change."""
+    """A row with a time-ordered UUID as key, and the times of creation and last change."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     created_at = models.DateTimeField(auto_now_add=True, editable=False)
@@ -18,5 +18,5 @@ class BaseModel(models.Model):
         abstract = True
 
     def __str__(self) -> str:
-        named: Any = getattr(self, "name", None)
-        return str(named or self.pk)
+        name: Any = getattr(self, "name", None)
+        return str(name or self.pk)

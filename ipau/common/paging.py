@@ -1,4 +1,4 @@
-"""Keyset paging: the cost of a page does not depend on how deep it lies."""
+"""Keyset pagination: a page costs the same at any depth."""
 
 import base64
 import json
@@ -17,7 +17,7 @@ M = TypeVar("M", bound=Model)
 
 @dataclass(frozen=True)
 class Page(Generic[M]):
-    """One page of rows with the cursors of its neighbours (None at an end)."""
+    """One page of rows, with the cursors of the next and previous page (None at an end)."""
 
     rows: list[M]
     next: str | None
@@ -32,16 +32,16 @@ def paginate(
     cursor: str | None = None,
     pinned: Sequence[str] = (),
 ) -> Page[M]:
-    """Return the page of `rows` that `cursor` names, ordered by `order` ("-" means descending).
+    """Return the page of `rows` at `cursor`, ordered by `order` ("-" means descending).
 
     The last column of `order` must be unique, and all columns must run in the same direction.
 
     Args:
-        pinned: columns that have one value in all `rows` and come before `order` in an index. PostgreSQL
-            sees by itself that a column equal to something orders nothing, but not one that IS NULL.
+        pinned: columns that have the same value in all `rows` and precede `order` in an index. Needed for
+            columns that are NULL: PostgreSQL ignores a column with an equality condition, but not IS NULL.
 
     Raises:
-        Invalid: the cursor is not one that this function gave out.
+        Invalid: the cursor does not come from this function.
     """
     backwards, after = _decode(cursor, len(order)) if cursor else (False, None)
     names = [name.lstrip("-") for name in order]
@@ -70,7 +70,7 @@ def paginate(
 
 
 class _Beyond(Func):
-    """The row-wise comparison (a, b) > (x, y), which an index on (a, b) answers by going there at once."""
+    """The row-wise comparison (a, b) > (x, y). PostgreSQL answers it with one index lookup on (a, b)."""
 
     template = "%(expressions)s"
     output_field = BooleanField()
@@ -93,8 +93,8 @@ class _Beyond(Func):
 
 def _beyond(rows: QuerySet[Any], names: list[str], values: list[Any], comparison: str) -> _Beyond:
     fields = [_field(rows, name) for name in names]
-    given = [Value(value, output_field=field) for value, field in zip(values, fields, strict=True)]
-    return _Beyond(*(F(name) for name in names), *given, comparison=comparison)
+    operands = [Value(value, output_field=field) for value, field in zip(values, fields, strict=True)]
+    return _Beyond(*(F(name) for name in names), *operands, comparison=comparison)
 
 
 def _field(rows: QuerySet[Any], name: str) -> Any:
@@ -130,4 +130,4 @@ def _decode(cursor: str, columns: int) -> tuple[bool, list[Any]]:
 
 
 def _bad_cursor() -> Invalid:
-    return Invalid("This page address is damaged. Start again from the first page.", code="bad_cursor")
+    return Invalid("This page link is invalid. Start again from the first page.", code="bad_cursor")

@@ -1,6 +1,6 @@
-"""Modes of folders and files that hold people's bytes: open to their owner alone, or readable by one group.
+"""Modes of the folders and files that store users' data: readable by their owner, or also by one group.
 
-The modes are set explicitly, so the umask of the person who starts the site does not matter.
+The modes are set explicitly, so the umask of the user who starts the site does not matter.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# What other programs create while the site starts them is private too.
+# Files that the started programs create are private too.
 UMASK = 0o077
 
 
@@ -21,16 +21,16 @@ class GroupError(Exception):
 
 @dataclass(frozen=True)
 class Modes:
-    """Modes of private folders and files. `gid` None: nobody but the owner reads them."""
+    """Modes of private folders and files. `gid` None: only the owner can read them."""
 
     gid: int | None = None
 
     @classmethod
     def for_group(cls, name: str) -> "Modes":
-        """Return the modes that let the group `name` read; an empty name lets nobody.
+        """Return the modes that let the group `name` read. An empty name means no group.
 
         Raises:
-            GroupError: there is no such group, or this process may not give files to it.
+            GroupError: the group does not exist, or this process may not assign files to it.
         """
         if not name:
             return cls()
@@ -56,19 +56,19 @@ class Modes:
         return 0o600 if self.gid is None else 0o640
 
     def apply(self, target: Path | int, mode: int) -> bool:
-        """Set group and mode of a folder or file (a path or a descriptor); return whether that was needed."""
-        found = os.stat(target)
-        wrong_group = self.gid is not None and found.st_gid != self.gid
-        if not wrong_group and stat.S_IMODE(found.st_mode) == mode:
+        """Set group and mode of a folder or file (a path or a descriptor); return whether they changed."""
+        current = os.stat(target)
+        wrong_group = self.gid is not None and current.st_gid != self.gid
+        if not wrong_group and stat.S_IMODE(current.st_mode) == mode:
             return False
         if wrong_group:
-            # First: a change of group clears the setgid bit.
+            # Before chmod: chown clears the setgid bit.
             os.chown(target, -1, self.gid or 0)
         os.chmod(target, mode)
         return True
 
     def make_folder(self, folder: Path, *, below: Path) -> None:
-        """Make `folder` and what is missing between it and `below`, which is made too."""
+        """Create `folder`, and missing parents up to and including `below`."""
         if folder.is_dir():
             return
         if folder == below:
@@ -82,13 +82,13 @@ class Modes:
         self.apply(folder, self.folder)
 
     def apply_below(self, top: Path) -> int:
-        """Set the modes of a folder and of everything in it; return how many were wrong."""
+        """Set the modes of a folder and everything in it; return how many changed."""
         changed = int(self.apply(top, self.folder))
         for place, folders, files in os.walk(top):
             for names, mode in ((folders, self.folder), (files, self.file)):
                 for name in names:
                     path = Path(place, name)
-                    # A file may be deleted meanwhile. Symbolic links lead to what is not ours.
+                    # The file may have been deleted. Symbolic links may point to files of others.
                     with contextlib.suppress(FileNotFoundError):
                         changed += not path.is_symlink() and self.apply(path, mode)
         return changed
@@ -99,7 +99,7 @@ PRIVATE = Modes()
 
 @contextlib.contextmanager
 def process_umask(mask: int) -> Iterator[None]:
-    """Create files under this umask while the block runs, here and in processes that are started."""
+    """Set the umask of this process and of processes that it starts, while the block runs."""
     previous = os.umask(mask)
     try:
         yield

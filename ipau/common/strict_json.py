@@ -1,22 +1,22 @@
-"""Strict JSON, with nothing in it that the database cannot keep, and no more values than are bearable."""
+"""Strict JSON parser: limits the number of values, and rejects values that the database cannot store."""
 
 import json
 from typing import Any
 
-# JSON of a job over 100,000 files: two for each, and some more. Each becomes a Python object.
+# Enough for a job over 100,000 files, with two objects each. Each value becomes a Python object.
 MOST_JSON_GROUPS = 250_000
 MOST_JSON_COMMAS = 1_000_000
 
 
 class UnreadableJSON(ValueError):
-    """What was sent is no JSON that is accepted. The message is a sentence for whoever sent it."""
+    """The JSON is not accepted. The message is a sentence for the client."""
 
 
 def read_json(raw: bytes | str) -> Any:
-    """Read strict JSON.
+    """Parse strict JSON.
 
     Raises:
-        UnreadableJSON: it is none, or holds NUL, half a character, a number that is none, or too many values.
+        UnreadableJSON: invalid JSON, NUL characters, lone surrogates, NaN or Infinity, or too many values.
     """
     _refuse_many_values(raw)
     try:
@@ -29,20 +29,20 @@ def read_json(raw: bytes | str) -> Any:
     except RecursionError as error:
         raise UnreadableJSON("This JSON is nested too deeply.") from error
     except ValueError as error:
-        raise UnreadableJSON(f"This is not JSON that can be read: {error}.") from error
+        raise UnreadableJSON(f"This is not valid JSON: {error}.") from error
     return value
 
 
 def _refuse_many_values(raw: bytes | str) -> None:
-    """Refuse what would become millions of objects. Marks inside of texts count too: the limits are wide."""
+    """Reject JSON with millions of values. Brackets and commas inside strings count too."""
     if isinstance(raw, bytes):
         groups, commas = raw.count(b"[") + raw.count(b"{"), raw.count(b",")
     else:
         groups, commas = raw.count("[") + raw.count("{"), raw.count(",")
     if groups > MOST_JSON_GROUPS or commas > MOST_JSON_COMMAS:
         raise UnreadableJSON(
-            f"This JSON has too many values: at most {MOST_JSON_GROUPS:,} lists and objects, and "
-            f"{MOST_JSON_COMMAS:,} commas, are accepted."
+            f"This JSON has too many values. The limits are {MOST_JSON_GROUPS:,} lists and objects, and "
+            f"{MOST_JSON_COMMAS:,} commas."
         )
 
 

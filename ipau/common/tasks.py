@@ -1,4 +1,4 @@
-"""The one task decorator. A task is a name, a load and one call."""
+"""The Celery task decorator, and functions that send wake-ups. A task is a name, a load and one call."""
 
 import logging
 from collections.abc import Callable
@@ -15,17 +15,18 @@ from ipau.common.http import concurrency
 logger = logging.getLogger(__name__)
 
 _queues: dict[str, str] = {}
-# Celery would write the arguments out for its log, which costs more than sending them.
+# Celery would format the arguments for its log, which costs more than sending them.
 _NO_LOG_TEXT: dict[str, Any] = {"argsrepr": "…", "kwargsrepr": ""}
 
 
 def task(
     *, name: str, queue: str, soft_time_limit: int = 300, expires: float | None = None
 ) -> Callable[[Callable[..., Any]], Task[Any, Any]]:
-    """Declare a Celery task with the delivery guarantees that all of them need.
+    """Return a decorator that declares a Celery task with the delivery guarantees of all tasks.
 
-    Late acknowledgement and reject-on-lost give a wake-up back when its worker dies; the rows in PostgreSQL
-    make a doubled one harmless. The hard limit stands 30 s behind the soft one.
+    With late acknowledgment and reject-on-lost, the broker redelivers a wake-up if its worker dies.
+    Duplicates are harmless: tasks read their work from PostgreSQL. The hard time limit is 30 s above the soft
+    one.
     """
 
     def declare(function: Callable[..., Any]) -> Task[Any, Any]:
@@ -39,7 +40,7 @@ def task(
             time_limit=soft_time_limit + 30,
             expires=expires,
         )(function)
-        # Not given to Celery, whose task attribute of that name is deprecated: `wake` is the only sender.
+        # Not passed to Celery, whose task attribute `queue` is deprecated. Only `wake` sends tasks.
         _queues[name] = queue
         return declared
 
@@ -47,18 +48,18 @@ def task(
 
 
 def queue_of(name: str) -> str:
-    """Return the queue to which the task of this name is sent."""
+    """Return the queue of the task with this name."""
     return _queues[name]
 
 
 def wake(declared: Task[Any, Any], *args: object, queue: str | None = None) -> bool:
-    """Send a wake-up (to the task's own queue unless told) and tell whether the broker took it.
+    """Send a wake-up to `queue` (default: the task's queue); return whether the broker accepted it.
 
-    A broker that does not answer only delays work: the sweep sends again what the rows call for. So this
-    never fails the request whose transaction has just been committed.
+    A broker that does not answer only delays work: the sweep sends the wake-up again. So this never raises in
+    a request that has just committed its transaction.
     """
     try:
-        # A broker that hangs may not hold all threads of a web process.
+        # A broker that hangs must not hold all threads of a web process.
         with concurrency.waiting(is_short=True):
             declared.apply_async(
                 args=args,
@@ -67,33 +68,35 @@ def wake(declared: Task[Any, Any], *args: object, queue: str | None = None) -> b
                 **_NO_LOG_TEXT,
             )
     except (OperationalError, RateLimited, Unavailable):
-        logger.warning("The broker did not take %s%s; the sweep will send it again", declared.name, args)
+        logger.warning("The broker did not accept %s%s; the sweep will send it again", declared.name, args)
         return False
     return True
 
 
 def wake_once(declared: Task[Any, Any], subject: str, *, seconds: int) -> None:
-    """As `wake` with one argument, unless such a wake-up is already on its way.
+    """Send a wake-up with one argument, unless one is already pending.
 
-    The task says with `begins` that it has begun: what comes from then on needs another wake-up. One that is
-    lost holds others up for so many seconds at most.
+    The task calls `begins` when it starts; work added later needs another wake-up. A lost wake-up blocks
+    others for at most `seconds`.
     """
     try:
         first = cache.add(_under_way(declared.name, subject), True, seconds)
     except RedisError:
-        # One too many does no harm.
-        logger.warning("Cannot tell whether %s(%s) was sent already", declared.name, subject, exc_info=True)
+        # A duplicate does no harm.
+        logger.warning(
+            "Cannot check whether %s(%s) is pending; sending it", declared.name, subject, exc_info=True
+        )
         first = True
     if first:
         wake(declared, subject)
 
 
 def begins(declared: Task[Any, Any], subject: str) -> None:
-    """Say in a task that it looks at its rows from now on; see `wake_once`."""
+    """Mark a wake-up as no longer pending. A task calls this before it reads its rows; see `wake_once`."""
     try:
         cache.delete(_under_way(declared.name, subject))
     except RedisError:
-        logger.warning("Cannot tell that %s(%s) has begun", declared.name, subject, exc_info=True)
+        logger.warning("Cannot mark %s(%s) as started", declared.name, subject, exc_info=True)
 
 
 def _under_way(name: str, subject: str) -> str:

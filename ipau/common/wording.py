@@ -1,4 +1,4 @@
-"""Who reads an error: a person at a page, in the words of its form, or a program, in the names of the API."""
+"""Wording of errors: form labels for pages, parameter names for the API."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ _for_programs: ContextVar[bool] = ContextVar("for_programs", default=False)
 
 @contextmanager
 def for_programs() -> Iterator[None]:
-    """Word errors for programs in this block, as every view of the API does."""
+    """Use the names of the API in errors that the block raises. Every view of the API runs in it."""
     token = _for_programs.set(True)
     try:
         yield
@@ -18,5 +18,5 @@ def for_programs() -> Iterator[None]:
 
 
 def is_for_programs() -> bool:
-    """Tell whether errors are read by a program."""
+    """Return whether errors use the names of the API."""
     return _for_programs.get()

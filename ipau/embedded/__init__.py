@@ -1,7 +1,7 @@
-"""PostgreSQL and Valkey of our own, for when none is configured.
+"""Embedded PostgreSQL and Valkey, used if no other servers are configured.
 
-`with running(data_dir) as services:` starts both under the data folder and stops them at the end, whatever
-happens to us: a watchdog process ends them even when we are killed.
+`with running(data_dir) as services:` starts both in the data folder and stops them at the end. A watchdog
+process stops them even if this process is killed.
 """
 
 from ipau.embedded.errors import EmbeddedError

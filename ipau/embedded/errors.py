@@ -1,5 +1,5 @@
-"""What can go wrong when the private services start."""
+"""Error of the embedded services."""
 
 
 class EmbeddedError(Exception):
-    """One sentence on what is wrong and a way out, for the person at the terminal."""
+    """An embedded service cannot start. The message says why and what to do."""

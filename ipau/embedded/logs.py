@@ -1,4 +1,4 @@
-"""Log files of the services: kept small, and read for the reason when something does not start."""
+"""Log files of the embedded services: rotation, and the reason why a service did not start."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ REASONS = ("No space left on device", "Permission denied", "Address already in u
 
 
 def opened(path: Path) -> IO[bytes]:
-    """Open a private log for appending; one that has grown large is first moved to `<name>.1`."""
+    """Open a private log for appending. A large log is first moved to `<name>.1`."""
     rotate(path)
     return open(path, "ab", opener=_private)
 
@@ -20,7 +20,7 @@ def _private(path: str, flags: int) -> int:
 
 
 def rotate(path: Path) -> None:
-    """Move a log that has grown large out of the way, over the one moved before."""
+    """Move a large log to `<name>.1`, replacing the previous one."""
     try:
         if path.stat().st_size > KEEP_BYTES:
             path.replace(path.with_name(path.name + ".1"))
@@ -29,7 +29,7 @@ def rotate(path: Path) -> None:
 
 
 def tail(path: Path, lines: int) -> str:
-    """Return the last lines of a log, or nothing if there is none."""
+    """Return the last lines of a log; empty if the file does not exist."""
     try:
         with path.open("rb") as log:
             log.seek(max(0, os.fstat(log.fileno()).st_size - 64 * 1024))
@@ -40,20 +40,20 @@ def tail(path: Path, lines: int) -> str:
 
 
 def reason(text: str) -> str:
-    """Return one sentence with the likely cause found in a program's output, or nothing."""
+    """Return a sentence with the likely cause from a program's output, or an empty text."""
     for known in REASONS:
         if known in text:
-            return f"The system says: {known}. "
+            return f"System error: {known}. "
     lines = [line.strip() for line in text.splitlines()]
     for word in ("FATAL:", "PANIC:", "error:", "ERROR:", "Fatal"):
         for line in reversed(lines):
             if word in line:
-                return f"It says: {line[line.index(word) :].rstrip('.')}. "
-    return f"Its last line: {lines[-1].rstrip('.')}. " if lines else ""
+                return f"Its output: {line[line.index(word) :].rstrip('.')}. "
+    return f"Its last line of output: {lines[-1].rstrip('.')}. " if lines else ""
 
 
 def system_reason(error: OSError) -> str:
-    """Return what the system says about a failed call, in words."""
+    """Return the reason of a failed system call, in words."""
     return (
         "no space left on the disk" if error.errno == errno.ENOSPC else os.strerror(error.errno or 0).lower()
     )

@@ -1,4 +1,4 @@
-"""Services that outlived the process that had started them."""
+"""Orphaned services: processes that outlived the process that started them."""
 
 import contextlib
 import subprocess
@@ -8,10 +8,10 @@ from ipau.embedded.watchdog import end, is_alive
 
 
 def end_orphan(pid_file: Path, *, mark: str, stop_signal: int, grace: float) -> None:
-    """End the process a pid file names if it is ours, and delete the file.
+    """Stop the process in a pid file if it is ours, and delete the file.
 
-    Only a process whose command line holds `mark` (its own folder) is ours: after a restart of the machine
-    the number may belong to anybody. The caller holds the data folder's lock, so no living owner is hurt.
+    A process is ours if its command line contains `mark` (its folder). After a restart of the machine,
+    another process may have the same id. The caller holds the lock of the data folder, so no site is running.
     """
     try:
         pid = int(pid_file.read_text().split()[0])
@@ -24,7 +24,7 @@ def end_orphan(pid_file: Path, *, mark: str, stop_signal: int, grace: float) -> 
 
 
 def command_line(pid: int) -> str:
-    """Return the words a process was started with, or nothing if it has gone."""
+    """Return the command line of a process; empty if it has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:

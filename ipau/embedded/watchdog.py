@@ -1,8 +1,8 @@
-"""A process that ends our children when we are killed before we could.
+"""Watchdog process that stops our child processes if this process is killed.
 
-Run as a script it reads JSON lines: `{"add": pid, "signal": n, "stage": n, "grace": seconds}`,
-`{"drop": pid}`, `{"folder": path}`. When its input ends, the children that are still known are stopped,
-stage by stage, and the folders are deleted. It imports only the standard library, so that it is small.
+Run as a script, it reads JSON lines: `{"add": pid, "signal": n, "stage": n, "grace": seconds}`,
+`{"drop": pid}`, `{"folder": path}`. When its input ends, it stops the remaining children, stage by stage, and
+deletes the folders. It imports only the standard library, so it needs little memory.
 """
 
 import contextlib
@@ -12,13 +12,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import IO, Any
 
 
 class Watchdog:
-    """The side of the process that is watched over: tells the script whom to end."""
+    """Handle of the watchdog process: tells it which processes to stop."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -29,26 +30,28 @@ class Watchdog:
             start_new_session=True,
         )
         self._owner = os.getpid()
+        # Services start in threads of their own, and each line must stay whole.
+        self._writing = threading.Lock()
 
     @property
     def pid(self) -> int:
-        """The id of the watching process."""
+        """Process id of the watchdog."""
         return self._process.pid
 
     def add(self, pid: int, *, stop_signal: int, stage: int, grace: float) -> None:
-        """Have process `pid`, the leader of its group, ended with us; lower stages end first."""
-        self._tell({"add": pid, "signal": int(stop_signal), "stage": stage, "grace": grace})
+        """Stop process `pid`, the leader of its group, when this process ends. Lower stages stop first."""
+        self._send({"add": pid, "signal": int(stop_signal), "stage": stage, "grace": grace})
 
     def drop(self, pid: int) -> None:
         """Forget a process that has ended."""
-        self._tell({"drop": pid})
+        self._send({"drop": pid})
 
     def delete_folder(self, folder: Path) -> None:
-        """Have a temporary folder deleted with us."""
-        self._tell({"folder": str(folder)})
+        """Delete a temporary folder when this process ends."""
+        self._send({"folder": str(folder)})
 
     def close(self) -> None:
-        """Let the script end whoever is left and wait for it."""
+        """Let the watchdog stop the remaining children, and wait for it."""
         if os.getpid() != self._owner:
             return
         assert self._process.stdin is not None
@@ -60,16 +63,16 @@ class Watchdog:
             self._process.kill()
             self._process.wait()
 
-    def _tell(self, message: dict[str, Any]) -> None:
+    def _send(self, message: dict[str, Any]) -> None:
         assert self._process.stdin is not None
-        # Without a watchdog the children are still stopped in the ordinary way.
-        with contextlib.suppress(BrokenPipeError):
+        # If the watchdog is gone, the children are still stopped in the normal way.
+        with self._writing, contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             self._process.stdin.flush()
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether a process exists and is more than a zombie."""
+    """Return whether a process exists and is not a zombie."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -77,7 +80,7 @@ def is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     try:
-        # The state follows the command's name, which is in parentheses and may hold anything.
+        # The state follows the command name, which is in parentheses and may contain any character.
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (OSError, IndexError):
         return not Path("/proc/self").exists()
@@ -85,7 +88,7 @@ def is_alive(pid: int) -> bool:
 
 
 def end(pid: int, stop_signal: int, grace: float) -> None:
-    """Ask a process to stop, wait up to `grace` seconds, then kill its group."""
+    """Send a stop signal, wait up to `grace` seconds, then kill the process group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, stop_signal)
     wait_gone([pid], grace)
@@ -93,13 +96,13 @@ def end(pid: int, stop_signal: int, grace: float) -> None:
 
 
 def kill_group(pid: int) -> None:
-    """Kill what is left of the group that `pid` leads or led."""
+    """Kill the rest of the process group that `pid` leads or led."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 
 
 def wait_gone(pids: list[int], seconds: float) -> bool:
-    """Wait until none of the processes is alive; False when the time runs out first."""
+    """Wait until all processes have ended; return False if the time runs out first."""
     until = time.monotonic() + seconds
     while any(is_alive(pid) for pid in pids):
         if time.monotonic() > until:
@@ -109,7 +112,7 @@ def wait_gone(pids: list[int], seconds: float) -> bool:
 
 
 def watch(lines: IO[str]) -> None:
-    """Keep the books until the input ends, then end all that is in them."""
+    """Track children and folders until the input ends, then stop and delete them."""
     children: dict[int, dict[str, Any]] = {}
     folders: list[str] = []
     for line in lines:
@@ -136,7 +139,7 @@ def _end_stage(members: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    # A Ctrl-C or a hang-up in the terminal is for those who are watched.
+    # Ctrl-C and hang-ups of the terminal are for the main process.
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)
     watch(sys.stdin)

@@ -1,4 +1,4 @@
-"""The whole site from one process: private services, web server, workers and clock, watched over."""
+"""Supervisor: runs embedded services, web server, workers and Celery beat from one process."""
 
 from ipau.supervisor.signals import StopSignals
 from ipau.supervisor.site import Site, SiteError, site_running

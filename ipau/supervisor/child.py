@@ -1,4 +1,4 @@
-"""One supervised program: its process, its output, how often it died lately."""
+"""Supervised program: its process, its log, and restarts after a crash."""
 
 import collections
 import contextlib
@@ -15,7 +15,7 @@ from ipau.embedded import logs
 from ipau.embedded.watchdog import Watchdog, kill_group
 from ipau.supervisor.orphans import Orphans
 
-# Longer than a start takes on a busy machine.
+# Longer than a start on a busy machine.
 QUICK_SECONDS = 30.0
 MOST_QUICK_DEATHS = 5
 FIRST_PAUSE = 0.5
@@ -27,7 +27,7 @@ _terminal = threading.Lock()
 
 @dataclass(frozen=True)
 class Program:
-    """What to run, and how to end it. Lower stages end first."""
+    """Command of a program, and how to stop it. Lower stages stop first."""
 
     name: str
     command: Sequence[str]
@@ -36,14 +36,14 @@ class Program:
     stop_seconds: float
     stage: int
     sockets: tuple[int, ...] = ()
-    """Listening sockets that it inherits."""
+    """File descriptors of listening sockets that it inherits."""
     orphan_seconds: float = 0.0
-    """How long its own processes may go on when it was killed, while another one starts."""
+    """How long its child processes may continue after it was killed, while a new one starts."""
 
 
 @dataclass
 class Child:
-    """A program that is kept running."""
+    """A program that is restarted when it dies."""
 
     program: Program
     log: Path
@@ -60,7 +60,7 @@ class Child:
         self._orphans = Orphans(self.watchdog)
 
     def start(self) -> None:
-        """Start the program as the leader of a process group, so that a Ctrl-C reaches only us."""
+        """Start the program as the leader of a process group, so that Ctrl-C reaches only this process."""
         self.process = subprocess.Popen(
             list(self.program.command),
             stdin=subprocess.DEVNULL,
@@ -82,9 +82,9 @@ class Child:
         self._pump.start()
 
     def tend(self) -> str | None:
-        """Start the program again if it died and its pause is over; return a line to log, if any.
+        """Restart the program if it died and its pause is over; return a line to log, if any.
 
-        A life shorter than `QUICK_SECONDS` doubles the pause before the next one.
+        Each death within `QUICK_SECONDS` doubles the pause before the restart.
         """
         now = time.monotonic()
         self._orphans.tend()
@@ -101,23 +101,23 @@ class Child:
         else:
             self._clear(self.process)
         self.quick_deaths = self.quick_deaths + 1 if now - self._started < QUICK_SECONDS else 0
-        # One that ran for long is started at once: somebody waits for it.
+        # Restart at once if it ran for long: users wait for it.
         pause = min(FIRST_PAUSE * 2 ** (self.quick_deaths - 1), LONGEST_PAUSE) if self.quick_deaths else 0.0
         self._not_before = now + pause
-        return f"{self.program.name} {describe_end(code)}; starting it again in {pause:g} s"
+        return f"{self.program.name} {describe_end(code)}; restarting it in {pause:g} s"
 
     @property
     def has_failed(self) -> bool:
-        """Tell whether it died so often and so quickly that trying again is pointless."""
+        """Return whether the program died too quickly too often to restart it."""
         return self.quick_deaths >= MOST_QUICK_DEATHS
 
     def ask_to_stop(self) -> None:
-        """Send the program's own signal, without waiting."""
+        """Send the stop signal, without waiting."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(self.program.stop_signal)
 
     def stop(self, seconds: float) -> None:
-        """Wait up to `seconds` for the end, then kill what is left."""
+        """Wait up to `seconds` until the program ends, then kill its process group."""
         self._orphans.end()
         if self.process is None:
             return
@@ -126,7 +126,7 @@ class Child:
         self._clear(self.process)
 
     def _clear(self, process: subprocess.Popen[bytes]) -> None:
-        # Children of the program that outlived it go too: they would keep ports, rows and memory.
+        # Kill surviving children of the program too: they would hold ports, rows and memory.
         kill_group(process.pid)
         process.wait()
         self.watchdog.drop(process.pid)
@@ -135,8 +135,8 @@ class Child:
         self.process = None
 
     def _copy_output(self, stream: IO[bytes]) -> None:
-        """Copy each line into the log and, with the program's name before it, to our own output."""
-        # Whatever cannot be written is dropped: an unread pipe would stop the program.
+        """Copy each line to the log and, prefixed with the program's name, to our output."""
+        # Drop lines that cannot be written: a full pipe would block the program.
         with stream, RotatedLog(self.log) as log:
             for raw in stream:
                 line = raw.decode(errors="replace").rstrip("\n")
@@ -147,7 +147,7 @@ class Child:
 
 
 class RotatedLog:
-    """A log file that is moved to `<name>.1` when it has grown large."""
+    """A log file that is moved to `<name>.1` when it is large."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -162,7 +162,7 @@ class RotatedLog:
                 self._file.close()
 
     def write(self, line: str) -> None:
-        """Append a line; a disk that is full or gone loses it, and nothing else."""
+        """Append a line. The line is lost if the disk is full or gone."""
         with contextlib.suppress(OSError):
             if self._file is not None and self._file.tell() > logs.KEEP_BYTES:
                 self._file.close()
@@ -174,13 +174,13 @@ class RotatedLog:
 
 
 def say(text: str) -> None:
-    """Print a line, whole, whichever thread prints it."""
-    # A reader that has gone (a closed terminal, `| head`) must not end the site.
+    """Print a line. Thread-safe."""
+    # A closed terminal or pipe (`| head`) must not stop the site.
     with _terminal, contextlib.suppress(OSError, ValueError):
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
 
 def describe_end(code: int) -> str:
-    """Say in words how a process ended."""
+    """Return in words how a process ended."""
     return f"ended with status {code}" if code >= 0 else f"was killed by signal {-code}"

@@ -1,19 +1,19 @@
-"""The socket on which the web server accepts, kept by the supervisor.
+"""Listening socket of the web server, owned by the supervisor.
 
-It outlives a web server that dies: while another one starts, new connections wait in the queue of the system
-instead of being refused.
+It survives a crash of the web server. Until the web server has restarted, new connections wait in the
+kernel's backlog instead of being refused.
 """
 
 import socket
 
 from ipau.supervisor.programs import Address
 
-# Connections that wait to be accepted, as in gunicorn.
+# Maximum number of connections that wait to be accepted, as in gunicorn.
 BACKLOG = 2048
 
 
 def bind(address: Address) -> socket.socket:
-    """Return a socket that has an address to itself. Raises OSError where that is taken, or not ours."""
+    """Return a socket bound to an address. Raises OSError if the address is in use or not permitted."""
     bound = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -25,7 +25,7 @@ def bind(address: Address) -> socket.socket:
 
 
 def listen(address: Address) -> socket.socket:
-    """Return a socket on which connections arrive from now on. Raises OSError."""
+    """Return a listening socket. Raises OSError."""
     bound = bind(address)
     bound.listen(BACKLOG)
     return bound

@@ -1,4 +1,4 @@
-"""Processes whose parent was killed, and which go on serving while another one starts."""
+"""Orphaned processes: children of a killed program that keep serving while a new one starts."""
 
 import os
 import time
@@ -7,25 +7,25 @@ from ipau.embedded.watchdog import Watchdog, kill_group
 
 
 class Orphans:
-    """What is left of programs that were killed: their process groups, and until when each may go on."""
+    """Process groups of killed programs, each with a deadline."""
 
     def __init__(self, watchdog: Watchdog) -> None:
         self._watchdog = watchdog
         self._until: dict[int, float] = {}
 
     def add(self, group: int, seconds: float) -> None:
-        """Let a group go on for at most so many seconds. The watchdog goes on knowing it."""
+        """Let a group continue for at most `seconds`. The watchdog keeps tracking it."""
         self._until[group] = time.monotonic() + seconds
 
     def tend(self) -> None:
-        """Forget groups that have ended, and end those whose time is over."""
+        """Forget groups that have ended, and kill groups past their deadline."""
         now = time.monotonic()
-        # As long as one of its processes lives, the system gives the number of a group to nobody else.
+        # The kernel does not reuse the id of a group while one of its processes lives.
         for group in [one for one, until in self._until.items() if now >= until or not _exists(one)]:
             self._end(group)
 
     def end(self) -> None:
-        """End all of them now."""
+        """Kill all groups now."""
         for group in list(self._until):
             self._end(group)
 

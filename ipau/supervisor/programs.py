@@ -1,4 +1,4 @@
-"""The programs a site consists of, and how each is started."""
+"""Programs of a site (web server, workers, Celery beat) and their command lines."""
 
 import os
 import signal
@@ -9,19 +9,18 @@ from pathlib import Path
 
 from ipau.supervisor.child import Program
 
-# Threads of numeric libraries would fight with each other: a slot is one process on one core.
+# A slot is one process on one core, so threads of numeric libraries would compete for it.
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
 PREVIEW_SLOTS = 2
-# Of what nobody waits for at the other end of a page: sweeps, checks of uploads, mails, deliveries.
+# For work that no page waits for: sweeps, checks of uploads, e-mails, webhook deliveries.
 BACKGROUND_SLOTS = 2
-# So that nobody's long conversion holds up another person's: of one person, one is at work at a time.
+# Two, so that a long conversion does not block other accounts. Each account runs one conversion at a time.
 CONVERT_SLOTS = 2
-# Processes of a killed web server serve on while another one starts, for less time than this: see
-# `ipau.web.shutdown.orphans`.
+# Time limit for processes of a killed web server, longer than their own limit in `ipau.web.shutdown.orphans`.
 ORPHAN_SECONDS = 35.0
-# Started when the site answers: before, they would take processor time from those that it needs for that.
+# Started after the site answers. Earlier, they would take CPU time from the web server and workers.
 LATER = frozenset({"beat", "background", "convert"})
 ANYWHERE = ("0.0.0.0", "::", "")  # noqa: S104  # nosec B104  # compared with
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -29,62 +28,62 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True)
 class Address:
-    """Where the web server listens."""
+    """Address of the web server."""
 
     host: str
     port: int
 
     @property
     def url(self) -> str:
-        """An address that works on this machine."""
+        """URL that works on this machine."""
         return f"http://{self.reachable}:{self.port}"
 
     @property
     def reachable(self) -> str:
-        """The host as a browser on this machine writes it."""
+        """Host name for a browser on this machine."""
         host = "127.0.0.1" if self.host in ANYWHERE else self.host
         return f"[{host}]" if ":" in host else host
 
     @property
     def bind(self) -> str:
-        """Host and port as gunicorn writes them."""
-        host = self.host or "0.0.0.0"  # noqa: S104  # nosec B104  # asked for
+        """Host and port in gunicorn's notation."""
+        host = self.host or "0.0.0.0"  # noqa: S104  # nosec B104  # the user's choice
         return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
 
 @dataclass(frozen=True)
 class ProgramOptions:
-    """What the programs have to know."""
+    """Options of the programs."""
 
     address: Address
     data_dir: Path
     slots: int
     soft_seconds: float
-    """How long a worker may take to finish or hand back what it is doing."""
+    """Seconds for a worker to finish or give back its work when it stops."""
     listener: int | None = None
-    """The file number of the socket on which the web server accepts; None: it listens by itself."""
+    """File descriptor of the listening socket; None: the web server creates its own."""
 
 
 def environment(plan: ProgramOptions) -> dict[str, str]:
-    """Return the environment of all programs; what the person set stays as it is."""
+    """Return the environment of all programs. Variables that the user set are kept."""
     env = {**os.environ, "IPAU_DATA": str(plan.data_dir), "PYTHONUNBUFFERED": "1"}
     env.setdefault("IPAU_BASE_URL", plan.address.url)
     for name, value in ONE_THREAD.items():
         env.setdefault(name, value)
     if plan.address.host not in LOOPBACK:
-        # Whoever opens the site to the network reaches it by the machine's names.
+        # On a network, clients reach the site by the names of the machine.
         names = [*LOOPBACK[:2], "[::1]", plan.address.reachable, socket.gethostname(), socket.getfqdn()]
         env.setdefault("ALLOWED_HOSTS", ",".join(dict.fromkeys(names)))
     return env
 
 
 def programs(plan: ProgramOptions) -> list[Program]:
-    """Return the site's programs in the order of their start."""
+    """Return the programs of a site in start order."""
     env = environment(plan)
     celery = [sys.executable, "-m", "celery", "-q", "-A", "ipau"]
-    # The checks would load every page and form into processes that serve none.
+    # Django's checks would load all pages and forms, which workers do not need.
     worker_env = {**env, "CELERY_SKIP_CHECKS": "1"}
-    # Said once by us instead of in four lines by each worker.
+    # The supervisor warns about root once, instead of each worker in four lines.
     worker_env.setdefault("PYTHONWARNINGS", "ignore:You're running the worker with superuser privileges")
     web = Program(
         name="web",
@@ -135,5 +134,5 @@ def programs(plan: ProgramOptions) -> list[Program]:
 
 
 def node_name(plan: ProgramOptions, worker: str) -> str:
-    """Return a worker's name in the fleet: no two sites on a machine share a port."""
+    """Return the Celery node name of a worker. It has the port, since one machine may run several sites."""
     return f"{worker}@{socket.gethostname()}-{plan.address.port}"

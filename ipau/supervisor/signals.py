@@ -1,4 +1,4 @@
-"""What TERM and Ctrl-C do to a site: the first asks it to stop, the second hastens that."""
+"""Stop signals (SIGTERM, Ctrl-C): the first stops a site gracefully, the second at once."""
 
 import signal
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class StopSignals:
-    """Counts INT, TERM and HUP while its block runs; `on_second` is called at every one after the first."""
+    """Counts INT, TERM and HUP while the block runs. Calls `on_second` at each signal after the first."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -16,7 +16,7 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # nohup means it; an ignored INT only comes from a shell that started us in the background.
+            # `nohup` ignores HUP on purpose. A shell ignores INT for background jobs, so handle it anyway.
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 self._previous[number] = signal.signal(number, self._handle)
         return self
@@ -28,7 +28,7 @@ class StopSignals:
             signal.signal(number, previous)
 
     def asked(self) -> bool:
-        """Tell whether anybody asked for a stop."""
+        """Return whether a stop was requested."""
         return self.count > 0
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""A running site: started in order, watched, stopped in the opposite order."""
+"""Lifecycle of a site: start its programs in order, restart what dies, stop in reverse order."""
 
 import contextlib
 import http.client
@@ -18,6 +18,7 @@ from kombu.exceptions import OperationalError as MessagingError
 from ipau.celery import app
 from ipau.common.private_files import UMASK, GroupError, process_umask
 from ipau.embedded import Services, logs, running
+from ipau.embedded.bytecode import compile_code
 from ipau.supervisor import listening, prepare
 from ipau.supervisor.child import FIRST_PAUSE, LONGEST_PAUSE, MOST_QUICK_DEATHS, QUICK_SECONDS, Child, say
 from ipau.supervisor.programs import LATER, LOOPBACK, Address, ProgramOptions, node_name, programs
@@ -28,12 +29,12 @@ DEFAULT_SOFT_SECONDS = 20.0
 
 
 class SiteError(Exception):
-    """One sentence on why the site cannot run, for the person at the terminal."""
+    """The site cannot run. The message says why and what to do."""
 
 
 @dataclass
 class ServerWatch:
-    """How often a private service died lately."""
+    """Recent deaths of an embedded service."""
 
     quick_deaths: int = 0
     spawned: float = field(default_factory=time.monotonic)
@@ -41,7 +42,7 @@ class ServerWatch:
 
 
 class Site:
-    """The programs of a site and the private services under them."""
+    """The programs of a site and its embedded services."""
 
     def __init__(
         self,
@@ -60,9 +61,9 @@ class Site:
         self._hurry = threading.Event()
 
     def start(self) -> None:
-        """Start what has to answer before the site is ready, without waiting for it."""
+        """Start the programs that must answer before the site is ready, without waiting for them."""
         if os.geteuid() == 0:
-            self._log("running as root works, but an ordinary user is safer")
+            self._log("you run this as root; an ordinary user is safer")
         if notice := network_notice(self.plan.address, proxies=settings.ALLAUTH_TRUSTED_PROXY_COUNT):
             self._log(notice)
         self.children = self._start(later=False)
@@ -77,15 +78,19 @@ class Site:
             child.start()
         return children
 
+    def log_of(self, name: str) -> Path:
+        """Return the log file of a program."""
+        return _log(self.plan, name)
+
     def hurry(self) -> None:
-        """Cut the waiting of a stop short."""
+        """Make a running `stop` kill the programs at once."""
         self._hurry.set()
 
     def tend(self) -> None:
-        """Start again whatever has died.
+        """Restart programs and services that have died.
 
         Raises:
-            SiteError: something died too often and too quickly.
+            SiteError: one of them died too quickly too often.
         """
         for child in self.children:
             line = child.tend()
@@ -96,12 +101,12 @@ class Site:
         self._tend_servers()
 
     def wait_ready(self, *, interrupted: Callable[[], bool] = lambda: False) -> bool:
-        """Wait until the web server and the workers that pages need answer, then start the rest.
+        """Wait until the web server and the workers that pages need answer, then start the other programs.
 
-        Return False when interrupted.
+        Returns False if interrupted.
 
         Raises:
-            SiteError: they do not, within `READY_SECONDS`.
+            SiteError: one of them does not answer within `READY_SECONDS`.
         """
         until = time.monotonic() + READY_SECONDS
         waiting: list[tuple[str, Callable[[], bool]]] = [
@@ -122,9 +127,9 @@ class Site:
         return True
 
     def stop(self) -> None:
-        """Stop all programs stage by stage: web, clock, workers. Each has a bounded time."""
+        """Stop all programs, stage by stage: web, beat, workers. Each stage has a time limit."""
         if self._listener is not None:
-            # From now on connections are refused, not kept for a web server that does not come.
+            # Refuse new connections: no web server will accept them.
             self._listener.close()
         for stage in sorted({child.program.stage for child in self.children}):
             members = [child for child in self.children if child.program.stage == stage]
@@ -150,21 +155,21 @@ class Site:
                     raise SiteError(_gave_up(server.name, logs.tail(server.log, 10).splitlines(), server.log))
                 pause = min(FIRST_PAUSE * 2 ** max(watch.quick_deaths - 1, 0), LONGEST_PAUSE)
                 watch.not_before = now + pause
-                self._log(f"{server.name} died; starting it again in {pause:g} s")
+                self._log(f"{server.name} died; restarting it in {pause:g} s")
 
     def _worker_answers(self, worker: str) -> bool:
         name = node_name(self.plan, worker)
         try:
-            # `limit` ends the wait at the first answer instead of at the timeout.
+            # With `limit`, the call returns at the first answer instead of at the timeout.
             return bool(app.control.ping(destination=[name], timeout=0.5, limit=1))
         except (MessagingError, redis.RedisError, OSError):
-            # Redis itself may just be starting again; the caller's patience is bounded.
+            # Valkey may be restarting. The caller has a time limit.
             return False
 
     def _silent(self, name: str) -> str:
         child = next(child for child in self.children if child.program.name == name)
         return (
-            f"'{name}' does not answer after {READY_SECONDS:.0f} s. {_log_ends(child.log, child.last_lines)}"
+            f"'{name}' did not answer within {READY_SECONDS:.0f} s. {_log_ends(child.log, child.last_lines)}"
         )
 
     def _log(self, line: str) -> None:
@@ -174,19 +179,21 @@ class Site:
 
 @contextlib.contextmanager
 def site_running(address: Address, *, slots: int | None = None, echo: bool = True) -> Iterator[Site]:
-    """Run a site while the block runs; the caller tends it.
+    """Run a site while the block runs. The caller calls `tend` regularly.
 
     Args:
-        address: where the web server listens.
-        slots: processes of the CPU worker; one for each core if not given.
-        echo: print what the programs print.
+        address: address of the web server.
+        slots: processes of the CPU worker; default: one per core.
+        echo: print the output of the programs.
 
     Raises:
-        SiteError: a port in use, a program that does not stay up.
-        EmbeddedError: a private service does not start.
+        SiteError: a port is in use, or a program keeps dying.
+        EmbeddedError: an embedded service does not start.
     """
     data_dir = Path(settings.DATA_DIR)
     check_port(address)
+    # With the umask of the person, as the other modules of the same folders.
+    compile_code()
     with (
         running(data_dir, postgres=_is_free("DATABASE_URL"), valkey=_is_free("REDIS_URL")) as services,
         process_umask(UMASK),
@@ -195,7 +202,7 @@ def site_running(address: Address, *, slots: int | None = None, echo: bool = Tru
         prepare.adopt_secret_key(data_dir)
         _close_data_folder(data_dir)
         services.announce(web_url=os.environ.get("IPAU_BASE_URL", address.url))
-        _check_given_services()
+        _check_services()
         prepare.migrate()
         prepare.collect_static(data_dir)
         listener = _listen(address)
@@ -221,26 +228,26 @@ def _close_data_folder(data_dir: Path) -> None:
         raise SiteError(str(error)) from error
 
 
-def _check_given_services() -> None:
+def _check_services() -> None:
     try:
         connection.ensure_connection()
     except OperationalError as error:
         reason = str(error).strip().splitlines()[0]
         raise SiteError(
-            f"The database does not answer ({reason}). Start it, or mend DATABASE_URL."
+            f"The database does not answer ({reason}). Start it, or correct DATABASE_URL."
         ) from error
     try:
         with redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=3, socket_timeout=5) as client:
             client.ping()
     except redis.RedisError as error:
-        raise SiteError(f"Redis does not answer ({error}). Start it, or mend REDIS_URL.") from error
+        raise SiteError(f"Redis does not answer ({error}). Start it, or correct REDIS_URL.") from error
 
 
 def check_port(address: Address) -> None:
-    """Refuse a port that cannot be listened on, before anything is started.
+    """Check that the port can be used, before anything is started.
 
     Raises:
-        SiteError: it is taken, or we may not have it.
+        SiteError: the port is in use or not permitted.
     """
     try:
         listening.bind(address).close()
@@ -258,25 +265,25 @@ def _listen(address: Address) -> socket.socket:
 def _port_error(address: Address, error: OSError) -> SiteError:
     return SiteError(
         f"The site cannot listen on {address.bind}: {logs.system_reason(error)}. "
-        "Stop what uses it, or choose another with --port."
+        "Stop the program that uses it, or choose another port with --port."
     )
 
 
 def network_notice(address: Address, *, proxies: int) -> str:
-    """Return what to say of a web server that other machines reach without a proxy; empty where none does."""
+    """Return a warning if other machines reach the web server without a proxy, else an empty text."""
     if address.host in LOOPBACK or proxies:
         return ""
     return (
-        f"other machines reach {address.bind} over plain HTTP: that is meant for a trusted network. "
-        "For any other, put nginx in front: docs/how-to/nginx.md"
+        f"other machines reach {address.bind} over plain HTTP. Use this only on a trusted network; "
+        "otherwise put nginx in front: docs/how-to/nginx.md"
     )
 
 
 def web_answers(address: Address) -> bool:
-    """Tell whether the web server says that it is up."""
+    """Return whether the web server answers its health check."""
     host = address.reachable.strip("[]")
     connection = http.client.HTTPConnection(host, address.port, timeout=5)
-    # The name in the request must be one that the site accepts.
+    # The Host header must be a name that the site accepts.
     allowed = next((name for name in settings.ALLOWED_HOSTS if "*" not in name), host).lstrip(".")
     try:
         connection.request("GET", "/healthz", headers={"Host": allowed})
@@ -305,4 +312,4 @@ def _gave_up(name: str, lines: Iterable[str], log: Path) -> str:
 
 
 def _log_ends(log: Path, lines: Iterable[str]) -> str:
-    return "\n".join([f"Its log is {log}; it ends:", *(f"  {line}" for line in lines)])
+    return "\n".join([f"Its log is {log}. The last lines:", *(f"  {line}" for line in lines)])

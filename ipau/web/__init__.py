@@ -1,1 +1,1 @@
-"""The web server: gunicorn with a worker whose threads never wait for a slow client."""
+"""Web server: a gunicorn worker class whose threads do not block on slow clients."""

@@ -1,4 +1,4 @@
-"""A client's socket for gunicorn and the application: reading is bounded in time, writing never waits."""
+"""Client socket for gunicorn and the application: reads have a time limit, writes never block."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import time
 from collections import deque
 from itertools import islice
 
-# The system keeps no more than this for a client that does not read. Its own limit is 4 MiB.
+# Limit of the kernel's send buffer for a client that does not read. The kernel's default is 4 MiB.
 UNSENT_BYTES = 256 * 1024
-# Small pieces are sent together.
+# Collect small pieces up to this size, then send them together.
 FLUSH_BYTES = 16 * 1024
 _PIECES_AT_ONCE = 64
 
 
 class SlowClientError(TimeoutError):
-    """The client sends its request more slowly than a thread may wait for."""
+    """The client sends its request below the minimum rate."""
 
 
 class WaitBudget:
-    """Seconds that a client may be waited for. Bytes at the minimum rate earn back what waiting spends."""
+    """Seconds that a thread may wait for a client. Bytes received at the minimum rate refill the budget."""
 
     def __init__(self, seconds: float, rate: float):
         self._most = self._left = seconds
@@ -32,23 +32,23 @@ class WaitBudget:
 
     @property
     def left(self) -> float:
-        """Seconds that may still be waited; 0 or less when they are spent."""
+        """Remaining seconds; 0 or less if the budget is spent."""
         return self._left
 
     def spend(self, seconds: float) -> None:
-        """Take off what was waited."""
+        """Subtract waiting time."""
         self._left -= seconds
 
     def earn(self, count: int) -> None:
-        """Add what `count` bytes are worth, up to the budget at the start."""
+        """Add the time for `count` bytes at the minimum rate, up to the initial budget."""
         self._left = min(self._most, self._left + count / self._rate)
 
 
 class ClientSocket:
-    """A non-blocking socket with a buffer for what the client does not read yet.
+    """A non-blocking socket with a buffer for unsent data.
 
-    `recv` waits for the client only between `allow_waiting` and `forbid_waiting`. Where it may not, it takes
-    what is there, or reports the end of the request.
+    `recv` waits for the client only between `allow_waiting` and `forbid_waiting`. Otherwise it returns the
+    available bytes, or none, which means the end of the request.
     """
 
     def __init__(self, sock: socket.socket):
@@ -63,12 +63,12 @@ class ClientSocket:
         self._budget: WaitBudget | None = None
 
     def allow_waiting(self, budget: WaitBudget) -> None:
-        """Let `recv` wait for the client as long as the budget lasts."""
+        """Let `recv` wait for the client until the budget is spent."""
         self._budget = budget
         self.is_too_slow = False
 
     def forbid_waiting(self) -> None:
-        """Let `recv` take only what is there."""
+        """Let `recv` return only available bytes."""
         self._budget = None
 
     def recv(self, size: int) -> bytes:
@@ -100,22 +100,22 @@ class ClientSocket:
             raise SlowClientError("the client sends too slowly")
 
     def sendall(self, data: bytes) -> None:
-        """Take over `data`. Some of it may be sent later, by `flush`."""
+        """Buffer `data`. `flush` sends it."""
         if data:
             self._unsent.append(memoryview(data))
             self.unsent_bytes += len(data)
 
     def send(self, data: bytes) -> int:
-        """Send `data` at once, as far as the client reads."""
+        """Buffer `data` and send as much as possible now; return its length."""
         self.sendall(data)
         self.flush()
         return len(data)
 
     def flush(self) -> bool:
-        """Send what the client's window takes; True when nothing is left.
+        """Send as much as the client's window accepts; return whether the buffer is empty.
 
         Raises:
-            OSError: the client has gone.
+            OSError: the client has disconnected.
         """
         while self._unsent:
             try:
@@ -137,19 +137,19 @@ class ClientSocket:
             self._unsent.popleft()
 
     def reset(self) -> None:
-        """Drop what the client has not read, here and in the system; `close` then breaks the connection."""
+        """Drop unsent data, here and in the kernel. `close` then resets the connection."""
         self._unsent.clear()
         self.unsent_bytes = 0
         with contextlib.suppress(OSError):
             self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def received_by_client(self) -> int:
-        """Return how many bytes the client's machine has acknowledged."""
+        """Return the number of bytes that the client's machine has acknowledged."""
         waiting = struct.unpack("i", fcntl.ioctl(self.raw.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0]
         return self.sent - int(waiting)
 
     def fileno(self) -> int:
-        """Return the number of the socket; -1 when it is closed."""
+        """Return the file descriptor; -1 if the socket is closed."""
         return self.raw.fileno()
 
     def gettimeout(self) -> float:
@@ -157,17 +157,17 @@ class ClientSocket:
         return 0.0
 
     def settimeout(self, _seconds: float | None) -> None:
-        """Do nothing: the budget decides how long is waited."""
+        """Do nothing: the budget limits the waiting time."""
 
     def setblocking(self, _blocking: bool | int) -> None:
         """Do nothing: the socket itself never blocks."""
 
     def shutdown(self, how: int) -> None:
-        """Say that no more will be sent (`socket.SHUT_WR`)."""
+        """Shut down one direction of the connection (`socket.SHUT_WR`)."""
         with contextlib.suppress(OSError):
             self.raw.shutdown(how)
 
     def close(self) -> None:
-        """Close the socket. The system still delivers what was sent."""
+        """Close the socket. The kernel still delivers sent data."""
         with contextlib.suppress(OSError):
             self.raw.close()

@@ -1,4 +1,4 @@
-"""A client's connection and where it stands. The main loop of the worker moves it; see `ipau.web.worker`."""
+"""Client connection and its state. The main loop of the worker changes the state; see `ipau.web.worker`."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from ipau.web.request_head import RequestHead, read_head, target_of
 
 
 class ConnectionState(enum.Enum):
-    """Who has to do something next."""
+    """State of a connection."""
 
-    IDLE = "no byte of a request has come"
-    RECEIVING = "the rest of a head or a small body is to come"
+    IDLE = "no byte of a request has arrived"
+    RECEIVING = "waits for the rest of a head or a small body"
     QUEUED = "waits for a stream"
-    RUNNING = "a thread has it"
-    SENDING = "the client has to read"
-    CLOSING = "the response is complete, the client has to close"
+    RUNNING = "a thread works on it"
+    SENDING = "waits for the client to read"
+    CLOSING = "the response is complete; waits for the client to close"
     CLOSED = "closed"
 
 
 class Connection:
-    """What is known of one connection."""
+    """One connection of a client."""
 
     def __init__(self, cfg: Any, sock: socket.socket, client: Any, server: Any):
         self.cfg, self.client, self.server = cfg, client, server
         self.socket = ClientSocket(sock)
         self.parser: Any = get_parser(cfg, self.socket, client)
-        # A socket file has no addresses.
+        # Unix sockets have no addresses.
         self.peer_address = str(client[0]) if isinstance(client, tuple) else "127.0.0.1"
         self.peer = client_key(self.peer_address)
         self.state = ConnectionState.IDLE
@@ -45,12 +45,12 @@ class Connection:
         self.exchange: Exchange | None = None
         self.pool: Any = None
         self.stream_client = ""
-        """Whom the stream of this connection is counted for."""
+        """Client key that the stream of this connection counts for."""
         self.has_stream = False
         self.reader = WaitBudget(0, 1)
-        """Seconds that this response may wait for its client."""
+        """Time budget of the client for reading this response."""
         self.read = 0
-        """Bytes that the client had when the budget was last looked at."""
+        """Bytes that the client had received at the last check of the budget."""
         self.lingered = 0
         self.awaits_body = False
         self._searched = 0
@@ -58,12 +58,12 @@ class Connection:
 
     @property
     def target(self) -> bytes:
-        """What the current request asks for; nothing where that is not known yet."""
+        """Target of the current request; empty if unknown."""
         return self.head.target if self.head else target_of(self.inbox)
 
     @property
     def requester(self) -> str:
-        """What stands for whoever sends the current request: a key, a session, or else an address."""
+        """Client of the current request: its API key or session, or else its address."""
         if self.head is None:
             return self.peer
         if self.head.credential:
@@ -71,20 +71,20 @@ class Connection:
         return client_key(client_address(self.peer_address, self.head.forwarded_for))
 
     def find_head(self) -> RequestHead | None:
-        """Return the head of the next request as soon as all of it has come."""
+        """Return the head of the next request, or None if it is incomplete."""
         if self.head is None and self.inbox:
             self.head = read_head(self.inbox, self._searched)
             self._searched = len(self.inbox)
         return self.head
 
     def ask_for_body(self, head: RequestHead) -> None:
-        """Tell a client that waits for it to send its body."""
+        """Send `100 Continue` to a client that expects it."""
         if head.expects_continue and not self._continued:
             self._continued = True
             self.socket.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def next_request(self) -> Any:
-        """Parse the request that has come. Run by a thread; waits for nothing."""
+        """Parse the received request. Runs in a thread and does not wait for the client."""
         self.parser.unreader.unread(bytes(self.inbox))
         self.inbox.clear()
         request = next(self.parser)
@@ -93,23 +93,23 @@ class Connection:
         return request
 
     def expect_reader(self, budget: WaitBudget) -> None:
-        """Let the client have so much time to read the response that comes now."""
+        """Set the client's time budget for reading the next response."""
         self.reader, self.read = budget, self.socket.received_by_client()
 
     def has_slow_reader(self) -> bool:
-        """Count the time since the last look, and what the client has read; say whether no time is left."""
+        """Update the reading budget; return whether it is spent."""
         now, read = time.monotonic(), self.socket.received_by_client()
         self.reader.spend(now - self.since)
         self.reader.earn(read - self.read)
         self.since, self.read = now, read
         return self.reader.left <= 0
 
-    def begin_anew(self) -> None:
-        """Make ready for the next request, the beginning of which may have come already."""
+    def reset_request(self) -> None:
+        """Prepare for the next request. Its first bytes may have arrived already."""
         self.inbox += self.parser.unreader.take_buffered()
         self.head, self.exchange = None, None
         self._searched, self._continued, self.awaits_body = 0, False, False
 
     def held_bytes(self) -> int:
-        """Return what this connection takes of the process's memory."""
+        """Return the size of this connection's buffers."""
         return len(self.inbox) + self.socket.unsent_bytes

@@ -1,4 +1,4 @@
-"""The open connections of a web process: how many each peer has, and which one goes first."""
+"""Table of the open connections of a web process: counts per peer, and which one to close first."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ipau.web.connection import Connection, ConnectionState
 from ipau.web.limits import HELD_BYTES, ClientLimits
 
-# Those that can be closed without losing a response, the first ones first.
+# States in which a connection may be closed to make room. Groups that lose least come first.
 _CLOSED_FIRST = (
     (ConnectionState.CLOSING, ConnectionState.IDLE),
     (ConnectionState.RECEIVING, ConnectionState.QUEUED),
@@ -17,7 +17,7 @@ _CLOSED_FIRST = (
 
 
 class ConnectionTable:
-    """Connections in the order in which they came. Only the main loop uses it."""
+    """Connections in order of arrival. Only the main loop uses it."""
 
     def __init__(self, limits: ClientLimits):
         self._limits = limits
@@ -37,33 +37,33 @@ class ConnectionTable:
     def remove(self, connection: Connection) -> None:
         del self._connections[connection]
         self._peers[connection.peer] -= 1
-        # Keeps no address of those who have gone.
+        # Remove peers without connections.
         if not self._peers[connection.peer]:
             del self._peers[connection.peer]
 
     def is_full(self) -> bool:
-        """Tell whether there are as many as there may be."""
+        """Return whether the process has its maximum number of connections."""
         return len(self._connections) >= self._limits.connections
 
     def is_full_for(self, peer: str) -> bool:
-        """Tell whether a peer has as many as it may have. Behind trusted proxies there is no such limit."""
+        """Return whether a peer has its maximum of connections. Behind trusted proxies there is none."""
         most = self._limits.connections_per_address
         return bool(most) and self._peers[peer] >= most
 
     def first_to_close(self, peer: str | None = None) -> Connection | None:
-        """Return the longest-waiting connection of those that lose least; None where all are running.
+        """Return the connection to close first; None if all are running. In a group, it waits longest.
 
         Args:
-            peer: look at the connections of this one only.
+            peer: consider only connections of this peer.
         """
         for states in _CLOSED_FIRST:
-            found = [c for c in self._connections if c.state in states and peer in (None, c.peer)]
-            if found:
-                return min(found, key=lambda connection: connection.since)
+            candidates = [c for c in self._connections if c.state in states and peer in (None, c.peer)]
+            if candidates:
+                return min(candidates, key=lambda connection: connection.since)
         return None
 
     def one_too_large(self) -> Connection | None:
-        """Return the connection that holds most memory, where all of them together hold too much."""
+        """Return the connection with the largest buffers if all together exceed the limit, else None."""
         waiting = [c for c in self._connections if c.state is not ConnectionState.RUNNING]
         if not waiting or sum(c.held_bytes() for c in self._connections) <= HELD_BYTES:
             return None

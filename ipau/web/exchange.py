@@ -1,7 +1,7 @@
-"""One request and its response. Threads run it in turns: a turn ends where the client has to read first.
+"""One request and its response. A thread runs it until the client must read; then another thread continues.
 
-The generator of a streamed response may continue in another thread than it began in. Between two pieces it
-must not hold what belongs to a thread, such as a database cursor.
+The generator of a streamed response may resume in a different thread. Between two pieces, it must not hold
+thread-bound objects such as a database cursor.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FILE_BLOCK_BYTES = 256 * 1024
 
 
 class Exchange:
-    """A response under way."""
+    """A response in progress."""
 
     def __init__(self, worker: WebWorker, connection: Connection, request: Any):
         self._worker, self._socket = worker, connection.socket
@@ -44,13 +44,13 @@ class Exchange:
         self.keeps_alive = False
 
     def begin(self) -> None:
-        """Run the application, and send as much of its response as the client takes at once."""
+        """Run the application, and send as much of its response as the client accepts."""
         self._result = self._worker.wsgi(self._environ, self._response.start_response)
         if self._socket.is_too_slow and not str(self._response.status).startswith("2"):
             self._replace_by_timeout()
         else:
             self._pieces = self._blocks()
-        self._decide_on_keeping()
+        self._decide_keep_alive()
         self.go_on()
 
     def _blocks(self) -> Iterator[bytes]:
@@ -59,9 +59,9 @@ class Exchange:
         return iter(lambda: self._result.filelike.read(FILE_BLOCK_BYTES), b"")
 
     def _replace_by_timeout(self) -> None:
-        """Answer 408 instead of what the application made of half a request.
+        """Send 408 instead of the application's response to an incomplete request.
 
-        A success stays: a resumable upload has kept what came, and says so.
+        A success is sent as it is: a resumable upload stored the received bytes and reports them.
         """
         content_type, body = refusal_body(408, TOO_SLOW, str(self._request.uri).encode("latin-1"))
         self._response = wsgi.Response(self._request, self._socket, self._worker.cfg)
@@ -69,8 +69,8 @@ class Exchange:
         self._response.start_response("408 Request Timeout", headers)
         self._pieces = iter([body])
 
-    def _decide_on_keeping(self) -> None:
-        """Close the connection after this response where the rest of the request is not there."""
+    def _decide_keep_alive(self) -> None:
+        """Close the connection after this response if the rest of the request is missing."""
         worker = self._worker
         if not worker.alive or not worker.cfg.keepalive or not self._has_whole_body():
             self._response.force_close()
@@ -83,7 +83,7 @@ class Exchange:
         return int(reader.length) <= len(buffer.getbuffer())
 
     def go_on(self) -> None:
-        """Send until the client's window is full or the response is complete."""
+        """Continue sending until the client's window is full or the response is complete."""
         try:
             self._send()
         except BaseException:
@@ -103,11 +103,11 @@ class Exchange:
 
     @property
     def headers_sent(self) -> bool:
-        """Whether an error can no longer become a response of its own."""
+        """Whether it is too late to send an error response."""
         return bool(self._response.headers_sent)
 
     def give_up(self) -> None:
-        """End an exchange whose response cannot be completed."""
+        """End an exchange with an incomplete response."""
         self.keeps_alive = False
         self._end()
 

@@ -1,8 +1,8 @@
-"""Requests of all clients share the threads of a process, and no client has all of them.
+"""Fair queue: clients share the threads of a process, and each runs only a few requests at a time.
 
-A client that sends many requests at the same time would slow down everybody: Python code of a process runs in
-one thread at a time, so each request gets a share of the processor by the number of requests that run. Here a
-client has a few at a time. The others wait in its own line, and free threads go to the lines in turn.
+Without it, a client with many concurrent requests would slow down all others: Python code of a process runs
+in one thread at a time, so running requests share the CPU equally. Here, the other requests of a client wait
+in its own queue, and free threads serve these queues in turn (round robin).
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ Start = Callable[[], object]
 
 
 class FairQueue:
-    """Starts requests as threads become free. Used by the main loop alone, so it needs no lock.
+    """Starts requests as threads become free. Only the main loop uses it, so it needs no lock.
 
     Args:
-        threads: requests that run at the same time.
-        most_each: of these, requests of one client.
+        threads: maximum number of running requests.
+        most_each: maximum number of running requests per client.
     """
 
     def __init__(self, threads: int, most_each: int):
         self._free = threads
         self._most_each = most_each
         self._running: Counter[str] = Counter()
-        # Whose each request is that runs.
+        # Client of each running request.
         self._client_of: dict[Hashable, str] = {}
-        # In the order of turns: a client that has had one goes to the end.
+        # In order of turns: a client moves to the end after its turn.
         self._waiting: dict[str, deque[tuple[Hashable, Start]]] = {}
 
     def add(self, request: Hashable, client: str, start: Start) -> None:
-        """Start a request of a client now, or when it is the client's turn."""
+        """Start a request now, or queue it until the client's turn."""
         if client not in self._waiting and self._may_start(client):
             self._start(request, client, start)
         else:
             self._waiting.setdefault(client, deque()).append((request, start))
 
     def end(self, request: Hashable) -> None:
-        """Note that a request has ended, if it was started here, and start what may run now."""
+        """Free the thread of a request that was started here, and start waiting requests."""
         client = self._client_of.pop(request, None)
         if client is None:
             return
@@ -47,10 +47,10 @@ class FairQueue:
         if not self._running[client]:
             del self._running[client]
         while (following := self._next_client()) is not None:
-            line = self._waiting.pop(following)
-            request, start = line.popleft()
-            if line:
-                self._waiting[following] = line
+            queue = self._waiting.pop(following)
+            request, start = queue.popleft()
+            if queue:
+                self._waiting[following] = queue
             self._start(request, following, start)
 
     def _next_client(self) -> str | None:

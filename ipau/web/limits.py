@@ -1,4 +1,4 @@
-"""Limits on what a client of the web server may hold, read from the settings."""
+"""Limits of the web server: sizes, times, and connections per client, read from the settings."""
 
 import resource
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.http import HttpRequest
 
-# A request line and its headers. nginx takes 32 KiB.
+# Maximum size of a request line with its headers. nginx accepts 32 KiB.
 HEAD_BYTES = 64 * 1024
-# A body up to this size is collected before a thread runs the request.
+# A body up to this size is received completely before a thread runs the request.
 BODY_BYTES = 256 * 1024
-# What all waiting connections of a process may hold in memory.
+# Maximum memory for the buffers of all waiting connections of a process.
 HELD_BYTES = 128 * 1024 * 1024
-# A response holds no thread while its client reads, so slow readers may be much slower than slow senders.
-READER_PATIENCE = 3
+# A response holds no thread while its client reads, so readers may be much slower than senders.
+READER_TIME_FACTOR = 3
 READER_RATE_SHARE = 8
-# What else a process has open: files that are sent, connections to the database and to Valkey.
+# Reserved file descriptors: files being sent, connections to the database and to Valkey.
 OTHER_FILES = 256
-# How long, and for how many bytes, a closed connection is read on so that its client sees the response.
+# A closing connection is read for this time and number of bytes, so that its client sees the response.
 LINGER_SECONDS = 5.0
 STOP_LINGER_SECONDS = 1.0
 LINGER_BYTES = 4 * 1024 * 1024
@@ -28,16 +28,16 @@ LINGER_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True)
 class ClientLimits:
-    """What clients may hold of one process."""
+    """Limits of clients in one process."""
 
     slow_seconds: float
-    """A request head must be complete within this time, and a body that stops this long is given up."""
+    """Time limit for a complete request head, and for a pause in a body."""
     min_rate: float
-    """Bytes per second that a streamed body must keep up."""
+    """Minimum rate of a streamed body, in bytes per second."""
     connections: int
     """Open connections of one process."""
     connections_per_address: int
-    """Open connections of one process and one client; 0: no limit, because the peer is a proxy."""
+    """Open connections of one client in one process; 0: no limit, because the peer is a proxy."""
     streams: int
     """Threads of one process that may read large bodies at the same time."""
     streams_per_address: int
@@ -46,12 +46,12 @@ class ClientLimits:
 
     @property
     def stream_wait_seconds(self) -> float:
-        """How long a request waits for a stream, without a thread, before its client has to come back."""
+        """Maximum time that a request waits for a stream, without a thread, before it is refused."""
         return self.slow_seconds / 2
 
 
 def limits() -> ClientLimits:
-    """Return the limits that the settings name, with no more connections than a process may have files."""
+    """Return the limits from the settings. The limit of open files also limits the connections."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     per_address = 0 if settings.ALLAUTH_TRUSTED_PROXY_COUNT else settings.WEB_CONNECTIONS_PER_ADDRESS
     return ClientLimits(
@@ -66,7 +66,7 @@ def limits() -> ClientLimits:
 
 
 def client_key(address: str) -> str:
-    """Return what stands for one client: the address, or the /64 that an IPv6 client owns whole."""
+    """Return the key of a client: its IPv4 address, or the /64 network of its IPv6 address."""
     try:
         ip = ip_address(address.partition("%")[0])
     except ValueError:
@@ -77,7 +77,7 @@ def client_key(address: str) -> str:
 
 
 def client_address(peer: str, forwarded_for: str) -> str:
-    """Return the client's address as the pages see it: behind trusted proxies the one that they report."""
+    """Return the client's address as Django sees it. Trusted proxies report it."""
     request = HttpRequest()
     request.META = {"REMOTE_ADDR": peer}
     if forwarded_for:

@@ -1,4 +1,4 @@
-"""Responses that the web server gives by itself, when no application sees the request."""
+"""Error responses that the web server sends itself, without running the application."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 from ipau.common.api.problems import is_api_path
 from ipau.common.api.views import PROBLEM, problem
-from ipau.common.errors import OUR_FAULT
+from ipau.common.errors import OUR_FAULT, title_of
 
 RETRY_SECONDS = 5
-TOO_SLOW = "The request came too slowly. Check the connection and send it again."
+TOO_SLOW = "The request arrived too slowly. Check your connection and try again."
 TOO_LARGE_HEAD = "The request line and headers are too large."
-BUSY = f"The server receives as many uploads as it can. Try again in {RETRY_SECONDS} seconds."
+BUSY = f"The server is receiving the maximum number of uploads. Try again in {RETRY_SECONDS} seconds."
 TOO_MANY = f"Too many uploads from this address at the same time. Try again in {RETRY_SECONDS} seconds."
 _CODES = {
     408: "request_timeout",
@@ -27,19 +27,19 @@ _CODES = {
     501: "not_implemented",
     503: "unavailable",
 }
-# A target may be a whole address, as proxies get it.
+# A target may be an absolute URL, as sent to proxies.
 _ORIGIN = re.compile(rb"\A[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
 
 
 class Captured:
-    """Stands for a client's socket where gunicorn writes an error that is to be told otherwise."""
+    """Fake socket that captures gunicorn's error response, so that a problem can replace it."""
 
     def __init__(self) -> None:
         self.data = b""
 
     def sendall(self, data: bytes) -> None:
-        """Keep what would be sent."""
+        """Store the data."""
         self.data += data
 
     def gettimeout(self) -> float:
@@ -48,34 +48,33 @@ class Captured:
 
     @property
     def status(self) -> int:
-        """The status of the response that was written; 500 where none was."""
-        found = _STATUS.match(self.data)
-        return int(found.group(1)) if found else 500
+        """Status of the captured response; 500 if there is none."""
+        match = _STATUS.match(self.data)
+        return int(match.group(1)) if match else 500
 
 
 def path_of(target: bytes) -> str:
-    """Return the path that a request line names."""
+    """Return the path of a request target."""
     return _ORIGIN.sub(b"", target).partition(b"?")[0].decode("latin-1")
 
 
 def is_for_api(target: bytes) -> bool:
-    """Tell whether a request is one of a program, which reads problems."""
+    """Return whether the target belongs to the API, so that errors are problem+json."""
     return is_api_path(path_of(target))
 
 
 def refusal_body(status: int, detail: str, target: bytes) -> tuple[str, bytes]:
-    """Return content type and body of a refusal: a problem for the API, a sentence for all else."""
+    """Return content type and body of a refusal: a problem for the API, else plain text."""
     path = path_of(target)
     if not is_api_path(path):
         return "text/plain; charset=utf-8", f"{detail}\n".encode()
-    title = HTTPStatus(status).phrase.capitalize()
     code = _CODES.get(status, "parse_error")
-    body = problem(status=status, title=title, detail=detail, code=code, instance=path)
+    body = problem(status=status, title=title_of(status), detail=detail, code=code, instance=path)
     return PROBLEM, json.dumps(body).encode()
 
 
 def refusal(status: int, detail: str, target: bytes = b"") -> bytes:
-    """Return a whole response that closes the connection."""
+    """Return a complete response that closes the connection."""
     content_type, body = refusal_body(status, detail, target)
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
@@ -90,10 +89,10 @@ def refusal(status: int, detail: str, target: bytes = b"") -> bytes:
 
 
 def send_error(write: Callable[[Any], None], sock: Any, target: bytes, error: Exception) -> None:
-    """Answer a request that gunicorn cannot read, or that the application ended with an exception.
+    """Send an error for a request that gunicorn cannot read, or whose application raised an exception.
 
     Args:
-        write: logs the error and writes gunicorn's own response to the socket that it is given.
+        write: logs the error and writes gunicorn's response to the given socket.
     """
     if not is_for_api(target):
         write(sock)

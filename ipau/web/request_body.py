@@ -1,4 +1,4 @@
-"""The body of a request that a thread reads while it comes."""
+"""Streamed request body: a thread reads it while it arrives."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ipau.web.client_socket import SlowClientError
 
 
 class StreamedBody:
-    """A file-like `wsgi.input` that keeps what came before its client became too slow.
+    """File-like `wsgi.input` that returns the bytes received before the client became too slow.
 
-    A read that asks for all the rest raises then, because half a form must not pass for a whole one. A read
-    that asks for a part returns what there is; the next one raises.
+    If the client is too slow, a read of the whole rest raises: half a form must not look complete. A read of
+    a part returns the available bytes, and the next read raises.
     """
 
     def __init__(self, body: Any, unreader: Any):
@@ -30,27 +30,27 @@ class StreamedBody:
         except SlowClientError:
             if size is None or not 0 <= size < left:
                 raise
-            if not (came := self._take()):
+            if not (received := self._take_received()):
                 raise
-            self._body.buf.write(came[size:])
-            return came[:size]
+            self._body.buf.write(received[size:])
+            return received[:size]
 
-    def _take(self) -> bytes:
-        """Return what gunicorn's buffers hold of this body, and leave them empty."""
+    def _take_received(self) -> bytes:
+        """Empty gunicorn's buffers; return their bytes of this body."""
         ahead = bytes(self._unreader.take_buffered())
         self._body.reader.length -= len(ahead)
         buffer = self._body.buf
-        came = bytes(buffer.getvalue()) + ahead
+        received = bytes(buffer.getvalue()) + ahead
         buffer.seek(0)
         buffer.truncate()
-        return came
+        return received
 
     def readline(self, size: int | None = None) -> bytes:
-        """Return a line, as `read` does."""
+        """Return a line. Raises as `read`."""
         return bytes(self._body.readline(size))
 
     def readlines(self, size: int | None = None) -> list[bytes]:
-        """Return all lines, as `read` does."""
+        """Return all lines. Raises as `read`."""
         return list(self._body.readlines(size))
 
     def __iter__(self) -> Iterator[bytes]:

@@ -1,7 +1,7 @@
-"""The little that has to be known of a request before a thread runs it.
+"""Request head: the fields that the main loop needs before a thread runs the request.
 
-This decides only how long to wait for bytes. Gunicorn's own parser reads the request again and refuses what
-is malformed; so whatever looks odd here counts as complete and goes to that parser at once.
+They only decide how long to wait for more bytes. Gunicorn's parser reads the request again and rejects
+malformed ones. So a head that looks malformed counts as complete and goes to that parser at once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from django.conf import settings
 
 END = b"\r\n\r\n"
-# Of a target no more is looked at where a head is refused before all of it has come.
+# Maximum length of the target that is read from an incomplete head.
 MOST_TARGET = 8192
 _SESSION = re.compile(rb"(?:^|;)\s*" + re.escape(settings.SESSION_COOKIE_NAME.encode()) + rb"=([^;\s]+)")
 
@@ -22,15 +22,15 @@ class RequestHead:
     """A request line and headers."""
 
     size: int
-    """Bytes of the head, its empty line included."""
+    """Bytes of the head, including its empty line."""
     target: bytes = b""
     length: int = 0
-    """Bytes of the body, where the head gives exactly one plausible length."""
+    """Bytes of the body; 0 unless the head has exactly one valid length."""
     chunked: bool = False
     expects_continue: bool = False
     forwarded_for: str = ""
     credential: bytes = b""
-    """The API key or the session that the request shows, which nobody has checked yet."""
+    """API key or session of the request, not verified."""
 
     @property
     def path(self) -> bytes:
@@ -39,20 +39,20 @@ class RequestHead:
 
     @property
     def is_static(self) -> bool:
-        """Whether it is for a style sheet, a script or the like."""
+        """Whether the request is for a static file."""
         return self.target.startswith(b"/static/")
 
 
 def read_head(data: bytearray, searched: int = 0) -> RequestHead | None:
-    """Return the head at the start of `data`, or None where more bytes have to come.
+    """Return the head at the start of `data`, or None if it is incomplete.
 
     Args:
-        searched: bytes from the start that an earlier call has seen.
+        searched: number of bytes that an earlier call has searched.
     """
     start = max(0, searched - len(END))
     end = data.find(END, start)
     if end < 0:
-        # A line that ends without CR is refused; its head may never have the end that is looked for.
+        # A newline without CR is refused, and such a head may never contain the expected end.
         return RequestHead(len(data), target_of(data)) if _has_bare_newline(data, start) else None
     return _parse(bytes(data[:end]), end + len(END))
 
@@ -68,8 +68,8 @@ def _has_bare_newline(data: bytearray, start: int) -> bool:
 
 def _parse(text: bytes, size: int) -> RequestHead:
     line, *rest = text.removeprefix(b"\r\n").split(b"\r\n")
-    words = line.split(b" ")
-    if len(words) != 3:
+    parts = line.split(b" ")
+    if len(parts) != 3:
         return RequestHead(size, target_of(text))
     fields: dict[bytes, list[bytes]] = {}
     for field in rest:
@@ -78,10 +78,10 @@ def _parse(text: bytes, size: int) -> RequestHead:
     expects = [value.lower() for value in fields.get(b"expect", [])]
     return RequestHead(
         size=size,
-        target=words[1],
+        target=parts[1],
         length=_length(fields),
         chunked=b"transfer-encoding" in fields,
-        expects_continue=words[2] == b"HTTP/1.1" and expects == [b"100-continue"],
+        expects_continue=parts[2] == b"HTTP/1.1" and expects == [b"100-continue"],
         forwarded_for=b",".join(fields.get(b"x-forwarded-for", [])).decode("latin-1"),
         credential=_credential(fields),
     )
@@ -90,19 +90,23 @@ def _parse(text: bytes, size: int) -> RequestHead:
 def _credential(fields: dict[bytes, list[bytes]]) -> bytes:
     for value in fields.get(b"authorization", []):
         return value
-    found = (_SESSION.search(value) for value in fields.get(b"cookie", []))
-    return next((match[1] for match in found if match), b"")
+    matches = (_SESSION.search(value) for value in fields.get(b"cookie", []))
+    return next((match[1] for match in matches if match), b"")
 
 
 def _length(fields: dict[bytes, list[bytes]]) -> int:
-    """Return the length of the body; 0 where it is absent, doubled, contradicted or no number."""
-    found = fields.get(b"content-length", [])
-    if len(found) != 1 or b"transfer-encoding" in fields or not (found[0].isdigit() and len(found[0]) < 19):
+    """Return the length of the body; 0 if it is absent, repeated, contradicted or not a number."""
+    values = fields.get(b"content-length", [])
+    if (
+        len(values) != 1
+        or b"transfer-encoding" in fields
+        or not (values[0].isdigit() and len(values[0]) < 19)
+    ):
         return 0
-    return int(found[0])
+    return int(values[0])
 
 
 def target_of(data: bytes | bytearray) -> bytes:
-    """Return what a request asks for, as far as its first line has come; nothing where it is no request."""
-    words = bytes(data[:MOST_TARGET]).split(None, 2)
-    return words[1] if len(words) > 1 else b""
+    """Return the request target, as far as received; empty if this is not a request."""
+    parts = bytes(data[:MOST_TARGET]).split(None, 2)
+    return parts[1] if len(parts) > 1 else b""

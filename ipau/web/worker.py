@@ -1,9 +1,9 @@
-"""The gunicorn worker of the site.
+"""Gunicorn worker class of the site.
 
-Gunicorn's `gthread` gives each new connection a thread, which waits for the client. Here the main loop waits
-for all clients at once: it collects the head and a small body of a request, gives the request to a thread,
-and sends what the client does not read at once. A thread waits for a client only while it reads a large body.
-How many threads may do so is limited, and so is how slow that client may be.
+Gunicorn's `gthread` gives each new connection a thread, which waits for the client. Here, the main loop waits
+for all clients at once: it receives the head and a small body of a request, passes the request to a thread,
+and sends the rest of the response. A thread waits for a client only while it reads a large body. The number
+of such threads is limited, and the client must keep a minimum rate.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from ipau.web.limits import (
     HEAD_BYTES,
     LINGER_BYTES,
     LINGER_SECONDS,
-    READER_PATIENCE,
     READER_RATE_SHARE,
+    READER_TIME_FACTOR,
     STOP_LINGER_SECONDS,
     client_address,
     client_key,
@@ -49,7 +49,7 @@ _GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF)
 
 
 class WebWorker(ThreadWorker):
-    """A process of the web server: one main loop and several pools of threads."""
+    """A process of the web server: one main loop and several thread pools."""
 
     tpool: ThreadPoolExecutor
     poller: Any
@@ -67,19 +67,19 @@ class WebWorker(ThreadWorker):
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:  # noqa: ARG003  # gunicorn's signature
-        """Refuse what this worker cannot do."""
+        """Raise for settings that this worker does not support."""
         if cfg.is_ssl:
-            raise RuntimeError("This web server speaks plain HTTP. TLS ends in nginx: docs/how-to/nginx.md.")
+            raise RuntimeError("This web server has no TLS. Use nginx for HTTPS: docs/how-to/nginx.md.")
 
     def get_thread_pool(self) -> ThreadPoolExecutor:
-        """Make all pools, and return the one that gunicorn knows of."""
+        """Create all pools; return the general one, which gunicorn uses."""
         self.pools = ThreadPools(self.cfg.threads, self.limits.streams)
         return self.pools.general
 
-    # --- The loop.
+    # --- Main loop.
 
     def run(self) -> None:
-        """Serve until told to stop, then end what is under way."""
+        """Serve until stopped, then finish running requests."""
         self.poller.register(
             self.method_queue.fileno(), selectors.EVENT_READ, self.method_queue.run_callbacks
         )
@@ -105,7 +105,7 @@ class WebWorker(ThreadWorker):
         ends = now + self.cfg.graceful_timeout
         for connection in self.connections:
             if connection.state in (ConnectionState.IDLE, ConnectionState.RECEIVING):
-                # A request that is just arriving is still answered.
+                # Still answer a request that is just arriving.
                 connection.deadline = min(connection.deadline, now + STOP_KEEPALIVE_LINGER)
         while self.connections and time.monotonic() < ends:
             self._turn(TICK_SECONDS / 5)
@@ -119,40 +119,40 @@ class WebWorker(ThreadWorker):
             listener.close()
 
     def _tick(self, now: float) -> None:
-        """Close what has run out of time or takes too much memory."""
+        """Close connections that are past their deadline or use too much memory."""
         for connection in list(self.connections):
             if connection.state is ConnectionState.SENDING:
                 self._guarded(self._check_reader, connection)
             elif connection.state is not ConnectionState.RUNNING and now >= connection.deadline:
-                self._guarded(self._run_out, connection)
+                self._guarded(self._time_out, connection)
         while (largest := self.connections.one_too_large()) is not None:
             self._close(largest)
 
-    def _run_out(self, connection: Connection) -> None:
+    def _time_out(self, connection: Connection) -> None:
         if connection.state is ConnectionState.RECEIVING:
             self._refuse(connection, 408, refusals.TOO_SLOW)
         elif connection.state is ConnectionState.QUEUED:
-            alone = self._streams.is_full_for(connection.stream_client)
-            self._refuse(connection, *((429, refusals.TOO_MANY) if alone else (503, refusals.BUSY)))
+            is_client_full = self._streams.is_full_for(connection.stream_client)
+            self._refuse(connection, *((429, refusals.TOO_MANY) if is_client_full else (503, refusals.BUSY)))
         else:
             self._close(connection)
 
     def _check_reader(self, connection: Connection) -> None:
-        """Cut off a client that reads below the minimum rate."""
+        """Disconnect a client that reads below the minimum rate."""
         if connection.has_slow_reader():
             self.log.debug("A client reads too slowly: %s", connection.peer)
             self._close(connection)
 
-    # --- Connections come and go.
+    # --- Connections.
 
     def accept(self, listener: Any) -> None:
-        """Take a connection; where there are too many, close one that has least to lose."""
+        """Accept a connection. If there are too many, close the one that loses least."""
         try:
             sock, client = listener.accept()
         except OSError as error:
             if error.errno in _NO_ROOM:
                 if not self._close_one():
-                    # Nothing to close: what runs must end first. The next turn of the loop tries again.
+                    # All connections are running. The next turn of the loop tries again.
                     self.set_accept_enabled(False)
             elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
                 raise
@@ -163,29 +163,29 @@ class WebWorker(ThreadWorker):
             return
         self.connections.add(connection)
         self._move(connection, ConnectionState.IDLE, self.limits.slow_seconds)
-        self._guarded(self._receive, connection)  # most clients have sent their request by now
+        self._guarded(self._receive, connection)  # most clients have already sent their request
 
     def _make_room(self, peer: str) -> bool:
-        """Close what is in the way of another connection of a peer; False where that is running."""
+        """Close a connection so that a peer can have another one; return False if all are running."""
         if self.connections.is_full_for(peer) and not self._close_one(peer):
             return False
         return not self.connections.is_full() or self._close_one()
 
     def _close_one(self, peer: str | None = None) -> bool:
-        """Close the connection that loses least, of a peer or of all; False where all are running."""
-        found = self.connections.first_to_close(peer)
-        if found is not None:
-            self._close(found)
-        return found is not None
+        """Close the connection that loses least, of a peer or of all; return False if all are running."""
+        connection = self.connections.first_to_close(peer)
+        if connection is not None:
+            self._close(connection)
+        return connection is not None
 
     def _close(self, connection: Connection) -> None:
         if connection.state is ConnectionState.CLOSED:
             return
-        was = connection.state
+        previous_state = connection.state
         self._move(connection, ConnectionState.CLOSED)
         self._end_stream(connection)
         self.connections.remove(connection)
-        if was is ConnectionState.SENDING:
+        if previous_state is ConnectionState.SENDING:
             connection.socket.reset()
         connection.socket.close()
         exchange = connection.exchange
@@ -193,12 +193,12 @@ class WebWorker(ThreadWorker):
             connection.pool.submit(exchange.give_up)
 
     def _close_gracefully(self, connection: Connection) -> None:
-        """Say that no more comes, and let the client read the response before the connection goes."""
+        """Shut down sending, and let the client read the response before the connection is closed."""
         connection.socket.shutdown(socket.SHUT_WR)
         self._move(connection, ConnectionState.CLOSING, LINGER_SECONDS if self.alive else STOP_LINGER_SECONDS)
 
     def _move(self, connection: Connection, state: ConnectionState, seconds: float = 0.0) -> None:
-        """Put a connection into a state, for at most so many seconds, and watch for what moves it on."""
+        """Change the state of a connection, for at most `seconds`, and poll for the events that end it."""
         if connection.state is ConnectionState.QUEUED:
             self._queue.remove(connection)
         if state is ConnectionState.QUEUED:
@@ -219,12 +219,12 @@ class WebWorker(ThreadWorker):
 
     def _on_event(self, connection: Connection, _socket: Any) -> None:
         steps = {ConnectionState.SENDING: self._send, ConnectionState.CLOSING: self._linger}
-        # An earlier event of the same turn may have closed it.
+        # An earlier event in the same turn may have closed it.
         if connection.state in (*steps, ConnectionState.IDLE, ConnectionState.RECEIVING):
             self._guarded(steps.get(connection.state, self._receive), connection)
 
     def _guarded(self, step: Any, connection: Connection) -> None:
-        """Take a step; whatever goes wrong with one connection, the loop goes on."""
+        """Run a step. If it fails, close the connection; the main loop continues."""
         try:
             step(connection)
         except OSError:
@@ -233,7 +233,7 @@ class WebWorker(ThreadWorker):
             self.log.exception("A connection failed")
             self._close(connection)
 
-    # --- Requests come in.
+    # --- Requests.
 
     def _receive(self, connection: Connection) -> None:
         try:
@@ -247,7 +247,7 @@ class WebWorker(ThreadWorker):
         self._consider(connection)
 
     def _consider(self, connection: Connection) -> None:
-        """Give the request to a thread when enough of it has come."""
+        """Pass the request to a thread if enough of it has arrived."""
         head = connection.find_head()
         if head is None:
             if len(connection.inbox) > HEAD_BYTES:
@@ -275,9 +275,9 @@ class WebWorker(ThreadWorker):
         self._start_streams()
 
     def _start_streams(self) -> None:
-        """Give free streams to those who wait longest."""
+        """Give free streams to the connections that have waited longest."""
         for connection in list(self._queue):
-            # An earlier round of this loop may have ended it.
+            # An earlier iteration may have ended it.
             if connection.state is ConnectionState.QUEUED and self._streams.take(connection.stream_client):
                 connection.has_stream = True
                 self._guarded(self._begin_stream, connection)
@@ -299,8 +299,8 @@ class WebWorker(ThreadWorker):
 
     def _dispatch(self, connection: Connection, head: RequestHead) -> None:
         connection.pool = self.pools.choose(head, has_stream=connection.has_stream)
-        patience = self.limits.slow_seconds * READER_PATIENCE
-        connection.expect_reader(WaitBudget(patience, self.limits.min_rate / READER_RATE_SHARE))
+        seconds = self.limits.slow_seconds * READER_TIME_FACTOR
+        connection.expect_reader(WaitBudget(seconds, self.limits.min_rate / READER_RATE_SHARE))
         self._run(connection, self.handle)
 
     def _run(self, connection: Connection, step: Any) -> None:
@@ -317,7 +317,7 @@ class WebWorker(ThreadWorker):
     # --- Threads.
 
     def handle(self, conn: Connection) -> None:
-        """Run a request in a thread, until it is answered or its client has to read."""
+        """Run a request in a thread, until the response is complete or the client must read."""
         request = None
         try:
             request = conn.next_request()
@@ -326,14 +326,14 @@ class WebWorker(ThreadWorker):
                 conn.exchange = Exchange(self, conn, request)
                 conn.exchange.begin()
         except (NoMoreData, StopIteration):
-            self.log.debug("A client has gone in the middle of a request.")
+            self.log.debug("A client disconnected during a request.")
         except Exception as error:  # noqa: BLE001  # the server answers whatever the application raises
             self._fail(conn, request, error)
         finally:
             conn.socket.forbid_waiting()
 
     def _go_on(self, connection: Connection) -> None:
-        """Send more of a response, in a thread."""
+        """Continue a response in a thread."""
         assert connection.exchange is not None
         try:
             connection.exchange.go_on()
@@ -345,9 +345,9 @@ class WebWorker(ThreadWorker):
         if exchange is not None:
             exchange.give_up()
         if isinstance(error, OSError) and error.errno in _GONE:
-            self.log.debug("A client has gone: %s", error)
+            self.log.debug("A client disconnected: %s", error)
         elif exchange is not None and exchange.headers_sent:
-            # Too late for another answer. The client sees that this one is not whole.
+            # Too late for an error response. The client sees that the response is incomplete.
             self.log.exception("Error handling request")
         else:
             write = partial(self.handle_error, request, addr=connection.client, exc=error)
@@ -359,10 +359,10 @@ class WebWorker(ThreadWorker):
             self.log.info("Autorestarting worker after current request.")
             self.alive = False
 
-    # --- Responses go out.
+    # --- Responses.
 
     def finish_request(self, conn: Connection, fs: Future[None]) -> None:
-        """See, in the main loop, what a thread has left to do."""
+        """Continue in the main loop after a thread has finished with a request."""
         self._end_stream(conn)
         self._fair_queue.end(conn)
         error = fs.exception()
@@ -386,11 +386,11 @@ class WebWorker(ThreadWorker):
             self._close_gracefully(connection)
 
     def _await_next(self, connection: Connection) -> None:
-        connection.begin_anew()
+        connection.reset_request()
         seconds = self.cfg.keepalive if self.alive else min(self.cfg.keepalive, STOP_KEEPALIVE_LINGER)
         self._move(connection, ConnectionState.IDLE, seconds)
         if connection.inbox:
-            # The client has sent its next request already.
+            # The client has already sent its next request.
             self._consider(connection)
 
     def _linger(self, connection: Connection) -> None:

@@ -1,4 +1,4 @@
-"""Conversions over the API: ask for one, follow it, confirm how its outputs are read."""
+"""API endpoints of conversions: list, status, confirm the output layout."""
 
 from uuid import UUID
 
@@ -28,11 +28,11 @@ class ConversionList(ApiView):
 
 
 class ConversionDetail(ApiView):
-    """Weights on their way to a model."""
+    """One conversion."""
 
     @extend_schema(
         operation_id="conversions_get",
-        summary="Look at a conversion",
+        summary="Get a conversion",
         tags=["Models"],
         responses=ConversionSerializer,
     )
@@ -42,22 +42,22 @@ class ConversionDetail(ApiView):
 
 
 class ConversionConfirmation(ApiView):
-    """The owner's word on how the outputs of an uploaded graph are read."""
+    """Confirmation of the output layout of an ONNX graph by its owner."""
 
     @extend_schema(
         operation_id="conversions_confirm",
-        summary="Confirm how a converted graph is read",
+        summary="Confirm the output layout of a model",
         tags=["Models"],
         request=ConfirmationSerializer,
         responses={200: ConversionSerializer, 202: ConversionSerializer},
     )
     def post(self, request: Request, conversion_id: UUID) -> Response:
-        """With an empty body, or the first of `report.choices`: others may run the version from then on, and
-        it is shared where `publish` was asked for. With another of them it is converted once more (202)."""
+        """An empty body, or the first of `report.choices`, confirms the version: others may run it, and it is
+        shared if `publish` was set. Another choice converts the weights again (202)."""
         owner = caller(request)
-        # Before the body is looked at: what is another person's does not exist, whatever is sent.
+        # Before validation: a conversion of another account is 404, whatever the body.
         conversions.get_conversion(owner=owner, conversion_id=conversion_id)
-        said = validated(ConfirmationSerializer(data=request.data))
-        conversion = confirm_layout.confirm_conversion(owner=owner, conversion_id=conversion_id, **said)
+        choice = validated(ConfirmationSerializer(data=request.data))
+        conversion = confirm_layout.confirm_conversion(owner=owner, conversion_id=conversion_id, **choice)
         status = 202 if conversion.is_open else 200
         return row_response(request, conversion, ConversionSerializer, status=status)

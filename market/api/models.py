@@ -1,4 +1,4 @@
-"""Apps and models over the API."""
+"""API endpoints of apps, models and versions."""
 
 from typing import Any, BinaryIO
 from uuid import UUID
@@ -34,7 +34,7 @@ from market.weights import services as weights_services
 
 
 class ModelList(ApiView):
-    """Everything that can be run."""
+    """Apps, models and pipelines that the caller can run."""
 
     http_method_names = ["get", "post", "query", "head", "options"]
     parser_classes = [MultiPartParser, JSONParser, TextParser]
@@ -48,13 +48,13 @@ class ModelList(ApiView):
         responses=page_of(ModelSerializer),
     )
     def get(self, request: Request) -> Response:
-        """Newest first. The method `QUERY` with the words as a text/plain body searches just the same."""
+        """Newest first. The method `QUERY` with the words as a text/plain body also searches."""
         words = validated(ModelQuery(data=request.query_params)).get("q", "")
         return self._answer(request, words)
 
     @extend_schema(
         operation_id="models_create",
-        summary="Make a model of weights",
+        summary="Create a model from weights",
         tags=["Models"],
         parameters=[IDEMPOTENCY_KEY],
         request={
@@ -64,8 +64,8 @@ class ModelList(ApiView):
         responses={202: ConversionSerializer},
     )
     def post(self, request: Request) -> Response:
-        """Checks and converts weights in a sandbox; ask for the conversion until it has ended. The model is
-        yours alone unless `publish` is set. The same name again makes another version of it."""
+        """Checks and converts weights in a sandbox. Poll the conversion until it has ended. The model is
+        private unless `publish` is set. The name of an existing model adds a version."""
         owner = caller(request)
         fields = request.data.dict() if hasattr(request.data, "dict") else request.data
         sent = validated(ModelInputSerializer(data=fields))
@@ -76,7 +76,7 @@ class ModelList(ApiView):
 
     @property
     def allowed_methods(self) -> list[str]:
-        # OpenAPI 3.1 cannot describe QUERY, and its generator stumbles over it.
+        # OpenAPI 3.1 cannot describe QUERY, and drf-spectacular fails on it.
         return [method for method in super().allowed_methods if method != "QUERY"]
 
     def query(self, request: Request) -> Response:
@@ -91,7 +91,7 @@ class ModelList(ApiView):
 
 
 def _weights(owner: User, sent: Any, file_id: UUID | None, key: str | None) -> File:
-    """Return the file that a request names, taking into the drive what it carries; that only once."""
+    """Return the weights file of a request. Stores an uploaded one in the drive, once per idempotency key."""
     if sent is None:
         return drive.get_file(owner=owner, file_id=file_id)
     content: BinaryIO = sent.file
@@ -109,34 +109,34 @@ class ModelDetail(ApiView):
 
     @extend_schema(
         operation_id="models_get",
-        summary="Describe an app or a model",
+        summary="Get an app or a model",
         tags=["Models"],
         responses=ModelSerializer,
     )
     def get(self, request: Request, owner: str, name: str) -> Response:
-        return _told(request, owner, name)
+        return _detail_response(request, owner, name)
 
     @extend_schema(
         operation_id="models_update",
-        summary="Change what is said of a model",
+        summary="Change the texts of a model",
         tags=["Models"],
         request=ModelChangeSerializer,
         responses=ModelSerializer,
     )
     def patch(self, request: Request, owner: str, name: str) -> Response:
-        """Of one of yours. What it does is changed by other weights alone: they make a new version."""
-        person = _owner(request, owner, name)
-        # Before the body is looked at: what is another person's does not exist, whatever is sent.
-        weights_services.get_model(owner=person, name=name)
+        """Only your own models. To change what a model does, upload new weights as a new version."""
+        user = _owner(request, owner, name)
+        # Before validation: a model of another account is 404, whatever the body.
+        weights_services.get_model(owner=user, name=name)
         sent = validated(ModelChangeSerializer(data=request.data))
         weights_services.describe_model(
-            owner=person,
+            owner=user,
             name=name,
             title=sent.get("title"),
             summary=sent.get("description"),
             description=sent.get("readme"),
         )
-        return _told(request, owner, name)
+        return _detail_response(request, owner, name)
 
     @extend_schema(
         operation_id="models_delete",
@@ -145,41 +145,41 @@ class ModelDetail(ApiView):
         responses={204: None},
     )
     def delete(self, request: Request, owner: str, name: str) -> Response:
-        """One of yours, with its versions. Its jobs and their results stay."""
+        """Only your own models. Deletes its versions too. Its jobs and their results stay."""
         weights_services.delete_model(owner=_owner(request, owner, name), name=name)
         return Response(status=204)
 
 
-def _told(request: Request, owner: str, name: str) -> Response:
+def _detail_response(request: Request, owner: str, name: str) -> Response:
     listing = services.describe_listing(user=caller(request), owner=owner, name=name)
     return row_response(request, listing, ModelSerializer)
 
 
 def _owner(request: Request, owner: str, name: str) -> User:
-    """Return the caller, who must be the owner: of another's, shared or not, there is nothing to change."""
-    person = caller(request)
-    if owner != person.handle:
+    """Return the caller. Raises NotFound if the caller is not the owner, even of a shared model."""
+    user = caller(request)
+    if owner != user.handle:
         raise NotFound(f"You have no model “{owner}/{name}”.")
-    return person
+    return user
 
 
 class ModelReadme(ApiView):
-    """The page of Markdown that belongs to an app or a model."""
+    """Description of an app or a model."""
 
     @extend_schema(
         operation_id="models_readme_get",
-        summary="Read what is said of an app or a model",
+        summary="Get the description of an app or a model",
         tags=["Models"],
         responses={(200, "text/markdown"): OpenApiTypes.STR},
     )
     def get(self, request: Request, owner: str, name: str) -> HttpResponse:
-        """As its owner wrote it, in Markdown; empty where nothing is said."""
+        """Markdown as its owner wrote it; empty if there is none."""
         listing = services.get_listing(user=caller(request), owner=owner, name=name)
         return HttpResponse(listing.description, content_type="text/markdown; charset=utf-8")
 
 
 class VersionList(ApiView):
-    """The releases of an app or a model."""
+    """Versions of an app or a model."""
 
     @extend_schema(
         operation_id="models_versions_list",
@@ -197,11 +197,11 @@ class VersionList(ApiView):
 
 
 class VersionDetail(ApiView):
-    """One release."""
+    """One version."""
 
     @extend_schema(
         operation_id="models_versions_get",
-        summary="Describe a version",
+        summary="Get a version",
         tags=["Models"],
         responses=VersionSerializer,
     )

@@ -1,4 +1,4 @@
-"""Pipelines over the API. They are run like any model: as `owner/name`."""
+"""API endpoints of pipelines. A pipeline runs like a model: as `owner/name`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,26 +26,26 @@ class PipelineList(ApiView):
         responses=page_of(PipelineSerializer),
     )
     def get(self, request: Request) -> Response:
-        """Newest first. Those that others share are among the models."""
+        """Newest first. Pipelines shared by others are in the list of models."""
         rows = with_models(services.list_pipelines(owner=caller(request)))
         return page_response(request, rows, PipelineSerializer)
 
     @extend_schema(
         operation_id="pipelines_create",
-        summary="Make a pipeline",
+        summary="Create a pipeline",
         tags=["Pipelines"],
         parameters=[IDEMPOTENCY_KEY],
         request=PipelineInputSerializer,
         responses={201: PipelineSerializer},
     )
     def post(self, request: Request) -> Response:
-        """Every parameter of every step stays open to whoever runs it, as `step.parameter`."""
+        """Each run can set every parameter of every step, as `step.parameter`."""
         sent = validated(PipelineInputSerializer(data=request.data))
         steps = _steps(sent.pop("steps"))
-        kept = services.create_pipeline(
+        pipeline = services.create_pipeline(
             owner=caller(request), steps=steps, idempotency_key=idempotency_key(request), **sent
         )
-        return Response(_told(request, kept.owner.handle, kept.name), status=201)
+        return Response(_detail(request, pipeline.owner.handle, pipeline.name), status=201)
 
 
 class PipelineDetail(ApiView):
@@ -53,13 +53,13 @@ class PipelineDetail(ApiView):
 
     @extend_schema(
         operation_id="pipelines_get",
-        summary="Look at a pipeline",
+        summary="Get a pipeline",
         tags=["Pipelines"],
         responses=PipelineSerializer,
     )
     def get(self, request: Request, owner: str, name: str) -> Response:
-        """One of yours, or one that is shared."""
-        return Response(_told(request, owner, name))
+        """Your own or a shared pipeline."""
+        return Response(_detail(request, owner, name))
 
     @extend_schema(
         operation_id="pipelines_change",
@@ -69,15 +69,15 @@ class PipelineDetail(ApiView):
         responses=PipelineSerializer,
     )
     def patch(self, request: Request, owner: str, name: str) -> Response:
-        """Other `steps` make a new version; jobs keep the one that they were submitted with."""
+        """New `steps` create a new version. Jobs keep their version."""
         _check_own(request, owner, name)
         sent = validated(PipelineChangeSerializer(data=request.data))
         steps = _steps(sent.pop("steps")) if "steps" in sent else None
         new_name = sent.pop("name", None)
-        kept = services.change_pipeline(
+        pipeline = services.change_pipeline(
             owner=caller(request), name=name, new_name=new_name, steps=steps, **sent
         )
-        return Response(_told(request, owner, kept.name))
+        return Response(_detail(request, owner, pipeline.name))
 
     @extend_schema(
         operation_id="pipelines_delete",
@@ -104,12 +104,12 @@ def _step(sent: dict[str, Any]) -> Step | ModelStep:
     return ModelStep(owner, name, sent.get("version"), params)
 
 
-def _told(request: Request, owner: str, name: str) -> dict[str, Any]:
+def _detail(request: Request, owner: str, name: str) -> dict[str, Any]:
     listing = services.get_pipeline(user=caller(request), owner=owner, name=name)
     return dict(PipelineSerializer(listing, context={"request": request}).data)
 
 
 def _check_own(request: Request, owner: str, name: str) -> None:
-    """Raise NotFound for another person's, shared or not: there is nothing of that kind to change."""
+    """Raise NotFound if the caller is not the owner, even of a shared pipeline."""
     if owner != caller(request).handle:
         raise NotFound(f"You have no pipeline “{owner}/{name}”.")

@@ -6,22 +6,22 @@ from typing import Any
 
 from market.models import Version
 from workers import registry
-from workers.plugin import OutputSpec
+from workers.plugin import AUTO, OutputSpec
 from workers.recipe import Recipe, label_texts, name_steps
 from workers.registry import UnknownOperation
 
-# The picture that every app and model takes, beside its own parameters.
+# Name of the input image, in addition to the parameters.
 PICTURE = "image"
-# Keys of the schema in addition to those of JSON Schema: the steps in order; of a setting its step's position
-# and the name under which the operation knows it.
+# Extension keys of the schema: the steps in order; of a parameter, the position of its step and its name
+# in the operation.
 STEPS, STEP, NAME = "x-steps", "x-step", "x-name"
 _COMPONENTS = "#/components/schemas/"
 _PICTURE = {
     "type": "string",
     "format": "uri",
-    "title": "Picture",
-    "description": "What to run on: the `urls.get` of a file of yours, its id, or a data URI. Addresses of "
-    "other sites are not fetched.",
+    "title": "Image",
+    "description": "The input image: `urls.get` or id of a file in your drive, or a data URI. URLs of other "
+    "sites are not fetched.",
     "x-order": 0,
 }
 _KINDS: dict[str, dict[str, Any]] = {
@@ -32,7 +32,7 @@ _KINDS: dict[str, dict[str, Any]] = {
 
 
 def outputs_of(version: Version) -> tuple[OutputSpec, ...]:
-    """Return what running a version delivers, each label once; nothing for operations that are gone."""
+    """Return the outputs of a version, each label once. Unknown operations have none."""
     steps = [_outputs(step.operation) for step in Recipe.model_validate(version.recipe).steps]
     found: dict[str, OutputSpec] = {}
     for outputs, labels in zip(steps, label_texts(steps), strict=True):
@@ -43,7 +43,7 @@ def outputs_of(version: Version) -> tuple[OutputSpec, ...]:
 
 
 def data_labels_of(version: Version) -> list[tuple[str, str]]:
-    """Return each step that delivers data, in order, with their label: ("yolo2", "detections2")."""
+    """Return the steps that return data, in order, with their labels: ("yolo2", "detections2")."""
     keys = [step.operation for step in Recipe.model_validate(version.recipe).steps]
     outputs = [_outputs(key) for key in keys]
     return [
@@ -55,15 +55,29 @@ def data_labels_of(version: Version) -> list[tuple[str, str]]:
 
 
 def in_order(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Number the settings: the database keeps no order of keys, and pages and API show them as declared."""
+    """Number the parameters with `x-order`, because the database does not keep the order of keys."""
     numbered = enumerate(schema.get("properties", {}).items(), start=1)
     return {**schema, "properties": {name: {**about, "x-order": order} for order, (name, about) in numbered}}
 
 
-def values_of(schema: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values that a recipe gives to a version's settings, by name.
+def number_schema(about: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the part of a setting's schema that has the bounds and type of its number.
 
-    Those of a pipeline say which step they belong to; all others are the last step's.
+    A setting that is a number or "auto" has it in `anyOf`; any other is its own part.
+    """
+    parts: list[Mapping[str, Any]] = about.get("anyOf", [])
+    return next((part for part in parts if part.get("type") in ("integer", "number")), about)
+
+
+def allows_auto(about: Mapping[str, Any]) -> bool:
+    """Tell whether a setting may be "auto" in place of a number."""
+    return any(part.get("const") == AUTO for part in about.get("anyOf", ()))
+
+
+def values_of(schema: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a version's parameters in a recipe, by name.
+
+    Parameters of a pipeline name their step. All others belong to the last step.
     """
     steps = recipe["steps"]
     found = {}
@@ -97,7 +111,7 @@ def input_schema(params_schema: dict[str, Any]) -> tuple[dict[str, Any], dict[st
 
 
 def output_schema(outputs: tuple[OutputSpec, ...]) -> dict[str, Any]:
-    """Return the schema of a prediction's `output`: the one thing itself, or several by label."""
+    """Return the schema of a prediction's `output`: a single output, or an object by label."""
     if len(outputs) == 1:
         return {"title": "Output", **_KINDS[outputs[0].kind]}
     properties = {output.label: {"title": output.title, **_KINDS[output.kind]} for output in outputs}
@@ -106,13 +120,13 @@ def output_schema(outputs: tuple[OutputSpec, ...]) -> dict[str, Any]:
 
 def openapi_of(version: Version) -> dict[str, Any]:
     """Return the OpenAPI document that clients of hosted inference expect of a version."""
-    taken, definitions = input_schema(version.params_schema)
+    inputs, definitions = input_schema(version.params_schema)
     return {
         "openapi": "3.1.0",
         "info": {"title": version.listing.title, "version": str(version.number)},
         "paths": {},
         "components": {
-            "schemas": {"Input": taken, "Output": output_schema(outputs_of(version)), **definitions}
+            "schemas": {"Input": inputs, "Output": output_schema(outputs_of(version)), **definitions}
         },
     }
 
@@ -125,7 +139,7 @@ def _outputs(operation: str) -> tuple[OutputSpec, ...]:
 
 
 def _move_references(node: Any) -> Any:
-    """Return a copy in which `#/$defs/X` points to where OpenAPI keeps schemas."""
+    """Return a copy in which `#/$defs/X` points to the components of OpenAPI."""
     if isinstance(node, dict):
         return {
             name: value.replace("#/$defs/", _COMPONENTS)

@@ -1,4 +1,4 @@
-"""What people write in Markdown, as HTML that is safe to show to others."""
+"""Render user-written Markdown as safe HTML."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -11,9 +11,9 @@ from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 
-# What is nested more deeply stands there as it was written.
+# Deeper nesting is shown as text.
 MOST_NESTED = 12
-# Above what people write stand the title of the page and that of a card.
+# Levels used by the page title and the card title.
 _HEADINGS_ABOVE = 2
 _TAGS = {
     *("p", "br", "hr", "h3", "h4", "h5", "h6", "blockquote", "pre", "code", "ul", "ol", "li"),
@@ -25,17 +25,17 @@ _RELATION = "nofollow ugc noopener noreferrer"
 
 
 def render_markdown(text: str) -> str:
-    """Return a text of CommonMark, tables included, as HTML.
+    """Return CommonMark with tables as HTML.
 
-    HTML in it is shown as it was written. A picture becomes a link to it: nothing is fetched from elsewhere,
-    so that nobody there learns who looks at the page.
+    HTML in the text is shown as text. Images become links: pages load nothing from other sites, so those
+    cannot learn who views the page.
     """
-    made: str = _parser().render(text)
-    return nh3.clean(made, tags=_TAGS, attributes=_ATTRIBUTES, url_schemes=_SCHEMES, link_rel=_RELATION)
+    html: str = _parser().render(text)
+    return nh3.clean(html, tags=_TAGS, attributes=_ATTRIBUTES, url_schemes=_SCHEMES, link_rel=_RELATION)
 
 
 class _Renderer(RendererHTML):
-    """Headings below those of the page, and no pictures."""
+    """Renderer with lowered headings and links instead of images."""
 
     def heading_open(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
         token = tokens[idx]
@@ -46,7 +46,7 @@ class _Renderer(RendererHTML):
 
     def image(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
         token = tokens[idx]
-        words = self.renderInlineAsText(token.children or [], options, env) or _("Picture")
+        words = self.renderInlineAsText(token.children or [], options, env) or _("Image")
         if _is_inside_link(tokens[:idx]):
             return escape(words)
         return format_html('<a href="{}">{}</a>', token.attrGet("src") or "", words)

@@ -1,4 +1,4 @@
-"""What a listing is known by: its name in addresses, its title, its line of summary."""
+"""Validate the name, title and summary of a listing."""
 
 import re
 
@@ -7,16 +7,18 @@ from django.utils.translation import gettext as _
 from ipau.common.errors import Invalid
 
 NAME_LENGTH, TITLE_LENGTH, SUMMARY_LENGTH = 60, 100, 200
-# What stands for something else in the addresses of pages.
+# Used by URLs of pages.
 RESERVED_NAMES = frozenset({"new", "preview", "steps"})
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
 
 def check_name(name: str) -> str:
-    """Return a name that can stand in an address. Raises Invalid."""
+    """Return the name if it is valid in an address. Raises Invalid."""
     problem = ""
     if not _NAME.fullmatch(name) or len(name) > NAME_LENGTH:
-        problem = _("Use small letters, digits and single dashes, at most %(n)d.") % {"n": NAME_LENGTH}
+        problem = _("Use lowercase letters, digits and single hyphens, at most %(n)d characters.") % {
+            "n": NAME_LENGTH
+        }
     elif name in RESERVED_NAMES:
         problem = _("The name “%(name)s” is reserved. Choose another one.") % {"name": name}
     if problem:
@@ -25,13 +27,13 @@ def check_name(name: str) -> str:
 
 
 def check_text(field: str, text: str, most: int, missing: str = "") -> str:
-    """Return a line of text as it is kept. Raises Invalid, with the sentence `missing` where it is empty."""
+    """Return the normalized line of text. Raises Invalid, for an empty text with `missing`."""
     text = " ".join(text.replace("\0", " ").split())
     problem = ""
     if not text:
         problem = missing
     elif len(text) > most:
-        problem = _("This may have at most %(n)d characters.") % {"n": most}
+        problem = _("Use at most %(n)d characters.") % {"n": most}
     if problem:
         raise Invalid(problem, code="invalid_input", fields={field: problem})
     return text

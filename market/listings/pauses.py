@@ -1,4 +1,4 @@
-"""Pausing models whose runs had to be ended again and again, and letting them run again."""
+"""Pause models whose runs are killed too often, and resume them."""
 
 import logging
 from collections.abc import Collection
@@ -18,25 +18,25 @@ logger = logging.getLogger(__name__)
 
 CODE = "model_paused"
 SENTENCE = _(
-    "This model is paused: it took far too long or broke down too often. "
-    "Its owner has been told. Choose another model, or try again later."
+    "This model is paused: it took too long or crashed too often. "
+    "Its owner has been notified. Choose another model, or try again later."
 )
-# Kills that lie further back are forgotten.
+# The counter restarts after this time.
 COUNTED_FOR = timedelta(days=1)
 
 
 def note_fault(error: BaseException) -> None:
-    """Count a fault that ended a model's process against the model; pause it after too many."""
+    """Count a fault that killed a model's process. Pauses the model after too many."""
     if isinstance(error, ModelFault) and error.killed:
         count_kill(digest=error.killed)
 
 
 @transaction.atomic
 def count_kill(*, digest: str) -> None:
-    """Count one more run of these weights that had to be ended, and pause them where they are too many.
+    """Count a killed run of weights, and pause them after too many.
 
     Args:
-        digest: of the weights. Those that are gone meanwhile are passed over.
+        digest: digest of the weights. Deleted weights are ignored.
     """
     weights = Weights.objects.filter(digest=digest).first()
     if weights is None:
@@ -53,21 +53,19 @@ def count_kill(*, digest: str) -> None:
     )
     too_many = rows.filter(kills__gte=settings.MODEL_MOST_KILLS, paused_at=None)
     if too_many.update(paused_at=Now(), tell_at=Now()):
-        logger.warning(
-            "Model %s is paused: %s of its runs had to be ended", digest, settings.MODEL_MOST_KILLS
-        )
+        logger.warning("Model %s is paused: %s of its runs were killed", digest, settings.MODEL_MOST_KILLS)
         Version.objects.filter(weights=weights).update(paused_at=Now(), updated_at=Now())
 
 
 @transaction.atomic
 def resume(*, weights: Weights) -> None:
-    """Let paused weights run again. They are counted anew."""
+    """Resume paused weights and reset their counter."""
     Pause.objects.filter(weights=weights).delete()
     Version.objects.filter(weights=weights).update(paused_at=None, updated_at=Now())
 
 
 def are_paused(digests: Collection[str]) -> bool:
-    """Tell whether any of these weights are paused. No query where there are none."""
+    """Return whether any of these weights are paused. No query without digests."""
     return (
         bool(digests)
         and Pause.objects.filter(weights__digest__in=list(digests), paused_at__isnull=False).exists()
@@ -75,6 +73,6 @@ def are_paused(digests: Collection[str]) -> bool:
 
 
 def check_runs(version: Version) -> None:
-    """Raise Conflict where a version is of paused weights."""
+    """Raise Conflict if the weights of a version are paused."""
     if version.paused_at is not None:
         raise Conflict(str(SENTENCE), code=CODE)

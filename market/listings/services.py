@@ -1,4 +1,4 @@
-"""What is on offer: finding listings, and keeping the platform's own in step with the operations."""
+"""Services of listings: search, get, prefetch, and sync of the built-in apps."""
 
 from typing import Any
 from uuid import UUID
@@ -17,12 +17,12 @@ from workers import registry
 from workers.plugin import Operation
 from workers.recipe import Recipe
 
-# Words of a search beyond these are not looked at.
+# Further words of a search are ignored.
 SEARCH_WORDS = 10
 
 
 def get_listing(*, user: Any, owner: str, name: str) -> Listing:
-    """Return the listing `owner/name` that `user` (None: anybody) may see.
+    """Return the listing `owner/name` that `user` (None: anyone) may see.
 
     Raises:
         NotFound: there is none.
@@ -35,7 +35,7 @@ def get_listing(*, user: Any, owner: str, name: str) -> Listing:
 
 
 def describe_listing(*, user: Any, owner: str, name: str) -> Listing:
-    """As `get_listing`, with all that a description needs."""
+    """Return the same as `get_listing`, with everything that the API shows prefetched."""
     rows = with_newest(_at_address(user, owner, name), user=user, measured=True)
     return rows.first() or get_listing(user=user, owner=owner, name=name)
 
@@ -47,25 +47,25 @@ def list_apps(*, user: Any) -> list[Listing]:
 
 
 def list_shared_models() -> QuerySet[Listing]:
-    """Return the models that anybody may run."""
+    """Return the public models."""
     rows: QuerySet[Listing] = Listing.objects.visible_to(None).filter(kind=ListingKind.MODEL)
     return rows.filter(versions__is_confirmed=True).distinct().select_related("owner")
 
 
 def list_runnable_models(*, user: User) -> QuerySet[Listing]:
-    """Return the models that a person may run: their own first, then the newest."""
+    """Return the models that `user` may run: own models first, then the newest."""
     return list_newest_models(user=user).order_by(Case(When(owner=user, then=0), default=1), "-id")
 
 
 def list_newest_models(*, user: User | None) -> QuerySet[Listing]:
-    """Return the models that `user` (None: anybody) may run, the newest first."""
+    """Return the models that `user` (None: anyone) may run, newest first."""
     ready = Version.objects.offered_to(user).filter(listing=OuterRef("pk"))
     rows = Listing.objects.visible_to(user).filter(Exists(ready), kind=ListingKind.MODEL)
     return rows.select_related("owner").order_by("-id")
 
 
 def search_listings(*, user: Any, words: str = "") -> QuerySet[Listing]:
-    """Return the listings that `user` may see in which each of the words occurs."""
+    """Return the listings that `user` may see and that contain all words."""
     rows = Listing.objects.visible_to(user)
     for word in words.split()[:SEARCH_WORDS]:
         rows = rows.filter(
@@ -78,14 +78,14 @@ def search_listings(*, user: Any, words: str = "") -> QuerySet[Listing]:
 
 
 def latest_version(listing: Listing, *, user: Any = None) -> Version:
-    """Return the newest version of a listing that `user` (None: anybody) may run.
+    """Return the newest version of a listing that `user` (None: anyone) may run.
 
     Raises:
-        NotFound: nothing has been released yet.
+        NotFound: there is no version.
     """
     version: Version | None = listing.versions.offered_to(user).order_by("-number").first()
     if version is None:
-        raise NotFound(f"“{listing.title}” has no version that could be run.")
+        raise NotFound(f"“{listing.title}” has no version that you can run.")
     version.listing = listing
     return version
 
@@ -94,10 +94,10 @@ def get_latest_version(*, user: User, owner: str, name: str) -> Version:
     """Return the newest version of the listing `owner/name`, in one query.
 
     Raises:
-        NotFound: there is no such listing for `user`, or nothing has been released yet.
+        NotFound: `user` can see no such listing, or it has no version.
     """
     version = _newest_at.first(user=user.pk, owner=owner, name=name)
-    # The second look is only for saying which of the two is missing.
+    # The second query only determines which of the two is missing.
     return version or latest_version(get_listing(user=user, owner=owner, name=name), user=user)
 
 
@@ -112,10 +112,10 @@ _newest_at = PreparedQuery(
 
 
 def get_version(*, user: Any, version_id: UUID | str, listing: Listing | None = None) -> Version:
-    """Return a version by its id, of any listing or of the given one.
+    """Return a version by id, of any listing or of `listing`.
 
     Raises:
-        NotFound: there is none, or its listing is not for `user`.
+        NotFound: there is none, or `user` may not see its listing.
     """
     listings = Listing.objects.visible_to(user)
     rows = Version.objects.offered_to(user).filter(listing__in=listings).select_related("listing__owner")
@@ -128,13 +128,13 @@ def get_version(*, user: Any, version_id: UUID | str, listing: Listing | None = 
 
 
 def get_sample_picture(*, user: Any, sample_id: UUID, which: str) -> Blob:
-    """Return the bytes of a sample picture, "before" or "after" the model.
+    """Return the blob of a sample image, "before" or "after" the model.
 
     Raises:
-        NotFound: there is none, or no model that `user` may see shows it.
+        NotFound: there is none, or `user` may see no model with this sample.
     """
-    wanted: Any = [kind.objects.visible_to(user).filter(pk=sample_id) for kind in (Sample, ChosenSample)]
-    found = next((row for rows in wanted for row in rows.select_related("before", "after")), None)
+    querysets: Any = [kind.objects.visible_to(user).filter(pk=sample_id) for kind in (Sample, ChosenSample)]
+    found = next((row for rows in querysets for row in rows.select_related("before", "after")), None)
     blob: Blob | None = getattr(found, which) if found and which in ("before", "after") else None
     if blob is None:
         raise NotFound("There is no such sample.")
@@ -142,10 +142,10 @@ def get_sample_picture(*, user: Any, sample_id: UUID, which: str) -> Blob:
 
 
 def with_newest(rows: QuerySet[Listing], *, user: Any = None, measured: bool = False) -> QuerySet[Listing]:
-    """Fetch along what a description needs: the owner, and of each the newest version that `user` may run.
+    """Prefetch the owner and the newest version that `user` may run.
 
     Args:
-        measured: with its weights, their speeds and samples.
+        measured: also prefetch weights, speeds and samples.
     """
     newest: QuerySet[Version] = Version.objects.offered_to(user)
     newest = newest.order_by("listing", "-number").distinct("listing")
@@ -155,39 +155,40 @@ def with_newest(rows: QuerySet[Listing], *, user: Any = None, measured: bool = F
 
 
 def with_measurements(versions: QuerySet[Version]) -> QuerySet[Version]:
-    """Fetch along the weights of versions, with their speeds and samples."""
+    """Prefetch the weights of versions, with their speeds and samples."""
     return versions.select_related("weights").prefetch_related(
         "weights__speeds", "weights__job_speeds", "weights__samples"
     )
 
 
 def note_runs(*, listing_id: UUID, number: int) -> None:
+    """Add to the run count of a listing."""
     Listing.objects.filter(pk=listing_id).update(run_count=F("run_count") + number)
 
 
 @transaction.atomic
 def sync_builtin_listings() -> None:
-    """Make a listing of each operation, and a new version where an operation has changed.
+    """Create a listing for each operation, and a new version if an operation has changed.
 
-    Listings of operations that are gone become private; their jobs keep them.
+    Listings of removed operations become private, because their jobs refer to them.
     """
     platform = _platform_user()
     operations = registry.all_operations()
     for operation in operations:
         _sync(platform, operation)
     apps = Listing.objects.filter(owner=platform, kind=ListingKind.APP)
-    gone = apps.exclude(name__in=[o.key for o in operations])
-    gone.update(visibility="private")
+    removed = apps.exclude(name__in=[o.key for o in operations])
+    removed.update(visibility="private")
 
 
 def delivers(version: Version, kind: str) -> bool:
-    """Tell whether running a version gives something of this kind: "image", "text" or "data"."""
+    """Return whether a version has an output of this kind: "image", "text" or "data"."""
     return any(output.kind == kind for output in outputs_of(version))
 
 
 def _at_address(user: Any, owner: str, name: str) -> QuerySet[Listing]:
     rows: QuerySet[Listing] = Listing.objects.visible_to(user)
-    # PostgreSQL knows no NUL, and so refuses to look for one.
+    # PostgreSQL rejects queries with NUL characters.
     return rows.none() if "\0" in owner + name else rows.filter(owner__handle=owner, name=name)
 
 

@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
             name='ConversionAccount',
             fields=[
                 ('owner', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='conversion_account', serialize=False, to=settings.AUTH_USER_MODEL)),
-                ('minutes_a_day', models.PositiveIntegerField(blank=True, help_text='Empty: as many as the site gives everybody.', null=True, verbose_name='minutes a day')),
+                ('minutes_a_day', models.PositiveIntegerField(blank=True, help_text='Leave blank for the site default.', null=True, verbose_name='minutes a day')),
                 ('lease_token', models.UUIDField(blank=True, editable=False, null=True)),
                 ('lease_expires_at', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('counted_until', models.DateTimeField(blank=True, editable=False, null=True)),

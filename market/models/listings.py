@@ -1,4 +1,4 @@
-"""What people can run: listings and their immutable versions."""
+"""Tables of listings and their immutable versions."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ class Visibility(models.TextChoices):
 
 class ListingQuerySet(models.QuerySet["Listing"]):
     def visible_to(self, user: Any) -> "ListingQuerySet":
-        """Public listings, and a signed-in person's own."""
+        """Public listings, and those that a signed-in user owns."""
         shown = models.Q(visibility=Visibility.PUBLIC, taken_down=False)
         if user is not None and user.is_authenticated:
             shown |= models.Q(owner=user)
@@ -45,10 +45,10 @@ class Listing(BaseModel):
     summary = models.CharField(_("summary"), max_length=200, blank=True)
     description = models.TextField(_("description"), blank=True)
     visibility = models.CharField(max_length=10, choices=Visibility.choices, default=Visibility.PUBLIC)
-    # What one delivered picture costs, in millicredits.
+    # Price per delivered image, in millicredits.
     price_each = models.PositiveBigIntegerField(default=0)
     run_count = models.BigIntegerField(default=0)
-    # An operator's word: nobody but its owner sees it, whatever the owner chooses.
+    # Set by an operator: only the owner sees it, whatever its visibility.
     taken_down = models.BooleanField(_("taken down"), default=False)
     # Deleted by its owner, but kept for its jobs.
     archived_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -74,7 +74,7 @@ class Listing(BaseModel):
         return self.title
 
     def is_visible_to(self, user: Any) -> bool:
-        """As `ListingQuerySet.visible_to`, of a row at hand."""
+        """Same rule as `ListingQuerySet.visible_to`, for a loaded row."""
         if self.archived_at is not None:
             return False
         if user is not None and user.is_authenticated and self.owner_id == user.pk:
@@ -84,7 +84,7 @@ class Listing(BaseModel):
 
 class VersionQuerySet(models.QuerySet["Version"]):
     def offered_to(self, user: Any) -> "VersionQuerySet":
-        """Those that may be run: all but what waits for the word of another owner."""
+        """Versions that `user` may run: confirmed ones, and those of own listings."""
         offered = models.Q(is_confirmed=True)
         if user is not None and user.is_authenticated:
             offered |= models.Q(listing__owner=user)
@@ -92,19 +92,19 @@ class VersionQuerySet(models.QuerySet["Version"]):
 
 
 class Version(BaseModel):
-    """An immutable release of a listing: what a worker runs, and the schema of what a person may set."""
+    """An immutable release of a listing: the recipe that workers run, and the schema of its parameters."""
 
     listing = models.ForeignKey(Listing, models.CASCADE, related_name="versions")
     number = models.PositiveIntegerField()
     recipe = models.JSONField()
     params_schema = models.JSONField()
-    # What a model runs: the same that the recipe names by its digest.
+    # Weights of a model. The recipe names the same weights by digest.
     weights = models.ForeignKey(
         "market.Weights", models.PROTECT, null=True, blank=True, related_name="versions"
     )
-    # Otherwise its owner has yet to say whether its outputs are read as they should be, and alone runs it.
+    # False: the owner has not confirmed the output layout yet, and only the owner can run it.
     is_confirmed = models.BooleanField(default=True)
-    # Since when nobody may run it: runs of its weights had to be ended too often (`market.listings.pauses`).
+    # Set while nobody may run it: too many runs of its weights were killed (`market.listings.pauses`).
     paused_at = models.DateTimeField(null=True, blank=True)
 
     objects = VersionQuerySet.as_manager()
@@ -117,20 +117,20 @@ class Version(BaseModel):
         return f"{self.listing_id} v{self.number}"
 
     def is_offered_to(self, user: Any) -> bool:
-        """Whether `user` (None: anybody) sees the listing, and may run this release of it."""
+        """Return whether `user` (None: anyone) sees the listing and may run this version."""
         is_own = user is not None and user.is_authenticated and self.listing.owner_id == user.pk
         return self.listing.is_visible_to(user) and (self.is_confirmed or is_own)
 
 
 class StepModel(models.Model):
-    """A step of a pipeline's version that runs a model: which release of which.
+    """The model version that a step of a pipeline version runs.
 
-    The recipe names the weights, which several models may share.
+    The recipe names only the weights, which several models may share.
     """
 
     version = models.ForeignKey(Version, models.CASCADE, related_name="models")
     position = models.PositiveSmallIntegerField()
-    # So a model that a pipeline runs is put away when its owner deletes it, and jobs that wait still end.
+    # PROTECT: deleting a model that a pipeline runs archives it instead, so that queued jobs still finish.
     model = models.ForeignKey(Version, models.PROTECT, related_name="steps")
 
     class Meta:

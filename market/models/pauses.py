@@ -1,4 +1,4 @@
-"""Models that did harm when they were run: how often, and since when they are paused."""
+"""Table of killed runs and pauses of weights."""
 
 from django.db import models
 
@@ -8,18 +8,18 @@ from market.models.weights import Weights
 
 
 class Pause(BaseModel, Leased):
-    """How often a run of weights had to be ended lately. Beyond a bound they are paused.
+    """Number of recently killed runs of weights. Above a limit the weights are paused.
 
-    `Version.paused_at` repeats `paused_at`, where everything that runs a version sees it. The worker that
-    writes to the sellers holds the lease meanwhile.
+    `Version.paused_at` repeats `paused_at` for all code that runs a version. The worker that e-mails the
+    sellers holds the lease.
     """
 
     weights = models.OneToOneField(Weights, models.CASCADE, related_name="pause")
     kills = models.PositiveIntegerField(default=0)
-    # When the first of these kills was.
+    # Time of the first of these kills.
     counted_since = models.DateTimeField()
     paused_at = models.DateTimeField(null=True, blank=True)
-    # When the sellers are to be told by mail; null: they have been, or there is nothing to tell.
+    # When to e-mail the sellers; null: done, or not paused.
     tell_at = models.DateTimeField(null=True, blank=True, db_index=True)
 
     class Meta:

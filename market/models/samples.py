@@ -1,4 +1,4 @@
-"""Pictures that an owner shows a model on, in place of those that every model is tried on."""
+"""Table of sample images that an owner chose for a model, instead of the sample images of the site."""
 
 from typing import Any
 
@@ -11,48 +11,48 @@ from market.models.listings import Listing
 from market.models.weights import Weights
 
 MOST_CHOSEN = 6
-# What a worker comes to nothing with is not begun more often.
+# A worker tries a sample, or weights, at most this often.
 MAX_ATTEMPTS = 3
 
 
 class ChosenSampleQuerySet(models.QuerySet["ChosenSample"]):
     def visible_to(self, user: Any) -> "ChosenSampleQuerySet":
-        """Those of models that `user` may see."""
+        """Samples of models that `user` may see."""
         return self.filter(listing__in=Listing.objects.visible_to(user))
 
 
 class ChosenSample(BaseModel):
-    """A picture of its owner's, and what the model's newest weights made of it, both as small WebP.
+    """An image of the owner (`before`) and the result of the model's newest weights (`after`), as small WebP.
 
-    A worker makes the two. Until then, and where it cannot, nobody is shown anything of it.
+    A worker creates both. Until then, or if it fails, nothing of the image is shown.
     """
 
     listing = models.ForeignKey(Listing, models.CASCADE, related_name="chosen_samples")
     position = models.PositiveSmallIntegerField()
-    # What was chosen, as it is, until the small picture is made of it: nobody else gets these bytes.
+    # The original, until `before` is created. It is never served to others.
     source = models.ForeignKey(Blob, models.PROTECT, null=True, blank=True, related_name="+")
-    # Theirs.
+    # SHA-256 of the original.
     digest = models.CharField(max_length=64)
     before = models.ForeignKey(Blob, models.PROTECT, null=True, blank=True, related_name="+")
-    # Those that made `after` and `seen`.
+    # The weights that produced `after` and `seen`.
     weights = models.ForeignKey(Weights, models.SET_NULL, null=True, blank=True, related_name="+")
-    # Classifiers make none.
+    # Null for classifiers.
     after = models.ForeignKey(Blob, models.PROTECT, null=True, blank=True, related_name="+")
-    # Of the larger of the two, for a page to leave room.
+    # Size of the larger of the two, for the layout of pages.
     width = models.PositiveIntegerField(null=True, blank=True)
     height = models.PositiveIntegerField(null=True, blank=True)
-    # Classes that were found: each with `name`, and `count` or `confidence`.
+    # Detected classes: each with `name`, and `count` or `confidence`.
     seen = models.JSONField(default=list, blank=True)
-    # Whether a worker is to look at it: it is new, or the model's weights are.
+    # Whether a worker has to process it: the sample or the model's weights are new.
     is_due = models.BooleanField(default=True)
-    # How often one has begun since then.
+    # Attempts of workers since then.
     attempts = models.PositiveSmallIntegerField(default=0)
 
     objects = ChosenSampleQuerySet.as_manager()
 
     class Meta:
         constraints = [
-            # Deferred, so that places can be changed.
+            # Deferred, so that positions can be swapped.
             models.UniqueConstraint(
                 fields=["listing", "position"],
                 name="chosen_sample_position_once",
@@ -78,10 +78,10 @@ class ChosenSample(BaseModel):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether a worker is still to look at it."""
+        """Whether it waits for a worker."""
         return self.is_due and self.attempts < MAX_ATTEMPTS
 
     @property
     def caption(self) -> str:
-        """What it shows: only its owner knows."""
+        """Empty: the content of an owner's image is not known."""
         return ""

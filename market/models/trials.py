@@ -1,4 +1,4 @@
-"""What was seen of a converted model when it ran: how long it took on a device, what it made of samples."""
+"""Tables of measurements of converted models: speeds by device, and samples."""
 
 from typing import Any
 
@@ -17,18 +17,18 @@ class DeviceKind(models.TextChoices):
 
 
 class Speed(BaseModel):
-    """How fast weights are on one device, as the worker measured that converted them. In milliseconds."""
+    """Speed of weights on one device, measured in their trial, in milliseconds."""
 
     weights = models.ForeignKey(Weights, models.CASCADE, related_name="speeds")
     kind = models.CharField(max_length=3, choices=DeviceKind.choices)
-    # As a person knows it: "AMD EPYC 9B14".
+    # Product name: "AMD EPYC 9B14".
     device = models.CharField(max_length=120)
-    # Nothing of the model was loaded before it.
+    # First image, including loading the model.
     first_ms = models.FloatField()
-    # The median of later ones, where there was time for any.
+    # Median of later images; null if there was no time for any.
     each_ms = models.FloatField(null=True, blank=True)
     runs = models.PositiveSmallIntegerField()
-    # Of the first picture.
+    # Size of the first image.
     width = models.PositiveIntegerField()
     height = models.PositiveIntegerField()
 
@@ -52,19 +52,19 @@ class Speed(BaseModel):
 
 
 class JobSpeed(BaseModel):
-    """How fast weights were in jobs on one device: sums over pictures that were computed there.
+    """Speed of weights in jobs on one device: sums over the images computed there.
 
-    Who ran them does not matter, nor under which model's name: others that have the same weights see these
-    figures too, which tell nothing of a picture or a person.
+    Images of all accounts and all models with the same weights count. The sums reveal nothing about an image
+    or an account.
     """
 
     weights = models.ForeignKey(Weights, models.CASCADE, related_name="job_speeds")
     kind = models.CharField(max_length=3, choices=DeviceKind.choices)
     device = models.CharField(max_length=120)
     pictures = models.PositiveBigIntegerField()
-    # Milliseconds that pictures spent in the model's step, those of several threads side by side.
+    # Milliseconds that images spent in the model's step. Images of several threads overlap.
     run_ms = models.FloatField()
-    # Milliseconds that slots were busy with them, from fetching to storing.
+    # Milliseconds that slots were busy with the images, from fetching to storing.
     slot_ms = models.FloatField()
 
     class Meta:
@@ -81,41 +81,41 @@ class JobSpeed(BaseModel):
         ordering = ["kind", "device"]
 
     def __str__(self) -> str:
-        return f"{self.device}: {self.pictures} pictures, {self.each_ms:.0f} ms each"
+        return f"{self.device}: {self.pictures} images, {self.each_ms:.0f} ms each"
 
     @property
     def each_ms(self) -> float:
-        """Milliseconds of a slot that a picture took, in the mean."""
+        """Mean milliseconds of a slot per image."""
         return self.slot_ms / self.pictures
 
     @property
     def each_run_ms(self) -> float:
-        """Milliseconds that a picture spent in the model's step, in the mean."""
+        """Mean milliseconds of an image in the model's step."""
         return self.run_ms / self.pictures
 
 
 class SampleQuerySet(models.QuerySet["Sample"]):
     def visible_to(self, user: Any) -> "SampleQuerySet":
-        """Those of weights that a model runs which `user` may see."""
+        """Samples of weights of a model that `user` may see."""
         versions = Version.objects.offered_to(user).filter(listing__in=Listing.objects.visible_to(user))
         return self.filter(weights__in=versions.values("weights"))
 
 
 class Sample(BaseModel):
-    """A picture of ours and what weights made of it, both as small WebP."""
+    """A sample image of the site (`before`) and the result of weights (`after`), as small WebP."""
 
     weights = models.ForeignKey(Weights, models.CASCADE, related_name="samples")
     position = models.PositiveSmallIntegerField()
-    # Models that draw from noise look at none.
+    # Null for models that generate from noise.
     before = models.ForeignKey(Blob, models.PROTECT, null=True, blank=True, related_name="+")
-    # Classifiers make none.
+    # Null for classifiers.
     after = models.ForeignKey(Blob, models.PROTECT, null=True, blank=True, related_name="+")
-    # What the one before shows, for who cannot see it.
+    # Alternative text of `before`.
     caption = models.CharField(max_length=200, blank=True)
-    # Of the larger of the two, for a page to leave room.
+    # Size of the larger of the two, for the layout of pages.
     width = models.PositiveIntegerField()
     height = models.PositiveIntegerField()
-    # Classes that were found: each with `name`, and `count` or `confidence`.
+    # Detected classes: each with `name`, and `count` or `confidence`.
     seen = models.JSONField(default=list, blank=True)
 
     objects = SampleQuerySet.as_manager()

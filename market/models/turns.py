@@ -1,4 +1,4 @@
-"""How much of the converting workers' time each owner has had, and whose work they are at now."""
+"""Tables of conversion time per owner: the lease of current work, and seconds used per day."""
 
 from django.conf import settings
 from django.db import models
@@ -8,18 +8,18 @@ from ipau.common.leases import Leased
 
 
 class ConversionAccount(Leased):
-    """What of an owner's is being converted or tried: one thing at a time, under this row's lease.
+    """The lease of an owner's conversions and trials: only one of them runs at a time.
 
-    Nothing of the owner's is done while the lease runs; one that is lost runs out.
+    If the worker dies, the lease expires and another worker takes over.
     """
 
     owner = models.OneToOneField(
         settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="conversion_account"
     )
     minutes_a_day = models.PositiveIntegerField(
-        _("minutes a day"), null=True, blank=True, help_text=_("Empty: as many as the site gives everybody.")
+        _("minutes a day"), null=True, blank=True, help_text=_("Leave blank for the site default.")
     )
-    # What was used up to then stands in `ConversionDay`.
+    # Time used until then is already in `ConversionDay`.
     counted_until = models.DateTimeField(null=True, blank=True, editable=False)
 
     class Meta:

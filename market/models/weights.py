@@ -1,4 +1,4 @@
-"""Weights: converted, safe models, and the conversions that make them of what people upload."""
+"""Tables of converted weights and of conversions of uploaded files."""
 
 from typing import Any
 
@@ -12,22 +12,22 @@ from ipau.common.models import BaseModel
 
 
 class Weights(BaseModel):
-    """A converted model: three files, known by the digest of its `model.json`, which names the other two.
+    """A converted model: three files. Its digest is that of `model.json`, which names the other two.
 
-    Never changed. Who uploads the same again gets the same row.
+    Immutable. Uploading the same weights again returns the same row.
     """
 
     digest = models.CharField(max_length=64, unique=True)
     family = models.CharField(max_length=32)
     task = models.CharField(max_length=20)
-    # What `model.json` says.
+    # Content of `model.json`.
     facts = models.JSONField()
     model_json = models.ForeignKey(Blob, models.PROTECT, related_name="+")
     onnx = models.ForeignKey(Blob, models.PROTECT, related_name="+")
     safetensors = models.ForeignKey(Blob, models.PROTECT, related_name="+")
-    # Of the upload that it was converted from.
+    # SHA-256 of the uploaded file.
     source_sha256 = models.CharField(max_length=64)
-    # How often a worker may still begin to try them; a conversion has tried its own.
+    # Attempts left for a trial. A conversion runs the trial itself, so this is 0.
     trials_left = models.PositiveSmallIntegerField(default=0)
 
     class Meta:
@@ -64,29 +64,29 @@ class ConversionQuerySet(models.QuerySet["Conversion"]):
 
 
 class Conversion(BaseModel, LeasedWithAttempts):
-    """Somebody's uploaded weights on their way to a version of their model `owner/name`."""
+    """Conversion of uploaded weights into a version of the model `owner/name`."""
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="conversions")
     file = models.ForeignKey(File, models.SET_NULL, null=True, blank=True, related_name="+")
-    # Keeps the bytes for as long as a worker may need them.
+    # Keeps the bytes while a worker may need them.
     source = models.ForeignKey(Blob, models.PROTECT, null=True, blank=True, related_name="+")
     source_sha256 = models.CharField(max_length=64)
     source_name = models.CharField(max_length=255)
-    # Of the listing to be made; a model of that name gets another version instead.
+    # Name of the new listing. An existing model of this name gets a new version instead.
     name = models.SlugField(_("name"), max_length=60)
     title = models.CharField(_("title"), max_length=100)
-    # Empty: whichever recognises the weights.
+    # Empty: the family that recognizes the weights.
     family = models.CharField(_("family"), max_length=32, blank=True)
-    # A `config.json` as its author wrote it.
+    # The text of a `config.json`.
     config = models.TextField(blank=True)
     publish = models.BooleanField(default=False)
     state = models.CharField(max_length=10, choices=ConversionState.choices, default=ConversionState.STARTING)
-    # What `workers.sandbox.run` reported.
+    # Report of `workers.sandbox.run`.
     report = models.JSONField(default=dict, blank=True)
     version = models.ForeignKey(
         "market.Version", models.SET_NULL, null=True, blank=True, related_name="conversions"
     )
-    # The version that read the same outputs wrongly, as its owner said: it goes when this one is made.
+    # The version with the wrong output layout. It is deleted when this conversion succeeds.
     corrects = models.ForeignKey("market.Version", models.SET_NULL, null=True, blank=True, related_name="+")
     started_at = models.DateTimeField(null=True, blank=True)
     completed_at = models.DateTimeField(null=True, blank=True)
@@ -119,7 +119,7 @@ class Conversion(BaseModel, LeasedWithAttempts):
         ]
         indexes = [
             models.Index(fields=["owner", "-id"], name="conversion_by_owner"),
-            # What the sweep looks for.
+            # For the sweep.
             models.Index(fields=["id"], condition=models.Q(state__in=OPEN), name="conversion_open"),
         ]
 
@@ -127,8 +127,8 @@ class Conversion(BaseModel, LeasedWithAttempts):
         return f"{self.source_name} → {self.name}"
 
     @property
-    def awaits_word(self) -> bool:
-        """Whether its owner is asked how the outputs of the model are read."""
+    def needs_confirmation(self) -> bool:
+        """Whether its owner has to confirm the output layout."""
         return self.version is not None and not self.version.is_confirmed
 
     @property

@@ -1,4 +1,4 @@
-"""Parameters handed out to the steps of a version, each checked by its operation."""
+"""Bind and validate request parameters to the steps of a version."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,42 +14,42 @@ from workers.registry import UnknownOperation
 
 
 def bind_params(version: Version, params: Mapping[str, Any]) -> tuple[Recipe, bool]:
-    """Return the checked recipe, and whether settings go by `step.setting`, as those of a pipeline do."""
+    """Return the validated recipe, and whether parameters are named `step.parameter` (pipelines)."""
     template = Recipe.model_validate(version.recipe)
     if STEPS in version.params_schema:
         titles = [step["title"] for step in version.params_schema[STEPS]]
-        return check_steps(_hand_out(version, template, params), titles), True
+        return check_steps(_split_by_step(version, template, params), titles), True
     last = len(template.steps) - 1
     steps = []
     for position, step in enumerate(template.steps):
-        # What the version fixes wins over what a person sends; the open parameters are the last step's.
-        given = {**params, **step.params} if position == last else step.params
+        # Fixed parameters of the version win. Request parameters belong to the last step.
+        values = {**params, **step.params} if position == last else step.params
         try:
-            steps.append(step.model_copy(update={"params": check_params(step.operation, given)}))
+            steps.append(step.model_copy(update={"params": check_params(step.operation, values)}))
         except UnknownOperation as error:
-            text = _("The app “%(key)s” is no longer there.") % {"key": step.operation}
+            text = _("The app “%(key)s” no longer exists.") % {"key": step.operation}
             raise Invalid(text, code=error.code) from error
     return Recipe(steps=tuple(steps)), False
 
 
-def _hand_out(version: Version, template: Recipe, params: Mapping[str, Any]) -> list[Step]:
-    """Return a pipeline's steps, each with its own among the parameters in place of the author's values.
+def _split_by_step(version: Version, template: Recipe, params: Mapping[str, Any]) -> list[Step]:
+    """Return a pipeline's steps, in which request parameters replace the author's values.
 
     Raises:
         Invalid: a parameter belongs to no step.
     """
     names = name_steps(step.operation for step in template.steps)
-    given = [dict(step.params) for step in template.steps]
+    values = [dict(step.params) for step in template.steps]
     problems = StepProblems(template.steps)
     for name, value in params.items():
         about = version.params_schema["properties"].get(name)
         step, _dot, setting = name.partition(".")
         if about is not None:
-            given[about[STEP]][about[NAME]] = value
+            values[about[STEP]][about[NAME]] = value
         elif step not in names or not setting:
             problems.add_unknown(name)
         elif setting not in template.steps[names.index(step)].params:
-            # Left to the check of the step, which says that it has no such setting.
-            given[names.index(step)][setting] = value
+            # The check of the step reports the unknown parameter.
+            values[names.index(step)][setting] = value
     problems.check()
-    return [step.model_copy(update={"params": own}) for step, own in zip(template.steps, given, strict=True)]
+    return [step.model_copy(update={"params": own}) for step, own in zip(template.steps, values, strict=True)]

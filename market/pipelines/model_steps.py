@@ -1,4 +1,4 @@
-"""Steps of pipelines that run models: which release of which model, and who may run it."""
+"""Pipeline steps that run models: find the version and check who may run it."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ from market.pipelines.steps import StepProblems, title_of
 from workers.recipe import Step, name_steps
 
 GONE = "model_gone"
-# What a step is called whose model is not there, so that nobody knows its family.
+# Placeholder operation of a step if its model, and so its family, is unknown.
 UNKNOWN = "model"
 MODELS_OFFERED = 8
 _MODELS = "models__model__listing__owner"
@@ -35,7 +35,7 @@ _MODELS = "models__model__listing__owner"
 
 @dataclass(frozen=True)
 class ModelStep:
-    """A step as a person asks for it: the model `owner/name`, in its newest release without a `number`."""
+    """A requested step: the model `owner/name`. Without a `number`: its newest version."""
 
     owner: str
     name: str
@@ -49,14 +49,14 @@ class ModelStep:
 
 @dataclass(frozen=True)
 class Composed:
-    """Steps as a worker runs them, and by position the releases of models among them."""
+    """Steps as a worker runs them, and the model versions by step position."""
 
     steps: tuple[Step, ...]
     models: Mapping[int, Version] = field(default_factory=dict)
 
     @property
     def titles(self) -> tuple[str, ...]:
-        """What people call the steps, in English where that is ours to translate."""
+        """Titles of the steps. Those of built-in apps are in English, to be translated."""
         return tuple(
             self.models[position].listing.title if position in self.models else title_of(step.operation)
             for position, step in enumerate(self.steps)
@@ -64,10 +64,10 @@ class Composed:
 
 
 def compose(*, user: Any, steps: Sequence[Step | ModelStep]) -> Composed:
-    """Look up the models that steps name. Settings are not checked.
+    """Look up the models that steps name. Parameters are not checked.
 
     Raises:
-        Invalid: a model is not there for `user`. `fields` names its step.
+        Invalid: `user` can see no such model. `fields` names its step.
     """
     found: list[Step] = []
     models: dict[int, Version] = {}
@@ -75,7 +75,7 @@ def compose(*, user: Any, steps: Sequence[Step | ModelStep]) -> Composed:
     releases = iter(find_releases(user=user, steps=[step for step in steps if isinstance(step, ModelStep)]))
     for position, step in enumerate(steps):
         if isinstance(step, Step):
-            # Whose weights these are cannot be told from their digest.
+            # A digest does not show who owns the weights, so callers cannot pass one.
             found.append(step.model_copy(update={"weights": None}))
         elif release := next(releases):
             models[position] = release
@@ -91,10 +91,10 @@ def compose(*, user: Any, steps: Sequence[Step | ModelStep]) -> Composed:
 
 
 def find_release(*, user: Any, step: ModelStep) -> Version:
-    """Return the release of a model that a step asks for.
+    """Return the model version that a step requests.
 
     Raises:
-        NotFound: `user` sees no such model, or it has no such release.
+        NotFound: `user` can see no such model, or it has no such version.
     """
     (release,) = find_releases(user=user, steps=[step])
     if release is None:
@@ -103,7 +103,7 @@ def find_release(*, user: Any, step: ModelStep) -> Version:
 
 
 def find_releases(*, user: Any, steps: Sequence[ModelStep]) -> list[Version | None]:
-    """Return for each step what `find_release` does; None where there is nothing. At most two queries."""
+    """Return the model version of each step, or None if there is none. At most two queries."""
     numbered, newest = Q(), Q()
     for step in steps:
         if "\0" in step.address:
@@ -125,16 +125,16 @@ def find_releases(*, user: Any, steps: Sequence[ModelStep]) -> list[Version | No
 
 @dataclass(frozen=True)
 class Offer:
-    """Some models, each with its `address`. `more`: there are others, which a longer text finds."""
+    """Models found, each with its `address`. `more`: others match too."""
 
     models: Sequence[Listing]
     more: bool
 
 
 def offer_models(*, user: User, text: str = "", chosen: Collection[str] = ()) -> Offer:
-    """Return models that a person may run as steps. One query.
+    """Return models that a user may run as steps. One query.
 
-    First comes the one that has this very address, then those in the pipeline, the person's own, the newest.
+    Order: exact address, models in the pipeline, own models, newest.
 
     Args:
         text: words that each occur in the address `owner/name` or in the title.
@@ -157,14 +157,14 @@ def offer_models(*, user: User, text: str = "", chosen: Collection[str] = ()) ->
 
 
 def with_models(rows: QuerySet[Listing]) -> QuerySet[Listing]:
-    """Fetch along the models that the fetched versions of pipelines run."""
+    """Prefetch the models that pipelines run."""
     return rows.prefetch_related(f"versions__{_MODELS}")
 
 
 def models_of(version: Version) -> dict[int, Version]:
-    """Return by position the releases that a pipeline's steps run, those of deleted models too.
+    """Return the model versions of a pipeline by step position, including deleted models.
 
-    Fetches them where they have not been fetched along; nothing for a pipeline of apps alone.
+    Loads them if they are not prefetched. No query for pipelines without models.
     """
     runs_models = any(step.get("weights") for step in version.recipe["steps"])
     if STEPS not in version.params_schema or not runs_models:
@@ -174,51 +174,51 @@ def models_of(version: Version) -> dict[int, Version]:
 
 
 def listings_run_by(version: Version) -> list[UUID]:
-    """Return the listings that a run of a version counts for, each once: its own and those of its models.
+    """Return the listings whose run counts a run increases: its own and those of its models.
 
-    In an order that is the same for all: two who lock them one by one never wait in a circle.
+    They are sorted, so that transactions that lock them one by one cannot deadlock.
     """
     return sorted({version.listing_id, *(model.listing_id for model in models_of(version).values())})
 
 
 def price_each_of(version: Version) -> int:
-    """Return what one delivered picture costs, in millicredits: the listing's price and its models'."""
+    """Return the price of one image in millicredits: the listing's price and those of its models."""
     models = models_of(version).values()
     return version.listing.price_each + sum(model.listing.price_each for model in models)
 
 
-def sentences_of(*, user: Any, version: Version) -> dict[str, str]:
-    """Return, by the steps' names, a sentence for each model that `user` cannot run."""
+def unavailable_models(*, user: Any, version: Version) -> dict[str, str]:
+    """Return an error message for each model that `user` cannot run, by step name."""
     steps = version.params_schema.get(STEPS, [])
     names = name_steps(step["operation"] for step in version.recipe["steps"])
     found = {}
     for position, model in models_of(version).items():
         if not model.is_offered_to(user):
             text = _(
-                "Step %(n)d runs the model “%(title)s”, which is not there any more: its owner has deleted "
-                "it or keeps it private."
+                "Step %(n)d runs the model “%(title)s”, which is no longer available: its owner deleted it "
+                "or made it private."
             )
             found[names[position]] = text % {"n": position + 1, "title": steps[position]["title"]}
     return found
 
 
 def check_models(*, user: Any, version: Version) -> None:
-    """Raise Invalid where a pipeline runs a model that `user` cannot run, Conflict where a model is paused.
+    """Raise Invalid if a pipeline runs a model that `user` cannot run, Conflict if a model is paused.
 
-    Those of a draft, which is not kept, have been looked up for whoever edits it.
+    Models of an unsaved draft are not checked: they were looked up for the user who edits it.
     """
     check_runs(version)
     if version._state.adding:
         return
     for model in models_of(version).values():
         check_runs(model)
-    found = sentences_of(user=user, version=version)
+    found = unavailable_models(user=user, version=version)
     if found:
         raise Invalid(" ".join(found.values()), code=GONE, fields=found)
 
 
 def keep_models(version: Version, models: Mapping[int, Version]) -> None:
-    """Write down which releases a version's steps run."""
+    """Save which model versions the steps of a version run."""
     StepModel.objects.bulk_create(
         StepModel(version=version, position=position, model=model) for position, model in models.items()
     )
@@ -232,7 +232,7 @@ def _missing(step: ModelStep) -> str:
     words = {"model": step.address[:120], "n": step.number}
     if step.number is None:
         return _("there is no model “%(model)s”.") % words
-    return _("there is no model “%(model)s” with a version %(n)d.") % words
+    return _("there is no version %(n)d of the model “%(model)s”.") % words
 
 
 def _releases(user: Any) -> QuerySet[Version]:
@@ -242,6 +242,6 @@ def _releases(user: Any) -> QuerySet[Version]:
 
 
 def _run(release: Version, params: Mapping[str, Any]) -> Step:
-    """Return the step that a model's own version has, with these settings where it leaves them open."""
+    """Return the step of a model version with these parameters. Fixed parameters of the version win."""
     own = Step.model_validate(release.recipe["steps"][-1])
     return own.model_copy(update={"params": {**params, **own.params}})

@@ -1,4 +1,4 @@
-"""Pipelines: apps that a person chains and keeps as a listing of their own, private until it is shared."""
+"""Services of pipelines: create, change, share, duplicate and delete."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ MOST_PIPELINES = 200
 
 @dataclass(frozen=True)
 class PipelineRelease:
-    """What a version of a pipeline is made of; `models` are the releases of models that its steps run."""
+    """Content of a pipeline version. `models`: the model versions by step position."""
 
     recipe: Recipe
     schema: Mapping[str, Any]
@@ -43,13 +43,13 @@ class PipelineRelease:
 
 
 def list_pipelines(*, owner: User) -> QuerySet[Listing]:
-    """Return a person's own pipelines."""
+    """Return the pipelines of an account."""
     rows = Listing.objects.filter(owner=owner, kind=ListingKind.PIPELINE, archived_at=None)
     return services.with_newest(rows)
 
 
 def list_shared_pipelines() -> QuerySet[Listing]:
-    """Return the pipelines that anybody may run."""
+    """Return the public pipelines."""
     return services.with_newest(Listing.objects.visible_to(None).filter(kind=ListingKind.PIPELINE))
 
 
@@ -75,16 +75,16 @@ def create_pipeline(
     visibility: str = Visibility.PRIVATE,
     idempotency_key: str | None = None,
 ) -> Listing:
-    """Keep steps as a pipeline with its first version.
+    """Create a pipeline with its first version.
 
     Args:
-        name: the second part of its address; without one, it is made from the title.
+        name: the second part of its address. Default: derived from the title.
 
     Raises:
-        Invalid: the steps, a text or the name cannot be taken, or the person has as many as one may have.
+        Invalid: the steps, a text or the name are invalid, or the account has `MOST_PIPELINES`.
         Conflict: the name is taken, or the idempotency key belongs to another request.
     """
-    request = digest_of(title, [_as_asked(step) for step in steps], summary, name, visibility)
+    request = digest_of(title, [_as_json(step) for step in steps], summary, name, visibility)
     mine = Listing.objects.select_related("owner").filter(owner=owner)
     if earlier := find_earlier(mine, idempotency_key, request):
         return earlier
@@ -95,7 +95,7 @@ def create_pipeline(
     if visibility == Visibility.PUBLIC:
         _check_shareable(recipe, models)
     if list_pipelines(owner=owner).count() >= MOST_PIPELINES:
-        raise Invalid(_("You have %(n)d pipelines, which is the most.") % {"n": MOST_PIPELINES})
+        raise Invalid(_("You have %(n)d pipelines, the maximum. Delete one first.") % {"n": MOST_PIPELINES})
     listing = Listing(
         owner=owner,
         kind=ListingKind.PIPELINE,
@@ -109,7 +109,7 @@ def create_pipeline(
     try:
         return _insert(listing, name, PipelineRelease(recipe, schema_of(recipe, models), models))
     except Conflict:
-        # Two requests with one idempotency key at once: the slower one answers with what the faster one made.
+        # Concurrent requests with one idempotency key: the slower one returns the result of the faster.
         if earlier := find_earlier(mine, idempotency_key, request):
             return earlier
         raise
@@ -126,11 +126,11 @@ def change_pipeline(
     steps: Sequence[Step | ModelStep] | None = None,
     visibility: str | None = None,
 ) -> Listing:
-    """Change what is given. Other steps make a new version; jobs keep the one that they were submitted with.
+    """Change the fields that are not None. New steps create a new version; jobs keep their version.
 
     Raises:
-        NotFound: the person has no such pipeline.
-        Invalid: the steps, a text or the name cannot be taken, or it cannot be shared as it is.
+        NotFound: the account has no such pipeline.
+        Invalid: the steps, a text or the name are invalid, or the pipeline cannot be shared as it is.
         Conflict: the new name is taken, or an operator has taken the pipeline down.
     """
     listing = _own(owner, name)
@@ -160,16 +160,16 @@ def change_pipeline(
 
 
 def duplicate_pipeline(*, user: User, owner: str, name: str) -> Listing:
-    """Make a private pipeline of the person's own from the newest version of one that they may see.
+    """Copy the newest version of a pipeline that `user` may see into a private one of their own.
 
     Raises:
         NotFound: there is none.
-        Invalid: the person has as many as one may have.
+        Invalid: the account has `MOST_PIPELINES`.
     """
     source = get_pipeline(user=user, owner=owner, name=name)
     newest = services.latest_version(source)
     if list_pipelines(owner=user).count() >= MOST_PIPELINES:
-        raise Invalid(_("You have %(n)d pipelines, which is the most.") % {"n": MOST_PIPELINES})
+        raise Invalid(_("You have %(n)d pipelines, the maximum. Delete one first.") % {"n": MOST_PIPELINES})
     copy = Listing(
         owner=user,
         kind=ListingKind.PIPELINE,
@@ -183,10 +183,10 @@ def duplicate_pipeline(*, user: User, owner: str, name: str) -> Listing:
 
 
 def delete_pipeline(*, owner: User, name: str) -> None:
-    """Delete a pipeline; one that has jobs is put away instead, so that they still say what made them.
+    """Delete a pipeline. If it has jobs, archive it instead, because they refer to it.
 
     Raises:
-        NotFound: the person has no such pipeline.
+        NotFound: the account has no such pipeline.
     """
     try:
         with transaction.atomic():
@@ -198,11 +198,11 @@ def delete_pipeline(*, owner: User, name: str) -> None:
 
 
 def check_title(title: str) -> str:
-    """Return a title as it is kept. Raises Invalid."""
+    """Return the normalized title. Raises Invalid."""
     return check_text("title", title, TITLE_LENGTH, _("Give the pipeline a title."))
 
 
-def _as_asked(step: Step | ModelStep) -> object:
+def _as_json(step: Step | ModelStep) -> object:
     return step.model_dump() if isinstance(step, Step) else asdict(step)
 
 
@@ -223,14 +223,15 @@ def _check_shareable(recipe: Recipe, models: Mapping[int, Version]) -> None:
     for position, model in models.items():
         if not model.is_offered_to(None):
             problems.add_step(
-                position, _("it runs a model that others cannot see. Share the model first, or leave it out.")
+                position,
+                _("it runs a model that others cannot see. Share the model first, or remove the step."),
             )
     problems.check("private_model")
     found = folders_in(recipe)
     if found:
         text = _(
-            "This names a folder of your drive, which others cannot see: "
-            "choose none before you share the pipeline."
+            "This parameter names a folder of your drive, which others cannot see. "
+            "Clear it before you share the pipeline."
         )
         raise Invalid(text, code="private_folder", fields=dict.fromkeys(found, text))
 
@@ -241,7 +242,7 @@ def _tier_of(recipe: Recipe) -> str:
 
 
 def _own(owner: User, name: str) -> Listing:
-    """Return a pipeline of the person, locked."""
+    """Return a pipeline of the account, locked."""
     rows = Listing.objects.select_for_update(no_key=True, of=("self",)).select_related("owner")
     listing: Listing | None = None
     if "\0" not in name:
@@ -252,7 +253,7 @@ def _own(owner: User, name: str) -> Listing:
 
 
 def _insert(listing: Listing, name: str, release: PipelineRelease) -> Listing:
-    """Write a listing with its first version under this name, or under a free one made from its title."""
+    """Insert a listing with its first version, under `name` or a free name derived from its title."""
     candidates = [name] if name else _free_names(listing)
     for candidate in candidates:
         listing.name = candidate
@@ -267,7 +268,7 @@ def _insert(listing: Listing, name: str, release: PipelineRelease) -> Listing:
 
 
 def _free_names(listing: Listing) -> list[str]:
-    """Return some names that nobody had a moment ago, the nearest to the title first."""
+    """Return up to three free names, the closest to the title first. A concurrent request may take them."""
     stem = (listing.name or slugify(listing.title))[: NAME_LENGTH - 4].replace("_", "-").strip("-")
     stem = re.sub("-{2,}", "-", stem) or "pipeline"
     alike = Listing.objects.filter(owner=listing.owner, name__startswith=stem, archived_at=None)
@@ -297,5 +298,7 @@ def _save(listing: Listing) -> None:
 
 
 def _taken(name: str) -> Conflict:
-    text = _("You have something called “%(name)s” already. Choose another name.") % {"name": name}
+    text = _("You already have an app, model or pipeline called “%(name)s”. Choose another name.") % {
+        "name": name
+    }
     return Conflict(text, code="name_taken", fields={"name": text})

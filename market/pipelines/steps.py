@@ -1,4 +1,4 @@
-"""The steps of a pipeline: checked, and their settings told as one schema, as `step.setting`."""
+"""Validate pipeline steps, and merge their parameters into one JSON schema as `step.parameter`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,15 +15,15 @@ from workers.recipe import MOST_STEPS, Recipe, Step, find_misfit, name_steps
 from workers.registry import ParamsInvalid, SettingProblem, UnknownOperation
 
 
-def check_params(operation: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of an operation as they are frozen, with what is missing at its default.
+def check_params(operation: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the validated parameters of an operation, with defaults for missing ones.
 
     Raises:
         UnknownOperation: there is no such operation.
-        Invalid: a setting is wrong. `fields` has a sentence for each.
+        Invalid: a parameter is wrong. `fields` has a message for each.
     """
     try:
-        checked: dict[str, Any] = registry.validate(operation, given).model_dump(mode="json")
+        checked: dict[str, Any] = registry.validate(operation, params).model_dump(mode="json")
     except ParamsInvalid as error:
         fields = {name: _sentence(problem) for name, problem in error.problems.items()}
         raise Invalid(" ".join(fields.values()), code="invalid_input", fields=fields) from error
@@ -31,14 +31,14 @@ def check_params(operation: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_steps(steps: Sequence[Step], titles: Sequence[str] = ()) -> Recipe:
-    """Return the steps as a recipe, each with all of its settings.
+    """Return the steps as a recipe, each with all of its parameters.
 
     Args:
-        titles: what people call the steps; without them, their operations' own.
+        titles: titles of the steps. Default: those of their operations.
 
     Raises:
-        Invalid: there are none or too many, an operation is not there, settings are wrong, or a step needs a
-            picture where the one before it makes none. `fields` names a setting as `step.setting`, a step by
+        Invalid: no steps, too many steps, an unknown operation, wrong parameters, or a step that needs an
+            image after one that returns none. `fields` names a parameter as `step.parameter`, a step by
             its name.
     """
     check_number(len(steps))
@@ -48,7 +48,7 @@ def check_steps(steps: Sequence[Step], titles: Sequence[str] = ()) -> Recipe:
         try:
             params = check_params(step.operation, step.params)
             if step.weights is None and isinstance(registry.get(step.operation), Family):
-                # It runs nothing by itself, so to people there is no app of this name.
+                # A family needs weights, so it is no app by itself.
                 raise UnknownOperation(step.operation)
             checked.append(step.model_copy(update={"params": params}))
         except UnknownOperation:
@@ -61,12 +61,12 @@ def check_steps(steps: Sequence[Step], titles: Sequence[str] = ()) -> Recipe:
 
 
 def check_number(number: int) -> None:
-    """Raise Invalid where a pipeline may not have so many steps."""
+    """Raise Invalid if a pipeline cannot have this number of steps."""
     text = ""
     if number == 0:
         text = _("A pipeline needs at least one step.")
     if number > MOST_STEPS:
-        text = _("A pipeline has at most %(most)d steps, and this one has %(n)d.") % {
+        text = _("A pipeline can have at most %(most)d steps. This one has %(n)d.") % {
             "most": MOST_STEPS,
             "n": number,
         }
@@ -75,14 +75,15 @@ def check_number(number: int) -> None:
 
 
 def check_fit(steps: Sequence[Step], titles: Sequence[str] = ()) -> None:
-    """Raise Invalid where a step needs a picture and the one before it makes none."""
+    """Raise Invalid if a step needs an image and the previous step returns none."""
     operations = [registry.get(step.operation) for step in steps]
     position = find_misfit([operation.outputs for operation in operations])
     if position is None:
         return
     titles = titles or [operation.title for operation in operations]
     text = _(
-        "Step %(after)d, %(after_title)s, needs a picture, but step %(before)d, %(before_title)s, makes none."
+        "Step %(after)d, %(after_title)s, needs an image, but step %(before)d, %(before_title)s, "
+        "returns none."
     ) % {
         "after": position + 1,
         "after_title": _(titles[position]),
@@ -94,7 +95,7 @@ def check_fit(steps: Sequence[Step], titles: Sequence[str] = ()) -> None:
 
 
 class StepProblems:
-    """What is wrong with the settings of several steps; raised together."""
+    """Collects problems of steps and their parameters, and raises them together."""
 
     def __init__(self, steps: Sequence[Step], titles: Sequence[str] = ()) -> None:
         self._titles = titles or [title_of(step.operation) for step in steps]
@@ -103,13 +104,13 @@ class StepProblems:
         self._sentences: list[str] = []
 
     def add_step(self, position: int, text: str) -> None:
-        """Note what is wrong with a step as a whole."""
+        """Add a problem of a whole step."""
         sentence = _("Step %(n)d: %(text)s") % {"n": position + 1, "text": text}
         self._fields[self._names[position]] = sentence
         self._sentences.append(sentence)
 
     def add_settings(self, position: int, fields: Mapping[str, str]) -> None:
-        """Note what is wrong with settings of a step, by the operation's own names for them."""
+        """Add problems of a step's parameters, by parameter name of the operation."""
         title = _(self._titles[position])
         for name, text in fields.items():
             self._fields[f"{self._names[position]}.{name}" if name else self._names[position]] = text
@@ -118,18 +119,18 @@ class StepProblems:
             )
 
     def add_unknown(self, name: str) -> None:
-        """Note a setting that belongs to no step."""
+        """Add a parameter that belongs to no step."""
         self._fields[name] = _("There is no setting called “%(name)s”.") % {"name": name[:60]}
         self._sentences.append(self._fields[name])
 
     def check(self, code: str = "invalid_input") -> None:
-        """Raise Invalid where there is any."""
+        """Raise Invalid if there are problems."""
         if self._fields:
             raise Invalid(" ".join(self._sentences), code=code, fields=self._fields)
 
 
 def title_of(operation: str) -> str:
-    """Return an operation's title in English, or its key when it is gone."""
+    """Return an operation's title in English, or its key if the operation no longer exists."""
     try:
         return registry.get(operation).title
     except UnknownOperation:
@@ -137,12 +138,12 @@ def title_of(operation: str) -> str:
 
 
 def schema_of(recipe: Recipe, models: Mapping[int, Version] | None = None) -> dict[str, Any]:
-    """Return the schema of a pipeline's settings: each step's, named `step.setting`.
+    """Return the JSON schema of a pipeline's parameters, named `step.parameter`.
 
-    The values of the recipe, which must have been checked, become the defaults.
+    The values of the recipe become the defaults. They must be validated.
 
     Args:
-        models: by position the releases of models that steps run. They say which settings their steps have.
+        models: model versions by step position. They define the parameters of their steps.
     """
     names = name_steps(step.operation for step in recipe.steps)
     properties: dict[str, Any] = {}
@@ -153,32 +154,32 @@ def schema_of(recipe: Recipe, models: Mapping[int, Version] | None = None) -> di
         model = (models or {}).get(position)
         title = model.listing.title if model else operation.title
         described.append({"name": name, "operation": operation.key, "title": title})
-        schema = model.params_schema if model else operation.schema()
-        own, shared = settings_of(schema, name, step.params)
+        step_schema = model.params_schema if model else operation.schema()
+        own, shared = settings_of(step_schema, name, step.params)
         definitions |= shared
         for setting, about in own.items():
             properties[setting] = {**about, STEP: position, "x-order": len(properties) + 1}
-    made = {
+    schema = {
         "type": "object",
         "title": "Params",
         "properties": properties,
         "additionalProperties": False,
         STEPS: described,
     }
-    return {**made, "$defs": definitions} if definitions else made
+    return {**schema, "$defs": definitions} if definitions else schema
 
 
 def settings_of(
     schema: Mapping[str, Any], step: str, values: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the schemas of settings under the names that they have in a step, in order.
+    """Return the parameter schemas of a step, renamed to `step.parameter`, in order.
 
     Args:
-        schema: of an operation's settings, or of a model's.
-        values: what takes the place of their defaults.
+        schema: the parameter schema of an operation or a model.
+        values: new defaults, by parameter name.
 
     Returns:
-        The settings, and the schemas that they refer to.
+        The parameter schemas, and the schemas that they refer to.
     """
     schema = _refer_into(schema, step)
     found = {}
@@ -192,7 +193,7 @@ def settings_of(
 
 
 def folders_in(recipe: Recipe) -> dict[str, str]:
-    """Return the folders that a recipe's settings name, by `step.setting`; what is gone has none."""
+    """Return the folder ids in a recipe's parameters, by `step.parameter`. Skips unknown operations."""
     names = name_steps(step.operation for step in recipe.steps)
     found = {}
     for name, step in zip(names, recipe.steps, strict=True):
@@ -205,12 +206,12 @@ def folders_in(recipe: Recipe) -> dict[str, str]:
 
 
 def _sentence(problem: SettingProblem) -> str:
-    """Say what is wrong with a setting to whoever asked."""
+    """Return the error message of a parameter, for a program or a person."""
     return problem.for_programs if is_for_programs() else _(problem.template) % problem.values
 
 
 def _refer_into(node: Any, step: str) -> Any:
-    """Return a copy whose references lead to a step's own definitions."""
+    """Return a copy in which `$ref` points to the definitions of a step."""
     if isinstance(node, dict):
         return {
             name: value.replace("#/$defs/", f"#/$defs/{step}.")

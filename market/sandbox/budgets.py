@@ -1,4 +1,4 @@
-"""How many minutes a day an owner's conversions and trials may take, and how many they took."""
+"""Daily time budget of an owner's conversions and trials."""
 
 import math
 from collections.abc import Collection
@@ -14,14 +14,14 @@ from django.utils.translation import gettext as _
 from ipau.common.errors import RateLimited
 from market.models import ConversionAccount, ConversionDay
 
-# What somebody has used within this many days counts when it is decided whose turn is next.
+# The time used within this many days decides which owner is next.
 RECENT_DAYS = 2
-KEPT = timedelta(days=90)
+RETENTION = timedelta(days=90)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Seconds that are used of those that may be on the day (UTC) that ends at `renewed_at`."""
+    """Seconds used and allowed on the day (UTC) that ends at `renewed_at`."""
 
     used: float
     allowed: float
@@ -33,26 +33,26 @@ class Budget:
 
     @property
     def minutes(self) -> int:
-        """What may be used on a day."""
+        """Minutes allowed per day."""
         return round(self.allowed / 60)
 
     @property
     def minutes_left(self) -> int:
-        """What is left of today's; the last minute is one until it is used up."""
+        """Minutes left today, rounded up."""
         return max(0, -int(-(self.allowed - self.used) // 60))
 
     @property
     def sentence(self) -> str:
-        """Say that nothing is left, and when conversions can go on."""
+        """The error message of a spent budget, with the time of renewal."""
         text = _(
-            "Your %(minutes)d minutes of conversions for today are used up. "
-            "You can go on from %(day)s, 00:00 UTC."
+            "You have used your %(minutes)d minutes of conversion time for today. "
+            "Conversions continue at %(day)s, 00:00 UTC."
         )
         return text % {"minutes": self.minutes, "day": self.renewed_at.date().isoformat()}
 
 
 def budget_of(owner_id: UUID) -> Budget:
-    """Return what an owner has used of today's, and what may be used."""
+    """Return the owner's budget of today."""
     rows = ConversionAccount.objects.filter(pk=owner_id)
     minutes = rows.values_list("minutes_a_day", flat=True).first()
     if minutes is None:
@@ -63,30 +63,30 @@ def budget_of(owner_id: UUID) -> Budget:
 
 
 def check_budget(owner_id: UUID) -> None:
-    """Raise RateLimited where nothing is left of today's."""
+    """Raise RateLimited if the owner's budget of today is spent."""
     budget = budget_of(owner_id)
     if budget.is_spent:
         seconds = math.ceil((budget.renewed_at - timezone.now()).total_seconds())
         raise RateLimited(budget.sentence, code="conversion_budget", retry_after=max(1, seconds))
 
 
-def used_lately(owner_ids: Collection[UUID]) -> dict[UUID, float]:
-    """Return the seconds that each of these owners has used within `RECENT_DAYS`, save those of none."""
+def recent_seconds(owner_ids: Collection[UUID]) -> dict[UUID, float]:
+    """Return the seconds used within `RECENT_DAYS`, by owner. Owners without usage are missing."""
     first = _today() - timedelta(days=RECENT_DAYS - 1)
     rows = ConversionDay.objects.filter(owner__in=owner_ids, day__gte=first)
     return dict(rows.values_list("owner").annotate(total=Sum("seconds")))
 
 
 def count_seconds(owner_id: UUID, seconds: float) -> None:
-    """Add to what an owner has used today."""
+    """Add to the seconds that an owner has used today."""
     day = _today()
     ConversionDay.objects.bulk_create([ConversionDay(owner_id=owner_id, day=day)], ignore_conflicts=True)
     ConversionDay.objects.filter(owner=owner_id, day=day).update(seconds=F("seconds") + max(0.0, seconds))
 
 
-def forget_old_days() -> None:
-    """Delete what nobody asks for any more."""
-    ConversionDay.objects.filter(day__lt=_today() - KEPT).delete()
+def delete_old_days() -> None:
+    """Delete usage older than `RETENTION`."""
+    ConversionDay.objects.filter(day__lt=_today() - RETENTION).delete()
 
 
 def _today() -> date:

@@ -1,4 +1,4 @@
-"""The folders in which this machine's workers convert and try weights: gone when that ends or is lost."""
+"""Working directories of conversions and trials on this machine, and the clean-up of orphaned ones."""
 
 import logging
 import re
@@ -17,13 +17,13 @@ from market.models import Conversion
 
 logger = logging.getLogger(__name__)
 
-# A worker may still be about to renew a lease that has just run out.
+# A worker may still renew a lease that has just expired.
 _GRACE = timedelta(seconds=60)
-# Named for the conversion and the lease under which it is done.
+# Named after the conversion and its lease token.
 _NAME = re.compile(r"([0-9a-f]{32})-([0-9a-f]{32})")
-# For work without a lease, by its age: no task is let run for so long.
+# Work without a lease. Orphaned by age: no task may run for that long.
 _SCRATCH = re.compile(r"scratch-[0-9a-f]{32}")
-_SCRATCH_KEPT = timedelta(hours=1)
+_SCRATCH_RETENTION = timedelta(hours=1)
 
 
 def _base() -> Path:
@@ -31,12 +31,12 @@ def _base() -> Path:
 
 
 def open_folder(conversion_id: UUID, token: UUID) -> AbstractContextManager[Path]:
-    """Make a folder that nobody else may read, gone with all that is in it when the block ends."""
+    """Create a private folder (mode 0700), deleted with its contents when the block ends."""
     return _open(f"{conversion_id.hex}-{token.hex}")
 
 
 def open_scratch() -> AbstractContextManager[Path]:
-    """The same for work that holds no lease."""
+    """Create a private folder for work without a lease."""
     return _open(f"scratch-{uuid4().hex}")
 
 
@@ -44,8 +44,8 @@ def open_scratch() -> AbstractContextManager[Path]:
 def _open(name: str) -> Iterator[Path]:
     base = _base()
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # The sweep may run on a machine that does not see this folder.
-    forget_lost()
+    # The sweep may run on another machine, which cannot see this folder.
+    delete_orphaned()
     folder = base / name
     folder.mkdir(mode=0o700)
     try:
@@ -54,26 +54,27 @@ def _open(name: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def forget_lost() -> int:
-    """Delete the folders here of workers that were killed: their lease is lost, or no work takes so long.
+def delete_orphaned() -> int:
+    """Delete folders of killed workers on this machine: their lease has expired, or they are too old.
 
-    Return how many.
+    Returns:
+        The number of deleted folders.
     """
     found = {name.groups(): folder for folder in _folders() if (name := _NAME.fullmatch(folder.name))}
     tokens = [UUID(token) for _conversion, token in found]
     held = Conversion.objects.filter(leases.held(left=-_GRACE), lease_token__in=tokens)
-    kept = {token.hex for token in held.values_list("lease_token", flat=True) if token}
-    lost = [folder for (_conversion, token), folder in found.items() if token not in kept]
-    lost += [folder for folder in _folders() if _SCRATCH.fullmatch(folder.name) and _is_old(folder)]
-    for folder in lost:
-        logger.info("Nobody works in %s any more", folder.name)
+    in_use = {token.hex for token in held.values_list("lease_token", flat=True) if token}
+    orphaned = [folder for (_conversion, token), folder in found.items() if token not in in_use]
+    orphaned += [folder for folder in _folders() if _SCRATCH.fullmatch(folder.name) and _is_old(folder)]
+    for folder in orphaned:
+        logger.info("Deleting the orphaned folder %s", folder.name)
         shutil.rmtree(folder, ignore_errors=True)
-    return len(lost)
+    return len(orphaned)
 
 
 def _is_old(folder: Path) -> bool:
     try:
-        return time.time() - folder.stat().st_mtime > _SCRATCH_KEPT.total_seconds()
+        return time.time() - folder.stat().st_mtime > _SCRATCH_RETENTION.total_seconds()
     except FileNotFoundError:
         return False
 

@@ -1,4 +1,4 @@
-"""Conversions as the API takes and tells them."""
+"""Serializers of conversions."""
 
 from typing import Any
 
@@ -12,21 +12,21 @@ from market.weights import conversions
 
 
 class ModelInputSerializer(StrictSerializer):
-    """A model to be made of weights: the bytes themselves, or a file of the drive."""
+    """Weights to convert into a model: an uploaded file, or a file of the drive."""
 
     weights = serializers.FileField(
-        required=False, help_text="The file itself, where the request is a form. It goes into your drive."
+        required=False, help_text="The file itself, if the request is multipart. It is stored in your drive."
     )
-    file = serializers.UUIDField(required=False, help_text="Or the id of a file of yours that holds weights.")
+    file = serializers.UUIDField(required=False, help_text="Or the id of a weights file in your drive.")
     name = serializers.CharField(
         max_length=NAME_LENGTH,
-        help_text="The second part of its address. That of a model of yours makes another version of it.",
+        help_text="The second part of its address. The name of an existing model of yours adds a version.",
     )
     title = serializers.CharField(
-        required=False, allow_blank=True, max_length=TITLE_LENGTH, help_text="What people read."
+        required=False, allow_blank=True, max_length=TITLE_LENGTH, help_text="The title shown on pages."
     )
     family = serializers.CharField(
-        required=False, allow_blank=True, help_text="Who shall read them; without it, each is asked."
+        required=False, allow_blank=True, help_text="Family that converts the weights. Default: detected."
     )
     config = serializers.CharField(
         required=False,
@@ -35,7 +35,7 @@ class ModelInputSerializer(StrictSerializer):
         help_text="The text of the `config.json` that belongs to the weights.",
     )
     publish = serializers.BooleanField(
-        required=False, default=False, help_text="Whether everybody shall find and run it."
+        required=False, default=False, help_text="Whether to share the model with everyone."
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -46,32 +46,36 @@ class ModelInputSerializer(StrictSerializer):
 
 
 class ConfirmationSerializer(StrictSerializer):
-    """Which of a report's choices is right; both left out, the first."""
+    """The correct choice of the report's `choices`. Without both fields: the first."""
 
     task = serializers.CharField(required=False, max_length=20)
     layout = serializers.CharField(required=False, allow_blank=True, max_length=64)
 
 
 class ConversionSerializer(serializers.Serializer[Conversion]):
-    """Weights on their way to a model."""
+    """Conversion of uploaded weights into a model."""
 
     id = serializers.UUIDField()
     status = serializers.ChoiceField(choices=ConversionState.choices, source="state")
-    model = serializers.SerializerMethodField(help_text="`owner/name`; there once it has succeeded.")
-    version = serializers.UUIDField(
-        source="version_id", allow_null=True, help_text="What was made; null before."
+    model = serializers.SerializerMethodField(
+        help_text="`owner/name`. The model exists once the conversion has succeeded."
     )
-    source_name = serializers.CharField(help_text="The name of the file.")
+    version = serializers.UUIDField(
+        source="version_id",
+        allow_null=True,
+        help_text="Id of the new version; null until the conversion succeeds.",
+    )
+    source_name = serializers.CharField(help_text="Name of the file.")
     source_sha256 = serializers.CharField()
-    file = serializers.UUIDField(source="file_id", allow_null=True, help_text="Null when it is gone.")
-    error = serializers.SerializerMethodField(help_text="Why the weights were refused; null else.")
+    file = serializers.UUIDField(source="file_id", allow_null=True, help_text="Null if the file was deleted.")
+    error = serializers.SerializerMethodField(help_text="Why the weights were refused; otherwise null.")
     awaits_confirmation = serializers.BooleanField(
-        source="awaits_word",
-        help_text="Whether you are asked how its outputs are read: see `choices` of the report. Until then "
-        "nobody else runs it.",
+        source="needs_confirmation",
+        help_text="Whether you have to confirm the output layout: see `choices` of the report. Until you do, "
+        "only you can run it.",
     )
     report = serializers.DictField(
-        help_text="What was found: family, facts, checks, how isolated the work was; empty before the end."
+        help_text="Family, facts, checks and isolation of the conversion; empty until it ends."
     )
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
@@ -88,8 +92,8 @@ class ConversionSerializer(serializers.Serializer[Conversion]):
 
     def get_urls(self, conversion: Conversion) -> dict[str, str]:
         request = self.context["request"]
-        places = {"get": "v1:conversion", "web": "models:conversion"}
+        routes = {"get": "v1:conversion", "web": "models:conversion"}
         return {
-            name: request.build_absolute_uri(reverse(place, args=[conversion.pk]))
-            for name, place in places.items()
+            name: request.build_absolute_uri(reverse(route, args=[conversion.pk]))
+            for name, route in routes.items()
         }

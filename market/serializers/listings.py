@@ -1,4 +1,4 @@
-"""Listings and versions as the API tells them."""
+"""Serializers of listings and versions."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from market.models import Listing, ListingKind, Tier, Version, Visibility
 from market.serializers.weights import WeightsSerializer
 from market.weights.services import DESCRIPTION_LENGTH
 
-# A version says what one would need of the tool that hosted inference packs models with; ours has none.
+# Clients of hosted inference expect the version of Cog. Models here do not use it.
 COG_VERSION = "0.16.0"
 
 
@@ -23,15 +23,17 @@ class VersionSerializer(serializers.Serializer[Version]):
     id = serializers.UUIDField()
     number = serializers.IntegerField(help_text="Counts up from 1.")
     created_at = serializers.DateTimeField()
-    cog_version = serializers.SerializerMethodField(help_text="For clients that ask; means nothing here.")
+    cog_version = serializers.SerializerMethodField(
+        help_text="Constant, for compatibility with clients of hosted inference."
+    )
     openapi_schema = serializers.SerializerMethodField(
-        help_text="What it takes and gives: components.schemas.Input and .Output."
+        help_text="Schemas of input and output: components.schemas.Input and .Output."
     )
     confirmed = serializers.BooleanField(
         source="is_confirmed",
-        help_text="Else its owner alone runs it, who has yet to confirm how it is read.",
+        help_text="False until the owner confirms the output layout. Until then only the owner can run it.",
     )
-    weights = serializers.SerializerMethodField(help_text="What a model runs; null for all else.")
+    weights = serializers.SerializerMethodField(help_text="Weights of a model; null for apps and pipelines.")
 
     def get_cog_version(self, version: Version) -> str:
         return COG_VERSION
@@ -54,12 +56,12 @@ class ModelSerializer(serializers.Serializer[Listing]):
     name = serializers.CharField()
     title = serializers.CharField()
     description = serializers.CharField(
-        source="summary", help_text="One sentence. `readme` has its page of its own."
+        source="summary", help_text="One sentence. The long text is at `readme`."
     )
     kind = serializers.ChoiceField(choices=ListingKind.choices)
     tier = serializers.ChoiceField(choices=Tier.choices)
     visibility = serializers.ChoiceField(choices=Visibility.choices)
-    run_count = serializers.IntegerField(help_text="How many pictures it was run on.")
+    run_count = serializers.IntegerField(help_text="Number of images it was run on.")
     github_url = serializers.SerializerMethodField(method_name="get_nothing", help_text="Always null.")
     paper_url = serializers.SerializerMethodField(method_name="get_nothing", help_text="Always null.")
     license_url = serializers.SerializerMethodField(method_name="get_nothing", help_text="Always null.")
@@ -68,17 +70,17 @@ class ModelSerializer(serializers.Serializer[Listing]):
     latest_version = serializers.SerializerMethodField()
 
     def get_url(self, listing: Listing) -> str:
-        # By its name only: the page itself is a room further up.
+        # By URL name only: the page belongs to the app `processing`, which market must not import.
         path = reverse("processing:app", args=[listing.owner.handle, listing.name])
-        found: str = self.context["request"].build_absolute_uri(path)
-        return found
+        url: str = self.context["request"].build_absolute_uri(path)
+        return url
 
     def get_nothing(self, listing: Listing) -> str | None:
         return None
 
     @extend_schema_field(VersionSerializer(allow_null=True))
     def get_latest_version(self, listing: Listing) -> dict[str, Any] | None:
-        # The view has fetched them with the rows, newest first.
+        # The view has prefetched the versions, newest first.
         version = next(iter(listing.versions.all()), None)
         if version is None:
             return None
@@ -87,9 +89,11 @@ class ModelSerializer(serializers.Serializer[Listing]):
 
 
 class ModelChangeSerializer(StrictSerializer):
-    """What changes of a model; the rest stays."""
+    """Changes of a model. Missing fields stay as they are."""
 
-    title = serializers.CharField(required=False, max_length=TITLE_LENGTH, help_text="What people read.")
+    title = serializers.CharField(
+        required=False, max_length=TITLE_LENGTH, help_text="The title shown on pages."
+    )
     description = serializers.CharField(
         required=False, allow_blank=True, max_length=SUMMARY_LENGTH, help_text="One sentence."
     )
@@ -97,11 +101,11 @@ class ModelChangeSerializer(StrictSerializer):
         required=False,
         allow_blank=True,
         max_length=DESCRIPTION_LENGTH,
-        help_text="A page of Markdown: intended use, limits, training data, metrics, licence.",
+        help_text="Description in Markdown: intended use, limits, training data, metrics, license.",
     )
 
 
 class ModelQuery(PageQuery):
-    """Which apps and models to list."""
+    """Query parameters of the list of apps and models."""
 
-    q = serializers.CharField(required=False, help_text="Words of the name, title, summary or owner.")
+    q = serializers.CharField(required=False, help_text="Words in the name, title, summary or owner.")

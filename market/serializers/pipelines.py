@@ -1,4 +1,4 @@
-"""Pipelines as the API takes and tells them."""
+"""Serializers of pipelines."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from market.models import Listing, Version, Visibility
 from market.pipelines.model_steps import models_of
 from workers.recipe import MOST_STEPS, name_steps
 
-_TITLE: dict[str, Any] = {"max_length": names.TITLE_LENGTH, "help_text": "What people read."}
+_TITLE: dict[str, Any] = {"max_length": names.TITLE_LENGTH, "help_text": "The title shown on pages."}
 _SUMMARY: dict[str, Any] = {
     "max_length": names.SUMMARY_LENGTH,
     "allow_blank": True,
@@ -23,11 +23,11 @@ _SUMMARY: dict[str, Any] = {
 }
 _STEPS: dict[str, Any] = {
     "many": True,
-    "help_text": f"1 to {MOST_STEPS} steps, each run on the picture that the one before it made.",
+    "help_text": f"1 to {MOST_STEPS} steps. Each runs on the image that the previous step returns.",
 }
 _VISIBILITY: dict[str, Any] = {
     "choices": Visibility.choices,
-    "help_text": "`public`: everybody finds and runs it, at once. It must then name no folder of yours.",
+    "help_text": "`public`: everyone can find and run it. It cannot use folders of your drive then.",
 }
 
 
@@ -49,17 +49,17 @@ class PipelineStepInputSerializer(StrictSerializer):
         allow_null=True,
         min_value=1,
         max_value=999_999,
-        help_text="Which version of the model; the newest without it. It stays with that one.",
+        help_text="Version of the model. Default: the newest. The step keeps this version.",
     )
     params = serializers.DictField(
-        required=False, help_text="Its parameters; what is missing takes the app's default."
+        required=False, help_text="Parameters. Missing ones use the default of the app."
     )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if not attrs.get("model") and not attrs.get("operation"):
             raise serializers.ValidationError(_("Name an app as “operation”, or a model as “model”."))
         if not attrs.get("model") and attrs.get("version") is not None:
-            raise serializers.ValidationError({"version": _("Only models are chosen by version.")})
+            raise serializers.ValidationError({"version": _("Only a model step can have a version.")})
         return attrs
 
 
@@ -72,13 +72,13 @@ class PipelineInputSerializer(StrictSerializer):
     name = serializers.CharField(
         required=False,
         max_length=names.NAME_LENGTH,
-        help_text="The second part of its address; without one it is made from the title.",
+        help_text="The second part of its address. Default: derived from the title.",
     )
     visibility = ChoiceField(required=False, **_VISIBILITY)
 
 
 class PipelineChangeSerializer(StrictSerializer):
-    """What changes; the rest stays."""
+    """Changes of a pipeline. Missing fields stay as they are."""
 
     title = serializers.CharField(required=False, **_TITLE)
     steps = PipelineStepInputSerializer(required=False, **_STEPS)
@@ -86,27 +86,27 @@ class PipelineChangeSerializer(StrictSerializer):
     name = serializers.CharField(
         required=False,
         max_length=names.NAME_LENGTH,
-        help_text="Another address; the old one leads nowhere then.",
+        help_text="A new name. The old address stops working.",
     )
     visibility = ChoiceField(required=False, **_VISIBILITY)
 
 
 class PipelineStepSerializer(serializers.Serializer[Any]):
-    """One step."""
+    """A step of a pipeline."""
 
     name = serializers.CharField(
-        help_text="What its parameters' names begin with: `pixelart2` makes `pixelart2.block`."
+        help_text="Prefix of its parameter names: `pixelart2` makes `pixelart2.block`."
     )
     operation = serializers.CharField(help_text="The app, or the family that runs the model.")
     title = serializers.CharField()
     model = serializers.CharField(
-        allow_null=True, help_text="The address of the model; null for apps, and for models that are gone."
+        allow_null=True, help_text="The address of the model; null for apps and for deleted models."
     )
-    version = serializers.IntegerField(allow_null=True, help_text="Which version of the model.")
+    version = serializers.IntegerField(allow_null=True, help_text="Version of the model.")
     available = serializers.BooleanField(
-        help_text="False for a model that is gone or that you may not run: then the pipeline does not run."
+        help_text="False if the model is deleted or you may not run it. Then the pipeline cannot run."
     )
-    params = serializers.DictField(help_text="The pipeline's own values, all of them.")
+    params = serializers.DictField(help_text="All parameters, with the values of the pipeline.")
 
 
 class PipelineVersionSerializer(serializers.Serializer[Version]):
@@ -118,7 +118,7 @@ class PipelineVersionSerializer(serializers.Serializer[Version]):
 
 
 class PipelineSerializer(serializers.Serializer[Listing]):
-    """Apps and models in a row, run as one under the address `owner/name`."""
+    """Apps and models that run one after another, under the address `owner/name`."""
 
     url = serializers.SerializerMethodField(help_text="Its page.")
     owner = serializers.CharField(source="owner.handle")
@@ -126,17 +126,19 @@ class PipelineSerializer(serializers.Serializer[Listing]):
     title = serializers.CharField()
     summary = serializers.CharField(allow_blank=True)
     visibility = ChoiceField(choices=Visibility.choices)
-    taken_down = serializers.BooleanField(help_text="An operator has hidden it from all but its owner.")
-    run_count = serializers.IntegerField(help_text="How many pictures it was run on.")
+    taken_down = serializers.BooleanField(
+        help_text="An operator has hidden it from everyone except its owner."
+    )
+    run_count = serializers.IntegerField(help_text="Number of images it was run on.")
     version = serializers.SerializerMethodField()
     steps = serializers.SerializerMethodField()
     created_at = serializers.DateTimeField()
 
     def get_url(self, listing: Listing) -> str:
-        # By its name only: the page itself is a room further up.
+        # By URL name only: the page belongs to the app `processing`, which market must not import.
         path = reverse("processing:app", args=[listing.owner.handle, listing.name])
-        found: str = self.context["request"].build_absolute_uri(path)
-        return found
+        url: str = self.context["request"].build_absolute_uri(path)
+        return url
 
     @extend_schema_field(PipelineVersionSerializer)
     def get_version(self, listing: Listing) -> dict[str, Any]:
@@ -153,15 +155,15 @@ class PipelineSerializer(serializers.Serializer[Listing]):
                 "name": name,
                 "operation": step["operation"],
                 "title": version.params_schema[STEPS][position]["title"],
-                **_told_model(user, models.get(position)),
+                **_model_reference(user, models.get(position)),
                 "params": step["params"],
             }
             for position, (name, step) in enumerate(zip(names, steps, strict=True))
         ]
 
 
-def _told_model(user: Any, model: Version | None) -> dict[str, Any]:
-    """Return where a step's model is; of one that `user` may not see, nothing."""
+def _model_reference(user: Any, model: Version | None) -> dict[str, Any]:
+    """Return the address and version of a step's model; nulls if `user` may not see it."""
     if model is None:
         return {"model": None, "version": None, "available": True}
     if not model.listing.is_visible_to(user):
@@ -171,6 +173,6 @@ def _told_model(user: Any, model: Version | None) -> dict[str, Any]:
 
 
 def _newest(listing: Listing) -> Version:
-    # The view has fetched it with the row.
+    # The view has prefetched it.
     newest: Version = listing.versions.all()[0]
     return newest

@@ -1,4 +1,4 @@
-"""What the API tells of the weights that a version runs."""
+"""Serializers of the weights of a version: facts, speeds and samples."""
 
 from typing import Any
 
@@ -16,40 +16,42 @@ _COUNTED_SIZE = f"{TASKS['image'].usual_side} × {TASKS['image'].usual_side}"
 
 
 class SpeedSerializer(serializers.Serializer[Speed]):
-    """How long sample pictures took on one device when the model was tried, from bytes to bytes."""
+    """Time per sample image in the trial on one device, including decoding and encoding."""
 
     kind = serializers.ChoiceField(choices=DeviceKind.choices)
-    device = serializers.CharField(help_text="Its name.")
-    first_ms = serializers.FloatField(help_text="The first picture, with nothing of the model loaded.")
-    each_ms = serializers.FloatField(allow_null=True, help_text="The median of later ones.")
-    width = serializers.IntegerField(help_text="Of the pictures, in pixels.")
-    height = serializers.IntegerField()
+    device = serializers.CharField(help_text="Name of the device.")
+    first_ms = serializers.FloatField(help_text="First image, including loading the model.")
+    each_ms = serializers.FloatField(allow_null=True, help_text="Median of later images.")
+    width = serializers.IntegerField(help_text="Width of the images, in pixels.")
+    height = serializers.IntegerField(help_text="Height of the images, in pixels.")
 
 
 class JobSpeedSerializer(serializers.Serializer[JobSpeed]):
-    """How long pictures of jobs took on one device: everybody's, of any size, that were computed there."""
+    """Time per image in jobs on one device: images of all accounts and sizes, without reused results."""
 
     kind = serializers.ChoiceField(choices=DeviceKind.choices)
-    device = serializers.CharField(help_text="Its name.")
-    pictures = serializers.IntegerField(help_text="How many the means are over.")
+    device = serializers.CharField(help_text="Name of the device.")
+    pictures = serializers.IntegerField(help_text="Number of images that the means are computed over.")
     each_ms = serializers.FloatField(
-        help_text="How long a slot was busy with one, from fetching to storing. A GPU's slot has several "
-        "under way at once."
+        help_text="Mean time that a slot spent per image, from fetching to storing. A GPU slot processes "
+        "several images at once."
     )
     run_ms = serializers.FloatField(
         source="each_run_ms",
-        help_text="How long one spent in the model's step; on a GPU with others beside it, so this may be "
-        "more than `each_ms`.",
+        help_text="Mean time of an image in the model's step. On a GPU, images overlap, so this may be more "
+        "than `each_ms`.",
     )
 
 
 class SampleSerializer(serializers.Serializer[AnySample]):
-    """A sample picture, and what the model made of it."""
+    """A sample image and the result of the model."""
 
-    before = serializers.SerializerMethodField(help_text="A WebP; null for models that draw from noise.")
-    after = serializers.SerializerMethodField(help_text="A WebP; null for classifiers.")
+    before = serializers.SerializerMethodField(
+        help_text="URL of a WebP; null for models that generate from noise."
+    )
+    after = serializers.SerializerMethodField(help_text="URL of a WebP; null for classifiers.")
     found = serializers.JSONField(
-        source="seen", help_text="Classes that were found: `name`, and `count` or `confidence`."
+        source="seen", help_text="Detected classes: `name`, and `count` or `confidence`."
     )
 
     def get_before(self, row: AnySample) -> str | None:
@@ -59,40 +61,40 @@ class SampleSerializer(serializers.Serializer[AnySample]):
         return self._url(row, "after") if row.after_id else None
 
     def _url(self, row: AnySample, which: str) -> str:
-        found: str = self.context["request"].build_absolute_uri(
-            reverse("models:sample", args=[row.pk, which])
-        )
-        return found
+        url: str = self.context["request"].build_absolute_uri(reverse("models:sample", args=[row.pk, which]))
+        return url
 
 
 class CountedForSerializer(serializers.Serializer[Any]):
-    """The size of a picture, in pixels."""
+    """The size of an image, in pixels."""
 
     width = serializers.IntegerField()
     height = serializers.IntegerField()
 
 
 class WeightsSerializer(serializers.Serializer[Weights]):
-    """A converted model: its facts, how fast it is here, and what it makes of sample pictures."""
+    """A converted model: facts, measured speeds and samples."""
 
-    digest = serializers.CharField(help_text="SHA-256 of its model.json.")
+    digest = serializers.CharField(help_text="SHA-256 of model.json.")
     family = serializers.CharField()
     task = serializers.CharField(help_text=f"{', '.join(_TASKS)} or {_LAST_TASK}.")
-    title = serializers.SerializerMethodField(help_text="What it was recognised as.")
-    classes = serializers.SerializerMethodField(help_text=f"The first {CLASSES_SHOWN} of them.")
-    class_count = serializers.SerializerMethodField(help_text="How many classes it knows.")
+    title = serializers.SerializerMethodField(help_text="The recognized architecture.")
+    classes = serializers.SerializerMethodField(help_text=f"The first {CLASSES_SHOWN} class names.")
+    class_count = serializers.SerializerMethodField(help_text="Number of classes.")
     parameters = serializers.SerializerMethodField()
     flops = serializers.SerializerMethodField(
-        help_text="Operations for one picture of the size `flops_for`; null where they were not counted."
+        help_text="Floating-point operations for one image of the size `flops_for`; null if not counted."
     )
     flops_for = serializers.SerializerMethodField(
-        help_text=f"Generators take any size: theirs are counted for {_COUNTED_SIZE} pixels. "
-        "Null: the size does not matter."
+        help_text="Image size of `flops`. Generators accept any size and are counted at "
+        f"{_COUNTED_SIZE} pixels. Null: the size does not matter."
     )
-    speeds = SpeedSerializer(many=True, help_text="When it was tried.")
-    job_speeds = JobSpeedSerializer(many=True, help_text="In jobs of this model alone, not of pipelines.")
+    speeds = SpeedSerializer(many=True, help_text="Speeds in the trial, by device.")
+    job_speeds = JobSpeedSerializer(
+        many=True, help_text="Speeds in jobs of this model, by device. Jobs of pipelines are not counted."
+    )
     samples = serializers.SerializerMethodField(
-        help_text="Pictures of its owner's choosing, else those that every model is tried on."
+        help_text="Images chosen by the owner, else the sample images of the site."
     )
 
     @extend_schema_field(SampleSerializer(many=True))

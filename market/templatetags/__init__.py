@@ -1,1 +1,1 @@
-"""What templates may ask about listings."""
+"""Template tags and filters of the market."""

@@ -1,4 +1,4 @@
-"""What cards show of models and pipelines: a sample or a mosaic of several, and what a task is called."""
+"""Template filters for cards: sample or mosaic cover, and the name of a task."""
 
 from django import template
 from django.template import Context
@@ -13,23 +13,23 @@ register = template.Library()
 
 @register.filter
 def newest_weights(listing: Listing) -> Weights | None:
-    """Return the weights of a model's newest version, which `market.covers.with_covers` fetched along."""
+    """Return the weights of a model's newest version, prefetched by `market.covers.with_covers`."""
     return weights_of(listing)
 
 
 @register.filter
 def best_sample(listing: Listing) -> AnySample | None:
-    """Return the sample that tells most of a model, which `market.covers.with_covers` fetched along."""
+    """Return the best sample of a model, prefetched by `market.covers.with_covers`."""
     return sample_of(listing)
 
 
 @register.filter
 def task_name(weights: Weights) -> str:
-    """Say in a word what a model of these weights is: "Detector"."""
+    """Return a one-word name of the task of weights: "Detector"."""
     return name_task(weights.task)
 
 
 @register.simple_tag(takes_context=True)
 def mosaic(context: Context, listing: Listing) -> CoverMosaic:
-    """Return the cover of a pipeline, which `market.covers.with_mosaics` fetched along."""
+    """Return the cover of a pipeline, prefetched by `market.covers.with_mosaics`."""
     return mosaic_of(listing, user=context.get("user"))

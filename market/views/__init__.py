@@ -1,1 +1,1 @@
-"""Pages of the market: apps, models, and the making of models."""
+"""Pages of apps, models and conversions."""

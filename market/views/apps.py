@@ -1,4 +1,4 @@
-"""The list of apps, and of the pipelines that people share."""
+"""Page of apps and shared pipelines."""
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -14,7 +14,7 @@ PIPELINES_A_PAGE = 24
 
 @require_GET
 def apps(request: HttpRequest) -> HttpResponse:
-    """Show every app that the person may run, and a page of the shared pipelines, the newest first."""
+    """List the apps that the user may run, and the shared pipelines, newest first."""
     page = paginate(
         with_mosaics(pipelines.list_shared_pipelines()),
         order=("-id",),

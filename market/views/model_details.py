@@ -1,4 +1,4 @@
-"""What a seller says of a model, how it will read, and the pictures that it is shown on."""
+"""Pages for the owner of a model: edit its texts and choose its sample images."""
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -25,7 +25,7 @@ PICTURES_OFFERED = 24
 @login_required
 @require_http_methods(["GET", "POST"])
 def about(request: SignedInRequest, name: str) -> HttpResponse:
-    """Ask the owner for the texts of a model; `preview` shows how they read and keeps nothing."""
+    """Show and save the texts of a model. `preview` renders them without saving."""
     listing = services.get_model(owner=request.user, name=name)
     if request.method == "GET":
         texts = {field: getattr(listing, field) for field in AboutForm.base_fields}
@@ -36,14 +36,14 @@ def about(request: SignedInRequest, name: str) -> HttpResponse:
     if "preview" in request.POST:
         return _show(request, listing, form, is_preview=True)
     services.describe_model(owner=request.user, name=name, **form.cleaned_data)
-    messages.success(request, _("What is said of the model has been kept."))
+    messages.success(request, _("Model description saved."))
     return redirect(_page_of(listing))
 
 
 @login_required
 @require_http_methods(["GET", "POST"])
 def samples(request: SignedInRequest, name: str) -> HttpResponse:
-    """Let the owner choose the pictures that a model is shown on; `search` keeps nothing."""
+    """Show and save the sample images of a model. `search` does not save."""
     listing = services.get_model(owner=request.user, name=name)
     if request.method == "GET" or "search" in request.POST:
         return _show_choice(request, listing)
@@ -56,9 +56,7 @@ def samples(request: SignedInRequest, name: str) -> HttpResponse:
         )
     except DomainError as error:
         return _show_choice(request, listing, error=error)
-    messages.success(
-        request, _("The samples have been kept. A worker runs the model over those that are new.")
-    )
+    messages.success(request, _("Samples saved. A worker runs the model on the new ones."))
     return redirect(_page_of(listing))
 
 
@@ -93,7 +91,7 @@ def _show_choice(
 
 
 def _pictures(owner: User, *, text: str, first: list[str]) -> list[File]:
-    """Return pictures to choose from: those that are chosen, then the newest with this in their name."""
+    """Return images to choose from: `first`, then the newest whose name contains `text`."""
     rows = with_thumbnails(File.objects.visible_to(owner).runnable())
     known = {str(file.pk): file for file in rows.filter(pk__in=[as_uuid(i) for i in first])}
     for file in rows.filter(name__icontains=text).order_by("-id")[:PICTURES_OFFERED]:

@@ -1,4 +1,4 @@
-"""Pages of models: the list, making one of weights, what became of a conversion, sharing, deleting."""
+"""Pages of models: list, upload, conversion report, share, delete."""
 
 from uuid import UUID
 
@@ -25,7 +25,7 @@ from market.models import Conversion, Visibility
 from market.sandbox.budgets import budget_of
 from market.weights import confirm_layout, conversions
 from market.weights import services as weights_services
-from market.weights.report import tell
+from market.weights.report import describe_report
 from market.weights.speeds import with_job_speeds
 
 MODELS_A_PAGE = 24
@@ -35,7 +35,7 @@ WEIGHTS_OFFERED = 100
 
 @require_GET
 def list_page(request: HttpRequest) -> HttpResponse:
-    """Show the person's own models with what is being converted, and a page of those that others share."""
+    """List the user's models and conversions, and the models shared by others."""
     shared = services.list_shared_models()
     context = {}
     if isinstance(request.user, User):
@@ -56,18 +56,18 @@ def list_page(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_http_methods(["GET", "POST"])
 def new_page(request: SignedInRequest) -> HttpResponse:
-    """Ask for a model; `file` in the address chooses the weights."""
-    asked = request.POST if request.method == "POST" else request.GET
-    offered = _weights_of(request.user, first=asked.get("file", ""))
+    """Show the upload form and request a conversion. The query parameter `file` preselects weights."""
+    query = request.POST if request.method == "POST" else request.GET
+    offered = _weights_of(request.user, first=query.get("file", ""))
     if request.method == "GET":
         initial = {"file": request.GET.get("file", ""), "name": request.GET.get("name", "")}
         return _show_form(request, ModelForm(files=offered, initial=initial), offered)
     form = ModelForm(request.POST, request.FILES, files=offered)
     is_valid, status = form.is_valid(), 422
     try:
-        sent = _take_weights(request.user, form)
+        sent = _store_upload(request.user, form)
         if is_valid:
-            return redirect("models:conversion", _request(request.user, form, sent).pk)
+            return redirect("models:conversion", _request_conversion(request.user, form, sent).pk)
     except DomainError as error:
         form.show_domain_error(error)
         status = error.status if isinstance(error, RateLimited) else status
@@ -77,22 +77,22 @@ def new_page(request: SignedInRequest) -> HttpResponse:
 @login_required
 @require_GET
 def conversion_page(request: SignedInRequest, conversion_id: UUID) -> HttpResponse:
-    """Show a conversion: how far it is, then its report."""
+    """Show the state of a conversion, then its report."""
     return _show_conversion(request, conversion_id, "market/conversion.html")
 
 
 @login_required
 @require_GET
 def conversion_state(request: SignedInRequest, conversion_id: UUID) -> HttpResponse:
-    """Answer with the changing part of a conversion's page."""
+    """Return the part of a conversion's page that htmx polls."""
     return _show_conversion(request, conversion_id, "market/conversion_state.html")
 
 
 @require_safe
 def sample(request: HttpRequest, sample_id: UUID, which: str) -> HttpResponseBase:
-    """Send a sample picture of a model that the person may see: as it was, or what was made of it."""
-    person = request.user if isinstance(request.user, User) else None
-    blob = services.get_sample_picture(user=person, sample_id=sample_id, which=which)
+    """Return a sample image of a model: `before` (input) or `after` (result)."""
+    user = request.user if isinstance(request.user, User) else None
+    blob = services.get_sample_picture(user=user, sample_id=sample_id, which=which)
     return serve(
         request, blob, name=f"{which}.webp", content_type=blob.content_type, stream=True, immutable=True
     )
@@ -101,7 +101,7 @@ def sample(request: HttpRequest, sample_id: UUID, which: str) -> HttpResponseBas
 @login_required
 @require_POST
 def retry(request: SignedInRequest, conversion_id: UUID) -> HttpResponse:
-    """Have refused weights converted once more."""
+    """Convert refused weights again."""
     try:
         conversions.retry_conversion(owner=request.user, conversion_id=conversion_id)
     except (Invalid, RateLimited) as error:
@@ -112,7 +112,7 @@ def retry(request: SignedInRequest, conversion_id: UUID) -> HttpResponse:
 @login_required
 @require_POST
 def confirm(request: SignedInRequest, conversion_id: UUID) -> HttpResponse:
-    """Take the owner's word on how a graph's outputs are read: `choice` is `task:layout`."""
+    """Confirm the output layout of an ONNX graph. `choice` is `task:layout`."""
     task, _colon, layout = request.POST.get("choice", "").partition(":")
     try:
         conversion = confirm_layout.confirm_conversion(
@@ -122,14 +122,14 @@ def confirm(request: SignedInRequest, conversion_id: UUID) -> HttpResponse:
         messages.error(request, error.message)
     else:
         if not conversion.is_open:
-            messages.success(request, _("Confirmed. The model can be shared."))
+            messages.success(request, _("Confirmed. You can share the model now."))
     return redirect("models:conversion", conversion_id)
 
 
 @login_required
 @require_POST
 def share(request: SignedInRequest, name: str) -> HttpResponse:
-    """Show a model to everybody (`visibility=public`), or to its owner only."""
+    """Make a model public (`visibility=public`) or private."""
     wanted = request.POST.get("visibility", "")
     if wanted not in Visibility.values:
         raise Invalid(_("Choose who may see the model."), fields={"visibility": wanted})
@@ -146,32 +146,32 @@ def share(request: SignedInRequest, name: str) -> HttpResponse:
 @login_required
 @require_POST
 def delete(request: SignedInRequest, name: str) -> HttpResponse:
-    """Delete a model; its jobs and their results stay."""
+    """Delete a model. Its jobs and their results stay."""
     weights_services.delete_model(owner=request.user, name=name)
-    messages.success(request, _("The model is deleted. Its jobs and their results stay."))
+    messages.success(request, _("Model deleted. Its jobs and their results stay."))
     here = reverse("models:list")
     return HttpResponseClientRedirect(here) if request.htmx else redirect(here)
 
 
-def _take_weights(owner: User, form: ModelForm) -> File | None:
-    """Put weights that came with the form into the drive, also where it must be mended: once is enough."""
+def _store_upload(owner: User, form: ModelForm) -> File | None:
+    """Store uploaded weights in the drive, even if the form is invalid: they are sent only once."""
     sent = form.cleaned_data.get("upload")
     if sent is None:
         return None
     file = conversions.upload_weights(owner=owner, name=sent.name, content=sent.file, size=sent.size)
-    form.keep(file)
+    form.select_file(file)
     return file
 
 
-def _request(owner: User, form: ModelForm, sent: File | None) -> Conversion:
+def _request_conversion(owner: User, form: ModelForm, sent: File | None) -> Conversion:
     chosen = form.cleaned_data
     file = sent or drive.get_file(owner=owner, file_id=chosen["file"])
-    asked = {name: chosen[name] for name in ("name", "title", "family", "config", "publish")}
-    return conversions.request_conversion(owner=owner, file=file, **asked)
+    options = {name: chosen[name] for name in ("name", "title", "family", "config", "publish")}
+    return conversions.request_conversion(owner=owner, file=file, **options)
 
 
 def _weights_of(owner: User, first: str = "") -> list[File]:
-    """Return the newest weights of the drive, and the one with this id."""
+    """Return the newest weights of the drive, and the file with the id `first`."""
     rows = File.objects.visible_to(owner).live().filter(kind=FileKind.WEIGHTS)
     rows = rows.exclude(state=FileState.REFUSED)
     found = list(rows.order_by("-id")[:WEIGHTS_OFFERED])
@@ -193,7 +193,7 @@ def _show_conversion(request: SignedInRequest, conversion_id: UUID, template: st
     version = conversion.version
     context = {
         "conversion": conversion,
-        "told": tell(conversion.report, version.weights if version else None),
+        "report": describe_report(conversion.report, version.weights if version else None),
     }
     listing = version.listing if version else None
     is_there = listing is not None and listing.archived_at is None

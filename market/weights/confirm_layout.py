@@ -1,4 +1,4 @@
-"""Layouts of uploaded graphs: their owner sees what was recognised and says whether it is right."""
+"""Confirm or correct the detected output layout of an ONNX graph."""
 
 import json
 from collections.abc import Mapping
@@ -14,55 +14,55 @@ from market.models import Conversion, ConversionState, Listing, Version, Visibil
 from market.sandbox.budgets import check_budget
 from market.weights import conversions, tasks
 
-# Those that a `config.json` can name; of all others the task alone tells the layout.
+# Layouts that a `config.json` can name. For others the task determines the layout.
 NAMED_LAYOUTS = ("anchors", "yolov5", "yolox", "yolox-decoded", "end-to-end", "labels", "semantic")
 
 
 def confirm_conversion(
     *, owner: User, conversion_id: object, task: str | None = None, layout: str | None = None
 ) -> Conversion:
-    """Confirm how the outputs of a converted graph are read, or have it read in another way that fits.
+    """Confirm the output layout of a converted graph, or convert it again with another layout.
 
-    Confirmed, the version may be run by others; where that was asked for, everybody now finds it. Read in
-    another way, it is converted once more, and is to be confirmed again.
+    A confirmed version can be run by others, and becomes public if `publish` was set. A version with another
+    layout is converted again and has to be confirmed again.
 
     Args:
-        task: of the way that is right; with `layout` left out, as it was recognised.
-        layout: as the report's `choices` name it.
+        task: the correct task. Without `task` and `layout`: as detected.
+        layout: the correct layout, as named in the report's `choices`.
 
     Raises:
         NotFound: there is no such conversion.
-        Conflict: it does not wait to be confirmed.
-        Invalid: the outputs cannot be read so, or the file is gone from the drive.
-        RateLimited: the person's minutes of conversions for today are used up.
+        Conflict: the conversion does not need confirmation.
+        Invalid: the layout does not fit the outputs, or the file is no longer in the drive.
+        RateLimited: the account's conversion time for today is used up.
     """
     conversion = conversions.get_conversion(owner=owner, conversion_id=conversion_id)
-    if not conversion.awaits_word:
-        raise Conflict(_("This conversion does not wait to be confirmed."), code="not_waiting")
+    if not conversion.needs_confirmation:
+        raise Conflict(_("This conversion does not need confirmation."), code="not_waiting")
     choices = conversion.report.get("choices") or []
-    wanted = _find(choices, task, layout)
-    if wanted == 0:
+    position = _find(choices, task, layout)
+    if position == 0:
         return _confirm(conversion)
-    return _read_anew(conversion, choices[wanted])
+    return _convert_again(conversion, choices[position])
 
 
 def _find(choices: list[Mapping[str, Any]], task: str | None, layout: str | None) -> int:
-    """Return the position of the choice that is meant; the first is how it was read."""
+    """Return the position of the matching choice. The first is the current layout."""
     if task is None and layout is None:
         return 0
     for position, choice in enumerate(choices):
         if (task is None or choice["task"] == task) and (layout is None or choice["layout"] == layout):
             return position
-    text = _("Its outputs cannot be read so.")
+    text = _("This layout does not fit the outputs of the model. Choose one of the report's choices.")
     raise Invalid(text, code="no_such_layout", fields={"layout": text})
 
 
 @transaction.atomic
 def _confirm(conversion: Conversion) -> Conversion:
     waiting = Version.objects.filter(conversions=conversion, is_confirmed=False)
-    moved = waiting.update(is_confirmed=True, updated_at=timezone.now())
-    if not moved:
-        raise Conflict(_("This conversion does not wait to be confirmed."), code="not_waiting")
+    confirmed = waiting.update(is_confirmed=True, updated_at=timezone.now())
+    if not confirmed:
+        raise Conflict(_("This conversion does not need confirmation."), code="not_waiting")
     if conversion.publish:
         Listing.objects.filter(versions=conversion.version_id, taken_down=False, archived_at=None).update(
             visibility=Visibility.PUBLIC, updated_at=timezone.now()
@@ -70,16 +70,16 @@ def _confirm(conversion: Conversion) -> Conversion:
     return conversions.get_conversion(owner=conversion.owner, conversion_id=conversion.pk)
 
 
-def _read_anew(conversion: Conversion, choice: Mapping[str, Any]) -> Conversion:
-    """Convert it again, with the choice written into its `config.json`; the wrong version goes then."""
+def _convert_again(conversion: Conversion, choice: Mapping[str, Any]) -> Conversion:
+    """Convert the weights again with this choice in `config.json`. Success deletes the wrong version."""
     file = conversions.file_to_convert(conversion)
-    said = json.loads(conversion.config) if conversion.config else {}
-    said = {name: value for name, value in said.items() if name not in ("task", "layout")}
-    said["task"] = choice["task"]
+    settings = json.loads(conversion.config) if conversion.config else {}
+    settings = {name: value for name, value in settings.items() if name not in ("task", "layout")}
+    settings["task"] = choice["task"]
     if choice["layout"] in NAMED_LAYOUTS:
-        said["layout"] = choice["layout"]
-    config = conversions.check_config(json.dumps(said, ensure_ascii=False))
-    conversions.check_numbers(conversion.owner)
+        settings["layout"] = choice["layout"]
+    config = conversions.check_config(json.dumps(settings, ensure_ascii=False))
+    conversions.check_limits(conversion.owner)
     check_budget(conversion.owner_id)
     with transaction.atomic():
         waiting = Conversion.objects.filter(
@@ -88,9 +88,7 @@ def _read_anew(conversion: Conversion, choice: Mapping[str, Any]) -> Conversion:
             version=conversion.version_id,
             version__is_confirmed=False,
         )
-        if not conversions.begin_anew(
-            waiting, file, config=config, version=None, corrects=conversion.version
-        ):
-            raise Conflict(_("This conversion does not wait to be confirmed."), code="not_waiting")
+        if not conversions.restart(waiting, file, config=config, version=None, corrects=conversion.version):
+            raise Conflict(_("This conversion does not need confirmation."), code="not_waiting")
         transaction.on_commit(tasks.send_turn)
     return conversions.get_conversion(owner=conversion.owner, conversion_id=conversion.pk)

@@ -1,8 +1,8 @@
-"""What waits for workers that convert, and whose turn it is: owners alternate, whatever each has waiting.
+"""Fair queue of conversions, trials and samples: owners take turns, however much each has queued.
 
-A wake-up only says that something waits. Owner after owner gets one thing done; first who has used least of
-these workers lately, then who has waited longest. An owner of whom something is being done already waits,
-and one whose minutes of the day are used up does too, save that conversions are then ended with a report.
+A wake-up only says that work waits. Each turn does one piece of work of one owner. The owner who has used the
+least time recently comes first, then the one who has waited longest. Owners with work in progress wait. If an
+owner's time for the day is used up, conversions fail with a report, and all other work waits.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,13 +16,13 @@ from django.db.models.functions import Now
 
 from ipau.common import leases
 from market.models import ConversionAccount
-from market.sandbox.budgets import budget_of, used_lately
+from market.sandbox.budgets import budget_of, recent_seconds
 from market.weights import samples_work, trials, work
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """The next thing to do for an owner. `do` returns whether there was anything to do."""
+    """The next work of an owner. `do` returns whether there was work to do."""
 
     owner_id: UUID
     since: datetime
@@ -30,21 +30,21 @@ class Waiting:
 
 
 def take_turn() -> bool:
-    """Do the next thing; return whether there was any."""
+    """Do the next work. Return whether there was any."""
     return any(waiting.do() for waiting in list_waiting())
 
 
 def list_waiting(*, older_than: timedelta = timedelta()) -> Iterator[Waiting]:
-    """Yield the next thing of each owner whose turn it may be, in the order of turns.
+    """Yield the next work of each owner without work in progress, in the order of turns.
 
     Args:
-        older_than: of what has waited for so long alone.
+        older_than: only work that has waited at least this long.
     """
     since = _owners_waiting(older_than)
-    held = ConversionAccount.objects.filter(leases.held(), owner__in=since)
-    for owner_id in held.values_list("pk", flat=True):
+    busy = ConversionAccount.objects.filter(leases.held(), owner__in=since)
+    for owner_id in busy.values_list("pk", flat=True):
         del since[owner_id]
-    used = used_lately(since)
+    used = recent_seconds(since)
     for owner_id in sorted(since, key=lambda owner_id: (used.get(owner_id, 0.0), since[owner_id])):
         do = _next_of(owner_id)
         if do is not None:
@@ -52,7 +52,7 @@ def list_waiting(*, older_than: timedelta = timedelta()) -> Iterator[Waiting]:
 
 
 def _owners_waiting(older_than: timedelta) -> dict[UUID, datetime]:
-    """Return since when something of each owner waits."""
+    """Return, by owner, since when work waits."""
     found: dict[UUID, datetime] = {}
     for rows, owner in (
         (work.waiting(), "owner"),
@@ -67,16 +67,16 @@ def _owners_waiting(older_than: timedelta) -> dict[UUID, datetime]:
 
 
 def _next_of(owner_id: UUID) -> Callable[[], bool] | None:
-    """Return what is to be done first for an owner: conversions before pictures that only show models."""
+    """Return the next work of an owner: conversions first, then samples, then trials."""
     conversion = work.waiting().filter(owner=owner_id).order_by("id").values_list("pk", flat=True).first()
     if conversion is not None:
         return partial(work.convert, conversion)
     if budget_of(owner_id).is_spent:
         return None
-    shown = samples_work.waiting().filter(listing__owner=owner_id).order_by("updated_at")
-    listing = shown.values_list("listing", flat=True).first()
+    samples = samples_work.waiting().filter(listing__owner=owner_id).order_by("updated_at")
+    listing = samples.values_list("listing", flat=True).first()
     if listing is not None:
-        return partial(samples_work.show_chosen, listing)
-    tried = trials.waiting().filter(versions__listing__owner=owner_id).order_by("updated_at")
-    weights = tried.values_list("pk", flat=True).first()
-    return partial(trials.try_kept, weights) if weights is not None else None
+        return partial(samples_work.update_samples, listing)
+    untried = trials.waiting().filter(versions__listing__owner=owner_id).order_by("updated_at")
+    weights = untried.values_list("pk", flat=True).first()
+    return partial(trials.run_trial, weights) if weights is not None else None

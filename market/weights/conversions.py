@@ -1,4 +1,4 @@
-"""Making models of weights: a conversion is asked for here, done by a worker, and ends as a version."""
+"""Services of conversions: upload weights, request, retry and validate."""
 
 import hashlib
 from typing import Any, BinaryIO
@@ -24,13 +24,13 @@ from market.weights import tasks
 from market.weights.services import MOST_MODELS, list_models
 from workers import registry
 
-# Of one person at a time: each holds up the others' for seconds.
+# Open conversions per account.
 MOST_OPEN = 8
 CONFIG_MAX_CHARACTERS = 512 * 1024
 
 
 def list_conversions(*, owner: User) -> QuerySet[Conversion]:
-    """Return what a person has had converted."""
+    """Return the conversions of an account."""
     rows: QuerySet[Conversion] = Conversion.objects.visible_to(owner).select_related(
         "version__listing__owner", "version__weights"
     )
@@ -51,7 +51,7 @@ def get_conversion(*, owner: User, conversion_id: object) -> Conversion:
 
 
 def upload_weights(*, owner: User, name: str, content: BinaryIO, size: int) -> File:
-    """Take weights into the drive; what is none is not kept.
+    """Store a weights file in the drive. Other files are rejected and not stored.
 
     Raises as `drive.uploads.services.upload_file`.
     """
@@ -59,13 +59,13 @@ def upload_weights(*, owner: User, name: str, content: BinaryIO, size: int) -> F
         owner=owner, content=content, size=size, limit=settings.RESUMABLE_MAX_BYTES
     )
     if found.kind != FileKind.WEIGHTS:
-        text = _("This file holds no weights: send a checkpoint of PyTorch, ONNX or safetensors.")
+        text = _("This file does not contain weights. Upload a PyTorch, ONNX or safetensors file.")
         raise Invalid(text, code="no_weights", fields={"weights": text})
     return uploads_services.add_upload(owner=owner, folder=None, name=name, stored=stored, facts=found)
 
 
 def find_weights(*, owner: User, content: BinaryIO) -> File | None:
-    """Return the owner's weights that are these very bytes, which are read from their start to their end."""
+    """Return the owner's weights file with the same bytes, or None. Reads `content` from start to end."""
     content.seek(0)
     digest = hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]  # open files are such
     rows = File.objects.visible_to(owner).live().filter(kind=FileKind.WEIGHTS, blob=digest)
@@ -84,20 +84,20 @@ def request_conversion(
     publish: bool = False,
     idempotency_key: str | None = None,
 ) -> Conversion:
-    """Have weights of the owner's drive made into the model `name`, or into another version of it.
+    """Request the conversion of weights in the owner's drive into the model `name`, or a new version of it.
 
     Args:
-        title: what people read; without one it is made from the name.
-        family: the key of the one that is to read the weights; without one each is asked.
-        config: the `config.json` that belongs to the weights, as text.
-        publish: whether everybody shall find and run it.
+        title: the title shown on pages. Default: derived from the name.
+        family: the key of the family that converts the weights. Default: detected.
+        config: the text of the `config.json` that belongs to the weights.
+        publish: whether the model becomes public.
 
     Raises:
-        NotFound: the file is not there, or holds no weights.
-        Invalid: the name, the title, the family or the config cannot be used, the file was refused, or the
-            person has as many models or conversions as one may have.
-        Conflict: the name belongs to something else, or the idempotency key to another request.
-        RateLimited: the person's minutes of conversions for today are used up.
+        NotFound: the file does not exist, or is not a weights file.
+        Invalid: the name, title, family or config is invalid, the file was refused, or the account has too
+            many models or open conversions.
+        Conflict: the name is taken by an app or pipeline, or the idempotency key by another request.
+        RateLimited: the account's conversion time for today is used up.
     """
     request = digest_of(file.blob_id, name, title, family, config, publish)
     if earlier := find_earlier(list_conversions(owner=owner), idempotency_key, request):
@@ -118,14 +118,14 @@ def request_conversion(
         request_digest=request if idempotency_key else "",
     )
     _check_free(owner, name)
-    check_numbers(owner)
+    check_limits(owner)
     check_budget(owner.pk)
     try:
         with transaction.atomic():
             conversion.save(force_insert=True)
             transaction.on_commit(tasks.send_turn)
     except IntegrityError:
-        # Two requests with one idempotency key at once: the slower one answers with what the faster one made.
+        # Concurrent requests with one idempotency key: the slower one returns the result of the faster.
         if earlier := find_earlier(list_conversions(owner=owner), idempotency_key, request):
             return earlier
         raise
@@ -133,40 +133,40 @@ def request_conversion(
 
 
 def retry_conversion(*, owner: User, conversion_id: object) -> Conversion:
-    """Have refused weights converted once more, as they lie in the drive now.
+    """Convert refused weights again, with the current content of the file in the drive.
 
     Raises:
         NotFound: there is no such conversion.
-        Conflict: it has not been refused.
-        Invalid: the file is gone from the drive, or the person has as many conversions as one may have.
-        RateLimited: the person's minutes of conversions for today are used up.
+        Conflict: the conversion was not refused.
+        Invalid: the file is no longer in the drive, or the account has too many open conversions.
+        RateLimited: the account's conversion time for today is used up.
     """
     conversion = get_conversion(owner=owner, conversion_id=conversion_id)
     if conversion.state != ConversionState.FAILED:
-        raise Conflict(_("Only a conversion that was refused can be tried again."))
+        raise Conflict(_("Only a refused conversion can be retried."))
     file = file_to_convert(conversion)
     _check_free(owner, conversion.name)
-    check_numbers(owner)
+    check_limits(owner)
     check_budget(owner.pk)
     with transaction.atomic():
         refused = Conversion.objects.filter(pk=conversion.pk, state=ConversionState.FAILED)
-        moved = begin_anew(refused, file)
+        restarted = restart(refused, file)
         transaction.on_commit(tasks.send_turn)
-    if not moved:
-        raise Conflict(_("Only a conversion that was refused can be tried again."))
+    if not restarted:
+        raise Conflict(_("Only a refused conversion can be retried."))
     return get_conversion(owner=owner, conversion_id=conversion_id)
 
 
 def file_to_convert(conversion: Conversion) -> File:
-    """Return the file of a conversion as it lies in the drive now. Raises Invalid where it is gone."""
+    """Return the file of a conversion. Raises Invalid if it is no longer in the drive."""
     file = conversion.file
     if file is None or file.trashed_at is not None or file.kind != FileKind.WEIGHTS:
         raise Invalid(_("The file is no longer in your drive."), code="file_gone")
     return file
 
 
-def begin_anew(rows: QuerySet[Conversion], file: File, **changes: Any) -> int:
-    """Put a conversion back to its beginning; return whether it was among these rows. Wake a worker then."""
+def restart(rows: QuerySet[Conversion], file: File, **changes: Any) -> int:
+    """Reset conversions to their initial state and return the number reset. The caller wakes a worker."""
     return rows.update(
         state=ConversionState.STARTING,
         source=file.blob_id,
@@ -188,7 +188,7 @@ def _own_weights(owner: User, file: File) -> File:
     rows = File.objects.visible_to(owner).live().filter(pk=file.pk, kind=FileKind.WEIGHTS)
     found: File | None = rows.first()
     if found is None:
-        raise NotFound(_("There are no such weights in your drive."))
+        raise NotFound(_("These weights are not in your drive."))
     if found.state == FileState.REFUSED:
         raise Invalid(found.reason, code="refused")
     return found
@@ -204,36 +204,40 @@ def _check_family(family: str) -> str:
 
 
 def check_config(config: str) -> str:
-    """Return the text of a `config.json`, or nothing. Raises Invalid where it is no JSON object."""
+    """Return the stripped text of a `config.json`. Raises Invalid if it is not a JSON object."""
     text, problem = config.strip(), ""
     if not text:
         return ""
     if len(text) > CONFIG_MAX_CHARACTERS:
-        problem = _("A config.json may have %(n)d KB at most.") % {"n": CONFIG_MAX_CHARACTERS // 1024}
+        problem = _("A config.json can have at most %(n)d KB.") % {"n": CONFIG_MAX_CHARACTERS // 1024}
     else:
         try:
             found: Any = read_json(text)
         except UnreadableJSON as error:
             problem = str(error)
         else:
-            problem = "" if isinstance(found, dict) else _("A config.json holds one JSON object.")
+            problem = "" if isinstance(found, dict) else _("A config.json must be one JSON object.")
     if problem:
         raise Invalid(problem, code="invalid_input", fields={"config": problem})
     return text
 
 
 def _check_free(owner: User, name: str) -> None:
-    """Raise Conflict where the name is that of something else than a model of the owner's."""
+    """Raise Conflict if the owner has an app or pipeline of this name."""
     rows = Listing.objects.filter(owner=owner, name=name, archived_at=None)
     if rows.exclude(kind=ListingKind.MODEL).exists():
-        text = _("You have something called “%(name)s” already. Choose another name.") % {"name": name}
+        text = _("You already have an app, model or pipeline called “%(name)s”. Choose another name.") % {
+            "name": name
+        }
         raise Conflict(text, code="name_taken", fields={"name": text})
 
 
-def check_numbers(owner: User) -> None:
-    """Raise Invalid where somebody has as many models or conversions as one may have."""
+def check_limits(owner: User) -> None:
+    """Raise Invalid if the account has too many models or open conversions."""
     if Conversion.objects.visible_to(owner).open().count() >= MOST_OPEN:
-        text = _("%(n)d conversions of yours are under way, which is the most. Wait for one of them.")
+        text = _("You have %(n)d conversions in progress, the maximum. Wait until one ends.")
         raise Invalid(text % {"n": MOST_OPEN}, code="too_many")
     if list_models(owner=owner).count() >= MOST_MODELS:
-        raise Invalid(_("You have %(n)d models, which is the most.") % {"n": MOST_MODELS}, code="too_many")
+        raise Invalid(
+            _("You have %(n)d models, the maximum. Delete one first.") % {"n": MOST_MODELS}, code="too_many"
+        )

@@ -1,4 +1,4 @@
-"""Which model detects things where a request names none."""
+"""Default detector: the model of a detection request that names none."""
 
 from typing import Any
 
@@ -12,24 +12,26 @@ from workers.tasks import FINDERS
 
 
 def check_detector(version: Version) -> Version:
-    """Return a version that detects things.
+    """Return the version if it is a detector.
 
     Raises:
-        Invalid: it does something else. `fields` names `model`.
+        Invalid: it is not. `fields` names `model`.
     """
     if version.weights is None or version.weights.task not in FINDERS:
-        text = _("“%(title)s” is no detector.") % {"title": version.listing.title}
+        text = _("“%(title)s” is not a detector. Choose a model that detects objects.") % {
+            "title": version.listing.title
+        }
         raise Invalid(text, code="no_detector", fields={"model": text})
     return version
 
 
 def default_detector(*, user: Any) -> Version:
-    """Return the newest version of the platform's own detector, or of the only one that `user` may see.
+    """Return the newest version of the platform's detector, or of the only detector that `user` may see.
 
-    Of several of the platform's, those that find boxes alone go first, then the newest.
+    If the platform has several, box detectors come first, then the newest.
 
     Raises:
-        Invalid: there is none, or there are several. `fields` names `model`.
+        Invalid: there is no detector, or there are several. `fields` names `model`.
     """
     listings = Listing.objects.visible_to(user).filter(kind=ListingKind.MODEL)
     newest = Version.objects.offered_to(user).order_by("listing", "-number").distinct("listing").values("pk")
@@ -41,8 +43,8 @@ def default_detector(*, user: Any) -> Version:
     if len(found) == 1:
         return found[0]
     text = (
-        _("There are several detectors: say which one as “model”, by its address owner/name.")
+        _("There are several detectors. Name one as “model”: owner/name.")
         if found
-        else _("There is no detector yet: upload the weights of one, or name a model as “model”.")
+        else _("There is no detector yet. Upload the weights of one, or name a model as “model”.")
     )
     raise Invalid(text, code="no_model", fields={"model": text})

@@ -1,4 +1,4 @@
-"""Putting a model on offer that is converted already, from a folder of the operator's own."""
+"""Install converted models from a local folder, for the operator and the demo."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,19 +17,21 @@ from workers.bundle import BundleError, verify
 def install_model(
     *, owner: User, folder: Path, name: str, title: str, summary: str, description: str
 ) -> Version:
-    """Publish the converted model in a folder as `owner/name`; return its version.
+    """Publish the converted model in a folder as `owner/name`, and return its version.
 
-    The same folder once more changes nothing but the words.
+    Installing the same folder again only updates the texts.
 
     Raises:
-        Invalid: the folder does not hold a converted model.
-        Conflict: the name is that of something else.
+        Invalid: the folder contains no converted model.
+        Conflict: the name is taken by an app or pipeline.
     """
     try:
         _, facts = verify(folder)
     except (BundleError, OSError) as error:
-        raise Invalid(f"There is no converted model in “{folder.name}”. {error}", code="model") from error
-    files = {of: blobs.store((folder / of).read_bytes(), kind) for of, kind in releases.TYPES.items()}
+        raise Invalid(
+            f"The folder “{folder.name}” contains no converted model. {error}", code="model"
+        ) from error
+    files = {path: blobs.store((folder / path).read_bytes(), kind) for path, kind in releases.TYPES.items()}
     wanted = Release(owner_id=owner.pk, name=name, title=title, publish=True)
     with transaction.atomic():
         weights = releases.keep_weights(
@@ -45,8 +47,8 @@ def install_model(
 
 
 def show_model(*, listing: Listing, pictures: Iterable[Path]) -> None:
-    """Show a model on pictures of the operator's own, JPEG. Raises as `choosing.show_on`."""
+    """Set the sample images of a model to these JPEG files. Raises as `samples.set_samples`."""
     stored = [blobs.store(path.read_bytes(), "image/jpeg") for path in pictures]
     with transaction.atomic():
         blobs.register(stored)
-        samples.show_on(listing=listing, digests=[one.sha256 for one in stored])
+        samples.set_samples(listing=listing, digests=[one.sha256 for one in stored])

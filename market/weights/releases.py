@@ -1,4 +1,4 @@
-"""Versions of models: what a conversion ends as. Call these in the transaction that ends it."""
+"""Create and delete versions of models. Call these in the transaction that ends the conversion."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -19,20 +19,20 @@ from workers.bundle import FACTS, GRAPH, WEIGHTS
 from workers.plugin import Family
 from workers.recipe import Recipe
 
-# What the three files of a model are kept as.
+# Content types of the three files of a model.
 TYPES = {FACTS: "application/json", GRAPH: "application/octet-stream", WEIGHTS: "application/octet-stream"}
 
 
 def keep_weights(*, facts: Mapping[str, Any], files: Mapping[str, Stored], source_sha256: str) -> Weights:
-    """Return the row of a converted model, locked; whoever made the same before made it too.
+    """Return the row of a converted model, locked. Creates it if there is none with this digest.
 
     Args:
-        facts: what its model.json says.
-        files: the three of it, by name.
+        facts: the content of its model.json.
+        files: its three files, by name.
     """
     blobs.register(files.values())
     digest = files[FACTS].sha256
-    made = Weights(
+    weights = Weights(
         digest=digest,
         family=facts["family"],
         task=facts["task"],
@@ -42,13 +42,13 @@ def keep_weights(*, facts: Mapping[str, Any], files: Mapping[str, Stored], sourc
         safetensors_id=files[WEIGHTS].sha256,
         source_sha256=source_sha256,
     )
-    Weights.objects.bulk_create([made], ignore_conflicts=True)
+    Weights.objects.bulk_create([weights], ignore_conflicts=True)
     return Weights.objects.select_for_update(no_key=True).get(digest=digest)
 
 
 @dataclass(frozen=True)
 class Release:
-    """A model that somebody wants under `owner/name`. `publish`: for everybody, once it is confirmed."""
+    """The requested model `owner/name`. `publish`: make it public once it is confirmed."""
 
     owner_id: UUID
     name: str
@@ -58,12 +58,12 @@ class Release:
 
 
 def release_model(*, wanted: Release, weights: Weights) -> Version:
-    """Return the version of the model that was asked for, making the listing where it is new.
+    """Create a version of the requested model, and the listing if it is new. Return the version.
 
-    The same weights once more make no other version.
+    The same weights again return the existing version.
 
     Raises:
-        Conflict: the name has meanwhile been given to something that is no model.
+        Conflict: the name was taken by an app or pipeline in the meantime.
     """
     family = _family(weights)
     listing = _listing(wanted, weights)
@@ -84,7 +84,7 @@ def release_model(*, wanted: Release, weights: Weights) -> Version:
             newest.save(update_fields=["is_confirmed", "updated_at"])
         return newest
     number = newest.number + 1 if newest else 1
-    # The sweep has a worker see what the new weights make of them.
+    # Samples have to be computed again with the new weights.
     ChosenSample.objects.filter(listing=listing).update(is_due=True, attempts=0)
     return Version.objects.create(
         listing=listing,
@@ -97,9 +97,9 @@ def release_model(*, wanted: Release, weights: Weights) -> Version:
 
 
 def withdraw_version(version_id: UUID) -> None:
-    """Delete a version whose reading its owner has corrected, with weights that no other one runs.
+    """Delete a version whose output layout was corrected, and its weights if unused.
 
-    One that has jobs, or that a pipeline runs, stays as it is: private to its owner.
+    A version that has jobs, or that a pipeline runs, stays, private to its owner.
     """
     version = Version.objects.filter(pk=version_id, is_confirmed=False).first()
     if version is None:
@@ -107,38 +107,38 @@ def withdraw_version(version_id: UUID) -> None:
     try:
         with transaction.atomic():
             version.delete()
-            forget_unused([version.weights_id] if version.weights_id else [])
+            delete_unused([version.weights_id] if version.weights_id else [])
     except (ProtectedError, IntegrityError):
         return
 
 
-def forget_unused(weights: Collection[UUID]) -> None:
-    """Delete those that no version runs. A conversion that just takes one up waits for us, or we for it."""
+def delete_unused(weights: Collection[UUID]) -> None:
+    """Delete weights that no version runs. The row lock serializes this with conversions that reuse them."""
     rows = Weights.objects.select_for_update().filter(pk__in=weights).order_by("pk")
-    for one in list(rows):
-        if not one.versions.exists():
-            one.delete()
+    for row in list(rows):
+        if not row.versions.exists():
+            row.delete()
 
 
 def _family(weights: Weights) -> Family[Any]:
     found = registry.get(weights.family)
     if not isinstance(found, Family):
-        raise TypeError(f"{weights.family} runs no weights.")
+        raise TypeError(f"{weights.family} is not a family of weights.")
     return found
 
 
 def _settings_of(family: Family[Any], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a family's schema with the settings and choices alone that mean something to its model."""
+    """Return a family's parameter schema, reduced to the parameters and choices that apply to the model."""
     schema, names, choices = family.schema(), family.settings_for(facts), family.choices_for(facts)
-    kept = {name: dict(about) for name, about in schema["properties"].items() if name in names}
-    for name, about in kept.items():
+    properties = {name: dict(about) for name, about in schema["properties"].items() if name in names}
+    for name, about in properties.items():
         if name in choices:
             about["enum"] = [choice for choice in about["enum"] if choice in choices[name]]
-        # Shown for a value of a setting that is gone: then always.
-        conditions = {on: values for on, values in about.pop("show_if", {}).items() if on in kept}
+        # Drop conditions on removed parameters: then the parameter is always shown.
+        conditions = {on: values for on, values in about.pop("show_if", {}).items() if on in properties}
         if conditions:
             about["show_if"] = conditions
-    return {**schema, "properties": kept}
+    return {**schema, "properties": properties}
 
 
 def _listing(wanted: Release, weights: Weights) -> Listing:
@@ -152,10 +152,10 @@ def _listing(wanted: Release, weights: Weights) -> Listing:
             with transaction.atomic():
                 return _create(wanted, weights)
         except IntegrityError:
-            # Somebody took the name between the look and the leap.
+            # A concurrent request took the name.
             listing = rows.get()
     if listing.kind != ListingKind.MODEL:
-        text = _("You have something called “%(name)s” already. Choose another name.")
+        text = _("You already have an app, model or pipeline called “%(name)s”. Choose another name.")
         raise Conflict(text % {"name": wanted.name}, code="name_taken")
     return listing
 

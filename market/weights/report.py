@@ -1,4 +1,4 @@
-"""What a conversion's report tells, and what its trial showed, as pages and the command line say it."""
+"""Format the report of a conversion, with its trial, for pages and the command line."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,30 +12,33 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from market.models import Weights
 from market.weights.samples import AnySample
-from market.weights.speeds import ToldSpeed, tell_speeds
+from market.weights.speeds import SpeedText, describe_speeds
 from workers.bundle import GRAPHS
 from workers.tasks import TASKS
 
 CLASSES_SHOWN = 200
 LAYOUTS: dict[str, str | Promise] = {
-    "anchors": gettext_lazy("a column for each place, boxes and classes (YOLOv8 and later)"),
-    "yolov5": gettext_lazy("a row for each place, box, objectness and classes (YOLOv5)"),
-    "yolox": gettext_lazy("a row for each cell of a grid, box in cells, objectness and classes (YOLOX)"),
+    "anchors": gettext_lazy("one column per anchor: box and class scores (YOLOv8 and later)"),
+    "yolov5": gettext_lazy("one row per anchor: box, objectness and class scores (YOLOv5)"),
+    "yolox": gettext_lazy("one row per grid cell: box in grid units, objectness and class scores (YOLOX)"),
     "yolox-decoded": gettext_lazy(
-        "a row for each cell of a grid, box in pixels, objectness and classes (YOLOX)"
+        "one row per grid cell: box in pixels, objectness and class scores (YOLOX)"
     ),
-    "end-to-end": gettext_lazy("a row for each thing: corners, confidence, class"),
-    "semantic": gettext_lazy("a class for each pixel"),
-    "labels": gettext_lazy("the number of a class for each pixel"),
+    "end-to-end": gettext_lazy("one row per detection: corners, confidence, class"),
+    "semantic": gettext_lazy("class scores for each pixel"),
+    "labels": gettext_lazy("a class number for each pixel"),
 }
 
 
 @dataclass(frozen=True)
-class Told:
-    """A report in words: facts as label and text, the classes, the files, how isolated the work was.
+class ReportText:
+    """The report as texts.
 
-    `untried` says why the model could not be tried, and is empty where it was. `pixels` is one of the facts,
-    where a model has it.
+    Attributes:
+        facts: pairs of label and text.
+        pixels: the preprocessing, also one of the facts; empty if the model has none.
+        files: name, size and SHA-256 of each file.
+        untried: why the trial failed; empty if it succeeded.
     """
 
     facts: list[tuple[str, str]]
@@ -45,24 +48,24 @@ class Told:
     files: list[tuple[str, str, str]]
     isolation: list[str]
     checks: list[str]
-    choices: list["ToldChoice"]
-    speeds: list[ToldSpeed]
+    choices: list["LayoutChoice"]
+    speeds: list[SpeedText]
     untried: str
-    samples: list["ToldSample"]
+    samples: list["SampleText"]
 
 
 @dataclass(frozen=True)
-class ToldChoice:
-    """A way in which the outputs of a graph may be read: as a form sends it, in words, and who is for it."""
+class LayoutChoice:
+    """A possible output layout: its form value, its text, and whether it was recognized or chosen."""
 
     value: str
     text: str
-    said_by: str
+    origin: str
 
 
 @dataclass(frozen=True)
-class ToldSample:
-    """A sample with words: what the picture before shows, what the one after does, and what stands below."""
+class SampleText:
+    """A sample with alternative texts of both images and a caption."""
 
     row: AnySample
     before_text: str
@@ -70,22 +73,22 @@ class ToldSample:
     caption: str
 
 
-def tell(
+def describe_report(
     report: Mapping[str, Any], weights: Weights | None = None, *, samples: Iterable[AnySample] | None = None
-) -> Told:
-    """Return what a report says. What a refused one lacks is left out.
+) -> ReportText:
+    """Return a report as texts. Facts that the report lacks are left out.
 
     Args:
-        weights: those that came of it, with their speeds and samples.
-        samples: other samples than those.
+        weights: the converted weights, with their speeds and samples.
+        samples: samples to show instead of those of `weights`.
     """
     if samples is None:
         samples = weights.samples.all() if weights else ()
     facts: Mapping[str, Any] = report.get("facts") or {}
     classes = [str(name) for name in facts.get("classes") or []]
-    return Told(
+    return ReportText(
         facts=_facts(report, facts),
-        pixels=tell_pixels(facts),
+        pixels=describe_preprocessing(facts),
         classes=classes[:CLASSES_SHOWN],
         more_classes=max(0, len(classes) - CLASSES_SHOWN),
         files=[
@@ -95,119 +98,119 @@ def tell(
         isolation=_isolation(report.get("isolation") or {}),
         checks=[str(one["detail"]) for name in ("checks", "scans") for one in report.get(name) or []],
         choices=_choices(report.get("choices") or []),
-        speeds=tell_speeds(weights) if weights else [],
+        speeds=describe_speeds(weights) if weights else [],
         untried=_untried(report.get("trial") or {}),
         samples=[_sample(row, weights.task) for row in samples] if weights else [],
     )
 
 
-def tell_pixels(facts: Mapping[str, Any]) -> str:
-    """Say how pictures are prepared for a classifier or semantic segmenter, and whether that was assumed.
+def describe_preprocessing(facts: Mapping[str, Any]) -> str:
+    """Return the preprocessing of a classifier or semantic segmenter, and whether it was assumed.
 
-    Of other models it is empty.
+    Empty for other models.
     """
     if facts.get("task") != "classify" and facts.get("layout") not in ("semantic", "labels"):
         return ""
-    told = [(_colours(facts), _source(facts, ("mean", "std")))]
+    parts = [(_normalization(facts), _source(facts, ("mean", "std")))]
     if facts.get("order") == "bgr":
-        told.append((_("blue before green and red"), ""))
+        parts.append((_("BGR channel order"), ""))
     if facts["task"] == "classify":
-        told.append((_shape(facts), _source(facts, ("crop_pct",))))
-    return "; ".join(f"{what} ({source})" if source else what for what, source in told)
+        parts.append((_shape(facts), _source(facts, ("crop_pct",))))
+    return "; ".join(f"{text} ({source})" if source else text for text, source in parts)
 
 
 def flops_size(facts: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the width and height of the picture that a model's operations were counted for."""
+    """Return the width and height of the image that a model's operations were counted for."""
     size = facts.get("input") or {}
-    # Generators take any size: theirs are counted at one that all share.
+    # Generators accept any size. All are counted at the same size.
     usual = TASKS["image"].usual_side
     return (size.get("width") or usual, size.get("height") or usual)
 
 
 def name_task(task: str) -> str:
-    """Say in a word what models of a task are: "Detector"."""
+    """Return a short name of models of a task: "Detector"."""
     return _(TASKS[task].name) if task in TASKS else task
 
 
-def _tell_task(task: str) -> str:
-    """Say what models of a task do: "Detects things"."""
+def _describe_task(task: str) -> str:
+    """Return what models of a task do: "Detects objects"."""
     return _(TASKS[task].title) if task in TASKS else task
 
 
 def _facts(report: Mapping[str, Any], facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    told: list[tuple[str, str]] = []
+    lines: list[tuple[str, str]] = []
     if facts:
-        told.append((_("Recognised as"), str(facts.get("title") or report.get("title", ""))))
+        lines.append((_("Recognized as"), str(facts.get("title") or report.get("title", ""))))
         if facts.get("averaged"):
-            told.append(
-                (_("Weights"), _("the averaged copy in the file, “%(name)s”") % {"name": facts["averaged"]})
+            lines.append(
+                (_("Weights"), _("averaged weights in the file, “%(name)s”") % {"name": facts["averaged"]})
             )
-        told.append((_("What it does"), _tell_task(facts.get("task", ""))))
-        told.append((_("Input"), _input(facts.get("input") or {})))
+        lines.append((_("Task"), _describe_task(facts.get("task", ""))))
+        lines.append((_("Input"), _input(facts.get("input") or {})))
         if output := facts.get("output"):
-            told.append((_("Output"), _output(output)))
-        if pixels := tell_pixels(facts):
-            told.append((_("Pixels"), pixels))
+            lines.append((_("Output"), _output(output)))
+        if pixels := describe_preprocessing(facts):
+            lines.append((_("Preprocessing"), pixels))
         if facts.get("scale", 1) > 1:
-            told.append((_("Enlarges"), f"{facts['scale']}×"))
-        told.append((_("Parameters"), str(intcomma(facts.get("parameters", 0)))))
+            lines.append((_("Upscaling"), f"{facts['scale']}×"))
+        lines.append((_("Parameters"), str(intcomma(facts.get("parameters", 0)))))
         if facts.get("flops"):
-            told.append((_("Operations a picture"), _operations(facts)))
-        difference = _("%(found).2g at most; %(allowed).2g is allowed") % {
+            lines.append((_("Operations per image"), _operations(facts)))
+        difference = _("at most %(found).2g; the limit is %(allowed).2g") % {
             "found": facts.get("difference", 0),
             "allowed": facts.get("tolerance", 0),
         }
-        told.append((_compared(facts), difference))
+        lines.append((_difference_label(facts), difference))
     if report.get("digest"):
-        told.append((_("Digest"), str(report["digest"])))
+        lines.append((_("Digest"), str(report["digest"])))
     if report.get("seconds"):
-        told.append((_("Took"), f"{report['seconds']:.1f} s"))
-    return told
+        lines.append((_("Conversion time"), f"{report['seconds']:.1f} s"))
+    return lines
 
 
-def _compared(facts: Mapping[str, Any]) -> str:
+def _difference_label(facts: Mapping[str, Any]) -> str:
     if facts.get("family") == GRAPHS:
-        return _("Difference between the graph as uploaded and as rearranged for speed")
-    return _("Difference between CPU and GPU form")
+        return _("Difference between the uploaded and the optimized graph")
+    return _("Difference between CPU and GPU format")
 
 
-def _colours(facts: Mapping[str, Any]) -> str:
+def _normalization(facts: Mapping[str, Any]) -> str:
     mean, std = facts.get("mean") or [0], facts.get("std") or [1]
     if set(mean) == {0} and set(std) == {1}:
-        return _("from 0 to 1")
+        return _("values from 0 to 1")
     numbers = {"mean": ", ".join(map(_number, mean)), "std": ", ".join(map(_number, std))}
-    return _("less %(mean)s, over %(std)s") % numbers
+    return _("mean %(mean)s, standard deviation %(std)s") % numbers
 
 
 def _shape(facts: Mapping[str, Any]) -> str:
     text = _cut(facts)
     resample = facts.get("resample")
     if resample not in (None, "bilinear"):
-        text += ", " + _("resized by %(filter)s interpolation") % {"filter": resample}
+        text += ", " + _("resized with %(filter)s interpolation") % {"filter": resample}
     return text
 
 
 def _cut(facts: Mapping[str, Any]) -> str:
     crop = facts.get("crop_pct") or 1
     part = {"percent": _number(100 * crop)}
-    # Vision Transformers were so before their facts told it.
+    # Older Vision Transformers lack this fact. They always stretch.
     if facts.get("stretch", facts.get("family") == "vit"):
         if crop == 1:
-            return _("the whole picture, squeezed into a square")
-        return _("the middle %(percent)s%% of the picture, squeezed into a square") % part
+            return _("whole image, stretched to a square")
+        return _("center %(percent)s%% of the image, stretched to a square") % part
     if crop == 1:
-        return _("the middle square of the picture")
-    return _("the middle square, %(percent)s%% of the picture’s shorter side") % part
+        return _("center square of the image")
+    return _("center square, %(percent)s%% of the image’s shorter side") % part
 
 
 def _source(facts: Mapping[str, Any], names: tuple[str, ...]) -> str:
-    """Models of before this was written down say nothing."""
+    """Return whether the values were assumed; empty for older models, which lack this fact."""
     if "assumed" not in facts:
         return ""
     missing = [name in facts["assumed"] for name in names]
     if all(missing):
         return _("assumed")
-    return _("partly assumed") if any(missing) else _("as told with it")
+    return _("partly assumed") if any(missing) else _("as specified")
 
 
 def _number(value: float) -> str:
@@ -227,22 +230,22 @@ def _operations(facts: Mapping[str, Any]) -> str:
 def _untried(trial: Mapping[str, Any]) -> str:
     if not trial.get("sentence"):
         return ""
-    return _("It was tried over sample pictures. %(why)s") % {"why": trial["sentence"]}
+    return _("The trial on sample images failed. %(why)s") % {"why": trial["sentence"]}
 
 
-def _sample(row: AnySample, task: str) -> ToldSample:
-    """Put into words what a sample shows: for who cannot see it, and below it."""
-    # Guesses that round to nothing say nothing.
+def _sample(row: AnySample, task: str) -> SampleText:
+    """Return a sample with alternative texts and caption."""
+    # Skip confidences that round to 0 %.
     found = ", ".join(_seen(one) for one in row.seen if one.get("confidence", 1) >= 0.005)
     if row.before_id is None:
-        made, caption = _("Pictures that the model drew of noise"), _("Drawn of noise")
+        after_text, caption = _("Images that the model generated from noise"), _("Generated from noise")
     elif found:
-        made, caption = _("What the model found: %(found)s") % {"found": found}, found
+        after_text, caption = _("Result of the model: %(found)s") % {"found": found}, found
     elif task == "image":
-        made, caption = _("What the model made of it"), _("Before and after")
+        after_text, caption = _("Result of the model"), _("Before and after")
     else:
-        made = caption = _("Nothing was found")
-    return ToldSample(row, _(row.caption) if row.caption else "", made, caption)
+        after_text = caption = _("Nothing found")
+    return SampleText(row, _(row.caption) if row.caption else "", after_text, caption)
 
 
 def _seen(one: Mapping[str, Any]) -> str:
@@ -251,50 +254,52 @@ def _seen(one: Mapping[str, Any]) -> str:
     return f"{one['count']} × {one['name']}"
 
 
-def _choices(found: Sequence[Mapping[str, Any]]) -> list[ToldChoice]:
-    """Put them into words. The first is how it is read now: as recognised, or as chosen instead."""
-    told = []
+def _choices(found: Sequence[Mapping[str, Any]]) -> list[LayoutChoice]:
+    """Return the choices as texts. The first is the current layout."""
+    choices = []
     for position, one in enumerate(found):
-        # Of earlier reports nothing else is known.
+        # Older reports lack this key.
         is_recognised = one.get("is_recognised", position == 0)
-        said_by = _("Recognised") if is_recognised else _("Chosen") if position == 0 else ""
-        told.append(_choice(one, said_by))
-    return told
+        origin = _("Recognized") if is_recognised else _("Chosen") if position == 0 else ""
+        choices.append(_choice(one, origin))
+    return choices
 
 
-def _choice(one: Mapping[str, Any], said_by: str) -> ToldChoice:
-    task, layout = _tell_task(one["task"]), LAYOUTS.get(one["layout"])
+def _choice(one: Mapping[str, Any], origin: str) -> LayoutChoice:
+    task, layout = _describe_task(one["task"]), LAYOUTS.get(one["layout"])
     text = f"{task}: {layout}" if layout else task
     if one["classes"]:
         text += ", " + ngettext("%(n)d class", "%(n)d classes", one["classes"]) % {"n": one["classes"]}
-    return ToldChoice(f"{one['task']}:{one['layout']}", text, said_by)
+    return LayoutChoice(f"{one['task']}:{one['layout']}", text, origin)
 
 
 def _input(size: Mapping[str, Any]) -> str:
     width, height = size.get("width", 0), size.get("height", 0)
-    return f"{width} × {height}" if width and height else _("pictures of any size")
+    return f"{width} × {height}" if width and height else _("images of any size")
 
 
 def _output(output: Mapping[str, Any]) -> str:
-    text = _("“%(name)s” is read, of %(count)d outputs")
+    text = _("“%(name)s”, one of %(count)d outputs")
     return text % {"name": output["name"], "count": output["count"]}
 
 
 def _isolation(found: Mapping[str, Any]) -> list[str]:
-    """Say plainly what kept the file's content away from the machine, and what did not."""
+    """Return sentences on how the conversion was isolated from the machine."""
     if not found:
         return []
-    told = [
-        _("Read in a sandbox of its own (bubblewrap): no files of this machine, no network.")
+    sentences = [
+        _("Converted in a sandbox (bubblewrap) without access to the machine’s files or the network.")
         if found.get("bubblewrap")
-        else _("Bubblewrap is not available on this machine; a process with limits of its own was used.")
+        else _(
+            "Bubblewrap is not available on this machine. A process with resource limits was used instead."
+        )
     ]
     if not found.get("bubblewrap"):
         if found.get("landlock"):
-            told.append(_("The kernel left it only the files that it needs (Landlock)."))
-        told.append(
-            _("It could not reach the network.")
+            sentences.append(_("Landlock restricted the process to the files that it needs."))
+        sentences.append(
+            _("It had no network access.")
             if found.get("network")
-            else _("The network was forbidden to it by its own process only, not by the system.")
+            else _("Network access was blocked only by the process itself, not by the system.")
         )
-    return told
+    return sentences

@@ -1,4 +1,4 @@
-"""The pictures that an owner shows a model on."""
+"""Services of sample images: choose, set and list the samples of a model."""
 
 from collections.abc import Iterable, Sequence
 from uuid import UUID
@@ -19,7 +19,7 @@ AnySample = Sample | ChosenSample
 
 
 def list_chosen(*, owner: User, name: str) -> QuerySet[ChosenSample]:
-    """Return the pictures that a model of the owner's is shown on, in their order. Raises NotFound."""
+    """Return the chosen samples of a model of `owner`, in order. Raises NotFound."""
     return ChosenSample.objects.filter(listing=get_model(owner=owner, name=name))
 
 
@@ -27,34 +27,38 @@ def list_chosen(*, owner: User, name: str) -> QuerySet[ChosenSample]:
 def choose_samples(
     *, owner: User, name: str, kept: Iterable[object] = (), files: Iterable[object] = ()
 ) -> Listing:
-    """Show a model on these pictures: of those that it has those with these ids, then files of the drive.
+    """Set the samples of a model: existing samples, then files of the drive. Delete all other samples.
 
-    All others go. With none, it is shown on the pictures that every model is tried on.
+    Without any, the model shows the sample images of the site.
+
+    Args:
+        kept: ids of existing samples.
+        files: ids of image files of the drive.
 
     Raises:
-        NotFound: the person has no such model, or one of the pictures is not there.
-        Invalid: too many are chosen, one has not been checked yet, or the model looks at no picture.
+        NotFound: the owner has no such model, sample or file.
+        Invalid: too many images, one is not checked yet, or the model takes no input image.
     """
     listing = get_model(owner=owner, name=name)
     digests = [*_digests_of(listing, kept), *_digests_in(owner, files)]
-    show_on(listing=listing, digests=digests)
+    set_samples(listing=listing, digests=digests)
     return listing
 
 
 @transaction.atomic
-def show_on(*, listing: Listing, digests: Iterable[str]) -> None:
-    """Show a model on the pictures with these bytes, in this order, and on no others.
+def set_samples(*, listing: Listing, digests: Iterable[str]) -> None:
+    """Set the samples of a model to the images with these SHA-256 digests, in this order.
 
-    Raises Invalid where they are too many, or the model looks at no picture.
+    Raises Invalid if there are too many, or the model takes no input image.
     """
     wanted = list(dict.fromkeys(digests))
     _check(listing, number=len(wanted))
-    # One change of them at a time.
+    # Serialize concurrent changes.
     Listing.objects.select_for_update(no_key=True).get(pk=listing.pk)
     listing.chosen_samples.exclude(digest__in=wanted).delete()
-    there = {row.digest: row for row in listing.chosen_samples.all()}
+    existing = {row.digest: row for row in listing.chosen_samples.all()}
     for position, digest in enumerate(wanted):
-        if digest in there:
+        if digest in existing:
             listing.chosen_samples.filter(digest=digest).update(position=position)
         else:
             listing.chosen_samples.create(position=position, source_id=digest, digest=digest)
@@ -63,9 +67,9 @@ def show_on(*, listing: Listing, digests: Iterable[str]) -> None:
 
 
 def shown_samples(version: Version) -> Sequence[AnySample]:
-    """Return the samples on which a version is shown: those of the owner's choosing, or what it was tried on.
+    """Return the samples of a version: those chosen by the owner, or those of its trial.
 
-    Of a chosen one that other weights were run on last, it is only told what it looks like.
+    A chosen sample with the result of other weights is returned without a result.
     """
     if version.weights is None:
         return []
@@ -77,20 +81,20 @@ def shown_samples(version: Version) -> Sequence[AnySample]:
 
 
 def _digests_of(listing: Listing, ids: Iterable[object]) -> list[str]:
-    """Return the bytes of samples that a model has."""
+    """Return the digests of existing samples of a model."""
     wanted = {as_uuid(i) for i in ids}
     found = [row.digest for row in listing.chosen_samples.filter(pk__in=wanted)]
     if len(found) != len(wanted):
-        raise NotFound(_("One of these samples is no longer there."))
+        raise NotFound(_("One of these samples no longer exists. Reload the page."))
     return found
 
 
 def _digests_in(owner: User, ids: Iterable[object]) -> list[str]:
-    """Return the bytes of files of the drive, in the order in which they were chosen."""
+    """Return the digests of image files of the drive, in the order of `ids`."""
     wanted: list[UUID] = list(dict.fromkeys(as_uuid(i) for i in ids))
     found = {file.pk: file for file in File.objects.visible_to(owner).runnable().filter(pk__in=wanted)}
     if len(found) != len(wanted):
-        raise NotFound(_("One of these pictures is not in your drive."))
+        raise NotFound(_("One of these images is not in your drive."))
     for file in found.values():
         if file.state != FileState.READY:
             text = _("“%(name)s” is still being checked. Choose it again in a moment.")
@@ -101,13 +105,15 @@ def _digests_in(owner: User, ids: Iterable[object]) -> list[str]:
 def _check(listing: Listing, *, number: int) -> None:
     text = ""
     if number > MOST_CHOSEN:
-        text = _("A model is shown on %(most)d pictures at most, and these are %(n)d.") % {
+        text = _("A model can have at most %(most)d sample images. You chose %(n)d.") % {
             "most": MOST_CHOSEN,
             "n": number,
         }
     rows = Version.objects.filter(listing=listing).select_related("weights")
     newest = rows.order_by("-number").first()
     if number and newest and newest.weights and newest.weights.facts.get("layout") == "noise":
-        text = _("This model draws from noise: it looks at no picture.")
+        text = _(
+            "This model generates images from noise. It takes no input image, so it has no samples to choose."
+        )
     if text:
         raise Invalid(text, code="samples")

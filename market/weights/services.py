@@ -1,4 +1,4 @@
-"""What sellers do with their models: list, find, describe, share, delete."""
+"""Services of models: list, get, describe, share and delete."""
 
 from django.db import IntegrityError, transaction
 from django.db.models import Prefetch, ProtectedError, QuerySet
@@ -10,20 +10,20 @@ from ipau.common.errors import Conflict, Invalid, NotFound
 from market.listings import services
 from market.listings.names import NAME_LENGTH, SUMMARY_LENGTH, TITLE_LENGTH, check_text
 from market.models import Conversion, Listing, ListingKind, Visibility
-from market.weights.releases import forget_unused
+from market.weights.releases import delete_unused
 
 MOST_MODELS = 200
 DESCRIPTION_LENGTH = 10_000
 
 
 def list_models(*, owner: User) -> QuerySet[Listing]:
-    """Return a person's own models."""
+    """Return the models of an account."""
     rows = Listing.objects.filter(owner=owner, kind=ListingKind.MODEL, archived_at=None)
     return services.with_newest(rows, user=owner)
 
 
 def with_unconfirmed(models: QuerySet[Listing]) -> QuerySet[Listing]:
-    """Prefetch the conversions of the versions that their owner has not confirmed yet."""
+    """Prefetch the conversions of unconfirmed versions."""
     waiting = Conversion.objects.filter(version__is_confirmed=False).only("version").order_by("-id")
     return models.prefetch_related(Prefetch("versions__conversions", queryset=waiting))
 
@@ -42,17 +42,17 @@ def get_model(*, owner: User, name: str) -> Listing:
 
 @transaction.atomic
 def share_model(*, owner: User, name: str, visibility: str) -> Listing:
-    """Show a model to everybody, or to its owner only.
+    """Make a model public or private.
 
     Raises:
-        NotFound: the person has no such model.
-        Conflict: an operator has taken it down, or it waits for the owner to confirm how it is read.
+        NotFound: the account has no such model.
+        Conflict: an operator has taken it down, or its output layout is not confirmed.
     """
     listing = get_model(owner=owner, name=name)
     if visibility == Visibility.PUBLIC and listing.taken_down:
         raise Conflict(_("An operator has taken this model down, so it cannot be shared."))
     if visibility == Visibility.PUBLIC and not listing.versions.filter(is_confirmed=True).exists():
-        text = _("Confirm on its report how the outputs of this model are read, then it can be shared.")
+        text = _("Confirm the output layout of this model in its report before you share it.")
         raise Conflict(text, code="unconfirmed")
     listing.visibility = visibility
     listing.save(update_fields=["visibility", "updated_at"])
@@ -60,19 +60,19 @@ def share_model(*, owner: User, name: str, visibility: str) -> Listing:
 
 
 def delete_model(*, owner: User, name: str) -> None:
-    """Delete a model with its versions, and weights that no other one runs.
+    """Delete a model with its versions and unused weights.
 
-    One that has jobs is put away instead, so that they still say what made them.
+    If it has jobs, or a pipeline runs it, archive it instead, because they refer to it.
 
     Raises:
-        NotFound: the person has no such model.
+        NotFound: the account has no such model.
     """
     listing = get_model(owner=owner, name=name)
     try:
         with transaction.atomic():
             used = list(listing.versions.exclude(weights=None).values_list("weights", flat=True))
             listing.delete()
-            forget_unused(used)
+            delete_unused(used)
     except (ProtectedError, IntegrityError):
         listing.chosen_samples.all().delete()
         Listing.objects.filter(pk=listing.pk).update(
@@ -89,14 +89,14 @@ def describe_model(
     summary: str | None = None,
     description: str | None = None,
 ) -> Listing:
-    """Change the texts of a model that are given; the others stay.
+    """Change the texts of a model that are not None.
 
     Args:
         summary: one line; may be empty.
         description: Markdown; may be empty.
 
     Raises:
-        NotFound: the person has no such model.
+        NotFound: the account has no such model.
         Invalid: a text is too long, or the title is empty.
     """
     listing = get_model(owner=owner, name=name)
@@ -114,10 +114,10 @@ def describe_model(
 
 
 def check_description(text: str) -> str:
-    """Return a description as it is kept. Raises Invalid."""
-    # Browsers send two characters for the end of a line.
+    """Return the normalized description. Raises Invalid."""
+    # Browsers send line ends as CRLF.
     text = text.replace("\r\n", "\n").replace("\0", " ").strip()
     if len(text) > DESCRIPTION_LENGTH:
-        problem = _("This may have at most %(n)d characters.") % {"n": DESCRIPTION_LENGTH}
+        problem = _("Use at most %(n)d characters.") % {"n": DESCRIPTION_LENGTH}
         raise Invalid(problem, code="invalid_input", fields={"description": problem})
     return text

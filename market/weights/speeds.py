@@ -1,4 +1,4 @@
-"""How fast weights are: what jobs took is added up here, and told beside what their trial took."""
+"""Speeds of weights: add up times of jobs, and format them with those of the trial."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from ipau.common.ids import uuid7
 from market.models import DeviceKind, JobSpeed, Listing, Speed, Weights
 from workers.devices import Device
 
-# One statement, so that slots which add to the same row at once wait for each other and lose nothing.
+# One upsert, so that concurrent slots do not lose updates.
 _ADD = """
     INSERT INTO market_jobspeed AS speed
         (id, created_at, updated_at, weights_id, kind, device, pictures, run_ms, slot_ms)
@@ -27,12 +27,15 @@ _ADD = """
 
 
 @dataclass(frozen=True)
-class ToldSpeed:
-    """How fast weights are on one device, in words: when they were tried, and in jobs. Empty: not known.
+class SpeedText:
+    """Formatted speed of weights on one device. Empty: unknown.
 
     Attributes:
-        size: of the pictures that they were tried on.
-        each: the mean over so many `pictures` of jobs.
+        first: time of the first image in the trial.
+        later: median time of later images in the trial.
+        size: size of the trial images.
+        each: mean time per image in jobs.
+        pictures: the number of images in jobs.
     """
 
     device: str
@@ -44,24 +47,24 @@ class ToldSpeed:
 
 
 def add_pictures(*, digest: str, device: Device, pictures: int, run_ms: float, slot_ms: float) -> None:
-    """Add what pictures of jobs took; call it in the transaction that records these, as its last statement.
+    """Add the time of images in jobs. Call it last in the transaction that records the images.
 
-    The row may be one for a whole cluster, and whoever has added to it keeps it until the transaction ends.
+    The whole cluster may share the row, and it stays locked until the transaction ends.
 
     Args:
-        digest: of the weights. A job keeps them, so they are there.
-        pictures: how many, one or more.
-        run_ms: milliseconds that they spent in the model's step, together.
-        slot_ms: milliseconds that the slot was busy with them, together.
+        digest: digest of the weights.
+        pictures: number of images, at least 1.
+        run_ms: total milliseconds in the model's step.
+        slot_ms: total milliseconds that the slot was busy.
     """
-    given: dict[str, Any] = {"digest": digest, "pictures": pictures, "run_ms": run_ms, "slot_ms": slot_ms}
+    values: dict[str, Any] = {"digest": digest, "pictures": pictures, "run_ms": run_ms, "slot_ms": slot_ms}
     with connection.cursor() as cursor:
-        cursor.execute(_ADD, {**given, "id": uuid7(), "kind": device.kind, "device": device.name[:120]})
+        cursor.execute(_ADD, {**values, "id": uuid7(), "kind": device.kind, "device": device.name[:120]})
 
 
 @dataclass(frozen=True)
 class TrialTime:
-    """How long weights took with an image of so many `pixels` when they were tried on a processor.
+    """Time of weights per image of `pixels` pixels in their trial on a CPU.
 
     `first_seconds` is the time of the first image, which includes loading the weights.
     """
@@ -72,65 +75,65 @@ class TrialTime:
 
 
 def trial_times(digests: Iterable[str]) -> dict[str, TrialTime]:
-    """Return by their digests how long weights took in their trials; the slowest of several processors."""
+    """Return the trial time of weights by digest, on the slowest of several CPUs."""
     rows = Speed.objects.filter(weights__digest__in=list(digests), kind=DeviceKind.CPU)
     found: dict[str, TrialTime] = {}
     for row in rows.select_related("weights"):
         each_ms = row.each_ms or row.first_ms
-        tried = TrialTime(each_ms / 1000, row.first_ms / 1000, max(1, row.width * row.height))
-        slowest = found.setdefault(row.weights.digest, tried)
-        if tried.seconds > slowest.seconds:
-            found[row.weights.digest] = tried
+        measured = TrialTime(each_ms / 1000, row.first_ms / 1000, max(1, row.width * row.height))
+        slowest = found.setdefault(row.weights.digest, measured)
+        if measured.seconds > slowest.seconds:
+            found[row.weights.digest] = measured
     return found
 
 
 def with_job_speeds(listings: QuerySet[Listing]) -> QuerySet[Listing]:
-    """Fetch along how fast the weights of the fetched versions are in jobs."""
+    """Prefetch the speeds in jobs of the weights of versions."""
     alone = Weights.objects.only("pk").prefetch_related("job_speeds")
     return listings.prefetch_related(Prefetch("versions__weights", queryset=alone))
 
 
-def tell_speeds(weights: Weights) -> list[ToldSpeed]:
-    """Return how fast weights are on each device on which they were tried or run in jobs."""
-    tried = {(speed.kind, speed.device): speed for speed in weights.speeds.all()}
-    seen = {(speed.kind, speed.device): speed for speed in weights.job_speeds.all()}
-    return [_tell(key[1], tried.get(key), seen.get(key)) for key in sorted({*tried, *seen})]
+def describe_speeds(weights: Weights) -> list[SpeedText]:
+    """Return the speeds of weights, one per device of their trial or jobs."""
+    in_trial = {(speed.kind, speed.device): speed for speed in weights.speeds.all()}
+    in_jobs = {(speed.kind, speed.device): speed for speed in weights.job_speeds.all()}
+    return [_format(key[1], in_trial.get(key), in_jobs.get(key)) for key in sorted({*in_trial, *in_jobs})]
 
 
-def tell_busiest(speeds: Iterable[JobSpeed]) -> ToldSpeed | None:
-    """Return how fast weights are in jobs on the device that has run most pictures; None before any."""
+def describe_busiest(speeds: Iterable[JobSpeed]) -> SpeedText | None:
+    """Return the speed in jobs on the device with most images; None without jobs."""
     busiest = max(speeds, key=lambda speed: speed.pictures, default=None)
-    return _tell(busiest.device, None, busiest) if busiest else None
+    return _format(busiest.device, None, busiest) if busiest else None
 
 
-def say_speed(speed: Speed) -> str:
-    """Say how long a picture took: «First picture 310 ms, then 45 ms a picture on AMD EPYC 9B14»."""
-    said = {
+def format_speed(speed: Speed) -> str:
+    """Return a trial speed as text: «First image 310 ms, then 45 ms per image on AMD EPYC 9B14»."""
+    values = {
         "first": _milliseconds(speed.first_ms),
         "device": speed.device,
         "width": speed.width,
         "height": speed.height,
     }
     if speed.each_ms is None:
-        return _("First picture %(first)s on %(device)s (%(width)d × %(height)d pixels)") % said
-    text = _("First picture %(first)s, then %(each)s a picture on %(device)s (%(width)d × %(height)d pixels)")
-    return text % {**said, "each": _milliseconds(speed.each_ms)}
+        return _("First image %(first)s on %(device)s (%(width)d × %(height)d pixels)") % values
+    text = _("First image %(first)s, then %(each)s per image on %(device)s (%(width)d × %(height)d pixels)")
+    return text % {**values, "each": _milliseconds(speed.each_ms)}
 
 
-def _tell(device: str, tried: Speed | None, seen: JobSpeed | None) -> ToldSpeed:
-    told: dict[str, Any] = {}
-    if tried:
-        told["first"] = _milliseconds(tried.first_ms)
-        told["later"] = _milliseconds(tried.each_ms) if tried.each_ms else ""
-        told["size"] = f"{tried.width} × {tried.height}"
-    if seen:
-        told["each"], told["pictures"] = _milliseconds(seen.each_ms), seen.pictures
-    return ToldSpeed(device, **told)
+def _format(device: str, in_trial: Speed | None, in_jobs: JobSpeed | None) -> SpeedText:
+    texts: dict[str, Any] = {}
+    if in_trial:
+        texts["first"] = _milliseconds(in_trial.first_ms)
+        texts["later"] = _milliseconds(in_trial.each_ms) if in_trial.each_ms else ""
+        texts["size"] = f"{in_trial.width} × {in_trial.height}"
+    if in_jobs:
+        texts["each"], texts["pictures"] = _milliseconds(in_jobs.each_ms), in_jobs.pictures
+    return SpeedText(device, **texts)
 
 
-def _milliseconds(spent: float) -> str:
-    if spent >= 10_000:
-        return _("%(n).0f s") % {"n": spent / 1000}
-    if spent >= 1000:
-        return _("%(n).1f s") % {"n": spent / 1000}
-    return _("%(n)s ms") % {"n": f"{spent:.0f}" if spent >= 10 else f"{spent:.1f}"}
+def _milliseconds(duration: float) -> str:
+    if duration >= 10_000:
+        return _("%(n).0f s") % {"n": duration / 1000}
+    if duration >= 1000:
+        return _("%(n).1f s") % {"n": duration / 1000}
+    return _("%(n)s ms") % {"n": f"{duration:.0f}" if duration >= 10 else f"{duration:.1f}"}

@@ -1,26 +1,27 @@
-"""The envelopes that carry the market's work to a worker."""
+"""Celery tasks of the market: conversions, e-mails about pauses, and the sweep."""
 
 from datetime import timedelta
 from itertools import islice
 
 from ipau.common.tasks import begins, task, wake, wake_once
 from market.sandbox import budgets, work_dirs
-from market.weights import conversion_queue, pause_mails, trials, work
+from market.weights import conversion_queue, pause_emails, trials, work
 
-SILENT = timedelta(seconds=8)
-# A wake-up that waits behind others is not sent again for so long. What comes later is the sweep's to send.
-AGAIN_SECONDS = 20
+# The sweep sends a wake-up for work that has waited this long.
+RESEND_AFTER = timedelta(seconds=8)
+# A wake-up is sent at most once in this time. After that, the sweep sends another one.
+DEDUPLICATE_SECONDS = 20
 _ANY = "any"
 
 
-# The longest conversion with its scan and trial, but less than messages stay invisible for. The argument is
-# that of wake-ups of earlier versions: whose turn it is, is decided by rows.
+# The time limit covers the longest conversion with scan and trial, and is below the visibility timeout. The
+# argument is unused: rows decide what is next. Messages of earlier releases have it.
 @task(name="market.convert", queue="convert", soft_time_limit=840, expires=60)
 def convert(_conversion_id: str = "") -> None:
     _take_turn()
 
 
-# As above; also a message that was sent before all of these became one turn.
+# This task and the next exist for messages of earlier releases. They take a turn like any other.
 @task(name="market.try_weights", queue="convert", soft_time_limit=840, expires=60)
 def try_weights(_weights_id: str = "") -> None:
     _take_turn()
@@ -33,34 +34,34 @@ def show_chosen(_listing_id: str = "") -> None:
 
 @task(name="market.tell_paused", queue="background", expires=60)
 def tell_paused() -> None:
-    pause_mails.send_due()
+    pause_emails.send_due()
 
 
 @task(name="market.sweep", queue="background", expires=60)
 def sweep() -> None:
-    work.end_hopeless()
-    budgets.forget_old_days()
-    work_dirs.forget_lost()
-    if next(conversion_queue.list_waiting(older_than=SILENT), None) is not None:
+    work.fail_exhausted()
+    budgets.delete_old_days()
+    work_dirs.delete_orphaned()
+    if next(conversion_queue.list_waiting(older_than=RESEND_AFTER), None) is not None:
         send_turn()
-    if pause_mails.due().exists():
+    if pause_emails.due().exists():
         wake(tell_paused)
 
 
 def send_turn() -> None:
-    """Wake a worker that converts; once for all that waits when it begins."""
-    wake_once(convert, _ANY, seconds=AGAIN_SECONDS)
+    """Wake a conversion worker, once for all waiting work."""
+    wake_once(convert, _ANY, seconds=DEDUPLICATE_SECONDS)
 
 
 def send_trial(*, weights_id: str) -> None:
-    """Have weights tried that no conversion has tried."""
-    trials.ask(weights_id)
+    """Request a trial of installed weights and wake a worker."""
+    trials.request_trial(weights_id)
     send_turn()
 
 
 def _take_turn() -> None:
     begins(convert, _ANY)
-    # Several owners wait: another slot begins with the next one.
+    # Several owners wait: wake another slot for the next one.
     if len(list(islice(conversion_queue.list_waiting(), 2))) > 1:
         send_turn()
     if conversion_queue.take_turn() and next(conversion_queue.list_waiting(), None) is not None:

@@ -1,4 +1,4 @@
-"""What the trial of a converted model leaves: its speed on this machine, and samples of what it makes."""
+"""Run trials of converted models and save their speeds and samples."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,22 +18,22 @@ from market.sandbox import owner_leases, work_dirs
 from workers import devices
 from workers.bundle import FACTS, GRAPH, WEIGHTS
 from workers.engine import ThumbnailResult
-from workers.trials import launch as trial
+from workers.trials import launch
 from workers.trials.launch import Trial, TrialSample
 
 _WEBP = "image/webp"
 
 
 @dataclass(frozen=True)
-class Tried:
-    """A trial whose pictures lie in the storage: those before and after, in the order of `trial.shown`."""
+class StoredTrial:
+    """A trial and its stored images: pairs of before and after, in the order of `trial.shown`."""
 
     trial: Trial
     device: str
     pictures: tuple[tuple[Stored | None, Stored | None], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the report of a conversion keeps of it."""
+        """Return the trial as it is stored in the conversion's report."""
         return {
             "device": self.device,
             "sentence": self.trial.sentence,
@@ -45,40 +45,40 @@ class Tried:
         }
 
 
-def try_weights(folder: Path, *, scratch_in: Path) -> Tried:
-    """Run the converted model in a folder over our pictures; write what it made into the storage."""
-    done = trial.try_model(folder, scratch_in=scratch_in)
-    pictures = tuple((_store(shown.before), _store(shown.after)) for shown in done.shown)
-    return Tried(done, devices.processor().name, pictures)
+def try_weights(folder: Path, *, scratch_in: Path) -> StoredTrial:
+    """Run the converted model of a folder on the sample images of the site, and store the results."""
+    result = launch.try_model(folder, scratch_in=scratch_in)
+    pictures = tuple((_store(shown.before), _store(shown.after)) for shown in result.shown)
+    return StoredTrial(result, devices.processor().name, pictures)
 
 
-def try_kept(weights_id: UUID) -> bool:
-    """Try weights that were converted elsewhere, and keep what shows.
+def run_trial(weights_id: UUID) -> bool:
+    """Run a trial of weights that were converted elsewhere, and save the result.
 
-    Return whether they are still there, and something of the owner's was not just being done. Raises OSError
-    where the storage does not give them.
+    Return False if they no longer exist, or other work of the owner is in progress. Raises OSError if the
+    storage fails.
     """
     rows = Weights.objects.filter(pk=weights_id)
     owner_id = rows.order_by("versions__id").values_list("versions__listing__owner", flat=True).first()
     weights = rows.first()
     if weights is None or owner_id is None:
         return False
-    with owner_leases.holding(owner_id) as lease:
+    with owner_leases.acquire(owner_id) as lease:
         if lease is None:
             return False
         persist(lambda: rows.update(trials_left=Greatest(F("trials_left") - 1, 0), updated_at=Now()))
         with work_dirs.open_scratch() as scratch:
             tried = try_weights(fetch_model(weights, into=scratch), scratch_in=scratch)
-        return persist(lambda: _keep_of(weights_id, tried))
+        return persist(lambda: _save_trial(weights_id, tried))
 
 
-def ask(weights_id: UUID | str) -> None:
-    """Have weights tried that no conversion has tried, once a worker comes to it."""
+def request_trial(weights_id: UUID | str) -> None:
+    """Mark weights for a trial. A worker runs it later."""
     Weights.objects.filter(pk=weights_id).update(trials_left=MAX_ATTEMPTS, updated_at=Now())
 
 
 def waiting() -> QuerySet[Weights]:
-    """Return the weights that are still to be tried."""
+    """Return the weights that wait for a trial."""
     return Weights.objects.filter(trials_left__gt=0)
 
 
@@ -92,33 +92,33 @@ def fetch_model(weights: Weights, *, into: Path) -> Path:
     return folder
 
 
-def keep_trial(*, weights: Weights, tried: Tried) -> None:
-    """Write down what a trial showed; call it in the transaction that keeps the weights, which are locked.
+def keep_trial(*, weights: Weights, tried: StoredTrial) -> None:
+    """Save the result of a trial. Call it in the transaction that has locked the weights.
 
-    A later trial on the same device counts instead. Samples stay as they first were.
+    A later trial on the same device replaces the speed. Samples of the first trial stay.
     """
-    done = tried.trial
-    if done.first_ms is not None:
+    trial = tried.trial
+    if trial.first_ms is not None:
         Speed.objects.update_or_create(
             weights=weights,
             kind=DeviceKind.CPU,
             device=tried.device[:120],
             defaults={
-                "first_ms": done.first_ms,
-                "each_ms": done.each_ms,
-                "runs": done.runs,
-                "width": done.width,
-                "height": done.height,
+                "first_ms": trial.first_ms,
+                "each_ms": trial.each_ms,
+                "runs": trial.runs,
+                "width": trial.width,
+                "height": trial.height,
             },
         )
-    made = list(_samples(weights, tried))
-    if made and not weights.samples.exists():
+    samples = list(_samples(weights, tried))
+    if samples and not weights.samples.exists():
         blobs.register(stored for pair in tried.pictures for stored in pair if stored)
-        Sample.objects.bulk_create(made)
+        Sample.objects.bulk_create(samples)
 
 
 @transaction.atomic
-def _keep_of(weights_id: UUID, tried: Tried) -> bool:
+def _save_trial(weights_id: UUID, tried: StoredTrial) -> bool:
     weights = Weights.objects.select_for_update(no_key=True).filter(pk=weights_id).first()
     if weights is not None:
         keep_trial(weights=weights, tried=tried)
@@ -130,7 +130,7 @@ def _store(picture: ThumbnailResult | None) -> Stored | None:
     return None if picture is None else blobs.store(picture.data, _WEBP)
 
 
-def _samples(weights: Weights, tried: Tried) -> Iterator[Sample]:
+def _samples(weights: Weights, tried: StoredTrial) -> Iterator[Sample]:
     pairs = zip(tried.trial.shown, tried.pictures, strict=True)
     for position, (shown, (before, after)) in enumerate(pairs):
         if before is None and after is None:
@@ -149,6 +149,6 @@ def _samples(weights: Weights, tried: Tried) -> Iterator[Sample]:
 
 
 def _size(shown: TrialSample) -> tuple[int, int]:
-    there = [picture for picture in (shown.before, shown.after) if picture]
-    largest = max(there, key=lambda picture: picture.width)
+    pictures = [picture for picture in (shown.before, shown.after) if picture]
+    largest = max(pictures, key=lambda picture: picture.width)
     return largest.width, largest.height

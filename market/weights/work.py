@@ -1,4 +1,4 @@
-"""What a worker does with uploaded weights: have them converted in the sandbox, and keep what comes of it."""
+"""Worker side of conversions: claim, convert in the sandbox, run the trial, save the result."""
 
 import math
 import shutil
@@ -24,23 +24,23 @@ from market.sandbox import owner_leases, work_dirs
 from market.sandbox.budgets import Budget, budget_of
 from market.weights import trials
 from market.weights.releases import TYPES, Release, keep_weights, release_model, withdraw_version
-from market.weights.trials import Tried
+from market.weights.trials import StoredTrial
 from workers.sandbox import run
 
 MAX_ATTEMPTS = 3
-# What a conversion may take of the processor: so long, and longer the larger the file is. On two cores of an
-# EPYC the largest YOLO (114 MB) takes 12 seconds, the smallest (5 MB) 3, the largest as ONNX (227 MB) 10.
+# CPU time limit of a conversion: a base and a time per megabyte. On two cores of an EPYC the largest YOLO
+# (114 MB) takes 12 seconds, the smallest (5 MB) 3, the largest as ONNX (227 MB) 10.
 BASE_SECONDS = 60.0
 SECONDS_A_MEGABYTE = 1.0
-# By the clock, so many times as long: on a busy machine jobs and pages come first.
-PATIENCE = 5
-_CRASHED = "These weights could not be converted: each attempt ended before it was done."
-_STORAGE_LOST = "The bytes of this file are no longer there."
+# Limit of wall time as a multiple of CPU time: on a busy machine jobs and pages have priority.
+WALL_FACTOR = 5
+_CRASHED = "These weights could not be converted: the worker process died in each attempt."
+_STORAGE_LOST = "The content of this file is missing from the storage. Upload it again."
 
 
 @dataclass(frozen=True)
 class _Claim:
-    """A conversion that this worker owns for as long as it carries the token."""
+    """A conversion that this worker owns while the row has the token."""
 
     conversion: Conversion
     token: UUID
@@ -54,51 +54,51 @@ class _Claim:
 
 
 def convert(conversion_id: UUID) -> bool:
-    """Do a conversion, unless somebody is at it or at something else of its owner's.
+    """Convert weights, unless this or other work of the owner is in progress.
 
-    Return whether there was anything to do. Where the owner's minutes are used up, that is to say so.
+    Return whether there was work to do. If the owner's time is used up, the conversion fails with a report.
     """
     owner_id = waiting().filter(pk=conversion_id).values_list("owner", flat=True).first()
     if owner_id is None:
         return False
-    with owner_leases.holding(owner_id) as lease:
+    with owner_leases.acquire(owner_id) as lease:
         if lease is None:
             return False
         budget = budget_of(owner_id)
         if budget.is_spent:
-            return persist(lambda: _refuse_for_today(conversion_id, budget))
-        held = persist(lambda: _claim(conversion_id, lease.token))
-        if held is not None:
-            lease.also_renew = held.renew
-            _do(held, lease.lost)
-        return held is not None
+            return persist(lambda: _refuse_over_budget(conversion_id, budget))
+        claim = persist(lambda: _claim(conversion_id, lease.token))
+        if claim is not None:
+            lease.also_renew = claim.renew
+            _run(claim, lease.lost)
+        return claim is not None
 
 
-def _do(held: _Claim, lost: threading.Event) -> None:
-    with work_dirs.open_folder(held.conversion.pk, held.token) as folder:
+def _run(claim: _Claim, lost: threading.Event) -> None:
+    with work_dirs.open_folder(claim.conversion.pk, claim.token) as folder:
         try:
-            upload = _copy_out(held, folder)
+            upload = _copy_out(claim, folder)
         except FileNotFoundError:
-            persist(lambda: _fail(held, {"code": "gone", "sentence": _STORAGE_LOST}))
+            persist(lambda: _fail(claim, {"code": "gone", "sentence": _STORAGE_LOST}))
             return
-        report, made = _convert(held.conversion, upload, folder / "out")
+        report, bundle = _convert(claim.conversion, upload, folder / "out")
         if not report["ok"]:
-            persist(lambda: _fail(held, report))
+            persist(lambda: _fail(claim, report))
             return
         if lost.is_set():
-            # Another worker converts these weights again, and will keep its own.
+            # Another worker has taken over and will save its own result.
             return
-        tried = trials.try_weights(made, scratch_in=folder)
+        tried = trials.try_weights(bundle, scratch_in=folder)
         report = _storable({**report, "trial": tried.as_json()})
-        files = {name: _store(made / name) for name in TYPES}
-        persist(lambda: _succeed(held, report, files, tried))
+        files = {name: _store(bundle / name) for name in TYPES}
+        persist(lambda: _succeed(claim, report, files, tried))
 
 
-# --- Whose it is.
+# --- Claims.
 
 
 def waiting() -> models.QuerySet[Conversion]:
-    """Return the conversions that nobody is at and that may be begun."""
+    """Return the conversions that can be claimed."""
     return _free().filter(attempts__lt=MAX_ATTEMPTS)
 
 
@@ -108,7 +108,7 @@ def _free() -> models.QuerySet[Conversion]:
 
 
 def _claim(conversion_id: UUID, token: UUID) -> _Claim | None:
-    taken = leases.claim(
+    claimed = leases.claim(
         waiting().filter(pk=conversion_id),
         token=token,
         lease=owner_leases.LEASE,
@@ -116,17 +116,17 @@ def _claim(conversion_id: UUID, token: UUID) -> _Claim | None:
         started_at=Coalesce(F("started_at"), Now()),
         updated_at=Now(),
     )
-    return _Claim(Conversion.objects.get(pk=conversion_id), token) if taken else None
+    return _Claim(Conversion.objects.get(pk=conversion_id), token) if claimed else None
 
 
 # --- Converting.
 
 
-def _copy_out(held: _Claim, folder: Path) -> Path:
-    """Write the upload's bytes to a file of its own. Raises OSError."""
+def _copy_out(claim: _Claim, folder: Path) -> Path:
+    """Copy the upload from the storage into `folder`. Raises OSError."""
     target = folder / "upload"
     with (
-        blobs.open_bytes(held.conversion.source_sha256) as source,
+        blobs.open_bytes(claim.conversion.source_sha256) as source,
         target.open("wb") as out,
     ):
         shutil.copyfileobj(source, out, blobs.CHUNK)
@@ -134,14 +134,14 @@ def _copy_out(held: _Claim, folder: Path) -> Path:
 
 
 def limits_for(size: int) -> run.Limits:
-    """Return what the conversion of a file of so many bytes may use."""
+    """Return the limits of a conversion of a file of `size` bytes."""
     most = float(settings.CONVERSION_SECONDS)
     processor = min(most, BASE_SECONDS + SECONDS_A_MEGABYTE * size / 1e6)
-    return run.Limits(cpu=math.ceil(processor), wall=min(most, PATIENCE * processor))
+    return run.Limits(cpu=math.ceil(processor), wall=min(most, WALL_FACTOR * processor))
 
 
 def _convert(conversion: Conversion, upload: Path, out: Path) -> tuple[dict[str, Any], Path]:
-    """Return the sandbox's report, as the database can keep it, and the folder of what was made."""
+    """Return the sandbox's report, cleaned for the database, and the folder of the converted model."""
     config: Path | None = None
     if conversion.config:
         config = upload.with_name("config.json")
@@ -159,7 +159,7 @@ def _convert(conversion: Conversion, upload: Path, out: Path) -> tuple[dict[str,
 
 
 def _storable(value: Any) -> Any:
-    """Return a copy without what PostgreSQL's JSON cannot hold: NUL and halves of characters."""
+    """Return a copy without characters that PostgreSQL's JSON rejects: NUL and lone surrogates."""
     if isinstance(value, str):
         return value.replace("\0", "�").encode(errors="replace").decode()
     if isinstance(value, dict):
@@ -174,13 +174,13 @@ def _store(path: Path) -> Stored:
         return blobs.store_file(content, TYPES[path.name])
 
 
-# --- How it ends.
+# --- Results.
 
 
 @transaction.atomic
-def _succeed(held: _Claim, report: dict[str, Any], files: dict[str, Stored], tried: Tried) -> None:
-    """Keep the model and release it. One to whom the lease has passed drops what it made: it is swept."""
-    conversion = held.rows.select_for_update().first()
+def _succeed(claim: _Claim, report: dict[str, Any], files: dict[str, Stored], tried: StoredTrial) -> None:
+    """Save and release the model. If the lease is lost, do nothing: the sweep deletes the stored files."""
+    conversion = claim.rows.select_for_update().first()
     if conversion is None:
         return
     try:
@@ -197,7 +197,7 @@ def _succeed(held: _Claim, report: dict[str, Any], files: dict[str, Stored], tri
 
 
 def _release(conversion: Conversion, report: dict[str, Any]) -> Release:
-    """Return what was asked for. Where its outputs may be read in ways to choose from, its owner is asked."""
+    """Return the requested release. If the report has choices, the owner has to confirm the layout."""
     return Release(
         owner_id=conversion.owner_id,
         name=conversion.name,
@@ -208,8 +208,8 @@ def _release(conversion: Conversion, report: dict[str, Any]) -> Release:
 
 
 @transaction.atomic
-def _fail(held: _Claim, report: dict[str, Any]) -> None:
-    conversion = held.rows.select_for_update().first()
+def _fail(claim: _Claim, report: dict[str, Any]) -> None:
+    conversion = claim.rows.select_for_update().first()
     if conversion is not None:
         _end(conversion, ConversionState.FAILED, report=report)
 
@@ -226,25 +226,25 @@ def _end(conversion: Conversion, state: ConversionState, **changes: Any) -> None
     )
 
 
-def _refuse_for_today(conversion_id: UUID, budget: Budget) -> bool:
+def _refuse_over_budget(conversion_id: UUID, budget: Budget) -> bool:
     report = {"ok": False, "code": "conversion_budget", "sentence": budget.sentence}
     return _end_waiting(waiting().filter(pk=conversion_id), report)
 
 
-# --- What was lost.
+# --- Exhausted attempts.
 
 
-def end_hopeless() -> None:
-    """Refuse what was begun as often as may be and never finished."""
+def fail_exhausted() -> None:
+    """Fail conversions whose attempts are used up."""
     report = {"ok": False, "code": "crashed", "sentence": _CRASHED}
-    hopeless = _free().filter(attempts__gte=MAX_ATTEMPTS)
-    for pk in hopeless.values_list("pk", flat=True):
-        _end_waiting(hopeless.filter(pk=pk), report)
+    exhausted = _free().filter(attempts__gte=MAX_ATTEMPTS)
+    for pk in exhausted.values_list("pk", flat=True):
+        _end_waiting(exhausted.filter(pk=pk), report)
 
 
 @transaction.atomic
 def _end_waiting(rows: models.QuerySet[Conversion], report: dict[str, Any]) -> bool:
-    """Refuse a conversion that nobody is at; return whether it was still so."""
+    """Fail an unclaimed conversion. Return whether it was still unclaimed."""
     conversion = rows.select_for_update().first()
     if conversion is not None:
         _end(conversion, ConversionState.FAILED, report=report)

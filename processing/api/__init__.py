@@ -1,1 +1,1 @@
-"""Predictions, jobs and previews over the API."""
+"""API views of predictions, jobs, previews and webhooks."""

@@ -1,4 +1,4 @@
-"""Jobs over many pictures, and the fleet, over the API."""
+"""API views of jobs and quotes, and of the available hardware."""
 
 from typing import Any
 from uuid import UUID
@@ -38,7 +38,7 @@ _HARDWARE = {"cpu": "CPU", "gpu": "GPU"}
 
 
 class JobList(ApiView):
-    """Jobs of the caller."""
+    """List and create jobs of the caller."""
 
     scopes = {"POST": Scope.RUN}
 
@@ -51,38 +51,38 @@ class JobList(ApiView):
 
     @extend_schema(
         operation_id="jobs_create",
-        summary="Run an app or a model on many pictures",
+        summary="Run an app or a model on many images",
         tags=["Jobs"],
         parameters=[IDEMPOTENCY_KEY],
         request=JobInputSerializer,
         responses={201: JobSerializer},
     )
     def post(self, request: Request) -> Response:
-        """Answers at once; ask `urls.get` how far it is."""
-        asked = _read(request)
-        job = services.submit_job(**asked, idempotency_key=idempotency_key(request))
+        """The response comes at once. Poll `urls.get` for progress."""
+        spec = _read_job(request)
+        job = services.submit_job(**spec, idempotency_key=idempotency_key(request))
         return Response(JobSerializer(job, context={"request": request}).data, status=201)
 
 
 class QuoteView(ApiView):
-    """What a job would cost."""
+    """Quote the price and time of a job."""
 
     scopes = {"POST": Scope.RUN}
 
     @extend_schema(
         operation_id="quotes_create",
-        summary="Ask what a job would cost at most and how long it may take",
+        summary="Get the highest price and expected time of a job",
         tags=["Jobs"],
         request=JobInputSerializer,
         responses=QuoteSerializer,
     )
     def post(self, request: Request) -> Response:
-        """Takes what creating a job takes, and refuses what it would refuse. Nothing is made."""
-        return Response(QuoteSerializer(services.quote_job(**_read(request))).data)
+        """Accepts the same input as creating a job, with the same errors. Nothing is created."""
+        return Response(QuoteSerializer(services.quote_job(**_read_job(request))).data)
 
 
-def _read(request: Request) -> dict[str, Any]:
-    """Return what was asked for, as services take it."""
+def _read_job(request: Request) -> dict[str, Any]:
+    """Return the validated request as keyword arguments of the job services."""
     sent = validated(JobInputSerializer(data=request.data))
     owner = caller(request)
     items = sent.get("items", [])
@@ -106,10 +106,10 @@ def _read(request: Request) -> dict[str, Any]:
 
 
 def _terms(owner: User, sent: dict[str, Any]) -> Terms:
-    into = sent.get("output_folder")
+    folder_id = sent.get("output_folder")
     return Terms(
         options=Options(**{option: sent[name] for option, name in _OPTIONS.items() if name in sent}),
-        output_folder=drive.get_folder(owner=owner, folder_id=into) if into else None,
+        output_folder=drive.get_folder(owner=owner, folder_id=folder_id) if folder_id else None,
         deadline_at=sent.get("deadline_at"),
         max_price=sent.get("max_price"),
         mail_when_done=sent.get("mail_when_done", False),
@@ -118,16 +118,16 @@ def _terms(owner: User, sent: dict[str, Any]) -> Terms:
 
 
 class JobDetail(ApiView):
-    """One job."""
+    """Get one job."""
 
-    @extend_schema(operation_id="jobs_get", summary="Look at a job", tags=["Jobs"], responses=JobSerializer)
+    @extend_schema(operation_id="jobs_get", summary="Get a job", tags=["Jobs"], responses=JobSerializer)
     def get(self, request: Request, job_id: UUID) -> Response:
         job = services.get_job(owner=caller(request), job_id=job_id, kind=JobKind.JOB)
         return Response(JobSerializer(job, context={"request": request, "placed": True}).data)
 
 
 class JobItemList(ApiView):
-    """The pictures of one job."""
+    """List the items of one job."""
 
     @extend_schema(
         operation_id="jobs_items_list",
@@ -137,15 +137,15 @@ class JobItemList(ApiView):
         responses=page_of(ItemSerializer),
     )
     def get(self, request: Request, job_id: UUID) -> Response:
-        """In the order in which they were submitted."""
-        asked = validated(ItemQuery(data=request.query_params))
+        """In the order of submission."""
+        query = validated(ItemQuery(data=request.query_params))
         job = services.get_job(owner=caller(request), job_id=job_id, kind=JobKind.JOB)
-        rows = services.list_items(job=job, state=asked.get("status"))
+        rows = services.list_items(job=job, state=query.get("status"))
         return page_response(request, rows, ItemSerializer, order=("position",))
 
 
 class JobCancel(ApiView):
-    """The end of a job."""
+    """Cancel a job."""
 
     scopes = {"POST": Scope.RUN}
 
@@ -157,34 +157,34 @@ class JobCancel(ApiView):
         responses=JobSerializer,
     )
     def post(self, request: Request, job_id: UUID) -> Response:
-        """What has been finished stays."""
+        """Finished results are kept."""
         job = services.cancel_job(owner=caller(request), job_id=job_id, kind=JobKind.JOB)
         return Response(JobSerializer(job, context={"request": request}).data)
 
 
 class JobRetry(ApiView):
-    """Another attempt at what failed."""
+    """Retry failed and canceled items of a job."""
 
     scopes = {"POST": Scope.RUN}
 
     @extend_schema(
         operation_id="jobs_retry",
-        summary="Retry what failed of a job",
+        summary="Retry failed items of a job",
         tags=["Jobs"],
         request=None,
         responses=JobSerializer,
     )
     def post(self, request: Request, job_id: UUID) -> Response:
-        """What failed waits again, and what was canceled with the job; what succeeded stays.
+        """Failed and canceled items wait again. Succeeded items are kept.
 
-        409 where there is nothing to retry. A deadline that has passed is removed.
+        409 if there is nothing to retry. A deadline that has passed is removed.
         """
         job = services.retry_job(owner=caller(request), job_id=job_id, kind=JobKind.JOB)
         return Response(JobSerializer(job, context={"request": request}).data)
 
 
 class JobAgain(ApiView):
-    """A job, once more."""
+    """Run a job again."""
 
     scopes = {"POST": Scope.RUN}
 
@@ -197,7 +197,7 @@ class JobAgain(ApiView):
         responses={201: JobSerializer},
     )
     def post(self, request: Request, job_id: UUID) -> Response:
-        """Makes a new job of the same version over the same pictures, as far as they are still there."""
+        """Creates a new job of the same version on the same images, without those that no longer exist."""
         sent = validated(AgainInputSerializer(data=request.data))
         job = services.repeat_job(
             owner=caller(request),
@@ -209,15 +209,15 @@ class JobAgain(ApiView):
 
 
 class HardwareList(ApiView):
-    """What the fleet runs on."""
+    """List the available hardware."""
 
     @extend_schema(
         operation_id="hardware_list",
-        summary="List the hardware that is there now",
+        summary="List the available hardware",
         tags=["Account"],
         responses=HardwareSerializer(many=True),
     )
     def get(self, request: Request) -> Response:
         slots = registry.served_queues()
-        there = [{"sku": sku, "name": name} for sku, name in _HARDWARE.items() if sku in slots]
-        return Response(HardwareSerializer(there, many=True).data)
+        available = [{"sku": sku, "name": name} for sku, name in _HARDWARE.items() if sku in slots]
+        return Response(HardwareSerializer(available, many=True).data)

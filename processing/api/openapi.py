@@ -1,4 +1,4 @@
-"""What the API's description says about each built-in app: its parameters, taken from the registry."""
+"""OpenAPI postprocessing hook: adds the parameters and the preview of each built-in app."""
 
 import copy
 from typing import Any
@@ -13,29 +13,29 @@ _INPUTS = ("PredictionInputRequest", "VersionedInputRequest")
 
 
 def describe_apps(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Add a schema of each app's input, name them where an input is asked for, and list each preview."""
+    """Add an input schema for each app, refer to it from `input` fields, and add a path for each preview."""
     schemas = result["components"]["schemas"]
     references = []
     for operation in registry.all_operations():
-        taken, definitions = input_schema(operation.schema())
+        accepted, definitions = input_schema(operation.schema())
         name = f"{_camel(operation.key)}Input"
-        schemas[name] = {**taken, "title": f"{operation.title}: input", "description": operation.summary}
+        schemas[name] = {**accepted, "title": f"{operation.title}: input", "description": operation.summary}
         schemas.update(definitions)
         references.append({"$ref": f"#/components/schemas/{name}"})
-        # In a form `image` is the file itself, not its name.
-        fields = {**taken["properties"], PICTURE: schemas[_FORM]["properties"][PICTURE]}
+        # In a form, `image` is the file itself, not a reference to it.
+        fields = {**accepted["properties"], PICTURE: schemas[_FORM]["properties"][PICTURE]}
         result["paths"][_PREVIEW.format(name=operation.key)] = _preview(
             result["paths"][_PREVIEW], operation, fields
         )
     for name in _INPUTS:
         described = schemas[name]["properties"]["input"]
-        described["anyOf"] = [*references, {"type": "object", "title": "Of another model"}]
+        described["anyOf"] = [*references, {"type": "object", "title": "Input of another model"}]
     result["paths"] = dict(sorted(result["paths"].items()))
     return result
 
 
 def _preview(general: dict[str, Any], operation: Operation[Any], fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the general preview, narrowed to one app, so that a form can be made of it."""
+    """Return the general preview path for one app, with a form field for each parameter."""
     own = copy.deepcopy(general)
     post = own["post"]
     post["operationId"] = f"preview_{operation.key}"

@@ -1,4 +1,4 @@
-"""Predictions over the API, on the wire of hosted inference."""
+"""API views of predictions, in the wire format of hosted inference (Replicate)."""
 
 import re
 from typing import Any
@@ -26,14 +26,14 @@ PREFER = OpenApiParameter(
     "Prefer",
     str,
     OpenApiParameter.HEADER,
-    description="`wait` or `wait=N`: answer when it has ended, or after N (at most 60) seconds with the "
-    "status `starting`. Without it the answer comes at once.",
+    description="`wait` or `wait=N`: respond when the prediction ends, or after N (at most 60) seconds with "
+    "the status `starting`. Without this header, the response comes at once.",
 )
 _WAIT = re.compile(r"wait(?:\s*=\s*\"?(\d{1,6})\"?)?\s*", re.IGNORECASE)
 
 
 class PredictionList(ApiView):
-    """Predictions of the caller."""
+    """List and create predictions of the caller."""
 
     scopes = {"POST": Scope.RUN}
 
@@ -44,13 +44,13 @@ class PredictionList(ApiView):
         responses=page_of(PredictionSerializer),
     )
     def get(self, request: Request) -> Response:
-        """Newest first. Results are addresses here, never inline."""
+        """Newest first. Results are URLs here, never inline."""
         rows = predictions.list_predictions(owner=caller(request))
         return page_response(request, rows, PredictionSerializer)
 
     @extend_schema(
         operation_id="predictions_create",
-        summary="Run a version on a picture",
+        summary="Run a version on an image",
         tags=["Predictions"],
         parameters=[PREFER, IDEMPOTENCY_KEY],
         request=VersionedInputSerializer,
@@ -63,31 +63,31 @@ class PredictionList(ApiView):
 
 
 class ModelPredictionList(ApiView):
-    """Predictions of one app or model."""
+    """Create predictions of one app or model."""
 
     scopes = {"POST": Scope.RUN}
 
     @extend_schema(
         operation_id="models_predictions_create",
-        summary="Run an app or a model on a picture",
+        summary="Run an app or a model on an image",
         tags=["Predictions"],
         parameters=[PREFER, IDEMPOTENCY_KEY],
         request=PredictionInputSerializer,
         responses={201: PredictionSerializer},
     )
     def post(self, request: Request, owner: str, name: str) -> Response:
-        """Runs its newest version."""
+        """Runs the newest version."""
         version = predictions.find_version(user=caller(request), reference=f"{owner}/{name}")
         sent = validated(PredictionInputSerializer(data=request.data))
         return run_on_one(request, version, sent)
 
 
 class PredictionDetail(ApiView):
-    """One prediction."""
+    """Get one prediction."""
 
     @extend_schema(
         operation_id="predictions_get",
-        summary="Look at a prediction",
+        summary="Get a prediction",
         tags=["Predictions"],
         responses=PredictionSerializer,
     )
@@ -97,7 +97,7 @@ class PredictionDetail(ApiView):
 
 
 class PredictionCancel(ApiView):
-    """The end of a prediction."""
+    """Cancel a prediction."""
 
     scopes = {"POST": Scope.RUN}
 
@@ -115,14 +115,14 @@ class PredictionCancel(ApiView):
 
 
 def run_on_one(request: Request, version: Version, sent: dict[str, Any]) -> Response:
-    """Run a version on the picture that the input names, and answer when the caller wants the answer."""
-    given = sent["input"]
-    params = {name: value for name, value in given.items() if name != PICTURE}
+    """Run a version on the image in the input; wait for the result if the `Prefer` header says so."""
+    values = sent["input"]
+    params = {name: value for name, value in values.items() if name != PICTURE}
     job = services.submit_prediction(
         owner=caller(request),
         version=version,
         params=params,
-        source=_source(request, version, given[PICTURE]),
+        source=_source(request, version, values[PICTURE]),
         terms=Terms(**webhook_terms(sent)),
         idempotency_key=idempotency_key(request),
     )
@@ -133,17 +133,17 @@ def run_on_one(request: Request, version: Version, sent: dict[str, Any]) -> Resp
 
 
 def wanted_wait(request: Request) -> float:
-    """Return for how many seconds the caller would wait: 0 unless `Prefer` says so."""
+    """Return the seconds that the caller wants to wait, from the `Prefer` header; 0 without one."""
     for part in request.headers.get("Prefer", "").split(","):
-        found = _WAIT.fullmatch(part.strip())
-        if found:
-            asked = float(found.group(1)) if found.group(1) else predictions.WAIT_AT_MOST
-            return min(asked, predictions.WAIT_AT_MOST)
+        match = _WAIT.fullmatch(part.strip())
+        if match:
+            seconds = float(match.group(1)) if match.group(1) else predictions.WAIT_AT_MOST
+            return min(seconds, predictions.WAIT_AT_MOST)
     return 0.0
 
 
 def site_hosts(request: Request) -> set[str]:
-    """Return the names by which addresses of ours may call this site."""
+    """Return the host names of this site that may occur in URLs."""
     return {request.get_host(), urlsplit(settings.BASE_URL).netloc}
 
 

@@ -1,4 +1,4 @@
-"""Previews over the API: a picture in, a picture out, in one request."""
+"""API views of previews and detection: an image in, the result out, in one request."""
 
 import base64
 from dataclasses import dataclass
@@ -36,15 +36,15 @@ from processing.serializers import (
     PreviewInputSerializer,
 )
 
-# The choice of detectors' setting `result` that makes no picture.
+# Value of the parameter `result` of detectors that produces no image.
 DATA = "data"
-# The part of a form that holds the picture may have any of these names.
+# Accepted names of the form part that holds the image.
 _PICTURE_PARTS = (PICTURE, "file", "content")
 _DETECT_REQUEST = {"multipart/form-data": DetectFormSerializer, "application/json": DetectInputSerializer}
 
 
 class PreviewView(ApiView):
-    """The base of all that answers with a preview: a picture in, an answer within the request."""
+    """Base class of views that return a preview within the request."""
 
     parser_classes = [MultiPartParser, JSONParser]
     max_bytes = services.PREVIEW_MAX_BYTES
@@ -53,11 +53,11 @@ class PreviewView(ApiView):
 
 
 class Preview(PreviewView):
-    """What an app does to a picture, reduced, at once."""
+    """Preview an app on a reduced image."""
 
     @extend_schema(
         operation_id="preview",
-        summary="Preview an app on a picture",
+        summary="Preview an app on an image",
         tags=["Previews"],
         request={
             "multipart/form-data": PreviewFormSerializer,
@@ -69,18 +69,18 @@ class Preview(PreviewView):
         },
     )
     def post(self, request: Request, name: str) -> HttpResponseBase:
-        """Send the picture as a form's part `image`, or the id of a file of yours as `file`, and the app's
-        parameters as further fields. The answer is a picture of at most 1024 pixels a side; with `Accept:
+        """Send the image as the form part `image`, or the id of a file of yours as `file`, and the parameters
+        of the app as further fields. The response is an image of at most 1024 pixels a side. With `Accept:
         application/json` it is JSON. Nothing is stored."""
         return _preview(request, f"{PLATFORM_HANDLE}/{name}")
 
 
 class ModelPreview(PreviewView):
-    """What any app, model or pipeline does to a picture, reduced, at once."""
+    """Preview any app, model or pipeline on a reduced image."""
 
     @extend_schema(
         operation_id="models_preview",
-        summary="Preview a pipeline or a model on a picture",
+        summary="Preview a pipeline or a model on an image",
         tags=["Previews"],
         request={
             "multipart/form-data": PreviewFormSerializer,
@@ -92,16 +92,16 @@ class ModelPreview(PreviewView):
         },
     )
     def post(self, request: Request, owner: str, name: str) -> HttpResponseBase:
-        """The same for `owner/name`, such as a pipeline: its parameters are fields like `pixelart.block`."""
+        """The same for `owner/name`. Parameters of a pipeline are fields like `pixelart.block`."""
         return _preview(request, f"{owner}/{name}")
 
 
 class Detect(PreviewView):
-    """What a detector finds in a picture, drawn into it."""
+    """Run a detector on an image and draw the detections."""
 
     @extend_schema(
         operation_id="detect",
-        summary="Detect things and draw them",
+        summary="Detect objects and draw them",
         tags=["Previews"],
         request=_DETECT_REQUEST,
         responses={
@@ -110,95 +110,98 @@ class Detect(PreviewView):
         },
     )
     def post(self, request: Request) -> HttpResponseBase:
-        """As a preview of the model that `model` names. Without it, the site's own detector answers, or the
-        only one that you may run. Boxes are in pixels of the picture that you send."""
+        """Previews the detector in `model`. Without `model`, the default detector of the site runs, or the
+        only one that you can run. Boxes are in pixels of the image that you send."""
         return _respond(request, _detect(request))
 
 
 class DetectToJson(PreviewView):
-    """What a detector finds in a picture, as data."""
+    """Run a detector on an image and return the detections as JSON."""
 
     @extend_schema(
         operation_id="detect_to_json",
-        summary="Detect things and tell them",
+        summary="Detect objects and return them as JSON",
         tags=["Previews"],
         request=_DETECT_REQUEST,
         responses=DetectionsSerializer,
     )
     def post(self, request: Request) -> Response:
-        """The same without the picture. `x` and `y` are the middle of a box."""
+        """The same without the image. `x` and `y` are the center of a box."""
         return Response(_detect(request, draws=False).data)
 
 
 class DetectToImg(PreviewView):
-    """What a detector finds in a picture, drawn into it, in base64."""
+    """Run a detector on an image and return the annotated image in base64."""
 
     @extend_schema(
         operation_id="detect_to_img",
-        summary="Detect things and draw them, in base64",
+        summary="Detect objects and draw them, in base64",
         tags=["Previews"],
         request=_DETECT_REQUEST,
         responses=DrawnSerializer,
     )
     def post(self, request: Request) -> Response:
-        """The same picture as `detect` gives, inside JSON."""
+        """The same image as `detect`, inside JSON."""
         answer = _detect(request)
         return Response(DrawnSerializer({**vars(answer), PICTURE: _base64(answer)}).data)
 
 
 def _detect(request: Request, *, draws: bool = True) -> Answer:
-    """Raises Invalid where a picture is asked for and `result` is to be the data alone."""
-    asked = _read(request)
-    owner, reference = caller(request), asked.params.pop("model", "")
+    """Run a detector on the image of a request.
+
+    Raises Invalid if an image is requested but `result` is only data.
+    """
+    sent = _read(request)
+    owner, reference = caller(request), sent.params.pop("model", "")
     if reference:
         version = check_detector(predictions.find_version(user=owner, reference=str(reference)))
     else:
         version = default_detector(user=owner)
-    if draws and asked.params.get("result") == DATA:
-        text = _("This gives no picture. Ask “detect-to-json” for the data alone.")
+    if draws and sent.params.get("result") == DATA:
+        text = _("This value returns no image. Use “detect-to-json” to get only the data.")
         raise Invalid(text, code="invalid_input", fields={"result": text})
     results = version.params_schema["properties"].get("result", {}).get("enum", ())
-    if not draws and DATA in results and asked.params.get("result", DATA) in results:
-        # Whatever would be drawn or cut out is shown to nobody.
-        asked.params["result"] = DATA
-    return _ask(request, version, asked)
+    if not draws and DATA in results and sent.params.get("result", DATA) in results:
+        # The image is not returned, so drawing it is skipped.
+        sent.params["result"] = DATA
+    return _run(request, version, sent)
 
 
 def _preview(request: Request, reference: str) -> HttpResponseBase:
     version = predictions.find_version(user=caller(request), reference=reference)
-    return _respond(request, _ask(request, version, _read(request)))
+    return _respond(request, _run(request, version, _read(request)))
 
 
-def _ask(request: Request, version: Version, asked: "_Asked") -> Answer:
+def _run(request: Request, version: Version, sent: "_PreviewInput") -> Answer:
     owner = caller(request)
-    if asked.file is not None:
-        return services.preview_file(owner=owner, version=version, params=asked.params, file=asked.file)
-    return services.preview_bytes(owner=owner, version=version, params=asked.params, data=asked.data)
+    if sent.file is not None:
+        return services.preview_file(owner=owner, version=version, params=sent.params, file=sent.file)
+    return services.preview_bytes(owner=owner, version=version, params=sent.params, data=sent.data)
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A picture and parameters."""
+class _PreviewInput:
+    """The image and parameters of a request."""
 
     params: dict[str, Any]
     file: File | None = None
     data: bytes = b""
 
 
-def _read(request: Request) -> _Asked:
-    """Take apart a form or a JSON object. Raises Invalid where no picture comes with it."""
+def _read(request: Request) -> _PreviewInput:
+    """Return the image and parameters of a form or JSON object. Raises Invalid without exactly one image."""
     fields = dict(request.data.items()) if hasattr(request.data, "items") else {}
     parts = [fields.pop(name) for name in _PICTURE_PARTS if fields.get(name) not in (None, "")]
     params = {**_json_part(fields.pop("input", None)), **fields}
     if len(parts) != 1:
-        message = "Send one picture: as the part `image`, or as `file` the id of a file of yours."
+        message = "Send one image: the file as the part `image`, or the id of a file of yours as `file`."
         raise Invalid(message, fields={PICTURE: message})
     if hasattr(parts[0], "read"):
-        return _Asked(params, data=parts[0].read())
-    found = predictions.find_picture(
+        return _PreviewInput(params, data=parts[0].read())
+    image = predictions.find_picture(
         owner=caller(request), reference=str(parts[0]), hosts=site_hosts(request)
     )
-    return _Asked(params, file=found.file, data=found.data)
+    return _PreviewInput(params, file=image.file, data=image.data)
 
 
 def _json_part(value: Any) -> dict[str, Any]:

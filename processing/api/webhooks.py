@@ -1,4 +1,4 @@
-"""Webhooks over the API: the secret, what was delivered, delivering again."""
+"""API views of webhooks: signing secret, deliveries and redelivery."""
 
 from uuid import UUID
 
@@ -19,14 +19,14 @@ from processing.serializers.webhooks import (
 )
 
 _SIGNED = (
-    "Sent to the address in `webhook`, with the headers `webhook-id`, `webhook-timestamp` and "
-    "`webhook-signature` of Standard Webhooks. Answer with 2xx within ten seconds; anything else is tried "
-    "again for most of a day, 410 ends it."
+    "Sent to the URL in `webhook`, with the headers `webhook-id`, `webhook-timestamp` and "
+    "`webhook-signature` of Standard Webhooks. Respond with 2xx within ten seconds. After any other response "
+    "the delivery is retried for most of a day; 410 stops the retries."
 )
 PREDICTION_MOVED = OpenApiWebhook(
     name="prediction",
     decorator=extend_schema(
-        summary="A prediction began, has a result, or ended",
+        summary="A prediction started, has a result, or ended",
         description=_SIGNED,
         tags=["Webhooks"],
         request=PredictionSerializer,
@@ -36,7 +36,7 @@ PREDICTION_MOVED = OpenApiWebhook(
 JOB_MOVED = OpenApiWebhook(
     name="job",
     decorator=extend_schema(
-        summary="A job began, has new results, or ended",
+        summary="A job started, has new results, or ended",
         description=_SIGNED,
         tags=["Webhooks"],
         request=JobSerializer,
@@ -46,9 +46,9 @@ JOB_MOVED = OpenApiWebhook(
 
 
 class WebhookSecretDetail(ApiView):
-    """The secret that signs deliveries."""
+    """Get the secret that signs deliveries."""
 
-    # Whoever has it can sign in our name, also when the key has been revoked.
+    # Anyone with the secret can sign as this site, even after the API key is revoked.
     scopes = {"GET": FULL_ACCESS}
 
     @extend_schema(
@@ -63,19 +63,19 @@ class WebhookSecretDetail(ApiView):
 
 
 class WebhookSecretRotate(ApiView):
-    """A new secret."""
+    """Rotate the signing secret."""
 
     scopes = {"POST": FULL_ACCESS}
 
     @extend_schema(
         operation_id="webhooks_secret_rotate",
-        summary="Make a new secret",
+        summary="Create a new secret",
         tags=["Webhooks"],
         request=None,
         responses=SecretSerializer,
     )
     def post(self, request: Request) -> Response:
-        """Only for keys with all scopes. For a day deliveries are signed with the secret before as well."""
+        """Only for keys with all scopes. The previous secret also signs deliveries for one more day."""
         return _secret(services.rotate_secret(owner=caller(request)))
 
 
@@ -84,7 +84,7 @@ def _secret(secret: str) -> Response:
 
 
 class DeliveryList(ApiView):
-    """Deliveries to the caller's addresses."""
+    """List deliveries of the caller."""
 
     @extend_schema(
         operation_id="webhooks_deliveries_list",
@@ -94,30 +94,30 @@ class DeliveryList(ApiView):
         responses=page_of(DeliverySerializer),
     )
     def get(self, request: Request) -> Response:
-        """Newest first, those of the last 30 days."""
-        asked = validated(DeliveryQuery(data=request.query_params))
+        """Newest first, of the last 30 days."""
+        query = validated(DeliveryQuery(data=request.query_params))
         rows = services.list_deliveries(
-            owner=caller(request), state=asked.get("state"), job_id=asked.get("job")
+            owner=caller(request), state=query.get("state"), job_id=query.get("job")
         )
         return page_response(request, rows, DeliverySerializer)
 
 
 class DeliveryDetail(ApiView):
-    """One delivery."""
+    """Get one delivery."""
 
     @extend_schema(
         operation_id="webhooks_deliveries_get",
-        summary="Look at a delivery",
+        summary="Get a delivery",
         tags=["Webhooks"],
         responses=WholeDeliverySerializer,
     )
     def get(self, request: Request, delivery_id: UUID) -> Response:
-        found = services.get_delivery(owner=caller(request), delivery_id=delivery_id)
-        return row_response(request, found, WholeDeliverySerializer)
+        delivery = services.get_delivery(owner=caller(request), delivery_id=delivery_id)
+        return row_response(request, delivery, WholeDeliverySerializer)
 
 
 class DeliveryAgain(ApiView):
-    """A delivery once more."""
+    """Send a delivery again."""
 
     scopes = {"POST": Scope.RUN}
 
@@ -129,6 +129,6 @@ class DeliveryAgain(ApiView):
         responses={202: WholeDeliverySerializer},
     )
     def post(self, request: Request, delivery_id: UUID) -> Response:
-        """Now, under the same id and with the same words, whatever came of it before."""
-        found = services.redeliver(owner=caller(request), delivery_id=delivery_id)
-        return row_response(request, found, WholeDeliverySerializer, status=202)
+        """Sends it now, in any state, with the same id and body."""
+        delivery = services.redeliver(owner=caller(request), delivery_id=delivery_id)
+        return row_response(request, delivery, WholeDeliverySerializer, status=202)

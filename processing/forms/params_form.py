@@ -1,6 +1,6 @@
-"""The form of an app's settings, made from the schema that its Params class gives.
+"""Form of the parameters of an app, built from the JSON schema of its version.
 
-It checks nothing by itself: the same code that serves the API reads the values and says what is wrong.
+The form does not validate. The code that serves the API validates the values and returns the errors.
 """
 
 import json
@@ -14,20 +14,22 @@ from django.forms.boundfield import BoundField
 from django.utils.translation import gettext
 
 from ipau.common.errors import DomainError
+from market.listings.io_schema import allows_auto, number_schema
 from processing.reporting.used_parameters import as_text, group_of, translate
+from workers.plugin import AUTO
 
-# What a page sends beside the settings. No setting may have one of these names.
+# Other fields that pages send. No parameter may have one of these names.
 CONTROL_NAMES = frozenset(
     {"file", "folder", "sample", "selection", "over", "request_key", "output", "page", "tab", "q"}
 )
-_KINDS = frozenset({"slider", "choice", "toggle", "text", "colour", "folder"})
+_KINDS = frozenset({"slider", "choice", "toggle", "text", "color", "folder"})
 _TRUE = frozenset({"true", "on", "1", "yes"})
 
 Choices = list[tuple[str, str]]
 
 
 class SettingField(forms.CharField):
-    """One setting. It keeps what was typed; its kind names the template that shows it."""
+    """One parameter, as text exactly as typed. `kind` selects the template of its control."""
 
     def __init__(self, about: Mapping[str, Any], choices: Choices, group: str = "") -> None:
         super().__init__(
@@ -37,16 +39,20 @@ class SettingField(forms.CharField):
             help_text=translate(about.get("description", "")),
             initial=about.get("default"),
         )
-        # Of a pipeline: the step that it belongs to, «2 · Pixel art».
+        # Title of its pipeline step, such as «2 · Pixel art»; empty for apps.
         self.group = group
         self.is_advanced = bool(about.get("advanced"))
         self.kind = _kind(about)
-        self.template = f"processing/settings/{self.kind}.html"
+        self.template = f"processing/settings/{'auto_slider' if allows_auto(about) else self.kind}.html"
         self.choices = choices
         self.unit = translate(about.get("unit") or "")
-        self.lowest = about.get("minimum")
-        self.highest = about.get("maximum")
-        self.step = about.get("step") or ("1" if about.get("type") == "integer" else "any")
+        number = number_schema(about)
+        self.lowest = number.get("minimum")
+        self.highest = number.get("maximum")
+        self.step = about.get("step") or ("1" if number.get("type") == "integer" else "any")
+        # Of a number that may be "auto": what "auto" is called, and the number in its place when it is off.
+        self.auto_label = translate((about.get("enum_labels") or {})[AUTO]) if allows_auto(about) else ""
+        self.start = next(iter(about.get("examples", ())), self.lowest)
         self.max_chars = about.get("maxLength")
         show_if = about.get("show_if")
         self.show_if = json.dumps(show_if) if show_if else ""
@@ -55,7 +61,7 @@ class SettingField(forms.CharField):
 
 @dataclass(frozen=True)
 class Group:
-    """Settings that stand together, those of a step under its title. `more` are folded away."""
+    """Parameters shown together, such as those of a step. `more` are collapsed."""
 
     title: str
     usual: list[BoundField]
@@ -63,18 +69,18 @@ class Group:
 
     @property
     def is_open(self) -> bool:
-        """Whether one of those folded away is not at its default, or something is wrong with it."""
+        """Whether a collapsed parameter has an error or differs from its default."""
         return any(bound.errors or _is_changed(bound) for bound in self.more)
 
 
 class ParamsForm(forms.Form):
-    """Settings of a version.
+    """Parameters of a version.
 
     Args:
-        schema: the version's JSON schema.
-        folders: what a setting that takes a folder may be, as (id, label).
-        given: values by name, from a page or an address; what is missing keeps its default.
-        data: what a page has sent, for a form that shows what is wrong with it.
+        schema: the JSON schema of the version.
+        folders: choices of folder parameters, as (id, label).
+        initial: initial values by name. Missing ones have their default.
+        data: values that a page sent, for a form that shows errors.
     """
 
     def __init__(
@@ -82,36 +88,36 @@ class ParamsForm(forms.Form):
         *,
         schema: Mapping[str, Any],
         folders: Iterable[tuple[str, str]] = (),
-        given: Mapping[str, Any] | None = None,
+        initial: Mapping[str, Any] | None = None,
         data: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(data=data, initial=dict(given or {}))
-        offered = [("", gettext("None")), *folders]
+        super().__init__(data=data, initial=dict(initial or {}))
+        folder_choices = [("", gettext("None")), *folders]
         for name, about in schema.get("properties", {}).items():
             if name in CONTROL_NAMES:
-                raise ValueError(f"A setting cannot be called {name!r}: pages use that name themselves.")
-            self.fields[name] = SettingField(about, _choices(about, offered), group_of(schema, about))
+                raise ValueError(f"Rename the parameter {name!r}: pages use this field name themselves.")
+            self.fields[name] = SettingField(about, _choices(about, folder_choices), group_of(schema, about))
 
     @property
     def has_box(self) -> bool:
-        """Whether four settings describe a box, which can then be drawn."""
+        """Whether there are parameters for a box, which can then be drawn on the image."""
         return {"x", "y", "width", "height"} <= set(self.fields)
 
     @property
     def groups(self) -> list[Group]:
-        """The settings as a page shows them, in their order: an app's as one group, a pipeline's by step."""
+        """The parameters in page order: one group for an app, one for each step of a pipeline."""
         return [
-            _group(title, list(found))
-            for title, found in groupby(self, key=lambda bound: _field(bound).group)
+            _group(title, list(fields))
+            for title, fields in groupby(self, key=lambda bound: _field(bound).group)
         ]
 
     def defaults_json(self) -> str:
-        """Every setting's default as its control would send it, for «Reset»."""
+        """Return the defaults as their controls send them, in JSON, for «Reset»."""
         fields: dict[str, Any] = self.fields
         return json.dumps({name: field.default_text for name, field in fields.items()})
 
     def show_domain_error(self, error: DomainError) -> None:
-        """Put a problem beside the settings that it names, or above the form when it names none of them."""
+        """Add an error to the parameters that it names, or to the whole form if it names none."""
         self.is_valid()
         known = {name: text for name, text in error.fields.items() if name in self.fields}
         for name, text in known.items():
@@ -120,10 +126,10 @@ class ParamsForm(forms.Form):
             self.add_error(None, error.message)
 
 
-def _group(title: str, found: list[BoundField]) -> Group:
-    usual = [bound for bound in found if not _field(bound).is_advanced]
-    more = [bound for bound in found if _field(bound).is_advanced]
-    # Where there are no others, there is nothing to fold them away below.
+def _group(title: str, fields: list[BoundField]) -> Group:
+    usual = [bound for bound in fields if not _field(bound).is_advanced]
+    more = [bound for bound in fields if _field(bound).is_advanced]
+    # If all are advanced, show them all.
     return Group(title, usual, more) if usual else Group(title, more, [])
 
 
@@ -133,21 +139,21 @@ def _is_changed(bound: BoundField) -> bool:
 
 def _field(bound: BoundField) -> SettingField:
     field: Any = bound.field
-    found: SettingField = field
-    return found
+    setting: SettingField = field
+    return setting
 
 
 def read_params(schema: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings among what a page or an address has sent. What is not there takes its default.
+    """Return the parameters among the fields of a page or query string. Missing ones have their default.
 
-    Numbers and switches become such where they can be read; what cannot is left for the check to name.
+    Numbers and booleans are parsed. Values that cannot be parsed stay text, and validation reports them.
     """
     about = schema.get("properties", {})
     return {name: _read(about[name], sent[name]) for name in about if name in sent}
 
 
 def is_on(value: object) -> bool:
-    """Read what a toggle holds."""
+    """Return whether the value of a toggle means on."""
     return value is True or str(value).lower() in _TRUE
 
 
@@ -155,7 +161,7 @@ def _read(about: Mapping[str, Any], value: Any) -> Any:
     if about.get("widget") == "folder":
         return value or None
     readers: dict[str, Any] = {"integer": int, "number": float, "boolean": _read_switch}
-    reader = readers.get(about.get("type", ""))
+    reader = readers.get(number_schema(about).get("type", ""))
     try:
         return reader(value) if reader else value
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a page asks beside the settings of a run: how results are written, until when, for how much."""
+"""Form of the options of a run: output format, folder, deadline, highest price, table of parameters."""
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
@@ -17,67 +17,68 @@ from processing.jobs.manifests import ManifestRow
 from processing.models import Job
 from processing.services import Terms
 
-# A hyphen keeps these apart from settings, whose names are Python's.
+# Field names are `opt-…`. Names of parameters are Python identifiers, so they have no hyphen.
 PREFIX = "opt"
 MILLI = 1000
 
 
 class RunForm(forms.Form):
-    """Options of a run; all of them have a default.
+    """Options of a run. All of them have a default.
 
     Args:
-        given: values to begin with, by their names on the page.
-        folders: where results may go, as (id, label).
-        priced: whether a picture costs anything, so that a highest price makes sense.
+        initial: initial values by field name of the page.
+        folders: choices of the output folder, as (id, label).
+        priced: whether images cost anything. If not, there is no highest price.
     """
 
     format = forms.ChoiceField(
-        label=_("Format of the results"),
+        label=_("Output format"),
         required=False,
-        choices=[("", _("As fits the picture")), *((name, name) for name in ("JPEG", "PNG", "WEBP", "TIFF"))],
+        choices=[
+            ("", _("Automatic")),
+            *((name, name) for name in ("JPEG", "PNG", "WEBP", "TIFF")),
+        ],
     )
     quality = forms.IntegerField(
         label=_("Quality"),
-        help_text=_("Of JPEG and WebP, 1 to 100."),
+        help_text=_("For JPEG and WebP, 1 to 100."),
         required=False,
         min_value=1,
         max_value=100,
         initial=90,
     )
-    folder = forms.ChoiceField(label=_("Results go to"), required=False)
+    folder = forms.ChoiceField(label=_("Output folder"), required=False)
     keep_folders = forms.BooleanField(
-        label=_("Keep the folders that the pictures lie in"), required=False, initial=False
+        label=_("Keep the folder structure of the images"), required=False, initial=False
     )
     fresh = forms.BooleanField(
-        label=_("Compute everything anew"),
-        help_text=_(
-            "Else the same picture with the same settings takes the result there is, and costs nothing."
-        ),
+        label=_("Ignore earlier results"),
+        help_text=_("Otherwise identical earlier results are reused for free."),
         required=False,
     )
     deadline = forms.DateTimeField(
-        label=_("Stop at"),
-        help_text=_("What is not done by then is canceled."),
+        label=_("Deadline"),
+        help_text=_("Unfinished images are canceled."),
         required=False,
         input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"],
         widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
     )
     max_price = forms.DecimalField(
-        label=_("Pay at most"),
-        help_text=_("In credits. A run that could cost more is not begun."),
+        label=_("Maximum price"),
+        help_text=_("In credits. A run that could cost more does not start."),
         required=False,
         min_value=0,
         max_digits=12,
         decimal_places=3,
     )
-    mail = forms.BooleanField(label=_("Send me a mail when it is done"), required=False)
+    mail = forms.BooleanField(label=_("E-mail me when the job ends"), required=False)
     table = forms.FileField(
-        label=_("Settings for each picture"),
-        help_text=_("A table, CSV or JSON, with a row for each picture that differs."),
+        label=_("Settings for each image"),
+        help_text=_("A CSV or JSON table with one row for each image that has its own settings."),
         required=False,
         widget=forms.FileInput(attrs={"accept": ".csv,.json,.tsv,text/csv,application/json"}),
     )
-    only_table = forms.BooleanField(label=_("Run only the pictures of the table"), required=False)
+    only_table = forms.BooleanField(label=_("Run only the images in the table"), required=False)
 
     prefix = PREFIX
 
@@ -86,11 +87,11 @@ class RunForm(forms.Form):
         data: Any = None,
         files: Any = None,
         *,
-        given: Mapping[str, str] | None = None,
+        initial: Mapping[str, str] | None = None,
         folders: Iterable[tuple[str, str]] = (),
         priced: bool = False,
     ):
-        named = {name: (given or {}).get(f"{PREFIX}-{name}") for name in self.base_fields}
+        named = {name: (initial or {}).get(f"{PREFIX}-{name}") for name in self.base_fields}
         super().__init__(data, files, initial={name: text for name, text in named.items() if text})
         choices: Any = self.fields["folder"]
         choices.choices = [("", _("A new folder")), *folders]
@@ -100,24 +101,24 @@ class RunForm(forms.Form):
             field.widget.attrs["class"] = _class_of(field)
 
     def clean_deadline(self) -> Any:
-        given = self.cleaned_data["deadline"]
-        if given is not None and given <= timezone.now():
-            raise forms.ValidationError(_("This deadline has passed already."))
-        return given
+        deadline = self.cleaned_data["deadline"]
+        if deadline is not None and deadline <= timezone.now():
+            raise forms.ValidationError(_("This deadline has passed. Enter a later time."))
+        return deadline
 
     def read_terms(self, owner: User) -> Terms:
-        """Return what was chosen.
+        """Return the chosen options.
 
         Raises:
-            Invalid: something is wrong with it. `fields` names it by its name on the page.
-            NotFound: the folder is gone.
+            Invalid: an option is wrong. `fields` has the field names of the page.
+            NotFound: the output folder does not exist.
         """
         if not self.is_valid():
             fields = {f"{PREFIX}-{name}": str(texts[0]) for name, texts in self.errors.items()}
             raise Invalid(" ".join(fields.values()), code="invalid_options", fields=fields)
         chosen = self.cleaned_data
         price: Decimal | None = chosen.get("max_price")
-        into = chosen["folder"]
+        folder_id = chosen["folder"]
         return Terms(
             options=Options(
                 format=chosen["format"] or None,
@@ -125,25 +126,25 @@ class RunForm(forms.Form):
                 keep_folders=chosen["keep_folders"],
                 reuse=not chosen["fresh"],
             ),
-            output_folder=drive.get_folder(owner=owner, folder_id=into) if into else None,
+            output_folder=drive.get_folder(owner=owner, folder_id=folder_id) if folder_id else None,
             deadline_at=chosen["deadline"],
             max_price=None if price is None else int(price * MILLI),
             mail_when_done=chosen["mail"],
         )
 
     def read_table(self, schema: Any) -> list[ManifestRow]:
-        """Return the rows of the table that was sent along, none without one. Raises Invalid, TooLarge."""
-        sent = self.cleaned_data["table"]
-        if sent is None:
+        """Return the rows of the uploaded table, or an empty list. Raises Invalid, TooLarge."""
+        upload = self.cleaned_data["table"]
+        if upload is None:
             return []
         try:
-            return manifests.read_table(sent.read(manifests.MAX_BYTES + 1), schema)
+            return manifests.read_table(upload.read(manifests.MAX_BYTES + 1), schema)
         except DomainError as error:
             error.fields.setdefault(f"{PREFIX}-table", error.message)
             raise
 
     def show_domain_error(self, error: DomainError) -> None:
-        """Put a problem beside the option that it names; problems of rows beside the table."""
+        """Add an error to the options that it names. Errors of rows go to the table."""
         self.is_valid()
         for name, text in error.fields.items():
             field = "table" if name.startswith("row ") else name.removeprefix(f"{PREFIX}-")
@@ -152,11 +153,11 @@ class RunForm(forms.Form):
 
 
 def fields_of(job: Job) -> dict[str, str]:
-    """Return a job's options as the form sends them; those left out are as usual."""
-    options, usual = Options.model_validate(job.options), Options()
+    """Return the options of a job as the form sends them, without defaults."""
+    options, defaults = Options.model_validate(job.options), Options()
     chosen = {
         "format": options.format or "",
-        "quality": str(options.quality) if options.quality != usual.quality else "",
+        "quality": str(options.quality) if options.quality != defaults.quality else "",
         "keep_folders": "on" if options.keep_folders else "",
         "fresh": "" if options.reuse else "on",
         "mail": "on" if job.mail_when_done else "",

@@ -13,14 +13,14 @@ version of a listing over files: one item for each file, with the outputs that t
   digests.
 - Lane: one owner in one queue: how many wake-ups are under way, and until when the owner has to wait.
 - Worker: a worker process, as its last heartbeat described it: queues, device, slots, versions.
-- Drain: an operator's order that a worker takes no new work. It outlives restarts of that worker.
+- Drain: an operator's order that a worker takes no new work. It survives restarts of that worker.
 - FleetSample: busy slots of one worker at one moment, kept for a day.
-- Delivery: one webhook event of a job (`job`) on its way to an address, with its attempts.
-- JobMail: a mail to the owner of a job (`job`) that it has ended.
+- Delivery: one webhook event of a job (`job`) for one address, with its attempts.
+- JobMail: an e-mail that tells the owner of a job (`job`) that the job ended.
 - WebhookSecret: the key that signs the deliveries of an owner, and the previous one while it is still
   valid.
 
-Abstract: `Notice`, for deliveries and mails: a message with attempts and a lease.
+Abstract: `Notice`, the base of deliveries and e-mails: a message with attempts and a lease.
 """
 
 from processing.models.fleet import Drain, FleetSample, Lane, Worker

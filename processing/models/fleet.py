@@ -1,18 +1,18 @@
-"""Wake-ups under way, and the workers of the fleet."""
+"""Tables of the fleet: workers, pending wake-ups, drain orders and samples of load."""
 
 from django.conf import settings
 from django.db import models
 
 
 class Lane(models.Model):
-    """One owner's way into one queue: how many of their wake-ups are under way."""
+    """Pending wake-ups of one owner in one queue."""
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
     queue = models.CharField(max_length=20)
     outstanding = models.PositiveIntegerField(default=0)
-    # The last time a wake-up was sent or arrived. The sweeper looks for lanes that fell silent.
+    # When a wake-up was last sent or received. The sweep sends new wake-ups after a long silence.
     stirred_at = models.DateTimeField()
-    # Until then its owner has one slot less than all, for an image took far longer than it was expected to.
+    # Until then one slot is closed to the owner, because an image took far longer than expected.
     restrained_until = models.DateTimeField(null=True, blank=True)
 
     class Meta:
@@ -29,11 +29,11 @@ class Worker(models.Model):
     queues = models.JSONField(default=list)
     device = models.CharField(max_length=60, default="cpu")
     slots = models.PositiveSmallIntegerField()
-    # Process ids of the living slots; a lease held by any other has lost its process.
+    # Process ids of the running slots. A lease of any other process belongs to a dead one.
     slot_pids = models.JSONField(default=list)
-    # Cores, memory and versions, as the worker found them when it started.
+    # Cores, memory and versions, read when the worker started.
     machine = models.JSONField(default=dict, blank=True)
-    # Whether it takes no new work, as of its last heartbeat: an operator asked for that (`Drain`).
+    # Whether it takes no new work, as of its last heartbeat (see `Drain`).
     drained = models.BooleanField(default=False)
     started_at = models.DateTimeField()
     heartbeat_at = models.DateTimeField()
@@ -43,7 +43,7 @@ class Worker(models.Model):
 
 
 class Drain(models.Model):
-    """An operator's wish that a worker takes no new work. It outlives the worker's restart."""
+    """An operator's order that a worker takes no new work. It survives restarts of the worker."""
 
     worker = models.CharField(primary_key=True, max_length=120)
     by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")

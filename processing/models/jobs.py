@@ -1,4 +1,4 @@
-"""Jobs, their items and results. These rows are the queue of record."""
+"""Tables of jobs, their items and results. These rows are the queue of record."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from market.models import Version
 
 
 class State(models.TextChoices):
-    """The states that clients of hosted inference know."""
+    """States of jobs and items, with the names that clients of hosted inference expect."""
 
     STARTING = "starting", _("Waiting")
     PROCESSING = "processing", _("Processing")
@@ -34,7 +34,7 @@ class JobKind(models.TextChoices):
 
 
 class Ending(models.TextChoices):
-    """Why a job was ended before its last picture."""
+    """Why a job ended before its last image."""
 
     PERSON = "person", _("Canceled by its owner")
     DEADLINE = "deadline", _("Its deadline passed")
@@ -49,13 +49,13 @@ class JobQuerySet(models.QuerySet["Job"]):
 
 
 class Job(BaseModel):
-    """A version run over files. The recipe is frozen here: later releases do not change it."""
+    """A run of one version over files. The recipe is frozen: later releases do not change it."""
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="jobs")
     kind = models.CharField(max_length=12, choices=JobKind.choices, default=JobKind.JOB)
     version = models.ForeignKey(Version, models.PROTECT, related_name="jobs")
     recipe = models.JSONField()
-    # What the person asked for, as they wrote it.
+    # Parameters as the account sent them.
     input = models.JSONField(default=dict)
     queue = models.CharField(max_length=20)
     state = models.CharField(max_length=10, choices=State.choices, default=State.STARTING)
@@ -63,18 +63,18 @@ class Job(BaseModel):
     succeeded = models.PositiveIntegerField(default=0)
     failed = models.PositiveIntegerField(default=0)
     canceled = models.PositiveIntegerField(default=0)
-    # Of those that succeeded: how many took a result that the owner had already.
+    # How many of the succeeded items reused an earlier result of the owner.
     reused = models.PositiveIntegerField(default=0)
     output_folder = models.ForeignKey(Folder, models.SET_NULL, null=True, blank=True, related_name="+")
-    # How results are written and kept: `processing.execution.output_options.Options`.
+    # How results are written and stored: `processing.execution.output_options.Options`.
     options = models.JSONField(default=dict, blank=True)
     deadline_at = models.DateTimeField(null=True, blank=True)
     ending = models.CharField(max_length=20, choices=Ending.choices, blank=True)
-    # Millicredits. The price of one picture is frozen here; reused and failed ones cost nothing.
+    # Millicredits. The price of one image is frozen here. Reused and failed images cost nothing.
     price_each = models.PositiveBigIntegerField(default=0)
     max_price = models.PositiveBigIntegerField(null=True, blank=True)
     again_of = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="+")
-    # Who is told when it ends.
+    # Notifications to send.
     mail_when_done = models.BooleanField(default=False)
     webhook = models.CharField(max_length=500, blank=True)
     webhook_events = models.JSONField(default=list, blank=True)
@@ -123,7 +123,7 @@ class Job(BaseModel):
 
     @property
     def finished(self) -> int:
-        """Pictures that were tried to their end, those left out that were cancelled with the job."""
+        """Images that succeeded or failed, without the canceled ones."""
         return self.succeeded + self.failed
 
     @property
@@ -136,17 +136,17 @@ class Job(BaseModel):
 
     @property
     def price_quoted(self) -> int:
-        """The most that it can cost, in millicredits."""
+        """The highest possible price, in millicredits."""
         return self.price_each * self.total
 
     @property
     def price_charged(self) -> int:
-        """What has been delivered costs, in millicredits."""
+        """The price of the images delivered so far, in millicredits."""
         return self.price_each * (self.succeeded - self.reused)
 
 
 class Resource(models.Model):
-    """A picture that a job's parameters refer to (a tile of a mosaic), frozen when the job was submitted."""
+    """An image that a job's parameters refer to (a mosaic tile), frozen when the job was submitted."""
 
     job = models.ForeignKey(Job, models.CASCADE, related_name="resources")
     parameter = models.CharField(max_length=60)
@@ -168,14 +168,14 @@ class Item(BaseModel, LeasedWithAttempts):
     job = models.ForeignKey(Job, models.CASCADE, related_name="items")
     position = models.PositiveIntegerField()
     name = models.CharField(max_length=255)
-    # Under the job's folder, for jobs that keep the folders of their pictures: "Summer/Beach", or nothing.
+    # Path below the job's output folder, such as "Summer/Beach". Only for jobs with `keep_folders`.
     folder_path = models.CharField(max_length=2000, blank=True)
-    # The name of the results without their ending; unique in its folder, chosen when it was submitted.
+    # File name of the results without extension. Unique in its folder, chosen at submission.
     output_stem = models.CharField(max_length=255)
-    # This picture's own parameters, as the person wrote them, and the recipe that they make; null: the job's.
+    # Parameters of this image as sent, and the resulting recipe. Null: those of the job.
     input = models.JSONField(null=True, blank=True)
     recipe = models.JSONField(null=True, blank=True)
-    # Digest of all that decides the result: bytes, recipe, resources, output options. Empty: never reused.
+    # Digest of bytes, recipe, resources and output options. Empty: the result is never reused.
     memo_key = models.CharField(max_length=64, blank=True)
     reused = models.BooleanField(default=False)
     input_file = models.ForeignKey(File, models.SET_NULL, null=True, blank=True, related_name="+")
@@ -195,7 +195,7 @@ class Item(BaseModel, LeasedWithAttempts):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["job", "position"], name="item_position_once"),
-            # By digest, for an index takes no way of forty folders.
+            # By digest, because the path of forty folders is too long for an index.
             models.UniqueConstraint(F("job"), MD5("folder_path"), F("output_stem"), name="item_output_once"),
             models.CheckConstraint(
                 condition=models.Q(state="processing", lease_token__isnull=False)
@@ -211,7 +211,7 @@ class Item(BaseModel, LeasedWithAttempts):
                 fields=["lease_expires_at"], condition=models.Q(state="processing"), name="item_leased"
             ),
             models.Index(fields=["job", "state", "position"], name="item_by_state"),
-            # A job's results in the order in which they came, which its page asks for every second.
+            # Results of a job in order of arrival. Its page asks for them every second.
             models.Index(
                 fields=["job", "completed_at", "id"],
                 condition=models.Q(state="succeeded"),
@@ -224,7 +224,7 @@ class Item(BaseModel, LeasedWithAttempts):
 
 
 class Output(BaseModel):
-    """A result: a labelled file in the drive that an item produced."""
+    """A result: a labeled file in the drive that an item produced."""
 
     item = models.ForeignKey(Item, models.CASCADE, related_name="outputs")
     label = models.CharField(max_length=20)
@@ -238,10 +238,9 @@ class Output(BaseModel):
 
 
 class Memo(models.Model):
-    """A result that an owner has already: the same bytes, recipe and options need not be computed again.
+    """A cached result of an owner, for the same bytes, recipe and options.
 
-    It refers to bytes by their digests and keeps none alive: a memo whose bytes are gone is worthless, and is
-    dropped.
+    It names bytes by their digests and does not keep them stored. A memo with missing bytes is deleted.
     """
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
@@ -260,7 +259,7 @@ class Memo(models.Model):
 
 
 class JobEvent(models.Model):
-    """A line of a job's log: what happened to it, for its owner."""
+    """One line of the log of a job, shown to its owner."""
 
     job = models.ForeignKey(Job, models.CASCADE, related_name="events")
     at = models.DateTimeField(db_default=Now())

@@ -1,4 +1,4 @@
-"""Telling people and other programs that a job has moved: mails, and signed deliveries to an address."""
+"""Tables of notifications about jobs: webhook deliveries, their secrets, and e-mails."""
 
 from django.conf import settings
 from django.db import models
@@ -10,11 +10,11 @@ from processing.models.jobs import Job
 
 
 class WebhookSecret(models.Model):
-    """The key with which deliveries to an owner's addresses are signed: `whsec_` and base64."""
+    """The key that signs an owner's webhook deliveries: `whsec_` and base64."""
 
     owner = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="+")
     secret = models.CharField(max_length=100)
-    # The one before, with which deliveries are signed besides until receivers know the new one.
+    # The previous secret. It signs too until receivers know the new one.
     previous = models.CharField(max_length=100, blank=True)
     previous_until = models.DateTimeField(null=True, blank=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -30,7 +30,7 @@ class DeliveryState(models.TextChoices):
 
 
 class Notice(BaseModel, LeasedWithAttempts):
-    """Something to send, and to send again where that fails. A worker owns it while it holds the lease."""
+    """A message to send, with retries. A worker owns it while it holds the lease."""
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
     state = models.CharField(max_length=10, choices=DeliveryState.choices, default=DeliveryState.WAITING)
@@ -44,21 +44,21 @@ class Notice(BaseModel, LeasedWithAttempts):
 
 
 class Delivery(Notice):
-    """One event on its way to an address; its id is the `webhook-id`, the same at each attempt."""
+    """One webhook event for one address. Its id is the `webhook-id`, the same at each attempt."""
 
-    # None: a test, which is about no job.
+    # None for a test, which concerns no job.
     job = models.ForeignKey(Job, models.CASCADE, null=True, blank=True, related_name="deliveries")
     event = models.CharField(max_length=20)
-    # Of a `completed`: which end of the job this is, for a job that is tried again ends again.
+    # For `completed`: when the job ended. A job that is retried ends again.
     ended_at = models.DateTimeField(null=True, blank=True)
     url = models.CharField(max_length=500)
-    # Exactly what is sent and signed; empty until the first attempt.
+    # The exact body that is sent and signed. Empty until the first attempt.
     body = models.TextField(blank=True)
-    # Of the last attempt: the status that came back, the beginning of what came with it, and milliseconds.
+    # The last attempt: HTTP status, start of the response body, and milliseconds.
     status = models.PositiveSmallIntegerField(null=True, blank=True)
     answer = models.TextField(blank=True)
     took = models.FloatField(null=True, blank=True)
-    # [{at, status, problem, took}], the newest last.
+    # [{at, status, problem, took}], newest last.
     log = models.JSONField(default=list, blank=True)
 
     class Meta:
@@ -82,7 +82,7 @@ class Delivery(Notice):
 
 
 class JobMail(Notice):
-    """A mail to a job's owner that it has ended."""
+    """An e-mail that tells the owner of a job that the job ended."""
 
     job = models.ForeignKey(Job, models.CASCADE, related_name="mails")
     ended_at = models.DateTimeField()
@@ -95,4 +95,4 @@ class JobMail(Notice):
         ]
 
     def __str__(self) -> str:
-        return f"Mail about {self.job_id}"
+        return f"E-mail about {self.job_id}"

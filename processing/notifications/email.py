@@ -1,4 +1,4 @@
-"""Mails to a job's owner that it has ended."""
+"""E-mails that tell the owner of a job that the job ended."""
 
 import smtplib
 from typing import Any
@@ -15,18 +15,18 @@ from processing.models import ENDED, Ending, Job, JobMail, State
 from processing.notifications.outbox import Outcome
 from processing.reporting import progress
 
-UNSENT = "The mail server did not take this mail."
-MOVED_ON = "The job runs again, so this mail would be out of date."
-NOBODY = "This person may not sign in any more."
+UNSENT = "The mail server did not accept this e-mail."
+RUNS_AGAIN = "The job runs again, so this e-mail would be out of date."
+INACTIVE = "This account is disabled."
 
 
 def send(mail: JobMail) -> Outcome:
-    """Send a mail; what came of it is in the outcome."""
+    """Send an e-mail; return the outcome."""
     job = Job.objects.select_related("owner", "version__listing", "output_folder").get(pk=mail.job_id)
     if not job.owner.is_active:
-        return Outcome(problem=NOBODY, final=True)
+        return Outcome(problem=INACTIVE, final=True)
     if job.state not in ENDED:
-        return Outcome(problem=MOVED_ON, final=True)
+        return Outcome(problem=RUNS_AGAIN, final=True)
     with translation.override(settings.LANGUAGE_CODE):
         message = _write(job, mail)
     try:
@@ -44,7 +44,7 @@ def _write(job: Job, mail: JobMail) -> EmailMultiAlternatives:
         subject=settings.EMAIL_SUBJECT_PREFIX + context["headline"],
         body=render_to_string("processing/mail/job_ended.txt", context),
         to=[job.owner.email],
-        # The same at each attempt, so that a mail that is sent twice is shown once.
+        # The same at each attempt, so that clients show a repeated e-mail once.
         headers={"Message-ID": f"<{mail.pk}@{urlsplit(settings.BASE_URL).hostname}>"},
     )
     message.attach_alternative(render_to_string("processing/mail/job_ended.html", context), "text/html")
@@ -66,7 +66,7 @@ def _describe(job: Job) -> dict[str, Any]:
 
 def _headline(job: Job) -> str:
     if job.ending == Ending.DEADLINE:
-        return _("%(title)s was ended at its deadline")
+        return _("%(title)s was canceled at its deadline")
     if job.state == State.CANCELED:
         return _("%(title)s was canceled")
     if job.state == State.FAILED:

@@ -1,4 +1,4 @@
-"""One delivery over HTTP: a POST to a checked address, with little patience and no trust in who answers."""
+"""HTTP POST of one webhook delivery to a checked address, with short timeouts and bounded reads."""
 
 import http.client
 import socket
@@ -20,41 +20,44 @@ from processing.notifications.url_policy import AddressRefused, DeliveryAddress,
 CONNECT_SECONDS = 5.0
 # From the first byte sent to the last one read.
 TOTAL_SECONDS = 10.0
-# Of a name's addresses so many are tried.
+# IP addresses of a host name that are tried.
 MOST_ADDRESSES = 2
-# So much of an answer is kept for the person to look at.
+# Bytes of a response body that are stored for the account to see.
 ANSWER_BYTES = 2000
 USER_AGENT = "IPAU-Webhooks/1"
 GONE = 410
 
-# Parts of urllib3 and of http.client below it raise errors of their own.
+# urllib3 does not wrap every error of http.client and sockets.
 _ERRORS = (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError)
 
 
 def post(url: str, body: str, headers: Mapping[str, str]) -> Outcome:
-    """Send a body to an address; whatever happens is in the outcome."""
-    begun = time.monotonic()
+    """Send a body to an address. Return the outcome, also for failures."""
+    started = time.monotonic()
     try:
         target = url_policy.read(url)
-        found = url_policy.resolve(target)
+        addresses = url_policy.resolve(target)
     except AddressRefused as error:
-        return Outcome(problem=str(error), final=True, took=_since(begun))
+        return Outcome(problem=str(error), final=True, took=_since(started))
     except (NoSuchName, NoAnswer) as error:
-        return Outcome(problem=str(error), took=_since(begun))
-    connection, problem = _connect(target, found)
+        return Outcome(problem=str(error), took=_since(started))
+    connection, problem = _connect(target, addresses)
     if connection is None:
-        return Outcome(problem=problem, took=_since(begun))
+        return Outcome(problem=problem, took=_since(started))
     try:
         status, answer = _exchange(connection, target, body, headers)
     except _ERRORS as error:
-        return Outcome(problem=_problem_of(error), took=_since(begun))
-    return _judge(status, answer, _since(begun))
+        return Outcome(problem=_problem_of(error), took=_since(started))
+    return _judge(status, answer, _since(started))
 
 
-def _connect(target: DeliveryAddress, found: list[str]) -> tuple[HTTPConnection | None, str]:
-    """Connect to one of the checked addresses. The name serves only the certificate and the Host header."""
+def _connect(target: DeliveryAddress, addresses: list[str]) -> tuple[HTTPConnection | None, str]:
+    """Connect to a checked IP address. Return the connection, or None and the problem.
+
+    The host name is used only for the certificate and the Host header.
+    """
     problem = ""
-    for address in found[:MOST_ADDRESSES]:
+    for address in addresses[:MOST_ADDRESSES]:
         if target.scheme == "https":
             connection: HTTPConnection = HTTPSConnection(
                 address,
@@ -79,7 +82,7 @@ def _connect(target: DeliveryAddress, found: list[str]) -> tuple[HTTPConnection 
 def _exchange(
     connection: HTTPConnection, target: DeliveryAddress, body: str, headers: Mapping[str, str]
 ) -> tuple[int, str]:
-    """Return the status and the beginning of the answer; no redirect is followed."""
+    """Return the status and the start of the response body. Redirects are not followed."""
     sent = {
         "Host": target.authority,
         "User-Agent": USER_AGENT,
@@ -100,10 +103,10 @@ def _exchange(
             )
             response = connection.getresponse()
             if deadline.passed:
-                # Headers that were cut off look as if they had ended there.
+                # Truncated headers look like complete ones.
                 raise TimeoutError
             answer = b""
-            # The status says it all: what is wrong with the rest of the answer changes nothing.
+            # The status decides. An error in the body changes nothing.
             with suppress(*_ERRORS):
                 answer = response.read(ANSWER_BYTES)
             return response.status, answer.decode(errors="replace").replace("\0", "")
@@ -112,7 +115,7 @@ def _exchange(
 
 
 class _Deadline:
-    """Cuts a connection when its time is up: time-outs of sockets begin anew with each byte that comes."""
+    """Closes a connection after a total time. Socket timeouts restart with each byte received."""
 
     def __init__(self, connection: HTTPConnection, seconds: float):
         self._connection = connection
@@ -131,7 +134,7 @@ class _Deadline:
         self.passed = True
         sock = self._connection.sock
         if isinstance(sock, socket.socket):
-            # Below TLS, whose own shutdown would wait for the other side.
+            # Below TLS, because the TLS shutdown would wait for the peer.
             with suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
@@ -145,7 +148,7 @@ def _judge(status: int, answer: str, took: float) -> Outcome:
     if 200 <= status < 300:
         return Outcome(status=status, answer=answer, took=took)
     if status == GONE:
-        problem = _("The receiver answered 410: it wants nothing more.")
+        problem = _("The receiver answered 410 (Gone), so retries stopped.")
     elif 300 <= status < 400:
         problem = _("The receiver answered %(status)s, a redirect. Redirects are not followed.")
     else:
@@ -156,15 +159,15 @@ def _judge(status: int, answer: str, took: float) -> Outcome:
 
 
 def _problem_of(error: Exception) -> str:
-    # Before time-outs, of which urllib3 takes it for one.
+    # Before timeouts: in urllib3 this error is a subclass of the timeout error.
     if isinstance(error, urllib3.exceptions.NewConnectionError):
-        return _("The receiver could not be reached.")
+        return _("The receiver could not be reached. Check the address and its firewall.")
     if isinstance(error, urllib3.exceptions.TimeoutError | TimeoutError):
         return _("The receiver did not answer in time.")
     if isinstance(error, ssl.SSLError | urllib3.exceptions.SSLError):
-        return _("The receiver's certificate is not valid for this address, or it speaks no TLS.")
-    return _("The receiver broke the connection off, or did not answer with HTTP.")
+        return _("The receiver's TLS certificate is not valid for this address, or it does not support TLS.")
+    return _("The receiver closed the connection, or did not answer with HTTP.")
 
 
-def _since(begun: float) -> float:
-    return (time.monotonic() - begun) * 1000
+def _since(started: float) -> float:
+    return (time.monotonic() - started) * 1000

@@ -1,7 +1,7 @@
-"""The outbox: notices that wait, lent to a worker under a lease, and what came of them.
+"""Outbox of notices: workers claim due notices under a lease, send them and record the outcome.
 
-A worker that dies with one leaves it to the next when the lease has run out. So one may be sent twice, which
-its id tells a receiver, and none is forgotten. Times are the database's.
+If a worker dies, its lease expires and another one takes over. So a notice may be sent twice, with the same
+id, but none is lost. All times are those of the database.
 """
 
 import random
@@ -22,29 +22,29 @@ from processing.models import Delivery, DeliveryState, JobMail, Notice
 
 N = TypeVar("N", Delivery, JobMail)
 
-# Outlasts the longest attempt.
+# Longer than the longest attempt.
 LEASE = timedelta(seconds=60)
-# Seconds after the first failed attempt, the second, … After the last the notice is given up.
+# Seconds after the first failed attempt, the second, … After the last pause the notice fails.
 PAUSES = (5, 30, 180, 900, 3600, 3 * 3600, 6 * 3600, 6 * 3600)
-# So that a receiver that was down is not asked by all at once when it is back.
+# Spreads retries to a receiver that was down.
 JITTER = 0.25
-# So many notices of one person are on their way at once, however many wait.
+# Notices of one account that are sent at the same time.
 EACH = 2
 LOG_LINES = 20
-# One look considers the notices of so many people.
+# Accounts that one claim considers.
 MOST_OWNERS = 1000
-# Old notices are deleted so many at a time.
+# Old notices deleted in one sweep.
 SWEEP = 5000
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one attempt.
+    """Outcome of one attempt.
 
     Args:
-        problem: why it failed, as a sentence; empty: it did not.
-        final: trying again would be of no use.
-        took: milliseconds.
+        problem: why it failed, as a sentence; empty for success.
+        final: a retry would not help.
+        took: duration in milliseconds.
     """
 
     problem: str = ""
@@ -55,29 +55,29 @@ class Outcome:
 
 
 def due(model: type[N]) -> QuerySet[N]:
-    """Return notices whose time has come and that no worker has."""
+    """Return due notices that no worker holds."""
     return model._default_manager.filter(leases.free(), state=DeliveryState.WAITING, next_at__lte=Now())
 
 
 def is_due(model: type[N], *, owner_id: UUID | None = None) -> bool:
-    """Tell whether something is due, of one person or of anybody."""
+    """Return whether a notice is due, of one account or of any."""
     rows = due(model) if owner_id is None else due(model).filter(owner=owner_id)
     return rows.exists()
 
 
 def claim(model: type[N], *, token: UUID, number: int, turns: int) -> list[N]:
-    """Lend up to `number` notices that are due to a turn, of many people rather than of one.
+    """Claim up to `number` due notices for a turn, spread over many accounts.
 
     Args:
-        token: the turn's own.
-        turns: how many turns may send at once; beyond them nothing is lent.
+        token: lease token of the turn.
+        turns: maximum number of concurrent turns. Further turns claim nothing.
     """
     held = model._default_manager.filter(leases.held(), state=DeliveryState.WAITING)
     if held.exclude(lease_token=token).values("lease_token").distinct().count() >= turns:
         return []
     busy = dict(held.values_list("owner").annotate(number=Count("pk")))
     owners = list(due(model).values_list("owner", flat=True).distinct()[:MOST_OWNERS])
-    # By chance, or those with slow receivers and much to send would come first again and again.
+    # In random order, so that accounts with slow receivers do not always come first.
     random.shuffle(owners)
     chosen: list[UUID] = []
     with transaction.atomic():
@@ -91,10 +91,10 @@ def claim(model: type[N], *, token: UUID, number: int, turns: int) -> list[N]:
 
 
 def _next_of(model: type[N], owner_id: UUID, number: int) -> list[UUID]:
-    """Lock and return a person's notices that are due, first those that have waited longest."""
+    """Lock due notices of an account and return their ids, longest wait first."""
     rows = due(model).filter(owner=owner_id)
     if model is Delivery:
-        # What a job has to tell arrives in order, unless a first attempt fails.
+        # Events of a job arrive in order, unless a first attempt fails.
         before = Delivery.objects.filter(
             Q(attempts=0) | Q(attempts=1, lease_token__isnull=False),
             job=OuterRef("job"),
@@ -107,7 +107,7 @@ def _next_of(model: type[N], owner_id: UUID, number: int) -> list[UUID]:
 
 
 def record(notice: Delivery | JobMail, outcome: Outcome) -> bool:
-    """Write what came of an attempt; return whether the notice was still this worker's."""
+    """Record the outcome of an attempt; return whether this worker still held the notice."""
     changes = _state_after(notice, outcome)
     if isinstance(notice, Delivery):
         changes |= _facts_of(notice, outcome)
@@ -146,10 +146,10 @@ def _facts_of(delivery: Delivery, outcome: Outcome) -> dict[str, Any]:
 
 
 def send_again(delivery: Delivery) -> None:
-    """Let a delivery be sent now, with all its attempts before it, whatever came of it so far.
+    """Make a delivery due now, in any state, with a fresh count of attempts.
 
     Raises:
-        Conflict: it is being sent at this moment.
+        Conflict: it is being sent right now.
     """
     rows = Delivery.objects.filter(pk=delivery.pk).filter(leases.free())
     changed = rows.update(
@@ -159,11 +159,11 @@ def send_again(delivery: Delivery) -> None:
         **leases.never_claimed(),
     )
     if not changed:
-        raise Conflict(_("This delivery is being sent just now. Look again in a moment."), code="being_sent")
+        raise Conflict(_("This delivery is being sent right now. Try again in a moment."), code="being_sent")
 
 
 def sweep(*, older_than: timedelta) -> int:
-    """Delete notices that are older, whatever became of them; return how many."""
+    """Delete older notices in any state; return the number deleted."""
     deleted = 0
     for rows in (Delivery.objects.all(), JobMail.objects.all()):
         old = rows.filter(created_at__lt=Now() - older_than).values_list("pk", flat=True)[:SWEEP]

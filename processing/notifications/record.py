@@ -1,6 +1,6 @@
-"""Noting who is to be told that a job has moved. Call these in the transaction that moves it.
+"""Record notifications about changes of a job. Call these in the transaction that changes the job.
 
-Only rows are written here; a worker sends them when that is committed.
+This module only inserts rows. A worker sends them after the commit.
 """
 
 from datetime import timedelta
@@ -11,14 +11,14 @@ from django.utils.translation import gettext_lazy as _
 
 from processing.models import ENDED, Delivery, Job, JobKind, JobMail, State
 
-# A job of many pictures has news each second; an address is not told more often than this.
+# A large job has new results every second. Its `output` events have at least this interval.
 OUTPUT_EVERY = timedelta(seconds=5)
 
 
 class Event(models.TextChoices):
-    """What can be asked to be told. Nothing is sent for `logs`: they come with the others."""
+    """Webhook events. `logs` is accepted but sends nothing of its own."""
 
-    START = "start", _("Begun")
+    START = "start", _("Started")
     OUTPUT = "output", _("Results")
     LOGS = "logs", _("Log")
     COMPLETED = "completed", _("Ended")
@@ -28,7 +28,7 @@ class Event(models.TextChoices):
 WANTED = (Event.START, Event.OUTPUT, Event.LOGS, Event.COMPLETED)
 
 
-# What is told to who has not said what they want.
+# Events that are sent when the request names none.
 _DEFAULT = {
     JobKind.PREDICTION: (Event.OUTPUT, Event.COMPLETED),
     JobKind.JOB: (Event.COMPLETED,),
@@ -36,19 +36,19 @@ _DEFAULT = {
 
 
 def job_started(job: Job) -> None:
-    """Note that the first picture of a job has been taken."""
+    """Record that the first image of a job was started."""
     if _wants(job, Event.START):
-        _tell(job, Event.START)
+        _add_delivery(job, Event.START)
 
 
 def job_moved(job: Job) -> None:
-    """Note that a locked job has new results, or has ended; its row says so already."""
+    """Record that a job has new results or has ended. Its row is locked and already updated."""
     if _wants(job, Event.OUTPUT) and _has_news(job):
-        _tell(job, Event.OUTPUT)
+        _add_delivery(job, Event.OUTPUT)
     if job.state not in ENDED:
         return
     if _wants(job, Event.COMPLETED):
-        _tell(job, Event.COMPLETED)
+        _add_delivery(job, Event.COMPLETED)
     if job.mail_when_done and job.completed_at is not None:
         mail = JobMail(job=job, owner_id=job.owner_id, ended_at=job.completed_at, next_at=Now())
         JobMail.objects.bulk_create([mail], ignore_conflicts=True)
@@ -59,15 +59,15 @@ def _wants(job: Job, event: Event) -> bool:
 
 
 def _has_news(job: Job) -> bool:
-    """Tell whether results are worth an event now: a prediction's when it is there, a job's now and then."""
+    """Return whether to send an `output` event now: for a prediction at its end, for a job at intervals."""
     if job.kind == JobKind.PREDICTION:
         return job.state == State.SUCCEEDED
-    lately = Delivery.objects.filter(job=job, event=Event.OUTPUT, created_at__gt=Now() - OUTPUT_EVERY)
-    return job.is_open and not lately.exists()
+    recent = Delivery.objects.filter(job=job, event=Event.OUTPUT, created_at__gt=Now() - OUTPUT_EVERY)
+    return job.is_open and not recent.exists()
 
 
-def _tell(job: Job, event: Event) -> None:
-    made = Delivery(
+def _add_delivery(job: Job, event: Event) -> None:
+    delivery = Delivery(
         owner_id=job.owner_id,
         job=job,
         event=event,
@@ -75,5 +75,5 @@ def _tell(job: Job, event: Event) -> None:
         ended_at=job.completed_at if event == Event.COMPLETED else None,
         next_at=Now(),
     )
-    # Told twice of one end, the database keeps one.
-    Delivery.objects.bulk_create([made], ignore_conflicts=True)
+    # A unique constraint drops duplicate events of one end.
+    Delivery.objects.bulk_create([delivery], ignore_conflicts=True)

@@ -1,4 +1,4 @@
-"""What people do with webhooks: their secret, what was delivered, delivering again, a test."""
+"""Webhook services: signing secrets, deliveries, redelivery and tests."""
 
 import uuid
 
@@ -15,19 +15,19 @@ from processing.notifications import outbox, signing, url_policy
 from processing.notifications import tasks as notifications_tasks
 from processing.notifications.record import Event
 
-# Tests of one person that wait at once: they go to whatever address somebody types.
+# Waiting tests of one account. Bounded, because they go to any address that is typed.
 MOST_PINGS = 5
 
 
 def check_address(*, url: str) -> None:
-    """See whether deliveries may go to an address.
+    """Check whether deliveries may go to an address.
 
     Raises:
-        Invalid: they may not. The field is `webhook`.
-        RateLimited, Unavailable: too many requests wait, for name servers or something else.
+        Invalid: the address is not allowed. The field is `webhook`.
+        RateLimited, Unavailable: too many requests are waiting.
     """
     try:
-        # Whoever has a name server decides how long it takes.
+        # The owner of the name server decides how long this takes.
         with concurrency.waiting():
             url_policy.check(url)
     except url_policy.AddressRefused as error:
@@ -35,19 +35,19 @@ def check_address(*, url: str) -> None:
 
 
 def get_secret(*, owner: User) -> str:
-    """Return the secret that signs the owner's deliveries; it is made when it is first asked for."""
+    """Return the secret that signs deliveries of the owner. The first call creates it."""
     return signing.secret_of(owner).secret
 
 
 def rotate_secret(*, owner: User) -> str:
-    """Make a new secret and return it. For a day the one before signs beside it."""
+    """Create and return a new secret. The previous one also signs for one more day."""
     return signing.rotate(owner).secret
 
 
 def list_deliveries(
     *, owner: User, state: str | None = None, job_id: uuid.UUID | None = None
 ) -> QuerySet[Delivery]:
-    """Return the owner's deliveries, all or those in a state or about a job, without their bodies."""
+    """Return deliveries of the owner, optionally by state or job, without their bodies."""
     rows = Delivery.objects.filter(owner=owner)
     if state:
         rows = rows.filter(state=state)
@@ -57,23 +57,23 @@ def list_deliveries(
 
 
 def get_delivery(*, owner: User, delivery_id: uuid.UUID) -> Delivery:
-    """Return one of the owner's deliveries.
+    """Return one delivery of the owner.
 
     Raises:
-        NotFound: there is none with this id.
+        NotFound: the owner has no delivery with this id.
     """
-    found: Delivery | None = Delivery.objects.filter(owner=owner, pk=delivery_id).first()
-    if found is None:
+    delivery: Delivery | None = Delivery.objects.filter(owner=owner, pk=delivery_id).first()
+    if delivery is None:
         raise NotFound(_("This delivery does not exist."))
-    return found
+    return delivery
 
 
 def redeliver(*, owner: User, delivery_id: uuid.UUID) -> Delivery:
-    """Send a delivery once more now, whatever came of it, under the same id and with the same words.
+    """Send a delivery again now, in any state, with the same id and body.
 
     Raises:
-        NotFound: there is none with this id.
-        Conflict: it is being sent at this moment.
+        NotFound: the owner has no delivery with this id.
+        Conflict: it is being sent right now.
     """
     delivery = get_delivery(owner=owner, delivery_id=delivery_id)
     with transaction.atomic():
@@ -83,17 +83,17 @@ def redeliver(*, owner: User, delivery_id: uuid.UUID) -> Delivery:
 
 
 def send_ping(*, owner: User, url: str) -> Delivery:
-    """Send a test to an address.
+    """Send a test delivery to an address.
 
     Raises:
-        Invalid: nothing may be delivered there.
-        RateLimited: several tests wait already.
+        Invalid: the address is not allowed.
+        RateLimited: too many tests are waiting.
     """
     check_address(url=url)
     pings = Delivery.objects.filter(owner=owner, event=Event.PING, state=DeliveryState.WAITING)
     if pings.count() >= MOST_PINGS:
-        raise RateLimited(_("Several tests are still on their way. Wait for what comes of them."))
+        raise RateLimited(_("Several tests are still being sent. Wait until they end."))
     with transaction.atomic():
-        made = Delivery.objects.create(owner=owner, event=Event.PING, url=url, next_at=Now())
+        ping = Delivery.objects.create(owner=owner, event=Event.PING, url=url, next_at=Now())
         transaction.on_commit(lambda: notifications_tasks.send_notices(owner_id=owner.pk))
-    return made
+    return ping

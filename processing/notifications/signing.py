@@ -1,4 +1,4 @@
-"""Signatures of deliveries, after the Standard Webhooks specification."""
+"""Webhook secrets and signatures, as specified by Standard Webhooks."""
 
 import base64
 import secrets
@@ -13,18 +13,18 @@ from processing.models import Delivery, WebhookSecret
 
 START = "whsec_"
 KEY_BYTES = 32
-# After a change, deliveries carry signatures of both keys for so long.
+# After a rotation, deliveries carry signatures of both keys for this long.
 OVERLAP = timedelta(days=1)
 
 
 def secret_of(owner: User) -> WebhookSecret:
-    """Return the owner's secret, made when it is first asked for."""
+    """Return the secret of the owner. The first call creates it."""
     row, _ = WebhookSecret.objects.get_or_create(owner=owner, defaults={"secret": _new()})
     return row
 
 
 def rotate(owner: User) -> WebhookSecret:
-    """Give the owner a new secret; the one before signs beside it for a day."""
+    """Create a new secret for the owner. The previous one also signs for one more day."""
     with transaction.atomic():
         row = WebhookSecret.objects.select_for_update().get(pk=secret_of(owner).pk)
         row.previous, row.previous_until = row.secret, timezone.now() + OVERLAP
@@ -34,7 +34,7 @@ def rotate(owner: User) -> WebhookSecret:
 
 
 def headers_for(delivery: Delivery, secret: WebhookSecret) -> dict[str, str]:
-    """Return the headers that name and sign a delivery as it is sent now."""
+    """Return the headers with the id, time and signatures of a delivery that is sent now."""
     now = datetime.now(UTC)
     keys = [secret.secret]
     if secret.previous and secret.previous_until and secret.previous_until > now:
@@ -49,5 +49,5 @@ def headers_for(delivery: Delivery, secret: WebhookSecret) -> dict[str, str]:
 
 
 def _new() -> str:
-    # Standard base64, for that is what receivers decode; without a further `_`, at which some split it.
+    # Standard base64, which receivers decode. The URL-safe form has `_`, where some receivers split.
     return START + base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()

@@ -1,4 +1,4 @@
-"""Tasks: deliver webhooks, send mails, and sweep old notices."""
+"""Celery tasks: deliver webhooks, send e-mails and delete old notices."""
 
 from uuid import UUID
 
@@ -25,7 +25,7 @@ def sweep_notices() -> None:
 
 
 def send_notices(*, owner_id: UUID | None = None) -> None:
-    """Wake a worker for each kind of notice that is due, of one person or of anybody."""
+    """Wake a worker for each kind of due notice, of one account or of any."""
     if outbox.is_due(Delivery, owner_id=owner_id):
         wake(deliver)
     if outbox.is_due(JobMail, owner_id=owner_id):

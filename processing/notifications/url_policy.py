@@ -1,8 +1,7 @@
-"""Where deliveries may go: to the open internet, never inside.
+"""Webhook URL policy (SSRF protection): deliveries go to public addresses only, never to private networks.
 
-Whoever writes down an address may have a name lead anywhere, to one place when it is checked and to another
-when it is used. So a name is resolved here, every address found is checked, and the connection goes to one of
-those.
+A host name may resolve to one address during the check and to another one later (DNS rebinding). So the name
+is resolved once, every IP address is checked, and the connection uses one of the checked addresses.
 """
 
 import ipaddress
@@ -19,43 +18,43 @@ from django.utils.translation import gettext as _
 
 LONGEST = 500
 PORTS = {"https": 443, "http": 80}
-# Below these ports live services that are no web servers, save for 80 and 443.
+# Lower ports belong to other services, except 80 and 443.
 FIRST_FREE_PORT = 1024
-# Seconds for finding the addresses of a name.
-PATIENCE = 3.0
+# Seconds for a DNS lookup.
+DNS_TIMEOUT_SECONDS = 3.0
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# What `is_global` takes for public and is not: protocol assignments, 6to4 relays, Azure's wire server.
+# Not public, although `is_global` says so: protocol assignments, 6to4 relays, the Azure wire server.
 _INSIDE_4 = [ipaddress.IPv4Network(n) for n in ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32")]
-# Public unicast, less what carries other addresses in itself (Teredo, 6to4) or is for documents only.
+# Public unicast, without ranges that embed other addresses (Teredo, 6to4) or are for documentation.
 _OUTSIDE_6 = ipaddress.IPv6Network("2000::/3")
 _INSIDE_6 = [ipaddress.IPv6Network(n) for n in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")]
-# Networks without IPv4 reach it by these; the last four bytes say where.
+# IPv6-only networks reach IPv4 through these. The last four bytes are the IPv4 address.
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
-# What ends so is taken for an IP address by resolvers, however oddly it is written: 0x7f.1, 2130706433.
+# Resolvers read hosts with such an end as IP addresses: 0x7f.1, 2130706433.
 _NUMBER = re.compile(r"(?:^|\.)(?:[0-9]+|0x[0-9a-f]*)$")
 
-# A name server that is slow, perhaps on purpose, must not hold what waits for it, nor fill the memory.
+# Bounds the threads and memory that slow or hostile name servers can hold.
 _lookups = threading.BoundedSemaphore(32)
 
 
 class AddressRefused(Exception):
-    """An address to which nothing is delivered; its text says why."""
+    """The address is not allowed. The message says why."""
 
 
 class NoSuchName(Exception):
-    """A name that has no address; its text says so."""
+    """The host name has no IP address."""
 
 
 class NoAnswer(Exception):
-    """A name of which nothing is known just now; its text says so."""
+    """The name servers did not answer."""
 
 
 @dataclass(frozen=True)
 class DeliveryAddress:
-    """A web address in its parts; `host` is lower-case ASCII, `path` has the query with it."""
+    """A parsed URL. `host` is lower-case ASCII, `path` includes the query."""
 
     scheme: str
     host: str
@@ -68,18 +67,18 @@ class DeliveryAddress:
 
     @property
     def authority(self) -> str:
-        """What a request names as its host."""
+        """The value of the Host header."""
         return self.name if self.port == PORTS[self.scheme] else f"{self.name}:{self.port}"
 
 
 def read(url: str) -> DeliveryAddress:
-    """Return the parts of an address to which something might be delivered.
+    """Return the parts of a webhook URL. The host is not resolved.
 
     Raises:
-        AddressRefused: not a web address, one of this site, or one with a password or an unsupported port.
+        AddressRefused: not a web address, an address of this site, or one with a password or a bad port.
     """
     if len(url) > LONGEST or not url.isprintable() or any(letter in url for letter in " \\"):
-        raise AddressRefused(_("Write a web address of up to 500 characters, without spaces."))
+        raise AddressRefused(_("Enter a web address of at most 500 characters, without spaces."))
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -87,28 +86,28 @@ def read(url: str) -> DeliveryAddress:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         path.encode("ascii")
     except ValueError as error:
-        raise AddressRefused(_("This is no web address.")) from error
+        raise AddressRefused(_("This is not a valid web address.")) from error
     if parts.scheme not in PORTS or not host:
-        raise AddressRefused(_("Write a whole web address that begins with https://."))
+        raise AddressRefused(_("Enter a full web address that starts with https://."))
     if parts.scheme == "http" and not settings.WEBHOOK_ALLOW_HTTP:
-        raise AddressRefused(_("Only addresses that begin with https:// are taken."))
+        raise AddressRefused(_("Only addresses that start with https:// are supported."))
     if "%" in host or (_NUMBER.search(host) and not _is_address(host)):
-        raise AddressRefused(_("Write a name, or an IP address in its usual form."))
+        raise AddressRefused(_("Enter a host name, or an IP address in its usual form."))
     if parts.username is not None or parts.password is not None:
-        raise AddressRefused(_("Leave name and password out of the address. Deliveries are signed instead."))
+        raise AddressRefused(_("Remove user name and password from the address. Deliveries are signed."))
     target = DeliveryAddress(parts.scheme, host, PORTS[parts.scheme] if port is None else port, path)
     if target.port < FIRST_FREE_PORT and target.port not in PORTS.values():
-        raise AddressRefused(_("Use port 80, 443, or one from 1024 on."))
+        raise AddressRefused(_("Use port 80, port 443, or a port of 1024 or higher."))
     if _is_ours(target):
-        raise AddressRefused(_("This is an address of this site itself. Name one of another site."))
+        raise AddressRefused(_("This address belongs to this site. Enter an address of another site."))
     return target
 
 
 def check(url: str) -> None:
-    """Refuse an address to which nothing will be delivered. One whose name server is slow passes for now.
+    """Check a webhook URL. A URL with a slow name server passes for now.
 
     Raises:
-        AddressRefused: it will not do.
+        AddressRefused: the address is not allowed, or its host does not exist.
     """
     target = read(url)
     try:
@@ -119,18 +118,18 @@ def check(url: str) -> None:
         return
 
 
-def resolve(target: DeliveryAddress, *, patience: float = PATIENCE) -> list[str]:
-    """Return the addresses of a target, each of them one to which we may deliver.
+def resolve(target: DeliveryAddress, *, timeout: float = DNS_TIMEOUT_SECONDS) -> list[str]:
+    """Return the IP addresses of a target. All of them are allowed.
 
     Raises:
-        AddressRefused: one of them leads inside.
-        NoSuchName: the name has none.
-        NoAnswer: the name servers do not answer, or not within `patience` seconds.
+        AddressRefused: one of them is in a private network.
+        NoSuchName: the host name has no IP address.
+        NoAnswer: the name servers did not answer within `timeout` seconds.
     """
-    found = _look_up(target, patience)
-    if not all(_may_reach(ipaddress.ip_address(text.partition("%")[0])) for text in found):
-        raise AddressRefused(_("This address leads into a private network, to which nothing is delivered."))
-    return found
+    addresses = _look_up(target, timeout)
+    if not all(_is_allowed(ipaddress.ip_address(text.partition("%")[0])) for text in addresses):
+        raise AddressRefused(_("This address is in a private network. Enter a public address."))
+    return addresses
 
 
 def _is_address(host: str) -> bool:
@@ -142,7 +141,7 @@ def _is_address(host: str) -> bool:
 
 
 def _is_ours(target: DeliveryAddress) -> bool:
-    """Tell whether an address leads to this site, which would then tell itself in a circle."""
+    """Return whether an address belongs to this site: its webhooks could trigger each other."""
     base = urlsplit(settings.BASE_URL)
     if target.port not in {*PORTS.values(), base.port or PORTS.get(base.scheme)}:
         return False
@@ -150,43 +149,43 @@ def _is_ours(target: DeliveryAddress) -> bool:
     return target.host == base.hostname or validate_host(target.name, names)
 
 
-def _look_up(target: DeliveryAddress, patience: float) -> list[str]:
-    silent = NoAnswer(_("The name servers of “%(name)s” did not answer.") % {"name": target.host})
-    if not _lookups.acquire(timeout=patience):
-        raise silent
+def _look_up(target: DeliveryAddress, timeout: float) -> list[str]:
+    no_answer = NoAnswer(_("The name servers of “%(name)s” did not answer.") % {"name": target.host})
+    if not _lookups.acquire(timeout=timeout):
+        raise no_answer
     answers: SimpleQueue[list[str] | OSError] = SimpleQueue()
-    threading.Thread(target=_ask, args=(target, answers), daemon=True).start()
+    threading.Thread(target=_query_dns, args=(target, answers), daemon=True).start()
     try:
-        found = answers.get(timeout=patience)
+        answer = answers.get(timeout=timeout)
     except Empty as error:
-        raise silent from error
-    if isinstance(found, list):
-        return found
-    if isinstance(found, socket.gaierror) and found.errno != socket.EAI_AGAIN:
-        raise NoSuchName(_("There is no address for the name “%(name)s”.") % {"name": target.host})
-    raise silent
+        raise no_answer from error
+    if isinstance(answer, list):
+        return answer
+    if isinstance(answer, socket.gaierror) and answer.errno != socket.EAI_AGAIN:
+        raise NoSuchName(_("The host name “%(name)s” does not exist.") % {"name": target.host})
+    raise no_answer
 
 
-def _ask(target: DeliveryAddress, answers: "SimpleQueue[list[str] | OSError]") -> None:
+def _query_dns(target: DeliveryAddress, answers: "SimpleQueue[list[str] | OSError]") -> None:
     try:
-        found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-        answers.put(list(dict.fromkeys(str(row[4][0]) for row in found)))
+        rows = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+        answers.put(list(dict.fromkeys(str(row[4][0]) for row in rows)))
     except OSError as error:
         answers.put(error)
     finally:
         _lookups.release()
 
 
-def _may_reach(address: Address) -> bool:
+def _is_allowed(address: Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
-        within = address.ipv4_mapped
-        if within is None and address in _NAT64:
-            within = ipaddress.IPv4Address(address.packed[-4:])
-        if within is not None:
-            return _may_reach(within)
+        embedded = address.ipv4_mapped
+        if embedded is None and address in _NAT64:
+            embedded = ipaddress.IPv4Address(address.packed[-4:])
+        if embedded is not None:
+            return _is_allowed(embedded)
     if any(address in network for network in settings.WEBHOOK_ALLOWED_NETWORKS):
         return True
     if isinstance(address, ipaddress.IPv6Address):
         return address in _OUTSIDE_6 and not any(address in network for network in _INSIDE_6)
-    odd = address.is_multicast or address.is_reserved or any(address in network for network in _INSIDE_4)
-    return address.is_global and not odd
+    special = address.is_multicast or address.is_reserved or any(address in network for network in _INSIDE_4)
+    return address.is_global and not special

@@ -1,4 +1,4 @@
-"""Turns at sending: what is due goes out, several at a time, so that a slow receiver holds up nobody else."""
+"""Send due webhook deliveries and e-mails. Deliveries run in threads, so slow receivers block no others."""
 
 import logging
 import time
@@ -18,39 +18,39 @@ from processing.notifications.outbox import Outcome
 
 logger = logging.getLogger(__name__)
 
-# Deliveries that one turn has on their way at once.
+# Concurrent deliveries of one turn.
 THREADS = 8
-# A turn takes further notices for so long; then it waits for those on their way and ends.
+# A turn claims notices for this long, then waits for pending ones and ends.
 TURN_SECONDS = 5.0
-# Between two looks whether more has become due, while others are on their way.
-LOOK_SECONDS = 0.5
+# Interval of checks for further due notices while others are pending.
+POLL_SECONDS = 0.5
 KEPT = timedelta(days=30)
-# Returns the body of a delivery, as the API writes it. Most workers never import it: they have no deliveries.
+# Returns the body of a delivery, written by the API. Imported late: most workers have no deliveries.
 body_of: LateImport[[Delivery], str] = LateImport()
 
 
 def deliver() -> bool:
-    """Send the deliveries that are due; return whether some are left."""
+    """Send due deliveries; return whether some remain."""
     token, ends = uuid.uuid4(), time.monotonic() + TURN_SECONDS
-    # Half of the slots stay free for all else that waits in the queue.
+    # Half of the slots stay free for other work of the queue.
     turns = max(1, registry.slots_of("background") // 2)
-    under_way: dict[Future[Outcome], Delivery] = {}
+    pending: dict[Future[Outcome], Delivery] = {}
     sent = 0
     with ThreadPoolExecutor(THREADS) as pool:
         while True:
-            room = THREADS - len(under_way) if time.monotonic() < ends else 0
+            room = THREADS - len(pending) if time.monotonic() < ends else 0
             for delivery in outbox.claim(Delivery, token=token, number=room, turns=turns) if room else ():
-                under_way[pool.submit(_prepare(delivery))] = delivery
+                pending[pool.submit(_prepare(delivery))] = delivery
                 sent += 1
-            if not under_way:
+            if not pending:
                 break
-            for future in wait(under_way, LOOK_SECONDS, FIRST_COMPLETED).done:
-                _record(under_way.pop(future), future)
+            for future in wait(pending, POLL_SECONDS, FIRST_COMPLETED).done:
+                _record(pending.pop(future), future)
     return sent > 0 and outbox.is_due(Delivery)
 
 
 def send_mails() -> bool:
-    """Send the mails that are due, one after another; return whether some are left."""
+    """Send due e-mails, one after another; return whether some remain."""
     token, ends = uuid.uuid4(), time.monotonic() + TURN_SECONDS
     sent = 0
     while time.monotonic() < ends:
@@ -63,12 +63,12 @@ def send_mails() -> bool:
 
 
 def sweep() -> int:
-    """Delete old notices; return how many."""
+    """Delete old notices; return the number deleted."""
     return outbox.sweep(older_than=KEPT)
 
 
 def _prepare(delivery: Delivery) -> Callable[[], Outcome]:
-    """Return the sending of a delivery, which may run in another thread: it asks no database."""
+    """Return a function that sends a delivery. It uses no database, so it may run in a thread."""
     try:
         if not delivery.body:
             delivery.body = body_of(delivery)
@@ -92,6 +92,6 @@ def _send_mail(mail: JobMail) -> None:
     try:
         outcome = email.send(mail)
     except Exception:
-        logger.exception("Mail %s failed", mail.pk)
+        logger.exception("E-mail %s failed", mail.pk)
         outcome = Outcome(problem=OUR_FAULT)
     persist(lambda: outbox.record(mail, outcome))

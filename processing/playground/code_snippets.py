@@ -1,6 +1,6 @@
-"""An app's call as one would write it elsewhere: for curl and for Replicate's Python client.
+"""Code snippets that call an app: for curl and for the Python client of Replicate.
 
-Each is text before the input, the input itself, and text after it, so that a script can rewrite the middle.
+A snippet is the text before the input, the input, and the text after it. A script rewrites the input.
 """
 
 import json
@@ -13,13 +13,13 @@ from django.http import HttpRequest
 from drive.models import File
 
 PICTURE = "image"
-# Stands for the id of a file where none is chosen.
+# Placeholder for the file id when no file is chosen.
 NO_FILE = "FILE-ID"
 
 
 @dataclass(frozen=True)
 class Snippet:
-    """One call. `language` says how the middle is written: "json" or "python"."""
+    """One snippet. `language` is the syntax of the middle: "json" or "python"."""
 
     name: str
     title: str
@@ -32,14 +32,14 @@ class Snippet:
 def write_all(
     request: HttpRequest, address: str, params: Mapping[str, Any], picture: File | None
 ) -> list[Snippet]:
-    """Return the calls of an app, filled with these settings and, where there is one, this picture."""
+    """Return the snippets of an app, with these parameters and this image, if any."""
     root = request.build_absolute_uri("/").rstrip("/")
-    given = {name: value for name, value in params.items() if value is not None}
-    return [_curl(root, address, given, picture), _python(root, address, given)]
+    values = {name: value for name, value in params.items() if value is not None}
+    return [_curl(root, address, values, picture), _python(root, address, values)]
 
 
 def files_url(request: HttpRequest) -> str:
-    """Return what stands before a file's id in its address."""
+    """Return the API address of files, to which a file id is appended."""
     return request.build_absolute_uri("/v1/files/")
 
 
@@ -53,8 +53,8 @@ def _curl(root: str, address: str, params: Mapping[str, Any], picture: File | No
         "  --data-binary @- <<'EOF'\n"
         '{"input": '
     )
-    given = {PICTURE: f"{root}/v1/files/{picture.pk if picture else NO_FILE}", **params}
-    return Snippet("curl", "curl", "json", before, json.dumps(given, ensure_ascii=False, indent=2), "}\nEOF")
+    values = {PICTURE: f"{root}/v1/files/{picture.pk if picture else NO_FILE}", **params}
+    return Snippet("curl", "curl", "json", before, json.dumps(values, ensure_ascii=False, indent=2), "}\nEOF")
 
 
 def _python(root: str, address: str, params: Mapping[str, Any]) -> Snippet:
@@ -67,7 +67,7 @@ def _python(root: str, address: str, params: Mapping[str, Any]) -> Snippet:
         f'    "{address}",\n'
         "    input="
     )
-    lines = [f'        "{PICTURE}": open("picture.jpg", "rb"),']
+    lines = [f'        "{PICTURE}": open("photo.jpg", "rb"),']
     lines += [f"        {json.dumps(name)}: {_literal(value)}," for name, value in params.items()]
     middle = "{\n" + "\n".join(lines) + "\n    }"
     return Snippet("python", "Python", "python", before, middle, ",\n)\nprint(output)")

@@ -1,6 +1,6 @@
-"""A pipeline while it is being edited: the page's form read into steps, changed, previewed, and told back.
+"""Draft of a pipeline in the editor: read from the form of the page, changed, previewed, shown again.
 
-The page holds everything: a step's fields are named by a key of its own (`s2.contrast`), whatever its place.
+The page holds the whole draft. The fields of a step have its key as prefix (`s2.contrast`), at any position.
 """
 
 import re
@@ -31,9 +31,9 @@ _MODEL = re.compile(r"(s\d{1,3}):([^/@\s]{1,60})/([^/@\s]{1,60})@(\d{1,6})")
 
 @dataclass(frozen=True)
 class DraftStep:
-    """A step as the page has it. `values` are by the operation's own names, and may be wrong.
+    """A step as the page has it. `values` have the parameter names of the operation, and are not checked.
 
-    One that runs a model says which by `address` and `number`; `model` is that release, if it is there.
+    For a model, `address` and `number` name the release. `model` is that release, or None if it is missing.
     """
 
     key: str
@@ -59,37 +59,37 @@ class DraftStep:
         return self.model is None and (bool(self.address) or not _is_app(self.operation))
 
     def schema(self) -> dict[str, Any]:
-        """Return the schema of its settings, named as in the page; none for what is gone."""
+        """Return the parameter schema with the names of the page; empty for a missing app or model."""
         if self.is_gone:
             return {"properties": {}}
         schema = self.model.params_schema if self.model else registry.get(self.operation).schema()
         return {"properties": settings_of(schema, self.key, {})[0]}
 
-    def as_asked(self) -> Step | ModelStep:
-        """Return it as a recipe or a service has it; not checked."""
+    def as_recipe_step(self) -> Step | ModelStep:
+        """Return the step for a recipe or service. It is not checked."""
         if not self.address:
             return Step(operation=self.operation, params=dict(self.values))
         owner, _slash, name = self.address.partition("/")
         return ModelStep(owner, name, self.number, dict(self.values))
 
     def form(self, folders: Choices, error: DomainError | None) -> ParamsForm:
-        """Return the form of its settings, with what is wrong with them."""
+        """Return the form of the parameters, with their errors."""
         schema = self.schema()
-        given = {f"{self.key}.{name}": value for name, value in self.values.items()}
+        initial = {f"{self.key}.{name}": value for name, value in self.values.items()}
         fields = error.fields if error else {}
-        wrong = {name: text for name, text in fields.items() if name in schema["properties"]}
-        if not wrong:
-            return ParamsForm(schema=schema, folders=folders, given=given)
+        errors = {name: text for name, text in fields.items() if name in schema["properties"]}
+        if not errors:
+            return ParamsForm(schema=schema, folders=folders, initial=initial)
         defaults = {name: about.get("default") for name, about in schema["properties"].items()}
-        data = {name: as_text(value) for name, value in {**defaults, **given}.items()}
+        data = {name: as_text(value) for name, value in {**defaults, **initial}.items()}
         form = ParamsForm(schema=schema, folders=folders, data=data)
-        form.show_domain_error(Invalid("", fields=wrong))
+        form.show_domain_error(Invalid("", fields=errors))
         return form
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A pipeline that is not kept yet, or a kept one with changes."""
+    """A pipeline that is not saved yet, or a saved one with changes."""
 
     title: str = ""
     summary: str = ""
@@ -98,15 +98,15 @@ class Draft:
 
     @property
     def addresses(self) -> list[str]:
-        """Return the addresses of the models among its steps."""
+        """Return the addresses of the models in its steps."""
         return [step.address for step in self.steps if step.address]
 
-    def asked_steps(self, until: int | None = None) -> list[Step | ModelStep]:
-        """Return all steps, or the first `until`; not checked."""
-        return [step.as_asked() for step in self.steps[:until]]
+    def recipe_steps(self, until: int | None = None) -> list[Step | ModelStep]:
+        """Return all steps, or the first `until`. They are not checked."""
+        return [step.as_recipe_step() for step in self.steps[:until]]
 
     def position_of(self, key: str) -> int:
-        """Return where a step stands. Raises Invalid for one that is not there."""
+        """Return the position of a step. Raises Invalid for an unknown key."""
         for position, step in enumerate(self.steps):
             if step.key == key:
                 return position
@@ -115,7 +115,7 @@ class Draft:
     # --- Changes.
 
     def with_step(self, step: DraftStep) -> "Draft":
-        """Append a step under a key of its own. Raises Invalid where there are too many steps."""
+        """Append a step under a new key. Raises Invalid if there are too many steps."""
         check_number(len(self.steps) + 1)
         number = 1 + max((int(step.key[1:]) for step in self.steps), default=0)
         return replace(self, steps=(*self.steps, replace(step, key=f"s{number}")))
@@ -125,17 +125,17 @@ class Draft:
         return replace(self, steps=self.steps[:gone] + self.steps[gone + 1 :])
 
     def with_step_moved(self, key: str, by: int) -> "Draft":
-        """Move a step up (-1) or down (1); at an end it stays."""
-        here = self.position_of(key)
-        there = min(max(here + by, 0), len(self.steps) - 1)
+        """Move a step up (-1) or down (1). The first and last step stay at their end."""
+        old = self.position_of(key)
+        new = min(max(old + by, 0), len(self.steps) - 1)
         steps = list(self.steps)
-        steps.insert(there, steps.pop(here))
+        steps.insert(new, steps.pop(old))
         return replace(self, steps=tuple(steps))
 
     # --- Problems.
 
     def explain(self, error: DomainError) -> DomainError:
-        """Return a problem with the steps, its fields named as those of the page."""
+        """Return an error of the steps with the field names of the page."""
         names = name_steps(step.operation or UNKNOWN for step in self.steps)
         keys = dict(zip(names, (step.key for step in self.steps), strict=True))
         fields = {}
@@ -146,7 +146,7 @@ class Draft:
 
 
 def draft_of(user: Any, listing: Listing, version: Version) -> Draft:
-    """Return a kept pipeline as a draft. Models that `user` cannot run are gone to it."""
+    """Return a saved pipeline as a draft. Models that `user` cannot run count as missing."""
     recipe = Recipe.model_validate(version.recipe)
     models = models_of(version)
     steps = []
@@ -162,48 +162,48 @@ def draft_of(user: Any, listing: Listing, version: Version) -> Draft:
 
 
 def read_draft(user: Any, sent: QueryDict) -> Draft:
-    """Read what a page has sent. Raises Invalid where its steps cannot be told apart."""
+    """Return the draft that a page sent. Raises Invalid if its steps cannot be read."""
     listed = sent.getlist("step")
     check_number(max(1, len(listed)))
-    written = [_read_step(text) for text in listed]
-    if len({step.key for step in written}) < len(written):
+    parsed = [_read_step(text) for text in listed]
+    if len({step.key for step in parsed}) < len(parsed):
         raise _damaged()
-    found = []
-    for step in _with_releases(user, written):
+    steps = []
+    for step in _with_releases(user, parsed):
         values = read_params(step.schema(), sent)
-        found.append(replace(step, values={n.partition(".")[2]: value for n, value in values.items()}))
+        steps.append(replace(step, values={n.partition(".")[2]: value for n, value in values.items()}))
     return Draft(
         title=sent.get("title", ""),
         summary=sent.get("summary", ""),
         name=sent.get("name", "").strip(),
-        steps=tuple(found),
+        steps=tuple(steps),
     )
 
 
 def addresses_in(written: Iterable[str]) -> list[str]:
-    """Return the addresses of the models among steps as a page sends them, whether they are there or not."""
-    found = (_MODEL.fullmatch(text) for text in written)
-    return [f"{step[2]}/{step[3]}" for step in found if step]
+    """Return the addresses of models in steps as a page sends them. The models may be missing."""
+    matches = (_MODEL.fullmatch(text) for text in written)
+    return [f"{step[2]}/{step[3]}" for step in matches if step]
 
 
 def new_step(user: Any, chosen: str, sent: Mapping[str, Any] | None = None) -> DraftStep:
-    """Return a step that runs an app, by its key, or the newest release of a model, by its address.
+    """Return a step for an app, by its key, or for the newest release of a model, by its address.
 
     Args:
-        sent: its settings, by its own names, among other things.
+        sent: values by parameter name. Other names are ignored.
 
     Raises:
-        Invalid: it is not there.
+        Invalid: the app or model does not exist.
     """
     owner, slash, name = chosen.partition("/")
     if not slash:
         if not _is_app(chosen):
-            raise Invalid(_("There is no app “%(key)s”.") % {"key": chosen[:60]})
+            raise Invalid(_("The app “%(key)s” does not exist.") % {"key": chosen[:60]})
         return DraftStep("s0", chosen, read_params(registry.get(chosen).schema(), sent or {}))
     try:
         release = find_release(user=user, step=ModelStep(owner, name))
     except NotFound as error:
-        raise Invalid(_("There is no model “%(model)s”.") % {"model": chosen[:120]}) from error
+        raise Invalid(_("The model “%(model)s” does not exist.") % {"model": chosen[:120]}) from error
     values = read_params(release.params_schema, sent or {})
     return DraftStep("s0", _family_of(release), values, chosen, release.number, release)
 
@@ -213,16 +213,16 @@ def _is_app(operation: str) -> bool:
 
 
 def preview_step(*, owner: User, draft: Draft, key: str, picture: File | None) -> Answer:
-    """Show what the steps up to this one make of a picture, or of the sample.
+    """Return a preview of the steps up to `key`, on an image or on the sample.
 
     Raises:
-        Invalid: these steps cannot be run so; the fields are those of the page.
+        Invalid: the steps cannot run. The fields have the names of the page.
         Unavailable, TimedOut: no preview worker answers.
     """
     try:
-        composed = compose(user=owner, steps=draft.asked_steps(draft.position_of(key) + 1))
+        composed = compose(user=owner, steps=draft.recipe_steps(draft.position_of(key) + 1))
         recipe = check_steps(composed.steps, composed.titles)
-        # What is kept under these steps' digest serves the finished pipeline's previews too.
+        # Same digest as the saved pipeline, so both share cached previews.
         version = Version(
             recipe=recipe.model_dump(mode="json"), params_schema=schema_of(recipe, composed.models)
         )
@@ -243,9 +243,9 @@ def _read_step(text: str) -> DraftStep:
 
 
 def _with_releases(user: Any, steps: Sequence[DraftStep]) -> Iterator[DraftStep]:
-    """Look up the models of steps, all at once; those that are not there stay without."""
-    asked = [asked for step in steps if isinstance(asked := step.as_asked(), ModelStep)]
-    releases = iter(find_releases(user=user, steps=asked))
+    """Return steps with the releases of their models, looked up together. Missing models stay None."""
+    models = [model for step in steps if isinstance(model := step.as_recipe_step(), ModelStep)]
+    releases = iter(find_releases(user=user, steps=models))
     for step in steps:
         release = next(releases) if step.address else None
         yield replace(step, model=release, operation=_family_of(release)) if release else step
@@ -257,4 +257,4 @@ def _family_of(release: Version) -> str:
 
 
 def _damaged() -> Invalid:
-    return Invalid(_("This page is damaged. Load it again."), code="damaged_page")
+    return Invalid(_("This page sent incomplete data. Reload it and try again."), code="damaged_page")

@@ -1,4 +1,4 @@
-"""Sample pictures, for who has none yet: one for all apps, and those that a model was tried on."""
+"""Sample images: one for all apps, and those of the trials of a model."""
 
 import hashlib
 import io
@@ -17,7 +17,7 @@ from market.models import Version
 from market.weights.samples import AnySample, shown_samples
 
 NAME = "sample.jpg"
-# What a page sends for the one that all apps have.
+# A page sends this for the sample of all apps.
 COMMON = "1"
 STATIC = f"processing/{NAME}"
 _PATH = Path(__file__).parents[1] / "static" / STATIC
@@ -25,12 +25,12 @@ _PATH = Path(__file__).parents[1] / "static" / STATIC
 
 @cache
 def data() -> bytes:
-    """Return the sample's bytes: a JPEG."""
+    """Return the bytes of the common sample, a JPEG."""
     return _PATH.read_bytes()
 
 
 def of_version(version: Version) -> list[AnySample]:
-    """Return the samples of a model whose pictures can be chosen to try it on; none of an app."""
+    """Return the samples of a model that can be chosen as input; an empty list for apps."""
     if version.weights is None:
         return []
     prefetch_related_objects([version], "weights__samples", "listing__chosen_samples")
@@ -38,10 +38,10 @@ def of_version(version: Version) -> list[AnySample]:
 
 
 def get_picture(*, user: User | None, sample_id: str) -> Blob | None:
-    """Return the picture of a model's sample; None for the one that all apps have.
+    """Return the input image of a model sample, or None for the common sample.
 
     Raises:
-        NotFound: there is none, or no model that `user` may see shows it.
+        NotFound: the sample does not exist, or `user` cannot see a model that shows it.
     """
     if sample_id in ("", COMMON):
         return None
@@ -49,13 +49,13 @@ def get_picture(*, user: User | None, sample_id: str) -> Blob | None:
 
 
 def add_to_drive(owner: User, sample_id: str = COMMON) -> File:
-    """Return a sample in the owner's drive, putting it there if it is not. Raises as `get_picture`."""
+    """Return a sample as a file of the owner's drive; add it if missing. Raises as `get_picture`."""
     picture = get_picture(user=owner, sample_id=sample_id)
     content, name = (data(), NAME) if picture is None else (blobs.read(picture.sha256), "sample.webp")
     digest = hashlib.sha256(content).hexdigest()
-    found = File.objects.visible_to(owner).live().filter(blob=digest).first()
-    if found is not None:
-        return found
+    existing = File.objects.visible_to(owner).live().filter(blob=digest).first()
+    if existing is not None:
+        return existing
     return services.upload_file(
         owner=owner, folder=None, name=name, content=io.BytesIO(content), size=len(content)
     )

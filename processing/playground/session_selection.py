@@ -1,6 +1,6 @@
-"""What somebody selected in the drive, on its way to an app: kept in the session under a short id.
+"""Selections of drive files for an app, stored in the session under a short id.
 
-A few hundred ids are too long for an address.
+An address cannot hold a few hundred file ids.
 """
 
 import uuid
@@ -15,43 +15,43 @@ from drive.files.services import Selection
 from ipau.common.errors import NotFound
 from processing.services import earlier_pictures
 
-# Begins the key of a selection that is not kept here: the pictures of an earlier job.
+# Prefix of keys that are not in the session: the images of an earlier job.
 OF_JOB = "job:"
 _NAME = "selections"
-_KEPT = 8
+_MOST = 8
 
 
 def keep(session: SessionBase, chosen: Selection) -> str:
-    """Remember a selection and return its id. The oldest are forgotten."""
-    kept: dict[str, Any] = dict(session.get(_NAME, {}))
+    """Store a selection and return its id. The oldest selections are deleted."""
+    selections: dict[str, Any] = dict(session.get(_NAME, {}))
     key = uuid.uuid4().hex[:12]
-    kept[key] = {
+    selections[key] = {
         "files": [str(file.pk) for file in chosen.files],
         "folders": [str(folder.pk) for folder in chosen.folders],
     }
-    session[_NAME] = dict(list(kept.items())[-_KEPT:])
+    session[_NAME] = dict(list(selections.items())[-_MOST:])
     return key
 
 
 def recall(session: SessionBase, *, owner: User, key: str) -> Selection:
-    """Return a selection that was kept, or for «job:<id>» what is left of that job's pictures.
+    """Return a stored selection, or for «job:<id>» the remaining images of that job.
 
     Raises:
-        NotFound: it was forgotten, or some of it is gone from the drive.
+        NotFound: the selection was deleted, or a file of it is no longer in the drive.
     """
     if key.startswith(OF_JOB):
         return earlier_pictures(owner=owner, job_id=key.removeprefix(OF_JOB)).selection
-    found = session.get(_NAME, {}).get(key)
-    if found is None:
-        raise NotFound("This selection is no longer there. Choose the pictures again in the drive.")
-    return drive.select(owner=owner, folder_ids=found["folders"], file_ids=found["files"])
+    stored = session.get(_NAME, {}).get(key)
+    if stored is None:
+        raise NotFound("This selection has expired. Select the images in your drive again.")
+    return drive.select(owner=owner, folder_ids=stored["folders"], file_ids=stored["files"])
 
 
 def read(*, owner: User, files: Iterable[str], folders: Iterable[str]) -> Selection | None:
-    """Return the selection that ids of a page or an address name; None where there are none.
+    """Return the selection with these ids, or None if there are no ids.
 
     Raises:
-        NotFound: one of them is not the owner's, or no longer there.
+        NotFound: the owner has no file or folder with one of the ids.
     """
     file_ids, folder_ids = [i for i in files if i], [i for i in folders if i]
     if not file_ids and not folder_ids:

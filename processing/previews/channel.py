@@ -1,6 +1,6 @@
-"""The way of a preview: picture to a preview worker, answer back within the request.
+"""Preview request and response channel over Valkey.
 
-Both go through Valkey under a short expiry, so an abandoned preview leaves nothing behind.
+Images and answers expire soon, so an abandoned preview leaves nothing behind.
 """
 
 import hashlib
@@ -15,23 +15,23 @@ import redis
 from django.conf import settings
 
 QUEUE = "preview"
-# How long a person is kept waiting, and so how long a preview may wait in the queue.
-PATIENCE_SECONDS = 15
-# What has not been answered by then may wait for nobody: whether a worker runs is asked only then.
-DOUBT_SECONDS = 0.5
-# From then on, how often a request that waits looks whether a slot has to be woken for it.
-STIR_SECONDS = 2.0
-# The code of the answer to a request that gave way to newer ones of the same person.
+# A preview request times out after this long, in the queue or in a slot.
+REQUEST_TIMEOUT_SECONDS = 15
+# After this long without an answer, the request checks whether a preview worker runs.
+WORKER_CHECK_SECONDS = 0.5
+# From then on, a waiting request checks this often whether a slot must be woken.
+WAKE_CHECK_SECONDS = 2.0
+# The error code of a request that newer ones of the same account replaced.
 SUPERSEDED = "superseded"
-KEPT_SECONDS = 600
+CACHE_SECONDS = 600
 _PREFIX = "ipau:preview"
-# What any function here raises when Valkey does not answer.
+# Every function here raises this when Valkey does not answer.
 ChannelError = redis.RedisError
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a preview gave: the reduced picture, other outputs, or a problem with the picture or settings."""
+    """Result of a preview: the reduced image and other outputs, or an error."""
 
     content_type: str = ""
     body: bytes = b""
@@ -44,7 +44,7 @@ class Answer:
     error: str = ""
 
     def pack(self) -> bytes:
-        """Write header and body as one value: 4 bytes of header length, the JSON header, the body."""
+        """Return the answer as bytes: 4 bytes of header length, the JSON header, the body."""
         header = {name: value for name, value in vars(self).items() if name != "body"}
         text = json.dumps(header).encode()
         return len(text).to_bytes(4, "big") + text + self.body
@@ -57,52 +57,52 @@ class Answer:
 
 @cache
 def valkey() -> "redis.Redis":
-    # No call waits longer than STIR_SECONDS for something to come.
+    # No blocking call waits longer than WAKE_CHECK_SECONDS.
     return redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=3, socket_timeout=6)
 
 
 def cache_key(*, sha256: str, recipe_digest: str, resources: Mapping[str, list[str]]) -> str:
-    """Name what a preview depends on: the bytes, the recipe, the pictures its parameters refer to."""
+    """Return the cache key of a preview: a digest of image, recipe and images of its parameters."""
     text = json.dumps([sha256, recipe_digest, resources], sort_keys=True)
     return f"{_PREFIX}:kept:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def kept(key: str) -> Answer | None:
+def cached(key: str) -> Answer | None:
     packed = valkey().get(key)
     return Answer.unpack(packed) if isinstance(packed, bytes) else None
 
 
-def leave_picture(data: bytes) -> str:
-    """Put a picture that is not in the drive where the worker finds it; return its ticket."""
+def store_image(data: bytes) -> str:
+    """Store an image that is not in the drive for the worker; return its ticket."""
     ticket = uuid.uuid4().hex
-    valkey().set(f"{_PREFIX}:in:{ticket}", data, ex=2 * PATIENCE_SECONDS)
+    valkey().set(f"{_PREFIX}:in:{ticket}", data, ex=2 * REQUEST_TIMEOUT_SECONDS)
     return ticket
 
 
-def picture_of(ticket: str) -> bytes | None:
-    """Return the picture of a ticket, or None when it has expired."""
+def load_image(ticket: str) -> bytes | None:
+    """Return the image of a ticket, or None if it has expired."""
     data = valkey().get(f"{_PREFIX}:in:{ticket}")
     return data if isinstance(data, bytes) else None
 
 
-def drop_picture(ticket: str) -> None:
+def delete_image(ticket: str) -> None:
     valkey().delete(f"{_PREFIX}:in:{ticket}")
 
 
-def answer(request_id: str, key: str, given: Answer) -> None:
-    """Hand an answer to the waiting request and keep a good one for the next who asks the same."""
-    packed = given.pack()
+def answer(request_id: str, key: str, result: Answer) -> None:
+    """Send an answer to the waiting request; cache it if it is no error."""
+    packed = result.pack()
     channel = f"{_PREFIX}:out:{request_id}"
     pipe = valkey().pipeline(transaction=False)
     pipe.rpush(channel, packed)
-    pipe.expire(channel, 2 * PATIENCE_SECONDS)
+    pipe.expire(channel, 2 * REQUEST_TIMEOUT_SECONDS)
     pipe.execute()
-    if not given.error:
-        # Only now, for the request waits for the bytes, and not for this.
-        valkey().set(key, packed, ex=KEPT_SECONDS)
+    if not result.error:
+        # Last, so that the waiting request gets its answer first.
+        valkey().set(key, packed, ex=CACHE_SECONDS)
 
 
 def wait_for(request_id: str, *, seconds: float) -> Answer | None:
-    """Wait for the answer; None when it does not come in time."""
-    found: Any = valkey().blpop([f"{_PREFIX}:out:{request_id}"], timeout=seconds)
-    return Answer.unpack(found[1]) if found else None
+    """Wait for the answer; return None if it does not arrive in time."""
+    entry: Any = valkey().blpop([f"{_PREFIX}:out:{request_id}"], timeout=seconds)
+    return Answer.unpack(entry[1]) if entry else None

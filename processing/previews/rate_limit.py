@@ -1,4 +1,4 @@
-"""How many previews a person may ask for. They cost nothing, so somebody has to count."""
+"""Rate limits of previews, which are free: per account, or per network without an account."""
 
 import time
 
@@ -12,24 +12,24 @@ from ipau.common.errors import RateLimited, Unavailable
 from ipau.common.http.clients import client_network
 from processing.previews.channel import ChannelError, valkey
 
-# A slider that is dragged without rest asks about five times a second.
+# A slider in constant motion sends about five requests a second.
 SIGNED_IN_A_MINUTE = 600
 OTHERS_A_MINUTE = 240
 
 
 def count_preview(request: HttpRequest) -> None:
-    """Count one more preview on a page. Raises RateLimited where there were too many within a minute."""
+    """Count one preview of a page. Raises RateLimited after too many within a minute."""
     if isinstance(request.user, User):
         who, most = f"user:{request.user.pk}", SIGNED_IN_A_MINUTE
     else:
         who, most = f"address:{client_network(request)}", OTHERS_A_MINUTE
     if _count(who, seconds=60) > most:
-        text = "You have asked for many previews within a minute. Wait a little, then go on."
+        text = "You have requested too many previews within a minute. Wait a moment, then try again."
         raise RateLimited(text, retry_after=_left(60))
 
 
 class PreviewThrottle(SimpleRateThrottle):
-    """As many previews over the API as the setting says, by the clock's minutes."""
+    """Limits previews over the API to the number in the settings, per calendar minute."""
 
     scope = "preview"
     num_requests: int
@@ -43,12 +43,12 @@ class PreviewThrottle(SimpleRateThrottle):
 
 
 def _left(seconds: int) -> int:
-    """Return the seconds that are left of this stretch of the clock, at least one."""
+    """Return the seconds until the current period ends, at least one."""
     return max(1, round(seconds - time.time() % seconds))
 
 
 def _count(who: str, *, seconds: int) -> int:
-    """Count one more; return how many they are by now in this stretch of the clock."""
+    """Add one to the counter of the current period; return the new count."""
     key = f"ipau:previews:{who}:{int(time.time() // seconds)}"
     pipe = valkey().pipeline(transaction=False)
     pipe.incr(key)
@@ -56,4 +56,4 @@ def _count(who: str, *, seconds: int) -> int:
     try:
         return int(pipe.execute()[0])
     except ChannelError as error:
-        raise Unavailable("Previews do not answer just now. Try again in a moment.") from error
+        raise Unavailable("Previews are unavailable right now. Try again in a moment.") from error

@@ -1,4 +1,4 @@
-"""What a preview slot does: it takes requests from the queue, makes previews, and hands over the answers."""
+"""Preview slot: take requests from the queue, compute previews, send the answers."""
 
 import logging
 import time
@@ -19,19 +19,19 @@ from workers import engine
 from workers.plugin import Context, OperationError
 from workers.recipe import Recipe
 
-# Seconds for which a slot waits for another preview, and for which it goes on with them. Then it hears from
-# its worker again, whether to stop for example. The task's time limits leave room for the last one.
+# Seconds a slot waits for another request, and seconds one task serves requests. Then the slot returns to its
+# worker, which may want to stop it. The time limits of the task leave room for the last preview.
 PREVIEW_PAUSE = 2.0
 PREVIEWS_AT_MOST = 10.0
-# For one preview, so that its answer comes before nobody waits for it any more.
-PREVIEW_SECONDS = channel.PATIENCE_SECONDS - 3.0
+# Time limit of one preview. The answer must arrive before its request times out.
+PREVIEW_SECONDS = channel.REQUEST_TIMEOUT_SECONDS - 3.0
 logger = logging.getLogger(__name__)
 
 
 def make_previews() -> bool:
-    """Make the previews that are asked for, and wait a little for another, but leave after a while.
+    """Compute requested previews for a few seconds; return whether another slot must be woken.
 
-    A slot that has other work to do does not wait. Returns whether another slot has to be woken.
+    A slot of a worker that serves other queues too does not wait for further requests.
     """
     slot = registry.this_slot()
     for request_id, key, *_ in preview_queue.recover(slot.worker):
@@ -46,7 +46,7 @@ def make_previews() -> bool:
                 break
             make_preview(*request)
     finally:
-        # An exception too ends what this slot held, so that it no longer counts as running.
+        # Also after an exception: the request no longer counts as running.
         left = preview_queue.end(slot)
     return left
 
@@ -58,24 +58,24 @@ def make_preview(
     recipe: Mapping[str, Any],
     resources: Mapping[str, list[str]],
 ) -> None:
-    """Run a recipe on one reduced picture and hand the answer to the request that waits.
+    """Run a recipe on one reduced image and send the answer to the waiting request.
 
     Args:
-        source: {"blob": SHA-256} or {"ticket": …} of a picture that is not in the drive.
+        source: {"blob": SHA-256}, or {"ticket": …} for an image that is not in the drive.
     """
     try:
-        data = blobs.read(source["blob"]) if "blob" in source else channel.picture_of(source["ticket"])
+        data = blobs.read(source["blob"]) if "blob" in source else channel.load_image(source["ticket"])
     except OSError:
-        logger.exception("The storage did not give %s for a preview", source)
+        logger.exception("The storage failed to return %s for a preview", source)
         channel.answer(request_id, key, channel.Answer(error_code="storage", error=OUR_FAULT))
         return
     if data is None:
-        return  # Nobody waits any more.
+        return  # The request has timed out.
     pictures = {parameter: Blobs(digests) for parameter, digests in resources.items()}
     channel.answer(request_id, key, _preview(Recipe.model_validate(recipe), data, pictures))
     if "ticket" in source:
-        # Not before: where this slot ends meanwhile, another needs the picture.
-        channel.drop_picture(source["ticket"])
+        # Only now: if this slot dies earlier, another one needs the image.
+        channel.delete_image(source["ticket"])
 
 
 def _preview(recipe: Recipe, data: bytes, pictures: Mapping[str, Blobs]) -> channel.Answer:
@@ -86,25 +86,25 @@ def _preview(recipe: Recipe, data: bytes, pictures: Mapping[str, Blobs]) -> chan
                 models=models_of(recipe),
                 network_seconds=min(PREVIEW_SECONDS, expected_time.network_seconds(recipe)),
             )
-            made = engine.preview(recipe, data, context)
+            result = engine.preview(recipe, data, context)
     except OperationError as error:
         pauses.note_fault(error)
         return channel.Answer(error_code=error.code, error=error.message)
     except (TookTooLong, MemoryError):
         return channel.Answer(
-            error_code="too_slow", error="This preview takes too long. A job may still do it."
+            error_code="too_slow", error="This preview took too long. Run a job instead: jobs have more time."
         )
     except Exception:
         logger.exception("A preview failed")
         return channel.Answer(error_code="internal", error=OUR_FAULT)
-    picture = next((f for f in made.files if f.width), None)
-    texts = {f.label: f.data.decode() for f in made.files if not f.width}
+    picture = next((f for f in result.files if f.width), None)
+    texts = {f.label: f.data.decode() for f in result.files if not f.width}
     return channel.Answer(
         content_type=picture.content_type if picture else "",
         body=picture.data if picture else b"",
         width=(picture.width or 0) if picture else 0,
         height=(picture.height or 0) if picture else 0,
         texts=texts,
-        data=made.data,
-        timings=made.timings,
+        data=result.data,
+        timings=result.timings,
     )

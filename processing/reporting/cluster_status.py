@@ -1,4 +1,4 @@
-"""The cluster as people see it: its workers, what waits, and how busy it has been."""
+"""Status of the cluster: workers, queues and utilization, and draining of workers."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,26 +18,26 @@ from processing.fleet import registry
 from processing.models import OPEN, Drain, FleetSample, Item, Job, State, Worker
 from processing.reporting import estimates
 
-# The pace is what was delivered in this time.
+# The pace counts images delivered in this time.
 PACE_WINDOW = timedelta(minutes=5)
 SHOWN_MINUTES = 60
-# In the order in which people care about them.
+# In the order of the page.
 QUEUES = ("cpu", "gpu", "preview", "background", "convert")
 JOB_QUEUES = ("cpu", "gpu")
-# Where nobody serves one of these, something of the site stands still, though nothing is seen to wait.
+# Every site needs these. Without a worker, parts of the site stop although no job waits.
 NEEDED = ("preview", "background", "convert")
 ABOUT: dict[str, str | Promise] = {
     "cpu": gettext_lazy("Jobs"),
     "gpu": gettext_lazy("Jobs of models, on workers with a GPU"),
     "preview": gettext_lazy("Previews"),
-    "background": gettext_lazy("Checks of uploads, mails, webhooks, and the sweeps that keep jobs going"),
+    "background": gettext_lazy("Checks of uploads, e-mails, webhooks, and sweeps"),
     "convert": gettext_lazy("Conversions of weights, and trials of models"),
 }
 
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """A worker now. `pace` is pictures a minute, `age` seconds since its last heartbeat."""
+    """Current status of a worker. `pace`: images per minute. `age`: seconds since its last heartbeat."""
 
     worker: Worker
     busy: int
@@ -53,7 +53,7 @@ class WorkerStatus:
 
 @dataclass(frozen=True)
 class QueueStatus:
-    """A queue now: slots that serve it, pictures that wait, seconds until the last of them is done."""
+    """Current status of a queue: slots, waiting images, estimated seconds until it is empty."""
 
     name: str
     slots: int
@@ -67,13 +67,13 @@ class QueueStatus:
 
     @property
     def about(self) -> str:
-        """What waits in it."""
+        """The kind of work in this queue."""
         return str(ABOUT[self.name])
 
 
 @dataclass(frozen=True)
 class Minute:
-    """How much of the cluster worked in one minute, 0 to 1."""
+    """Share of busy slots of the cluster in one minute, 0 to 1."""
 
     at: datetime
     share: float
@@ -84,7 +84,7 @@ class Minute:
 
 
 def workers_now() -> list[WorkerStatus]:
-    """Return every worker that has been heard of within the hour, in six queries."""
+    """Return the status of every worker with a heartbeat in the last hour, in six queries."""
     workers = list(Worker.objects.annotate(silent=Now() - F("heartbeat_at")).order_by("name"))
     drained = set(Drain.objects.values_list("worker", flat=True))
     since = timezone.now() - PACE_WINDOW
@@ -107,7 +107,7 @@ def workers_now() -> list[WorkerStatus]:
 
 
 def queues_now() -> list[QueueStatus]:
-    """Return the queues that somebody serves, in which something waits, or that every site needs."""
+    """Return the status of queues that are served, that have waiting images, or that every site needs."""
     slots = registry.served_queues()
     rows = Job.objects.open().values("queue").annotate(n=Sum(estimates.LEFT), jobs=Count("id")).order_by()
     held = dict(
@@ -130,8 +130,8 @@ def queues_now() -> list[QueueStatus]:
     return lines
 
 
-def utilisation(*, minutes: int = SHOWN_MINUTES) -> list[Minute]:
-    """Return the share of slots that worked, minute by minute; minutes without a heartbeat are left out."""
+def utilization(*, minutes: int = SHOWN_MINUTES) -> list[Minute]:
+    """Return the share of busy slots by minute, without minutes that have no heartbeat."""
     since = timezone.now() - timedelta(minutes=minutes)
     by_worker = (
         FleetSample.objects.filter(at__gte=since)
@@ -151,48 +151,48 @@ def utilisation(*, minutes: int = SHOWN_MINUTES) -> list[Minute]:
 
 
 def totals() -> dict[str, int]:
-    """Return pictures by how they ended, over all jobs there are."""
-    found = Job.objects.aggregate(
+    """Return the number of images by outcome, over all jobs."""
+    sums = Job.objects.aggregate(
         succeeded=Sum("succeeded", default=0),
         failed=Sum("failed", default=0),
         reused=Sum("reused", default=0),
     )
-    return {name: int(number) for name, number in found.items()}
+    return {name: int(number) for name, number in sums.items()}
 
 
 def drain_worker(*, operator: User, name: str) -> None:
-    """Have a worker take no new work; what it is at ends as always. Twice is no fault.
+    """Drain a worker: it finishes its current work and takes no new work. Idempotent.
 
     Raises:
-        Forbidden: the person is no operator.
-        NotFound: there is no such worker.
+        Forbidden: the account is not an operator.
+        NotFound: no worker has this name.
     """
     _check(operator, name)
     Drain.objects.get_or_create(worker=name, defaults={"by": operator})
 
 
 def resume_worker(*, operator: User, name: str) -> None:
-    """Have a drained worker take work again. Raises as `drain_worker`."""
+    """Resume a drained worker. Raises the errors of `drain_worker`."""
     _check(operator, name)
     Drain.objects.filter(worker=name).delete()
 
 
 def is_operator(person: Any) -> bool:
-    """Tell whether somebody runs this cluster: has the right to change workers."""
+    """Return whether an account is an operator: staff with the permission to change workers."""
     return bool(person.is_authenticated and person.is_staff and person.has_perm("processing.change_worker"))
 
 
 def _delivered(since: datetime) -> dict[str, int]:
-    """Count what each worker has delivered, by way of the few jobs that something can have come from."""
-    lately = Job.objects.filter(Q(state__in=OPEN) | Q(completed_at__gte=since))
+    """Return the images delivered by worker since then. Only jobs that can contain any are read."""
+    recent = Job.objects.filter(Q(state__in=OPEN) | Q(completed_at__gte=since))
     rows = Item.objects.filter(
-        job__in=lately.values("pk"), completed_at__gte=since, state=State.SUCCEEDED, reused=False
+        job__in=recent.values("pk"), completed_at__gte=since, state=State.SUCCEEDED, reused=False
     )
     return dict(rows.values_list("worker").annotate(n=Count("id")).order_by())
 
 
 def _busy() -> dict[str, int]:
-    """Return how many slots of each worker worked at its last heartbeat."""
+    """Return the number of busy slots by worker, as of its last heartbeat."""
     newest = FleetSample.objects.order_by("worker", "-at").distinct("worker")
     return dict(newest.values_list("worker", "busy"))
 
@@ -201,15 +201,15 @@ def _jobs_by_worker(held: Any) -> dict[str, list[Job]]:
     pairs = list(held.values_list("worker", "job").distinct())
     rows = Job.objects.filter(pk__in={job for _, job in pairs})
     jobs = rows.select_related("owner", "version__listing").in_bulk()
-    found: dict[str, list[Job]] = defaultdict(list)
+    jobs_by_worker: dict[str, list[Job]] = defaultdict(list)
     for worker, job in pairs:
         if job in jobs:
-            found[worker].append(jobs[job])
-    return found
+            jobs_by_worker[worker].append(jobs[job])
+    return jobs_by_worker
 
 
 def _check(operator: User, name: str) -> None:
     if not is_operator(operator):
-        raise Forbidden("Only operators may drain and resume workers.")
+        raise Forbidden("You don't have permission to drain or resume workers. Ask an operator.")
     if not Worker.objects.filter(name=name).exists():
-        raise NotFound("There is no such worker.")
+        raise NotFound("This worker does not exist.")

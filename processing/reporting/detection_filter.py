@@ -1,7 +1,7 @@
-"""Where what a model found can be drawn anew, so that a page narrows it without another run.
+"""Whether a page can filter and redraw detections in the browser, without another run.
 
-Of what the steps of a pipeline make only the last picture is kept. What one step found can be drawn over that
-where it is the picture which the step saw; over the original where no other step has moved anything.
+A pipeline stores only its last image. The detections of one step can be drawn over that image if the step saw
+the same image. They can be drawn over the original if no other step has changed positions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,9 +20,12 @@ from workers.tasks import FINDERS
 
 @dataclass(frozen=True)
 class Narrowing:
-    """Which data are narrowed: the item's, or a `part` of it. They are drawn over the original or the result.
+    """Which detections of an item can be filtered, and the image to draw them over.
 
-    `hides`: other steps have changed the picture, which is not seen in what is drawn.
+    Args:
+        part: key of the step in the data of the item; empty: the data itself.
+        over: the image to draw over.
+        hides: other steps changed the image, and the drawing does not show their changes.
     """
 
     part: str = ""
@@ -31,67 +34,67 @@ class Narrowing:
 
 
 def has_original(item: Item) -> bool:
-    """Tell whether the picture that an item was made of can still be shown."""
+    """Return whether the input image of an item can still be shown."""
     file = item.input_file
-    # A file may have got other bytes since.
+    # The file may have been replaced since.
     return file is not None and file.trashed_at is None and file.blob_id == item.blob_id
 
 
 def narrowing_of(item: Item) -> Narrowing | None:
-    """Say how what was found in a picture can be narrowed; None where it cannot be drawn for sure.
+    """Return how the detections of an item can be filtered, or None if they cannot be drawn reliably.
 
-    The item must have come with its results as `delivered`. One query, for pipelines alone.
+    The item must have its results prefetched as `delivered`. Pipelines need one query.
     """
-    found = item.output
-    if not isinstance(found, dict) or not has_original(item):
+    data = item.output
+    if not isinstance(data, dict) or not has_original(item):
         return None
     recipe = Recipe.model_validate(item.recipe or item.job.recipe)
     if len(recipe.steps) == 1:
-        return Narrowing() if "predictions" in found else None
+        return Narrowing() if "predictions" in data else None
     models = {one.digest: one for one in Weights.objects.filter(digest__in=recipe.weights())}
-    finding = [
+    locating = [
         position
         for position, step in enumerate(recipe.steps)
         if step.weights in models and models[step.weights].task in FINDERS
     ]
-    if len(finding) != 1:
+    if len(locating) != 1:
         return None
     try:
-        kept = _kept_by(recipe, models)
+        effects = _effects_of(recipe, models)
     except (UnknownOperation, ParamsInvalid):
         return None
-    name = name_steps(step.operation for step in recipe.steps)[finding[0]]
-    # The data of a single step are the item's own.
-    part = name if name in found else ""
-    told = found[part] if part else found
-    return _narrow(item, part, told, kept, finding[0]) if "predictions" in told else None
+    name = name_steps(step.operation for step in recipe.steps)[locating[0]]
+    # With data of only one step, they are the data of the item.
+    part = name if name in data else ""
+    detections = data[part] if part else data
+    return _narrow(item, part, detections, effects, locating[0]) if "predictions" in detections else None
 
 
-def _kept_by(recipe: Recipe, models: dict[str, Weights]) -> list[Kept]:
-    found = []
+def _effects_of(recipe: Recipe, models: dict[str, Weights]) -> list[Kept]:
+    effects = []
     for step in recipe.steps:
         params = registry.validate(step.operation, step.params)
         facts = models[step.weights].facts if step.weights in models else {}
-        found.append(registry.get(step.operation).keeps(params, facts))
-    return found
+        effects.append(registry.get(step.operation).keeps(params, facts))
+    return effects
 
 
 def _narrow(
-    item: Item, part: str, told: Mapping[str, Any], kept: Sequence[Kept], finding: int
+    item: Item, part: str, detections: Mapping[str, Any], effects: Sequence[Kept], position: int
 ) -> Narrowing | None:
-    others = [*kept[:finding], *kept[finding + 1 :]]
+    others = [*effects[:position], *effects[position + 1 :]]
     result = picture_of(item)
-    if result is not None and all(one == "picture" for one in kept[finding:]):
+    if result is not None and all(one == "picture" for one in effects[position:]):
         seen = (result.file.width, result.file.height)
-        size = (told["image"]["width"], told["image"]["height"])
+        size = (detections["image"]["width"], detections["image"]["height"])
         return Narrowing(part, "result") if seen == size else None
-    if "nothing" in others or not _is_alike(item, told["image"]):
+    if "nothing" in others or not _is_alike(item, detections["image"]):
         return None
     return Narrowing(part, "original", hides="places" in others)
 
 
 def _is_alike(item: Item, seen: Mapping[str, Any]) -> bool:
-    """Tell whether the picture that a step saw has the original's shape, to a pixel."""
+    """Return whether the image that a step saw has the aspect ratio of the original, to one pixel."""
     file = item.input_file
     if file is None or not file.width or not file.height:
         return False

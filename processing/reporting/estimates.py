@@ -1,4 +1,4 @@
-"""What a job will cost at most and how long it will take, from what pictures have taken lately."""
+"""Estimates of the highest price and the duration of a job, from timings of recent images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,19 +13,21 @@ from market.pipelines.model_steps import price_each_of
 from processing.fleet import registry
 from processing.models import Item, Job, State
 
-# The mean is over so many pictures of so many jobs that a version was run on last.
+# The mean covers this many recent images, from this many recent jobs of a version.
 PICTURES_LOOKED_AT = 100
 JOBS_LOOKED_AT = 10
-# What a picture is taken to need, in seconds, as long as nothing was run.
+# Assumed seconds per image of a version that has not run yet.
 UNKNOWN_SECONDS = 0.1
-# Pictures of a job that have not ended, by its counters: there may be too many rows to count each time.
+# Images of a job that have not ended, from its counters. Counting the rows would be too slow.
 LEFT = F("total") - F("succeeded") - F("failed") - F("canceled")
 
 
 @dataclass(frozen=True)
 class Quote:
-    """A job's price at most, in millicredits, and the seconds until its last picture, None where no worker
-    serves its queue."""
+    """The highest price of a job, in millicredits, and the seconds until its last image.
+
+    `seconds` is None if no worker serves the queue.
+    """
 
     pictures: int
     price_each: int
@@ -39,12 +41,12 @@ class Quote:
 
 
 def credits_text(millicredits: int) -> str:
-    """Write an amount in credits: «1.5», «0.004»."""
+    """Return an amount in credits as text: «1.5», «0.004»."""
     return f"{Decimal(millicredits) / 1000:,.3f}".rstrip("0").rstrip(".")
 
 
 def quote(*, version: Version, queue: str, pictures: int) -> Quote:
-    """Estimate a job that is not there yet. The price is a promise, the time is not."""
+    """Return a quote for a new job. The price is binding, the time is an estimate."""
     slots = registry.slots_of(queue)
     seconds = None
     if slots:
@@ -54,26 +56,26 @@ def quote(*, version: Version, queue: str, pictures: int) -> Quote:
 
 
 def seconds_each(versions: list[UUID]) -> dict[UUID, float]:
-    """Return the seconds of one slot that a picture takes, by version; two queries for each."""
-    found = {}
+    """Return the slot seconds that one image takes, by version. Two queries for each version."""
+    seconds = {}
     for version in versions:
         jobs = (
             Job.objects.filter(version=version).order_by("-id").values_list("pk", flat=True)[:JOBS_LOOKED_AT]
         )
         rows = Item.objects.filter(job__in=list(jobs), state=State.SUCCEEDED, reused=False)
-        lately = rows.order_by("-job", "-position").values_list("timings", flat=True)[:PICTURES_LOOKED_AT]
-        spent = [_worked(timings) for timings in lately if timings]
-        found[version] = mean(spent) if spent else UNKNOWN_SECONDS
-    return found
+        recent = rows.order_by("-job", "-position").values_list("timings", flat=True)[:PICTURES_LOOKED_AT]
+        spent = [_worked(timings) for timings in recent if timings]
+        seconds[version] = mean(spent) if spent else UNKNOWN_SECONDS
+    return seconds
 
 
 def backlog_seconds(queue: str) -> float:
-    """Return the seconds of one slot that all that is to be done in a queue will take."""
+    """Return the slot seconds that all open jobs of a queue still take."""
     return seconds_of(Job.objects.open().filter(queue=queue))
 
 
 def seconds_of(jobs: QuerySet[Job]) -> float:
-    """Return the seconds of one slot that what is left of these jobs will take."""
+    """Return the slot seconds that the remaining images of these jobs take."""
     waiting = dict(jobs.values_list("version").annotate(n=Sum(LEFT)).order_by())
     each = seconds_each(list(waiting))
     return float(sum(each[version] * number for version, number in waiting.items()))

@@ -1,6 +1,6 @@
-"""What Prometheus reads: the state of queues and workers, taken from the database at each scrape.
+"""Prometheus metrics: the state of queues and workers, read from the database at each scrape.
 
-Every web process tells the same, so any of them may be asked. Requests and answers are counted by nginx.
+Every web process returns the same values, so any of them may be scraped. nginx counts HTTP requests.
 """
 
 from collections.abc import Iterator
@@ -15,18 +15,18 @@ from processing.reporting import cluster_status
 
 
 class _State:
-    """Collects anew at each scrape."""
+    """Collects the metrics again at each scrape."""
 
     def collect(self) -> Iterator[Metric]:
         yield from _workers()
         yield from _queues()
         yield from _pictures()
         waiting = Delivery.objects.filter(state=DeliveryState.WAITING).count()
-        yield _gauge("ipau_webhooks_waiting", "Webhook deliveries that wait to be sent.", waiting)
+        yield _gauge("ipau_webhooks_waiting", "Webhook deliveries that are waiting to be sent.", waiting)
 
 
 def collect() -> bytes:
-    """Return all metrics in Prometheus' text format."""
+    """Return all metrics in the text format of Prometheus."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_State())
     return generate_latest(registry)
@@ -38,12 +38,12 @@ def _gauge(name: str, text: str, value: float) -> Metric:
 
 def _workers() -> Iterator[Metric]:
     names = {
-        "ipau_worker_up": "Whether the worker's heartbeat is fresh.",
+        "ipau_worker_up": "Whether the heartbeat of the worker is recent.",
         "ipau_worker_drained": "Whether the worker takes no new work.",
-        "ipau_worker_slots": "Processes that can run one picture each.",
-        "ipau_worker_busy": "Processes that worked at the last heartbeat.",
+        "ipau_worker_slots": "Processes that can run one image each.",
+        "ipau_worker_busy": "Processes that were busy at the last heartbeat.",
         "ipau_worker_heartbeat_age_seconds": "Seconds since the last heartbeat.",
-        "ipau_worker_pictures_per_minute": "Pictures delivered a minute, over the last five.",
+        "ipau_worker_pictures_per_minute": "Images delivered per minute, over the last five minutes.",
     }
     families = {name: GaugeMetricFamily(name, text, labels=["worker"]) for name, text in names.items()}
     for seen in cluster_status.workers_now():
@@ -55,8 +55,10 @@ def _workers() -> Iterator[Metric]:
 
 def _queues() -> Iterator[Metric]:
     slots = GaugeMetricFamily("ipau_queue_slots", "Slots that serve the queue.", labels=["queue"])
-    waiting = GaugeMetricFamily("ipau_queue_waiting", "Pictures that wait.", labels=["queue"])
-    wait = GaugeMetricFamily("ipau_queue_wait_seconds", "Seconds until all is done.", labels=["queue"])
+    waiting = GaugeMetricFamily("ipau_queue_waiting", "Images that are waiting.", labels=["queue"])
+    wait = GaugeMetricFamily(
+        "ipau_queue_wait_seconds", "Estimated seconds until all is done.", labels=["queue"]
+    )
     messages = GaugeMetricFamily("ipau_queue_messages", "Messages in the broker.", labels=["queue"])
     lines = {line.name: line for line in cluster_status.queues_now()}
     for name in cluster_status.QUEUES:
@@ -70,7 +72,7 @@ def _queues() -> Iterator[Metric]:
 
 
 def _pictures() -> Iterator[Metric]:
-    ended = CounterMetricFamily("ipau_pictures", "Pictures by how they ended.", labels=["outcome"])
+    ended = CounterMetricFamily("ipau_pictures", "Images by outcome.", labels=["outcome"])
     for outcome, number in cluster_status.totals().items():
         ended.add_metric([outcome], number)
     yield ended

@@ -1,4 +1,4 @@
-"""What somebody who waits for a job wants to know: how far, how long still, what came out, what failed."""
+"""Progress of a job: time left, position in the queue, results and failures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ from processing.reporting import estimates
 RESULTS_A_PAGE = 48
 MOST_REASONS = 20
 MOST_NAMES = 200
-# Before that much has passed the pace says little.
+# Before that, the pace is no basis for an estimate.
 SECONDS_TO_JUDGE = 1.5
 
 
 @dataclass(frozen=True)
 class Failures:
-    """Pictures that failed for one reason. `names` may be only some of them."""
+    """Images that failed for one reason. `names` may list only some of them."""
 
     reason: str
     number: int
@@ -39,7 +39,7 @@ class Failures:
 
 @dataclass(frozen=True)
 class Results:
-    """Results in the order in which they came. `cursor` asks for those that come after."""
+    """Results in order of arrival. `cursor` points after the last one."""
 
     items: Sequence[Item]
     cursor: str
@@ -47,7 +47,7 @@ class Results:
 
 
 def seconds_left(job: Job) -> float | None:
-    """Estimate from the pace so far; None while that says nothing."""
+    """Return the estimated seconds until a job ends, or None before there is a pace."""
     if not job.is_open or job.started_at is None or not job.done:
         return None
     spent = (timezone.now() - job.started_at).total_seconds()
@@ -55,7 +55,7 @@ def seconds_left(job: Job) -> float | None:
 
 
 def time_text(seconds: float) -> str:
-    """Write a duration as people say it: «40 s», «3 min», «2 h 5 min»."""
+    """Return a duration as text: «40 s», «3 min», «2 h 5 min»."""
     whole = max(1, round(seconds))
     if whole < 100:
         return _("%(n)d s") % {"n": whole}
@@ -67,8 +67,13 @@ def time_text(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class QueuePosition:
-    """Where a job stands in its queue: the owner's pictures that run first, how many other owners take turns
-    with them, and the seconds until its last picture, None where no worker serves the queue."""
+    """Position of a job in its queue.
+
+    Args:
+        before: images of the same owner that run first.
+        others: other owners with work in the queue, who take turns with this one.
+        seconds: until the last image of the job; None if no worker serves the queue.
+    """
 
     before: int
     others: int
@@ -76,10 +81,10 @@ class QueuePosition:
 
 
 def place_of(job: Job) -> QueuePosition:
-    """Estimate when an open job will be done, from how owners share their queue.
+    """Estimate when an open job ends, from the way owners share a queue.
 
-    Owners take turns, so this one gets at least one part in so many of the slots, and all of them once the
-    others are done.
+    Owners take turns: this one gets at least an equal share of the slots, and all of them when the others are
+    done.
     """
     before, others = ahead_of(job)
     slots = registry.slots_of(job.queue)
@@ -93,7 +98,7 @@ def place_of(job: Job) -> QueuePosition:
 
 
 def ahead_of(job: Job) -> tuple[int, int]:
-    """Return how many pictures of its owner run before a job's, and how many other owners take turns.
+    """Return the number of images of its owner that run before a job, and of other owners in the queue.
 
     Two queries.
     """
@@ -104,21 +109,21 @@ def ahead_of(job: Job) -> tuple[int, int]:
 
 
 def waiting_text(job: Job) -> str:
-    """Say why a job has not begun, and when it will be done; nothing for one that has begun."""
+    """Return why a job waits and when it will end, or an empty text if it has started."""
     if job.state != State.STARTING:
         return ""
     place = place_of(job)
     if place.seconds is None:
-        return _("No worker is running for this queue: the job starts when one comes.")
+        return _("No worker serves this queue right now. The job starts when one connects.")
     parts = []
     if place.before:
-        text = ngettext(
-            "%(n)s picture of yours runs first.", "%(n)s pictures of yours run first.", place.before
-        )
+        text = ngettext("%(n)s image of yours runs first.", "%(n)s images of yours run first.", place.before)
         parts.append(text % {"n": f"{place.before:,}"})
     if place.others:
         text = ngettext(
-            "You take turns with %(n)s other person.", "You take turns with %(n)s other people.", place.others
+            "You share the queue with %(n)s other account.",
+            "You share the queue with %(n)s other accounts.",
+            place.others,
         )
         parts.append(text % {"n": place.others})
     if not parts:
@@ -128,35 +133,35 @@ def waiting_text(job: Job) -> str:
 
 
 def results_after(job: Job, cursor: str = "", *, limit: int = RESULTS_A_PAGE) -> Results:
-    """Return the job's next results, with their files.
+    """Return the next results of a job, with their files.
 
-    A chunk is recorded while the job's row is locked, so what comes later in time also appears later.
+    Chunks are recorded while the row of the job is locked, so later results also appear later.
 
     Raises:
-        Invalid: the cursor is not one that this function gave out.
+        Invalid: the cursor is malformed.
     """
     rows = Item.objects.filter(job=job, state=State.SUCCEEDED)
     if cursor:
         at, key = _read_cursor(cursor)
         rows = rows.filter(Q(completed_at__gt=at) | Q(completed_at=at, pk__gt=key))
-    found = list(
+    rows_and_next = list(
         rows.select_related("input_file")
         .prefetch_related(delivered())
         .order_by("completed_at", "id")[: limit + 1]
     )
-    shown = found[:limit]
-    return Results(shown, _write_cursor(shown[-1]) if shown else cursor, len(found) > limit)
+    shown = rows_and_next[:limit]
+    return Results(shown, _write_cursor(shown[-1]) if shown else cursor, len(rows_and_next) > limit)
 
 
 def delivered() -> "Prefetch[str, QuerySet[Output], str]":
-    """Return what fetches items' results as `delivered`: files with their thumbnails, pictures first."""
+    """Return a Prefetch of item results as `delivered`: files with thumbnails, images first."""
     files = Prefetch("file", with_thumbnails(File.objects.all()))
     outputs = Output.objects.prefetch_related(files).order_by("file__kind", "label")
     return Prefetch("outputs", outputs, to_attr="delivered")
 
 
 def failures_of(job: Job) -> list[Failures]:
-    """Return what went wrong, the most frequent reason first."""
+    """Return the failures of a job by reason, most frequent first."""
     if not job.failed:
         return []
     failed = Item.objects.filter(job=job, state=State.FAILED)
@@ -168,9 +173,9 @@ def failures_of(job: Job) -> list[Failures]:
 
 
 def picture_of(item: Item) -> Output | None:
-    """Return the picture among an item's results; None where it made none."""
-    made: list[Output] = item.delivered  # type: ignore[attr-defined]  # by results_after
-    return next((output for output in made if output.file.kind == FileKind.PICTURE), None)
+    """Return the image among the results of an item, or None."""
+    outputs: list[Output] = item.delivered  # type: ignore[attr-defined]  # by results_after
+    return next((output for output in outputs if output.file.kind == FileKind.PICTURE), None)
 
 
 def _write_cursor(item: Item) -> str:
@@ -183,4 +188,4 @@ def _read_cursor(cursor: str) -> tuple[datetime, UUID]:
     try:
         return datetime.fromisoformat(at), UUID(key)
     except ValueError as error:
-        raise Invalid("This page address is damaged. Open the job again.", code="bad_cursor") from error
+        raise Invalid("This page address is incomplete. Open the job again.", code="bad_cursor") from error

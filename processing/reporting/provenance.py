@@ -1,4 +1,4 @@
-"""Which job made a file of the drive, from which picture, with which settings."""
+"""Provenance of drive files: the job, source image and parameters that produced a file."""
 
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -11,9 +11,9 @@ from processing.reporting.used_parameters import describe_used
 
 
 def origin_of(*, owner: User, file: File) -> Origin | None:
-    """Return how a file of `owner` was made; None for one that no job made. One query."""
-    made = Output.objects.filter(file=file, item__job__owner=owner).order_by("id")
-    output = made.select_related("item__input_file", "item__job__version__listing__owner").first()
+    """Return the provenance of a file of `owner`, or None if no job produced it. One query."""
+    outputs = Output.objects.filter(file=file, item__job__owner=owner).order_by("id")
+    output = outputs.select_related("item__input_file", "item__job__version__listing__owner").first()
     if output is None:
         return None
     item, job = output.item, output.item.job

@@ -1,4 +1,4 @@
-"""Where a job's time went: by stage, and against the bytes of its pictures. From a sample of large jobs."""
+"""Timings of a job by stage and by file size. Large jobs are sampled."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy
 
 from processing.models import Item, Job, State
 
-# What a slot does with a picture, in order. Before them a picture waits.
+# Stages of an image in a slot, in order. The wait in the queue comes before them.
 STAGES = ("fetch", "decode", "run", "encode", "thumbnail", "store")
 STAGE_NAMES = {
     "wait": gettext_lazy("Wait"),
@@ -36,7 +36,7 @@ _BY_STAGE = """
 
 @dataclass(frozen=True)
 class StageTime:
-    """Milliseconds a picture spent in a stage. `share` is that of the whole work, 0 to 1."""
+    """Milliseconds of an image in one stage. `share` is the part of all work, 0 to 1."""
 
     stage: str
     mean: float
@@ -47,7 +47,7 @@ class StageTime:
 
 @dataclass(frozen=True)
 class Point:
-    """One picture: its bytes, and the milliseconds of work it took."""
+    """One image: its size in bytes, and its work in milliseconds."""
 
     size: int
     spent: float
@@ -55,7 +55,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Bin:
-    """Pictures of like size: how many, from and to how many bytes, and their mean milliseconds."""
+    """Images of similar size: their number, smallest and largest size in bytes, mean milliseconds."""
 
     number: int
     least: int
@@ -65,7 +65,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Times:
-    """A job's times over `sampled` of the pictures that were computed, reused ones left out."""
+    """Timings of a job over `sampled` computed images, without reused results."""
 
     sampled: int
     wait: StageTime | None
@@ -74,12 +74,12 @@ class Times:
 
     @property
     def work(self) -> float:
-        """Mean milliseconds of work a picture."""
+        """Mean work per image, in milliseconds."""
         return sum(stage.mean for stage in self.stages)
 
 
 def times_of(job: Job) -> Times:
-    """Return where the time went, in two queries whatever the job's size."""
+    """Return the timings of a job, in two queries for any job size."""
     with connection.cursor() as cursor:
         cursor.execute(_BY_STAGE, {"job": job.pk, "positions": _positions(job, MOST_SAMPLED)})
         rows = {row[0]: row[1:] for row in cursor.fetchall()}
@@ -91,7 +91,7 @@ def times_of(job: Job) -> Times:
 
 
 def bins_of(points: Sequence[Point], number: int = BINS) -> list[Bin]:
-    """Group pictures into so many of like size, the same number in each as far as possible."""
+    """Return images in `number` groups of similar size, with equal counts where possible."""
     ordered = sorted(points, key=lambda point: point.size)
     size = math.ceil(len(ordered) / number) if ordered else 1
     groups = [ordered[start : start + size] for start in range(0, len(ordered), size)]
@@ -107,16 +107,16 @@ def _stage(name: str, row: Sequence[float], worked: float) -> StageTime:
 
 
 def _positions(job: Job, most: int) -> list[int]:
-    """Return which pictures to look at, evenly over the job and no more than `most`.
+    """Return the positions of sampled images, spread evenly over the job, at most `most`.
 
-    A list, because the database looks each of them up by its index.
+    A list, because the database can look up each position by its index.
     """
     return list(range(0, job.total, math.ceil(job.total / most)))
 
 
 def _points(job: Job) -> list[Point]:
-    looked_at = _positions(job, MOST_POINTS)
-    rows = Item.objects.filter(job=job, position__in=looked_at, state=State.SUCCEEDED, reused=False)
+    sampled = _positions(job, MOST_POINTS)
+    rows = Item.objects.filter(job=job, position__in=sampled, state=State.SUCCEEDED, reused=False)
     sizes = rows.order_by("position").values_list("blob__size", "timings")
     return [
         Point(size, sum(timings.get(stage, 0.0) for stage in STAGES)) for size, timings in sizes if timings

@@ -1,4 +1,4 @@
-"""The settings that a job used, in the words of its version's schema."""
+"""Parameters that a job used, with titles and units from the schema of its version."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,13 +11,13 @@ from workers.vision.class_names import read_class_list
 
 
 def describe_used(schema: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return `title` and `value` of each setting that had an effect, in the schema's order.
+    """Return `title` and `value` of each parameter that had an effect, in schema order.
 
     Defaults are included.
 
     Args:
-        schema: a version's schema of its settings.
-        recipe: what a worker ran.
+        schema: the parameter schema of a version.
+        recipe: the recipe that a worker ran.
     """
     used = values_of(schema, recipe)
     declared = sorted(schema.get("properties", {}).items(), key=lambda named: named[1].get("x-order", 0))
@@ -29,19 +29,19 @@ def describe_used(schema: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[
 
 
 def as_text(value: object) -> str:
-    """Write a value as its control sends it: «true», «0.25», or nothing for None."""
+    """Return a value as its form control sends it: «true», «0.25», or empty for None."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
-        # What a program sent for a setting that is a text on pages.
+        # The API accepts a list where pages show a text field.
         return read_class_list(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def group_of(schema: Mapping[str, Any], about: Mapping[str, Any]) -> str:
-    """Name the step of a pipeline to which a setting belongs: «2 · Pixel art»; nothing for an app's."""
+    """Return the title of the pipeline step of a parameter, such as «2 · Pixel art»; empty for apps."""
     steps = schema.get(STEPS)
     if not steps or STEP not in about:
         return ""
@@ -49,12 +49,12 @@ def group_of(schema: Mapping[str, Any], about: Mapping[str, Any]) -> str:
 
 
 def translate(text: str) -> str:
-    """Operations write plain English; gettext("") would answer with the catalogue's header."""
+    """Translate a text of an operation. gettext("") would return the header of the catalog."""
     return gettext(text) if text else ""
 
 
 def _had_effect(about: Mapping[str, Any], used: Mapping[str, Any]) -> bool:
-    """Tell whether the others were such that this one mattered: the form hides it otherwise."""
+    """Return whether a parameter had an effect. The form hides it otherwise (`show_if`)."""
     return all(used.get(name) in values for name, values in (about.get("show_if") or {}).items())
 
 
@@ -64,8 +64,10 @@ def _describe(about: Mapping[str, Any], value: Any, group: str) -> dict[str, str
         text = _("Yes") if value else _("No")
     elif value is None:
         text = _("None")
+    elif about.get("display") == "at_least_percent":
+        text = f"≥ {100 * value:.0f} %"
     else:
         text = _(labels[value]) if value in labels else as_text(value)
-    unit = about.get("unit") or ""
+    unit = "" if value in labels else about.get("unit") or ""
     title = _(about["title"]) if about.get("title") else ""
     return {"title": f"{group}: {title}" if group else title, "value": f"{text} {_(unit)}" if unit else text}

@@ -1,4 +1,4 @@
-"""Predictions, jobs and their items as the API takes and tells them."""
+"""Serializers of predictions, jobs, items and previews for the API."""
 
 from processing.serializers.detections import DetectionsSerializer, DrawnSerializer
 from processing.serializers.inputs import (

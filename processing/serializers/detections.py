@@ -1,4 +1,4 @@
-"""What a detector found, as the API tells it."""
+"""Serializers of detections for the API."""
 
 from typing import Any
 
@@ -8,41 +8,41 @@ from workers.thumbnail_sizes import PREVIEW_SIDE
 
 
 class SizeSerializer(serializers.Serializer[Any]):
-    """Of the picture that was sent, in pixels."""
+    """Size of the image that was sent, in pixels."""
 
     width = serializers.IntegerField()
     height = serializers.IntegerField()
 
 
 class DetectionSerializer(serializers.Serializer[Any]):
-    """One thing that was found. Outlines, poses and turned boxes have further fields."""
+    """One detection. Masks, poses and oriented boxes have further fields."""
 
-    x = serializers.FloatField(help_text="The middle of its box, in pixels of the picture that was sent.")
-    y = serializers.FloatField(help_text="The same from the top.")
-    width = serializers.FloatField(help_text="Of its box.")
-    height = serializers.FloatField(help_text="Of its box.")
+    x = serializers.FloatField(help_text="Center of the box from the left, in pixels of the image sent.")
+    y = serializers.FloatField(help_text="Center of the box from the top, in pixels.")
+    width = serializers.FloatField(help_text="Width of the box, in pixels.")
+    height = serializers.FloatField(help_text="Height of the box, in pixels.")
     confidence = serializers.FloatField(help_text="0 to 1.")
-    class_id = serializers.IntegerField(help_text="The class's number.")
+    class_id = serializers.IntegerField(help_text="Number of the class, from 0.")
 
     def get_fields(self) -> dict[str, Any]:
-        # A word of Python's cannot be an attribute.
-        named = serializers.CharField(help_text="The class's name.")
-        return {**super().get_fields(), "class": named}
+        # `class` is a Python keyword, so it cannot be an attribute.
+        class_name = serializers.CharField(help_text="Name of the class.")
+        return {**super().get_fields(), "class": class_name}
 
 
 class DetectionsSerializer(serializers.Serializer[Any]):
-    """What a detector found in a picture, the surest first."""
+    """Detections of an image, most confident first."""
 
     image = SizeSerializer()
     predictions = DetectionSerializer(many=True)
 
 
 class DrawnSerializer(serializers.Serializer[Any]):
-    """A picture with what was found drawn into it."""
+    """An image with the detections drawn on it."""
 
-    content_type = serializers.CharField(help_text="Of the picture.")
+    content_type = serializers.CharField(help_text="Content type of the image.")
     image = serializers.CharField(
-        help_text=f"The picture, reduced to {PREVIEW_SIDE} pixels a side, in base64."
+        help_text=f"The image, reduced to at most {PREVIEW_SIDE} pixels a side, in base64."
     )
     width = serializers.IntegerField()
     height = serializers.IntegerField()

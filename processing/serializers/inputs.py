@@ -1,4 +1,4 @@
-"""What comes in over the API: predictions, jobs and previews as programs ask for them."""
+"""Serializers of API requests: predictions, jobs, previews and detection."""
 
 import re
 from typing import Any
@@ -14,60 +14,60 @@ from market.listings.io_schema import PICTURE
 from processing.models import State
 from processing.serializers.webhooks import WebhookInputSerializer
 
-# An answer names so many wrong items, not all of a hundred thousand.
+# A response lists at most this many wrong items.
 MOST_PROBLEMS = 50
 _UUID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
-_MODEL = "The detector, as `owner/name`. Without it: the site's own, or the only one that you may run."
+_MODEL = "The detector, as `owner/name`. Default: that of the site, or the only one that you can run."
 
 
 class PredictionInputSerializer(WebhookInputSerializer):
-    """What to run on, and the parameters of the app or model."""
+    """The input image, and parameters of the app or model."""
 
-    # Clients of hosted inference send more than we know; what would change the outcome is refused by name.
+    # Not strict: clients of hosted inference send further fields. Unknown parameters are rejected later.
     input = serializers.DictField(
-        help_text="`image` names the picture: the `urls.get` of a file of yours, its id, or a data URI. All "
-        "else are parameters; those left out take their defaults."
+        help_text="`image`: the `urls.get` of a file of yours, its id, or a data URI. All other "
+        "fields are parameters. Missing parameters have their defaults."
     )
 
-    def validate_input(self, given: dict[str, Any]) -> dict[str, Any]:
-        if not isinstance(given.get(PICTURE), str):
-            message = "Name the picture to run on: the address or id of a file of yours, or a data URI."
+    def validate_input(self, values: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(values.get(PICTURE), str):
+            message = "Set `image` to the URL or id of a file of yours, or to a data URI."
             raise Invalid(message, fields={PICTURE: message})
-        return given
+        return values
 
 
 class VersionedInputSerializer(PredictionInputSerializer):
-    """As above, with the version to run."""
+    """A prediction request with the version to run."""
 
     version = serializers.CharField(
-        help_text="A version's id, `owner/name` for the newest, or `owner/name:id`."
+        help_text="The id of a version, `owner/name` for the newest, or `owner/name:id`."
     )
 
 
 class ItemInputSerializer(StrictSerializer):
-    """A picture with parameters of its own."""
+    """An image with its own parameters."""
 
     file = serializers.UUIDField(help_text="The id of a file of yours.")
-    input = serializers.DictField(required=False, help_text="They win over those of the job.")
+    input = serializers.DictField(required=False, help_text="Parameters that override those of the job.")
 
 
 class PicturesField(serializers.ListField):
-    """The pictures of a job, counted before any of them is looked at."""
+    """The images of a job. Their number is checked before their contents."""
 
     def to_internal_value(self, data: Any) -> list[Any]:
         if isinstance(data, list) and len(data) > settings.JOB_MAX_FILES:
-            raise exceptions.ValidationError(f"A job takes {settings.JOB_MAX_FILES:,} pictures at most.")
-        found: list[Any] = super().to_internal_value(data)
-        return found
+            raise exceptions.ValidationError(f"A job can have at most {settings.JOB_MAX_FILES:,} images.")
+        files: list[Any] = super().to_internal_value(data)
+        return files
 
 
 class ItemsField(PicturesField):
-    """Items, read without a serializer for each: that would take most of the time of a hundred thousand."""
+    """Items, validated without a serializer for each, which would be slow for a hundred thousand."""
 
     child = ItemInputSerializer()
 
     def run_child_validation(self, data: list[Any]) -> list[Any]:
-        found: list[Any] = []
+        items: list[Any] = []
         wrong: dict[Any, Any] = {}
         for number, item in enumerate(data):
             problem = _problem_of(item)
@@ -76,110 +76,112 @@ class ItemsField(PicturesField):
                 if len(wrong) >= MOST_PROBLEMS:
                     break
             else:
-                found.append({**item, "file": UUID(item["file"])})
+                items.append({**item, "file": UUID(item["file"])})
         if wrong:
             raise exceptions.ValidationError(wrong)
-        return found
+        return items
 
 
 def _problem_of(item: Any) -> dict[str, list[str]]:
-    """Return what is wrong with an item, by field; nothing where it is right."""
+    """Return the errors of an item by field; empty if it is valid."""
     if not isinstance(item, dict):
-        return {"non_field_errors": ["An item is an object that names a `file`."]}
+        return {"non_field_errors": ["An item must be an object with a `file`."]}
     if unknown := item.keys() - {"file", "input"}:
-        return {name: ["There is no such field."] for name in sorted(unknown)}
+        return {name: ["This field does not exist."] for name in sorted(unknown)}
     if not isinstance(item.get("file"), str) or not _UUID.fullmatch(item["file"]):
-        return {"file": ["Name a file of yours by its id."]}
+        return {"file": ["This must be the id of a file of yours."]}
     if not isinstance(item.get("input", {}), dict):
-        return {"input": ["Parameters are an object."]}
+        return {"input": ["Parameters must be an object."]}
     return {}
 
 
 class JobInputSerializer(WebhookInputSerializer, StrictSerializer):
-    """An app or a model, its parameters, and the pictures to run it on."""
+    """An app or a model, its parameters, and the images to run it on."""
 
     model = serializers.CharField(required=False, help_text="`owner/name`, for its newest version.")
-    version = serializers.CharField(required=False, help_text="A version's id, or `owner/name:id`.")
+    version = serializers.CharField(required=False, help_text="The id of a version, or `owner/name:id`.")
     input = serializers.DictField(required=False, default=dict, help_text="Parameters.")
     files = PicturesField(child=serializers.UUIDField(), required=False, help_text="Ids of files of yours.")
     folder = serializers.UUIDField(
-        required=False, help_text="A folder of yours: all pictures in it and in its folders."
+        required=False, help_text="A folder of yours: all images in it and in its subfolders."
     )
     items = ItemsField(
         required=False,
-        help_text="Pictures with parameters of their own. Alone they are what the job runs on; beside "
-        "`files` or `folder` they must be among those.",
+        help_text="Images with their own parameters. Without `files` and `folder`, the job runs on these "
+        "images. With them, each image must be among those.",
     )
     output_folder = serializers.UUIDField(
-        required=False, help_text="Where results go; without one, into a new folder named after the app."
+        required=False, help_text="The folder for results. Default: a new folder named after the app."
     )
     output_format = ChoiceField(
         required=False,
         choices=["JPEG", "PNG", "WEBP", "TIFF"],
-        help_text="Of the pictures that come out; without one, as fits each.",
+        help_text="Format of the result images. Default: chosen for each image.",
     )
     output_quality = serializers.IntegerField(
-        required=False, min_value=1, max_value=100, help_text="Of JPEG and WebP; 90 without."
+        required=False, min_value=1, max_value=100, help_text="Quality of JPEG and WebP results. Default: 90."
     )
     keep_folders = serializers.BooleanField(
-        required=False, help_text="Put results into folders as their pictures lie in."
+        required=False, help_text="Keep the folder structure of the images."
     )
     reuse = serializers.BooleanField(
         required=False,
-        help_text="Take results that you have of the same picture, parameters and options. True without.",
+        help_text="Reuse earlier results of the same image, parameters and options. Default: true.",
     )
-    deadline_at = serializers.DateTimeField(required=False, help_text="What is not done by then is canceled.")
+    deadline_at = serializers.DateTimeField(required=False, help_text="Unfinished images are canceled then.")
     max_price = serializers.IntegerField(
-        required=False, min_value=0, help_text="In millicredits. A job that could cost more is refused."
+        required=False, min_value=0, help_text="In millicredits. A job that could cost more is rejected."
     )
-    mail_when_done = serializers.BooleanField(required=False, help_text="Send its owner a mail when it ends.")
+    mail_when_done = serializers.BooleanField(
+        required=False, help_text="Send an e-mail to the owner at the end."
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if ("model" in attrs) == ("version" in attrs):
-            raise exceptions.ValidationError({"model": "Name either a model or a version."})
+            raise exceptions.ValidationError({"model": "Send either `model` or `version`, not both."})
         if not attrs.get("files") and "folder" not in attrs and not attrs.get("items"):
             raise exceptions.ValidationError(
-                {"files": "There is no picture to run on: name files, items or a folder."}
+                {"files": "There are no images to run on. Send `files`, `items` or `folder`."}
             )
         return attrs
 
 
 class AgainInputSerializer(StrictSerializer):
-    """What is different this time."""
+    """Changes to the parameters of the earlier job."""
 
     input = serializers.DictField(
-        required=False, default=dict, help_text="Parameters that differ; the others stay as they were."
+        required=False, default=dict, help_text="Parameters to change. The others stay the same."
     )
 
 
 class PreviewFormSerializer(serializers.Serializer[Any]):
-    """A picture, or a file's id, and an app's parameters as further fields."""
+    """An image or the id of a file, and parameters of the app as further fields."""
 
-    image = serializers.FileField(required=False, help_text="The picture.")
-    file = serializers.CharField(required=False, help_text="Or the id of a file of yours.")
+    image = serializers.FileField(required=False, help_text="The image.")
+    file = serializers.CharField(required=False, help_text="The id of a file of yours, instead of `image`.")
     input = serializers.CharField(required=False, help_text="Parameters as a JSON object.")
 
 
 class PreviewInputSerializer(serializers.Serializer[Any]):
-    """The same as JSON."""
+    """A preview request as JSON."""
 
-    image = serializers.CharField(help_text="A data URI, or the address or id of a file of yours.")
+    image = serializers.CharField(help_text="A data URI, or the URL or id of a file of yours.")
     input = serializers.DictField(required=False, help_text="Parameters.")
 
 
 class DetectFormSerializer(PreviewFormSerializer):
-    """A picture, which detector shall look at it, and its parameters as further fields."""
+    """An image, the detector, and its parameters as further fields."""
 
     model = serializers.CharField(required=False, help_text=_MODEL)
 
 
 class DetectInputSerializer(PreviewInputSerializer):
-    """The same as JSON."""
+    """A preview request as JSON."""
 
     model = serializers.CharField(required=False, help_text=_MODEL)
 
 
 class ItemQuery(PageQuery):
-    """Which items to list."""
+    """Filter of the list of items."""
 
-    status = ChoiceField(required=False, choices=State.choices, help_text="Only these.")
+    status = ChoiceField(required=False, choices=State.choices, help_text="Only items with this status.")

@@ -1,4 +1,4 @@
-"""What goes out over the API: predictions, jobs and their items as it tells them."""
+"""Serializers of API responses: predictions, jobs, items, quotes and previews."""
 
 import base64
 from collections.abc import Mapping
@@ -17,26 +17,28 @@ from processing.jobs import predictions
 from processing.models import Item, Job, State
 from processing.reporting import progress
 
-# Up to these many bytes a result goes into the answer itself, where the client asked for it to be there.
+# Results up to this many bytes are inlined in a response that allows it.
 INLINE_MAX_BYTES = 4 * 2**20
-NO_WORKER = "No worker runs this kind of work just now. It starts by itself as soon as one is there.\n"
+NO_WORKER = "No worker serves this queue right now. The job starts by itself when one connects.\n"
 
 
 class MetricsSerializer(serializers.Serializer[Any]):
-    """What it took."""
+    """Time that a run took."""
 
-    predict_time = serializers.FloatField(required=False, help_text="Seconds of work; absent before the end.")
+    predict_time = serializers.FloatField(
+        required=False, help_text="Seconds of work; missing before the end."
+    )
 
 
 class PlaceSerializer(serializers.Serializer[Any]):
-    """What runs before it."""
+    """Position of a waiting run in its queue."""
 
-    before = serializers.IntegerField(help_text="Pictures of yours that run first.")
-    others = serializers.IntegerField(help_text="Other people with work in the same queue: you take turns.")
+    before = serializers.IntegerField(help_text="Images of yours that run first.")
+    others = serializers.IntegerField(help_text="Other accounts with work in the same queue. You take turns.")
 
 
 class PredictionUrlsSerializer(serializers.Serializer[Any]):
-    """Where it is found."""
+    """URLs of a run."""
 
     get = serializers.URLField()
     cancel = serializers.URLField()
@@ -44,9 +46,9 @@ class PredictionUrlsSerializer(serializers.Serializer[Any]):
 
 
 class RunSerializer(serializers.Serializer[Job]):
-    """What predictions and jobs have in common.
+    """Common fields of predictions and jobs.
 
-    With `placed` in the context, as for a single one, it is told where one that waits stands in its queue.
+    With `placed` in the context, a waiting run has its position in the queue.
     """
 
     id = serializers.UUIDField()
@@ -55,11 +57,11 @@ class RunSerializer(serializers.Serializer[Job]):
     status = serializers.SerializerMethodField()
     input = serializers.SerializerMethodField()
     output = serializers.SerializerMethodField()
-    logs = serializers.SerializerMethodField(help_text="Says so when no worker is there to begin.")
-    error = serializers.SerializerMethodField(help_text="A sentence, where it failed.")
+    logs = serializers.SerializerMethodField(help_text="A note if no worker serves the queue; else empty.")
+    error = serializers.SerializerMethodField(help_text="Why it failed, as a sentence; else null.")
     metrics = serializers.SerializerMethodField()
     place = serializers.SerializerMethodField(
-        help_text="Its place in the queue while it waits, where it is asked for by its address; else null."
+        help_text="Position in the queue, only for a single waiting run; else null."
     )
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
@@ -76,8 +78,8 @@ class RunSerializer(serializers.Serializer[Job]):
         return job.state
 
     def get_input(self, job: Job) -> dict[str, Any]:
-        given: dict[str, Any] = job.input
-        return given
+        values: dict[str, Any] = job.input
+        return values
 
     def get_logs(self, job: Job) -> str:
         if job.state != State.STARTING:
@@ -92,8 +94,8 @@ class RunSerializer(serializers.Serializer[Job]):
         return {"before": before, "others": others}
 
     def is_served(self, job: Job) -> bool:
-        """Tell whether a worker is there for a job; the fleet is asked once for a whole page."""
-        context: dict[str, Any] = self.context  # type: ignore[assignment]  # it is the dict that we gave
+        """Return whether a worker serves the queue of a job. The fleet is queried once per page."""
+        context: dict[str, Any] = self.context  # type: ignore[assignment]  # it is the dict that views pass
         if "served" not in context:
             context["served"] = registry.served_queues()
         return job.queue in context["served"]
@@ -115,11 +117,11 @@ class RunSerializer(serializers.Serializer[Job]):
 
 
 class PredictionSerializer(RunSerializer):
-    """An app or a model run on one picture.
+    """A run of an app or a model on one image.
 
-    With `inline` in the context, results of a few megabytes go into the answer itself where the site is
-    reached without TLS: clients take an output for a file only if it begins with `https:` or `data:`.
-    With `timed_out`, what still runs is told as `starting`, which clients take for «ask again».
+    With `inline` in the context, results of a few megabytes are data URIs if the request came without TLS:
+    clients treat an output as a file only if it begins with `https:` or `data:`.
+    With `timed_out`, a running prediction has the status `starting`, so that clients poll again.
     """
 
     route = "prediction"
@@ -141,7 +143,7 @@ class PredictionSerializer(RunSerializer):
 
     @extend_schema_field(
         {
-            "description": "A URI where there is one result, else an object of them by label; null "
+            "description": "The URI of the result, or an object of URIs by label if there are several; null "
             "before the end.",
             "oneOf": [
                 {"type": "string", "format": "uri"},
@@ -165,34 +167,34 @@ class PredictionSerializer(RunSerializer):
 
     @extend_schema_field(MetricsSerializer)
     def get_metrics(self, job: Job) -> dict[str, float]:
-        spent: Mapping[str, float] = _only_item(job).timings
-        if not spent:
+        timings: Mapping[str, float] = _only_item(job).timings
+        if not timings:
             return super().get_metrics(job)
-        return {"predict_time": round(sum(ms for s, ms in spent.items() if s != "wait") / 1000, 6)}
+        return {"predict_time": round(sum(ms for s, ms in timings.items() if s != "wait") / 1000, 6)}
 
 
 def describe_output(job: Job, item: Item, address: Any) -> Any:
-    """Return an item's results: the one thing itself where its version gives one, else by label."""
+    """Return the results of an item: the value itself if its version has one output, else by label."""
     if item.state != State.SUCCEEDED:
         return None
-    found: dict[str, Any] = {label: address(f) for label, f in predictions.output_files(item).items()}
+    values: dict[str, Any] = {label: address(f) for label, f in predictions.output_files(item).items()}
     outputs = outputs_of(job.version)
     if item.output is not None:
-        # Data are told as they are, though a file has them too.
-        found.update(_label_data(job, item.output))
-    labels = [output.label for output in outputs] or list(found)
+        # Data are returned inline, although a file has them too.
+        values.update(_label_data(job, item.output))
+    labels = [output.label for output in outputs] or list(values)
     if len(labels) == 1:
-        return found.get(labels[0])
-    return found
+        return values.get(labels[0])
+    return values
 
 
 def _label_data(job: Job, data: Any) -> dict[str, Any]:
-    """Return data by the labels under which they are delivered; those of several steps come by step."""
-    told = data_labels_of(job.version)
-    if len(told) == 1:
-        return {told[0][1]: data}
-    by_step = isinstance(data, dict) and data.keys() <= {name for name, _label in told}
-    return {label: data[name] for name, label in told if name in data} if by_step else {"data": data}
+    """Return data by output label. Data of several steps have one label for each step."""
+    step_labels = data_labels_of(job.version)
+    if len(step_labels) == 1:
+        return {step_labels[0][1]: data}
+    by_step = isinstance(data, dict) and data.keys() <= {name for name, _label in step_labels}
+    return {label: data[name] for name, label in step_labels if name in data} if by_step else {"data": data}
 
 
 def _only_item(job: Job) -> Item:
@@ -201,40 +203,38 @@ def _only_item(job: Job) -> Item:
 
 
 class QueueSerializer(serializers.Serializer[Any]):
-    """Where the work waits."""
+    """Queue of a run."""
 
     name = serializers.CharField()
-    served = serializers.BooleanField(help_text="Whether a worker takes work from it now.")
+    served = serializers.BooleanField(help_text="Whether a worker serves it now.")
 
 
 class PriceSerializer(serializers.Serializer[Any]):
-    """In millicredits."""
+    """Price of a job, in millicredits."""
 
-    quoted = serializers.IntegerField(help_text="The most that it can cost.")
-    charged = serializers.IntegerField(
-        help_text="What was delivered costs; reused and failed pictures cost nothing."
-    )
+    quoted = serializers.IntegerField(help_text="The highest possible price.")
+    charged = serializers.IntegerField(help_text="The price so far. Reused and failed images cost nothing.")
 
 
 class OptionsSerializer(serializers.Serializer[Any]):
-    """How results are written and kept."""
+    """How results are written and stored."""
 
-    format = serializers.CharField(allow_null=True, help_text="Null: as fits each picture.")
+    format = serializers.CharField(allow_null=True, help_text="Null: chosen for each image.")
     quality = serializers.IntegerField()
     keep_folders = serializers.BooleanField()
     reuse = serializers.BooleanField()
 
 
 class QuoteSerializer(serializers.Serializer[Any]):
-    """What a job would cost at most and how long it may take."""
+    """The highest price and the expected time of a job."""
 
-    total = serializers.IntegerField(source="pictures", help_text="Pictures in all.")
-    price = serializers.IntegerField(help_text="At most, in millicredits.")
-    price_each = serializers.IntegerField(help_text="For one delivered picture, in millicredits.")
+    total = serializers.IntegerField(source="pictures", help_text="Number of images.")
+    price = serializers.IntegerField(help_text="The highest price, in millicredits.")
+    price_each = serializers.IntegerField(help_text="Price of one delivered image, in millicredits.")
     seconds = serializers.FloatField(
         allow_null=True,
-        help_text="Until the last picture, with what waits before it; an estimate from what pictures have "
-        "taken lately. Null where no worker serves the queue.",
+        help_text="Estimated seconds until the last image, including waiting work, from timings of recent "
+        "images. Null if no worker serves the queue.",
     )
     queue = serializers.SerializerMethodField()
 
@@ -244,40 +244,42 @@ class QuoteSerializer(serializers.Serializer[Any]):
 
 
 class JobUrlsSerializer(PredictionUrlsSerializer):
-    """Where it is found."""
+    """URLs of a run."""
 
-    items = serializers.URLField(help_text="Its items, one for each picture.")
+    items = serializers.URLField(help_text="The items, one for each image.")
 
 
 class JobSerializer(RunSerializer):
-    """An app or a model run on many pictures."""
+    """A run of an app or a model on many images."""
 
     route = "job"
-    total = serializers.IntegerField(help_text="Pictures in all.")
-    done = serializers.IntegerField(help_text="Pictures that ended, in whatever way.")
+    total = serializers.IntegerField(help_text="Number of images.")
+    done = serializers.IntegerField(help_text="Images that ended in any state.")
     succeeded = serializers.IntegerField()
     failed = serializers.IntegerField()
     canceled = serializers.IntegerField()
-    reused = serializers.IntegerField(help_text="Of those that succeeded: results that you had already.")
+    reused = serializers.IntegerField(help_text="Succeeded images with a reused earlier result.")
     price = serializers.SerializerMethodField()
     max_price = serializers.IntegerField(allow_null=True, help_text="In millicredits.")
     options = OptionsSerializer()
     deadline_at = serializers.DateTimeField(allow_null=True)
     ending = serializers.CharField(
-        help_text="Why it ended before its last picture: `person`, `deadline`; else empty."
+        help_text="Why it ended before its last image: `person`, `deadline`; else empty."
     )
-    again_of = serializers.UUIDField(source="again_of_id", allow_null=True, help_text="The job it repeats.")
+    again_of = serializers.UUIDField(
+        source="again_of_id", allow_null=True, help_text="The job that it repeats."
+    )
     output_folder = serializers.UUIDField(source="output_folder_id", allow_null=True)
     queue = serializers.SerializerMethodField()
 
-    @extend_schema_field({"type": "null", "description": "Always null: results are in the items."})
+    @extend_schema_field({"type": "null", "description": "Always null. Results are in the items."})
     def get_output(self, job: Job) -> None:
         return None
 
     def get_error(self, job: Job) -> str | None:
         if job.state != State.FAILED:
             return None
-        return "None of the pictures could be processed. Each item says why."
+        return "All images failed. Each item says why."
 
     @extend_schema_field(JobUrlsSerializer)
     def get_urls(self, job: Job) -> dict[str, str]:
@@ -294,14 +296,14 @@ class JobSerializer(RunSerializer):
 
 
 class ErrorSerializer(serializers.Serializer[Any]):
-    """Why an item failed."""
+    """Error of a failed item."""
 
-    code = serializers.CharField(help_text="For programs: `truncated`, `too_slow`, …")
-    message = serializers.CharField(help_text="A sentence for people.")
+    code = serializers.CharField(help_text="Error code for programs: `truncated`, `too_slow`, …")
+    message = serializers.CharField(help_text="Error message for people.")
 
 
 class ItemSerializer(serializers.Serializer[Item]):
-    """One picture of a job."""
+    """One image of a job."""
 
     id = serializers.UUIDField()
     position = serializers.IntegerField(help_text="Counts from 0.")
@@ -309,7 +311,7 @@ class ItemSerializer(serializers.Serializer[Item]):
     status = serializers.ChoiceField(source="state", choices=State.choices)
     input_file = serializers.UUIDField(source="input_file_id", allow_null=True)
     output_file = serializers.SerializerMethodField(
-        help_text="The picture's id, or that of the first result."
+        help_text="Id of the result image, or of the first result."
     )
     output = serializers.SerializerMethodField()
     error = serializers.SerializerMethodField()
@@ -320,8 +322,8 @@ class ItemSerializer(serializers.Serializer[Item]):
     )
     worker = serializers.CharField(allow_blank=True)
     device = serializers.CharField(allow_blank=True)
-    input = serializers.DictField(allow_null=True, help_text="Its own parameters; null without.")
-    reused = serializers.BooleanField(help_text="Whether an earlier result was taken.")
+    input = serializers.DictField(allow_null=True, help_text="Parameters of this image; null if it has none.")
+    reused = serializers.BooleanField(help_text="Whether an earlier result was reused.")
     started_at = serializers.DateTimeField(allow_null=True)
     completed_at = serializers.DateTimeField(allow_null=True)
 
@@ -331,7 +333,7 @@ class ItemSerializer(serializers.Serializer[Item]):
 
     @extend_schema_field(
         {
-            "description": "An address where there is one result, else an object of them by label; null "
+            "description": "The URL of the result, or an object of URLs by label if there are several; null "
             "before the end.",
             "oneOf": [
                 {"type": "string", "format": "uri"},
@@ -350,21 +352,21 @@ class ItemSerializer(serializers.Serializer[Item]):
 
 
 class HardwareSerializer(serializers.Serializer[Any]):
-    """A kind of machine that is there now."""
+    """Available hardware."""
 
     sku = serializers.CharField(help_text="`cpu` or `gpu`.")
     name = serializers.CharField()
 
 
 class PreviewAnswerSerializer(serializers.Serializer[Any]):
-    """A preview for a client that asks for JSON."""
+    """A preview as JSON."""
 
-    content_type = serializers.CharField(help_text="Of the picture.")
-    image = serializers.CharField(help_text="The reduced picture, in base64.")
+    content_type = serializers.CharField(help_text="Content type of the image.")
+    image = serializers.CharField(help_text="The reduced image, in base64.")
     width = serializers.IntegerField()
     height = serializers.IntegerField()
     texts = serializers.DictField(child=serializers.CharField(), help_text="Texts by label.")
     data = serializers.JSONField(  # type: ignore[assignment]  # a field, not the attribute
-        help_text="Whatever else the app found; null without."
+        help_text="Data of the app, such as detections; null if there are none."
     )
     timings = serializers.DictField(child=serializers.FloatField(), help_text="Milliseconds by stage.")

@@ -1,6 +1,6 @@
-"""What a delivery says: the job in the API's own words, with addresses as from outside.
+"""Bodies of webhook deliveries: the job as the API returns it, with public URLs.
 
-A worker sends it, who stands below the API; so the settings name this function, where `turns` finds it.
+Workers must not import the API. So the settings name this function, and `notifications.work` imports it late.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from processing.serializers import JobSerializer, PredictionSerializer
 
 
 class _SiteRequest(HttpRequest):
-    """Stands for a request where there is none: addresses are the public ones."""
+    """Replaces the HTTP request outside of one. URLs are the public ones."""
 
     def _get_scheme(self) -> str:
         return str(urlsplit(settings.BASE_URL).scheme)
@@ -26,7 +26,7 @@ class _SiteRequest(HttpRequest):
 
 
 def body_of(delivery: Delivery) -> str:
-    """Return the JSON that tells what a delivery is about, as it is now."""
+    """Return the body of a delivery: JSON of the current state of its job."""
     rendered: bytes = JSONRenderer().render(_describe(delivery))
     return rendered.decode()
 
@@ -36,7 +36,7 @@ def _describe(delivery: Delivery) -> Any:
         return {"type": "ping", "id": str(delivery.pk), "created_at": delivery.created_at}
     context = {"request": _SiteRequest()}
     rows = Job.objects.filter(pk=delivery.job_id)
-    # A prediction has one picture; those of a job, which may be very many, are not told.
+    # A prediction has one image. The images of a job are left out, because there may be many.
     if rows.filter(kind=JobKind.PREDICTION).exists():
         return PredictionSerializer(predictions.with_results(rows).get(), context=context).data
     job = rows.select_related("version__listing__owner").get()

@@ -1,4 +1,4 @@
-"""Webhooks as the API takes and tells them."""
+"""Serializers of webhooks: request fields, secrets and deliveries."""
 
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,26 +17,26 @@ from processing.notifications.url_policy import LONGEST
 
 
 class WebhookInputSerializer(serializers.Serializer[Any]):
-    """Who is told when it moves."""
+    """The webhook of a run, and the events to send."""
 
     webhook = serializers.CharField(
         required=False,
         allow_null=True,
         allow_blank=True,
         max_length=LONGEST,
-        help_text="An `https` address to which it is posted, signed, when something happens to it.",
+        help_text="An `https` URL that receives a signed POST request for each event.",
     )
     webhook_events_filter = serializers.ListField(
         child=ChoiceField(choices=[event.value for event in WANTED]),
         required=False,
         allow_null=True,
-        help_text="What is told: `start`, `output`, `completed`. Without, a prediction tells `output` and "
-        "`completed`, a job `completed`. `logs` is taken and tells nothing of its own.",
+        help_text="Events to send: `start`, `output`, `completed`. Default: `output` and `completed` for a "
+        "prediction, `completed` for a job. `logs` is accepted but sends nothing.",
     )
 
 
 def webhook_terms(sent: dict[str, Any]) -> dict[str, Any]:
-    """Return what was sent of a webhook as terms of a run."""
+    """Return the webhook fields of a request as keyword arguments of `Terms`."""
     wanted = sent.get("webhook_events_filter") or ()
     return {
         "webhook": sent.get("webhook") or "",
@@ -45,41 +45,41 @@ def webhook_terms(sent: dict[str, Any]) -> dict[str, Any]:
 
 
 class SecretSerializer(serializers.Serializer[Any]):
-    """What deliveries are signed with."""
+    """The secret that signs deliveries."""
 
-    key = serializers.CharField(help_text="`whsec_` and the key in base64.")
+    key = serializers.CharField(help_text="`whsec_`, followed by the key in base64.")
 
 
 class DeliveryQuery(PageQuery):
-    """Which deliveries to list."""
+    """Filter of the list of deliveries."""
 
-    state = ChoiceField(required=False, choices=DeliveryState.choices, help_text="Only these.")
-    job = serializers.UUIDField(required=False, help_text="Only those about this job or prediction.")
+    state = ChoiceField(required=False, choices=DeliveryState.choices, help_text="Only those in this state.")
+    job = serializers.UUIDField(required=False, help_text="Only deliveries of this job or prediction.")
 
 
 class DeliveryUrlsSerializer(serializers.Serializer[Any]):
-    """Where it is found."""
+    """URLs of a delivery."""
 
     get = serializers.URLField()
     redeliver = serializers.URLField()
 
 
 class DeliverySerializer(serializers.Serializer[Delivery]):
-    """One event on its way to an address."""
+    """One webhook event for one address."""
 
-    id = serializers.UUIDField(help_text="Its `webhook-id`, the same at each attempt.")
+    id = serializers.UUIDField(help_text="The `webhook-id`, the same at each attempt.")
     job = serializers.UUIDField(
         source="job_id", allow_null=True, help_text="The job or prediction; null for a test."
     )
     event = serializers.CharField(help_text="`start`, `output`, `completed` or `ping`.")
     url = serializers.SerializerMethodField(
-        help_text="Where it goes. Keys without the scope `run` see the host alone: the rest may be a secret."
+        help_text="The receiver. Keys without the scope `run` see only the host, as the path may be secret."
     )
     state = ChoiceField(choices=DeliveryState.choices)
     attempts = serializers.IntegerField()
     next_attempt_at = serializers.DateTimeField(source="next_at", allow_null=True)
-    status = serializers.IntegerField(allow_null=True, help_text="The HTTP status of the last answer.")
-    problem = serializers.CharField(help_text="Why the last attempt failed; empty where it did not.")
+    status = serializers.IntegerField(allow_null=True, help_text="The HTTP status of the last response.")
+    problem = serializers.CharField(help_text="Why the last attempt failed; empty after a success.")
     created_at = serializers.DateTimeField()
     delivered_at = serializers.DateTimeField(allow_null=True)
     urls = serializers.SerializerMethodField()
@@ -100,17 +100,17 @@ class DeliverySerializer(serializers.Serializer[Delivery]):
 
 
 class AttemptSerializer(serializers.Serializer[Any]):
-    """One attempt."""
+    """One attempt of a delivery."""
 
     at = serializers.DateTimeField()
     status = serializers.IntegerField(allow_null=True)
     problem = serializers.CharField()
-    took = serializers.FloatField(help_text="Milliseconds.")
+    took = serializers.FloatField(help_text="Duration in milliseconds.")
 
 
 class WholeDeliverySerializer(DeliverySerializer):
-    """One event on its way to an address, with what was sent and what came back."""
+    """One webhook event with its body, the last response and the attempts."""
 
-    body = serializers.CharField(help_text="What is sent, exactly; empty before the first attempt.")
-    answer = serializers.CharField(help_text="How the last answer begins.")
+    body = serializers.CharField(help_text="The exact body that is sent; empty before the first attempt.")
+    answer = serializers.CharField(help_text="The start of the last response body.")
     log = serializers.ListField(child=AttemptSerializer(), help_text="The last attempts, oldest first.")

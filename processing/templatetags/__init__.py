@@ -1,1 +1,1 @@
-"""What templates may ask about jobs and settings."""
+"""Template tags of processing."""

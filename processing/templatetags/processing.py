@@ -1,4 +1,4 @@
-"""Template filters for jobs and settings."""
+"""Template filters for jobs, parameters and results."""
 
 import base64
 import json
@@ -18,10 +18,11 @@ from processing.reporting.detection_filter import Narrowing, narrowing_of
 from processing.reporting.estimates import credits_text
 from processing.reporting.progress import picture_of, time_text
 from processing.reporting.stage_timings import STAGE_NAMES
+from workers.plugin import AUTO
 
 register = template.Library()
 
-_COLOURS = {
+_COLORS = {
     State.STARTING: "secondary",
     State.PROCESSING: "blue",
     State.SUCCEEDED: "green",
@@ -32,73 +33,79 @@ _COLOURS = {
 
 @register.filter
 def as_text(value: object) -> str:
-    """Write a setting's value as its control sends it."""
+    """Return the value of a parameter as its control sends it."""
     return used_parameters.as_text(value)
 
 
 @register.filter
 def duration(seconds: float) -> str:
-    """Write seconds as people say them."""
+    """Return a duration in seconds as text: «3 min»."""
     return time_text(seconds)
 
 
 @register.filter
 def credits(millicredits: int) -> str:
-    """Write an amount in credits: «1.5», «0.004»."""
+    """Return an amount in credits as text: «1.5», «0.004»."""
     return credits_text(millicredits)
 
 
 @register.filter
 def is_on(value: object) -> bool:
-    """Read what a toggle holds."""
+    """Return whether the value of a toggle means on."""
     return params_form.is_on(value)
 
 
 @register.filter
-def state_colour(state: str) -> str:
-    """Return Tabler's name for a state's colour."""
-    return _COLOURS.get(State(state), "secondary")
+def is_auto(value: object) -> bool:
+    """Tell whether a setting leaves its number to the app or model."""
+    return value == AUTO
+
+
+@register.filter
+def state_color(state: str) -> str:
+    """Return the Tabler color name of a state."""
+    return _COLORS.get(State(state), "secondary")
 
 
 @register.filter
 def stages(timings: Mapping[str, float]) -> list[tuple[str, float]]:
-    """Return an item's stages in the order in which they follow each other: name and milliseconds."""
+    """Return the stages of an item in order, as (name, milliseconds)."""
     return [(str(name), timings[stage]) for stage, name in STAGE_NAMES.items() if stage in timings]
 
 
 @register.filter
 def picture(item: Item) -> Output | None:
-    """Return the picture among an item's results."""
+    """Return the image among the results of an item, or None."""
     return picture_of(item)
 
 
 @register.filter
 def data_uri(answer: Answer) -> str:
-    """Write a preview's picture so that a page can carry it."""
+    """Return the image of a preview as a data URI."""
     return f"data:{answer.content_type};base64,{base64.b64encode(answer.body).decode()}"
 
 
 @register.filter
 def json_text(data: object) -> str:
-    """Write data as JSON that people can read."""
+    """Return data as indented JSON."""
     return json.dumps(data, ensure_ascii=False, indent=2)
 
 
 @register.filter
 def has_original(item: Item) -> bool:
-    """Tell whether the picture that an item was made of can still be shown."""
+    """Return whether the input image of an item can still be shown."""
     return detection_filter.has_original(item)
 
 
 @register.filter
 def narrows(item: Item) -> Narrowing | None:
-    """Say how what was found can be narrowed, if it can."""
+    """Return how the detections of an item can be filtered, or None."""
     return narrowing_of(item)
 
 
 @register.simple_tag
 def original_url(file: File | None) -> str:
-    """Return the address of a picture that a browser can show; nothing for none."""
+    """Return a URL of a file that browsers can show, or an empty text without a file."""
     if file is None:
         return ""
     if is_web_picture(file.content_type):

@@ -1,1 +1,1 @@
-"""The pages of apps and jobs."""
+"""Pages of apps, pipelines, jobs, webhooks and the cluster."""

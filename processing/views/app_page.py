@@ -1,4 +1,4 @@
-"""What the views of one app share: which app it is, and the page that shows it."""
+"""Page of an app: shared by the views for playground, previews and runs."""
 
 import uuid
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ from market.covers import choose_sample
 from market.listings import services as market
 from market.models import Listing, ListingKind, Version
 from market.pipelines import model_steps
-from market.weights.report import Told, tell
+from market.weights.report import ReportText, describe_report
 from market.weights.samples import AnySample, shown_samples
 from processing.fleet import registry
 from processing.forms.params_form import ParamsForm, read_params
@@ -33,7 +33,7 @@ TABS = ("playground", "api", "about")
 
 @dataclass(frozen=True)
 class App:
-    """A listing with its newest version, and the settings that are left to people."""
+    """A listing with its newest version, and the schema of parameters that it does not fix."""
 
     listing: Listing
     version: Version
@@ -46,12 +46,12 @@ class App:
 
 @dataclass(frozen=True)
 class PageInputs:
-    """What the page is about: the pictures to run over, and the one that is shown."""
+    """Input of the page: the images to run on, and the image that is shown."""
 
     picture: File | None = None
     selection: Selection | None = None
     selection_key: str = ""
-    # What the field «Run over» holds: "" (the picture shown), "selection", or "folder:<id>".
+    # Value of the field «Run on»: "" (the image shown), "selection", or "folder:<id>".
     over: str = ""
 
 
@@ -66,8 +66,8 @@ def open_app(request: HttpRequest, owner: str, name: str) -> App:
     fixed = version.recipe["steps"][-1].get("params", {})
     properties = version.params_schema.get("properties", {})
     declared = sorted(properties.items(), key=lambda named: named[1].get("x-order", 0))
-    left = {key: about for key, about in declared if key not in fixed}
-    return App(listing, version, {**version.params_schema, "properties": left})
+    free = {key: about for key, about in declared if key not in fixed}
+    return App(listing, version, {**version.params_schema, "properties": free})
 
 
 def show_app(
@@ -80,13 +80,13 @@ def show_app(
     error: DomainError | None = None,
     options: RunForm | None = None,
 ) -> HttpResponse:
-    """Answer with the app's page.
+    """Return the page of an app.
 
     Args:
-        sent: values of settings, by name.
-        answer: a preview to show in the page, for those without scripts.
-        error: what was wrong with what was sent; decides the status.
-        options: the form of the run's options, where it was sent.
+        sent: values of parameters by name.
+        answer: a preview to show in the page, for browsers without JavaScript.
+        error: an error in the sent values. It sets the HTTP status.
+        options: the form of run options, if it was sent.
     """
     person = person_of(request)
     folders = picture_choices.folders_of(person) if person else []
@@ -109,17 +109,18 @@ def show_app(
         "tried_on": _tried_on(tried, sent),
         "target": target,
         "overs": _overs(folders, target),
-        "options": options or (run_form(person, app, folders=folders, given=request.GET) if person else None),
+        "options": options
+        or (run_form(person, app, folders=folders, initial=request.GET) if person else None),
         "request_key": uuid.uuid4().hex,
         "tab": _tab(request),
-        # Models stand below /apps/ like all that is run.
+        # Pages of models have URLs below /apps/, but belong to the menu entry of models.
         "nav_path": reverse("models:list") if app.listing.kind == ListingKind.MODEL else "",
         "snippets": code_snippets.write_all(request, app.address, params, picture),
         "files_url": code_snippets.files_url(request),
         "has_text": market.delivers(app.version, "text"),
         "has_data": market.delivers(app.version, "data"),
-        "told": _told(app),
-        "unusable": model_steps.sentences_of(user=person, version=app.version),
+        "report": _weights_report(app),
+        "unusable": model_steps.unavailable_models(user=person, version=app.version),
         "preview_served": registry.is_served("preview"),
         "login_next": urlencode({"next": request.get_full_path()}),
     }
@@ -130,26 +131,32 @@ def run_form(
     person: User,
     app: App,
     *sent: Any,
-    given: Mapping[str, str] | None = None,
+    initial: Mapping[str, str] | None = None,
     folders: Iterable[FolderChoice] | None = None,
 ) -> RunForm:
-    """Return the form of a run's options; `sent` is what a page sent of it, and its files, `given` what it
-    begins with."""
+    """Return the form of run options.
+
+    Args:
+        sent: the POST data and files of the page, if the form was sent.
+        initial: initial values by field name.
+    """
     known = picture_choices.folders_of(person) if folders is None else folders
-    offered = [(str(folder.id), folder.path) for folder in known]
-    return RunForm(*sent, given=given, folders=offered, priced=bool(model_steps.price_each_of(app.version)))
+    choices = [(str(folder.id), folder.path) for folder in known]
+    return RunForm(
+        *sent, initial=initial, folders=choices, priced=bool(model_steps.price_each_of(app.version))
+    )
 
 
 def _form(
     app: App, sent: Mapping[str, Any], folders: list[FolderChoice], error: DomainError | None
 ) -> ParamsForm:
-    offered = [(str(folder.id), folder.label) for folder in folders]
+    choices = [(str(folder.id), folder.label) for folder in folders]
     if error is None:
-        return ParamsForm(schema=app.schema, folders=offered, given=read_params(app.schema, sent))
+        return ParamsForm(schema=app.schema, folders=choices, initial=read_params(app.schema, sent))
     names = app.schema["properties"]
     data = {name: as_text(about.get("default")) for name, about in names.items()}
     data.update({name: str(sent[name]) for name in names if name in sent})
-    form = ParamsForm(schema=app.schema, folders=offered, data=data)
+    form = ParamsForm(schema=app.schema, folders=choices, data=data)
     form.show_domain_error(error)
     return form
 
@@ -162,46 +169,45 @@ def _pictures(person: User, target: PageInputs) -> list[File]:
     folder = None
     if target.selection and target.selection.folders:
         folder = target.selection.folders[0].pk
-    found = picture_choices.pictures_of(person, folder=folder, first=first)
-    # A folder may hold its pictures in sub-folders only.
-    return found or picture_choices.pictures_of(person)
+    images = picture_choices.pictures_of(person, folder=folder, first=first)
+    # A folder may have images only in its subfolders.
+    return images or picture_choices.pictures_of(person)
 
 
 def _overs(folders: list[FolderChoice], target: PageInputs) -> list[dict[str, Any]]:
-    """Return what the app can be run over besides the picture shown: value, label, how many pictures, and the
-    button's words."""
-    found: list[dict[str, Any]] = []
+    """Return the choices of «Run on» besides the image shown: value, label, image count, button label."""
+    choices: list[dict[str, Any]] = []
     if target.selection_key and target.selection:
         text = picture_choices.selection_text(
             files=len(target.selection.files), folders=len(target.selection.folders)
         )
-        within = {folder.id: folder.within for folder in folders}
-        number = len(target.selection.files) + sum(within.get(f.pk, 0) for f in target.selection.folders)
-        found.append(
+        total = {folder.id: folder.total for folder in folders}
+        number = len(target.selection.files) + sum(total.get(f.pk, 0) for f in target.selection.folders)
+        choices.append(
             {"value": "selection", "label": text, "number": number, "run": picture_choices.run_text(number)}
         )
     for folder in folders:
-        if folder.within:
+        if folder.total:
             value = f"folder:{folder.id}"
-            run = picture_choices.run_text(folder.within)
-            found.append({"value": value, "label": folder.label_within, "number": folder.within, "run": run})
-    return found
+            run = picture_choices.run_text(folder.total)
+            choices.append({"value": value, "label": folder.label_total, "number": folder.total, "run": run})
+    return choices
 
 
 def _tried_on(tried: list[AnySample], sent: Mapping[str, Any]) -> AnySample | None:
-    """Return the sample that the page shows: the one that was sent, or else the one that tells most."""
+    """Return the sample that the page shows: the one that was sent, or else the best one."""
     chosen = next((one for one in tried if str(one.pk) == sent.get("sample")), None)
     return chosen or choose_sample(tried)
 
 
-def _told(app: App) -> Told | None:
-    """Return what is known of a model's weights; nothing of an app."""
+def _weights_report(app: App) -> ReportText | None:
+    """Return the report of the weights of a model, or None for apps."""
     weights = app.version.weights
     if weights is None:
         return None
-    # Of one that a worker has yet to run there is nothing to tell.
-    made = [one for one in shown_samples(app.version) if one.weights_id]
-    return tell({"facts": weights.facts, "digest": weights.digest}, weights, samples=made)
+    # Without samples that no worker has run yet.
+    samples = [one for one in shown_samples(app.version) if one.weights_id]
+    return describe_report({"facts": weights.facts, "digest": weights.digest}, weights, samples=samples)
 
 
 def _tab(request: HttpRequest) -> str:

@@ -1,4 +1,4 @@
-"""The cluster's page, draining and resuming a worker, and the metrics that Prometheus reads."""
+"""Cluster page, draining and resuming of workers, and the Prometheus endpoint."""
 
 import hmac
 import ipaddress
@@ -23,10 +23,10 @@ from processing.reporting.cluster_status import Minute
 @login_required
 @require_GET
 def cluster_page(request: SignedInRequest) -> HttpResponse:
-    """Show workers, queues and how busy it has been. htmx asks for the changing part only."""
+    """Show workers, queues and utilization. htmx gets only the changing part."""
     workers = cluster_status.workers_now()
     alive = [seen for seen in workers if seen.alive]
-    minutes, now = cluster_status.utilisation(), timezone.now()
+    minutes, now = cluster_status.utilization(), timezone.now()
     context: dict[str, Any] = {
         "workers": workers,
         "alive": len(alive),
@@ -45,44 +45,47 @@ def cluster_page(request: SignedInRequest) -> HttpResponse:
 @login_required
 @require_POST
 def drain(request: SignedInRequest, name: str) -> HttpResponse:
-    """Have a worker take no new work."""
+    """Drain a worker: it takes no new work."""
     cluster_status.drain_worker(operator=request.user, name=name)
-    messages.success(request, _("%(name)s takes no new work. What it is at ends as always.") % {"name": name})
+    messages.success(
+        request,
+        _("%(name)s is draining: it finishes its current work and takes no new work.") % {"name": name},
+    )
     return redirect("processing:cluster")
 
 
 @login_required
 @require_POST
 def resume(request: SignedInRequest, name: str) -> HttpResponse:
-    """Have a drained worker take work again."""
+    """Resume a drained worker."""
     cluster_status.resume_worker(operator=request.user, name=name)
-    messages.success(request, _("%(name)s takes work again within a few seconds.") % {"name": name})
+    messages.success(request, _("%(name)s resumes within a few seconds.") % {"name": name})
     return redirect("processing:cluster")
 
 
 @require_GET
 def metrics_page(request: HttpRequest) -> HttpResponse:
-    """Answer a scrape: with the key of the settings, or, where there is none, from this machine only."""
+    """Return the metrics. Needs the key in the settings; without one, only this machine may scrape."""
     if not _may_scrape(request):
         raise Http404
     return HttpResponse(metrics.collect(), content_type=CONTENT_TYPE_LATEST)
 
 
 def _bar(minute: Minute, now: datetime) -> dict[str, Any]:
-    """Return a minute as the chart draws it: an hour is 60 wide and 100 high, now at the right."""
-    ago = int((now - minute.at).total_seconds() // 60)
-    return {"at": minute.at, "percent": minute.percent, "x": 60 - ago - 1, "y": 100 - minute.percent}
+    """Return a minute as a bar of the chart, which is 60 wide and 100 high, with now at the right."""
+    minutes_ago = int((now - minute.at).total_seconds() // 60)
+    return {"at": minute.at, "percent": minute.percent, "x": 60 - minutes_ago - 1, "y": 100 - minute.percent}
 
 
 def _may_scrape(request: HttpRequest) -> bool:
     if settings.METRICS_KEY:
         sent = request.headers.get("Authorization", "")
         return hmac.compare_digest(sent.encode(), f"Bearer {settings.METRICS_KEY}".encode())
-    # Behind a proxy everybody comes from its address.
+    # Behind a proxy, every request has the address of the proxy.
     if "X-Forwarded-For" in request.headers:
         return False
     try:
         return ipaddress.ip_address(request.META.get("REMOTE_ADDR", "")).is_loopback
     except ValueError:
-        # A unix socket: only a proxy on this machine speaks through it, for whomever.
+        # A Unix socket: a proxy on this machine connects for any client.
         return False

@@ -1,4 +1,4 @@
-"""The start page."""
+"""Start page: welcome page for visitors, recent work for signed-in accounts."""
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -19,17 +19,17 @@ MODELS_SHOWN = 8
 
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
-    """Show what this is to visitors, and to those signed in what they were at."""
+    """Show the welcome page to visitors, and recent jobs and uploads to signed-in accounts."""
     person = person_of(request)
-    offered = {
+    listings = {
         "listings": market.list_apps(user=person),
         "models": with_covers(market.list_newest_models(user=person), user=person)[:MODELS_SHOWN],
     }
     if person is None:
-        return render(request, "processing/welcome.html", offered)
+        return render(request, "processing/welcome.html", listings)
     context = {
         **_recent(person),
-        **offered,
+        **listings,
         "pictures": picture_choices.pictures_of(person),
         "slots": registry.served_queues(),
         "unfinished": list(unfinished_uploads(owner=person)[:SHOWN]),
@@ -39,7 +39,7 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @require_GET
 def recent_jobs(request: HttpRequest) -> HttpResponse:
-    """Answer the start page's poll."""
+    """Return the recent jobs, for the poll of the start page."""
     person = person_of(request)
     if person is None:
         return HttpResponse(status=404)

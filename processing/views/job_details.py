@@ -1,4 +1,4 @@
-"""What a job did, picture by picture: its items as a table and as CSV, where the time went, its log."""
+"""Detail pages of a job: items as a table and as CSV, timings, and the log."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ from processing.reporting.stage_timings import STAGE_NAMES, Point, StageTime, Ti
 
 ITEMS_A_PAGE = 100
 CSV_ROWS_A_QUERY = 1000
-# The scatter plot's inner size in units of its drawing.
+# Inner size of the scatter plot, in SVG units.
 WIDE, HIGH = 560, 220
 _COLUMNS = (
     "position",
@@ -47,7 +47,7 @@ _COLUMNS = (
 @login_required
 @require_GET
 def job_items(request: SignedInRequest, job_id: UUID) -> HttpResponse:
-    """List a job's pictures with who worked at them and how long each stage took; `state` narrows it."""
+    """List the items of a job with worker and stage times, filtered by `state`."""
     job = services.get_job(owner=request.user, job_id=job_id)
     state = request.GET.get("state", "")
     rows = Item.objects.filter(job=job).select_related("blob")
@@ -69,7 +69,7 @@ def job_items(request: SignedInRequest, job_id: UUID) -> HttpResponse:
 @login_required
 @require_GET
 def job_csv(request: SignedInRequest, job_id: UUID) -> StreamingHttpResponse:
-    """Answer with all of a job's items as CSV, page by page, so that a hundred thousand take no memory."""
+    """Return all items of a job as CSV, streamed in pages to bound the memory."""
     job = services.get_job(owner=request.user, job_id=job_id)
     answer = StreamingHttpResponse(_lines(job), content_type="text/csv; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="job-{job.pk}.csv"'
@@ -77,7 +77,7 @@ def job_csv(request: SignedInRequest, job_id: UUID) -> StreamingHttpResponse:
 
 
 class _Echo:
-    """A file for the CSV writer that hands back what is written."""
+    """A file for the CSV writer that returns each written line."""
 
     def write(self, line: str) -> str:
         return line
@@ -86,7 +86,7 @@ class _Echo:
 @login_required
 @require_GET
 def job_times(request: SignedInRequest, job_id: UUID) -> HttpResponse:
-    """Show where the time went: by stage, and against the bytes of the pictures."""
+    """Show the timings of a job by stage and by file size."""
     job = services.get_job(owner=request.user, job_id=job_id)
     times = stage_timings.times_of(job)
     context = {
@@ -103,7 +103,7 @@ def job_times(request: SignedInRequest, job_id: UUID) -> HttpResponse:
 @login_required
 @require_GET
 def job_log(request: SignedInRequest, job_id: UUID) -> HttpResponse:
-    """Show what happened to a job, line by line."""
+    """Show the log of a job."""
     job = services.get_job(owner=request.user, job_id=job_id)
     context = {**_common(job, "log"), "lines": log_of(job)}
     return render(request, "processing/job_log.html", context)
@@ -118,7 +118,7 @@ def _lines(job: Job) -> Iterator[str]:
     yield "\ufeff" + writer.writerow(_COLUMNS)
     rows = Item.objects.filter(job=job).select_related("blob").order_by("position")
     last = -1
-    # Query by query: the web server may continue a response in another thread, with another connection.
+    # One query per page: the web server may continue a response in another thread and connection.
     while page := list(rows.filter(position__gt=last)[:CSV_ROWS_A_QUERY]):
         yield "".join(writer.writerow([_plain(value) for value in _cells(item)]) for item in page)
         last = page[-1].position
@@ -145,31 +145,31 @@ def _cells(item: Item) -> Sequence[object]:
 
 
 def _plain(value: object) -> object:
-    """Keep a spreadsheet from taking a name for a formula."""
+    """Escape text that a spreadsheet would run as a formula."""
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
 def _bars(stages: Sequence[StageTime]) -> list[dict[str, Any]]:
-    """Return each stage as its part of one bar of 1,000 units, for drawing, with its numbers for reading."""
+    """Return the segments of a bar of 1,000 units, one for each stage, with the values of its row."""
     bars, x = [], 0.0
     for number, stage in enumerate(stages):
-        wide = 1000 * stage.share
+        width = 1000 * stage.share
         bars.append(
             {
                 "name": STAGE_NAMES[stage.stage],
                 "time": stage,
                 "number": number,
                 "x": f"{x:.2f}",
-                "width": f"{wide:.2f}",
+                "width": f"{width:.2f}",
                 "percent": round(100 * stage.share),
             }
         )
-        x += wide
+        x += width
     return bars
 
 
 def _plot(times: Times) -> dict[str, Any] | None:
-    """Return the scatter plot's points and the ends of its axes."""
+    """Return the points of the scatter plot and the ends of its axes, or None without points."""
     if not times.points:
         return None
     widest = max(point.size for point in times.points) or 1

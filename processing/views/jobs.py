@@ -1,4 +1,4 @@
-"""Jobs: the list, one job while it runs and after, cancelling, running again."""
+"""Pages of jobs: list, progress, results, canceling, retrying and running again."""
 
 from typing import Any
 from urllib.parse import urlencode
@@ -30,7 +30,7 @@ JOBS_A_PAGE = 30
 @login_required
 @require_GET
 def jobs(request: SignedInRequest) -> HttpResponse:
-    """List the person's jobs, newest first; `state` and `kind` narrow it. htmx asks for the rows only."""
+    """List the jobs of the account, newest first, filtered by `state` and `kind`. htmx gets only the rows."""
     state, kind = request.GET.get("state", ""), request.GET.get("kind", "")
     rows = jobs_of(request.user)
     if state == "open":
@@ -53,10 +53,10 @@ def jobs(request: SignedInRequest) -> HttpResponse:
 
 
 def jobs_of(person: Any) -> QuerySet[Job]:
-    """Return somebody's jobs with what a row of a list shows."""
+    """Return the jobs of an account, with the related rows that lists show."""
     rows = Job.objects.visible_to(person).select_related("version__listing__owner", "output_folder")
-    found: QuerySet[Job] = rows
-    return found
+    visible: QuerySet[Job] = rows
+    return visible
 
 
 @login_required
@@ -72,9 +72,9 @@ def job_page(request: SignedInRequest, job_id: UUID) -> HttpResponse:
 @login_required
 @require_GET
 def job_progress(request: SignedInRequest, job_id: UUID) -> HttpResponse:
-    """Answer a poll: the state, and what has come since (`after`; `shown` results are on the page already).
+    """Return the state and the results after the cursor `after`. The page already shows `shown` results.
 
-    The answer for a job that has ended carries no trigger, so that the polling stops.
+    The response for an ended job has no trigger, so the polling stops.
     """
     job = services.get_job(owner=request.user, job_id=job_id)
     shown = _number(request.GET.get("shown"))
@@ -87,7 +87,7 @@ def job_progress(request: SignedInRequest, job_id: UUID) -> HttpResponse:
 @login_required
 @require_GET
 def job_results(request: SignedInRequest, job_id: UUID) -> HttpResponse:
-    """Answer with more results: those after the cursor `after`."""
+    """Return the results after the cursor `after`."""
     job = services.get_job(owner=request.user, job_id=job_id)
     results = progress.results_after(job, request.GET.get("after", ""))
     template = "processing/results.html" if request.htmx else "processing/results_page.html"
@@ -97,7 +97,7 @@ def job_results(request: SignedInRequest, job_id: UUID) -> HttpResponse:
 @login_required
 @require_GET
 def job_item(request: SignedInRequest, job_id: UUID, position: int) -> HttpResponse:
-    """Show one picture of a job, before and after. htmx asks for the inside of a dialog."""
+    """Show one item of a job, before and after. htmx gets the content of a dialog."""
     job = services.get_job(owner=request.user, job_id=job_id)
     item = services.get_item(job=job, position=position)
     template = "processing/item.html" if request.htmx else "processing/item_page.html"
@@ -107,38 +107,38 @@ def job_item(request: SignedInRequest, job_id: UUID, position: int) -> HttpRespo
 @login_required
 @require_POST
 def cancel_job(request: SignedInRequest, job_id: UUID) -> HttpResponse:
-    """End a job; the results there are stay."""
+    """Cancel a job. Its results are kept."""
     try:
         services.cancel_job(owner=request.user, job_id=job_id)
     except Conflict as error:
         messages.warning(request, error.message)
     else:
-        messages.success(request, _("The job is canceled. Results that were ready stay in your drive."))
+        messages.success(request, _("Job canceled. Finished results stay in your drive."))
     return redirect("processing:job", job_id)
 
 
 @login_required
 @require_POST
 def retry_job(request: SignedInRequest, job_id: UUID) -> HttpResponse:
-    """Try again what failed, or resume what was canceled. Where there is nothing to try, the page says so."""
-    stopped = services.get_job(owner=request.user, job_id=job_id).canceled > 0
-    done = _("The job goes on where it stopped.") if stopped else _("What failed is tried again.")
+    """Retry failed items or resume canceled ones. The page says so if there are none."""
+    was_canceled = services.get_job(owner=request.user, job_id=job_id).canceled > 0
+    message = _("The job continues where it stopped.") if was_canceled else _("Retrying failed images.")
     try:
         services.retry_job(owner=request.user, job_id=job_id)
     except Conflict as error:
         messages.info(request, error.message)
     else:
-        messages.success(request, done)
+        messages.success(request, message)
     return redirect("processing:job", job_id)
 
 
 @login_required
 @require_POST
 def run_again(request: SignedInRequest, job_id: UUID) -> HttpResponse:
-    """Open the job's app with the same settings, options and pictures, as far as these are still there."""
+    """Open the app of a job with the same settings, options and remaining images."""
     job = services.get_job(owner=request.user, job_id=job_id)
     listing = job.version.listing
-    query = {name: as_text(value) for name, value in _own_input(job).items()} | fields_of(job)
+    query = {name: as_text(value) for name, value in _known_input(job).items()} | fields_of(job)
     earlier = services.earlier_pictures(owner=request.user, job_id=job_id)
     if len(earlier.selection) == 1:
         query["file"] = str(earlier.selection.files[0].pk)
@@ -155,7 +155,7 @@ def _ended_states() -> list[tuple[str, str]]:
 
 
 def _describe(job: Job) -> dict[str, Any]:
-    """Return what the changing part of a job's page shows."""
+    """Return the context of the changing part of the page of a job."""
     left = progress.seconds_left(job)
     return {
         "job": job,
@@ -175,7 +175,7 @@ def _took(job: Job) -> str:
     return progress.time_text(seconds) if seconds >= 1 else _("less than a second")
 
 
-def _own_input(job: Job) -> dict[str, Any]:
+def _known_input(job: Job) -> dict[str, Any]:
     known = job.version.params_schema.get("properties", {})
     return {name: value for name, value in job.input.items() if name in known}
 

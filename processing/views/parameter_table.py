@@ -1,4 +1,4 @@
-"""Settings for each picture: a table to fill in on a page, or as a file to fill in elsewhere."""
+"""Table of parameters for each image: edited on a page, or downloaded as CSV."""
 
 import re
 from collections.abc import Mapping
@@ -28,16 +28,16 @@ from processing.reporting.used_parameters import as_text
 from processing.views.app_page import App, open_app
 from processing.views.picture_selection import chosen_pictures
 
-# A page with more controls is slow, and more fields than a form may have.
+# More controls make a page slow and exceed the number of fields that a form may have.
 MOST_CELLS = 800
-# What says which pictures are meant, beside the settings.
+# Form fields that select the images.
 TARGET_NAMES = ("over", "selection", "file", "folder")
 _CELL = re.compile(r"own\.([0-9a-f-]{36})\.([\w.]+)")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One setting of one picture. `shown` is what stands for «as for all»."""
+    """One parameter of one image. `shown` is the shared value, which applies to an empty cell."""
 
     name: str
     field: SettingField
@@ -48,7 +48,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class ParameterRow:
-    """One picture with its cells."""
+    """One image with its cells."""
 
     number: int
     file: File
@@ -60,10 +60,10 @@ class ParameterRow:
 @login_required
 @require_POST
 def open_table(request: SignedInRequest, owner: str, name: str) -> HttpResponse:
-    """Go from the app's page to its table, with the same settings and pictures."""
+    """Redirect from the page of an app to its table, with the same settings and images."""
     app = open_app(request, owner, name)
-    given = {key: as_text(value) for key, value in read_params(app.schema, request.POST).items()}
-    query = [*given.items(), *_target_of(request.POST)]
+    values = {key: as_text(value) for key, value in read_params(app.schema, request.POST).items()}
+    query = [*values.items(), *_target_of(request.POST)]
     page = reverse("processing:table", args=[app.listing.owner.handle, app.listing.name])
     return redirect(f"{page}?{urlencode(query)}")
 
@@ -71,14 +71,14 @@ def open_table(request: SignedInRequest, owner: str, name: str) -> HttpResponse:
 @login_required
 @require_GET
 def table_page(request: SignedInRequest, owner: str, name: str) -> HttpResponse:
-    """Show the chosen pictures, each with a control for every setting."""
+    """Show the selected images, each with a control for every setting."""
     return show_table(request, open_app(request, owner, name), request.GET)
 
 
 @login_required
 @require_GET
 def table_file(request: SignedInRequest, owner: str, name: str) -> HttpResponse:
-    """Answer with the same table as CSV, to be filled in with a spreadsheet and sent back."""
+    """Return the table as CSV, to fill in with a spreadsheet and upload again."""
     app = open_app(request, owner, name)
     files = _pictures(request, request.GET)
     text = manifests.write_csv(owner=request.user, files=files, names=list(_own_fields(app)))
@@ -90,12 +90,12 @@ def table_file(request: SignedInRequest, owner: str, name: str) -> HttpResponse:
 def show_table(
     request: SignedInRequest, app: App, sent: Any, *, error: DomainError | None = None
 ) -> HttpResponse:
-    """Answer with the page of the table; `sent` has settings, target and cells by their names on it."""
+    """Return the page of the table. `sent` has shared settings, selection and cells by field name."""
     fields = _own_fields(app)
     files = _pictures(request, sent)
     shown = files[: max(1, MOST_CELLS // max(1, len(fields)))]
-    given = read_params(app.schema, sent)
-    hidden = [(key, as_text(value)) for key, value in given.items()]
+    values = read_params(app.schema, sent)
+    hidden = [(key, as_text(value)) for key, value in values.items()]
     context = {
         "app": app,
         "listing": app.listing,
@@ -113,26 +113,26 @@ def show_table(
 
 
 def read_cells(sent: Mapping[str, Any]) -> list[ManifestRow]:
-    """Return the rows of a table that was filled in on its page; empty cells are as for all."""
+    """Return the rows of a table that was sent by its page. Empty cells use the shared settings."""
     rows: dict[str, dict[str, Any]] = {}
     order: dict[str, int] = {}
     for key, value in sent.items():
-        if found := _CELL.fullmatch(key):
-            order.setdefault(found[1], len(order) + 1)
+        if cell := _CELL.fullmatch(key):
+            order.setdefault(cell[1], len(order) + 1)
             if value != "":
-                rows.setdefault(found[1], {})[found[2]] = value
+                rows.setdefault(cell[1], {})[cell[2]] = value
     return [ManifestRow(order[file], file, params) for file, params in rows.items()]
 
 
 def is_table(request: HttpRequest) -> bool:
-    """Tell whether a form came from this page."""
+    """Return whether a form was sent by this page."""
     return "from_table" in request.POST
 
 
 def _own_fields(app: App) -> dict[str, SettingField]:
-    """Return the settings that may differ between pictures: a folder is the same for all."""
+    """Return the settings that may differ between images. A folder is always shared."""
     properties = app.schema["properties"]
-    # A switch needs a third position: «as for all».
+    # Toggles become choices, because they need a third value for the shared setting.
     return {
         name: SettingField(about, _choices(about))
         for name, about in properties.items()
@@ -151,7 +151,7 @@ def _pictures(request: SignedInRequest, sent: Any) -> list[File]:
     chosen = chosen_pictures(request, sent)
     files = drive.pictures_in(owner=request.user, chosen=chosen, limit=settings.JOB_MAX_FILES)
     if not files:
-        raise Invalid(_("There is no picture to run on: choose at least one."), code="no_files")
+        raise Invalid(_("There are no images to run on. Select at least one."), code="no_files")
     return files
 
 
@@ -190,6 +190,6 @@ def _shown(field: SettingField, value: object) -> str:
 
 
 def _target_of(sent: Any) -> list[tuple[str, str]]:
-    """Return the fields that say which pictures are meant, and the options of the run."""
+    """Return the fields that select the images, and the options of the run."""
     options = [name for name in sent if name.startswith(f"{PREFIX}-")]
     return [(name, value) for name in (*TARGET_NAMES, *options) for value in sent.getlist(name) if value]

@@ -1,4 +1,4 @@
-"""Which pictures a page is about: those that its fields name."""
+"""Selected images of a page, read from its form fields."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ from processing.playground import sample_pictures, session_selection
 
 
 def chosen_pictures(request: SignedInRequest, sent: Any) -> Selection:
-    """Return what to run over.
+    """Return the files and folders to run on.
 
     Args:
-        sent: the page's fields: `over` is «selection», «folder:<id>» or empty; then `file` and `folder` name
-            the pictures, and `sample` a sample picture.
+        sent: fields of the page. `over` is «selection», «folder:<id>» or empty. If empty, `file` and `folder`
+            have ids, and `sample` the id of a sample image.
 
     Raises:
-        NotFound: some of it is no longer there.
-        Invalid: nothing was chosen.
+        NotFound: a file or folder no longer exists.
+        Invalid: nothing is selected.
     """
     over = sent.get("over", "")
     if over == "selection":
@@ -32,4 +32,4 @@ def chosen_pictures(request: SignedInRequest, sent: Any) -> Selection:
         return chosen
     if "sample" in sent:
         return Selection(folders=(), files=(sample_pictures.add_to_drive(request.user, sent["sample"]),))
-    raise Invalid("Choose a picture first, or upload one.", code="no_files")
+    raise Invalid("No image is selected. Select or upload an image first.", code="no_files")

@@ -1,4 +1,4 @@
-"""Pages of a person's own pipelines: the list, the editor with its previews, sharing, copying, deleting."""
+"""Pages of the pipelines of an account: list, editor with previews, sharing, copying and deleting."""
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -32,36 +32,36 @@ from workers import registry
 from workers.recipe import MOST_STEPS
 
 PIPELINES_A_PAGE = 24
-MOST_SOUGHT = 200
+LONGEST_SEARCH = 200
 
 
 @login_required
 @require_GET
 def list_page(request: SignedInRequest) -> HttpResponse:
-    """List the person's pipelines. With `add` (an app) each offers to take that as a further step."""
+    """List the pipelines of the account. With `add` (an app), each has a button to add it as a step."""
     page = paginate(
         with_mosaics(market_pipelines.list_pipelines(owner=request.user)),
         order=("-id",),
         size=PIPELINES_A_PAGE,
         cursor=request.GET.get("cursor"),
     )
-    adding = _asked_step(request)
-    carried = request.GET.copy()
-    carried.pop("cursor", None)
+    adding = _step_to_add(request)
+    query = request.GET.copy()
+    query.pop("cursor", None)
     context = {
         "page": page,
         "rows": [{"listing": one, "steps": _step_titles(one)} for one in page.rows],
         "adding": adding.title if adding else "",
-        "query": carried.urlencode(),
+        "query": query.urlencode(),
     }
     return render(request, "processing/pipelines.html", context)
 
 
-def _asked_step(request: SignedInRequest) -> DraftStep | None:
-    """Return the step that the address offers, where it can be one."""
-    asked = request.GET.get("add", "")
+def _step_to_add(request: SignedInRequest) -> DraftStep | None:
+    """Return the step in the query string, or None if it is missing or invalid."""
+    name = request.GET.get("add", "")
     try:
-        return pipeline_draft.new_step(request.user, asked, request.GET) if asked else None
+        return pipeline_draft.new_step(request.user, name, request.GET) if name else None
     except Invalid:
         return None
 
@@ -74,7 +74,7 @@ def _step_titles(listing: Listing) -> list[str]:
 @login_required
 @require_http_methods(["GET", "POST"])
 def new_page(request: SignedInRequest) -> HttpResponse:
-    """Begin a pipeline; `add` in the address names its first app."""
+    """Create a pipeline. `add` in the query string names its first app."""
     if request.method == "POST":
         return _act(request, None)
     return _open(request, None, Draft())
@@ -83,7 +83,7 @@ def new_page(request: SignedInRequest) -> HttpResponse:
 @login_required
 @require_http_methods(["GET", "POST"])
 def edit_page(request: SignedInRequest, name: str) -> HttpResponse:
-    """Edit a pipeline of the person's; `add` in the address names an app to append."""
+    """Edit a pipeline of the account. `add` in the query string names an app to append."""
     listing = market_pipelines.get_pipeline(user=request.user, owner=request.user.handle, name=name)
     if request.method == "POST":
         return _act(request, listing)
@@ -102,7 +102,7 @@ def _open(request: SignedInRequest, listing: Listing | None, draft: Draft) -> Ht
     return _show(request, listing, draft, error=error)
 
 
-# --- What the buttons of the editor do. `do` says which: "save", "preview", "add", "find", "up:s2", …
+# --- Actions of the editor's buttons. `do` names the action: "save", "preview", "add", "find", "up:s2", …
 
 
 def _act(request: SignedInRequest, listing: Listing | None) -> HttpResponse:
@@ -115,37 +115,37 @@ def _act(request: SignedInRequest, listing: Listing | None) -> HttpResponse:
             return _show(request, listing, draft)
         if do == "preview":
             return _show(request, listing, draft, answers=_preview_all(request, draft))
-        draft, said = _change(request, draft, do, key)
+        draft, announcement = _change(request, draft, do, key)
     except NotFound:
         raise
     except DomainError as error:
         return _show(request, listing, draft, error=draft.explain(error))
-    return _show(request, listing, draft, said=said)
+    return _show(request, listing, draft, announcement=announcement)
 
 
 def _change(request: SignedInRequest, draft: Draft, do: str, key: str) -> tuple[Draft, str]:
-    """Return the changed draft, and what a screen reader says of it."""
+    """Return the changed draft, and an announcement for screen readers."""
     if do == "add":
         step = pipeline_draft.new_step(request.user, key or request.POST.get("app", ""))
-        return draft.with_step(step), _("%(app)s is added.") % {"app": step.title}
+        return draft.with_step(step), _("%(app)s added.") % {"app": step.title}
     if do == "order":
-        return draft, _("The steps are in their new order.")
+        return draft, _("Order of the steps changed.")
     title = draft.steps[draft.position_of(key)].title
     if do == "remove":
-        return draft.without_step(key), _("%(app)s is removed.") % {"app": title}
+        return draft.without_step(key), _("%(app)s removed.") % {"app": title}
     moved = draft.with_step_moved(key, -1 if do == "up" else 1)
-    place = moved.position_of(key) + 1
-    return moved, _("%(app)s is now step %(n)d.") % {"app": title, "n": place}
+    number = moved.position_of(key) + 1
+    return moved, _("%(app)s is now step %(n)d.") % {"app": title, "n": number}
 
 
 def _save(request: SignedInRequest, listing: Listing | None, draft: Draft) -> HttpResponse:
-    title, summary, steps = draft.title, draft.summary, draft.asked_steps()
+    title, summary, steps = draft.title, draft.summary, draft.recipe_steps()
     if listing is None:
-        kept = market_pipelines.create_pipeline(
+        saved = market_pipelines.create_pipeline(
             owner=request.user, name=draft.name, title=title, summary=summary, steps=steps
         )
     else:
-        kept = market_pipelines.change_pipeline(
+        saved = market_pipelines.change_pipeline(
             owner=request.user,
             name=listing.name,
             new_name=draft.name or None,
@@ -153,43 +153,43 @@ def _save(request: SignedInRequest, listing: Listing | None, draft: Draft) -> Ht
             summary=summary,
             steps=steps,
         )
-    messages.success(request, _("“%(title)s” is saved.") % {"title": kept.title})
-    return redirect("processing:pipeline", kept.name)
+    messages.success(request, _("“%(title)s” saved.") % {"title": saved.title})
+    return redirect("processing:pipeline", saved.name)
 
 
 def _preview_all(request: SignedInRequest, draft: Draft) -> dict[str, Answer]:
-    """Return a preview of each step, for a page without scripts."""
+    """Return a preview of each step by key, for pages without JavaScript."""
     picture = _posted_picture(request)
-    found = {}
+    answers = {}
     for step in draft.steps:
         rate_limit.count_preview(request)
-        found[step.key] = pipeline_draft.preview_step(
+        answers[step.key] = pipeline_draft.preview_step(
             owner=request.user, draft=draft, key=step.key, picture=picture
         )
-    return found
+    return answers
 
 
 @login_required
 @require_GET
 def find_models(request: SignedInRequest) -> HttpResponse:
-    """Answer with the models that `find` finds; each `step` is one of the page's."""
-    sought = _sought(request.GET)
+    """Return models that match `find`. `step` lists the current steps of the page."""
+    search = _search_text(request.GET)
     chosen = pipeline_draft.addresses_in(request.GET.getlist("step")[:MOST_STEPS])
-    offer = model_steps.offer_models(user=request.user, text=sought, chosen=chosen)
+    offer = model_steps.offer_models(user=request.user, text=search, chosen=chosen)
     number = len(offer.models)
-    said = ngettext("%(n)d model is shown.", "%(n)d models are shown.", number) % {"n": number}
-    context = {"offer": offer, "find": sought, "chosen": chosen, "action": "", "said": said}
+    announcement = ngettext("%(n)d model found.", "%(n)d models found.", number) % {"n": number}
+    context = {"offer": offer, "find": search, "chosen": chosen, "action": "", "announcement": announcement}
     return render(request, "processing/pipeline_models.html#found", context)
 
 
-def _sought(sent: QueryDict) -> str:
-    return sent.get("find", "")[:MOST_SOUGHT]
+def _search_text(sent: QueryDict) -> str:
+    return sent.get("find", "")[:LONGEST_SEARCH]
 
 
 @login_required
 @require_POST
 def preview(request: SignedInRequest) -> HttpResponse:
-    """Answer with the bytes of a preview of the steps up to `upto`, or with a problem."""
+    """Return the bytes of a preview of the steps up to `upto`, or a problem."""
     try:
         rate_limit.count_preview(request)
         draft = pipeline_draft.read_draft(request.user, request.POST)
@@ -207,48 +207,48 @@ def _posted_picture(request: SignedInRequest) -> File | None:
     return drive.get_file(owner=request.user, file_id=file_id) if file_id else None
 
 
-# --- The rest of a pipeline's life.
+# --- Sharing, copying and deleting.
 
 
 @login_required
 @require_POST
 def share(request: SignedInRequest, name: str) -> HttpResponse:
-    """Show a pipeline to everybody (`visibility=public`), or to its owner only."""
+    """Set the visibility of a pipeline: `public`, or `private` to its owner."""
     wanted = request.POST.get("visibility", "")
     if wanted not in Visibility.values:
-        raise Invalid(_("Choose who may see the pipeline."), fields={"visibility": wanted})
+        raise Invalid(_("Choose who can see the pipeline."), fields={"visibility": wanted})
     try:
-        kept = market_pipelines.change_pipeline(owner=request.user, name=name, visibility=wanted)
+        saved = market_pipelines.change_pipeline(owner=request.user, name=name, visibility=wanted)
     except (Invalid, Conflict) as error:
         listing = market_pipelines.get_pipeline(user=request.user, owner=request.user.handle, name=name)
         draft = pipeline_draft.draft_of(request.user, listing, market.latest_version(listing))
         return _show(request, listing, draft, error=draft.explain(error))
-    shared = kept.visibility == Visibility.PUBLIC
-    text = _("“%(title)s” is shared.") if shared else _("“%(title)s” is private.")
-    messages.success(request, text % {"title": kept.title})
+    shared = saved.visibility == Visibility.PUBLIC
+    text = _("“%(title)s” is now public.") if shared else _("“%(title)s” is now private.")
+    messages.success(request, text % {"title": saved.title})
     return redirect("processing:pipeline", name)
 
 
 @login_required
 @require_POST
 def copy(request: SignedInRequest, owner: str, name: str) -> HttpResponse:
-    """Make a pipeline of the person's own from one that they see, and open it."""
-    kept = market_pipelines.duplicate_pipeline(user=request.user, owner=owner, name=name)
-    messages.success(request, _("This copy is yours alone. Change it as you like."))
-    return redirect("processing:pipeline", kept.name)
+    """Copy a visible pipeline into the account and open the copy."""
+    saved = market_pipelines.duplicate_pipeline(user=request.user, owner=owner, name=name)
+    messages.success(request, _("Pipeline copied. Only you can see this copy."))
+    return redirect("processing:pipeline", saved.name)
 
 
 @login_required
 @require_POST
 def delete(request: SignedInRequest, name: str) -> HttpResponse:
-    """Delete a pipeline; its jobs and their results stay."""
+    """Delete a pipeline. Its jobs and their results are kept."""
     market_pipelines.delete_pipeline(owner=request.user, name=name)
-    messages.success(request, _("The pipeline is deleted. Its jobs and their results stay."))
-    here = reverse("processing:pipelines")
-    return HttpResponseClientRedirect(here) if request.htmx else redirect(here)
+    messages.success(request, _("Pipeline deleted. Its jobs and their results are kept."))
+    url = reverse("processing:pipelines")
+    return HttpResponseClientRedirect(url) if request.htmx else redirect(url)
 
 
-# --- The editor's page.
+# --- The page of the editor.
 
 
 def _show(
@@ -258,25 +258,25 @@ def _show(
     *,
     error: DomainError | None = None,
     answers: dict[str, Answer] | None = None,
-    said: str = "",
+    announcement: str = "",
 ) -> HttpResponse:
-    """Answer with the editor, or to htmx with its steps only.
+    """Return the page of the editor, or only its steps for htmx.
 
     Args:
-        error: what was wrong, its fields named as in the page; decides the status.
-        answers: previews by step, for a page without scripts.
-        said: what has been done to the steps.
+        error: an error with the field names of the page. It sets the HTTP status.
+        answers: previews by step key, for pages without JavaScript.
+        announcement: the change to the steps, for screen readers.
     """
     folders = picture_choices.folders_of(request.user)
-    offered = [(str(folder.id), folder.label) for folder in folders]
-    posted = request.POST.get("file", "") if request.method == "POST" else request.GET.get("file", "")
-    chosen = [drive.get_file(owner=request.user, file_id=posted)] if posted else []
+    folder_choices = [(str(folder.id), folder.label) for folder in folders]
+    file_id = request.POST.get("file", "") if request.method == "POST" else request.GET.get("file", "")
+    chosen = [drive.get_file(owner=request.user, file_id=file_id)] if file_id else []
     pictures = picture_choices.pictures_of(request.user, first=chosen)
     steps = [
         {
             "step": step,
             "number": number,
-            "form": step.form(offered, error),
+            "form": step.form(folder_choices, error),
             "problem": error.fields.get(step.key, "") if error else "",
             "answer": (answers or {}).get(step.key),
             "is_first": number == 1,
@@ -284,7 +284,7 @@ def _show(
         }
         for number, step in enumerate(draft.steps, start=1)
     ]
-    sought = _sought(request.POST)
+    search = _search_text(request.POST)
     context = {
         "listing": listing,
         "draft": draft,
@@ -292,11 +292,11 @@ def _show(
         "full": len(draft.steps) >= MOST_STEPS,
         "most": MOST_STEPS,
         "apps": registry.all_operations(),
-        "offer": model_steps.offer_models(user=request.user, text=sought, chosen=draft.addresses),
+        "offer": model_steps.offer_models(user=request.user, text=search, chosen=draft.addresses),
         "chosen": draft.addresses,
-        "find": sought,
+        "find": search,
         "error": error,
-        "said": said,
+        "announcement": announcement,
         "action": _address(listing),
         "pictures": pictures,
         "picture": pictures[0] if pictures else None,
@@ -306,7 +306,7 @@ def _show(
     }
     status = error.status if error else 200
     if request.htmx and request.method == "POST":
-        # htmx shows nothing of an answer that is an error; the page says what is wrong.
+        # htmx ignores the body of error responses, so the status is 200 here.
         return render(request, "processing/pipeline_editor.html#changed", context)
     return render(request, "processing/pipeline_editor.html", context, status=status)
 

@@ -1,4 +1,4 @@
-"""Trying an app: its page, live previews, the picture picker."""
+"""Playground of an app: page, live previews, image picker and upload."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ from processing.views.app_page import App, PageInputs, open_app, person_of, show
 
 @require_GET
 def app_page(request: HttpRequest, owner: str, name: str) -> HttpResponse:
-    """Show an app with its form, on a picture of the person's or on the sample."""
+    """Show an app with its form, with an image of the account or a sample."""
     app = open_app(request, owner, name)
     person = person_of(request)
     target = _read_target(request, person) if person else PageInputs()
@@ -33,9 +33,9 @@ def app_page(request: HttpRequest, owner: str, name: str) -> HttpResponse:
 
 @require_POST
 def preview(request: HttpRequest, owner: str, name: str) -> HttpResponse:
-    """Answer with the bytes of a preview, with its text (`output=text`) or data, or with a problem.
+    """Return the bytes of a preview, its text (`output=text`) or data (`output=data`), or a problem.
 
-    Without scripts (`page=1`) the answer is the whole page with the preview in it.
+    With `page=1` (no JavaScript), return the whole page with the preview in it.
     """
     app = open_app(request, owner, name)
     try:
@@ -53,7 +53,7 @@ def preview(request: HttpRequest, owner: str, name: str) -> HttpResponse:
 
 
 def as_picture(answer: Answer) -> HttpResponse:
-    """Answer with the bytes of a preview."""
+    """Return the image of a preview as a response."""
     response = HttpResponse(answer.body, content_type=answer.content_type)
     response["X-Preview-Size"] = f"{answer.width}x{answer.height}"
     response["X-Preview-Texts"] = ",".join(answer.texts)
@@ -64,26 +64,26 @@ def as_picture(answer: Answer) -> HttpResponse:
 @login_required
 @require_GET
 def pictures(request: SignedInRequest) -> HttpResponse:
-    """Answer with the picker's pictures that match a search."""
+    """Return the images of the picker that match a search."""
     text = request.GET.get("q", "").strip()
-    found = picture_choices.pictures_of(request.user, text=text)
-    return render(request, "processing/pictures.html", {"pictures": found, "picture": None, "searched": text})
+    files = picture_choices.pictures_of(request.user, text=text)
+    return render(request, "processing/pictures.html", {"pictures": files, "picture": None, "searched": text})
 
 
 @login_required
 @require_POST
 def upload(request: SignedInRequest, owner: str, name: str) -> HttpResponse:
-    """Take pictures into the drive and offer them in the picker; a page without scripts is sent back here."""
+    """Upload images to the drive and return the picker. Without htmx, redirect to the page of the app."""
     app = open_app(request, owner, name)
     sent = request.FILES.getlist("pictures")
     if not sent:
-        raise Invalid("Choose a picture to upload.", code="no_files")
+        raise Invalid("No image was sent. Choose an image to upload.", code="no_files")
     stored = [_store(request.user, part) for part in sent]
     if not request.htmx:
         page = reverse("processing:app", args=[app.listing.owner.handle, app.listing.name])
         return HttpResponse(status=303, headers={"Location": f"{page}?file={stored[0].pk}"})
-    found = picture_choices.pictures_of(request.user, first=stored)
-    return render(request, "processing/pictures.html", {"pictures": found, "picture": stored[0]})
+    files = picture_choices.pictures_of(request.user, first=stored)
+    return render(request, "processing/pictures.html", {"pictures": files, "picture": stored[0]})
 
 
 def _read_target(request: HttpRequest, person: User) -> PageInputs:
@@ -115,7 +115,7 @@ def _preview(request: HttpRequest, app: App) -> Answer:
         return services.preview_file(owner=person, version=app.version, params=params, file=file)
     if file_id:
         raise NotFound("This file does not exist.")
-    # Nobody but us chooses these bytes, so that anybody may try without an account.
+    # The site chooses these bytes, so visitors without an account may use them.
     picture = sample_pictures.get_picture(user=person, sample_id=request.POST.get("sample", ""))
     if picture is not None:
         return services.preview_blob(owner=person, version=app.version, params=params, blob_id=picture.sha256)
@@ -125,7 +125,7 @@ def _preview(request: HttpRequest, app: App) -> Answer:
 
 
 def _posted_target(request: HttpRequest) -> PageInputs:
-    """Return what a page without scripts was about."""
+    """Return the input of a page without JavaScript."""
     person = person_of(request)
     if person is None:
         return PageInputs()
@@ -138,7 +138,7 @@ def _posted_target(request: HttpRequest) -> PageInputs:
 def _as_text(request: HttpRequest, answer: Answer) -> HttpResponse:
     text = answer.texts.get(request.POST["output"])
     if text is None:
-        error = Invalid("This app makes no such text.", code="no_such_output")
+        error = Invalid("This app has no output with this name.", code="no_such_output")
         return domain_problem(error, request.path).response()
     return HttpResponse(text, content_type="text/plain; charset=utf-8")
 

@@ -1,4 +1,4 @@
-"""Running an app over many pictures: choosing the app for a selection, and submitting the job."""
+"""Run an app on many images: choose the app for a selection, get a quote, submit the job."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ from processing.views import parameter_table
 from processing.views.app_page import App, PageInputs, open_app, run_form, show_app
 from processing.views.picture_selection import chosen_pictures
 
-# Of the person's own, to choose from for a selection: those last changed.
+# Pipelines of the account offered for a selection, last changed first.
 PIPELINES_SHOWN = 24
 MODELS_SHOWN = 24
 
@@ -38,9 +38,9 @@ MODELS_SHOWN = 24
 @login_required
 @require_POST
 def run(request: SignedInRequest, owner: str, name: str) -> HttpResponse:
-    """Submit a job and go to its page. What is wrong is said on the page from which it came.
+    """Submit a job and redirect to its page. Show errors on the page that sent it.
 
-    The page's `request_key` makes a double click, or the same page sent again, the same job.
+    `request_key` of the page makes a double click, or the same page sent again, the same job.
     """
     app = open_app(request, owner, name)
     form = run_form(request.user, app, request.POST, request.FILES)
@@ -60,18 +60,18 @@ def run(request: SignedInRequest, owner: str, name: str) -> HttpResponse:
 @login_required
 @require_GET
 def quote(request: SignedInRequest, owner: str, name: str) -> HttpResponse:
-    """Say what a run over so many pictures (`pictures`) will cost at most, and how long it may take."""
+    """Return the highest price and expected time of a run on `pictures` images."""
     app = open_app(request, owner, name)
     sent = request.GET.get("pictures", "")
     number = min(int(sent), settings.JOB_MAX_FILES) if sent.isdecimal() and len(sent) < 9 else 1
-    found = estimates.quote(version=app.version, queue=queue_of(app.version), pictures=max(1, number))
-    return render(request, "processing/quote.html", {"quote": found})
+    estimate = estimates.quote(version=app.version, queue=queue_of(app.version), pictures=max(1, number))
+    return render(request, "processing/quote.html", {"quote": estimate})
 
 
 @login_required
 @require_http_methods(["GET", "POST"])
 def run_selection(request: SignedInRequest) -> HttpResponse:
-    """Take a selection of the drive (`file`, `folder`: ids) and let the person choose what to run over it."""
+    """Store a selection of the drive (`file`, `folder`: ids) and show the apps to run on it."""
     sent = request.POST if request.method == "POST" else request.GET
     chosen = session_selection.read(
         owner=request.user, files=sent.getlist("file"), folders=sent.getlist("folder")
@@ -81,16 +81,16 @@ def run_selection(request: SignedInRequest) -> HttpResponse:
         return redirect(f"{reverse('processing:run-selection')}?{urlencode({'selection': key})}")
     key = request.GET.get("selection", "")
     if not key:
-        raise Invalid("Nothing is selected. Choose pictures or folders in the drive first.")
+        raise Invalid("Nothing is selected. Select images or folders in your drive first.")
     chosen = session_selection.recall(request.session, owner=request.user, key=key)
     models = with_covers(market.list_runnable_models(user=request.user), user=request.user)
-    own = with_mosaics(list_pipelines(owner=request.user))
+    pipelines = with_mosaics(list_pipelines(owner=request.user))
     context = {
         "chosen": picture_choices.selection_text(files=len(chosen.files), folders=len(chosen.folders)),
         "chosen_files": chosen.files[: picture_choices.PICTURES_SHOWN],
         "listings": market.list_apps(user=request.user),
         "models": models[:MODELS_SHOWN],
-        "pipelines": own.order_by("-updated_at")[:PIPELINES_SHOWN],
+        "pipelines": pipelines.order_by("-updated_at")[:PIPELINES_SHOWN],
         "query": urlencode({"selection": key}),
     }
     return render(request, "processing/run_selection.html", context)
@@ -108,7 +108,7 @@ def _submit(request: SignedInRequest, app: App, form: RunForm, chosen: Selection
         terms = replace(terms, again_of=earlier.job, skipped=earlier.skipped)
         rows = rows or list(earlier.rows)
     ids = [row.pk for row in (*chosen.files, *chosen.folders)]
-    given = [(row.picture, dict(row.params)) for row in rows]
+    table = [(row.picture, dict(row.params)) for row in rows]
     return services.submit_job(
         owner=request.user,
         version=app.version,
@@ -117,12 +117,12 @@ def _submit(request: SignedInRequest, app: App, form: RunForm, chosen: Selection
         table=rows,
         only_table=bool(rows) and "opt-only_table" in request.POST,
         terms=terms,
-        idempotency_key=_idempotency_key(request, app.version.pk, params, ids, given, terms.key()),
+        idempotency_key=_idempotency_key(request, app.version.pk, params, ids, table, terms.key()),
     )
 
 
 def _earlier(request: SignedInRequest) -> services.Earlier | None:
-    """Return the job whose pictures are run over again, if it is one's."""
+    """Return the earlier job with the images to run on again, or None."""
     key = request.POST.get("selection", "")
     if request.POST.get("over") != "selection" or not key.startswith(session_selection.OF_JOB):
         return None
@@ -130,7 +130,7 @@ def _earlier(request: SignedInRequest) -> services.Earlier | None:
 
 
 def _idempotency_key(request: HttpRequest, *parts: object) -> str:
-    """Name this request. Going back, changing a slider and running again is another one."""
+    """Return an idempotency key of the page and its input. Changed input makes a new job."""
     page = request.POST.get("request_key") or uuid.uuid4().hex
     text = json.dumps([page, *parts], sort_keys=True, default=str)
     return f"page:{hashlib.sha256(text.encode()).hexdigest()}"

@@ -1,4 +1,4 @@
-"""The settings page of webhooks: the secret, a test, and what was delivered."""
+"""Settings page of webhooks: signing secret, test delivery and list of deliveries."""
 
 import json
 from typing import Any
@@ -28,7 +28,7 @@ DELIVERIES_A_PAGE = 30
 
 
 class PingForm(forms.Form):
-    """Where a test goes."""
+    """The address of a test delivery."""
 
     url = forms.CharField(
         label=gettext_lazy("Address"),
@@ -41,7 +41,7 @@ class PingForm(forms.Form):
 @never_cache
 @require_GET
 def webhooks_page(request: SignedInRequest) -> HttpResponse:
-    """Show the deliveries, newest first; `state` narrows them. htmx asks for the list only."""
+    """List the deliveries, newest first, filtered by `state`."""
     return _show(request)
 
 
@@ -49,7 +49,7 @@ def webhooks_page(request: SignedInRequest) -> HttpResponse:
 @never_cache
 @require_POST
 def show_secret(request: SignedInRequest) -> HttpResponse:
-    """Show the secret, in the page or, for htmx, in its place there."""
+    """Show the secret. htmx gets only the part of the page with the secret."""
     return _show(request, secret=services.get_secret(owner=request.user))
 
 
@@ -57,29 +57,29 @@ def show_secret(request: SignedInRequest) -> HttpResponse:
 @never_cache
 @require_POST
 def rotate_secret(request: SignedInRequest) -> HttpResponse:
-    """Make a new secret and show it."""
+    """Create a new secret and show it."""
     return _show(request, secret=services.rotate_secret(owner=request.user), rotated=True)
 
 
 @login_required
 @require_POST
 def send_ping(request: SignedInRequest) -> HttpResponse:
-    """Send a test and show what comes of it."""
+    """Send a test delivery and show its page."""
     form = PingForm(request.POST)
     if form.is_valid():
         try:
-            made = services.send_ping(owner=request.user, url=form.cleaned_data["url"])
+            ping = services.send_ping(owner=request.user, url=form.cleaned_data["url"])
         except (Invalid, RateLimited) as error:
             form.add_error("url", error.message)
         else:
-            return redirect("processing:delivery", made.pk)
+            return redirect("processing:delivery", ping.pk)
     return _show(request, form=form, status=422)
 
 
 @login_required
 @require_GET
 def delivery_page(request: SignedInRequest, delivery_id: UUID) -> HttpResponse:
-    """Show one delivery. htmx asks for it again until nothing more happens to it soon."""
+    """Show one delivery. htmx polls while an attempt is expected soon."""
     delivery = services.get_delivery(owner=request.user, delivery_id=delivery_id)
     template = "processing/delivery.html#delivery" if request.htmx else "processing/delivery.html"
     return render(request, template, _describe(delivery))
@@ -94,7 +94,7 @@ def redeliver(request: SignedInRequest, delivery_id: UUID) -> HttpResponse:
     except Conflict as error:
         messages.warning(request, error.message)
     else:
-        messages.success(request, _("It is being delivered again."))
+        messages.success(request, _("The delivery is being sent again."))
     return redirect("processing:delivery", delivery_id)
 
 
@@ -129,6 +129,6 @@ def _describe(delivery: Delivery) -> dict[str, Any]:
         "event": Event(delivery.event).label if delivery.event in Event.values else delivery.event,
         "body": json.dumps(json.loads(delivery.body), indent=2, ensure_ascii=False) if delivery.body else "",
         "attempts": [{**line, "at": parse_datetime(line["at"])} for line in reversed(delivery.log)],
-        # Before the first answer, and while the next attempt is near; a pause of hours is not waited for.
+        # Poll only while the next attempt is near, not during pauses of minutes or hours.
         "live": delivery.state == DeliveryState.WAITING and delivery.attempts < 3,
     }

@@ -1,4 +1,4 @@
-"""The administration of people, keys and addresses: what it may do and what it may not."""
+"""Admin of accounts, API keys and e-mail addresses: permissions and actions."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def act(client: Client, name: str, action: str, *rows: Any) -> None:
     assert response.status_code == 302, response.content.decode()[:2000]
 
 
-def test_every_page_of_ours_has_the_local_base_and_opens(root: User, client_of) -> None:
+def test_every_admin_page_uses_the_local_base_and_opens(root: User, client_of) -> None:
     browser = client_of(root)
     browser.get("/admin/")  # Only now are all pages registered.
     assert len(admin.site._registry) >= 3
@@ -48,7 +48,7 @@ def test_every_page_of_ours_has_the_local_base_and_opens(root: User, client_of) 
         assert browser.get(url, {"q": "x"}).status_code == 200, model
 
 
-def test_a_person_is_made_with_address_and_password(root: User, client_of) -> None:
+def test_an_account_is_created_with_address_and_password(root: User, client_of) -> None:
     form = {"email": "Grace@Example.org", "handle": "", "usable_password": "true"}
     form |= {"password1": PASSWORD, "password2": PASSWORD}
     response = client_of(root).post(reverse("admin:accounts_user_add"), form)
@@ -58,15 +58,15 @@ def test_a_person_is_made_with_address_and_password(root: User, client_of) -> No
     assert person.check_password(PASSWORD)
 
 
-def test_an_address_that_somebody_has_is_refused(root: User, client_of) -> None:
+def test_an_address_in_use_is_refused(root: User, client_of) -> None:
     UserFactory(email="grace@example.org")
     form = {"email": "GRACE@example.org", "usable_password": "true"}
     form |= {"password1": PASSWORD, "password2": PASSWORD}
     response = client_of(root).post(reverse("admin:accounts_user_add"), form)
-    assert "Somebody has this e-mail address already." in response.content.decode()
+    assert "This e-mail address is already in use." in response.content.decode()
 
 
-def test_people_are_deactivated_and_activated_but_not_oneself(root: User, user: User, client_of) -> None:
+def test_accounts_are_deactivated_and_activated_except_ones_own(root: User, user: User, client_of) -> None:
     browser = client_of(root)
     act(browser, "accounts_user", "deactivate", user, root)
     assert not User.objects.get(pk=user.pk).is_active
@@ -75,13 +75,13 @@ def test_people_are_deactivated_and_activated_but_not_oneself(root: User, user: 
     assert User.objects.get(pk=user.pk).is_active
 
 
-def test_nobody_is_deleted(root: User, user: User, client_of) -> None:
+def test_accounts_cannot_be_deleted(root: User, user: User, client_of) -> None:
     response = client_of(root).post(reverse("admin:accounts_user_delete", args=[user.pk]), {"post": "yes"})
     assert response.status_code == 403
     assert User.objects.filter(pk=user.pk).exists()
 
 
-def test_an_operator_hands_out_no_rights(operator: User, user: User, client_of) -> None:
+def test_an_operator_cannot_grant_permissions(operator: User, user: User, client_of) -> None:
     url = reverse("admin:accounts_user_change", args=[user.pk])
     form = {"email": user.email, "handle": user.handle, "name": "Changed", "is_active": "on"}
     response = client_of(operator).post(url, {**form, "is_staff": "on", "is_superuser": "on"})
@@ -113,7 +113,7 @@ def test_keys_are_read_only_but_can_be_revoked(root: User, user: User, client_of
     assert ApiKey.objects.get().revoked_at is not None
 
 
-def test_an_address_can_be_vouched_for_and_not_changed(root: User, client_of) -> None:
+def test_an_address_can_be_verified_and_not_changed(root: User, client_of) -> None:
     person = UserFactory(verified=False)
     address = EmailAddress.objects.create(user=person, email=person.email, primary=True)
     browser = client_of(root)
@@ -122,7 +122,7 @@ def test_an_address_can_be_vouched_for_and_not_changed(root: User, client_of) ->
     assert EmailAddress.objects.get(user=person).verified
 
 
-def test_read_only_pages_refuse_everything_but_looking(root: User, rf) -> None:
+def test_read_only_pages_refuse_changes(root: User, rf) -> None:
     request = rf.get("/")
     request.user = root
     page = ReadOnlyAdmin(ApiKey, admin.site)

@@ -1,4 +1,4 @@
-"""The account over the API, and keys as they are sent."""
+"""Account endpoint, and how keys are sent."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from accounts.services import create_api_key, revoke_api_key
 pytestmark = pytest.mark.django_db
 
 
-def test_whose_key_this_is(user: User, api: Callable[..., APIClient]) -> None:
+def test_the_account_of_the_key(user: User, api: Callable[..., APIClient]) -> None:
     user.name = "Ada"
     user.save()
     assert api(user).get("/v1/account").json() == {
@@ -22,7 +22,7 @@ def test_whose_key_this_is(user: User, api: Callable[..., APIClient]) -> None:
     }
 
 
-def test_both_words_before_a_key_are_taken(user: User) -> None:
+def test_bearer_and_token_schemes_are_accepted(user: User) -> None:
     key = create_api_key(user=user, name="t")
     client = APIClient()
     for word in ("Bearer", "bearer", "Token"):
@@ -32,7 +32,7 @@ def test_both_words_before_a_key_are_taken(user: User) -> None:
     assert client.get("/v1/account").status_code == 401
 
 
-def test_a_person_kept_out_has_no_key_either(user: User, api: Callable[..., APIClient]) -> None:
+def test_the_key_of_an_inactive_account_is_refused(user: User, api: Callable[..., APIClient]) -> None:
     client = api(user)
     User.objects.filter(pk=user.pk).update(is_active=False)
     assert client.get("/v1/account").status_code == 401

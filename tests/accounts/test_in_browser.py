@@ -1,4 +1,4 @@
-"""The settings in a real Chromium: what the pages' scripts do, and that no policy stops them."""
+"""Settings pages in a real Chromium: scripts work, and the Content Security Policy blocks none of them."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,7 +24,7 @@ ARGUMENTS = [
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright, pytest.MonkeyPatch.context() as patch:
-        # Playwright's loop runs in this thread, which Django takes for asynchronous code.
+        # Playwright runs an event loop in this thread, so Django assumes asynchronous code.
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
         started = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
         yield started
@@ -33,7 +33,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def context(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> Iterator[BrowserContext]:
-    # The server's threads let go of the database after each request, so that it can be dropped at the end.
+    # Server threads close the database connection after each request, so that it can be dropped.
     monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 0)
     fresh = browser.new_context(color_scheme="dark", permissions=["clipboard-read", "clipboard-write"])
     yield fresh
@@ -44,7 +44,7 @@ def context(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> Iterator[Brows
 def page(
     context: BrowserContext, live_server: Any, user: User, client_of: Callable[[User], Client]
 ) -> Iterator[Page]:
-    """A tab of somebody who is signed in. The test fails on what the security policy refuses."""
+    """A tab of a signed-in account. The test fails if the Content Security Policy blocks anything."""
     cookie = client_of(user).cookies[settings.SESSION_COOKIE_NAME].value
     context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": cookie, "url": live_server.url}])
     refused: list[str] = []
@@ -61,7 +61,7 @@ def page(
     assert refused == []
 
 
-def test_a_key_is_made_copied_and_revoked(page: Page) -> None:
+def test_a_key_is_created_copied_and_revoked(page: Page) -> None:
     page.fill("[name=name]", "Lab")
     page.click("text=Create key")
     page.click("[data-copy-from]")
@@ -70,21 +70,21 @@ def test_a_key_is_made_copied_and_revoked(page: Page) -> None:
     page.once("dialog", lambda dialog: dialog.accept())
     page.click("text=Revoke")
     page.wait_for_selector(".badge:has-text('Revoked')")
-    assert "is revoked" in page.inner_text("#toasts")
+    assert "API key “Lab” revoked." in page.inner_text("#toasts")
     assert ApiKey.objects.get().revoked_at is not None
 
 
-def test_an_error_of_the_server_becomes_a_note(page: Page, user: User, other_user: User) -> None:
+def test_a_server_error_becomes_a_toast(page: Page, user: User, other_user: User) -> None:
     key = create_api_key(user=user, name="Lab").row
     page.reload()
     ApiKey.objects.filter(pk=key.pk).update(user=other_user)
     page.once("dialog", lambda dialog: dialog.accept())
     page.click("text=Revoke")
     page.wait_for_selector(".toast[data-level=error]")
-    assert page.inner_text("#toasts").strip() == "You have no such key."
+    assert page.inner_text("#toasts").strip() == "You have no such API key."
 
 
-def test_without_the_server_a_note_says_so(page: Page, context: BrowserContext) -> None:
+def test_an_unreachable_server_becomes_a_toast(page: Page, context: BrowserContext) -> None:
     context.set_offline(True)
     page.fill("[name=name]", "Lab")
     page.click("text=Create key")
@@ -92,7 +92,7 @@ def test_without_the_server_a_note_says_so(page: Page, context: BrowserContext) 
     assert "cannot be reached" in page.inner_text("#toasts")
 
 
-def test_a_session_that_ended_leads_to_the_sign_in(page: Page, context: BrowserContext) -> None:
+def test_an_expired_session_leads_to_sign_in(page: Page, context: BrowserContext) -> None:
     context.clear_cookies(name=settings.SESSION_COOKIE_NAME)
     page.fill("[name=name]", "Lab")
     page.click("text=Create key")

@@ -1,4 +1,4 @@
-"""API keys: shown once, stored as a digest, refused when revoked, expired or lacking a scope."""
+"""API keys: shown once, stored as a digest, refused if revoked, expired or without the scope."""
 
 import hashlib
 import html
@@ -28,7 +28,7 @@ HTMX = {"HX-Request": "true"}
 
 
 class Endpoint(APIView):
-    """Stands for any endpoint: POST needs what its `scopes` say, GET the default."""
+    """Any endpoint: POST requires its declared `scopes`, GET the default."""
 
     scopes = {"POST": Scope.RUN}
 
@@ -83,12 +83,12 @@ class TestMaking:
         [
             ({"name": "", "scopes": ["read"]}, "This field is required"),
             ({"name": "   ", "scopes": ["read"]}, "This field is required"),
-            ({"name": "Lab"}, "Choose what the key may do"),
+            ({"name": "Lab"}, "Choose at least one permission"),
             ({"name": "Lab", "scopes": ["root"]}, "Select a valid choice"),
             ({"name": "Lab", "scopes": ["read"], "lifetime": "-1"}, "Select a valid choice"),
         ],
     )
-    def test_a_bad_form_makes_no_key(self, user: User, client_of, form: dict[str, Any], text: str) -> None:
+    def test_an_invalid_form_is_refused(self, user: User, client_of, form: dict[str, Any], text: str) -> None:
         response = client_of(user).post(URL, form)
         assert response.status_code == 200
         assert text in response.content.decode()
@@ -165,16 +165,16 @@ class TestUsing:
         ApiKey.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
         assert call("get", f"Bearer {key.secret}").status_code == 401
 
-    def test_the_key_of_somebody_deactivated_is_401(self, user: User) -> None:
+    def test_the_key_of_an_inactive_account_is_401(self, user: User) -> None:
         key = create_api_key(user=user, name="Lab")
         User.objects.filter(pk=user.pk).update(is_active=False)
         assert call("get", f"Bearer {key.secret}").status_code == 401
 
-    def test_its_use_is_noted_at_most_once_a_minute(
+    def test_its_last_use_is_updated_at_most_once_a_minute(
         self, user: User, django_assert_num_queries, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         key = create_api_key(user=user, name="Lab")
-        with django_assert_num_queries(2):  # look up, note
+        with django_assert_num_queries(2):  # look up, update
             find_api_key(secret=key.secret)
         first = ApiKey.objects.get().last_used_at
         assert first is not None
@@ -192,7 +192,7 @@ class TestRevoking:
         key = create_api_key(user=user, name="Lab").row
         response = client_of(user).post(reverse("accounts:key-revoke", args=[key.pk]), follow=True)
         assert response.redirect_chain == [(URL, 302)]
-        assert "is revoked" in response.content.decode()
+        assert "API key “Lab” revoked." in response.content.decode()
         assert ApiKey.objects.get().revoked_at is not None
 
     def test_htmx_gets_the_row(self, user: User, client_of) -> None:
@@ -202,9 +202,9 @@ class TestRevoking:
         assert page.lstrip().startswith("<li")
         assert "Revoked" in page
         assert "<form" not in page
-        assert "is revoked" in json.loads(response["HX-Trigger"])["toast"]["text"]
+        assert json.loads(response["HX-Trigger"])["toast"]["text"] == "API key “Lab” revoked."
 
-    def test_twice_keeps_the_first_time(self, user: User) -> None:
+    def test_revoking_twice_keeps_the_first_time(self, user: User) -> None:
         key = create_api_key(user=user, name="Lab").row
         first = revoke_api_key(user=user, key_id=key.pk).revoked_at
         assert revoke_api_key(user=user, key_id=key.pk).revoked_at == first
@@ -222,7 +222,7 @@ class TestRevoking:
         url = reverse("accounts:key-revoke", args=[key.pk])
         response = client_of(user).post(url, headers=headers)
         assert response.status_code == 404
-        assert "You have no such key." in response.content.decode()
+        assert "You have no such API key." in response.content.decode()
         assert ("<html" in response.content.decode()) is not bool(headers)
         assert ApiKey.objects.get().revoked_at is None
         with pytest.raises(NotFound):
@@ -244,7 +244,7 @@ class TestList:
         for wanted in (0, 1, 20):
             while user.api_keys.count() < wanted:
                 create_api_key(user=user, name="Lab", expires_at=timezone.now() + timedelta(days=1))
-            with django_assert_num_queries(3):  # session, person, keys
+            with django_assert_num_queries(3):  # session, user, keys
                 browser.get(URL)
 
     def test_it_is_paged(self, user: User, client_of, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,13 +261,13 @@ class TestList:
         assert "Key 0" in second
         assert "Key 2" not in second
 
-    def test_a_damaged_address_is_told(self, user: User, client_of) -> None:
+    def test_a_damaged_cursor_is_explained(self, user: User, client_of) -> None:
         response = client_of(user).get(f"{URL}?cursor=nonsense")
         assert response.status_code == 422
-        assert "This page address is damaged." in response.content.decode()
+        assert "This page link is invalid." in response.content.decode()
 
 
-def test_every_key_belongs_to_somebody_real() -> None:
+def test_every_key_belongs_to_an_account() -> None:
     person = UserFactory()
     create_api_key(user=person, name="Lab")
     assert ApiKey.objects.usable().get().user == person

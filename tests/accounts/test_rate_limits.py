@@ -1,4 +1,4 @@
-"""Too many attempts are answered with 429, and lock out whoever makes them and nobody else."""
+"""Rate limits: too many attempts get 429 and lock out only the client that makes them."""
 
 import re
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def test_25_wrong_passwords_in_a_row(grace: User) -> None:
     answers = [sign_in(Client()) for _ in range(25)]
     assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 20
     assert_refused(answers[-1])
-    # The right one is not told apart.
+    # The correct password gets the same response.
     assert_refused(sign_in(Client(), password=PASSWORD))
 
 
@@ -69,12 +69,12 @@ def test_accounts_that_exist_and_that_do_not_are_refused_alike(grace: User) -> N
     assert found[0] == found[1]
 
 
-def test_a_stranger_who_hammers_locks_out_nobody_else(grace: User) -> None:
+def test_an_attacker_locks_out_nobody_else(grace: User) -> None:
     stranger = from_address(1)
     assert [sign_in(stranger).status_code for _ in range(9)][-1] == 429
     UserFactory(email="ada@example.org")
     assert sign_in(from_address(2), "ada@example.org", PASSWORD).status_code == 302
-    # The account that is hammered, too.
+    # The attacked account, too.
     assert sign_in(from_address(3), password=PASSWORD).status_code == 302
 
 
@@ -96,7 +96,7 @@ def test_a_known_browser_has_a_limit_of_its_own(grace: User) -> None:
     owner.post(reverse("account_logout"))
     codes = [sign_in(owner, REMOTE_ADDR=f"203.0.113.{number}").status_code for number in range(7)]
     assert codes == [200] * 5 + [429] * 2
-    # It is known for its own account alone.
+    # It is known for its own account only.
     assert sign_in(owner, "ada@example.org").status_code == 200
 
 
@@ -115,13 +115,13 @@ def test_a_forged_cookie_is_worth_nothing(grace: User, settings: Any, cookie: st
     assert answer.status_code == 429
 
 
-def test_signing_in_often_costs_no_attempts(grace: User) -> None:
+def test_successful_sign_ins_are_not_counted(grace: User) -> None:
     for _ in range(12):
         client = Client()
         assert sign_in(client, password=PASSWORD).status_code == 302
 
 
-def test_a_new_password_by_mail_opens_the_account_again(grace: User, settings: Any) -> None:
+def test_a_password_reset_by_email_unlocks_the_account(grace: User, settings: Any) -> None:
     settings.ACCOUNT_RATE_LIMITS = {"login_failed_account": "2/h/key"}
     for number in range(3):
         sign_in(from_address(number))
@@ -140,9 +140,9 @@ def test_a_new_password_by_mail_opens_the_account_again(grace: User, settings: A
 
 
 @pytest.mark.parametrize("proxies", [0, 1])
-def test_a_made_up_forwarded_address_evades_nothing(grace: User, settings: Any, proxies: int) -> None:
+def test_a_forged_forwarded_address_evades_no_limit(grace: User, settings: Any, proxies: int) -> None:
     settings.ALLAUTH_TRUSTED_PROXY_COUNT = proxies
-    # A proxy appends what it sees; the rest is what the client made up.
+    # A proxy appends the address that it sees. The client forged the rest.
     tail = ", 198.51.100.7" if proxies else ""
     codes = [
         sign_in(Client(), headers={"X-Forwarded-For": f"10.0.0.{number}{tail}"}).status_code
@@ -180,7 +180,7 @@ def sign_up(client: Client, email: str) -> None:
     assert client.post(reverse("account_signup"), form).status_code == 302
 
 
-def test_codes_from_a_mail() -> None:
+def test_codes_from_an_email() -> None:
     codes = []
     for number in range(6):
         client = Client()
@@ -195,7 +195,7 @@ def test_asking_for_another_code_too_soon(client: Client) -> None:
     assert_refused(client.post(reverse(CODE_PAGE), {"action": "resend"}))
 
 
-def test_the_administration_checks_no_password_itself(grace: User, client: Client) -> None:
+def test_the_admin_checks_no_password_itself(grace: User, client: Client) -> None:
     for _ in range(30):
         answer = client.post("/admin/login/", {"username": "grace@example.org", "password": PASSWORD})
         assert answer.status_code == 302

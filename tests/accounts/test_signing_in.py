@@ -1,4 +1,4 @@
-"""Signing up with a code from a mail, signing in, and the way into the administration."""
+"""Sign-up with a code by e-mail, sign-in, and access to the admin."""
 
 import re
 from typing import Any
@@ -22,7 +22,7 @@ CODE_PAGE = "account_email_verification_sent"
 
 @pytest.fixture(autouse=True)
 def _land_on_settings(settings: Any) -> None:
-    """Where people go after signing in is not what these tests are about."""
+    """Redirect sign-ins to the settings page, which needs no other app."""
     settings.LOGIN_REDIRECT_URL = "/settings/"
 
 
@@ -43,7 +43,7 @@ def is_signed_in(client: Client) -> bool:
     return client.get("/settings/").status_code == 200
 
 
-def test_a_code_from_the_mail_finishes_the_sign_up(client: Client) -> None:
+def test_a_code_from_the_email_finishes_the_sign_up(client: Client) -> None:
     sign_up(client, "Grace.Hopper@example.org")
     assert not is_signed_in(client)
     assert mail.outbox[-1].to == ["grace.hopper@example.org"]
@@ -55,7 +55,7 @@ def test_a_code_from_the_mail_finishes_the_sign_up(client: Client) -> None:
     assert EmailAddress.objects.get(user=person).verified
 
 
-def test_a_wrong_code_is_told_and_three_end_the_sign_up(client: Client) -> None:
+def test_a_wrong_code_is_refused_and_three_end_the_sign_up(client: Client) -> None:
     sign_up(client, "grace@example.org")
     right = read_code()
     first = client.post(reverse(CODE_PAGE), {"code": "WRONG1"})
@@ -67,11 +67,11 @@ def test_a_wrong_code_is_told_and_three_end_the_sign_up(client: Client) -> None:
     assert not is_signed_in(client)
 
 
-def test_an_address_in_other_letters_is_the_same_person(client: Client) -> None:
+def test_an_address_in_other_case_is_the_same_account(client: Client) -> None:
     UserFactory(email="grace@example.org")
     sign_up(client, "GRACE@Example.org")
     assert User.objects.filter(email__iexact="grace@example.org").count() == 1
-    # The page does not tell a stranger who has an account; the mail tells the owner.
+    # The page does not reveal which accounts exist; the e-mail tells the owner.
     assert mail.outbox[-1].to == ["grace@example.org"]
     assert not re.search(r"^\s*[A-Z0-9]{3}-?[A-Z0-9]{3}\s*$", mail.outbox[-1].body, re.MULTILINE)
 
@@ -82,7 +82,7 @@ def test_signing_in_ignores_the_case_of_the_address(client: Client) -> None:
     assert is_signed_in(client)
 
 
-def test_a_wrong_password_and_an_unknown_address_look_alike(client: Client) -> None:
+def test_a_wrong_password_and_an_unknown_address_get_the_same_error(client: Client) -> None:
     UserFactory(email="grace@example.org")
     pages = [
         client.post(reverse("account_login"), {"login": email, "password": "not the password"})
@@ -94,18 +94,18 @@ def test_a_wrong_password_and_an_unknown_address_look_alike(client: Client) -> N
     assert not is_signed_in(client)
 
 
-def test_somebody_deactivated_cannot_sign_in(client: Client) -> None:
+def test_an_inactive_account_cannot_sign_in(client: Client) -> None:
     UserFactory(email="grace@example.org", is_active=False)
     client.post(reverse("account_login"), {"login": "grace@example.org", "password": PASSWORD})
     assert not is_signed_in(client)
 
 
-def test_people_with_similar_addresses_get_handles_of_their_own() -> None:
+def test_similar_addresses_get_distinct_handles() -> None:
     handles = [UserFactory(email=f"ada@{place}.org").handle for place in ("one", "two", "three")]
     assert handles == ["ada", "ada-2", "ada-3"]
 
 
-def test_a_handle_taken_in_the_same_moment_gives_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_handle_taken_concurrently_gives_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both sign-ups look for a free handle before either is saved."""
     UserFactory(email="ada@one.org", handle="ada")
     answers = iter(["ada", "ada-2"])
@@ -115,7 +115,7 @@ def test_a_handle_taken_in_the_same_moment_gives_the_next_one(monkeypatch: pytes
     assert User.objects.get(email="ada@two.org").handle == "ada-2"
 
 
-def test_an_address_taken_in_the_same_moment_is_a_conflict() -> None:
+def test_an_address_taken_concurrently_is_a_conflict() -> None:
     UserFactory(email="ada@one.org")
     with pytest.raises(Conflict):
         save(User(email="ada@one.org"))
@@ -131,7 +131,7 @@ def save(person: User) -> None:
 @pytest.mark.parametrize(
     "name", ["account_login", "account_signup", "account_reset_password", "account_reset_password_done"]
 )
-def test_pages_for_strangers_are_in_the_site_s_look(client: Client, name: str) -> None:
+def test_pages_without_sign_in_use_the_site_s_layout(client: Client, name: str) -> None:
     page = client.get(reverse(name)).content.decode()
     assert 'id="main"' in page
     assert "container-tight" in page
@@ -139,13 +139,13 @@ def test_pages_for_strangers_are_in_the_site_s_look(client: Client, name: str) -
 
 
 @pytest.mark.parametrize("name", ["account_email", "account_change_password", "account_logout"])
-def test_pages_of_the_account_are_beside_the_settings(user: User, client_of, name: str) -> None:
+def test_account_pages_use_the_settings_layout(user: User, client_of, name: str) -> None:
     page = client_of(user).get(reverse(name)).content.decode()
     assert reverse("accounts:keys") in page
     assert 'id="main"' in page
 
 
-def test_a_forgotten_password_is_set_anew_through_the_mail(client: Client) -> None:
+def test_a_forgotten_password_is_reset_by_email(client: Client) -> None:
     UserFactory(email="grace@example.org")
     client.post(reverse("account_reset_password"), {"email": "grace@example.org"})
     link = re.search(r"https?://[^/]+(/\S+)", mail.outbox[-1].body)
@@ -157,21 +157,21 @@ def test_a_forgotten_password_is_set_anew_through_the_mail(client: Client) -> No
     assert is_signed_in(client)
 
 
-def test_the_administration_sends_strangers_to_the_one_sign_in(client: Client) -> None:
+def test_the_admin_redirects_to_the_site_s_sign_in(client: Client) -> None:
     response = client.get("/admin/login/?next=/admin/", follow=False)
     assert response.status_code == 302
     assert response["Location"].startswith(reverse("account_login"))
 
 
-def test_the_administration_refuses_who_is_no_staff(user: User, client_of) -> None:
+def test_the_admin_refuses_accounts_that_are_not_staff(user: User, client_of) -> None:
     response = client_of(user).get("/admin/", follow=True)
     assert response.status_code == 403
 
 
-def test_where_too_many_wait_nobody_is_left_without_their_mail(
+def test_when_too_many_requests_wait_no_account_lacks_its_email(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mail server that is slow holds some of the threads, and none of those who sign up half way."""
+    """A slow mail server blocks some of the threads, and leaves no sign-up half done."""
     UserFactory(email="ada@example.org")
     form = {"email": "grace@example.org", "password1": PASSWORD, "password2": PASSWORD}
     with monkeypatch.context() as full:

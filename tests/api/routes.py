@@ -1,4 +1,4 @@
-"""All addresses of the API, found in its URL patterns."""
+"""All routes of the API, read from its URL patterns."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from ipau import api_urls
 
 @dataclass(frozen=True)
 class Route:
-    """One address: its template, the names in it, and the methods that its view has."""
+    """One route: URL template, parameters, and methods of its view."""
 
     name: str
     template: str
@@ -19,11 +19,11 @@ class Route:
     methods: tuple[str, ...]
 
     def path(self, **values: object) -> str:
-        found = self.template
+        path = self.template
         for name, value in values.items():
             for converter in ("uuid", "str"):
-                found = found.replace(f"<{converter}:{name}>", str(value))
-        return found
+                path = path.replace(f"<{converter}:{name}>", str(value))
+        return path
 
 
 def all_routes() -> Iterator[Route]:

@@ -1,4 +1,4 @@
-"""Who may reach what, over every route there is: a new one is tested by being there."""
+"""Access control of every API route. New routes are tested without changes here."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,7 +26,7 @@ from tests.workers.checkpoints.weights_files import safetensors_bytes
 pytestmark = pytest.mark.django_db
 
 ROUTES = list(all_routes())
-# Addresses in which nothing of a particular person is named.
+# Routes without data of one account.
 SHARED = {
     "account",
     "hardware",
@@ -57,7 +57,7 @@ SHARED = {
 
 
 def _private_listing(owner: User) -> Version:
-    """A listing that only its owner sees."""
+    """Return a version of a private listing."""
     builtin = version("blackwhite")
     listing = Listing.objects.create(
         owner=owner,
@@ -74,7 +74,7 @@ def _private_listing(owner: User) -> Version:
 
 @pytest.fixture
 def belongings(other_user: User) -> Mapping[str, Mapping[str, Any]]:
-    """What somebody else has, as the values of each route's parameters."""
+    """Return objects of another account, as values of the parameters of each route."""
     file, trashed = upload(other_user), upload(other_user, "gone.jpg", seed=1)
     folder, old = (create_folder(owner=other_user, parent=None, name=name) for name in ("Holiday", "Old"))
     trash(owner=other_user, chosen=select(owner=other_user, folder_ids=[old.pk], file_ids=[trashed.pk]))
@@ -125,7 +125,7 @@ def test_every_route_is_covered(belongings: Mapping[str, Mapping[str, Any]]) -> 
             assert set(route.parameters) == set(belongings[route.name]), route
 
 
-def test_another_persons_things_do_not_exist(
+def test_objects_of_other_accounts_are_not_found(
     user: User,
     other_user: User,
     api: Callable[..., APIClient],
@@ -143,10 +143,10 @@ def test_another_persons_things_do_not_exist(
             assert answer.json()["status"] == 404
             assert answer.json()["message"]
         if "get" in route.methods:
-            # So that the 404 above is for the stranger and not for a wrong address.
+            # Proves that the 404 above is not due to a wrong URL.
             answer = owner.get(path)
             assert answer.status_code == 200, path
-            # Read to its end, a file is closed.
+            # Reading to the end closes the file.
             assert b"".join(answer.streaming_content if answer.streaming else [answer.content])
 
 
@@ -171,7 +171,7 @@ def test_a_prediction_is_no_job_and_a_job_no_prediction(
     assert [r["id"] for r in client.get("/v1/predictions").json()["results"]] == [str(prediction)]
 
 
-def test_references_in_bodies_do_not_reach_across(
+def test_references_in_bodies_are_limited_to_the_account(
     user: User,
     api: Callable[..., APIClient],
     belongings: Mapping[str, Mapping[str, Any]],
@@ -210,7 +210,7 @@ def test_references_in_bodies_do_not_reach_across(
     assert client.get(f"/v1/files?folder={folder}").status_code == 404
     assert client.get(f"/v1/folders?parent={folder}").status_code == 404
     assert client.get(f"/v1/shares?folder={folder}").json()["results"] == []
-    # A folder as a parameter: the field at fault is named.
+    # The error for a folder parameter names its field.
     answer = client.post(
         "/v1/models/ipau/mosaic/predictions",
         {"input": {"image": str(mine.pk), "tiles": folder}},

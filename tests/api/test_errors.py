@@ -1,4 +1,4 @@
-"""Every error is problem+json with a sentence, whatever went wrong."""
+"""Every error is problem+json with a sentence."""
 
 import io
 import json
@@ -24,7 +24,7 @@ RUN = "/v1/models/ipau/ascii/predictions"
 
 
 def problem(answer: Any, status: int) -> dict[str, Any]:
-    """Return the problem that an answer is, having looked that it is one."""
+    """Return the problem in a response, after checking its form."""
     assert answer.status_code == status, answer.content
     assert answer["Content-Type"] == "application/problem+json"
     found: dict[str, Any] = answer.json()
@@ -39,7 +39,7 @@ def part(data: bytes, name: str = "file") -> SimpleUploadedFile:
 
 
 def bomb() -> bytes:
-    """A PNG of a few kilobytes that says it has 60 megapixels."""
+    """Return a PNG of a few kilobytes with 60 megapixels in its header."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -105,9 +105,7 @@ def test_kinds_of_body(user: User, api: Callable[..., APIClient], settings: Sett
     problem(client.post("/v1/files", {"content": part(b"x" * 2**20)}, format="multipart"), 413)
 
 
-def test_a_body_without_a_length_is_refused_and_not_taken_for_empty(
-    user: User, api: Callable[..., APIClient]
-) -> None:
+def test_a_body_without_a_length_is_refused(user: User, api: Callable[..., APIClient]) -> None:
     answer = api(user).post("/v1/jobs", HTTP_TRANSFER_ENCODING="chunked", CONTENT_LENGTH="")
     assert "Content-Length" in problem(answer, 411)["detail"]
 
@@ -123,7 +121,7 @@ def test_a_body_without_a_length_is_refused_and_not_taken_for_empty(
     ],
     ids=["empty", "text", "svg", "truncated", "bomb"],
 )
-def test_pictures_that_are_none(
+def test_files_that_are_no_images(
     data: bytes, words: str, kept: str, user: User, api: Callable[..., APIClient]
 ) -> None:
     client = api(user)
@@ -157,8 +155,8 @@ def test_parameters_by_name(user: User, api: Callable[..., APIClient]) -> None:
     problem(client.post(RUN, {}, format="json"), 422)
     problem(client.post("/v1/predictions", {"input": {"image": file}}, format="json"), 422)
     with_hook = {"input": {"image": file}, "webhook": "https://169.254.169.254/"}
-    told = problem(client.post(RUN, with_hook, format="json"), 422)["errors"]["webhook"]
-    assert "private network" in told
+    errors = problem(client.post(RUN, with_hook, format="json"), 422)["errors"]["webhook"]
+    assert "private network" in errors
 
 
 @pytest.mark.parametrize(
@@ -177,7 +175,7 @@ def test_parameters_by_name(user: User, api: Callable[..., APIClient]) -> None:
         "http://[broken",
     ],
 )
-def test_addresses_elsewhere_are_not_asked(
+def test_urls_of_other_sites_are_not_fetched(
     address: str, user: User, api: Callable[..., APIClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = api(user)
@@ -194,7 +192,7 @@ def test_addresses_elsewhere_are_not_asked(
         assert "image" in problem(client.post(path, body, format="json"), 422)["errors"]
 
 
-def test_jobs_that_cannot_be(user: User, api: Callable[..., APIClient]) -> None:
+def test_invalid_jobs(user: User, api: Callable[..., APIClient]) -> None:
     client, file = api(user), str(upload(user).pk)
     empty = str(drive.create_folder(owner=user, parent=None, name="Empty").pk)
     for body, field in [
@@ -214,7 +212,7 @@ def test_jobs_that_cannot_be(user: User, api: Callable[..., APIClient]) -> None:
     assert client.get("/v1/jobs").json()["results"] == []
 
 
-def test_a_preview_without_a_worker_says_so_at_once(user: User, api: Callable[..., APIClient]) -> None:
+def test_a_preview_without_a_worker_fails_at_once(user: User, api: Callable[..., APIClient]) -> None:
     answer = api(user).post("/v1/preview/ascii", {"image": part(picture_bytes())}, format="multipart")
     assert "No preview worker" in problem(answer, 503)["detail"]
     assert int(answer["Retry-After"]) > 0
@@ -241,7 +239,7 @@ def test_too_many_previews(
     assert 0 < int(answer["Retry-After"]) <= 60
 
 
-def test_a_failure_of_ours_is_a_problem_too(
+def test_an_internal_error_is_a_problem_too(
     user: User, api: Callable[..., APIClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -271,9 +269,7 @@ def test_damaged_cursors(cursor: str, user: User, api: Callable[..., APIClient])
     problem(client.get("/v1/models?q=%00"), 422)
 
 
-def test_a_person_signed_in_on_the_site_needs_the_forms_token(
-    user: User, client_of: Callable[[User], Client]
-) -> None:
+def test_a_session_needs_a_csrf_token(user: User, client_of: Callable[[User], Client]) -> None:
     browser = client_of(user)
     assert browser.get("/v1/account").json()["username"] == user.handle
     browser.handler.enforce_csrf_checks = True
@@ -291,21 +287,21 @@ def test_metadata_must_be_an_object(user: User, api: Callable[..., APIClient]) -
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("finish", "Shades of grey", "Finish must be one of: grey, threshold, dither."),
+        ("finish", "Shades of gray", "Finish must be one of: gray, threshold, dither."),
         ("contrast", 101, "Contrast must be at most 100 %."),
         ("contrast", "much", "Contrast must be a whole number."),
         (
             "method",
             "Plain average",
-            "method (Brightness) must be one of: rec601, rec709, average, lightness.",
+            "method (Grayscale method) must be one of: rec601, rec709, average, lightness.",
         ),
-        ("automatic", "maybe", "automatic (Find the level) must be true or false."),
+        ("auto_threshold", "maybe", "auto_threshold (Automatic threshold) must be true or false."),
     ],
 )
-def test_a_wrong_parameter_is_told_in_the_names_and_values_of_the_api(
+def test_parameter_errors_use_names_and_values_of_the_api(
     name: str, value: object, sentence: str, user: User, api: Callable[..., APIClient]
 ) -> None:
     client, file = api(user), str(upload(user).pk)
     path = "/v1/models/ipau/blackwhite/predictions"
-    told = problem(client.post(path, {"input": {"image": file, name: value}}, format="json"), 422)
-    assert told["errors"] == {name: sentence}
+    errors = problem(client.post(path, {"input": {"image": file, name: value}}, format="json"), 422)
+    assert errors["errors"] == {name: sentence}

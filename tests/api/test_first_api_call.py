@@ -1,4 +1,4 @@
-"""docs/tutorials/first-api-call.md: its commands are run here, in order, in one shell."""
+"""Run the commands of docs/tutorials/first-api-call.md, in order, in one shell."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""docs/reference/api.md: whatever it tells people to type is typed here, in order, in one shell."""
+"""Run the commands of docs/reference/api.md, in order, in one shell."""
 
 import json
 import re
@@ -40,19 +40,19 @@ def test_every_command_works_as_written(
         "IPAU_API_KEY": create_api_key(user=user, name="guide").secret,
     }
 
-    # After each command a line, so that each answer can be looked at.
+    # Print a line after each command, to separate the responses.
     script = "set -euo pipefail\n" + "\necho\n".join(blocks("sh"))
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    told = done.stdout
-    # The only problem is the one that the guide makes on purpose, and it is as printed there.
-    assert told.count('"about:blank#') == 1
+    output = done.stdout
+    # The only problem is the intended one, and it matches the guide.
+    assert output.count('"about:blank#') == 1
     problem = json.loads(blocks("json")[0])
-    assert json.loads(told[told.index('{"type":"about:blank#') :].strip()) == problem
-    assert '"status":"succeeded"' in told
+    assert json.loads(output[output.index('{"type":"about:blank#') :].strip()) == problem
+    assert '"status":"succeeded"' in output
     assert (tmp_path / "preview.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "again.jpg").read_bytes() == (tmp_path / "sea.jpg").read_bytes()
-    first, second = re.findall(r"^([0-9a-f-]{36})$", told, re.MULTILINE)
+    first, second = re.findall(r"^([0-9a-f-]{36})$", output, re.MULTILINE)
     assert first == second
 
     env |= {"REPLICATE_BASE_URL": env["IPAU"], "REPLICATE_API_TOKEN": env["IPAU_API_KEY"]}
@@ -60,6 +60,6 @@ def test_every_command_works_as_written(
         [sys.executable, "-c", blocks("python")[0]], cwd=tmp_path, env=env, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "sea-grey.jpg").read_bytes().startswith(b"\xff\xd8")
+    assert (tmp_path / "sea-gray.jpg").read_bytes().startswith(b"\xff\xd8")
     assert len(done.stdout.splitlines()[0]) == 60
     assert File.objects.filter(owner=user, folder__name="Predictions").exists()

@@ -1,4 +1,4 @@
-"""The API's description: valid, complete, and shown by our own server."""
+"""The OpenAPI schema: valid, complete and served by the site."""
 
 import io
 import json
@@ -41,14 +41,14 @@ def test_a_second_validator_agrees(description: dict[str, Any]) -> None:
     validator.validate(json.loads(json.dumps(description, default=str)))
 
 
-def test_it_knows_every_route(description: dict[str, Any]) -> None:
+def test_it_has_every_route(description: dict[str, Any]) -> None:
     for route in all_routes():
         path = route.path(**{name: f"{{{name}}}" for name in route.parameters})
         wanted = {method for method in route.methods if method != "query"}
         assert wanted == set(description["paths"][path])
 
 
-def test_every_operation_says_what_it_takes_and_how_it_fails(description: dict[str, Any]) -> None:
+def test_every_operation_describes_its_input_and_errors(description: dict[str, Any]) -> None:
     schemes = description["components"]["securitySchemes"]
     assert (schemes["bearer"]["type"], schemes["bearer"]["scheme"]) == ("http", "bearer")
     for name, operation in operations(description):
@@ -78,7 +78,7 @@ def test_every_app_is_in_it_with_its_parameters(description: dict[str, Any]) -> 
 
 
 @pytest.mark.django_db
-def test_it_is_served_to_everybody_in_one_language() -> None:
+def test_it_is_public_and_in_one_language() -> None:
     answer = Client().get("/v1/openapi.json", headers={"Accept-Language": "fr"})
     assert answer.status_code == 200
     assert answer["Content-Type"] == "application/json"

@@ -30,7 +30,7 @@ def post(client: APIClient, *steps: dict[str, Any], **more: Any) -> Any:
     return client.post("/v1/pipelines", {"title": "Two", "steps": list(steps), **more}, format="json")
 
 
-def test_a_pipeline_with_a_model_is_made_told_and_sent_back(client: APIClient, user: User) -> None:
+def test_a_pipeline_with_a_model_is_created_read_and_updated(client: APIClient, user: User) -> None:
     model(user)
     address = f"{user.handle}/finder"
     answer = post(client, {"operation": "blackwhite"}, {"model": address, "params": {"confidence": 0.5}})
@@ -46,7 +46,7 @@ def test_a_pipeline_with_a_model_is_made_told_and_sent_back(client: APIClient, u
         "params": {"confidence": 0.5},
     }
     assert (steps[0]["model"], steps[0]["version"], steps[0]["available"]) == (None, None, True)
-    # A further release changes nothing, nor does sending back what was told.
+    # A new release changes nothing, nor does sending the same steps again.
     model(user, sure=(10, 5))
     path = f"/v1/pipelines/{user.handle}/two"
     wanted = ("operation", "model", "version", "params")
@@ -71,7 +71,7 @@ def test_a_pipeline_with_a_model_is_made_told_and_sent_back(client: APIClient, u
         ({"operation": "marks"}, "marks"),
     ],
 )
-def test_bad_steps_are_named_and_make_nothing(
+def test_bad_steps_are_named_and_nothing_is_created(
     step: dict[str, Any], field: str, client: APIClient, user: User
 ) -> None:
     model(user)
@@ -82,7 +82,7 @@ def test_bad_steps_are_named_and_make_nothing(
     assert not Listing.objects.filter(kind="pipeline").exists()
 
 
-def test_a_model_that_is_hidden_stops_the_pipeline_and_is_not_told(
+def test_a_hidden_model_stops_the_pipeline_and_is_not_shown(
     client: APIClient, user: User, other_user: User
 ) -> None:
     finder = model(other_user, publish=True)
@@ -90,10 +90,10 @@ def test_a_model_that_is_hidden_stops_the_pipeline_and_is_not_told(
     Listing.objects.filter(pk=finder.listing_id).update(visibility=Visibility.PRIVATE)
     step = client.get(f"/v1/pipelines/{user.handle}/two").json()["steps"][0]
     assert (step["model"], step["version"], step["available"]) == (None, None, False)
-    asked = {"model": f"{user.handle}/two", "files": [str(upload(user).pk)]}
-    answer = client.post("/v1/jobs", asked, format="json")
+    body = {"model": f"{user.handle}/two", "files": [str(upload(user).pk)]}
+    answer = client.post("/v1/jobs", body, format="json")
     assert (answer.status_code, answer.json()["type"]) == (422, "about:blank#model_gone")
-    assert "Step 1 runs the model “Finder”, which is not there any more" in answer.json()["detail"]
+    assert "Step 1 runs the model “Finder”, which is no longer available" in answer.json()["detail"]
 
 
 def test_a_list_of_pipelines_with_models_takes_a_constant_number_of_queries(

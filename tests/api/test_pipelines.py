@@ -1,4 +1,4 @@
-"""Pipelines over the API: made, changed, shared, previewed and run by their address."""
+"""Pipelines over the API: create, change, share, preview and run."""
 
 from collections.abc import Callable
 from typing import Any
@@ -34,17 +34,21 @@ def client(user: User, api: Callable[..., APIClient]) -> APIClient:
     return api(user)
 
 
-def test_a_pipeline_is_made_looked_at_changed_and_deleted(client: APIClient, user: User) -> None:
+def test_a_pipeline_is_created_read_changed_and_deleted(client: APIClient, user: User) -> None:
     answer = client.post("/v1/pipelines", BODY, format="json")
-    made = answer.json()
+    saved = answer.json()
     assert answer.status_code == 201
-    assert (made["owner"], made["name"], made["visibility"]) == (user.handle, "night-comic", "private")
-    assert [step["name"] for step in made["steps"]] == ["pixelart", "blackwhite"]
-    assert made["steps"][0]["params"]["block"] == 9
-    assert made["url"].endswith(f"/apps/{user.handle}/night-comic/")
+    assert (saved["owner"], saved["name"], saved["visibility"]) == (
+        user.handle,
+        "night-comic",
+        "private",
+    )
+    assert [step["name"] for step in saved["steps"]] == ["pixelart", "blackwhite"]
+    assert saved["steps"][0]["params"]["block"] == 9
+    assert saved["url"].endswith(f"/apps/{user.handle}/night-comic/")
     path = f"/v1/pipelines/{user.handle}/night-comic"
-    assert client.get(path).json() == made
-    assert client.get("/v1/pipelines").json()["results"] == [made]
+    assert client.get(path).json() == saved
+    assert client.get("/v1/pipelines").json()["results"] == [saved]
     steps = [*BODY["steps"], {"operation": "pixelart", "params": {"block": 20}}]
     changed = client.patch(path, {"steps": steps, "visibility": "public"}, format="json").json()
     assert (changed["version"]["number"], changed["visibility"]) == (2, "public")
@@ -73,7 +77,7 @@ def test_a_pipeline_is_made_looked_at_changed_and_deleted(client: APIClient, use
         ({"owner": "me"}, 422, "owner"),
     ],
 )
-def test_bad_input_is_named_and_makes_nothing(
+def test_bad_input_is_named_and_nothing_is_created(
     change: dict[str, Any], status: int, field: str, client: APIClient, user: User
 ) -> None:
     pipeline(user, name="taken")
@@ -82,7 +86,7 @@ def test_bad_input_is_named_and_makes_nothing(
     assert Listing.objects.filter(owner=user).count() == 1
 
 
-def test_a_repeated_request_makes_one(client: APIClient) -> None:
+def test_a_repeated_request_creates_one_pipeline(client: APIClient) -> None:
     def post(body: dict[str, Any]) -> Any:
         return client.post("/v1/pipelines", body, format="json", headers={"Idempotency-Key": "k"})
 
@@ -100,7 +104,7 @@ def test_a_private_folder_keeps_a_pipeline_private(client: APIClient, user: User
     assert (answer.status_code, list(answer.json()["errors"])) == (422, ["mosaic.tiles"])
 
 
-def test_a_shared_pipeline_is_seen_and_run_by_others_but_not_changed(
+def test_other_accounts_can_run_but_not_change_a_shared_pipeline(
     user: User, other_user: User, api: Callable[..., APIClient]
 ) -> None:
     pipeline(user, visibility=Visibility.PUBLIC)
@@ -133,7 +137,7 @@ def test_a_shared_pipeline_is_seen_and_run_by_others_but_not_changed(
     assert (answer.status_code, list(answer.json()["errors"])) == (422, ["pixelart.size"])
 
 
-def test_its_input_is_described_like_a_models(client: APIClient, user: User) -> None:
+def test_it_has_an_input_schema(client: APIClient, user: User) -> None:
     pipeline(user, "ascii", "ascii")
     model = client.get(f"/v1/models/{user.handle}/night-comic").json()
     schemas = model["latest_version"]["openapi_schema"]["components"]["schemas"]
@@ -142,7 +146,7 @@ def test_its_input_is_described_like_a_models(client: APIClient, user: User) -> 
     assert set(schemas["Output"]["properties"]) == {"image", "text", "text2"}
 
 
-def test_a_list_costs_the_same_however_long_it_is(
+def test_the_list_needs_a_constant_number_of_queries(
     client: APIClient, user: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     pipeline(user)

@@ -42,26 +42,26 @@ def test_previews(
         assert "run;dur=" in answer["Server-Timing"]
         assert max(Image.open(io.BytesIO(answer.content)).size) == 1024
 
-    # The part may be called otherwise, and parameters come as fields or as JSON.
+    # The part may have other names, and parameters may be fields or JSON.
     grey = preview(
-        "blackwhite", {"file": part(), "finish": "threshold", "level": "100", "automatic": "false"}
+        "blackwhite", {"file": part(), "finish": "threshold", "threshold": "100", "auto_threshold": "false"}
     )
     assert grey.status_code == 200
     same = preview(
         "blackwhite",
-        {"content": part(), "input": '{"finish": "threshold", "level": 100, "automatic": false}'},
+        {"content": part(), "input": '{"finish": "threshold", "threshold": 100, "auto_threshold": false}'},
     )
     assert same.content == grey.content
-    wrong = preview("blackwhite", {"image": part(), "level": "999"})
-    assert (wrong.status_code, list(wrong.json()["errors"])) == (422, ["level"])
+    wrong = preview("blackwhite", {"image": part(), "threshold": "999"})
+    assert (wrong.status_code, list(wrong.json()["errors"])) == (422, ["threshold"])
 
-    # As JSON, with the text that comes along.
-    told = preview("ascii", {"image": part(), "columns": "50"}, Accept="application/json").json()
-    assert Image.open(io.BytesIO(base64.b64decode(told["image"]))).width == told["width"]
-    assert {len(line) for line in told["texts"]["text"].splitlines()} == {50}
-    assert told["timings"]["decode"] > 0
+    # As JSON, with the text output.
+    response = preview("ascii", {"image": part(), "columns": "50"}, Accept="application/json").json()
+    assert Image.open(io.BytesIO(base64.b64decode(response["image"]))).width == response["width"]
+    assert {len(line) for line in response["texts"]["text"].splitlines()} == {50}
+    assert response["timings"]["decode"] > 0
 
-    # A file of the drive by its id, and a data URI; the second time it comes from the cache.
+    # A file of the drive by its id, and a data URI. The second response comes from the cache.
     file = upload(user, data=picture_bytes(width=640, height=480, seed=3))
     for body in ({"file": str(file.pk)}, {"image": str(file.pk), "input": {}}):
         answer = preview("pixelart", body)
@@ -80,6 +80,6 @@ def test_previews(
         422,
         "This picture is damaged: it ends too early.",
     )
-    # Nothing is kept.
+    # Nothing is stored.
     assert File.objects.count() == 1
     assert not Job.objects.exists()

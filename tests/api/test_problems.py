@@ -1,4 +1,4 @@
-"""Errors under /v1 that no view tells: addresses, middleware, hosts, tokens, bodies. All are problem+json."""
+"""Errors under /v1 outside of views: URLs, middleware, hosts, tokens, bodies. All are problem+json."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def is_problem(answer: Any, status: int, method: str = "GET") -> None:
 
 
 @pytest.mark.parametrize("path", NOWHERE)
-def test_an_address_that_names_nothing(
+def test_unknown_urls(
     path: str, user: User, api: Callable[..., APIClient], client_of: Callable[[User], Client]
 ) -> None:
     strict = Client(enforce_csrf_checks=True)
@@ -42,7 +42,7 @@ def test_an_address_that_names_nothing(
     browser.handler.enforce_csrf_checks = True
     for client in (strict, browser, api(user)):
         for method in METHODS:
-            # As it stands: the client would take two slashes for the name of a host.
+            # Sent as it is: the client would read two slashes as the start of a host name.
             answer = client.generic(method, "/", PATH_INFO=path.replace("%00", "\0").replace("%ff", "\xff"))
             is_problem(answer, 404, method)
 
@@ -60,13 +60,13 @@ def test_an_address_that_names_nothing(
         ("/v1/", ""),
     ],
 )
-def test_a_misspelt_address_is_told_the_right_one(path: str, meant: str, client: Client) -> None:
+def test_a_misspelled_url_gets_a_suggestion(path: str, meant: str, client: Client) -> None:
     detail = problem(client.generic("POST", "/", PATH_INFO=path), 404)["detail"]
     assert re.findall(r"Did you mean (\S+)\?", detail) == ([meant] if meant else [])
 
 
 @pytest.mark.parametrize("path", ["/v1/openapi.json", "/healthz", "/readyz"])
-def test_methods_that_are_not_offered_name_those_that_are(path: str) -> None:
+def test_a_405_lists_the_allowed_methods(path: str) -> None:
     client = Client(enforce_csrf_checks=True)
     for method in ("POST", "PUT", "PATCH", "DELETE", "TRACE", "OPTIONS", "QUERY"):
         answer = client.generic(method, path)
@@ -76,7 +76,7 @@ def test_methods_that_are_not_offered_name_those_that_are(path: str) -> None:
     assert client.head(path).status_code == 200
 
 
-def test_methods_that_are_not_offered_by_a_view(user: User, api: Callable[..., APIClient]) -> None:
+def test_methods_that_a_view_does_not_have(user: User, api: Callable[..., APIClient]) -> None:
     for method in ("PUT", "TRACE", "BREW"):
         answer = api(user).generic(method, "/v1/files")
         is_problem(answer, 405)
@@ -95,7 +95,7 @@ def test_another_host(settings: Settings, is_secure: bool, user: User, api: Call
     assert (page.status_code, page["Content-Type"].split(";")[0]) == (400, "text/html")
 
 
-def test_plain_http_does_not_turn_a_request_into_another(settings: Settings) -> None:
+def test_plain_http_does_not_change_the_method(settings: Settings) -> None:
     settings.SECURE_SSL_REDIRECT = True
     client = Client()
     moved = client.get("/v1/openapi.json")
@@ -108,7 +108,7 @@ def test_plain_http_does_not_turn_a_request_into_another(settings: Settings) -> 
     assert client.get("/healthz").status_code == 200
 
 
-def test_a_session_without_the_token_of_its_page(user: User, client_of: Callable[[User], Client]) -> None:
+def test_a_session_without_a_csrf_token(user: User, client_of: Callable[[User], Client]) -> None:
     browser = client_of(user)
     browser.handler.enforce_csrf_checks = True
     for method in ("POST", "PATCH", "DELETE"):
@@ -176,26 +176,26 @@ def test_other_failures_of_django(
         is_problem(answer, status)
         assert ("Retry-After" in answer) == (status == 503)
         assert str(error) not in answer.content.decode()
-        # And where the failure is not a view's.
+        # Also for failures outside of views.
         monkeypatch.setattr("ipau.common.http.middleware.BodyLimitMiddleware.process_view", fail)
         if status != 400:
             is_problem(client.get(path), status)
         monkeypatch.undo()
 
 
-def test_pages_say_what_failed_without_the_database(
+def test_error_pages_need_no_database(
     monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Callable[..., Any]
 ) -> None:
     for error, status, sentence in [
         (OperationalError("gone"), 503, "A part of the site does not answer"),
-        (ValueError("a bug"), 500, "Something broke on our side"),
+        (ValueError("a bug"), 500, "Something went wrong on our side"),
     ]:
 
         def fail(*_: object, error: Exception = error, **__: object) -> None:
             raise error
 
         monkeypatch.setattr("ipau.common.http.middleware.BodyLimitMiddleware.process_view", fail)
-        # A client keeps the middleware that it has loaded.
+        # A client caches its loaded middleware.
         client = Client(raise_request_exception=False)
         with django_assert_num_queries(0):
             answer = client.get("/accounts/login/")
@@ -208,7 +208,7 @@ def test_pages_say_what_failed_without_the_database(
         monkeypatch.undo()
 
 
-def test_a_statement_that_is_too_complex_is_a_bug_and_no_outage() -> None:
+def test_a_too_complex_statement_is_a_bug_and_no_outage() -> None:
     class Cause(Exception):
         sqlstate = "54001"
 
@@ -227,7 +227,7 @@ def test_ranges_that_do_not_exist(user: User, api: Callable[..., APIClient]) -> 
     assert answer["Content-Range"] == f"bytes */{sent['size']}"
 
 
-def test_what_a_client_would_rather_have_changes_nothing(user: User, api: Callable[..., APIClient]) -> None:
+def test_accept_headers_do_not_change_problems(user: User, api: Callable[..., APIClient]) -> None:
     for accept in ("text/html", "image/png", "nonsense", "*/*;q=0"):
         is_problem(api(user).get("/v1/nothing", HTTP_ACCEPT=accept), 404)
         assert api(user).get("/v1/account", HTTP_ACCEPT=accept).json()["username"] == user.handle

@@ -1,4 +1,4 @@
-"""The unmodified client of hosted inference against a real server and a real worker."""
+"""The unmodified Replicate client against a real server and a real worker."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -24,9 +24,9 @@ def client(
 ) -> Iterator[replicate.Client]:
     monkeypatch.setenv("REPLICATE_BASE_URL", live_server.url)
     key = create_api_key(user=user, name="test")
-    made = replicate.Client(api_token=key.secret)
-    yield made
-    made._client.close()
+    result = replicate.Client(api_token=key.secret)
+    yield result
+    result._client.close()
 
 
 @pytest.fixture
@@ -36,16 +36,16 @@ def picture(tmp_path: Path) -> Path:
     return path
 
 
-def test_run_gives_the_pictures_bytes(
+def test_run_returns_the_bytes_of_the_image(
     client: replicate.Client, celery_worker: Callable[..., LiveWorker], picture: Path
 ) -> None:
     celery_worker()
     with picture.open("rb") as opened:
         output = client.run("ipau/blackwhite", input={"image": opened})
-    made = Image.open(io.BytesIO(output.read()))
-    assert (made.format, made.mode, made.size) == ("JPEG", "L", (320, 200))
+    result = Image.open(io.BytesIO(output.read()))
+    assert (result.format, result.mode, result.size) == ("JPEG", "L", (320, 200))
 
-    # An app with two results gives both by label; an unnamed stream and a data URI serve as pictures too.
+    # An app with two results returns both by label. An unnamed stream and a data URI are valid inputs.
     both = client.run("ipau/ascii", input={"image": io.BytesIO(picture.read_bytes()), "columns": 40})
     assert Image.open(io.BytesIO(both["image"].read())).format == "PNG"
     lines = both["text"].read().decode().splitlines()
@@ -72,7 +72,7 @@ def test_versions_and_predictions(
     output = client.run(f"ipau/blackwhite:{version.id}", input={"image": file.urls["get"]})
     assert Image.open(io.BytesIO(output.read())).size == (320, 200)
 
-    # Other settings: the same ones would take the result that is there, in no time.
+    # Other parameters: the same ones would reuse the earlier result.
     prediction = client.predictions.create(version=version.id, input={"image": file.id, "contrast": 5})
     assert prediction.status == "starting"
     prediction.wait()
@@ -86,7 +86,7 @@ def test_versions_and_predictions(
     assert client.predictions.get(prediction.id).output.startswith("data:image/jpeg;base64,")
 
 
-def test_a_picture_that_breaks_fails_the_prediction_with_a_sentence(
+def test_a_damaged_image_fails_the_prediction_with_a_sentence(
     client: replicate.Client, celery_worker: Callable[..., LiveWorker], picture: Path
 ) -> None:
     celery_worker()
@@ -98,7 +98,7 @@ def test_a_picture_that_breaks_fails_the_prediction_with_a_sentence(
 
 
 def test_without_a_worker(client: replicate.Client, picture: Path) -> None:
-    """Files, models and waiting predictions need none."""
+    """Files, models and waiting predictions need no worker."""
     assert client.accounts.current().type == "user"
     assert client.hardware.list() == []
     file = client.files.create(picture, metadata={"from": "a test"})
@@ -121,7 +121,7 @@ def test_without_a_worker(client: replicate.Client, picture: Path) -> None:
     assert client.files.list() == []
 
 
-def test_what_is_wrong_is_said_in_a_sentence(client: replicate.Client, picture: Path) -> None:
+def test_errors_have_a_sentence(client: replicate.Client, picture: Path) -> None:
     with picture.open("rb") as opened, pytest.raises(ReplicateError) as caught:
         client.run("ipau/ascii", input={"image": opened, "columns": 4000})
     assert caught.value.status == 422

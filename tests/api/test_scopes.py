@@ -1,4 +1,4 @@
-"""The scopes of each request: the table of docs/reference/api.md, against every route, method and key."""
+"""Scopes of API keys: the table in docs/reference/api.md against every route, method and key."""
 
 import re
 from collections import defaultdict
@@ -22,12 +22,12 @@ COLUMNS = ({"read"}, {"write"}, {"run"}, set(ALL))
 ROW = re.compile(r"^\| `(/v1/[^`]*)` \|([^|]*)\|([^|]*)\|([^|]*)\|([^|]*)\|$", re.MULTILINE)
 KEYS = [chosen for count in (1, 2, 3) for chosen in combinations(ALL, count)]
 SECRET = "/v1/webhooks/default/secret"
-# By address and method: the sets of scopes of which one is enough.
+# By URL and method: sets of scopes, one of which is enough.
 Needed = dict[tuple[str, str], list[set[str]]]
 
 
 def documented() -> Needed:
-    """Return the scopes of each address and method that the guide names."""
+    """Return the scopes of each URL and method in the guide."""
     found: Needed = defaultdict(list)
     for address, *cells in ROW.findall(GUIDE.read_text()):
         for cell, scopes in zip(cells, COLUMNS, strict=True):
@@ -41,11 +41,11 @@ def address_of(route: Route) -> str:
 
 
 def path_of(address: str) -> str:
-    """Return an address in which each name stands for something that does not exist."""
+    """Return a URL with ids and names that do not exist."""
     return re.sub(r"\{\w+\}", "01890000-0000-7000-8000-000000000000", address)
 
 
-def test_the_table_names_every_address_and_method() -> None:
+def test_the_table_has_every_url_and_method() -> None:
     there = {
         (address_of(route), method.upper())
         for route in all_routes()
@@ -54,9 +54,7 @@ def test_the_table_names_every_address_and_method() -> None:
     assert set(documented()) == there
 
 
-def test_every_key_may_do_what_the_table_says_and_nothing_else(
-    user: User, api: Callable[..., APIClient]
-) -> None:
+def test_every_key_has_exactly_the_documented_scopes(user: User, api: Callable[..., APIClient]) -> None:
     clients = {scopes: api(user, scopes) for scopes in KEYS}
     for (address, method), needed in documented().items():
         methods = ("GET", "HEAD") if method == "GET" else (method,)
@@ -72,13 +70,13 @@ def test_every_key_may_do_what_the_table_says_and_nothing_else(
                     assert all(f"'{scope}'" in detail for scope in lacking), detail
 
 
-def test_who_is_signed_in_needs_no_scope(user: User, client_of: Callable[[User], APIClient]) -> None:
+def test_sessions_need_no_scope(user: User, client_of: Callable[[User], APIClient]) -> None:
     browser = client_of(user)
     for (address, method), _ in documented().items():
         assert browser.generic(method, path_of(address)).status_code not in (401, 403), (method, address)
 
 
-def test_the_secret_that_signs_is_for_keys_with_all_scopes(user: User, api: Callable[..., APIClient]) -> None:
+def test_the_signing_secret_needs_all_scopes(user: User, api: Callable[..., APIClient]) -> None:
     full = api(user)
     first = full.get(SECRET).json()["key"]
     for scopes in KEYS[:-1]:
@@ -90,9 +88,7 @@ def test_the_secret_that_signs_is_for_keys_with_all_scopes(user: User, api: Call
     assert full.post(f"{SECRET}/rotate").json()["key"] != first
 
 
-def test_the_address_of_a_receiver_is_shown_to_keys_that_may_set_one(
-    user: User, api: Callable[..., APIClient]
-) -> None:
+def test_the_url_of_a_receiver_is_shown_to_keys_with_run(user: User, api: Callable[..., APIClient]) -> None:
     address = "https://hooks.example/services/T0/secret?token=1"
     delivery = Delivery.objects.create(owner=user, event="ping", url=address)
     paths = ("/v1/webhooks/deliveries", f"/v1/webhooks/deliveries/{delivery.pk}")

@@ -1,4 +1,4 @@
-"""The import contracts hold what they say: code that breaks one is named."""
+"""Tests of the import contracts: code that breaks a contract is reported."""
 
 import ast
 import shutil
@@ -14,26 +14,26 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 APPS = ("ipau", "accounts", "drive", "market", "processing", "workers")
-# The domain, which knows nothing of HTTP.
+# Domain packages, which must not use HTTP.
 DOMAIN = ("drive/files", "drive/storage", "drive/uploads", "drive/shares", "market/weights")
 DOMAIN += ("market/pipelines", "market/listings", "market/sandbox", "processing/jobs", "processing/execution")
 DOMAIN += ("processing/job_queue", "processing/notifications", "processing/reporting", "processing/fleet")
 
-# A file with a breach, and the contract that it breaks.
-BREACHES = {
+# Files with a violation: source, and the contract that it breaks.
+VIOLATIONS = {
     "drive/planted.py": ("", "Inside drive"),
     "market/planted.py": ("", "Inside market"),
     "processing/planted.py": ("", "Inside processing"),
     "accounts/planted.py": ("", "Inside accounts"),
     "workers/planted.py": ("", "Inside workers"),
-    "drive/files/planted.py": ("import market.models\n", "Apps:"),
-    "workers/vision/planted.py": ("import django\n", "workers is pure pixels"),
-    "workers/nets/planted.py": ("import ipau.common.errors\n", "workers knows nothing of ipau"),
-    "market/listings/planted.py": ("import rest_framework\n", "The domain knows no HTTP"),
-    "processing/jobs/planted.py": ("import torch\n", "Only workers may touch the heavy libraries"),
+    "drive/files/planted.py": ("import market.models\n", "Apps import only lower apps"),
+    "workers/vision/planted.py": ("import django\n", "workers imports no web framework"),
+    "workers/nets/planted.py": ("import ipau.common.errors\n", "workers does not import ipau"),
+    "market/listings/planted.py": ("import rest_framework\n", "Domain packages do not import rest_framework"),
+    "processing/jobs/planted.py": ("import torch\n", "Only workers imports heavy libraries"),
     "workers/operations/planted.py": (
         "import workers.operations.ascii\n",
-        "Operations and families never import each other",
+        "Operations and families do not import each other",
     ),
     "accounts/management/planted.py": ("import ipau.common.postgresql.base\n", "Public face of ipau"),
     "market/views/planted.py": ("import accounts.services\n", "Public face of accounts"),
@@ -45,13 +45,13 @@ BREACHES = {
 
 
 @pytest.fixture(scope="module")
-def verdict(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What the linter says of a copy of the code with all breaches in it."""
+def linter_output(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the output of the linter for a copy of the code with all violations."""
     copy = tmp_path_factory.mktemp("planted")
     for app in APPS:
         shutil.copytree(ROOT / app, copy / app, ignore=shutil.ignore_patterns("*.pyc", "static", "fonts"))
     shutil.copy(ROOT / "pyproject.toml", copy)
-    for name, (source, _) in BREACHES.items():
+    for name, (source, _) in VIOLATIONS.items():
         (copy / name).write_text(source)
     command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
@@ -59,17 +59,17 @@ def verdict(tmp_path_factory: pytest.TempPathFactory) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("name", BREACHES)
-def test_a_breach_is_named(name: str, verdict: str) -> None:
-    contract = BREACHES[name][1]
-    lines = [line for line in verdict.splitlines() if line.startswith(contract)]
-    assert any(" BROKEN" in line for line in lines), verdict
+@pytest.mark.parametrize("name", VIOLATIONS)
+def test_a_violation_is_reported(name: str, linter_output: str) -> None:
+    contract = VIOLATIONS[name][1]
+    lines = [line for line in linter_output.splitlines() if line.startswith(contract)]
+    assert any(" BROKEN" in line for line in lines), linter_output
     module = name.removesuffix(".py").replace("/", ".")
-    assert module in verdict
+    assert module in linter_output
 
 
 @pytest.mark.parametrize("app", APPS)
-def test_a_public_face_has_no_module_that_no_other_app_imports(app: str) -> None:
+def test_other_apps_import_each_module_of_a_public_face(app: str) -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
     (contract,) = (one for one in settings["contracts"] if one["name"] == f"Public face of {app}")
     assert contract["protected_modules"] == [app]
@@ -96,25 +96,25 @@ def _importers() -> dict[str, set[str]]:
     return {name: graph.find_modules_that_directly_import(name) for name in graph.modules}
 
 
-def test_the_domain_knows_no_http_of_django() -> None:
-    # It takes host names apart as Django does.
+def test_domain_packages_do_not_import_django_http() -> None:
+    # It splits host names with Django's function.
     allowed = {ROOT / "processing/notifications/url_policy.py"}
-    breaches = [
+    violations = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for folder in DOMAIN
         for path in set((ROOT / folder).rglob("*.py")) - allowed
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("django.http")
     ]
-    assert breaches == []
+    assert violations == []
 
 
-def test_no_package_is_crowded() -> None:
-    crowded = {
+def test_no_package_has_more_than_15_modules() -> None:
+    too_large = {
         str(folder.relative_to(ROOT)): len(modules)
         for app in (*APPS, "deploy")
         for folder in (ROOT / app).rglob("")
         if folder.is_dir() and folder.name != "migrations"
         if len(modules := [path for path in folder.glob("*.py") if path.name != "__init__.py"]) > 15
     }
-    assert crowded == {}
+    assert too_large == {}

@@ -1,4 +1,4 @@
-"""What the docs name is there: modules, functions and files."""
+"""Names and links in the docs: modules, functions, files, folders and anchors exist."""
 
 import ast
 import re
@@ -13,19 +13,19 @@ PACKAGES = ("ipau", "accounts", "drive", "market", "processing", "workers", "dep
 PAGES = sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
 _DOTTED = re.compile(rf"`((?:{'|'.join(PACKAGES)})(?:\.\w+)+)(?:\(\))?`")
 _PATH = re.compile(rf"`((?:{'|'.join(PACKAGES)})/[\w/.]*)`")
-# Of the examples in CONTRIBUTING.
+# A file that only the example in CONTRIBUTING has.
 EXAMPLES = {"workers/operations/posterise.py"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_module_that_a_page_names_is_there(page: Path) -> None:
+def test_modules_of_a_page_exist(page: Path) -> None:
     names = set(_DOTTED.findall(page.read_text()))
     missing = sorted(name for name in names if not _exists(name))
     assert missing == []
 
 
 def _exists(name: str) -> bool:
-    """Whether this is a module, or something that stands in one. nginx's files look alike and are none."""
+    """Return whether this is a module or a name in one. Names of nginx files (`….conf`) always pass."""
     parts = name.split(".")
     if parts[-1] == "conf":
         return True
@@ -38,12 +38,12 @@ def _exists(name: str) -> bool:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_file_that_a_page_names_is_there(page: Path) -> None:
+def test_files_of_a_page_exist(page: Path) -> None:
     names = set(_PATH.findall(page.read_text())) - EXAMPLES
     assert sorted(name for name in names if not (ROOT / name).exists()) == []
 
 
-# A change, and how many files it leads through at the least.
+# The guides of CONTRIBUTING, with the minimum number of files in their steps.
 GUIDES = {
     "Change an app's parameter": 4,
     "Add an app": 2,
@@ -56,7 +56,7 @@ GUIDES = {
 
 
 @pytest.mark.parametrize("title", GUIDES)
-def test_contributing_leads_through_a_change_file_by_file(title: str) -> None:
+def test_guides_of_contributing_list_existing_files(title: str) -> None:
     _, _, rest = (ROOT / "CONTRIBUTING.md").read_text().partition(f"\n## {title}\n")
     section = rest.partition("\n## ")[0]
     steps = re.findall(r"^(\d\. .*(?:\n   .*)*)", section, re.MULTILINE)
@@ -67,13 +67,13 @@ def test_contributing_leads_through_a_change_file_by_file(title: str) -> None:
 
 
 def _anchors(page: Path) -> set[str]:
-    """Return the anchors of the headings of a page, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub generates them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+def test_links_of_a_page_work(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)", page.read_text())
     broken = []
     for path, anchor in links:
@@ -83,7 +83,28 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     assert broken == []
 
 
-def test_the_page_of_places_names_many() -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_link_texts_are_titles(page: Path) -> None:
+    texts = re.findall(r"\[([^\]]+)\]\(", page.read_text())
+    assert [text for text in texts if "docs/" in text or text.endswith(".md")] == []
+
+
+# Written by `python -m deploy.reference_pages`.
+GENERATED = {"apps.md", "commands.md", "settings.md"}
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name not in GENERATED], ids=lambda page: page.name
+)
+def test_pages_start_with_a_title_and_a_sentence(page: Path) -> None:
+    title, _, text = page.read_text().partition("\n\n")
+    assert re.fullmatch(r"# \S[^\n]*", title)
+    first = text.partition("\n\n")[0]
+    assert not first.startswith(("#", "|", "-", "!", "```", "1.")), first
+    assert re.search(r"\.(?:$|\s)", first), first
+
+
+def test_where_page_lists_files() -> None:
     rows = [
         line
         for line in (ROOT / "docs/contributing/where.md").read_text().splitlines()
@@ -93,7 +114,7 @@ def test_the_page_of_places_names_many() -> None:
     assert all(_PATH.search(row) for row in rows[1:])
 
 
-def test_every_folder_of_an_app_is_described() -> None:
+def test_architecture_page_describes_every_folder() -> None:
     described = (ROOT / "docs/explanation/architecture.md").read_text()
     kinds = {"migrations", "management", "templates", "static", "templatetags", "models", "views", "api"}
     kinds |= {"serializers", "forms", "fonts", "locale", "demo_photos", "__pycache__"}
@@ -106,7 +127,7 @@ def test_every_folder_of_an_app_is_described() -> None:
     assert [folder for folder in folders if f"`{folder}`" not in described] == []
 
 
-def test_the_packages_can_be_found() -> None:
+def test_packages_can_be_imported() -> None:
     assert all(find_spec(name) is not None for name in PACKAGES)
 
 
@@ -125,7 +146,7 @@ def _fields(node: ast.ClassDef) -> list[str]:
     return [name for name in found if not name.startswith("_")]
 
 
-def test_every_field_that_an_operation_sees_is_described() -> None:
+def test_docstrings_describe_fields_of_the_operation_api() -> None:
     tree = ast.parse((ROOT / "workers/plugin.py").read_text())
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     seen = ("Context", "PictureSet", "Model", "PictureView", "OutputSpec", "Result", "Operation")
@@ -149,7 +170,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("app", MODELS)
-def test_the_vocabulary_of_an_app_names_each_model(app: str) -> None:
+def test_models_docstring_lists_each_model(app: str) -> None:
     said = ast.get_docstring(ast.parse((ROOT / MODELS[app]).read_text())) or ""
     models = {model.__name__ for model in apps.get_app_config(app).get_models()}
     assert models

@@ -1,4 +1,4 @@
-"""Rules of the house that no linter knows."""
+"""Rules for the structure of the code that no linter checks."""
 
 import ast
 import subprocess
@@ -32,7 +32,7 @@ def test_the_web_process_loads_no_heavy_library() -> None:
         "import django, sys; django.setup()\n"
         "from workers import registry; registry.discover()\n"
         "import ipau.urls\n"
-        # What tells kinds of files apart there, and the modules whose work is done elsewhere.
+        # Modules that detect file types, and modules of background work.
         "from drive.formats import detect; from drive.uploads import work\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
@@ -58,7 +58,7 @@ def test_every_task_has_an_explicit_name_and_the_delivery_guarantees() -> None:
         assert task.soft_time_limit < task.time_limit, task.name
 
 
-def test_every_task_is_sent_to_a_queue_of_its_own_exchange() -> None:
+def test_every_queue_has_its_own_exchange() -> None:
     queues = current_app.amqp.queues
     for name in ("cpu", "gpu", "preview", "background", "convert"):
         assert (queues[name].exchange.name, queues[name].routing_key) == (name, name)
@@ -68,7 +68,7 @@ def test_every_task_is_sent_to_a_queue_of_its_own_exchange() -> None:
 
 
 @pytest.mark.parametrize("path", _sources(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_file_is_two_things_or_nameless(path: Path) -> None:
+def test_no_file_is_too_long_or_has_a_vague_name(path: Path) -> None:
     assert path.stem not in {"utils", "helpers", "managers", "selectors", "misc", "common_utils"}
     assert len(path.read_text().splitlines()) <= 400
 
@@ -79,14 +79,14 @@ def test_tasks_are_a_load_and_a_call() -> None:
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef) and node.decorator_list:
-                assert len(node.body) <= 6, f"{path}:{node.lineno} does more than an envelope should"
+                assert len(node.body) <= 6, f"{path}:{node.lineno} is too long for a task: move it to work.py"
 
 
-def test_every_model_of_ours_is_in_the_administration_or_named_here() -> None:
+def test_every_model_is_in_the_admin_or_listed_here() -> None:
     admin.autodiscover()
-    # Rows that are parts of what is shown, or that only the machinery reads.
+    # Rows that are part of another page, or that only code reads.
     inner = {"Thumbnail", "Resource", "Output", "Lane", "CreationKey", "Memo", "FleetSample", "StepModel"}
-    # An operator's wish has its own page; a key is nobody's to read.
+    # `Drain` has its own page. Secrets must not be readable.
     inner |= {"Drain", "WebhookSecret"}
     missing = {
         model.__name__
@@ -98,8 +98,8 @@ def test_every_model_of_ours_is_in_the_administration_or_named_here() -> None:
     assert missing == set()
 
 
-def test_only_two_functions_are_called_upwards() -> None:
-    """What stands below imports nothing from above. Two functions are registered by name, and no third is."""
+def test_only_two_functions_are_late_imports() -> None:
+    """Lower apps do not import higher apps. Only two functions are registered by name instead."""
     found = {str(path.relative_to(ROOT)) for path in _sources() if "LateImport()" in path.read_text()}
     assert found == {"drive/files/origin.py", "processing/notifications/work.py"}
     by_name = {str(path.relative_to(ROOT)) for path in _sources() if "import_string" in path.read_text()}
@@ -109,7 +109,7 @@ def test_only_two_functions_are_called_upwards() -> None:
 def test_no_two_classes_share_a_name() -> None:
     places: dict[str, list[str]] = {}
     for path in _sources():
-        # Django looks for a class of just this name in each of its commands.
+        # Django requires this class name in each command.
         framework = {"Command"} if path.parent.name == "commands" else set()
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.ClassDef) and node.name not in framework:

@@ -1,9 +1,9 @@
 """Run benchmarks: `python -m tests.benchmarks [NAME]` runs those whose name starts with NAME.
 
-A benchmark is a module `bench_*.py` beside this one that runs with `python -m`, prints its rows and ends
-with a status other than 0 where it misses a target. Its names are the strings in `NAMES` or the keys of
-`ROWS`; one with several takes `--only name` to run a part. Each runs in a process of its own: what one has
-loaded or set up must not change what the next one measures.
+A benchmark is a module `bench_*.py` in this folder. It runs with `python -m`, prints its rows, and exits with
+a nonzero status if it misses a target. Its names are the strings in `NAMES` or the keys of `ROWS`. With
+several names, it accepts `--only name`. Each benchmark runs in its own process, so that none affects the next
+one.
 """
 
 import ast
@@ -15,12 +15,12 @@ HERE = Path(__file__).parent
 
 
 def main(wanted: list[str]) -> int:
-    """Run the chosen benchmarks; 1 where one failed, 2 where none has such a name."""
+    """Run the chosen benchmarks; return 1 if one failed, 2 if no benchmark has such a name."""
     known = {path.stem: declared_names(path) for path in sorted(HERE.glob("bench_*.py"))}
     chosen = {module: matching(names, wanted) for module, names in known.items()}
     if not any(chosen.values()):
         every = ", ".join(name for names in known.values() for name in names)
-        print(f"No benchmark is called {' or '.join(wanted)}. There are: {every}", file=sys.stderr)
+        print(f"No benchmark starts with {' or '.join(wanted)}. Benchmarks: {every}", file=sys.stderr)
         return 2
     failed = 0
     for module, names in chosen.items():
@@ -31,12 +31,12 @@ def main(wanted: list[str]) -> int:
 
 
 def matching(names: list[str], wanted: list[str]) -> list[str]:
-    """Return the names that start with one of the wanted ones; all where nothing is wanted."""
+    """Return the names that start with one of `wanted`; all names if `wanted` is empty."""
     return [name for name in names if not wanted or name.startswith(tuple(wanted))]
 
 
 def declared_names(path: Path) -> list[str]:
-    """Return the strings a benchmark declares, without running it."""
+    """Return the names that a benchmark declares, without running it."""
     names: list[str] = []
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.Assign):

@@ -1,4 +1,4 @@
-"""A job through the whole system against bare Pillow processes that do the same to the same pictures."""
+"""Benchmark: a job through the whole system, against plain Pillow processes on the same images."""
 
 from __future__ import annotations
 

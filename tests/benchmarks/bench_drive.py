@@ -1,4 +1,4 @@
-"""What the last page of a huge folder costs beside its first one, in each order."""
+"""Benchmark: the last page of a huge folder against the first one, in each sort order."""
 
 from __future__ import annotations
 

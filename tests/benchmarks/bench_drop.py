@@ -1,4 +1,4 @@
-"""How fast a dropped folder of very many small pictures arrives: a real browser, site and worker."""
+"""Benchmark: a dropped folder of very many small images, with a real browser, site and worker."""
 
 from __future__ import annotations
 

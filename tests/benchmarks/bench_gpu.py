@@ -1,4 +1,4 @@
-"""Models on a GPU, from JPEG to the encoded result: one picture at a time, and several at once in batches.
+"""Benchmark: models on a GPU, from JPEG to the encoded result, for single images and batches.
 
 `python -m tests.benchmarks.bench_gpu [--device cuda] [--pictures 300] [--threads 8] [--only gpu.yolo]`
 

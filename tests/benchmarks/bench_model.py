@@ -1,4 +1,4 @@
-"""A detector, from JPEG to detections: ours against Ultralytics' own code, and against ONNX Runtime alone.
+"""Benchmark: a detector from JPEG to detections, against Ultralytics and plain ONNX Runtime.
 
 `python -m tests.benchmarks.bench_model [--pictures 200] [--only model.yolo]`
 

@@ -1,4 +1,4 @@
-"""Operations and thumbnails against bare Pillow: what one writes without this project.
+"""Benchmark: operations and thumbnails against plain Pillow.
 
 `python -m tests.benchmarks.bench_op [--pictures 200] [--only op.mosaic]`
 """
@@ -45,9 +45,9 @@ def naive_blackwhite(data: bytes) -> bytes:
     return _save_jpeg(Image.open(io.BytesIO(data)).convert("L"))
 
 
-def naive_pixelart(data: bytes, block: int = 12, colours: int = 16) -> bytes:
+def naive_pixelart(data: bytes, block: int = 12, colors: int = 16) -> bytes:
     image = Image.open(io.BytesIO(data)).convert("RGB")
-    small = image.resize(_count(image, block), Image.Resampling.BOX).quantize(colours)
+    small = image.resize(_count(image, block), Image.Resampling.BOX).quantize(colors)
     return _save(small.resize(image.size, Image.Resampling.NEAREST), "PNG", compress_level=1)
 
 
@@ -58,7 +58,7 @@ def naive_blocks(data: bytes, block: int = 24) -> bytes:
 
 
 def naive_photo(data: bytes, tile: int = 32, adaption: float = 0.5, radius: int = 2) -> bytes:
-    """Mean colours only, where ours compares nine parts of each tile."""
+    """Mean colors only, where ours compares nine parts of each tile."""
     image = Image.open(io.BytesIO(data)).convert("RGB")
     columns, rows = _count(image, tile)
     sheet = image.resize((20 * tile, 13 * tile), Image.Resampling.BOX)

@@ -1,4 +1,4 @@
-"""What a preview over HTTP costs beyond the operation itself, and beyond a model that is loaded already."""
+"""Benchmark: overhead of a preview over HTTP, compared with the operation or a loaded model alone."""
 
 from __future__ import annotations
 

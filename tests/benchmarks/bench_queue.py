@@ -1,4 +1,4 @@
-"""What the queue costs: as jobs grow, without work, between owners, for known results, and in memory."""
+"""Benchmark: overhead of the queue for large jobs, several owners and reused results, and its memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs in benchmarks: many files of few bytes, running to the end, and the time that took."""
+"""Jobs of benchmarks: many small files, run to completion and timed."""
 
 from __future__ import annotations
 

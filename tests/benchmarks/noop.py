@@ -1,4 +1,4 @@
-"""An operation that does nothing, and the task a picture that one would write without jobs of ours.
+"""An operation that does nothing, and a Celery task per image for comparison.
 
 Imported by the worker of `bench_queue` (`celery worker -I tests.benchmarks.noop`).
 """

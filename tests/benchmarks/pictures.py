@@ -1,4 +1,4 @@
-"""Pictures to measure with: drawn here, each different, as hard to decode as photographs."""
+"""Benchmark images: drawn, each different, as hard to decode as photos."""
 
 from __future__ import annotations
 

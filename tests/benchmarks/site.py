@@ -1,4 +1,4 @@
-"""A whole site to measure: private services, workers and web server in a folder of their own."""
+"""A whole site for benchmarks: embedded services, workers and web server in their own folder."""
 
 from __future__ import annotations
 

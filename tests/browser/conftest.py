@@ -1,4 +1,4 @@
-"""A real Chromium: one browser for the run, a fresh context for each test."""
+"""Fixtures: a real Chromium, one per run, with a new context for each test."""
 
 import os
 import shutil

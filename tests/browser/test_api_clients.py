@@ -1,4 +1,4 @@
-"""What a browser and its libraries do by themselves, and the API has to agree with."""
+"""Tests of the API with requests that browsers and their libraries send."""
 
 import base64
 import hashlib

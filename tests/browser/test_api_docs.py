@@ -1,4 +1,4 @@
-"""The page of the API's description, in a real browser and within the content policy."""
+"""Tests of the Swagger page in a real browser, with the Content Security Policy."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What the scripts of an app's page do. The previews are answered by the test, so that it decides when."""
+"""Tests of the scripts of an app's page. The test answers previews itself, to control the timing."""
 
 import json
 from collections.abc import Callable
@@ -99,15 +99,15 @@ def test_a_dragged_slider_asks_once_it_rests(desk: Page, person: User) -> None:
 
 def test_settings_that_have_no_effect_are_hidden_and_reset_puts_all_back(desk: Page, person: User) -> None:
     upload(person)
-    desk.goto("/apps/ipau/blackwhite/?finish=threshold&automatic=false&level=99")
-    level = desk.locator("#id_level")
+    desk.goto("/apps/ipau/blackwhite/?finish=threshold&auto_threshold=false&threshold=99")
+    level = desk.locator("#id_threshold")
     expect(level).to_be_visible()
     expect(level).to_have_value("99")
-    desk.get_by_label("Find the level").check()
+    desk.get_by_label("Automatic threshold").check()
     expect(level).to_be_hidden()
     desk.get_by_role("link", name="Reset").click()
-    expect(desk.locator("#id_finish")).to_have_value("grey")
-    expect(desk.get_by_label("Find the level")).to_be_hidden()
+    expect(desk.locator("#id_finish")).to_have_value("gray")
+    expect(desk.get_by_label("Automatic threshold")).to_be_hidden()
     assert "?" not in desk.url
 
 
@@ -221,7 +221,7 @@ def test_a_box_is_drawn_on_the_picture(desk: Page, person: User) -> None:
     upload(person)
     desk.goto("/apps/ipau/mosaic/")
     wait_for_preview(desk)
-    button = desk.get_by_role("button", name="Draw the box")
+    button = desk.get_by_role("button", name="Draw box")
     expect(button).to_be_hidden()
     desk.locator("#id_mode").select_option("blocks")
     desk.locator("#id_area").select_option("box")
@@ -245,11 +245,11 @@ def test_control_enter_runs_over_the_chosen_folder(desk: Page, person: User) -> 
         upload(person, f"{number}.jpg", folder=folder, seed=number)
     desk.goto("/apps/ipau/blackwhite/")
     desk.locator("#over").select_option(f"folder:{folder.pk}")
-    expect(desk.locator("#run-text")).to_have_text("Run over 2 pictures")
+    expect(desk.locator("#run-text")).to_have_text("Run on 2 images")
     desk.keyboard.press("Control+Enter")
     desk.wait_for_url("**/jobs/**")
     assert Job.objects.get().total == 2
-    expect(desk.get_by_text("No worker is running for this queue")).to_be_visible()
+    expect(desk.get_by_text("No worker serves this queue")).to_be_visible()
 
 
 def test_enter_in_a_field_runs_nothing(desk: Page, person: User) -> None:
@@ -266,7 +266,7 @@ def test_the_poll_of_a_job_ends_with_it(person: User, signed_in_page: Callable[[
     page = signed_in_page(person)
     page.goto(f"/jobs/{job.pk}/")
     expect(page.locator("#job-state .badge")).to_have_text("Waiting")
-    expect(page.get_by_text("Results appear here as they come.")).to_be_visible()
+    expect(page.get_by_text("Results appear here when they are ready.")).to_be_visible()
     with page.expect_response("**/progress/**"):
         pass
     page.get_by_role("button", name="Cancel").click()
@@ -288,7 +288,7 @@ def test_without_scripts_an_app_still_runs(
     context.add_cookies(cookies)  # type: ignore[arg-type]
     plain = context.new_page()
     plain.goto("/apps/ipau/blackwhite/")
-    expect(plain.locator("#id_level")).to_be_visible()
+    expect(plain.locator("#id_threshold")).to_be_visible()
     plain.locator("#id_contrast").fill("40")
     plain.get_by_role("button", name="Preview").click()
     expect(plain.locator("#id_contrast")).to_have_value("40")

@@ -1,4 +1,4 @@
-"""Accessibility, as far as axe can tell: nothing serious on any main page, in either theme."""
+"""Accessibility tests with axe: no serious violation on any main page, in both themes."""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 SERIOUS = {"serious", "critical"}
 
 
-# Of a theme, only colours depend.
+# Of a theme, only colors depend.
 THEMES: dict[str, dict[str, Any]] = {"light": {}, "dark": {"runOnly": ["color-contrast"]}}
 RUN = """async options => {
   const {violations} = await axe.run({resultTypes: ["violations"], ...options});

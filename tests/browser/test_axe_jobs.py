@@ -1,4 +1,4 @@
-"""Accessibility of the pages around jobs, as `test_axe` measures it."""
+"""Accessibility tests of the job pages, as in `test_axe`."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""A result stands beside its original, which the browser reads: both must have the same colors."""
+"""Tests of colors: the original, as the browser decodes it, and the result must match."""
 
 from __future__ import annotations
 

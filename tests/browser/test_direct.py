@@ -1,4 +1,4 @@
-"""A large file sent from a real browser into a real bucket, checked by a real worker."""
+"""Test of a direct upload from a real browser to a real bucket, checked by a real worker."""
 
 from __future__ import annotations
 

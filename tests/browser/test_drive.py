@@ -1,4 +1,4 @@
-"""The drive in a real browser: uploading, selecting, undoing, moving, by mouse and by keyboard."""
+"""Tests of the drive in a real browser: upload, select, undo and move, by mouse and keyboard."""
 
 import base64
 import contextlib

@@ -1,4 +1,4 @@
-"""The drive from end to end: a tree dropped while the server dies, sorted, shared, trashed, taken home again.
+"""End-to-end test of the drive: upload with a server crash, move, share, trash, download.
 
 A real Chromium, a real server that is killed with -9, a real Celery worker.
 """

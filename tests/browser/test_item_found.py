@@ -1,4 +1,4 @@
-"""What a model found in a picture of a job: narrowed by class and confidence, without another run."""
+"""Tests of detections on a job's image: filter by class and confidence without another run."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -64,7 +64,7 @@ def test_what_was_found_is_narrowed_in_the_dialog(
     expect(page.locator("#found-picture")).to_be_visible()
     expect(page.locator("#item-after")).to_be_hidden()
     assert '"dog"' not in (page.locator("#found-json").text_content() or "")
-    sure = page.get_by_label("Sure of at least")
+    sure = page.get_by_label("Confidence ≥")
     sure.fill("90")
     expect(said).to_have_text("1 of 2 shown")
     sure.press("ArrowRight")
@@ -164,7 +164,7 @@ def test_guesses_stand_in_a_list(user: User, signed_in_page: Callable[..., Page]
         take_turns(user)
     page = signed_in_page(user)
     page.goto(f"/jobs/{job.pk}/items/0/")
-    rows = page.get_by_role("list", name="Guesses").get_by_role("listitem")
+    rows = page.get_by_role("list", name="Classes by confidence").get_by_role("listitem")
     expect(rows).to_have_count(10)
     expect(rows.first).to_have_text("<b>0</b>60 %")
     expect(page.locator("#found-said")).to_have_text("<b>0</b>, 60 %")
@@ -195,7 +195,7 @@ def test_what_one_step_of_a_pipeline_found_is_narrowed(
     expect(page.locator("#item-after")).to_be_visible()
     page.get_by_role("checkbox", name="dog (1)").uncheck()
     expect(page.locator("#found-said")).to_have_text("1 of 2 shown")
-    expect(page.get_by_text("Narrowed, it is drawn over the original")).to_be_visible()
+    expect(page.get_by_text("Filtered detections are drawn over the original")).to_be_visible()
     assert differences(page, "item-before") == [True, False]
     # Of the other step's data nothing is left out.
     left = json.loads(page.locator("#found-json").text_content() or "")

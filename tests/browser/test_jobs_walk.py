@@ -1,4 +1,4 @@
-"""A pipeline over pictures with a table of their own settings, a failure of the storage, and its retry."""
+"""End-to-end test of jobs: a pipeline with a table of parameters, a storage failure, and a retry."""
 
 import time
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def test_a_pipeline_runs_with_a_table_and_a_failed_picture_is_retried(
     run_over(page, folder.name, table)
     expect(page.locator("#job-state")).to_be_visible()
     job = sweep_until_ended(Job.objects.get(owner=user))
-    expect(page.get_by_text("1 picture failed")).to_be_visible()
+    expect(page.get_by_text("1 image failed")).to_be_visible()
     assert (job.total, job.succeeded, job.failed) == (4, 3, 1)
     assert steps_of(job, 1)[0]["contrast"] == 80
     assert steps_of(job, 2)[1]["block"] == 24
@@ -70,7 +70,7 @@ def test_a_pipeline_runs_with_a_table_and_a_failed_picture_is_retried(
     assert (job.state, job.succeeded, job.failed) == (State.SUCCEEDED, 4, 0)
     assert File.objects.filter(made_by__item__job=job).count() == 4
 
-    page.get_by_role("link", name="Pictures", exact=True).click()
+    page.get_by_role("link", name="Images", exact=True).click()
     expect(page.locator("tbody tr")).to_have_count(4)
     page.get_by_role("link", name="Times").click()
     expect(page.locator("circle")).to_have_count(4)
@@ -79,10 +79,10 @@ def test_a_pipeline_runs_with_a_table_and_a_failed_picture_is_retried(
 
 
 def run_over(page: Page, folder: str, table: Path) -> None:
-    page.get_by_label("Run over").select_option(label=f"{folder} (4 pictures)")
-    if not page.get_by_label("Settings for each picture").is_visible():
+    page.get_by_label("Run on", exact=True).select_option(label=f"{folder} (4 images)")
+    if not page.get_by_label("Settings for each image").is_visible():
         page.get_by_text("More options").click()
-    page.get_by_label("Settings for each picture").set_input_files(table)
+    page.get_by_label("Settings for each image").set_input_files(table)
     page.locator("#run").click()
 
 

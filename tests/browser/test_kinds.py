@@ -1,4 +1,4 @@
-"""Videos and weights in a real browser: tiles, the player, facts, and what visitors of a link see."""
+"""Tests of videos and weights in a real browser: tiles, player, facts, and share pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A seller's walk: a checkpoint that plain Ultralytics saved is uploaded, converted, tried and run."""
+"""End-to-end test of a seller: upload, convert, try and run a checkpoint of Ultralytics."""
 
 import re
 from collections.abc import Callable
@@ -56,7 +56,7 @@ def test_from_a_checkpoint_to_detections(
     page.wait_for_url("**/models/conversions/**")
     expect(page.get_by_text("The model is ready to run.")).to_be_visible(timeout=120_000)
     expect(page.get_by_text("YOLO11 detector")).to_be_visible()
-    speeds = page.get_by_role("table").filter(has_text="Tried: first").locator("tbody tr")
+    speeds = page.get_by_role("table").filter(has_text="Trial: first image").locator("tbody tr")
     expect(speeds).to_have_text(re.compile(r"pixels\s+[\d.]+ m?s\s+[\d.]+ m?s\s+–"))
     samples = page.get_by_role("img", name="What the model")
     expect(samples).to_have_count(3)
@@ -68,7 +68,7 @@ def test_from_a_checkpoint_to_detections(
     assert problems(page, ["/models/", "/models/new/", f"/models/conversions/{conversion.pk}/"]) == []
 
     page.goto(f"/models/conversions/{conversion.pk}/")
-    page.get_by_role("link", name="Try it").click()
+    page.get_by_role("link", name="Try model").click()
     page.wait_for_url("**/pets/")
     expect(page.locator("#found-said")).to_have_text(re.compile(r"^\d+ of \d+ shown$"))
     expect(page.locator("#preview-after[src^='blob:']")).to_be_visible()
@@ -129,7 +129,7 @@ def test_a_checkpoint_that_names_code_is_refused_in_words(
     page.get_by_label("Or upload weights").set_input_files(path)
     page.get_by_label("Name").fill("evil")
     page.get_by_role("button", name="Check and convert").click()
-    expect(page.get_by_text("These weights were not taken.")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("These weights were refused.")).to_be_visible(timeout=60_000)
     assert page.locator("#conversion .alert").inner_text().strip()
     assert not marker.exists()
     assert not Weights.objects.exists()
@@ -145,19 +145,19 @@ def test_an_onnx_model_waits_for_a_word(
     page = signed_in_page(user, java_script_enabled=False)
     page.goto(f"/models/new/?file={file.pk}")
     page.get_by_label("Name").fill("finder")
-    page.get_by_label("Share it at once").check()
+    page.get_by_label("Share with everyone").check()
     page.get_by_role("button", name="Check and convert").click()
     conversion = Conversion.objects.get()
     wait_for_jobs.wait_until(lambda: not Conversion.objects.get().is_open, "it has ended", seconds=120)
     page.goto(f"/models/conversions/{conversion.pk}/")
-    expect(page.get_by_text("Waits for you")).to_be_visible()
+    expect(page.get_by_text("Needs confirmation")).to_be_visible()
     assert Listing.objects.get(name="finder").visibility == "private"
     with_scripts = signed_in_page(user)
     assert problems(with_scripts, ["/models/", f"/models/conversions/{conversion.pk}/"]) == []
 
-    expect(page.get_by_label("Detects things: a column for each place")).to_be_checked()
+    expect(page.get_by_label("Detects objects: one column per anchor")).to_be_checked()
     page.get_by_role("button", name="Confirm").click()
-    expect(page.get_by_text("Confirmed. The model can be shared.")).to_be_visible()
+    expect(page.get_by_text("Confirmed. You can share the model now.")).to_be_visible()
     expect(page.get_by_text("The model is ready to run.")).to_be_visible()
     assert Listing.objects.get(name="finder").visibility == "public"
 
@@ -167,5 +167,5 @@ def test_the_form_works_without_scripts(user: User, signed_in_page: Callable[...
     page.goto("/models/new/")
     page.get_by_label("Name").fill("pets")
     page.get_by_role("button", name="Check and convert").click()
-    expect(page.get_by_text("Choose weights of your drive, or upload some.")).to_be_visible()
+    expect(page.get_by_text("Choose weights in your drive, or upload a file.")).to_be_visible()
     assert page.get_by_label("Name").input_value() == "pets"

@@ -1,4 +1,4 @@
-"""Sorting away in a real browser: dragging, searching, stars, the list of keys, the tree."""
+"""Tests of organizing in a real browser: drag, search, stars, list of shortcuts, folder tree."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Pipelines in a browser, with real previews and a real worker."""
+"""Tests of pipelines in a browser, with real previews and a real worker."""
 
 import re
 from collections.abc import Callable
@@ -77,10 +77,10 @@ def test_two_steps_are_built_previewed_saved_and_run(
     page.get_by_label("Title").fill("Grey blocks")
     page.get_by_role("button", name="Save").click()
     page.wait_for_url("**/pipelines/grey-blocks/")
-    expect(page.get_by_text("“Grey blocks” is saved.")).to_be_visible()
+    expect(page.get_by_text("“Grey blocks” saved.")).to_be_visible()
     wait_for_previews(page, 2)
 
-    page.get_by_role("link", name="Run over a folder").click()
+    page.get_by_role("link", name="Run on a folder").click()
     page.wait_for_url("**/grey-blocks/")
     expect(page.locator("#preview-after[src^='blob:']")).to_be_attached()
     expect(page.get_by_text("2 · Pixel art").first).to_be_visible()
@@ -131,10 +131,10 @@ def test_steps_are_dragged(user: User, signed_in_page: Callable[..., Page]) -> N
     page.locator("[data-step=s3] [data-grip]").drag_to(
         page.locator("[data-step=s1] h2"), target_position={"x": 5, "y": 2}
     )
-    expect(page.locator("#steps-said")).to_have_text("The steps are in their new order.")
+    expect(page.locator("#steps-said")).to_have_text("Order of the steps changed.")
     assert titles(page) == ["1 · Pixel art", "2 · ASCII art", "3 · Black and white"]
     page.get_by_role("button", name="Save").click()
-    expect(page.get_by_text("is saved.")).to_be_visible()
+    expect(page.get_by_text("saved.")).to_be_visible()
     newest = Listing.objects.get(owner=user).versions.first()
     assert newest is not None
     assert [step["operation"] for step in newest.recipe["steps"]] == ["pixelart", "ascii", "blackwhite"]
@@ -156,7 +156,7 @@ def test_a_model_is_found_as_one_types_and_added_by_keys(
         expect(page.get_by_text("There are more.")).to_be_visible()
         page.get_by_label("Title", exact=True).fill("Birds")
         page.get_by_label("Or a model").press_sequentially(f"{other_user.handle} her")
-        expect(page.locator("#steps-said")).to_have_text("1 model is shown.")
+        expect(page.locator("#steps-said")).to_have_text("1 model found.")
         expect(offered).to_have_count(1)
         # Enter neither previews nor saves.
         page.keyboard.press("Enter")
@@ -165,14 +165,14 @@ def test_a_model_is_found_as_one_types_and_added_by_keys(
         page.keyboard.press("Tab")
         expect(page.get_by_role("button", name=f"Add Herons {other_user.handle}/herons")).to_be_focused()
         page.keyboard.press("Enter")
-        expect(page.locator("#steps-said")).to_have_text("Herons is added.")
+        expect(page.locator("#steps-said")).to_have_text("Herons added.")
         assert titles(page) == ["1 · Herons"]
-        # What was typed is still there, and so is the focus: the model may well be wanted twice.
+        # The search text and the focus are kept, because the same model may be added twice.
         expect(page.get_by_label("Or a model")).to_have_value(f"{other_user.handle} her")
         expect(page.get_by_role("button", name="Add Herons")).to_be_focused()
-        expect(offered).to_contain_text("In here")
+        expect(offered).to_contain_text("In this pipeline")
         page.get_by_label("Or a model").fill("nothing like it")
-        expect(page.locator("#models")).to_contain_text("No model that you may use")
+        expect(page.locator("#models")).to_contain_text("No model that you can use")
         expect(page.get_by_label("Title", exact=True)).to_have_value("Birds")
         page.get_by_role("button", name="Save").click()
         page.wait_for_url("**/pipelines/birds/")

@@ -1,4 +1,4 @@
-"""Trying a model on its samples, by who has no pictures of their own; a seller's pages around it."""
+"""Tests of model samples for accounts without images, and of the seller's pages for them."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

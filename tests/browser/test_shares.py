@@ -1,4 +1,4 @@
-"""A link in a browser: made with a password, opened by somebody signed out, revoked."""
+"""Tests of share links in a browser: create with a password, open while signed out, revoke."""
 
 from collections.abc import Callable
 

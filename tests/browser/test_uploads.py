@@ -1,4 +1,4 @@
-"""Uploading in a real browser: trees of folders, lost connections, names that are taken, the camera."""
+"""Tests of uploads in a real browser: folder trees, lost connections, name conflicts, the camera."""
 
 import re
 from collections.abc import Callable

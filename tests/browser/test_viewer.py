@@ -1,4 +1,4 @@
-"""The viewer in a real browser: zoom, steps, details, comparing, deleting, and the way back."""
+"""Tests of the viewer in a real browser: zoom, next and previous, details, compare, delete, back."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""The main walk, as a person goes it: sign up, upload, preview, run over a folder, find the results.
+"""End-to-end test of the main path: sign up, upload, preview, run on a folder, open the results.
 
 A real Chromium, a real server, a real Celery worker. Screenshots are kept under `screenshots/`.
 """
@@ -122,7 +122,7 @@ def test_from_signing_up_to_finding_the_results(
     # All three, by way of a selection; nothing but Ctrl-Enter runs them.
     files = [radio.get_attribute("value") for radio in page.locator('input[name="file"]').all()]
     page.goto("/apps/ipau/blackwhite/?contrast=60&" + "&".join(f"file={file}" for file in files))
-    expect(page.locator("#run-text")).to_have_text("Run over 3 pictures")
+    expect(page.locator("#run-text")).to_have_text("Run on 3 images")
     page.keyboard.press("Control+Enter")
     page.wait_for_url("**/jobs/**")
     expect(page.locator("#job-state .badge")).to_have_text("Succeeded")

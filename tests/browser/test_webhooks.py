@@ -1,4 +1,4 @@
-"""Settings → Webhooks in a browser, with a worker that delivers to a real server."""
+"""Tests of Settings → Webhooks in a browser, with a worker that delivers to a real server."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""A web server of its own process, which a test can kill: what `live_server`, a thread, cannot show."""
+"""Web server in its own process, which a test can kill. `live_server` is only a thread."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Strike a whole site with random faults while people use it, let it calm down, and look for harm.
+"""Inject random faults into a site under load, let it recover, and check that no harm is done.
 
-The same seed makes the same choices; what they hit depends on the clock. Ends with status 1 where something
-was lost, done twice, or left behind.
+The same seed makes the same choices, but their effect depends on timing. The exit status is 1 if something
+was lost, done twice or left behind.
 """
 
 import argparse
@@ -17,7 +17,7 @@ CALM_SECONDS = 240
 
 
 def main(seed: int, seconds: float, jobs: int) -> bool:
-    """Run it and print what happened; return whether all was well."""
+    """Run the chaos test and print a summary; return whether all checks passed."""
     with site.running() as running:
         from tests.chaos import faults, neighbor, people, verdict
 
@@ -62,7 +62,7 @@ def _listed(numbers: Counter[str]) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--minutes", type=float, default=1.0, help="of faults")
+    parser.add_argument("--minutes", type=float, default=1.0, help="duration of the faults")
     parser.add_argument("--jobs", type=int, default=100)
-    given = parser.parse_args()
-    sys.exit(not main(given.seed, given.minutes * 60, given.jobs))
+    options = parser.parse_args()
+    sys.exit(not main(options.seed, options.minutes * 60, options.jobs))

@@ -1,4 +1,4 @@
-"""What strikes the site: processes that die or stand still, services that forget, cut connections."""
+"""Faults: processes that die or freeze, services that lose data, broken connections."""
 
 import os
 import signal

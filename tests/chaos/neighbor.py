@@ -1,4 +1,4 @@
-"""A hostile neighbor: an account whose models hang, or take all memory, over the images of its jobs."""
+"""Hostile neighbor: an account with models that hang or use all memory, on images of its jobs."""
 
 import io
 import tempfile

@@ -1,4 +1,4 @@
-"""People who use the site while it is struck: they submit, cancel, retry, run again, and wake twice."""
+"""Simulated users: they submit, cancel, retry and repeat jobs, and send duplicate wake-ups."""
 
 import io
 import time

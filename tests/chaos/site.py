@@ -1,4 +1,4 @@
-"""The site that is struck: its own services and workers, production settings, a quick heartbeat."""
+"""Site under test: own services and workers, production settings, a short heartbeat."""
 
 from __future__ import annotations
 

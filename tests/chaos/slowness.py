@@ -1,4 +1,4 @@
-"""A slow disk under the database: workers load this with `-I`, and what they record takes its time.
+"""Simulated slow database disk. Workers load it with `-I`, and their writes are delayed.
 
 Most of a picture's life is its computing. Without this hardly a fault would strike in the middle of a
 transaction, or between the last of its statements and the news of its commit.

@@ -1,4 +1,4 @@
-"""What must be true when all is calm again, however the site was struck."""
+"""Checks that must hold after recovery, whatever faults occurred."""
 
 import hashlib
 import time

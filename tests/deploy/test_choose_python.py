@@ -1,4 +1,4 @@
-"""Which of a machine's Pythons the site is set up with."""
+"""Tests of `deploy/choose_python`: which Python `make setup` uses."""
 
 import subprocess
 import sys

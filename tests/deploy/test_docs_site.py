@@ -1,4 +1,4 @@
-"""The site of the docs builds, its generated pages are those of the code, and its commands exist."""
+"""The docs site builds without warnings, its generated pages are up to date, and its commands exist."""
 
 import re
 import subprocess
@@ -26,16 +26,18 @@ def test_every_variable_of_the_settings_is_described() -> None:
     text = "".join((ROOT / name).read_text() for name in ("ipau/settings.py", "ipau/gunicorn.py"))
     read = set(re.findall(r'env(?:iron)?\.\w+\(\s*"([A-Z0-9_]+)"', text))
     described = {one.name for group in settings.sections(ROOT).values() for one in group}
-    # An older name of another setting, which that one's text has.
+    # The old name of another setting. The text of that setting mentions it.
     assert read - described == {"IPAU_API_WAITERS"}
     assert len(described) > 50
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
-    """Links, anchors and pages that no menu has are warnings, and these are errors here."""
+    """Broken links and anchors, and pages missing in the menu, are warnings. `--strict` makes them errors."""
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={"NO_MKDOCS_2_WARNING": "1"})
-    assert (done.returncode, done.stderr) == (0, "")
+    result = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env={"NO_MKDOCS_2_WARNING": "1"}
+    )
+    assert (result.returncode, result.stderr) == (0, "")
     pages = [path.read_text() for path in tmp_path.rglob("*.html")]
     assert len(pages) > 20
     loaded = {
@@ -50,6 +52,6 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
 def test_commands_of_a_page_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     text = page.read_text()
-    typed = "\n".join(_BLOCK.findall(text)) + "\n".join(re.findall(r"`([^`\n]+)`", text))
-    assert set(re.findall(r"manage\.py ([a-z_]+)", typed)) <= set(get_commands())
-    assert set(re.findall(r"(?<![\w.])make ([a-z-]+)", typed)) <= targets
+    commands_text = "\n".join(_BLOCK.findall(text)) + "\n".join(re.findall(r"`([^`\n]+)`", text))
+    assert set(re.findall(r"manage\.py ([a-z_]+)", commands_text)) <= set(get_commands())
+    assert set(re.findall(r"(?<![\w.])make ([a-z-]+)", commands_text)) <= targets

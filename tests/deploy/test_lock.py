@@ -1,4 +1,4 @@
-"""The locks: every package is pinned and every file known by its hash."""
+"""Tests of the lock files: all packages are pinned, and all files have a hash."""
 
 import hashlib
 import re

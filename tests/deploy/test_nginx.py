@@ -1,4 +1,4 @@
-"""The configuration of deploy/nginx in a real nginx, in front of two real gunicorns."""
+"""Tests of deploy/nginx in a real nginx, in front of two real gunicorns."""
 
 from __future__ import annotations
 
@@ -314,7 +314,7 @@ def test_forms_that_are_too_large_are_refused_in_words(site: Site) -> None:
     connection.putheader("Content-Length", str(200 * MB))
     connection.endheaders()
     answer = connection.getresponse()
-    assert (answer.status, answer.read()) == (413, b"This is more than one request may carry.\n")
+    assert (answer.status, answer.read()) == (413, b"This request is too large.\n")
     connection.close()
 
 

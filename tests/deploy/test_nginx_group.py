@@ -1,4 +1,4 @@
-"""nginx as its own user: it sends stored files where `IPAU_FILES_GROUP` names its group, and only there."""
+"""Tests of nginx as its own user: it serves stored files only if `IPAU_FILES_GROUP` is its group."""
 
 import grp
 import http.client

@@ -1,4 +1,4 @@
-"""The training of the demo's models: what they learn from, what they are measured by, and that they run."""
+"""Tests of the demo models: training images, metrics, training, and the stored models."""
 
 import json
 from collections.abc import Callable
@@ -18,16 +18,16 @@ from deploy.train_demo.precision import mean_average_precision, share_boxes, sha
 from workers.bundle import FolderModel
 
 Box = tuple[float, ...]
-KEPT = Path(__file__).resolve().parents[2] / "deploy/demo_models"
-KEPT_NAMES = sorted(path.parent.name for path in KEPT.glob("*/card.json"))
+STORED_MODELS = Path(__file__).resolve().parents[2] / "deploy/demo_models"
+STORED_NAMES = sorted(path.parent.name for path in STORED_MODELS.glob("*/card.json"))
 FEW = 12
 MOST_BYTES = 5 * 2**20
 
 
-# --- What they learn from.
+# --- Training images.
 
 
-def test_pictures_are_the_same_for_a_seed_and_shapes_lie_where_they_are_said_to() -> None:
+def test_a_seed_always_draws_the_same_image_and_shapes_lie_in_it() -> None:
     picture, shapes = pictures.draw(3, 96)
     again, _ = pictures.draw(3, 96)
     assert np.array_equal(np.asarray(picture), np.asarray(again))
@@ -38,18 +38,18 @@ def test_pictures_are_the_same_for_a_seed_and_shapes_lie_where_they_are_said_to(
         assert -0.01 <= top < bottom <= 1.01
 
 
-def test_marks_tell_the_pixels_of_each_shape() -> None:
+def test_label_map_has_the_pixels_of_each_shape() -> None:
     square = pictures.Shape(1, ((0.25, 0.25), (0.75, 0.25), (0.75, 0.75), (0.25, 0.75)))
     corner = pictures.Shape(1, ((0.5, 0.5), (1, 0.5), (1, 1), (0.5, 1)))
     marks = pictures.mark([square, corner], 8)
     assert marks.shape == (8, 8)
     assert (marks == 1).sum() == 4 * 4 - 2 * 2
-    # What was painted later hides the rest.
+    # The shape painted last is on top.
     assert (marks[4:, 4:] == 2).all()
     assert (marks == 0).sum() == 64 - 12 - 16
 
 
-def test_a_shape_that_is_alone_fills_most_of_its_picture() -> None:
+def test_a_single_shape_fills_most_of_its_image() -> None:
     for seed in range(20):
         picture, shape = pictures.draw_one(seed, 48)
         left, top, right, bottom = shape.box
@@ -57,22 +57,22 @@ def test_a_shape_that_is_alone_fills_most_of_its_picture() -> None:
         assert 0.35 <= max(right - left, bottom - top) <= 0.91
 
 
-def test_patterns_are_the_same_for_a_seed_and_of_every_kind() -> None:
+def test_a_seed_always_draws_the_same_pattern_and_seeds_cover_all_patterns() -> None:
     drawn = [draw_pattern(seed, 40) for seed in range(40)]
     assert {kind for _, kind in drawn} == set(range(len(PATTERNS)))
     assert np.array_equal(np.asarray(drawn[7][0]), np.asarray(draw_pattern(7, 40)[0]))
-    # None is so faint that nobody could tell.
+    # All patterns are visible.
     assert all(np.asarray(picture.convert("L")).std() > 5 for picture, _ in drawn)
 
 
-def test_scenes_are_the_same_for_a_seed_and_differ_between_seeds() -> None:
+def test_a_seed_always_draws_the_same_scene_and_seeds_differ() -> None:
     first, again, other = (np.asarray(draw_scene(seed, 64)) for seed in (5, 5, 6))
     assert first.shape == (64, 64, 3)
     assert np.array_equal(first, again)
     assert np.abs(first.astype(int) - other).mean() > 10
 
 
-def test_a_drawing_has_lines_at_edges_and_pale_colours_elsewhere() -> None:
+def test_a_drawing_has_lines_at_edges_and_pale_colors_elsewhere() -> None:
     pixels = np.full((60, 60, 3), 230, np.uint8)
     pixels[:, 30:] = (180, 40, 40)
     drawn = np.asarray(pencil.redraw(Image.fromarray(pixels))).astype(int)
@@ -83,20 +83,20 @@ def test_a_drawing_has_lines_at_edges_and_pale_colours_elsewhere() -> None:
     assert (drawn[30, 31] < wash - 30).all()
 
 
-# --- What they are measured by.
+# --- Metrics.
 
 
-def test_precision_is_one_for_what_is_right_and_falls_with_what_is_not() -> None:
+def test_map_is_one_for_correct_detections_and_lower_with_false_ones() -> None:
     truth: list[list[tuple[int, Box]]] = [
         [(0, (0.1, 0.1, 0.4, 0.4)), (1, (0.5, 0.5, 0.9, 0.9))],
         [(0, (0, 0, 0.5, 0.5))],
     ]
     right = [[(0.9, *each) for each in shapes] for shapes in truth]
     assert measure(right, truth) == pytest.approx(1)
-    # A surer answer where nothing is: every right one of its class comes after it.
+    # A false detection with higher confidence than all correct ones of its class.
     wrong = [[*right[0], (0.95, 0, (0.6, 0.0, 0.9, 0.3))], right[1]]
     assert measure(wrong, truth) == pytest.approx((2 / 3 + 1) / 2)
-    # The same shape found twice counts once.
+    # A duplicate detection counts once.
     twice = [[*right[0], (0.95, 1, truth[0][1][1])], right[1]]
     assert measure(twice, truth) == pytest.approx(1)
     assert measure([[], []], truth) == 0
@@ -106,7 +106,7 @@ def measure(found: list[list[tuple[float, int, Box]]], truth: list[list[tuple[in
     return mean_average_precision(found, truth, share_boxes, classes=len(CLASSES))
 
 
-def test_regions_overlap_by_what_they_share() -> None:
+def test_iou_of_boxes_and_masks() -> None:
     assert share_boxes((0, 0, 2, 2), (1, 0, 3, 2)) == pytest.approx(1 / 3)
     assert share_boxes((0, 0, 1, 1), (2, 2, 3, 3)) == 0
     first, second = np.zeros((4, 4), bool), np.zeros((4, 4), bool)
@@ -115,11 +115,11 @@ def test_regions_overlap_by_what_they_share() -> None:
     assert share_pixels(first, second) == pytest.approx(1 / 3)
 
 
-# --- That they learn, and that those that are kept have learnt.
-# What trains is loaded by the tests that need it: every run of the tests would load torch.
+# --- Training and stored models.
+# Tests import the training modules inside functions, so that collecting tests does not load torch.
 
 
-def test_a_few_steps_change_the_weights_and_leave_a_checkpoint(
+def test_a_few_steps_change_the_weights_and_write_a_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from deploy.train_demo import detector
@@ -134,7 +134,7 @@ def test_a_few_steps_change_the_weights_and_leave_a_checkpoint(
     assert (tmp_path / "model.pt").stat().st_size > 500_000
 
 
-def test_parts_of_scenes_belong_together_and_follow_from_the_step() -> None:
+def test_crops_match_their_targets_and_depend_only_on_the_step() -> None:
     from deploy.train_demo.pictures.pairs import Pairs
 
     random = np.random.default_rng(0)
@@ -148,25 +148,25 @@ def test_parts_of_scenes_belong_together_and_follow_from_the_step() -> None:
     assert (pairs.take(5, 8, 5)[0] != given).any()
 
 
-def test_a_model_takes_over_the_first_layers_of_another() -> None:
+def test_the_first_layers_are_copied_from_another_model() -> None:
     from safetensors.torch import load_file
 
     from deploy.train_demo import classifier, detector, ultralytics_nets
 
-    fresh, begun = classifier.build(), classifier.build()
-    before = {name: tensor.clone() for name, tensor in begun.state_dict().items()}
-    ultralytics_nets.take_over(begun, detector.KEPT, layers=2)
-    known = load_file(detector.KEPT / "weights.safetensors")
-    for name, tensor in begun.state_dict().items():
-        taken = name.startswith(("model.0.", "model.1."))
-        assert (tensor == (known if taken else before)[name]).all(), name
+    fresh, model = classifier.build(), classifier.build()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    ultralytics_nets.copy_layers(model, detector.STORED_MODEL, layers=2)
+    stored = load_file(detector.STORED_MODEL / "weights.safetensors")
+    for name, tensor in model.state_dict().items():
+        is_copied = name.startswith(("model.0.", "model.1."))
+        assert (tensor == (stored if is_copied else before)[name]).all(), name
     with pytest.raises(RuntimeError, match="none of these layers"):
-        ultralytics_nets.take_over(fresh, detector.KEPT, layers=0)
+        ultralytics_nets.copy_layers(fresh, detector.STORED_MODEL, layers=0)
 
 
 @pytest.fixture
-def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
-    """Make a model of the catalogue in two steps, on tiny pictures, in a folder of the test's own."""
+def short_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
+    """Return a function that trains a model for two steps on small images, and stores it in `tmp_path`."""
     from deploy.train_demo import __main__ as training
     from deploy.train_demo import catalogue, classifier, detector, transformer
     from deploy.train_demo.pictures import pairs
@@ -175,7 +175,7 @@ def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool
         monkeypatch.setattr(module, "BATCH", 2)
     monkeypatch.setattr(detector, "SIDE", 64)
     monkeypatch.setattr(pairs, "SCENES", 2)
-    monkeypatch.setattr(training, "KEPT", tmp_path)
+    monkeypatch.setattr(training, "STORED_MODELS", tmp_path)
     plans = {plan.name: plan for plan in catalogue.PLANS}
 
     def make(name: str, *, target: float) -> bool:
@@ -185,15 +185,15 @@ def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool
 
 
 @pytest.mark.parametrize(
-    "name", ["shapes-segmenter", "shapes-classifier", "pattern-classifier", "coloured-pencil", "double-size"]
+    "name", ["shapes-segmenter", "shapes-classifier", "pattern-classifier", "colored-pencil", "double-size"]
 )
-def test_what_is_trained_converts_and_is_kept_with_its_card(
-    tmp_path: Path, short: Callable[..., bool], name: str
+def test_a_trained_model_is_converted_and_stored_with_its_card(
+    tmp_path: Path, short_training: Callable[..., bool], name: str
 ) -> None:
     from deploy.train_demo.catalogue import PLANS
 
     plan = next(plan for plan in PLANS if plan.name == name)
-    assert short(name, target=-1e9)
+    assert short_training(name, target=-1e9)
     home = tmp_path / name
     card = json.loads((home / "card.json").read_text())
     assert (card["title"], card["summary"]) == (plan.title, plan.summary)
@@ -202,30 +202,31 @@ def test_what_is_trained_converts_and_is_kept_with_its_card(
     assert FolderModel(home / "model").facts["family"] == plan.family
 
 
-def test_what_is_not_good_enough_is_not_kept(
-    tmp_path: Path, short: Callable[..., bool], capsys: pytest.CaptureFixture[str]
+def test_a_model_below_its_target_is_not_stored(
+    tmp_path: Path, short_training: Callable[..., bool], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert not short("shapes-classifier", target=1e9)
-    assert "Wanted: 1e+09" in capsys.readouterr().out
+    assert not short_training("shapes-classifier", target=1e9)
+    assert "Target: 1e+09" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
 
 
-def test_all_that_is_in_the_catalogue_is_kept() -> None:
+def test_all_models_of_the_catalog_are_stored() -> None:
     from deploy.train_demo.catalogue import PLANS
 
-    assert sorted(plan.name for plan in PLANS) == KEPT_NAMES
+    assert sorted(plan.name for plan in PLANS) == STORED_NAMES
 
 
-@pytest.mark.parametrize("name", KEPT_NAMES)
-def test_what_is_kept_is_small_and_does_what_its_card_says(name: str) -> None:
+@pytest.mark.parametrize("name", STORED_NAMES)
+def test_a_stored_model_is_small_and_reaches_its_target(name: str) -> None:
     from deploy.train_demo.catalogue import PLANS
 
     plan = next(plan for plan in PLANS if plan.name == name)
-    model = KEPT / name / "model"
+    model = STORED_MODELS / name / "model"
     assert {path.name for path in model.iterdir()} == {"model.json", "model.onnx", "weights.safetensors"}
-    assert sum(path.stat().st_size for path in (KEPT / name).rglob("*")) < MOST_BYTES
-    card = json.loads((KEPT / name / "card.json").read_text())
+    assert sum(path.stat().st_size for path in (STORED_MODELS / name).rglob("*")) < MOST_BYTES
+    card = json.loads((STORED_MODELS / name / "card.json").read_text())
+    assert (card["title"], card["summary"]) == (plan.title, plan.summary)
     assert card["description"].startswith(plan.about)
     measured = plan.measure(model, FEW)
-    # A dozen pictures tell less than hundreds: one more of them may be wrong.
+    # A dozen images are less precise than hundreds: allow one more error.
     assert measured.gain >= plan.target - (1 / FEW if plan.family in ("yolo", "vit") else 0)

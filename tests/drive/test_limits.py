@@ -215,7 +215,7 @@ def test_keys_are_counted_and_old_revoked_ones_forgotten(user: User, monkeypatch
     monkeypatch.setattr(accounts, "MOST_KEYS", 2)
     monkeypatch.setattr(accounts, "MOST_REVOKED", 3)
     keys = [accounts.create_api_key(user=user, name=str(n)) for n in range(2)]
-    with pytest.raises(Invalid, match="2 keys"):
+    with pytest.raises(Invalid, match="2 API keys"):
         accounts.create_api_key(user=user, name="more")
     for key in keys:
         accounts.revoke_api_key(user=user, key_id=key.row.pk)

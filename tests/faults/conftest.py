@@ -1,4 +1,4 @@
-"""Services of a test's own, and workers with a fault in them."""
+"""Fixtures: services of one test, and workers with injected faults."""
 
 import os
 import shutil

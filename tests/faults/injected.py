@@ -1,4 +1,4 @@
-"""Faults at an exact moment of a real worker's life. Workers load it with `-I tests.faults.injected`.
+"""Faults at exact moments in a real worker. Workers load it with `-I tests.faults.injected`.
 
 The variable IPAU_TEST_FAULT names the one that strikes. Everything around that moment is the product's own.
 """

@@ -1,4 +1,4 @@
-"""A PostgreSQL or Valkey of a test's own, which it may kill, freeze and start again."""
+"""PostgreSQL and Valkey of one test, which it may kill, freeze and restart."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""PostgreSQL or Valkey away: the API says so in its own words, and says when to try again."""
+"""Tests of the API without PostgreSQL or Valkey: it returns 503 with Retry-After."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""One account keeps many previews in flight that never end: others see nothing of it."""
+"""Tests of previews: one account with many previews that hang does not affect others."""
 
 import statistics
 import threading

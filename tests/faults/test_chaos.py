@@ -1,4 +1,4 @@
-"""A short run of `make chaos`: everything at once, at random."""
+"""A short run of `make chaos`: random faults in a whole site."""
 
 import os
 import subprocess

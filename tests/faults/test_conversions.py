@@ -1,5 +1,4 @@
-"""Conversions on real workers: one that is killed loses nothing and makes nothing twice; slow ones hold up
-nobody else."""
+"""Tests of conversions with real workers: killed ones lose and repeat nothing, slow ones block no one."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""One account does what it can to stop the others. Another one's pages, previews and jobs go on."""
+"""Tests of overload: one account overloads the site, and pages, previews and jobs of others continue."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Preview workers that die: the person still gets the preview, or is told why not."""
+"""Tests of preview workers that die: the client gets the preview or the reason."""
 
 import os
 import signal
@@ -39,7 +39,7 @@ def worker(celery_worker: Callable[..., LiveWorker], ran: Path) -> LiveWorker:
 def ask(width: int) -> str:
     """Ask for a preview by the poison of a picture that is not in the drive."""
     request_id = uuid.uuid4().hex
-    ticket = channel.leave_picture(picture_bytes("PNG", width=width, height=40))
+    ticket = channel.store_image(picture_bytes("PNG", width=width, height=40))
     assert previews_tasks.send_preview(
         request_id, f"key {request_id}", {"ticket": ticket}, crashing_operation.RECIPE, {}
     )
@@ -47,7 +47,7 @@ def ask(width: int) -> str:
 
 
 def answer_to(request_id: str) -> channel.Answer:
-    found = channel.wait_for(request_id, seconds=channel.PATIENCE_SECONDS)
+    found = channel.wait_for(request_id, seconds=channel.REQUEST_TIMEOUT_SECONDS)
     assert found is not None
     return found
 

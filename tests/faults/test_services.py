@@ -1,4 +1,4 @@
-"""Valkey and PostgreSQL that die, forget, stand still or hang up: work goes on, and nothing is done twice."""
+"""Tests of Valkey and PostgreSQL that crash, lose data, freeze or disconnect: work continues, once."""
 
 import signal
 import subprocess

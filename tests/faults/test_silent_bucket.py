@@ -1,4 +1,4 @@
-"""A bucket that takes connections and answers nothing: pages that need none of it come as always."""
+"""Tests of a bucket that accepts connections but never answers: other pages work normally."""
 
 import contextlib
 import socket

@@ -1,4 +1,4 @@
-"""How fast a model is in jobs stays true to its pictures when workers or the database fail."""
+"""Tests of measured model speeds: they stay correct when workers or the database fail."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A web server that is killed, in whole or in part: nobody who connects is refused while it comes back."""
+"""Tests of a killed web server: no connection is refused while it restarts."""
 
 import http.client
 import os

@@ -1,4 +1,4 @@
-"""Workers that die, stand still, are told to stop, or meet harm: nothing is lost, nothing is done twice."""
+"""Tests of workers that crash, freeze or stop: no work is lost or done twice."""
 
 import os
 import re

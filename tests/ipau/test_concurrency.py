@@ -1,4 +1,4 @@
-"""How many requests of a web process may wait at once, in all and of one person."""
+"""Tests of concurrency limits: how many requests of a web process may wait, in total and per client."""
 
 import gc
 import threading

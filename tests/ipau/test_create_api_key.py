@@ -1,4 +1,4 @@
-"""`./manage.py create_api_key`."""
+"""Tests of `./manage.py create_api_key`."""
 
 import pytest
 from allauth.account.models import EmailAddress
@@ -31,7 +31,7 @@ def test_uses_the_person_who_is_there(user: User, capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("scopes", ["fly", "", "read,fly"])
 def test_refuses_unknown_scopes(scopes: str) -> None:
-    with pytest.raises(CommandError, match="Scopes are"):
+    with pytest.raises(CommandError, match="Valid scopes"):
         call_command("create_api_key", "a@example.org", scopes=scopes)
     assert not User.objects.filter(email="a@example.org").exists()
 

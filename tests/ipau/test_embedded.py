@@ -1,4 +1,4 @@
-"""The private PostgreSQL and Valkey, on real processes."""
+"""Tests of the embedded PostgreSQL and Valkey, with real processes."""
 
 import json
 import os
@@ -22,6 +22,7 @@ from ipau.embedded import services as embedded_services
 from ipau.embedded.watchdog import is_alive, wait_gone
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow("starts PostgreSQL and Valkey of its own")
 # A process that starts the services, says so and waits.
 HOLDER = """
 import sys, time
@@ -146,8 +147,8 @@ def test_redoes_an_interrupted_initialisation(data_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
-        ({"pg/PG_VERSION": "19\n"}, "holds a database of PostgreSQL 19"),
-        ({"pg/holiday.jpg": ""}, "holds files but no database"),
+        ({"pg/PG_VERSION": "19\n"}, "contains a database of PostgreSQL 19"),
+        ({"pg/holiday.jpg": ""}, "contains files but no database"),
     ],
 )
 def test_refuses_a_folder_that_is_not_ours(data_dir: Path, files: dict[str, str], sentence: str) -> None:
@@ -167,7 +168,7 @@ def test_data_folder_that_is_a_file(data_dir: Path) -> None:
 
 def test_too_little_space(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded_services, "LEAST_FREE_BYTES", 2**60)
-    with pytest.raises(embedded.EmbeddedError, match="Make room"):
+    with pytest.raises(embedded.EmbeddedError, match="Free some space"):
         start(data_dir)
 
 

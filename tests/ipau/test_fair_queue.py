@@ -1,4 +1,4 @@
-"""Requests of one client never take all threads of a web process."""
+"""Tests of the fair queue: one client never uses all threads of a web process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests that nobody sends by accident: each gets an answer, none a server error."""
+"""Tests of malformed and hostile requests: each gets a response, and none a server error."""
 
 import base64
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Early refusals over a real gunicorn: the response says whether its connection lives on."""
+"""Tests of keep-alive after early refusals, with a real gunicorn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leases on a real database: who wins a race, whose clock counts, and what a worker hears of a lost lease."""
+"""Tests of leases on a real database: races, clocks, and workers that lose a lease."""
 
 import threading
 import time

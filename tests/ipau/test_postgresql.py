@@ -1,4 +1,4 @@
-"""Whether a connection that has rested can be used again."""
+"""Tests of the health check of idle database connections."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Queries whose SQL is written once and whose plan the database keeps."""
+"""Tests of prepared queries: SQL is compiled once, and the database reuses the plan."""
 
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4

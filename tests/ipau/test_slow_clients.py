@@ -1,4 +1,4 @@
-"""Slow clients hold no thread: others are served as without them, and after a while they are cut off."""
+"""Tests of slow clients: they hold no thread, do not delay others, and are disconnected in time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON that would become millions of objects is refused before it does."""
+"""Tests of the strict JSON parser: JSON with millions of values is rejected before parsing."""
 
 import json
 import time

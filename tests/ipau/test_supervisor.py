@@ -1,4 +1,4 @@
-"""The supervisor's programs: kept running, given up, stopped whole. On real processes."""
+"""Tests of the supervisor with real processes: restart, give up, stop."""
 
 import os
 import signal
@@ -94,7 +94,7 @@ def test_starts_a_dead_program_again(watchdog: Watchdog, tmp_path: Path) -> None
     os.kill(first, signal.SIGKILL)
     child.last_lines.clear()
     said = tend_until(child, "up")
-    assert said == ["a was killed by signal 9; starting it again in 0.01 s"]
+    assert said == ["a was killed by signal 9; restarting it in 0.01 s"]
     assert pid_of(child) != first
     assert (tmp_path / "a.log").read_text() == "up\nup\n"
     child.ask_to_stop()
@@ -266,7 +266,7 @@ def test_what_ran_for_long_is_started_again_at_once(
     assert one.process is not None
     os.kill(one.process.pid, signal.SIGKILL)
     one.process.wait()
-    assert one.tend() == "a was killed by signal 9; starting it again in 0 s"
+    assert one.tend() == "a was killed by signal 9; restarting it in 0 s"
     # The next look starts it.
     assert one.process is None
     one.tend()

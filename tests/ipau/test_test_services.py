@@ -1,4 +1,4 @@
-"""The services of the test run itself."""
+"""Tests of the services that the test run starts."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The broker's clients."""
+"""Tests of the Celery broker transport."""
 
 from ipau.celery import app
 from ipau.celery_transport import Transport

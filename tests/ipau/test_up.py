@@ -1,4 +1,4 @@
-"""`./manage.py up` as people run it: the whole site, its end, and its sentences."""
+"""Tests of `./manage.py up`: start, messages and stop of the whole site."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +77,11 @@ def test_site_comes_up_serves_and_leaves_nothing(data_dir: Path) -> None:
         try:
             said = wait_for(data_dir / "output", "ready: ", site)
             assert re.findall(r"^ready: .*$", said, re.MULTILINE) == [f"ready: http://127.0.0.1:{port}"]
+            wait_for(data_dir / "output", "No mail server is set (EMAIL_URL). E-mails", site)
+            sign_up(f"http://127.0.0.1:{port}", "b@example.org")
+            code = r"^web +\| +([A-Z0-9]{3,}-[A-Z0-9]{3,})$"
+            wait_for(data_dir / "output", "This e-mail was sent by IPAU", site)
+            assert re.search(code, (data_dir / "output").read_text(), re.MULTILINE)
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz") as answer:
                 assert json.load(answer)["ready"] is True
             key = manage(data_dir, "create_api_key", "a@example.org")
@@ -111,6 +117,18 @@ def test_without_a_site_commands_say_how_to_start_one(data_dir: Path) -> None:
     assert done.returncode == 1
     assert "Start the site with ./manage.py up, or set DATABASE_URL." in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def sign_up(site: str, email: str) -> None:
+    """Send the sign-up form, as a browser does."""
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    with opener.open(f"{site}/accounts/signup/") as page:
+        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.read().decode())
+    assert token
+    fields = {"csrfmiddlewaretoken": token[1], "email": email}
+    fields |= dict.fromkeys(("password1", "password2"), "a long and random pass phrase")
+    with opener.open(f"{site}/accounts/signup/", urllib.parse.urlencode(fields).encode()) as page:
+        assert page.url.endswith("/accounts/confirm-email/")
 
 
 def send_picture(site: str, key: str) -> None:

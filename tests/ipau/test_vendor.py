@@ -1,4 +1,4 @@
-"""The vendored browser libraries are what was published, and what the pages name exists."""
+"""Tests of vendored browser libraries: files match their digests, and used icons exist."""
 
 import json
 import re

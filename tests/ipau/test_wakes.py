@@ -1,4 +1,4 @@
-"""Wake-ups that are sent once for many rows."""
+"""Tests of wake-ups that are sent once for many rows."""
 
 from uuid import UUID, uuid4
 

@@ -1,4 +1,4 @@
-"""Parts of the web server by themselves: heads, who counts as one client, streams, budgets."""
+"""Unit tests of the web server: request heads, client keys, streams, time budgets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the web server's own main loop must not change: HTTP as gunicorn speaks it."""
+"""Tests of the web server: HTTP works as in gunicorn, despite our main loop."""
 
 from __future__ import annotations
 

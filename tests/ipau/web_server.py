@@ -1,4 +1,4 @@
-"""A real gunicorn for tests of the web server, and clients that speak HTTP byte by byte."""
+"""Real gunicorn for tests of the web server, and clients that send HTTP byte by byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A family and converted models for tests: real rows and bytes, with no network of neurons behind them."""
+"""A family and converted models for tests: real rows and files, without a neural network."""
 
 import hashlib
 import json
@@ -27,11 +27,11 @@ from workers.plugin import (
 
 
 class MarksParams(Params):
-    confidence: float = slider(0.25, ge=0, le=1, step=0.05, title="Confidence", help="The least that counts.")
+    confidence: float = slider(0.25, ge=0, le=1, step=0.05, title="Confidence", help="Minimum confidence.")
 
 
 class Marks(Family[MarksParams]):
-    """Finds one thing of each class, all in the middle, as sure as the model's bytes say."""
+    """Detects one object per class in the center. The bytes of the model are the confidences."""
 
     key = "marks"
     title = "Marks"
@@ -75,13 +75,13 @@ class Marks(Family[MarksParams]):
 
 @contextmanager
 def marks() -> Iterator[None]:
-    """Have the family while the block runs."""
+    """Register the family during the block."""
     with registry.register(Marks()):
         yield
 
 
 def facts_of(files: Mapping[str, bytes], **changes: Any) -> dict[str, Any]:
-    """Return what model.json says of these files."""
+    """Return the content of model.json for these files."""
     return {
         "family": "marks",
         "task": "detect",
@@ -101,7 +101,7 @@ def facts_of(files: Mapping[str, bytes], **changes: Any) -> dict[str, Any]:
 
 
 def bundle_bytes(sure: tuple[int, ...] = (90, 40), **changes: Any) -> dict[str, bytes]:
-    """Return the three files of a model that is so sure of its classes, in percent."""
+    """Return the three files of a model with these confidences of its classes, in percent."""
     files = {GRAPH: bytes(sure), WEIGHTS: b"weights of " + bytes(sure)}
     return {**files, FACTS: json.dumps(facts_of(files, **changes)).encode()}
 
@@ -130,8 +130,8 @@ def model(
         publish=publish,
     )
     conversion.save()
-    told = json.loads(blobs.read(files[FACTS].sha256))
-    weights = keep_weights(facts=told, files=files, source_sha256=conversion.source_sha256)
+    content = json.loads(blobs.read(files[FACTS].sha256))
+    weights = keep_weights(facts=content, files=files, source_sha256=conversion.source_sha256)
     wanted = Release(owner_id=owner.pk, name=name, title=name.capitalize(), publish=publish)
     version = release_model(wanted=wanted, weights=weights)
     conversion.state, conversion.source, conversion.version = ConversionState.SUCCEEDED, None, version

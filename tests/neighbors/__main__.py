@@ -1,4 +1,4 @@
-"""Attack a whole site with one account, time another one, and print both; 1 where a bound is broken.
+"""Overload a site with one account, time another one, print both; exit status 1 if a limit is exceeded.
 
 `.venv/bin/python -m tests.neighbors [--seconds 10] [--only time_bombs]`
 """
@@ -13,15 +13,14 @@ from tests.neighbors.attacks import ATTACKS, Attacker
 from tests.neighbors.victim import KINDS, Times, Victim
 from tests.workers.inference import bombs
 
-# Beside a quiet run, and for pages in any case. What takes less than a quarter of a second is quick, however
-# little it takes when all is quiet.
+# Limits: the ratio to a quiet run, and an absolute limit for pages. Requests below QUICK_SECONDS always pass.
 MOST_TIMES = 3.0
 QUICK_SECONDS = 0.25
 MOST_PAGE_SECONDS = 2.0
 
 
 def main(seconds: float, only: list[str]) -> bool:
-    """Run the attacks one after the other; return whether the other account was left alone."""
+    """Run the attacks one after the other; return whether the other account stayed within the limits."""
     with site.running() as running:
         other = running.client("victim@example.org")
         victim = Victim(other, other.wait_for_model(other.convert("mine", bombs.harmless())))
@@ -58,7 +57,7 @@ def _print(name: str, times: Times, quiet: Times) -> bool:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each attack")
+    parser.add_argument("--seconds", type=float, default=10.0, help="duration of each attack")
     parser.add_argument("--only", action="append", choices=list(ATTACKS), default=[])
-    given = parser.parse_args()
-    sys.exit(not main(given.seconds, given.only))
+    options = parser.parse_args()
+    sys.exit(not main(options.seconds, options.only))

@@ -1,4 +1,4 @@
-"""What one ordinary account does to stop all others. Each attack goes on until its block ends."""
+"""Attacks by one ordinary account. Each continues until its block ends."""
 
 from __future__ import annotations
 

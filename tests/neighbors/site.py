@@ -1,4 +1,4 @@
-"""The site that is attacked: all of `manage.py up`, in a folder of its own, and clients of its API."""
+"""Site under attack: all of `manage.py up` in its own folder, and API clients."""
 
 from __future__ import annotations
 

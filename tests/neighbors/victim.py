@@ -1,4 +1,4 @@
-"""The person who only wants to use the site: looks at pages, previews and runs jobs, and is timed."""
+"""Victim: a user who loads pages, requests previews and runs jobs, with timing."""
 
 from __future__ import annotations
 

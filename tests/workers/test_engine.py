@@ -69,7 +69,9 @@ def test_timings_name_each_stage() -> None:
 def test_a_chain_runs_in_order() -> None:
     steps = (
         Step(operation="pixelart", params={"block": 8, "palette": "gameboy"}),
-        Step(operation="blackwhite", params={"finish": "threshold", "automatic": False, "level": 128}),
+        Step(
+            operation="blackwhite", params={"finish": "threshold", "auto_threshold": False, "threshold": 128}
+        ),
     )
     image = decode(engine.run(Recipe(steps=steps), encode(draw(), "JPEG")).files[0].data)
     assert image.mode == "1"

@@ -25,8 +25,8 @@ def picture_of(outcome: engine.RecipeResult) -> Image.Image:
     return decode(next(file.data for file in outcome.files if file.label == "image"))
 
 
-def flat(colour: tuple[int, int, int]) -> bytes:
-    return encode(Image.new("RGB", (32, 32), colour), "PNG")
+def flat(color: tuple[int, int, int]) -> bytes:
+    return encode(Image.new("RGB", (32, 32), color), "PNG")
 
 
 # --- Names, labels, fit.
@@ -61,7 +61,7 @@ def test_what_gets_no_picture_is_found() -> None:
 
 
 def test_two_steps_equal_one_after_the_other_on_pixels_that_lost_nothing() -> None:
-    first = ("pixelart", {"block": 9, "palette": "adaptive", "colours": 24})
+    first = ("pixelart", {"block": 9, "palette": "adaptive", "colors": 24})
     second = ("blackwhite", {"method": "rec709", "contrast": 30})
     source = encode(draw(320, 200), "JPEG", quality=70)
     between = engine.run(recipe(first), source, output=engine.OutputOptions(format="PNG"))
@@ -102,14 +102,14 @@ def test_a_chain_decodes_once_and_encodes_once(monkeypatch: pytest.MonkeyPatch) 
 def test_two_mosaics_have_folders_of_their_own() -> None:
     red, blue = Folder([flat((250, 0, 0))]), Folder([flat((0, 0, 250))])
     steps = recipe(
-        ("mosaic", {"tile": 16, "adaption": 0}),
-        ("mosaic", {"tile": 16, "adaption": 0}),
+        ("mosaic", {"tile": 16, "color_match": 0}),
+        ("mosaic", {"tile": 16, "color_match": 0}),
     )
     data = encode(draw(96, 64), "PNG")
     made = engine.run(steps, data, Context(pictures={"mosaic.tiles": blue, "mosaic2.tiles": red}))
     mean = pixels(picture_of(made))[..., :3].reshape(-1, 3).mean(axis=0)
     assert mean[0] > 200 > 50 > mean[2]
-    first_only = recipe(("mosaic", {"tile": 16, "adaption": 0}))
+    first_only = recipe(("mosaic", {"tile": 16, "color_match": 0}))
     made = engine.run(first_only, data, Context(pictures={"mosaic.tiles": blue, "mosaic2.tiles": red}))
     mean = pixels(picture_of(made))[..., :3].reshape(-1, 3).mean(axis=0)
     assert mean[2] > 200 > 50 > mean[0]

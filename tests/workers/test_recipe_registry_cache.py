@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from workers import devices, registry
 from workers.cache import Cache
 from workers.recipe import MOST_STEPS, Recipe, Step
+from workers.renamed_parameters import RENAMED_PARAMETERS
 
 
 def test_digest_does_not_depend_on_order() -> None:
@@ -75,6 +77,32 @@ def test_each_wrong_setting_has_its_own_sentence() -> None:
         "size": "Character size must be a whole number.",
     }
     assert caught.value.problems["columns"].template == "%(title)s must be at most %(le)s."
+
+
+def test_a_number_or_auto_is_read_from_a_form_and_refused_with_one_sentence() -> None:
+    params: Any = registry.validate("yolo", {"line_width": "7", "image_size": "auto"})
+    assert (params.line_width, params.image_size, params.line_pixels, params.input_side) == (7, "auto", 7, 0)
+    assert registry.validate("onnx", {}).model_dump()["line_width"] == "auto"
+    with pytest.raises(registry.ParamsInvalid) as caught:
+        registry.validate("yolo", {"line_width": 0, "image_size": "2049"})
+    assert caught.value.errors == {
+        "line_width": "Line width must be at least 1, or “auto”.",
+        "image_size": "Image size must be at most 2048, or “auto”.",
+    }
+    program = caught.value.problems["line_width"].for_programs
+    assert program == "line_width (Line width) must be at least 1 px, or “auto”."
+
+
+@pytest.mark.parametrize(
+    ("operation", "old", "new"),
+    [(key, old, new) for key, names in RENAMED_PARAMETERS.items() for old, new in names.items()],
+)
+def test_a_refusal_of_an_old_name_says_the_new_one(operation: str, old: str, new: str) -> None:
+    with pytest.raises(registry.ParamsInvalid) as caught:
+        registry.validate(operation, {old: 1})
+    sentence = f"There is no setting called “{old}”. It is now called “{new}”."
+    assert caught.value.errors == {old: sentence}
+    assert new in registry.get(operation).schema()["properties"]
 
 
 def test_a_file_that_defines_no_operation_stops_start_up() -> None:

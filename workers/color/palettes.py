@@ -1,4 +1,4 @@
-"""The colours that old machines could show."""
+"""The colors that old machines could show."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ PALETTES: dict[str, str] = {
     "008888 f8f8f8 3cbcfc 6888fc 9878f8 f878f8 f85898 f87858 fca044 f8b800 b8f818 58d854 58f898 "
     "00e8d8 787878 fcfcfc a4e4fc b8b8f8 d8b8f8 f8b8f8 f8a4c0 f0d0b0 fce0a8 f8d878 d8f878 b8f8b8 "
     "b8f8d8 00fcfc f8d8f8",
-    "grey4": "000000 555555 aaaaaa ffffff",
+    "gray4": "000000 555555 aaaaaa ffffff",
 }
 
 
 def read_palette(name: str) -> list[tuple[int, int, int]]:
-    """The colours of a named palette, as red, green and blue 0..255."""
+    """The colors of a named palette, as red, green and blue 0..255."""
     codes = [int(code, 16) for code in PALETTES[name].split()]
     return [(code >> 16, code >> 8 & 255, code & 255) for code in codes]

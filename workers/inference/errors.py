@@ -21,18 +21,16 @@ TOO_SLOW = (
 )
 CRASHES = "The model breaks down over this picture so badly that its process ends."
 NO_MEMORY = (
-    "The model needs more memory for this picture than {limit}. Use a smaller picture or working "
-    "size{or_else}."
+    "The model needs more memory for this picture than {limit}. Use a smaller picture or image size{or_else}."
 )
 _ANY_LIMIT = "a model may have"
 _RAISE_LIMIT = ", or have the operator of this site raise IPAU_MODEL_MEMORY_BYTES"
 NO_MACHINE_MEMORY = (
-    "The machine had no memory left while the model ran over this picture. Use a smaller picture or working "
+    "The machine had no memory left while the model ran over this picture. Use a smaller picture or image "
     "size, or try it again later."
 )
 NO_GPU_MEMORY = (
-    "The model needs more memory for this picture than the GPU has left. Use a smaller picture or working "
-    "size."
+    "The model needs more memory for this picture than the GPU has left. Use a smaller picture or image size."
 )
 _GIB = 2**30
 

@@ -1,4 +1,4 @@
-"""A picture decoded once and only as far as asked: full, grey or reduced views, upright and in sRGB."""
+"""A picture decoded once and only as far as asked: full, gray or reduced views, upright and in sRGB."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ class Picture:
     def of(cls, image: Image.Image, like: Picture) -> Picture:
         """A picture of pixels in memory, made from `like`: its format is what results are written in."""
         picture = cls(None, like.facts, image.size, None)
-        colour, picture._alpha = normalise(image)
-        picture._views["straight"] = colour
+        color, picture._alpha = normalise(image)
+        picture._views["straight"] = color
         return picture
 
     @property
@@ -99,14 +99,14 @@ class Picture:
     # --- Views. See PictureView for what each promises.
 
     def rgb(self, *, flat: bool = True) -> Image.Image:
-        colour = self._flat() if flat else self._straight()
-        return self._keep(("rgb", flat), lambda: _as_mode(colour, "RGB"))
+        color = self._flat() if flat else self._straight()
+        return self._keep(("rgb", flat), lambda: _as_mode(color, "RGB"))
 
-    def grey(self, *, flat: bool = True) -> Image.Image:
-        if self._drafts_grey():
-            return self._keep("grey", lambda: self._decode("L", None))
-        colour = self._flat() if flat else self._straight()
-        return self._keep(("grey", flat), lambda: _as_mode(colour, "L"))
+    def gray(self, *, flat: bool = True) -> Image.Image:
+        if self._drafts_gray():
+            return self._keep("gray", lambda: self._decode("L", None))
+        color = self._flat() if flat else self._straight()
+        return self._keep(("gray", flat), lambda: _as_mode(color, "L"))
 
     def alpha(self) -> Image.Image | None:
         if self.format == "JPEG" and self._data is not None:
@@ -123,11 +123,11 @@ class Picture:
             return self.rgb()
         return self._keep(("reduced", factor), lambda: self._reduce("RGB", factor))
 
-    def reduced_grey(self, width: int, height: int) -> Image.Image:
+    def reduced_gray(self, width: int, height: int) -> Image.Image:
         factor = self._limit_factor(self._find_factor(width, height))
         if factor == 1:
-            return self.grey()
-        return self._keep(("reduced grey", factor), lambda: self._reduce("L", factor))
+            return self.gray()
+        return self._keep(("reduced gray", factor), lambda: self._reduce("L", factor))
 
     def shrunk(self, max_side: int) -> Picture:
         """The same picture with no side longer than `max_side`, transparency included."""
@@ -159,17 +159,17 @@ class Picture:
         """Whether the decoder can reduce while decoding, and nothing larger is there already."""
         return self.format == "JPEG" and self._data is not None and "straight" not in self._views
 
-    def _drafts_grey(self) -> bool:
+    def _drafts_gray(self) -> bool:
         return self._drafts() and self._space is None
 
     def _straight(self) -> Image.Image:
         return self._keep("straight", lambda: self._decode(None, None))
 
     def _flat(self) -> Image.Image:
-        colour = self._straight()
+        color = self._straight()
         if self._alpha is None:
-            return colour
-        return self._keep("flat", lambda: _lay_on_white(colour, self._alpha))
+            return color
+        return self._keep("flat", lambda: _lay_on_white(color, self._alpha))
 
     def _find_factor(self, width: int, height: int) -> int:
         return max(1, min(self.width // max(1, width), self.height // max(1, height)))
@@ -226,16 +226,16 @@ class Picture:
             # First, because normalising drops `info`, which has the transparent color.
             opacity = read_opacity(image, low_bytes)
             deep = convert_whole_samples(image, low_bytes, self._space)
-            colour, alpha = normalise(image, self._space) if deep is None else normalise(deep)
+            color, alpha = normalise(image, self._space) if deep is None else normalise(deep)
             alpha = opacity or alpha
         else:
             # A CMYK file drafts its size but not its mode.
-            colour, alpha = _as_mode(to_srgb(image, self._space), mode), None
+            color, alpha = _as_mode(to_srgb(image, self._space), mode), None
         # Pillow turns a TIFF itself, while decoding.
         turned = 1 if self.format == "TIFF" else self.facts.orientation
         if alpha is not None:
             self._alpha = turn(alpha, turned)
-        return turn(colour, turned)
+        return turn(color, turned)
 
 
 def fit(size: Size, max_side: int) -> Size:
@@ -281,6 +281,6 @@ def _as_mode(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _lay_on_white(colour: Image.Image, alpha: Image.Image | None) -> Image.Image:
-    white = Image.new(colour.mode, colour.size, 255 if colour.mode == "L" else (255, 255, 255))
-    return Image.composite(colour, white, alpha) if alpha is not None else colour
+def _lay_on_white(color: Image.Image, alpha: Image.Image | None) -> Image.Image:
+    white = Image.new(color.mode, color.size, 255 if color.mode == "L" else (255, 255, 255))
+    return Image.composite(color, white, alpha) if alpha is not None else color

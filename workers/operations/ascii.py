@@ -58,8 +58,8 @@ class AsciiParams(Params):
         show_if={"characters": ["custom"]},
     )
     inverted: bool = toggle(False, title="Light on dark", help="Light characters on a black ground.")
-    coloured: bool = toggle(
-        False, title="In colour", help="Each character takes the colour of what it stands for."
+    colored: bool = toggle(
+        False, title="In color", help="Each character takes the color of what it stands for."
     )
     stretch: bool = toggle(
         True,
@@ -126,14 +126,14 @@ class Ascii(Operation[AsciiParams]):
         atlas = context.keep(
             ("ascii", signs, height), lambda: build_atlas(signs, height), lambda made: made.glyphs.nbytes
         )
-        tones = np.asarray(picture.reduced_grey(columns, rows).resize((columns, rows), Image.Resampling.BOX))
+        tones = np.asarray(picture.reduced_gray(columns, rows).resize((columns, rows), Image.Resampling.BOX))
         table = match_ink(atlas.ink, inverted=params.inverted)
         indices = table[stretch_tones(tones) if params.stretch else tones]
-        if params.coloured:
+        if params.colored:
             cells = picture.reduced(columns, rows).resize((columns, rows), Image.Resampling.BOX)
             image = _tint(_lay(indices, atlas.glyphs), cells, inverted=params.inverted)
         else:
-            image = _draw_grey(indices, atlas, inverted=params.inverted)
+            image = _draw_gray(indices, atlas, inverted=params.inverted)
         text = write_text(indices, atlas.signs)
         return Result(image=image, format="PNG", texts={"text": text}, scale=1.0)
 
@@ -206,15 +206,15 @@ def _lay(indices: NDArray[np.uint8], glyphs: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(laid)
 
 
-def _draw_grey(indices: NDArray[np.uint8], atlas: Atlas, *, inverted: bool) -> Image.Image:
-    """Dark on white or light on black. Sixteen greys are plenty for the rims of letters: half the file."""
+def _draw_gray(indices: NDArray[np.uint8], atlas: Atlas, *, inverted: bool) -> Image.Image:
+    """Dark on white or light on black. Sixteen grays are plenty for the rims of letters: half the file."""
     image = _lay(indices, atlas.glyphs // np.uint8(16))
     ramp = range(0, 256, 17) if inverted else range(255, -1, -17)
-    image.putpalette([code for grey in ramp for code in (grey, grey, grey)])
+    image.putpalette([code for gray in ramp for code in (gray, gray, gray)])
     return image
 
 
 def _tint(ink: Image.Image, cells: Image.Image, *, inverted: bool) -> Image.Image:
-    """Give the ink of each cell its cell's mean colour."""
+    """Give the ink of each cell its cell's mean color."""
     ground = Image.new("RGB", ink.size, (0, 0, 0) if inverted else (255, 255, 255))
     return Image.composite(cells.resize(ink.size, Image.Resampling.NEAREST), ground, ink)

@@ -25,7 +25,7 @@ class BlackWhiteParams(Params):
             "average": "Plain average",
             "lightness": "Perceived lightness (CIE L*)",
         },
-        title="Brightness",
+        title="Grayscale method",
         help="How red, green and blue are weighed against each other.",
     )
     contrast: int = slider(
@@ -33,51 +33,51 @@ class BlackWhiteParams(Params):
         ge=-100,
         le=100,
         title="Contrast",
-        help="Below zero flattens towards mid grey, above zero steepens.",
+        help="Below zero flattens towards mid gray, above zero steepens.",
         unit="%",
     )
-    finish: Literal["grey", "threshold", "dither"] = choice(
-        "grey",
+    finish: Literal["gray", "threshold", "dither"] = choice(
+        "gray",
         labels={
-            "grey": "Shades of grey",
-            "threshold": "Two tones, cut at a level",
+            "gray": "Shades of gray",
+            "threshold": "Two tones, by threshold",
             "dither": "Two tones, dithered",
         },
         title="Finish",
-        help="Shades of grey, or nothing but black and white.",
+        help="Shades of gray, or nothing but black and white.",
     )
-    automatic: bool = toggle(
+    auto_threshold: bool = toggle(
         True,
-        title="Find the level",
+        title="Automatic threshold",
         help="Cut where dark and light parts separate best (Otsu’s method).",
         show_if={"finish": ["threshold"]},
     )
-    level: int = slider(
+    threshold: int = slider(
         128,
         ge=0,
         le=255,
-        title="Level",
+        title="Threshold",
         help="Pixels at least this bright become white.",
-        show_if={"finish": ["threshold"], "automatic": [False]},
+        show_if={"finish": ["threshold"], "auto_threshold": [False]},
     )
     pattern: Literal["floyd-steinberg", "ordered"] = choice(
         "floyd-steinberg",
         labels={"floyd-steinberg": "Scattered (Floyd–Steinberg)", "ordered": "Regular grid (Bayer 8 × 8)"},
         title="Pattern",
-        help="How black and white dots are laid to look grey.",
+        help="How black and white dots are laid to look gray.",
         show_if={"finish": ["dither"]},
     )
 
 
 class BlackWhite(Operation[BlackWhiteParams]):
-    """Turns a picture grey, or into black and white dots."""
+    """Turns a picture gray, or into black and white dots."""
 
     key = "blackwhite"
     title = "Black and white"
-    summary = "Turns a colour picture into shades of grey or pure black and white."
+    summary = "Turns a color picture into shades of gray or pure black and white."
     description = (
-        "Choose how colours are weighed, set the **contrast**, and finish in shades of grey, in two tones "
-        "cut at a level, or in two tones dithered so that they look grey from afar. "
+        "Choose how colors are weighed, set the **contrast**, and finish in shades of gray, in two tones "
+        "cut at a level, or in two tones dithered so that they look gray from afar. "
         "Transparent parts stay transparent. Two-tone results are PNG files."
     )
     tier = "basic"
@@ -89,11 +89,11 @@ class BlackWhite(Operation[BlackWhiteParams]):
 
     def run(self, picture: PictureView, params: BlackWhiteParams, context: Context) -> Result:
         alpha = picture.alpha()
-        grey = _measure(picture, params.method, flat=alpha is None)
+        gray = _measure(picture, params.method, flat=alpha is None)
         if params.contrast:
-            grey = grey.point(_contrast_table(params.contrast))
-        toned = _finish(grey, params)
-        hint = "PNG" if params.finish != "grey" else None
+            gray = gray.point(_contrast_table(params.contrast))
+        toned = _finish(gray, params)
+        hint = "PNG" if params.finish != "gray" else None
         if alpha is not None:
             toned = Image.merge("LA", (toned.convert("L"), alpha))
         return Result(image=toned, format=hint)
@@ -102,27 +102,27 @@ class BlackWhite(Operation[BlackWhiteParams]):
 def _measure(picture: PictureView, method: str, *, flat: bool) -> Image.Image:
     """Brightness, mode L."""
     if method == "rec601":
-        return picture.grey(flat=flat)
-    colour = picture.rgb(flat=flat)
+        return picture.gray(flat=flat)
+    color = picture.rgb(flat=flat)
     if method == "lightness":
-        return _lightness(colour)
+        return _lightness(color)
     red, green, blue = _WEIGHTS[method]
-    return colour.convert("L", (red, green, blue, 0))
+    return color.convert("L", (red, green, blue, 0))
 
 
 def _contrast_table(contrast: int) -> list[int]:
-    """A line through mid grey: flat at -100, three times as steep at 100."""
+    """A line through mid gray: flat at -100, three times as steep at 100."""
     slope = 1 + contrast / 100 if contrast < 0 else 1 + contrast / 50
     return [min(255, max(0, round(127.5 + (code - 127.5) * slope))) for code in range(256)]
 
 
-def _finish(grey: Image.Image, params: BlackWhiteParams) -> Image.Image:
+def _finish(gray: Image.Image, params: BlackWhiteParams) -> Image.Image:
     if params.finish == "threshold":
-        level = find_otsu_level(grey.histogram()) if params.automatic else params.level
-        return grey.point([255 if code >= level else 0 for code in range(256)], "1")
+        level = find_otsu_level(gray.histogram()) if params.auto_threshold else params.threshold
+        return gray.point([255 if code >= level else 0 for code in range(256)], "1")
     if params.finish == "dither":
-        return grey.convert("1") if params.pattern == "floyd-steinberg" else dither_ordered(grey)
-    return grey
+        return gray.convert("1") if params.pattern == "floyd-steinberg" else dither_ordered(gray)
+    return gray
 
 
 def find_otsu_level(histogram: list[int]) -> int:
@@ -144,17 +144,17 @@ def find_otsu_level(histogram: list[int]) -> int:
     return int((best[0] + best[-1]) // 2) + 1
 
 
-def dither_ordered(grey: Image.Image) -> Image.Image:
+def dither_ordered(gray: Image.Image) -> Image.Image:
     """Compare with a repeated 8 x 8 Bayer matrix. Mode L in, mode 1 out."""
     thresholds = _bayer(8)
-    width, height = grey.size
+    width, height = gray.size
     tiled = np.tile(thresholds, (-(-height // 8), -(-width // 8)))[:height, :width]
-    return Image.fromarray((np.asarray(grey) > tiled).astype(np.uint8) * 255).convert(
+    return Image.fromarray((np.asarray(gray) > tiled).astype(np.uint8) * 255).convert(
         "1", dither=Image.Dither.NONE
     )
 
 
-def _lightness(colour: Image.Image) -> Image.Image:
+def _lightness(color: Image.Image) -> Image.Image:
     """CIE L* (ISO/CIE 11664-4) of sRGB pixels, 0..100 spread over 0..255.
 
     Works by tables: 12 bits of luminance are finer than 8 bits of L* anywhere above L* = 2.
@@ -167,7 +167,7 @@ def _lightness(colour: Image.Image) -> Image.Image:
     cube = np.cbrt(luminance)
     lightness = np.where(luminance > (6 / 29) ** 3, 116 * cube - 16, luminance * (29 / 3) ** 3)
     to_code = np.clip(np.rint(lightness * 2.55), 0, 255).astype(np.uint8)
-    pixels = np.asarray(colour)
+    pixels = np.asarray(color)
     total = tables[0][pixels[..., 0]]
     total += tables[1][pixels[..., 1]]
     total += tables[2][pixels[..., 2]]

@@ -59,12 +59,12 @@ class MosaicParams(Params):
         unit="px",
         show_if={"mode": ["photo"]},
     )
-    adaption: int = slider(
+    color_match: int = slider(
         50,
         ge=0,
         le=100,
-        title="Colour adaption",
-        help="How far each small picture takes the mean colour of what it stands for.",
+        title="Color match",
+        help="How far each small picture takes the mean color of what it stands for.",
         unit="%",
         show_if={"mode": ["photo"]},
     )
@@ -141,7 +141,7 @@ class Mosaic(Operation[MosaicParams]):
     description = (
         "**Made of small pictures:** each tile is the small picture that fits best, taken from a folder of "
         "yours or cut from the picture itself, and no tile repeats nearby. **Plain blocks:** the whole "
-        "picture or a box is replaced by the mean colour of each block, so nothing finer remains."
+        "picture or a box is replaced by the mean color of each block, so nothing finer remains."
     )
     tier = "advanced"
     version = 1
@@ -210,9 +210,9 @@ def _compose(picture: PictureView, params: MosaicParams, context: Context) -> Im
     wanted = _read_parts(picture, cell, columns, rows)
     chosen = choose_tiles(_describe(wanted), _describe(tiles.parts), (rows, columns), params.radius)
     laid = _lay(tiles.pixels, chosen)
-    if params.adaption:
+    if params.color_match:
         gap = wanted.mean(axis=(1, 2)).reshape(rows, columns, 3) - tiles.parts.mean(axis=(1, 2))[chosen]
-        _shift_colours(laid, np.rint(gap * (params.adaption / 100)).astype(np.int16))
+        _shift_colors(laid, np.rint(gap * (params.color_match / 100)).astype(np.int16))
     pixels = laid.reshape(rows * side, columns * side, 3)
     if side == cell:
         return Image.fromarray(pixels[: size[1], : size[0]])
@@ -320,7 +320,7 @@ def _read_parts(picture: PictureView, cell: float, columns: int, rows: int) -> B
 
 
 def _describe(parts: Bytes) -> Floats:
-    """What is compared: the parts' colours in OKLab, (n, 27)."""
+    """What is compared: the parts' colors in OKLab, (n, 27)."""
     return to_oklab(parts).reshape(len(parts), -1)
 
 
@@ -344,8 +344,8 @@ def _lay(pixels: Bytes, chosen: NDArray[np.intp]) -> Bytes:
     return pixels[chosen].swapaxes(1, 2).reshape(rows, side, columns * side * 3)
 
 
-def _shift_colours(laid: Bytes, shift: NDArray[np.int16]) -> None:
-    """Add (rows, columns, 3) to the colours of each cell, in place, saturating.
+def _shift_colors(laid: Bytes, shift: NDArray[np.int16]) -> None:
+    """Add (rows, columns, 3) to the colors of each cell, in place, saturating.
 
     Stays in bytes: cut off what would overflow, then add; numpy does both 32 bytes at a time.
     """

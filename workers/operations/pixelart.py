@@ -1,4 +1,4 @@
-"""Pixel art: large square pixels in few colours, dithered or outlined."""
+"""Pixel art: large square pixels in few colors, dithered or outlined."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ class PixelArtParams(Params):
     block: int = slider(
         12, ge=2, le=128, title="Pixel size", help="Side of one large pixel of the result.", unit="px"
     )
-    palette: Literal["adaptive", "pico8", "gameboy", "cga", "ega", "c64", "spectrum", "nes", "grey4"] = (
+    palette: Literal["adaptive", "pico8", "gameboy", "cga", "ega", "c64", "spectrum", "nes", "gray4"] = (
         choice(
             "adaptive",
             labels={
                 "adaptive": "Picked from the picture",
-                "pico8": "PICO-8 (16 colours)",
+                "pico8": "PICO-8 (16 colors)",
                 "gameboy": "Game Boy (4 greens)",
-                "cga": "CGA (4 colours)",
-                "ega": "EGA (16 colours)",
-                "c64": "Commodore 64 (16 colours)",
-                "spectrum": "ZX Spectrum (15 colours)",
-                "nes": "NES (55 colours)",
-                "grey4": "Four greys",
+                "cga": "CGA (4 colors)",
+                "ega": "EGA (16 colors)",
+                "c64": "Commodore 64 (16 colors)",
+                "spectrum": "ZX Spectrum (15 colors)",
+                "nes": "NES (55 colors)",
+                "gray4": "Four grays",
             },
             title="Palette",
-            help="Which colours the result may use.",
+            help="Which colors the result may use.",
         )
     )
-    colours: int = slider(
+    colors: int = slider(
         16,
         ge=2,
         le=64,
-        title="Colours",
-        help="How many colours are picked from the picture.",
+        title="Colors",
+        help="How many colors are picked from the picture.",
         show_if={"palette": ["adaptive"]},
     )
     dither: Literal["none", "ordered", "floyd-steinberg"] = choice(
@@ -58,7 +58,7 @@ class PixelArtParams(Params):
             "floyd-steinberg": "Scattered (Floyd–Steinberg)",
         },
         title="Dithering",
-        help="Mixes pixels of two colours where the palette has none between them.",
+        help="Mixes pixels of two colors where the palette has none between them.",
     )
     outline: bool = toggle(False, title="Outlines", help="Darkens the dark side of strong edges.")
     strength: int = slider(
@@ -73,13 +73,13 @@ class PixelArtParams(Params):
 
 
 class PixelArt(Operation[PixelArtParams]):
-    """Draws a picture with large pixels in few colours."""
+    """Draws a picture with large pixels in few colors."""
 
     key = "pixelart"
     title = "Pixel art"
     summary = "Redraws a picture with large square pixels in a small palette."
     description = (
-        "Choose the **pixel size** and a **palette**: colours picked from the picture as eyes tell them "
+        "Choose the **pixel size** and a **palette**: colors picked from the picture as eyes tell them "
         "apart (k-means in OKLab), or those of an old machine. Dithering mixes neighbouring pixels, outlines "
         "darken edges. The result is a PNG file of the picture’s own size."
     )
@@ -104,13 +104,13 @@ class PixelArt(Operation[PixelArtParams]):
 
 
 def choose_palette(lab: Floats, params: PixelArtParams) -> Bytes:
-    """Colours (k, 3) as sRGB bytes, dark to light."""
+    """Colors (k, 3) as sRGB bytes, dark to light."""
     if params.palette != "adaptive":
         return np.array(read_palette(params.palette), dtype=np.uint8)
     points = lab.reshape(-1, 3)
     # Evenly spaced cells, on a step that is no divisor of a row, stand for all.
     points = points[:: max(1, len(points) // _SAMPLE)]
-    centres = cluster(points, params.colours)
+    centres = cluster(points, params.colors)
     return np.unique(from_oklab(centres[np.argsort(centres[:, 0])]), axis=0)
 
 
@@ -124,7 +124,7 @@ def draw_outlines(lab: Floats, strength: float) -> Floats:
 
 
 def _assign(lab: Floats, palette: Bytes, dither: str) -> NDArray[np.uint8]:
-    """Index of a palette colour for each cell, (h, w)."""
+    """Index of a palette color for each cell, (h, w)."""
     if dither == "floyd-steinberg":
         return _diffuse(from_oklab(lab), palette)
     centres = to_oklab(palette)
@@ -157,12 +157,12 @@ def _find_clear(alpha: Image.Image | None, size: tuple[int, int], cell: float) -
 
 def _build(indices: NDArray[np.uint8], palette: Bytes, clear: NDArray[np.bool_] | None) -> Image.Image:
     """A small image of mode P, one pixel a cell."""
-    colours = palette
+    colors = palette
     if clear is not None:
         indices = np.where(clear, len(palette), indices).astype(np.uint8)
-        colours = np.concatenate([palette, np.zeros((1, 3), np.uint8)])
+        colors = np.concatenate([palette, np.zeros((1, 3), np.uint8)])
     image = Image.fromarray(indices)
-    image.putpalette(colours.tobytes())
+    image.putpalette(colors.tobytes())
     if clear is not None:
         image.info["transparency"] = len(palette)
     return image

@@ -46,7 +46,7 @@ def classify(
     session = get_session(context)
     side = int(facts["input"]["width"])
     if size not in (0, side) and session.shape[2:] != (None, None):
-        text = f"This model looks at pictures of {side} × {side} pixels only: set the working size to 0."
+        text = f"This model runs on images of {side} × {side} pixels only: set the image size to “auto”."
         raise OperationError(text, code="input_size")
     pixels = prepare(picture, size or side, facts)
     output = session.run(pixels)[0].reshape(-1)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from workers.inference.errors import STRANGE_OUTPUT, ModelFault
 from workers.inference.sessions import Session, get_session, model_of
 from workers.plugin import (
+    AUTO,
     Context,
     Kept,
     OperationError,
@@ -20,6 +21,7 @@ from workers.plugin import (
     PictureView,
     Result,
     ShowIf,
+    auto_slider,
     choice,
     slider,
     text,
@@ -45,7 +47,17 @@ Floats = NDArray[np.float32]
 
 _DRAWN: ShowIf = {"result": ["draw"]}
 # Those of every model that finds things at places.
-_PLACED = ("result", "confidence", "iou", "classes", "most", "boxes", "labels", "line", "size")
+_PLACED = (
+    "result",
+    "confidence",
+    "iou",
+    "classes",
+    "max_detections",
+    "boxes",
+    "labels",
+    "line_width",
+    "image_size",
+)
 # One row for each thing, one class for each pixel: nothing overlaps.
 _APART = ("end-to-end", "semantic", "labels")
 
@@ -54,13 +66,13 @@ class FindingParams(Params):
     result: Literal["draw", "blur", "crop", "data"] = choice(
         "draw",
         labels={
-            "draw": "Draw what is found",
-            "blur": "Blur what is found",
-            "crop": "Cut out the surest",
+            "draw": "Annotated image",
+            "blur": "Blur detections",
+            "crop": "Crop the best match",
             "data": "Data only",
         },
         title="Result",
-        help="What is made of the picture. The data says what was found in each case.",
+        help="The image that you get. The detections come as data in each case.",
     )
     confidence: float = slider(
         0.25,
@@ -68,15 +80,16 @@ class FindingParams(Params):
         le=0.99,
         step=0.01,
         title="Confidence",
-        help="What the model is less sure of is left out.",
+        help="Detections below this confidence are hidden.",
+        display="at_least_percent",
     )
     iou: float = slider(
         0.7,
         ge=0.05,
         le=0.95,
         step=0.05,
-        title="Overlap",
-        help="Of two boxes of one class that overlap by more than this (IoU), only the surer one stays.",
+        title="IoU threshold",
+        help="Of two overlapping boxes of one class with a higher IoU, only the more confident one is kept.",
         advanced=True,
     )
     classes: str = text(
@@ -86,12 +99,12 @@ class FindingParams(Params):
         help="Names of the classes to look for, with commas between them. A name with a comma stands in "
         "quotes. Empty: all.",
     )
-    most: int = slider(
+    max_detections: int = slider(
         300,
         ge=1,
         le=1000,
-        title="At most",
-        help="How many things are told of, the surest first.",
+        title="Max detections",
+        help="Maximum number of detections, most confident first.",
         advanced=True,
     )
     boxes: bool = toggle(
@@ -100,7 +113,7 @@ class FindingParams(Params):
     masks: bool = toggle(
         True,
         title="Masks",
-        help="Colour the pixels of each thing, where the model knows them.",
+        help="Color the pixels of each thing, where the model knows them.",
         show_if=_DRAWN,
         advanced=True,
     )
@@ -118,29 +131,40 @@ class FindingParams(Params):
         show_if=_DRAWN,
         advanced=True,
     )
-    line: int = slider(
-        0,
-        ge=0,
-        le=40,
+    line_width: Annotated[int, Field(ge=1, le=40)] | Literal["auto"] = auto_slider(
+        start=3,
         title="Line width",
-        help="Width of boxes and limbs. 0 suits it to the picture.",
+        help="Width of boxes and limbs. Auto: by the size of the image.",
         unit="px",
         show_if=_DRAWN,
         advanced=True,
     )
-    size: int = slider(
-        0,
-        ge=0,
-        le=2048,
+    image_size: Annotated[int, Field(ge=32, le=2048)] | Literal["auto"] = auto_slider(
+        start=640,
         step=32,
-        title="Working size",
-        help="Side of the picture that the model sees. 0 is its own size; not every model takes another.",
+        auto_label="model default",
+        title="Image size",
+        help="Longer side of the image that the model sees. Some models run at their default size only.",
         unit="px",
         advanced=True,
     )
-    top: int = slider(
-        5, ge=1, le=100, title="Best classes", help="How many classes a classifier tells, the surest first."
+    top_k: int = slider(
+        5,
+        ge=1,
+        le=100,
+        title="Top classes",
+        help="Maximum number of classes that a classifier returns, most confident first.",
     )
+
+    @property
+    def input_side(self) -> int:
+        """The longer side of the model's input in pixels; 0 for the model's own."""
+        return 0 if self.image_size == AUTO else self.image_size
+
+    @property
+    def line_pixels(self) -> int:
+        """The width of lines in pixels of the whole picture; 0: by its size."""
+        return 0 if self.line_width == AUTO else self.line_width
 
     @field_validator("classes", mode="before")
     @classmethod
@@ -152,7 +176,7 @@ class FindingParams(Params):
 def settings_for(facts: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the settings that mean something to a model of these facts."""
     if facts["task"] == "classify":
-        return ("result", "classes", "labels", "size", "top")
+        return ("result", "classes", "labels", "image_size", "top_k")
     names = _PLACED + (TASKS[facts["task"]].parts if facts["task"] in TASKS else ())
     return tuple(name for name in names if name != "iou" or facts.get("layout") not in _APART)
 
@@ -217,14 +241,14 @@ def find(
     """Return what the model finds in a picture, the surest first, in the picture's pixels."""
     session = get_session(context)
     detector = Detector.of(model_of(context).facts)
-    place = choose_place(picture, session, detector, params.size)
+    place = choose_place(picture, session, detector, params.input_side)
     outputs = session.run(place.plan(picture, detector.channels))
     found = read(
         outputs[0],
         _reading_of(detector, outputs, place.input),
         confidence=params.confidence,
         iou=params.iou,
-        most=params.most,
+        most=params.max_detections,
         wanted=wanted,
     )
     return list(_place(found, outputs, detector, place))
@@ -251,7 +275,7 @@ def choose_input(session: Session, own: tuple[int, int], wanted: int) -> tuple[i
     if any(has is not None and has != asked for has, asked in zip(fixed, size, strict=True)):
         if wanted:
             text = (
-                f"This model looks at pictures of {own[0]} × {own[1]} pixels only: set the working size to 0."
+                f"This model runs on images of {own[0]} × {own[1]} pixels only: set the image size to “auto”."
             )
             raise OperationError(text, code="input_size")
         raise ValueError(f"The model’s facts say {own}, its graph {fixed}.")
@@ -356,7 +380,7 @@ def _make_picture(
         masks=params.masks,
         keypoints=params.keypoints,
         labels=params.labels,
-        line=draw.choose_line(image.size, params.line * context.scale),
+        line=draw.choose_line(image.size, params.line_pixels * context.scale),
     )
     return draw.draw(image, instances, style)
 
@@ -367,7 +391,7 @@ def _run_classifier(
     if params.result in ("blur", "crop"):
         text = "This model tells what a picture shows, not where: there is nothing to blur or to cut out."
         raise OperationError(text, code="no_places")
-    best, data = classify(picture, context, params.top, wanted, size=params.size)
+    best, data = classify(picture, context, params.top_k, wanted, size=params.input_side)
     if params.result == "data" or not best:
         return Result(image=None if params.result == "data" else picture.rgb(), data=data)
     image = picture.rgb()

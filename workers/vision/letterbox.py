@@ -120,7 +120,7 @@ def open_whole(view: PictureView, channels: int = 3) -> Image.Image:
     Networks are trained on pictures that are resized from all of their pixels. Resized from a picture that
     the decoder has reduced already, they look different enough that other things are found in them.
     """
-    return view.grey() if channels == 1 else view.rgb()
+    return view.gray() if channels == 1 else view.rgb()
 
 
 def _side_before(side: int, crop: float) -> int:

@@ -1,4 +1,4 @@
-"""`./manage.py create_api_key EMAIL`: a key for scripts, printed once."""
+"""`./manage.py create_api_key EMAIL`: create an API key and print it once."""
 
 import argparse
 from typing import Any
@@ -12,18 +12,18 @@ from ipau.common.errors import DomainError
 
 
 class Command(BaseCommand):
-    help = "Make an API key for a person, who is created if there is none, and print only the key."
+    help = (
+        "Create an API key and print only the key. Create the account if no account has this e-mail address."
+    )
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("email")
-        parser.add_argument(
-            "--name", default="command line", help="what to call the key (default: %(default)s)"
-        )
+        parser.add_argument("email", help="e-mail address of the account")
+        parser.add_argument("--name", default="command line", help="name of the key (default: %(default)s)")
         parser.add_argument(
             "--scopes",
             default=",".join(Scope.values),
-            help="what the key may do, with commas between (default: %(default)s)",
+            help="scopes of the key, separated by commas (default: %(default)s)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -33,6 +33,6 @@ class Command(BaseCommand):
                 user = find_or_create_user(email=options["email"])
                 key = create_api_key(user=user, name=options["name"], scopes=scopes)
         except DomainError as error:
-            hint = "" if "email" in error.fields else f" Scopes are: {', '.join(Scope.values)}."
+            hint = "" if "email" in error.fields else f" Valid scopes: {', '.join(Scope.values)}."
             raise CommandError(error.message + hint) from error
         self.stdout.write(key.secret)

@@ -1,4 +1,4 @@
-"""Pictures of one pattern each, at any angle, size and colour: what a classifier of patterns learns from."""
+"""Training images of the pattern classifier: one pattern each, at any angle, size and color."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from PIL import Image, ImageFilter
 
 Floats = NDArray[np.float64]
 PATTERNS = ("bricks", "checks", "dots", "rings", "stripes", "waves")
-# Patterns are drawn at this multiple of a pixel and reduced, so that edges are as soft as a camera's.
+# Patterns are drawn at this multiple of the size and reduced, so that edges are as soft as in photos.
 _OVERSAMPLE = 2
-# How often a pattern repeats over the side of a picture.
+# Number of repetitions of a pattern along the side of an image.
 _LEAST_REPEATS, _MOST_REPEATS = 2.5, 6.0
 
 
 def draw_pattern(seed: int, side: int) -> tuple[Image.Image, int]:
-    """Return a square picture and the number of its pattern, always the same ones for a seed.
+    """Return the square image of a seed, and the index of its pattern.
 
     Args:
-        side: pixels.
+        side: side of the image in pixels.
     """
     random = np.random.default_rng(seed)
     kind = int(random.integers(len(PATTERNS)))
@@ -29,7 +29,7 @@ def draw_pattern(seed: int, side: int) -> tuple[Image.Image, int]:
     across, down = _turn(random, size)
     mix = _DRAWN[PATTERNS[kind]](random, across, down)[..., None]
     light = random.uniform(0.6, 1) + random.uniform(-0.3, 0.3) * (across + down)[..., None] / _MOST_REPEATS
-    dark, bright = _colours(random)
+    dark, bright = _colors(random)
     picture = Image.fromarray(np.clip((dark + (bright - dark) * mix) * light, 0, 255).astype(np.uint8))
     soft = picture.filter(ImageFilter.GaussianBlur(float(random.uniform(0, 1.5))))
     reduced = np.asarray(soft.resize((side, side), Image.Resampling.BOX), np.float32)
@@ -38,7 +38,7 @@ def draw_pattern(seed: int, side: int) -> tuple[Image.Image, int]:
 
 
 def _turn(random: np.random.Generator, size: int) -> tuple[Floats, Floats]:
-    """Two axes across the picture, at right angles to each other, in repeats of the pattern."""
+    """Return coordinates along two perpendicular axes, in repetitions of the pattern."""
     repeats = random.uniform(_LEAST_REPEATS, _MOST_REPEATS)
     turn = random.uniform(0, math.tau)
     line = (np.arange(size) / size - 0.5) * repeats
@@ -90,8 +90,8 @@ _DRAWN: dict[str, Callable[[np.random.Generator, Floats, Floats], Floats]] = {
 }
 
 
-def _colours(random: np.random.Generator) -> tuple[Floats, Floats]:
-    """Two colours that can be told apart, either of them the brighter one."""
+def _colors(random: np.random.Generator) -> tuple[Floats, Floats]:
+    """Return two distinguishable colors, in any order of brightness."""
     first = random.uniform(0, 255, 3)
     second = random.uniform(0, 255, 3)
     while abs(float((first - second).mean())) < 45:

@@ -1,4 +1,4 @@
-"""Pictures to learn redrawing from: drawn scenes with what photographs have of edges, textures and light."""
+"""Training images of image-to-image models: drawn scenes with edges, textures and light as in photos."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 Floats = NDArray[np.float32]
-# Scenes are drawn at this multiple of a pixel and reduced, so that edges are as soft as a camera's.
+# Scenes are drawn at this multiple of the size and reduced, so that edges are as soft as in photos.
 _OVERSAMPLE = 2
 _WORDS = ("Tea", "open", "No 7", "Gate", "18:45", "Platform", "flour", "Exit", "mild", "RIVER", "km", "&")
 
 
 def draw_scene(seed: int, side: int) -> Image.Image:
-    """Return a square picture, always the same one for a seed.
+    """Return the square image of a seed.
 
     Args:
-        side: pixels.
+        side: side of the image in pixels.
     """
     random = np.random.default_rng(seed)
     size = side * _OVERSAMPLE
@@ -37,14 +37,14 @@ def draw_scene(seed: int, side: int) -> Image.Image:
 
 
 def _add_thing(random: np.random.Generator, picture: Image.Image) -> None:
-    """Lay a filled outline over the picture, now and then with a shadow."""
+    """Paint a filled outline on the image, sometimes with a shadow."""
     size = picture.width
     outline = _outline(random, size)
     cut = Image.new("L", picture.size)
     ImageDraw.Draw(cut).polygon(outline, fill=255)
     if random.random() < 0.4:
         shadow = cut.filter(ImageFilter.GaussianBlur(size / 40))
-        dark = Image.new("RGB", picture.size, _colour(random, most=60))
+        dark = Image.new("RGB", picture.size, _color(random, most=60))
         fall = int(size / 50)
         picture.paste(dark, (fall, fall), shadow.point(lambda value: value // 2))
     if random.random() < 0.25:
@@ -53,7 +53,7 @@ def _add_thing(random: np.random.Generator, picture: Image.Image) -> None:
 
 
 def _outline(random: np.random.Generator, size: int) -> list[tuple[float, float]]:
-    """A polygon, an ellipse or a blob, anywhere in the picture."""
+    """Return a polygon, an ellipse or a blob, anywhere in the image."""
     corners = int(random.choice([3, 4, 5, 6, 60, 60]))
     angles = np.sort(random.uniform(0, math.tau, corners)) if corners < 60 else np.linspace(0, math.tau, 60)
     wobble = random.uniform(0, 0.3) * np.sin(int(random.integers(2, 6)) * angles + random.uniform(0, 6))
@@ -67,12 +67,12 @@ def _outline(random: np.random.Generator, size: int) -> list[tuple[float, float]
 
 
 def _fill(random: np.random.Generator, size: int) -> Image.Image:
-    """A square of one material: plain, shaded, striped, checked, or rough at all scales."""
+    """Return a square of one material: plain, shaded, striped, checked, or rough at all scales."""
     kinds: tuple[Callable[[np.random.Generator, int], Floats], ...] = (_shade, _stripe, _check, _roughen)
     kind = kinds[int(random.choice(4, p=[0.4, 0.15, 0.1, 0.35]))]
-    first, second = (np.asarray(_colour(random), np.float32) for _ in range(2))
+    first, second = (np.asarray(_color(random), np.float32) for _ in range(2))
     if random.random() < 0.6:
-        # Most things have one hue: light and dark of the same.
+        # Most objects have one hue, in light and dark shades.
         second = first * np.float32(random.uniform(0.5, 1.4))
     mix = kind(random, size)[..., None]
     return _to_image(first + (second - first) * mix)
@@ -94,7 +94,7 @@ def _check(random: np.random.Generator, size: int) -> Floats:
 
 
 def _roughen(random: np.random.Generator, size: int) -> Floats:
-    """Noise whose strength falls with its fineness, as in bark, clouds and stone."""
+    """Return fractal noise, weaker at finer scales, as in bark, clouds and stone."""
     falls = random.uniform(0.45, 0.85)
     total = np.zeros((size, size), np.float32)
     cells, weight = 3, 1.0
@@ -109,7 +109,7 @@ def _roughen(random: np.random.Generator, size: int) -> Floats:
 def _ramp(
     random: np.random.Generator, size: int, turn: float | None = None, step: float | None = None
 ) -> Floats:
-    """Phase over the picture, in radians, rising by 2 pi a `step` of pixels towards `turn`."""
+    """Return the phase at each pixel in radians. It rises by 2 pi per `step` pixels in direction `turn`."""
     turn = random.uniform(0, math.pi) if turn is None else turn
     step = random.uniform(5, 40) if step is None else step
     down, across = np.mgrid[0:size, 0:size].astype(np.float32)
@@ -119,12 +119,12 @@ def _ramp(
 
 
 def _add_strokes(random: np.random.Generator, picture: Image.Image) -> None:
-    """Hair, wires and twigs: thin curves."""
+    """Draw thin curves, like hair, wires and twigs."""
     brush, size = ImageDraw.Draw(picture), picture.width
     for _ in range(int(random.integers(0, 12))):
         points = np.cumsum(random.normal(0, size / 14, (8, 2)), 0) + random.uniform(0, size, 2)
         line = [(float(x), float(y)) for x, y in points]
-        brush.line(line, fill=_colour(random), width=int(random.integers(1, 7)), joint="curve")
+        brush.line(line, fill=_color(random), width=int(random.integers(1, 7)), joint="curve")
 
 
 def _add_words(random: np.random.Generator, picture: Image.Image) -> None:
@@ -132,11 +132,11 @@ def _add_words(random: np.random.Generator, picture: Image.Image) -> None:
     for _ in range(int(random.integers(0, 4))):
         font = ImageFont.load_default(float(random.uniform(14, 60)))
         place = (float(random.uniform(0, 0.8 * size)), float(random.uniform(0, 0.9 * size)))
-        brush.text(place, str(random.choice(_WORDS)), fill=_colour(random), font=font)
+        brush.text(place, str(random.choice(_WORDS)), fill=_color(random), font=font)
 
 
 def _light(random: np.random.Generator, side: int) -> Floats:
-    """How bright the light is over a picture, as (side, side, 1)."""
+    """Return the brightness of the light at each pixel, as (side, side, 1)."""
     return np.float32(0.7) + np.float32(0.4) * _enlarge(random.random((2, 2)), side)[..., None]
 
 
@@ -146,11 +146,11 @@ def _enlarge(cells: NDArray[np.floating], size: int) -> Floats:
     return enlarged
 
 
-def _colour(random: np.random.Generator, most: int = 255) -> tuple[int, int, int]:
-    """A colour, of which most are muted."""
-    grey = random.uniform(0, most)
+def _color(random: np.random.Generator, most: int = 255) -> tuple[int, int, int]:
+    """Return a color, usually a muted one."""
+    gray = random.uniform(0, most)
     spread = random.choice([20, 60, 160])
-    red, green, blue = (int(np.clip(grey + random.uniform(-spread, spread), 0, most)) for _ in range(3))
+    red, green, blue = (int(np.clip(gray + random.uniform(-spread, spread), 0, most)) for _ in range(3))
     return red, green, blue
 
 

@@ -1,4 +1,4 @@
-"""Pictures to learn from: shapes on backgrounds that try to hide them, and where each shape lies."""
+"""Training images of the shape models: shapes on noisy backgrounds, with their outlines as labels."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 CLASSES = ("circle", "square", "triangle", "star")
-# Corners are drawn at this multiple of a pixel and reduced, so that edges are as soft as a camera's.
+# Images are drawn at this multiple of the size and reduced, so that edges are as soft as in photos.
 OVERSAMPLE = 2
 LEAST_SIDE, MOST_SIDE = 0.12, 0.42
-# What a shape that is alone in its picture takes of it.
+# Size of a single shape, as a fraction of the image's side.
 LEAST_FILLED, MOST_FILLED = 0.45, 0.9
-# Two shapes may touch, but none hides another.
+# Shapes may touch, but none hides another.
 MOST_OVERLAP = 0.1
 
 Point = tuple[float, float]
@@ -22,25 +22,25 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Shape:
-    """One shape: its class, and its outline in parts of the picture's side."""
+    """One shape: its class, and its outline in fractions of the image's side."""
 
     class_id: int
     outline: tuple[Point, ...]
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """Left, top, right, bottom in parts of the picture's side."""
+        """Left, top, right, bottom in fractions of the image's side."""
         xs, ys = zip(*self.outline, strict=True)
         return min(xs), min(ys), max(xs), max(ys)
 
 
 def draw(seed: int, side: int, *, most: int = 5, only: int | None = None) -> tuple[Image.Image, list[Shape]]:
-    """Return a square picture and the shapes in it, always the same ones for a seed.
+    """Return the square image of a seed, and the shapes in it.
 
     Args:
-        side: pixels.
-        most: how many shapes there are at most; at least one.
-        only: the class of all of them, where it is given.
+        side: side of the image in pixels.
+        most: maximum number of shapes; the minimum is one.
+        only: class of all shapes; None: any class.
     """
     random = np.random.default_rng(seed)
     picture = _background(random, side)
@@ -49,27 +49,27 @@ def draw(seed: int, side: int, *, most: int = 5, only: int | None = None) -> tup
         shape = _shape(random, only)
         if all(_overlap(shape.box, other.box) <= MOST_OVERLAP for other in shapes):
             shapes.append(shape)
-            _paint(picture, shape, _colour(random))
+            _paint(picture, shape, _color(random))
     return _photograph(random, picture, side), shapes
 
 
 def draw_one(seed: int, side: int) -> tuple[Image.Image, Shape]:
-    """Return a square picture that one shape fills for the most part, and that shape.
+    """Return a square image with one large shape, and that shape.
 
     Args:
-        side: pixels.
+        side: side of the image in pixels.
     """
     random = np.random.default_rng(seed)
     picture = _background(random, side)
     shape = _shape(random, None, LEAST_FILLED, MOST_FILLED)
-    _paint(picture, shape, _colour(random))
+    _paint(picture, shape, _color(random))
     return _photograph(random, picture, side), shape
 
 
 def mark(shapes: list[Shape], side: int) -> np.ndarray:
-    """Return which shape each pixel of a square picture shows, as (side, side): 1 for the first, 0 for none.
+    """Return a label map (side, side): the number of the shape at each pixel's center, from 1; 0 for none.
 
-    A pixel is what its centre shows; of two shapes the one that was painted last.
+    Where shapes overlap, the one painted last counts.
     """
     fine = 5
     marks = Image.new("L", (side * fine, side * fine))
@@ -80,21 +80,21 @@ def mark(shapes: list[Shape], side: int) -> np.ndarray:
 
 
 def _background(random: np.random.Generator, side: int) -> Image.Image:
-    """A coarse pattern of two colours, softened, with a few lines across."""
+    """Return a blurred coarse pattern of two colors, with a few lines."""
     size = side * OVERSAMPLE
     cells = int(random.integers(2, 9))
     mix = random.random((cells, cells, 1))
-    pattern = mix * _colour(random) + (1 - mix) * _colour(random)
+    pattern = mix * _color(random) + (1 - mix) * _color(random)
     picture = Image.fromarray(pattern.astype(np.uint8)).resize((size, size), Image.Resampling.BICUBIC)
     brush = ImageDraw.Draw(picture)
     for _ in range(int(random.integers(0, 5))):
         ends = [tuple(point) for point in random.integers(0, size, (2, 2)).tolist()]
-        brush.line(ends, fill=_rgb(_colour(random)), width=int(random.integers(1, 5)))
+        brush.line(ends, fill=_rgb(_color(random)), width=int(random.integers(1, 5)))
     return picture.filter(ImageFilter.GaussianBlur(float(random.uniform(0, 3))))
 
 
 def _photograph(random: np.random.Generator, picture: Image.Image, side: int) -> Image.Image:
-    """The picture at its side, with the noise of a camera."""
+    """Return the image reduced to `side`, with camera noise."""
     picture = picture.resize((side, side), Image.Resampling.BOX)
     noise = random.normal(0, float(random.uniform(0, 12)), (side, side, 3))
     pixels = np.clip(np.asarray(picture, dtype=np.float32) + noise, 0, 255).astype(np.uint8)
@@ -118,23 +118,23 @@ def _shape(
     return Shape(class_id, outline)
 
 
-def _paint(picture: Image.Image, shape: Shape, colour: np.ndarray) -> None:
+def _paint(picture: Image.Image, shape: Shape, color: np.ndarray) -> None:
     size = picture.width
     outline = [(x * size, y * size) for x, y in shape.outline]
-    ImageDraw.Draw(picture).polygon(outline, fill=_rgb(colour), outline=_rgb(colour * 0.6))
+    ImageDraw.Draw(picture).polygon(outline, fill=_rgb(color), outline=_rgb(color * 0.6))
 
 
-def _colour(random: np.random.Generator) -> np.ndarray:
+def _color(random: np.random.Generator) -> np.ndarray:
     return random.uniform(0, 255, 3)
 
 
-def _rgb(colour: np.ndarray) -> tuple[int, int, int]:
-    red, green, blue = (int(value) for value in colour)
+def _rgb(color: np.ndarray) -> tuple[int, int, int]:
+    red, green, blue = (int(value) for value in color)
     return red, green, blue
 
 
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """Return the part of the smaller box that lies in the other one."""
+    """Return the fraction of the smaller box that lies inside the other one."""
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:

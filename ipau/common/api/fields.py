@@ -1,4 +1,4 @@
-"""Fields of request bodies and queries that name what they accept."""
+"""Serializer fields with error messages that list the accepted values."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ from rest_framework import serializers
 
 
 class ChoiceField(serializers.ChoiceField):
-    """One of several words. A wrong one is answered with the right ones."""
+    """Choice field. The error message lists the valid choices."""
 
-    default_error_messages = {"invalid_choice": "“{input}” is not accepted here. Accepted are: {choices}."}
+    default_error_messages = {"invalid_choice": "“{input}” is not a valid choice. Use one of: {choices}."}
 
     def fail(self, key: str, **kwargs: Any) -> Any:
         kwargs["input"] = str(kwargs.get("input"))[:100]

@@ -1,4 +1,4 @@
-"""The API's own description: OpenAPI 3.1, made once, with what all operations have in common."""
+"""OpenAPI 3.1 description of the API, rendered once, with the responses that all operations share."""
 
 import json
 from functools import cache
@@ -18,31 +18,31 @@ _PROBLEM_SCHEMA: dict[str, Any] = {
     "description": "Why a request failed (RFC 9457).",
     "required": ["type", "title", "status", "detail", "message", "instance"],
     "properties": {
-        "type": {"type": "string", "description": "Ends in `#` and a word for programs: `#not_found`."},
+        "type": {"type": "string", "description": "Ends in `#` and an error code: `#not_found`."},
         "title": {"type": "string", "description": "The kind of problem."},
-        "status": {"type": "integer", "description": "The HTTP status, again."},
-        "detail": {"type": "string", "description": "A sentence for people."},
-        "message": {"type": "string", "description": "The same sentence."},
-        "instance": {"type": "string", "description": "The path that was asked for."},
+        "status": {"type": "integer", "description": "The HTTP status."},
+        "detail": {"type": "string", "description": "What went wrong, in a sentence."},
+        "message": {"type": "string", "description": "Same as `detail`."},
+        "instance": {"type": "string", "description": "The path of the request."},
         "errors": {
             "type": "object",
-            "description": "A sentence for each field that is wrong.",
+            "description": "A sentence for each invalid field.",
             "additionalProperties": {"type": "string"},
         },
     },
 }
 _RESPONSES = {
     400: "The request cannot be read.",
-    401: "No key, or one that is unknown, revoked or expired.",
-    403: "The key lacks the scope that this needs.",
-    404: "It does not exist, or is somebody else's: the two are told alike.",
+    401: "The API key is missing, unknown, revoked or expired.",
+    403: "The API key lacks the required scope.",
+    404: "It does not exist, or it belongs to another account.",
     409: "Its state does not allow this, or the idempotency key was used for another request.",
-    413: "More bytes than are accepted.",
-    415: "A kind of body that is not taken here.",
-    422: "A field or a picture cannot be used. `errors` names the fields.",
-    429: "Too many requests. `Retry-After` says for how many seconds to wait.",
-    503: "A part of the system does not answer now. `Retry-After` says when to try again.",
-    504: "It took longer than an immediate answer may take.",
+    413: "The request is too large.",
+    415: "The content type is not supported.",
+    422: "A field or an image is invalid. `errors` names the fields.",
+    429: "Too many requests. `Retry-After` is the number of seconds to wait.",
+    503: "A part of the system does not answer. `Retry-After` is the number of seconds to wait.",
+    504: "The work took longer than the limit for an immediate response.",
 }
 _PATH_PARAMETERS = {
     "file_id": "The file's id.",
@@ -53,13 +53,13 @@ _PATH_PARAMETERS = {
     "delivery_id": "The delivery's id.",
     "version_id": "The version's id.",
     "conversion_id": "The conversion's id.",
-    "owner": "Whose app or model it is; those of the platform are `ipau`'s.",
-    "name": "The app's or model's name.",
+    "owner": "Handle of the owner of the app or model. The platform's own is `ipau`.",
+    "name": "Name of the app or model.",
 }
 
 
 def describe_common(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Add to each operation the errors that it can answer with, and to each path parameter what it means."""
+    """Add the error responses of each operation, and a description of each path parameter."""
     components = result["components"]
     components["schemas"]["Problem"] = _PROBLEM_SCHEMA
     components["responses"] = {f"Problem{status}": _response(status) for status in _RESPONSES}
@@ -101,7 +101,7 @@ def _statuses(path: str, method: str, operation: dict[str, Any]) -> list[int]:
 @csrf_exempt
 @require_safe
 def openapi(request: HttpRequest) -> HttpResponse:  # noqa: ARG001  # a view
-    """Answer with the description. It is the same for everybody."""
+    """Return the description. It is the same for all clients."""
     response = HttpResponse(_rendered(), content_type="application/json")
     response["Cache-Control"] = "public, max-age=300"
     return response
@@ -109,9 +109,9 @@ def openapi(request: HttpRequest) -> HttpResponse:  # noqa: ARG001  # a view
 
 @cache
 def _rendered() -> bytes:
-    # Making it takes about a second, and it must not depend on the language of whoever asks first.
+    # This takes about a second. The result must not depend on the language of the first request.
     with translation.override("en"):
         generator: Any = SchemaGenerator
-        made = generator().get_schema(request=None, public=True)
-        rendered: bytes = OpenApiJsonRenderer().render(made)
+        schema = generator().get_schema(request=None, public=True)
+        rendered: bytes = OpenApiJsonRenderer().render(schema)
     return json.dumps(json.loads(rendered), ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,4 +1,4 @@
-"""Failures of the services under the site, as `Unavailable`: the same request works once they are back."""
+"""Convert failures of PostgreSQL, Valkey, the broker and the storage into `Unavailable` (503)."""
 
 import errno
 
@@ -9,30 +9,30 @@ from redis import exceptions as redis
 
 from ipau.common.errors import Unavailable
 
-# SQLSTATE classes and codes: limits that a statement itself exceeds, and a server that only reads for now.
+# SQLSTATE class and code: the statement exceeds a limit; the server is read-only.
 _STATEMENT_TOO_COMPLEX = "54"
 _READ_ONLY = "25006"
 _REDIS_DOWN = (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError, redis.ReadOnlyError)
-# Valkey answers, and keeps nothing for now: its disk is full, or it waits for another server.
+# Valkey answers but stores nothing: its disk is full, or it waits for another server.
 _REDIS_REFUSALS = ("MISCONF", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "NOREPLICAS")
 _STORAGE_FULL = (errno.ENOSPC, errno.EDQUOT)
-# A disk or a bucket that fails: see `drive.storage.s3`.
+# The disk or the bucket fails: see `drive.storage.s3`.
 _STORAGE_DOWN = (errno.EROFS, errno.EIO, errno.ESTALE)
 _TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 
 
 def outage_of(error: BaseException | None) -> Unavailable | None:
-    """Return the outage that an error tells of; None where it is a fault of the program."""
+    """Return the outage that caused an error, or None if the error is a bug."""
     if _is_database(error):
-        return Unavailable(_("The database does not answer just now. Try again in a few seconds."))
+        return Unavailable(_("The database does not answer. Try again in a few seconds."))
     if _is_redis(error):
-        return Unavailable(_("A service of this site does not answer just now. Try again in a few seconds."))
+        return Unavailable(_("A service of this site does not answer. Try again in a few seconds."))
     number = error.errno if isinstance(error, OSError) else None
     if number in _STORAGE_FULL:
         text = _("The server cannot store this just now. Please try again later.")
         return Unavailable(text, code="storage_full", retry_after=60)
     if number in _STORAGE_DOWN:
-        text = _("The storage of this site does not answer just now. Try again in a few seconds.")
+        text = _("The storage of this site does not answer. Try again in a few seconds.")
         return Unavailable(text, code="storage_down")
     if number in _TOO_MANY_FILES:
         return Unavailable(_("The server is very busy. Try again in a few seconds."), code="busy")

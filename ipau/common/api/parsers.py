@@ -1,4 +1,4 @@
-"""What a request to the API may carry: each kind of body has a limit, told before a byte of it is read."""
+"""Parsers of API request bodies. Each has a size limit, checked before the body is read."""
 
 from collections.abc import Mapping
 from typing import IO, Any
@@ -10,12 +10,12 @@ from rest_framework.exceptions import ParseError
 from ipau.common.errors import TooLarge
 from ipau.common.strict_json import UnreadableJSON, read_json
 
-# What a multipart body carries besides the file: boundaries, headers, a few fields.
+# Bytes of a multipart body besides the file: boundaries, headers, a few fields.
 MULTIPART_EXTRA = 256 * 1024
 
 
 class JSONParser(parsers.JSONParser):
-    """JSON up to DATA_UPLOAD_MAX_MEMORY_SIZE, with nothing in it that the database cannot keep."""
+    """Strict JSON up to DATA_UPLOAD_MAX_MEMORY_SIZE, without values that the database cannot store."""
 
     def parse(
         self,
@@ -31,7 +31,7 @@ class JSONParser(parsers.JSONParser):
 
 
 class MultiPartParser(parsers.MultiPartParser):
-    """multipart/form-data up to the view's `max_bytes` (else UPLOAD_MAX_BYTES)."""
+    """multipart/form-data up to the view's `max_bytes` (default: UPLOAD_MAX_BYTES)."""
 
     def parse(
         self,
@@ -46,7 +46,7 @@ class MultiPartParser(parsers.MultiPartParser):
 
 
 class TextParser(parsers.BaseParser):
-    """text/plain, a line or two."""
+    """text/plain of up to 4 KiB."""
 
     media_type = "text/plain"
     max_bytes = 4096
@@ -62,8 +62,8 @@ class TextParser(parsers.BaseParser):
 
 
 def _refuse_more_than(limit: int, context: Mapping[str, Any] | None) -> None:
-    """Refuse by the declared length, before a byte is read. The server gives no more than was declared."""
+    """Raise TooLarge if the declared length exceeds `limit`. The server passes on no more than declared."""
     meta = (context or {})["request"].META
     length = int(meta.get("CONTENT_LENGTH") or 0)
     if length > limit:
-        raise TooLarge(f"This request has {length / 2**20:.0f} MB; at most {limit // 2**20} MB are accepted.")
+        raise TooLarge(f"This request is {length / 2**20:.0f} MB. The limit is {limit // 2**20} MB.")

@@ -1,10 +1,9 @@
-"""What all parts of the API share: the error format, the base of its views, keyset pages."""
+"""Base classes of the API: error format (RFC 9457), views, serializers, keyset pages, idempotency keys."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from http import HTTPStatus
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -29,7 +28,7 @@ from rest_framework.views import APIView, set_rollback
 
 from ipau.common.api.outages import outage_of
 from ipau.common.api.parsers import JSONParser
-from ipau.common.errors import DomainError, Invalid, TooLarge
+from ipau.common.errors import DomainError, Invalid, TooLarge, title_of
 from ipau.common.paging import paginate
 from ipau.common.wording import for_programs
 
@@ -45,14 +44,14 @@ M = TypeVar("M", bound=Model)
 
 @dataclass(frozen=True)
 class ProblemDetails:
-    """An error as it is answered."""
+    """Status, body and headers of an error response."""
 
     status: int
     body: dict[str, Any]
     headers: dict[str, str]
 
     def response(self) -> JsonResponse:
-        """Return the response outside the views of the API."""
+        """Return a Django response, for code outside the views of the API."""
         return JsonResponse(self.body, status=self.status, headers=self.headers, content_type=PROBLEM)
 
 
@@ -74,7 +73,7 @@ def problem(
 
 
 def domain_problem(error: DomainError, instance: str) -> ProblemDetails:
-    """Return the problem that a domain error is."""
+    """Return the error response of a domain error."""
     body = problem(
         status=error.status,
         title=error.title,
@@ -87,16 +86,16 @@ def domain_problem(error: DomainError, instance: str) -> ProblemDetails:
 
 
 def handle_exception(error: Exception, context: dict[str, Any]) -> Response | None:
-    """Turn a domain or framework error, or an outage, into a problem; None lets a bug become a 500."""
-    told = describe(error, context["request"].path)
-    if told is None:
+    """Return the problem of a domain or framework error or an outage; None for a bug, which becomes a 500."""
+    details = describe(error, context["request"].path)
+    if details is None:
         return None
     set_rollback()
-    return Response(told.body, status=told.status, headers=told.headers, content_type=PROBLEM)
+    return Response(details.body, status=details.status, headers=details.headers, content_type=PROBLEM)
 
 
 def describe(error: Exception, instance: str) -> ProblemDetails | None:
-    """Return the problem that an error is; None where it is a bug."""
+    """Return the error response of an exception, or None for a bug."""
     known = _translate(error)
     if isinstance(known, DomainError):
         return domain_problem(known, instance)
@@ -106,7 +105,7 @@ def describe(error: Exception, instance: str) -> ProblemDetails | None:
 
 
 def _translate(error: Exception) -> Exception:
-    """Say with the API's own errors what Django's and those of the services say."""
+    """Convert errors of Django and of the services below it into errors of the API."""
     if isinstance(error, exceptions.NotAuthenticated):
         error.detail = exceptions.ErrorDetail("Send an API key as: Authorization: Bearer <key>.")
     if isinstance(error, exceptions.PermissionDenied):
@@ -123,12 +122,12 @@ def _translate(error: Exception) -> Exception:
 
 
 def _explain_token(error: exceptions.PermissionDenied) -> exceptions.PermissionDenied:
-    """Say what a browser has to send where its session, not a key, says who asks."""
+    """Explain in a CSRF error how pages and programs authenticate."""
     kind, _, reason = str(error.detail).partition(": ")
     if kind == "CSRF Failed":
         error.detail = exceptions.ErrorDetail(
-            f"{reason} A page of this site sends the value of its cookie “csrftoken” in the header "
-            "X-CSRFToken (CSRF); a program sends an API key instead: Authorization: Bearer <key>."
+            f"{reason} Pages of this site send the value of the cookie “csrftoken” in the header "
+            "X-CSRFToken (CSRF). Programs send an API key instead: Authorization: Bearer <key>."
         )
     return error
 
@@ -139,26 +138,26 @@ def _translate_django(error: Exception) -> Exception:
     if isinstance(error, PermissionDenied):
         return exceptions.PermissionDenied()
     if isinstance(error, RequestDataTooBig):
-        return TooLarge("This request carries too many bytes.")
+        return TooLarge("This request is too large.")
     if isinstance(error, TooManyFieldsSent):
-        return TooLarge(f"A form has at most {settings.DATA_UPLOAD_MAX_NUMBER_FIELDS:,} fields.")
+        return TooLarge(f"A form may have at most {settings.DATA_UPLOAD_MAX_NUMBER_FIELDS:,} fields.")
     if isinstance(error, TooManyFilesSent):
-        return TooLarge(f"A form has at most {settings.DATA_UPLOAD_MAX_NUMBER_FILES:,} files.")
+        return TooLarge(f"A form may have at most {settings.DATA_UPLOAD_MAX_NUMBER_FILES:,} files.")
     if isinstance(error, DisallowedHost):
         return WrongHost(
-            "The header Host names no address of this site. Use one that its operator gives out."
+            "The Host header is not a name of this site. Ask its operator for the right address."
         )
     if isinstance(error, MultiPartParserError):
         return exceptions.ParseError(f"This form cannot be read: {error}.")
     if isinstance(error, UnreadablePostError):
-        return exceptions.ParseError("The connection broke before all of this request had come.")
+        return exceptions.ParseError("The connection broke before the whole request arrived.")
     if isinstance(error, SuspiciousOperation | BadRequest):
         return exceptions.ParseError("This request cannot be read.")
     return error
 
 
 class WrongHost(DomainError):
-    """The request is for another host name than this site's."""
+    """The Host header is not a name of this site."""
 
     code = "wrong_host"
 
@@ -166,7 +165,7 @@ class WrongHost(DomainError):
 def _framework_problem(error: exceptions.APIException, instance: str) -> ProblemDetails:
     body = problem(
         status=error.status_code,
-        title=HTTPStatus(error.status_code).phrase,
+        title=title_of(error.status_code),
         detail=_sentence(error.detail),
         code=error.default_code,
         instance=instance,
@@ -192,7 +191,7 @@ def _sentence(detail: Any) -> str:
 
 
 class AnswerAsIs(BaseContentNegotiation):
-    """There is one representation of everything: what a client would rather have changes nothing."""
+    """Content negotiation that ignores the Accept header: each resource has one representation."""
 
     def select_parser(self, request: Request, parsers: Iterable[Any]) -> Any:
         kind = request.content_type or ""
@@ -207,7 +206,7 @@ class AnswerAsIs(BaseContentNegotiation):
 
 
 class LengthRequired(DomainError):
-    """The body has no declared length, so its limit cannot be held."""
+    """The body has no declared length, so its limit cannot be enforced."""
 
     status = 411
     code = "length_required"
@@ -215,7 +214,7 @@ class LengthRequired(DomainError):
 
 
 class ApiView(APIView):
-    """The base of every view of the API."""
+    """Base class of every view of the API."""
 
     content_negotiation_class = AnswerAsIs
     parser_classes: Sequence[Any] = [JSONParser]
@@ -226,50 +225,48 @@ class ApiView(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        # Django reads as many bytes as were declared: of a chunked body, none.
+        # Django reads as many bytes as declared, so it reads nothing of a chunked body.
         if request.headers.get("Transfer-Encoding") and not request.META.get("CONTENT_LENGTH"):
             raise LengthRequired("Send this request with a Content-Length, not in chunks.")
 
 
 class StrictSerializer(serializers.Serializer[Any]):
-    """A request body in which a misspelt field is told, not dropped."""
+    """Request body that rejects unknown fields instead of ignoring them."""
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping):
             unknown = [str(name) for name in data if name not in self.fields]
             if unknown:
-                raise exceptions.ValidationError(
-                    {name: [f"There is no field called “{name}”."] for name in unknown}
-                )
+                raise exceptions.ValidationError({name: [f"Unknown field “{name}”."] for name in unknown})
         return super().to_internal_value(data)
 
 
 def validated(serializer: serializers.Serializer[Any]) -> dict[str, Any]:
-    """Return what a request's body says, or raise what is wrong with it, by field."""
+    """Return the validated data. Raises ValidationError with a sentence for each invalid field."""
     serializer.is_valid(raise_exception=True)
-    found: dict[str, Any] = serializer.validated_data
-    return found
+    data: dict[str, Any] = serializer.validated_data
+    return data
 
 
 class PageQuery(serializers.Serializer[Any]):
-    """What every list takes."""
+    """Query parameters of every list."""
 
     cursor = serializers.CharField(
-        required=False, help_text="Where the page begins. Take `next` and `previous` as they are instead."
+        required=False, help_text="Position of the page. Use the URLs in `next` and `previous` instead."
     )
     limit = serializers.IntegerField(
         required=False,
         default=PAGE_SIZE,
         min_value=1,
         max_value=PAGE_SIZE_MAX,
-        help_text="How many rows a page has.",
+        help_text="Maximum number of rows per page.",
     )
 
 
 def row_response(
     request: Request, row: Any, serializer: type[serializers.BaseSerializer[Any]], *, status: int = 200
 ) -> Response:
-    """Answer with one row."""
+    """Return a response with one row."""
     return Response(serializer(row, context={"request": request}).data, status=status)
 
 
@@ -281,14 +278,13 @@ def page_response(
     order: Sequence[str] = ("-id",),
     pinned: Sequence[str] = (),
 ) -> Response:
-    """Answer with the page that the query asks for: {previous, next, results}, its addresses absolute.
+    """Return the requested page of a list: {previous, next, results}, with absolute URLs.
 
     Args:
-        order, pinned: as `paginate` takes them.
+        order, pinned: see `paginate`.
     """
-    query = PageQuery(data=request.query_params)
-    asked = validated(query)
-    page = paginate(rows, order=order, size=asked["limit"], cursor=asked.get("cursor"), pinned=pinned)
+    query = validated(PageQuery(data=request.query_params))
+    page = paginate(rows, order=order, size=query["limit"], cursor=query.get("cursor"), pinned=pinned)
     return Response(
         {
             "previous": _page_address(request, page.previous),
@@ -308,12 +304,12 @@ def _page_address(request: Request, cursor: str | None) -> str | None:
 
 @cache
 def page_of(serializer: type[serializers.BaseSerializer[Any]]) -> type[serializers.BaseSerializer[Any]]:
-    """Return the serializer of a page of these rows, for the API's description."""
+    """Return the serializer of a page of these rows, for the OpenAPI description."""
     name = serializer.__name__.removesuffix("Serializer") + "Page"
     fields = {
         "__doc__": "One page of a list.",
-        "previous": serializers.URLField(allow_null=True, help_text="The page before; null on the first."),
-        "next": serializers.URLField(allow_null=True, help_text="The page behind; null on the last."),
+        "previous": serializers.URLField(allow_null=True, help_text="The previous page; null on the first."),
+        "next": serializers.URLField(allow_null=True, help_text="The next page; null on the last."),
         "results": serializer(many=True),
     }
     return type(name, (serializers.Serializer,), fields)
@@ -325,13 +321,13 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
     str,
     OpenApiParameter.HEADER,
-    description="Any text of up to 255 characters, new for each thing to be made. A repeated request with "
-    "the same key makes nothing new and answers with what the first one made.",
+    description="Any text of up to 255 characters. Use a new key for each new object. A repeated request "
+    "with the same key creates nothing and returns the object that the first request created.",
 )
 
 
 def idempotency_key(request: Request) -> str | None:
-    """Return what the caller named this request, or None. Raises Invalid for what cannot be kept."""
+    """Return the request's idempotency key, or None. Raises Invalid if it has a NUL character."""
     key = request.headers.get("Idempotency-Key")
     if key is not None and "\0" in key:
         raise Invalid("An idempotency key cannot contain a NUL character.", code="idempotency_key")

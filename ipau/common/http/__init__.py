@@ -1,1 +1,1 @@
-"""What all pages and the API do with requests: who sends one, how many wait, what is checked first."""
+"""Request handling of pages and API: client identification, concurrency limits, middleware."""

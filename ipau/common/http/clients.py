@@ -1,4 +1,4 @@
-"""Who sends a request: an account, or where nobody is signed in a network address."""
+"""Identify the client of a request: the account, or the network address of an anonymous client."""
 
 import ipaddress
 from collections.abc import Callable
@@ -10,12 +10,12 @@ from django.http import HttpRequest, HttpResponse
 
 from ipau.common.http import concurrency
 
-# Whoever has one address in a network of this size has all of them.
+# One IPv6 client usually owns all addresses of a /64 network.
 _IPV6_PREFIX = 64
 
 
 class ConcurrencyMiddleware:
-    """Tells `concurrency` whose request a thread works on, which limits its waits."""
+    """Tells `concurrency` which client a thread works for, so that it can limit the client's waits."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]):
         self.get_response = get_response
@@ -26,7 +26,7 @@ class ConcurrencyMiddleware:
 
 
 def person_of(request: HttpRequest) -> str:
-    """Return who sent a request, as a text without white space: the user, or else the client's network."""
+    """Return the client of a request, without white space: `user:<id>` or `address:<network>`."""
     user = getattr(request, "user", None)
     if user is not None and user.is_authenticated:
         return f"user:{user.pk}"
@@ -34,7 +34,7 @@ def person_of(request: HttpRequest) -> str:
 
 
 def client_network(request: HttpRequest) -> str:
-    """Return the address of a client, or of IPv6 the network; "unknown" where no proxy tells a usable one."""
+    """Return the client's IPv4 address or IPv6 /64 network; "unknown" if no proxy reports a valid one."""
     try:
         address = ipaddress.ip_address(get_adapter(request).get_client_ip(request).partition("%")[0])
     except (PermissionDenied, ValueError):

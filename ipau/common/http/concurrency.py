@@ -1,10 +1,10 @@
-"""Limits on requests that wait: how many threads of this web process they may hold, in all and per person.
+"""Concurrency limits: how many threads of a web process waiting requests may hold, in total and per client.
 
 A request that waits for a preview, a prediction, the bucket or a mail server holds a thread and does nothing.
-Without a limit, a few clients hold all threads, and nobody gets a page. What is waited for makes no
-difference: all waits of a process share one limit.
+Without a limit, a few clients could hold all threads. All waits of a process share one limit, whatever they
+wait for.
 
-Only requests are limited. Workers and commands have no request, and wait as long as they like.
+Only requests are limited. Workers and commands have no request, and may wait without limit.
 """
 
 from __future__ import annotations
@@ -22,45 +22,46 @@ from django.utils.translation import gettext as _
 
 from ipau.common.errors import DomainError, RateLimited, Unavailable
 
-# Seconds after which a refused client may try again: most waits are shorter.
+# Seconds after which a refused client may retry. Most waits are shorter.
 RETRY_AFTER = 2
-# A short wait stands in line for this long, but only while waits end at least this often.
+# A short wait queues for a permit for QUEUE_SECONDS, but only while some permit was freed within
+# MOVING_SECONDS.
 QUEUE_SECONDS = 2.0
 MOVING_SECONDS = 1.0
 
 
 class _Current(threading.local):
-    """Whose request this thread works on, and how it gives back its permit to wait, if it has one."""
+    """The client that this thread works for, and a function that releases its permit, if it has one."""
 
     person: Callable[[], str] | None = None
     release: Callable[[], None] | None = None
 
 
 class Limiter:
-    """Counts who waits in this process. `total` and `per_person` are the most that may wait at once.
+    """Counts the waiting requests of this process. `total` and `per_person` are the maximum.
 
-    Whoever holds permits gets another only while more are free than they hold: several people who take all
-    they can still leave some to others.
+    A client that holds permits gets another only while more are free than it holds. So several greedy clients
+    still leave permits for others.
     """
 
     def __init__(self, total: int, per_person: int):
         self.total, self.per_person = total, per_person
-        # Previews of many people must not keep everybody from the bucket.
+        # Many previews must not block all access to the bucket.
         self.short_total = total + total // 2
         self._freed = threading.Condition()
         self._people: Counter[str] = Counter()
         self._last_freed = float("-inf")
 
     def acquire(self, person: str, *, is_short: bool = False) -> Callable[[], None]:
-        """Count one more wait of a person; return what ends it.
+        """Take a permit for a client; return the function that releases it.
 
         Args:
-            is_short: the wait may take one of half as many more permits, and one person any number of them.
-                It stands in line while others end. When none ends for a second, it is refused at once: then
-                the bucket, or whatever is waited for, does not answer.
+            is_short: half as many extra permits are available, without a limit per client. The call queues
+                while other waits end. If none ends for a second, it fails at once: the service waited for is
+                down.
 
         Raises:
-            RateLimited: the person has too many.
+            RateLimited: the client has too many waiting requests.
             Unavailable: the process has too many.
         """
         total, most = (self.short_total,) * 2 if is_short else (self.total, self.per_person)
@@ -77,29 +78,29 @@ class Limiter:
     def _refusal(self, person: str, total: int, most: int) -> DomainError | None:
         held, free = self._people[person], total - self._people.total()
         if held >= most or (held and held >= free):
-            text = _("You have several requests under way that wait. Try again when one has ended.")
+            text = _("Too many of your requests are waiting. Try again when one has finished.")
             return RateLimited(text, retry_after=RETRY_AFTER)
         if free <= 0:
-            text = _("Many requests are waiting just now. Try again in a moment.")
+            text = _("Many requests are waiting. Try again in a moment.")
             return Unavailable(text, code="busy", retry_after=RETRY_AFTER)
         return None
 
     def _release(self, person: str) -> None:
         with self._freed:
             self._people[person] -= 1
-            # Keeps no name of those who have gone.
+            # Remove clients without permits.
             self._people = +self._people
             self._last_freed = time.monotonic()
             self._freed.notify_all()
 
     def waiting(self) -> int:
-        """Return how many wait now."""
+        """Return the number of waiting requests."""
         with self._freed:
             return self._people.total()
 
 
 def _once(call: Callable[[], None]) -> Callable[[], None]:
-    """Return a function that calls this the first time only, whichever thread comes first."""
+    """Return a thread-safe function that calls `call` the first time only."""
     lock = threading.Lock()
     return lambda: call() if lock.acquire(blocking=False) else None
 
@@ -110,7 +111,7 @@ _limiter = Limiter(settings.WEB_WAITERS, settings.WEB_WAITERS_PER_PERSON)
 
 @contextmanager
 def request_of(person: Callable[[], str]) -> Iterator[None]:
-    """Work on a request in this block. `person` returns whose it is, as a text without white space."""
+    """Run the block as a request of the client that `person` returns (a text without white space)."""
     _current.person = person
     try:
         yield
@@ -120,20 +121,20 @@ def request_of(person: Callable[[], str]) -> Iterator[None]:
 
 
 def person() -> str:
-    """Return whose request this thread works on; "" outside of one."""
+    """Return the client that this thread works for; "" outside of a request."""
     return _current.person() if _current.person else ""
 
 
 @contextmanager
 def waiting(*, is_short: bool = False) -> Iterator[None]:
-    """Wait in this block, which holds a permit of the process. Inside another such block it needs none.
+    """Hold a permit while the block waits for a service. A nested block needs no second permit.
 
     Args:
-        is_short: as `Limiter.acquire` takes it. For waits of milliseconds, of which a page has many at once.
+        is_short: see `Limiter.acquire`. For waits of milliseconds, of which a page has many at once.
 
     Raises:
-        RateLimited: this person waits for too much already.
-        Unavailable: too many requests wait.
+        RateLimited: the client has too many waiting requests.
+        Unavailable: the process has too many.
     """
     if _current.person is None or _current.release is not None:
         yield
@@ -146,16 +147,16 @@ def waiting(*, is_short: bool = False) -> Iterator[None]:
 
 
 def reserve() -> None:
-    """Take a permit that this request holds until it has been answered. Raises as `waiting`.
+    """Take a permit that this request holds until its response is complete. Raises as `waiting`.
 
-    For a request that would leave something half done if it had to wait later and was refused then.
+    For a request that would leave work half done if a later wait was refused.
     """
     if _current.person is not None and _current.release is None:
         _current.release = _limiter.acquire(_current.person())
 
 
 def hold_for(response: HttpResponseBase, *, is_short: bool = False) -> None:
-    """Hold a permit until a streamed response has been sent or given up. Raises as `waiting`."""
+    """Hold a permit until a streamed response is sent or aborted. Raises as `waiting`."""
     if _current.person is None:
         return
     closers: list[Callable[[], None]] = response._resource_closers  # type: ignore[attr-defined]  # not in stubs
@@ -166,7 +167,7 @@ def hold_for(response: HttpResponseBase, *, is_short: bool = False) -> None:
             close()
         raise
     closers.append(release)
-    # A response that a middleware replaces is never closed.
+    # A response that middleware replaces is never closed.
     weakref.finalize(response, release)
 
 

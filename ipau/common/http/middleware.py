@@ -1,4 +1,4 @@
-"""Pages: what a domain error looks like when it leaves a view."""
+"""Middleware: body limit of forms, and pages or toasts for domain errors."""
 
 from collections.abc import Callable
 
@@ -9,14 +9,15 @@ from django.shortcuts import render
 from ipau.common.api.views import domain_problem
 from ipau.common.errors import DomainError, TooLarge
 
-# What surrounds the bytes of a file in a form: names, boundaries, the token.
+# Bytes of a form besides the file: names, boundaries, the CSRF token.
 ENVELOPE = 1024 * 1024
 
 
 class BodyLimitMiddleware:
-    """Refuse a form that is too large before the check of its token reads all of it onto the disk.
+    """Refuse a form that is too large before the CSRF check writes all of it to disk.
 
-    Views without that check see to it themselves, save for the API, which has it for who is signed in.
+    Views without a CSRF check limit their bodies themselves. The API is checked too: it uses CSRF for
+    sessions.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]):
@@ -36,14 +37,14 @@ class BodyLimitMiddleware:
         length = request.META.get("CONTENT_LENGTH") or ""
         if not length.isdecimal() or int(length) <= settings.UPLOAD_MAX_BYTES + ENVELOPE:
             return None
-        error = TooLarge(f"One request may carry {settings.UPLOAD_MAX_BYTES // 2**20} MB at most.")
+        error = TooLarge(f"This request is too large. The limit is {settings.UPLOAD_MAX_BYTES // 2**20} MB.")
         if not is_api:
             return render(request, "errors/domain.html", {"error": error}, status=error.status)
         return domain_problem(error, request.path).response()
 
 
 class DomainErrorMiddleware:
-    """Answer an uncaught domain error with its sentence: a page, or a toast for an htmx request."""
+    """Shows the message of an uncaught domain error: as a page, or as a toast for htmx requests."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]):
         self.get_response = get_response

@@ -1,1 +1,1 @@
-"""Django's backend for PostgreSQL, with a cheaper look at whether a connection is still good."""
+"""Django's PostgreSQL backend with a cheaper health check, prepared queries, and retries."""

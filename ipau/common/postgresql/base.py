@@ -1,4 +1,4 @@
-"""The connection to PostgreSQL. Django finds it by this module's name."""
+"""Database backend for PostgreSQL. Django requires this module's name."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from django.db.backends.postgresql.base import DatabaseWrapper as PostgreSQL
 
 
 class DatabaseWrapper(PostgreSQL):
-    """As Django's, but a connection at rest is asked nothing before a request uses it again.
+    """Django's wrapper, without a query for the health check of each request.
 
-    A server that ends a connection, because it stops or is told to, says so at once: then there is something
-    to read. Only then the connection is asked, as Django does with every request.
+    A server that closes a connection sends a message, so the socket becomes readable. Only then this class
+    runs the query that Django runs for every request.
     """
 
     def is_usable(self) -> bool:

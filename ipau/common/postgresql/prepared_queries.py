@@ -1,6 +1,6 @@
-"""Queries of nearly every request: Django writes their SQL once, PostgreSQL plans them once a connection.
+"""Prepared queries: Django compiles their SQL once, PostgreSQL plans them once per connection.
 
-To write the SQL of a join takes Django longer than PostgreSQL takes to answer it.
+For a join, Django takes longer to compile the SQL than PostgreSQL takes to run it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _SAMPLES: Mapping[type, Callable[[], Any]] = {str: lambda: uuid.uuid4().hex, uui
 
 
 class PreparedQuery(Generic[M]):
-    """A query for one row that is asked again and again, with other values.
+    """A query for one row that runs often, with different values.
 
     Args:
-        build: returns the queryset for values. It is called once, with samples: the shape of what it asks for
-            must not depend on them.
-        kinds: the type of each value: `str` or `UUID`.
+        build: returns the queryset for given values. It is called once, with sample values, so the SQL must
+            not depend on them.
+        kinds: type of each value: `str` or `UUID`.
     """
 
     def __init__(self, build: Callable[..., QuerySet[M]], **kinds: type):
@@ -35,21 +35,21 @@ class PreparedQuery(Generic[M]):
         self._kinds = kinds
 
     def first(self, **values: Any) -> M | None:
-        """Return the first row with its related ones, or None."""
+        """Return the first row with its related rows, or None."""
         if any(isinstance(value, str) and "\0" in value for value in values.values()):
-            # PostgreSQL knows no NUL, and so refuses to look for one.
+            # PostgreSQL raises an error for NUL characters, which no stored text contains.
             return None
-        row = _ask(self._written.sql, self._written.fill(values))
-        return None if row is None else self._written.make(row)
+        row = _fetch_one(self._compiled.sql, self._compiled.params(values))
+        return None if row is None else self._compiled.instance(row)
 
     @cached_property
-    def _written(self) -> _Written[M]:
+    def _compiled(self) -> _CompiledQuery[M]:
         samples = {name: _SAMPLES[kind]() for name, kind in self._kinds.items()}
-        return _Written(self._build(**samples)[:1], samples)
+        return _CompiledQuery(self._build(**samples)[:1], samples)
 
 
-class _Written(Generic[M]):
-    """The SQL of a queryset, and how its rows become objects, as Django's `ModelIterable` does it."""
+class _CompiledQuery(Generic[M]):
+    """The SQL of a queryset, and the conversion of its rows to objects, as in Django's `ModelIterable`."""
 
     def __init__(self, rows: QuerySet[M], samples: Mapping[str, Any]):
         compiler = rows.query.get_compiler(connection=connection)
@@ -62,28 +62,28 @@ class _Written(Generic[M]):
         self._model = shape["model"]
         self._columns = slice(shape["select_fields"][0], shape["select_fields"][-1] + 1)
         self._names = [column.target.attname for column, *_ in compiler.select[self._columns]]
-        # The stubs are those of a later Django, where it takes one argument more.
+        # The stubs are for a later Django version with one more argument.
         self._related = get_related_populators(shape, compiler.select, connection.alias)  # type: ignore[call-arg]  # the stubs lag
         self._converters = compiler.get_converters([column for column, *_ in compiler.select])
 
-    def fill(self, values: Mapping[str, Any]) -> list[Any]:
-        """Return the statement's parameters. Raises KeyError where a value is missing."""
+    def params(self, values: Mapping[str, Any]) -> list[Any]:
+        """Return the parameters of the statement. Raises KeyError if a value is missing."""
         return [values[name] if name else fixed for name, fixed in self._params]
 
-    def make(self, row: Sequence[Any]) -> M:
-        """Return the object of a row of the database."""
+    def instance(self, row: Sequence[Any]) -> M:
+        """Return the model instance of a database row."""
         cells = list(row)
         for position, (converters, column) in self._converters.items():
             for convert in converters:
                 cells[position] = convert(cells[position], column, connection)
-        made: M = self._model.from_db(connection.alias, self._names, cells[self._columns])
+        instance: M = self._model.from_db(connection.alias, self._names, cells[self._columns])
         for related in self._related:
-            related.populate(cells, made)
-        return made
+            related.populate(cells, instance)
+        return instance
 
 
-def _ask(sql: str, params: Sequence[Any]) -> Sequence[Any] | None:
-    """Return the first row of a statement whose parameters are sent beside it, so that its plan is kept."""
+def _fetch_one(sql: str, params: Sequence[Any]) -> Sequence[Any] | None:
+    """Return the first row. Parameters are bound on the server, so PostgreSQL reuses the plan."""
     with _cursor() as cursor:
         cursor.execute(sql, params)
         row: Sequence[Any] | None = cursor.fetchone()
@@ -92,11 +92,11 @@ def _ask(sql: str, params: Sequence[Any]) -> Sequence[Any] | None:
 
 def _cursor() -> CursorWrapper:
     if connection.queries_logged:
-        # Django reads what was asked off a cursor that binds values by itself.
+        # Django's query log needs a cursor that binds values on the client.
         return connection.cursor()
     connection.close_if_health_check_failed()
     connection.ensure_connection()
     with connection.wrap_database_errors:
-        # The stubs do not tell that it is a cursor of psycopg.
+        # The stubs do not know that this is a cursor of psycopg.
         bare: Any = ServerBindingCursor(connection.connection)  # type: ignore[call-arg]  # the stubs lag
     return connection.make_cursor(bare)

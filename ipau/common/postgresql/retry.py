@@ -1,4 +1,4 @@
-"""Work that outlives a lost connection to the database."""
+"""Retry database work after a lost connection."""
 
 import logging
 import time
@@ -10,17 +10,17 @@ from django.db import InterfaceError, OperationalError, connection
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-# The connection was cut, the server restarts, or it ended a deadlock at our cost.
+# The connection was lost, the server restarts, or it resolved a deadlock by canceling our transaction.
 CONNECTION_ERRORS = (OperationalError, InterfaceError)
-# Seconds between attempts. PostgreSQL restarts within them, and a lease outlasts their sum.
+# Seconds between attempts. PostgreSQL restarts within their sum, and a lease lasts longer.
 PAUSES = (0.1, 1.0, 3.0, 6.0)
 
 
 def persist(call: Callable[[], T]) -> T:
-    """Call something that may as well be done twice; again, on a new connection, where that one failed.
+    """Call an idempotent function; retry on a new connection if the connection fails.
 
     Raises:
-        OperationalError, InterfaceError: it failed every time, or within a transaction of the caller's.
+        OperationalError, InterfaceError: all attempts failed, or the caller is inside a transaction.
     """
     for pause in PAUSES:
         try:
@@ -28,7 +28,7 @@ def persist(call: Callable[[], T]) -> T:
         except CONNECTION_ERRORS:
             if connection.in_atomic_block:
                 raise
-            logger.warning("The database failed; another attempt follows", exc_info=True)
+            logger.warning("The database connection failed; retrying in %s s", pause, exc_info=True)
             connection.close()
             time.sleep(pause)
     return call()

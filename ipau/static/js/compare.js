@@ -1,4 +1,4 @@
-// Tells screen readers what img-comparison-slider is: a slider between two pictures. The keys are its own.
+// Accessible role and value of img-comparison-slider, for screen readers. It handles keys itself.
 
 function describe(slider) {
   const value = Math.round(slider.value ?? 50);

@@ -1,9 +1,9 @@
-// What every page needs: theme menu, toasts, answers to failed htmx requests, copy buttons.
+// Scripts of every page: theme menu, toasts, errors of htmx requests, copy buttons.
 
 const region = document.getElementById("toasts");
 const LIFE = 6000;
 
-/** Show a note. `level`: success, info, warning or error. `undoUrl` is POSTed to by an Undo button. */
+/** Show a toast. `level`: success, info, warning or error. The Undo button sends a POST to `undoUrl`. */
 export function toast({ text, level = "info", undoUrl = "" }) {
   if (!text) return;
   const copy = document.getElementById("toast-template").content.cloneNode(true);
@@ -22,13 +22,13 @@ function undoButton(url, note) {
   button.textContent = region.dataset.textUndo;
   button.addEventListener("click", () => {
     note.remove();
-    // Through htmx, so that the answer's HX-Trigger events reach the page.
+    // Use htmx, so that the HX-Trigger events of the response reach the page.
     window.htmx.ajax("POST", url, { source: document.body, swap: "none" });
   });
   return button;
 }
 
-// Errors stay until they are closed; the others go by themselves, unless somebody is at them.
+// Errors stay until closed. Other toasts disappear, unless hovered or focused.
 function expire(note) {
   if (note.dataset.level === "error") return;
   setTimeout(() => {
@@ -49,10 +49,10 @@ function failureText(xhr) {
       return fallback;
     }
   }
-  // A whole page is no sentence: it comes from a proxy or from an error view that knows nothing of htmx.
+  // Do not show a whole page: it comes from a proxy or an error view without htmx support.
   if (!xhr.responseText.trim() || /<(!doctype|html|body)/i.test(xhr.responseText)) return fallback;
-  const words = new DOMParser().parseFromString(xhr.responseText, "text/html").body.textContent.trim();
-  return words && words.length <= 400 ? words : fallback;
+  const text = new DOMParser().parseFromString(xhr.responseText, "text/html").body.textContent.trim();
+  return text && text.length <= 400 ? text : fallback;
 }
 
 function showTheme() {
@@ -69,7 +69,7 @@ async function copyText(button) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    // Without a secure origin there is no clipboard: select, so that Ctrl-C is all that is left to do.
+    // Insecure origins have no clipboard API. Select the text, so that the user can press Ctrl-C.
     source?.select?.();
     return;
   }
@@ -92,7 +92,7 @@ document.addEventListener("click", (event) => {
   }
 });
 
-// The server sends HX-Trigger: {"toast": {"text": …, "level": …, "undoUrl": …}}; scripts may dispatch the same.
+// The server sends HX-Trigger: {"toast": {"text": …, "level": …, "undoUrl": …}}. Scripts may dispatch the same event.
 document.addEventListener("toast", (event) => toast(event.detail));
 
 document.addEventListener("htmx:responseError", (event) => {
@@ -102,7 +102,7 @@ for (const name of ["htmx:sendError", "htmx:timeout"]) {
   document.addEventListener(name, () => toast({ text: region.dataset.textOffline, level: "error" }));
 }
 
-// A session that ended answers with the sign-in page: go there instead of swapping it into a corner.
+// If the session has expired, the response is the sign-in page. Go there instead of swapping it into the page.
 document.addEventListener("htmx:beforeSwap", (event) => {
   const login = document.body.dataset.loginUrl;
   const url = event.detail.xhr.responseURL;

@@ -1,4 +1,4 @@
-// Sets the theme before the first paint; a blocking classic script, therefore kept tiny.
+// Sets the theme before the first paint. This script blocks rendering, so keep it tiny.
 (() => {
   "use strict";
   const KEY = "ipau-theme";
@@ -8,7 +8,7 @@
     try {
       return localStorage.getItem(KEY) || "auto";
     } catch {
-      return "auto"; // Storage may be switched off.
+      return "auto"; // Storage may be disabled.
     }
   }
 

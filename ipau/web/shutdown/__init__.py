@@ -1,1 +1,1 @@
-"""When a web process ends: after its master, or to make room for a fresh one."""
+"""Shutdown of a web process: after its master died, or for a regular restart."""

@@ -1,4 +1,4 @@
-"""A worker whose master was killed: it serves on until another master's workers have taken over."""
+"""Orphaned web worker: after its master was killed, it serves until a new master has taken over."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import os
 import time
 from typing import Any
 
-# Longer than a start takes on a busy machine. `ipau.supervisor` ends what is left somewhat later.
+# Longer than a start on a busy machine. `ipau.supervisor` kills remaining processes a little later.
 ORPHAN_SECONDS = 20.0
 
 
 class Orphanhood:
-    """Tells a worker when to end after its master has gone.
+    """Decides when a worker ends after its master has died.
 
-    Where the listening socket was handed down, whoever holds it starts another master on it. Any other master
-    would find its address in use, so its workers end at once.
+    If the listening socket is inherited, the supervisor starts a new master on it, and the worker serves
+    until then. Otherwise the worker ends at once, since a new master could not bind the address.
     """
 
     def __init__(self, cfg: Any, parent: int):
@@ -23,7 +23,7 @@ class Orphanhood:
         self._since: float | None = None
 
     def is_over(self) -> bool:
-        """Tell whether the worker shall end. False while its master lives."""
+        """Return whether the worker must end. False while its master lives."""
         if os.getppid() == self._parent:
             return False
         self._since = self._since or time.monotonic()

@@ -1,4 +1,4 @@
-"""Which web process may restart: one at a time. Slow clients delay that, and others have to serve then."""
+"""Restart lock of web processes: one restarts at a time, so that the others serve while it drains."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class _Shared:
 
 
 def prepare() -> None:
-    """Make the lock that all processes share. Call it before they are forked."""
+    """Create the lock that all processes share. Call it before the fork."""
     _Shared.file = _Shared.file or tempfile.TemporaryFile()  # noqa: SIM115  # open for good
 
 
 def take() -> bool:
-    """Tell whether this process may end. Its turn ends with it."""
+    """Take the lock; return whether this process may end. The lock is released when it ends."""
     if _Shared.file is None:
         return True
     try:

@@ -1,9 +1,9 @@
-// Drawing the box of settings x, y, width and height (parts of the picture) on the picture itself.
+// Draws the box of the settings x, y, width and height (fractions of the image) on the image.
 
 const LEAST = 0.01;
 
 export class Box {
-  /** `stage` holds the picture, `frame()` gives the picture's rectangle, `changed` is told of a new box. */
+  /** `stage` contains the image `picture`. `changed` is called after the box has changed. */
   constructor({ stage, picture, button, settings, changed }) {
     Object.assign(this, { stage, picture, button, settings, changed });
     this.sheet = document.createElement("div");
@@ -21,11 +21,11 @@ export class Box {
     new ResizeObserver(() => this.draw()).observe(picture);
   }
 
-  /** Offer drawing only while the box has an effect. */
+  /** Show the button only while the box has an effect. */
   offer() {
-    const wanted = this.settings.isShown("width");
-    this.button.hidden = !wanted;
-    if (!wanted) this.toggle(false);
+    const relevant = this.settings.isShown("width");
+    this.button.hidden = !relevant;
+    if (!relevant) this.toggle(false);
     this.draw();
   }
 

@@ -1,54 +1,54 @@
-// Drawing detections over a picture: boxes, outlines, turned boxes, poses, each class in a colour of its own.
+// Draws detections over an image: boxes, masks, oriented boxes and poses, with one color for each class.
 
 const MOST_SIDE = 1600;
-// Colours and labels are those of the worker's own picture: see colour_of and label in workers/vision/draw.py.
+// Colors and labels match the annotated image of the worker: see `workers/vision/draw.py`.
 const FIRST_HUE = 0.6;
 const GOLDEN_TURN = 0.61803398875;
 const SATURATION = 0.85;
 const VALUES = [0.95, 0.8, 0.65];
 const MASK_OPACITY = 0.45;
 const MOST_LETTERS = 40;
-// Points of a pose of which the model is less sure are not drawn, as in the worker's own picture.
+// Keypoints below this confidence are not drawn, as in the annotated image of the worker.
 const LEAST_POINT = 0.5;
 
-/** Draw `found` over `picture` on a canvas. `size` is that of the original, to which positions refer. */
-export function draw(canvas, picture, size, found) {
-  const { naturalWidth, naturalHeight } = picture;
+/** Draw `detections` over `image` on a canvas. `size` is the size of the original, to which positions refer. */
+export function draw(canvas, image, size, detections) {
+  const { naturalWidth, naturalHeight } = image;
   const shrink = Math.min(1, MOST_SIDE / Math.max(naturalWidth, naturalHeight));
   canvas.width = Math.round(naturalWidth * shrink);
   canvas.height = Math.round(naturalHeight * shrink);
   const context = canvas.getContext("2d");
-  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  context.drawImage(image, 0, 0, canvas.width, canvas.height);
   const scale = canvas.width / size.width;
   const line = Math.max(2, Math.round(Math.max(canvas.width, canvas.height) / 300));
-  // The surest last, so that it lies on top.
-  for (const one of [...found].reverse()) drawOne(context, one, scale, line);
+  // The most confident last, so that it is on top.
+  for (const one of [...detections].reverse()) drawOne(context, one, scale, line);
 }
 
 function drawOne(context, one, scale, line) {
   if (one.width === undefined) return;
-  const colour = colourOf(one.class_id);
+  const color = colorOf(one.class_id);
   context.lineWidth = line;
-  context.strokeStyle = `rgb(${colour})`;
-  context.fillStyle = `rgb(${colour})`;
+  context.strokeStyle = `rgb(${color})`;
+  context.fillStyle = `rgb(${color})`;
   if (one.points?.length) outline(context, one.points, scale);
-  // A turned box is its four points already.
+  // The outline of an oriented box is already drawn from its four points.
   if (one.angle === undefined) {
     const left = (one.x - one.width / 2) * scale;
     const top = (one.y - one.height / 2) * scale;
     context.strokeRect(left, top, one.width * scale, one.height * scale);
   }
   for (const point of one.keypoints ?? []) dot(context, point, scale, line);
-  write(context, one, colour, scale, line);
+  write(context, one, color, scale, line);
 }
 
-function colourOf(classId) {
+function colorOf(classId) {
   const hue = (FIRST_HUE + classId * GOLDEN_TURN) % 1;
   const value = VALUES[Math.floor(classId / 8) % VALUES.length];
-  // From hue, saturation and value: each of red, green and blue is the nearer to it the nearer the hue.
+  // HSV to RGB.
   return [5, 3, 1].map((turn) => {
-    const away = (turn + hue * 6) % 6;
-    return Math.round(255 * value * (1 - SATURATION * Math.max(0, Math.min(away, 4 - away, 1))));
+    const distance = (turn + hue * 6) % 6;
+    return Math.round(255 * value * (1 - SATURATION * Math.max(0, Math.min(distance, 4 - distance, 1))));
   });
 }
 
@@ -78,7 +78,7 @@ function write(context, one, [red, green, blue], scale, line) {
   const above = (one.y - one.height / 2) * scale - height * 1.3;
   const top = above < 0 ? above + height * 1.3 : above;
   context.fillRect(left, top, width, height * 1.3);
-  // Black is easier to read than white on anything brighter than the middle (Rec. 601 luma).
+  // Black text on bright colors, white on dark ones (Rec. 601 luma).
   context.fillStyle = 0.299 * red + 0.587 * green + 0.114 * blue > 128 ? "#000" : "#fff";
   context.fillText(text, left + height / 4, top + height);
 }

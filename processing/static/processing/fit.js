@@ -1,4 +1,4 @@
-// Gives a compare slider the shape of its first picture, so that a tall one stays on the screen.
+// Sets the aspect ratio of a comparison slider to that of its first image, so that tall images fit the screen.
 
 export function fit(compare) {
   const first = compare.querySelector('[slot="first"]');

@@ -1,15 +1,15 @@
-// What a model found in the picture: narrowed by class and confidence on the data, without another run.
+// Detections of a model: filtered by class and confidence in the browser, without another run.
 //
-// As long as nothing is narrowed the worker's own picture is shown, if it is drawn there; after that, the original
-// with what is left drawn over it, or the result where that is what the model saw. Of a pipeline's steps the part of one
-// is narrowed, and only where the page says that it can be drawn. The settings stay out of this: these controls have no
-// names, so no form sends them.
+// Without a filter, the annotated image of the worker is shown, if there is one. With a filter, the remaining
+// detections are drawn over the original, or over the result if the model saw that image. For a pipeline, the data of
+// one step are filtered, and only if the page says that they can be drawn. The controls have no names, so no form
+// sends them.
 
 import { draw } from "./drawing.js";
 
 const GUESSES_SHOWN = 10;
 
-export class Found {
+export class Detections {
   #data = null;
 
   constructor({ panel, before, after }) {
@@ -19,87 +19,87 @@ export class Found {
     this.classes = panel.querySelector("#found-classes");
     this.least = panel.querySelector("#found-confidence");
     this.guesses = panel.querySelector("#found-guesses");
-    this.filter.addEventListener("input", () => this.#narrow());
-    this.base.addEventListener("load", () => this.#narrow());
+    this.filter.addEventListener("input", () => this.#applyFilter());
+    this.base.addEventListener("load", () => this.#applyFilter());
   }
 
-  /** Show what was found: the JSON's text, empty where there is none. */
+  /** Show detections from JSON text; empty text for none. */
   show(text) {
     this.#data = text ? JSON.parse(text) : null;
-    this.#offer();
-    this.#narrow();
+    this.#showClasses();
+    this.#applyFilter();
   }
 
-  /** Another picture was chosen: what is known is not about that one. */
+  /** Remove the detections, because another image was selected. */
   forget() {
     this.#data = null;
     this.filter.hidden = true;
     this.guesses.hidden = true;
-    this.#say("");
+    this.#announce("");
     this.#write(null);
     this.#showPlain();
   }
 
-  /** What the one step tells whose finds are narrowed. */
-  get #told() {
+  /** Data of the step with the filtered detections. */
+  get #stepData() {
     const { part } = this.panel.dataset;
     return part ? this.#data?.[part] : this.#data;
   }
 
   get #all() {
-    return this.#told?.predictions ?? [];
+    return this.#stepData?.predictions ?? [];
   }
 
-  // Offer the classes that there are. Those that somebody took out of the last picture stay out.
-  #offer() {
-    const out = new Set(this.#boxes().filter((box) => !box.checked).map((box) => box.value));
+  // Show the classes of the detections. Classes that are unchecked stay unchecked.
+  #showClasses() {
+    const unchecked = new Set(this.#boxes().filter((box) => !box.checked).map((box) => box.value));
     const counts = new Map();
     for (const one of this.#all) counts.set(one.class, (counts.get(one.class) ?? 0) + 1);
-    this.classes.replaceChildren(...[...counts].map(([name, count]) => classBox(name, count, !out.has(name))));
+    this.classes.replaceChildren(...[...counts].map(([name, count]) => classBox(name, count, !unchecked.has(name))));
     const least = Math.min(...this.#all.map((one) => one.confidence), 1);
     this.least.min = String(Math.floor(least * 100));
-    // What a classifier says is of the whole picture: its guesses stand in a list, and there is nothing to narrow.
-    const placed = this.#all.some((one) => one.width !== undefined);
-    this.filter.hidden = !placed || !this.panel.hasAttribute("data-narrows");
-    this.guesses.hidden = placed || !this.#all.length;
-    this.guesses.replaceChildren(...(placed ? [] : this.#all.slice(0, GUESSES_SHOWN).map(guessRow)));
+    // Classes of a classifier have no position. They are listed, and there is no filter.
+    const hasBoxes = this.#all.some((one) => one.width !== undefined);
+    this.filter.hidden = !hasBoxes || !this.panel.hasAttribute("data-narrows");
+    this.guesses.hidden = hasBoxes || !this.#all.length;
+    this.guesses.replaceChildren(...(hasBoxes ? [] : this.#all.slice(0, GUESSES_SHOWN).map(guessRow)));
   }
 
   #boxes() {
     return [...this.classes.querySelectorAll("input")];
   }
 
-  #narrow() {
+  #applyFilter() {
     const least = Number(this.least.value);
     document.getElementById("found-least").textContent = `${least} %`;
     if (!this.#data) return;
-    if (!this.#told?.predictions) {
+    if (!this.#stepData?.predictions) {
       this.#write(this.#data);
       return;
     }
     const shown = new Set(this.#boxes().filter((box) => box.checked).map((box) => box.value));
-    const left = this.#all.filter((one) => shown.has(one.class) && one.confidence * 100 >= least);
-    this.#tell(left.length);
-    const told = { ...this.#told, predictions: left };
+    const remaining = this.#all.filter((one) => shown.has(one.class) && one.confidence * 100 >= least);
+    this.#showSummary(remaining.length);
+    const filtered = { ...this.#stepData, predictions: remaining };
     const { part } = this.panel.dataset;
-    this.#write(part ? { ...this.#data, [part]: told } : told);
-    const whole = left.length === this.#all.length && !this.panel.hasAttribute("data-draws");
-    if (whole || this.filter.hidden) this.#showPlain();
-    else this.#showDrawn(left);
+    this.#write(part ? { ...this.#data, [part]: filtered } : filtered);
+    const isUnfiltered = remaining.length === this.#all.length && !this.panel.hasAttribute("data-draws");
+    if (isUnfiltered || this.filter.hidden) this.#showPlain();
+    else this.#showDrawn(remaining);
   }
 
-  #tell(number) {
+  #showSummary(number) {
     const { textShown, textNothing } = this.panel.dataset;
-    const { top, confidence } = this.#told;
+    const { top, confidence } = this.#stepData;
     if (top !== undefined) {
-      this.#say(`${top}, ${Math.round(confidence * 100)} %`);
+      this.#announce(`${top}, ${Math.round(confidence * 100)} %`);
       return;
     }
-    const counted = textShown.replace("%(shown)s", number).replace("%(all)s", this.#all.length);
-    this.#say(this.#all.length ? counted : textNothing);
+    const summary = textShown.replace("%(shown)s", number).replace("%(all)s", this.#all.length);
+    this.#announce(this.#all.length ? summary : textNothing);
   }
 
-  #say(text) {
+  #announce(text) {
     this.panel.querySelector("#found-said").textContent = text;
   }
 
@@ -112,9 +112,9 @@ export class Found {
     this.after.hidden = false;
   }
 
-  #showDrawn(left) {
+  #showDrawn(remaining) {
     if (!this.base.complete || !this.base.naturalWidth) return;
-    draw(this.canvas, this.base, this.#told.image, left);
+    draw(this.canvas, this.base, this.#stepData.image, remaining);
     this.canvas.hidden = false;
     this.after.hidden = true;
   }

@@ -1,4 +1,4 @@
-// The editor of a pipeline: a preview behind each step, dragging, and what a plain page would do by itself.
+// Pipeline editor: a preview after each step, drag and drop, focus, and a warning about unsaved changes.
 
 import { Reorder } from "./reorder.js";
 import { Row } from "./row.js";
@@ -32,7 +32,7 @@ function stepOf(element) {
 
 function begin() {
   settings = new Settings(byId("steps"));
-  reorder.adopt(byId("step-list"));
+  reorder.attach(byId("step-list"));
   row.fill();
 }
 
@@ -55,19 +55,19 @@ document.addEventListener("change", (event) => {
 
 form.addEventListener("click", (event) => (pressed = event.target.closest('[name="do"]') || pressed));
 
-// A button that is gone or can go no further loses the focus: it passes to the nearest that does something.
+// A removed or disabled button loses the focus. Move the focus to the nearest active button.
 function keepFocus() {
   if (!pressed || document.activeElement !== document.body) return;
   const step = pressed.value.split(":")[1];
-  const near = [pressed.id, `down-${step}`, `up-${step}`, "app"].map(byId);
-  near.find((button) => button && !button.disabled)?.focus();
+  const candidates = [pressed.id, `down-${step}`, `up-${step}`, "app"].map(byId);
+  candidates.find((button) => button && !button.disabled)?.focus();
 }
 
 form.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && event.target.matches("input")) event.preventDefault();
 });
 
-// The steps were drawn anew, and then the row beside them.
+// The steps and the row of previews were rendered again.
 document.addEventListener("htmx:afterSettle", (event) => {
   if (event.detail.target.id !== "steps" && event.detail.elt.id !== "steps") return;
   saved = false;

@@ -1,8 +1,8 @@
-// The playground: the preview follows the settings, the address reproduces them, Ctrl-Enter runs.
+// Playground: live preview, settings in the query string, snippets, and Ctrl-Enter to run.
 
 import { Box } from "./box.js";
 import "./fit.js";
-import { Found } from "./found.js";
+import { Detections } from "./found.js";
 import { Previewer } from "./preview.js";
 import { Settings } from "./settings.js";
 import { writeSnippets } from "./snippets.js";
@@ -25,7 +25,7 @@ const show = {
     this.problem({ detail: "", errors: {} });
     await showResult(blob);
     lastData = data;
-    fillFound();
+    fillDetections();
     if (texts.length) fillText(texts[0]);
     byId("preview-status").textContent = form.dataset.textReady;
   },
@@ -45,7 +45,7 @@ const previewer = new Previewer(form.dataset.previewUrl, show, {
 });
 
 async function showResult(blob) {
-  // Some make data alone: the picture then stays as it is.
+  // Without a result image, show the original.
   if (!blob.size) {
     after.src = before.src;
     return;
@@ -54,7 +54,7 @@ async function showResult(blob) {
   const ready = new Image();
   ready.src = url;
   try {
-    // Decoded before it is shown, so that nothing flickers.
+    // Decode before display, to avoid flicker.
     await ready.decode();
   } catch {
     URL.revokeObjectURL(url);
@@ -68,26 +68,26 @@ async function showResult(blob) {
 async function fillText(label) {
   const panel = byId("text-output");
   if (!panel || !panel.open || !lastData) return;
-  const asked = lastData;
+  const data = lastData;
   const copy = new FormData();
-  for (const [name, value] of asked) copy.append(name, value);
+  for (const [name, value] of data) copy.append(name, value);
   const text = await previewer.text(copy, label);
-  if (asked === lastData) byId("preview-text").textContent = text;
+  if (data === lastData) byId("preview-text").textContent = text;
 }
 
-async function fillFound() {
-  if (!found) return;
-  const asked = lastData;
+async function fillDetections() {
+  if (!detections) return;
+  const data = lastData;
   const copy = new FormData();
-  for (const [name, value] of asked) copy.append(name, value);
+  for (const [name, value] of data) copy.append(name, value);
   const text = await previewer.text(copy, "data");
-  if (asked === lastData) found.show(text);
+  if (data === lastData) detections.show(text);
 }
 
 function collect() {
   const data = new FormData(form);
   for (const name of ["over", "request_key"]) data.delete(name);
-  // What only a run needs; a table would be sent along with every preview.
+  // Options of the run are not needed. A table would be uploaded with every preview.
   for (const name of [...data.keys()]) if (name.startsWith("opt-")) data.delete(name);
   return data;
 }
@@ -107,7 +107,7 @@ function writeAddress() {
   history.replaceState(history.state, "", text ? `?${text}` : location.pathname);
 }
 
-// Links that take the settings along. Without scripts they take the defaults.
+// Add the settings to links. Without JavaScript, links have the defaults.
 function carrySettings(query) {
   for (const link of document.querySelectorAll("[data-carries-settings]")) {
     const url = new URL(link.href);
@@ -132,13 +132,13 @@ function settingsChanged() {
   previewer.ask(collect);
 }
 
-// One of the person's own, or of the samples that are there until they have one.
+// Handle the selection of another image or sample.
 function pictureChanged(radio) {
   before.src = radio.dataset.original;
-  // Until its own preview comes, a picture stands beside itself rather than beside another's result.
+  // Show the new image on both sides until its preview arrives.
   after.src = radio.dataset.original;
   byId("preview-name").textContent = radio.dataset.name;
-  found?.forget();
+  detections?.forget();
   if (radio.name === "file") {
     form.querySelector('[type="hidden"][name="sample"]')?.remove();
     byId("samples")?.remove();
@@ -160,7 +160,7 @@ const box = byId("draw-box")
   ? new Box({ stage: byId("stage"), picture: compare, button: byId("draw-box"), settings, changed: settingsChanged })
   : null;
 
-const found = byId("found") ? new Found({ panel: byId("found"), before, after }) : null;
+const detections = byId("found") ? new Detections({ panel: byId("found"), before, after }) : null;
 
 form.addEventListener("input", (event) => {
   if (event.target.closest("[data-setting]")) settingsChanged();
@@ -176,7 +176,7 @@ form.querySelector("[data-reset]").addEventListener("click", (event) => {
   settingsChanged();
 });
 form.addEventListener("keydown", (event) => {
-  // Enter in a field would run the job; that takes Ctrl.
+  // Enter in a field must not run the job. Ctrl-Enter does.
   if (event.key === "Enter" && !event.ctrlKey && event.target.matches("input")) event.preventDefault();
 });
 document.addEventListener("keydown", (event) => {
@@ -185,7 +185,7 @@ document.addEventListener("keydown", (event) => {
     form.requestSubmit(byId("run"));
   }
 });
-// The picker was filled anew: a picture that was just uploaded comes chosen.
+// The picker was rendered again. A new upload is already selected.
 document.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target.id !== "pictures") return;
   const chosen = event.detail.target.querySelector('[name="file"]:checked');

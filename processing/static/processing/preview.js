@@ -1,49 +1,49 @@
-// One preview at a time: each change waits a little, ends the request under way, and outranks its answer.
+// Preview requests, one at a time: each change is debounced and aborts the pending request.
 
 import { retryDelay } from "./retry.js";
 
 const DEBOUNCE = 150;
-const PATIENCE = 200;
+const BUSY_DELAY = 200;
 
 export class Previewer {
   #turn = 0;
   #timer = 0;
   #controller = null;
 
-  /** `show` has busy(bool), picture({blob, texts}) and problem({detail, errors}). */
+  /** `show` has the callbacks busy(bool), picture({blob, texts}) and problem({detail, errors}). */
   constructor(url, show, texts) {
     this.url = url;
     this.show = show;
     this.texts = texts;
   }
 
-  /** Ask for a preview soon. `collect` gives the form's data at that moment. */
+  /** Request a preview after a short delay. `collect` returns the data of the form at that time. */
   ask(collect, delay = DEBOUNCE) {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#send(collect(), 0), delay);
   }
 
-  /** Ask for the text that goes with the last preview; it is still kept on the server. */
+  /** Request a text output of the last preview, which the server has cached. */
   async text(data, label) {
     data.set("output", label);
     const answer = await fetch(this.url, { method: "POST", body: data });
     return answer.ok ? answer.text() : "";
   }
 
-  /** `refused`: how often the server has been too busy for this preview. */
+  /** `refused`: how often the server has refused this preview as too busy. */
   async #send(data, refused) {
     const turn = ++this.#turn;
     this.#controller?.abort();
     this.#controller = new AbortController();
-    const slow = setTimeout(() => turn === this.#turn && this.show.busy(true), PATIENCE);
+    const slow = setTimeout(() => turn === this.#turn && this.show.busy(true), BUSY_DELAY);
     try {
       const answer = await fetch(this.url, { method: "POST", body: data, signal: this.#controller.signal });
       const outcome = answer.ok ? await readPicture(answer) : await this.#readProblem(answer);
-      // A newer request may have been sent while this answer was on its way.
+      // Ignore the response if a newer request was sent in the meantime.
       if (turn !== this.#turn) return;
       this.#deliver(outcome, data);
       const delay = retryDelay(answer, refused);
-      // A change in the meantime takes the place of the next try.
+      // A change in the meantime replaces the retry.
       if (delay !== null) this.#timer = setTimeout(() => this.#send(data, refused + 1), delay);
     } catch (error) {
       if (turn === this.#turn && error.name !== "AbortError") {

@@ -1,20 +1,20 @@
-// Dragging steps by their grips. The buttons beside them do the same for keyboards and touch.
+// Drag and drop of steps by their grips. Buttons do the same for keyboard and touch.
 
 export class Reorder {
   #dragged = null;
   #before = "";
 
-  /** `done` is called when the steps stand in another order. */
+  /** `done` is called after the order of the steps has changed. */
   constructor(done) {
     this.done = done;
   }
 
-  /** Take over a list that was drawn. */
-  adopt(list) {
+  /** Attach to a rendered list. */
+  attach(list) {
     for (const grip of list.querySelectorAll("[data-grip]")) {
       grip.hidden = false;
       const step = grip.closest("[data-step]");
-      // Only by its grip: text in its fields can still be marked with the mouse.
+      // Draggable only by the grip, so that text in fields can be selected with the mouse.
       grip.addEventListener("pointerdown", () => (step.draggable = true));
       grip.addEventListener("pointerup", () => (step.draggable = false));
     }
@@ -36,11 +36,11 @@ export class Reorder {
   #over(event, list) {
     if (!this.#dragged) return;
     event.preventDefault();
-    const under = event.target.closest("[data-step]");
-    if (!under || under === this.#dragged) return;
-    const box = under.getBoundingClientRect();
+    const target = event.target.closest("[data-step]");
+    if (!target || target === this.#dragged) return;
+    const box = target.getBoundingClientRect();
     const below = event.clientY > box.top + box.height / 2;
-    list.insertBefore(this.#dragged, below ? under.nextSibling : under);
+    list.insertBefore(this.#dragged, below ? target.nextSibling : target);
   }
 
   #end(list) {

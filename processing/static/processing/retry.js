@@ -1,14 +1,13 @@
-// When to ask again for what a busy server has refused.
+// Retry delays of requests that a busy server refused.
 
 const BUSY = [429, 503];
 const MOST_TRIES = 5;
-// A longer pause is for the person, who reads why, and not for the page.
+// Seconds. After a longer Retry-After the page shows the error and does not retry.
 const LONGEST = 30;
 
 /**
- * Return the milliseconds after which to send a request again, or null: it was answered, will not work, or has
- * been refused `refused` times before and that is enough. Pauses grow, and differ, so that pages which were
- * refused together do not come back together.
+ * Return the milliseconds after which to retry a request, or null if it should not be retried. `refused` is the
+ * number of earlier refusals. Delays grow, and have jitter, so that pages do not retry at the same time.
  */
 export function retryDelay(answer, refused) {
   const seconds = Number(answer.headers.get("Retry-After"));

@@ -1,4 +1,4 @@
-// The row of previews: after a change, each step from the changed one on is asked for, one after another.
+// Row of previews: after a change, requests the changed step and all later ones, one after another.
 
 import { retryDelay } from "./retry.js";
 
@@ -11,22 +11,22 @@ export class Row {
   #shown = new Map();
   #from = null;
 
-  /** `collect` gives the form's data, `showErrors` puts sentences beside settings, `busy` shows work. */
+  /** `collect` returns the data of the form, `showErrors` shows errors at settings, `busy` shows activity. */
   constructor({ url, texts, collect, showErrors, busy }) {
     Object.assign(this, { url, texts, collect, showErrors, busy });
   }
 
-  /** Ask soon for the steps from `step` on, or for all. Changes that come together are asked for once. */
+  /** Request previews from `step` on, or of all steps, after a delay that merges quick changes. */
   ask(step, delay = DEBOUNCE) {
     clearTimeout(this.#timer);
     this.#controller?.abort();
     const places = this.#places();
-    const wanted = Math.max(0, places.findIndex((place) => place.dataset.rowStep === step));
-    this.#from = this.#from === null ? wanted : Math.min(this.#from, wanted);
+    const first = Math.max(0, places.findIndex((place) => place.dataset.rowStep === step));
+    this.#from = this.#from === null ? first : Math.min(this.#from, first);
     this.#timer = setTimeout(() => this.#run(), delay);
   }
 
-  /** Show again what was shown: the row was drawn anew. */
+  /** Show the previews again after the row was rendered again. */
   fill() {
     for (const place of this.#places()) {
       const url = this.#shown.get(place.dataset.rowStep);
@@ -34,7 +34,7 @@ export class Row {
     }
   }
 
-  /** Another picture: what is shown has nothing to do with it. */
+  /** Remove all previews, because another image was selected. */
   forget() {
     for (const url of this.#shown.values()) URL.revokeObjectURL(url);
     this.#shown.clear();
@@ -52,8 +52,8 @@ export class Row {
     for (const place of places.slice(this.#from)) place.classList.add("ipau-stale");
     this.busy(true);
     for (let index = this.#from; index < places.length; index++) {
-      const outcome = await this.#fetchPatiently(places[index], turn);
-      // Something newer has been asked for, which begins at this step or before.
+      const outcome = await this.#fetchWithRetry(places[index], turn);
+      // A newer request starts at this step or before.
       if (turn !== this.#turn || outcome === null) return;
       this.#from = index + 1;
       if (!this.#deliver(places[index], outcome)) break;
@@ -62,8 +62,8 @@ export class Row {
     this.busy(false);
   }
 
-  /** As `#fetch`, again where the server is too busy. The step says so meanwhile. */
-  async #fetchPatiently(place, turn) {
+  /** Fetch a preview, and retry if the server is too busy. The step shows the reason meanwhile. */
+  async #fetchWithRetry(place, turn) {
     for (let refused = 0; ; refused++) {
       const outcome = await this.#fetch(place.dataset.rowStep, refused);
       if (!outcome?.delay || turn !== this.#turn) return outcome;
@@ -89,7 +89,7 @@ export class Row {
     }
   }
 
-  /** Return whether the steps behind this one are worth asking for. */
+  /** Show a response. Return whether to request the later steps. */
   #deliver(place, { blob, detail, errors }) {
     this.showErrors(errors || {});
     place.querySelector("[data-row-problem]").textContent = detail || "";

@@ -1,4 +1,4 @@
-// The settings of an app: reading them, showing only those that matter, putting them back.
+// Settings of an app: read their values, show the relevant ones, show errors, reset.
 
 export class Settings {
   constructor(form) {
@@ -6,24 +6,29 @@ export class Settings {
     this.defaults = JSON.parse(form.dataset.defaults);
     this.rows = [...form.querySelectorAll("[data-setting]")];
     for (const range of form.querySelectorAll("[data-range-for]")) this.#adoptRange(range);
+    for (const row of this.rows) this.#adoptAuto(row);
     this.showRelevant();
   }
 
-  /** Every setting by name, as the API would take it. */
+  /** Return every setting by name, as the API accepts it. */
   values() {
     return Object.fromEntries(this.rows.map((row) => [row.dataset.setting, this.#read(row)]));
   }
 
-  /** Those that differ from their default, as text: what an address has to carry. */
+  /** Return the settings that differ from their default, as text, for the query string. */
   changed() {
     const texts = this.rows.map((row) => [row.dataset.setting, String(this.#read(row) ?? "")]);
     return Object.fromEntries(texts.filter(([name, text]) => text !== this.defaults[name]));
   }
 
   set(name, value) {
-    const row = this.rows.find((found) => found.dataset.setting === name);
+    const row = this.rows.find((candidate) => candidate.dataset.setting === name);
     const control = row && this.#control(row);
     if (!control) return;
+    const auto = this.#auto(row);
+    if (auto) auto.checked = value === "auto";
+    if (auto) this.#follow(row);
+    if (auto?.checked) return;
     if (control.type === "checkbox") control.checked = value === "true" || value === true;
     else control.value = value;
     const range = row.querySelector("[data-range-for]");
@@ -36,17 +41,17 @@ export class Settings {
   }
 
   isShown(name) {
-    const row = this.rows.find((found) => found.dataset.setting === name);
+    const row = this.rows.find((candidate) => candidate.dataset.setting === name);
     return Boolean(row) && !row.hidden;
   }
 
-  /** Hide what has no effect, given the others. Without scripts all of them show. */
+  /** Hide settings that have no effect. Without JavaScript all of them are visible. */
   showRelevant() {
     const values = this.values();
     for (const row of this.rows) {
       if (!row.dataset.showIf) continue;
-      const wanted = Object.entries(JSON.parse(row.dataset.showIf));
-      row.hidden = !wanted.every(([name, allowed]) => allowed.includes(values[name]));
+      const conditions = Object.entries(JSON.parse(row.dataset.showIf));
+      row.hidden = !conditions.every(([name, allowed]) => allowed.includes(values[name]));
     }
     for (const more of this.form.querySelectorAll("[data-more-settings]")) {
       more.hidden = !more.querySelector("[data-setting]:not([hidden])");
@@ -72,8 +77,14 @@ export class Settings {
     return row.querySelector(`[name="${row.dataset.setting}"]:not([type="hidden"])`);
   }
 
+  /** The checkbox of a number that may be "auto". */
+  #auto(row) {
+    return row.querySelector("[data-auto]");
+  }
+
   #read(row) {
     const control = this.#control(row);
+    if (this.#auto(row)?.checked) return "auto";
     if (row.dataset.kind === "toggle") return control.checked;
     if (row.dataset.kind === "slider") return control.value === "" ? "" : Number(control.value);
     if (row.dataset.kind === "folder") return control.value || null;
@@ -85,5 +96,20 @@ export class Settings {
     range.hidden = false;
     range.addEventListener("input", () => (number.value = range.value));
     number.addEventListener("input", () => (range.value = number.value));
+  }
+
+  // Without scripts the number has no bounds: one out of them would stop the form where "auto" hides it.
+  #adoptAuto(row) {
+    const auto = this.#auto(row);
+    if (!auto) return;
+    const range = row.querySelector("[data-range-for]");
+    const number = this.#control(row);
+    for (const bound of ["min", "max", "step"]) number[bound] = range[bound];
+    auto.addEventListener("input", () => this.#follow(row));
+    this.#follow(row);
+  }
+
+  #follow(row) {
+    this.#control(row).disabled = this.#auto(row).checked;
   }
 }

@@ -1,10 +1,10 @@
-// The API calls of the page, kept at the settings as they stand.
+// Keeps the API snippets of the page up to date with the settings.
 
 const WRITERS = {
   json: (values, picture) => JSON.stringify({ image: picture, ...values }, null, 2),
   python: (values) => {
     const lines = Object.entries(values).map(([name, value]) => `        ${JSON.stringify(name)}: ${literal(value)},`);
-    return ["{", '        "image": open("picture.jpg", "rb"),', ...lines, "    }"].join("\n");
+    return ["{", '        "image": open("photo.jpg", "rb"),', ...lines, "    }"].join("\n");
   },
 };
 
@@ -14,11 +14,11 @@ function literal(value) {
   return JSON.stringify(value);
 }
 
-/** `picture` is the address of the chosen file in the API. */
+/** Write all snippets. `picture` is the API URL of the selected file. */
 export function writeSnippets(values, picture) {
-  // A folder that was not chosen need not be said.
-  const given = Object.fromEntries(Object.entries(values).filter(([, value]) => value !== null));
+  // Folders that are not set are left out.
+  const set = Object.fromEntries(Object.entries(values).filter(([, value]) => value !== null));
   for (const middle of document.querySelectorAll("[data-snippet]")) {
-    middle.textContent = WRITERS[middle.dataset.snippet](given, picture);
+    middle.textContent = WRITERS[middle.dataset.snippet](set, picture);
   }
 }

@@ -135,7 +135,7 @@ def test_operators_write_sizes_as_people_do(text: str, size: int | None) -> None
 
 @pytest.mark.parametrize("text", ["-5 GB", "10", "a lot", "1e9 GB", "9" * 30 + " GB"])
 def test_other_sizes_are_refused(text: str) -> None:
-    with pytest.raises(Exception, match="Write a size"):
+    with pytest.raises(Exception, match="Enter a size"):
         SizeField(required=False).clean(text)
 
 

@@ -131,6 +131,7 @@ def deadlocks() -> int:
         return int(cursor.fetchone()[0])
 
 
+@pytest.mark.slow("works on one drive from several threads")
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("no_deadlocks")
 def test_jobs_uploads_and_the_trash_at_once_neither_wait_for_ever_nor_miscount() -> None:

@@ -118,7 +118,7 @@ def test_the_command_says_how_many_it_changed(place: Path, capsys: pytest.Captur
     ContentStorage(location=str(place)).save(NAME, ContentFile(b"picture"))
     (place / NAME).chmod(0o644)
     _fix_permissions(place, "")
-    assert capsys.readouterr().out == f"Changed 1 folders and files in {place}.\n"
+    assert capsys.readouterr().out == f"Changed the mode of 1 folders and files in {place}.\n"
 
 
 def _fix_permissions(place: Path, group: str) -> None:

@@ -100,6 +100,7 @@ def test_in_two_requests(sender: Sender, folder: Folder) -> None:
         assert sender.append(where, 0, data).status_code == 204
 
 
+@pytest.mark.slow("fills a drive")
 def test_it_does_not_grow_with_the_drive(sender: Sender, user: User, folder: Folder) -> None:
     rows = [
         File(owner=user, folder=folder, name=f"{n}.jpg", blob=File.objects.get().blob, size=10)

@@ -1,4 +1,4 @@
-"""Apps and models over the API."""
+"""API of apps and models."""
 
 from collections.abc import Callable
 
@@ -60,7 +60,7 @@ def test_versions(user: User, api: Callable[..., APIClient]) -> None:
     assert client.get(page["next"]).json()["results"] == rows[1:]
     assert client.get("/v1/models/ipau/ascii").json()["latest_version"]["id"] == str(newer.pk)
     assert client.get(f"/v1/models/ipau/ascii/versions/{first.pk}").json() == rows[1]
-    # A version is found under its own model only.
+    # A version belongs to one model only.
     assert client.get(f"/v1/models/ipau/mosaic/versions/{first.pk}").status_code == 404
 
 
@@ -81,7 +81,9 @@ def test_search(words: str, found: list[str] | None, user: User, api: Callable[.
     assert too_long.status_code == 413
 
 
-def test_a_private_model_is_its_owners(user: User, other_user: User, api: Callable[..., APIClient]) -> None:
+def test_a_private_model_is_visible_to_its_owner_only(
+    user: User, other_user: User, api: Callable[..., APIClient]
+) -> None:
     Listing.objects.create(owner=user, name="mine", title="Mine", summary="…", visibility=Visibility.PRIVATE)
     mine = api(user).get("/v1/models?q=mine").json()["results"]
     assert [row["latest_version"] for row in mine] == [None]

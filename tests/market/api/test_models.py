@@ -1,4 +1,4 @@
-"""Making models over the API and from the command line."""
+"""Create models over the API and from the command line."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -80,7 +80,7 @@ def test_a_repeated_request_uploads_and_converts_once(user: User, api: Callable[
     assert other.status_code == 409
 
 
-def test_what_is_wrong_is_named(user: User, api: Callable[..., APIClient]) -> None:
+def test_errors_name_their_field(user: User, api: Callable[..., APIClient]) -> None:
     client, picture = api(user), upload(user)
     file = upload(user, "best.safetensors", data=safetensors_bytes())
     for body, status, fields in [
@@ -99,7 +99,7 @@ def test_what_is_wrong_is_named(user: User, api: Callable[..., APIClient]) -> No
     assert not Conversion.objects.exists()
 
 
-def test_a_refusal_is_told(
+def test_a_refusal_has_a_reason(
     user: User, api: Callable[..., APIClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = api(user).post("/v1/models", {"weights": sent(), "name": "finder"}).json()
@@ -110,9 +110,7 @@ def test_a_refusal_is_told(
     assert told["report"]["code"] == "pickle"
 
 
-def test_only_ones_own_models_are_deleted(
-    user: User, other_user: User, api: Callable[..., APIClient]
-) -> None:
+def test_only_own_models_can_be_deleted(user: User, other_user: User, api: Callable[..., APIClient]) -> None:
     model(other_user, "open", publish=True)
     assert api(user).delete(f"/v1/models/{other_user.handle}/open").status_code == 404
     assert api(user).delete("/v1/models/ipau/mosaic").status_code == 404
@@ -130,7 +128,7 @@ def weights(tmp_path: Path) -> Path:
 
 
 def converted_at_once(monkeypatch: pytest.MonkeyPatch, convert: Convert) -> None:
-    """Have a worker's turn while the command waits."""
+    """Convert in this process while the command waits."""
     use(monkeypatch, convert)
     monkeypatch.setattr(
         import_weights.time, "sleep", lambda _: tasks.convert(str(Conversion.objects.get().pk))
@@ -164,11 +162,11 @@ def test_the_command_fails_where_weights_are_refused(
         call_command("import_weights", str(weights), "--owner", user.email, "--name=f", stdout=io.StringIO())
     assert not File.objects.filter(owner=user).exists()
     assert used_bytes(user) == 0
-    # What it says of them stays.
+    # The conversion stays.
     assert Conversion.objects.get().file is None
 
 
-def test_the_command_leaves_what_was_there(
+def test_the_command_keeps_a_file_that_existed(
     user: User, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = upload(user, "mine.safetensors", data=weights.read_bytes())
@@ -179,7 +177,7 @@ def test_the_command_leaves_what_was_there(
     assert Conversion.objects.get().file == file
 
 
-def test_the_command_makes_no_copy(
+def test_the_command_reuses_an_existing_file(
     user: User, other_user: User, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload(other_user, "theirs.safetensors", data=weights.read_bytes())
@@ -201,7 +199,7 @@ def test_the_command_makes_no_copy(
     assert [one.file for one in Conversion.objects.all()] == [kept, kept]
 
 
-def test_the_command_need_not_wait(user: User, weights: Path) -> None:
+def test_the_command_can_return_at_once(user: User, weights: Path) -> None:
     out = io.StringIO()
     call_command(
         "import_weights", str(weights), "--owner", user.email, "--name=finder", "--no-wait", stdout=out
@@ -211,18 +209,18 @@ def test_the_command_need_not_wait(user: User, weights: Path) -> None:
     assert str(conversion.pk) in out.getvalue()
 
 
-def test_the_command_says_what_is_wrong(user: User, weights: Path, tmp_path: Path) -> None:
+def test_the_command_explains_errors(user: User, weights: Path, tmp_path: Path) -> None:
     text, cut, script = (tmp_path / name for name in ("notes.txt", "cut.pt", "script.pt"))
     text.write_text("hello")
     cut.write_bytes(torch_bytes()[:-30])
     script.write_bytes(script_bytes())
     for file, owner, name, sentence in [
-        (weights, "nobody@example.org", "finder", "Nobody has the address"),
+        (weights, "nobody@example.org", "finder", "There is no account with the e-mail address"),
         (tmp_path / "none.pt", user.email, "finder", "No such file"),
         (text, user.email, "finder", "This kind of file is not taken"),
         (cut, user.email, "finder", "These weights are cut short"),
         (script, user.email, "finder", "This is TorchScript, which carries code"),
-        (weights, user.email, "Bad Name", "Use small letters"),
+        (weights, user.email, "Bad Name", "Use lowercase letters"),
     ]:
         with pytest.raises(CommandError, match=sentence):
             call_command("import_weights", str(file), "--owner", owner, "--name", name, stdout=io.StringIO())

@@ -1,4 +1,4 @@
-"""Markdown of strangers: what of it is shown, and that nothing in it runs, loads or breaks out."""
+"""User-written Markdown: what is shown, and that nothing in it runs, loads or escapes its card."""
 
 import re
 import time
@@ -8,7 +8,7 @@ import pytest
 from market.listings.markdown import MOST_NESTED, render_markdown
 from market.weights.services import DESCRIPTION_LENGTH
 
-# What a page may hold of it: nothing that runs, loads or looks like a part of the site.
+# Hostile input. Nothing of it may run, load or look like a part of the site.
 ALLOWED = re.compile(
     r"</?(?:p|h[3-6]|blockquote|pre|code|ul|ol|li|em|strong|s|table|thead|tbody|tr|th|td)>|</a>|<br>|<hr>"
     r'|<ol start="\d+">'
@@ -49,7 +49,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_nothing_hostile_comes_through(text: str) -> None:
+def test_hostile_input_is_sanitized(text: str) -> None:
     made = render_markdown(text)
     rest = ALLOWED.sub("", made)
     assert "<" not in rest, made
@@ -57,7 +57,7 @@ def test_nothing_hostile_comes_through(text: str) -> None:
     assert "<img" not in made
 
 
-def test_what_is_usual_is_shown() -> None:
+def test_common_markdown_is_rendered() -> None:
     text = (
         "# Use\n\nFor **cats** and `dogs`, *not* ~~birds~~.\n\n- one\n- two\n\n3. three\n\n> said\n\n"
         "| set | mAP |\n|---|--:|\n| own | 0.98 |\n\n[paper](https://example.org/a?b=1&c=2)\n\n"
@@ -88,13 +88,13 @@ def test_headings_stay_below_those_of_the_page() -> None:
     assert re.findall(r"</(h\d)>", made) == ["h3", "h5", "h6", "h3"]
 
 
-def test_a_picture_becomes_a_link() -> None:
+def test_an_image_becomes_a_link() -> None:
     made = render_markdown("![A *curve*](https://example.org/roc.png) ![](https://example.org/b.png)")
     links = re.findall(r'<a href="([^"]+)"[^>]*>([^<]+)</a>', made)
-    assert links == [("https://example.org/roc.png", "A curve"), ("https://example.org/b.png", "Picture")]
+    assert links == [("https://example.org/roc.png", "A curve"), ("https://example.org/b.png", "Image")]
 
 
-def test_a_picture_in_a_link_leaves_its_words() -> None:
+def test_an_image_in_a_link_becomes_its_text() -> None:
     made = render_markdown("[![Build](https://example.org/b.png) ok](https://example.org/c)")
     assert re.findall(r'<a href="([^"]+)"[^>]*>([^<]+)</a>', made) == [("https://example.org/c", "Build ok")]
 
@@ -105,7 +105,7 @@ def test_a_picture_in_a_link_leaves_its_words() -> None:
 def test_huge_nesting_is_bounded(one: str) -> None:
     began = time.process_time()
     made = render_markdown((one * DESCRIPTION_LENGTH)[:DESCRIPTION_LENGTH])
-    # Seen: hundredths of a second; what grows with the square or worse takes minutes.
+    # Measured: hundredths of a second. Quadratic or worse parsing takes minutes.
     assert time.process_time() - began < 5
     assert made.count("<blockquote>") <= MOST_NESTED
     assert made.count("<ul>") + made.count("<ol>") <= MOST_NESTED

@@ -1,4 +1,4 @@
-"""The list of apps."""
+"""Page of apps and shared pipelines."""
 
 import re
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def test_every_operation_is_listed_with_a_cover() -> None:
         assert finders.find(cover_of(listing))
 
 
-def test_the_list_costs_two_queries_for_visitors(django_assert_num_queries: DjangoAssertNumQueries) -> None:
+def test_the_list_runs_two_queries_for_visitors(django_assert_num_queries: DjangoAssertNumQueries) -> None:
     with django_assert_num_queries(2):  # the apps, the shared pipelines
         Client().get("/apps/")
 
@@ -50,7 +50,7 @@ def test_an_empty_market_says_so() -> None:
     assert "There are no apps yet" in Client().get("/apps/").content.decode()
 
 
-def test_shared_pipelines_are_listed_by_pages(
+def test_shared_pipelines_are_paged(
     user: User, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     monkeypatch.setattr("market.views.apps.PIPELINES_A_PAGE", 2)

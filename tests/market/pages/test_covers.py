@@ -1,4 +1,4 @@
-"""What the cards of models show: a picture made for them, or the sample that tells most."""
+"""Cards of models: a static cover, or the best sample."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ def _marks() -> Iterator[None]:
 
 
 def add_samples(version: Version, *seen: list[dict[str, Any]], drawn: bool = True) -> Weights:
-    """Give a model samples in which it saw these, with a picture of what it made of each, or without."""
+    """Add samples with these detected classes, with or without a result image."""
     weights = version.weights
     assert weights is not None
     stored = blobs.store(b"a picture", "image/webp")
@@ -59,7 +59,7 @@ def guessed(name: str, confidence: float) -> dict[str, Any]:
         ([[guessed("a", 0.4), guessed("b", 0.3)], [guessed("b", 0.9)]], 1),
     ],
 )
-def test_the_sample_that_tells_most_is_shown(user: User, seen: list[list[dict[str, Any]]], best: int) -> None:
+def test_the_best_sample_is_shown(user: User, seen: list[list[dict[str, Any]]], best: int) -> None:
     chosen = choose_sample(add_samples(model(user), *seen).samples.all())
     assert chosen is not None
     assert chosen.position == best
@@ -72,7 +72,7 @@ def test_a_model_without_samples_shows_none(user: User, client: Client) -> None:
     assert "ipau-cover-empty" in client.get("/models/").content.decode()
 
 
-def test_a_card_shows_what_the_model_made_and_its_task(user: User, client: Client) -> None:
+def test_a_card_shows_the_result_and_the_task(user: User, client: Client) -> None:
     weights = add_samples(model(user, publish=True), [], [found("cat")])
     _plain, telling = weights.samples.all()
     page = client.get("/models/").content.decode()
@@ -82,7 +82,7 @@ def test_a_card_shows_what_the_model_made_and_its_task(user: User, client: Clien
     assert "ipau-sample-divided" not in page
 
 
-def test_a_card_of_a_classifier_says_its_surest_guess(user: User, client: Client) -> None:
+def test_a_card_of_a_classifier_shows_its_top_class(user: User, client: Client) -> None:
     add_samples(model(user, publish=True, task="classify"), [guessed("<b>cat</b>", 0.9)], drawn=False)
     page = client.get("/models/").content.decode()
     assert "&lt;b&gt;cat&lt;/b&gt;</span>" in page
@@ -94,7 +94,7 @@ def test_a_card_of_a_generator_divides_its_sample(user: User, client: Client) ->
     assert "ipau-sample-divided" in client.get("/models/").content.decode()
 
 
-def test_each_model_that_comes_along_has_a_cover(user: User) -> None:
+def test_each_model_of_the_demo_has_a_cover(user: User) -> None:
     user.handle = PLATFORM_HANDLE
     names = [
         path.name for path in Path(settings.BASE_DIR, "deploy", "demo_models").iterdir() if path.is_dir()

@@ -1,4 +1,4 @@
-"""Pages of models: the list, the form, a conversion while it runs and when it has ended."""
+"""Pages of models: list, upload form, running and finished conversions."""
 
 import pickle
 import re
@@ -16,7 +16,7 @@ from drive.files.trash import restore, trash
 from drive.models import File
 from market.models import Conversion, ConversionState, Listing, Visibility
 from market.weights import conversions, work
-from market.weights.report import CLASSES_SHOWN, tell
+from market.weights.report import CLASSES_SHOWN, describe_report
 from tests.drive.factories import upload
 from tests.market.factories import marks, model
 from tests.market.pipelines.factories import pipeline
@@ -42,7 +42,7 @@ def weights(user: User) -> File:
     return upload(user, "best.safetensors", data=safetensors_bytes())
 
 
-def test_weights_of_the_drive_lead_to_the_form(client: Client, user: User, weights: File) -> None:
+def test_a_weights_file_links_to_the_form(client: Client, user: User, weights: File) -> None:
     page = client.get(f"/drive/file/{weights.pk}/").content.decode()
     assert f'href="/models/new/?file={weights.pk}"' in page
     assert "Make a model of it" not in client.get(f"/drive/file/{upload(user).pk}/").content.decode()
@@ -51,7 +51,7 @@ def test_weights_of_the_drive_lead_to_the_form(client: Client, user: User, weigh
     assert ">Marks</option>" in form
 
 
-def test_the_form_asks_for_a_conversion(client: Client, weights: File) -> None:
+def test_the_form_requests_a_conversion(client: Client, weights: File) -> None:
     sent = {"file": str(weights.pk), "name": "finder", "title": "Finds <b>cats</b>", "publish": "on"}
     answer = client.post("/models/new/", sent)
     conversion = Conversion.objects.get()
@@ -59,7 +59,7 @@ def test_the_form_asks_for_a_conversion(client: Client, weights: File) -> None:
     assert (conversion.name, conversion.title, conversion.publish) == ("finder", "Finds <b>cats</b>", True)
 
 
-def test_weights_may_come_with_the_form(client: Client, user: User) -> None:
+def test_weights_can_be_uploaded_with_the_form(client: Client, user: User) -> None:
     sent = SimpleUploadedFile("best.safetensors", safetensors_bytes())
     client.post("/models/new/", {"upload": sent, "name": "finder"})
     assert Conversion.objects.get().file == File.objects.get(owner=user)
@@ -68,17 +68,17 @@ def test_weights_may_come_with_the_form(client: Client, user: User) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"name": "No Name"}, "Use small letters, digits and single dashes"),
-        ({"file": ""}, "Choose weights of your drive, or upload some."),
+        ({"name": "No Name"}, "Use lowercase letters, digits and single hyphens"),
+        ({"file": ""}, "Choose weights in your drive, or upload a file."),
         ({"config": "{"}, "This is not JSON"),
         ({"upload": SimpleUploadedFile("a.txt", b"hello")}, "This kind of file is not taken."),
         ({"upload": SimpleUploadedFile("a.pt", torch_bytes()[:-30])}, "These weights are cut short"),
         ({"upload": SimpleUploadedFile("a.pt", script_bytes())}, "This is TorchScript, which carries code."),
         ({"upload": SimpleUploadedFile("a.pt", pickle.dumps({"w": 1}))}, "This is a bare pickle"),
-        ({"name": "taken"}, "You have something called “taken” already."),
+        ({"name": "taken"}, "You already have an app, model or pipeline called “taken”."),
     ],
 )
-def test_what_is_wrong_is_said_beside_its_field_and_loses_nothing(
+def test_errors_are_shown_at_their_field_and_keep_the_input(
     client: Client, user: User, weights: File, changes: dict[str, object], sentence: str
 ) -> None:
     pipeline(user)
@@ -93,24 +93,22 @@ def test_what_is_wrong_is_said_beside_its_field_and_loses_nothing(
     assert not Conversion.objects.exists()
 
 
-def test_what_is_wrong_is_said_at_once(client: Client, user: User) -> None:
+def test_all_errors_are_shown_at_once(client: Client, user: User) -> None:
     page = client.post("/models/new/", {"name": "No Name", "config": "{"}).content.decode()
-    for sentence in ("Choose weights of your drive", "Use small letters", "This is not JSON"):
+    for sentence in ("Choose weights in your drive", "Use lowercase letters", "This is not JSON"):
         assert sentence in page, sentence
     assert '<details class="mb-3"\n                   open>' in page
 
 
-def test_of_an_empty_file_that_alone_is_said(client: Client) -> None:
+def test_an_empty_file_is_the_only_error(client: Client) -> None:
     sent = SimpleUploadedFile("best.pt", b"")
     page = client.post("/models/new/", {"upload": sent, "name": "finder"}).content.decode()
     assert "This file is empty." in page
-    assert "Choose weights of your drive" not in page
+    assert "Choose weights in your drive" not in page
 
 
 @pytest.mark.parametrize("name", ["taken", "No Name"])
-def test_weights_that_came_with_a_form_to_be_mended_need_not_be_sent_again(
-    client: Client, user: User, name: str
-) -> None:
+def test_weights_of_an_invalid_form_need_not_be_sent_again(client: Client, user: User, name: str) -> None:
     pipeline(user)
     Listing.objects.filter(owner=user).update(name="taken")
     sent = SimpleUploadedFile("best.safetensors", safetensors_bytes())
@@ -122,25 +120,25 @@ def test_weights_that_came_with_a_form_to_be_mended_need_not_be_sent_again(
     assert Conversion.objects.get().file == file
 
 
-def test_a_conversion_is_watched_until_it_has_ended(
+def test_a_conversion_is_polled_until_it_ends(
     client: Client, user: User, weights: File, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conversion = conversions.request_conversion(owner=user, file=weights, name="finder")
     address = f"/models/conversions/{conversion.pk}/"
     page = client.get(address).content.decode()
     assert f'hx-get="{address}state/"' in page
-    assert "It waits for a worker" in page
+    assert "Waiting for a conversion worker" in page
     use(monkeypatch, accepting())
     work.convert(conversion.pk)
     ended = client.get(f"{address}state/").content.decode()
     assert "hx-get" not in ended
     assert f'href="/apps/{user.handle}/finder/"' in ended
-    for text in ("Marks detector", "Detects things", "64 × 64", "bubblewrap", "cat", "dog", "Read as data."):
+    for text in ("Marks detector", "Detects objects", "64 × 64", "bubblewrap", "cat", "dog", "Read as data."):
         assert text in ended, text
     assert conversion.source_sha256 in ended
 
 
-def test_a_refusal_says_why_and_what_can_be_done(
+def test_a_refusal_shows_reason_and_actions(
     client: Client, user: User, weights: File, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conversion = conversions.request_conversion(owner=user, file=weights, name="finder")
@@ -148,8 +146,8 @@ def test_a_refusal_says_why_and_what_can_be_done(
     work.convert(conversion.pk)
     page = client.get(f"/models/conversions/{conversion.pk}/").content.decode()
     assert "It names &lt;script&gt;code&lt;/script&gt; to run." in page
-    assert "Nothing of the conversion was kept." in page
-    stays = "The file itself is yours and stays in your drive:"
+    assert "No model was created." in page
+    stays = "The file stays in your drive:"
     assert stays in page
     assert f'href="/drive/file/{weights.pk}/">best.safetensors</a>' in page
     trash(owner=user, chosen=select(owner=user, file_ids=[weights.pk]))
@@ -161,7 +159,7 @@ def test_a_refusal_says_why_and_what_can_be_done(
     assert conversion.state == ConversionState.STARTING
 
 
-def test_the_list_shows_ones_own_and_what_others_share(
+def test_the_list_shows_own_and_shared_models(
     client: Client, user: User, other_user: User, weights: File
 ) -> None:
     model(user, "mine")
@@ -178,19 +176,19 @@ def test_the_list_shows_ones_own_and_what_others_share(
     assert "mine" not in visitor
 
 
-def test_the_list_costs_the_same_however_long(
+def test_the_list_has_a_constant_number_of_queries(
     client: Client, user: User, other_user: User, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
     for number in range(3):
         model(user, f"mine-{number}")
         model(other_user, f"open-{number}", publish=True)
-    # Session, person, models, their versions, weights and speeds, conversions, shared with their versions,
-    # weights, samples and chosen ones.
+    # Session, user, models, their versions, weights and speeds, conversions, shared models with versions,
+    # weights, samples and chosen samples.
     with django_assert_max_num_queries(13):
         client.get("/models/")
 
 
-def test_a_model_s_page_is_below_models_in_the_bar(client: Client, user: User) -> None:
+def test_a_model_s_page_highlights_models_in_the_navigation(client: Client, user: User) -> None:
     model(user)
     for path, marked in ((f"/apps/{user.handle}/finder/", "/models/"), ("/apps/ipau/mosaic/", "/apps/")):
         page = client.get(path).content.decode()
@@ -221,7 +219,7 @@ def test_a_model_is_shared_from_its_report(client: Client, user: User) -> None:
     assert share not in client.get(report).content.decode()
 
 
-def test_another_person_s_are_not_there(
+def test_models_of_another_account_are_404(
     user: User, client_of: Callable[[User], Client], other_user: User, weights: File
 ) -> None:
     model(user)
@@ -249,7 +247,7 @@ def test_a_model_s_page_is_that_of_an_app(client: Client, user: User) -> None:
     assert "model.onnx" not in client.get("/apps/ipau/mosaic/").content.decode()
 
 
-def test_a_conversion_whose_model_is_gone_says_so(client: Client, user: User) -> None:
+def test_a_conversion_of_a_deleted_model_says_so(client: Client, user: User) -> None:
     model(user)
     conversion = Conversion.objects.get()
     assert (
@@ -257,47 +255,47 @@ def test_a_conversion_whose_model_is_gone_says_so(client: Client, user: User) ->
     )
     client.post("/models/finder/delete/")
     page = client.get(f"/models/conversions/{conversion.pk}/").content.decode()
-    assert "The model that it became has been deleted." in page
-    assert "Try it" not in page
+    assert "The model was deleted." in page
+    assert "Try model" not in page
 
 
 @pytest.mark.parametrize(
     ("isolation", "sentences"),
     [
         ({"bubblewrap": True, "network": True}, ["(bubblewrap)"]),
-        ({"bubblewrap": False, "network": True}, ["not available", "could not reach the network"]),
+        ({"bubblewrap": False, "network": True}, ["not available", "no network access"]),
         (
             {"bubblewrap": False, "network": False, "landlock": True},
-            ["not available", "Landlock", "by its own"],
+            ["not available", "Landlock", "only by the process itself"],
         ),
         ({}, []),
     ],
 )
-def test_isolation_is_said_plainly(isolation: dict[str, bool], sentences: list[str]) -> None:
-    told = tell({"isolation": isolation}).isolation
-    assert len(told) == len(sentences)
-    assert all(part in sentence for part, sentence in zip(sentences, told, strict=True))
+def test_isolation_is_described(isolation: dict[str, bool], sentences: list[str]) -> None:
+    found = describe_report({"isolation": isolation}).isolation
+    assert len(found) == len(sentences)
+    assert all(part in sentence for part, sentence in zip(sentences, found, strict=True))
 
 
 @pytest.mark.parametrize(
     ("family", "label"),
     [
-        ("yolo", "Difference between CPU and GPU form"),
-        ("onnx", "Difference between the graph as uploaded and as rearranged for speed"),
+        ("yolo", "Difference between CPU and GPU format"),
+        ("onnx", "Difference between the uploaded and the optimized graph"),
     ],
 )
-def test_a_report_says_what_was_compared(family: str, label: str) -> None:
-    told = dict(tell({"facts": {"family": family, "difference": 1e-5, "tolerance": 1e-3}}).facts)
-    assert told[label] == "1e-05 at most; 0.001 is allowed"
-    assert len([label for label in told if label.startswith("Difference")]) == 1
+def test_a_report_names_the_compared_formats(family: str, label: str) -> None:
+    facts = dict(describe_report({"facts": {"family": family, "difference": 1e-5, "tolerance": 1e-3}}).facts)
+    assert facts[label] == "at most 1e-05; the limit is 0.001"
+    assert len([label for label in facts if label.startswith("Difference")]) == 1
 
 
-def test_a_report_calls_a_model_what_lists_call_it() -> None:
+def test_a_report_uses_the_title_of_lists() -> None:
     report = {"title": "ONNX model", "facts": {"title": "ONNX detector (rows of YOLOv5)"}}
-    assert dict(tell(report).facts)["Recognised as"] == "ONNX detector (rows of YOLOv5)"
+    assert dict(describe_report(report).facts)["Recognized as"] == "ONNX detector (rows of YOLOv5)"
 
 
-def test_a_report_of_many_classes_is_cut() -> None:
-    told = tell({"facts": {"classes": [f"c{n}" for n in range(1000)]}})
-    assert (len(told.classes), told.more_classes) == (CLASSES_SHOWN, 1000 - CLASSES_SHOWN)
-    assert tell({}).facts == []
+def test_a_long_list_of_classes_is_truncated() -> None:
+    report = describe_report({"facts": {"classes": [f"c{n}" for n in range(1000)]}})
+    assert (len(report.classes), report.more_classes) == (CLASSES_SHOWN, 1000 - CLASSES_SHOWN)
+    assert describe_report({}).facts == []

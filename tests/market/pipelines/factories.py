@@ -1,4 +1,4 @@
-"""Pipelines for tests."""
+"""Factories of pipelines."""
 
 from typing import Any
 
@@ -17,6 +17,6 @@ def steps(*chain: str | tuple[str, dict[str, Any]]) -> list[Step]:
 def pipeline(
     owner: User, *chain: str | tuple[str, dict[str, Any]], title: str = "Night comic", **fields: Any
 ) -> Listing:
-    """Keep a chain (two steps without one) as a pipeline of this person."""
+    """Create a pipeline of this account (default: two steps)."""
     chosen = steps(*(chain or (("pixelart", {"block": 9}), ("blackwhite", {"contrast": 20}))))
     return services.create_pipeline(owner=owner, title=title, steps=chosen, **fields)

@@ -1,4 +1,4 @@
-"""Covers of pipelines: what each step shows, to whom, and at what cost."""
+"""Covers of pipelines: tiles, visibility and number of queries."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -45,20 +45,20 @@ def test_apps_show_their_covers_each_once_in_order(user: User) -> None:
     assert cover.more == 0
 
 
-def test_four_find_room_and_of_more_it_says_how_many(user: User) -> None:
+def test_a_cover_shows_four_tiles_or_three_and_a_count(user: User) -> None:
     assert len(shown(keep(user, *ALL), user).tiles) == 4
     cover = shown(keep(user, *ALL, step_of(model(user)), step_of(model(user, "other"))), user)
     assert (len(cover.tiles), cover.more) == (3, 3)
 
 
-def test_a_model_shows_the_sample_that_tells_most(user: User) -> None:
+def test_a_model_shows_its_best_sample(user: User) -> None:
     finder = model(user)
     weights = add_samples(finder, [], [found("cat")])
     tile = shown(keep(user, GREY, step_of(finder)), user).tiles[1]
     assert tile.sample == weights.samples.all()[1]
 
 
-def test_of_a_model_that_one_cannot_run_nothing_is_shown(user: User, other_user: User) -> None:
+def test_the_tile_of_an_unavailable_model_is_empty(user: User, other_user: User) -> None:
     finder = model(user, publish=True)
     add_samples(finder, [found("cat")])
     version = keep(user, step_of(finder), visibility=Visibility.PUBLIC)
@@ -70,16 +70,14 @@ def test_of_a_model_that_one_cannot_run_nothing_is_shown(user: User, other_user:
     assert shown(version, user).tiles[0].sample is not None
 
 
-def test_an_app_that_is_gone_leaves_its_place_empty(user: User) -> None:
+def test_the_tile_of_a_removed_app_is_empty(user: User) -> None:
     version = keep(user, GREY, Step(operation="ascii"))
     version.recipe["steps"][0]["operation"] = "gone"
     version.save()
     assert paths(shown(version, user)) == ["", "ascii.jpg"]
 
 
-def test_cards_and_the_person_s_own_list_show_the_cover(
-    user: User, client_of: Callable[[User], Client]
-) -> None:
+def test_cards_and_own_lists_show_the_cover(user: User, client_of: Callable[[User], Client]) -> None:
     finder = model(user, publish=True)
     sample = add_samples(finder, [found("cat")]).samples.get()
     keep(user, GREY, step_of(finder), visibility=Visibility.PUBLIC)
@@ -89,14 +87,14 @@ def test_cards_and_the_person_s_own_list_show_the_cover(
         cover = page.partition("ipau-mosaic ")[2].partition("</li>")[0]
         assert "/market/covers/blackwhite" in cover
         assert f'src="/models/samples/{sample.pk}/after.webp"' in cover
-    # Visitors are sent the same bytes.
+    # Visitors get the same bytes.
     answer = Client().get(f"/models/samples/{sample.pk}/after.webp")
     assert b"".join(answer) == b"a picture"
     answer.close()
 
 
 @pytest.mark.parametrize("address", ["/apps/", "/pipelines/"])
-def test_covers_cost_the_same_however_many(
+def test_covers_have_a_constant_number_of_queries(
     address: str,
     user: User,
     client_of: Callable[[User], Client],

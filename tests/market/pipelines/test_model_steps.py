@@ -1,4 +1,4 @@
-"""Models as steps of pipelines: which release runs, for whom, and what is said when it is gone."""
+"""Models as pipeline steps: versions, permissions, and unavailable models."""
 
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -20,7 +20,7 @@ from market.pipelines.model_steps import (
     check_models,
     models_of,
     offer_models,
-    sentences_of,
+    unavailable_models,
 )
 from market.weights.services import delete_model
 from tests.drive.factories import upload
@@ -71,11 +71,11 @@ def test_a_step_stays_with_its_release(user: User) -> None:
             owner=user, name=version.listing.name, steps=[step_of(first, number)]
         )
         assert models_of(services.latest_version(changed)) == {0: wanted}
-    # The first of the three was what there was.
+    # The step keeps the first of the three versions.
     assert Version.objects.filter(listing=version.listing).count() == 2
 
 
-def test_two_models_of_the_same_weights_are_told_apart(user: User, other_user: User) -> None:
+def test_two_models_with_the_same_weights_are_distinct(user: User, other_user: User) -> None:
     mine, theirs = model(user), model(other_user, "other", publish=True)
     assert mine.weights == theirs.weights
     version = keep(user, step_of(mine), step_of(theirs))
@@ -86,12 +86,12 @@ def test_two_models_of_the_same_weights_are_told_apart(user: User, other_user: U
 @pytest.mark.parametrize(
     ("name", "number", "text"),
     [
-        ("finder", 7, "Step 2: there is no model “{owner}/finder” with a version 7."),
+        ("finder", 7, "Step 2: there is no version 7 of the model “{owner}/finder”."),
         ("ghost", None, "Step 2: there is no model “{owner}/ghost”."),
         ("a\0b", None, "Step 2: there is no model “{owner}/a\0b”."),
     ],
 )
-def test_a_model_that_is_not_there_is_named(user: User, name: str, number: int | None, text: str) -> None:
+def test_an_unknown_model_is_named(user: User, name: str, number: int | None, text: str) -> None:
     model(user)
     with pytest.raises(Invalid) as caught:
         keep(user, GREY, ModelStep(user.handle, name, number))
@@ -99,7 +99,7 @@ def test_a_model_that_is_not_there_is_named(user: User, name: str, number: int |
     assert not Listing.objects.filter(kind="pipeline").exists()
 
 
-def test_another_person_s_private_model_is_not_there(user: User, other_user: User) -> None:
+def test_a_private_model_of_another_account_is_unknown(user: User, other_user: User) -> None:
     theirs = model(other_user)
     with pytest.raises(Invalid, match="there is no model"):
         keep(user, step_of(theirs))
@@ -118,7 +118,7 @@ def test_wrong_settings_are_named_by_the_model_s_title(user: User) -> None:
     assert set(caught.value.fields) == {"marks.confidence"}
 
 
-# --- Who may run it.
+# --- Permissions.
 
 
 def test_a_pipeline_is_shared_only_with_models_that_are(user: User, other_user: User) -> None:
@@ -131,7 +131,7 @@ def test_a_pipeline_is_shared_only_with_models_that_are(user: User, other_user: 
         pipelines.change_pipeline(owner=user, name="two", visibility=Visibility.PUBLIC)
     Listing.objects.filter(pk=finder.listing_id).update(visibility=Visibility.PUBLIC)
     shared = pipelines.change_pipeline(owner=user, name="two", visibility=Visibility.PUBLIC)
-    assert sentences_of(user=other_user, version=services.latest_version(shared)) == {}
+    assert unavailable_models(user=other_user, version=services.latest_version(shared)) == {}
     assert version.listing.pk == shared.pk
 
 
@@ -143,25 +143,23 @@ HIDE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("change", HIDE.values(), ids=HIDE)
-def test_a_model_that_is_hidden_later_is_told_of(
-    change: dict[str, Any], user: User, other_user: User
-) -> None:
+def test_a_model_hidden_later_is_reported(change: dict[str, Any], user: User, other_user: User) -> None:
     finder = model(other_user, publish=True)
     version = keep(user, GREY, step_of(finder))
     check_models(user=user, version=version)
     Listing.objects.filter(pk=finder.listing_id).update(**change)
     version = Version.objects.get(pk=version.pk)
     text = (
-        "Step 2 runs the model “Finder”, which is not there any more: its owner has deleted it "
-        "or keeps it private."
+        "Step 2 runs the model “Finder”, which is no longer available: its owner deleted it "
+        "or made it private."
     )
-    assert sentences_of(user=user, version=version) == {"marks": text}
+    assert unavailable_models(user=user, version=version) == {"marks": text}
     with pytest.raises(Invalid) as caught:
         check_models(user=user, version=version)
     assert (caught.value.code, caught.value.message) == ("model_gone", text)
 
 
-def test_a_model_that_is_deleted_later_is_told_of_and_put_away(user: User, other_user: User) -> None:
+def test_a_model_deleted_later_is_reported_and_archived(user: User, other_user: User) -> None:
     finder = model(other_user, publish=True)
     version = keep(user, step_of(finder))
     copy = pipelines.duplicate_pipeline(user=user, owner=user.handle, name="two")
@@ -169,12 +167,12 @@ def test_a_model_that_is_deleted_later_is_told_of_and_put_away(user: User, other
     for kept in (version.listing, copy):
         newest = services.latest_version(kept)
         assert models_of(newest) == {0: finder}
-        with pytest.raises(Invalid, match="not there any more"):
+        with pytest.raises(Invalid, match="no longer available"):
             check_models(user=user, version=newest)
     assert StepModel.objects.count() == 2
 
 
-def test_jobs_of_a_pipeline_end_though_its_model_was_deleted_meanwhile(user: User) -> None:
+def test_jobs_of_a_pipeline_finish_after_its_model_is_deleted(user: User) -> None:
     finder = model(user)
     job = submit_version(user, keep(user, step_of(finder)), [upload(user)])
     delete_model(owner=user, name="finder")
@@ -183,7 +181,7 @@ def test_jobs_of_a_pipeline_end_though_its_model_was_deleted_meanwhile(user: Use
     assert job.succeeded == 1
 
 
-def test_a_model_that_no_pipeline_runs_any_more_is_deleted(user: User) -> None:
+def test_a_model_without_pipelines_is_deleted(user: User) -> None:
     finder = model(user)
     keep(user, step_of(finder))
     pipelines.delete_pipeline(owner=user, name="two")
@@ -192,7 +190,7 @@ def test_a_model_that_no_pipeline_runs_any_more_is_deleted(user: User) -> None:
 
 
 def test_a_row_and_the_query_agree_on_who_sees_a_listing(user: User, other_user: User) -> None:
-    """`Listing.is_visible_to` says of a row what `visible_to` says to the database."""
+    """`Listing.is_visible_to` and `visible_to` give the same result."""
     for number, change in enumerate([{}, {"visibility": Visibility.PUBLIC}, *HIDE.values()]):
         made = model(user, f"m{number}", publish=True)
         Listing.objects.filter(pk=made.listing_id).update(**{"visibility": Visibility.PUBLIC, **change})
@@ -207,7 +205,7 @@ def names_offered(user: User, text: str = "", chosen: Collection[str] = ()) -> l
     return [listing.name for listing in offer_models(user=user, text=text, chosen=chosen).models]
 
 
-def test_models_on_offer_begin_with_those_chosen_and_one_s_own(user: User, other_user: User) -> None:
+def test_offered_models_start_with_chosen_and_own_ones(user: User, other_user: User) -> None:
     model(user, "mine")
     for name in ("older", "newer"):
         model(other_user, name, publish=True)
@@ -232,7 +230,7 @@ def test_models_are_found_by_words_of_title_and_address(user: User, other_user: 
     assert names_offered(user, "cat\0") == ["cat-finder"]
 
 
-def test_whoever_types_an_address_finds_it_among_very_many(
+def test_an_exact_address_is_found_among_many(
     user: User, other_user: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     theirs = model(other_user, "cat", publish=True)
@@ -244,12 +242,12 @@ def test_whoever_types_an_address_finds_it_among_very_many(
     with django_assert_num_queries(1):
         offer = offer_models(user=user, text=f" {other_user.handle.upper()}/CAT ")
         assert [one.owner.handle for one in offer.models] == [other_user.handle]
-    # It comes first, whatever else has it in its address.
+    # The exact address comes before others that contain it.
     model(other_user, "cat-more", publish=True)
     assert names_offered(user, f"{other_user.handle}/cat") == [theirs.listing.name, "cat-more"]
 
 
-def test_the_same_request_again_makes_no_other_pipeline(user: User) -> None:
+def test_a_repeated_request_creates_no_second_pipeline(user: User) -> None:
     finder = model(user)
     first = pipelines.create_pipeline(
         owner=user, title="Two", steps=[step_of(finder)], idempotency_key="once"
@@ -264,7 +262,7 @@ def test_the_same_request_again_makes_no_other_pipeline(user: User) -> None:
         )
 
 
-def test_pipelines_of_apps_ask_for_no_models(
+def test_pipelines_without_models_do_not_query_models(
     user: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     version = keep(user, GREY)

@@ -1,4 +1,4 @@
-"""Keeping chains of apps as listings of one's own: checks, versions, sharing, deleting."""
+"""Services of pipelines: validation, versions, sharing and deletion."""
 
 from enum import StrEnum
 from typing import Any
@@ -27,9 +27,9 @@ pytestmark = pytest.mark.django_db
 # --- Steps.
 
 
-def test_every_setting_of_every_step_is_open_with_the_authors_value(user: User) -> None:
+def test_every_parameter_has_the_author_s_value_as_default(user: User) -> None:
     listing = pipeline(
-        user, ("blackwhite", {"finish": "threshold"}), "pixelart", ("blackwhite", {"level": 99})
+        user, ("blackwhite", {"finish": "threshold"}), "pixelart", ("blackwhite", {"threshold": 99})
     )
     version = services.latest_version(listing)
     found = version.params_schema["properties"]
@@ -41,12 +41,15 @@ def test_every_setting_of_every_step_is_open_with_the_authors_value(user: User) 
     ]
     assert sorted(found, key=lambda name: found[name]["x-order"]) == wanted
     assert found["blackwhite.finish"]["default"] == "threshold"
-    assert found["blackwhite2.level"]["default"] == 99
-    assert found["blackwhite2.level"]["show_if"] == {
+    assert found["blackwhite2.threshold"]["default"] == 99
+    assert found["blackwhite2.threshold"]["show_if"] == {
         "blackwhite2.finish": ["threshold"],
-        "blackwhite2.automatic": [False],
+        "blackwhite2.auto_threshold": [False],
     }
-    assert (found["blackwhite2.level"]["x-step"], found["blackwhite2.level"]["x-name"]) == (2, "level")
+    assert (found["blackwhite2.threshold"]["x-step"], found["blackwhite2.threshold"]["x-name"]) == (
+        2,
+        "threshold",
+    )
     assert [one["name"] for one in version.params_schema["x-steps"]] == keys
     values = values_of(version.params_schema, version.recipe)
     assert values == {name: about["default"] for name, about in found.items()}
@@ -66,7 +69,7 @@ def test_wrong_settings_are_named_by_step() -> None:
     ("number", "sentence"),
     [
         (0, "A pipeline needs at least one step."),
-        (17, "A pipeline has at most 16 steps, and this one has 17."),
+        (17, "A pipeline can have at most 16 steps. This one has 17."),
     ],
 )
 def test_the_number_of_steps_is_bounded(number: int, sentence: str, user: User) -> None:
@@ -76,7 +79,7 @@ def test_the_number_of_steps_is_bounded(number: int, sentence: str, user: User) 
     assert not Listing.objects.filter(owner=user).exists()
 
 
-def test_sixteen_steps_are_taken(user: User) -> None:
+def test_sixteen_steps_are_accepted(user: User) -> None:
     listing = pipeline(user, *["blackwhite"] * 16)
     names = [one["name"] for one in services.latest_version(listing).params_schema["x-steps"]]
     assert names[-1] == "blackwhite16"
@@ -86,7 +89,7 @@ def test_an_unknown_app_is_named(user: User) -> None:
     with pytest.raises(Invalid) as caught:
         pipeline(user, "blackwhite", "ghost")
     assert caught.value.message == "Step 2: there is no app “ghost”."
-    # Another pipeline is no step either, so that no circle can be made.
+    # A pipeline cannot be a step, so that no cycle is possible.
     listing = pipeline(user)
     with pytest.raises(Invalid, match="there is no app"):
         pipeline(user, f"{user.handle}/{listing.name}")
@@ -97,7 +100,7 @@ class WordsParams(Params):
 
 
 class Words(Operation[WordsParams]):
-    """Makes a text and no picture."""
+    """Returns a text and no image."""
 
     key = "words"
     title = "Words"
@@ -110,18 +113,18 @@ class Words(Operation[WordsParams]):
         return Result(texts={"text": "HELLO" if params.loud else "hello"})
 
 
-def test_a_text_does_not_fit_into_a_step_that_needs_a_picture(user: User) -> None:
+def test_a_text_does_not_fit_a_step_that_needs_an_image(user: User) -> None:
     with registry.register(Words()):
         with pytest.raises(Invalid) as caught:
             pipeline(user, "pixelart", "words", "blackwhite")
-        sentence = "Step 3, Black and white, needs a picture, but step 2, Words, makes none."
+        sentence = "Step 3, Black and white, needs an image, but step 2, Words, returns none."
         assert caught.value.fields == {"blackwhite": sentence}
         last = pipeline(user, "pixelart", "words")
         labels = [output.label for output in outputs_of(services.latest_version(last))]
     assert labels == ["image", "text"]
 
 
-def test_texts_of_two_steps_have_labels_of_their_own(user: User) -> None:
+def test_texts_of_two_steps_have_distinct_labels(user: User) -> None:
     version = services.latest_version(pipeline(user, "ascii", "ascii"))
     assert [output.label for output in outputs_of(version)] == ["image", "text", "text2"]
 
@@ -140,7 +143,7 @@ class Toned(Words):
     Params = ToneParams
 
 
-def test_schemas_that_settings_refer_to_move_with_their_step() -> None:
+def test_referenced_schemas_are_renamed_with_their_step() -> None:
     assert "Tone" in Toned.schema()["$defs"]
     with registry.register(Toned()):
         schema = schema_of(check_steps(steps("blackwhite", "toned")))
@@ -151,7 +154,7 @@ def test_schemas_that_settings_refer_to_move_with_their_step() -> None:
 # --- Names and texts.
 
 
-def test_a_name_is_made_from_the_title_and_kept_apart(user: User, other_user: User) -> None:
+def test_a_name_is_derived_from_the_title_and_unique(user: User, other_user: User) -> None:
     names = [pipeline(user, title="Night  Comic!").name for _ in range(3)]
     assert names == ["night-comic", "night-comic-2", "night-comic-3"]
     assert pipeline(other_user, title="Night Comic").name == "night-comic"
@@ -188,7 +191,7 @@ def test_texts_are_bounded(fields: dict[str, str], user: User) -> None:
     assert set(caught.value.fields) == set(fields)
 
 
-def test_there_may_be_only_so_many(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_pipelines_is_limited(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipelines, "MOST_PIPELINES", 1)
     pipeline(user)
     with pytest.raises(Invalid, match="You have 1 pipelines"):
@@ -197,7 +200,7 @@ def test_there_may_be_only_so_many(user: User, monkeypatch: pytest.MonkeyPatch) 
         duplicate_pipeline(user=user, owner=user.handle, name="night-comic")
 
 
-def test_a_repeated_request_makes_nothing_new(user: User, other_user: User) -> None:
+def test_a_repeated_request_creates_nothing(user: User, other_user: User) -> None:
     first = pipeline(user, idempotency_key="k")
     assert pipeline(user, idempotency_key="k").pk == first.pk
     assert pipeline(other_user, idempotency_key="k").pk != first.pk
@@ -211,7 +214,7 @@ def test_a_repeated_request_makes_nothing_new(user: User, other_user: User) -> N
 # --- Versions.
 
 
-def test_other_steps_make_a_version_and_the_same_make_none(user: User) -> None:
+def test_new_steps_create_a_version_and_the_same_steps_none(user: User) -> None:
     listing = pipeline(user)
     change_pipeline(owner=user, name=listing.name, steps=steps("ascii"), title="Letters")
     change_pipeline(owner=user, name=listing.name, steps=steps("ascii"))
@@ -258,7 +261,7 @@ def test_a_pipeline_is_private_until_it_is_shared(user: User, other_user: User) 
         delete_pipeline(owner=other_user, name=listing.name)
 
 
-def test_what_names_a_private_folder_is_not_shared(user: User, other_user: User) -> None:
+def test_a_pipeline_with_a_private_folder_cannot_be_shared(user: User, other_user: User) -> None:
     folder = create_folder(owner=user, parent=None, name="Tiles")
     listing = pipeline(user, "blackwhite", ("mosaic", {"tiles": str(folder.pk)}))
     with pytest.raises(Invalid) as caught:
@@ -275,7 +278,7 @@ def test_what_names_a_private_folder_is_not_shared(user: User, other_user: User)
     assert set(caught.value.fields) == {"mosaic.tiles"}
 
 
-def test_what_an_operator_took_down_stays_down(user: User, other_user: User) -> None:
+def test_a_pipeline_taken_down_cannot_be_shared(user: User, other_user: User) -> None:
     listing = pipeline(user, visibility=Visibility.PUBLIC)
     Listing.objects.update(taken_down=True)
     assert services.get_listing(user=user, owner=user.handle, name=listing.name)
@@ -286,10 +289,10 @@ def test_what_an_operator_took_down_stays_down(user: User, other_user: User) -> 
         change_pipeline(owner=user, name=listing.name, visibility=Visibility.PUBLIC)
 
 
-# --- Copies and the end.
+# --- Copy and delete.
 
 
-def test_somebody_elses_shared_pipeline_is_copied_into_ones_own(user: User, other_user: User) -> None:
+def test_a_shared_pipeline_can_be_duplicated(user: User, other_user: User) -> None:
     source = pipeline(user, visibility=Visibility.PUBLIC)
     copy = duplicate_pipeline(user=other_user, owner=user.handle, name=source.name)
     again = duplicate_pipeline(user=other_user, owner=user.handle, name=source.name)
@@ -314,7 +317,7 @@ def test_a_pipeline_without_jobs_is_deleted(user: User) -> None:
         delete_pipeline(owner=user, name="a\0b")
 
 
-def test_a_pipeline_with_jobs_is_put_away_and_its_name_is_free(user: User) -> None:
+def test_a_pipeline_with_jobs_is_archived_and_its_name_is_free(user: User) -> None:
     listing = pipeline(user, idempotency_key="k")
     version = services.latest_version(listing)
     job = submit_version(user, version, [upload(user)])
@@ -333,7 +336,7 @@ def test_a_pipeline_with_jobs_is_put_away_and_its_name_is_free(user: User) -> No
     assert pipeline(user, name=listing.name, idempotency_key="k").pk != listing.pk
 
 
-def test_the_built_in_apps_are_no_pipelines(user: User) -> None:
+def test_built_in_apps_are_not_pipelines(user: User) -> None:
     assert ListingKind.PIPELINE not in set(Listing.objects.values_list("kind", flat=True))
     with pytest.raises(NotFound):
         pipelines.get_pipeline(user=user, owner="ipau", name="blackwhite")

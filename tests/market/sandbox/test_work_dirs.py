@@ -1,4 +1,4 @@
-"""The folders in which workers try weights, and what a killed one leaves there."""
+"""Working directories, and the clean-up after killed workers."""
 
 import os
 import time
@@ -11,7 +11,7 @@ from market.weights import tasks
 pytestmark = pytest.mark.django_db
 
 
-def test_the_sweep_deletes_what_a_killed_trial_left() -> None:
+def test_the_sweep_deletes_folders_of_killed_trials() -> None:
     with work_dirs.open_scratch() as killed, work_dirs.open_scratch() as at_work:
         assert (killed.stat().st_mode & 0o777, killed.parent.stat().st_mode & 0o777) == (0o700, 0o700)
         (killed / "model").mkdir()

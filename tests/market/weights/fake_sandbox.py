@@ -1,5 +1,4 @@
-"""Stand-ins for the sandbox and the trial: what the market does with their reports is the same whatever
-made them."""
+"""Fakes of the sandbox and the trial: the market handles their reports the same way."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +21,7 @@ Convert = Callable[..., Report]
 
 
 def accepting(sure: tuple[int, ...] = (90, 40), **facts: Any) -> Convert:
-    """Return a `convert` that makes a model of whatever it is given."""
+    """Return a `convert` that accepts any file."""
 
     def convert(path: Path, out: Path, **_: Any) -> Report:
         out.mkdir(exist_ok=True)
@@ -35,7 +34,7 @@ def accepting(sure: tuple[int, ...] = (90, 40), **facts: Any) -> Convert:
 
 
 def refusing(sentence: str = "This file names code to run: os.system.", code: str = "pickle") -> Convert:
-    """Return a `convert` that refuses whatever it is given, and leaves half a model behind."""
+    """Return a `convert` that refuses any file and leaves an incomplete model."""
 
     def convert(path: Path, out: Path, **_: Any) -> Report:
         out.mkdir(exist_ok=True)
@@ -46,7 +45,7 @@ def refusing(sentence: str = "This file names code to run: os.system.", code: st
 
 
 def report(**changes: Any) -> Report:
-    given: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "ok": True,
         "code": "",
         "sentence": "",
@@ -60,12 +59,12 @@ def report(**changes: Any) -> Report:
         "scans": (),
         **changes,
     }
-    return Report(**given)
+    return Report(**fields)
 
 
 def tried(**changes: Any) -> Trial:
-    """Return the trial of a model that found a cat."""
-    given: dict[str, Any] = {
+    """Return the trial of a model that detects a cat."""
+    fields: dict[str, Any] = {
         "first_ms": 310.4,
         "each_ms": 45.2,
         "runs": 9,
@@ -79,16 +78,16 @@ def tried(**changes: Any) -> Trial:
         ),
         **changes,
     }
-    return Trial(**given)
+    return Trial(**fields)
 
 
-def small(colour: str) -> ThumbnailResult:
-    drawn = encode_thumbnail(Image.new("RGB", (45, 30), colour), 45)
+def small(color: str) -> ThumbnailResult:
+    drawn = encode_thumbnail(Image.new("RGB", (45, 30), color), 45)
     facts = Picture.open(drawn.data).facts
     return ThumbnailResult(drawn.data, drawn.width, drawn.height, facts)
 
 
 def use(monkeypatch: pytest.MonkeyPatch, convert: Convert, outcome: Trial | None = None) -> None:
-    """Have conversions of this process done by `convert`, and models tried with this outcome."""
+    """Replace the sandbox of this process by `convert`, and trials by this outcome."""
     monkeypatch.setattr(run, "convert", convert)
     monkeypatch.setattr(launch, "try_model", lambda _folder, **_: outcome or tried())

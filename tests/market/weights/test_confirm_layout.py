@@ -1,4 +1,4 @@
-"""Graphs of ONNX wait for their owner's word: until then nobody else runs them, whatever was asked for."""
+"""Output layouts of ONNX graphs: only the owner can run them until the owner confirms."""
 
 import io
 import json
@@ -21,7 +21,7 @@ from market.listings import services
 from market.management.commands import import_weights
 from market.models import Conversion, ConversionState, Listing, Version, Weights
 from market.pipelines import services as pipelines
-from market.pipelines.model_steps import ModelStep, models_of, sentences_of
+from market.pipelines.model_steps import ModelStep, models_of, unavailable_models
 from market.weights import confirm_layout, conversions, default_detector, report, tasks, work
 from market.weights import services as weights_services
 from tests.drive.factories import upload
@@ -47,7 +47,7 @@ def _marks() -> Iterator[None]:
         yield
 
 
-def test_each_layout_has_words_and_a_name_for_the_config() -> None:
+def test_each_layout_has_a_text_and_a_config_name() -> None:
     for layout in (*LAYOUTS, output_layouts.SEMANTIC, output_layouts.LABELS):
         assert layout in confirm_layout.NAMED_LAYOUTS
         assert layout in report.LAYOUTS
@@ -55,7 +55,7 @@ def test_each_layout_has_words_and_a_name_for_the_config() -> None:
 
 
 def asking(*choices: dict[str, Any], is_certain: bool = False, sure: tuple[int, ...] = (90, 40)) -> Convert:
-    """Return a `convert` of a graph that may be read in these ways."""
+    """Return a `convert` of a graph with these possible layouts."""
     inner = accepting(sure)
 
     def convert(path: Path, out: Path, **given: Any) -> Report:
@@ -79,11 +79,11 @@ def _again(conversion: Conversion) -> Conversion:
     return Conversion.objects.get(pk=conversion.pk)
 
 
-def test_it_runs_for_its_owner_alone_until_it_is_confirmed(
+def test_only_its_owner_can_run_it_until_it_is_confirmed(
     user: User, other_user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conversion = convert(user, monkeypatch, publish=True)
-    assert (conversion.state, conversion.awaits_word) == (ConversionState.SUCCEEDED, True)
+    assert (conversion.state, conversion.needs_confirmation) == (ConversionState.SUCCEEDED, True)
     version = conversion.version
     assert version is not None
     assert version.listing.visibility == "private"
@@ -91,7 +91,7 @@ def test_it_runs_for_its_owner_alone_until_it_is_confirmed(
     take_turns(user)
     job.refresh_from_db()
     assert job.succeeded == 1
-    with pytest.raises(Conflict, match="Confirm on its report"):
+    with pytest.raises(Conflict, match="Confirm the output layout of this model in its report"):
         weights_services.share_model(owner=user, name="finder", visibility="public")
 
     confirm_layout.confirm_conversion(owner=user, conversion_id=conversion.pk)
@@ -101,7 +101,7 @@ def test_it_runs_for_its_owner_alone_until_it_is_confirmed(
         confirm_layout.confirm_conversion(owner=user, conversion_id=conversion.pk)
 
 
-def test_a_new_version_of_a_shared_model_is_kept_from_others(
+def test_an_unconfirmed_version_of_a_shared_model_is_hidden(
     user: User, other_user: User, monkeypatch: pytest.MonkeyPatch, api: Callable[..., APIClient]
 ) -> None:
     first = convert(user, monkeypatch, publish=True)
@@ -131,13 +131,13 @@ def test_a_new_version_of_a_shared_model_is_kept_from_others(
 
 
 def correct(user: User, conversion: Conversion, monkeypatch: pytest.MonkeyPatch) -> Conversion:
-    """Have it read as turned boxes."""
+    """Choose the layout of oriented boxes."""
     confirm_layout.confirm_conversion(owner=user, conversion_id=conversion.pk, task="obb", layout="anchors")
     use(monkeypatch, asking(TURNED, DETECT, sure=(10, 20)))
     return _again(conversion)
 
 
-def test_another_way_is_read_anew(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_layout_is_converted_again(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     config = json.dumps({"names": ["cat"], "task": "detect", "layout": "anchors"})
     conversion = convert(user, monkeypatch, publish=True, config=config)
     wrong = conversion.version
@@ -147,25 +147,25 @@ def test_another_way_is_read_anew(user: User, monkeypatch: pytest.MonkeyPatch) -
     )
     assert (again.state, again.version, again.report) == (ConversionState.STARTING, None, {})
     assert json.loads(again.config) == {"names": ["cat"], "task": "obb", "layout": "anchors"}
-    # Until then it can still be run by its owner.
+    # Until then its owner can still run the old version.
     assert (again.corrects, Version.objects.filter(pk=wrong.pk).exists()) == (wrong, True)
     use(monkeypatch, asking(TURNED, DETECT, sure=(10, 20)))
     again = _again(again)
-    assert again.awaits_word
+    assert again.needs_confirmation
     assert again.version is not None
     assert (again.version.number, again.corrects) == (2, None)
     confirm_layout.confirm_conversion(owner=user, conversion_id=again.pk, task="obb", layout="anchors")
     assert Listing.objects.get(name="finder").visibility == "public"
 
 
-def test_a_wrong_reading_goes_when_it_is_corrected(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_corrected_version_is_deleted(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     conversion = correct(user, convert(user, monkeypatch), monkeypatch)
     (version,) = Version.objects.filter(listing__name="finder")
     assert version == conversion.version
     assert list(Weights.objects.all()) == [version.weights]
 
 
-def test_a_wrong_reading_that_has_jobs_stays_for_them(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_corrected_version_with_jobs_stays(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     conversion = convert(user, monkeypatch)
     assert conversion.version is not None
     job = submit_version(user, conversion.version, [upload(user)])
@@ -178,7 +178,7 @@ def test_a_wrong_reading_that_has_jobs_stays_for_them(user: User, monkeypatch: p
     assert Weights.objects.count() == 2
 
 
-def test_a_refused_correction_leaves_what_there_was(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_correction_changes_nothing(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     conversion = convert(user, monkeypatch)
     before = Version.objects.count()
     confirm_layout.confirm_conversion(owner=user, conversion_id=conversion.pk, task="obb", layout="anchors")
@@ -190,31 +190,33 @@ def test_a_refused_correction_leaves_what_there_was(user: User, monkeypatch: pyt
     assert list(Version.objects.filter(listing__name="finder")) == [conversion.version]
 
 
-def test_only_ways_that_fit_are_taken(user: User, other_user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_possible_layouts_are_accepted(
+    user: User, other_user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = upload(user, "best.safetensors", data=safetensors_bytes())
     conversion = convert(user, monkeypatch, file)
-    with pytest.raises(Invalid, match="cannot be read so"):
+    with pytest.raises(Invalid, match="does not fit the outputs"):
         confirm_layout.confirm_conversion(owner=user, conversion_id=conversion.pk, task="classify", layout="")
     with pytest.raises(NotFound):
         confirm_layout.confirm_conversion(owner=other_user, conversion_id=conversion.pk)
     trash(owner=user, chosen=select(owner=user, file_ids=[file.pk]))
     with pytest.raises(Invalid, match="no longer in your drive"):
         confirm_layout.confirm_conversion(owner=user, conversion_id=conversion.pk, task="obb")
-    # That it is right can still be said.
+    # The current layout can still be confirmed.
     confirm_layout.confirm_conversion(
         owner=user, conversion_id=conversion.pk, task="detect", layout="anchors"
     )
     assert Version.objects.get(listing__name="finder").is_confirmed
 
 
-def test_what_was_taken_down_is_not_shared_by_a_word(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_confirming_does_not_share_a_model_taken_down(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     conversion = convert(user, monkeypatch, publish=True)
     Listing.objects.filter(name="finder").update(taken_down=True)
     confirm_layout.confirm_conversion(owner=user, conversion_id=conversion.pk)
     assert Listing.objects.get(name="finder").visibility == "private"
 
 
-def test_a_pipeline_that_runs_it_is_for_its_owner_too(
+def test_a_pipeline_with_an_unconfirmed_model_is_for_its_owner_only(
     user: User, other_user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = convert(user, monkeypatch, publish=True)
@@ -227,41 +229,41 @@ def test_a_pipeline_that_runs_it_is_for_its_owner_too(
         pipelines.create_pipeline(owner=user, title="Two", steps=newest, visibility="public")
     kept = services.latest_version(pipelines.create_pipeline(owner=user, title="Two", steps=newest))
     assert [model.number for model in models_of(kept).values()] == [2]
-    assert sentences_of(user=user, version=kept) == {}
-    assert sentences_of(user=other_user, version=kept) != {}
+    assert unavailable_models(user=user, version=kept) == {}
+    assert unavailable_models(user=other_user, version=kept) != {}
     theirs = pipelines.create_pipeline(owner=other_user, title="Two", steps=newest)
     assert [model.number for model in models_of(services.latest_version(theirs)).values()] == [1]
     confirm_layout.confirm_conversion(owner=user, conversion_id=second.pk)
-    assert sentences_of(user=other_user, version=services.latest_version(kept.listing)) == {}
+    assert unavailable_models(user=other_user, version=services.latest_version(kept.listing)) == {}
 
 
-# --- On pages.
+# --- Pages.
 
 
-def test_the_report_asks_and_takes_the_word(
+def test_the_report_has_a_form_to_confirm(
     user: User, monkeypatch: pytest.MonkeyPatch, client_of: Callable[[User], Client]
 ) -> None:
     client, conversion = client_of(user), convert(user, monkeypatch)
     path = f"/models/conversions/{conversion.pk}/"
     page = client.get(path).content.decode()
-    assert "Is it read as it should be?" in page
+    assert "Confirm the output layout" in page
     assert 'value="detect:anchors"' in page
-    assert "Detects things at any angle: a column for each place" in page
+    assert "Detects oriented boxes: one column per anchor" in page
     assert "79 classes" in page
     listed = client.get("/models/").content.decode()
-    assert "Waits for you" in listed
+    assert "Needs confirmation" in listed
     assert "Not confirmed" in listed
-    assert f'href="/models/conversions/{conversion.pk}/">Confirm how it is read' in listed
+    assert f'href="/models/conversions/{conversion.pk}/">Confirm output layout' in listed
     refused = client.post("/models/finder/share/", {"visibility": "public"}, follow=True)
-    assert "Confirm on its report" in refused.content.decode()
+    assert "Confirm the output layout of this model in its report" in refused.content.decode()
     wrong = client.post(f"{path}confirm/", {"choice": "classify:"}, follow=True).content.decode()
-    assert "Its outputs cannot be read so." in wrong
+    assert "This layout does not fit the outputs of the model." in wrong
     client.post(f"{path}confirm/", {"choice": "detect:anchors"})
-    assert "Is it read as it should be?" not in client.get(path).content.decode()
+    assert "Confirm the output layout" not in client.get(path).content.decode()
     assert "Not confirmed" not in client.get("/models/").content.decode()
 
 
-def test_the_page_tells_how_a_classifier_is_shown_pictures(
+def test_the_page_shows_the_preprocessing_of_a_classifier(
     user: User, monkeypatch: pytest.MonkeyPatch, client_of: Callable[[User], Client]
 ) -> None:
     numbers = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
@@ -277,10 +279,10 @@ def test_the_page_tells_how_a_classifier_is_shown_pictures(
     conversion = _again(conversions.request_conversion(owner=user, file=file, name="finder"))
     page = client_of(user).get(f"/models/conversions/{conversion.pk}/").content.decode()
     said = (
-        "less 0.485, 0.456, 0.406, over 0.229, 0.224, 0.225 (assumed); "
-        "the middle square of the picture (assumed)"
+        "mean 0.485, 0.456, 0.406, standard deviation 0.229, 0.224, 0.225 (assumed); "
+        "center square of the image (assumed)"
     )
-    assert f"as the network gets them: {said}." in page
+    assert f"Preprocessing of images: {said}." in page
     assert page.count(said) == 2
 
 
@@ -290,32 +292,32 @@ def test_another_choice_on_the_page_converts_again(
     client, conversion = client_of(user), convert(user, monkeypatch)
     path = f"/models/conversions/{conversion.pk}/"
     page = client.post(f"{path}confirm/", {"choice": "obb:anchors"}, follow=True).content.decode()
-    assert "It waits for a worker" in page
+    assert "Waiting for a conversion worker" in page
 
 
-def test_the_page_tells_what_was_recognised_from_what_was_chosen(
+def test_the_page_marks_recognized_and_chosen_layouts(
     user: User, monkeypatch: pytest.MonkeyPatch, client_of: Callable[[User], Client]
 ) -> None:
     conversion = convert(user, monkeypatch)
     path = f"/models/conversions/{conversion.pk}/"
     client = client_of(user)
-    assert _badges(client.get(path).content.decode()) == {"detect:anchors": "Recognised", "obb:anchors": ""}
+    assert _badges(client.get(path).content.decode()) == {"detect:anchors": "Recognized", "obb:anchors": ""}
     confirm_layout.confirm_conversion(owner=user, conversion_id=conversion.pk, task="obb", layout="anchors")
     use(monkeypatch, asking({**TURNED, "is_recognised": False}, {**DETECT, "is_recognised": True}))
     _again(conversion)
     told = _badges(client.get(path).content.decode())
-    assert told == {"obb:anchors": "Chosen", "detect:anchors": "Recognised"}
+    assert told == {"obb:anchors": "Chosen", "detect:anchors": "Recognized"}
 
 
 def _badges(page: str) -> dict[str, str]:
-    """Return what stands at each choice of the form."""
+    """Return the badge of each choice of the form."""
     ways = page.split('name="choice"')[1:]
     badge = re.compile(r'class="badge bg-blue-lt ms-1">(\w+)<')
     found = {way.split('value="', 1)[1].split('"', 1)[0]: badge.search(way) for way in ways}
     return {value: one[1] if one else "" for value, one in found.items()}
 
 
-def test_nobody_else_can_confirm(
+def test_only_the_owner_can_confirm(
     user: User, other_user: User, monkeypatch: pytest.MonkeyPatch, client_of: Callable[[User], Client]
 ) -> None:
     path = f"/models/conversions/{convert(user, monkeypatch).pk}/confirm/"
@@ -323,10 +325,10 @@ def test_nobody_else_can_confirm(
     assert Client().post(path).status_code == 302
 
 
-# --- Over the API and from the command line.
+# --- API and command line.
 
 
-def test_the_api_takes_the_word(
+def test_the_api_confirms(
     user: User, other_user: User, monkeypatch: pytest.MonkeyPatch, api: Callable[..., APIClient]
 ) -> None:
     conversion = convert(user, monkeypatch)
@@ -361,7 +363,7 @@ def test_the_command_confirms_only_what_is_certain(
     out = io.StringIO()
     if is_certain:
         call_command(*given, stdout=out)
-        assert "in one way only" in out.getvalue()
+        assert "Only one output layout is possible." in out.getvalue()
     else:
         with pytest.raises(CommandError) as caught:
             call_command(*given, stdout=out)

@@ -1,4 +1,4 @@
-"""Whose conversion is next: owners alternate, with one thing of each at a time, within minutes of a day."""
+"""Fair conversion queue: owners take turns, one conversion each, within a daily budget."""
 
 import contextlib
 from collections.abc import Iterator
@@ -60,10 +60,10 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, refusing())
 
 
-# --- Whose turn it is.
+# --- Order.
 
 
-def test_owners_alternate_however_many_each_has_waiting(
+def test_owners_alternate_regardless_of_queue_length(
     user: User, other_user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
@@ -71,7 +71,7 @@ def test_owners_alternate_however_many_each_has_waiting(
 
     def convert(*given: Any, **named: Any) -> Any:
         done.append(str(Conversion.objects.get(state=ConversionState.PROCESSING).name))
-        # A second of the clock, which the counters of a test do not wait for.
+        # Counts one second without waiting.
         used_by = Conversion.objects.get(state=ConversionState.PROCESSING).owner_id
         budgets.count_seconds(used_by, 1)
         return inner(*given, **named)
@@ -88,7 +88,7 @@ def test_owners_alternate_however_many_each_has_waiting(
     assert done[4:] == ["mine-2", "mine-3"]
 
 
-def test_who_has_used_less_lately_comes_first(user: User, other_user: User) -> None:
+def test_the_owner_with_less_recent_time_comes_first(user: User, other_user: User) -> None:
     ask(user)
     ask(other_user)
     assert order() == [user.pk, other_user.pk]
@@ -96,13 +96,13 @@ def test_who_has_used_less_lately_comes_first(user: User, other_user: User) -> N
     assert order() == [other_user.pk, user.pk]
     used(other_user, 40, days_ago=1)
     assert order() == [user.pk, other_user.pk]
-    # What was long ago does not count.
+    # Old usage does not count.
     ConversionDay.objects.filter(owner=other_user).delete()
     used(other_user, 4000, days_ago=budgets.RECENT_DAYS)
     assert order() == [other_user.pk, user.pk]
 
 
-def test_of_one_owner_one_thing_is_done_at_a_time(
+def test_one_owner_gets_one_worker_at_a_time(
     user: User, other_user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = ask(user), ask(user, "second")
@@ -110,7 +110,7 @@ def test_of_one_owner_one_thing_is_done_at_a_time(
     version = model(user, "shown")
     listing = version.listing
     ChosenSample.objects.create(listing=listing, position=0, source=theirs.source, digest="0" * 64)
-    trials.ask(version.weights_id)
+    trials.request_trial(version.weights_id)
     seen: list[Any] = []
     inner = refusing()
 
@@ -118,8 +118,8 @@ def test_of_one_owner_one_thing_is_done_at_a_time(
         if not seen:
             seen.append(order())
             seen.append(work.convert(second.pk))
-            seen.append(samples_work.show_chosen(listing.pk))
-            seen.append(trials.try_kept(version.weights_id))
+            seen.append(samples_work.update_samples(listing.pk))
+            seen.append(trials.run_trial(version.weights_id))
         return inner(*given, **named)
 
     use(monkeypatch, convert)
@@ -128,7 +128,7 @@ def test_of_one_owner_one_thing_is_done_at_a_time(
     assert set(order()) == {user.pk, other_user.pk}
 
 
-def test_pictures_and_trials_take_turns_too(
+def test_samples_and_trials_take_turns_too(
     user: User, other_user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(monkeypatch, refusing())
@@ -137,7 +137,7 @@ def test_pictures_and_trials_take_turns_too(
     ChosenSample.objects.create(
         listing=version.listing, position=0, source_id=source.blob_id, digest=source.blob_id
     )
-    trials.ask(version.weights_id)
+    trials.request_trial(version.weights_id)
     ask(user)
     for _ in range(3):
         assert order() == [user.pk]
@@ -148,23 +148,21 @@ def test_pictures_and_trials_take_turns_too(
     assert Weights.objects.get().speeds.exists()
 
 
-def test_a_trial_that_kills_its_worker_is_begun_three_times(
-    user: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trial_that_kills_its_worker_runs_three_times(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     version = model(user, "shown")
 
     def die(*_: Any, **__: Any) -> Any:
         raise RuntimeError("killed")
 
-    monkeypatch.setattr(trials.trial, "try_model", die)
-    trials.ask(version.weights_id)
+    monkeypatch.setattr(trials.launch, "try_model", die)
+    trials.request_trial(version.weights_id)
     for _ in range(3):
         with pytest.raises(RuntimeError):
             conversion_queue.take_turn()
     assert not conversion_queue.take_turn()
 
 
-def test_a_lease_that_is_lost_runs_out(user: User, refused: None) -> None:
+def test_the_lease_of_a_dead_worker_expires(user: User, refused: None) -> None:
     ask(user)
     lost = ConversionAccount.objects.create(
         owner=user,
@@ -177,11 +175,11 @@ def test_a_lease_that_is_lost_runs_out(user: User, refused: None) -> None:
     assert conversion_queue.take_turn()
     lost.refresh_from_db()
     assert lost.lease_token is None
-    # What the lost one had not counted: at most the time between two renewals.
+    # The time that the dead worker had not counted: at most one renewal interval.
     assert owner_leases.RENEW_SECONDS <= seconds_of(user) < owner_leases.RENEW_SECONDS + 5
 
 
-def test_only_what_has_waited_is_told_to_the_sweep(user: User) -> None:
+def test_the_sweep_sees_only_work_that_has_waited(user: User) -> None:
     ask(user)
     assert order(older_than=timedelta(seconds=5)) == []
     Conversion.objects.update(updated_at=timezone.now() - timedelta(seconds=6))
@@ -189,9 +187,7 @@ def test_only_what_has_waited_is_told_to_the_sweep(user: User) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_wake_up_says_only_that_something_waits(
-    user: User, other_user: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wake_up_names_no_conversion(user: User, other_user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     broker = redis.Redis.from_url(current.CELERY_BROKER_URL)
     broker.delete("convert")
     seen: list[int] = []
@@ -204,7 +200,7 @@ def test_a_wake_up_says_only_that_something_waits(
     use(monkeypatch, convert)
     mine, theirs = ask(user), ask(other_user)
     ask(user, "second")
-    # One for all of them.
+    # One wake-up for all of them.
     assert broker.llen("convert") == 1
     broker.delete("convert")
     # The argument of an earlier version's message names nobody.
@@ -218,10 +214,10 @@ def test_a_wake_up_says_only_that_something_waits(
     broker.delete("convert")
 
 
-# --- Minutes.
+# --- Daily budget.
 
 
-def test_seconds_are_counted_however_it_ends(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seconds_are_counted_for_every_outcome(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     def later(outcome: Any) -> Any:
         def convert(*given: Any, **named: Any) -> Any:
             ConversionAccount.objects.update(counted_until=timezone.now() - timedelta(seconds=100))
@@ -240,15 +236,13 @@ def test_seconds_are_counted_however_it_ends(user: User, monkeypatch: pytest.Mon
             conversion_queue.take_turn()
         total += 100
         assert total <= seconds_of(user) < total + 10
-    # Whatever is deleted.
+    # Deleting the conversion does not change the count.
     Conversion.objects.all().delete()
     services.delete_model(owner=user, name="m0")
     assert seconds_of(user) >= total
 
 
-def test_nothing_is_asked_for_beyond_the_minutes_of_a_day(
-    user: User, settings: Settings, refused: None
-) -> None:
+def test_a_spent_budget_refuses_new_conversions(user: User, settings: Settings, refused: None) -> None:
     settings.CONVERSION_MINUTES_A_DAY = 2
     conversion = ask(user)
     work.convert(conversion.pk)
@@ -260,12 +254,12 @@ def test_nothing_is_asked_for_beyond_the_minutes_of_a_day(
     ):
         with pytest.raises(RateLimited, match=rf"2 minutes.*{tomorrow}, 00:00 UTC"):
             again()
-    # Yesterday's are not today's.
+    # Usage of yesterday does not count.
     ConversionDay.objects.update(day=timezone.now().astimezone(UTC).date() - timedelta(days=3))
     conversions.retry_conversion(owner=user, conversion_id=conversion.pk)
 
 
-def test_what_waits_when_the_minutes_are_used_up_ends_with_a_report(
+def test_waiting_conversions_fail_when_the_budget_is_spent(
     user: User, other_user: User, settings: Settings, refused: None
 ) -> None:
     settings.CONVERSION_MINUTES_A_DAY = 1
@@ -278,11 +272,11 @@ def test_what_waits_when_the_minutes_are_used_up_ends_with_a_report(
     theirs.refresh_from_db()
     assert (waiting.state, waiting.attempts) == (ConversionState.FAILED, 0)
     assert waiting.report["code"] == "conversion_budget"
-    assert "You can go on from" in waiting.report["sentence"]
+    assert "Conversions continue at" in waiting.report["sentence"]
     assert theirs.report["code"] == "pickle"
-    # Pictures that show models wait for the next day instead.
+    # Samples wait for the next day instead.
     version = model(user, "shown")
-    trials.ask(version.weights_id)
+    trials.request_trial(version.weights_id)
     assert order() == []
     ConversionDay.objects.all().delete()
     assert order() == [user.pk]
@@ -290,7 +284,7 @@ def test_what_waits_when_the_minutes_are_used_up_ends_with_a_report(
     assert again.state == ConversionState.STARTING
 
 
-def test_an_operator_gives_somebody_more_minutes(user: User, settings: Settings) -> None:
+def test_an_operator_raises_the_budget_of_an_account(user: User, settings: Settings) -> None:
     settings.CONVERSION_MINUTES_A_DAY = 1
     used(user, 61)
     with pytest.raises(RateLimited):
@@ -304,31 +298,31 @@ def test_an_operator_gives_somebody_more_minutes(user: User, settings: Settings)
 
 
 @pytest.mark.parametrize(("seconds", "left"), [(0, 60), (1, 60), (60, 59), (3541, 1), (3600, 0), (9000, 0)])
-def test_minutes_left_are_told_in_whole_ones(seconds: float, left: int) -> None:
+def test_minutes_left_are_rounded_up(seconds: float, left: int) -> None:
     budget = budgets.Budget(seconds, 3600, datetime.now(UTC))
     assert (budget.minutes_left, budget.is_spent) == (left, left == 0)
 
 
-def test_old_days_are_forgotten(user: User) -> None:
+def test_old_days_are_deleted(user: User) -> None:
     used(user, 1, days_ago=200)
     used(user, 1, days_ago=2)
     tasks.sweep()
     assert ConversionDay.objects.count() == 1
 
 
-def test_pages_and_api_say_how_much_is_left(user: User, settings: Settings) -> None:
+def test_pages_and_api_show_the_remaining_budget(user: User, settings: Settings) -> None:
     settings.CONVERSION_MINUTES_A_DAY = 2
     client = Client()
     client.force_login(user)
     used(user, 61)
-    assert "1 of 2 minutes" in client.get("/models/new/").content.decode()
+    assert "1 of 2 conversion minutes" in client.get("/models/new/").content.decode()
     file = weights_of(user)
     ConversionDay.objects.update(seconds=120)
     page = client.get("/models/new/").content.decode()
     assert "0 of 2 minutes" in page
     sent = client.post("/models/new/", {"file": str(file.pk), "name": "finder"})
     assert sent.status_code == 429
-    assert "You can go on from" in sent.content.decode()
+    assert "Conversions continue at" in sent.content.decode()
     answer = client.post(
         "/v1/models", {"file": str(file.pk), "name": "finder"}, content_type="application/json"
     )
@@ -338,10 +332,10 @@ def test_pages_and_api_say_how_much_is_left(user: User, settings: Settings) -> N
     assert not Conversion.objects.exists()
 
 
-# --- Clock.
+# --- Time limits.
 
 
-def test_the_time_of_a_conversion_follows_the_size_of_its_file(settings: Settings) -> None:
+def test_the_time_limit_grows_with_the_file(settings: Settings) -> None:
     small, large, huge = (work.limits_for(size) for size in (96_000, 114_400_000, 4 * 1024**3))
     assert (small.cpu, small.wall) == (61, pytest.approx(300, abs=1))
     # The largest YOLO takes 12 seconds.
@@ -351,7 +345,7 @@ def test_the_time_of_a_conversion_follows_the_size_of_its_file(settings: Setting
     assert (work.limits_for(96_000).cpu, work.limits_for(96_000).wall) == (7, 7)
 
 
-def test_the_database_holds_the_rules(user: User) -> None:
+def test_database_constraints(user: User) -> None:
     account = ConversionAccount.objects.create(owner=user)
     for wrong in ({"lease_token": uuid4()}, {"lease_expires_at": timezone.now()}):
         with pytest.raises(IntegrityError), transaction.atomic():

@@ -1,4 +1,4 @@
-"""From weights in the drive to a version of a model: what is asked, claimed, kept and dropped."""
+"""Conversions: requests, claims, results and clean-up."""
 
 import threading
 import uuid
@@ -65,7 +65,7 @@ def convert(conversion: Conversion) -> Conversion:
     return conversion
 
 
-# --- Asking.
+# --- Requests.
 
 
 def test_weights_become_a_private_model(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +89,7 @@ def test_weights_become_a_private_model(user: User, monkeypatch: pytest.MonkeyPa
     assert list((Path(settings.DATA_DIR) / "conversions").iterdir()) == []
 
 
-def test_the_same_name_is_another_version_and_the_same_weights_none(
+def test_the_same_name_adds_a_version_and_the_same_weights_none(
     user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = weights_of(user)
@@ -105,7 +105,7 @@ def test_the_same_name_is_another_version_and_the_same_weights_none(
     assert Weights.objects.count() == 2
 
 
-def test_two_people_with_the_same_weights_share_the_bytes(
+def test_two_accounts_with_the_same_weights_share_the_bytes(
     user: User, other_user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(monkeypatch, accepting())
@@ -131,14 +131,14 @@ def test_two_people_with_the_same_weights_share_the_bytes(
         ({"config": '{"a": NaN}'}, "config"),
     ],
 )
-def test_what_cannot_be_used_is_named(user: User, given: dict[str, str], field: str) -> None:
+def test_invalid_fields_are_named(user: User, given: dict[str, str], field: str) -> None:
     with pytest.raises(Invalid) as caught:
         ask(user, **given)
     assert set(caught.value.fields) == {field}
     assert not Conversion.objects.exists()
 
 
-def test_only_ones_own_weights_are_taken(user: User, other_user: User) -> None:
+def test_only_own_weights_are_accepted(user: User, other_user: User) -> None:
     picture, theirs, trashed = upload(user), weights_of(other_user), weights_of(user)
     trash(owner=user, chosen=select(owner=user, file_ids=[trashed.pk]))
     for file in (picture, theirs, trashed):
@@ -150,11 +150,11 @@ def test_only_ones_own_weights_are_taken(user: User, other_user: User) -> None:
         ask(user, file=refused)
 
 
-def test_a_name_of_something_else_is_taken(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_name_of_a_pipeline_is_taken(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     name = pipeline(user).name
     with pytest.raises(Conflict):
         ask(user, name=name)
-    # Or it was given away while the weights were converted.
+    # Or it was taken during the conversion.
     conversion = ask(user, name="later")
     Listing.objects.filter(owner=user, name=name).update(name="later")
     use(monkeypatch, accepting())
@@ -173,7 +173,7 @@ def test_a_repeated_request_is_the_same_conversion(user: User) -> None:
         ask(user, file=file, idempotency_key="")
 
 
-def test_nobody_has_too_many_under_way(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_conversions_are_limited(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversions, "MOST_OPEN", 2)
     file = weights_of(user)
     ask(user, file=file)
@@ -201,7 +201,7 @@ def test_a_refused_upload_leaves_a_report_and_nothing_else(
     assert list((Path(settings.DATA_DIR) / "conversions").iterdir()) == []
 
 
-def test_a_refused_one_can_be_tried_again(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_conversion_can_be_retried(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     file = weights_of(user)
     use(monkeypatch, refusing())
     conversion = convert(ask(user, file=file))
@@ -215,7 +215,7 @@ def test_a_refused_one_can_be_tried_again(user: User, monkeypatch: pytest.Monkey
         conversions.retry_conversion(owner=user, conversion_id=conversion.pk)
 
 
-def test_what_is_no_longer_in_the_drive_is_not_tried_again(
+def test_a_deleted_file_cannot_be_retried(
     user: User, other_user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = weights_of(user)
@@ -228,7 +228,7 @@ def test_what_is_no_longer_in_the_drive_is_not_tried_again(
         conversions.retry_conversion(owner=user, conversion_id=conversion.pk)
 
 
-def test_a_report_may_hold_what_the_database_cannot(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_is_cleaned_for_the_database(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, refusing("A class is called “a\0b\ud800”."))
     assert convert(ask(user)).report["sentence"] == "A class is called “a�b?”."
 
@@ -236,7 +236,7 @@ def test_a_report_may_hold_what_the_database_cannot(user: User, monkeypatch: pyt
 # --- Claims.
 
 
-def test_a_wake_up_that_comes_twice_finds_nothing(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_duplicate_wake_up_does_nothing(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     inner = accepting()
 
@@ -251,7 +251,7 @@ def test_a_wake_up_that_comes_twice_finds_nothing(user: User, monkeypatch: pytes
     assert seen == [False]
 
 
-def test_one_that_lost_its_lease_keeps_nothing(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_without_its_lease_saves_nothing(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     inner, token = accepting(), uuid.uuid4()
 
     def lose(*given: Any, **named: Any) -> Any:
@@ -265,11 +265,11 @@ def test_one_that_lost_its_lease_keeps_nothing(user: User, monkeypatch: pytest.M
 
 
 @pytest.mark.django_db(transaction=True)
-def test_one_that_hears_of_a_lost_lease_stops(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_stops_when_its_lease_is_lost(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     inner, token = accepting(), uuid.uuid4()
     tried: list[bool] = []
     lost: list[threading.Event] = []
-    do = work._do
+    do = work._run
 
     def lose(*given: Any, **named: Any) -> Any:
         assert not lost[0].wait(0.3), "Its renewals keep it."
@@ -282,19 +282,17 @@ def test_one_that_hears_of_a_lost_lease_stops(user: User, monkeypatch: pytest.Mo
         do(held, event)
 
     monkeypatch.setattr(owner_leases, "RENEW_SECONDS", 0.05)
-    monkeypatch.setattr(work, "_do", watch)
+    monkeypatch.setattr(work, "_run", watch)
     monkeypatch.setattr(work.trials, "try_weights", lambda *_, **__: tried.append(True))
     use(monkeypatch, lose)
     conversion = convert(ask(user))
     assert (conversion.state, conversion.lease_token) == (ConversionState.PROCESSING, token)
     assert not tried
-    # The owner's turn is over for all that.
+    # The lease of the owner is released nevertheless.
     assert ConversionAccount.objects.get().lease_token is None
 
 
-def test_a_worker_that_dies_costs_a_lease_and_three_are_the_most(
-    user: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_conversion_fails_after_three_dead_workers(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     def die(*given: Any, **named: Any) -> Any:
         raise RuntimeError("killed")
 
@@ -314,19 +312,19 @@ def test_a_worker_that_dies_costs_a_lease_and_three_are_the_most(
     assert conversion.source is None
 
 
-def test_the_sweep_deletes_what_a_killed_worker_left(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sweep_deletes_folders_of_killed_workers(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     base = Path(settings.DATA_DIR) / "conversions"
     token, seen = uuid.uuid4(), []
 
     def look(*given: Any, **named: Any) -> Any:
-        # Its own folder is spared while it works; the one of a lease that somebody else took is not.
+        # The folder of a valid lease stays. The folder of a lost lease is deleted.
         (base / f"{conversion.pk.hex}-{token.hex}" / "out").mkdir(parents=True)
         tasks.sweep()
         seen.append([folder.name for folder in base.iterdir()])
         Conversion.objects.update(lease_expires_at=timezone.now() - timedelta(seconds=50))
-        assert work_dirs.forget_lost() == 0
+        assert work_dirs.delete_orphaned() == 0
         Conversion.objects.update(lease_expires_at=timezone.now() - timedelta(seconds=70))
-        assert work_dirs.forget_lost() == 1
+        assert work_dirs.delete_orphaned() == 1
         given[1].parent.mkdir()
         return refusing()(*given, **named)
 
@@ -339,7 +337,7 @@ def test_the_sweep_deletes_what_a_killed_worker_left(user: User, monkeypatch: py
     assert list(base.iterdir()) == []
 
 
-def test_the_sweep_wakes_a_worker_for_what_fell_silent(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sweep_wakes_a_worker_for_waiting_work(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     woken: list[bool] = []
     monkeypatch.setattr(tasks, "send_turn", lambda: woken.append(True))
     fresh = ask(user, name="fresh")
@@ -358,14 +356,14 @@ def test_the_sweep_wakes_a_worker_for_what_fell_silent(user: User, monkeypatch: 
     assert len(woken) == 2
 
 
-def test_bytes_that_are_gone_are_told(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_content_is_reported(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     conversion = ask(user, file=weights_of(user, note="gone"))
     assert conversion.source is not None
     default_storage.delete(conversion.source.path)
     assert convert(conversion).report["code"] == "gone"
 
 
-# --- What the database refuses.
+# --- Database constraints.
 
 
 @pytest.mark.parametrize(
@@ -378,19 +376,19 @@ def test_bytes_that_are_gone_are_told(user: User, monkeypatch: pytest.MonkeyPatc
         {"completed_at": timezone.now()},
     ],
 )
-def test_rows_cannot_contradict_themselves(user: User, changes: dict[str, Any]) -> None:
+def test_inconsistent_rows_are_refused(user: User, changes: dict[str, Any]) -> None:
     conversion = ask(user)
     with pytest.raises(IntegrityError), transaction.atomic():
         Conversion.objects.filter(pk=conversion.pk).update(**changes)
 
 
-def test_weights_are_known_by_their_model_json(user: User) -> None:
+def test_the_digest_of_weights_is_that_of_model_json(user: User) -> None:
     weights = model(user).weights
     with pytest.raises(IntegrityError), transaction.atomic():
         Weights.objects.filter(pk=weights.pk).update(digest="0" * 64)
 
 
-def test_the_sweep_of_bytes_spares_what_a_model_needs(user: User) -> None:
+def test_the_sweep_of_blobs_keeps_files_of_models(user: User) -> None:
     version = model(user)
     Blob.objects.update(touched_at=timezone.now() - timedelta(days=1))
     sweep.sweep_orphans()
@@ -401,10 +399,10 @@ def test_the_sweep_of_bytes_spares_what_a_model_needs(user: User) -> None:
     assert not Blob.objects.filter(pk=version.weights.model_json_id).exists()
 
 
-# --- The rest of a model's life.
+# --- Share and delete.
 
 
-def test_a_model_with_jobs_is_put_away(user: User) -> None:
+def test_a_model_with_jobs_is_archived(user: User) -> None:
     version = model(user)
     job = submit_version(user, version, [upload(user)])
     take_turns(user)
@@ -417,7 +415,7 @@ def test_a_model_with_jobs_is_put_away(user: User) -> None:
     assert not weights_services.list_models(owner=user).exists()
 
 
-def test_a_model_is_shared_and_taken_back(user: User, other_user: User) -> None:
+def test_a_model_is_made_public_and_private(user: User, other_user: User) -> None:
     version = model(user)
     with pytest.raises(NotFound):
         services.get_version(user=other_user, version_id=version.pk)
@@ -430,7 +428,7 @@ def test_a_model_is_shared_and_taken_back(user: User, other_user: User) -> None:
         weights_services.share_model(owner=other_user, name="finder", visibility=Visibility.PUBLIC)
 
 
-def test_builtin_listings_in_step_leave_the_platform_s_models_alone(user: User) -> None:
+def test_syncing_apps_keeps_models_of_the_platform(user: User) -> None:
     platform = User.objects.get(handle="ipau")
     listing = model(platform, publish=True).listing
     services.sync_builtin_listings()

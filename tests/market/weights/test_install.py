@@ -1,4 +1,4 @@
-"""Models that come converted with the code: they are checked, published, and do what their cards say."""
+"""Installed models: they are verified, published, and produce the documented results."""
 
 import shutil
 from pathlib import Path
@@ -33,7 +33,7 @@ def install(owner: User, folder: Path = DETECTOR / "model", **words: str) -> Ver
     return install_model(owner=owner, folder=folder, name="shapes", **(WORDS | words))
 
 
-def test_a_model_is_published_once_and_its_words_may_change(platform: User, user: User) -> None:
+def test_a_model_is_published_once_and_its_texts_can_change(platform: User, user: User) -> None:
     first = install(platform)
     again = install(platform, title="Shapes detector")
     assert again == first
@@ -49,7 +49,7 @@ def test_an_upgrade_of_the_apps_leaves_it_public(platform: User) -> None:
 
 
 @pytest.mark.parametrize("harm", ["changed", "missing", "more"])
-def test_a_folder_that_holds_no_whole_model_is_refused(platform: User, tmp_path: Path, harm: str) -> None:
+def test_an_incomplete_folder_is_refused(platform: User, tmp_path: Path, harm: str) -> None:
     folder = tmp_path / "model"
     shutil.copytree(DETECTOR / "model", folder)
     if harm == "changed":
@@ -59,18 +59,18 @@ def test_a_folder_that_holds_no_whole_model_is_refused(platform: User, tmp_path:
         (folder / "weights.safetensors").unlink()
     else:
         (folder / "more.pkl").write_bytes(b"")
-    with pytest.raises(Invalid, match="no converted model in “model”"):
+    with pytest.raises(Invalid, match="The folder “model” contains no converted model"):
         install(platform, folder)
     assert not Listing.objects.filter(name="shapes").exists()
 
 
-def test_the_demo_runs_each_model_over_its_pictures(platform: User, user: User) -> None:
+def test_the_demo_runs_each_model_on_its_images(platform: User, user: User) -> None:
     def work_a_little() -> None:
         work.take_turn(user.pk, "cpu")
 
-    rows = {row.app: (row.pictures, row.failed) for row in demo.Demo(work_a_little).run_models(user)}
+    rows = {row.app: (row.images, row.failed) for row in demo.Demo(work_a_little).run_models(user)}
     assert rows == {
-        "Coloured pencil": (1, 0),
+        "Colored pencil": (1, 0),
         "Double size": (1, 0),
         "Pattern classifier": (6, 0),
         "Shapes classifier": (4, 0),
@@ -78,7 +78,7 @@ def test_the_demo_runs_each_model_over_its_pictures(platform: User, user: User) 
         "Shapes segmenter": (1, 0),
     }
     named = Item.objects.filter(job__version__listing__name__endswith="-classifier")
-    # What `make train-demo` drew in their pictures.
+    # The content of the images, as drawn by `make train-demo`.
     drawn = {"star", "square", "circle", "triangle", "dots", "waves", "stripes", "bricks", "rings", "checks"}
     assert {item.output["top"] for item in named} == drawn
     assert len(named) == len(drawn)
@@ -90,7 +90,7 @@ def test_the_demo_runs_each_model_over_its_pictures(platform: User, user: User) 
     assert sum(len(each) for each in found) >= 12
 
 
-def test_what_the_demo_installed_is_tried_once(platform: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_of_the_demo_get_one_trial(platform: User, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []
     monkeypatch.setattr(demo, "send_trial", lambda *, weights_id: sent.append(weights_id))
     weights = install(platform).weights
@@ -109,9 +109,7 @@ def test_what_the_demo_installed_is_tried_once(platform: User, monkeypatch: pyte
     assert len(sent) == 1
 
 
-def test_models_of_the_demo_are_shown_on_pictures_of_their_own(
-    platform: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_models_of_the_demo_have_their_own_samples(platform: User, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []
     monkeypatch.setattr(demo, "send_trial", lambda *, weights_id: sent.append(weights_id))
     listing = install_model(owner=platform, folder=DETECTOR / "model", name=DETECTOR.name, **WORDS).listing
@@ -120,8 +118,8 @@ def test_models_of_the_demo_are_shown_on_pictures_of_their_own(
         assert listing.chosen_samples.count() == len(list(DETECTOR.glob("*.jpg")))
 
 
-def test_weights_that_are_gone_are_not_tried(db: None) -> None:
-    assert not trials.try_kept(uuid4())
+def test_deleted_weights_get_no_trial(db: None) -> None:
+    assert not trials.run_trial(uuid4())
 
 
 def classes(output: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""A model's page and API offer the settings that mean something to it, and no others."""
+"""Pages and API offer only the parameters that apply to a model."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -25,7 +25,7 @@ class Picky(factories.Marks):
         return ("confidence", "outline") if facts["task"] == "segment" else ("confidence",)
 
 
-def test_a_version_offers_what_its_family_says_of_its_facts() -> None:
+def test_a_version_has_the_parameters_that_its_family_returns() -> None:
     owner = UserFactory()
     with registry.register(Picky()):
         detector = factories.model(owner, "detector")
@@ -34,7 +34,7 @@ def test_a_version_offers_what_its_family_says_of_its_facts() -> None:
     assert set(segmenter.params_schema["properties"]) == {"confidence", "outline"}
 
 
-def test_a_family_that_says_nothing_offers_all() -> None:
+def test_the_default_is_all_parameters() -> None:
     with factories.marks():
         version = factories.model(UserFactory())
     assert set(version.params_schema["properties"]) == set(factories.MarksParams.model_fields)
@@ -63,7 +63,7 @@ class Choosy(factories.Marks):
         return {"result": ("draw", "data")}
 
 
-def test_a_version_offers_the_choices_that_mean_something_and_shows_them_for_settings_it_has() -> None:
+def test_a_version_has_the_choices_that_its_family_returns() -> None:
     with registry.register(Choosy()):
         properties = factories.model(UserFactory()).params_schema["properties"]
     assert properties["result"]["enum"] == ["draw", "data"]

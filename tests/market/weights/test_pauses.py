@@ -1,4 +1,4 @@
-"""Models that do harm again and again are paused, their sellers told, and operators let them run again."""
+"""Pauses of models: kill counter, e-mail to the seller, and resuming by operators."""
 
 import smtplib
 import threading
@@ -16,7 +16,7 @@ from accounts.models import User
 from ipau.common.errors import Conflict
 from market.listings import pauses
 from market.models import Pause, Version
-from market.weights import pause_mails, tasks
+from market.weights import pause_emails, tasks
 from processing import services
 from processing.execution import work
 from processing.models import Item, State
@@ -59,7 +59,7 @@ def test_a_model_is_paused_after_too_many_kills(version: Version, settings: Sett
     assert not pauses.are_paused([])
 
 
-def test_only_what_ended_a_process_counts(version: Version, settings: Settings) -> None:
+def test_only_killed_processes_count(version: Version, settings: Settings) -> None:
     settings.MODEL_MOST_KILLS = 1
     for error in (
         ModelFault("It takes none."),
@@ -73,7 +73,7 @@ def test_only_what_ended_a_process_counts(version: Version, settings: Settings) 
     assert not Pause.objects.exists()
 
 
-def test_kills_of_another_day_are_forgotten(version: Version, settings: Settings) -> None:
+def test_old_kills_do_not_count(version: Version, settings: Settings) -> None:
     settings.MODEL_MOST_KILLS = 3
     kill(version, 2)
     Pause.objects.update(counted_since=Now() - timedelta(days=1, seconds=1))
@@ -94,7 +94,7 @@ def test_nobody_runs_a_paused_model(user: User, version: Version, client: Client
         assert refused.value.code == "model_paused"
         with pytest.raises(Conflict):
             services.preview_file(owner=user, version=version, params={}, file=file)
-        # What waits already fails with the reason, and costs nothing.
+        # Waiting jobs fail with the reason and cost nothing.
         work.take_turn(user.pk, "cpu")
         job.refresh_from_db()
         assert (job.state, job.failed, job.price_charged) == (State.FAILED, 1, 0)
@@ -104,21 +104,21 @@ def test_nobody_runs_a_paused_model(user: User, version: Version, client: Client
         assert "This model is paused" in page.content.decode()
 
 
-def test_the_seller_is_told_once(version: Version) -> None:
+def test_the_seller_gets_one_email(version: Version) -> None:
     kill(version, 5)
-    pause_mails.send_due()
-    pause_mails.send_due()
+    pause_emails.send_due()
+    pause_emails.send_due()
     (sent,) = mail.outbox
     assert sent.to == ["seller@example.org"]
     assert "Finder" in sent.subject
     assert "is paused" in sent.body
     assert f"{version.listing.owner.handle}/finder" in sent.body
     kill(version, 3)
-    pause_mails.send_due()
+    pause_emails.send_due()
     assert len(mail.outbox) == 1
 
 
-def test_a_mail_that_was_not_taken_is_tried_again(version: Version, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_email_is_retried(version: Version, monkeypatch: pytest.MonkeyPatch) -> None:
     kill(version, 5)
 
     def refuse(*_: object) -> None:
@@ -126,15 +126,15 @@ def test_a_mail_that_was_not_taken_is_tried_again(version: Version, monkeypatch:
 
     with monkeypatch.context() as patched:
         patched.setattr("django.core.mail.EmailMessage.send", refuse)
-        pause_mails.send_due()
-    assert not pause_mails.due().exists()
+        pause_emails.send_due()
+    assert not pause_emails.due().exists()
     Pause.objects.update(tell_at=Now() - timedelta(seconds=1))
     tasks.tell_paused()
     assert len(mail.outbox) == 1
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_mail_server_that_hangs_holds_up_nobody(version: Version, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_mail_server_blocks_nothing(version: Version, monkeypatch: pytest.MonkeyPatch) -> None:
     kill(version, 5)
     sends = EmailMessage.send
 
@@ -143,7 +143,7 @@ def test_a_mail_server_that_hangs_holds_up_nobody(version: Version, monkeypatch:
             with connection.cursor() as cursor:
                 cursor.execute("SET lock_timeout = '2s'")
             pauses.count_kill(digest=version.weights.digest)
-            pause_mails.send_due()
+            pause_emails.send_due()
         finally:
             connection.close()
 
@@ -154,13 +154,13 @@ def test_a_mail_server_that_hangs_holds_up_nobody(version: Version, monkeypatch:
         return sends(message)
 
     monkeypatch.setattr(EmailMessage, "send", slowly)
-    pause_mails.send_due()
+    pause_emails.send_due()
     assert Pause.objects.get().kills == 6
-    # The other worker left the mail to this one.
+    # The other worker did not send the e-mail too.
     assert len(mail.outbox) == 1
 
 
-def test_a_worker_that_dies_writes_no_mail_and_another_does(
+def test_another_worker_sends_the_email_of_a_dead_one(
     version: Version, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kill(version, 5)
@@ -174,15 +174,15 @@ def test_a_worker_that_dies_writes_no_mail_and_another_does(
     with monkeypatch.context() as patched:
         patched.setattr(EmailMessage, "send", die)
         with pytest.raises(Killed):
-            pause_mails.send_due()
-    pause_mails.send_due()
+            pause_emails.send_due()
+    pause_emails.send_due()
     assert mail.outbox == []
     Pause.objects.update(lease_expires_at=Now() - timedelta(seconds=1))
-    pause_mails.send_due()
+    pause_emails.send_due()
     assert len(mail.outbox) == 1
 
 
-def test_operators_let_it_run_again(version: Version, admin_client: Client) -> None:
+def test_operators_resume_a_model(version: Version, admin_client: Client) -> None:
     kill(version, 5)
     pause = Pause.objects.get()
     answer = admin_client.post(

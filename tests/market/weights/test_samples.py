@@ -1,4 +1,4 @@
-"""Samples of an owner's choosing: who may choose what, what a worker makes of them, and who sees them."""
+"""Chosen samples: permissions, worker results and visibility."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -56,7 +56,7 @@ def client(user: User, client_of: Callable[[User], Client]) -> Client:
 
 @pytest.fixture
 def tried(monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:
-    """Have models find a cat in each picture but the last; return what they were tried on."""
+    """Fake trials that detect a cat in each image except the last. Returns the inputs of each trial."""
     asked: list[list[bytes]] = []
 
     def try_model(_folder: Path, *, given: list[bytes], **_: Any) -> Trial:
@@ -85,8 +85,8 @@ def choose(owner: User, files: list[File], kept: list[ChosenSample] | None = Non
     return list(ChosenSample.objects.all())
 
 
-def test_a_worker_runs_the_model_over_what_was_chosen(user: User) -> None:
-    """For real: the detector that comes along, over a drawn picture, in its sandbox."""
+def test_a_worker_runs_the_model_on_chosen_images(user: User) -> None:
+    """A real detector on a drawn image, in its sandbox."""
     content = (DETECTOR / "shapes-detector-1.jpg").read_bytes()
     with Image.open(io.BytesIO(content)) as drawn, io.BytesIO() as large:
         exif = Image.Exif()
@@ -97,7 +97,7 @@ def test_a_worker_runs_the_model_over_what_was_chosen(user: User) -> None:
     words = {"title": "Finder", "summary": "", "description": ""}
     version = install_model(owner=user, folder=DETECTOR / "model", name="finder", **words)
     (row,) = choose(user, [file])
-    assert samples_work.show_chosen(version.listing_id)
+    assert samples_work.update_samples(version.listing_id)
     row.refresh_from_db()
     assert (row.is_due, row.weights, row.width, row.height) == (False, version.weights, 640, 640)
     assert {one["name"] for one in row.seen} <= {"circle", "square", "star", "triangle"}
@@ -106,23 +106,23 @@ def test_a_worker_runs_the_model_over_what_was_chosen(user: User) -> None:
     assert before[8:12] == after[8:12] == b"WEBP"
     assert before != after
     assert b"secret" not in before
-    # The picture itself is not held on to.
+    # The original is released.
     assert row.source is None
-    assert not samples_work.show_chosen(version.listing_id)
+    assert not samples_work.update_samples(version.listing_id)
 
 
-def test_the_page_keeps_what_was_chosen_in_its_order(
+def test_the_page_saves_chosen_images_in_order(
     client: Client, user: User, version: Version, tried: list[list[bytes]]
 ) -> None:
     files = pictures(user, 3)
     answer = client.post(PAGE, {"file": [str(files[2].pk), str(files[0].pk)]})
     assert (answer.status_code, answer["Location"]) == (302, f"/apps/{user.handle}/finder/?tab=about")
-    samples_work.show_chosen(version.listing_id)
+    samples_work.update_samples(version.listing_id)
     first, second = ChosenSample.objects.all()
     assert (first.digest, second.digest) == (files[2].blob_id, files[0].blob_id)
     form = client.get(PAGE).content.decode()
     assert f'value="{first.pk}"' in form
-    assert "becomes as public as the model is" in form
+    assert "is visible to everyone who can see the model" in form
     client.post(PAGE, {"kept": str(second.pk), "file": [str(files[1].pk), str(files[0].pk)]})
     assert [(row.digest, row.position) for row in ChosenSample.objects.all()] == [
         (files[0].blob_id, 0),
@@ -132,7 +132,7 @@ def test_the_page_keeps_what_was_chosen_in_its_order(
     assert not ChosenSample.objects.exists()
 
 
-def test_a_search_keeps_nothing_and_loses_nothing(client: Client, user: User, version: Version) -> None:
+def test_a_search_saves_nothing_and_keeps_the_selection(client: Client, user: User, version: Version) -> None:
     first, second = pictures(user, 2)
     sent = {"search": "1", "q": second.name, "file": str(first.pk)}
     page = client.post(PAGE, sent).content.decode()
@@ -142,13 +142,13 @@ def test_a_search_keeps_nothing_and_loses_nothing(client: Client, user: User, ve
     assert f'value="{second.pk}"' not in client.post(PAGE, {**sent, "q": "nothing"}).content.decode()
 
 
-def test_what_cannot_be_chosen_is_said(
+def test_invalid_choices_are_explained(
     client: Client, user: User, other_user: User, version: Version
 ) -> None:
     many = pictures(user, MOST_CHOSEN + 1)
     answer = client.post(PAGE, {"file": [str(file.pk) for file in many]})
     assert answer.status_code == 422
-    assert "at most, and these are 7" in answer.content.decode()
+    assert "at most 6 sample images. You chose 7." in answer.content.decode()
     assert answer.content.decode().count("checked") == 7
     unchecked = upload(user, "new.jpg", seed=99)
     with pytest.raises(Invalid, match="still being checked"):
@@ -161,13 +161,13 @@ def test_what_cannot_be_chosen_is_said(
     assert not ChosenSample.objects.exists()
 
 
-def test_a_model_that_draws_from_noise_is_shown_on_no_picture(user: User) -> None:
+def test_a_model_without_input_image_has_no_samples(user: User) -> None:
     model(user, layout="noise", task="image")
-    with pytest.raises(Invalid, match="draws from noise"):
+    with pytest.raises(Invalid, match="generates images from noise"):
         choose(user, pictures(user, 1))
 
 
-def test_another_person_s_samples_are_not_there(
+def test_samples_of_another_account_are_404(
     client: Client,
     user: User,
     other_user: User,
@@ -180,23 +180,23 @@ def test_another_person_s_samples_are_not_there(
     assert stranger.post(PAGE, {}).status_code == 404
     (row,) = choose(user, pictures(user, 1))
     path = f"/models/samples/{row.pk}/before.webp"
-    # Nothing is shown of it before a worker has made the small one.
+    # Nothing is served before a worker has created the small copy.
     assert Client().get(path).status_code == 404
-    samples_work.show_chosen(version.listing_id)
+    samples_work.update_samples(version.listing_id)
     assert is_sent(Client(), path)
     Listing.objects.update(visibility="private")
     assert stranger.get(path).status_code == 404
     assert is_sent(client, path)
 
 
-def test_of_the_same_weights_each_owner_shows_their_own(
+def test_owners_of_the_same_weights_have_separate_samples(
     user: User, other_user: User, version: Version, tried: list[list[bytes]]
 ) -> None:
     others = model(other_user, publish=True)
     assert others.weights == version.weights
     common = add_samples(version, [found("dog")]).samples.get()
     (row,) = choose(user, pictures(user, 1))
-    samples_work.show_chosen(version.listing_id)
+    samples_work.update_samples(version.listing_id)
     mine = Client().get(f"/apps/{user.handle}/finder/").content.decode()
     theirs = Client().get(f"/apps/{other_user.handle}/finder/").content.decode()
     assert f"/models/samples/{row.pk}/before.webp" in mine
@@ -205,12 +205,12 @@ def test_of_the_same_weights_each_owner_shows_their_own(
     assert str(row.pk) not in theirs
 
 
-def test_they_are_on_the_card_over_the_api_and_to_try(
+def test_samples_are_on_the_card_in_the_api_and_in_the_picker(
     user: User, api: Callable[..., APIClient], version: Version, tried: list[list[bytes]]
 ) -> None:
     add_samples(version, [found("dog"), found("bird")])
     first, second = choose(user, pictures(user, 2))
-    samples_work.show_chosen(version.listing_id)
+    samples_work.update_samples(version.listing_id)
     card = Client().get("/models/").content.decode()
     assert f'src="/models/samples/{first.pk}/after.webp"' in card
     told = api(user).get(f"/v1/models/{user.handle}/finder").json()["latest_version"]["weights"]["samples"]
@@ -226,7 +226,7 @@ def test_they_are_on_the_card_over_the_api_and_to_try(
 
 
 def is_sent(client: Client, path: str) -> bool:
-    """Tell whether a picture comes; read to its end, its file is closed."""
+    """Return whether an image is served. Reads it to the end, so that its file is closed."""
     answer = client.get(path)
     return answer.status_code == 200 and b"".join(answer.streaming_content)[8:12] == b"WEBP"
 
@@ -237,7 +237,7 @@ def tried_before(row: ChosenSample) -> str:
     return row.before_id
 
 
-def test_they_outlive_the_pictures_of_the_drive(
+def test_samples_outlive_the_files_of_the_drive(
     user: User, version: Version, tried: list[list[bytes]]
 ) -> None:
     (file,) = pictures(user, 1)
@@ -245,8 +245,8 @@ def test_they_outlive_the_pictures_of_the_drive(
     File.objects.all().delete()
     Blob.objects.update(touched_at=timezone.now() - timedelta(days=1))
     sweep.sweep_orphans()
-    # Before the small one is made, the row itself holds on to the bytes.
-    samples_work.show_chosen(version.listing_id)
+    # Before the small copy exists, the row keeps the original bytes.
+    samples_work.update_samples(version.listing_id)
     Blob.objects.update(touched_at=timezone.now() - timedelta(days=1))
     sweep.sweep_orphans()
     assert not Blob.objects.filter(pk=file.blob_id).exists()
@@ -262,40 +262,40 @@ def listings_due() -> list[UUID]:
     return list(samples_work.waiting().values_list("listing", flat=True).distinct())
 
 
-def test_other_weights_see_the_same_pictures(user: User, version: Version, tried: list[list[bytes]]) -> None:
+def test_new_weights_run_on_the_same_images(user: User, version: Version, tried: list[list[bytes]]) -> None:
     (row,) = choose(user, pictures(user, 1))
-    samples_work.show_chosen(version.listing_id)
+    samples_work.update_samples(version.listing_id)
     newer = model(user, sure=(10, 20), publish=True)
     assert listings_due() == [version.listing_id]
     (stale,) = shown_samples(newer)
-    # What other weights found is not told as what these find.
+    # Results of other weights are not shown for these.
     assert (stale.before_id is not None, stale.after_id, stale.seen) == (True, None, [])
     page = Client().get(f"/apps/{user.handle}/finder/").content.decode()
     assert f"/models/samples/{row.pk}/after.webp" not in page
-    samples_work.show_chosen(version.listing_id)
+    samples_work.update_samples(version.listing_id)
     row.refresh_from_db()
     assert (row.weights, row.is_due) == (newer.weights, False)
-    # The very picture that is shown, not one that was made small once more.
+    # The input is the stored copy, not reduced again.
     assert tried[1] == [blobs.read(row.before_id)] == tried[0]
     assert listings_due() == []
 
 
-def test_what_comes_to_nothing_is_tried_three_times(
+def test_a_failing_sample_is_tried_three_times(
     user: User, version: Version, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch, "try_model", lambda _folder, **_: Trial("It breaks down."))
     (row,) = choose(user, pictures(user, 1))
     for _ in range(MAX_ATTEMPTS):
         assert listings_due() == [version.listing_id]
-        assert samples_work.show_chosen(version.listing_id)
+        assert samples_work.update_samples(version.listing_id)
     assert listings_due() == []
-    assert not samples_work.show_chosen(version.listing_id)
+    assert not samples_work.update_samples(version.listing_id)
     row.refresh_from_db()
-    # It can still be tried on.
+    # It can still be chosen on the model's page.
     assert (bool(row.before_id), row.is_waiting) == (True, False)
 
 
-def test_the_result_for_weights_that_are_not_the_newest_any_more_is_dropped(
+def test_results_of_outdated_weights_are_dropped(
     user: User, version: Version, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def release_meanwhile(_folder: Path, **_: Any) -> Trial:
@@ -304,12 +304,12 @@ def test_the_result_for_weights_that_are_not_the_newest_any_more_is_dropped(
 
     monkeypatch.setattr(launch, "try_model", release_meanwhile)
     (row,) = choose(user, pictures(user, 1))
-    samples_work.show_chosen(version.listing_id)
+    samples_work.update_samples(version.listing_id)
     row.refresh_from_db()
     assert (row.before, row.is_due, row.attempts) == (None, True, 0)
 
 
-def test_the_database_holds_the_rules(user: User, version: Version) -> None:
+def test_database_constraints(user: User, version: Version) -> None:
     (row,) = choose(user, pictures(user, 1))
     for wrong in ({"position": MOST_CHOSEN}, {"source": None}, {"before_id": row.digest}):
         with pytest.raises(IntegrityError), transaction.atomic():
@@ -320,7 +320,7 @@ def test_the_database_holds_the_rules(user: User, version: Version) -> None:
         )
 
 
-def test_lists_cost_the_same_however_many_there_are(
+def test_lists_have_a_constant_number_of_queries(
     user: User, tried: list[list[bytes]], django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     files = pictures(user, 2)
@@ -330,7 +330,7 @@ def test_lists_cost_the_same_however_many_there_are(
             version = model(user, f"m{number}-{n}", publish=True, sure=(number, n))
             ids = [file.pk for file in files]
             choosing.choose_samples(owner=user, name=version.listing.name, files=ids)
-            samples_work.show_chosen(version.listing_id)
+            samples_work.update_samples(version.listing_id)
         with django_assert_num_queries(20, exact=False) as counted:
             Client().get("/models/")
         costs.append(len(counted))

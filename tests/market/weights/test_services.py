@@ -1,4 +1,4 @@
-"""What a seller says of a model: on its page, over the API, and who may say it."""
+"""Texts of a model: page, API and permissions."""
 
 from collections.abc import Callable, Iterator
 
@@ -54,7 +54,7 @@ def test_the_owner_describes_a_model_and_others_read_it(client: Client, user: Us
     assert "No **dogs**." in form
 
 
-def test_a_preview_keeps_nothing(client: Client) -> None:
+def test_a_preview_saves_nothing(client: Client) -> None:
     page = client.post(ABOUT, {**TEXTS, "preview": "1"}).content.decode()
     assert "<strong>dogs</strong>" in page
     assert "No **dogs**." in page
@@ -70,9 +70,7 @@ def test_a_preview_keeps_nothing(client: Client) -> None:
         ({"description": "a" * (DESCRIPTION_LENGTH + 1)}, f"at most {DESCRIPTION_LENGTH} characters"),
     ],
 )
-def test_what_is_wrong_is_said_and_loses_nothing(
-    client: Client, changes: dict[str, str], sentence: str
-) -> None:
+def test_errors_are_shown_and_keep_the_input(client: Client, changes: dict[str, str], sentence: str) -> None:
     answer = client.post(ABOUT, {**TEXTS, "summary": "Kept as it was.", **changes})
     page = answer.content.decode()
     assert answer.status_code == 422
@@ -81,12 +79,12 @@ def test_what_is_wrong_is_said_and_loses_nothing(
     assert Listing.objects.get(name="finder").title == "Finder"
 
 
-def test_line_ends_of_browsers_are_not_counted_twice(client: Client) -> None:
+def test_crlf_counts_as_one_character(client: Client) -> None:
     text = "a\r\n" * (DESCRIPTION_LENGTH // 2)
     assert client.post(ABOUT, {**TEXTS, "description": text}).status_code == 302
 
 
-def test_another_person_s_model_is_not_there(
+def test_models_of_another_account_are_404(
     client: Client, user: User, other_user: User, client_of: Callable[[User], Client]
 ) -> None:
     stranger = client_of(other_user)
@@ -97,18 +95,18 @@ def test_another_person_s_model_is_not_there(
     assert client.get("/models/nothing/about/").status_code == 404
 
 
-def test_the_list_the_report_and_the_page_lead_there(client: Client, user: User) -> None:
+def test_list_report_and_page_link_to_the_form(client: Client, user: User) -> None:
     link = f'href="{ABOUT}"'
     report = f"/models/conversions/{Conversion.objects.get().pk}/"
     page = f"/apps/{user.handle}/finder/"
     for path in ("/models/", report, page):
         assert link in client.get(path).content.decode(), path
         assert link not in Client().get(path, follow=True).content.decode(), path
-    assert "Nothing is said of this model yet" in client.get(page).content.decode()
-    assert "Nothing is said of this model yet" not in Client().get(page).content.decode()
+    assert "This model has no description yet" in client.get(page).content.decode()
+    assert "This model has no description yet" not in Client().get(page).content.decode()
 
 
-def test_it_is_changed_over_the_api(client: Client, user: User, api: Callable[..., APIClient]) -> None:
+def test_the_api_changes_texts(client: Client, user: User, api: Callable[..., APIClient]) -> None:
     path, mine = f"/v1/models/{user.handle}/finder", api(user)
     sent = {"title": "Street finder", "description": "Finds cats.", "readme": "# Limits\n\nNo dogs.\n"}
     answer = mine.patch(path, sent, format="json")
@@ -126,7 +124,7 @@ def test_it_is_changed_over_the_api(client: Client, user: User, api: Callable[..
         assert (refused.status_code, list(refused.json()["errors"])) == (422, list(wrong)), wrong
 
 
-def test_over_the_api_too_it_is_the_owner_s_alone(
+def test_the_api_lets_only_the_owner_change_texts(
     client: Client, user: User, other_user: User, api: Callable[..., APIClient]
 ) -> None:
     path, stranger = f"/v1/models/{user.handle}/finder", api(other_user)

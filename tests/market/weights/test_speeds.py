@@ -1,4 +1,4 @@
-"""How fast weights are in jobs: as pages and the API tell it, to whom, and what the database refuses."""
+"""Speeds of weights in jobs: pages, API, visibility and database constraints."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from rest_framework.test import APIClient
 from accounts.models import User
 from market.models import Conversion, JobSpeed, Listing, Version, Weights
 from market.weights import services, speeds, trials
-from market.weights.speeds import ToldSpeed, tell_speeds
+from market.weights.speeds import SpeedText, describe_speeds
 from tests.market.factories import marks, model
 from tests.market.weights.fake_sandbox import tried
 from workers.devices import Device
@@ -44,7 +44,7 @@ def add(version: Version, device: Device = CPU, *, pictures: int = 4, each: floa
 
 
 def words(answer: Any) -> str:
-    """What a page says, without its marks."""
+    """Return the text of a page without markup."""
     return " ".join(re.sub(r"<[^>]+>", " ", answer.content.decode()).split())
 
 
@@ -60,34 +60,34 @@ def test_figures_of_a_device_add_up_in_one_row(user: User) -> None:
     assert on_cpu.updated_at > on_cpu.created_at
 
 
-def test_weights_that_are_gone_take_no_figures() -> None:
+def test_deleted_weights_are_ignored() -> None:
     speeds.add_pictures(digest="0" * 64, device=CPU, pictures=1, run_ms=1, slot_ms=1)
     assert not JobSpeed.objects.exists()
 
 
 @pytest.mark.parametrize("changes", [{"pictures": 0}, {"run_ms": -1}, {"slot_ms": -1}, {"kind": "tpu"}])
-def test_figures_cannot_contradict_themselves(user: User, changes: dict[str, object]) -> None:
+def test_inconsistent_rows_are_refused(user: User, changes: dict[str, object]) -> None:
     add(model(user))
     with pytest.raises(IntegrityError), transaction.atomic():
         JobSpeed.objects.update(**changes)
 
 
-def test_they_go_with_their_weights(user: User) -> None:
+def test_speeds_are_deleted_with_their_weights(user: User) -> None:
     add(model(user))
     services.delete_model(owner=user, name="finder")
     assert not JobSpeed.objects.exists()
 
 
-def test_jobs_stand_beside_the_trial_by_device(user: User) -> None:
+def test_speeds_of_jobs_and_trial_are_merged_by_device(user: User) -> None:
     version = model(user)
-    trials.keep_trial(weights=weights_of(version), tried=trials.Tried(tried(shown=()), CPU.name))
+    trials.keep_trial(weights=weights_of(version), tried=trials.StoredTrial(tried(shown=()), CPU.name))
     add(version, GPU, pictures=2000, each=3.25)
-    assert tell_speeds(weights_of(version)) == [
-        ToldSpeed(CPU.name, "310 ms", "45 ms", "450 × 300"),
-        ToldSpeed(GPU.name, each="3.2 ms", pictures=2000),
+    assert describe_speeds(weights_of(version)) == [
+        SpeedText(CPU.name, "310 ms", "45 ms", "450 × 300"),
+        SpeedText(GPU.name, each="3.2 ms", pictures=2000),
     ]
     add(version, CPU, pictures=3, each=1500)
-    assert tell_speeds(Weights.objects.get())[0] == ToldSpeed(
+    assert describe_speeds(Weights.objects.get())[0] == SpeedText(
         CPU.name, "310 ms", "45 ms", "450 × 300", "1.5 s", 3
     )
 
@@ -95,9 +95,9 @@ def test_jobs_stand_beside_the_trial_by_device(user: User) -> None:
 # --- Who is told, and how.
 
 
-def test_listing_and_report_say_it(user: User, client_of: Callable[[User], Client]) -> None:
+def test_listing_and_report_show_speeds(user: User, client_of: Callable[[User], Client]) -> None:
     version = model(user)
-    trials.keep_trial(weights=weights_of(version), tried=trials.Tried(tried(shown=()), CPU.name))
+    trials.keep_trial(weights=weights_of(version), tried=trials.StoredTrial(tried(shown=()), CPU.name))
     add(version, pictures=1, each=52)
     add(version, GPU, pictures=2000, each=3.25)
     client = client_of(user)
@@ -106,20 +106,18 @@ def test_listing_and_report_say_it(user: User, client_of: Callable[[User], Clien
         f"/models/conversions/{Conversion.objects.get().pk}/",
     ):
         page = words(client.get(path))
-        assert "Device Tried: first Later In jobs" in page
-        assert f"{CPU.name} tried on 450 × 300 pixels 310 ms 45 ms 52 ms 1 picture" in page
-        assert f"{GPU.name} – – 3.2 ms 2,000 pictures" in page
+        assert "Device Trial: first image Later images In jobs" in page
+        assert f"{CPU.name} trial at 450 × 300 pixels 310 ms 45 ms 52 ms 1 image" in page
+        assert f"{GPU.name} – – 3.2 ms 2,000 images" in page
 
 
-def test_a_seller_s_list_names_the_device_that_ran_most(
-    user: User, client_of: Callable[[User], Client]
-) -> None:
+def test_own_list_names_the_busiest_device(user: User, client_of: Callable[[User], Client]) -> None:
     version = model(user)
     client = client_of(user)
-    assert "a picture in jobs" not in words(client.get("/models/"))
+    assert "per image in jobs" not in words(client.get("/models/"))
     add(version, pictures=3, each=52)
     add(version, GPU, pictures=2000, each=3.25)
-    assert f"· 3.2 ms a picture in jobs on {GPU.name}" in words(client.get("/models/"))
+    assert f"· 3.2 ms per image in jobs on {GPU.name}" in words(client.get("/models/"))
 
 
 def test_a_name_of_a_device_is_escaped(user: User, client_of: Callable[[User], Client]) -> None:
@@ -130,7 +128,7 @@ def test_a_name_of_a_device_is_escaped(user: User, client_of: Callable[[User], C
         assert "&lt;script&gt;alert(1)" in page
 
 
-def test_the_api_tells_it_of_every_version(user: User, api: Callable[..., APIClient]) -> None:
+def test_the_api_returns_speeds_of_every_version(user: User, api: Callable[..., APIClient]) -> None:
     version = model(user)
     assert (
         api(user).get(f"/v1/models/{user.handle}/finder").json()["latest_version"]["weights"]["job_speeds"]
@@ -154,10 +152,10 @@ def test_the_api_tells_it_of_every_version(user: User, api: Callable[..., APICli
         assert weights["job_speeds"] == told
 
 
-def test_figures_of_shared_weights_are_for_those_who_see_a_model_of_them(
+def test_models_with_the_same_weights_share_speeds(
     user: User, other_user: User, api: Callable[..., APIClient], client_of: Callable[[User], Client]
 ) -> None:
-    """Two people have the same weights: who sees either model sees what both have run."""
+    """Two accounts have the same weights: both models show the sum of both."""
     mine, theirs = model(user), model(other_user, "theirs", publish=True)
     assert mine.weights_id == theirs.weights_id
     add(mine, pictures=7)
@@ -166,12 +164,12 @@ def test_figures_of_shared_weights_are_for_those_who_see_a_model_of_them(
     assert client_of(other_user).get(f"/apps/{hidden}/").status_code == 404
     weights = api(other_user).get(f"/v1/models/{shown}").json()["latest_version"]["weights"]
     assert [speed["pictures"] for speed in weights["job_speeds"]] == [7]
-    assert "50 ms 7 pictures" in words(Client().get(f"/apps/{shown}/?tab=about"))
+    assert "50 ms 7 images" in words(Client().get(f"/apps/{shown}/?tab=about"))
     Listing.objects.filter(pk=theirs.listing_id).update(taken_down=True)
     assert Client().get(f"/apps/{shown}/?tab=about").status_code == 404
 
 
-def test_pages_cost_the_same_whatever_ran(
+def test_pages_have_a_constant_number_of_queries(
     user: User, client_of: Callable[[User], Client], api: Callable[..., APIClient]
 ) -> None:
     visits = [

@@ -1,4 +1,4 @@
-"""What a trial leaves: speeds by device and sample pictures, on pages, over the API, and in the storage."""
+"""Results of trials: speeds and samples on pages, in the API and in the storage."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -17,8 +17,8 @@ from drive.models import Blob
 from drive.storage import blobs, sweep
 from market.models import Conversion, Listing, Sample, Speed
 from market.weights import conversions, services, trials, work
-from market.weights.report import tell
-from market.weights.speeds import say_speed
+from market.weights.report import describe_report
+from market.weights.speeds import format_speed
 from tests.market.factories import marks, model
 from tests.market.weights.fake_sandbox import accepting, tried, use
 from tests.workers.checkpoints.weights_files import safetensors_bytes
@@ -58,12 +58,12 @@ def convert(
     return conversion
 
 
-def test_a_conversion_keeps_how_fast_it_is_and_what_it_makes(converted: Conversion) -> None:
+def test_a_conversion_saves_speed_and_samples(converted: Conversion) -> None:
     speed = Speed.objects.get()
     assert (speed.kind, speed.device) == ("cpu", devices.processor().name)
     assert (speed.first_ms, speed.each_ms, speed.runs) == (310.4, 45.2, 9)
-    assert say_speed(speed) == (
-        f"First picture 310 ms, then 45 ms a picture on {speed.device} (450 × 300 pixels)"
+    assert format_speed(speed) == (
+        f"First image 310 ms, then 45 ms per image on {speed.device} (450 × 300 pixels)"
     )
     first, second = Sample.objects.all()
     assert (first.caption, first.seen, first.width, first.height) == (
@@ -77,7 +77,7 @@ def test_a_conversion_keeps_how_fast_it_is_and_what_it_makes(converted: Conversi
     assert converted.report["trial"]["each_ms"] == 45.2
 
 
-def test_the_same_weights_again_count_anew_and_show_the_same(
+def test_the_same_weights_again_replace_speeds_and_keep_samples(
     user: User, other_user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     convert(user, monkeypatch)
@@ -90,25 +90,23 @@ def test_the_same_weights_again_count_anew_and_show_the_same(
     assert Speed.objects.count() == 2
 
 
-def test_a_model_that_could_not_be_tried_is_a_model_all_the_same(
-    user: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_with_a_failed_trial_is_released(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     conversion = convert(user, monkeypatch, Trial("It breaks down when it is run over a picture."))
     assert conversion.state == "succeeded"
     assert not Speed.objects.exists()
     assert not Sample.objects.exists()
     assert conversion.version is not None
-    told = tell(conversion.report, conversion.version.weights)
+    told = describe_report(conversion.report, conversion.version.weights)
     assert told.speeds == []
     assert told.untried.endswith("It breaks down when it is run over a picture.")
 
 
-def test_one_picture_is_told_as_one(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_of_one_image_has_no_median(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     convert(user, monkeypatch, tried(first_ms=48_300.0, each_ms=None, runs=1))
-    assert say_speed(Speed.objects.get()).startswith("First picture 48 s on ")
+    assert format_speed(Speed.objects.get()).startswith("First image 48 s on ")
 
 
-def test_samples_stay_as_long_as_their_weights(converted: Conversion, user: User) -> None:
+def test_samples_are_deleted_with_their_weights(converted: Conversion, user: User) -> None:
     kept = set(Sample.objects.values_list("before_id", flat=True))
     Blob.objects.update(touched_at=timezone.now() - timedelta(days=1))
     sweep.sweep_orphans()
@@ -123,12 +121,12 @@ def test_samples_stay_as_long_as_their_weights(converted: Conversion, user: User
 @pytest.mark.parametrize(
     "changes", [{"first_ms": 0}, {"each_ms": None}, {"each_ms": -1}, {"runs": 1}, {"kind": "tpu"}]
 )
-def test_speeds_cannot_contradict_themselves(converted: Conversion, changes: dict[str, object]) -> None:
+def test_inconsistent_speeds_are_refused(converted: Conversion, changes: dict[str, object]) -> None:
     with pytest.raises(IntegrityError), transaction.atomic():
         Speed.objects.update(**changes)
 
 
-def test_a_sample_shows_something(converted: Conversion) -> None:
+def test_an_empty_sample_is_refused(converted: Conversion) -> None:
     with pytest.raises(IntegrityError), transaction.atomic():
         Sample.objects.update(before=None, after=None)
     with pytest.raises(IntegrityError), transaction.atomic():
@@ -138,17 +136,17 @@ def test_a_sample_shows_something(converted: Conversion) -> None:
 # --- Who sees it.
 
 
-def test_report_and_listing_show_it(
+def test_report_and_listing_show_the_trial(
     converted: Conversion, user: User, client_of: Callable[[User], Client]
 ) -> None:
     client, rows = client_of(user), list(Sample.objects.all())
     for path in (f"/models/conversions/{converted.pk}/", f"/apps/{user.handle}/finder/"):
         page = client.get(path).content.decode()
         shown = " ".join(re.sub(r"<[^>]+>", " ", page).split())
-        assert f"{devices.processor().name} tried on 450 × 300 pixels 310 ms 45 ms –" in shown
+        assert f"{devices.processor().name} trial at 450 × 300 pixels 310 ms 45 ms –" in shown
         assert f'src="/models/samples/{rows[0].pk}/after.webp"' in page
         assert 'alt="The face of a cat"' in page
-        assert 'alt="What the model found: 2 × cat"' in page
+        assert 'alt="Result of the model: 2 × cat"' in page
         assert "dog 88%" in page
         assert f"/models/samples/{rows[1].pk}/after.webp" not in page
 
@@ -156,9 +154,9 @@ def test_report_and_listing_show_it(
 @pytest.mark.parametrize(
     ("task", "before", "seen", "said"),
     [
-        ("detect", True, [], "Nothing was found"),
+        ("detect", True, [], "Nothing found"),
         ("image", True, [], "Before and after"),
-        ("image", False, [], "Drawn of noise"),
+        ("image", False, [], "Generated from noise"),
         ("classify", True, [{"name": "cat", "confidence": 0.5}], "cat 50%"),
         (
             "classify",
@@ -168,7 +166,7 @@ def test_report_and_listing_show_it(
         ),
     ],
 )
-def test_below_a_sample_stands_what_it_shows(
+def test_the_caption_of_a_sample_is_its_result(
     converted: Conversion, task: str, before: bool, seen: list[object], said: str
 ) -> None:
     assert converted.version is not None
@@ -178,10 +176,10 @@ def test_below_a_sample_stands_what_it_shows(
     Sample.objects.filter(position=0).update(seen=seen)
     if not before:
         Sample.objects.filter(position=0).update(before=None, caption="")
-    assert tell(converted.report, weights).samples[0].caption == said
+    assert describe_report(converted.report, weights).samples[0].caption == said
 
 
-def test_a_sample_is_for_those_who_see_the_model(
+def test_a_sample_is_visible_with_its_model(
     converted: Conversion, user: User, other_user: User, client_of: Callable[[User], Client]
 ) -> None:
     row = Sample.objects.first()
@@ -200,7 +198,7 @@ def test_a_sample_is_for_those_who_see_the_model(
     assert client_of(other_user).get(path).status_code == 404
 
 
-def test_the_api_tells_it(
+def test_the_api_returns_the_trial(
     converted: Conversion, user: User, api: Callable[..., APIClient], client_of: Callable[[User], Client]
 ) -> None:
     told = api(user).get(f"/v1/models/{user.handle}/finder").json()["latest_version"]["weights"]
@@ -227,14 +225,14 @@ def test_the_api_tells_it(
     assert api(user).get("/v1/models/ipau/mosaic").json()["latest_version"]["weights"] is None
 
 
-def test_the_list_of_the_api_costs_the_same_however_long(user: User, api: Callable[..., APIClient]) -> None:
+def test_the_api_list_has_a_constant_number_of_queries(user: User, api: Callable[..., APIClient]) -> None:
     client = api(user)
     client.get("/v1/models")
     counts = []
     for number in range(2):
         version = model(user, f"finder-{number}", sure=(90, number))
         assert version.weights is not None
-        trials.keep_trial(weights=version.weights, tried=trials.Tried(tried(shown=()), "A processor"))
+        trials.keep_trial(weights=version.weights, tried=trials.StoredTrial(tried(shown=()), "A processor"))
         with CaptureQueriesContext(connection) as queries:
             assert client.get("/v1/models").status_code == 200
         counts.append(len(queries))
@@ -250,35 +248,35 @@ PLAIN = {"task": "classify", "mean": [0.0] * 3, "std": [1.0] * 3}
     [
         (
             {**HALVES, "crop_pct": 0.875, "assumed": []},
-            "less 0.5, 0.5, 0.5, over 0.5, 0.5, 0.5 (as told with it); "
-            "the middle square, 87.5% of the picture’s shorter side (as told with it)",
+            "mean 0.5, 0.5, 0.5, standard deviation 0.5, 0.5, 0.5 (as specified); "
+            "center square, 87.5% of the image’s shorter side (as specified)",
         ),
         (
             {**HALVES, "stretch": True, "assumed": ["std"]},
-            "less 0.5, 0.5, 0.5, over 0.5, 0.5, 0.5 (partly assumed); "
-            "the whole picture, squeezed into a square (as told with it)",
+            "mean 0.5, 0.5, 0.5, standard deviation 0.5, 0.5, 0.5 (partly assumed); "
+            "whole image, stretched to a square (as specified)",
         ),
-        (PLAIN, "from 0 to 1; the middle square of the picture"),
+        (PLAIN, "values from 0 to 1; center square of the image"),
         (
             {**HALVES, "family": "vit"},
-            "less 0.5, 0.5, 0.5, over 0.5, 0.5, 0.5; the whole picture, squeezed into a square",
+            "mean 0.5, 0.5, 0.5, standard deviation 0.5, 0.5, 0.5; whole image, stretched to a square",
         ),
         (
             {**PLAIN, "task": "segment", "layout": "semantic", "assumed": ["mean", "std"]},
-            "from 0 to 1 (assumed)",
+            "values from 0 to 1 (assumed)",
         ),
         (
             {**PLAIN, "task": "segment", "layout": "labels", "assumed": []},
-            "from 0 to 1 (as told with it)",
+            "values from 0 to 1 (as specified)",
         ),
         ({"task": "detect"}, None),
         ({**PLAIN, "task": "image"}, None),
     ],
 )
-def test_reports_say_how_pictures_are_prepared(facts: dict[str, object], said: str | None) -> None:
-    told = tell({"facts": facts})
-    assert dict(told.facts).get("Pixels") == said
-    assert told.pixels == (said or "")
+def test_reports_show_the_preprocessing(facts: dict[str, object], said: str | None) -> None:
+    report = describe_report({"facts": facts})
+    assert dict(report.facts).get("Preprocessing") == said
+    assert report.pixels == (said or "")
 
 
 @pytest.mark.parametrize(
@@ -294,7 +292,7 @@ def test_reports_say_how_pictures_are_prepared(facts: dict[str, object], said: s
         ({"flops": 10**9, "layout": "noise"}, "1.0 GFLOPs", None),
     ],
 )
-def test_operations_say_what_they_are_counted_for(
+def test_operations_show_their_image_size(
     user: User,
     api: Callable[..., APIClient],
     facts: dict[str, object],
@@ -303,6 +301,6 @@ def test_operations_say_what_they_are_counted_for(
 ) -> None:
     version = model(user, **facts)
     assert version.weights is not None
-    assert said in dict(tell({"facts": version.weights.facts}).facts).values()
+    assert said in dict(describe_report({"facts": version.weights.facts}).facts).values()
     told = api(user).get(f"/v1/models/{user.handle}/finder").json()["latest_version"]["weights"]
     assert told["flops_for"] == size

@@ -1,4 +1,4 @@
-"""Detection over the API: which model answers, and in which form."""
+"""Detection over the API: choice of the model, and forms of the response."""
 
 import base64
 import io
@@ -26,7 +26,7 @@ from workers.plugin import Context, PictureView, Result, choice
 pytestmark = pytest.mark.django_db
 
 
-# Requests as preview workers get them.
+# Arguments of a preview request.
 sent: list[Any] = []
 
 
@@ -37,7 +37,7 @@ class ChoiceParams(MarksParams):
 
 
 class Chosen(Marks):
-    """As the family of tests, with the choice that those of real detectors have."""
+    """The test family with the parameter `result` of real detectors."""
 
     Params = ChoiceParams
 
@@ -49,7 +49,7 @@ class Chosen(Marks):
 
 @pytest.fixture(autouse=True)
 def _previews(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Have a preview worker's code answer within the request, as this process knows the family."""
+    """Run the code of preview workers in this process, which has the test family."""
 
     sent.clear()
 
@@ -78,12 +78,12 @@ def detect(user: User, api: Callable[..., APIClient]) -> Callable[..., Any]:
     return post
 
 
-def test_three_forms_of_the_same(user: User, detect: Callable[..., Any]) -> None:
+def test_three_forms_return_the_same_detections(user: User, detect: Callable[..., Any]) -> None:
     model(user)
-    told = detect("detect-to-json")
-    assert told.status_code == 200, told.content
-    assert told.json()["image"] == {"width": 1600, "height": 800}
-    first = told.json()["predictions"][0]
+    response = detect("detect-to-json")
+    assert response.status_code == 200, response.content
+    assert response.json()["image"] == {"width": 1600, "height": 800}
+    first = response.json()["predictions"][0]
     assert (first["class"], first["x"], first["y"], first["confidence"]) == ("cat", 800, 400, 0.9)
     drawn = detect("detect")
     assert Image.open(io.BytesIO(drawn.content)).size == (1024, 512)
@@ -92,22 +92,22 @@ def test_three_forms_of_the_same(user: User, detect: Callable[..., Any]) -> None
     assert (inside["content_type"], inside["width"]) == (drawn["Content-Type"], 1024)
 
 
-def test_each_form_gives_what_it_is_for(user: User, detect: Callable[..., Any]) -> None:
+def test_each_form_returns_its_output(user: User, detect: Callable[..., Any]) -> None:
     model(user)
     for form in ("detect", "detect-to-img"):
         assert "detect-to-json" in names_of(detect(form, result="data"))["result"]
-    # Whatever else is asked for, only the data are made.
+    # Only the data are computed, for any value of `result`.
     assert detect("detect-to-json", result="draw").json()["predictions"]
-    asked = [made[3]["steps"][0]["params"]["result"] for made in sent]
-    assert asked == ["data"]
+    results = [made[3]["steps"][0]["params"]["result"] for made in sent]
+    assert results == ["data"]
     assert "result" in names_of(detect("detect-to-json", result="sculpture"))
 
 
 def test_parameters_and_a_file_of_the_drive(user: User, api: Callable[..., APIClient]) -> None:
     model(user)
     body = {"image": str(upload(user).pk), "input": {"confidence": 0.5}}
-    told = api(user).post("/v1/preview/detect-to-json", body, format="json").json()
-    assert [found["class"] for found in told["predictions"]] == ["cat"]
+    response = api(user).post("/v1/preview/detect-to-json", body, format="json").json()
+    assert [found["class"] for found in response["predictions"]] == ["cat"]
 
 
 def names_of(answer: Any) -> Mapping[str, str]:
@@ -116,7 +116,7 @@ def names_of(answer: Any) -> Mapping[str, str]:
     return errors
 
 
-def test_the_model_is_named_or_the_only_one(user: User, other_user: User, detect: Callable[..., Any]) -> None:
+def test_the_default_model(user: User, other_user: User, detect: Callable[..., Any]) -> None:
     assert "no detector yet" in names_of(detect())["model"]
     model(other_user, "secret")
     assert "no detector yet" in names_of(detect())["model"]
@@ -126,31 +126,31 @@ def test_the_model_is_named_or_the_only_one(user: User, other_user: User, detect
     assert "several detectors" in names_of(detect())["model"]
     named = detect("detect-to-json", model=f"{other_user.handle}/open").json()
     assert named["predictions"][0]["class"] == "fox"
-    # The site's own goes before all others.
+    # The detector of the site has priority.
     platform = User.objects.get(handle="ipau")
     model(platform, "finder", publish=True, sure=(80, 80), classes=["bee", "ant"])
     assert {found["class"] for found in detect("detect-to-json").json()["predictions"]} == {"bee", "ant"}
-    # Of those, one that finds boxes and nothing else.
+    # Detectors of plain boxes have priority among these.
     model(platform, "outliner", task="segment", publish=True, sure=(10, 90), classes=["elk", "cow"])
     assert {found["class"] for found in detect("detect-to-json").json()["predictions"]} == {"bee", "ant"}
     assert detect(model=f"{other_user.handle}/secret").status_code == 404
 
 
-def test_what_is_no_detector_is_said(user: User, detect: Callable[..., Any]) -> None:
+def test_other_models_are_refused(user: User, detect: Callable[..., Any]) -> None:
     model(user, "painter", task="image")
     assert "no detector yet" in names_of(detect())["model"]
     assert "no detector" in names_of(detect(model=f"{user.handle}/painter"))["model"]
     assert "no detector" in names_of(detect(model="ipau/mosaic"))["model"]
 
 
-def test_the_newest_version_counts(user: User, detect: Callable[..., Any]) -> None:
+def test_the_newest_version_runs(user: User, detect: Callable[..., Any]) -> None:
     model(user, "finder", sure=(90, 90))
     model(user, "finder", sure=(90, 10))
     assert Version.objects.filter(listing=Listing.objects.get(name="finder")).count() == 2
     assert [found["class"] for found in detect("detect-to-json").json()["predictions"]] == ["cat"]
 
 
-def test_the_page_gives_picture_and_data(user: User, client_of: Callable[[User], Client]) -> None:
+def test_the_page_shows_image_and_data(user: User, client_of: Callable[[User], Client]) -> None:
     model(user)
     client, file = client_of(user), upload(user, data=picture_bytes(width=640, height=480))
     address = f"/apps/{user.handle}/finder/"
@@ -160,22 +160,22 @@ def test_the_page_gives_picture_and_data(user: User, client_of: Callable[[User],
     assert 'href="/models/"' in page
     sent = {"file": str(file.pk), "confidence": "0.5"}
     assert client.post(f"{address}preview/", sent)["Content-Type"].startswith("image/")
-    told = client.post(f"{address}preview/", {**sent, "output": "data"}).json()
-    assert [found["class"] for found in told["predictions"]] == ["cat"]
-    # Without scripts all of it stands in the page.
+    response = client.post(f"{address}preview/", {**sent, "output": "data"}).json()
+    assert [found["class"] for found in response["predictions"]] == ["cat"]
+    # Without JavaScript, the page contains both.
     plain = client.post(f"{address}preview/", {**sent, "page": "1"}).content.decode()
     assert "data:image/jpeg;base64," in plain
     assert "&quot;class&quot;: &quot;cat&quot;" in plain
-    # An app that finds nothing has none of that.
+    # Apps without data have no such panel.
     assert 'id="found"' not in client.get("/apps/ipau/mosaic/").content.decode()
     none = client.post("/apps/ipau/mosaic/preview/", {"file": str(file.pk), "output": "data"})
     assert none.status_code == 422
 
 
 @pytest.mark.parametrize(("scale", "says"), [(2, True), (1, False)])
-def test_a_page_says_where_a_job_makes_more_than_its_preview_shows(
+def test_the_page_says_that_a_job_enlarges_the_full_image(
     user: User, client_of: Callable[[User], Client], scale: int, says: bool
 ) -> None:
     model(user, "larger", task="image", scale=scale)
     page = client_of(user).get(f"/apps/{user.handle}/larger/").content.decode()
-    assert ("2 times as wide and as high" in page) is says
+    assert ("enlarges the full image 2 times" in page) is says

@@ -1,4 +1,4 @@
-"""Jobs over the API: parameters for each picture, options, quotes."""
+"""Jobs over the API: parameters for each image, options and quotes."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -35,7 +35,7 @@ def post(client: APIClient, path: str = "/v1/jobs", **body: Any) -> Any:
     return client.post(path, {"model": MODEL, **body}, format="json")
 
 
-def test_items_are_what_a_job_runs_on_each_with_its_own_parameters(client: APIClient, user: User) -> None:
+def test_items_have_their_own_parameters(client: APIClient, user: User) -> None:
     first, _, third = pictures(user, 3)
     items = [{"file": str(third.pk)}, {"file": str(first.pk), "input": {"contrast": 30}}]
     answer = post(client, input={"contrast": 10}, items=items)
@@ -51,7 +51,7 @@ def test_items_are_what_a_job_runs_on_each_with_its_own_parameters(client: APICl
     assert [item["status"] for item in made] == ["succeeded", "succeeded"]
 
 
-def test_items_beside_a_folder_say_what_differs(client: APIClient, user: User) -> None:
+def test_items_override_parameters_of_a_folder(client: APIClient, user: User) -> None:
     folder = drive.create_folder(owner=user, parent=None, name="Trip")
     files = [upload(user, f"{n}.jpg", folder=folder, seed=n) for n in range(3)]
     items = [{"file": str(files[1].pk), "input": {"contrast": 30}}]
@@ -61,7 +61,7 @@ def test_items_beside_a_folder_say_what_differs(client: APIClient, user: User) -
     assert [item["input"] for item in made] == [None, {"contrast": 30}, None]
 
 
-def test_options_come_back_with_the_job(client: APIClient, user: User) -> None:
+def test_options_are_returned_with_the_job(client: APIClient, user: User) -> None:
     at = timezone.now() + timedelta(hours=1)
     job = post(
         client,
@@ -76,11 +76,11 @@ def test_options_come_back_with_the_job(client: APIClient, user: User) -> None:
     ).json()
     assert job["options"] == {"format": "PNG", "quality": 40, "keep_folders": True, "reuse": False}
     assert (job["max_price"], job["ending"], job["again_of"]) == (0, "", None)
-    kept = Job.objects.get()
-    assert (kept.deadline_at, kept.mail_when_done) == (at, True)
+    stored = Job.objects.get()
+    assert (stored.deadline_at, stored.mail_when_done) == (at, True)
 
 
-def test_a_quote_says_what_the_job_would_cost_and_makes_nothing(client: APIClient, user: User) -> None:
+def test_a_quote_returns_the_price_and_creates_nothing(client: APIClient, user: User) -> None:
     files = [str(file.pk) for file in pictures(user, 3)]
     Listing.objects.filter(name="blackwhite").update(price_each=1500)
     answer = post(client, "/v1/quotes", files=files)
@@ -94,7 +94,7 @@ def test_a_quote_says_what_the_job_would_cost_and_makes_nothing(client: APIClien
     assert not Job.objects.exists()
 
 
-def test_a_job_above_its_highest_price_is_not_begun(client: APIClient, user: User) -> None:
+def test_a_job_above_its_maximum_price_is_rejected(client: APIClient, user: User) -> None:
     files = [str(file.pk) for file in pictures(user, 2)]
     Listing.objects.filter(name="blackwhite").update(price_each=1500)
     refused = post(client, files=files, max_price=2999)
@@ -121,7 +121,7 @@ def test_a_job_above_its_highest_price_is_not_begun(client: APIClient, user: Use
         ({"files": ["FIRST"], "priority": 3}, "priority"),
     ],
 )
-def test_what_is_wrong_is_named_and_nothing_runs(
+def test_errors_name_the_field_and_nothing_runs(
     client: APIClient, user: User, body: dict[str, Any], named: str
 ) -> None:
     first, second = pictures(user, 2)
@@ -144,15 +144,15 @@ def test_what_is_wrong_is_named_and_nothing_runs(
     assert not Job.objects.exists()
 
 
-def test_too_many_items_are_refused_before_they_are_looked_at(client: APIClient) -> None:
+def test_too_many_items_are_rejected_first(client: APIClient) -> None:
     with override_settings(JOB_MAX_FILES=3):
         for named in ("items", "files"):
             answer = post(client, **{named: ["nonsense"] * 4})
             assert answer.status_code == 422
-            assert answer.json()["errors"] == {named: "A job takes 3 pictures at most."}
+            assert answer.json()["errors"] == {named: "A job can have at most 3 images."}
 
 
-def test_wrong_rows_are_named_in_their_order(client: APIClient, user: User) -> None:
+def test_errors_of_rows_are_in_order(client: APIClient, user: User) -> None:
     first, second, third = (str(file.pk) for file in pictures(user, 3))
     wrong = [{"file": key, "input": {"contrast": 900}} for key in (third, first, second)]
     assert list(post(client, items=wrong).json()["errors"]) == [f"row {n}.contrast" for n in (1, 2, 3)]
@@ -162,14 +162,14 @@ def test_wrong_rows_are_named_in_their_order(client: APIClient, user: User) -> N
     assert answer.json()["errors"] == {"row 2": f"Row 2: the file “{nowhere}” does not exist."}
 
 
-def test_an_item_of_somebody_else_is_not_there(client: APIClient, other_user: User) -> None:
+def test_items_of_other_accounts_are_not_found(client: APIClient, other_user: User) -> None:
     theirs = upload(other_user)
     answer = post(client, items=[{"file": str(theirs.pk)}])
     assert (answer.status_code, list(answer.json()["errors"])) == (404, ["row 1"])
     assert post(client, "/v1/quotes", items=[{"file": str(theirs.pk)}]).status_code == 404
 
 
-def test_one_idempotency_key_is_one_request_with_all_its_items(client: APIClient, user: User) -> None:
+def test_an_idempotency_key_covers_all_items(client: APIClient, user: User) -> None:
     file = pictures(user, 1)[0]
     key = {"Idempotency-Key": "k"}
 

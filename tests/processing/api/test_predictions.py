@@ -1,4 +1,4 @@
-"""Predictions, jobs and previews over the API, the work done by the worker's own code in this process."""
+"""Predictions, jobs and previews over the API. The code of workers runs in this process."""
 
 import base64
 import io
@@ -42,25 +42,30 @@ def data_uri(data: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(data).decode()
 
 
-def a_worker(*queues: str) -> None:
-    """Have the fleet say that a worker is there."""
+def register_worker(*queues: str) -> None:
+    """Register a worker of these queues."""
     stand_in(*queues)
 
 
 def test_a_prediction_from_start_to_end(user: User, api: Callable[..., APIClient]) -> None:
     client, file = api(user), upload(user, "sea.jpg")
-    a_worker("cpu")
+    register_worker("cpu")
     answer = run(client, file.pk, params={"contrast": 20})
     assert answer.status_code == 201
-    made = answer.json()
-    assert (made["model"], made["version"]) == ("ipau/blackwhite", str(version().pk))
-    assert (made["status"], made["output"], made["error"], made["logs"]) == ("starting", None, None, "")
-    assert made["input"] == {"image": f"http://testserver/v1/files/{file.pk}", "contrast": 20}
-    assert made["metrics"] == {}
-    assert set(made["urls"]) == {"get", "cancel", "web"}
+    prediction = answer.json()
+    assert (prediction["model"], prediction["version"]) == ("ipau/blackwhite", str(version().pk))
+    assert (prediction["status"], prediction["output"], prediction["error"], prediction["logs"]) == (
+        "starting",
+        None,
+        None,
+        "",
+    )
+    assert prediction["input"] == {"image": f"http://testserver/v1/files/{file.pk}", "contrast": 20}
+    assert prediction["metrics"] == {}
+    assert set(prediction["urls"]) == {"get", "cancel", "web"}
 
     take_turns(user)
-    done = client.get(made["urls"]["get"]).json()
+    done = client.get(prediction["urls"]["get"]).json()
     assert done["status"] == "succeeded"
     assert done["metrics"]["predict_time"] > 0
     assert done["created_at"] <= done["started_at"] <= done["completed_at"]
@@ -69,7 +74,7 @@ def test_a_prediction_from_start_to_end(user: User, api: Callable[..., APIClient
     listed = client.get("/v1/predictions").json()["results"][0]
     content = client.get(listed["output"])
     assert Image.open(io.BytesIO(b"".join(content.streaming_content))).mode == "L"
-    cancelled = client.post(made["urls"]["cancel"])
+    cancelled = client.post(prediction["urls"]["cancel"])
     assert (cancelled.status_code, cancelled["Content-Type"]) == (409, "application/problem+json")
 
 
@@ -84,72 +89,72 @@ def test_a_prediction_from_start_to_end(user: User, api: Callable[..., APIClient
         lambda f: str(f.pk),
     ],
 )
-def test_ways_to_name_a_file(write: Callable[[File], str], user: User, api: Callable[..., APIClient]) -> None:
+def test_file_references(write: Callable[[File], str], user: User, api: Callable[..., APIClient]) -> None:
     file = upload(user)
     assert run(api(user), write(file)).status_code == 201
     assert Item.objects.get().input_file == file
 
 
-def test_a_picture_in_the_request_becomes_no_file(user: User, api: Callable[..., APIClient]) -> None:
+def test_an_image_in_the_request_is_not_stored_as_a_file(user: User, api: Callable[..., APIClient]) -> None:
     client = api(user)
-    made = run(client, data_uri(picture_bytes())).json()
-    assert made["input"]["image"].startswith("sha256:")
+    prediction = run(client, data_uri(picture_bytes())).json()
+    assert prediction["input"]["image"].startswith("sha256:")
     take_turns(user)
-    assert client.get(made["urls"]["get"]).json()["status"] == "succeeded"
-    # Only the result is in the drive.
+    assert client.get(prediction["urls"]["get"]).json()["status"] == "succeeded"
+    # The drive has only the result.
     assert [f.folder.name for f in File.objects.filter(owner=user).select_related("folder") if f.folder] == [
         "Predictions"
     ]
 
 
 @pytest.mark.parametrize("reference", ["{id}", "ipau/blackwhite", "ipau/blackwhite:{id}"])
-def test_ways_to_name_a_version(reference: str, user: User, api: Callable[..., APIClient]) -> None:
+def test_version_references(reference: str, user: User, api: Callable[..., APIClient]) -> None:
     wanted = reference.format(id=version().pk)
     answer = run(api(user), upload(user).pk, path="/v1/predictions", body={"version": wanted})
     assert (answer.status_code, answer.json()["version"]) == (201, str(version().pk))
 
 
-def test_several_results_come_by_label(user: User, api: Callable[..., APIClient]) -> None:
+def test_several_results_are_returned_by_label(user: User, api: Callable[..., APIClient]) -> None:
     client = api(user)
-    made = run(client, upload(user).pk, path="/v1/models/ipau/ascii/predictions").json()
+    prediction = run(client, upload(user).pk, path="/v1/models/ipau/ascii/predictions").json()
     take_turns(user)
-    output = client.get(made["urls"]["get"]).json()["output"]
+    output = client.get(prediction["urls"]["get"]).json()["output"]
     assert output["image"].startswith("data:image/png;base64,")
     assert output["text"].startswith("data:text/plain;base64,")
-    # Over TLS the addresses are such that clients take them for files.
-    secure = client.get(made["urls"]["get"], secure=True).json()["output"]
+    # Over TLS, clients treat the URLs as files.
+    secure = client.get(prediction["urls"]["get"], secure=True).json()["output"]
     assert secure["image"].startswith("https://testserver/v1/files/")
-    # What the owner threw away is no longer offered.
+    # Trashed results are not returned.
     text = File.objects.get(owner=user, name__endswith=".txt")
     trash.trash(owner=user, chosen=drive.select(owner=user, file_ids=[text.pk]))
-    assert set(client.get(made["urls"]["get"]).json()["output"]) == {"image"}
+    assert set(client.get(prediction["urls"]["get"]).json()["output"]) == {"image"}
 
 
-def test_a_large_result_is_an_address(user: User, api: Callable[..., APIClient]) -> None:
+def test_a_large_result_is_a_url(user: User, api: Callable[..., APIClient]) -> None:
     client = api(user)
-    made = run(client, upload(user).pk).json()
+    prediction = run(client, upload(user).pk).json()
     take_turns(user)
     File.objects.filter(folder__name="Predictions").update(size=INLINE_MAX_BYTES + 1)
-    assert client.get(made["urls"]["get"]).json()["output"].startswith("http://")
+    assert client.get(prediction["urls"]["get"]).json()["output"].startswith("http://")
 
 
 def test_a_failed_prediction_says_why(user: User, api: Callable[..., APIClient]) -> None:
     whole = picture_bytes(width=800, height=600)
     client = api(user)
-    made = run(client, upload(user, data=whole[: len(whole) // 2]).pk).json()
+    prediction = run(client, upload(user, data=whole[: len(whole) // 2]).pk).json()
     take_turns(user)
-    told = client.get(made["urls"]["get"]).json()
-    assert (told["status"], told["output"]) == ("failed", None)
-    assert told["error"] == "This picture is damaged: it ends too early."
+    response = client.get(prediction["urls"]["get"]).json()
+    assert (response["status"], response["output"]) == ("failed", None)
+    assert response["error"] == "This picture is damaged: it ends too early."
 
 
 def test_cancel_twice(user: User, api: Callable[..., APIClient]) -> None:
     client = api(user)
-    made = run(client, upload(user).pk).json()
+    prediction = run(client, upload(user).pk).json()
     for _ in "12":
-        answer = client.post(made["urls"]["cancel"])
+        answer = client.post(prediction["urls"]["cancel"])
         assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
-    assert client.get(made["urls"]["get"]).json()["logs"] == ""
+    assert client.get(prediction["urls"]["get"]).json()["logs"] == ""
 
 
 def test_a_repeated_prediction_is_the_same_one(user: User, api: Callable[..., APIClient]) -> None:
@@ -165,8 +170,8 @@ def test_a_repeated_prediction_is_the_same_one(user: User, api: Callable[..., AP
 
 
 @pytest.mark.django_db(transaction=True)
-def test_prefer_wait_holds_the_answer_until_the_end(user: User) -> None:
-    a_worker("cpu")
+def test_prefer_wait_delays_the_response_until_the_end(user: User) -> None:
+    register_worker("cpu")
     client = APIClient()
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {create_api_key(user=user, name='t').secret}")
     file = upload(user)
@@ -188,10 +193,10 @@ def test_prefer_wait_holds_the_answer_until_the_end(user: User) -> None:
     assert answer["output"].startswith("data:image/jpeg;base64,")
 
 
-def test_waiting_in_vain_ends_in_starting_never_in_processing(
+def test_a_timeout_returns_starting_and_never_processing(
     user: User, api: Callable[..., APIClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    a_worker("cpu")
+    register_worker("cpu")
     client, file = api(user), upload(user)
 
     def begin(job: Job, _: float) -> bool:
@@ -202,12 +207,12 @@ def test_waiting_in_vain_ends_in_starting_never_in_processing(
     assert run(client, file.pk, prefer="wait=1").json()["status"] == "starting"
     assert 0.9 < time.monotonic() - begun < 3
     monkeypatch.setattr("processing.jobs.predictions._poll", begin)
-    made = run(client, file.pk, prefer="wait").json()
-    assert made["status"] == "starting"
-    assert client.get(made["urls"]["get"]).json()["status"] == "processing"
+    prediction = run(client, file.pk, prefer="wait").json()
+    assert prediction["status"] == "starting"
+    assert client.get(prediction["urls"]["get"]).json()["status"] == "processing"
 
 
-def test_nobody_waits_where_no_worker_is(user: User, api: Callable[..., APIClient]) -> None:
+def test_there_is_no_wait_without_a_worker(user: User, api: Callable[..., APIClient]) -> None:
     begun = time.monotonic()
     answer = run(api(user), upload(user).pk, prefer="wait").json()
     assert time.monotonic() - begun < 2
@@ -218,7 +223,7 @@ def test_nobody_waits_where_no_worker_is(user: User, api: Callable[..., APIClien
 def test_waiting_requests_leave_threads_for_others(
     user: User, api: Callable[..., APIClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    a_worker("cpu")
+    register_worker("cpu")
     limiter = Limiter(total=1, per_person=1)
     monkeypatch.setattr(concurrency, "_limiter", limiter)
     limiter.acquire("somebody")
@@ -303,7 +308,7 @@ def test_cancel_a_job(user: User, api: Callable[..., APIClient]) -> None:
     assert (answer["status"], answer["canceled"], answer["done"]) == ("canceled", 2, 2)
 
 
-def test_lists_cost_the_same_however_long_they_are(
+def test_lists_need_a_constant_number_of_queries(
     user: User, api: Callable[..., APIClient], django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     client = api(user)
@@ -315,7 +320,7 @@ def test_lists_cost_the_same_however_long_they_are(
     take_turns(user)
     for file in files:
         run(client, file.pk)
-    # Each begins with the key; predictions then take page, items, results, fleet.
+    # Each request reads the key. Predictions then need page, items, results and fleet.
     with django_assert_num_queries(5):
         assert len(client.get("/v1/predictions").json()["results"]) == 8
     with django_assert_num_queries(5):
@@ -339,8 +344,8 @@ def test_pages_of_items(user: User, api: Callable[..., APIClient]) -> None:
     assert seen == list(range(12))
 
 
-def test_hardware_is_what_is_there(user: User, api: Callable[..., APIClient]) -> None:
+def test_hardware_lists_running_workers(user: User, api: Callable[..., APIClient]) -> None:
     client = api(user)
     assert client.get("/v1/hardware").json() == []
-    a_worker("cpu", "preview")
+    register_worker("cpu", "preview")
     assert client.get("/v1/hardware").json() == [{"sku": "cpu", "name": "CPU"}]

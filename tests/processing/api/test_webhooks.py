@@ -1,4 +1,4 @@
-"""Webhooks over the API: asking for them, the secret, the log, delivering again."""
+"""Webhooks over the API: request fields, secret, deliveries and redelivery."""
 
 import json
 import time
@@ -40,7 +40,7 @@ def job_body(user: User, url: str, **more: Any) -> dict[str, Any]:
     return {"model": "ipau/blackwhite", "files": [str(upload(user).pk)], "webhook": url, **more}
 
 
-def test_what_is_told_is_what_the_api_answers(user: User, api: Api, receive: Receive, settings: Any) -> None:
+def test_bodies_equal_the_responses_of_the_api(user: User, api: Api, receive: Receive, settings: Any) -> None:
     settings.BASE_URL = "http://testserver"
     receiver, client = receive(), api(user)
     events = ["start", "output", "logs", "completed"]
@@ -53,19 +53,19 @@ def test_what_is_told_is_what_the_api_answers(user: User, api: Api, receive: Rec
     ]
     take_turns(user)
     work.deliver()
-    told = {json.loads(got.body)["id"]: json.loads(got.body) for got in receiver.got}
-    # A prediction began, has its output and ended; a job ended.
+    bodies = {json.loads(got.body)["id"]: json.loads(got.body) for got in receiver.got}
+    # Start, output and end of a prediction, and the end of a job.
     assert len(receiver.got) == 4
     for path, answer in sent:
         assert answer.status_code == 201, answer.json()
-        asked = client.get(path + answer.json()["id"]).json()
+        response = client.get(path + answer.json()["id"]).json()
         if path == "/v1/predictions/":
-            # Asked for alone over plain http, the answer holds the picture itself; a delivery names it.
-            asked["output"] = client.get("/v1/predictions").json()["results"][0]["output"]
-        assert told[asked["id"]] == asked
+            # Over plain HTTP, the API returns the image inline. A delivery has its URL.
+            response["output"] = client.get("/v1/predictions").json()["results"][0]["output"]
+        assert bodies[response["id"]] == response
 
 
-def test_addresses_that_are_refused_make_no_job(user: User, api: Api, settings: Any) -> None:
+def test_a_refused_address_creates_no_job(user: User, api: Api, settings: Any) -> None:
     client = api(user)
     for url in (
         "http://hooks.example.net/",
@@ -98,7 +98,7 @@ def test_another_address_is_another_request(user: User, api: Api, receive: Recei
     assert other.status_code == 409
 
 
-def test_the_secret_is_a_persons_own_and_can_be_changed(user: User, other_user: User, api: Api) -> None:
+def test_each_account_has_a_secret_and_can_rotate_it(user: User, other_user: User, api: Api) -> None:
     client = api(user)
     answer = client.get("/v1/webhooks/default/secret")
     key = answer.json()["key"]
@@ -112,9 +112,7 @@ def test_the_secret_is_a_persons_own_and_can_be_changed(user: User, other_user: 
     assert client.get("/v1/webhooks/default/secret").json()["key"] == new
 
 
-def test_the_log_and_delivering_again(
-    user: User, api: Api, receive: Receive, django_assert_num_queries: Any
-) -> None:
+def test_log_and_redelivery(user: User, api: Api, receive: Receive, django_assert_num_queries: Any) -> None:
     receiver, client = receive(answers=[500, 410, 200]), api(user)
     job = client.post("/v1/jobs", job_body(user, receiver.url), "json").json()
     take_turns(user)
@@ -136,7 +134,7 @@ def test_the_log_and_delivering_again(
     work.deliver()
     done = client.get(one["urls"]["get"]).json()
     assert (done["state"], done["problem"], len(done["log"])) == ("delivered", "", 3)
-    # Under the same id and with the same words each time.
+    # Same id and body each time.
     assert len({(got.headers["webhook-id"], got.body) for got in receiver.got}) == 1
     client.post(one["urls"]["redeliver"])
     work.deliver()
@@ -147,37 +145,39 @@ def test_the_log_and_delivering_again(
     assert (busy.status_code, busy.json()["type"]) == (409, "about:blank#being_sent")
 
 
-def test_lists_are_paged_and_cost_the_same(user: User, api: Api, django_assert_num_queries: Any) -> None:
+def test_lists_are_paged_in_constant_queries(user: User, api: Api, django_assert_num_queries: Any) -> None:
     client = api(user)
-    made = [
+    deliveries = [
         Delivery.objects.create(owner=user, event="ping", url=f"https://a.example/{n}", state=state)
         for n, state in enumerate(["failed", "failed", "waiting", "delivered"])
     ]
-    # The first request of a key notes its use.
+    # The first request of a key records its use.
     client.get("/v1/webhooks/deliveries")
     for limit in (1, 4):
         with django_assert_num_queries(2):
             page = client.get(f"/v1/webhooks/deliveries?limit={limit}").json()
-        assert [d["id"] for d in page["results"]] == sorted((str(d.pk) for d in made), reverse=True)[:limit]
+        assert [d["id"] for d in page["results"]] == sorted((str(d.pk) for d in deliveries), reverse=True)[
+            :limit
+        ]
     failed = client.get("/v1/webhooks/deliveries?state=failed").json()["results"]
-    assert [d["id"] for d in failed] == sorted((str(d.pk) for d in made[:2]), reverse=True)
-    assert client.get(f"/v1/webhooks/deliveries?job={made[0].pk}").json()["results"] == []
+    assert [d["id"] for d in failed] == sorted((str(d.pk) for d in deliveries[:2]), reverse=True)
+    assert client.get(f"/v1/webhooks/deliveries?job={deliveries[0].pk}").json()["results"] == []
     assert client.get("/v1/webhooks/deliveries?state=lost").status_code == 422
 
 
-def test_the_guides_own_check_works(user: User, receive: Receive) -> None:
+def test_the_check_in_the_guide_works(user: User, receive: Receive) -> None:
     receiver = receive()
     Delivery.objects.create(owner=user, event="ping", url=receiver.url, next_at=Now())
     work.deliver()
     guide: dict[str, Any] = {}
-    exec(blocks("python")[1], guide)  # what the guide tells people to write
+    exec(blocks("python")[1], guide)  # the code in the guide
     got, key = receiver.got[0], signing.secret_of(user).secret
     assert guide["is_genuine"](got.headers, got.body, key)
     assert not guide["is_genuine"](got.headers, got.body + b" ", key)
     assert not guide["is_genuine"](got.headers, got.body, signing.rotate(user).secret)
 
 
-def test_a_mail_can_be_asked_for(user: User, api: Api, mailoutbox: list[Any]) -> None:
+def test_an_email_can_be_requested(user: User, api: Api, mailoutbox: list[Any]) -> None:
     sent = {**job_body(user, ""), "mail_when_done": True}
     assert api(user).post("/v1/jobs", sent, "json").status_code == 201
     take_turns(user)
@@ -187,14 +187,14 @@ def test_a_mail_can_be_asked_for(user: User, api: Api, mailoutbox: list[Any]) ->
 
 
 @pytest.mark.worker
-def test_a_worker_tells_a_client_of_hosted_inference(
+def test_a_worker_delivers_to_a_client_of_hosted_inference(
     celery_worker: Callable[..., LiveWorker],
     live_server: LiveServer,
     user: User,
     receive: Receive,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The unmodified client asks, a worker process computes and delivers, the client checks the signature."""
+    """The unmodified client sends a request, a worker delivers, and the client checks the signature."""
     receiver = receive()
     celery_worker(IPAU_WEBHOOK_ALLOW_HTTP="true", IPAU_WEBHOOK_ALLOWED_NETWORKS=f"{HOST}/32")
     monkeypatch.setenv("REPLICATE_BASE_URL", live_server.url)
@@ -205,7 +205,7 @@ def test_a_worker_tells_a_client_of_hosted_inference(
         webhook=receiver.url,
         webhook_events_filter=["start", "completed"],
     )
-    # Without any help of the sweep: no beat runs here.
+    # Without the sweep, because no beat runs here.
     ends = time.monotonic() + 30
     while len(receiver.got) < 2 and time.monotonic() < ends:
         time.sleep(0.05)
@@ -221,7 +221,7 @@ def test_a_worker_tells_a_client_of_hosted_inference(
     assert json.loads(receiver.got[-1].body)["status"] == "succeeded"
     client._client.close()
 
-    # What was committed by a process that died before it woke anybody is found by the sweep.
+    # The sweep finds deliveries of a process that died before it sent a wake-up.
     Delivery.objects.create(owner=user, event="ping", url=receiver.url, next_at=Now())
     tasks.sweep()
     ends = time.monotonic() + 30

@@ -68,7 +68,7 @@ def test_json_is_read(wrapped: bool) -> None:
         (b"file,threshold,threshold\na.jpg,3,4\n", "“threshold” twice"),
         (b"file,threshold\na.jpg,3,4\n", "Row 2: it has more cells"),
         (b"file,threshold\n,3\n", "Row 2: it names no image"),
-        (b"file,size\na.jpg,3\n", "Row 2: the parameter “size” does not exist"),
+        (b"file,size\na.jpg,3\n", "Row 2: there is no setting called “size”"),
         (b'file,threshold\n"a.jpg,3\n', "line .* cannot be read as CSV"),
         (b"file\n\xff\xfe", "UTF-8"),
         (b"file\na\x00b", "not text"),
@@ -218,16 +218,16 @@ def test_csv_template_can_be_read_back(user: User, pictures: list[File]) -> None
 
 def test_each_image_runs_with_its_own_parameters(user: User) -> None:
     files = [upload(user, f"{n}.jpg", seed=n) for n in range(3)]
-    table = [ManifestRow(2, "1.jpg", {"method": "average", "level": "10"}), ManifestRow(3, "2.jpg", {})]
-    job = submit(user, files, params={"finish": "threshold", "automatic": False}, table=table)
+    table = [ManifestRow(2, "1.jpg", {"method": "average", "threshold": "10"}), ManifestRow(3, "2.jpg", {})]
+    job = submit(user, files, params={"finish": "threshold", "auto_threshold": False}, table=table)
     take_turns(user)
     job.refresh_from_db()
     assert (job.state, job.succeeded) == ("succeeded", 3)
     first, second, third = Item.objects.filter(job=job).order_by("position")
     assert (first.recipe, first.input, third.recipe) == (None, None, None)
-    assert second.input == {"method": "average", "level": "10"}
+    assert second.input == {"method": "average", "threshold": "10"}
     assert second.recipe
-    assert second.recipe["steps"][0]["params"]["level"] == 10
+    assert second.recipe["steps"][0]["params"]["threshold"] == 10
     keys = {item.memo_key for item in (first, second, third)}
     assert len(keys) == 3
 
@@ -241,8 +241,8 @@ def test_only_table_skips_other_images(user: User) -> None:
 @pytest.mark.parametrize(
     "params",
     [
-        {"level": "many"},
-        {"level": 100000},
+        {"threshold": "many"},
+        {"threshold": 100000},
         {"method": "magic"},
         {"method": ["luma"]},
         {"level": None},

@@ -53,6 +53,7 @@ def test_missing_parameters_use_the_authors_values(comic: Version, user: User) -
         ("pixelart", "There is no setting called “pixelart”."),
         ("pixelart.", "There is no setting called “pixelart.”."),
         ("pixelart.size", "There is no setting called “size”."),
+        ("pixelart.colours", "There is no setting called “colours”. It is now called “colors”."),
         ("mosaic.tile", "There is no setting called “mosaic.tile”."),
         ("blackwhite.contrast", "Contrast must be at most 100."),
     ],
@@ -139,7 +140,7 @@ def test_table_columns_name_the_step(comic: Version, user: User) -> None:
     (row,) = manifests.read_table(b"file,pixelart.block\nsea.jpg,7\n", comic.params_schema)
     found = prepare(owner=user, version=comic, params=row.params, own=row.params)
     assert [step.params.get("block") for step in found.recipe.steps] == [7, None]
-    with pytest.raises(Invalid, match="the parameter “block” does not exist"):
+    with pytest.raises(Invalid, match="no setting called “block”"):
         manifests.read_table(b"file,block\nsea.jpg,7\n", comic.params_schema)
 
 
@@ -177,7 +178,7 @@ def test_pipeline_with_a_missing_app_reports_it(user: User) -> None:
 def test_missing_built_in_app_reports_it(user: User) -> None:
     builtin = version()
     builtin.recipe["steps"][0]["operation"] = "gone"
-    with pytest.raises(Invalid, match="no longer there"):
+    with pytest.raises(Invalid, match="no longer exists"):
         prepare(owner=user, version=builtin, params={})
 
 

@@ -48,10 +48,10 @@ def test_repeat_uses_parameters_options_and_images(user: User) -> None:
     rows = [ManifestRow(1, "1.jpg", {"block": 20})]
     terms = Terms(options=Options(format="PNG", quality=80), mail_when_done=True)
     first = submit(user, files, app="pixelart", params={"block": 9}, table=rows, terms=terms)
-    again = services.repeat_job(owner=user, job_id=first.pk, params={"colours": 5})
+    again = services.repeat_job(owner=user, job_id=first.pk, params={"colors": 5})
     assert (again.again_of, again.version, again.options) == (first, first.version, first.options)
     assert again.mail_when_done
-    assert again.input == {"block": 9, "colours": 5}
+    assert again.input == {"block": 9, "colors": 5}
     assert names(again) == names(first)
     assert list(Item.objects.filter(job=again).order_by("position").values_list("input", flat=True)) == [
         None,
@@ -137,7 +137,7 @@ def test_page_retries_or_says_that_nothing_failed(user: User, client_of: Callabl
     page = reverse("processing:job", args=[job.pk])
     assert "Retry failed" in client.get(page).content.decode()
     path = reverse("processing:job-retry", args=[job.pk])
-    assert "What failed is tried again." in client.post(path, follow=True).content.decode()
+    assert "Retrying failed images." in client.post(path, follow=True).content.decode()
     job.refresh_from_db()
     assert job.state == State.STARTING
     answer = client.post(path, follow=True).content.decode()
@@ -152,7 +152,7 @@ def test_page_offers_to_resume_a_canceled_job(user: User, client_of: Callable[[U
     assert "Resume" in page
     assert "Retry failed" not in page
     resumed = client_of(user).post(f"/jobs/{job.pk}/retry/", follow=True)
-    assert "The job goes on where it stopped." in resumed.content.decode()
+    assert "The job continues where it stopped." in resumed.content.decode()
 
 
 def test_app_page_runs_the_earlier_images_again(user: User, client_of: Callable[[User], Client]) -> None:

@@ -1,4 +1,4 @@
-"""Real HTTP servers that take deliveries, each in threads of its own."""
+"""Real HTTP servers that receive deliveries, each in its own threads."""
 
 import contextlib
 import http.server
@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-# Not among the names of the site, which are 127.0.0.1 and localhost.
+# Not a host name of the site. Those are 127.0.0.1 and localhost.
 HOST = "127.0.0.2"
 LOOPBACK = [ip_network("127.0.0.0/8")]
 
 
 @dataclass
-class Got:
-    """One request as it arrived."""
+class ReceivedRequest:
+    """One received request."""
 
     path: str
     headers: Message
@@ -29,15 +29,15 @@ class Got:
 
 @dataclass
 class Receiver:
-    """A server: what it got, and what it answers next; the last answer is given again and again."""
+    """A server: received requests, and next statuses. The last status is repeated."""
 
     answers: list[int] = field(default_factory=lambda: [200])
     answer_headers: dict[str, str] = field(default_factory=dict)
     answer_body: bytes = b"thanks"
     delay: float = 0.0
-    # Bytes of the answer that are sent one by one, so slowly.
+    # Seconds between bytes of the response, which are then sent one by one.
     drip: float = 0.0
-    got: list[Got] = field(default_factory=list)
+    got: list[ReceivedRequest] = field(default_factory=list)
     connections: int = 0
     port: int = 0
     host: str = HOST
@@ -56,7 +56,7 @@ def _handler(receiver: Receiver) -> type[http.server.BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            receiver.got.append(Got(self.path, self.headers, body))
+            receiver.got.append(ReceivedRequest(self.path, self.headers, body))
             time.sleep(receiver.delay)
             status = receiver.answers.pop(0) if len(receiver.answers) > 1 else receiver.answers[0]
             if receiver.drip:
@@ -81,14 +81,14 @@ def _handler(receiver: Receiver) -> type[http.server.BaseHTTPRequestHandler]:
                 time.sleep(receiver.drip)
 
         def log_message(self, *args: Any) -> None:
-            """Tests print nothing."""
+            """Print nothing in tests."""
 
     return Handler
 
 
 class _Server(http.server.ThreadingHTTPServer):
     def handle_error(self, *args: Any) -> None:
-        """A client that hangs up is what some tests are about."""
+        """Ignore clients that close the connection: some tests do."""
 
 
 @contextlib.contextmanager
@@ -112,7 +112,7 @@ def running(receiver: Receiver, *, certificate: tuple[str, str] | None = None) -
 
 @pytest.fixture
 def receive(settings: Any) -> Iterator[Callable[..., Receiver]]:
-    """Start receivers, to which this test may deliver: `receive(answers=[500, 200])`."""
+    """Return a function that starts allowed receivers: `receive(answers=[500, 200])`."""
     settings.WEBHOOK_ALLOW_HTTP = True
     settings.WEBHOOK_ALLOWED_NETWORKS = LOOPBACK
     with contextlib.ExitStack() as stack:

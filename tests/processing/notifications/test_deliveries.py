@@ -1,4 +1,4 @@
-"""Deliveries from the row to the receiver: real HTTP servers, real signatures, the database's clock."""
+"""Webhook deliveries from the row to the receiver, with real HTTP servers and signatures."""
 
 import base64
 import json
@@ -26,7 +26,7 @@ from processing.services import Terms, source_from_file
 from tests.drive.factories import upload
 from tests.pictures import picture_bytes
 from tests.processing.factories import submit, take_turns, version
-from tests.processing.notifications.receivers import HOST, Got, Receiver, receive
+from tests.processing.notifications.receivers import HOST, ReceivedRequest, Receiver, receive
 
 __all__ = ["receive"]
 pytestmark = pytest.mark.django_db
@@ -46,7 +46,7 @@ def predict(owner: User, url: str, *events: str) -> Job:
 
 
 def waiting(owner: User, url: str, **values: Any) -> Delivery:
-    """A delivery that is due, about no job."""
+    """Return a due delivery without a job."""
     return Delivery.objects.create(owner=owner, event="ping", url=url, next_at=Now(), **values)
 
 
@@ -58,8 +58,8 @@ def events_of(job: Job) -> list[str]:
     return list(Delivery.objects.filter(job=job).order_by("created_at").values_list("event", flat=True))
 
 
-def verify(owner: User, got: Got) -> None:
-    """By the reference library, and as clients of hosted inference do it."""
+def verify(owner: User, got: ReceivedRequest) -> None:
+    """Verify with the reference library, and in the way of clients of hosted inference."""
     secret = WebhookSecret.objects.get(owner=owner).secret
     headers = dict(got.headers.items())
     Webhook(secret).verify(got.body, headers)
@@ -67,13 +67,13 @@ def verify(owner: User, got: Got) -> None:
     replicate.webhooks.validate(headers=headers, body=got.body.decode(), secret=key, tolerance=60)
 
 
-def test_a_prediction_tells_its_output_and_its_end(user: User, receive: Receive, settings: Any) -> None:
+def test_a_prediction_sends_output_and_completed(user: User, receive: Receive, settings: Any) -> None:
     settings.BASE_URL = "https://ipau.example.org"
     receiver = receive()
     job = predict(user, receiver.url)
     take_turns(user)
     assert not work.deliver()
-    # In this order, each signed and named by an id of its own.
+    # In this order, each signed and with its own id.
     assert events_of(job) == ["output", "completed"]
     ids = [str(pk) for pk in Delivery.objects.order_by("created_at").values_list("pk", flat=True)]
     assert [got.headers["webhook-id"] for got in receiver.got] == ids
@@ -92,14 +92,14 @@ def test_a_prediction_tells_its_output_and_its_end(user: User, receive: Receive,
     assert done.filter(delivered_at__isnull=False, body=receiver.got[0].body.decode()).exists()
 
 
-def test_a_changed_signature_or_body_is_noticed(user: User, receive: Receive) -> None:
+def test_a_changed_signature_or_body_is_invalid(user: User, receive: Receive) -> None:
     receiver = receive()
     waiting(user, receiver.url)
     work.deliver()
     got = receiver.got[0]
     verify(user, got)
     with pytest.raises(Exception, match="signature"):
-        verify(user, Got(got.path, got.headers, got.body + b" "))
+        verify(user, ReceivedRequest(got.path, got.headers, got.body + b" "))
     signing.rotate(user)
     with pytest.raises(Exception, match="signature"):
         verify(user, got)
@@ -125,7 +125,7 @@ def test_for_a_day_both_secrets_sign(user: User, receive: Receive) -> None:
         Webhook(before).verify(receiver.got[1].body, headers)
 
 
-def test_a_job_tells_what_was_asked_for(user: User, receive: Receive) -> None:
+def test_a_job_sends_the_requested_events(user: User, receive: Receive) -> None:
     url = receive().url
     for asked, told in [
         ((), ["completed"]),
@@ -142,8 +142,8 @@ def test_a_job_tells_what_was_asked_for(user: User, receive: Receive) -> None:
     assert events_of(quiet) == []
 
 
-def test_results_of_a_job_are_told_now_and_then(user: User, receive: Receive) -> None:
-    """However often there are new ones, and not with the last, of which the end tells."""
+def test_output_events_of_a_job_are_limited(user: User, receive: Receive) -> None:
+    """There is a minimum interval, and no `output` at the end, where `completed` is sent."""
     job = hooked(user, receive().url, "output", pictures=6)
     for _ in range(3):
         transitions.count(transitions.lock_job(job.pk), succeeded=1)
@@ -156,7 +156,7 @@ def test_results_of_a_job_are_told_now_and_then(user: User, receive: Receive) ->
     assert events_of(job) == ["output"] * 2
 
 
-def test_a_failed_prediction_tells_its_end_only(user: User, receive: Receive) -> None:
+def test_a_failed_prediction_sends_only_completed(user: User, receive: Receive) -> None:
     receiver = receive()
     whole = picture_bytes(width=800, height=600)
     broken = upload(user, "bad.jpg", data=whole[: len(whole) // 2])
@@ -174,7 +174,7 @@ def test_a_failed_prediction_tells_its_end_only(user: User, receive: Receive) ->
     assert (told["status"], told["error"]) == ("failed", "This picture is damaged: it ends too early.")
 
 
-def test_cancelling_twice_tells_one_end_and_trying_again_another(user: User, receive: Receive) -> None:
+def test_canceling_twice_sends_one_event_and_a_retry_another(user: User, receive: Receive) -> None:
     receiver = receive()
     job = hooked(user, receiver.url)
     services.cancel_job(owner=user, job_id=job.pk)
@@ -189,7 +189,7 @@ def test_cancelling_twice_tells_one_end_and_trying_again_another(user: User, rec
     assert json.loads(receiver.got[1].body)["status"] == "succeeded"
 
 
-def test_one_end_is_one_row_for_the_database_too(user: User) -> None:
+def test_a_constraint_drops_duplicate_completed_events(user: User) -> None:
     job = submit(user, [upload(user)], terms=Terms(webhook="https://93.184.215.14/", mail_when_done=True))
     transitions.cancel(job.pk)
     job.refresh_from_db()
@@ -199,7 +199,7 @@ def test_one_end_is_one_row_for_the_database_too(user: User) -> None:
     assert job.mails.count() == 1
 
 
-def test_a_move_that_is_not_committed_tells_nothing(user: User, receive: Receive) -> None:
+def test_a_rolled_back_change_sends_nothing(user: User, receive: Receive) -> None:
     job = hooked(user, receive().url)
     with transaction.atomic():
         transitions.cancel(job.pk)
@@ -208,7 +208,7 @@ def test_a_move_that_is_not_committed_tells_nothing(user: User, receive: Receive
     assert events_of(job) == []
 
 
-def test_failures_are_tried_again_with_longer_and_longer_pauses(user: User, receive: Receive) -> None:
+def test_failures_are_retried_with_growing_pauses(user: User, receive: Receive) -> None:
     receiver = receive(answers=[500, 404, 429, 503, 302, 400, 501, 502, 500])
     delivery = waiting(user, receiver.url)
     pauses = []
@@ -218,7 +218,7 @@ def test_failures_are_tried_again_with_longer_and_longer_pauses(user: User, rece
         assert (delivery.state, delivery.attempts) == (DeliveryState.WAITING, attempt)
         assert delivery.next_at is not None
         pauses.append((delivery.next_at - timezone.now()).total_seconds())
-        # Not before its time.
+        # Not before it is due.
         work.deliver()
         assert len(receiver.got) == attempt
         make_due()
@@ -230,7 +230,7 @@ def test_failures_are_tried_again_with_longer_and_longer_pauses(user: User, rece
     assert (delivery.state, delivery.attempts, delivery.next_at) == (DeliveryState.FAILED, 9, None)
     assert delivery.problem == "The receiver answered 500."
     assert [line["status"] for line in delivery.log] == [500, 404, 429, 503, 302, 400, 501, 502, 500]
-    # The same words under the same name each time, signed anew.
+    # Same body and id at each attempt, with a new signature.
     assert len({got.body for got in receiver.got}) == 1
     assert {got.headers["webhook-id"] for got in receiver.got} == {str(delivery.pk)}
     verify(user, receiver.got[-1])
@@ -246,16 +246,16 @@ def test_a_failure_and_then_success(user: User, receive: Receive) -> None:
     assert (delivery.state, delivery.status, delivery.problem) == (DeliveryState.DELIVERED, 204, "")
 
 
-def test_410_ends_it(user: User, receive: Receive) -> None:
+def test_410_stops_retries(user: User, receive: Receive) -> None:
     delivery = waiting(user, receive(answers=[410]).url)
     work.deliver()
     delivery.refresh_from_db()
     assert (delivery.state, delivery.attempts, delivery.status) == (DeliveryState.FAILED, 1, 410)
-    assert "wants nothing more" in delivery.problem
+    assert "410 (Gone), so retries stopped" in delivery.problem
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_no_redirect_is_followed(status: int, user: User, receive: Receive) -> None:
+def test_redirects_are_not_followed(status: int, user: User, receive: Receive) -> None:
     target = receive()
     delivery = waiting(user, receive(answers=[status], answer_headers={"Location": target.url}).url)
     work.deliver()
@@ -265,7 +265,7 @@ def test_no_redirect_is_followed(status: int, user: User, receive: Receive) -> N
     assert target.connections == 0
 
 
-def test_an_address_inside_is_refused_without_a_connection(
+def test_a_private_address_is_refused_without_a_connection(
     user: User, receive: Receive, settings: Any
 ) -> None:
     receiver = receive()
@@ -278,17 +278,17 @@ def test_an_address_inside_is_refused_without_a_connection(
     assert receiver.connections == 0
 
 
-def test_this_site_is_not_told(user: User, receive: Receive, settings: Any) -> None:
+def test_addresses_of_this_site_are_refused(user: User, receive: Receive, settings: Any) -> None:
     receiver = receive()
     settings.BASE_URL = f"http://{HOST}:{receiver.port}"
     delivery = waiting(user, receiver.url)
     work.deliver()
     delivery.refresh_from_db()
     assert (delivery.state, receiver.connections) == (DeliveryState.FAILED, 0)
-    assert "this site itself" in delivery.problem
+    assert "belongs to this site" in delivery.problem
 
 
-def test_a_slow_receiver_holds_up_nobody_else(user: User, other_user: User, receive: Receive) -> None:
+def test_a_slow_receiver_does_not_delay_others(user: User, other_user: User, receive: Receive) -> None:
     slow, quick = receive(delay=1.5), receive()
     for _ in range(6):
         waiting(user, slow.url)
@@ -307,7 +307,7 @@ def test_a_slow_receiver_holds_up_nobody_else(user: User, other_user: User, rece
     watching.start()
     work.deliver()
     watching.join()
-    # All of the other's were there before the slow one had answered, to whom two were on their way.
+    # All deliveries to the other receiver arrived before the slow one answered its first two.
     assert ends["quick"] < 1.5
     assert ends["slow"] <= outbox.EACH
     assert Delivery.objects.filter(owner=other_user, state=DeliveryState.DELIVERED).count() == 6
@@ -321,11 +321,11 @@ def test_turns_share_and_leases_decide(user: User, other_user: User) -> None:
     held = outbox.claim(Delivery, token=first, number=3, turns=2)
     assert len(held) == 3
     more = outbox.claim(Delivery, token=second, number=9, turns=2)
-    # Two of each person at once, whoever sends them.
+    # Two of each account at the same time, over all turns.
     assert len(more) == 1
     assert not {d.pk for d in held} & {d.pk for d in more}
     assert outbox.claim(Delivery, token=third, number=9, turns=2) == []
-    # Its worker died: another one has it when the lease has run out, and the first one's word counts no more.
+    # The worker died: after the lease another one claims it, and results of the first are ignored.
     lost = held[0]
     Delivery.objects.filter(pk=lost.pk).update(lease_expires_at=Now())
     taken = outbox.claim(Delivery, token=third, number=9, turns=3)
@@ -336,7 +336,7 @@ def test_turns_share_and_leases_decide(user: User, other_user: User) -> None:
     assert Delivery.objects.get(pk=lost.pk).status == 201
 
 
-def test_claims_cost_the_same_however_much_waits(user: User, django_assert_num_queries: Any) -> None:
+def test_claims_need_a_constant_number_of_queries(user: User, django_assert_num_queries: Any) -> None:
     for number in (1, 30):
         Delivery.objects.all().delete()
         for _ in range(number):

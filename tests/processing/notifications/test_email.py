@@ -1,4 +1,4 @@
-"""Mails that a job has ended."""
+"""E-mails about ended jobs."""
 
 import smtplib
 from typing import Any
@@ -18,7 +18,7 @@ from tests.pictures import picture_bytes
 from tests.processing.factories import submit, take_turns
 
 pytestmark = pytest.mark.django_db
-ASKED = Terms(mail_when_done=True)
+WITH_EMAIL = Terms(mail_when_done=True)
 
 
 def broken(owner: User) -> Any:
@@ -26,14 +26,14 @@ def broken(owner: User) -> Any:
     return upload(owner, "bad.jpg", data=whole[: len(whole) // 2])
 
 
-def run(owner: User, *files: Any, terms: Terms = ASKED) -> Job:
+def run(owner: User, *files: Any, terms: Terms = WITH_EMAIL) -> Job:
     job = submit(owner, files, terms=terms)
     take_turns(owner)
     job.refresh_from_db()
     return job
 
 
-def test_a_mail_says_what_came_of_it(user: User, settings: Any) -> None:
+def test_an_email_summarizes_the_job(user: User, settings: Any) -> None:
     settings.BASE_URL = "https://ipau.example.org"
     job = run(user, upload(user, "a.jpg", seed=1), upload(user, "b.jpg", seed=3), broken(user))
     assert not work.send_mails()
@@ -46,16 +46,16 @@ def test_a_mail_says_what_came_of_it(user: User, settings: Any) -> None:
         "Hello,\n\nBlack and white is done, with failures.\n\nSucceeded: 2\nFailed: 1\n"
     )
     assert address in sent.body
-    assert f"Results in the folder: {folder}\n" in sent.body
+    assert f"Output folder: {folder}\n" in sent.body
     html = sent.alternatives[0].content
     assert f'<a href="{address}">' in html
     assert JobMail.objects.get().state == DeliveryState.DELIVERED
-    # Once.
+    # Only once.
     work.send_mails()
     assert len(post.outbox) == 1
 
 
-def test_only_who_asked_gets_one(user: User) -> None:
+def test_an_email_is_sent_only_on_request(user: User) -> None:
     run(user, upload(user), terms=Terms())
     work.send_mails()
     assert post.outbox == []
@@ -64,7 +64,7 @@ def test_only_who_asked_gets_one(user: User) -> None:
 def test_each_kind_of_end_is_named(user: User) -> None:
     run(user, upload(user, "a.jpg", seed=1))
     run(user, broken(user))
-    services.cancel_job(owner=user, job_id=submit(user, [upload(user, "c.jpg", seed=4)], terms=ASKED).pk)
+    services.cancel_job(owner=user, job_id=submit(user, [upload(user, "c.jpg", seed=4)], terms=WITH_EMAIL).pk)
     work.send_mails()
     assert [sent.subject.removeprefix("IPAU: Black and white ") for sent in post.outbox] == [
         "is done",
@@ -74,7 +74,7 @@ def test_each_kind_of_end_is_named(user: User) -> None:
 
 
 def test_names_are_escaped_in_html_and_not_in_text(user: User) -> None:
-    job = submit(user, [upload(user)], terms=ASKED)
+    job = submit(user, [upload(user)], terms=WITH_EMAIL)
     assert job.output_folder is not None
     job.output_folder.name = "<b>&"
     job.output_folder.save()
@@ -86,7 +86,7 @@ def test_names_are_escaped_in_html_and_not_in_text(user: User) -> None:
 
 
 class Failing(locmem.EmailBackend):
-    """A mail server that does not answer, or refuses the address."""
+    """A mail server that does not answer, or rejects the address."""
 
     error: Exception = OSError("down")
 
@@ -94,7 +94,7 @@ class Failing(locmem.EmailBackend):
         raise self.error
 
 
-def test_a_mail_server_that_is_down_is_tried_again(user: User, settings: Any) -> None:
+def test_an_email_is_retried_if_the_server_is_down(user: User, settings: Any) -> None:
     run(user, upload(user))
     works = settings.EMAIL_BACKEND
     settings.EMAIL_BACKEND = f"{__name__}.Failing"
@@ -108,11 +108,11 @@ def test_a_mail_server_that_is_down_is_tried_again(user: User, settings: Any) ->
     JobMail.objects.update(next_at=Now())
     work.send_mails()
     assert len(post.outbox) == 1
-    # Should both have arrived after all, a mail program shows one.
+    # If both arrived after all, mail clients show only one.
     assert post.outbox[0].extra_headers["Message-ID"].startswith(f"<{waiting.pk}@")
 
 
-def test_a_refused_address_is_not_tried_again(
+def test_a_rejected_address_is_not_retried(
     user: User, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(user, upload(user))
@@ -122,7 +122,7 @@ def test_a_refused_address_is_not_tried_again(
     assert JobMail.objects.get().state == DeliveryState.FAILED
 
 
-def test_a_job_that_runs_again_is_not_said_to_be_over(user: User) -> None:
+def test_no_email_if_the_job_runs_again(user: User) -> None:
     job = run(user, broken(user))
     services.retry_job(owner=user, job_id=job.pk)
     work.send_mails()

@@ -1,4 +1,4 @@
-"""One delivery over HTTP, to real servers that behave and that do not."""
+"""HTTP POST of a delivery to real servers, correct and faulty ones."""
 
 import socket
 import subprocess
@@ -17,36 +17,36 @@ __all__ = ["receive"]
 Receive = Callable[..., Receiver]
 
 
-def test_a_name_is_asked_for_once_and_that_address_used(
+def test_a_host_name_is_resolved_once(
     receive: Receive, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
-    """A name that leads elsewhere when it is asked again (rebinding) gains nothing."""
+    """DNS rebinding has no effect: a second lookup would return another address."""
     outside, inside = receive(), receive(host="127.0.0.3")
-    asked: list[str] = []
+    lookups: list[str] = []
     real = socket.getaddrinfo
 
     def ask(host: str, *args: Any, **options: Any) -> Any:
         if host != "hooks.example.net":
             return real(host, *args, **{**options, "flags": socket.AI_NUMERICHOST})
-        asked.append(host)
-        address = outside.host if len(asked) == 1 else inside.host
+        lookups.append(host)
+        address = outside.host if len(lookups) == 1 else inside.host
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0))]
 
     monkeypatch.setattr(socket, "getaddrinfo", ask)
     url = f"http://hooks.example.net:{outside.port}/hook"
     outcome = http_post.post(url, "{}", {})
     assert (outcome.status, outcome.problem) == (200, "")
-    assert asked == ["hooks.example.net"]
+    assert lookups == ["hooks.example.net"]
     assert outside.got[0].headers["Host"] == f"hooks.example.net:{outside.port}"
     assert inside.connections == 0
 
 
 def _certificate(folder: Path, name: str) -> tuple[str, str]:
     key, chain = str(folder / "key.pem"), str(folder / "chain.pem")
-    made = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
     extension = f"subjectAltName=DNS:{name}"
     subprocess.run(
-        [*made.split(), "-keyout", key, "-out", chain, "-subj", f"/CN={name}", *("-addext", extension)],
+        [*command.split(), "-keyout", key, "-out", chain, "-subj", f"/CN={name}", *("-addext", extension)],
         check=True,
         capture_output=True,
     )
@@ -64,7 +64,7 @@ def test_the_certificate_is_checked_against_the_name(
 
     monkeypatch.setattr(socket, "getaddrinfo", ask)
     url = f"https://hooks.example.net:{receiver.port}/"
-    # Signed by nobody whom this machine trusts.
+    # Signed by an unknown CA.
     http_post._trust.cache_clear()
     assert "certificate" in http_post.post(url, "{}", {}).problem
     monkeypatch.setenv("SSL_CERT_FILE", chain)
@@ -91,12 +91,12 @@ def test_no_proxy_of_the_environment_is_used(receive: Receive, monkeypatch: pyte
 def test_receivers_that_misbehave(receive: Receive, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_post, "TOTAL_SECONDS", 1.0)
     monkeypatch.setattr(http_post, "CONNECT_SECONDS", 0.7)
-    # Nothing listens there.
+    # No server listens on this port.
     with socket.socket() as free:
         free.bind((HOST, 0))
         closed = f"http://{HOST}:{free.getsockname()[1]}/"
         assert "could not be reached" in http_post.post(closed, "{}", {}).problem
-    # An answer without end is read in part, one that comes in drops is cut off.
+    # An endless response is read in part, and a slow one is cut off.
     endless = http_post.post(receive(answer_body=b"\0x" * 500_000).url, "{}", {})
     assert (endless.status, len(endless.answer)) == (200, http_post.ANSWER_BYTES // 2)
     begun = time.monotonic()
@@ -107,7 +107,7 @@ def test_receivers_that_misbehave(receive: Receive, monkeypatch: pytest.MonkeyPa
     silent = http_post.post(receive(delay=2.0).url, "{}", {})
     assert "in time" in silent.problem
     assert silent.took < 2000
-    # What answers is no web server, or hangs up.
+    # The peer is no web server, or closes the connection.
     for words in (b"220 mail.example.net ESMTP\r\n", b"", b"HTTP/1.1 999999\r\n\r\n"):
         with socket.create_server((HOST, 0)) as raw:
 

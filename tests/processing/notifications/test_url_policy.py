@@ -1,4 +1,4 @@
-"""Where deliveries may go. No name of these tests is ever asked of a real name server."""
+"""Webhook URL policy. No test queries a real name server."""
 
 import socket
 import time
@@ -19,7 +19,7 @@ def _rows(*found: str) -> list[Any]:
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What name servers answer: addresses by name. Numbers are read as the real resolver reads them."""
+    """Return the DNS answers by host name, which tests can change. Numeric hosts use the real resolver."""
     known: dict[str, Any] = {"hooks.example.net": [PUBLIC]}
     real = socket.getaddrinfo
 
@@ -33,7 +33,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return known
 
 
-def test_a_public_address_is_taken_in_its_parts(names: dict[str, Any]) -> None:
+def test_a_public_address_is_parsed(names: dict[str, Any]) -> None:
     target = url_policy.read("https://Hooks.Example.NET.:8443/a/b?c=d#fragment")
     assert (target.scheme, target.host, target.port) == ("https", "hooks.example.net", 8443)
     assert (target.path, target.authority) == ("/a/b?c=d", "hooks.example.net:8443")
@@ -45,7 +45,7 @@ def test_a_public_address_is_taken_in_its_parts(names: dict[str, Any]) -> None:
     assert url_policy.resolve(six) == ["2606:2800:21f:cb07:6820:80da:af6b:8b2c"]
 
 
-INSIDE = [
+PRIVATE = [
     "127.0.0.1",
     "127.8.9.10",
     "0.0.0.0",
@@ -86,21 +86,21 @@ INSIDE = [
 ]
 
 
-@pytest.mark.parametrize("address", INSIDE)
-def test_no_name_leads_inside(address: str, names: dict[str, Any]) -> None:
+@pytest.mark.parametrize("address", PRIVATE)
+def test_host_names_with_private_addresses_are_refused(address: str, names: dict[str, Any]) -> None:
     names["inside.example.net"] = [address]
     with pytest.raises(AddressRefused, match="private network"):
         url_policy.check("https://inside.example.net/")
-    # One address of several is enough.
+    # One private address among several is enough.
     names["inside.example.net"] = [PUBLIC, address]
     with pytest.raises(AddressRefused, match="private network"):
         url_policy.check("https://inside.example.net/")
 
 
-@pytest.mark.parametrize("address", [a for a in INSIDE if "%" not in a])
-def test_no_number_leads_inside(address: str, names: dict[str, Any]) -> None:
+@pytest.mark.parametrize("address", [a for a in PRIVATE if "%" not in a])
+def test_private_addresses_are_refused(address: str, names: dict[str, Any]) -> None:
     host = f"[{address}]" if ":" in address else address
-    # Port 8443, for some of these are names of this very site.
+    # Port 8443, because some of these are host names of this site.
     with pytest.raises(AddressRefused, match="private network"):
         url_policy.check(f"https://{host}:8443/")
 
@@ -119,7 +119,7 @@ def test_no_number_leads_inside(address: str, names: dict[str, Any]) -> None:
         "1.2.3.0x4",
     ],
 )
-def test_numbers_in_odd_forms_are_refused(host: str, names: dict[str, Any]) -> None:
+def test_unusual_forms_of_addresses_are_refused(host: str, names: dict[str, Any]) -> None:
     with pytest.raises(AddressRefused, match="usual form"):
         url_policy.check(f"https://{host}/")
 
@@ -127,47 +127,47 @@ def test_numbers_in_odd_forms_are_refused(host: str, names: dict[str, Any]) -> N
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("", "begins with https"),
-        ("hooks.example.net/a", "begins with https"),
-        ("ftp://hooks.example.net/", "begins with https"),
-        ("file:///etc/passwd", "begins with https"),
-        ("https://", "begins with https"),
-        ("https:///path", "begins with https"),
-        ("http://hooks.example.net/", "begin with https"),
+        ("", "starts with https"),
+        ("hooks.example.net/a", "starts with https"),
+        ("ftp://hooks.example.net/", "starts with https"),
+        ("file:///etc/passwd", "starts with https"),
+        ("https://", "starts with https"),
+        ("https:///path", "starts with https"),
+        ("http://hooks.example.net/", "start with https"),
         ("https://ada:secret@hooks.example.net/", "name and password"),
         ("https://ada@hooks.example.net/", "name and password"),
         ("https://hooks.example.net:22/", "port"),
         ("https://hooks.example.net:25/", "port"),
         ("https://hooks.example.net:0/", "port"),
-        ("https://hooks.example.net:99999/", "no web address"),
-        ("https://hooks.example.net:a/", "no web address"),
-        ("https://[::1/", "no web address"),
+        ("https://hooks.example.net:99999/", "not a valid web address"),
+        ("https://hooks.example.net:a/", "not a valid web address"),
+        ("https://[::1/", "not a valid web address"),
         ("https://[fe80::1%25eth0]/", "usual form"),
-        ("https://a..b/", "no web address"),
-        ("https://" + "a" * 64 + ".example/", "no web address"),
-        ("https://hooks.example.net/é", "no web address"),
+        ("https://a..b/", "not a valid web address"),
+        ("https://" + "a" * 64 + ".example/", "not a valid web address"),
+        ("https://hooks.example.net/é", "not a valid web address"),
         ("https://hooks.example.net/a b", "without spaces"),
         ("https://hooks.example.net\\@127.0.0.1/", "without spaces"),
         ("https://hooks.example.net/\r\nX: y", "without spaces"),
         ("https://hooks.example.net/\t", "without spaces"),
         ("https://hooks.example.net/" + "a" * 500, "500 characters"),
-        ("https://localhost/", "this site itself"),
-        ("https://127.0.0.1/", "this site itself"),
-        ("https://[::1]/", "this site itself"),
-        ("https://ipau.example.org/v1/jobs", "this site itself"),
-        ("https://IPAU.example.org./v1/jobs", "this site itself"),
-        ("https://ipau.example.org:8020/", "this site itself"),
-        ("https://www.alias.example.org/", "this site itself"),
+        ("https://localhost/", "belongs to this site"),
+        ("https://127.0.0.1/", "belongs to this site"),
+        ("https://[::1]/", "belongs to this site"),
+        ("https://ipau.example.org/v1/jobs", "belongs to this site"),
+        ("https://IPAU.example.org./v1/jobs", "belongs to this site"),
+        ("https://ipau.example.org:8020/", "belongs to this site"),
+        ("https://www.alias.example.org/", "belongs to this site"),
     ],
 )
-def test_what_is_no_address_to_deliver_to(url: str, why: str, names: dict[str, Any], settings: Any) -> None:
+def test_invalid_addresses_are_refused(url: str, why: str, names: dict[str, Any], settings: Any) -> None:
     settings.BASE_URL = "https://ipau.example.org:8020"
     settings.ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", ".alias.example.org", "*"]
     with pytest.raises(AddressRefused, match=why):
         url_policy.check(url)
 
 
-def test_an_operator_may_name_networks(names: dict[str, Any], settings: Any) -> None:
+def test_operators_can_allow_networks(names: dict[str, Any], settings: Any) -> None:
     settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("10.20.0.0/16"), ip_network("fd12::/16")]
     for address in ("10.20.3.4", "::ffff:10.20.3.4", "fd12::1"):
         names["inside.example.net"] = [address]
@@ -177,7 +177,7 @@ def test_an_operator_may_name_networks(names: dict[str, Any], settings: Any) -> 
         url_policy.check("https://inside.example.net/")
 
 
-def test_names_that_lead_nowhere(names: dict[str, Any]) -> None:
+def test_host_names_without_an_address(names: dict[str, Any]) -> None:
     def unknown() -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -185,17 +185,17 @@ def test_names_that_lead_nowhere(names: dict[str, Any]) -> None:
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     names.update({"nowhere.example.net": unknown, "silent.example.net": silent})
-    with pytest.raises(AddressRefused, match=r"no address for the name “nowhere\.example\.net”"):
+    with pytest.raises(AddressRefused, match=r"host name “nowhere\.example\.net” does not exist"):
         url_policy.check("https://nowhere.example.net/")
     with pytest.raises(NoSuchName):
         url_policy.resolve(url_policy.read("https://nowhere.example.net/"))
-    # What is not known for certain is no reason to refuse a job; it is checked again when something is sent.
+    # A lookup failure does not refuse a job, because the address is checked again for each delivery.
     url_policy.check("https://silent.example.net/")
     with pytest.raises(NoAnswer):
         url_policy.resolve(url_policy.read("https://silent.example.net/"))
 
 
-def test_a_slow_name_server_holds_nobody(names: dict[str, Any]) -> None:
+def test_lookups_have_a_timeout(names: dict[str, Any]) -> None:
     def slow() -> Any:
         time.sleep(1.5)
         return _rows("127.0.0.1")
@@ -203,5 +203,5 @@ def test_a_slow_name_server_holds_nobody(names: dict[str, Any]) -> None:
     names["slow.example.net"] = slow
     begun = time.monotonic()
     with pytest.raises(NoAnswer):
-        url_policy.resolve(url_policy.read("https://slow.example.net/"), patience=0.2)
+        url_policy.resolve(url_policy.read("https://slow.example.net/"), timeout=0.2)
     assert time.monotonic() - begun < 1.0

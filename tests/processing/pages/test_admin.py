@@ -1,4 +1,4 @@
-"""The administration's pages of jobs, workers and listings."""
+"""Admin pages of jobs, workers and listings."""
 
 from collections.abc import Callable
 
@@ -31,7 +31,7 @@ def test_lists_and_rows_are_shown(staff: Client, user: User) -> None:
         name="w@here", queues=["cpu"], device="cpu", pids=[1], started_at=timezone.now()
     )
     with marks():
-        made = model(user)
+        version = model(user)
     rows = {
         "processing/job": job.pk,
         "processing/item": Item.objects.get(job=job).pk,
@@ -39,7 +39,7 @@ def test_lists_and_rows_are_shown(staff: Client, user: User) -> None:
         "processing/delivery": Delivery.objects.get(job=job).pk,
         "processing/jobmail": JobMail.objects.get(job=job).pk,
         "market/listing": Listing.objects.get(name="mosaic").pk,
-        "market/weights": made.weights_id,
+        "market/weights": version.weights_id,
         "market/conversion": Conversion.objects.get().pk,
         "market/version": Version.objects.filter(listing__name="mosaic")[0].pk,
     }
@@ -55,7 +55,7 @@ def test_jobs_are_canceled_from_the_list(staff: Client, user: User) -> None:
     assert Job.objects.get(pk=job.pk).state == State.CANCELED
 
 
-def test_texts_of_a_listing_are_edited(staff: Client) -> None:
+def test_listing_texts_can_be_edited(staff: Client) -> None:
     listing = Listing.objects.get(name="mosaic")
     sent = {"tier": "basic", "title": "Tiles", "summary": "s", "description": "d", "visibility": "private"}
     assert staff.post(f"/admin/market/listing/{listing.pk}/change/", sent).status_code == 302

@@ -1,4 +1,4 @@
-"""The page of an app: its form, previews, the picker, running."""
+"""Page of an app: form, previews, image picker and runs."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -35,17 +35,17 @@ def client(user: User, client_of: Callable[[User], Client]) -> Client:
 
 @pytest.fixture
 def preview_worker(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """A preview worker that answers each request with «picture»; returns the recipes it was asked for."""
+    """Answer each preview request with «picture»; return the requested recipes."""
     stand_in("preview")
-    asked: list[dict[str, Any]] = []
+    recipes: list[dict[str, Any]] = []
 
     def send(request_id: str, key: str, source: object, recipe: dict[str, Any], resources: object) -> bool:
-        asked.append(recipe)
+        recipes.append(recipe)
         channel.answer(request_id, key, Answer("image/png", b"picture", 4, 3, texts={"text": "#.#\n"}))
         return True
 
     monkeypatch.setattr("processing.previews.tasks.send_preview", send)
-    return asked
+    return recipes
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def html(response: Any) -> str:
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_every_app_has_a_page_for_everybody(key: str, client: Client, user: User) -> None:
+def test_every_app_has_a_public_page(key: str, client: Client, user: User) -> None:
     operation = registry.get(key)
     upload(user)
     for browser in (Client(), client):
@@ -80,7 +80,7 @@ def test_settings_of_every_kind_are_shown(every: None, client: Client, user: Use
     upload(user, folder=place)
     page = html(client.get("/apps/ipau/every/?amount=7&on=false&word=hey&place=" + str(place.pk)))
     assert re.search(r'type="number"\s+id="id_amount"\s+name="amount"\s+value="7"\s+min="1"\s+max="9"', page)
-    assert f'<option value="{place.pk}" selected>Tiles (1 picture)</option>' in page
+    assert f'<option value="{place.pk}" selected>Tiles (1 image)</option>' in page
     assert 'value="hey"' in page
     assert 'maxlength="5"' in page
     assert 'type="color"' in page
@@ -89,12 +89,12 @@ def test_settings_of_every_kind_are_shown(every: None, client: Client, user: Use
     assert "checked" not in switch.group()
 
 
-def test_settings_come_in_the_order_in_which_they_were_declared(client: Client) -> None:
+def test_settings_are_in_declaration_order(client: Client) -> None:
     page = html(client.get("/apps/ipau/mosaic/"))
     assert re.findall(r'data-setting="(\w+)"', page) == list(registry.get("mosaic").Params.model_fields)
 
 
-def test_there_is_no_page_of_an_app_that_does_not_exist(client: Client) -> None:
+def test_an_unknown_app_is_not_found(client: Client) -> None:
     assert client.get("/apps/ipau/nothing/").status_code == 404
     assert client.get("/apps/nobody/blackwhite/").status_code == 404
 
@@ -107,25 +107,25 @@ def test_the_page_shows_the_chosen_picture(client: Client, user: User) -> None:
     assert not re.search(rf'value="{second.pk}"[^>]*checked', page)
 
 
-def test_several_pictures_are_carried_as_a_selection(client: Client, user: User) -> None:
+def test_several_images_become_a_selection(client: Client, user: User) -> None:
     files = [upload(user, f"{n}.jpg", seed=n) for n in range(3)]
     page = html(client.get(BW, {"file": [str(f.pk) for f in files]}))
-    option = '<option value="selection" data-pictures="3" data-run="Run over 3 pictures" selected>3 pictures'
+    option = '<option value="selection" data-pictures="3" data-run="Run on 3 images" selected>3 images'
     assert option in page
 
 
-def test_a_folder_is_counted_with_what_lies_below_it(client: Client, user: User) -> None:
+def test_folder_counts_include_subfolders(client: Client, user: User) -> None:
     top = drive.create_folder(owner=user, parent=None, name="Top")
     below = drive.create_folder(owner=user, parent=top, name="Below")
     upload(user, "a.jpg", folder=below, seed=1)
     upload(user, "b.jpg", folder=top, seed=2)
     page = html(client.get(BW, {"folder": str(top.pk)}))
-    option = f'<option value="folder:{top.pk}" data-pictures="2" data-run="Run over 2 pictures" selected>'
-    assert f"{option}Top (2 pictures)" in page
-    assert "Top / Below (1 picture)" in page
+    option = f'<option value="folder:{top.pk}" data-pictures="2" data-run="Run on 2 images" selected>'
+    assert f"{option}Top (2 images)" in page
+    assert "Top / Below (1 image)" in page
 
 
-def test_others_things_are_not_there(client: Client, other_user: User) -> None:
+def test_files_of_other_accounts_are_not_found(client: Client, other_user: User) -> None:
     file = upload(other_user)
     folder = drive.create_folder(owner=other_user, parent=None, name="Mine")
     assert client.get(BW, {"file": str(file.pk)}).status_code == 404
@@ -138,7 +138,7 @@ def test_others_things_are_not_there(client: Client, other_user: User) -> None:
     assert not Job.objects.exists()
 
 
-def test_the_page_costs_the_same_however_full_the_drive_is(
+def test_the_number_of_queries_does_not_depend_on_the_drive(
     client: Client, user: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     upload(user)
@@ -155,15 +155,15 @@ def test_the_page_costs_the_same_however_full_the_drive_is(
 # --- Previews.
 
 
-def test_a_preview_is_a_picture(client: Client, user: User, preview_worker: list[dict[str, Any]]) -> None:
+def test_a_preview_is_an_image(client: Client, user: User, preview_worker: list[dict[str, Any]]) -> None:
     file = upload(user)
-    answer = client.post(BW + "preview/", {"file": str(file.pk), "contrast": "40", "finish": "grey"})
+    answer = client.post(BW + "preview/", {"file": str(file.pk), "contrast": "40", "finish": "gray"})
     assert (answer.status_code, answer.content, answer["Content-Type"]) == (200, b"picture", "image/png")
     assert answer["X-Preview-Texts"] == "text"
     assert preview_worker[0]["steps"][0]["params"]["contrast"] == 40
 
 
-def test_a_previews_text_is_asked_for_by_itself(
+def test_the_text_of_a_preview_is_a_separate_request(
     client: Client, user: User, preview_worker: list[dict[str, Any]]
 ) -> None:
     file = upload(user)
@@ -173,11 +173,11 @@ def test_a_previews_text_is_asked_for_by_itself(
     assert client.post("/apps/ipau/ascii/preview/", {**sent, "output": "sound"}).status_code == 422
 
 
-def test_anybody_may_try_the_sample(preview_worker: list[dict[str, Any]]) -> None:
+def test_visitors_can_preview_the_sample(preview_worker: list[dict[str, Any]]) -> None:
     assert Client().post(BW + "preview/", {"sample": "1"}).content == b"picture"
 
 
-def test_nobody_may_try_a_file_without_signing_in(user: User, preview_worker: list[dict[str, Any]]) -> None:
+def test_visitors_cannot_preview_a_file(user: User, preview_worker: list[dict[str, Any]]) -> None:
     assert Client().post(BW + "preview/", {"file": str(upload(user).pk)}).status_code == 404
 
 
@@ -194,7 +194,7 @@ def test_a_wrong_setting_is_named(client: Client, user: User) -> None:
     assert answer.json()["errors"] == {"contrast": "Contrast must be at most 100."}
 
 
-def test_without_scripts_the_page_carries_the_preview(
+def test_without_javascript_the_page_contains_the_preview(
     client: Client, user: User, preview_worker: list[dict[str, Any]]
 ) -> None:
     file = upload(user)
@@ -203,7 +203,7 @@ def test_without_scripts_the_page_carries_the_preview(
     assert re.search(r'name="contrast"\s+value="40"', page)
 
 
-def test_without_scripts_the_page_says_what_is_wrong(client: Client, user: User) -> None:
+def test_without_javascript_the_page_shows_the_error(client: Client, user: User) -> None:
     sent = {"file": str(upload(user).pk), "contrast": "900", "page": "1"}
     answer = client.post(BW + "preview/", sent)
     assert answer.status_code == 422
@@ -211,7 +211,7 @@ def test_without_scripts_the_page_says_what_is_wrong(client: Client, user: User)
     assert re.search(r'name="contrast"\s+value="900"', html(answer))
 
 
-def test_previews_are_counted(
+def test_previews_are_rate_limited(
     client: Client, user: User, preview_worker: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rate_limit, "SIGNED_IN_A_MINUTE", 2)
@@ -229,10 +229,10 @@ def test_the_picker_searches_by_name(client: Client, user: User, other_user: Use
     upload(other_user, "seal.jpg", seed=3)
     found = html(client.get("/apps/pictures/", {"q": "SEA"}))
     assert ("sea.jpg" in found, "cat.jpg" in found, "seal.jpg" in found) == (True, False, False)
-    assert "No picture in your drive" in html(client.get("/apps/pictures/", {"q": "nothing"}))
+    assert "No image in your drive" in html(client.get("/apps/pictures/", {"q": "nothing"}))
 
 
-def test_a_picture_is_uploaded_right_here(client: Client, user: User) -> None:
+def test_images_can_be_uploaded_in_the_picker(client: Client, user: User) -> None:
     def sent() -> dict[str, Any]:
         return {"pictures": SimpleUploadedFile("new.jpg", picture_bytes())}
 
@@ -244,7 +244,7 @@ def test_a_picture_is_uploaded_right_here(client: Client, user: User) -> None:
     assert answer["Location"].startswith(f"{BW}?file=")
 
 
-def test_what_is_no_picture_is_refused(client: Client) -> None:
+def test_a_file_that_is_no_image_is_refused(client: Client) -> None:
     sent = {"pictures": SimpleUploadedFile("new.jpg", b"words")}
     assert client.post(BW + "upload/", sent).status_code == 422
     assert client.post(BW + "upload/", {}).status_code == 422
@@ -253,7 +253,7 @@ def test_what_is_no_picture_is_refused(client: Client) -> None:
 # --- Running.
 
 
-def test_running_makes_a_job_and_goes_to_it(client: Client, user: User) -> None:
+def test_a_run_creates_a_job_and_redirects_to_it(client: Client, user: User) -> None:
     file = upload(user)
     answer = client.post(BW + "run/", {"file": str(file.pk), "contrast": "40", "request_key": "k"})
     job = Job.objects.get(owner=user)
@@ -289,11 +289,11 @@ def test_the_sample_is_put_into_the_drive_once(client: Client, user: User) -> No
     assert Job.objects.count() == 2
 
 
-def test_what_is_wrong_is_said_on_the_page(client: Client, user: User) -> None:
+def test_errors_are_shown_on_the_page(client: Client, user: User) -> None:
     answer = client.post(BW + "run/", {"file": str(upload(user).pk), "contrast": "900"})
     assert answer.status_code == 422
     assert "Contrast must be at most 100." in html(answer)
-    assert "Choose a picture first" in html(client.post(BW + "run/", {}))
+    assert "No image is selected." in html(client.post(BW + "run/", {}))
     assert not Job.objects.exists()
 
 
@@ -307,12 +307,12 @@ def test_an_app_is_chosen_for_a_selection(client: Client, user: User) -> None:
     folder = drive.create_folder(owner=user, parent=None, name="Trip")
     answer = client.post("/run/", {"file": str(file.pk), "folder": str(folder.pk)}, follow=True)
     page = html(answer)
-    assert "1 picture and 1 folder" in page
+    assert "1 image and 1 folder" in page
     assert re.search(r'href="/apps/ipau/blackwhite/\?selection=\w+"', page)
     assert client.get("/run/").status_code == 422
 
 
-def test_the_calls_name_the_chosen_picture_and_every_setting(client: Client, user: User) -> None:
+def test_snippets_contain_the_selected_image_and_all_settings(client: Client, user: User) -> None:
     file = upload(user)
     page = html(client.get("/apps/ipau/mosaic/?tab=api&tile=40"))
     assert f"http://testserver/v1/files/{file.pk}" in page

@@ -1,4 +1,4 @@
-"""What a model found, on the page of a job's picture and beside the result in the drive."""
+"""Detections on the page of an item and in the viewer of the drive."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ def panel_of(page: str) -> str:
     return found[0] if found else ""
 
 
-def test_what_a_model_found_stands_on_the_page_and_can_be_narrowed(client: Client, user: User) -> None:
+def test_detections_are_shown_and_can_be_filtered(client: Client, user: User) -> None:
     job = submit_version(user, model(user), [upload(user)])
     take_turns(user)
     page = item_page(client, job)
@@ -55,7 +55,7 @@ def test_what_a_model_found_stands_on_the_page_and_can_be_narrowed(client: Clien
     assert "{#" not in page
 
 
-def test_a_result_without_a_picture_is_drawn_on_the_original(client: Client, user: User) -> None:
+def test_detections_without_a_result_image_are_drawn_on_the_original(client: Client, user: User) -> None:
     job = submit_version(user, model(user), [upload(user)])
     take_turns(user)
     item = Item.objects.get(job=job)
@@ -68,7 +68,7 @@ def test_a_result_without_a_picture_is_drawn_on_the_original(client: Client, use
     assert len(set(sources)) == 1
 
 
-def test_without_the_original_there_is_the_data_alone(client: Client, user: User) -> None:
+def test_without_the_original_only_data_are_shown(client: Client, user: User) -> None:
     picture = upload(user)
     job = submit_version(user, model(user), [picture])
     take_turns(user)
@@ -79,18 +79,16 @@ def test_without_the_original_there_is_the_data_alone(client: Client, user: User
     assert 'id="found-picture"' not in page
 
 
-def test_what_a_later_step_saw_is_drawn_on_the_original_where_nothing_has_moved(
-    client: Client, user: User
-) -> None:
+def test_detections_of_a_later_step_are_drawn_if_positions_match(client: Client, user: User) -> None:
     job = submit_version(user, keep(user, GREY, step_of(model(user))), [upload(user)])
     take_turns(user)
     page = item_page(client, job)
     assert 'data-over="original"' in panel_of(page)
     assert "data-draws" not in panel_of(page)
-    assert "Narrowed, it is drawn over the original" in page
+    assert "Filtered detections are drawn over the original" in page
 
 
-def test_what_lies_elsewhere_in_the_original_is_told_as_data_alone(client: Client, user: User) -> None:
+def test_detections_at_other_positions_are_only_data(client: Client, user: User) -> None:
     version = keep(user, Step(operation="ascii"), step_of(model(user)))
     job = submit_version(user, version, [upload(user)])
     take_turns(user)
@@ -101,7 +99,7 @@ def test_what_lies_elsewhere_in_the_original_is_told_as_data_alone(client: Clien
     assert "&quot;class&quot;: &quot;cat&quot;" in page
 
 
-def test_data_alone_are_drawn_on_the_picture_that_the_model_saw(client: Client, user: User) -> None:
+def test_data_without_an_image_are_drawn_on_the_input_of_the_model(client: Client, user: User) -> None:
     with registry.register(Quiet()):
         quiet = step_of(model(user, family="quiet"))
         job = submit_version(user, keep(user, Step(operation="ascii"), quiet), [upload(user)])
@@ -112,7 +110,7 @@ def test_data_alone_are_drawn_on_the_picture_that_the_model_saw(client: Client, 
     assert "drawn over the original" not in page
 
 
-def test_apps_find_nothing(client: Client, user: User) -> None:
+def test_apps_have_no_detections(client: Client, user: User) -> None:
     job = submit(user, [upload(user)])
     take_turns(user)
     assert not panel_of(item_page(client, job))
@@ -131,7 +129,7 @@ def test_the_page_takes_few_queries(
         item_page(client, chain)
 
 
-def test_from_a_result_in_the_drive_to_what_was_found(client: Client, user: User) -> None:
+def test_the_viewer_links_a_result_to_its_detections(client: Client, user: User) -> None:
     job = submit_version(user, model(user), [upload(user)])
     plain = submit(user, [upload(user, "plain.jpg", seed=9)])
     take_turns(user)

@@ -1,4 +1,4 @@
-"""The start page: what is offered there, to whom, and what that costs."""
+"""Start page: listings for visitors and accounts, and the number of queries."""
 
 from collections.abc import Callable, Iterator
 
@@ -31,7 +31,7 @@ def link_to(owner: User, name: str) -> str:
     return f'href="/apps/{owner.handle}/{name}/"'
 
 
-def test_a_visitor_sees_the_models_that_anybody_may_run(user: User) -> None:
+def test_visitors_see_public_models(user: User) -> None:
     telling = add_samples(model(user, "open", publish=True), [found("cat")]).samples.get()
     model(user, "secret")
     model(user, "unsure", publish=True).listing.versions.update(is_confirmed=False)
@@ -44,7 +44,7 @@ def test_a_visitor_sees_the_models_that_anybody_may_run(user: User) -> None:
         assert link_to(user, name) not in page, name
 
 
-def test_a_person_sees_their_own_too(
+def test_an_account_sees_its_own_models_too(
     user: User, other_user: User, client_of: Callable[[User], Client]
 ) -> None:
     model(user, "mine")
@@ -56,7 +56,7 @@ def test_a_person_sees_their_own_too(
     assert link_to(other_user, "secret") not in page
 
 
-def test_the_newest_come_first_and_others_are_a_link_away(user: User) -> None:
+def test_the_newest_come_first_with_a_link_to_all(user: User) -> None:
     names = [f"m{number}" for number in range(MODELS_SHOWN + 1)]
     for name in names:
         model(user, name, publish=True)
@@ -67,7 +67,7 @@ def test_the_newest_come_first_and_others_are_a_link_away(user: User) -> None:
     assert 'href="/models/"' in page
 
 
-def test_where_there_are_no_models_the_page_says_so(user: User, client_of: Callable[[User], Client]) -> None:
+def test_the_page_says_if_there_are_no_models(user: User, client_of: Callable[[User], Client]) -> None:
     for client in (Client(), client_of(user)):
         assert "No models yet" in home(client)
     assert 'href="/models/new/"' in home(client_of(user))
@@ -75,7 +75,7 @@ def test_where_there_are_no_models_the_page_says_so(user: User, client_of: Calla
     assert "No models yet" not in home(Client())
 
 
-def test_the_page_costs_the_same_however_many_models_there_are(
+def test_the_number_of_queries_does_not_depend_on_the_models(
     user: User, client_of: Callable[[User], Client], django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     clients = (Client(), client_of(user))

@@ -1,4 +1,4 @@
-"""The pages of jobs: the list, one job while it runs and after it."""
+"""Pages of jobs: list, progress, results, canceling and running again."""
 
 import re
 from collections.abc import Callable
@@ -56,15 +56,15 @@ def poll_address(page: str) -> str:
 def test_a_waiting_job_says_why(client: Client, user: User) -> None:
     job = make_job(user)
     page = html(client.get(f"/jobs/{job.pk}/"))
-    assert "No worker is running for this queue" in page
+    assert "No worker serves this queue" in page
     assert "0 of 2" in page
     stand_in("cpu")
     assert "It starts as soon as a worker is free." in html(client.get(f"/jobs/{job.pk}/"))
     second = submit(user, [upload(user, "last.jpg", seed=9)])
-    assert "2 pictures of yours run first." in html(client.get(f"/jobs/{second.pk}/"))
+    assert "2 images of yours run first." in html(client.get(f"/jobs/{second.pk}/"))
 
 
-def test_the_poll_brings_each_result_once_and_ends_with_the_job(client: Client, user: User) -> None:
+def test_polling_returns_each_result_once_and_stops_with_the_job(client: Client, user: User) -> None:
     job = make_job(user, 3)
     page = html(client.get(f"/jobs/{job.pk}/"))
     assert 'hx-trigger="every 1s"' in page
@@ -84,11 +84,11 @@ def test_the_poll_brings_each_result_once_and_ends_with_the_job(client: Client, 
     assert "every 1s" not in answer
     assert "<title>Succeeded" in answer
     assert 'hx-swap-oob="beforeend:#results"' in answer
-    # The facts, which now have an end, come anew with all that they had.
+    # The details are sent again, because the job now has an end.
     assert "Luma (Rec. 601)" in answer
 
 
-def test_the_title_and_the_bar_tell_how_far_it_is(client: Client, user: User) -> None:
+def test_title_and_bar_show_the_progress(client: Client, user: User) -> None:
     job = make_job(user, 4)
     Job.objects.filter(pk=job.pk).update(
         state=State.PROCESSING, succeeded=1, started_at=timezone.now() - timedelta(seconds=10)
@@ -106,7 +106,7 @@ def test_failures_are_grouped_by_reason_with_the_names(client: Client, user: Use
     job = submit(user, [upload(user, "good.jpg", seed=1), broken(user, "x.jpg"), broken(user, "y.jpg")])
     take_turns(user)
     page = html(client.get(f"/jobs/{job.pk}/"))
-    assert "2 pictures failed" in page
+    assert "2 images failed" in page
     assert page.count("This picture is damaged: it ends too early.") == 1
     assert "<li>x.jpg</li>" in page
     assert "<li>y.jpg</li>" in page
@@ -120,7 +120,7 @@ def test_the_page_names_the_settings_used(client: Client, user: User) -> None:
     assert f"/drive/folder/{job.output_folder_id}/" in page
 
 
-def test_a_page_of_a_job_costs_the_same_however_many_pictures(
+def test_the_number_of_queries_does_not_depend_on_the_items(
     client: Client, user: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     small, large = make_job(user, 1), None
@@ -147,7 +147,7 @@ def test_more_results_come_by_cursor(client: Client, user: User, monkeypatch: py
     assert client.get(f"/jobs/{job.pk}/results/?after=rubbish").status_code == 422
 
 
-def test_one_picture_is_shown_before_and_after(client: Client, user: User) -> None:
+def test_an_item_is_shown_before_and_after(client: Client, user: User) -> None:
     job = make_job(user, 1)
     take_turns(user)
     item = job.items.get()
@@ -159,13 +159,13 @@ def test_one_picture_is_shown_before_and_after(client: Client, user: User) -> No
     assert client.get(f"/jobs/{job.pk}/items/7/").status_code == 404
 
 
-# --- Cancelling and running again.
+# --- Canceling and running again.
 
 
-def test_a_job_is_canceled_and_one_that_has_ended_says_so(client: Client, user: User) -> None:
+def test_a_job_is_canceled_and_an_ended_one_is_not(client: Client, user: User) -> None:
     job = make_job(user)
     page = html(client.post(f"/jobs/{job.pk}/cancel/", follow=True))
-    assert "The job is canceled." in page
+    assert "Job canceled." in page
     assert "every 1s" not in page
     assert Job.objects.get(pk=job.pk).state == State.CANCELED
     done = submit(user, [upload(user, "done.jpg", seed=7)])
@@ -174,17 +174,17 @@ def test_a_job_is_canceled_and_one_that_has_ended_says_so(client: Client, user: 
     assert Job.objects.get(pk=done.pk).state == State.SUCCEEDED
 
 
-def test_running_again_brings_settings_and_pictures_back(client: Client, user: User) -> None:
+def test_running_again_restores_settings_and_images(client: Client, user: User) -> None:
     one = make_job(user, 1, params={"contrast": "40"})
     answer = client.post(f"/jobs/{one.pk}/again/")
     file = one.items.get().input_file_id
     assert answer["Location"] == f"/apps/ipau/blackwhite/?contrast=40&file={file}"
     three = submit(user, [upload(user, f"r{n}.jpg", seed=n) for n in range(3)])
     page = html(client.post(f"/jobs/{three.pk}/again/", follow=True))
-    assert "Run over 3 pictures" in page
+    assert "Run on 3 images" in page
 
 
-def test_running_again_brings_options_back(client: Client, user: User) -> None:
+def test_running_again_restores_options(client: Client, user: User) -> None:
     options = Options(format="WEBP", quality=60, keep_folders=True, reuse=False)
     job = make_job(user, 2, terms=Terms(options=options, mail_when_done=True))
     page = html(client.post(f"/jobs/{job.pk}/again/", follow=True))
@@ -193,30 +193,30 @@ def test_running_again_brings_options_back(client: Client, user: User) -> None:
     for name in ("keep_folders", "fresh", "mail"):
         assert re.search(rf'<input[^>]*name="opt-{name}"[^>]* checked', page), name
     facts = html(client.get(f"/jobs/{job.pk}/"))
-    for words in ("WEBP", "60", "as the pictures lie in", "not taken"):
+    for words in ("WEBP", "60", "Folder structure", "ignored"):
         assert words in facts
     usual = make_job(user, 1)
     assert "opt-" not in client.post(f"/jobs/{usual.pk}/again/")["Location"]
 
 
-def test_what_was_canceled_is_not_counted_as_done(client: Client, user: User) -> None:
+def test_canceled_items_do_not_count_as_finished(client: Client, user: User) -> None:
     job = make_job(user, 2)
     services.cancel_job(owner=user, job_id=job.pk)
     for address in ("/jobs/", f"/jobs/{job.pk}/"):
         assert "0 of 2" in html(client.get(address))
 
 
-# --- Others' jobs.
+# --- Jobs of other accounts.
 
 
 @pytest.mark.parametrize("part", ["", "progress/", "results/", "items/0/"])
-def test_anothers_job_is_not_there(client: Client, other_user: User, part: str) -> None:
+def test_jobs_of_other_accounts_are_not_found(client: Client, other_user: User, part: str) -> None:
     job = make_job(other_user, 1)
     assert client.get(f"/jobs/{job.pk}/{part}").status_code == 404
 
 
 @pytest.mark.parametrize("part", ["cancel/", "again/"])
-def test_nobody_touches_anothers_job(client: Client, other_user: User, part: str) -> None:
+def test_jobs_of_other_accounts_cannot_be_changed(client: Client, other_user: User, part: str) -> None:
     job = make_job(other_user, 1)
     assert client.post(f"/jobs/{job.pk}/{part}").status_code == 404
     assert Job.objects.get(pk=job.pk).state == State.STARTING
@@ -245,10 +245,10 @@ def test_the_list_shows_own_jobs_and_filters_them(client: Client, user: User, ot
     assert (str(open_job.pk) in canceled, str(done.pk) in canceled) == (False, True)
     assert "every 2s" not in canceled
     assert str(done.pk) not in html(client.get("/jobs/?state=open"))
-    assert "No job is in this state" in html(client.get("/jobs/?state=failed"))
+    assert "No jobs in this state" in html(client.get("/jobs/?state=failed"))
 
 
-def test_a_poll_of_the_list_gets_the_rows_only(client: Client, user: User) -> None:
+def test_polling_the_list_returns_only_rows(client: Client, user: User) -> None:
     make_job(user, 1)
     fragment = html(client.get("/jobs/", headers=HTMX))
     assert fragment.lstrip().startswith('<div id="jobs"')
@@ -266,7 +266,7 @@ def test_the_list_is_paged(client: Client, user: User, monkeypatch: pytest.Monke
     assert str(jobs[0].pk) in html(client.get("/jobs/" + following.group(1).replace("&amp;", "&")))
 
 
-def test_the_list_costs_the_same_however_long_it_is(
+def test_the_number_of_queries_does_not_depend_on_the_list(
     client: Client, user: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     file = upload(user)
@@ -282,9 +282,9 @@ def test_the_list_costs_the_same_however_long_it_is(
 # --- The start page.
 
 
-def test_the_start_page_shows_what_one_was_at(client: Client, user: User) -> None:
+def test_the_start_page_shows_recent_work(client: Client, user: User) -> None:
     empty = html(client.get("/"))
-    assert "Nothing has run yet" in empty
+    assert "No jobs yet" in empty
     assert "Your drive is empty" in empty
     job = make_job(user, 1)
     page = html(client.get("/"))
@@ -295,7 +295,7 @@ def test_the_start_page_shows_what_one_was_at(client: Client, user: User) -> Non
     assert "every 2s" not in html(client.get("/jobs/recent/"))
 
 
-def test_visitors_see_what_this_is() -> None:
+def test_visitors_see_the_welcome_page() -> None:
     page = html(Client().get("/"))
     assert "img-comparison-slider" in page
     assert 'href="/accounts/signup/"' in page
@@ -305,11 +305,11 @@ def test_visitors_see_what_this_is() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.2, "1 s"), (40, "40 s"), (200, "3 min"), (7500, "2 h 5 min")]
 )
-def test_durations_are_written_as_people_say_them(seconds: float, text: str) -> None:
+def test_durations_as_text(seconds: float, text: str) -> None:
     assert progress.time_text(seconds) == text
 
 
-def test_folders_of_results_are_numbered_at_the_end(user: User) -> None:
+def test_output_folders_have_a_number_suffix(user: User) -> None:
     file = upload(user)
     submit(user, [file])
     second = submit(user, [file])
@@ -318,7 +318,7 @@ def test_folders_of_results_are_numbered_at_the_end(user: User) -> None:
 
 
 def test_settings_without_effect_are_not_shown(user: User, client_of: Callable[[User], Client]) -> None:
-    job = submit(user, [upload(user)], params={"finish": "grey", "contrast": 7})
+    job = submit(user, [upload(user)], params={"finish": "gray", "contrast": 7})
     shown = client_of(user).get(f"/jobs/{job.pk}/").content.decode()
     assert "Contrast" in shown
     assert "Floyd" not in shown

@@ -1,4 +1,4 @@
-"""Pages and runs of pipelines with models: composing, previews, two models in a row, what is gone."""
+"""Pages and runs of pipelines with models: editor, search, prices, missing models."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -44,27 +44,27 @@ def steps_in(page: str) -> list[str]:
     return re.findall(r'name="step" value="([^"]+)"', page)
 
 
-def test_a_model_is_added_set_and_saved_without_scripts(client: Client, user: User) -> None:
+def test_a_model_is_added_and_saved_without_javascript(client: Client, user: User) -> None:
     finder = model(user)
     address = f"{user.handle}/finder"
     assert f'value="add:{address}"' in html(client.get(NEW))
     page = html(client.post(NEW, {"do": f"add:{address}", "step": "s1:blackwhite", "title": "Two"}))
     assert steps_in(page) == ["s1:blackwhite", f"s2:{address}@1"]
-    assert "Finder is added." in page
+    assert "Finder added." in page
     assert "version 1." in page
     sent = {"step": ["s1:blackwhite", f"s2:{address}@1"], "title": "Two", "s2.confidence": "0.5"}
     assert client.post(NEW, {**sent, "do": "save"}).status_code == 302
     version = services.latest_version(Listing.objects.select_related("owner").get(name="two"))
     assert version.recipe["steps"][1]["weights"] == finder.weights.digest
     assert version.recipe["steps"][1]["params"] == {"confidence": 0.5}
-    # A further release changes nothing of it, also when it is saved again.
+    # A new release of the model does not change the pipeline, even if it is saved again.
     model(user, sure=(10, 5))
     page = html(client.get("/pipelines/two/"))
     assert steps_in(page) == ["s1:blackwhite", f"s2:{address}@1"]
     assert "Black and white → Finder" in html(client.get("/pipelines/"))
 
 
-def test_wrong_settings_stand_at_the_model_s_step(client: Client, user: User) -> None:
+def test_errors_are_shown_at_the_step_of_the_model(client: Client, user: User) -> None:
     model(user)
     sent = {"step": f"s4:{user.handle}/finder@1", "title": "Two", "s4.confidence": "7"}
     answer = client.post(NEW, sent)
@@ -73,10 +73,10 @@ def test_wrong_settings_stand_at_the_model_s_step(client: Client, user: User) ->
 
 
 @pytest.mark.parametrize("chosen", ["ghost/none", "/", "a/b/c", "x/\0"])
-def test_a_model_that_is_not_there_is_not_added(chosen: str, client: Client, user: User) -> None:
+def test_an_unknown_model_is_not_added(chosen: str, client: Client, user: User) -> None:
     answer = client.post(NEW, {"do": "add", "app": chosen, "step": "s1:blackwhite", "title": "Two"})
     assert answer.status_code == 422
-    assert "There is no model" in html(answer)
+    assert re.search("The model “.*” does not exist", html(answer))
     assert steps_in(html(answer)) == ["s1:blackwhite"]
 
 
@@ -84,9 +84,7 @@ def offered(page: str) -> list[str]:
     return re.findall(r'value="add:([^"]+)"', page)
 
 
-def test_models_are_searched_for_without_scripts_and_nothing_is_lost(
-    client: Client, user: User, other_user: User
-) -> None:
+def test_search_without_javascript_keeps_the_draft(client: Client, user: User, other_user: User) -> None:
     model(user)
     model(other_user, "other", publish=True)
     sent = {"step": ["s1:pixelart"], "s1.block": "33", "title": "Half a <title>"}
@@ -98,13 +96,13 @@ def test_models_are_searched_for_without_scripts_and_nothing_is_lost(
     assert f'value="{other_user.handle}/ot"' in page
     page = html(client.post(NEW, {**sent, "do": "find", "find": "no such\0"}))
     assert offered(page) == []
-    assert "No model that you may use has this" in page
-    # Enter in the field presses the first button of the form, and searches as well.
+    assert "No model that you can use has this" in page
+    # The Enter key presses the first button of the form, which also searches.
     page = html(client.post(NEW, {"do": "preview", "find": "finder"}))
     assert offered(page) == [f"{user.handle}/finder"]
 
 
-def test_to_htmx_a_search_is_the_models_alone(
+def test_search_with_htmx_returns_only_models(
     client: Client, user: User, other_user: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     model(user)
@@ -112,18 +110,18 @@ def test_to_htmx_a_search_is_the_models_alone(
     model(other_user, "other", publish=True)
     model(other_user, "hidden")
     theirs = f"{other_user.handle}/other"
-    asked = {"find": "", "step": [f"s1:{theirs}@1", "s2:blackwhite", "nonsense", f"s3:{theirs}@1"]}
+    body = {"find": "", "step": [f"s1:{theirs}@1", "s2:blackwhite", "nonsense", f"s3:{theirs}@1"]}
     with django_assert_num_queries(3):  # session, person, models
-        page = html(client.get("/pipelines/find/models/", asked))
+        page = html(client.get("/pipelines/find/models/", body))
     assert offered(page) == [theirs, f"{user.handle}/mine", f"{user.handle}/finder"]
-    assert page.count("In here") == 1
+    assert page.count("In this pipeline") == 1
     assert page.count("Yours") == 2
-    assert re.search(r'id="steps-said"[^>]*>3 models are shown\.</p>', page)
+    assert re.search(r'id="steps-said"[^>]*>3 models found\.</p>', page)
     assert "<html" not in page
     assert Client().get("/pipelines/find/models/").status_code == 302
 
 
-def test_the_picker_costs_the_same_however_many_models_there_are(
+def test_the_picker_needs_a_constant_number_of_queries(
     client: Client, user: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     model(user)
@@ -136,7 +134,7 @@ def test_the_picker_costs_the_same_however_many_models_there_are(
         client.get(NEW)
 
 
-def test_a_page_of_many_models_costs_what_one_of_one_does(
+def test_the_editor_needs_a_constant_number_of_queries(
     client: Client, user: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     model(user)
@@ -150,10 +148,10 @@ def test_a_page_of_many_models_costs_what_one_of_one_does(
         with django_assert_num_queries(len(few)):
             page = html(client.post(NEW, {**sent, "step": steps}))
         assert steps_in(page) == steps
-        assert page.count("is not there any more") == 1
+        assert page.count("is not available") == 1
 
 
-def test_from_a_model_s_page_into_a_pipeline(client: Client, user: User) -> None:
+def test_a_model_is_added_to_a_pipeline_from_its_page(client: Client, user: User) -> None:
     model(user)
     address = f"{user.handle}/finder"
     assert f'href="/pipelines/?add={address}"' in html(client.get(f"/apps/{address}/"))
@@ -165,33 +163,33 @@ def test_from_a_model_s_page_into_a_pipeline(client: Client, user: User) -> None
     assert re.search(r'name="s1\.confidence"\s+value="0\.75"', page)
 
 
-def test_two_models_in_a_row_tell_of_both(user: User) -> None:
+def test_two_models_return_data_of_both(user: User) -> None:
     one, two = model(user, "one"), model(user, "two", sure=(80, 5))
     version = keep(user, GREY, step_of(one), step_of(two, confidence=0.5))
     job = submit_version(user, version, [upload(user)])
     take_turns(user)
     item = Item.objects.get(job=job)
     assert item.state == State.SUCCEEDED, item.error
-    told = {
+    data = {
         name: [(p["class"], p["confidence"]) for p in found["predictions"]]
         for name, found in item.output.items()
     }
-    assert told == {"marks": [("cat", 0.9), ("dog", 0.4)], "marks2": [("cat", 0.8)]}
+    assert data == {"marks": [("cat", 0.9), ("dog", 0.4)], "marks2": [("cat", 0.8)]}
     assert set(item.outputs.values_list("label", flat=True)) == {"image", "detections", "detections2"}
 
 
-def test_the_api_tells_of_both_by_their_labels(user: User, api: Callable[..., APIClient]) -> None:
+def test_the_api_returns_data_of_both_by_label(user: User, api: Callable[..., APIClient]) -> None:
     keep(user, step_of(model(user, "one")), step_of(model(user, "two", sure=(80, 5)), confidence=0.5))
     client, picture = api(user), upload(user)
-    asked = {"input": {"image": str(picture.pk)}}
-    made = client.post(f"/v1/models/{user.handle}/two-2/predictions", asked, format="json").json()
+    body = {"input": {"image": str(picture.pk)}}
+    prediction = client.post(f"/v1/models/{user.handle}/two-2/predictions", body, format="json").json()
     take_turns(user)
-    output = client.get(f"/v1/predictions/{made['id']}").json()["output"]
+    output = client.get(f"/v1/predictions/{prediction['id']}").json()["output"]
     assert set(output) == {"image", "detections", "detections2"}
     assert [len(output[label]["predictions"]) for label in ("detections", "detections2")] == [2, 1]
 
 
-def test_a_pipeline_costs_what_its_models_cost(user: User, client: Client) -> None:
+def test_the_price_of_a_pipeline_is_the_sum_of_its_models(user: User, client: Client) -> None:
     one, two = model(user, "one"), model(user, "two", sure=(80, 5))
     Listing.objects.filter(pk=one.listing_id).update(price_each=1500)
     Listing.objects.filter(pk=two.listing_id).update(price_each=200)
@@ -202,14 +200,14 @@ def test_a_pipeline_costs_what_its_models_cost(user: User, client: Client) -> No
     assert job.price_each == 1500 + 200 + 200 + 30
     with pytest.raises(Invalid, match="more than your limit"):
         submit_version(user, version, [upload(user, "b.jpg", seed=2)], terms=Terms(max_price=1900))
-    assert "Pay at most" in html(client.get(f"/apps/{user.handle}/two-2/"))
+    assert "Maximum price" in html(client.get(f"/apps/{user.handle}/two-2/"))
 
 
-def test_a_pipeline_whose_model_is_gone_says_so(client: Client, user: User, other_user: User) -> None:
+def test_a_pipeline_with_a_missing_model_says_so(client: Client, user: User, other_user: User) -> None:
     finder = model(other_user, publish=True)
     version = keep(user, GREY, step_of(finder))
     Listing.objects.filter(pk=finder.listing_id).update(visibility=Visibility.PRIVATE)
-    sentence = "Step 2 runs the model “Finder”, which is not there any more"
+    sentence = "Step 2 runs the model “Finder”, which is no longer available"
     page = client.get(f"/apps/{user.handle}/two/")
     assert page.status_code == 200
     assert sentence in html(page)
@@ -219,19 +217,19 @@ def test_a_pipeline_whose_model_is_gone_says_so(client: Client, user: User, othe
     run = client.post(f"/apps/{user.handle}/two/run/", {"file": str(picture.pk)})
     assert run.status_code == 422
     assert sentence in html(run)
-    # The editor opens, names the model, and saves what is left.
+    # The editor opens, names the missing model, and saves the other steps.
     page = html(client.get("/pipelines/two/"))
-    assert "is not there any more: its owner has deleted it or keeps it private. Remove the step" in page
+    assert "is not available: its owner deleted it or made it private. Remove the step" in page
     steps = steps_in(page)
-    kept = client.post("/pipelines/two/", {"step": steps, "title": "Two", "do": "save"})
-    assert kept.status_code == 422
-    assert "Step 2: there is no model" in html(kept)
+    saved = client.post("/pipelines/two/", {"step": steps, "title": "Two", "do": "save"})
+    assert saved.status_code == 422
+    assert "Step 2: there is no version 1 of the model" in html(saved)
     assert (
         client.post("/pipelines/two/", {"step": steps[:1], "title": "Two", "do": "save"}).status_code == 302
     )
 
 
-def test_others_run_a_shared_pipeline_only_with_models_that_they_see(
+def test_other_accounts_need_access_to_the_models_of_a_pipeline(
     client: Client, user: User, other_user: User
 ) -> None:
     finder = model(other_user, publish=True)
@@ -242,7 +240,7 @@ def test_others_run_a_shared_pipeline_only_with_models_that_they_see(
     submit_version(user, version, [upload(user)])
     Listing.objects.filter(pk=finder.listing_id).update(visibility=Visibility.PRIVATE)
     version = services.get_latest_version(user=user, owner=other_user.handle, name="two")
-    with pytest.raises(Invalid, match="not there any more"):
+    with pytest.raises(Invalid, match="no longer available"):
         submit_version(user, version, [upload(user, "b.jpg", seed=2)])
     # Its owner still sees the model.
     submit_version(other_user, version, [upload(other_user)])

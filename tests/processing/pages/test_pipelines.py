@@ -1,4 +1,4 @@
-"""Pages of pipelines: list, editor without scripts, sharing, copying, deleting, and running as an app."""
+"""Pages of pipelines: list, editor without JavaScript, sharing, copying, deleting and running."""
 
 import re
 from collections.abc import Callable
@@ -56,7 +56,7 @@ TWO = {
 # --- The editor.
 
 
-def test_a_pipeline_is_built_without_scripts(client: Client, user: User) -> None:
+def test_a_pipeline_is_built_without_javascript(client: Client, user: User) -> None:
     page = html(client.post(NEW, {"do": "add", "app": "pixelart", "title": "Night comic"}))
     assert steps_in(page) == ["s1:pixelart"]
     assert 'value="Night comic"' in page
@@ -79,7 +79,7 @@ def test_a_pipeline_is_built_without_scripts(client: Client, user: User) -> None
     assert (recipe["steps"][0]["params"]["block"], recipe["steps"][1]["params"]["contrast"]) == (9, 20)
 
 
-def test_what_is_wrong_stands_at_its_step_and_nothing_is_lost(client: Client, user: User) -> None:
+def test_errors_are_shown_at_their_step_and_the_draft_is_kept(client: Client, user: User) -> None:
     answer = client.post(NEW, {**TWO, "s2.contrast": "900", "s1.block": "12", "name": "my-comic"})
     page = html(answer)
     assert answer.status_code == 422
@@ -95,18 +95,18 @@ def test_what_is_wrong_stands_at_its_step_and_nothing_is_lost(client: Client, us
     [
         ({"title": ""}, 422, "Give the pipeline a title."),
         ({"name": "new"}, 422, "The name “new” is reserved."),
-        ({"name": "taken"}, 409, "You have something called “taken” already."),
+        ({"name": "taken"}, 409, "You already have an app, model or pipeline called “taken”."),
         ({"step": []}, 422, "A pipeline needs at least one step."),
         ({"step": ["s1:pixelart", "s2:ghost"]}, 422, "Step 2: there is no app “ghost”."),
-        ({"do": "add", "app": "ghost"}, 422, "There is no app “ghost”."),
-        ({"do": "up:s7"}, 422, "This page is damaged."),
+        ({"do": "add", "app": "ghost"}, 422, "The app “ghost” does not exist."),
+        ({"do": "up:s7"}, 422, "This page sent incomplete data."),
         ({"do": "add", "app": "ascii", "step": [f"s{n}:ascii" for n in range(16)]}, 422, "at most 16 steps"),
-        ({"step": [f"s{n}:ascii" for n in range(17)]}, 422, "at most 16 steps, and this one has 17."),
-        ({"step": ["s1:ascii", "s1:ascii"]}, 422, "This page is damaged."),
-        ({"step": ["<b>"]}, 422, "This page is damaged."),
+        ({"step": [f"s{n}:ascii" for n in range(17)]}, 422, "at most 16 steps. This one has 17."),
+        ({"step": ["s1:ascii", "s1:ascii"]}, 422, "This page sent incomplete data."),
+        ({"step": ["<b>"]}, 422, "This page sent incomplete data."),
     ],
 )
-def test_bad_input_gets_a_sentence(
+def test_bad_input_gets_an_error(
     sent: dict[str, Any], status: int, sentence: str, client: Client, user: User
 ) -> None:
     pipeline(user, name="taken")
@@ -116,7 +116,7 @@ def test_bad_input_gets_a_sentence(
     assert Listing.objects.filter(owner=user).count() == 1
 
 
-def test_a_kept_pipeline_is_opened_changed_and_renamed(client: Client, user: User) -> None:
+def test_a_saved_pipeline_is_opened_changed_and_renamed(client: Client, user: User) -> None:
     pipeline(user)
     page = html(client.get("/pipelines/night-comic/"))
     assert steps_in(page) == ["s1:pixelart", "s2:blackwhite"]
@@ -128,7 +128,7 @@ def test_a_kept_pipeline_is_opened_changed_and_renamed(client: Client, user: Use
     assert client.get("/pipelines/night-comic/").status_code == 404
 
 
-def test_an_app_is_taken_along_with_its_settings(client: Client, user: User) -> None:
+def test_an_app_is_added_with_its_settings(client: Client, user: User) -> None:
     page = html(client.get(NEW, {"add": "blackwhite", "contrast": "33", "finish": "dither"}))
     assert steps_in(page) == ["s1:blackwhite"]
     assert re.search(r'name="s1\.contrast"\s+value="33"', page)
@@ -140,27 +140,27 @@ def test_an_app_is_taken_along_with_its_settings(client: Client, user: User) -> 
     assert client.get(NEW, {"add": "ghost"}).status_code == 422
 
 
-def test_a_step_whose_app_is_gone_can_be_removed(client: Client, user: User) -> None:
+def test_a_step_with_a_missing_app_can_be_removed(client: Client, user: User) -> None:
     listing = pipeline(user)
     version = market.latest_version(listing)
     version.recipe["steps"][1]["operation"] = "ghost"
     version.save()
     page = html(client.get("/pipelines/night-comic/"))
-    assert "This app is no longer on offer." in page
+    assert "This app is no longer available." in page
     assert client.get(f"/apps/{user.handle}/night-comic/").status_code == 200
     assert client.get("/pipelines/").status_code == 200
     sent = {**TWO, "step": ["s1:pixelart"], "name": "night-comic"}
     assert client.post("/pipelines/night-comic/", sent).status_code == 302
 
 
-def test_to_htmx_only_what_changed_is_sent(client: Client, user: User) -> None:
+def test_htmx_gets_only_the_changed_part(client: Client, user: User) -> None:
     answer = client.post(NEW, {**TWO, "do": "down:s1"}, headers={"HX-Request": "true"})
     page = html(answer)
     assert "<html" not in page
     assert steps_in(page) == ["s2:blackwhite", "s1:pixelart"]
     assert page.count('hx-swap-oob="true"') == 2
     answer = client.post(NEW, {**TWO, "do": "add", "app": "ghost"}, headers={"HX-Request": "true"})
-    assert (answer.status_code, "There is no app “ghost”." in html(answer)) == (200, True)
+    assert (answer.status_code, "The app “ghost” does not exist." in html(answer)) == (200, True)
 
 
 # --- Previews.
@@ -168,22 +168,22 @@ def test_to_htmx_only_what_changed_is_sent(client: Client, user: User) -> None:
 
 @pytest.fixture
 def preview_worker(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Answer previews at once with a picture; what was asked for is kept."""
-    asked: list[list[str]] = []
+    """Answer previews at once with an image; return the requested operations."""
+    requests: list[list[str]] = []
 
     def send(
         request_id: str, key: str, source: dict[str, str], recipe: dict[str, Any], pictures: Any
     ) -> bool:
-        asked.append([step.operation for step in Recipe.model_validate(recipe).steps])
+        requests.append([step.operation for step in Recipe.model_validate(recipe).steps])
         channel.answer(request_id, key, channel.Answer(content_type="image/png", body=b"picture"))
         return True
 
     monkeypatch.setattr(previews_tasks, "send_preview", send)
     monkeypatch.setattr("processing.fleet.registry.is_served", {"preview": True, "cpu": True}.get)
-    return asked
+    return requests
 
 
-def test_each_step_is_previewed_by_the_steps_up_to_it(
+def test_a_preview_runs_the_steps_up_to_its_step(
     client: Client, user: User, preview_worker: list[list[str]]
 ) -> None:
     file = upload(user, seed=71)
@@ -191,14 +191,14 @@ def test_each_step_is_previewed_by_the_steps_up_to_it(
     for key in ("s1", "s2", "s1"):
         answer = client.post("/pipelines/preview/", {**sent, "upto": key})
         assert (answer.status_code, answer.content) == (200, b"picture")
-    # The last one was kept.
+    # The last one was cached.
     assert preview_worker == [["pixelart"], ["pixelart", "blackwhite"]]
     client.post(NEW, {**TWO, "do": "save"})
     client.post(f"/apps/{user.handle}/night-comic/preview/", {"file": str(file.pk)})
     assert len(preview_worker) == 2
 
 
-def test_without_scripts_the_page_carries_every_preview(
+def test_without_javascript_the_page_contains_every_preview(
     client: Client, preview_worker: list[list[str]]
 ) -> None:
     page = html(client.post(NEW, {**TWO, "do": "preview"}))
@@ -239,7 +239,7 @@ def test_a_pipeline_is_shared_and_made_private_again(
     stranger = client_of(other_user)
     page = f"/apps/{user.handle}/night-comic/"
     assert stranger.get(page).status_code == 404
-    assert "the operators of this site may take it down" in html(client.get("/pipelines/night-comic/"))
+    assert "Operators of this site can take it down" in html(client.get("/pipelines/night-comic/"))
     assert client.post("/pipelines/night-comic/share/", {"visibility": "public"}).status_code == 302
     assert stranger.get(page).status_code == 200
     assert f'href="{page}"' in html(stranger.get("/apps/"))
@@ -248,7 +248,7 @@ def test_a_pipeline_is_shared_and_made_private_again(
     assert client.post("/pipelines/night-comic/share/", {"visibility": "all"}).status_code == 422
 
 
-def test_a_copy_is_ones_own(user: User, other_user: User, client_of: Callable[[User], Client]) -> None:
+def test_a_copy_is_private(user: User, other_user: User, client_of: Callable[[User], Client]) -> None:
     pipeline(user, visibility=Visibility.PUBLIC)
     stranger = client_of(other_user)
     answer = stranger.post(f"/pipelines/copy/{user.handle}/night-comic/")
@@ -268,7 +268,7 @@ def test_deleting_keeps_jobs(client: Client, user: User) -> None:
     assert client.post("/pipelines/night-comic/delete/").status_code == 404
 
 
-def test_another_persons_private_pipeline_is_nowhere(
+def test_private_pipelines_of_other_accounts_are_not_found(
     user: User, other_user: User, client_of: Callable[[User], Client]
 ) -> None:
     pipeline(other_user, title="Secret")
@@ -300,7 +300,7 @@ def test_pipelines_need_signing_in(user: User) -> None:
         assert Client().get(address)["Location"].startswith("/accounts/login/")
 
 
-def test_the_list_costs_the_same_however_long_it_is(
+def test_the_list_needs_a_constant_number_of_queries(
     client: Client,
     user: User,
     django_assert_num_queries: DjangoAssertNumQueries,
@@ -321,7 +321,7 @@ def test_the_list_costs_the_same_however_long_it_is(
     assert html(client.get("/pipelines/" + following[1])).count(">Night comic</a>") == 2
 
 
-def test_the_editor_costs_the_same_however_many_steps_there_are(
+def test_the_editor_needs_a_constant_number_of_queries(
     client: Client, user: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     pipeline(user, "ascii", title="One")
@@ -352,7 +352,7 @@ def test_a_pipelines_page_groups_its_settings_and_runs(client: Client, user: Use
     assert "2 · Black and white: Level" not in used
 
 
-def test_the_table_and_the_quote_know_a_pipelines_settings(client: Client, user: User) -> None:
+def test_table_and_quote_of_a_pipeline(client: Client, user: User) -> None:
     pipeline(user)
     page = f"/apps/{user.handle}/night-comic/"
     file = upload(user, "sea.jpg")
@@ -363,7 +363,7 @@ def test_the_table_and_the_quote_know_a_pipelines_settings(client: Client, user:
     assert client.get(f"{page}quote/", {"pictures": 3}).status_code == 200
 
 
-def test_a_wrong_setting_stands_at_its_field(client: Client, user: User) -> None:
+def test_an_error_is_shown_at_its_field(client: Client, user: User) -> None:
     pipeline(user)
     sent = {"file": str(upload(user).pk), "blackwhite.contrast": "900"}
     answer = client.post(f"/apps/{user.handle}/night-comic/run/", sent)
@@ -372,7 +372,7 @@ def test_a_wrong_setting_stands_at_its_field(client: Client, user: User) -> None
     assert re.search(wanted, html(answer))
 
 
-def test_a_deleted_pipelines_page_is_gone(client: Client, user: User) -> None:
+def test_a_deleted_pipeline_is_not_found(client: Client, user: User) -> None:
     pipeline(user)
     delete_pipeline(owner=user, name="night-comic")
     assert client.get(f"/apps/{user.handle}/night-comic/").status_code == 404

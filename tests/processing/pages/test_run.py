@@ -1,4 +1,4 @@
-"""The options of a run on the app's page, its quote, and the table of settings for each picture."""
+"""Options and quote of a run on the page of an app, and the table of settings for each image."""
 
 import re
 from collections.abc import Callable
@@ -44,7 +44,7 @@ def csv(text: str) -> SimpleUploadedFile:
 # --- Options.
 
 
-def test_without_options_everything_is_as_usual(client: Client, user: User) -> None:
+def test_default_options(client: Client, user: User) -> None:
     file = upload(user)
     client.post(BW + "run/", {"file": str(file.pk)})
     job = Job.objects.get()
@@ -52,7 +52,7 @@ def test_without_options_everything_is_as_usual(client: Client, user: User) -> N
     assert (job.deadline_at, job.max_price, job.mail_when_done) == (None, None, False)
 
 
-def test_options_are_kept_with_the_job_and_decide_the_results(client: Client, user: User) -> None:
+def test_options_are_stored_and_applied(client: Client, user: User) -> None:
     file = upload(user, "a.jpg")
     into = drive.create_folder(owner=user, parent=None, name="Prints")
     at = timezone.localtime() + timedelta(hours=2)
@@ -87,7 +87,7 @@ def test_options_are_kept_with_the_job_and_decide_the_results(client: Client, us
         ("opt-deadline", "soon", "valid date"),
     ],
 )
-def test_a_wrong_option_is_said_beside_it(
+def test_an_error_is_shown_at_its_option(
     client: Client, user: User, name: str, value: str, words: str
 ) -> None:
     answer = client.post(BW + "run/", {"file": str(upload(user).pk), name: value})
@@ -98,13 +98,13 @@ def test_a_wrong_option_is_said_beside_it(
     assert not Job.objects.exists()
 
 
-def test_another_persons_folder_is_no_choice(client: Client, user: User, other_user: User) -> None:
+def test_folders_of_other_accounts_are_no_choice(client: Client, user: User, other_user: User) -> None:
     theirs = drive.create_folder(owner=other_user, parent=None, name="Theirs")
     answer = client.post(BW + "run/", {"file": str(upload(user).pk), "opt-folder": str(theirs.pk)})
     assert (answer.status_code, Job.objects.count()) == (422, 0)
 
 
-def test_a_highest_price_is_asked_where_something_costs(client: Client, user: User) -> None:
+def test_a_maximum_price_is_offered_for_paid_models(client: Client, user: User) -> None:
     file = upload(user)
     assert "opt-max_price" not in html(client.get(BW))
     Listing.objects.filter(name="blackwhite").update(price_each=2500)
@@ -118,8 +118,8 @@ def test_a_highest_price_is_asked_where_something_costs(client: Client, user: Us
 # --- The quote.
 
 
-def test_the_quote_follows_what_pictures_have_taken(client: Client, user: User) -> None:
-    assert "No worker is running" in html(client.get(BW + "quote/?pictures=3"))
+def test_the_quote_follows_recent_timings(client: Client, user: User) -> None:
+    assert "No worker serves this queue" in html(client.get(BW + "quote/?pictures=3"))
     stand_in("cpu", pids=[1, 2])
     job = submit(user, pictures(user, 2))
     take_turns(user)
@@ -133,14 +133,14 @@ def test_the_quote_follows_what_pictures_have_taken(client: Client, user: User) 
 
 
 @pytest.mark.parametrize("number", ["", "x", "-4", "9" * 30, "0"])
-def test_an_odd_number_of_pictures_does_no_harm(client: Client, number: str) -> None:
+def test_an_invalid_number_of_images_is_harmless(client: Client, number: str) -> None:
     assert client.get(BW + "quote/", {"pictures": number}).status_code == 200
 
 
 # --- A table as a file.
 
 
-def test_a_table_gives_each_picture_its_own_settings(client: Client, user: User) -> None:
+def test_a_table_sets_parameters_of_each_image(client: Client, user: User) -> None:
     folder = drive.create_folder(owner=user, parent=None, name="Trip")
     for n in range(3):
         upload(user, f"{n}.jpg", folder=folder, seed=n)
@@ -150,7 +150,7 @@ def test_a_table_gives_each_picture_its_own_settings(client: Client, user: User)
     assert [recipe and recipe["steps"][0]["params"]["contrast"] for recipe in recipes] == [None, 30, None]
 
 
-def test_only_the_pictures_of_a_table_run_when_asked(client: Client, user: User) -> None:
+def test_only_images_in_the_table_run_if_selected(client: Client, user: User) -> None:
     folder = drive.create_folder(owner=user, parent=None, name="Trip")
     for n in range(3):
         upload(user, f"{n}.jpg", folder=folder, seed=n)
@@ -164,13 +164,11 @@ def test_only_the_pictures_of_a_table_run_when_asked(client: Client, user: User)
     [
         ("file,contrast\n0.jpg,900\n", "Row 2: Contrast must be at most 100."),
         ("file,contrast\nnone.jpg,9\n", "Row 2: “none.jpg” is not one of the selected images."),
-        ("file,size\n0.jpg,9\n", "Row 2: the parameter “size” does not exist."),
+        ("file,size\n0.jpg,9\n", "Row 2: there is no setting called “size”."),
         ("picture\n0.jpg\n", "one of them “file”"),
     ],
 )
-def test_what_is_wrong_with_a_table_is_said_on_the_page(
-    client: Client, user: User, table: str, words: str
-) -> None:
+def test_errors_of_a_table_are_shown_on_the_page(client: Client, user: User, table: str, words: str) -> None:
     file = pictures(user, 1)[0]
     answer = client.post(BW + "run/", {"file": str(file.pk), "opt-table": csv(table)})
     assert answer.status_code == 422
@@ -213,7 +211,7 @@ def test_a_table_is_filled_in_on_its_page(client: Client, user: User) -> None:
     assert (third["method"], third["contrast"]) == ("average", 20)
 
 
-def test_wrong_cells_are_said_beside_them_and_nothing_is_lost(client: Client, user: User) -> None:
+def test_errors_are_shown_at_their_cells_and_values_are_kept(client: Client, user: User) -> None:
     files = pictures(user, 2)
     page = html(client.get(open_table(client, files)))
     cells = {f"own.{files[0].pk}.contrast": "55", f"own.{files[1].pk}.contrast": "900"}
@@ -226,7 +224,7 @@ def test_wrong_cells_are_said_beside_them_and_nothing_is_lost(client: Client, us
     assert not Job.objects.exists()
 
 
-def test_the_table_comes_as_a_file_too(client: Client, user: User) -> None:
+def test_the_table_can_be_downloaded(client: Client, user: User) -> None:
     files = pictures(user, 2)
     address = open_table(client, files, contrast="20")
     page = html(client.get(address))
@@ -239,16 +237,14 @@ def test_the_table_comes_as_a_file_too(client: Client, user: User) -> None:
     assert [line.partition(",")[0] for line in lines[1:]] == ["0.jpg", "1.jpg"]
 
 
-def test_a_page_shows_as_many_rows_as_a_form_may_have(
-    client: Client, user: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_limits_its_rows(client: Client, user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("processing.views.parameter_table.MOST_CELLS", 12)
     page = html(client.get(open_table(client, pictures(user, 5))))
     assert page.count("<tr>") == 3
-    assert "3 more pictures are not shown here" in page
+    assert "3 more images are not shown here" in page
 
 
-def test_a_table_of_another_persons_pictures_is_not_there(client: Client, other_user: User) -> None:
+def test_tables_of_other_accounts_are_not_found(client: Client, other_user: User) -> None:
     theirs = upload(other_user)
     assert client.get(BW + "table/", {"file": str(theirs.pk)}).status_code == 404
     assert client.get(BW + "table.csv", {"file": str(theirs.pk)}).status_code == 404

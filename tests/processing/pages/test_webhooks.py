@@ -1,4 +1,4 @@
-"""Settings → Webhooks."""
+"""Settings page of webhooks."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ ClientOf = Callable[[User], Client]
 PAGE = "/settings/webhooks/"
 
 
-def test_the_secret_is_shown_when_asked_for(user: User, client_of: ClientOf) -> None:
+def test_the_secret_is_shown_on_request(user: User, client_of: ClientOf) -> None:
     client, secret = client_of(user), signing.secret_of(user).secret
     closed = client.get(PAGE)
     assert secret not in closed.content.decode()
@@ -40,7 +40,7 @@ def test_the_secret_is_shown_when_asked_for(user: User, client_of: ClientOf) -> 
     assert client.get(f"{PAGE}secret/").status_code == 405
 
 
-def test_a_test_is_sent_and_what_came_back_shown(
+def test_a_test_is_sent_and_its_response_shown(
     user: User, client_of: ClientOf, receive: Callable[..., Receiver]
 ) -> None:
     receiver, client = receive(answers=[500, 200], answer_body=b"<script>alert(1)</script>"), client_of(user)
@@ -56,19 +56,19 @@ def test_a_test_is_sent_and_what_came_back_shown(
     assert "&lt;script&gt;alert(1)" in page
     assert "<script>alert(1)" not in page
     again = client.post(f"{address}again/", follow=True)
-    assert "It is being delivered again." in again.content.decode()
+    assert "The delivery is being sent again." in again.content.decode()
     work.deliver()
     page = client.get(address, HTTP_HX_REQUEST="true").content.decode()
     assert "hx-trigger" not in page
     assert "Delivered" in page
 
 
-def test_what_is_wrong_with_an_address_is_said_beside_it(user: User, client_of: ClientOf) -> None:
+def test_errors_are_shown_at_the_address(user: User, client_of: ClientOf) -> None:
     client = client_of(user)
     for url, why in (
         ("https://10.0.0.1/", "private network"),
         ("", "required"),
-        ("https://localhost/", "itself"),
+        ("https://localhost/", "this site"),
     ):
         page = client.post(f"{PAGE}test/", {"url": url})
         assert page.status_code == 422
@@ -77,9 +77,7 @@ def test_what_is_wrong_with_an_address_is_said_beside_it(user: User, client_of: 
     assert not Delivery.objects.exists()
 
 
-def test_only_few_tests_wait_at_once(
-    user: User, client_of: ClientOf, receive: Callable[..., Receiver]
-) -> None:
+def test_waiting_tests_are_limited(user: User, client_of: ClientOf, receive: Callable[..., Receiver]) -> None:
     url, client = receive().url, client_of(user)
     for _ in range(5):
         assert client.post(f"{PAGE}test/", {"url": url}).status_code == 302
@@ -87,16 +85,16 @@ def test_only_few_tests_wait_at_once(
     assert Delivery.objects.count() == 5
 
 
-def test_the_log_is_filtered_paged_and_costs_the_same(
+def test_the_list_is_filtered_and_paged_in_constant_queries(
     user: User, client_of: ClientOf, django_assert_num_queries: Any
 ) -> None:
     client = client_of(user)
-    assert "Nothing has been delivered yet" in client.get(PAGE).content.decode()
+    assert "No deliveries yet" in client.get(PAGE).content.decode()
     for number in (1, 39):
         for n in range(number):
             state = DeliveryState.FAILED if n == 7 else DeliveryState.DELIVERED
             Delivery.objects.create(owner=user, event="ping", url=f"https://a.example/{n}", state=state)
-        # The session, the person, the rows.
+        # Session, account and rows.
         with django_assert_num_queries(3):
             page = client.get(PAGE).content.decode()
     assert page.count("list-group-item") == 30
@@ -106,7 +104,7 @@ def test_the_log_is_filtered_paged_and_costs_the_same(
     assert "https://a.example/7" in failed
 
 
-def test_another_persons_delivery_does_not_exist(
+def test_deliveries_of_other_accounts_are_not_found(
     user: User, other_user: User, client_of: ClientOf, receive: Callable[..., Receiver]
 ) -> None:
     job = submit(other_user, [upload(other_user)], terms=Terms(webhook=receive().url))

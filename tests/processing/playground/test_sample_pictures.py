@@ -1,4 +1,4 @@
-"""A model is tried on the pictures that it was tried on before, by who has none of their own yet."""
+"""Sample images of models, for visitors and accounts without images."""
 
 import io
 import re
@@ -35,17 +35,17 @@ def _marks() -> Iterator[None]:
 
 @pytest.fixture
 def sources(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
-    """A preview worker that answers with «picture»; returns what it was to look at."""
+    """Answer each preview request with «picture»; return the requested sources."""
     stand_in("preview")
-    asked: list[dict[str, str]] = []
+    requests: list[dict[str, str]] = []
 
     def send(request_id: str, key: str, source: dict[str, str], recipe: Any, resources: Any) -> bool:
-        asked.append(source)
+        requests.append(source)
         channel.answer(request_id, key, Answer("image/png", b"picture", 4, 3))
         return True
 
     monkeypatch.setattr("processing.previews.tasks.send_preview", send)
-    return asked
+    return requests
 
 
 def picture(colour: str) -> bytes:
@@ -55,7 +55,7 @@ def picture(colour: str) -> bytes:
 
 
 def tried(version: Version) -> list[Sample]:
-    """Give a model two samples: a cat in the second."""
+    """Return two samples of a model. The second one shows a cat."""
     assert version.weights is not None
     found = []
     for position, (colour, seen) in enumerate((("red", []), ("blue", [{"name": "cat", "count": 1}]))):
@@ -92,7 +92,7 @@ def test_a_visitor_tries_a_model_on_its_samples(user: User, sources: list[dict[s
     assert sources == [{"blob": first.before_id}, {"blob": telling.before_id}]
 
 
-def test_without_scripts_the_chosen_sample_stays_chosen(user: User, sources: list[dict[str, str]]) -> None:
+def test_without_javascript_the_sample_stays_selected(user: User, sources: list[dict[str, str]]) -> None:
     first, _telling = tried(model(user, publish=True))
     sent = {"sample": str(first.pk), "page": "1"}
     page = Client().post(f"/apps/{user.handle}/finder/preview/", sent).content.decode()
@@ -100,7 +100,7 @@ def test_without_scripts_the_chosen_sample_stays_chosen(user: User, sources: lis
     assert sources == [{"blob": first.before_id}]
 
 
-def test_who_has_pictures_is_shown_those(user: User, client_of: Callable[[User], Client]) -> None:
+def test_accounts_with_images_see_those(user: User, client_of: Callable[[User], Client]) -> None:
     tried(model(user))
     upload(user)
     page = client_of(user).get(f"/apps/{user.handle}/finder/").content.decode()
@@ -108,7 +108,7 @@ def test_who_has_pictures_is_shown_those(user: User, client_of: Callable[[User],
     assert 'name="sample"' not in page
 
 
-def test_samples_of_a_private_model_are_not_there_for_others(
+def test_samples_of_private_models_are_not_found(
     user: User, other_user: User, client_of: Callable[[User], Client], sources: list[dict[str, str]]
 ) -> None:
     (hidden, _) = tried(model(user, "hidden"))
@@ -134,7 +134,7 @@ def test_a_run_over_a_sample_puts_it_into_the_drive_once(
     assert Job.objects.count() == 2
 
 
-def test_models_are_offered_for_a_selection_one_s_own_first(
+def test_models_for_a_selection_list_own_models_first(
     user: User,
     other_user: User,
     client_of: Callable[[User], Client],

@@ -1,4 +1,4 @@
-"""Requests for previews and the slots that wait for them."""
+"""Queue of preview requests, and the slots that wait for them."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ READY = "ipau:preview:ready"
 
 @pytest.fixture
 def slots() -> Iterator[Callable[..., "Future[Any]"]]:
-    """Let slots wait, each in a thread; returns when they do."""
+    """Return a function that makes slots wait, each in a thread. It returns once they wait."""
     with ThreadPoolExecutor(8) as threads:
 
         def wait(name: str, seconds: float = 5) -> "Future[Any]":
@@ -54,7 +54,7 @@ def names() -> list[bytes]:
 
 
 def blocked() -> int:
-    """Return how many slots wait at this test's database of Valkey, which other tests' servers share."""
+    """Return the number of blocked slots in the Valkey database of this test."""
     database = valkey().connection_pool.connection_kwargs["db"]
     clients: Any = valkey().client_list()
     return sum("b" in client["flags"] and client["db"] == str(database) for client in clients)
@@ -64,13 +64,13 @@ def look() -> list[Any] | None:
     return queue.take(Slot("looking", 1), seconds=0)
 
 
-def test_without_a_slot_that_waits_one_has_to_be_woken() -> None:
+def test_without_a_waiting_slot_one_must_be_woken() -> None:
     assert not queue.put(["a", {"b": 1}])
     assert not queue.put(["c"])
     assert (look(), look(), look()) == (["a", {"b": 1}], ["c"], None)
 
 
-def test_a_slot_that_waits_is_reached_at_once(slots: Callable[..., "Future[Any]"]) -> None:
+def test_a_waiting_slot_gets_a_request_at_once(slots: Callable[..., "Future[Any]"]) -> None:
     found = slots("first")
     assert queue.put(["a"])
     assert found.result(1) == ["a"]
@@ -78,42 +78,42 @@ def test_a_slot_that_waits_is_reached_at_once(slots: Callable[..., "Future[Any]"
     assert not queue.put(["b"], person="other")
 
 
-def test_each_slot_that_waits_stands_for_one_request(slots: Callable[..., "Future[Any]"]) -> None:
+def test_each_waiting_slot_takes_one_request(slots: Callable[..., "Future[Any]"]) -> None:
     waiting = [slots(name) for name in ("first", "second")]
     assert [queue.put([n], person=f"person-{n}") for n in range(3)] == [True, True, False]
     assert sorted(found.result(1)[0] for found in waiting) == [0, 1]
     assert look() == [2]
 
 
-def test_who_has_waited_in_vain_is_not_counted_on(slots: Callable[..., "Future[Any]"]) -> None:
+def test_a_slot_that_stopped_waiting_gets_no_request(slots: Callable[..., "Future[Any]"]) -> None:
     assert slots("first", seconds=0.2).result(2) is None
     assert tokens() == 0
     assert not queue.put(["a"])
 
 
-def test_who_leaves_takes_one_token_with_them_whoever_left_it() -> None:
-    """A request has taken this slot's token, but has reached another, whose own is still there."""
+def test_a_leaving_slot_removes_one_token_of_any_slot() -> None:
+    """A request used the token of this slot, but another slot took it, so the other token remains."""
     valkey().zadd(TOKENS, {"reached": time.time() + 60})
     assert queue._run(queue._LEAVE, "leaving") is None
     assert tokens() == 0
 
 
-def test_a_request_that_comes_as_a_slot_leaves_is_not_lost() -> None:
-    """The slot's wait is over, its token is still there, and is taken."""
+def test_a_request_that_arrives_while_a_slot_leaves_is_not_lost() -> None:
+    """The slot has stopped waiting, and a request uses its remaining token."""
     valkey().zadd(TOKENS, {"leaving": time.time() + 60})
     assert queue.put(["a"])
     assert queue._run(queue._LEAVE, "leaving").endswith(b'["a"]')
 
 
-def test_a_token_of_a_dead_slot_is_overdue_some_time() -> None:
+def test_a_token_of_a_dead_slot_expires() -> None:
     valkey().zadd(TOKENS, {"dead": time.time() - 5})
     assert not queue.put(["a"])
     assert tokens() == 0
 
 
-def test_what_nobody_waits_for_any_more_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_that_timed_out_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     queue.put(["old"])
-    monkeypatch.setattr(queue, "PATIENCE_SECONDS", -1)
+    monkeypatch.setattr(queue, "REQUEST_TIMEOUT_SECONDS", -1)
     assert look() is None
     monkeypatch.undo()
     assert look() is None
@@ -123,7 +123,7 @@ SLOTS = 3
 
 
 class Walk:
-    """Slots that come and go, and people who ask now and then or without rest. Nothing here wakes twice.
+    """Slots that come and go, and accounts that send requests rarely or constantly. No wake-up is repeated.
 
     A wake-up is a permit of a semaphore, as a Celery message is: a slot that has none does not look.
     """
@@ -164,7 +164,7 @@ class Walk:
             self._woken.release()
 
 
-def test_none_is_lost_and_none_made_twice_whoever_comes_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_request_is_lost_or_repeated_while_slots_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue, "MOST_WAITING", 1000)
     walk = Walk(asked=400)
     for n in range(SLOTS):
@@ -173,7 +173,7 @@ def test_none_is_lost_and_none_made_twice_whoever_comes_and_goes(monkeypatch: py
     def person(start: int, name: str) -> None:
         for number in range(start, walk.asked, 4):
             walk.ask(number, name)
-            # The greedy one, who is two of these, never rests.
+            # Two threads of the greedy account send requests without a pause.
             time.sleep(0 if name == "greedy" else number % 7 / 1000)
 
     threads = [threading.Thread(target=walk.slot, args=(f"slot {n}",)) for n in range(SLOTS)]
@@ -189,11 +189,11 @@ def test_none_is_lost_and_none_made_twice_whoever_comes_and_goes(monkeypatch: py
     assert max(walk.most.values()) <= SLOTS - 1
 
 
-# --- People.
+# --- Fairness between accounts.
 
 
 def take(worker: str, pid: int = 1) -> str | None:
-    """Return the id of a slot's next request; what it held has ended."""
+    """Return the id of the next request of a slot. Its previous request has ended."""
     found = queue.take(Slot(worker, pid), seconds=0)
     return None if found is None else found[0]
 
@@ -205,28 +205,28 @@ def put(person: str, *ids: str) -> None:
 
 @pytest.fixture
 def three() -> list[str]:
-    """Names of three slots that serve."""
+    """Return the names of three slots that serve requests."""
     names = ["one", "two", "three"]
     assert [take(name) for name in names] == [None] * 3
     return names
 
 
-def test_one_person_leaves_a_slot_to_others(three: list[str]) -> None:
+def test_one_account_leaves_a_slot_to_others(three: list[str]) -> None:
     put("greedy", "g1", "g2", "g3")
     assert [take(name) for name in three] == ["g1", "g2", None]
     put("other", "o1")
     assert take("three") == "o1"
-    # Passed over, and taken as soon as one of the same person's ends.
+    # Skipped at first, and taken as soon as a request of the same account ends.
     assert take("three") is None
     assert take("one") == "g3"
 
 
-def test_a_slot_alone_runs_one_request_of_anybody() -> None:
+def test_a_single_slot_runs_one_request_of_any_account() -> None:
     put("greedy", "g1", "g2")
     assert (take("one"), take("one"), take("one")) == ("g1", "g2", None)
 
 
-def test_who_was_served_longest_ago_is_next() -> None:
+def test_the_account_served_longest_ago_is_next() -> None:
     put("greedy", "g1", "g2", "g3", "g4")
     put("ann", "a1", "a2")
     put("bob", "b1")
@@ -234,19 +234,19 @@ def test_who_was_served_longest_ago_is_next() -> None:
     assert found == ["g1", "a1", "b1", "g2", "a2", "g3", "g4", None]
 
 
-def test_a_waiting_slot_is_not_given_what_is_passed_over(
+def test_a_waiting_slot_gets_no_skipped_request(
     three: list[str], slots: Callable[..., "Future[Any]"]
 ) -> None:
     put("greedy", "g1", "g2")
     assert [take(name) for name in three[:2]] == ["g1", "g2"]
     waiting = slots("three")
     assert queue.put(["g3"], person="greedy")
-    assert (queue.stir(), tokens()) == (False, 1)
+    assert (queue.assign(), tokens()) == (False, 1)
     assert queue.put(["o1"], person="other")
     assert waiting.result(1) == ["o1"]
 
 
-def test_who_ends_a_request_wakes_another_for_those_passed_over(three: list[str]) -> None:
+def test_the_end_of_a_request_wakes_a_slot_for_skipped_ones(three: list[str]) -> None:
     put("greedy", "g1", "g2", "g3", "g4")
     assert [take(name) for name in three] == ["g1", "g2", None]
     assert queue.end(Slot("one", 1))
@@ -254,7 +254,7 @@ def test_who_ends_a_request_wakes_another_for_those_passed_over(three: list[str]
     assert not queue.end(Slot("unheard", 1))
 
 
-def test_who_ends_a_request_hands_the_next_to_a_slot_that_waits(
+def test_the_end_of_a_request_assigns_the_next_to_a_waiting_slot(
     three: list[str], slots: Callable[..., "Future[Any]"]
 ) -> None:
     put("greedy", "g1", "g2", "g3")
@@ -264,18 +264,18 @@ def test_who_ends_a_request_hands_the_next_to_a_slot_that_waits(
     assert waiting.result(1) == ["g3"]
 
 
-def test_heartbeats_tell_how_many_slots_there_are() -> None:
+def test_heartbeats_set_the_number_of_slots() -> None:
     queue.sign_on("here", slots=4)
     put("greedy", *(f"g{n}" for n in range(5)))
     assert [take("here", pid) for pid in range(4)] == ["g0", "g1", "g2", None]
     queue.sign_on("there", slots=1)
-    assert queue.stir()
+    assert queue.assign()
     assert take("there") == "g3"
     queue.sign_off("there")
-    assert not queue.stir()
+    assert not queue.assign()
 
 
-def test_what_slots_of_a_silent_worker_hold_does_not_count() -> None:
+def test_requests_of_dead_workers_do_not_count() -> None:
     queue.sign_on("lost", slots=1)
     queue.sign_on("here", slots=2)
     put("ann", "a1", "a2", "a3", "a4")
@@ -283,13 +283,13 @@ def test_what_slots_of_a_silent_worker_hold_does_not_count() -> None:
 
     def is_free() -> bool:
         queue.sign_on("here", slots=3)
-        return queue.stir()
+        return queue.assign()
 
     wait_until(is_free, "what the lost worker held counts for ever")
     assert take("here", 2) == "a3"
 
 
-def test_one_person_has_a_bounded_number_of_requests_in_the_list() -> None:
+def test_waiting_requests_of_an_account_are_limited() -> None:
     most = queue.MOST_WAITING
     put("other", "o1")
     put("greedy", *(f"g{n}" for n in range(most + 2)))
@@ -302,43 +302,41 @@ def test_one_person_has_a_bounded_number_of_requests_in_the_list() -> None:
     assert sorted(name or "" for name in found) == ["", *sorted(f"g{n}" for n in range(2, most + 2)), "o1"]
 
 
-def test_a_long_request_arrives_whole() -> None:
+def test_a_long_request_is_complete() -> None:
     request = ["a", "x" * 100_000]
     queue.put(request)
     assert valkey().lrange("ipau:preview:waiting", 0, -1)[0].endswith(b" a ")
     assert look() == request
 
 
-# --- Who has gone.
+# --- Canceled and expired requests.
 
 
-def test_what_is_withdrawn_is_not_begun() -> None:
+def test_a_canceled_request_is_not_started() -> None:
     put("ann", "a1", "a2")
-    queue.withdraw("a1")
+    queue.cancel("a1")
     assert (take("one"), take("one")) == ("a2", None)
 
 
-def test_what_is_withdrawn_while_a_slot_runs_it_is_not_tried_again(ended: Slot) -> None:
+def test_a_request_canceled_while_running_is_not_retried(ended: Slot) -> None:
     put("ann", "a1")
     assert queue.take(ended, seconds=0) == ["a1"]
-    queue.withdraw("a1")
+    queue.cancel("a1")
     assert queue.recover("here") == []
     assert look() is None
 
 
-def test_what_was_waited_for_too_long_is_not_tried_again(
-    ended: Slot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_request_that_timed_out_is_not_retried(ended: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
     put("ann", "a1")
     assert queue.take(ended, seconds=0) == ["a1"]
-    monkeypatch.setattr(queue, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(queue, "REQUEST_TIMEOUT_SECONDS", 0)
     assert queue.recover("here") == []
     monkeypatch.undo()
     assert look() is None
 
 
-def test_a_slot_hears_from_its_worker_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many previews are asked for: here each takes a second, and the next one is there already."""
+def test_a_slot_returns_to_its_worker_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even with constant requests: each preview takes a second, and the next request already waits."""
     now = 100.0
     made = 0
 
@@ -355,7 +353,7 @@ def test_a_slot_hears_from_its_worker_after_a_while(monkeypatch: pytest.MonkeyPa
     assert look() == [made]
 
 
-def test_who_waits_is_not_busy(slots: Callable[..., "Future[Any]"]) -> None:
+def test_waiting_slots_are_not_busy(slots: Callable[..., "Future[Any]"]) -> None:
     waiting = [slots("here"), slots("there")]
     assert [queue.waiting(worker) for worker in ("here", "there", "he")] == [1, 1, 0]
     for person in ("a", "b"):
@@ -364,18 +362,18 @@ def test_who_waits_is_not_busy(slots: Callable[..., "Future[Any]"]) -> None:
     assert queue.waiting("here") == 0
 
 
-# --- Slots that end.
+# --- Dead slots.
 
 
 @pytest.fixture
 def ended() -> Slot:
-    """A slot of a worker here whose process is gone."""
+    """A slot of a local worker with a dead process."""
     process = subprocess.Popen(["true"])
     process.wait()
     return Slot("here", process.pid)
 
 
-def test_what_a_slot_held_as_it_ended_comes_next(ended: Slot) -> None:
+def test_the_request_of_a_dead_slot_is_next(ended: Slot) -> None:
     queue.put(["a"])
     queue.put(["b"])
     assert queue.take(ended, seconds=0) == ["a"]
@@ -384,17 +382,17 @@ def test_what_a_slot_held_as_it_ended_comes_next(ended: Slot) -> None:
     assert [look(), look(), look()] == [["a"], ["b"], None]
 
 
-def test_what_ends_each_slot_is_given_up(ended: Slot) -> None:
+def test_a_request_that_kills_every_slot_fails(ended: Slot) -> None:
     queue.put(["a"])
-    given_up = []
+    failed = []
     for _ in range(queue.MAX_TRIES):
         assert queue.take(ended, seconds=0) == ["a"]
-        given_up.append(queue.recover("here"))
-    assert given_up == [[], [["a"]]]
+        failed.append(queue.recover("here"))
+    assert failed == [[], [["a"]]]
     assert look() is None
 
 
-def test_what_a_slot_has_done_or_still_does_is_not_made_again(ended: Slot) -> None:
+def test_finished_and_running_requests_are_not_repeated(ended: Slot) -> None:
     queue.put(["a"])
     assert queue.take(ended, seconds=0) == ["a"]
     assert queue.take(ended, seconds=0) is None
@@ -404,14 +402,14 @@ def test_what_a_slot_has_done_or_still_does_is_not_made_again(ended: Slot) -> No
     assert look() is None
 
 
-def test_what_comes_as_a_slot_ends_is_held_too(slots: Callable[..., "Future[Any]"]) -> None:
+def test_a_request_assigned_to_a_dying_slot_is_recovered(slots: Callable[..., "Future[Any]"]) -> None:
     found = slots("here")
     queue.put(["a"])
     assert found.result(1) == ["a"]
     assert valkey().lrange("ipau:preview:held:here/1", 0, -1) != []
 
 
-def test_slots_of_workers_that_are_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slots_of_dead_workers_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     queue.put(["a"])
     look()
     monkeypatch.setattr(queue, "_FORGET_SECONDS", -1)
@@ -434,7 +432,7 @@ def shown(user: User) -> Callable[[int], Answer]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_only_the_first_of_some_previews_takes_a_message(
+def test_only_the_first_of_several_previews_sends_a_message(
     celery_worker: Callable[..., LiveWorker], shown: Callable[[int], Answer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     celery_worker(queues="preview")
@@ -453,7 +451,7 @@ def test_only_the_first_of_some_previews_takes_a_message(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_where_the_slot_that_waits_has_died_another_takes_over(
+def test_another_slot_takes_over_from_a_dead_waiting_slot(
     celery_worker: Callable[..., LiveWorker], shown: Callable[[int], Answer]
 ) -> None:
     celery_worker(queues="preview")
@@ -466,7 +464,7 @@ def test_where_the_slot_that_waits_has_died_another_takes_over(
 
 
 @pytest.mark.django_db
-def test_without_a_worker_nothing_piles_up(shown: Callable[[int], Answer]) -> None:
+def test_without_a_worker_requests_are_dropped(shown: Callable[[int], Answer]) -> None:
     assert not Worker.objects.exists()
     with pytest.raises(Exception, match="No preview worker"):
         shown(1)

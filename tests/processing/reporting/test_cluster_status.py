@@ -1,4 +1,4 @@
-"""The cluster's page, draining, metrics, and what a worker refuses to start with."""
+"""Cluster page, draining, metrics, and checks of the configuration of workers."""
 
 import re
 import subprocess
@@ -30,8 +30,13 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def beat(name: str = "w@here", **changes: Any) -> None:
-    given: dict[str, Any] = {"queues": ["cpu"], "device": "cpu", "pids": [1, 2], "started_at": timezone.now()}
-    registry.record_heartbeat(name=name, **{**given, **changes})
+    values: dict[str, Any] = {
+        "queues": ["cpu"],
+        "device": "cpu",
+        "pids": [1, 2],
+        "started_at": timezone.now(),
+    }
+    registry.record_heartbeat(name=name, **{**values, **changes})
 
 
 def html(answer: Any) -> str:
@@ -45,12 +50,12 @@ def operator(user: User) -> User:
     return User.objects.get(pk=user.pk)
 
 
-# --- What is seen.
+# --- The page.
 
 
 @pytest.mark.django_db
-def test_workers_queues_and_use_are_shown(user: User, client_of: Callable[[User], Client]) -> None:
-    # The first page of a process takes its time, after which a worker of tests would already be silent.
+def test_workers_queues_and_utilization_are_shown(user: User, client_of: Callable[[User], Client]) -> None:
+    # The first page of a process is slow. After it, a test worker would already be silent.
     client_of(user).get("/cluster/")
     beat(busy=1, machine={"name": "Xeon", "memory": 2**34})
     beat("gone@there")
@@ -61,7 +66,7 @@ def test_workers_queues_and_use_are_shown(user: User, client_of: Callable[[User]
     )
     Job.objects.filter(pk=job.pk).update(succeeded=1)
     page = html(client_of(user).get("/cluster/"))
-    for words in ("w@here", "Xeon", "16.0", "gone@there", "Silent", "Works"):
+    for words in ("w@here", "Xeon", "16.0", "gone@there", "Silent", "Busy"):
         assert words in page
     seen = {found.worker.name: found for found in cluster_status.workers_now()}
     assert (seen["w@here"].busy, seen["w@here"].pace, seen["w@here"].alive) == (1, 0.2, True)
@@ -73,7 +78,7 @@ def test_workers_queues_and_use_are_shown(user: User, client_of: Callable[[User]
 
 
 @pytest.mark.django_db
-def test_the_page_takes_as_many_queries_for_many_workers(
+def test_the_page_needs_a_constant_number_of_queries(
     user: User, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
     for number in range(30):
@@ -83,17 +88,17 @@ def test_the_page_takes_as_many_queries_for_many_workers(
 
 
 @pytest.mark.django_db
-def test_use_is_told_minute_by_minute(user: User) -> None:
+def test_utilization_by_minute(user: User) -> None:
     now = timezone.now().replace(second=30, microsecond=0)
     for minutes, worker, slots, busy in ((2, "a", 2, 2), (2, "a", 2, 0), (2, "b", 2, 2), (1, "a", 2, 1)):
         at = now - timedelta(minutes=minutes)
         FleetSample.objects.create(worker=worker, at=at, slots=slots, busy=busy)
     FleetSample.objects.create(worker="a", at=now - timedelta(hours=3), slots=2, busy=2)
-    assert [minute.percent for minute in cluster_status.utilisation()] == [75, 50]
+    assert [minute.percent for minute in cluster_status.utilization()] == [75, 50]
 
 
 @pytest.mark.django_db
-def test_old_samples_are_forgotten() -> None:
+def test_old_samples_are_deleted() -> None:
     beat()
     FleetSample.objects.create(worker="a", at=timezone.now() - timedelta(days=2), slots=2, busy=2)
     registry.delete_old_rows()
@@ -101,17 +106,15 @@ def test_old_samples_are_forgotten() -> None:
 
 
 @pytest.mark.django_db
-def test_a_queue_that_every_site_needs_is_shown_where_nobody_serves_it(
-    user: User, client_of: Callable[[User], Client]
-) -> None:
+def test_a_required_queue_without_a_worker_is_shown(user: User, client_of: Callable[[User], Client]) -> None:
     beat(queues=["cpu", "preview", "convert"])
     unserved = [line.name for line in cluster_status.queues_now() if not line.served]
     assert unserved == ["background"]
     page = html(client_of(user).get("/cluster/"))
-    assert page.count("nobody serves it") == 1
+    assert page.count("no worker<") == 1
     assert "Checks of uploads" in page
     beat("other@here", queues=["background"])
-    assert "nobody serves it" not in html(client_of(user).get("/cluster/"))
+    assert "no worker<" not in html(client_of(user).get("/cluster/"))
 
 
 @pytest.mark.django_db
@@ -134,7 +137,7 @@ def test_only_operators_drain_and_resume(user: User, client_of: Callable[[User],
     for _ in range(2):
         assert person.post("/cluster/w@here/drain/").status_code == 302
     assert Drain.objects.get().by == user
-    assert "Is being drained" in html(person.get("/cluster/"))
+    assert "Draining" in html(person.get("/cluster/"))
     assert person.post("/cluster/w@here/resume/").status_code == 302
     assert not Drain.objects.exists()
     assert person.post("/cluster/nobody/drain/").status_code == 404
@@ -179,7 +182,7 @@ def _wait(done: Callable[[], bool], *, seconds: float = 30) -> None:
 
 
 @pytest.mark.django_db
-def test_metrics_are_what_the_page_shows(user: User) -> None:
+def test_metrics_match_the_page(user: User) -> None:
     beat(busy=1)
     submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(3)])
     answer = Client().get("/metrics")
@@ -198,7 +201,7 @@ def test_metrics_are_what_the_page_shows(user: User) -> None:
 
 
 @pytest.mark.django_db
-def test_only_who_may_reads_metrics() -> None:
+def test_access_to_metrics() -> None:
     outside = Client(REMOTE_ADDR="203.0.113.9")
     assert outside.get("/metrics").status_code == 404
     assert Client().get("/metrics", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 404
@@ -209,17 +212,17 @@ def test_only_who_may_reads_metrics() -> None:
         assert outside.get("/metrics", headers={"Authorization": "Bearer sécret"}).status_code == 404
 
 
-# --- What a worker refuses to start with.
+# --- Configuration of workers.
 
 
 @pytest.mark.django_db
-def test_a_right_configuration_has_no_problems(user: User) -> None:
+def test_a_valid_configuration_has_no_problems(user: User) -> None:
     upload(user)
     assert list(startup_checks.problems(current_app)) == []
 
 
 class _App:
-    """The app, with some of its settings changed."""
+    """The Celery app with some changed settings."""
 
     def __init__(self, **changes: Any) -> None:
         self.conf = _Conf(changes)
@@ -256,7 +259,7 @@ def test_each_wrong_setting_is_named(changes: dict[str, Any], words: str) -> Non
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("size", "right"), [(0, True), (512, True), (513, False), (-1, False)])
-def test_loaded_models_leave_half_of_a_slot_s_memory(size: int, right: bool) -> None:
+def test_loaded_models_use_at_most_half_of_the_memory_of_a_slot(size: int, right: bool) -> None:
     with override_settings(SLOT_MEMORY_BYTES=1024, SLOT_CACHE_BYTES=size):
         found = list(startup_checks.problems(current_app))
     assert (found == []) == right
@@ -265,7 +268,7 @@ def test_loaded_models_leave_half_of_a_slot_s_memory(size: int, right: bool) -> 
 
 
 @pytest.mark.django_db
-def test_a_storage_without_the_sites_files_is_refused(user: User, tmp_path: Path) -> None:
+def test_a_storage_without_the_files_of_the_site_is_refused(user: User, tmp_path: Path) -> None:
     upload(user)
     elsewhere = {
         "BACKEND": "django.core.files.storage.FileSystemStorage",
@@ -277,7 +280,7 @@ def test_a_storage_without_the_sites_files_is_refused(user: User, tmp_path: Path
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_worker_that_is_configured_wrongly_does_not_start(process_env: Mapping[str, str]) -> None:
+def test_a_misconfigured_worker_does_not_start(process_env: Mapping[str, str]) -> None:
     code = (
         "from ipau.celery import app; app.conf.worker_prefetch_multiplier = 4;"
         "app.worker_main(['worker', '-Q', 'cpu', '-c', '1', '-n', 'wrong@here'])"
@@ -296,10 +299,10 @@ def test_a_worker_that_is_configured_wrongly_does_not_start(process_env: Mapping
 
 
 @pytest.mark.django_db
-def test_the_start_page_tells_whether_anybody_works(user: User, client_of: Callable[[User], Client]) -> None:
+def test_the_start_page_shows_whether_a_worker_runs(user: User, client_of: Callable[[User], Client]) -> None:
     person = client_of(user)
     assert "No worker is running" in html(person.get("/"))
     beat()
     page = html(person.get("/"))
-    assert "The cluster works" in page
+    assert "All systems running" in page
     assert 'href="/cluster/"' in page

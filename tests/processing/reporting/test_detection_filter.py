@@ -1,4 +1,4 @@
-"""Where what a model found can be drawn anew: over the original, over the result, or nowhere for sure."""
+"""Whether detections can be drawn again: over the original, over the result, or not at all."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
@@ -27,7 +27,7 @@ PIXELS = Step(operation="pixelart")
 
 
 class Quiet(Marks):
-    """Finds the same, and makes no picture."""
+    """Returns the same detections without an image."""
 
     key = "quiet"
     outputs: ClassVar[tuple[OutputSpec, ...]] = Marks.outputs
@@ -55,50 +55,50 @@ def item_of(job: Job) -> Item:
     return services.get_item(job=job, position=0)
 
 
-def told(user: User, *steps: Step | ModelStep) -> Narrowing | None:
+def filter_of(user: User, *steps: Step | ModelStep) -> Narrowing | None:
     return narrowing_of(item_of(ran(user, *steps)))
 
 
-def test_over_the_original_where_no_other_step_moves_anything(user: User) -> None:
+def test_over_the_original_if_no_other_step_changes_positions(user: User) -> None:
     finder = step_of(model(user))
     shown = Narrowing(over="original", hides=True)
-    assert told(user, GREY, finder) == shown
-    assert told(user, finder, PIXELS) == shown
-    assert told(user, PIXELS, finder, GREY) == shown
-    assert told(user, finder) == Narrowing()
+    assert filter_of(user, GREY, finder) == shown
+    assert filter_of(user, finder, PIXELS) == shown
+    assert filter_of(user, PIXELS, finder, GREY) == shown
+    assert filter_of(user, finder) == Narrowing()
 
 
-def test_nowhere_where_a_step_before_or_after_moves_things(user: User) -> None:
+def test_not_drawn_if_another_step_changes_positions(user: User) -> None:
     finder = step_of(model(user))
-    assert told(user, ASCII, finder) is None
-    assert told(user, finder, ASCII) is None
+    assert filter_of(user, ASCII, finder) is None
+    assert filter_of(user, finder, ASCII) is None
 
 
-def test_over_the_result_where_that_is_what_the_model_saw(user: User) -> None:
+def test_over_the_result_if_the_model_saw_it(user: User) -> None:
     quiet = step_of(model(user, family="quiet"))
-    assert told(user, ASCII, quiet) == Narrowing(over="result")
-    assert told(user, PIXELS, quiet) == Narrowing(over="result")
-    # What came after it is another picture; here, nothing has moved.
-    assert told(user, quiet, GREY) == Narrowing(hides=True)
-    assert told(user, quiet, ASCII) is None
+    assert filter_of(user, ASCII, quiet) == Narrowing(over="result")
+    assert filter_of(user, PIXELS, quiet) == Narrowing(over="result")
+    # The later step makes another image, but keeps all positions.
+    assert filter_of(user, quiet, GREY) == Narrowing(hides=True)
+    assert filter_of(user, quiet, ASCII) is None
 
 
-def test_a_classifier_beside_it_does_no_harm(user: User) -> None:
+def test_a_classifier_in_the_pipeline_is_harmless(user: User) -> None:
     finder, namer = step_of(model(user)), step_of(model(user, "namer", sure=(80, 5), task="classify"))
-    assert told(user, finder, namer) == Narrowing(part="marks", hides=True)
-    assert told(user, namer, GREY, finder) == Narrowing(part="marks2", hides=True)
-    # Alone it finds no places.
-    assert told(user, namer, GREY) is None
+    assert filter_of(user, finder, namer) == Narrowing(part="marks", hides=True)
+    assert filter_of(user, namer, GREY, finder) == Narrowing(part="marks2", hides=True)
+    # A classifier alone has no positions.
+    assert filter_of(user, namer, GREY) is None
 
 
-def test_two_that_find_things_are_told_as_data_alone(user: User) -> None:
+def test_two_detectors_are_not_drawn(user: User) -> None:
     finder, quiet = step_of(model(user)), step_of(model(user, "quiet", family="quiet"))
-    assert told(user, finder, finder) is None
-    assert told(user, finder, quiet) is None
+    assert filter_of(user, finder, finder) is None
+    assert filter_of(user, finder, quiet) is None
 
 
-def test_pipelines_of_apps_and_items_that_failed_have_nothing_to_narrow(user: User) -> None:
-    assert told(user, GREY, PIXELS) is None
+def test_pipelines_of_apps_and_failed_items_have_no_filter(user: User) -> None:
+    assert filter_of(user, GREY, PIXELS) is None
     item = item_of(ran(user, GREY, step_of(model(user)), name="b.jpg"))
     item.output = None
     assert narrowing_of(item) is None
@@ -107,7 +107,7 @@ def test_pipelines_of_apps_and_items_that_failed_have_nothing_to_narrow(user: Us
 @pytest.mark.parametrize(
     "changes", [{"width": 40, "height": 41}, {"width": None, "height": None}], ids=["other shape", "unknown"]
 )
-def test_only_over_a_picture_of_the_same_shape(user: User, changes: dict[str, Any]) -> None:
+def test_only_over_an_image_of_the_same_aspect_ratio(user: User, changes: dict[str, Any]) -> None:
     item = item_of(ran(user, GREY, step_of(model(user))))
     assert item.input_file is not None
     for name, value in changes.items():
@@ -116,7 +116,7 @@ def test_only_over_a_picture_of_the_same_shape(user: User, changes: dict[str, An
 
 
 @pytest.mark.parametrize("chain", [(), (GREY,)], ids=["model", "pipeline"])
-def test_a_file_that_has_got_other_bytes_is_not_the_original(user: User, chain: tuple[Step, ...]) -> None:
+def test_a_replaced_file_is_not_the_original(user: User, chain: tuple[Step, ...]) -> None:
     job = ran(user, *chain, step_of(model(user)))
     other = upload(user, "other.jpg", seed=5)
     assert narrowing_of(item_of(job)) is not None
@@ -126,7 +126,7 @@ def test_a_file_that_has_got_other_bytes_is_not_the_original(user: User, chain: 
     assert narrowing_of(item) is None
 
 
-def test_an_app_that_is_gone_is_not_guessed_at(user: User) -> None:
+def test_an_unknown_app_has_no_filter(user: User) -> None:
     item = item_of(ran(user, GREY, step_of(model(user))))
     item.job.recipe["steps"][0]["operation"] = "gone"
     assert narrowing_of(item) is None
@@ -134,7 +134,7 @@ def test_an_app_that_is_gone_is_not_guessed_at(user: User) -> None:
     assert narrowing_of(item) is None
 
 
-def test_a_picture_s_own_settings_count(user: User) -> None:
+def test_parameters_of_the_item_are_used(user: User) -> None:
     class Choosy(Marks):
         key = "choosy"
 

@@ -1,4 +1,4 @@
-"""On how many pictures listings were run: a pipeline's count for its models too."""
+"""Run counts of listings. Runs of a pipeline count for its models too."""
 
 import time
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ def test_two_releases_of_a_model_count_once(user: User) -> None:
 
 
 @pytest.mark.django_db
-def test_the_same_request_and_a_retry_count_once(user: User) -> None:
+def test_repeated_requests_and_retries_count_once(user: User) -> None:
     finder = model(user)
     version, picture = keep(user, step_of(finder)), upload(user)
     job = submit_version(user, version, [picture], idempotency_key="once")
@@ -67,7 +67,7 @@ def test_the_same_request_and_a_retry_count_once(user: User) -> None:
 
 
 @pytest.mark.django_db
-def test_what_is_not_submitted_does_not_count(user: User) -> None:
+def test_rejected_jobs_do_not_count(user: User) -> None:
     finder = model(user)
     Listing.objects.filter(pk=finder.listing_id).update(price_each=1000)
     version = keep(user, step_of(finder))
@@ -77,7 +77,7 @@ def test_what_is_not_submitted_does_not_count(user: User) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_jobs_whose_pipelines_share_models_never_lock_each_other_out(
+def test_jobs_with_shared_models_do_not_deadlock(
     user: User, other_user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with transaction.atomic():

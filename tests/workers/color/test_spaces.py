@@ -82,7 +82,7 @@ def test_16_bit_grays_keep_their_dark_tones(profile: bytes) -> None:
     """At 8 bits the first step of linear light would already be 13 of sRGB."""
     picture = Picture.open(colors.make_png("L16", colors.profile_chunk(profile)))
     assert off(picture, 255 * encode_srgb(GRAYS)) <= 1
-    assert picture.grey().mode == "L"
+    assert picture.gray().mode == "L"
 
 
 @pytest.mark.parametrize("kind", ["RGB16", "RGBA16"])
@@ -226,7 +226,7 @@ def test_srgb_photographs_are_drafted_gray() -> None:
     named = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     image = Image.fromarray(colors.draw_colors())
     tagged = Picture.open(encode(image, "JPEG", icc_profile=named))
-    assert np.array_equal(pixels(tagged.grey()), pixels(Picture.open(encode(image, "JPEG")).grey()))
+    assert np.array_equal(pixels(tagged.gray()), pixels(Picture.open(encode(image, "JPEG")).gray()))
 
 
 # --- JPEG, and all views.
@@ -243,9 +243,9 @@ def test_all_views_of_a_jpeg_agree(mode: str, profile: bytes) -> None:
     small = pixels(whole.resize((64, 48), Image.Resampling.BOX))
     luma = pixels(whole.convert("L").resize((64, 48), Image.Resampling.BOX))
     assert np.abs(pixels(Picture.open(data).reduced(64, 48)) - small).mean() < 3
-    assert np.abs(pixels(Picture.open(data).reduced_grey(64, 48)) - luma).mean() < 3
+    assert np.abs(pixels(Picture.open(data).reduced_gray(64, 48)) - luma).mean() < 3
     assert np.abs(pixels(Picture.open(data).shrunk(64).rgb()) - small).mean() < 4
-    assert np.abs(pixels(Picture.open(data).grey()) - pixels(whole.convert("L"))).max() <= 1
+    assert np.abs(pixels(Picture.open(data).gray()) - pixels(whole.convert("L"))).max() <= 1
     thumbnail = Image.open(io.BytesIO(engine.thumbnail(data, 64).data)).convert("RGB")
     assert np.abs(pixels(thumbnail) - small).mean() < 8
 

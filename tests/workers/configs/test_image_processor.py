@@ -296,7 +296,7 @@ def test_several_classes_may_be_there_at_once(network: tuple[nn.Module, bytes], 
     model = convert(network[1], tmp_path, config)
     pixels = torch.from_numpy(_normal(_resize((64, 64))).astype(np.float32)).permute(2, 0, 1)[None]
     wanted = network[0](pixels).detach().sigmoid()[0].tolist()
-    told = {one["class_id"]: one["confidence"] for one in found(model, top=4)}
+    told = {one["class_id"]: one["confidence"] for one in found(model, top_k=4)}
     assert [told[number] for number in range(4)] == pytest.approx(wanted, abs=2e-3)
     assert abs(sum(wanted) - 1) > 0.05
 

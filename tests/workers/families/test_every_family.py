@@ -124,7 +124,14 @@ def _variants(task: str) -> Iterator[dict[str, Any]]:
     yield from ({"result": result} for result in results_of(task))
     for name in ("boxes", "masks", "keypoints", "labels"):
         yield {name: False}
-    yield from ({"confidence": 0.7}, {"iou": 0.95}, {"most": 1}, {"top": 1}, {"line": 9}, {"classes": "Dog"})
+    yield from (
+        {"confidence": 0.7},
+        {"iou": 0.95},
+        {"max_detections": 1},
+        {"top_k": 1},
+        {"line_width": 9},
+        {"classes": "Dog"},
+    )
 
 
 @every_task
@@ -138,7 +145,7 @@ def test_every_setting_runs_and_gives_the_same_twice(task: str) -> None:
 def test_each_setting_changes_something() -> None:
     data = encode(draw(300, 220), "PNG")
     plain = {task: [file.data for file in run(model, data).files] for task, model in TASKS.items()}
-    left = set(registry.get("yolo").schema()["properties"]) - {"size"}
+    left = set(registry.get("yolo").schema()["properties"]) - {"image_size"}
     for task, model in TASKS.items():
         for variant in _variants(task):
             if [file.data for file in run(model, data, **variant).files] != plain[task]:
@@ -173,11 +180,11 @@ def test_no_metadata_gets_out(task: str, format: str) -> None:
 @pytest.mark.parametrize("kind", ["jpeg", "png", "png alpha", "jpeg grey"])
 def test_the_picture_it_was_given_stays_as_it_was(task: str, kind: str) -> None:
     picture = Picture.open(KINDS[kind])
-    views = [picture.rgb(), picture.rgb(flat=False), picture.grey(), picture.reduced(20, 10)]
+    views = [picture.rgb(), picture.rgb(flat=False), picture.gray(), picture.reduced(20, 10)]
     before = [view.tobytes() for view in views]
     model = TASKS[task]
     for result in results_of(task):
-        params = registry.validate("yolo", {"result": result, "line": 5})
+        params = registry.validate("yolo", {"result": result, "line_width": 5})
         registry.get("yolo").run(picture, params, Context(model=model))
     assert [view.tobytes() for view in views] == before
 

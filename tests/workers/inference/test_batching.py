@@ -23,7 +23,7 @@ class Doubling:
         self.room = room
         self.seconds = seconds
         self.batches: list[tuple[int, ...]] = []
-        self.at_once = self.most_at_once = 0
+        self.at_once = self.most_at_once = self.answered = 0
         self.is_lost = False
         self._gate = threading.Event()
         self._gate.set()
@@ -57,6 +57,7 @@ class Doubling:
 
     def finish(self, started: Any, /) -> list[list[Floats]]:
         made, counts = started
+        self.answered += len(counts)
         return [[part] for part in np.split(made, np.cumsum(counts)[:-1])]
 
 
@@ -67,10 +68,16 @@ def picture(value: float, *, side: int = 2, count: int = 1) -> Floats:
 def ask_at_once(batcher: Batcher, inputs: Sequence[Floats]) -> list[Any]:
     """Each input from a thread of its own; return the answers, or what was raised."""
     answers: list[Any] = [None] * len(inputs)
+    network: Any = batcher._network
+    ended = network.answered + len(inputs)
+
+    def running() -> int:
+        # As in a slot: whoever has an answer comes no more, and is not waited for.
+        return int(ended - network.answered)
 
     def ask(index: int) -> None:
         try:
-            answers[index] = batcher.run(inputs[index], lambda: len(inputs))[0]
+            answers[index] = batcher.run(inputs[index], running)[0]
         except Exception as error:  # noqa: BLE001  (looked at below)
             answers[index] = error
 
@@ -166,7 +173,8 @@ def test_where_memory_does_not_suffice_batches_get_smaller_and_stay_so() -> None
 
 def test_what_does_not_fit_alone_fails_alone() -> None:
     network = Doubling(room=2)
-    answers = ask_at_once(patient(network), [picture(1), picture(2, count=3), picture(3)])
+    # Whoever fails is waited for to the end.
+    answers = ask_at_once(Batcher(network, patience=0.5), [picture(1), picture(2, count=3), picture(3)])
     assert isinstance(answers[1], MemoryError)
     assert (answers[0].max(), answers[2].max()) == (2, 6)
 
@@ -219,7 +227,8 @@ def test_whoever_is_interrupted_leaves_nothing_behind() -> None:
 
 def test_others_go_on_where_the_leader_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Doubling()
-    batcher = patient(network)
+    # The two that are left wait for the third to the end.
+    batcher = Batcher(network, patience=0.5)
     start, interrupted = network.start, []
 
     def start_once(inputs: Sequence[Floats]) -> Any:

@@ -250,7 +250,7 @@ def test_too_much_memory_is_told_as_such(little_memory: int) -> None:
         session.run(BRIGHT)
     assert fault.value.code == "no_memory"
     assert "more memory for this picture than the 1 GiB that a model may have" in fault.value.message
-    assert "smaller picture or working size" in fault.value.message
+    assert "smaller picture or image size" in fault.value.message
     assert "IPAU_MODEL_MEMORY_BYTES" in fault.value.message
     assert not fault.value.killed
 
@@ -488,4 +488,4 @@ except ModelFault as fault:
     assert ran.stdout.startswith("no_memory The model needs more memory for this picture than the "), (
         ran.stderr
     )
-    assert "GiB that a model may have. Use a smaller picture or working size." in ran.stdout
+    assert "GiB that a model may have. Use a smaller picture or image size." in ran.stdout

@@ -208,14 +208,14 @@ def test_orientation_that_makes_no_sense_is_passed_over() -> None:
 def test_sixteen_bits_are_scaled_not_clipped() -> None:
     deep = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
     for format in ("PNG", "TIFF"):
-        got = pixels(Picture.open(encode(Image.fromarray(deep), format)).grey())
+        got = pixels(Picture.open(encode(Image.fromarray(deep), format)).gray())
         assert got.tolist() == [[0, 1, 128, 255]], format
 
 
 @pytest.mark.parametrize("top", [1.0, 255.0, 65535.0])
 def test_floating_point_greys_are_scaled(top: float) -> None:
     values = np.array([[0, 0.5, 1, np.nan]], dtype=np.float32) * np.float32(top)
-    got = pixels(Picture.open(encode(Image.fromarray(values), "TIFF")).grey())
+    got = pixels(Picture.open(encode(Image.fromarray(values), "TIFF")).gray())
     assert got.tolist() == [[0, 128, 255, 0]]
 
 
@@ -265,8 +265,8 @@ def test_profiles_are_brought_to_srgb() -> None:
     picture = Picture.open(data)
     assert pixels(picture.rgb())[8, 8].tolist()[2] > 200
     # Luma from the decoder would be that of red (75), not of blue (29).
-    assert pixels(picture.grey())[8, 8] < 50
-    assert pixels(Picture.open(data).reduced_grey(8, 8))[4, 4] < 50
+    assert pixels(picture.gray())[8, 8] < 50
+    assert pixels(Picture.open(data).reduced_gray(8, 8))[4, 4] < 50
 
 
 def test_a_profile_that_does_not_fit_is_passed_over() -> None:

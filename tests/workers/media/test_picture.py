@@ -20,28 +20,28 @@ def test_every_view_is_upright(orientation: int, format: str) -> None:
     facts = identify(data)
     assert (facts.width, facts.height, facts.orientation) == (120, 80, orientation)
     assert np.abs(pixels(Picture.open(data).rgb()) - pixels(upright)).mean() < 3
-    assert np.abs(pixels(Picture.open(data).grey()) - pixels(upright.convert("L"))).mean() < 3
+    assert np.abs(pixels(Picture.open(data).gray()) - pixels(upright.convert("L"))).mean() < 3
     quarter = upright.reduce(4)
     assert np.abs(pixels(Picture.open(data).reduced(30, 20)) - pixels(quarter)).mean() < 3
-    assert np.abs(pixels(Picture.open(data).reduced_grey(30, 20)) - pixels(quarter.convert("L"))).mean() < 3
+    assert np.abs(pixels(Picture.open(data).reduced_gray(30, 20)) - pixels(quarter.convert("L"))).mean() < 3
     shown = decode(Picture.open(data).thumbnail(60).data)
     assert shown.size == (60, 40)
     assert np.abs(pixels(shown) - pixels(upright.resize((60, 40), Image.Resampling.BOX))).mean() < 8
 
 
-def test_grey_is_rec601_luma() -> None:
+def test_gray_is_rec601_luma() -> None:
     image = draw()
     expected = pixels(image) @ np.array([0.299, 0.587, 0.114])
-    assert np.abs(pixels(Picture.open(encode(image, "PNG")).grey()) - expected).max() <= 1
+    assert np.abs(pixels(Picture.open(encode(image, "PNG")).gray()) - expected).max() <= 1
     jpeg = Picture.open(encode(image, "JPEG", quality=98, subsampling=0))
-    assert np.abs(pixels(jpeg.grey()) - expected).mean() < 1.5
+    assert np.abs(pixels(jpeg.gray()) - expected).mean() < 1.5
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
 @pytest.mark.parametrize("asked", [(1, 1), (7, 5), (40, 30), (120, 90), (333, 222), (999, 700)])
 def test_reduced_is_never_smaller_than_asked(format: str, asked: tuple[int, int]) -> None:
     picture = Picture.open(encode(draw(999, 701), format))
-    for view in (picture.reduced(*asked), picture.reduced_grey(*asked)):
+    for view in (picture.reduced(*asked), picture.reduced_gray(*asked)):
         assert view.width >= asked[0]
         assert view.height >= asked[1]
         assert view.width < 4 * max(asked[0], asked[1] * 999 / 701)
@@ -52,7 +52,7 @@ def test_reduced_averages() -> None:
     assert np.array_equal(pixels(picture.reduced(40, 30)), pixels(draw(160, 120).reduce(4)))
 
 
-@pytest.mark.parametrize("name", ["rgb", "grey", "alpha"])
+@pytest.mark.parametrize("name", ["rgb", "gray", "alpha"])
 def test_views_are_decoded_once(name: str) -> None:
     picture = Picture.open(encode(draw(400, 300), "PNG"))
     first = getattr(picture, name)()
@@ -135,4 +135,4 @@ def test_a_picture_of_pixels_takes_after_another() -> None:
     assert made.format == "WEBP"
     assert (made.width, made.height) == (5, 4)
     assert made.rgb().getpixel((0, 0)) == (255, 255, 255)
-    assert made.grey(flat=False).getpixel((0, 0)) == 100
+    assert made.gray(flat=False).getpixel((0, 0)) == 100

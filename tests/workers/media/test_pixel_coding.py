@@ -174,7 +174,7 @@ def test_cmyk_and_rgb_jpegs_have_full_chroma() -> None:
 
 def test_gray_jpegs_stay_gray() -> None:
     data = encode(art().convert("L"), "JPEG")
-    assert Picture.open(data).grey().mode == "L"
+    assert Picture.open(data).gray().mode == "L"
     assert decode(engine.run(Recipe.single("blackwhite"), data).files[0].data).mode == "L"
 
 

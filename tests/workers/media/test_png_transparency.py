@@ -64,7 +64,7 @@ def test_gray(bits: int, interlaced: bool) -> None:
         assert (wanted == 0).any() or bits > 4
         got = opacity(data)
         assert np.array_equal(np.full((11, 13), 255) if got is None else got, wanted), color
-        shades = pixels(Picture.open(data).grey(flat=False))
+        shades = pixels(Picture.open(data).gray(flat=False))
         assert np.abs(shades - np.rint(values[..., 0] * 255 / top)).max() <= 1
 
 
@@ -130,7 +130,7 @@ def test_samples_of_opacity(bits: int, interlaced: bool) -> None:
         alpha = picture.alpha()
         assert alpha is not None
         assert np.abs(pixels(alpha) - values[..., -1] * 255 / top).max() <= 1
-        straight = picture.grey(flat=False) if kind == GRAY_ALPHA else picture.rgb(flat=False)
+        straight = picture.gray(flat=False) if kind == GRAY_ALPHA else picture.rgb(flat=False)
         wanted = values[..., :-1] * 255 / top
         assert np.abs(pixels(straight).reshape(wanted.shape) - wanted).max() <= 1
 

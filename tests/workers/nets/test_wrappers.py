@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from market.weights.report import tell
+from market.weights.report import describe_report
 from tests.workers.families.gan import enlargers, generators
 from tests.workers.families.gan.layers import upload_of
 from tests.workers.families.vit.test_family import CONFIG, _draw_state
@@ -62,7 +62,7 @@ def test_the_averaged_copy_is_taken(plain: str, averaged: str, is_first: bool) -
     made = GAN.convert(upload_of({**first, **second}))
     assert _is(made.tensors, AVERAGED)
     assert made.facts["averaged"] in averaged
-    assert ("Weights", f"the averaged copy in the file, “{made.facts['averaged']}”") in tell(
+    assert ("Weights", f"averaged weights in the file, “{made.facts['averaged']}”") in describe_report(
         {"facts": made.facts}
     ).facts
 
@@ -76,7 +76,7 @@ def test_weights_that_are_no_average_are_told_as_such() -> None:
     made = GAN.convert(upload_of(_under("generator", PLAIN)))
     assert _is(made.tensors, PLAIN)
     assert made.facts["averaged"] is None
-    assert "Weights" not in dict(tell({"facts": made.facts}).facts)
+    assert "Weights" not in dict(describe_report({"facts": made.facts}).facts)
 
 
 def test_the_average_of_another_network_is_left() -> None:

@@ -10,19 +10,19 @@ from PIL import Image
 
 from tests.workers.media.samples import decode, draw, encode, pixels
 from workers import engine, registry
-from workers.plugin import Context, Operation, Params, PictureView, Result, colour, slider
+from workers.plugin import Context, Operation, Params, PictureView, Result, color, slider
 from workers.recipe import Recipe, Step
 
 
 class TintParams(Params):
     amount: int = slider(50, ge=0, le=100, title="Amount", help="How much of the tint.", unit="%")
-    tint: str = colour("#ff0000", title="Tint", help="The colour mixed in.")
+    tint: str = color("#ff0000", title="Tint", help="The color mixed in.")
 
 
 class Tint(Operation[TintParams]):
     key = "tint"
     title = "Tint"
-    summary = "Mixes a colour into a picture."
+    summary = "Mixes a color into a picture."
     description = "Each pixel is moved towards the tint by the amount you choose."
     Params = TintParams
     seen: ClassVar[list[Context]] = []

@@ -81,9 +81,9 @@ def test_inverted_is_light_on_black() -> None:
     assert run(black, inverted=True, stretch=False)[1][0].strip() == ""
 
 
-def test_coloured_takes_the_picture_s_colours() -> None:
+def test_colored_takes_the_picture_s_colors() -> None:
     red = Image.new("RGB", (64, 64), (200, 10, 10))
-    picture, _ = run(red, coloured=True, characters="blocks", stretch=False)
+    picture, _ = run(red, colored=True, characters="blocks", stretch=False)
     inked = pixels(picture)[pixels(picture)[..., 1] < 120]
     assert len(inked)
     assert np.all(inked[:, 0] > inked[:, 1] + 50)

@@ -31,7 +31,7 @@ def _lightness(code: np.ndarray) -> np.ndarray:
         ("average", (1 / 3, 1 / 3, 1 / 3)),
     ],
 )
-def test_weighs_colours(method: str, weights: tuple[float, float, float]) -> None:
+def test_weighs_colors(method: str, weights: tuple[float, float, float]) -> None:
     got = pixels(run(draw(), method=method))
     assert np.abs(got - pixels(draw()) @ np.array(weights)).max() <= 1
 
@@ -41,7 +41,7 @@ def test_lightness_is_cie() -> None:
     assert np.abs(got - _lightness(pixels(draw()) / 255) * 2.55).max() <= 1
 
 
-def test_lightness_of_middle_grey() -> None:
+def test_lightness_of_middle_gray() -> None:
     assert run(Image.new("RGB", (1, 1), (119, 119, 119)), method="lightness").getpixel((0, 0)) == 128
 
 
@@ -58,7 +58,7 @@ def test_contrast_turns_about_the_middle() -> None:
 @pytest.mark.parametrize("level", [0, 1, 100, 255])
 def test_threshold_cuts_at_the_level(level: int) -> None:
     ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None, :])
-    cut = run(ramp, finish="threshold", automatic=False, level=level)
+    cut = run(ramp, finish="threshold", auto_threshold=False, threshold=level)
     assert cut.mode == "1"
     assert pixels(cut)[0].tolist() == [int(code >= level) for code in range(256)]
 
@@ -110,7 +110,7 @@ def test_ordered_dither_repeats_every_eight_pixels() -> None:
     assert np.array_equal(dots[:8, :8], dots[8:, 16:])
 
 
-@pytest.mark.parametrize("finish", ["grey", "threshold", "dither"])
+@pytest.mark.parametrize("finish", ["gray", "threshold", "dither"])
 @pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF"])
 def test_transparency_stays(finish: str, format: str) -> None:
     image = draw()
@@ -123,7 +123,7 @@ def test_transparency_stays(finish: str, format: str) -> None:
     assert np.abs(pixels(got.getchannel("A")) - pixels(image.getchannel("A"))).max() <= 2
 
 
-def test_hidden_colour_does_not_shine_through() -> None:
-    """Grey of a half transparent pixel is that of its own colour, not of colour on white."""
+def test_hidden_color_does_not_shine_through() -> None:
+    """Grey of a half transparent pixel is that of its own color, not of color on white."""
     got = run(Image.new("RGBA", (2, 2), (100, 100, 100, 128)))
     assert got.getpixel((0, 0)) == (100, 128)

@@ -85,9 +85,11 @@ def test_each_setting_is_fully_declared(operation: Operation[Any]) -> None:
 
 def _check_widget(name: str, field: dict[str, Any]) -> None:
     widget = field["widget"]
-    assert widget in ("slider", "choice", "toggle", "text", "colour", "folder"), name
+    assert widget in ("slider", "choice", "toggle", "text", "color", "folder"), name
     if widget == "slider":
-        assert field["minimum"] <= field["default"] <= field["maximum"], name
+        number = _number(field)
+        offered = field["examples"][0] if field["default"] == "auto" else field["default"]
+        assert number["minimum"] <= offered <= number["maximum"], name
         assert field["step"] > 0, name
     if widget == "choice":
         assert set(field["enum_labels"]) == set(field["enum"]), name
@@ -99,6 +101,11 @@ def _check_widget(name: str, field: dict[str, Any]) -> None:
     if widget == "folder":
         assert field["format"] == "folder", name
         assert field["default"] is None, name
+
+
+def _number(field: dict[str, Any]) -> dict[str, Any]:
+    """Where a slider's bounds stand: with that of a number or "auto", in the number's part."""
+    return next((part for part in field.get("anyOf", ()) if "minimum" in part), field)
 
 
 def _check_show_if(fields: dict[str, Any], field: dict[str, Any]) -> None:
@@ -131,12 +138,19 @@ def test_form_strings_are_parsed(operation: Operation[Any]) -> None:
 @every_operation
 def test_bounds_are_enforced_with_sentences(operation: Operation[Any]) -> None:
     for name, field in operation.schema()["properties"].items():
+        number = _number(field)
         wrong: list[Any] = {
-            "slider": [field.get("minimum", 0) - 1, field.get("maximum", 0) + 1, "many", None, float("nan")],
+            "slider": [
+                number.get("minimum", 0) - 1,
+                number.get("maximum", 0) + 1,
+                "many",
+                None,
+                float("nan"),
+            ],
             "choice": ["no such thing", 7],
             "toggle": ["perhaps", 17],
             "text": ["x" * (field.get("maxLength", 0) + 1)],
-            "colour": ["red"],
+            "color": ["red"],
             "folder": ["x" * 100],
         }[field["widget"]]
         for value in wrong:
@@ -241,7 +255,7 @@ def test_no_metadata_gets_out(operation: Operation[Any], format: str) -> None:
 @pytest.mark.parametrize("kind", ["jpeg", "png", "png alpha", "jpeg grey"])
 def test_the_picture_it_was_given_stays_as_it_was(operation: Operation[Any], kind: str) -> None:
     picture = Picture.open(KINDS[kind])
-    views = [picture.rgb(), picture.rgb(flat=False), picture.grey(), picture.reduced(20, 10)]
+    views = [picture.rgb(), picture.rgb(flat=False), picture.gray(), picture.reduced(20, 10)]
     before = [view.tobytes() for view in views]
     for variant in _variants(operation):
         params = registry.validate(operation.key, variant)

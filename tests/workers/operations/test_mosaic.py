@@ -19,8 +19,8 @@ def run(image: Image.Image, format: str = "PNG", context: Context | None = None,
     return decode(outcome.files[0].data)
 
 
-def flat_folder(colours: list[tuple[int, int, int]]) -> Folder:
-    return Folder([encode(Image.new("RGB", (40, 30), colour), "PNG") for colour in colours])
+def flat_folder(colors: list[tuple[int, int, int]]) -> Folder:
+    return Folder([encode(Image.new("RGB", (40, 30), color), "PNG") for color in colors])
 
 
 # --- Blocks.
@@ -99,12 +99,12 @@ def test_the_result_has_the_picture_s_size(format: str) -> None:
 
 
 def test_each_cell_takes_the_tile_that_fits() -> None:
-    colours = [(250, 10, 10), (10, 250, 10), (10, 10, 250), (250, 250, 10)]
+    colors = [(250, 10, 10), (10, 250, 10), (10, 10, 250), (250, 250, 10)]
     image = Image.new("RGB", (64, 64))
-    for index, colour in enumerate(colours):
-        image.paste(colour, (index % 2 * 32, index // 2 * 32, index % 2 * 32 + 32, index // 2 * 32 + 32))
-    context = Context(pictures={"tiles": flat_folder(colours[::-1])})
-    got = run(image, context=context, tile=32, adaption=0, radius=0)
+    for index, color in enumerate(colors):
+        image.paste(color, (index % 2 * 32, index // 2 * 32, index % 2 * 32 + 32, index // 2 * 32 + 32))
+    context = Context(pictures={"tiles": flat_folder(colors[::-1])})
+    got = run(image, context=context, tile=32, color_match=0, radius=0)
     assert np.array_equal(pixels(got), pixels(image))
 
 
@@ -149,7 +149,7 @@ def test_full_adaption_gives_each_cell_its_mean() -> None:
         )
     )
     tiles = flat_folder([(30 * i, 128, 255 - 20 * i) for i in range(9)])
-    got = run(image, context=Context(pictures={"tiles": tiles}), tile=32, adaption=100)
+    got = run(image, context=Context(pictures={"tiles": tiles}), tile=32, color_match=100)
     assert np.abs(pixels(got) - pixels(image)).max() <= 2
 
 

@@ -22,7 +22,7 @@ def run(image: Image.Image, format: str = "PNG", **params: object) -> Image.Imag
 
 @pytest.mark.parametrize("block", [2, 7, 16, 128])
 @pytest.mark.parametrize("format", ["PNG", "JPEG"])
-def test_each_cell_is_of_one_colour(block: int, format: str) -> None:
+def test_each_cell_is_of_one_color(block: int, format: str) -> None:
     made = run(draw(100, 70), format, block=block)
     assert made.size == (100, 70)
     got = pixels(made.convert("RGB"))
@@ -34,40 +34,40 @@ def test_each_cell_is_of_one_colour(block: int, format: str) -> None:
 
 def test_a_cell_takes_the_mean_of_what_it_covers() -> None:
     image = draw(64, 64)
-    got = pixels(run(image, block=16, colours=64).convert("RGB"))[::16, ::16]
+    got = pixels(run(image, block=16, colors=64).convert("RGB"))[::16, ::16]
     mean = pixels(image).reshape(4, 16, 4, 16, 3).mean(axis=(1, 3))
     assert np.abs(got - mean).max() <= 2
 
 
-@pytest.mark.parametrize("colours", [2, 5, 16, 64])
+@pytest.mark.parametrize("colors", [2, 5, 16, 64])
 @pytest.mark.parametrize("dither", ["none", "ordered", "floyd-steinberg"])
-def test_no_more_colours_than_asked(colours: int, dither: str) -> None:
-    made = run(draw(200, 150), block=2, colours=colours, dither=dither).convert("RGB")
-    assert 2 <= len(made.getcolors()) <= colours
+def test_no_more_colors_than_asked(colors: int, dither: str) -> None:
+    made = run(draw(200, 150), block=2, colors=colors, dither=dither).convert("RGB")
+    assert 2 <= len(made.getcolors()) <= colors
 
 
 @pytest.mark.parametrize("palette", sorted(PALETTES))
 @pytest.mark.parametrize("dither", ["none", "ordered", "floyd-steinberg"])
 def test_named_palettes_are_kept_to(palette: str, dither: str) -> None:
     made = run(draw(120, 90), block=4, palette=palette, dither=dither).convert("RGB")
-    assert {colour for _, colour in made.getcolors()} <= set(read_palette(palette))
+    assert {color for _, color in made.getcolors()} <= set(read_palette(palette))
 
 
 @pytest.mark.parametrize(
     ("palette", "count"),
     [("pico8", 16), ("gameboy", 4), ("cga", 4), ("ega", 16), ("c64", 16), ("spectrum", 15), ("nes", 55)],
 )
-def test_palettes_have_the_colours_they_claim(palette: str, count: int) -> None:
+def test_palettes_have_the_colors_they_claim(palette: str, count: int) -> None:
     assert len(read_palette(palette)) == count
 
 
 @pytest.mark.parametrize("dither", ["ordered", "floyd-steinberg"])
 def test_dithering_comes_closer_to_the_mean(dither: str) -> None:
-    grey = Image.new("RGB", (128, 128), (110, 110, 110))
-    plain = pixels(run(grey, block=2, palette="grey4").convert("L")).mean()
-    mixed = pixels(run(grey, block=2, palette="grey4", dither=dither).convert("L")).mean()
+    gray = Image.new("RGB", (128, 128), (110, 110, 110))
+    plain = pixels(run(gray, block=2, palette="gray4").convert("L")).mean()
+    mixed = pixels(run(gray, block=2, palette="gray4", dither=dither).convert("L")).mean()
     assert abs(mixed - 110) <= abs(plain - 110)
-    assert len(run(grey, block=2, palette="grey4", dither=dither).getcolors()) >= 2
+    assert len(run(gray, block=2, palette="gray4", dither=dither).getcolors()) >= 2
 
 
 def test_outlines_darken_the_dark_side_of_edges_only() -> None:
@@ -89,6 +89,6 @@ def test_transparent_cells_are_fully_so() -> None:
     assert np.all(alpha[:, 32:] == 255)
 
 
-def test_a_flat_picture_is_one_colour() -> None:
+def test_a_flat_picture_is_one_color() -> None:
     made = run(Image.new("RGB", (50, 50), (12, 200, 77))).convert("RGB")
     assert made.getcolors() == [(2500, (12, 200, 77))]

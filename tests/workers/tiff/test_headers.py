@@ -331,7 +331,7 @@ def test_a_row_a_strip_passes_and_its_pixels_stay(compression: str | None) -> No
     data = encode(image, "TIFF", tiffinfo=tags, compression=compression)
     facts = soon(identify, data)
     assert (facts.width, facts.height) == (40, 20_000)
-    assert np.array_equal(pixels(Picture.open(data).grey()), pixels(image))
+    assert np.array_equal(pixels(Picture.open(data).gray()), pixels(image))
 
 
 def test_profiles_and_descriptions_of_megabytes_pass() -> None:

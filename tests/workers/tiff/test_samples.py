@@ -40,7 +40,7 @@ def read(data: bytes) -> np.ndarray:
 
 
 def read_gray(data: bytes) -> np.ndarray:
-    return pixels(Picture.open(data).grey())
+    return pixels(Picture.open(data).gray())
 
 
 def expect_gray(data: bytes, shares: np.ndarray) -> None:
@@ -273,7 +273,7 @@ def test_alpha(order: str, is_planar: bool, bits: int, extra: int, channels: int
     alpha = picture.alpha()
     assert alpha is not None
     assert np.abs(pixels(alpha) - np.rint(opacity[..., 0] * 255)).max() <= 1
-    got = pixels(picture.rgb(flat=False)) if channels == 3 else pixels(picture.grey(flat=False))[..., None]
+    got = pixels(picture.rgb(flat=False)) if channels == 3 else pixels(picture.gray(flat=False))[..., None]
     assert np.abs(got - PHOTO[..., :channels]).max() <= (4 if extra == 1 else 1)
 
 

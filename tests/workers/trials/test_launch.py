@@ -95,7 +95,7 @@ def test_a_network_that_needs_too_much_memory_says_so(tmp_path: Path) -> None:
     done = try_model(folder, limits=replace(BOUNDS, memory=3 * 1024**3), use_bubblewrap=False)
     assert done.sentence == (
         "The model needs more memory for this picture than the 3 GiB that a model may have. Use a smaller "
-        "picture or working size."
+        "picture or image size."
     )
 
 

@@ -21,17 +21,23 @@ def offered(key: str, **facts: Any) -> set[str]:
 @pytest.mark.parametrize("key", ["yolo", "onnx"])
 def test_each_task_has_settings_of_its_own(key: str) -> None:
     detector = offered(key, task="detect", layout="anchors")
-    assert detector >= {"result", "confidence", "iou", "classes", "most", "boxes", "labels"}
-    assert not detector & {"masks", "keypoints", "top"}
+    assert detector >= {"result", "confidence", "iou", "classes", "max_detections", "boxes", "labels"}
+    assert not detector & {"masks", "keypoints", "top_k"}
     assert offered(key, task="obb", layout="anchors") == detector
     assert offered(key, task="segment", layout="anchors") == detector | {"masks"}
     assert offered(key, task="pose", layout="anchors") == detector | {"keypoints"}
-    assert offered(key, task="classify", layout="logits") == {"result", "classes", "labels", "size", "top"}
+    assert offered(key, task="classify", layout="logits") == {
+        "result",
+        "classes",
+        "labels",
+        "image_size",
+        "top_k",
+    }
     assert offered(key, task="detect", layout="end-to-end") == detector - {"iou"}
 
 
 def test_what_makes_pictures_finds_nothing() -> None:
-    assert offered("onnx", task="image", layout="") == {"size"}
+    assert offered("onnx", task="image", layout="") == {"image_size"}
     assert "iou" not in offered("onnx", task="segment", layout="semantic")
 
 

@@ -39,8 +39,8 @@ PREVIEW_FLOPS = 300 * 10**9
 _NOISE_PIXELS = 2**16
 # Which of them mean something, by how a network goes over a picture.
 _SETTINGS = {
-    "tiles": ("strength", "keep_colours"),
-    "whole": ("strength", "keep_colours", "size"),
+    "tiles": ("strength", "keep_colors"),
+    "whole": ("strength", "keep_colors", "image_size"),
     "noise": ("seed", "columns", "rows"),
 }
 
@@ -49,16 +49,16 @@ class GanParams(Params):
     strength: int = slider(
         100, ge=0, le=100, title="Strength", help="How much of the result is mixed in.", unit="%"
     )
-    keep_colours: bool = toggle(
-        False, title="Keep the colours", help="Light and dark of the result, in the colours of the picture."
+    keep_colors: bool = toggle(
+        False, title="Keep colors", help="Light and dark of the result, in the colors of the image."
     )
-    size: int = slider(
+    image_size: int = slider(
         768,
         ge=256,
         le=2048,
         step=64,
-        title="Working size",
-        help="Longest side at which models work that look at a whole picture at once.",
+        title="Image size",
+        help="Longer side of the image that the model sees, for models that see the whole image at once.",
         unit="px",
         advanced=True,
     )
@@ -78,7 +78,7 @@ class _Source:
     """A picture as the network reads it, and what is laid over its result again."""
 
     image: Image.Image
-    colour: Image.Image
+    color: Image.Image
     alpha: Image.Image | None
 
 
@@ -92,7 +92,7 @@ class Gan(Family[GanParams]):
         "Runs ResNet and U-Net generators (CycleGAN, pix2pix), fast neural style, AnimeGANv2, "
         "ESRGAN, Real-ESRGAN compact and DCGAN. Where a pixel depends on its surroundings alone, a large "
         "picture goes through in overlapping tiles and shows no seam. Where it depends on all others, as "
-        "instance norms make it, it goes through whole, at the **working size**, and is brought back to its "
+        "instance norms make it, it goes through whole, at the **image size**, and is brought back to its "
         "own. Models that start from noise draw a sheet of pictures for a **seed**."
     )
     queue = "gpu"
@@ -149,7 +149,7 @@ def _redraw(
 ) -> Result:
     source = _read(picture, facts["input"]["channels"])
     if facts["layout"] == "whole":
-        side = params.size
+        side = params.image_size
         if context.is_preview:
             side = min(side, round(max(source.image.size) * _affordable_share(source.image.size, facts)))
         return Result(_mix(source, run_whole(source.image, facts, session, side), params))
@@ -213,8 +213,8 @@ def _check_size(size: tuple[int, int]) -> None:
 
 
 def _read(picture: PictureView, channels: int) -> _Source:
-    colour, alpha = picture.rgb(flat=False), picture.alpha()
-    return _Source(picture.grey(flat=False) if channels == 1 else colour, colour, alpha)
+    color, alpha = picture.rgb(flat=False), picture.alpha()
+    return _Source(picture.gray(flat=False) if channels == 1 else color, color, alpha)
 
 
 def _shrink(source: _Source, share: float) -> _Source:
@@ -224,18 +224,18 @@ def _shrink(source: _Source, share: float) -> _Source:
         return image.resize(size, Image.Resampling.BICUBIC)
 
     return _Source(
-        small(source.image), small(source.colour), None if source.alpha is None else small(source.alpha)
+        small(source.image), small(source.color), None if source.alpha is None else small(source.alpha)
     )
 
 
 def _mix(source: _Source, made: Image.Image, params: GanParams) -> Image.Image:
     """Lay the result over the picture as the settings say."""
-    if params.keep_colours:
+    if params.keep_colors:
         luma = made.convert("L")
-        _, blue, red = _enlarge(source.colour, made.size).convert("YCbCr").split()
+        _, blue, red = _enlarge(source.color, made.size).convert("YCbCr").split()
         made = Image.merge("YCbCr", (luma, blue, red)).convert("RGB")
     if params.strength < 100:
-        made = Image.blend(_enlarge(source.colour, made.size), made.convert("RGB"), params.strength / 100)
+        made = Image.blend(_enlarge(source.color, made.size), made.convert("RGB"), params.strength / 100)
     if source.alpha is not None:
         made.putalpha(_enlarge(source.alpha, made.size))
     return made

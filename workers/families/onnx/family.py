@@ -47,7 +47,7 @@ class Onnx(Family[OnnxParams]):
         return detect.run(picture, params, context)
 
     def settings_for(self, facts: Mapping[str, Any]) -> tuple[str, ...]:
-        return ("size",) if facts["task"] == "image" else detect.settings_for(facts)
+        return ("image_size",) if facts["task"] == "image" else detect.settings_for(facts)
 
     def choices_for(self, facts: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
         return detect.choices_for(facts)
@@ -64,13 +64,15 @@ def _redraw(picture: PictureView, params: OnnxParams, context: Context) -> Resul
         text = "This model makes a picture of the picture and finds nothing in it: choose to draw."
         raise OperationError(text, code="no_places")
     facts = model_of(context).facts
-    return Result(image_to_image.redraw(picture, get_session(context), facts, params.size or _REDRAWN_SIDE))
+    side = params.input_side or _REDRAWN_SIDE
+    return Result(image_to_image.redraw(picture, get_session(context), facts, side))
 
 
 def _label(picture: PictureView, params: OnnxParams, context: Context) -> Result:
     facts = model_of(context).facts
     wanted = choose_classes(params.classes, facts["classes"])
-    own = (params.size, params.size) if params.size else (facts["input"]["width"], facts["input"]["height"])
+    side = params.input_side
+    own = (side, side) if side else (facts["input"]["width"], facts["input"]["height"])
     session = get_session(context)
     mean, std = facts.get("mean"), facts.get("std")
     if facts["layout"] == LABELS:
@@ -87,4 +89,4 @@ def _label(picture: PictureView, params: OnnxParams, context: Context) -> Result
         confidence=params.confidence,
         wanted=wanted,
     )
-    return detect.make_result(picture, params, context, list(found)[: params.most])
+    return detect.make_result(picture, params, context, list(found)[: params.max_detections])

@@ -25,7 +25,13 @@ from workers.vision.draw import draw_title
 
 
 class VitParams(Params):
-    top: int = slider(5, ge=1, le=20, title="Guesses", help="How many classes are named, the surest first.")
+    top_k: int = slider(
+        5,
+        ge=1,
+        le=20,
+        title="Top classes",
+        help="Maximum number of classes that are returned, most confident first.",
+    )
     label: bool = toggle(True, title="Write the label", help="Writes the surest class into the picture.")
 
 
@@ -54,7 +60,7 @@ class Vit(Family[VitParams]):
         pixels = prepare(picture, facts["input"]["width"], facts)
         shares = session.run(pixels)[0][0]
         check_finite(shares)
-        guesses = rank(shares, facts["classes"], params.top, None)
+        guesses = rank(shares, facts["classes"], params.top_k, None)
         best = guesses[0]
         image = picture.rgb()
         if params.label:

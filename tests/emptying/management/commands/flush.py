@@ -1,4 +1,4 @@
-"""`flush` as Django's tests call it after each test that commits."""
+"""Command `flush`, which Django calls after each test that commits."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tests.emptying import tables
 
 
 class Command(flush.Command):
-    """Where the rows of the beginning were kept, put them back; everywhere else do what Django does."""
+    """Restore the saved initial rows if there are any, else flush as Django does."""
 
     def handle(self, **options: Any) -> None:
         connection = connections[options["database"]]

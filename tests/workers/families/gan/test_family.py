@@ -24,7 +24,7 @@ from workers.recipe import Recipe
 
 SAMPLES = {
     "compact": enlargers.srvgg(features=8, convolutions=3),
-    "grey": enlargers.srvgg(channels=1),
+    "gray": enlargers.srvgg(channels=1),
     "wide": enlargers.srvgg(1, features=24, convolutions=0),
     "esrgan": enlargers.rrdb(blocks=1),
     "resnet": generators.resnet(),
@@ -144,20 +144,20 @@ def test_it_runs_on_every_kind_of_picture(kind: str, models: dict[str, FolderMod
     assert ("A" in made.getbands()) == ("alpha" in kind)
 
 
-def test_transparency_is_enlarged_beside_the_colours(models: dict[str, FolderModel]) -> None:
+def test_transparency_is_enlarged_beside_the_colors(models: dict[str, FolderModel]) -> None:
     before = decode(KINDS["png alpha"])
     alpha = _run(models["compact"], KINDS["png alpha"]).getchannel("A")
     expected = before.getchannel("A").resize(alpha.size, Image.Resampling.BICUBIC)
     assert np.abs(np.asarray(alpha).astype(int) - np.asarray(expected)).max() <= 1
 
 
-def test_a_grey_network_reads_and_writes_grey(models: dict[str, FolderModel]) -> None:
+def test_a_gray_network_reads_and_writes_gray(models: dict[str, FolderModel]) -> None:
     image = draw(40, 30)
-    made = _run(models["grey"], encode(image, "PNG"))
+    made = _run(models["gray"], encode(image, "PNG"))
     assert made.mode == "L"
-    assert np.abs(np.asarray(made) - _expected(SAMPLES["grey"], image.convert("L"))).max() <= 1
-    coloured = _run(models["grey"], encode(image, "PNG"), keep_colours=True)
-    assert coloured.mode == "RGB"
+    assert np.abs(np.asarray(made) - _expected(SAMPLES["gray"], image.convert("L"))).max() <= 1
+    colored = _run(models["gray"], encode(image, "PNG"), keep_colors=True)
+    assert colored.mode == "RGB"
 
 
 def test_what_would_be_too_large_is_refused_before_it_is_begun(models: dict[str, FolderModel]) -> None:
@@ -183,11 +183,11 @@ def test_half_the_strength_is_half_way(models: dict[str, FolderModel]) -> None:
     assert np.abs(np.asarray(half) - middle).max() <= 1
 
 
-def test_kept_colours_are_those_of_the_picture(models: dict[str, FolderModel]) -> None:
-    # A dull picture, whose colours fit whatever light and dark come out.
-    image = Image.blend(draw(60, 40), Image.new("RGB", (60, 40), "grey"), 0.9)
+def test_kept_colors_are_those_of_the_picture(models: dict[str, FolderModel]) -> None:
+    # A dull picture, whose colors fit whatever light and dark come out.
+    image = Image.blend(draw(60, 40), Image.new("RGB", (60, 40), "gray"), 0.9)
     plain = _run(models["resnet, batch"], encode(image, "PNG"))
-    kept = _run(models["resnet, batch"], encode(image, "PNG"), keep_colours=True)
+    kept = _run(models["resnet, batch"], encode(image, "PNG"), keep_colors=True)
     light, blue, red = (np.asarray(band).astype(int) for band in kept.convert("YCbCr").split())
     _, own_blue, own_red = (np.asarray(band).astype(int) for band in image.convert("YCbCr").split())
     inside = (light > 40) & (light < 215)
@@ -224,8 +224,8 @@ def test_a_large_picture_is_worked_on_at_the_working_size(
 ) -> None:
     data = encode(draw(800, 400), "PNG")
     seen = _watch_tiles(monkeypatch)
-    assert _run(models["resnet"], data, size=256).size == (800, 400)
-    assert _run(models["resnet"], data, size=512).size == (800, 400)
+    assert _run(models["resnet"], data, image_size=256).size == (800, 400)
+    assert _run(models["resnet"], data, image_size=512).size == (800, 400)
     assert seen == [(1, 3, 128, 256), (1, 3, 256, 512)]
 
 
@@ -338,7 +338,7 @@ def test_each_setting_is_one_of_some_model(models: dict[str, FolderModel]) -> No
     family = registry.get("gan")
     assert isinstance(family, Family)
     offered = {name: family.settings_for(models[name].facts) for name in ("compact", "resnet", "noise")}
-    assert "size" in offered["resnet"]
-    assert "size" not in offered["compact"]
+    assert "image_size" in offered["resnet"]
+    assert "image_size" not in offered["compact"]
     assert "strength" not in offered["noise"]
     assert {one for names in offered.values() for one in names} == family.schema()["properties"].keys()

@@ -86,7 +86,7 @@ def test_a_classifier_sees_pictures_as_its_config_says(
     assert model.facts["assumed"] == []
     image = Image.fromarray(PIXELS)
     shown = image.resize((64, 64), Image.Resampling.BILINEAR) if short is None else _cut(image, short, 64)
-    told = {one["class_id"]: one["confidence"] for one in found(model, top=4)}
+    told = {one["class_id"]: one["confidence"] for one in found(model, top_k=4)}
     assert [told[number] for number in range(4)] == pytest.approx(_shares(network, shown, 0.5, 0.5), abs=2e-3)
     other = _shares(network, _cut(image, 128, 64), 0.5, 0.5)
     assert [told[number] for number in range(4)] != pytest.approx(other, abs=2e-3)
@@ -114,6 +114,6 @@ def test_a_model_of_before_sees_the_middle_square(tilted: tuple[nn.Module, bytes
     model = convert(onnx, tmp_path)
     facts = {name: value for name, value in model.facts.items() if name not in ("crop_pct", "assumed")}
     model.__dict__["facts"] = {**facts, "mean": [0.5] * 3, "std": [0.5] * 3}
-    told = {one["class_id"]: one["confidence"] for one in found(model, top=4)}
+    told = {one["class_id"]: one["confidence"] for one in found(model, top_k=4)}
     wanted = _shares(network, _cut(Image.fromarray(PIXELS), 64, 64), 0.5, 0.5)
     assert [told[number] for number in range(4)] == pytest.approx(wanted, abs=2e-3)

@@ -346,14 +346,16 @@ def test_a_detector_for_any_size_is_shown_the_shape_of_the_picture(tmp_path: Pat
     (light,) = found(model, data=encode(picture, "PNG"), classes="light", confidence=0.9)
     assert (light["x"], light["y"], light["width"], light["height"]) == (84, 44, 8, 8)
     # Of the grey around the picture it sees no more than the rectangle has: a row above and one below.
-    dark = found(model, data=encode(picture, "PNG"), classes="dark", confidence=0.5, most=1000)
+    dark = found(model, data=encode(picture, "PNG"), classes="dark", confidence=0.5, max_detections=1000)
     assert len(dark) == 20 * (10 + 2) - 1
 
 
 @pytest.mark.parametrize("size", [(1500, 1199), (3000, 20)])
 def test_a_preview_tells_places_of_the_whole_picture(size: tuple[int, int], tmp_path: Path) -> None:
     model = _detector_for_any_size(tmp_path, stride="32", imgsz="[160, 160]")
-    recipe = Recipe.single("onnx", {"classes": "dark", "confidence": 0.5, "most": 1000}, weights=model.key)
+    recipe = Recipe.single(
+        "onnx", {"classes": "dark", "confidence": 0.5, "max_detections": 1000}, weights=model.key
+    )
     picture = encode(Image.new("RGB", size), "PNG")
     data = engine.preview(recipe, picture, Context(models={model.key: model})).data
     assert isinstance(data, dict)

@@ -79,10 +79,10 @@ def test_any_size_is_said_and_one_is_meant(across: int, config: Any, tmp_path: P
     )
     with torch.no_grad():
         wanted = network(torch.from_numpy(shown.astype(np.float32))).softmax(1)[0].numpy()
-    told = {one["class_id"]: one["confidence"] for one in found(model, top=4)}
+    told = {one["class_id"]: one["confidence"] for one in found(model, top_k=4)}
     assert [told[number] for number in range(4)] == pytest.approx(wanted.tolist(), abs=0.01)
     with pytest.raises(OperationError, match="pixels only"):
-        run(model, size=64)
+        run(model, image_size=64)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_classifier_of_grey_pictures(tmp_path: Path) -> None:
     assert (model.facts["mean"], model.facts["std"]) == ([0], [1])
     with torch.no_grad():
         wanted = network(torch.from_numpy(_square(28, 1))).softmax(1)[0].numpy()
-    told = {one["class_id"]: one["confidence"] for one in found(model, top=10)}
+    told = {one["class_id"]: one["confidence"] for one in found(model, top_k=10)}
     assert [told[number] for number in range(10)] == pytest.approx(wanted.tolist(), abs=0.01)
 
 
@@ -191,7 +191,7 @@ def test_a_classifier_with_colours_last(dynamic: bool, tmp_path: Path) -> None:
     shown = (_square(96, 3) - np.reshape(config["mean"], (3, 1, 1))) / np.reshape(config["std"], (3, 1, 1))
     with torch.no_grad():
         wanted = network(torch.from_numpy(shown.astype(np.float32))).softmax(1)[0].numpy()
-    told = {one["class_id"]: one["confidence"] for one in found(model, top=4)}
+    told = {one["class_id"]: one["confidence"] for one in found(model, top_k=4)}
     assert [told[number] for number in range(4)] == pytest.approx(wanted.tolist(), abs=0.01)
 
 

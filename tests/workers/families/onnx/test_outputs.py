@@ -157,7 +157,7 @@ def test_classes_that_do_not_rule_each_other_out(said: Any, tmp_path: Path) -> N
     assert model.facts["layout"] == ("sigmoid" if said else "probabilities")
     made = run_plainly(onnx, ((_square(SIDE, 3) - 0.5) / 0.5).astype(np.float32))[0]
     wanted = 1 / (1 + np.exp(-made)) if said else made
-    told = {one["class_id"]: one["confidence"] for one in found(model, top=4)}
+    told = {one["class_id"]: one["confidence"] for one in found(model, top_k=4)}
     assert [told[number] for number in range(4)] == pytest.approx(wanted.tolist(), abs=0.01)
 
 
@@ -171,7 +171,7 @@ def test_shares_are_known_by_what_bounds_them(end: str, tmp_path: Path) -> None:
 
 
 def _told(model: Any) -> dict[str, str]:
-    return dict(report.tell({"facts": dict(model.facts)}).facts)
+    return dict(report.describe_report({"facts": dict(model.facts)}).facts)
 
 
 @pytest.mark.parametrize("names", [("a", "b"), ("logits", "features")])
@@ -183,7 +183,7 @@ def test_features_beside_classes_are_not_read(is_first: bool, names: tuple[str, 
     model = convert(onnx, tmp_path, PLAIN)
     assert (model.facts["task"], len(model.facts["classes"])) == ("classify", 4)
     assert model.facts["output"] == {"name": names[0], "count": 2}
-    assert _told(model)["Output"] == f"“{names[0]}” is read, of 2 outputs"
+    assert _told(model)["Output"] == f"“{names[0]}”, one of 2 outputs"
     # What is not read is not computed for nothing.
     assert len(open_session(model.read("model.onnx")).run(np.zeros((1, 3, SIDE, SIDE), np.float32))) == 1
 

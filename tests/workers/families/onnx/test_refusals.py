@@ -169,7 +169,7 @@ def _bomb() -> bytes:
 
 def test_a_model_for_one_size_says_so() -> None:
     model: MemoryModel = samples.detector()
-    assert found(model, size=64)
+    assert found(model, image_size=64)
     with pytest.raises(OperationError, match="64 × 64 pixels only"):
-        run(model, size=96)
-    assert found(samples.detector(size="dynamic"), size=96)
+        run(model, image_size=96)
+    assert found(samples.detector(size="dynamic"), image_size=96)

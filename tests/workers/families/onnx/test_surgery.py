@@ -64,7 +64,7 @@ def test_other_numbers_than_floats_of_32_bits(
     pixels = np.rint(pixels * 255) if kind == "uint8" else pixels
     logits = run_plainly(onnx, (pixels.transpose(0, 2, 3, 1) if is_last else pixels).astype(given))[0]
     wanted = np.exp(logits.astype(float)) / np.exp(logits.astype(float)).sum()
-    told = {one["class_id"]: one["confidence"] for one in found(model, top=4)}
+    told = {one["class_id"]: one["confidence"] for one in found(model, top_k=4)}
     assert [told[number] for number in range(4)] == pytest.approx(wanted.tolist(), abs=0.02)
     assert wanted.max() < 0.99
 
@@ -102,7 +102,7 @@ def test_blue_first_as_the_config_says(tmp_path: Path) -> None:
     shown = (_square(SIDE, 3) - np.reshape([0.1, 0.2, 0.3], (1, 3, 1, 1)))[:, ::-1]
     logits = run_plainly(onnx, np.ascontiguousarray(shown, np.float32))[0].astype(float)
     wanted = np.exp(logits) / np.exp(logits).sum()
-    told = {one["class_id"]: one["confidence"] for one in found(model, top=4)}
+    told = {one["class_id"]: one["confidence"] for one in found(model, top_k=4)}
     assert [told[number] for number in range(4)] == pytest.approx(wanted.tolist(), abs=0.02)
 
 

@@ -82,7 +82,7 @@ def test_its_boxes_are_decoded(classes: int, side: int, strides: tuple[int, ...]
     rows = decode_plainly(run_plainly(onnx, pixels), side, side, strides)
     scores = rows[:, 4:5] * rows[:, 5:]
     best = scores.max(1)
-    told = found(model, confidence=0.01, iou=0.95, most=5)
+    told = found(model, confidence=0.01, iou=0.95, max_detections=5)
     assert told
     first = int(best.argmax())
     x, y, width, height = rows[first, :4] / ratio
@@ -202,7 +202,7 @@ def test_grids_of_any_size(tmp_path: Path) -> None:
     model = convert(onnx, tmp_path, {"size": 256})
     assert (model.facts["layout"], model.facts["rectangles"]) == ("yolox", True)
     assert found(model, confidence=0.01)
-    assert found(model, confidence=0.01, size=320)
+    assert found(model, confidence=0.01, image_size=320)
 
 
 # --- Others, which would find nothing or anything.

@@ -277,7 +277,7 @@ def test_what_fits_no_classifier_is_refused() -> None:
 
 def test_it_says_what_the_network_thinks_of_the_picture(model: FolderModel) -> None:
     image = draw(SIDE, SIDE)
-    outcome = _run(model, encode(image, "PNG"), top=3)
+    outcome = _run(model, encode(image, "PNG"), top_k=3)
     pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None] / 255
     mean, std = (torch.tensor(CONFIG[name]).reshape(1, 3, 1, 1) for name in ("image_mean", "image_std"))
     shares = _forward(_draw_state(), (pixels - mean) / std, heads=4, epsilon=1e-6).softmax(-1)[0]

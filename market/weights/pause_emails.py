@@ -1,4 +1,4 @@
-"""Mails to sellers that a model of theirs is paused."""
+"""E-mails to sellers about paused models."""
 
 import logging
 import smtplib
@@ -18,46 +18,50 @@ from market.models import Listing, Pause
 
 logger = logging.getLogger(__name__)
 
-# Outlasts the task. A mail server that hangs locks no row: whoever counts a kill would wait for it.
+# Longer than the task. A lease instead of a row lock: a slow mail server must not block counting kills.
 LEASE = timedelta(minutes=6)
-# After a mail server that did not take a mail.
-TRY_AGAIN_AFTER = timedelta(minutes=10)
-# Pauses of one round.
+# Delay after the mail server failed.
+RETRY_AFTER = timedelta(minutes=10)
+# Pauses per run of the task.
 MOST_AT_ONCE = 20
 
 
 def due() -> QuerySet[Pause]:
-    """Return the pauses whose sellers are to be told now."""
+    """Return the pauses with a due e-mail."""
     return Pause.objects.filter(tell_at__lte=Now())
 
 
 def send_due() -> None:
-    """Tell the sellers of paused models; what a mail server does not take is tried again later."""
+    """E-mail the sellers of paused models. Retries later if the mail server fails."""
     for _round in range(MOST_AT_ONCE):
         pause = leases.claim_first(due().order_by("tell_at"), lease=LEASE)
         if pause is None:
             return
-        _tell_sellers(pause)
+        _notify_sellers(pause)
 
 
-def _tell_sellers(pause: Pause) -> None:
+def _notify_sellers(pause: Pause) -> None:
     listings = Listing.objects.filter(versions__weights=pause.weights_id, archived_at=None)
-    again = False
+    must_retry = False
     for listing in listings.filter(owner__is_active=True).select_related("owner").distinct():
         try:
-            _write(listing).send()
+            _compose(listing).send()
         except smtplib.SMTPRecipientsRefused:
-            logger.warning("The mail server refuses the address of the seller of %s", listing.pk)
+            logger.warning("The mail server rejects the address of the seller of listing %s", listing.pk)
         except (smtplib.SMTPException, OSError):
-            logger.warning("The mail that %s is paused was not sent", listing.pk, exc_info=True)
-            again = True
-    tell_at = Now() + TRY_AGAIN_AFTER if again else None
-    # The row is gone where an operator has let the model run again meanwhile.
+            logger.warning(
+                "The e-mail about the paused listing %s was not sent; it will be retried",
+                listing.pk,
+                exc_info=True,
+            )
+            must_retry = True
+    tell_at = Now() + RETRY_AFTER if must_retry else None
+    # The row no longer exists if an operator has resumed the model in the meantime.
     rows = Pause.objects.filter(pk=pause.pk)
     leases.release(rows, token=pause.lease_token, tell_at=tell_at, updated_at=Now())
 
 
-def _write(listing: Listing) -> EmailMessage:
+def _compose(listing: Listing) -> EmailMessage:
     with translation.override(settings.LANGUAGE_CODE):
         context = {
             "listing": listing,
