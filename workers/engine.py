@@ -1,4 +1,4 @@
-"""Running a recipe over one picture: decode once, run the steps, encode once."""
+"""Run a recipe on one image: decode once, run the steps, encode once."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ Plan = tuple[tuple[Operation[Any], Params], ...]
 
 
 class ModelMissing(Exception):
-    """A step's weights were not handed over: a fault of ours."""
+    """The context lacks the weights of a step. This is an internal error."""
 
 
 @dataclass(frozen=True)
 class RecipeResult:
-    """What one run delivered. `timings` are milliseconds: decode, run, encode, thumbnail.
+    """Output of one run. `timings` are milliseconds: decode, run, encode, thumbnail.
 
-    `width` and `height` are those of the picture delivered, or of the input where none is.
+    `width` and `height` are those of the output image, or of the input if there is none.
     """
 
     files: tuple[OutputFile, ...]
@@ -57,7 +57,7 @@ class RecipeResult:
 
 @dataclass(frozen=True)
 class ThumbnailResult:
-    """A WebP of `width` x `height`, and the facts of the picture it shows."""
+    """A WebP of `width` x `height` pixels, and the facts of its source image."""
 
     data: bytes
     width: int
@@ -74,7 +74,7 @@ def validate_recipe(recipe: Recipe) -> Plan:
 
 
 def fingerprint(recipe: Recipe) -> str:
-    """SHA-256 (hex) of everything that decides the pixels: settings with their defaults, and versions."""
+    """Return the SHA-256 (hex) of everything that decides the output: all parameters and versions."""
     parts = [f"pixels@{PIXELS_VERSION}"]
     parts += [
         f"{operation.key}@{operation.version}:{params.model_dump_json()}{step.weights or ''}"
@@ -91,7 +91,7 @@ def run(
     output: OutputOptions | None = None,
     with_thumbnail: bool = True,
 ) -> RecipeResult:
-    """Run the recipe at full size. Raises PictureError, OperationError and their kin."""
+    """Run the recipe at full size. Raises OperationError and its subclasses, such as PictureError."""
     plan = validate_recipe(recipe)
     watch = _Stopwatch()
     with _refusing_too_big():
@@ -107,7 +107,7 @@ def run(
 def preview(
     recipe: Recipe, data: bytes, context: Context | None = None, *, max_side: int = PREVIEW_SIDE
 ) -> RecipeResult:
-    """Run the recipe on a reduced picture; what comes out has no side above `max_side` either."""
+    """Run the recipe on a reduced image. No side of the output is longer than `max_side` either."""
     plan = validate_recipe(recipe)
     watch = _Stopwatch()
     with _refusing_too_big():
@@ -115,7 +115,7 @@ def preview(
         with watch.measure("decode"):
             picture = source.shrunk(max_side)
         scale = max(picture.width, picture.height) / max(source.width, source.height)
-        # Its data are in the outcome; files of them are for results that are kept.
+        # A preview returns data in the result, and only stored results have data files.
         full = (source.width, source.height)
         shown = replace(_complete(context, scale), full=full, is_preview=True)
         result, _tables = _run_steps(recipe, plan, picture, shown, watch)
@@ -125,9 +125,9 @@ def preview(
 
 
 def load_models(recipe: Recipe, context: Context) -> None:
-    """Load and warm the networks that torch runs for the recipe. Raises what that does.
+    """Load and warm up the recipe's torch networks. Raises the same errors as loading does.
 
-    For those who share them between threads: otherwise each would load them for itself.
+    Call it before threads share the networks: otherwise each thread loads its own.
     """
     complete = _complete(context, 1.0)
     for step in recipe.steps:
@@ -137,7 +137,7 @@ def load_models(recipe: Recipe, context: Context) -> None:
 
 
 def thumbnail(data: bytes, side: int = THUMBNAIL_SIDE) -> ThumbnailResult:
-    """Decode the whole picture under the limits and show it small. Raises PictureError."""
+    """Decode the image under the limits and return its thumbnail. Raises PictureError."""
     with _refusing_too_big():
         picture = Picture.open(data)
         small = picture.thumbnail(side)
@@ -148,17 +148,17 @@ def _load_model(context: Context, model: Model) -> None:
     try:
         torch_sessions.get_loaded(context, model)
     except MemoryError:
-        # Those that were loaded before may take the room.
+        # Cached models may use the memory.
         PROCESS_CACHE.clear()
     else:
         return
-    # Their layers refer to each other, and what has just failed goes with its traceback.
+    # Layers refer to each other, so only the collector frees them. The traceback is gone outside `except`.
     gc.collect()
     torch_sessions.get_loaded(context, model)
 
 
 class _Stopwatch:
-    """Milliseconds by stage. Views are decoded inside a step, so their time is moved out of it."""
+    """Milliseconds by stage. Steps decode lazily, so `move` books that time as decoding."""
 
     def __init__(self) -> None:
         self.timings = dict.fromkeys(("decode", "run", "encode", "thumbnail"), 0.0)
@@ -178,7 +178,7 @@ class _Stopwatch:
 
 @contextmanager
 def _refusing_too_big() -> Iterator[None]:
-    """Under an address-space limit a picture that does not fit fails each time: say so, once."""
+    """Turn MemoryError into PictureError: under a memory limit, a retry of the image fails again."""
     try:
         yield
     except MemoryError as error:
@@ -193,12 +193,12 @@ def _complete(context: Context | None, scale: float) -> Context:
 def _run_steps(
     recipe: Recipe, plan: Plan, picture: Picture, context: Context, watch: _Stopwatch
 ) -> tuple[Result, dict[str, JSON]]:
-    """Run each step on the pixels that the one before made, which are encoded nowhere in between.
+    """Run each step on the output pixels of the previous one, without encoding in between.
 
-    Texts and data of all steps add up.
+    The result has the texts and data of all steps.
 
     Returns:
-        The result, and by label the data that are delivered as files too.
+        The result, and by label the data that are also delivered as files.
     """
     result = Result()
     tables: dict[str, JSON] = {}
@@ -212,25 +212,25 @@ def _run_steps(
         own = _narrow(context, names[position], is_last=position == len(plan) - 1)
         own = replace(own, model=_model_of(recipe.steps[position], context))
         with watch.measure("run"):
-            made = operation.run(picture, params, own)
-        texts.update({labels[position].get(label, label): text for label, text in made.texts.items()})
-        if made.data is not None:
-            data[names[position]] = made.data
-            declared = [output.label for output in operation.outputs if output.kind == "data"]
-            tables.update({labels[position][label]: made.data for label in declared})
-        if made.scale is not None:
-            context = replace(context, scale=made.scale)
-        if made.image is not None and made.image.size != (picture.width, picture.height):
+            output = operation.run(picture, params, own)
+        texts.update({labels[position].get(label, label): text for label, text in output.texts.items()})
+        if output.data is not None:
+            data[names[position]] = output.data
+            declared = [spec.label for spec in operation.outputs if spec.kind == "data"]
+            tables.update({labels[position][label]: output.data for label in declared})
+        if output.scale is not None:
+            context = replace(context, scale=output.scale)
+        if output.image is not None and output.image.size != (picture.width, picture.height):
             context = replace(context, full=None)
-        kept = result.image if made.image is None else made.image
-        result = Result(kept, made.format or result.format, dict(texts), _merge(data))
+        image = result.image if output.image is None else output.image
+        result = Result(image, output.format or result.format, dict(texts), _merge(data))
     return result, tables
 
 
 def _narrow(context: Context, step: str, *, is_last: bool) -> Context:
-    """Show a step the pictures of its own settings: those called `step.setting`.
+    """Return a context with only the parameter images of one step: those named `step.parameter`.
 
-    Without a step's name they are the last one's.
+    Images without a step's name belong to the last step.
     """
     own = {
         name.removeprefix(f"{step}."): pictures
@@ -244,7 +244,7 @@ def _model_of(step: Step, context: Context) -> Model | None:
     if step.weights is None:
         return None
     if step.weights not in context.models:
-        raise ModelMissing(f"{step.operation} was not given the model {step.weights}.")
+        raise ModelMissing(f"The context of {step.operation} lacks the model {step.weights}.")
     return context.models[step.weights]
 
 

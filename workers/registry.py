@@ -1,4 +1,4 @@
-"""Which operations and families there are: a file for each operation, a folder for each family."""
+"""Registry of operations and families: one file for each operation, one folder for each family."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ AnyFamily = Family[Any]
 _operations: dict[str, AnyOperation] = {}
 _discovered = threading.Event()
 _lock = threading.RLock()
-# Sentences for the errors of pydantic, by type; `_FAMILIES` for those whose type begins so.
+# Messages for pydantic's errors, by error type. `_FAMILIES` has them by the type's first word.
 _SENTENCES = {
     "missing": "%(title)s is required.",
     "extra_forbidden": "There is no setting called “%(name)s”.",
@@ -42,14 +42,14 @@ _FAMILIES = {
     "float": "%(title)s must be a number.",
     "finite": "%(title)s must be a number.",
     "bool": "%(title)s must be yes or no.",
-    "string": "%(title)s is not written as it should be.",
+    "string": "%(title)s has an invalid format.",
 }
-# The same for programs, where it differs by more than the name of the setting.
+# Messages for programs, if they differ by more than the name of the parameter.
 _FOR_PROGRAMS = {
     "greater_than_equal": "%(subject)s must be at least %(ge)s%(unit)s.",
     "less_than_equal": "%(subject)s must be at most %(le)s%(unit)s.",
     "literal_error": "%(subject)s must be one of: %(choices)s.",
-    "string_type": "%(subject)s must be a text.",
+    "string_type": "%(subject)s must be a string.",
     "bool": "%(subject)s must be true or false.",
 }
 
@@ -63,14 +63,14 @@ class UnknownOperation(OperationError):
 
 
 class RegistrationError(Exception):
-    """A plug-in is not fit to run. Raised at start-up, for the developer."""
+    """A plug-in is not valid. Raised at start-up, for the developer."""
 
 
 @dataclass(frozen=True)
 class SettingProblem:
-    """What is wrong with one setting: a translatable sentence and what fills its placeholders.
+    """The error of one parameter: a translatable template and the values of its placeholders.
 
-    `program` is the same in the names and values that programs send; it is not translated.
+    `program` is the template for programs, with API names and values. It is not translated.
     """
 
     template: str
@@ -82,12 +82,12 @@ class SettingProblem:
 
     @property
     def for_programs(self) -> str:
-        """The sentence for programs."""
+        """The error message for programs."""
         return (self.program or self.template) % self.values
 
 
 class ParamsInvalid(OperationError):
-    """Settings that do not fit. `errors` maps a setting's name to a sentence ("" = the whole)."""
+    """Parameters are not valid. `errors` maps a parameter's name, or "" for all, to a message."""
 
     def __init__(self, problems: Mapping[str, SettingProblem]) -> None:
         self.problems = dict(problems)
@@ -96,7 +96,7 @@ class ParamsInvalid(OperationError):
 
 
 def get(key: str) -> AnyOperation:
-    """Return the operation or family of this key. Raises UnknownOperation."""
+    """Return the operation or family with this key. Raises UnknownOperation."""
     discover()
     try:
         return _operations[key]
@@ -107,19 +107,19 @@ def get(key: str) -> AnyOperation:
 def all_operations() -> tuple[AnyOperation, ...]:
     """Return every operation that needs no weights, basic ones first, then by key."""
     discover()
-    found = [operation for operation in _operations.values() if not isinstance(operation, Family)]
-    return tuple(sorted(found, key=lambda op: (op.tier != "basic", op.key)))
+    operations = [operation for operation in _operations.values() if not isinstance(operation, Family)]
+    return tuple(sorted(operations, key=lambda op: (op.tier != "basic", op.key)))
 
 
 def all_families() -> tuple[AnyFamily, ...]:
     """Return every family, by key."""
     discover()
-    found = [operation for operation in _operations.values() if isinstance(operation, Family)]
-    return tuple(sorted(found, key=lambda family: family.key))
+    families = [operation for operation in _operations.values() if isinstance(operation, Family)]
+    return tuple(sorted(families, key=lambda family: family.key))
 
 
 def discover() -> None:
-    """Import every plug-in, once. Whatever is wrong with one is raised: call it at start-up."""
+    """Import every plug-in, once. Call it at start-up, as it raises RegistrationError and import errors."""
     if _discovered.is_set():
         return
     with _lock:
@@ -131,7 +131,7 @@ def discover() -> None:
 
 
 def validate(key: str, raw: Mapping[str, Any]) -> Params:
-    """Return the operation's settings read from `raw`. Raises UnknownOperation, ParamsInvalid."""
+    """Return the operation's validated parameters. Raises UnknownOperation, ParamsInvalid."""
     operation = get(key)
     try:
         return operation.Params.model_validate(dict(raw))
@@ -141,7 +141,7 @@ def validate(key: str, raw: Mapping[str, Any]) -> Params:
 
 @contextmanager
 def register(operation: AnyOperation) -> Iterator[AnyOperation]:
-    """Have one more operation while the block runs. Raises RegistrationError where the key is taken."""
+    """Register an operation while the block runs. Raises RegistrationError if its key is taken."""
     discover()
     _add(operation)
     try:
@@ -151,27 +151,28 @@ def register(operation: AnyOperation) -> Iterator[AnyOperation]:
 
 
 def _module_names() -> list[str]:
-    """Return the module of each plug-in: an operation's file, or `family.py` in a family's folder."""
+    """Return the module name of each plug-in: an operation's file, or `family.py` in a family's folder."""
     packages = [importlib.import_module(name) for name in PACKAGES]
     return sorted(
-        f"{found.name}.{FAMILY_MODULE}" if found.ispkg else found.name
+        f"{module.name}.{FAMILY_MODULE}" if module.ispkg else module.name
         for package in packages
-        for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
     )
 
 
 def _read_plugin(module: ModuleType) -> AnyOperation:
-    found = [
+    plugins = [
         value
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Operation) and value.__module__ == module.__name__
     ]
-    if len(found) != 1:
-        raise RegistrationError(f"{module.__name__} must define exactly one operation, not {len(found)}.")
+    if len(plugins) != 1:
+        raise RegistrationError(f"{module.__name__} must define exactly one operation, not {len(plugins)}.")
     # A family's key is the name of its folder.
-    if found[0].key != module.__name__.removesuffix(f".{FAMILY_MODULE}").rpartition(".")[2]:
-        raise RegistrationError(f"{module.__name__} must be named as its operation’s key, {found[0].key!r}.")
-    return found[0]()
+    if plugins[0].key != module.__name__.removesuffix(f".{FAMILY_MODULE}").rpartition(".")[2]:
+        key = plugins[0].key
+        raise RegistrationError(f"{module.__name__} must be named as its operation’s key, {key!r}.")
+    return plugins[0]()
 
 
 def _add(operation: AnyOperation) -> None:
@@ -181,7 +182,10 @@ def _add(operation: AnyOperation) -> None:
     if missing:
         raise RegistrationError(f"{type(operation).__name__} lacks {', '.join(missing)}.")
     if not re.fullmatch(r"[a-z][a-z0-9_]{1,31}", operation.key):
-        raise RegistrationError(f"{operation.key!r} is no key: lower-case letters, digits and _ only.")
+        raise RegistrationError(
+            f"The key {operation.key!r} is not valid: use 2 to 32 lower-case letters, digits and _, "
+            "and start with a letter."
+        )
     with _lock:
         if operation.key in _operations:
             raise RegistrationError(f"Two operations have the key {operation.key!r}.")
@@ -208,7 +212,7 @@ def _describe(params: type[Params], name: str, kind: str, ctx: Mapping[str, Any]
     values = {key: _write(value) for key, value in ctx.items()}
     values["name"] = name
     values["title"] = title = (info.title if info else None) or name
-    # What programs call it, beside what people do where that is another word.
+    # The API name, followed by the title if it is another word.
     values["subject"] = title if title.casefold() == name else f"{name} ({title})"
     values["labels"] = ", ".join(str(label) for label in labels.values()) if isinstance(labels, dict) else ""
     values["choices"] = ", ".join(labels) if isinstance(labels, dict) else ""

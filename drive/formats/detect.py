@@ -17,7 +17,7 @@ from drive.models import FileKind
 from ipau.common.errors import Invalid
 from workers.checkpoints.facts import WeightsFacts
 from workers.checkpoints.onnx_header import read_onnx
-from workers.checkpoints.safetensors_header import read_safetensors, recognise_safetensors
+from workers.checkpoints.safetensors_header import read_safetensors, recognize_safetensors
 from workers.checkpoints.torch_zip import (
     START_BYTES,
     CutShortError,
@@ -175,7 +175,7 @@ _FORMS = (
         lambda head: head[4:9] == b"\0\0\0\0{",
         read_safetensors,
         certain=True,
-        recognise=recognise_safetensors,
+        recognise=recognize_safetensors,
     ),
     # The first field of a model is its version.
     _Form(".onnx", lambda head: head[:1] == b"\x08", read_onnx, may_be_long=True),

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from allauth.account.models import EmailAddress
 from django.core import mail
+from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 
@@ -187,3 +188,25 @@ def test_when_too_many_requests_wait_no_account_lacks_its_email(
     assert not User.objects.filter(email=form["email"]).exists()
     sign_up(client, form["email"])
     assert read_code()
+
+
+def test_a_site_without_a_mail_server_shows_the_code_on_its_page(client: Client, settings: Any) -> None:
+    sign_up(client, "grace@example.org")
+    assert "no mail server" not in client.get(reverse(CODE_PAGE)).content.decode()
+    settings.EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
+    other = Client()
+    sign_up(other, "ada@example.org")
+    page = other.get(reverse(CODE_PAGE)).content.decode()
+    assert "This site has no mail server" in page
+    shown = re.search(r"font-monospace\">([A-Z0-9-]{6,})<", page)
+    assert shown
+    assert other.post(reverse(CODE_PAGE), {"code": shown[1]}).status_code == 302
+    assert is_signed_in(other)
+
+
+def test_an_operator_from_the_command_line_needs_no_code(client: Client, monkeypatch: Any) -> None:
+    monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", PASSWORD)
+    call_command("createsuperuser", email="root@example.org", interactive=False)
+    form = {"login": "root@example.org", "password": PASSWORD}
+    assert client.post(reverse("account_login"), form)["Location"] == "/settings/"
+    assert EmailAddress.objects.get(email="root@example.org").verified

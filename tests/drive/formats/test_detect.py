@@ -130,19 +130,24 @@ def test_anything_else_is_refused_with_what_is_taken(kind: str) -> None:
 
 
 def test_kin_of_what_is_taken_is_told_the_way_out() -> None:
-    assert "convert it to JPEG" in refusal(box(b"ftyp", b"heic\0\0\0\0", b"mif1heic") + box(b"mdat", b""))
-    assert refusal(video_bytes("matroska")) == "Matroska videos are not taken: convert it to WebM or MP4."
-    assert refusal(sound_bytes()) == "This file has no moving picture in it."
-    assert "convert it to MP4" in refusal(box(b"ftyp", b"3gp4\0\0\0\0", b"3gp4") + box(b"moov", b""))
+    assert "Convert the image to JPEG" in refusal(
+        box(b"ftyp", b"heic\0\0\0\0", b"mif1heic") + box(b"mdat", b"")
+    )
+    assert (
+        refusal(video_bytes("matroska"))
+        == "Matroska videos are not supported. Convert the video to WebM or MP4."
+    )
+    assert refusal(sound_bytes()) == "This file has no video track."
+    assert "Convert it to MP4" in refusal(box(b"ftyp", b"3gp4\0\0\0\0", b"3gp4") + box(b"moov", b""))
     assert "PyTorch before 1.6" in refusal(legacy_torch_bytes())
-    assert refusal(script_bytes()).startswith("This is TorchScript, which carries code.")
+    assert refusal(script_bytes()).startswith("This is TorchScript, which contains code.")
     unpacked = torch_bytes(extra={"code/__torch__.py": b"x"})
-    assert refusal(unpacked).startswith("This is TorchScript, which carries code.")
+    assert refusal(unpacked).startswith("This is TorchScript, which contains code.")
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_a_bare_pickle_is_told_as_one(protocol: int) -> None:
-    assert refusal(pickle.dumps({"w": [1.0, 2.0]}, protocol)).startswith("This is a bare pickle")
+    assert refusal(pickle.dumps({"w": [1.0, 2.0]}, protocol)).startswith("This is a plain pickle")
 
 
 @pytest.mark.parametrize("root", ["archive", "yolo11n-" * 25])
@@ -243,7 +248,7 @@ def test_boxes_in_boxes_are_not_followed_down(depth: int) -> None:
         nest = box(b"moov", nest)
     assert refusal(box(b"ftyp", b"isom\0\0\0\0", b"isom") + nest + box(b"mdat", b"")) in (
         DAMAGED_VIDEO,
-        "This file has no moving picture in it.",
+        "This file has no video track.",
     )
 
 

@@ -152,7 +152,7 @@ def test_a_truncated_picture_is_refused_by_the_worker_with_a_reason(user: User) 
     work.inspect_uploads(user.pk)
     file.refresh_from_db()
     assert file.state == FileState.REFUSED
-    assert file.reason == "This picture is damaged: it ends too early."
+    assert file.reason == "This image is damaged: it ends too early."
     assert not Thumbnail.objects.exists()
 
 

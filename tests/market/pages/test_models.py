@@ -73,8 +73,8 @@ def test_weights_can_be_uploaded_with_the_form(client: Client, user: User) -> No
         ({"config": "{"}, "This is not JSON"),
         ({"upload": SimpleUploadedFile("a.txt", b"hello")}, "This kind of file is not taken."),
         ({"upload": SimpleUploadedFile("a.pt", torch_bytes()[:-30])}, "These weights are cut short"),
-        ({"upload": SimpleUploadedFile("a.pt", script_bytes())}, "This is TorchScript, which carries code."),
-        ({"upload": SimpleUploadedFile("a.pt", pickle.dumps({"w": 1}))}, "This is a bare pickle"),
+        ({"upload": SimpleUploadedFile("a.pt", script_bytes())}, "This is TorchScript, which contains code."),
+        ({"upload": SimpleUploadedFile("a.pt", pickle.dumps({"w": 1}))}, "This is a plain pickle"),
         ({"name": "taken"}, "You already have an app, model or pipeline called “taken”."),
     ],
 )

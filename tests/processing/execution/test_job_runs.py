@@ -51,7 +51,7 @@ def test_bad_image_fails_alone_with_a_reason(user: User) -> None:
     assert (job.state, job.succeeded, job.failed) == (State.SUCCEEDED, 1, 1)
     item = Item.objects.get(job=job, input_file=bad)
     assert item.state == State.FAILED
-    assert item.error == "This picture is damaged: it ends too early."
+    assert item.error == "This image is damaged: it ends too early."
     assert item.attempts == 1
 
 

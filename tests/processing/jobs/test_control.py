@@ -223,7 +223,7 @@ def test_the_log_counts_failures_by_reason_and_stays_short(user: User) -> None:
     take_turns(user)
     failed = JobEvent.objects.get(job=job, kind="failed")
     assert failed.details["n"] == 6
-    assert job_log.text_of(failed) == "6 images failed. This picture is damaged: it ends too early."
+    assert job_log.text_of(failed) == "6 images failed. This image is damaged: it ends too early."
     services.retry_job(owner=user, job_id=job.pk)
     take_turns(user)
     assert [e.details["n"] for e in JobEvent.objects.filter(job=job, kind="failed").order_by("id")] == [6, 6]

@@ -171,7 +171,7 @@ def test_a_failed_prediction_sends_only_completed(user: User, receive: Receive) 
     work.deliver()
     assert events_of(job) == ["completed"]
     told = json.loads(receiver.got[0].body)
-    assert (told["status"], told["error"]) == ("failed", "This picture is damaged: it ends too early.")
+    assert (told["status"], told["error"]) == ("failed", "This image is damaged: it ends too early.")
 
 
 def test_canceling_twice_sends_one_event_and_a_retry_another(user: User, receive: Receive) -> None:
