@@ -146,13 +146,13 @@ def test_output_events_of_a_job_are_limited(user: User, receive: Receive) -> Non
     """There is a minimum interval, and no `output` at the end, where `completed` is sent."""
     job = hooked(user, receive().url, "output", pictures=6)
     for _ in range(3):
-        transitions.count(transitions.locked(job.pk), succeeded=1)
+        transitions.count(transitions.lock_job(job.pk), succeeded=1)
     assert events_of(job) == ["output"]
     Delivery.objects.update(created_at=timezone.now() - timedelta(seconds=6))
-    transitions.count(transitions.locked(job.pk), failed=1)
+    transitions.count(transitions.lock_job(job.pk), failed=1)
     assert events_of(job) == ["output"] * 2
     Delivery.objects.update(created_at=timezone.now() - timedelta(seconds=6))
-    transitions.count(transitions.locked(job.pk), succeeded=2)
+    transitions.count(transitions.lock_job(job.pk), succeeded=2)
     assert events_of(job) == ["output"] * 2
 
 
