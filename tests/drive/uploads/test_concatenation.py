@@ -129,8 +129,8 @@ def test_what_cannot_be_put_together(sender: Sender, other_user: User, api: Call
         ([*whole, *whole], 400, "twice"),
         (["/v1/files/01890000-0000-7000-8000-000000000000"], 400, "not the URL of an upload"),
         (["http://[broken"], 400, "not the URL of an upload"),
-        ([], 400, "between 1 and 100"),
-        ([f"{UPLOADS}/01890000-0000-7000-8000-{n:012d}" for n in range(101)], 400, "between 1 and 100"),
+        ([], 400, "1 to 100 parts"),
+        ([f"{UPLOADS}/01890000-0000-7000-8000-{n:012d}" for n in range(101)], 400, "1 to 100 parts"),
     ]:
         answer = join(sender, addresses)
         assert (answer.status_code, answer["Content-Type"]) == (status, "application/problem+json")
