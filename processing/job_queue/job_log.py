@@ -137,11 +137,19 @@ def _lost(details: Mapping[str, Any]) -> str:
 
 
 def _delayed(details: Mapping[str, Any]) -> str:
-    text = ngettext(
-        "The storage did not respond for %(n)s image, which will be retried.",
-        "The storage did not respond for %(n)s images, which will be retried.",
-        details.get("n", 0),
-    )
+    number = details.get("n", 0)
+    if details.get("code") == "storage":
+        text = ngettext(
+            "The storage did not respond for %(n)s image, which will be retried.",
+            "The storage did not respond for %(n)s images, which will be retried.",
+            number,
+        )
+    else:
+        text = ngettext(
+            "A worker had too little memory for %(n)s image, which will be retried.",
+            "A worker had too little memory for %(n)s images, which will be retried.",
+            number,
+        )
     return _counted(details, text)
 
 
