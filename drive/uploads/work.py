@@ -62,14 +62,16 @@ def _inspect(file: File) -> None:
         return
     try:
         inspection = _INSPECTORS[FileKind(file.kind)](file)
+        stored = {side: blobs.store(data, "image/webp") for side, data in inspection.thumbnails.items()}
     except (OperationError, Invalid) as error:
         _refuse(file, error.message)
         return
-    except OSError:
-        # The storage does not answer: the lease expires and another turn retries.
+    except OSError as error:
         logger.exception("Could not read blob %s of file %s", file.blob_id, file.pk)
+        # Errors of the storage have a number. Those of decoders have none, and count as failed checks.
+        is_storage_down = error.errno is not None and not isinstance(error, FileNotFoundError)
+        _retry_later(file, is_storage_down=is_storage_down)
         return
-    stored = {side: blobs.store(data, "image/webp") for side, data in inspection.thumbnails.items()}
     with transaction.atomic():
         blobs.register(stored.values())
         thumbnails = (NewThumbnail(file.blob_id, side, webp.sha256) for side, webp in stored.items())
@@ -133,6 +135,12 @@ def _content(file: File) -> Iterator[BinaryIO]:
     with default_storage.open(Blob(sha256=file.blob_id).path) as content:
         # The raw file: Django's wrapper adds two calls to each read.
         yield cast(BinaryIO, content.file)
+
+
+def _retry_later(file: File, *, is_storage_down: bool) -> None:
+    """Let another turn inspect the file. Storage that is down is not the file's fault and costs no attempt."""
+    rows = File.objects.filter(pk=file.pk, state=FileState.UPLOADED)
+    leases.let_expire(rows, token=file.lease_token, after=LEASE, refund_attempt=is_storage_down)
 
 
 def _refuse(file: File, reason: str) -> None:
