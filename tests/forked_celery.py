@@ -74,6 +74,8 @@ def fork_celery(command: Sequence[str], env: Mapping[str, str], log: Path) -> Fo
 def _is_ordinary(env: Mapping[str, str]) -> bool:
     """Tell whether a worker is one as most tests start it: of this run's services, and without options."""
     wanted, first = _settings(env), dict(_at_first)
+    if "DATABASE_URL" not in wanted.keys() & first.keys():
+        return False
     servers = [Env.db_url_config(found.pop("DATABASE_URL")) for found in (wanted, first)]
     places = [(server["HOST"], server.get("OPTIONS")) for server in servers]
     return wanted == first and places[0] == places[1]
