@@ -18,7 +18,15 @@ from unittest import mock
 from environ import Env
 
 # What is read while the site is loaded, and the exceptions.
-READ = ("IPAU_", "AWS_", "DATABASE_URL", "REDIS_URL", "EMAIL_URL", "DEFAULT_FROM_EMAIL", "SECRET_KEY")
+READ: tuple[str, ...] = (
+    "IPAU_",
+    "AWS_",
+    "DATABASE_URL",
+    "REDIS_URL",
+    "EMAIL_URL",
+    "DEFAULT_FROM_EMAIL",
+    "SECRET_KEY",
+)
 READ += ("ALLOWED_HOSTS", "DJANGO_SETTINGS_MODULE", "OMP_", "OPENBLAS_", "MKL_")
 LATER = {"IPAU_TEST_FAULT"}
 _context = multiprocessing.get_context("forkserver")
