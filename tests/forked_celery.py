@@ -15,10 +15,28 @@ from multiprocessing import forkserver
 from pathlib import Path
 from unittest import mock
 
-# Variables that nothing reads while the site is loaded.
-LATER = {"PYTEST_CURRENT_TEST", "DJANGO_ALLOW_ASYNC_UNSAFE", "POISON_LOG", "IPAU_TEST_FAULT"}
+from environ import Env
+
+# What is read while the site is loaded, and the exceptions.
+READ: tuple[str, ...] = (
+    "IPAU_",
+    "AWS_",
+    "DATABASE_URL",
+    "REDIS_URL",
+    "EMAIL_URL",
+    "DEFAULT_FROM_EMAIL",
+    "SECRET_KEY",
+)
+READ += ("ALLOWED_HOSTS", "DJANGO_SETTINGS_MODULE", "OMP_", "OPENBLAS_", "MKL_")
+LATER = {"IPAU_TEST_FAULT"}
 _context = multiprocessing.get_context("forkserver")
-# The environment in which the site was loaded.
+
+
+def _settings(env: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in env.items() if name.startswith(READ) and name not in LATER}
+
+
+_at_first = _settings(os.environ)
 _loaded_with: dict[str, str] = {}
 
 
@@ -53,14 +71,22 @@ class ForkedProcess:
 
 def fork_celery(command: Sequence[str], env: Mapping[str, str], log: Path) -> ForkedProcess | None:
     """Return `celery` with these words, in a session of its own; None where the site has other settings."""
-    wanted = dict(env)
-    if not _loaded_with:
-        _loaded_with.update(wanted)
+    if not _loaded_with and _is_ordinary(env):
+        _loaded_with.update(_settings(env))
         _context.set_forkserver_preload([__name__, "tests.loaded_site"])
-        with mock.patch.dict(os.environ, wanted, clear=True):
+        with mock.patch.dict(os.environ, env, clear=True):
             forkserver.ensure_running()
-    changed = {name for name, _ in wanted.items() ^ _loaded_with.items()}
-    return ForkedProcess(command, wanted, log) if changed <= LATER else None
+    return ForkedProcess(command, dict(env), log) if _settings(env) == _loaded_with else None
+
+
+def _is_ordinary(env: Mapping[str, str]) -> bool:
+    """Tell whether a worker is one as most tests start it: of this run's services, and without options."""
+    wanted, first = _settings(env), dict(_at_first)
+    if "DATABASE_URL" not in wanted.keys() & first.keys():
+        return False
+    servers = [Env.db_url_config(found.pop("DATABASE_URL")) for found in (wanted, first)]
+    places = [(server["HOST"], server.get("OPTIONS")) for server in servers]
+    return wanted == first and places[0] == places[1]
 
 
 def become_celery(command: list[str], env: dict[str, str], log: Path) -> None:

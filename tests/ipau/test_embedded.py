@@ -16,6 +16,8 @@ import environ
 import psycopg
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from ipau import embedded
 from ipau.embedded import services as embedded_services
@@ -95,7 +97,9 @@ def test_keeps_rows_and_messages_over_a_restart_and_leaves_nothing_running(data_
 def test_valkey_wants_its_password_and_postgresql_listens_on_no_port(data_dir: Path) -> None:
     with embedded.running(data_dir, unsafe=True) as services:
         port = int((services.redis_url or "").rpartition(":")[2].partition("/")[0])
-        with redis.Redis(port=port) as stranger, pytest.raises(redis.AuthenticationError):
+        # By itself the client would try again for seconds.
+        once = Retry(NoBackoff(), 0)
+        with redis.Redis(port=port, retry=once) as stranger, pytest.raises(redis.AuthenticationError):
             stranger.ping()
         with connect(services.database_url or "") as connection:
             row = connection.execute("SHOW listen_addresses").fetchone()

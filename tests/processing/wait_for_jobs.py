@@ -1,5 +1,6 @@
 """Helpers to wait for jobs on real workers, and to check that no result is lost or duplicate."""
 
+import functools
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -13,12 +14,12 @@ from processing.models import OPEN, Item, Job, Output, State
 from tests.drive.factories import upload
 from tests.pictures import picture_bytes
 
+# Drawn once a process: 30 large ones take longer than to start the worker.
+drawn = functools.cache(picture_bytes)
+
 
 def fill(user: User, number: int, *, side: int = 400) -> list[File]:
-    return [
-        upload(user, f"{n:03}.jpg", data=picture_bytes(width=side, height=side, seed=n))
-        for n in range(number)
-    ]
+    return [upload(user, f"{n:03}.jpg", data=drawn(width=side, height=side, seed=n)) for n in range(number)]
 
 
 def wait_until(found: Callable[[], object], what: str, *, seconds: float = 30) -> None:
