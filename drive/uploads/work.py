@@ -138,7 +138,7 @@ def _content(file: File) -> Iterator[BinaryIO]:
 
 
 def _retry_later(file: File, *, is_storage_down: bool) -> None:
-    """Let another turn inspect the file. Storage that is down is not the file's fault and costs no attempt."""
+    """Let another turn inspect the file. If the storage is down, that costs no attempt."""
     rows = File.objects.filter(pk=file.pk, state=FileState.UPLOADED)
     leases.let_expire(rows, token=file.lease_token, after=LEASE, refund_attempt=is_storage_down)
 
