@@ -57,6 +57,8 @@ app.conf.update(
         "socket_connect_timeout": 3,
         "socket_keepalive": True,
         "health_check_interval": 10,
+        # A message is only a wake-up, which the sweep repeats: a web thread never waits for a lost broker.
+        "max_retries": 0,
     },
     beat_schedule={
         "processing.sweep": {

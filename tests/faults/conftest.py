@@ -55,8 +55,6 @@ def valkey(
         url = own_redis(base, os.environ.get("PYTEST_XDIST_WORKER", "main"))
         # Celery first: it reads Django's settings when it is asked, and would keep these.
         monkeypatch.setattr(app.conf, "broker_url", url)
-        # By itself Kombu tries for six seconds to reach a broker that is away, for each message.
-        monkeypatch.setitem(app.conf.broker_transport_options, "max_retries", 0)
         settings.REDIS_URL = settings.CELERY_BROKER_URL = url
         settings.CACHES = {"default": {**current.CACHES["default"], "LOCATION": url}}
         monkeypatch.setattr(app.amqp, "_producer_pool", None)
