@@ -1,4 +1,4 @@
-"""Running a recipe over one picture: decode once, run the steps, encode once."""
+"""Run a recipe on one image: decode once, run the steps, encode once."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ Plan = tuple[tuple[Operation[Any], Params], ...]
 
 
 class ModelMissing(Exception):
-    """A step's weights were not handed over: a fault of ours."""
+    """The context lacks the model of a step: an internal error."""
 
 
 @dataclass(frozen=True)
 class RecipeResult:
-    """What one run delivered. `timings` are milliseconds: decode, run, encode, thumbnail.
+    """Output of one run. `timings` are in milliseconds: decode, run, encode, thumbnail.
 
-    `width` and `height` are those of the picture delivered, or of the input where none is.
+    `width` and `height` are those of the output image, or of the input if there is none.
     """
 
     files: tuple[OutputFile, ...]
@@ -57,7 +57,7 @@ class RecipeResult:
 
 @dataclass(frozen=True)
 class ThumbnailResult:
-    """A WebP of `width` x `height`, and the facts of the picture it shows."""
+    """A WebP image of `width` x `height` pixels, and the facts of the original image."""
 
     data: bytes
     width: int
@@ -66,7 +66,7 @@ class ThumbnailResult:
 
 
 def validate_recipe(recipe: Recipe) -> Plan:
-    """Return each step's operation and settings. Raises UnknownOperation, ParamsInvalid."""
+    """Return the operation and validated parameters of each step. Raises UnknownOperation, ParamsInvalid."""
     return tuple(
         (registry.get(step.operation), registry.validate(step.operation, step.params))
         for step in recipe.steps
@@ -74,7 +74,7 @@ def validate_recipe(recipe: Recipe) -> Plan:
 
 
 def fingerprint(recipe: Recipe) -> str:
-    """SHA-256 (hex) of everything that decides the pixels: settings with their defaults, and versions."""
+    """Return the SHA-256 (hex) of all that affects the pixels: parameters with defaults, and versions."""
     parts = [f"pixels@{PIXELS_VERSION}"]
     parts += [
         f"{operation.key}@{operation.version}:{params.model_dump_json()}{step.weights or ''}"
@@ -91,10 +91,10 @@ def run(
     output: OutputOptions | None = None,
     with_thumbnail: bool = True,
 ) -> RecipeResult:
-    """Run the recipe at full size. Raises PictureError, OperationError and their kin."""
+    """Run the recipe at full size. Raises PictureError, OperationError and their subclasses."""
     plan = validate_recipe(recipe)
     watch = _Stopwatch()
-    with _refusing_too_big():
+    with _reject_too_large():
         picture = Picture.open(data)
         result, tables = _run_steps(recipe, plan, picture, _complete(context, 1.0), watch)
         watch.move("run", "decode", picture.decode_ms)
@@ -107,15 +107,15 @@ def run(
 def preview(
     recipe: Recipe, data: bytes, context: Context | None = None, *, max_side: int = PREVIEW_SIDE
 ) -> RecipeResult:
-    """Run the recipe on a reduced picture; what comes out has no side above `max_side` either."""
+    """Run the recipe on a reduced image. Input and output have no side above `max_side`."""
     plan = validate_recipe(recipe)
     watch = _Stopwatch()
-    with _refusing_too_big():
+    with _reject_too_large():
         source = Picture.open(data)
         with watch.measure("decode"):
             picture = source.shrunk(max_side)
         scale = max(picture.width, picture.height) / max(source.width, source.height)
-        # Its data are in the outcome; files of them are for results that are kept.
+        # Previews return data directly. Only stored results have data files.
         full = (source.width, source.height)
         shown = replace(_complete(context, scale), full=full, is_preview=True)
         result, _tables = _run_steps(recipe, plan, picture, shown, watch)
@@ -125,9 +125,9 @@ def preview(
 
 
 def load_models(recipe: Recipe, context: Context) -> None:
-    """Load and warm the networks that torch runs for the recipe. Raises what that does.
+    """Load and warm up the torch networks of a recipe, before threads share them.
 
-    For those who share them between threads: otherwise each would load them for itself.
+    Without it, each thread would load its own copy. Raises the errors of loading.
     """
     complete = _complete(context, 1.0)
     for step in recipe.steps:
@@ -137,8 +137,8 @@ def load_models(recipe: Recipe, context: Context) -> None:
 
 
 def thumbnail(data: bytes, side: int = THUMBNAIL_SIDE) -> ThumbnailResult:
-    """Decode the whole picture under the limits and show it small. Raises PictureError."""
-    with _refusing_too_big():
+    """Decode the full image, within the limits, and return a thumbnail. Raises PictureError."""
+    with _reject_too_large():
         picture = Picture.open(data)
         small = picture.thumbnail(side)
     return ThumbnailResult(small.data, small.width, small.height, picture.facts)
@@ -148,17 +148,17 @@ def _load_model(context: Context, model: Model) -> None:
     try:
         torch_sessions.get_loaded(context, model)
     except MemoryError:
-        # Those that were loaded before may take the room.
+        # Models loaded earlier may use the memory.
         PROCESS_CACHE.clear()
     else:
         return
-    # Their layers refer to each other, and what has just failed goes with its traceback.
+    # Models have reference cycles, and the traceback refers to the failed one.
     gc.collect()
     torch_sessions.get_loaded(context, model)
 
 
 class _Stopwatch:
-    """Milliseconds by stage. Views are decoded inside a step, so their time is moved out of it."""
+    """Milliseconds by stage. Decoding happens inside steps, so its time is moved to its own stage."""
 
     def __init__(self) -> None:
         self.timings = dict.fromkeys(("decode", "run", "encode", "thumbnail"), 0.0)
@@ -177,8 +177,8 @@ class _Stopwatch:
 
 
 @contextmanager
-def _refusing_too_big() -> Iterator[None]:
-    """Under an address-space limit a picture that does not fit fails each time: say so, once."""
+def _reject_too_large() -> Iterator[None]:
+    """Turn MemoryError into PictureError: with an address-space limit, a retry would fail too."""
     try:
         yield
     except MemoryError as error:
@@ -193,12 +193,12 @@ def _complete(context: Context | None, scale: float) -> Context:
 def _run_steps(
     recipe: Recipe, plan: Plan, picture: Picture, context: Context, watch: _Stopwatch
 ) -> tuple[Result, dict[str, JSON]]:
-    """Run each step on the pixels that the one before made, which are encoded nowhere in between.
+    """Run each step on the pixels of the step before, without encoding in between.
 
-    Texts and data of all steps add up.
+    Texts and data of all steps are collected.
 
     Returns:
-        The result, and by label the data that are delivered as files too.
+        The result, and the data that is also returned as files, by label.
     """
     result = Result()
     tables: dict[str, JSON] = {}
@@ -212,25 +212,25 @@ def _run_steps(
         own = _narrow(context, names[position], is_last=position == len(plan) - 1)
         own = replace(own, model=_model_of(recipe.steps[position], context))
         with watch.measure("run"):
-            made = operation.run(picture, params, own)
-        texts.update({labels[position].get(label, label): text for label, text in made.texts.items()})
-        if made.data is not None:
-            data[names[position]] = made.data
+            step_result = operation.run(picture, params, own)
+        texts.update({labels[position].get(label, label): text for label, text in step_result.texts.items()})
+        if step_result.data is not None:
+            data[names[position]] = step_result.data
             declared = [output.label for output in operation.outputs if output.kind == "data"]
-            tables.update({labels[position][label]: made.data for label in declared})
-        if made.scale is not None:
-            context = replace(context, scale=made.scale)
-        if made.image is not None and made.image.size != (picture.width, picture.height):
+            tables.update({labels[position][label]: step_result.data for label in declared})
+        if step_result.scale is not None:
+            context = replace(context, scale=step_result.scale)
+        if step_result.image is not None and step_result.image.size != (picture.width, picture.height):
             context = replace(context, full=None)
-        kept = result.image if made.image is None else made.image
-        result = Result(kept, made.format or result.format, dict(texts), _merge(data))
+        image = result.image if step_result.image is None else step_result.image
+        result = Result(image, step_result.format or result.format, dict(texts), _merge(data))
     return result, tables
 
 
 def _narrow(context: Context, step: str, *, is_last: bool) -> Context:
-    """Show a step the pictures of its own settings: those called `step.setting`.
+    """Return a context with only the folders of one step: those named `step.parameter`.
 
-    Without a step's name they are the last one's.
+    Folders without a step name belong to the last step.
     """
     own = {
         name.removeprefix(f"{step}."): pictures
@@ -244,7 +244,7 @@ def _model_of(step: Step, context: Context) -> Model | None:
     if step.weights is None:
         return None
     if step.weights not in context.models:
-        raise ModelMissing(f"{step.operation} was not given the model {step.weights}.")
+        raise ModelMissing(f"The context lacks the model {step.weights} of {step.operation}.")
     return context.models[step.weights]
 
 
@@ -272,7 +272,7 @@ def _make_thumbnail(result: Result, watch: _Stopwatch) -> bytes | None:
 
 
 def _shrink(result: Result, max_side: int) -> Result:
-    """Bring what an operation drew larger down to a preview. Its hard edges are gone then, and its hint."""
+    """Reduce a result that is larger than a preview. Resizing blurs hard edges, so drop the format hint."""
     image = result.image
     if image is None or max(image.size) <= max_side:
         return result

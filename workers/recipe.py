@@ -1,4 +1,4 @@
-"""A recipe: the frozen list of steps that a worker runs, and its digest."""
+"""Recipes: the immutable list of steps of a job, and its digest."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Outputs = Sequence[OutputSpec]
 
 
 class Step(BaseModel):
-    """One operation, or a family with somebody's weights, and its settings, not yet validated against it.
+    """One operation or family with its parameters, which are not validated yet.
 
-    `weights` is the digest of the converted model that a family runs. Without one it is not written down
-    either, so recipes of operations read as they always have.
+    `weights` is the digest of the converted model that a family runs. If None, it is not serialized, so the
+    digests of older recipes stay the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,7 +35,7 @@ class Step(BaseModel):
 
 
 class Recipe(BaseModel):
-    """Steps run one after another, each on the picture the one before made."""
+    """Steps that run in order. Each gets the image of the step before."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,15 +45,15 @@ class Recipe(BaseModel):
     def single(
         cls, operation: str, params: dict[str, Any] | None = None, *, weights: str | None = None
     ) -> Recipe:
-        """A recipe of one step."""
+        """Return a recipe of one step."""
         return cls(steps=(Step(operation=operation, params=params or {}, weights=weights),))
 
     def weights(self) -> tuple[str, ...]:
-        """Return the digests of the models that its steps run, each once."""
+        """Return the distinct digests of the models that the steps run."""
         return tuple(dict.fromkeys(step.weights for step in self.steps if step.weights))
 
     def digest(self) -> str:
-        """SHA-256 (hex) of the canonical JSON: the same whatever the order of the params."""
+        """Return the SHA-256 (hex) of the canonical JSON. The order of parameters does not matter."""
         canonical = json.dumps(
             self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False
         )
@@ -61,41 +61,41 @@ class Recipe(BaseModel):
 
 
 def name_steps(operations: Iterable[str]) -> tuple[str, ...]:
-    """Name each step after its operation's key; 2, 3, … tell repeats apart.
+    """Return the names of steps: the key of the operation, with 2, 3, … for repeats.
 
-    What comes later never changes a name: the first steps of a chain are called alike without the rest.
+    Later steps never change the names of earlier ones.
     """
     names: list[str] = []
     for key in operations:
-        names.append(_distinct(key, names))
+        names.append(_make_unique(key, names))
     return tuple(names)
 
 
 def label_texts(steps: Iterable[Outputs]) -> tuple[dict[str, str], ...]:
-    """Return for each step under which label its texts and its data are delivered: "text", then "text2", …"""
+    """Return, for each step, unique labels of its text and data outputs: "text", then "text2", …"""
     taken: list[str] = []
-    found = []
+    labels = []
     for outputs in steps:
         own = {}
         for output in outputs:
             if output.kind in ("text", "data"):
-                own[output.label] = _distinct(output.label, taken)
+                own[output.label] = _make_unique(output.label, taken)
                 taken.append(own[output.label])
-        found.append(own)
-    return tuple(found)
+        labels.append(own)
+    return tuple(labels)
 
 
 def find_misfit(steps: Sequence[Outputs]) -> int | None:
-    """Return the position of the first step that would get no picture from the one before; None: all fit."""
+    """Return the position of the first step without an input image; None if all steps have one."""
     for position, outputs in enumerate(steps[:-1]):
         if not any(output.kind == "image" for output in outputs):
             return position + 1
     return None
 
 
-def _distinct(name: str, taken: Collection[str]) -> str:
-    number, found = 1, name
-    while found in taken:
+def _make_unique(name: str, taken: Collection[str]) -> str:
+    number, unique = 1, name
+    while unique in taken:
         number += 1
-        found = f"{name}{number}"
-    return found
+        unique = f"{name}{number}"
+    return unique

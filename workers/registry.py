@@ -1,4 +1,4 @@
-"""Which operations and families there are: a file for each operation, a folder for each family."""
+"""Registry of operations and model families, and validation of parameters."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ AnyFamily = Family[Any]
 _operations: dict[str, AnyOperation] = {}
 _discovered = threading.Event()
 _lock = threading.RLock()
-# Sentences for the errors of pydantic, by type; `_FAMILIES` for those whose type begins so.
-_SENTENCES = {
+# Messages for pydantic errors, by type. `_MESSAGES_BY_PREFIX` is for the first word of the type.
+_MESSAGES = {
     "missing": "%(title)s is required.",
-    "extra_forbidden": "There is no setting called “%(name)s”.",
-    "renamed": "There is no setting called “%(name)s”. It is now called “%(new_name)s”.",
+    "extra_forbidden": "There is no parameter “%(name)s”.",
+    "renamed": "There is no parameter “%(name)s”. It was renamed to “%(new_name)s”.",
     "greater_than_equal": "%(title)s must be at least %(ge)s.",
     "less_than_equal": "%(title)s must be at most %(le)s.",
     "literal_error": "%(title)s must be one of: %(labels)s.",
@@ -37,19 +37,19 @@ _SENTENCES = {
     "string_pattern_mismatch": "%(title)s must be a color written as #rrggbb.",
     "value_error": "%(error)s",
 }
-_FAMILIES = {
+_MESSAGES_BY_PREFIX = {
     "int": "%(title)s must be a whole number.",
     "float": "%(title)s must be a number.",
     "finite": "%(title)s must be a number.",
     "bool": "%(title)s must be yes or no.",
-    "string": "%(title)s is not written as it should be.",
+    "string": "%(title)s is not valid text.",
 }
-# The same for programs, where it differs by more than the name of the setting.
-_FOR_PROGRAMS = {
+# Messages for programs, where they differ by more than the name of the parameter.
+_MESSAGES_FOR_PROGRAMS = {
     "greater_than_equal": "%(subject)s must be at least %(ge)s%(unit)s.",
     "less_than_equal": "%(subject)s must be at most %(le)s%(unit)s.",
     "literal_error": "%(subject)s must be one of: %(choices)s.",
-    "string_type": "%(subject)s must be a text.",
+    "string_type": "%(subject)s must be a string.",
     "bool": "%(subject)s must be true or false.",
 }
 
@@ -58,19 +58,19 @@ class UnknownOperation(OperationError):
     """No operation has this key."""
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"There is no operation called “{key}”.", code="unknown_operation")
+        super().__init__(f"There is no operation “{key}”.", code="unknown_operation")
         self.key = key
 
 
 class RegistrationError(Exception):
-    """A plug-in is not fit to run. Raised at start-up, for the developer."""
+    """A plug-in is incomplete or has a taken key. Raised at startup, for the developer."""
 
 
 @dataclass(frozen=True)
 class SettingProblem:
-    """What is wrong with one setting: a translatable sentence and what fills its placeholders.
+    """Error of one parameter: a translatable template and the values of its placeholders.
 
-    `program` is the same in the names and values that programs send; it is not translated.
+    `program` is the message for API clients, with wire names and values. It is not translated.
     """
 
     template: str
@@ -82,12 +82,12 @@ class SettingProblem:
 
     @property
     def for_programs(self) -> str:
-        """The sentence for programs."""
+        """The message for API clients."""
         return (self.program or self.template) % self.values
 
 
 class ParamsInvalid(OperationError):
-    """Settings that do not fit. `errors` maps a setting's name to a sentence ("" = the whole)."""
+    """Invalid parameters. `errors` maps parameter names to messages ("" = all parameters)."""
 
     def __init__(self, problems: Mapping[str, SettingProblem]) -> None:
         self.problems = dict(problems)
@@ -105,21 +105,21 @@ def get(key: str) -> AnyOperation:
 
 
 def all_operations() -> tuple[AnyOperation, ...]:
-    """Return every operation that needs no weights, basic ones first, then by key."""
+    """Return all operations without weights: basic ones first, then by key."""
     discover()
     found = [operation for operation in _operations.values() if not isinstance(operation, Family)]
     return tuple(sorted(found, key=lambda op: (op.tier != "basic", op.key)))
 
 
 def all_families() -> tuple[AnyFamily, ...]:
-    """Return every family, by key."""
+    """Return all families, by key."""
     discover()
     found = [operation for operation in _operations.values() if isinstance(operation, Family)]
     return tuple(sorted(found, key=lambda family: family.key))
 
 
 def discover() -> None:
-    """Import every plug-in, once. Whatever is wrong with one is raised: call it at start-up."""
+    """Import all plug-ins, once. Raises errors of plug-ins, so call it at startup."""
     if _discovered.is_set():
         return
     with _lock:
@@ -131,7 +131,7 @@ def discover() -> None:
 
 
 def validate(key: str, raw: Mapping[str, Any]) -> Params:
-    """Return the operation's settings read from `raw`. Raises UnknownOperation, ParamsInvalid."""
+    """Return the parameters of an operation, parsed from `raw`. Raises UnknownOperation, ParamsInvalid."""
     operation = get(key)
     try:
         return operation.Params.model_validate(dict(raw))
@@ -141,7 +141,7 @@ def validate(key: str, raw: Mapping[str, Any]) -> Params:
 
 @contextmanager
 def register(operation: AnyOperation) -> Iterator[AnyOperation]:
-    """Have one more operation while the block runs. Raises RegistrationError where the key is taken."""
+    """Register an operation inside a `with` block. Raises RegistrationError if its key is taken."""
     discover()
     _add(operation)
     try:
@@ -151,7 +151,7 @@ def register(operation: AnyOperation) -> Iterator[AnyOperation]:
 
 
 def _module_names() -> list[str]:
-    """Return the module of each plug-in: an operation's file, or `family.py` in a family's folder."""
+    """Return the modules of all plug-ins: files of operations, and `family.py` of family folders."""
     packages = [importlib.import_module(name) for name in PACKAGES]
     return sorted(
         f"{found.name}.{FAMILY_MODULE}" if found.ispkg else found.name
@@ -167,10 +167,14 @@ def _read_plugin(module: ModuleType) -> AnyOperation:
         if isinstance(value, type) and issubclass(value, Operation) and value.__module__ == module.__name__
     ]
     if len(found) != 1:
-        raise RegistrationError(f"{module.__name__} must define exactly one operation, not {len(found)}.")
-    # A family's key is the name of its folder.
+        raise RegistrationError(
+            f"{module.__name__} must define exactly one operation, but defines {len(found)}."
+        )
+    # The key of a family is the name of its folder.
     if found[0].key != module.__name__.removesuffix(f".{FAMILY_MODULE}").rpartition(".")[2]:
-        raise RegistrationError(f"{module.__name__} must be named as its operation’s key, {found[0].key!r}.")
+        raise RegistrationError(
+            f"{module.__name__} must have the name of its operation’s key, {found[0].key!r}."
+        )
     return found[0]()
 
 
@@ -181,7 +185,9 @@ def _add(operation: AnyOperation) -> None:
     if missing:
         raise RegistrationError(f"{type(operation).__name__} lacks {', '.join(missing)}.")
     if not re.fullmatch(r"[a-z][a-z0-9_]{1,31}", operation.key):
-        raise RegistrationError(f"{operation.key!r} is no key: lower-case letters, digits and _ only.")
+        raise RegistrationError(
+            f"{operation.key!r} is not a valid key: use a lowercase letter, then 1 to 31 of a-z, 0-9 and _."
+        )
     with _lock:
         if operation.key in _operations:
             raise RegistrationError(f"Two operations have the key {operation.key!r}.")
@@ -196,7 +202,7 @@ def _explain(operation: AnyOperation, error: ValidationError) -> dict[str, Setti
         kind, ctx = item["type"], item.get("ctx") or {}
         if kind == "extra_forbidden" and name in renamed:
             kind, ctx = "renamed", {"new_name": renamed[name]}
-        # A setting that may be a number or "auto" has a problem for each: the number's comes first.
+        # A parameter that is a number or "auto" has an error for each. The first is that of the number.
         problems.setdefault(name, _describe(operation.Params, name, kind, ctx))
     return problems
 
@@ -208,14 +214,14 @@ def _describe(params: type[Params], name: str, kind: str, ctx: Mapping[str, Any]
     values = {key: _write(value) for key, value in ctx.items()}
     values["name"] = name
     values["title"] = title = (info.title if info else None) or name
-    # What programs call it, beside what people do where that is another word.
+    # Wire name, with the title if it differs.
     values["subject"] = title if title.casefold() == name else f"{name} ({title})"
     values["labels"] = ", ".join(str(label) for label in labels.values()) if isinstance(labels, dict) else ""
     values["choices"] = ", ".join(labels) if isinstance(labels, dict) else ""
     values["unit"] = f" {extra['unit']}" if extra.get("unit") else ""
-    family = kind.split("_")[0]
-    template = _SENTENCES.get(kind) or _FAMILIES.get(family, "%(title)s is not valid.")
-    program = _FOR_PROGRAMS.get(kind) or _FOR_PROGRAMS.get(family)
+    prefix = kind.split("_")[0]
+    template = _MESSAGES.get(kind) or _MESSAGES_BY_PREFIX.get(prefix, "%(title)s is not valid.")
+    program = _MESSAGES_FOR_PROGRAMS.get(kind) or _MESSAGES_FOR_PROGRAMS.get(prefix)
     program = program or template.replace("%(title)s", "%(subject)s")
     if isinstance(labels, dict) and AUTO in labels:
         template, program = _or_auto(template), _or_auto(program)

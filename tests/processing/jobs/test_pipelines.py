@@ -49,12 +49,12 @@ def test_what_is_not_said_takes_the_authors_values(comic: Version, user: User) -
 @pytest.mark.parametrize(
     ("sent", "sentence"),
     [
-        ("block", "There is no setting called “block”."),
-        ("pixelart", "There is no setting called “pixelart”."),
-        ("pixelart.", "There is no setting called “pixelart.”."),
-        ("pixelart.size", "There is no setting called “size”."),
-        ("pixelart.colours", "There is no setting called “colours”. It is now called “colors”."),
-        ("mosaic.tile", "There is no setting called “mosaic.tile”."),
+        ("block", "There is no parameter “block”."),
+        ("pixelart", "There is no parameter “pixelart”."),
+        ("pixelart.", "There is no parameter “pixelart.”."),
+        ("pixelart.size", "There is no parameter “size”."),
+        ("pixelart.colours", "There is no parameter “colours”. It was renamed to “colors”."),
+        ("mosaic.tile", "There is no parameter “mosaic.tile”."),
         ("blackwhite.contrast", "Contrast must be at most 100."),
     ],
 )
@@ -140,7 +140,7 @@ def test_a_table_of_parameters_names_them_by_step(comic: Version, user: User) ->
     (row,) = manifests.read_table(b"file,pixelart.block\nsea.jpg,7\n", comic.params_schema)
     found = prepare(owner=user, version=comic, params=row.params, own=row.params)
     assert [step.params.get("block") for step in found.recipe.steps] == [7, None]
-    with pytest.raises(Invalid, match="no setting called “block”"):
+    with pytest.raises(Invalid, match="no parameter “block”"):
         manifests.read_table(b"file,block\nsea.jpg,7\n", comic.params_schema)
 
 
@@ -172,7 +172,7 @@ def test_a_pipeline_whose_app_is_gone_says_so(user: User) -> None:
     assert queue_of(newest) == "cpu"
     take_turns(user)
     item = Item.objects.get(job=job)
-    assert (item.state, item.error) == (State.FAILED, "There is no operation called “gone”.")
+    assert (item.state, item.error) == (State.FAILED, "There is no operation “gone”.")
 
 
 def test_a_built_in_app_that_is_gone_says_so(user: User) -> None:

@@ -48,7 +48,7 @@ def test_it_is_found_validated_and_run() -> None:
 def test_it_is_gone_afterwards() -> None:
     with registry.register(Tint()):
         pass
-    with pytest.raises(registry.UnknownOperation, match="no operation called “tint”"):
+    with pytest.raises(registry.UnknownOperation, match="no operation “tint”"):
         registry.get("tint")
 
 
@@ -94,7 +94,7 @@ def test_a_bad_key_is_refused() -> None:
     class Named(Tint):
         key = "Not A Key"
 
-    with pytest.raises(registry.RegistrationError, match="is no key"), registry.register(Named()):
+    with pytest.raises(registry.RegistrationError, match="is not a valid key"), registry.register(Named()):
         pass
 
 

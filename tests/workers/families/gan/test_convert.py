@@ -195,7 +195,7 @@ def test_what_a_failed_training_left_is_refused() -> None:
 
 
 def test_channels_that_are_no_colours_are_refused() -> None:
-    with pytest.raises(Refused, match="pictures have 3, or 1 in grey"):
+    with pytest.raises(Refused, match="Images have 3, or 1 if gray"):
         GAN.convert(upload_of(enlargers.srvgg(channels=5).state))
 
 
