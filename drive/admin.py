@@ -1,4 +1,4 @@
-"""Administration of files, folders and the bytes behind them. Nobody changes content here."""
+"""Admin pages of files, folders, blobs, uploads, links and usage. Content is read-only."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from ipau.common.admin import ModelAdmin, ReadOnlyAdmin
 
 
 class OwnedAdmin(ModelAdmin):
-    """Rows of somebody's drive: an operator may correct a name, and no more."""
+    """Rows of a drive. An operator can change only the name."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -33,7 +33,7 @@ class FolderAdmin(OwnedAdmin):
 
 @admin.register(File)
 class FileAdmin(OwnedAdmin):
-    """Files. Which bytes one points to is history, not a setting."""
+    """Files. The blob and everything read from it are read-only."""
 
     list_display = ("name", "owner", "state", "content_type", "size", "trashed_at", "created_at")
     list_select_related = ("owner",)
@@ -61,7 +61,7 @@ class FileAdmin(OwnedAdmin):
 
 @admin.register(Blob)
 class BlobAdmin(ReadOnlyAdmin):
-    """Bytes in the storage."""
+    """Blobs in the storage."""
 
     ordering = ("-created_at",)
     list_display = ("sha256", "content_type", "size", "created_at", "touched_at")
@@ -79,7 +79,7 @@ class BlobAdmin(ReadOnlyAdmin):
 
 @admin.register(Upload)
 class UploadAdmin(ReadOnlyAdmin):
-    """Resumable uploads under way, to see what is stuck."""
+    """Resumable uploads, to find stuck ones."""
 
     list_display = ("name", "owner", "length", "offset", "expires_at", "completed_at")
     search_fields = ("name", "owner__email")
@@ -88,7 +88,7 @@ class UploadAdmin(ReadOnlyAdmin):
 
 @admin.register(Share)
 class ShareAdmin(ReadOnlyAdmin):
-    """Links by which others see files. Neither the link nor its password is shown."""
+    """Share links. Neither the token nor the password is shown."""
 
     list_display = ("__str__", "owner", "file", "folder", "expires_at", "revoked_at", "visits")
     search_fields = ("owner__email",)
@@ -98,7 +98,7 @@ class ShareAdmin(ReadOnlyAdmin):
 
 @admin.register(DriveUsage)
 class DriveUsageAdmin(ReadOnlyAdmin):
-    """How much each person keeps, the largest first."""
+    """Usage of each account, largest first."""
 
     ordering = ("-used_bytes",)
     list_display = ("owner", "used_bytes", "files")

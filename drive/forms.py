@@ -16,7 +16,7 @@ LIFETIMES = (
     ("90", _("After 90 days")),
     ("", _("Never")),
 )
-KEEP = ("keep", _("As it is"))
+KEEP = ("keep", _("No change"))
 
 
 class NameForm(forms.Form):
@@ -24,18 +24,18 @@ class NameForm(forms.Form):
 
     name = forms.CharField(
         label=_("Name"),
-        # The service counts bytes; this only keeps novels out.
+        # The service checks the exact limit in bytes.
         max_length=1000,
         strip=False,
     )
 
     def refuse(self, error: DomainError) -> None:
-        """Put what the service says beside the field."""
+        """Show an error of the service at the field."""
         self.add_error("name", error.message)
 
 
 class ShareForm(forms.Form):
-    """The terms of a link."""
+    """Settings of a new link."""
 
     lifetime = forms.ChoiceField(label=_("Expires"), choices=LIFETIMES, initial="30", required=False)
     password = forms.CharField(
@@ -43,7 +43,7 @@ class ShareForm(forms.Form):
         required=False,
         max_length=200,
         strip=False,
-        help_text=_("Empty: whoever has the link can open it."),
+        help_text=_("Leave empty to let anyone with the link open it."),
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
     can_download = forms.BooleanField(
@@ -51,25 +51,25 @@ class ShareForm(forms.Form):
         required=False,
         initial=True,
         help_text=_(
-            "Otherwise they see images with up to 1024 pixels a side, play videos and read texts. They get "
-            "no original images, weights or archives. Whoever plays a video or reads a text can also save it."
+            "If off, visitors see images with up to 1024 pixels a side, play videos and read texts. They get "
+            "no original images, weights or archives. Videos and texts that they can open can also be saved."
         ),
     )
     label = forms.CharField(
         label=_("Label"),
         required=False,
         max_length=MOST_LABEL,
-        help_text=_("For yourself, to tell your links apart. Visitors do not see it."),
+        help_text=_("A name for your own use. Visitors don’t see it."),
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
 
     def expires_at(self) -> datetime | None:
-        """Return until when the link shall work; None: for good."""
+        """Return the expiry of the link; None: never."""
         chosen = self.cleaned_data["lifetime"]
         return in_days(int(chosen)) if chosen else None
 
     def terms(self) -> dict[str, Any]:
-        """Return what was chosen, as `shares.services.create_share` takes it."""
+        """Return the settings as arguments of `shares.services.create_share`."""
         return {
             "expires_at": self.expires_at(),
             "password": self.cleaned_data["password"],
@@ -79,7 +79,7 @@ class ShareForm(forms.Form):
 
 
 class ShareChangeForm(ShareForm):
-    """New terms of a link; what is left alone stays."""
+    """New settings of a link."""
 
     lifetime = forms.ChoiceField(label=_("Expires"), choices=(KEEP, *LIFETIMES), required=False)
     remove_password = forms.BooleanField(label=_("Remove the password"), required=False)
@@ -87,12 +87,12 @@ class ShareChangeForm(ShareForm):
     def __init__(self, *args: Any, has_password: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if has_password:
-            self.fields["password"].help_text = _("Empty: the present one stays.")
+            self.fields["password"].help_text = _("Leave empty to keep the current password.")
         else:
             del self.fields["remove_password"]
 
     def changes(self) -> dict[str, Any]:
-        """Return what shall change, as `shares.services.change_share` takes it."""
+        """Return the changes as arguments of `shares.services.change_share`."""
         found: dict[str, Any] = {name: self.cleaned_data[name] for name in ("can_download", "label")}
         if self.cleaned_data["lifetime"] != KEEP[0]:
             found["expires_at"] = self.expires_at()

@@ -1,4 +1,4 @@
-"""The drive's pages, mounted under /drive/."""
+"""URLs of the drive's pages, mounted under /drive/."""
 
 from django.urls import path
 
@@ -56,7 +56,7 @@ urlpatterns = [
     path("trash/undo/<int:at>/", trash.undo_trash, name="undo-trash"),
 ]
 
-# What others see, mounted under /s/: the token is all that they need to know.
+# Pages for visitors of share links, mounted under /s/. The token is the only secret.
 visit_urls = (
     [
         path("<str:token>/", shared_link.enter, name="enter"),

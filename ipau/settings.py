@@ -45,8 +45,8 @@ _services = _embedded()
 SECRET_KEY = _secret_key()
 #: Django's debug mode. Never use it on a site that others can reach.
 DEBUG = env.bool("IPAU_DEBUG", default=False)
-#: The public address, for links in e-mails and API responses. With `https://`, cookies become secure and HSTS
-#: is sent. Default: the address of a running `up`, or `http://127.0.0.1:8000`.
+#: The public address, for links. With `https://`, cookies become secure and HSTS is sent. Default: the
+#: address of a running `up`, or `http://127.0.0.1:8000`.
 BASE_URL = env.str("IPAU_BASE_URL", default=_services.get("web_url", "http://127.0.0.1:8000")).rstrip("/")
 SECURE = BASE_URL.startswith("https://")
 #: Host names that the site answers, separated by commas.
@@ -145,8 +145,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
 DATABASES["default"]["CONN_MAX_AGE"] = env.int("IPAU_CONN_MAX_AGE", default=60)
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DATABASES["default"].setdefault("OPTIONS", {})["connect_timeout"] = 5
-# Prepare statements on first use. Only `PreparedQuery` binds its values on the server, so only it is
-# affected.
+# Prepare statements on first use. It affects only `PreparedQuery`, which binds its values on the server.
 DATABASES["default"]["OPTIONS"].setdefault("prepare_threshold", 0)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -164,7 +163,7 @@ CACHES = {
 # --- Accounts -----------------------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "accounts.User"
-# E-mail addresses are unique regardless of case. This check does not see the constraint on Lower("email").
+# E-mail addresses are unique regardless of case, by a constraint that this check does not see.
 SILENCED_SYSTEM_CHECKS = ["auth.W004"]
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
@@ -382,8 +381,7 @@ WEB_WAITERS = env.int(
     "IPAU_WEB_WAITERS",
     default=env.int("IPAU_API_WAITERS", default=max(1, env.int("IPAU_WEB_THREADS", default=16) // 2)),
 )
-#: Waiting requests of one account or address in one web process. Default: 4, at most half of
-#: `IPAU_WEB_WAITERS`.
+#: The same for one account or address. Default: 4, at most half of `IPAU_WEB_WAITERS`.
 WEB_WAITERS_PER_PERSON = env.int("IPAU_WEB_WAITERS_PER_PERSON", default=max(1, min(4, WEB_WAITERS // 2)))
 #: Requests of one client (an API key, a session, or else an address) that run in one web process at the same
 #: time. Default: `IPAU_WEB_WAITERS_PER_PERSON` + 2.

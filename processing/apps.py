@@ -5,8 +5,8 @@ class ProcessingConfig(AppConfig):
     name = "processing"
 
     def ready(self) -> None:
-        """Tell what stands below who knows better. No third such connection exists."""
-        # The models that these use are ready only now. The first connects the signals of Celery workers.
+        """Connect Celery worker signals, and register functions that lower layers cannot import."""
+        # These modules use models, which are ready only now.
         import processing.worker.heartbeat  # noqa: F401, PLC0415
         from drive.files.origin import find_origin  # noqa: PLC0415
         from processing.notifications.work import body_of  # noqa: PLC0415

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from processing.models import Worker
+from tests.forked_celery import fork_celery
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60
@@ -26,15 +27,18 @@ class LiveWorker:
     def __init__(self, env: dict[str, str], log: Path, *, queues: str, slots: int, include: str = ""):
         self.name = f"test-{uuid.uuid4().hex[:8]}@localhost"
         self.log = log
-        command = [sys.executable, "-m", "celery", "-A", "ipau", "worker"]
-        options = ["-Q", queues, "-c", str(slots), "-n", self.name, "--without-gossip", "--without-mingle"]
+        options = ["-A", "ipau", "worker", "-Q", queues, "-c", str(slots), "-n", self.name]
+        options += ["--without-gossip", "--without-mingle", "-l", "INFO"]
         if include:
             options += ["-I", include]
         # As in the site's workers: Django's checks would load all pages and forms.
         env = {**env, "CELERY_SKIP_CHECKS": "1"}
-        with log.open("wb") as out:
-            self.process = subprocess.Popen(
-                [*command, *options, "-l", "INFO"],
+        self.process = fork_celery(options, env, log) or self._run_celery(options, env)
+
+    def _run_celery(self, options: list[str], env: dict[str, str]) -> "subprocess.Popen[bytes]":
+        with self.log.open("wb") as out:
+            return subprocess.Popen(
+                [sys.executable, "-m", "celery", *options],
                 cwd=ROOT,
                 env=env,
                 stdout=out,

@@ -1,4 +1,4 @@
-"""A converted model: three files in a folder, of which model.json knows the digests of the others."""
+"""A converted model on disk: model.json, the weights and the ONNX graph. model.json has their digests."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ FACTS, WEIGHTS, GRAPH = "model.json", "weights.safetensors", "model.onnx"
 MOST_FACTS_BYTES = 4 * 1024 * 1024
 MOST_FILE_BYTES = MOST_PARAMETERS * 4 + 64 * 1024 * 1024
 _CHUNK = 1024 * 1024
-# Of one picture; the largest networks there are need a hundredth of it.
+# Per image. The largest known networks need a hundredth of it.
 MOST_FLOPS = 10**16
-# The family that keeps graphs as they were uploaded, where all others rebuild a network.
+# The family that runs uploaded graphs unchanged. All other families rebuild a network.
 GRAPHS = "onnx"
-# The least part of a picture's shorter side that a classifier looks at.
+# Smallest center crop of a classifier, as a fraction of the shorter side.
 LEAST_CROP = 0.01
-# Pillow's names of its filters, in the order of their numbers.
+# Pillow's resampling filters, in the order of their numbers.
 Filter = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
 
 
 class BundleError(Exception):
-    """A folder does not hold a converted model as this code writes them."""
+    """The folder does not contain a valid converted model."""
 
 
 class _Strict(BaseModel):
@@ -45,7 +45,7 @@ class _Strict(BaseModel):
 
 
 class InputSize(_Strict):
-    """Of the picture that the model takes, in pixels. 0 is any size."""
+    """Input size of the model, in pixels. 0: any size."""
 
     width: int = Field(ge=0, le=8192)
     height: int = Field(ge=0, le=8192)
@@ -53,32 +53,32 @@ class InputSize(_Strict):
 
 
 class FileFacts(_Strict):
-    """What one of the files must be."""
+    """SHA-256 and size in bytes of one file."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     size: int = Field(ge=1, le=MOST_FILE_BYTES)
 
 
 class Choice(_Strict):
-    """A way in which the outputs of an uploaded graph may be read."""
+    """One possible interpretation of the outputs of an uploaded graph."""
 
     task: str = Field(pattern=tasks.PATTERN)
     layout: str = Field(default="", max_length=64)
     classes: int = Field(ge=0, le=10**6)
-    # Whether it is the one that the file alone tells, whatever its owner said or chose.
+    # Whether the file alone suggests it, regardless of what its owner stated or chose.
     is_recognised: bool = False
 
 
 def _check_shown(text: str) -> str:
-    """Names reach pages, files and the database, which takes no NUL and no halves of characters."""
+    """Check that a name is printable: pages, files and the database reject NUL and lone surrogates."""
     if not text.isprintable():
-        raise ValueError("it cannot be shown")
+        raise ValueError("it has characters that cannot be printed")
     return text
 
 
 def _check_together(names: list[str]) -> list[str]:
     if sum(map(len, names)) > MOST_NAMES:
-        raise ValueError(f"they have more than {MOST_NAMES} characters together")
+        raise ValueError(f"the names have more than {MOST_NAMES} characters in total")
     return names
 
 
@@ -89,24 +89,24 @@ Classes = Annotated[list[Shown], Field(max_length=50_000), AfterValidator(_check
 
 
 class ReadOutput(_Strict):
-    """The output of a graph that is read, of how many."""
+    """Name of the graph output that is used, and how many outputs the graph has."""
 
     name: Shown
     count: int = Field(ge=2)
 
 
 class ModelFacts(_Strict):
-    """What model.json says. Families may add facts of their own under `architecture` alone."""
+    """Schema of model.json. Families add their own facts under `architecture` only."""
 
     family: str = Field(pattern=r"^[a-z][a-z0-9_]{1,31}$")
     task: str = Field(pattern=tasks.PATTERN)
     title: Shown
-    # The wrapper of the averaged copy that these weights are, of a file that may hold others.
+    # Name of the wrapper, if these weights are the averaged copy (EMA) in a file with several copies.
     averaged: Annotated[str, Field(max_length=MOST_NAME), AfterValidator(_check_shown)] | None = None
     classes: Classes = Field(default_factory=list)
     input: InputSize
     stride: int = Field(default=1, ge=1, le=1024)
-    # Whether it was proved for inputs that are no squares, of multiples of the stride.
+    # Whether the export was verified for non-square inputs whose sides are multiples of the stride.
     rectangles: bool = False
     parameters: int = Field(ge=0, le=MOST_PARAMETERS)
     flops: int | None = Field(default=None, ge=0, le=MOST_FLOPS)
@@ -117,15 +117,15 @@ class ModelFacts(_Strict):
     scale: int | None = Field(default=None, ge=1, le=16)
     mean: list[float] | None = Field(default=None, max_length=16)
     std: list[float] | None = Field(default=None, max_length=16)
-    # How a picture becomes a classifier's square; see `workers.vision.letterbox.fill_cropped`.
+    # Preprocessing of a classifier's input; see `workers.vision.letterbox.fill_cropped`.
     crop_pct: float | None = Field(default=None, ge=LEAST_CROP, le=1)
     stretch: bool | None = None
-    # Which of several outputs of a graph is read.
+    # The output that is used, if the graph has several.
     output: ReadOutput | None = None
-    # The filter that it is resized by, bilinear otherwise, and the order of its colors, "rgb" otherwise.
+    # Resize filter (default: bilinear) and channel order (default: "rgb").
     resample: Filter | None = None
     order: Literal["rgb", "bgr"] | None = None
-    # Those of the four that nobody told.
+    # Which of these values are defaults because the upload does not state them.
     assumed: list[Literal["mean", "std", "crop_pct"]] | None = Field(default=None, max_length=3)
     architecture: dict[str, Any] = Field(default_factory=dict)
     difference: float = Field(ge=0)
@@ -136,13 +136,16 @@ class ModelFacts(_Strict):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model as a family's `convert` hands it back.
+    """A converted model, as a family's `convert` returns it.
 
-    `facts` are those of ModelFacts but for `difference`, `tolerance`, `files` and `converter`. `tensors` are
-    torch tensors by the names that the family's own module gives them. `onnx` is the same model for ONNX
-    Runtime. `difference` is how far the outputs of both lay apart at most, `tolerance` what is allowed.
-    `choices` are the ways in which the outputs of a graph may be read that somebody else built, the one that
-    was taken first; `is_certain` says whether no other is as likely. Its owner is asked.
+    Attributes:
+        facts: the fields of ModelFacts, except `difference`, `tolerance`, `files` and `converter`.
+        tensors: torch tensors by parameter name of the family's own module.
+        onnx: the same model for ONNX Runtime.
+        difference: the largest difference between the outputs of both forms. `tolerance` is its limit.
+        choices: possible interpretations of an uploaded graph's outputs, the one in use first. The owner
+            of the model confirms or changes it.
+        is_certain: whether no other choice is as likely as the first.
     """
 
     facts: dict[str, Any]
@@ -155,16 +158,16 @@ class Bundle:
 
 
 def write(bundle: Bundle, folder: Path) -> str:
-    """Write the three files into a folder and return the model's digest. Raises Refused."""
+    """Write the three files into a folder and return the model's SHA-256 digest. Raises Refused."""
     from safetensors.torch import save_file
 
     if not bundle.difference <= bundle.tolerance:
         raise Refused(
-            f"The converted model does not give the same results: they differ by {bundle.difference:.3g}, "
-            f"and at most {bundle.tolerance:.3g} is allowed.",
+            f"The converted model does not give the same results as the original: they differ by "
+            f"{bundle.difference:.3g}, and the limit is {bundle.tolerance:.3g}.",
             code="difference",
         )
-    # Tensors that share their memory, or lie in it in another order, are written each for itself.
+    # safetensors rejects tensors that share memory or are not contiguous, so each one is copied.
     save_file({name: t.detach().contiguous().clone() for name, t in bundle.tensors.items()}, folder / WEIGHTS)
     (folder / GRAPH).write_bytes(bundle.onnx)
     facts = {
@@ -177,34 +180,35 @@ def write(bundle: Bundle, folder: Path) -> str:
     try:
         checked = ModelFacts.model_validate(facts)
     except ValidationError as error:
-        text = f"What the model says of itself cannot be used: {_first(error)}"
+        text = f"The model's metadata is not valid: {_first(error)}"
         raise Refused(text, code="facts") from error
     known = {name: value for name, value in checked.model_dump(mode="json").items() if value is not None}
     written = json.dumps(known, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
     if len(written) > MOST_FACTS_BYTES:
         raise Refused(
-            "What it says of itself, its classes’ names too, is longer than it may be.", code="facts"
+            f"The model's metadata, with its class names, is larger than {MOST_FACTS_BYTES >> 20} MiB.",
+            code="facts",
         )
     (folder / FACTS).write_bytes(written)
     return hashlib.sha256(written).hexdigest()
 
 
 def verify(folder: Path) -> tuple[str, ModelFacts]:
-    """Return digest and facts of a converted model after looking at every byte of it.
+    """Return digest and facts of a converted model, after checking every byte of it.
 
-    Whoever wrote it need not be trusted: nothing is followed, unpickled or run.
+    Safe for untrusted folders: it follows no links, unpickles nothing and runs nothing.
 
     Raises:
-        BundleError: a file is missing, too large, no plain file, or not what model.json says of it.
+        BundleError: a file is missing, too large, not a regular file, or does not match model.json.
     """
     names = sorted(os.listdir(folder))
     if names != sorted((FACTS, WEIGHTS, GRAPH)):
-        raise BundleError(f"The folder does not hold the three files of a model, but {names[:8]}.")
+        raise BundleError(f"The folder must contain the three files of a model, but has {names[:8]}.")
     raw = read_plain(folder / FACTS, MOST_FACTS_BYTES)
     facts = parse_facts(raw)
     for name, wanted in facts.files.items():
         if _digest_plain(folder / name) != (wanted.sha256, wanted.size):
-            raise BundleError(f"{name} is not the file that model.json speaks of.")
+            raise BundleError(f"{name} does not match its digest and size in model.json.")
     _check_formats(folder)
     return hashlib.sha256(raw).hexdigest(), facts
 
@@ -214,9 +218,9 @@ def parse_facts(raw: bytes) -> ModelFacts:
     try:
         facts = ModelFacts.model_validate_json(raw)
     except ValidationError as error:
-        raise BundleError(f"model.json cannot be used: {_first(error)}") from error
+        raise BundleError(f"model.json is not valid: {_first(error)}") from error
     if facts.files.keys() != {WEIGHTS, GRAPH}:
-        raise BundleError("model.json does not name its two files.")
+        raise BundleError(f"model.json must list the files {WEIGHTS} and {GRAPH}.")
     return facts
 
 
@@ -247,7 +251,7 @@ class FolderModel:
 
 
 def read_plain(path: Path, most: int) -> bytes:
-    """Return a file that may be anything, for example a link. Raises BundleError."""
+    """Return the bytes of an untrusted file. Raises BundleError for links, and above `most` bytes."""
     with os.fdopen(_open_plain(path), "rb") as stream:
         raw = stream.read(most + 1)
     if len(raw) > most:
@@ -264,11 +268,11 @@ def _open_plain(path: Path) -> int:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise BundleError(f"{path.name} is no plain file.") from error
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or not 1 <= found.st_size <= MOST_FILE_BYTES:
+        raise BundleError(f"{path.name} is not a regular file.") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or not 1 <= status.st_size <= MOST_FILE_BYTES:
         os.close(descriptor)
-        raise BundleError(f"{path.name} is no plain file, or too large.")
+        raise BundleError(f"{path.name} is not a regular file, is empty, or is too large.")
     return descriptor
 
 
@@ -292,5 +296,5 @@ def _check_formats(folder: Path) -> None:
 
 
 def _first(error: ValidationError) -> str:
-    found = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

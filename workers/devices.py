@@ -1,4 +1,4 @@
-"""What a worker process runs on, and the limits it sets itself. Never touches CUDA."""
+"""CPU and GPU detection, and memory and thread limits of a worker process. Never initializes CUDA."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ THREAD_SETTINGS = (
 
 @dataclass(frozen=True)
 class Device:
-    """A kind of device and the name a person knows it by."""
+    """A device: its kind, and its product name for people."""
 
     kind: Literal["cpu", "gpu"]
     name: str
 
 
 def detect() -> Device:
-    """Say what this machine offers, from files alone.
+    """Return this machine's GPU, or else its CPU, read from files only.
 
-    A CUDA call here would break every child forked later, so the driver's own listing is read instead.
+    A CUDA call would break every child that is forked later, so this reads the driver's list in /proc.
     """
     gpu = _read_gpu_name()
     return Device("gpu", gpu) if gpu else processor()
@@ -44,20 +44,20 @@ def detect() -> Device:
 
 @cache
 def processor() -> Device:
-    """Say which processor this machine has, whatever else it has."""
+    """Return this machine's CPU, even if it has a GPU."""
     return Device("cpu", _read_cpu_name())
 
 
 def has_gpu() -> bool:
-    """Tell whether this machine has an NVIDIA GPU, from the files of drivers and containers alone."""
+    """Return whether this machine has an NVIDIA GPU, read from driver and device files only."""
     nodes = [path for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
     return detect().kind == "gpu" or bool(nodes) or Path("/dev/dxg").exists()
 
 
 def find_cuda_build() -> str | None:
-    """Return the version of CUDA that torch was built for: None where it was built without, or is not there.
+    """Return the CUDA version that torch was built for. None: built without CUDA, or not installed.
 
-    Read from its files: a process that slots are forked from must not load it.
+    Reads torch's files: the parent process of the slots must not import torch.
     """
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
@@ -66,7 +66,7 @@ def find_cuda_build() -> str | None:
 
 
 def describe() -> dict[str, str | int]:
-    """Say what a person wants to know of this machine: its processor or GPU, cores, memory, and versions."""
+    """Return name of CPU or GPU, core count, memory in bytes, and versions of Python and Pillow."""
     return {
         "name": detect().name,
         "cores": os.cpu_count() or 1,
@@ -77,19 +77,19 @@ def describe() -> dict[str, str | int]:
 
 
 def limit_memory(max_bytes: int) -> None:
-    """Bound this process's address space: past it, allocation raises MemoryError.
+    """Limit this process's address space. Above it, allocation raises MemoryError.
 
-    Raises ValueError where a lower hard limit is already set.
+    Raises ValueError if a lower hard limit is already set.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (max_bytes, hard))
 
 
 def limit_data(max_bytes: int) -> None:
-    """Bound what memory of its own this process may write to: past it, allocation raises MemoryError.
+    """Limit this process's private writable memory. Above it, allocation raises MemoryError. 0: no limit.
 
-    For processes that use CUDA, which reserves addresses far beyond what a machine has. 0: no bound. Raises
-    ValueError where a lower hard limit is already set.
+    For processes that use CUDA, which reserves far more addresses than the machine has memory.
+    Raises ValueError if a lower hard limit is already set.
     """
     if max_bytes:
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
@@ -97,13 +97,13 @@ def limit_data(max_bytes: int) -> None:
 
 
 def pin_threads(environ: MutableMapping[str, str] = os.environ) -> None:
-    """One thread a process: slots are processes already. Call before numpy is imported."""
+    """Set numeric libraries to one thread, as each slot is a process. Call before numpy is imported."""
     for name in THREAD_SETTINGS:
         environ[name] = "1"
 
 
 def reuse_pixel_memory(blocks: int = 4) -> None:
-    """Let Pillow keep up to `blocks` of 16 MiB between pictures, instead of asking the system anew."""
+    """Let Pillow reuse up to `blocks` of 16 MiB for the next images, instead of allocating them again."""
     Image.core.set_blocks_max(blocks)  # type: ignore[attr-defined]  # not in the stubs
 
 
@@ -113,10 +113,10 @@ def _read_cuda_build(path: Path) -> str | None:
     for node in ast.parse(path.read_text()).body:
         match node:
             case (
-                ast.AnnAssign(target=ast.Name(id="cuda"), value=ast.Constant(value=str(found)))
-                | ast.Assign(targets=[ast.Name(id="cuda")], value=ast.Constant(value=str(found)))
+                ast.AnnAssign(target=ast.Name(id="cuda"), value=ast.Constant(value=str(version)))
+                | ast.Assign(targets=[ast.Name(id="cuda")], value=ast.Constant(value=str(version)))
             ):
-                return found
+                return version
     return None
 
 

@@ -37,12 +37,12 @@ Plan = tuple[tuple[Operation[Any], Params], ...]
 
 
 class ModelMissing(Exception):
-    """The context lacks the model of a step: an internal error."""
+    """The context lacks the weights of a step. This is an internal error."""
 
 
 @dataclass(frozen=True)
 class RecipeResult:
-    """Output of one run. `timings` are in milliseconds: decode, run, encode, thumbnail.
+    """Output of one run. `timings` are milliseconds: decode, run, encode, thumbnail.
 
     `width` and `height` are those of the output image, or of the input if there is none.
     """
@@ -57,7 +57,7 @@ class RecipeResult:
 
 @dataclass(frozen=True)
 class ThumbnailResult:
-    """A WebP image of `width` x `height` pixels, and the facts of the original image."""
+    """A WebP of `width` x `height` pixels, and the facts of its source image."""
 
     data: bytes
     width: int
@@ -66,7 +66,7 @@ class ThumbnailResult:
 
 
 def validate_recipe(recipe: Recipe) -> Plan:
-    """Return the operation and validated parameters of each step. Raises UnknownOperation, ParamsInvalid."""
+    """Return each step's operation and settings. Raises UnknownOperation, ParamsInvalid."""
     return tuple(
         (registry.get(step.operation), registry.validate(step.operation, step.params))
         for step in recipe.steps
@@ -74,7 +74,7 @@ def validate_recipe(recipe: Recipe) -> Plan:
 
 
 def fingerprint(recipe: Recipe) -> str:
-    """Return the SHA-256 (hex) of all that affects the pixels: parameters with defaults, and versions."""
+    """Return the SHA-256 (hex) of everything that decides the output: all parameters and versions."""
     parts = [f"pixels@{PIXELS_VERSION}"]
     parts += [
         f"{operation.key}@{operation.version}:{params.model_dump_json()}{step.weights or ''}"
@@ -91,10 +91,10 @@ def run(
     output: OutputOptions | None = None,
     with_thumbnail: bool = True,
 ) -> RecipeResult:
-    """Run the recipe at full size. Raises PictureError, OperationError and their subclasses."""
+    """Run the recipe at full size. Raises OperationError and its subclasses, such as PictureError."""
     plan = validate_recipe(recipe)
     watch = _Stopwatch()
-    with _reject_too_large():
+    with _refusing_too_big():
         picture = Picture.open(data)
         result, tables = _run_steps(recipe, plan, picture, _complete(context, 1.0), watch)
         watch.move("run", "decode", picture.decode_ms)
@@ -107,15 +107,15 @@ def run(
 def preview(
     recipe: Recipe, data: bytes, context: Context | None = None, *, max_side: int = PREVIEW_SIDE
 ) -> RecipeResult:
-    """Run the recipe on a reduced image. Input and output have no side above `max_side`."""
+    """Run the recipe on a reduced image. No side of the output is longer than `max_side` either."""
     plan = validate_recipe(recipe)
     watch = _Stopwatch()
-    with _reject_too_large():
+    with _refusing_too_big():
         source = Picture.open(data)
         with watch.measure("decode"):
             picture = source.shrunk(max_side)
         scale = max(picture.width, picture.height) / max(source.width, source.height)
-        # Previews return data directly. Only stored results have data files.
+        # A preview returns data in the result, and only stored results have data files.
         full = (source.width, source.height)
         shown = replace(_complete(context, scale), full=full, is_preview=True)
         result, _tables = _run_steps(recipe, plan, picture, shown, watch)
@@ -125,9 +125,9 @@ def preview(
 
 
 def load_models(recipe: Recipe, context: Context) -> None:
-    """Load and warm up the torch networks of a recipe, before threads share them.
+    """Load and warm up the recipe's torch networks. Raises the same errors as loading does.
 
-    Without it, each thread would load its own copy. Raises the errors of loading.
+    Call it before threads share the networks: otherwise each thread loads its own.
     """
     complete = _complete(context, 1.0)
     for step in recipe.steps:
@@ -137,8 +137,8 @@ def load_models(recipe: Recipe, context: Context) -> None:
 
 
 def thumbnail(data: bytes, side: int = THUMBNAIL_SIDE) -> ThumbnailResult:
-    """Decode the full image, within the limits, and return a thumbnail. Raises PictureError."""
-    with _reject_too_large():
+    """Decode the image under the limits and return its thumbnail. Raises PictureError."""
+    with _refusing_too_big():
         picture = Picture.open(data)
         small = picture.thumbnail(side)
     return ThumbnailResult(small.data, small.width, small.height, picture.facts)
@@ -148,17 +148,17 @@ def _load_model(context: Context, model: Model) -> None:
     try:
         torch_sessions.get_loaded(context, model)
     except MemoryError:
-        # Models loaded earlier may use the memory.
+        # Cached models may use the memory.
         PROCESS_CACHE.clear()
     else:
         return
-    # Models have reference cycles, and the traceback refers to the failed one.
+    # Layers refer to each other, so only the collector frees them. The traceback is gone outside `except`.
     gc.collect()
     torch_sessions.get_loaded(context, model)
 
 
 class _Stopwatch:
-    """Milliseconds by stage. Decoding happens inside steps, so its time is moved to its own stage."""
+    """Milliseconds by stage. Steps decode lazily, so `move` books that time as decoding."""
 
     def __init__(self) -> None:
         self.timings = dict.fromkeys(("decode", "run", "encode", "thumbnail"), 0.0)
@@ -177,8 +177,8 @@ class _Stopwatch:
 
 
 @contextmanager
-def _reject_too_large() -> Iterator[None]:
-    """Turn MemoryError into PictureError: with an address-space limit, a retry would fail too."""
+def _refusing_too_big() -> Iterator[None]:
+    """Turn MemoryError into PictureError: under a memory limit, a retry of the image fails again."""
     try:
         yield
     except MemoryError as error:
@@ -193,12 +193,12 @@ def _complete(context: Context | None, scale: float) -> Context:
 def _run_steps(
     recipe: Recipe, plan: Plan, picture: Picture, context: Context, watch: _Stopwatch
 ) -> tuple[Result, dict[str, JSON]]:
-    """Run each step on the pixels of the step before, without encoding in between.
+    """Run each step on the output pixels of the previous one, without encoding in between.
 
-    Texts and data of all steps are collected.
+    The result has the texts and data of all steps.
 
     Returns:
-        The result, and the data that is also returned as files, by label.
+        The result, and by label the data that are also delivered as files.
     """
     result = Result()
     tables: dict[str, JSON] = {}
@@ -212,25 +212,25 @@ def _run_steps(
         own = _narrow(context, names[position], is_last=position == len(plan) - 1)
         own = replace(own, model=_model_of(recipe.steps[position], context))
         with watch.measure("run"):
-            step_result = operation.run(picture, params, own)
-        texts.update({labels[position].get(label, label): text for label, text in step_result.texts.items()})
-        if step_result.data is not None:
-            data[names[position]] = step_result.data
-            declared = [output.label for output in operation.outputs if output.kind == "data"]
-            tables.update({labels[position][label]: step_result.data for label in declared})
-        if step_result.scale is not None:
-            context = replace(context, scale=step_result.scale)
-        if step_result.image is not None and step_result.image.size != (picture.width, picture.height):
+            output = operation.run(picture, params, own)
+        texts.update({labels[position].get(label, label): text for label, text in output.texts.items()})
+        if output.data is not None:
+            data[names[position]] = output.data
+            declared = [spec.label for spec in operation.outputs if spec.kind == "data"]
+            tables.update({labels[position][label]: output.data for label in declared})
+        if output.scale is not None:
+            context = replace(context, scale=output.scale)
+        if output.image is not None and output.image.size != (picture.width, picture.height):
             context = replace(context, full=None)
-        image = result.image if step_result.image is None else step_result.image
-        result = Result(image, step_result.format or result.format, dict(texts), _merge(data))
+        image = result.image if output.image is None else output.image
+        result = Result(image, output.format or result.format, dict(texts), _merge(data))
     return result, tables
 
 
 def _narrow(context: Context, step: str, *, is_last: bool) -> Context:
-    """Return a context with only the folders of one step: those named `step.parameter`.
+    """Return a context with only the parameter images of one step: those named `step.parameter`.
 
-    Folders without a step name belong to the last step.
+    Images without a step's name belong to the last step.
     """
     own = {
         name.removeprefix(f"{step}."): pictures
@@ -244,7 +244,7 @@ def _model_of(step: Step, context: Context) -> Model | None:
     if step.weights is None:
         return None
     if step.weights not in context.models:
-        raise ModelMissing(f"The context lacks the model {step.weights} of {step.operation}.")
+        raise ModelMissing(f"The context of {step.operation} lacks the model {step.weights}.")
     return context.models[step.weights]
 
 
@@ -272,7 +272,7 @@ def _make_thumbnail(result: Result, watch: _Stopwatch) -> bytes | None:
 
 
 def _shrink(result: Result, max_side: int) -> Result:
-    """Reduce a result that is larger than a preview. Resizing blurs hard edges, so drop the format hint."""
+    """Bring what an operation drew larger down to a preview. Its hard edges are gone then, and its hint."""
     image = result.image
     if image is None or max(image.size) <= max_side:
         return result

@@ -17,7 +17,7 @@ from workers.bundle import Bundle
 from workers.checkpoints.upload import Refused
 from workers.onnx_runtime import make_options
 
-# How far an output may lie from torch's, in proportion to one more than its size.
+# Largest difference between ONNX Runtime and torch: |a - b| / (1 + |b|).
 TOLERANCE = 1e-3
 OPSET = 17
 _SEED = 20_11
@@ -26,10 +26,10 @@ Floats = NDArray[np.float32]
 
 
 def export(model: Any, facts: dict[str, Any], tensors: Mapping[str, Any]) -> Bundle:
-    """Write a rebuilt YOLO as ONNX, run both, compare. Raises Refused.
+    """Export a rebuilt YOLO to ONNX, run both and compare the outputs. Raises Refused.
 
-    It takes pictures of any size that is a multiple of its stride, and is proved at its own square and at a
-    rectangle. Classifiers, and networks whose layers fit each other at that square alone, take nothing else.
+    The export accepts any size that is a multiple of the stride. It is verified at the model's own square and
+    at a rectangle. Classifiers, and networks that run only at that square, get a fixed input size.
     """
     import torch
 
@@ -46,18 +46,18 @@ def export(model: Any, facts: dict[str, Any], tensors: Mapping[str, Any]) -> Bun
 
 @dataclass(frozen=True)
 class ExportSample:
-    """An input as a tensor, and what torch makes of it."""
+    """An input tensor and torch's outputs for it."""
 
     sample: Any
     wanted: list[Floats]
 
 
 class _NeedsOneSizeError(Exception):
-    """The network cannot be run, or not be exported, for another size than its own."""
+    """The network cannot run or be exported at another size than its own."""
 
 
 def run_onnx(onnx: bytes, sample: Floats) -> list[Floats]:
-    """Return the outputs that ONNX Runtime gives for one input, on one thread."""
+    """Return ONNX Runtime's outputs for one input, computed on one thread."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(onnx, make_options(), providers=["CPUExecutionProvider"])
@@ -75,8 +75,8 @@ def count_flops(model: Any, sample: Any) -> int:
         nonlocal total
         weight = module.weight
         if isinstance(module, torch.nn.ConvTranspose2d):
-            per_number = weight.shape[0] * weight[0, 0].numel() // module.groups
-            total += 2 * output.numel() * per_number // (module.stride[0] * module.stride[1])
+            per_value = weight.shape[0] * weight[0, 0].numel() // module.groups
+            total += 2 * output.numel() * per_value // (module.stride[0] * module.stride[1])
         else:
             total += 2 * output.numel() * weight[0].numel()
 
@@ -98,22 +98,25 @@ def flatten(outputs: Any) -> list[Any]:
 
 
 def compare(found: Floats, wanted: Floats) -> float:
-    """Return the largest difference of two outputs, each in proportion to one more than its size."""
+    """Return the largest difference of two outputs, relative to 1 + |wanted|. Raises Refused."""
     if found.shape != wanted.shape:
-        raise Refused("The exported model gives outputs of another shape.", code="difference")
+        raise Refused(
+            f"The exported model has an output of shape {found.shape} instead of {wanted.shape}.",
+            code="difference",
+        )
     if not found.size:
         return 0.0
     if not np.isfinite(found).all():
-        # The largest of several differences is never NaN.
+        # max() may skip a NaN, but never infinity.
         return math.inf
     return float(np.max(np.abs(found - wanted) / (1 + np.abs(wanted))))
 
 
 def compare_rows(found: Floats, wanted: Floats, candidates: Floats) -> float:
-    """Compare what end-to-end heads chose, (1, n, 6 + more): box, score, class and more.
+    """Compare the rows of end-to-end heads, (1, n, 6 + more): box, score, class and more.
 
-    Scores that are all but equal may come in another order. So the scores are compared in order, and each row
-    with the nearest of all candidates (1, m, 4 + classes + more) that the choice is made from.
+    Rows with nearly equal scores may swap places. So the scores are compared in sorted order, and each row
+    with the nearest of all candidates, (1, m, 4 + classes + more), before top-k selection.
     """
     if not np.isfinite(found).all():
         return math.inf
@@ -130,14 +133,14 @@ def compare_rows(found: Floats, wanted: Floats, candidates: Floats) -> float:
 
 
 def _export_free(model: Any, layout: str, shown: ExportSample, stride: int) -> tuple[bytes, float] | None:
-    """Return an ONNX for inputs of any size and how far it lies from torch; None where there can be none."""
+    """Return an ONNX with free input size and its difference from torch. None: impossible or inexact."""
     import torch
 
     _, channels, height, width = shown.sample.shape
-    # Neither of its sides is one that the exporter sees.
+    # Both sides differ from those that the exporter traces.
     rectangle = torch.rand(1, channels, height + stride, max(1, width // stride // 2) * stride)
     try:
-        with _telling_misfits():
+        with _raise_needs_one_size():
             with _with_free_sizes(model.model[-1]):
                 onnx = _to_onnx(model, shown, is_free=True)
             pairs = (shown, ExportSample(rectangle, _run(model, rectangle)))
@@ -148,8 +151,8 @@ def _export_free(model: Any, layout: str, shown: ExportSample, stride: int) -> t
 
 
 @contextmanager
-def _telling_misfits() -> Iterator[None]:
-    """Layers that need one size say so in torch, its exporter or ONNX Runtime, each in its own way."""
+def _raise_needs_one_size() -> Iterator[None]:
+    """Turn any error but MemoryError into _NeedsOneSizeError: torch and ONNX Runtime raise many types."""
     try:
         yield
     except MemoryError:
@@ -164,20 +167,18 @@ def _export_fixed(model: Any, layout: str, shown: ExportSample) -> tuple[bytes, 
 
 
 def _run(model: Any, sample: Any) -> list[Floats]:
-    """Return the outputs that torch gives. Raises Refused where they are not finite."""
+    """Return torch's outputs. Raises Refused if they are not finite."""
     import torch
 
     with torch.inference_mode():
         outputs = [output.numpy() for output in flatten(model(sample))]
     if not all(np.isfinite(output).all() for output in outputs):
-        raise Refused(
-            "Its numbers are not finite: the model gives nothing but NaN or infinity.", code="numbers"
-        )
+        raise Refused("The model's outputs are not finite: they contain NaN or infinity.", code="numbers")
     return outputs
 
 
 def _measure(model: Any, layout: str, onnx: bytes, shown: ExportSample) -> float:
-    """Return how far the outputs of the ONNX lie from torch's. Raises Refused."""
+    """Return the largest difference between the outputs of the ONNX and of torch. Raises Refused."""
     found, wanted, rows = run_onnx(onnx, shown.sample.numpy()), shown.wanted, 0.0
     if layout == "end-to-end":
         rows = compare_rows(found[0], wanted[0], _all_candidates(model, shown.sample))
@@ -187,7 +188,7 @@ def _measure(model: Any, layout: str, onnx: bytes, shown: ExportSample) -> float
 
 @contextmanager
 def _with_free_sizes(head: Any) -> Iterator[None]:
-    """Have one of Ultralytics' heads read from its input how many places there are, while it is traced."""
+    """Make an Ultralytics head read its grid size from the input while it is traced."""
     import torch
 
     changed: dict[str, Any] = {"dynamic": True}
@@ -205,12 +206,12 @@ def _with_free_sizes(head: Any) -> Iterator[None]:
 
 
 def _to_onnx(model: Any, shown: ExportSample, *, is_free: bool = False) -> bytes:
-    """Return a module as ONNX, its input called `images`, of the sample's size or free in both sides."""
+    """Return a module as ONNX. Its input `images` has the sample's size, or free height and width."""
     import torch
 
     target = io.BytesIO()
     with warnings.catch_warnings():
-        # The tracer follows one branch of each. If it is another for another size, the comparison shows it.
+        # The tracer follows one branch of each `if`. The comparison fails if a size needs the other branch.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             model,
@@ -227,7 +228,7 @@ def _to_onnx(model: Any, shown: ExportSample, *, is_free: bool = False) -> bytes
 
 
 def _all_candidates(model: Any, sample: Any) -> Floats:
-    """Return what an end-to-end head chooses from."""
+    """Return an end-to-end head's predictions before top-k selection."""
     import torch
 
     head = model.model[-1]

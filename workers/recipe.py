@@ -1,4 +1,4 @@
-"""Recipes: the immutable list of steps of a job, and its digest."""
+"""Recipe: the immutable list of steps that a worker runs, and its digest."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Outputs = Sequence[OutputSpec]
 
 
 class Step(BaseModel):
-    """One operation or family with its parameters, which are not validated yet.
+    """An operation, or a family with weights, and its parameters, which are not validated yet.
 
-    `weights` is the digest of the converted model that a family runs. If None, it is not serialized, so the
-    digests of older recipes stay the same.
+    `weights` is the digest of the converted model that a family runs. For operations the JSON has no such
+    key, so their digests stay the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,7 +35,7 @@ class Step(BaseModel):
 
 
 class Recipe(BaseModel):
-    """Steps that run in order. Each gets the image of the step before."""
+    """Steps that run in sequence, each on the output image of the previous one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,7 +49,7 @@ class Recipe(BaseModel):
         return cls(steps=(Step(operation=operation, params=params or {}, weights=weights),))
 
     def weights(self) -> tuple[str, ...]:
-        """Return the distinct digests of the models that the steps run."""
+        """Return the digests of the models that the steps run, without duplicates."""
         return tuple(dict.fromkeys(step.weights for step in self.steps if step.weights))
 
     def digest(self) -> str:
@@ -61,7 +61,7 @@ class Recipe(BaseModel):
 
 
 def name_steps(operations: Iterable[str]) -> tuple[str, ...]:
-    """Return the names of steps: the key of the operation, with 2, 3, … for repeats.
+    """Return one name for each step: its operation's key, numbered 2, 3, … if repeated.
 
     Later steps never change the names of earlier ones.
     """
@@ -72,7 +72,7 @@ def name_steps(operations: Iterable[str]) -> tuple[str, ...]:
 
 
 def label_texts(steps: Iterable[Outputs]) -> tuple[dict[str, str], ...]:
-    """Return, for each step, unique labels of its text and data outputs: "text", then "text2", …"""
+    """Return each step's labels of text and data outputs by its own label: "text", then "text2", …"""
     taken: list[str] = []
     labels = []
     for outputs in steps:
@@ -86,7 +86,7 @@ def label_texts(steps: Iterable[Outputs]) -> tuple[dict[str, str], ...]:
 
 
 def find_misfit(steps: Sequence[Outputs]) -> int | None:
-    """Return the position of the first step without an input image; None if all steps have one."""
+    """Return the position of the first step without an input image from the previous one, else None."""
     for position, outputs in enumerate(steps[:-1]):
         if not any(output.kind == "image" for output in outputs):
             return position + 1

@@ -1,4 +1,4 @@
-"""Registry of operations and model families, and validation of parameters."""
+"""Registry of operations and families: one file for each operation, one folder for each family."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ AnyFamily = Family[Any]
 _operations: dict[str, AnyOperation] = {}
 _discovered = threading.Event()
 _lock = threading.RLock()
-# Messages for pydantic errors, by type. `_MESSAGES_BY_PREFIX` is for the first word of the type.
-_MESSAGES = {
+# Messages for pydantic's errors, by error type. `_FAMILIES` has them by the type's first word.
+_SENTENCES = {
     "missing": "%(title)s is required.",
     "extra_forbidden": "There is no parameter “%(name)s”.",
     "renamed": "There is no parameter “%(name)s”. It was renamed to “%(new_name)s”.",
@@ -37,15 +37,15 @@ _MESSAGES = {
     "string_pattern_mismatch": "%(title)s must be a color written as #rrggbb.",
     "value_error": "%(error)s",
 }
-_MESSAGES_BY_PREFIX = {
+_FAMILIES = {
     "int": "%(title)s must be a whole number.",
     "float": "%(title)s must be a number.",
     "finite": "%(title)s must be a number.",
     "bool": "%(title)s must be yes or no.",
-    "string": "%(title)s is not valid text.",
+    "string": "%(title)s has an invalid format.",
 }
-# Messages for programs, where they differ by more than the name of the parameter.
-_MESSAGES_FOR_PROGRAMS = {
+# Messages for programs, if they differ by more than the name of the parameter.
+_FOR_PROGRAMS = {
     "greater_than_equal": "%(subject)s must be at least %(ge)s%(unit)s.",
     "less_than_equal": "%(subject)s must be at most %(le)s%(unit)s.",
     "literal_error": "%(subject)s must be one of: %(choices)s.",
@@ -63,14 +63,14 @@ class UnknownOperation(OperationError):
 
 
 class RegistrationError(Exception):
-    """A plug-in is incomplete or has a taken key. Raised at startup, for the developer."""
+    """A plug-in is not valid. Raised at start-up, for the developer."""
 
 
 @dataclass(frozen=True)
 class SettingProblem:
-    """Error of one parameter: a translatable template and the values of its placeholders.
+    """The error of one parameter: a translatable template and the values of its placeholders.
 
-    `program` is the message for API clients, with wire names and values. It is not translated.
+    `program` is the template for programs, with API names and values. It is not translated.
     """
 
     template: str
@@ -82,12 +82,12 @@ class SettingProblem:
 
     @property
     def for_programs(self) -> str:
-        """The message for API clients."""
+        """The error message for programs."""
         return (self.program or self.template) % self.values
 
 
 class ParamsInvalid(OperationError):
-    """Invalid parameters. `errors` maps parameter names to messages ("" = all parameters)."""
+    """Parameters are not valid. `errors` maps a parameter's name, or "" for all, to a message."""
 
     def __init__(self, problems: Mapping[str, SettingProblem]) -> None:
         self.problems = dict(problems)
@@ -96,7 +96,7 @@ class ParamsInvalid(OperationError):
 
 
 def get(key: str) -> AnyOperation:
-    """Return the operation or family of this key. Raises UnknownOperation."""
+    """Return the operation or family with this key. Raises UnknownOperation."""
     discover()
     try:
         return _operations[key]
@@ -105,21 +105,21 @@ def get(key: str) -> AnyOperation:
 
 
 def all_operations() -> tuple[AnyOperation, ...]:
-    """Return all operations without weights: basic ones first, then by key."""
+    """Return every operation that needs no weights, basic ones first, then by key."""
     discover()
-    found = [operation for operation in _operations.values() if not isinstance(operation, Family)]
-    return tuple(sorted(found, key=lambda op: (op.tier != "basic", op.key)))
+    operations = [operation for operation in _operations.values() if not isinstance(operation, Family)]
+    return tuple(sorted(operations, key=lambda op: (op.tier != "basic", op.key)))
 
 
 def all_families() -> tuple[AnyFamily, ...]:
-    """Return all families, by key."""
+    """Return every family, by key."""
     discover()
-    found = [operation for operation in _operations.values() if isinstance(operation, Family)]
-    return tuple(sorted(found, key=lambda family: family.key))
+    families = [operation for operation in _operations.values() if isinstance(operation, Family)]
+    return tuple(sorted(families, key=lambda family: family.key))
 
 
 def discover() -> None:
-    """Import all plug-ins, once. Raises errors of plug-ins, so call it at startup."""
+    """Import every plug-in, once. Call it at start-up, as it raises RegistrationError and import errors."""
     if _discovered.is_set():
         return
     with _lock:
@@ -131,7 +131,7 @@ def discover() -> None:
 
 
 def validate(key: str, raw: Mapping[str, Any]) -> Params:
-    """Return the parameters of an operation, parsed from `raw`. Raises UnknownOperation, ParamsInvalid."""
+    """Return the operation's validated parameters. Raises UnknownOperation, ParamsInvalid."""
     operation = get(key)
     try:
         return operation.Params.model_validate(dict(raw))
@@ -141,7 +141,7 @@ def validate(key: str, raw: Mapping[str, Any]) -> Params:
 
 @contextmanager
 def register(operation: AnyOperation) -> Iterator[AnyOperation]:
-    """Register an operation inside a `with` block. Raises RegistrationError if its key is taken."""
+    """Register an operation while the block runs. Raises RegistrationError if its key is taken."""
     discover()
     _add(operation)
     try:
@@ -151,31 +151,28 @@ def register(operation: AnyOperation) -> Iterator[AnyOperation]:
 
 
 def _module_names() -> list[str]:
-    """Return the modules of all plug-ins: files of operations, and `family.py` of family folders."""
+    """Return the module name of each plug-in: an operation's file, or `family.py` in a family's folder."""
     packages = [importlib.import_module(name) for name in PACKAGES]
     return sorted(
-        f"{found.name}.{FAMILY_MODULE}" if found.ispkg else found.name
+        f"{module.name}.{FAMILY_MODULE}" if module.ispkg else module.name
         for package in packages
-        for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
     )
 
 
 def _read_plugin(module: ModuleType) -> AnyOperation:
-    found = [
+    plugins = [
         value
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Operation) and value.__module__ == module.__name__
     ]
-    if len(found) != 1:
-        raise RegistrationError(
-            f"{module.__name__} must define exactly one operation, but defines {len(found)}."
-        )
-    # The key of a family is the name of its folder.
-    if found[0].key != module.__name__.removesuffix(f".{FAMILY_MODULE}").rpartition(".")[2]:
-        raise RegistrationError(
-            f"{module.__name__} must have the name of its operation’s key, {found[0].key!r}."
-        )
-    return found[0]()
+    if len(plugins) != 1:
+        raise RegistrationError(f"{module.__name__} must define exactly one operation, not {len(plugins)}.")
+    # A family's key is the name of its folder.
+    if plugins[0].key != module.__name__.removesuffix(f".{FAMILY_MODULE}").rpartition(".")[2]:
+        key = plugins[0].key
+        raise RegistrationError(f"{module.__name__} must be named as its operation’s key, {key!r}.")
+    return plugins[0]()
 
 
 def _add(operation: AnyOperation) -> None:
@@ -186,7 +183,8 @@ def _add(operation: AnyOperation) -> None:
         raise RegistrationError(f"{type(operation).__name__} lacks {', '.join(missing)}.")
     if not re.fullmatch(r"[a-z][a-z0-9_]{1,31}", operation.key):
         raise RegistrationError(
-            f"{operation.key!r} is not a valid key: use a lowercase letter, then 1 to 31 of a-z, 0-9 and _."
+            f"The key {operation.key!r} is not valid: use 2 to 32 lower-case letters, digits and _, "
+            "and start with a letter."
         )
     with _lock:
         if operation.key in _operations:
@@ -202,7 +200,7 @@ def _explain(operation: AnyOperation, error: ValidationError) -> dict[str, Setti
         kind, ctx = item["type"], item.get("ctx") or {}
         if kind == "extra_forbidden" and name in renamed:
             kind, ctx = "renamed", {"new_name": renamed[name]}
-        # A parameter that is a number or "auto" has an error for each. The first is that of the number.
+        # A setting that may be a number or "auto" has a problem for each: the number's comes first.
         problems.setdefault(name, _describe(operation.Params, name, kind, ctx))
     return problems
 
@@ -214,14 +212,14 @@ def _describe(params: type[Params], name: str, kind: str, ctx: Mapping[str, Any]
     values = {key: _write(value) for key, value in ctx.items()}
     values["name"] = name
     values["title"] = title = (info.title if info else None) or name
-    # Wire name, with the title if it differs.
+    # The API name, followed by the title if it is another word.
     values["subject"] = title if title.casefold() == name else f"{name} ({title})"
     values["labels"] = ", ".join(str(label) for label in labels.values()) if isinstance(labels, dict) else ""
     values["choices"] = ", ".join(labels) if isinstance(labels, dict) else ""
     values["unit"] = f" {extra['unit']}" if extra.get("unit") else ""
-    prefix = kind.split("_")[0]
-    template = _MESSAGES.get(kind) or _MESSAGES_BY_PREFIX.get(prefix, "%(title)s is not valid.")
-    program = _MESSAGES_FOR_PROGRAMS.get(kind) or _MESSAGES_FOR_PROGRAMS.get(prefix)
+    family = kind.split("_")[0]
+    template = _SENTENCES.get(kind) or _FAMILIES.get(family, "%(title)s is not valid.")
+    program = _FOR_PROGRAMS.get(kind) or _FOR_PROGRAMS.get(family)
     program = program or template.replace("%(title)s", "%(subject)s")
     if isinstance(labels, dict) and AUTO in labels:
         template, program = _or_auto(template), _or_auto(program)

@@ -1,1 +1,1 @@
-"""The drive over the API. Resumable uploads are in `drive.api.uploads`."""
+"""API endpoints of the drive. Resumable uploads (tus) are in `drive.api.uploads`."""

@@ -1,4 +1,4 @@
-"""Several files as one zip over the API."""
+"""API endpoints that download folders and selections as zip archives."""
 
 from uuid import UUID
 
@@ -20,22 +20,22 @@ _ZIP = {(200, "application/zip"): OpenApiTypes.BINARY}
 
 
 class FolderArchive(ApiView):
-    """All that is in a folder, as a zip."""
+    """Zip of a folder."""
 
     @extend_schema(
         operation_id="folders_archive", summary="Download a folder as a zip", tags=["Folders"], responses=_ZIP
     )
     def get(self, request: Request, folder_id: UUID) -> HttpResponseBase:
-        """With the folders in it. The zip is made while it is sent; `Content-Length` is known from the start,
-        so one that ends early shows."""
+        """Includes subfolders. The zip is streamed while it is created. `Content-Length` is exact, so clients
+        detect an incomplete download."""
         owner = caller(request)
         return _archive(owner, services.select(owner=owner, folder_ids=[folder_id]))
 
 
 class ArchiveList(ApiView):
-    """A selection, as a zip."""
+    """Zip of selected files and folders."""
 
-    # It reads, however it is asked: many ids do not fit into an address.
+    # POST, because many ids do not fit into a URL, but it only reads.
     scopes = {"POST": Scope.READ}
 
     @extend_schema(
@@ -46,7 +46,7 @@ class ArchiveList(ApiView):
         responses=_ZIP,
     )
     def post(self, request: Request) -> HttpResponseBase:
-        """Answers with the zip itself and keeps nothing. For one folder there is also
+        """Returns the zip itself and stores nothing. For one folder you can also use
         `GET /v1/folders/{folder_id}/archive`."""
         owner = caller(request)
         sent = validated(SelectionSerializer(data=request.data))
@@ -56,5 +56,5 @@ class ArchiveList(ApiView):
 
 
 def _archive(owner: User, chosen: Selection) -> HttpResponseBase:
-    made = zip_archives.archive(zip_archives.members_of(owner=owner, chosen=chosen))
-    return serve_archive(made, name=zip_archives.archive_name(chosen), size=len(made))
+    stream = zip_archives.archive(zip_archives.members_of(owner=owner, chosen=chosen))
+    return serve_archive(stream, name=zip_archives.archive_name(chosen), size=len(stream))

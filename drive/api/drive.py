@@ -1,4 +1,4 @@
-"""The drive as a whole over the API: how full it is, many things at once, the trash."""
+"""API endpoints of the drive: usage, bulk move, bulk trash and restore, empty trash."""
 
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
@@ -14,17 +14,17 @@ from ipau.common.api.views import ApiView, row_response, validated
 
 
 class Drive(ApiView):
-    """The caller's drive."""
+    """Usage of the caller's drive."""
 
     @extend_schema(
-        operation_id="drive_get", summary="How full the drive is", tags=["Drive"], responses=DriveSerializer
+        operation_id="drive_get", summary="Get drive usage", tags=["Drive"], responses=DriveSerializer
     )
     def get(self, request: Request) -> Response:
         return row_response(request, quota.usage_of(caller(request)), DriveSerializer)
 
 
 class DriveMove(ApiView):
-    """Moving many things at once."""
+    """Bulk move."""
 
     @extend_schema(
         operation_id="drive_move",
@@ -34,55 +34,55 @@ class DriveMove(ApiView):
         responses=CountSerializer,
     )
     def post(self, request: Request) -> Response:
-        """All of them, or none. A name that is taken at the destination gets a number. A folder cannot be
-        moved into itself or into one inside it: 409."""
+        """Moves all items or none. A taken name gets a number. Moving a folder into itself or into one of its
+        subfolders returns 409."""
         owner = caller(request)
         sent = validated(MoveSerializer(data=request.data))
         destination = folder_or_top(owner, sent["destination"])
         moved = services.move(owner=owner, chosen=_selection(owner, sent), destination=destination)
-        return _counted(request, moved)
+        return _count_response(request, moved)
 
 
 class DriveTrash(ApiView):
-    """Trashing many things at once."""
+    """Bulk move to the trash."""
 
     @extend_schema(
         operation_id="drive_trash",
-        summary="Put files and folders into the trash",
+        summary="Move files and folders to the trash",
         tags=["Drive"],
         request=SelectionSerializer,
         responses=CountSerializer,
     )
     def post(self, request: Request) -> Response:
-        """All of them, or none."""
+        """Trashes all items or none."""
         owner = caller(request)
         chosen = _selection(owner, validated(SelectionSerializer(data=request.data)))
         trash.trash(owner=owner, chosen=chosen)
-        return _counted(request, len(chosen))
+        return _count_response(request, len(chosen))
 
 
 class DriveRestore(ApiView):
-    """Restoring many things at once."""
+    """Bulk restore from the trash."""
 
     @extend_schema(
         operation_id="drive_restore",
-        summary="Take files and folders out of the trash",
+        summary="Restore files and folders from the trash",
         tags=["Drive"],
         request=SelectionSerializer,
         responses=CountSerializer,
     )
     def post(self, request: Request) -> Response:
-        """All of them, or none. What has lost its folder goes to the top of the drive; what has lost its name
-        gets a number."""
+        """Restores all items or none. An item whose folder no longer exists goes to the top of the drive. A
+        taken name gets a number."""
         sent = validated(SelectionSerializer(data=request.data))
         restored = trash.restore_selected(
             owner=caller(request), folder_ids=sent["folders"], file_ids=sent["files"]
         )
-        return _counted(request, restored)
+        return _count_response(request, restored)
 
 
 class TrashEmpty(ApiView):
-    """The end of all that is in the trash."""
+    """Permanent deletion of everything in the trash."""
 
     @extend_schema(
         operation_id="trash_empty",
@@ -92,13 +92,13 @@ class TrashEmpty(ApiView):
         responses=CountSerializer,
     )
     def post(self, request: Request) -> Response:
-        """Deletes all of it for good; nothing brings it back. A folder counts as one, whatever was in it."""
-        return _counted(request, trash.empty_trash(owner=caller(request)))
+        """Permanently deletes everything in the trash. A folder counts as one item, with its contents."""
+        return _count_response(request, trash.empty_trash(owner=caller(request)))
 
 
 def _selection(owner: User, sent: dict[str, list[object]]) -> Selection:
     return services.select(owner=owner, folder_ids=sent["folders"], file_ids=sent["files"])
 
 
-def _counted(request: Request, count: int) -> Response:
+def _count_response(request: Request, count: int) -> Response:
     return row_response(request, {"count": count}, CountSerializer)

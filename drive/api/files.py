@@ -1,4 +1,4 @@
-"""Files over the API."""
+"""API endpoints of files."""
 
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from accounts.authentication import caller
 from accounts.models import User
-from drive.api.parameters import folder_or_top, listed, order_of
+from drive.api.parameters import filter_rows, folder_or_top, order_of
 from drive.downloads.responses import serve
 from drive.files import creation_keys, quota, services, trash, update
 from drive.models import File
@@ -30,7 +30,7 @@ from ipau.common.api.views import (
 )
 from ipau.common.idempotency import digest_of
 
-# What surrounds the bytes of a file in a form.
+# Bytes of a form in addition to the file.
 ENVELOPE = 1024 * 1024
 
 
@@ -47,20 +47,20 @@ class FileList(ApiView):
         responses=page_of(FileSerializer),
     )
     def get(self, request: Request) -> Response:
-        """Over all folders unless one is named. With `trashed`, what was put into the trash by itself, the
-        latest first: what went there with its folder comes back with that."""
+        """Returns the files of all folders, unless `folder` is set. With `trashed`: files that were trashed
+        individually, latest first. Files trashed with their folder are restored with it."""
         owner = caller(request)
-        asked = validated(FileQuery(data=request.query_params))
-        rows = listed(File.objects.visible_to(owner), asked)
-        if "folder" in asked:
-            rows = rows.filter(folder=folder_or_top(owner, asked["folder"]))
-        if "kind" in asked:
-            rows = rows.filter(kind=asked["kind"])
-        if "starred" in asked:
-            rows = rows.filter(starred=asked["starred"])
+        query = validated(FileQuery(data=request.query_params))
+        rows = filter_rows(File.objects.visible_to(owner), query)
+        if "folder" in query:
+            rows = rows.filter(folder=folder_or_top(owner, query["folder"]))
+        if "kind" in query:
+            rows = rows.filter(kind=query["kind"])
+        if "starred" in query:
+            rows = rows.filter(starred=query["starred"])
         # An index on (owner, folder, …) gives the order within a folder.
-        pinned = ["folder_id"] if "folder" in asked else []
-        return page_response(request, rows, FileSerializer, order=order_of(asked).files, pinned=pinned)
+        pinned = ["folder_id"] if "folder" in query else []
+        return page_response(request, rows, FileSerializer, order=order_of(query).files, pinned=pinned)
 
     @extend_schema(
         operation_id="files_create",
@@ -71,9 +71,9 @@ class FileList(ApiView):
         responses={201: FileSerializer},
     )
     def post(self, request: Request) -> Response:
-        """Send multipart/form-data with the file as `content`. What it is, is read from its bytes; a name
-        that is taken gets a number. Larger files, or a connection that breaks, are a matter for resumable
-        uploads: they begin at `POST /v1/uploads`, which leads to the same kind of file."""
+        """Send multipart/form-data with the file as `content`. Its type is detected from its bytes; a taken
+        name gets a number. For large files or unreliable connections use resumable uploads:
+        `POST /v1/uploads`."""
         owner = caller(request)
         _check_room_early(request, owner)
         sent = validated(UploadSerializer(data=_fields(request)))
@@ -99,9 +99,7 @@ class FileList(ApiView):
 class FileDetail(ApiView):
     """One file."""
 
-    @extend_schema(
-        operation_id="files_get", summary="Describe a file", tags=["Files"], responses=FileSerializer
-    )
+    @extend_schema(operation_id="files_get", summary="Get a file", tags=["Files"], responses=FileSerializer)
     def get(self, request: Request, file_id: UUID) -> Response:
         file = services.get_file(owner=caller(request), file_id=file_id)
         return row_response(request, file, FileSerializer)
@@ -120,8 +118,8 @@ class FileDetail(ApiView):
         ],
     )
     def patch(self, request: Request, file_id: UUID) -> Response:
-        """What is not sent stays. All of it is done, or nothing: a name that is taken is refused with 409.
-        Where only `folder` is sent, a name that is taken there gets a number."""
+        """Omitted values do not change. Changes are atomic. Returns 409 if the new name is taken. If only
+        `folder` is sent, a taken name gets a number."""
         owner = caller(request)
         changes = validated(FileChanges(data=request.data))
         if "folder" in changes:
@@ -137,7 +135,7 @@ class FileDetail(ApiView):
         responses={204: None},
     )
     def delete(self, request: Request, file_id: UUID) -> Response:
-        """Puts it into the trash. With `permanently`, deletes it for good, from there or from its folder."""
+        """Moves the file to the trash. With `permanently`, deletes it, from its folder or from the trash."""
         owner = caller(request)
         if validated(DeletionQuery(data=request.query_params))["permanently"]:
             trash.delete_file(owner=owner, file_id=file_id)
@@ -147,18 +145,18 @@ class FileDetail(ApiView):
 
 
 class FileRestore(ApiView):
-    """A file's way out of the trash."""
+    """Restore of one file from the trash."""
 
     @extend_schema(
         operation_id="files_restore",
-        summary="Take a file out of the trash",
+        summary="Restore a file from the trash",
         tags=["Files"],
         request=None,
         responses=FileSerializer,
     )
     def post(self, request: Request, file_id: UUID) -> Response:
-        """Puts it back to where it was: at the top of the drive, if its folder has gone. A name that has been
-        taken meanwhile gets a number."""
+        """Restores the file to its folder, or to the top of the drive if the folder no longer exists. A taken
+        name gets a number."""
         owner = caller(request)
         trash.restore_selected(owner=owner, file_ids=[file_id])
         file = services.get_file(owner=owner, file_id=file_id)
@@ -166,29 +164,32 @@ class FileRestore(ApiView):
 
 
 class FileContent(ApiView):
-    """A file's bytes."""
+    """Content of a file."""
 
     @extend_schema(
         operation_id="files_content",
-        summary="Read a file's bytes",
+        summary="Download a file's content",
         tags=["Files"],
         responses={(200, "application/octet-stream"): OpenApiTypes.BINARY},
     )
     def get(self, request: Request, file_id: UUID) -> HttpResponseBase:
-        """Answers with the bytes themselves, never with a redirect. Takes `Range` and `If-None-Match`."""
+        """Returns the bytes directly, never a redirect. Supports `Range` and `If-None-Match`."""
         file = services.get_file(owner=caller(request), file_id=file_id)
         return serve(request._request, file.blob, name=file.name, content_type=file.content_type, stream=True)
 
 
 def _check_room_early(request: Request, owner: User) -> None:
-    """Refuse before the bytes are read what cannot fit; a repeated request may have its file already."""
+    """Refuse a file without room before reading its bytes, except with an idempotency key.
+
+    A repeated request may already have its file.
+    """
     length = request.META.get("CONTENT_LENGTH") or ""
     if length.isdigit() and int(length) > ENVELOPE and idempotency_key(request) is None:
         quota.check_room(owner=owner, size=int(length) - ENVELOPE)
 
 
 def _fields(request: Request) -> dict[str, Any]:
-    """Return a form's parts by name, the last one where a name comes twice; the empty ones left out."""
+    """Return the non-empty parts of a form by name; of duplicates, the last one."""
     if not isinstance(request.data, dict):
         return {}
     return {name: request.data[name] for name in request.data if request.data[name] != ""}

@@ -1,4 +1,4 @@
-"""Folders over the API."""
+"""API endpoints of folders."""
 
 from uuid import UUID
 
@@ -7,7 +7,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.authentication import caller
-from drive.api.parameters import folder_or_top, listed, order_of
+from drive.api.parameters import filter_rows, folder_or_top, order_of
 from drive.files import creation_keys, services, trash, update
 from drive.models import Folder
 from drive.serializers.drive import DeletionQuery
@@ -41,26 +41,26 @@ class FolderList(ApiView):
         responses=page_of(FolderSerializer),
     )
     def get(self, request: Request) -> Response:
-        """At all depths unless a parent is named. With `trashed`, what was put into the trash by itself, the
-        latest first."""
+        """Returns folders at all depths, unless `parent` is set. With `trashed`: folders that were trashed
+        individually, latest first."""
         owner = caller(request)
-        asked = validated(FolderQuery(data=request.query_params))
-        rows = listed(Folder.objects.visible_to(owner), asked)
-        if "parent" in asked:
-            rows = rows.filter(parent=folder_or_top(owner, asked["parent"]))
-        pinned = ["parent_id"] if "parent" in asked else []
-        return page_response(request, rows, FolderSerializer, order=order_of(asked).folders, pinned=pinned)
+        query = validated(FolderQuery(data=request.query_params))
+        rows = filter_rows(Folder.objects.visible_to(owner), query)
+        if "parent" in query:
+            rows = rows.filter(parent=folder_or_top(owner, query["parent"]))
+        pinned = ["parent_id"] if "parent" in query else []
+        return page_response(request, rows, FolderSerializer, order=order_of(query).folders, pinned=pinned)
 
     @extend_schema(
         operation_id="folders_create",
-        summary="Make a folder",
+        summary="Create a folder",
         tags=["Folders"],
         parameters=[IDEMPOTENCY_KEY],
         request=NewFolderSerializer,
         responses={201: FolderDetailSerializer},
     )
     def post(self, request: Request) -> Response:
-        """A name that is taken there is refused with 409."""
+        """Returns 409 if the name is taken in the parent."""
         sent = validated(NewFolderSerializer(data=request.data))
         owner = caller(request)
         parent = folder_or_top(owner, sent.get("parent"))
@@ -79,12 +79,12 @@ class FolderDetail(ApiView):
 
     @extend_schema(
         operation_id="folders_get",
-        summary="Describe a folder",
+        summary="Get a folder",
         tags=["Folders"],
         responses=FolderDetailSerializer,
     )
     def get(self, request: Request, folder_id: UUID) -> Response:
-        """What lies in it: `GET /v1/files?folder=…` and `GET /v1/folders?parent=…`."""
+        """To list its contents: `GET /v1/files?folder=…` and `GET /v1/folders?parent=…`."""
         folder = services.get_folder(owner=caller(request), folder_id=folder_id)
         return row_response(request, folder, FolderDetailSerializer)
 
@@ -100,8 +100,8 @@ class FolderDetail(ApiView):
         ],
     )
     def patch(self, request: Request, folder_id: UUID) -> Response:
-        """What is not sent stays. A folder cannot be moved into itself or into one inside it: 409. A name
-        that is taken is refused too; where only `parent` is sent, it gets a number."""
+        """Omitted values do not change. Returns 409 if the new name is taken, or if the folder would be moved
+        into itself or into one of its subfolders. If only `parent` is sent, a taken name gets a number."""
         owner = caller(request)
         changes = validated(FolderChanges(data=request.data))
         if "parent" in changes:
@@ -117,7 +117,7 @@ class FolderDetail(ApiView):
         responses={204: None},
     )
     def delete(self, request: Request, folder_id: UUID) -> Response:
-        """Puts it into the trash with all that is in it. With `permanently`, deletes all of it for good."""
+        """Moves the folder and its contents to the trash. With `permanently`, deletes them."""
         owner = caller(request)
         if validated(DeletionQuery(data=request.query_params))["permanently"]:
             trash.delete_folder(owner=owner, folder_id=folder_id)
@@ -127,17 +127,17 @@ class FolderDetail(ApiView):
 
 
 class FolderRestore(ApiView):
-    """A folder's way out of the trash."""
+    """Restore of one folder from the trash."""
 
     @extend_schema(
         operation_id="folders_restore",
-        summary="Take a folder out of the trash",
+        summary="Restore a folder from the trash",
         tags=["Folders"],
         request=None,
         responses=FolderDetailSerializer,
     )
     def post(self, request: Request, folder_id: UUID) -> Response:
-        """Puts it back to where it was, with all that went into the trash with it."""
+        """Restores the folder and its contents to the original place."""
         owner = caller(request)
         trash.restore_selected(owner=owner, folder_ids=[folder_id])
         folder = services.get_folder(owner=owner, folder_id=folder_id)

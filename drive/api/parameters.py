@@ -1,4 +1,4 @@
-"""What the lists of files and of folders have in common: live or trashed, by name, in an order."""
+"""Shared parameters of the lists of files and folders: trashed, name filter, order, folder or `top`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,21 +14,21 @@ from drive.serializers.drive import TOP
 _LATEST_FIRST = Sort("trashed", "", ("-trashed_at", "-id"), ("-trashed_at", "-id"))
 
 
-def listed(rows: Any, asked: Mapping[str, Any]) -> Any:
-    """Return those of the owner's `rows` that a list is asked for, ready to be put in its order."""
-    rows = rows.filter(trash_root=F("pk")) if asked["trashed"] else rows.live()
-    if "q" in asked:
-        rows = rows.filter(name__icontains=asked["q"])
+def filter_rows(rows: Any, query: Mapping[str, Any]) -> Any:
+    """Filter the owner's `rows` by `trashed` and `q`, and annotate them for sorting."""
+    rows = rows.filter(trash_root=F("pk")) if query["trashed"] else rows.live()
+    if "q" in query:
+        rows = rows.filter(name__icontains=query["q"])
     return in_order(rows)
 
 
-def order_of(asked: Mapping[str, Any]) -> Sort:
-    """Return the order that a list is asked for; without one, the latest come first."""
-    if "order" in asked:
-        return SORTS[asked["order"]]
-    return _LATEST_FIRST if asked["trashed"] else NEWEST
+def order_of(query: Mapping[str, Any]) -> Sort:
+    """Return the requested sort order; the default is latest first."""
+    if "order" in query:
+        return SORTS[query["order"]]
+    return _LATEST_FIRST if query["trashed"] else NEWEST
 
 
-def folder_or_top(owner: User, told: object) -> Folder | None:
-    """Return the folder of this id; None for `top` or nothing. Raises NotFound."""
-    return None if told in (TOP, None) else services.get_folder(owner=owner, folder_id=told)
+def folder_or_top(owner: User, folder_id: object) -> Folder | None:
+    """Return the folder with this id; None for `top` or None. Raises NotFound."""
+    return None if folder_id in (TOP, None) else services.get_folder(owner=owner, folder_id=folder_id)

@@ -1,4 +1,4 @@
-"""Links over the API."""
+"""API endpoints of share links."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,12 +25,12 @@ from ipau.common.api.views import (
 )
 from ipau.common.idempotency import digest_of
 
-# In examples. It is nothing's.
+# An id for examples that no row has.
 ID = "01890000-0000-7000-8000-000000000000"
 
 
 class ShareList(ApiView):
-    """The links to files and folders of the caller."""
+    """Share links of the caller's files and folders."""
 
     @extend_schema(
         operation_id="shares_list",
@@ -40,15 +40,15 @@ class ShareList(ApiView):
         responses=page_of(ShareSerializer),
     )
     def get(self, request: Request) -> Response:
-        """Newest first, those that have expired included; those that were revoked are gone."""
-        asked = validated(ShareQuery(data=request.query_params))
+        """Newest first. Includes expired links, but not revoked ones."""
+        query = validated(ShareQuery(data=request.query_params))
         rows = services.shares_of(owner=caller(request))
-        rows = rows.filter(**{name: asked[name] for name in ("file", "folder") if name in asked})
+        rows = rows.filter(**{name: query[name] for name in ("file", "folder") if name in query})
         return page_response(request, rows, ShareSerializer)
 
     @extend_schema(
         operation_id="shares_create",
-        summary="Share a file or a folder by a link",
+        summary="Create a link to a file or a folder",
         tags=["Shares"],
         parameters=[IDEMPOTENCY_KEY],
         request=NewShareSerializer,
@@ -56,23 +56,23 @@ class ShareList(ApiView):
         examples=[
             OpenApiExample("A folder, for 30 days", {"folder": ID}, request_only=True),
             OpenApiExample(
-                "A file, to look at, for good",
+                "A file, view only, without expiry",
                 {"file": ID, "access": "view", "expires_at": None, "password": "open sesame"},
                 request_only=True,
             ),
         ],
     )
     def post(self, request: Request) -> Response:
-        """Give the answer's `url` to others: they see the file, or all that is in the folder, without
-        location or other data inside the pictures."""
+        """Visitors open `url` of the response. They see the file, or everything in the folder, without
+        locations or other metadata in the images."""
         body = NewShareSerializer(data=request.data)
         sent, owner = validated(body), caller(request)
-        named: dict[str, Any] = {"file_id": sent.get("file"), "folder_id": sent.get("folder")}
+        target: dict[str, Any] = {"file_id": sent.get("file"), "folder_id": sent.get("folder")}
         share = creation_keys.make_once(
             owner=owner,
             key=idempotency_key(request),
-            request=lambda: digest_of("share", named, _veiled(body.terms())),
-            make=lambda: services.create_share(owner=owner, **named, **body.terms()),
+            request=lambda: digest_of("share", target, _with_hashed_password(body.terms())),
+            make=lambda: services.create_share(owner=owner, **target, **body.terms()),
             kind=Share,
         )
         return row_response(request, share, ShareSerializer, status=201)
@@ -82,7 +82,7 @@ class ShareDetail(ApiView):
     """One link."""
 
     @extend_schema(
-        operation_id="shares_get", summary="Describe a link", tags=["Shares"], responses=ShareSerializer
+        operation_id="shares_get", summary="Get a link", tags=["Shares"], responses=ShareSerializer
     )
     def get(self, request: Request, share_id: UUID) -> Response:
         share = services.get_share(owner=caller(request), share_id=share_id)
@@ -90,13 +90,13 @@ class ShareDetail(ApiView):
 
     @extend_schema(
         operation_id="shares_change",
-        summary="Change a link's terms",
+        summary="Change a link's settings",
         tags=["Shares"],
         request=ShareTerms,
         responses=ShareSerializer,
     )
     def patch(self, request: Request, share_id: UUID) -> Response:
-        """What is not sent stays. Whoever came in with an old password is asked for the new one."""
+        """Omitted values do not change. Visitors must enter a new password again."""
         body = ShareTerms(data=request.data)
         validated(body)
         share = services.change_share(owner=caller(request), share_id=share_id, **body.terms())
@@ -106,12 +106,15 @@ class ShareDetail(ApiView):
         operation_id="shares_delete", summary="Revoke a link", tags=["Shares"], responses={204: None}
     )
     def delete(self, request: Request, share_id: UUID) -> Response:
-        """Ends it for good. What it led to stays."""
+        """Revokes the link permanently. The file or folder stays."""
         services.revoke_share(owner=caller(request), share_id=share_id)
         return Response(status=204)
 
 
-def _veiled(terms: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the terms for a digest that is kept: a quick one of a password would help to guess it."""
+def _with_hashed_password(terms: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings for the stored request digest, with a keyed hash of the password.
+
+    A plain digest of the password would help to guess it.
+    """
     secret = salted_hmac("drive.api.shares", terms.get("password", ""), algorithm="sha256").hexdigest()
     return {**terms, "password": secret}

@@ -1,7 +1,7 @@
 """Resumable uploads over HTTP: tus 1.0 (https://tus.io/protocols/resumable-upload).
 
-Offered are creation, creation-with-upload, termination, expiration, checksum and concatenation; not an upload
-whose length is told later. Clients that can send nothing but POST name the method in X-HTTP-Method-Override.
+Supported extensions: creation, creation-with-upload, termination, expiration, checksum and concatenation, but
+not deferred length. Clients that can only send POST name the method in X-HTTP-Method-Override.
 """
 
 from collections.abc import Iterator, Mapping
@@ -35,7 +35,7 @@ from drive.api.tus_headers import (
     read_concat,
     read_metadata,
     read_number,
-    refuse_what_is_not_offered,
+    refuse_unsupported_headers,
 )
 from drive.files import services
 from drive.files.paths import UploadPath
@@ -47,12 +47,12 @@ from ipau.common.api.views import IDEMPOTENCY_KEY, ApiView, idempotency_key
 from ipau.common.errors import DomainError, Forbidden
 
 EXTENSIONS = "creation,creation-with-upload,termination,expiration,checksum,concatenation"
-# A sender who is silent for so long has gone, and must not keep others from going on in its place.
+# Read timeout. A dead connection must not keep the client from continuing on another one.
 SILENT_SECONDS = 30
 
 
 class UploadTarget(TypedDict):
-    """Where a request to begin an upload has its file go."""
+    """Destination of a new upload."""
 
     owner: User
     folder: Folder | None
@@ -62,7 +62,7 @@ class UploadTarget(TypedDict):
 
 
 class WrongVersion(DomainError):
-    """The sender speaks another tus than we do."""
+    """The client uses another version of tus."""
 
     status = 412
     code = "tus_version"
@@ -70,7 +70,7 @@ class WrongVersion(DomainError):
 
 
 class NotBytes(DomainError):
-    """The body is not what carries bytes in tus."""
+    """The body has the wrong media type for bytes in tus."""
 
     status = 415
     code = "unsupported_media_type"
@@ -88,20 +88,20 @@ CHECKSUM = _header(
 BYTES = {BODY: OpenApiTypes.BINARY}
 
 
-def _answered(name: str, description: str) -> OpenApiParameter:
-    """Describe a header of the answer."""
+def _response_header(name: str, description: str) -> OpenApiParameter:
+    """Describe a response header."""
     return OpenApiParameter(name, str, OpenApiParameter.HEADER, description=description, response=[201, 204])
 
 
-FAR = _answered("Upload-Offset", "How many bytes are there now.")
-FINISHED = _answered(
-    "Content-Location", "With the last byte: the address of the finished file, as `GET /v1/files/{file_id}`."
+OFFSET = _response_header("Upload-Offset", "Number of bytes received so far.")
+FILE_LOCATION = _response_header(
+    "Content-Location", "After the last byte: the URL of the file, as `GET /v1/files/{file_id}`."
 )
 
 
-class Untouched(BaseParser):
-    """Leaves a body to the view. Without it, looking for a browser's token among the fields of a form would
-    refuse a body that is none."""
+class RawParser(BaseParser):
+    """Parser that leaves the body to the view. Otherwise the CSRF check would parse the body as a form and
+    refuse it."""
 
     media_type = BODY
 
@@ -115,25 +115,25 @@ class Untouched(BaseParser):
 
 
 class TusView(ApiView):
-    """What both addresses share: the version, the extensions, and who may ask for them."""
+    """Base of both endpoints: version, extensions and permissions."""
 
-    parser_classes = [Untouched]
+    parser_classes = [RawParser]
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Take a POST for the method that its sender names, with the scopes and tokens that it needs."""
+        """Apply X-HTTP-Method-Override, with the scopes and CSRF check of the overriding method."""
         override = request.headers.get("X-HTTP-Method-Override", "").strip().upper()
         if request.method == "POST" and override:
             request.method = override
         return super().dispatch(request, *args, **kwargs)
 
     def get_permissions(self) -> Any:
-        """What the server can do is told to everybody."""
+        """Allow OPTIONS without authentication."""
         return [AllowAny()] if self.request.method == "OPTIONS" else super().get_permissions()
 
-    def options(  # type: ignore[override]  # DRF hands its own request over
+    def options(  # type: ignore[override]  # DRF passes its own request
         self, request: Request, *args: Any, **kwargs: Any
     ) -> Response:
-        """Tell what of tus is offered."""
+        """Return the supported version and extensions of tus."""
         headers = {
             "Tus-Version": VERSION,
             "Tus-Extension": EXTENSIONS,
@@ -151,7 +151,7 @@ class TusView(ApiView):
 
 
 class UploadList(TusView):
-    """Where uploads begin."""
+    """Creation of uploads."""
 
     @extend_schema(
         operation_id="uploads_create",
@@ -159,33 +159,33 @@ class UploadList(TusView):
         tags=["Uploads"],
         parameters=[
             TUS_RESUMABLE,
-            _header("Upload-Length", "How many bytes the file has; a final upload has those of its parts."),
+            _header("Upload-Length", "Size of the file in bytes; not for final uploads."),
             _header(
                 "Upload-Concat",
-                "`partial` for a part of a file, or `final;` and the addresses of its parts in order, with "
-                "blanks between. Parts never become files by themselves.",
+                "`partial` for a part of a file, or `final;` and the URLs of the parts in order, separated "
+                "by spaces. Parts never become files by themselves.",
             ),
             _header(
                 "Upload-Metadata",
-                "Pairs of a name and a value in base64, with commas between: `filename`; `folder`, an id; "
-                "`relativePath`, the file's path below that folder, whose folders are made; `onConflict`, "
-                "what to do where the name is taken: `keep_both` (the default), `replace` or `skip`.",
+                "Comma-separated pairs of a name and a base64 value: `filename`; `folder`, an id; "
+                "`relativePath`, the file's path below that folder (missing folders are created); "
+                "`onConflict`, if the name is taken: `keep_both` (the default), `replace` or `skip`.",
             ),
             CHECKSUM,
             IDEMPOTENCY_KEY,
-            _answered("Location", "The upload's address, to which its bytes are sent."),
-            FAR,
-            FINISHED,
+            _response_header("Location", "URL of the upload, to which you send its bytes."),
+            OFFSET,
+            FILE_LOCATION,
         ],
         request=BYTES,
         responses={201: None},
     )
     def post(self, request: Request) -> Response:
-        """Answers with the upload's address in `Location`. The first bytes may come at once, as the body."""
+        """Returns the upload's URL in `Location`. The body may contain the first bytes."""
         _check_version(request)
         concat = read_concat(request)
         if concat is not None and concat.is_final:
-            upload = _join(request, concat)
+            upload = _concatenate(request, concat)
         else:
             upload = _begin(request, is_partial=concat is not None)
         headers = {"Location": request.build_absolute_uri(reverse("v1:upload", args=[upload.pk]))}
@@ -193,13 +193,13 @@ class UploadList(TusView):
 
 
 class UploadDetail(TusView):
-    """An upload under way."""
+    """One upload."""
 
-    # Where an upload goes on is part of sending it.
+    # A key with only `write` needs the offset to continue an upload.
     scopes = {"HEAD": frozenset({Scope.READ, Scope.WRITE})}
 
     def head(self, request: Request, upload_id: UUID) -> Response:
-        """Tell how far an upload is."""
+        """Return the upload's offset and length."""
         upload = _upload(request, upload_id)
         headers = {"Upload-Length": str(upload.length), "Cache-Control": "no-store"}
         if concat := concat_of(upload):
@@ -212,42 +212,42 @@ class UploadDetail(TusView):
         tags=["Uploads"],
         parameters=[
             TUS_RESUMABLE,
-            _header("Upload-Offset", "How many bytes are there already, as HEAD tells it.", required=True),
+            _header("Upload-Offset", "Number of bytes received so far, as HEAD returns it.", required=True),
             CHECKSUM,
-            FAR,
-            FINISHED,
+            OFFSET,
+            FILE_LOCATION,
         ],
         request=BYTES,
         responses={204: None},
     )
     def patch(self, request: Request, upload_id: UUID) -> Response:
-        """Answers with the new `Upload-Offset`; with the last byte also with the address of the finished file
-        in `Content-Location`. After a broken connection, HEAD tells where to go on."""
+        """Returns the new `Upload-Offset`, and after the last byte the file's URL in `Content-Location`.
+        After a broken connection, HEAD returns the offset at which to continue."""
         upload = _upload(request, upload_id)
         if upload.completed_at is not None and concat_of(upload):
-            raise Forbidden("A final upload takes no bytes: it was made of its parts.")
+            raise Forbidden("A final upload accepts no bytes: it consists of its parts.")
         if media_type(request) != BODY:
-            raise NotBytes(f"Send the bytes as {BODY}.")
+            raise NotBytes(f"Send the bytes with Content-Type {BODY}.")
         offset = read_number(request, "Upload-Offset")
         upload = _append(request, upload, offset)
         return Response(status=204, headers=_state(request, upload))
 
     @extend_schema(
         operation_id="uploads_delete",
-        summary="Give an upload up",
+        summary="Delete an upload",
         tags=["Uploads"],
         parameters=[TUS_RESUMABLE],
         request=None,
         responses={204: None},
     )
     def delete(self, request: Request, upload_id: UUID) -> Response:
-        """Drops the bytes that were sent. The file of a finished upload stays."""
+        """Deletes the received bytes. The file of a finished upload stays."""
         resumable.drop_upload(upload=_upload(request, upload_id))
         return Response(status=204)
 
 
 def _upload(request: Request, upload_id: UUID) -> Upload:
-    """Return the caller's upload; what is not theirs is not there, whatever version they speak."""
+    """Return the caller's upload. Raises NotFound before WrongVersion."""
     upload = resumable.get_resumable(owner=caller(request), upload_id=upload_id)
     _check_version(request)
     return upload
@@ -256,41 +256,41 @@ def _upload(request: Request, upload_id: UUID) -> Upload:
 def _check_version(request: Request) -> None:
     if request.headers.get("Tus-Resumable") != VERSION:
         raise WrongVersion(f"Send the header Tus-Resumable: {VERSION}.")
-    refuse_what_is_not_offered(request)
+    refuse_unsupported_headers(request)
 
 
 def _target(request: Request) -> UploadTarget:
-    owner, told = caller(request), read_metadata(request.headers.get("Upload-Metadata", ""))
-    folder_id = told.get("folder", "")
+    owner, metadata = caller(request), read_metadata(request.headers.get("Upload-Metadata", ""))
+    folder_id = metadata.get("folder", "")
     return UploadTarget(
         owner=owner,
         folder=services.get_folder(owner=owner, folder_id=folder_id) if folder_id else None,
-        place=place_of(told),
-        on_conflict=on_conflict_of(told),
+        place=place_of(metadata),
+        on_conflict=on_conflict_of(metadata),
         key=idempotency_key(request),
     )
 
 
 def _begin(request: Request, *, is_partial: bool) -> Upload:
-    """Begin an upload, with the bytes that come along. A part of a file has no place of its own."""
+    """Begin an upload and append the body's bytes, if any. A partial upload has no destination."""
     length = read_number(request, "Upload-Length")
-    # What cannot be checked is refused before anything is made.
+    # Refuse an invalid checksum header before anything is created.
     read_checksum(request)
     if is_partial:
         upload = resumable.begin_part(owner=caller(request), length=length, key=idempotency_key(request))
     else:
         target = _target(request)
-        upload = _whole(request, target, length) or resumable.begin_resumable(**target, length=length)
+        upload = _take_whole(request, target, length) or resumable.begin_resumable(**target, length=length)
     if carries_bytes(request) and upload.completed_at is None and part_files.received(upload) == 0:
         upload = _append(request, upload, 0)
     return upload
 
 
-def _join(request: Request, concat: Concat) -> Upload:
-    """Make the file of an upload whose parts are there."""
+def _concatenate(request: Request, concat: Concat) -> Upload:
+    """Create the file of a final upload."""
     if carries_bytes(request):
-        raise NotBytes("A final upload has no bytes of its own: it is made of its parts.")
-    return concatenate(**_target(request), part_ids=concat.part_ids, told=concat.told)
+        raise NotBytes("A final upload accepts no bytes: it consists of its parts.")
+    return concatenate(**_target(request), part_ids=concat.part_ids, header=concat.header)
 
 
 def _append(request: Request, upload: Upload, offset: int) -> Upload:
@@ -302,8 +302,8 @@ def _append(request: Request, upload: Upload, offset: int) -> Upload:
         )
 
 
-def _whole(request: Request, target: UploadTarget, length: int) -> Upload | None:
-    """Take a small file that this request carries whole; None where it is to go the longer way."""
+def _take_whole(request: Request, target: UploadTarget, length: int) -> Upload | None:
+    """Store a small file that is complete in this request; None if it needs a resumable upload."""
     size = _size(request) if carries_bytes(request) else 0
     if not is_whole(length=length, size=size, on_conflict=target["on_conflict"]):
         return None
@@ -314,8 +314,8 @@ def _whole(request: Request, target: UploadTarget, length: int) -> Upload | None
 
 @contextmanager
 def _body(request: Request) -> Iterator[rules.ByteStream]:
-    """Give the body of a request to read from; a sender who falls silent has broken off."""
-    # Gunicorn's threads would otherwise wait for ever for a sender whose network has gone.
+    """Open the body of a request for reading, with a read timeout."""
+    # Otherwise a thread of Gunicorn waits forever for a client that has lost its network.
     connection = request.META.get("gunicorn.socket")
     if connection is not None:
         connection.settimeout(SILENT_SECONDS)
@@ -331,7 +331,7 @@ def _size(request: Request) -> int:
 
 
 def _state(request: Request, upload: Upload) -> dict[str, str]:
-    """Return the headers that say how far an upload is, and what became of it."""
+    """Return the headers with an upload's offset, expiry and file."""
     headers = {
         "Upload-Offset": str(part_files.received(upload)),
         "Upload-Expires": http_date(upload.expires_at.timestamp()),

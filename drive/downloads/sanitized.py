@@ -1,4 +1,4 @@
-"""What of somebody's files is handed to others: their bytes without location, maker or comments."""
+"""File bytes for share visitors, without location, camera or comment metadata."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -14,62 +14,62 @@ from workers.formats.byte_source import FormatError
 from workers.sanitize.copy_plan import Clean
 from workers.sanitize.images import clean_copy
 
-# These are their content and nothing else.
-AS_THEY_ARE = frozenset({FileKind.TEXT, FileKind.WEIGHTS})
+# Kinds without metadata to remove.
+UNCHANGED_KINDS = frozenset({FileKind.TEXT, FileKind.WEIGHTS})
 
 
 def plan_copy(blob: Blob) -> Clean:
-    """Plan the copy of a picture's or video's bytes that others may have.
+    """Plan the sanitized copy of an image or video.
 
     Raises:
-        Invalid: they cannot be told apart from what they say of their maker.
+        Invalid: the metadata cannot be separated from the content.
     """
     try:
         with default_storage.open(blob.path) as content:
-            return clean_copy(_opened(content))
+            return clean_copy(_raw_file(content))
     except FormatError as error:
         text = _(
-            "Only a preview of this file can be shown: it may hold a location or other data of its owner."
+            "Only a preview of this file is available: it may contain a location or other data of its owner."
         )
         raise Invalid(text, code="not_cleanable") from error
 
 
-def copy_of(blob: Blob, plan: Clean) -> Iterator[bytes]:
-    """Yield the copy that was planned."""
+def read_copy(blob: Blob, plan: Clean) -> Iterator[bytes]:
+    """Yield the planned copy."""
     with default_storage.open(blob.path) as content:
-        yield from plan.read(_opened(content))
+        yield from plan.read(_raw_file(content))
 
 
-def archive_for_others(members: Iterable[ZipEntry]) -> Iterator[bytes]:
-    """Yield a zip of what others may have; what cannot be cleaned is named in a text at its end.
+def sanitized_archive(members: Iterable[ZipEntry]) -> Iterator[bytes]:
+    """Yield a zip of sanitized copies. A text at its end lists files that cannot be sanitized.
 
-    How long it is shows only on the way: knowing before would mean to read everything twice.
+    The length is unknown in advance: it would take reading everything twice.
 
     Raises:
         LostBytesError: bytes are missing from the storage.
     """
-    made = zipstream.ZipStream()
-    left_out = []
+    stream = zipstream.ZipStream()
+    excluded = []
     for member in members:
         if not member.sha256:
-            made.mkdir(member.path)
+            stream.mkdir(member.path)
         else:
             try:
-                made.add(_bytes_for_others(member), member.path)
+                stream.add(_sanitized_bytes(member), member.path)
             except Invalid:
-                left_out.append(member.path)
-        yield from made.all_files()
-    if left_out:
-        made.add(_note_on(left_out).encode(), "NOT INCLUDED.txt")
-    yield from made.finalize()
+                excluded.append(member.path)
+        yield from stream.all_files()
+    if excluded:
+        stream.add(_excluded_note(excluded).encode(), "NOT INCLUDED.txt")
+    yield from stream.finalize()
 
 
-def _bytes_for_others(member: ZipEntry) -> Iterator[bytes]:
+def _sanitized_bytes(member: ZipEntry) -> Iterator[bytes]:
     blob = Blob(sha256=member.sha256)
     try:
-        if member.kind in AS_THEY_ARE:
+        if member.kind in UNCHANGED_KINDS:
             return _whole(blob)
-        return copy_of(blob, plan_copy(blob))
+        return read_copy(blob, plan_copy(blob))
     except FileNotFoundError as error:
         raise LostBytesError(f"The bytes of blob {member.sha256} are missing") from error
 
@@ -79,11 +79,13 @@ def _whole(blob: Blob) -> Iterator[bytes]:
         yield from content.chunks()
 
 
-def _note_on(paths: list[str]) -> str:
-    reason = _("These files may hold a location or other data of their owner, so they are not handed out:")
+def _excluded_note(paths: list[str]) -> str:
+    reason = _(
+        "These files are not included, because they may contain a location or other data of their owner:"
+    )
     return "\n".join([reason, "", *paths, ""])
 
 
-def _opened(content: Any) -> Any:
-    """Return the file behind Django's, whose every call would go through two more."""
+def _raw_file(content: Any) -> Any:
+    """Return the raw file: Django's wrapper adds two calls to each read."""
     return content.file

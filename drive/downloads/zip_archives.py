@@ -1,4 +1,4 @@
-"""Zip archives that are made while they are sent: stored, not packed, because pictures are packed already."""
+"""Streaming zip archives of files and folders, without compression: images are compressed already."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from drive.storage import blobs
 from ipau.common.errors import Invalid
 
 CHUNK = 256 * 1024
-# The table at the end of an archive is kept in memory until then.
+# The central directory of an archive is kept in memory until the end.
 MOST_MEMBERS = 100_000
-# What some system takes for a path, a stream or a wildcard.
+# Characters that some systems treat as paths, streams or wildcards.
 _UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 _DEVICES = frozenset({"con", "prn", "aux", "nul"} | {f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10)})
 
@@ -34,7 +34,7 @@ Source = Callable[["ZipEntry"], Iterator[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class ZipEntry:
-    """A file in an archive or, where `sha256` is empty, a folder. `path` is safe and unique there."""
+    """A file in an archive, or a folder if `sha256` is empty. `path` is safe and unique."""
 
     path: str
     sha256: str = ""
@@ -45,37 +45,35 @@ class ZipEntry:
 
 
 class LostBytesError(OSError):
-    """The storage has fewer or more bytes than it should; what was sent so far is no archive."""
+    """The storage has fewer or more bytes than recorded, so the archive is incomplete."""
 
 
 def members_of(*, owner: User, chosen: Selection) -> list[ZipEntry]:
-    """Return what was chosen and all that lies in it, folders before what they hold.
-
-    Three queries, however much it is.
+    """Return the selection with the contents of its folders, folders before their contents. Three queries.
 
     Raises:
-        Invalid: more than an archive takes.
+        Invalid: more than `MOST_MEMBERS`.
     """
     tree = Tree.of(owner.pk)
-    asked = {folder.pk for folder in chosen.folders}
-    # A folder inside another chosen one comes with that.
-    tops = {key for key in asked if not asked.intersection(tree.way_to(key)[1:])}
-    inside = tree.inside(tops)
+    selected = {folder.pk for folder in chosen.folders}
+    # A folder inside another selected one is part of that.
+    tops = {key for key in selected if not selected.intersection(tree.lineage(key)[1:])}
+    inside = tree.descendants(tops)
     folders = Folder.objects.filter(pk__in=inside).values_list("pk", "parent_id", "name")
     loose = [file.pk for file in chosen.files if file.folder_id not in inside]
     rows = File.objects.visible_to(owner).live()
     rows = rows.filter(folder__in=inside) | rows.filter(pk__in=loose)
     found = list(rows.order_by("name", "id")[: MOST_MEMBERS + 1])
     if len(found) + len(inside) > MOST_MEMBERS:
-        text = _("An archive holds %(most)d files and folders at most. Choose fewer.")
+        text = _("An archive can contain up to %(most)d files and folders. Select fewer.")
         raise Invalid(text % {"most": MOST_MEMBERS}, code="too_many_files")
-    return _laid_out(sorted(folders, key=lambda row: row[2]), tops, found)
+    return _assign_paths(sorted(folders, key=lambda row: row[2]), tops, found)
 
 
-def _laid_out(
+def _assign_paths(
     folders: Iterable[tuple[UUID, UUID | None, str]], tops: set[UUID], files: Iterable[File]
 ) -> list[ZipEntry]:
-    """Give every folder and file its path, from the top down."""
+    """Assign each folder and file its path in the archive, top down."""
     below: dict[UUID | None, list[tuple[UUID, str]]] = defaultdict(list)
     for key, parent, name in folders:
         below[None if key in tops else parent].append((key, name))
@@ -98,14 +96,14 @@ def _laid_out(
 
 
 class _FolderNames:
-    """The names in one folder of an archive. Systems that do not tell capitals apart unpack it too."""
+    """Unique names in one folder of an archive, ignoring case: some systems do."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
         self._numbers: dict[str, int] = {}
 
     def take(self, raw: str) -> str:
-        """Return a safe name that nothing else here has."""
+        """Return a safe name that is unique in this folder."""
         name = safe_name(raw)
         number = self._numbers.get(name.casefold(), 0) + 1
         free = name if number == 1 else fit(name, f" ({number})")
@@ -118,7 +116,7 @@ class _FolderNames:
 
 
 def safe_name(raw: str) -> str:
-    """Return a name that every system can unpack, and none takes for a place elsewhere."""
+    """Return a name that every system can unpack, and none treats as a path."""
     name = _UNSAFE.sub("_", raw).rstrip(". ") or "_"
     if PurePosixPath(name).name.split(".")[0].strip().lower() in _DEVICES:
         name = f"_{name}"
@@ -129,7 +127,7 @@ def stored_bytes(member: ZipEntry) -> Iterator[bytes]:
     """Yield a member's bytes as they are stored.
 
     Raises:
-        LostBytesError: they are not there, or not all.
+        LostBytesError: the bytes are missing or have the wrong length.
     """
     left = member.size
     try:
@@ -144,7 +142,7 @@ def stored_bytes(member: ZipEntry) -> Iterator[bytes]:
 
 
 class _Bytes:
-    """The bytes of one member, opened when its turn comes."""
+    """Lazy iterable over the bytes of one member."""
 
     def __init__(self, member: ZipEntry, source: Source):
         self._member, self._source = member, source
@@ -157,18 +155,18 @@ def archive(members: Iterable[ZipEntry], source: Source = stored_bytes, *, sized
     """Return an iterable of the archive's bytes.
 
     Args:
-        sized: `len()` of it shall tell how many bytes there will be; each member's size must be right then.
+        sized: support `len()`, the size of the archive in bytes. Requires the exact size of each member.
     """
-    made = zipstream.ZipStream(sized=sized)
+    stream = zipstream.ZipStream(sized=sized)
     for member in members:
         if not member.sha256:
-            made.mkdir(member.path)
+            stream.mkdir(member.path)
         else:
-            made.add(_Bytes(member, source), member.path, size=member.size if sized else None)
-    return made
+            stream.add(_Bytes(member, source), member.path, size=member.size if sized else None)
+    return stream
 
 
 def archive_name(chosen: Selection) -> str:
-    """Return what the archive of a selection is called."""
+    """Return the file name for the archive of a selection."""
     only = chosen.folders[0].name if len(chosen.folders) == 1 and not chosen.files else _("Drive")
     return f"{only}.zip"

@@ -1,4 +1,4 @@
-"""Many files at once, of bytes that workers have made. A file whose name is taken gets a number."""
+"""Create result files in bulk. A taken name gets a number."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ NAME_ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class NewFile:
-    """A file to create. A worker made its bytes, so no worker inspects it.
+    """A file to create from a worker's output. It needs no inspection.
 
     Attributes:
-        path: names of the folders below the root, joined by "/"; "" is the root itself.
-        sha256: digest of the bytes, which have a row.
+        path: folder names below the root, joined by "/"; "" is the root itself.
+        sha256: digest of a registered blob.
         size: bytes.
         width, height: pixels of an image; None for texts.
-        thumbnail: bytes of its thumbnail and their longest side in pixels.
+        thumbnail: digest of the thumbnail and its longest side in pixels.
     """
 
     path: str
@@ -38,16 +38,16 @@ class NewFile:
 
 
 def create_files(root: Folder, new: Sequence[NewFile]) -> list[File]:
-    """Create files below `root` with the folders that are missing; return them in the order of `new`.
+    """Create files and missing folders below `root`; return the files in the order of `new`.
 
-    Call it in a transaction that holds `root` and has registered the bytes. Where files have a path, it must
+    Call it in a transaction that holds `root` and has registered the blobs. If files have a path, it must
     have locked the owner's tree too.
     """
     folders = make_folders(root, {one.path for one in new})
     files = [_file(folders[one.path], one) for one in new]
     insert_numbered(files)
-    shown = (NewThumbnail(n.sha256, n.thumbnail[1], n.thumbnail[0]) for n in new if n.thumbnail)
-    Thumbnail.objects.add_missing(shown)
+    thumbnails = (NewThumbnail(n.sha256, n.thumbnail[1], n.thumbnail[0]) for n in new if n.thumbnail)
+    Thumbnail.objects.add_missing(thumbnails)
     return files
 
 
@@ -81,8 +81,8 @@ def insert_numbered(files: list[File]) -> None:
 
 
 def _number_names(folder: Folder | None, files: list[File]) -> None:
-    """Give the files names that are free in the folder: a taken name gets a number."""
-    # Only names that begin alike can collide: a folder may hold very many.
+    """Number the names that are taken in the folder."""
+    # Only names with the same prefix can collide, and a folder may hold very many names.
     alike = Q()
     for stem in {PurePosixPath(file.name).stem for file in files}:
         alike |= Q(name__startswith=stem[:60])

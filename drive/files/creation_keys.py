@@ -1,4 +1,4 @@
-"""Repeated requests: a client that does not know whether its request arrived sends it again under one key."""
+"""Idempotency keys: return what an earlier request with the same key created."""
 
 from collections.abc import Callable
 from typing import TypeVar, cast
@@ -17,10 +17,10 @@ _COLUMNS: dict[type, str] = {File: "file", Folder: "folder", Share: "share"}
 def make_once(
     *, owner: User, key: str | None, request: Callable[[], str], make: Callable[[], T], kind: type[T]
 ) -> T:
-    """Return what `make` makes, or what it made before under the same key.
+    """Return the result of `make`, or the row that an earlier request with this key created.
 
     Args:
-        request: gives a digest of all that was asked for; the key belongs to this request alone.
+        request: returns a digest of the whole request. The key is valid for this request only.
 
     Raises:
         Conflict: the key was used for another request.
@@ -33,16 +33,16 @@ def make_once(
     if earlier := _earlier(owner, key, digest, kind):
         return earlier
     try:
-        # Together: when two requests come at once, the slower one's file goes with its key.
+        # One transaction: of two concurrent requests, the slower one's row is rolled back with its key.
         with transaction.atomic():
-            made = make()
-            CreationKey.objects.create(owner=owner, key=key, request_digest=digest, **{_COLUMNS[kind]: made})
+            row = make()
+            CreationKey.objects.create(owner=owner, key=key, request_digest=digest, **{_COLUMNS[kind]: row})
     except (IntegrityError, Conflict):
-        # The faster one may also have taken the name of our folder.
+        # The faster request may also have taken the name of the folder.
         if earlier := _earlier(owner, key, digest, kind):
             return earlier
         raise
-    return made
+    return row
 
 
 def _earlier(owner: User, key: str, digest: str, kind: type[T]) -> T | None:
@@ -50,6 +50,6 @@ def _earlier(owner: User, key: str, digest: str, kind: type[T]) -> T | None:
     row = rows.select_related("file", "folder", "share__file", "share__folder").first()
     if row is None:
         return None
-    made = getattr(row, _COLUMNS[kind])
-    check_same(row.request_digest == digest and isinstance(made, kind))
-    return cast("T", made)
+    created = getattr(row, _COLUMNS[kind])
+    check_same(row.request_digest == digest and isinstance(created, kind))
+    return cast("T", created)

@@ -1,4 +1,4 @@
-"""What the drive's pages show: rows in an order, a page of them at a time, in few queries."""
+"""Queries of the drive's listings: sort orders, pagination, thumbnails."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ from ipau.common.paging import Page, cursor_after, cursor_before, paginate
 from workers.thumbnail_sizes import THUMBNAIL_SIDE, VIEW_SIDE
 
 TILES = 60
-# The dialog for moving shows this many folders at most.
+# Folders in the dialog for moving.
 MOST_FOLDERS = 2000
-# A page has no more tiles than a person has scrolled to.
+# Tiles that one page may reload.
 MOST_TILES = 2000
-# The tree beside a listing shows this many folders at most; the listing has them all.
+# Folders in the tree at the side of a listing; the listing has them all.
 MOST_BRANCHES = 500
-# A page of the listing that begins for the sake of one file shows so many others before it.
+# Files before a given file, on the page of the listing that shows it.
 LEAD = 20
 
 
 @dataclass(frozen=True)
 class Sort:
-    """An order that a person may choose."""
+    """A sort order that the user can choose."""
 
     key: str
     label: str | Promise
@@ -48,82 +48,82 @@ SORTS = {
     )
 }
 NEWEST = SORTS["newest"]
-# Has one value in all rows of a folder, and comes before the order in the indexes; see `paginate`.
+# Leading index column, equal in all rows of a folder; see `paginate`.
 PINNED = ("folder_id",)
 
 
 def with_thumbnails(files: FileQuerySet) -> Any:
-    """Annotate files with the digest of their thumbnail (None while there is none)."""
+    """Annotate files with the digest of their thumbnail, or None."""
     thumbnail = Thumbnail.objects.filter(source=OuterRef("blob"), side=THUMBNAIL_SIDE).values("blob_id")[:1]
     return files.annotate(thumbnail=Subquery(thumbnail))
 
 
 def files_in(*, owner: User, folder: Folder | None, sort: Sort, cursor: str | None) -> Page[File]:
-    """Return a page of the files that lie directly in a folder (None: the top of the drive)."""
+    """Return a page of the files directly in a folder (None: the top of the drive)."""
     rows = in_order(with_thumbnails(rows_in(owner=owner, folder_id=folder.pk if folder else None)))
     return paginate(rows, order=sort.files, size=TILES, cursor=cursor, pinned=PINNED)
 
 
 def rows_in(*, owner: User, folder_id: UUID | None) -> FileQuerySet:
-    """Return the files that lie directly in a folder (None: the top of the drive), in no order."""
+    """Return the files directly in a folder (None: the top of the drive), unordered."""
     return File.objects.visible_to(owner).live().filter(folder=folder_id)
 
 
 def folders_in(*, owner: User, parent: Folder | None, sort: Sort, cursor: str | None) -> Page[Folder]:
-    """Return a page of the folders that lie directly in a folder (None: the top of the drive)."""
+    """Return a page of the folders directly in a folder (None: the top of the drive)."""
     rows = in_order(Folder.objects.visible_to(owner).live().filter(parent=parent))
     return paginate(rows, order=sort.folders, size=TILES, cursor=cursor, pinned=["parent_id"])
 
 
 def trashed_files(*, owner: User, cursor: str | None) -> Page[File]:
-    """Return a page of the files that were put into the trash by themselves, the latest first."""
+    """Return a page of the files that were trashed individually, latest first."""
     rows = with_thumbnails(File.objects.visible_to(owner).filter(trash_root=F("pk")))
     return paginate(rows, order=("-trashed_at", "-id"), size=TILES, cursor=cursor)
 
 
 def trashed_folders(*, owner: User, cursor: str | None) -> Page[Folder]:
-    """Return a page of the folders that were put into the trash by themselves, the latest first."""
+    """Return a page of the folders that were trashed individually, latest first."""
     rows = Folder.objects.visible_to(owner).filter(trash_root=F("pk"))
     return paginate(rows, order=("-trashed_at", "-id"), size=TILES, cursor=cursor)
 
 
 def days_left(row: File | Folder) -> int:
-    """Return in how many days something in the trash is deleted for good."""
-    gone = (timezone.now() - row.trashed_at).days if row.trashed_at else 0
-    return max(0, int(settings.TRASH_DAYS) - gone)
+    """Return the days until a trashed row is permanently deleted."""
+    days = (timezone.now() - row.trashed_at).days if row.trashed_at else 0
+    return max(0, int(settings.TRASH_DAYS) - days)
 
 
 def all_folders(*, owner: User) -> list[Folder]:
-    """Return the owner's live folders as a tree is read, each with its `tree_depth`."""
+    """Return the owner's live folders in depth-first order, each with its `tree_depth`."""
     rows = Folder.tree.tree_filter(owner=owner, trashed_at__isnull=True).order_siblings_by("name")
     return list(rows[:MOST_FOLDERS])
 
 
 def tiles(*, owner: User, file_ids: Iterable[object]) -> list[File]:
-    """Return those of the files that are still live, as a listing shows them."""
+    """Return the files that are still live, with their thumbnails."""
     keys = [as_uuid(i) for i in file_ids][:MOST_TILES]
     return list(with_thumbnails(File.objects.visible_to(owner).live().filter(pk__in=keys)))
 
 
 def thumbnail_of(*, owner: User, file_id: UUID, side: int) -> Thumbnail | None:
-    """Return a thumbnail of the owner's file, be it in the trash or not, together with its bytes' row."""
+    """Return a thumbnail of the owner's file, trashed or not, with its blob."""
     rows = Thumbnail.objects.filter(side=side, source__files__pk=file_id, source__files__owner=owner)
     return rows.select_related("blob").first()
 
 
 def largest_thumbnails(*, blob_ids: Iterable[str]) -> dict[str, Thumbnail]:
-    """Return the largest thumbnail of each of these bytes that has one. One query."""
+    """Return the largest thumbnail of each blob, by the blob's id. One query."""
     rows = Thumbnail.objects.filter(source__in=list(blob_ids), side__in=[THUMBNAIL_SIDE, VIEW_SIDE])
     return {thumbnail.source_id: thumbnail for thumbnail in rows.order_by("side")}
 
 
 def in_order(rows: Any) -> Any:
-    """Annotate with the name as people sort it: capitals do not come first."""
+    """Annotate rows with `sort_name`, which ignores case."""
     return rows.annotate(sort_name=Lower("name"))
 
 
 def branches(*, owner: User, parents: Sequence[UUID | None]) -> dict[UUID | None, list[Any]]:
-    """Return the folders in each of `parents` by name, each saying whether it `has_more` below it."""
+    """Return the folders in each of `parents` by name; `has_more` tells whether one has subfolders."""
     live = Folder.objects.visible_to(owner).live()
     below = live.filter(parent=OuterRef("pk"))
     rows = live.filter(parent__in=[key for key in parents if key])
@@ -137,7 +137,7 @@ def branches(*, owner: User, parents: Sequence[UUID | None]) -> dict[UUID | None
 
 @dataclass(frozen=True)
 class Steps:
-    """The files before and after one, and the cursor of a page that shows it; empty: the first page does."""
+    """Previous and next file, and the cursor of the page that shows the file (empty: the first page)."""
 
     before: UUID | None = None
     after: UUID | None = None
@@ -145,11 +145,11 @@ class Steps:
 
 
 def steps_from(file: File, rows: Any, sort: Sort, *, pinned: Sequence[str] = ()) -> Steps:
-    """Return the ways on from a file, which need not be among `rows` itself.
+    """Return the previous and next file of a listing. `file` may be outside it.
 
     Args:
-        rows: the files of the listing, in no order.
-        pinned: as `paginate` takes it.
+        rows: files of the listing, unordered.
+        pinned: as in `paginate`.
     """
     order: Any = {"order": sort.files, "pinned": pinned}
     here = in_order(File.objects.filter(pk=file.pk)).get() if "sort_name" in sort.files else file

@@ -1,4 +1,4 @@
-"""Names of files and folders: what is allowed, and how a taken one is told apart."""
+"""Validate names of files and folders, and number duplicate names."""
 
 import unicodedata
 from collections.abc import Collection, Iterable
@@ -9,19 +9,19 @@ from django.utils.translation import gettext as _
 from ipau.common.errors import Invalid
 
 MAX_BYTES = 255
-# Characters that change how the rest of a name is displayed: a picture could pose as something else.
+# Characters that change how a name is displayed, and could disguise the type of a file.
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def clean_name(raw: str) -> str:
-    """Return `raw` in the form in which it is stored: NFC, no surrounding space.
+    """Validate a name and normalize it: NFC, no surrounding space.
 
     Raises:
-        Invalid: it is empty, too long, a path, or has characters that no name may have.
+        Invalid: the name is empty, too long, a path, or has forbidden characters.
     """
     name = unicodedata.normalize("NFC", raw).strip()
     if not name or name in {".", ".."}:
-        raise Invalid(_("Give it a name."), fields={"name": _("A name is needed.")})
+        raise Invalid(_("Enter a name."), fields={"name": _("A name is required.")})
     if "/" in name or "\\" in name:
         raise Invalid(_("A name cannot contain a slash."), fields={"name": _("Remove the slash.")})
     if any(unicodedata.category(c) in {"Cc", "Cs"} or c in _BIDI for c in name):
@@ -31,17 +31,17 @@ def clean_name(raw: str) -> str:
         )
     if len(name.encode()) > MAX_BYTES:
         raise Invalid(
-            _("This name is too long: at most %(most)d bytes are kept.") % {"most": MAX_BYTES},
+            _("This name is too long. The limit is %(most)d bytes.") % {"most": MAX_BYTES},
             fields={"name": _("Choose a shorter name.")},
         )
     return name
 
 
 def upload_name(raw: str, suffix: str) -> str:
-    """Return a storable name for an uploaded file whatever its sender called it.
+    """Return a valid name for an uploaded file.
 
-    Unlike a typed name, a bad one is mended, not refused: the bytes matter more. `suffix` (".jpg") is put
-    behind a name that has none.
+    An invalid name is repaired, not refused, so that no upload fails because of it. `suffix` (".jpg") is
+    appended to a name without one.
     """
     name = unicodedata.normalize("NFC", raw.replace("\\", "/")).rsplit("/", 1)[-1]
     name = "".join(c for c in name if unicodedata.category(c) not in {"Cc", "Cs"} and c not in _BIDI).strip()
@@ -53,7 +53,7 @@ def upload_name(raw: str, suffix: str) -> str:
 
 
 def fit(name: str, extra: str = "") -> str:
-    """Shorten the stem of `name` so that it fits with `extra` put between stem and suffix."""
+    """Insert `extra` before the suffix, and shorten the stem to the length limit."""
     suffix = PurePosixPath(name).suffix
     if len(suffix.encode()) > 20:
         suffix = ""
@@ -74,7 +74,7 @@ def free_name(name: str, taken: Collection[str]) -> str:
 
 
 def distinct_names(names: Iterable[str]) -> list[str]:
-    """Return `names` with later equal ones numbered, in the same order and in linear time."""
+    """Return `names` in the same order, with duplicates numbered. Linear time."""
     numbers: dict[str, int] = {}
     taken: set[str] = set()
     found = []

@@ -1,4 +1,4 @@
-"""How a file came about. The drive stands below what makes files, so who knows it registers here."""
+"""Origin of a file: the job that created it. The drive cannot import jobs, so they register a finder here."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from ipau.common.late_import import LateImport
 
 @dataclass(frozen=True)
 class Origin:
-    """What made a file, from what, and how."""
+    """The job that created a file, its source image and parameters."""
 
     maker: str
     maker_url: str
     job_url: str
     made_at: datetime
-    # What was set, as label and value.
+    # Label and value of each parameter.
     parameters: Sequence[tuple[str, str]]
-    # What it was made from; None where that is gone. It may be in the trash.
+    # Source image, possibly in the trash; None if it was deleted.
     source: File | None
     source_name: str
-    # Where what a model found in it is looked at more closely; empty where nothing was.
+    # Page with the detections of a model; empty if there are none.
     found_url: str = ""
 
     @property
@@ -30,10 +30,10 @@ class Origin:
         return self.source is not None and self.source.trashed_at is None
 
 
-# Takes `owner` and `file`, and returns how the file was made.
+# Takes `owner` and `file`, and returns the file's origin.
 find_origin: LateImport[..., Origin | None] = LateImport()
 
 
 def origin_of(*, owner: User, file: File) -> Origin | None:
-    """Return how a file of `owner` was made; None where nobody knows, as of an upload."""
+    """Return the origin of a file of `owner`; None if no job created it."""
     return find_origin(owner=owner, file=file) if find_origin else None

@@ -1,4 +1,4 @@
-"""Putting rows into folders: nothing lands where nobody looks, and a taken name gets a number."""
+"""Insert rows into folders: lock against trashing, and number duplicate names."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,26 +16,26 @@ T = TypeVar("T")
 
 
 def lock_tree(owner: User) -> None:
-    """Serialise changes of one owner's tree: two moves at once could close a circle."""
+    """Lock an owner's folder tree: two concurrent moves could create a cycle."""
     User.objects.select_for_update(no_key=True).get(pk=owner.pk)
 
 
 def hold(folder: Folder | None) -> None:
-    """Keep a folder from being trashed until the transaction ends, so that nothing is put where nobody looks.
+    """Lock a folder against trashing until the transaction ends.
 
     Raises:
-        NotFound: it has been trashed already.
+        NotFound: the folder has been trashed.
     """
     if folder is None:
         return
     rows = Folder.objects.filter(pk=folder.pk).live().select_for_update(no_key=True)
     if rows.first() is None:
-        raise NotFound(_("This folder does not exist any more."))
+        raise NotFound(_("This folder no longer exists. It may have been deleted."))
 
 
 @contextmanager
 def naming() -> Iterator[None]:
-    """Say it plainly when somebody takes a name between our look and our leap."""
+    """Turn a violation of unique names by a concurrent request into `Conflict`."""
     try:
         with transaction.atomic():
             yield
@@ -52,26 +52,26 @@ def names_of(rows: Any) -> set[str]:
 def place(
     model: type[File] | type[Folder], rows: Sequence[File | Folder], taken: set[str], **changes: Any
 ) -> None:
-    """Write `changes` into all rows, numbering those whose names are in `taken`, which grows with them.
+    """Update all rows with `changes`, and number names that are in `taken`, which is extended.
 
-    One query for all whose names are free.
+    One query for all rows with a free name, and one for each numbered row.
     """
-    plain = []
+    unchanged = []
     numbered = []
     for row in rows:
         name = free_name(row.name, taken)
         taken.add(name)
         if name == row.name:
-            plain.append(row.pk)
+            unchanged.append(row.pk)
         else:
             numbered.append((row.pk, name))
-    model._default_manager.filter(pk__in=plain).update(**changes)
+    model._default_manager.filter(pk__in=unchanged).update(**changes)
     for key, name in numbered:
         model._default_manager.filter(pk=key).update(name=name, **changes)
 
 
 def first_free(name: str, rows: Any, attempt: Callable[[str], T]) -> T:
-    """Call `attempt` with the first name that `rows` does not have; others may be taking names too."""
+    """Call `attempt` with the first free name, and retry if a concurrent request takes it."""
     taken: Collection[str] = ()
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Finding files and folders again: by name, type, date and star, in the whole drive or below one folder."""
+"""Search of files and folders by name, type, date and star, in the whole drive or below one folder."""
 
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -17,7 +17,7 @@ from ipau.common.paging import Page, paginate
 
 
 class When(TextChoices):
-    """How long ago something was added."""
+    """When a file or folder was added."""
 
     TODAY = "today", _("Today")
     WEEK = "week", _("Last 7 days")
@@ -30,15 +30,15 @@ _DAYS = {When.TODAY: 1, When.WEEK: 7, When.MONTH: 30, When.YEAR: 365}
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What somebody looks for. Empty fields ask for nothing; `first` and `last` are days, both included."""
+class Filters:
+    """Search filters. Empty fields match everything; `first` and `last` are days, both included."""
 
     text: str = ""
     kind: str = ""
     when: str = ""
     first: date | None = None
     last: date | None = None
-    # None: look in the whole drive. See `below`.
+    # None: the whole drive. See `below`.
     within: frozenset[UUID] | None = None
     starred: bool = False
 
@@ -47,42 +47,42 @@ class Wanted:
 
 
 def below(folder: Folder) -> frozenset[UUID]:
-    """Return the folder and all folders below it, as `Wanted.within` takes them."""
-    return frozenset(Tree.of(folder.owner_id).inside([folder.pk]))
+    """Return the ids of the folder and all folders below it, for `Filters.within`."""
+    return frozenset(Tree.of(folder.owner_id).descendants([folder.pk]))
 
 
-def find_files(*, owner: User, wanted: Wanted, sort: Sort, cursor: str | None) -> Page[File]:
-    """Return a page of the live files that fit."""
-    rows = with_thumbnails(fitting_files(owner=owner, wanted=wanted))
+def find_files(*, owner: User, filters: Filters, sort: Sort, cursor: str | None) -> Page[File]:
+    """Return a page of the matching live files."""
+    rows = with_thumbnails(matching_files(owner=owner, filters=filters))
     return paginate(in_order(rows), order=sort.files, size=TILES, cursor=cursor)
 
 
-def fitting_files(*, owner: User, wanted: Wanted) -> Any:
-    """Return the live files that fit, in no order."""
-    rows = _fitting(File.objects.visible_to(owner).live(), wanted)
-    if wanted.kind:
-        rows = rows.filter(kind=wanted.kind)
-    if wanted.starred:
+def matching_files(*, owner: User, filters: Filters) -> Any:
+    """Return the matching live files, unordered."""
+    rows = _matching(File.objects.visible_to(owner).live(), filters)
+    if filters.kind:
+        rows = rows.filter(kind=filters.kind)
+    if filters.starred:
         rows = rows.filter(starred=True)
-    if wanted.within:
-        rows = rows.filter(folder__in=wanted.within)
+    if filters.within:
+        rows = rows.filter(folder__in=filters.within)
     return rows
 
 
-def find_folders(*, owner: User, wanted: Wanted, sort: Sort, cursor: str | None) -> Page[Folder]:
-    """Return a page of the live folders that fit. Folders have neither type nor star."""
-    rows = _fitting(Folder.objects.visible_to(owner).live(), wanted)
-    if wanted.kind or wanted.starred:
+def find_folders(*, owner: User, filters: Filters, sort: Sort, cursor: str | None) -> Page[Folder]:
+    """Return a page of the matching live folders. Folders have neither type nor star."""
+    rows = _matching(Folder.objects.visible_to(owner).live(), filters)
+    if filters.kind or filters.starred:
         rows = rows.none()
-    if wanted.within:
-        rows = rows.filter(parent__in=wanted.within)
+    if filters.within:
+        rows = rows.filter(parent__in=filters.within)
     return paginate(in_order(rows), order=sort.folders, size=TILES, cursor=cursor)
 
 
-def _fitting(rows: Any, wanted: Wanted) -> Any:
-    since, until = _span(wanted)
-    if wanted.text:
-        rows = rows.filter(name__icontains=wanted.text)
+def _matching(rows: Any, filters: Filters) -> Any:
+    since, until = _span(filters)
+    if filters.text:
+        rows = rows.filter(name__icontains=filters.text)
     if since:
         rows = rows.filter(created_at__gte=since)
     if until:
@@ -90,17 +90,17 @@ def _fitting(rows: Any, wanted: Wanted) -> Any:
     return rows
 
 
-def _span(wanted: Wanted) -> tuple[datetime | None, datetime | None]:
-    """Return from when on and up to when; days begin at midnight where the person is."""
-    if wanted.when == When.RANGE:
-        after = wanted.last + timedelta(days=1) if wanted.last and wanted.last < date.max else None
-        return _midnight(wanted.first), _midnight(after)
-    days = _DAYS.get(When(wanted.when)) if wanted.when else None
+def _span(filters: Filters) -> tuple[datetime | None, datetime | None]:
+    """Return start and end of the dates; days begin at midnight in the current time zone."""
+    if filters.when == When.RANGE:
+        after = filters.last + timedelta(days=1) if filters.last and filters.last < date.max else None
+        return _midnight(filters.first), _midnight(after)
+    days = _DAYS.get(When(filters.when)) if filters.when else None
     return (_midnight(timezone.localdate() - timedelta(days=days - 1)) if days else None), None
 
 
 def _midnight(day: date | None) -> datetime | None:
-    # The calendar's outermost days have no time zone's midnight.
+    # The first and last days of the calendar cannot be converted to other time zones.
     if day is None or not date.min + timedelta(days=2) < day < date.max - timedelta(days=2):
         return None
     return timezone.make_aware(datetime.combine(day, time.min))

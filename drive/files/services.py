@@ -1,4 +1,7 @@
-"""What people do with their drive. Each function owns its transaction and raises domain errors."""
+"""Services of the drive: get, create, rename, select and move files and folders.
+
+Each function opens its own transaction and raises domain errors.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,7 +30,7 @@ _live_file = PreparedQuery(
 
 @dataclass(frozen=True)
 class Selection:
-    """Folders and files chosen together."""
+    """Selected folders and files."""
 
     folders: tuple[Folder, ...]
     files: tuple[File, ...]
@@ -40,7 +43,7 @@ def get_folder(*, owner: User, folder_id: object) -> Folder:
     """Return a live folder of `owner`.
 
     Raises:
-        NotFound: there is none with this id.
+        NotFound: no live folder of the owner has this id.
     """
     folder = Folder.objects.visible_to(owner).live().filter(pk=as_uuid(folder_id)).first()
     if folder is None:
@@ -52,7 +55,7 @@ def get_file(*, owner: User, file_id: object) -> File:
     """Return a live file of `owner`.
 
     Raises:
-        NotFound: there is none with this id.
+        NotFound: no live file of the owner has this id.
     """
     file = _live_file.first(owner=owner.pk, file=as_uuid(file_id))
     if file is None:
@@ -61,11 +64,11 @@ def get_file(*, owner: User, file_id: object) -> File:
 
 
 def select(*, owner: User, folder_ids: Iterable[object] = (), file_ids: Iterable[object] = ()) -> Selection:
-    """Return the chosen live folders and files.
+    """Return the live folders and files with these ids.
 
     Raises:
-        NotFound: one of them does not exist or is not the owner's. Nothing is selected then.
-        Invalid: nothing was chosen.
+        NotFound: one of them does not exist or belongs to another account.
+        Invalid: no ids were passed.
     """
     folder_keys = {as_uuid(i) for i in folder_ids}
     file_keys = {as_uuid(i) for i in file_ids}
@@ -74,12 +77,12 @@ def select(*, owner: User, folder_ids: Iterable[object] = (), file_ids: Iterable
     folders = tuple(Folder.objects.visible_to(owner).live().filter(pk__in=folder_keys).order_by("name"))
     files = tuple(File.objects.visible_to(owner).live().filter(pk__in=file_keys).order_by("id"))
     if len(folders) != len(folder_keys) or len(files) != len(file_keys):
-        raise NotFound(_("Some of what you selected no longer exists."))
+        raise NotFound(_("Some of the selected items no longer exist. Reload the page and select again."))
     return Selection(folders, files)
 
 
 def ancestors_of(folder: Folder | None) -> list[Folder]:
-    """Return the way from the top of the drive to `folder`, which comes last."""
+    """Return the folders from the top of the drive to `folder`, itself included as the last one."""
     if folder is None:
         return []
     rows = Folder.tree.tree_filter(owner=folder.owner_id)
@@ -87,11 +90,11 @@ def ancestors_of(folder: Folder | None) -> list[Folder]:
 
 
 def create_folder(*, owner: User, parent: Folder | None, name: str) -> Folder:
-    """Make an empty folder.
+    """Create an empty folder.
 
     Raises:
-        Invalid: the name cannot be used, the folders would be nested too deeply, or there are too many.
-        Conflict: a folder of that name is there already.
+        Invalid: the name is invalid, the folders would be nested too deeply, or there are too many.
+        Conflict: a folder with this name already exists.
     """
     clean = clean_name(name)
     if parent is not None and len(ancestors_of(parent)) >= MAX_DEPTH:
@@ -106,7 +109,7 @@ def create_folder(*, owner: User, parent: Folder | None, name: str) -> Folder:
 
 
 def create_numbered_folder(*, owner: User, parent: Folder | None, name: str) -> Folder:
-    """Make a folder named `name`, or "name (2)" and so on where that is taken. Raises as `create_folder`."""
+    """Create a folder named `name`, or "name (2)" and so on if that is taken. Raises as `create_folder`."""
     quota.check_folders(owner=owner)
 
     def attempt(free: str) -> Folder:
@@ -118,7 +121,7 @@ def create_numbered_folder(*, owner: User, parent: Folder | None, name: str) -> 
 
 
 def folder_at_top(*, owner: User, name: str) -> Folder:
-    """Return the folder `name` at the top of the drive, making it where it is missing."""
+    """Return the folder `name` at the top of the drive; create it if it is missing."""
     here = Folder.objects.filter(owner=owner, parent=None, name=name).live()
     found = here.first()
     if found is not None:
@@ -126,24 +129,24 @@ def folder_at_top(*, owner: User, name: str) -> Folder:
     try:
         return create_folder(owner=owner, parent=None, name=name)
     except Conflict:
-        # Another request has just made it.
+        # Another request has just created it.
         return here.get()
 
 
 def rename_file(*, owner: User, file_id: object, name: str) -> File:
-    """Give a file another name.
+    """Rename a file.
 
     Raises:
-        NotFound, Invalid: no such file, or a name that cannot be used.
+        NotFound, Invalid: no such file, or the name is invalid.
         Conflict: another file in its folder has this name.
     """
     file = get_file(owner=owner, file_id=file_id)
-    _rename(file, name, _("There is a file named “%(name)s” here already."))
+    _rename(file, name, _("A file named “%(name)s” already exists here. Choose another name."))
     return file
 
 
 def rename_folder(*, owner: User, folder_id: object, name: str) -> Folder:
-    """Give a folder another name. Raises as `rename_file`."""
+    """Rename a folder. Raises as `rename_file`."""
     folder = get_folder(owner=owner, folder_id=folder_id)
     _rename(folder, name, _folder_taken())
     return folder
@@ -151,18 +154,18 @@ def rename_folder(*, owner: User, folder_id: object, name: str) -> Folder:
 
 @transaction.atomic
 def move(*, owner: User, chosen: Selection, destination: Folder | None) -> int:
-    """Move all that was chosen into `destination` (None: the top of the drive), or nothing of it.
+    """Move all selected items into `destination` (None: the top of the drive), or none of them.
 
-    What is there already stays; a name that is taken gets a number. Returns how many were moved.
+    A taken name gets a number. Returns the number of moved items, without those already in `destination`.
 
     Raises:
         Conflict: a folder would end up inside itself.
         Invalid: the folders would be nested too deeply.
-        NotFound: the destination has gone meanwhile.
+        NotFound: the destination has been trashed in the meantime.
     """
     lock_tree(owner)
     hold(destination)
-    # Once more, now that nobody can trash any of it.
+    # Again, under the lock: no request can trash the items now.
     chosen = select(
         owner=owner, folder_ids=[f.pk for f in chosen.folders], file_ids=[f.pk for f in chosen.files]
     )
@@ -180,28 +183,33 @@ def move(*, owner: User, chosen: Selection, destination: Folder | None) -> int:
 
 
 def pictures_in(*, owner: User, chosen: Selection, limit: int) -> list[File]:
-    """Return the pictures that were chosen, those in chosen folders and their sub-folders included.
+    """Return the selected images, including those in selected folders and their subfolders.
 
-    Ordered as chosen, folders by name; each once.
+    In the order of the selection, without duplicates; folders by name.
 
     Raises:
-        Invalid: more than `limit`.
+        Invalid: more than `limit` images.
     """
     found = {f.pk: f for f in chosen.files if f.kind == FileKind.PICTURE and f.state != FileState.REFUSED}
     tree = Tree.of(owner.pk) if chosen.folders else None
     for folder in chosen.folders:
-        inside = tree.inside([folder.pk]) if tree else ()
+        inside = tree.descendants([folder.pk]) if tree else ()
         rows = File.objects.filter(owner=owner, folder__in=inside).runnable().order_by("folder", "name", "id")
         for file in rows[: limit + 1]:
             found.setdefault(file.pk, file)
     if len(found) > limit:
-        raise Invalid(_("A job takes %(limit)d pictures at most.") % {"limit": limit}, code="too_many_files")
+        raise Invalid(
+            _("A job can have up to %(limit)d images. Select fewer.") % {"limit": limit},
+            code="too_many_files",
+        )
     return list(found.values())
 
 
 def too_deep() -> Invalid:
     """Return the error for folders that would be nested more than `MAX_DEPTH` deep."""
-    return Invalid(_("Folders can be nested %(depth)d deep at most.") % {"depth": MAX_DEPTH}, code="too_deep")
+    return Invalid(
+        _("Folders can be nested up to %(depth)d levels deep.") % {"depth": MAX_DEPTH}, code="too_deep"
+    )
 
 
 def _rename(row: File | Folder, name: str, taken: str) -> None:
@@ -215,15 +223,15 @@ def _rename(row: File | Folder, name: str, taken: str) -> None:
 
 def _check_move(owner: User, folders: list[Folder], target: UUID | None) -> None:
     tree = Tree.of(owner.pk)
-    way = tree.way_to(target)
+    lineage = tree.lineage(target)
     for folder in folders:
-        if folder.pk in way:
+        if folder.pk in lineage:
             raise Conflict(
                 _("“%(name)s” cannot be moved into itself.") % {"name": folder.name}, code="folder_cycle"
             )
-        if len(way) + tree.height(folder.pk) > MAX_DEPTH:
+        if len(lineage) + tree.height(folder.pk) > MAX_DEPTH:
             raise too_deep()
 
 
 def _folder_taken() -> str:
-    return _("There is a folder named “%(name)s” here already.")
+    return _("A folder named “%(name)s” already exists here. Choose another name.")

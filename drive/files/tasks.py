@@ -1,4 +1,4 @@
-"""Tasks: the hourly sweep of the trash, and the check of how much each drive holds."""
+"""Celery tasks: the sweep of the trash, and the check of drive usage."""
 
 from drive.files import quota, trash
 from ipau.common.tasks import task

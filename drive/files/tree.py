@@ -1,4 +1,4 @@
-"""The shape of one owner's live folders, read once and asked often."""
+"""In-memory tree of an owner's live folders, and paths of files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from drive.models import File, Folder
 
 
 class Tree:
-    """Which folder lies in which. One query, however many folders are asked about."""
+    """Parents and children of folders, from one query."""
 
     def __init__(self, parents: Mapping[UUID, UUID | None]):
         self._parents = parents
@@ -24,15 +24,15 @@ class Tree:
         rows = Folder.objects.filter(owner=owner_id).live().values_list("pk", "parent_id")
         return cls(dict(rows))
 
-    def way_to(self, folder: UUID | None) -> list[UUID]:
-        """Return the folder and all above it, the topmost last."""
-        way: list[UUID] = []
-        while folder is not None and folder not in way:
-            way.append(folder)
+    def lineage(self, folder: UUID | None) -> list[UUID]:
+        """Return the folder and its ancestors, the topmost last."""
+        lineage: list[UUID] = []
+        while folder is not None and folder not in lineage:
+            lineage.append(folder)
             folder = self._parents.get(folder)
-        return way
+        return lineage
 
-    def inside(self, roots: Iterable[UUID]) -> set[UUID]:
+    def descendants(self, roots: Iterable[UUID]) -> set[UUID]:
         """Return the roots and all folders below them."""
         found: set[UUID] = set()
         waiting = list(roots)
@@ -44,7 +44,7 @@ class Tree:
         return found
 
     def height(self, root: UUID) -> int:
-        """Return how many levels of folders hang on this one, itself included."""
+        """Return the number of folder levels below and including `root`."""
         level, height = [root], 0
         while level:
             level = [child for folder in level for child in self._children.get(folder, ())]
@@ -53,18 +53,18 @@ class Tree:
 
 
 def paths_of(*, owner: User, files: Iterable[File]) -> dict[UUID, str]:
-    """Return each file's way from the top of the drive, its name included: «Summer/Beach/sea.jpg».
+    """Return each file's path from the top of the drive: «Summer/Beach/sea.jpg».
 
-    One query, however many files and folders. Names hold no slash, so a way has one meaning.
+    One query for any number of files. Names contain no slash, so paths are unambiguous.
     """
     rows = Folder.objects.visible_to(owner).live().values_list("pk", "parent_id", "name")
     known = {pk: (parent, name) for pk, parent, name in rows}
-    ways: dict[UUID | None, str] = {None: ""}
+    paths: dict[UUID | None, str] = {None: ""}
 
-    def way_to(folder: UUID | None) -> str:
-        if folder not in ways:
+    def path_to(folder: UUID | None) -> str:
+        if folder not in paths:
             parent, name = known.get(folder, (None, "")) if folder else (None, "")
-            ways[folder] = f"{way_to(parent)}{name}/" if name else ""
-        return ways[folder]
+            paths[folder] = f"{path_to(parent)}{name}/" if name else ""
+        return paths[folder]
 
-    return {file.pk: way_to(file.folder_id) + file.name for file in files}
+    return {file.pk: path_to(file.folder_id) + file.name for file in files}

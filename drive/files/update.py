@@ -1,4 +1,4 @@
-"""Changing files and folders: one in several ways at once or in none, and many at once."""
+"""Change files and folders: rename, move and star in one transaction, and undo moves."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from drive.models import File, Folder
 from ipau.common.errors import Invalid
 
 UNCHANGED: Any = object()
-# The key of the top of the drive in what `homes_of` returns.
+# The top of the drive, as a key of what `folders_of` returns.
 TOP = ""
 
 
@@ -27,13 +27,14 @@ def change_file(
     folder: Folder | None = UNCHANGED,
     starred: bool = UNCHANGED,
 ) -> File:
-    """Rename, move or star a file; what is not given stays. Where only its place changes, a name that is
-    taken there gets a number.
+    """Rename, move or star a file, all or nothing. Omitted values do not change.
+
+    If only the folder changes, a taken name gets a number.
 
     Args:
-        folder: where it shall lie; None: at the top of the drive.
+        folder: destination; None: the top of the drive.
 
-    Raises: as `services.rename_file` and `services.move`. Nothing is changed then.
+    Raises: as `services.rename_file` and `services.move`.
     """
     chosen = Selection((), (services.get_file(owner=owner, file_id=file_id),))
     if folder is not UNCHANGED:
@@ -49,9 +50,9 @@ def change_file(
 def change_folder(
     *, owner: User, folder_id: object, name: str = UNCHANGED, parent: Folder | None = UNCHANGED
 ) -> Folder:
-    """Rename or move a folder; what is not given stays. As `change_file`, a taken name gets a number.
+    """Rename or move a folder, all or nothing, as `change_file`. Omitted values do not change.
 
-    Raises: as `services.rename_folder` and `services.move`. Nothing is changed then.
+    Raises: as `services.rename_folder` and `services.move`.
     """
     chosen = Selection((services.get_folder(owner=owner, folder_id=folder_id),), ())
     if parent is not UNCHANGED:
@@ -62,10 +63,13 @@ def change_folder(
 
 
 def star_files(*, owner: User, chosen: Selection, on: bool | None = None) -> bool:
-    """Star the chosen files, or take their stars; None: take them where all have one. Returns which.
+    """Star or unstar the selected files; return True if they are starred now.
+
+    Args:
+        on: None toggles: it removes the stars if all files have one, and otherwise adds them.
 
     Raises:
-        Invalid: only folders were chosen.
+        Invalid: only folders were selected.
     """
     if not chosen.files:
         raise Invalid(_("Only files can be starred."), code="no_file")
@@ -76,26 +80,29 @@ def star_files(*, owner: User, chosen: Selection, on: bool | None = None) -> boo
     return on
 
 
-def homes_of(chosen: Selection) -> dict[str, dict[str, list[str]]]:
-    """Return where each of the chosen lies, in a shape that a session can keep for `move_back`."""
-    homes: dict[str, dict[str, list[str]]] = {}
+def folders_of(chosen: Selection) -> dict[str, dict[str, list[str]]]:
+    """Return the current folder of each selected item, as JSON for the session and `move_back`."""
+    folders: dict[str, dict[str, list[str]]] = {}
     for folder in chosen.folders:
-        _home(homes, folder.parent_id)["folders"].append(str(folder.pk))
+        _items_in(folders, folder.parent_id)["folders"].append(str(folder.pk))
     for file in chosen.files:
-        _home(homes, file.folder_id)["files"].append(str(file.pk))
-    return homes
+        _items_in(folders, file.folder_id)["files"].append(str(file.pk))
+    return folders
 
 
 @transaction.atomic
-def move_back(*, owner: User, homes: Mapping[str, Mapping[str, Sequence[str]]]) -> int:
-    """Move things to where `homes_of` found them, or nothing of it; return how many. Raises as `move`."""
+def move_back(*, owner: User, folders: Mapping[str, Mapping[str, Sequence[str]]]) -> int:
+    """Move items back to the folders that `folders_of` returned, all or none; return the number moved.
+
+    Raises: as `services.move`.
+    """
     moved = 0
-    for key, ids in homes.items():
-        home = services.get_folder(owner=owner, folder_id=key) if key != TOP else None
+    for key, ids in folders.items():
+        folder = services.get_folder(owner=owner, folder_id=key) if key != TOP else None
         chosen = services.select(owner=owner, folder_ids=ids["folders"], file_ids=ids["files"])
-        moved += services.move(owner=owner, chosen=chosen, destination=home)
+        moved += services.move(owner=owner, chosen=chosen, destination=folder)
     return moved
 
 
-def _home(homes: dict[str, dict[str, list[str]]], key: UUID | None) -> dict[str, list[str]]:
-    return homes.setdefault(str(key) if key else TOP, {"folders": [], "files": []})
+def _items_in(folders: dict[str, dict[str, list[str]]], key: UUID | None) -> dict[str, list[str]]:
+    return folders.setdefault(str(key) if key else TOP, {"folders": [], "files": []})

@@ -1,17 +1,17 @@
-"""What browsers can show by themselves."""
+"""Content types that browsers display without conversion."""
 
-# Players are given MOV as MP4, whose boxes it has; what they cannot decode they say themselves.
+# MOV is served to players as MP4, which has the same boxes. Players report what they cannot decode.
 VIDEOS = frozenset({"video/mp4", "video/webm", "video/quicktime"})
 WEB_PICTURES = frozenset({"image/jpeg", "image/png", "image/webp", "image/avif"})
-# Their bytes cannot be freed of what they tell of their maker, so others are only shown a rendition.
+# Metadata cannot be removed from these, so share visitors get a rendition.
 _OWNERS_ONLY = frozenset({"image/avif"})
 
 
 def is_web_picture(content_type: str) -> bool:
-    """Tell whether every browser shows this type in a page; a TIFF, for one, needs a rendition."""
+    """Return whether every browser shows this type in a page; a TIFF, for example, needs a rendition."""
     return content_type in WEB_PICTURES
 
 
 def needs_rendition(content_type: str) -> bool:
-    """Tell whether somebody can only be shown this picture in another form."""
+    """Return whether share visitors can only see a rendition of this image."""
     return not is_web_picture(content_type) or content_type in _OWNERS_ONLY

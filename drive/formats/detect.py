@@ -1,7 +1,7 @@
-"""What a file is, told from its bytes alone: neither its name nor what its sender says counts.
+"""Detect the type of a file from its bytes. Its name and the client's Content-Type are ignored.
 
-Headers are read under bounds. Nothing is decoded, unpacked or unpickled, and no file is read as a whole. Of
-weights with a long header, only a worker reads all of it (`weights_facts`).
+Headers are read under limits. Nothing is decoded, unpacked or unpickled, and no file is read as a whole. Only
+a worker reads a long header of weights completely (`weights_facts`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from drive.models import FileKind
 from ipau.common.errors import Invalid
 from workers.checkpoints.facts import WeightsFacts
 from workers.checkpoints.onnx_header import read_onnx
-from workers.checkpoints.safetensors_header import read_safetensors, recognise_safetensors
+from workers.checkpoints.safetensors_header import read_safetensors, recognize_safetensors
 from workers.checkpoints.torch_zip import (
     START_BYTES,
     CutShortError,
@@ -33,18 +33,21 @@ from workers.formats.video_types import NotTakenError, identify_video
 from workers.media import decode
 from workers.media.decode import PictureError
 
-# No format of weights has a registered type, and no browser shall guess one.
+# No format of weights has a registered type, and browsers must not guess one.
 WEIGHTS_TYPE = "application/octet-stream"
 _PICTURES = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HEIF = isobmff.AVIF_BRANDS | isobmff.HEIC_BRANDS | {b"mif1", b"msf1"}
 _HEAD = START_BYTES
-# What a web process looks at in 50 milliseconds: boxes, elements, fields or members of an archive.
+# Boxes, elements, fields or archive members that a web process parses in 50 ms.
 SNIFFED_PARTS = 30_000
 
 
 @dataclass(frozen=True)
 class DetectedType:
-    """What some bytes are. `suffix` has its dot; `width` and `height` are upright, in pixels, if known."""
+    """The detected type of a file.
+
+    `suffix` includes the dot. `width` and `height` are in pixels after EXIF rotation, or None if unknown.
+    """
 
     kind: FileKind
     content_type: str
@@ -54,10 +57,10 @@ class DetectedType:
 
 
 def sniff(content: BinaryIO) -> DetectedType:
-    """Return what an open file is. Leaves it at an unspecified position.
+    """Detect the type of an open file. Its position is unspecified afterwards.
 
     Raises:
-        Invalid: nothing that the drive keeps, or damaged; with a sentence that says which.
+        Invalid: the type is not supported, or the file is damaged; the message says which.
     """
     content.seek(0)
     head = content.read(_HEAD)
@@ -69,17 +72,17 @@ def sniff(content: BinaryIO) -> DetectedType:
         if head.startswith(b"\x1aE\xdf\xa3"):
             return _video(ByteSource(content, SNIFFED_PARTS))
     except TooManyPartsError as error:
-        text = _("This video is built of too many parts: convert it to MP4 with an index at its start.")
+        text = _("This video has too many parts. Convert it to MP4 with the index at the start.")
         raise Invalid(text, code="too_complex") from error
     except NotTakenError as error:
         raise Invalid(str(error), code="not_taken") from error
     except FormatError as error:
-        raise Invalid(_("This video is damaged or cut short."), code="damaged") from error
+        raise Invalid(_("This video is damaged or incomplete. Upload it again."), code="damaged") from error
     return _weights(content, head)
 
 
 def weights_facts(content: BinaryIO) -> dict[str, Any]:
-    """Return what the header of weights tells, as JSON. Raises Invalid as `sniff`."""
+    """Read facts from the header of weights, as JSON. Raises Invalid as `sniff`."""
     content.seek(0)
     form = _form_of(content.read(_HEAD))
     with _refusing(form):
@@ -99,7 +102,7 @@ def _picture(content: BinaryIO) -> DetectedType:
 def _boxes(content: BinaryIO) -> DetectedType:
     source = ByteSource(content, SNIFFED_PARTS)
     major, _brands = isobmff.brands(source, next(isobmff.walk(source, 0, source.size)))
-    # A file may name the brands of both; the first one says what it is.
+    # A file may list brands of both; the major brand decides.
     return _picture(content) if major in _HEIF else _video(source)
 
 
@@ -145,16 +148,16 @@ def _refusing(form: _Form) -> Iterator[None]:
 
 def _damage(error: FormatError) -> str:
     if isinstance(error, CutShortError):
-        return _("These weights are cut short: the end of the file is missing. Upload all of it once more.")
-    return _("These weights are damaged, or not what they seem.")
+        return _("These weights are incomplete: the end of the file is missing. Upload the whole file again.")
+    return _("These weights are damaged, or not in the format that they claim. Export them again.")
 
 
 @dataclass(frozen=True)
 class _Form:
     """A format of weights.
 
-    `certain`: its beginning is not that of other files as well. `may_be_long`: sound files may have more
-    parts than a web process looks at. `recognise` reads less than `read` does.
+    `certain`: no other format begins with the same bytes. `may_be_long`: valid files may have more parts than
+    a web process parses. `recognise` reads less than `read` does.
     """
 
     suffix: str
@@ -167,24 +170,24 @@ class _Form:
 
 _FORMS = (
     _Form(".pt", begins_as_torch, read_torch, certain=True, may_be_long=True),
-    # Somebody may have put it together in another order.
+    # The archive members may be in another order.
     _Form(".pt", lambda head: head.startswith(b"PK\3\4"), read_torch),
-    # Eight bytes of length, of which no sensible one needs the upper four; then JSON.
+    # Eight bytes of length, with the upper four zero in any realistic file; then JSON.
     _Form(
         ".safetensors",
         lambda head: head[4:9] == b"\0\0\0\0{",
         read_safetensors,
         certain=True,
-        recognise=recognise_safetensors,
+        recognise=recognize_safetensors,
     ),
-    # The first field of a model is its version.
+    # The first field of an ONNX model is its version.
     _Form(".onnx", lambda head: head[:1] == b"\x08", read_onnx, may_be_long=True),
 )
 
 
 def _unknown() -> Invalid:
     text = _(
-        "This kind of file is not taken. Taken are pictures (JPEG, PNG, TIFF, WebP, AVIF), videos (MP4, "
+        "This file type isn’t supported. You can upload images (JPEG, PNG, TIFF, WebP, AVIF), videos (MP4, "
         "WebM, MOV) and weights (PyTorch, ONNX, safetensors)."
     )
     return Invalid(text, code="unreadable")

@@ -2,9 +2,9 @@ import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
 
-# A statement that adds or deletes many files counts them once. Owners come in one order, so that two such
-# statements cannot lock each other out. Column lists and tables of changed rows do not go together, and nearly
-# all updates of files change neither size nor owner: those that do are counted row by row.
+# A statement that adds or deletes many files updates the usage once. Owners come in one order, so that two such
+# statements cannot deadlock. PostgreSQL allows no transition tables in triggers with a column list, and few
+# updates change size or owner: those are counted row by row.
 FUNCTIONS = """
 CREATE FUNCTION drive_usage_of_added() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -55,7 +55,7 @@ CREATE TRIGGER drive_usage_emptied AFTER TRUNCATE ON drive_file
     FOR EACH STATEMENT EXECUTE FUNCTION drive_usage_of_none();
 """
 
-# The triggers hold off all that would change files until this is committed.
+# Creating the triggers locks the table against changes until this is committed.
 FILL = """
 INSERT INTO drive_usage (owner_id, used_bytes, files)
 SELECT owner_id, sum(size), count(*) FROM drive_file GROUP BY owner_id;

@@ -1,8 +1,8 @@
-"""Files and uploads get the columns that all leases have. A check under way keeps its lease until it expires."""
+"""Add lease columns to files and uploads. Checks in progress keep their leases until they expire."""
 
 from django.db import migrations, models
 
-# Nobody has this token, so these leases only run out.
+# No worker has this token, so these leases only expire.
 HELD = """
     UPDATE {table} SET lease_token = gen_random_uuid() WHERE lease_expires_at IS NOT NULL
 """

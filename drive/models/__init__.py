@@ -3,22 +3,20 @@
 A user has one tree of folders with files in them. A file is a name; its bytes are a blob, which many files
 may share.
 
-- Folder: a folder of a user (`owner`), in another folder (`parent`) or, where that is null, at the top of
-  the drive.
+- Folder: a folder of a user (`owner`), in another folder (`parent`), or at the top of the drive if that
+  is null.
 - File: a name in a folder (`folder`), with its content (`blob`), type, state and metadata.
-- Blob: bytes in the storage, keyed by their SHA-256. Never changed; deleted by the sweep once no row refers
+- Blob: bytes in the storage, keyed by their SHA-256. Immutable; the sweep deletes it once no row refers
   to it.
 - Thumbnail: a small WebP (`blob`) of an image (`source`, also a blob), one for each size.
-- Upload: a resumable upload under way into a folder. It becomes a file (`file`) with its last byte.
+- Upload: a resumable upload in progress into a folder. Its last byte turns it into a file (`file`).
 - CreationKey: the idempotency key of a request of a user, and the file, folder or share that the request
   created.
 - Share: a link by which visitors see one file or one folder, with a password, an expiry and a count of
   visits.
-- DriveUsage: the bytes and files of a user, trash included, for the quota. Triggers of the database write
-  it.
+- DriveUsage: bytes and files of a user, trash included, for the quota. Database triggers write it.
 
-Abstract: `Trashable`, for files and folders. Rows that went to the trash with one action share a
-`trash_root`.
+Abstract: `Trashable`, for files and folders. Rows trashed by one action share a `trash_root`.
 """
 
 from drive.models.blobs import Blob, NewThumbnail, Thumbnail

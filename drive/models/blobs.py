@@ -7,13 +7,13 @@ from django.db import models
 
 
 class Blob(models.Model):
-    """Bytes in the storage, keyed by their SHA-256. Never changed, shared by all files that have them."""
+    """Bytes in the storage, keyed by their SHA-256. Immutable, and shared by all files with this content."""
 
     sha256 = models.CharField(primary_key=True, max_length=64)
     size = models.BigIntegerField()
     content_type = models.CharField(max_length=100)
     created_at = models.DateTimeField(auto_now_add=True)
-    # When somebody last said «I need these bytes»; the sweep leaves fresh ones alone.
+    # Last use. The sweep skips blobs that were touched recently.
     touched_at = models.DateTimeField()
 
     class Meta:
@@ -25,12 +25,15 @@ class Blob(models.Model):
 
     @property
     def path(self) -> str:
-        """The name in the storage."""
+        """Name of the object in the storage."""
         return f"{self.sha256[:2]}/{self.sha256[2:4]}/{self.sha256}"
 
 
 class NewThumbnail(NamedTuple):
-    """`blob` has the WebP of `source` with at most `side` pixels a side; both are SHA-256 digests."""
+    """A thumbnail to record: `blob` is a WebP of `source` with at most `side` pixels a side.
+
+    `source` and `blob` are SHA-256 digests.
+    """
 
     source: str
     side: int
@@ -40,18 +43,18 @@ class NewThumbnail(NamedTuple):
 class ThumbnailQuerySet(models.QuerySet["Thumbnail"]):
     """Thumbnails of any images."""
 
-    def add_missing(self, made: Iterable[NewThumbnail]) -> None:
-        """Create rows; a size that an image already has stays.
+    def add_missing(self, new: Iterable[NewThumbnail]) -> None:
+        """Create rows, except for sizes that an image already has.
 
         Call it in the transaction that registered the bytes.
         """
-        # Always in the same order, so that two transactions with the same images cannot deadlock.
-        rows = [Thumbnail(source_id=one.source, side=one.side, blob_id=one.blob) for one in sorted(set(made))]
+        # One order, so that two transactions with the same images cannot deadlock.
+        rows = [Thumbnail(source_id=one.source, side=one.side, blob_id=one.blob) for one in sorted(set(new))]
         self.bulk_create(rows, ignore_conflicts=True)
 
 
 class Thumbnail(models.Model):
-    """A small WebP of a picture, made once for its bytes whoever owns the files."""
+    """A small WebP of an image, created once per blob and shared by all its files."""
 
     objects = ThumbnailQuerySet.as_manager()
 

@@ -1,4 +1,4 @@
-"""Idempotency keys: which request made a file or a folder."""
+"""Idempotency keys of requests that create files, folders and shares."""
 
 from django.conf import settings
 from django.db import models
@@ -7,7 +7,7 @@ from drive.models.files import File, Folder
 
 
 class CreationKey(models.Model):
-    """What a request made under the key that its sender gave it, so that a repeat makes nothing new."""
+    """What a request with an idempotency key created; a repeated request returns it."""
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
     key = models.CharField(max_length=255)

@@ -14,7 +14,7 @@ from ipau.common.models import BaseModel
 
 
 class Trashable(models.Model):
-    """A row that can be put into the trash. All that went with one action share its `trash_root`."""
+    """A row that can be trashed. Rows trashed by one action share a `trash_root`."""
 
     trashed_at = models.DateTimeField(null=True, blank=True)
     trash_root = models.UUIDField(null=True, blank=True)
@@ -32,14 +32,14 @@ class FolderQuerySet(models.QuerySet["Folder"]):
 
 
 class Folder(BaseModel, Trashable):
-    """A folder of somebody's drive. `parent` is None at the top."""
+    """A folder of a drive. `parent` is None at the top."""
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="folders")
     parent = models.ForeignKey("self", models.CASCADE, null=True, blank=True, related_name="children")
     name = models.CharField(_("name"), max_length=255)
 
     objects = FolderQuerySet.as_manager()
-    # Ancestors and descendants. Narrow it with tree_filter(owner=…), or it walks everybody's folders.
+    # Ancestors and descendants. Always use tree_filter(owner=…), or it walks the folders of all accounts.
     tree: ClassVar[Any] = TreeQuerySet.as_manager(with_tree_fields=True)
 
     class Meta:
@@ -75,7 +75,7 @@ class Folder(BaseModel, Trashable):
 
 
 class FileState(models.TextChoices):
-    """Where a file is on its way from upload to use."""
+    """State of a file's check by a worker."""
 
     UPLOADED = "uploaded", _("Being checked")
     READY = "ready", _("Ready")
@@ -97,14 +97,14 @@ class FileQuerySet(models.QuerySet["File"]):
         return self.filter(trashed_at__isnull=True)
 
     def runnable(self) -> "FileQuerySet":
-        """Pictures that an app can be run on: checked, or still to be checked."""
+        """Return live images that an app can run on: checked, or not checked yet."""
         return self.live().filter(kind=FileKind.PICTURE).exclude(state=FileState.REFUSED)
 
 
 class File(BaseModel, Trashable, LeasedWithAttempts):
-    """A name in somebody's folder that points to a blob. `folder` is None at the top of the drive.
+    """A name in a folder that points to a blob. `folder` is None at the top of the drive.
 
-    A worker that checks a new upload holds its lease meanwhile.
+    A worker that checks a new upload holds its lease.
     """
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="files")
@@ -119,9 +119,9 @@ class File(BaseModel, Trashable, LeasedWithAttempts):
     state = models.CharField(max_length=10, choices=FileState.choices, default=FileState.UPLOADED)
     reason = models.CharField(max_length=300, blank=True)
     starred = models.BooleanField(_("starred"), default=False)
-    # What the content says of itself: duration and codec of a video, format and tensors of weights.
+    # Facts read from the content: duration and codec of a video, format and tensors of weights.
     facts = models.JSONField(default=dict, blank=True)
-    # What an API client wants kept with the file.
+    # JSON that an API client sent with the file.
     metadata = models.JSONField(default=dict, blank=True)
 
     objects = FileQuerySet.as_manager()
@@ -151,11 +151,11 @@ class File(BaseModel, Trashable, LeasedWithAttempts):
                 condition=models.Q(trashed_at__isnull=True),
                 name="file_by_size",
             ),
-            # What a search through the whole drive walks along, newest first.
+            # For searches of the whole drive, newest first.
             models.Index(
                 fields=["owner", "id"], condition=models.Q(trashed_at__isnull=True), name="file_by_owner"
             ),
-            # What the sweep of the trash looks for.
+            # For the sweep of the trash.
             models.Index(
                 fields=["trashed_at"], condition=models.Q(trashed_at__isnull=False), name="file_trashed_at"
             ),

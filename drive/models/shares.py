@@ -1,4 +1,4 @@
-"""Links by which others see a file or a folder."""
+"""Share links to files and folders."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ class ShareQuerySet(models.QuerySet["Share"]):
         return self.filter(owner=user)
 
     def open(self) -> "ShareQuerySet":
-        """Shares that a visitor may enter now."""
+        """Return shares that are neither expired nor revoked."""
         now = timezone.now()
         return self.filter(
             models.Q(expires_at__isnull=True) | models.Q(expires_at__gt=now), revoked_at__isnull=True
@@ -24,14 +24,14 @@ class ShareQuerySet(models.QuerySet["Share"]):
 
 
 class Share(BaseModel):
-    """A link by which others see one file or one folder."""
+    """A link to one file or one folder, for visitors without an account."""
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="shares")
-    # 128 random bits in the link. Kept as it is, because the owner copies the link again.
+    # 192 random bits. Stored in plain text, because the owner can copy the link again.
     token = models.CharField(max_length=32, unique=True)
     folder = models.ForeignKey(Folder, models.CASCADE, null=True, blank=True, related_name="shares")
     file = models.ForeignKey(File, models.CASCADE, null=True, blank=True, related_name="shares")
-    # What its owner calls it; visitors never see it.
+    # The owner's own name for the link; visitors never see it.
     label = models.CharField(_("label"), max_length=100, blank=True)
     password = models.CharField(max_length=255, blank=True)
     can_download = models.BooleanField(_("visitors may download"), default=True)

@@ -1,4 +1,4 @@
-"""Uploads that are under way."""
+"""Resumable uploads in progress."""
 
 from django.conf import settings
 from django.db import models
@@ -10,7 +10,7 @@ from ipau.common.models import BaseModel
 
 
 class OnConflict(models.TextChoices):
-    """What an upload does where its name is taken."""
+    """What an upload does if its name is taken."""
 
     KEEP_BOTH = "keep_both", _("Keep both")
     REPLACE = "replace", _("Replace")
@@ -18,28 +18,28 @@ class OnConflict(models.TextChoices):
 
 
 class Upload(BaseModel, LeasedWithAttempts):
-    """A resumable upload under way. Its bytes lie in a part file until the last one has come.
+    """A resumable upload in progress. Its bytes are in a part file until it is complete.
 
-    A worker that checks parts in a bucket holds the lease meanwhile.
+    A worker that checks parts in a bucket holds the lease.
     """
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="uploads")
     folder = models.ForeignKey(Folder, models.CASCADE, null=True, blank=True, related_name="+")
     name = models.CharField(max_length=255)
-    # Folders to be made below `folder`, as a dropped folder tree had them: "holiday/day 1".
+    # Folders to create below `folder`, from a dropped folder tree: "holiday/day 1".
     relative_path = models.CharField(max_length=2000, blank=True)
     on_conflict = models.CharField(max_length=10, choices=OnConflict.choices, default=OnConflict.KEEP_BOTH)
     length = models.BigIntegerField()
     offset = models.BigIntegerField(default=0)
     metadata = models.JSONField(default=dict, blank=True)
     expires_at = models.DateTimeField()
-    # The multipart upload of an S3 storage that the browser sends its parts to by itself: all but the last
-    # have `part_size` bytes.
+    # S3 multipart upload to which the browser sends parts directly. All parts but the last have `part_size`
+    # bytes.
     multipart_id = models.CharField(max_length=1024, blank=True)
     part_size = models.BigIntegerField(default=0)
-    # Since when all parts are there.
+    # When the last part arrived.
     sent_at = models.DateTimeField(null=True, blank=True)
-    # Why the worker refused them.
+    # Why the worker refused the upload.
     reason = models.CharField(max_length=300, blank=True)
     completed_at = models.DateTimeField(null=True, blank=True)
     file = models.ForeignKey(File, models.SET_NULL, null=True, blank=True, related_name="+")
@@ -60,14 +60,14 @@ class Upload(BaseModel, LeasedWithAttempts):
             models.CheckConstraint(condition=is_whole(), name="upload_lease_is_whole"),
         ]
         indexes = [
-            # What the sweep looks for.
+            # For the sweep.
             models.Index(
                 fields=["sent_at"],
                 condition=models.Q(sent_at__isnull=False, completed_at__isnull=True, reason=""),
                 name="upload_to_check",
             ),
             models.Index(fields=["owner", "-id"], name="upload_by_owner"),
-            # Finished ones stay for days, and a dropped folder makes thousands.
+            # Finished uploads are kept for days, and a dropped folder creates thousands.
             models.Index(
                 fields=["owner", "-id"],
                 condition=models.Q(completed_at__isnull=True),
@@ -78,7 +78,7 @@ class Upload(BaseModel, LeasedWithAttempts):
 
     @property
     def percent(self) -> int | None:
-        """How much of it is here; None where the browser sends it into a bucket by itself."""
+        """Percent received; None if the browser sends the parts directly to a bucket."""
         return None if self.multipart_id or not self.length else 100 * self.offset // self.length
 
     def __str__(self) -> str:

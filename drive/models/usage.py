@@ -1,12 +1,14 @@
-"""How much a drive holds."""
+"""Bytes and files of each drive, for the quota."""
 
 from django.conf import settings
 from django.db import models
 
 
 class DriveUsage(models.Model):
-    """How much somebody keeps, the trash included. Written by the database's own triggers on the files alone:
-    what changes a file changes this in the same transaction, however it goes about it."""
+    """Bytes and number of an account's files, trash included.
+
+    Only database triggers on the files write it, in the transaction that changes a file.
+    """
 
     owner = models.OneToOneField(
         settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="drive_usage"

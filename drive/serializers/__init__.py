@@ -1,1 +1,1 @@
-"""Files, folders and drives as the API tells and takes them."""
+"""API serializers of files, folders, links and the drive."""

@@ -1,4 +1,4 @@
-"""The drive as a whole as the API tells and takes it: places in it, selections, how full it is."""
+"""API serializers of the drive: folder ids, selections, moves, usage."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from rest_framework import serializers
 from drive.files.quota import Usage
 from ipau.common.api.views import PageQuery, StrictSerializer
 
-# In a request, the place that is in no folder.
+# In requests: the top of the drive.
 TOP = "top"
-# Ids in one list; a form of the site carries about as many.
+# Ids in one list, about as many as in a form of the site.
 MOST_CHOSEN = 20_000
 
 
-class YesOrNo(serializers.BooleanField):
-    """Part of a query. What is not there asks nothing; in a form it would be a no."""
+class OptionalBooleanField(serializers.BooleanField):
+    """Boolean query parameter without a default. A plain BooleanField treats a missing value as false."""
 
     default_empty_html = serializers.empty
 
@@ -30,47 +30,47 @@ class FolderIdField(serializers.UUIDField):
 
 
 class DriveQuery(PageQuery):
-    """What the lists of files and of folders take."""
+    """Query parameters of the lists of files and folders."""
 
     q = serializers.CharField(
         required=False,
         max_length=255,
-        help_text="Only those with this in their names, whatever the capitals.",
+        help_text="Only names that contain this text, ignoring case.",
     )
     trashed = serializers.BooleanField(
-        required=False, default=False, help_text="What lies in the trash, not what does not."
+        required=False, default=False, help_text="Only items in the trash, instead of those outside."
     )
 
 
 class DeletionQuery(serializers.Serializer[Any]):
-    """How something is deleted."""
+    """Query parameters of deletions."""
 
     permanently = serializers.BooleanField(
-        required=False, default=False, help_text="For good, not into the trash."
+        required=False, default=False, help_text="Delete permanently, instead of moving to the trash."
     )
 
 
 class SelectionSerializer(StrictSerializer):
-    """Files and folders chosen together."""
+    """Selected files and folders."""
 
     files = serializers.ListField(
         child=serializers.UUIDField(),
         required=False,
         default=list,
         max_length=MOST_CHOSEN,
-        help_text="Ids of files.",
+        help_text="File ids.",
     )
     folders = serializers.ListField(
         child=serializers.UUIDField(),
         required=False,
         default=list,
         max_length=MOST_CHOSEN,
-        help_text="Ids of folders, which stand for all that is in them.",
+        help_text="Folder ids, including their contents.",
     )
 
 
 class MoveSerializer(SelectionSerializer):
-    """Files and folders, and where they shall go."""
+    """Selected files and folders, and their destination."""
 
     destination = FolderIdField(
         allow_null=True, help_text="A folder's id; `top` or null: the top of the drive."
@@ -78,19 +78,19 @@ class MoveSerializer(SelectionSerializer):
 
 
 class CountSerializer(serializers.Serializer[Any]):
-    """How many files and folders it was; a folder counts as one, whatever is in it."""
+    """Number of files and folders. A folder counts as one, with its contents."""
 
     count = serializers.IntegerField()
 
 
 class DriveSerializer(serializers.Serializer[Usage]):
-    """How full a drive is."""
+    """Usage of a drive."""
 
-    used = serializers.IntegerField(help_text="Bytes of all files, those in the trash included.")
-    quota = serializers.IntegerField(help_text="Bytes that there may be.")
-    left = serializers.IntegerField(help_text="Bytes that there is room for.")
+    used = serializers.IntegerField(help_text="Bytes of all files, including those in the trash.")
+    quota = serializers.IntegerField(help_text="Allowed bytes.")
+    left = serializers.IntegerField(help_text="Free bytes.")
     trash_days = serializers.SerializerMethodField(
-        help_text="After so many days, what lies in the trash is deleted for good."
+        help_text="Days until items in the trash are permanently deleted."
     )
 
     def get_trash_days(self, usage: Usage) -> int:

@@ -1,4 +1,4 @@
-"""Files as the API tells and takes them."""
+"""API serializers of files."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from rest_framework.request import Request
 
 from drive.files.listing import SORTS
 from drive.models import File, FileKind, FileState
-from drive.serializers.drive import DriveQuery, FolderIdField, YesOrNo
+from drive.serializers.drive import DriveQuery, FolderIdField, OptionalBooleanField
 from ipau.common.api.fields import ChoiceField
 from ipau.common.api.views import StrictSerializer
 from ipau.common.strict_json import UnreadableJSON, read_json
@@ -18,26 +18,26 @@ METADATA_MAX_BYTES = 16 * 1024
 
 
 def file_url(request: Request, file_id: object) -> str:
-    """Return the absolute address of a file's description."""
+    """Return the absolute URL of a file."""
     return request.build_absolute_uri(reverse("v1:file", args=[file_id]))
 
 
 def content_url(request: Request, file_id: object) -> str:
-    """Return the absolute address of a file's bytes."""
+    """Return the absolute URL of a file's content."""
     return request.build_absolute_uri(reverse("v1:file-content", args=[file_id]))
 
 
 class ChecksumsSerializer(serializers.Serializer[Any]):
-    """Digests of the bytes, in hexadecimal."""
+    """Hexadecimal digests of the content."""
 
     sha256 = serializers.CharField()
 
 
 class FileUrlsSerializer(serializers.Serializer[Any]):
-    """Where a file is found."""
+    """URLs of a file."""
 
-    get = serializers.URLField(help_text="This description. Give it as a prediction's `image`.")
-    content = serializers.URLField(help_text="The bytes themselves.")
+    get = serializers.URLField(help_text="This file. Use it as `image` of a prediction.")
+    content = serializers.URLField(help_text="Content of the file.")
 
 
 class FileSerializer(serializers.Serializer[File]):
@@ -45,11 +45,11 @@ class FileSerializer(serializers.Serializer[File]):
 
     id = serializers.UUIDField()
     name = serializers.CharField()
-    content_type = serializers.CharField(help_text="As found in the bytes, whatever the sender said.")
+    content_type = serializers.CharField(help_text="Detected from the content.")
     size = serializers.IntegerField(help_text="Bytes.")
     etag = serializers.CharField(source="blob_id")
     checksums = serializers.SerializerMethodField()
-    metadata = serializers.DictField(help_text="What was sent along with the upload.")
+    metadata = serializers.DictField(help_text="Metadata sent with the upload.")
     created_at = serializers.DateTimeField()
     expires_at = serializers.SerializerMethodField(
         help_text="Always null: files stay until they are deleted."
@@ -61,19 +61,19 @@ class FileSerializer(serializers.Serializer[File]):
     kind = ChoiceField(choices=FileKind.choices)
     state = ChoiceField(
         choices=FileState.choices,
-        help_text="`uploaded` until a worker has looked at all pixels, then `ready` or `refused`.",
+        help_text="`uploaded` until a worker has checked the file, then `ready` or `refused`.",
     )
     reason = serializers.CharField(allow_blank=True, help_text="Why the file was refused.")
-    width = serializers.IntegerField(allow_null=True, help_text="Pixels, upright.")
-    height = serializers.IntegerField(allow_null=True, help_text="Pixels, upright.")
+    width = serializers.IntegerField(allow_null=True, help_text="Pixels, after EXIF rotation.")
+    height = serializers.IntegerField(allow_null=True, help_text="Pixels, after EXIF rotation.")
     facts = serializers.DictField(
-        help_text="What a video (`duration` in seconds, `codec`, `fps`) or weights (`format`, `parameters`, "
-        "`tensors`, `dtypes`) say of themselves, as far as they do; empty for pictures."
+        help_text="Known facts about a video (`duration` in seconds, `codec`, `fps`) or weights (`format`, "
+        "`parameters`, `tensors`, `dtypes`); empty for images."
     )
     starred = serializers.BooleanField()
     trashed_at = serializers.DateTimeField(
         allow_null=True,
-        help_text="Since when it lies in the trash, where all its addresses answer 404; null: it does not.",
+        help_text="When it was trashed; null if it is not in the trash. URLs of trashed items return 404.",
     )
 
     @extend_schema_field(ChecksumsSerializer)
@@ -90,28 +90,26 @@ class FileSerializer(serializers.Serializer[File]):
         return {"get": file_url(request, file.pk), "content": content_url(request, file.pk)}
 
 
-# Forms made of the description begin with this example, so it must do no harm.
+# Forms generated from the schema are prefilled with this example, so it must be harmless.
 @extend_schema_field({"type": "string", "example": "{}"})
 class Metadata(serializers.CharField):
-    """JSON in a form's part."""
+    """JSON in a part of a form."""
 
 
 class UploadSerializer(StrictSerializer):
-    """A file and what shall be kept with it."""
+    """A file to upload, with metadata."""
 
     content = serializers.FileField(
         allow_empty_file=True,
-        help_text="The file: a picture (JPEG, PNG, WebP, TIFF or AVIF, up to 50 megapixels), a video (MP4, "
+        help_text="The file: an image (JPEG, PNG, WebP, TIFF or AVIF, up to 50 megapixels), a video (MP4, "
         "WebM or MOV) or weights (PyTorch, ONNX or safetensors).",
     )
-    metadata = Metadata(required=False, help_text="A JSON object, kept as it is.")
-    folder = FolderIdField(
-        required=False, help_text="The folder to put it into; without one, the top of the drive."
-    )
+    metadata = Metadata(required=False, help_text="A JSON object, stored unchanged.")
+    folder = FolderIdField(required=False, help_text="Destination folder; default: the top of the drive.")
 
     def validate_metadata(self, text: str) -> dict[str, Any]:
         if len(text.encode()) > METADATA_MAX_BYTES:
-            raise exceptions.ValidationError(f"At most {METADATA_MAX_BYTES // 1024} KB are kept.")
+            raise exceptions.ValidationError(f"Metadata can have up to {METADATA_MAX_BYTES // 1024} KB.")
         try:
             value = read_json(text)
         except UnreadableJSON as error:
@@ -122,13 +120,15 @@ class UploadSerializer(StrictSerializer):
 
 
 class FileQuery(DriveQuery):
-    """Which files to list."""
+    """Query parameters of the list of files."""
 
     folder = serializers.CharField(
         required=False, help_text="Only files of the folder with this id, or of the `top` of the drive."
     )
     kind = ChoiceField(required=False, choices=FileKind.values, help_text="Only files of this kind.")
-    starred = YesOrNo(required=False, help_text="Only files with a star, or only those without.")
+    starred = OptionalBooleanField(
+        required=False, help_text="Only files with a star (true) or without (false)."
+    )
     order = ChoiceField(
         required=False,
         choices=list(SORTS),
@@ -137,7 +137,7 @@ class FileQuery(DriveQuery):
 
 
 class FileChanges(StrictSerializer):
-    """What shall change about a file."""
+    """Changes of a file."""
 
     name = serializers.CharField(
         required=False, trim_whitespace=False, help_text="Up to 255 bytes, without a slash."
@@ -145,6 +145,6 @@ class FileChanges(StrictSerializer):
     folder = FolderIdField(
         required=False,
         allow_null=True,
-        help_text="The folder to move it to; `top` or null: the top of the drive.",
+        help_text="Destination folder; `top` or null: the top of the drive.",
     )
     starred = serializers.BooleanField(required=False)

@@ -1,4 +1,4 @@
-"""Folders as the API tells and takes them."""
+"""API serializers of folders."""
 
 from typing import Any
 
@@ -15,15 +15,15 @@ from ipau.common.api.views import StrictSerializer
 
 
 def folder_url(request: Request, folder_id: object, name: str = "folder") -> str:
-    """Return the absolute address of a folder's description, or what else of it is named."""
+    """Return the absolute URL of a folder, or of another view of it."""
     return request.build_absolute_uri(reverse(f"v1:{name}", args=[folder_id]))
 
 
 class FolderUrlsSerializer(serializers.Serializer[Any]):
-    """Where a folder is found."""
+    """URLs of a folder."""
 
-    get = serializers.URLField(help_text="Its description.")
-    archive = serializers.URLField(help_text="All that is in it, as a zip.")
+    get = serializers.URLField(help_text="This folder.")
+    archive = serializers.URLField(help_text="Its contents as a zip.")
 
 
 class FolderSerializer(serializers.Serializer[Folder]):
@@ -37,7 +37,7 @@ class FolderSerializer(serializers.Serializer[Folder]):
     created_at = serializers.DateTimeField()
     trashed_at = serializers.DateTimeField(
         allow_null=True,
-        help_text="Since when it lies in the trash, where all its addresses answer 404; null: it does not.",
+        help_text="When it was trashed; null if it is not in the trash. URLs of trashed items return 404.",
     )
     urls = serializers.SerializerMethodField()
 
@@ -51,17 +51,17 @@ class FolderSerializer(serializers.Serializer[Folder]):
 
 
 class StepSerializer(serializers.Serializer[Folder]):
-    """A folder on the way to another."""
+    """A folder in a path."""
 
     id = serializers.UUIDField()
     name = serializers.CharField()
 
 
 class FolderDetailSerializer(FolderSerializer):
-    """A folder of the drive, and where it lies."""
+    """A folder of the drive, with its path."""
 
     path = serializers.SerializerMethodField(
-        help_text="The folders on the way to it from the top of the drive; itself comes last."
+        help_text="Folders from the top of the drive to this one, this one last."
     )
 
     @extend_schema_field(StepSerializer(many=True))
@@ -70,7 +70,7 @@ class FolderDetailSerializer(FolderSerializer):
 
 
 class FolderQuery(DriveQuery):
-    """Which folders to list."""
+    """Query parameters of the list of folders."""
 
     parent = serializers.CharField(  # type: ignore[assignment]  # a field, not the attribute
         required=False, help_text="Only folders in the folder with this id, or at the `top` of the drive."
@@ -83,16 +83,16 @@ class FolderQuery(DriveQuery):
 
 
 class NewFolderSerializer(StrictSerializer):
-    """A folder to make."""
+    """A folder to create."""
 
     name = serializers.CharField(help_text="Up to 255 bytes, without a slash.", trim_whitespace=False)
     parent = FolderIdField(  # type: ignore[assignment]  # a field, not the attribute
-        required=False, allow_null=True, help_text="The folder to make it in; without one, at the top."
+        required=False, allow_null=True, help_text="The parent folder; default: the top of the drive."
     )
 
 
 class FolderChanges(StrictSerializer):
-    """What shall change about a folder."""
+    """Changes of a folder."""
 
     name = serializers.CharField(
         required=False, trim_whitespace=False, help_text="Up to 255 bytes, without a slash."
@@ -100,5 +100,5 @@ class FolderChanges(StrictSerializer):
     parent = FolderIdField(  # type: ignore[assignment]  # a field, not the attribute
         required=False,
         allow_null=True,
-        help_text="The folder to move it to; `top` or null: the top of the drive.",
+        help_text="Destination folder; `top` or null: the top of the drive.",
     )

@@ -1,4 +1,4 @@
-"""Links as the API tells and takes them."""
+"""API serializers of share links."""
 
 from typing import Any
 
@@ -15,36 +15,36 @@ from workers.thumbnail_sizes import VIEW_SIDE
 
 
 class Access(TextChoices):
-    """What visitors may do."""
+    """What visitors can do."""
 
     VIEW = "view"
     DOWNLOAD = "download"
 
 
 class ShareUrlsSerializer(serializers.Serializer[Any]):
-    """Where a link's description is found."""
+    """URLs of a link."""
 
-    get = serializers.URLField(help_text="This description.")
+    get = serializers.URLField(help_text="This link.")
 
 
 class ShareSerializer(serializers.Serializer[Share]):
-    """A link by which others see one file or one folder."""
+    """A link to one file or one folder."""
 
     id = serializers.UUIDField()
-    url = serializers.SerializerMethodField(help_text="What you give to others: whoever has it can enter.")
+    url = serializers.SerializerMethodField(help_text="The link for visitors. Anyone with it can open it.")
     file = serializers.UUIDField(source="file_id", allow_null=True, help_text="The file's id, or null.")
     folder = serializers.UUIDField(source="folder_id", allow_null=True, help_text="The folder's id, or null.")
     name = serializers.SerializerMethodField(help_text="The file's or folder's name.")
     label = serializers.CharField(  # type: ignore[assignment]  # a field, not the attribute
-        help_text="What you call it; visitors do not see it."
+        help_text="Your own name for the link. Visitors don't see it."
     )
     access = serializers.SerializerMethodField(help_text="Whether visitors may `download`, or only `view`.")
     has_password = serializers.SerializerMethodField(help_text="Whether visitors are asked for a password.")
-    expires_at = serializers.DateTimeField(allow_null=True, help_text="Null: it works until it is revoked.")
+    expires_at = serializers.DateTimeField(allow_null=True, help_text="Null: no expiry.")
     works = serializers.SerializerMethodField(
-        help_text="False when it has ended, or what it leads to is in the trash."
+        help_text="False if the link has expired or was revoked, or if its file or folder is in the trash."
     )
-    visits = serializers.IntegerField(help_text="How often somebody has come.")
+    visits = serializers.IntegerField(help_text="Number of visits.")
     last_visited_at = serializers.DateTimeField(allow_null=True)
     created_at = serializers.DateTimeField()
     urls = serializers.SerializerMethodField()
@@ -75,25 +75,25 @@ class ShareSerializer(serializers.Serializer[Share]):
 
 def _shown(share: Share) -> File | Folder:
     shown = share.file or share.folder
-    # The database sees to it that a link leads to one thing.
+    # A database constraint guarantees exactly one target.
     assert shown is not None
     return shown
 
 
 class ShareQuery(PageQuery):
-    """Which links to list."""
+    """Query parameters of the list of links."""
 
-    file = serializers.UUIDField(required=False, help_text="Only those to the file with this id.")
-    folder = serializers.UUIDField(required=False, help_text="Only those to the folder with this id.")
+    file = serializers.UUIDField(required=False, help_text="Only links to the file with this id.")
+    folder = serializers.UUIDField(required=False, help_text="Only links to the folder with this id.")
 
 
 class ShareTerms(StrictSerializer):
-    """On which terms others may enter."""
+    """Settings of a link."""
 
     expires_at = serializers.DateTimeField(
         required=False,
         allow_null=True,
-        help_text=f"Up to {services.MOST_DAYS} days ahead; null: it works until it is revoked.",
+        help_text=f"Up to {services.MOST_DAYS} days ahead; null: no expiry.",
     )
     password = serializers.CharField(
         required=False,
@@ -101,12 +101,12 @@ class ShareTerms(StrictSerializer):
         allow_blank=True,
         trim_whitespace=False,
         max_length=services.MOST_PASSWORD,
-        help_text="What visitors must know; empty or null: nothing. No answer ever tells it.",
+        help_text="Password for visitors; empty or null: none. Responses never contain it.",
     )
     access = ChoiceField(
         required=False,
         choices=Access.choices,
-        help_text="`download`: visitors get the files. `view`: they see images with up to "
+        help_text="`download`: visitors can download the files. `view`: they see images with up to "
         f"{VIEW_SIDE} pixels a side, play videos and read texts, and get no original images, weights or "
         "archives.",
     )
@@ -114,11 +114,11 @@ class ShareTerms(StrictSerializer):
         required=False,
         allow_blank=True,
         max_length=services.MOST_LABEL,
-        help_text="What you call it; visitors do not see it.",
+        help_text="Your own name for the link. Visitors don't see it.",
     )
 
     def terms(self) -> dict[str, Any]:
-        """Return what was sent, as the services take it."""
+        """Return the sent settings as arguments of the services."""
         sent = self.validated_data
         found = {"expires_at": sent["expires_at"]} if "expires_at" in sent else {}
         if "password" in sent:
@@ -131,7 +131,7 @@ class ShareTerms(StrictSerializer):
 
 
 class NewShareSerializer(ShareTerms):
-    """A link to make: to one file or to one folder. Without terms it works for 30 days, with downloads."""
+    """A link to create, to one file or one folder. Defaults: 30 days, with downloads."""
 
     file = serializers.UUIDField(required=False, allow_null=True, help_text="The file's id.")
-    folder = serializers.UUIDField(required=False, allow_null=True, help_text="Or the folder's.")
+    folder = serializers.UUIDField(required=False, allow_null=True, help_text="The folder's id.")

@@ -1,4 +1,4 @@
-"""Links by which others see a file or a folder, as their owner makes, changes and ends them."""
+"""Services of share links: create, change, revoke and list them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from ipau.common.ids import as_uuid
 DEFAULT_DAYS = 30
 MOST_DAYS = 3650
 TOKEN_BYTES = 24
-# Links of one person, with those that were revoked lately.
+# Links of one account, including recently revoked ones.
 MOST_SHARES = 10_000
 MOST_PASSWORD = 200
 MOST_LABEL = 100
-# How often visits make a worker look for images that lack a rendition.
+# Minimum time between two checks of a link for missing renditions.
 REFRESH_SECONDS = 15
 UNCHANGED: Any = object()
-# A file's page names so many of the links that lead to it.
+# Links that a file's page shows.
 MOST_SHOWN = 20
 
 
@@ -46,29 +46,29 @@ def create_share(
     can_download: bool = True,
     label: str = "",
 ) -> Share:
-    """Make a link to a file or a folder.
+    """Create a link to a file or a folder.
 
     Args:
-        expires_at: until when it works; None: until it is revoked; not given: for `DEFAULT_DAYS`.
-        password: what visitors must know; empty: nothing.
-        can_download: whether visitors get the files. Otherwise they see images as renditions, play videos and
-            read texts.
-        label: what the owner calls it.
+        expires_at: expiry; None: never; omitted: `DEFAULT_DAYS` from now.
+        password: asked from visitors; empty: no password.
+        can_download: whether visitors can download the files. Otherwise they see images as renditions, play
+            videos and read texts.
+        label: the owner's own name for the link.
 
     Raises:
         NotFound: no such live file or folder of the owner.
-        Invalid: neither or both are named, the time or password cannot be used, or there are too many links.
+        Invalid: not exactly one of file and folder, an invalid expiry or password, or too many links.
     """
     if bool(folder_id) == bool(file_id):
-        raise Invalid(_("Share one file or one folder."))
+        raise Invalid(_("Choose one file or one folder to share."))
     if Share.objects.filter(owner=owner).order_by()[MOST_SHARES - 1 : MOST_SHARES].exists():
-        text = _("You have %(n)s links, which is the most. Revoked ones count for 30 days.")
+        text = _("You have reached the limit of %(n)s links. Revoked links count for 30 days.")
         raise Invalid(text % {"n": f"{MOST_SHARES:,}"}, code="too_many_shares")
-    named: dict[str, Any] = {}
+    target: dict[str, Any] = {}
     if folder_id:
-        named["folder"] = services.get_folder(owner=owner, folder_id=folder_id)
+        target["folder"] = services.get_folder(owner=owner, folder_id=folder_id)
     else:
-        named["file"] = services.get_file(owner=owner, file_id=file_id)
+        target["file"] = services.get_file(owner=owner, file_id=file_id)
     share = Share.objects.create(
         owner=owner,
         token=secrets.token_urlsafe(TOKEN_BYTES),
@@ -76,26 +76,26 @@ def create_share(
         can_download=can_download,
         label=_short(label),
         expires_at=in_days(DEFAULT_DAYS) if expires_at is UNCHANGED else _checked(expires_at),
-        **named,
+        **target,
     )
     prepare_views(share)
     return share
 
 
 def prepare_views(share: Share) -> None:
-    """Have a worker make what visitors of a view-only link see in place of the images."""
+    """Send a task that creates the missing renditions of a view-only link."""
     if not share.can_download:
         transaction.on_commit(lambda: tasks.send_renditions(share_id=str(share.pk)))
 
 
 def refresh_views(share: Share) -> None:
-    """As `prepare_views`, because files may have come since; at most once in `REFRESH_SECONDS`."""
+    """Call `prepare_views` again for files added since, at most once in `REFRESH_SECONDS`."""
     if not share.can_download and cache.add(f"share:views:{share.pk}", 1, REFRESH_SECONDS):
         prepare_views(share)
 
 
 def get_share(*, owner: User, share_id: object) -> Share:
-    """Return a share of `owner` that is not revoked, expired or not. Raises NotFound."""
+    """Return a share of `owner`, expired or not, unless it is revoked. Raises NotFound."""
     rows = Share.objects.visible_to(owner).filter(pk=as_uuid(share_id), revoked_at__isnull=True)
     share = rows.select_related("file", "folder").first()
     if share is None:
@@ -112,7 +112,7 @@ def change_share(
     can_download: bool = UNCHANGED,
     label: str = UNCHANGED,
 ) -> Share:
-    """Change a link's terms; what is not given stays. A new password ends what the old one opened.
+    """Change a link's settings; omitted values do not change. Visitors must enter a new password again.
 
     Raises: as `create_share`.
     """
@@ -134,47 +134,53 @@ def change_share(
 
 
 def revoke_share(*, owner: User, share_id: object) -> None:
-    """End a link for good. Raises NotFound where there is none any more."""
-    open_ones = Share.objects.visible_to(owner).filter(pk=as_uuid(share_id), revoked_at__isnull=True)
-    if not open_ones.update(revoked_at=timezone.now()):
+    """Revoke a link permanently. Raises NotFound if it does not exist or is already revoked."""
+    active = Share.objects.visible_to(owner).filter(pk=as_uuid(share_id), revoked_at__isnull=True)
+    if not active.update(revoked_at=timezone.now()):
         raise NotFound(_("This link does not exist."))
 
 
 def path_of(share: Share) -> str:
-    """Return the address, without the site's, at which others enter."""
+    """Return the URL path of a link for visitors."""
     return reverse("share:enter", args=[share.token])
 
 
 def shares_of(*, owner: User) -> Any:
-    """Return the owner's links that are not revoked, with what they lead to."""
+    """Return the owner's links that are not revoked, with their files and folders."""
     return Share.objects.visible_to(owner).filter(revoked_at__isnull=True).select_related("file", "folder")
 
 
-def open_shares_reaching(*, owner: User, file: File, way: Sequence[Folder]) -> list[Share]:
-    """Return the links by which visitors see a file: its own, and those of the folders on the `way` to it."""
-    shares = shares_of(owner=owner).open().filter(Q(file=file) | Q(folder__in=[step.pk for step in way]))
+def open_shares_reaching(*, owner: User, file: File, ancestors: Sequence[Folder]) -> list[Share]:
+    """Return the open links that include a file: its own, and those of its `ancestors`."""
+    shares = (
+        shares_of(owner=owner).open().filter(Q(file=file) | Q(folder__in=[folder.pk for folder in ancestors]))
+    )
     return list(shares.order_by("-id")[:MOST_SHOWN])
 
 
 def in_days(days: int) -> datetime:
-    """Return when a link of so many days ends that is made now."""
+    """Return the expiry of a link created now with a lifetime of `days`."""
     return timezone.now() + timedelta(days=days)
 
 
 def _checked(expires_at: datetime | None) -> datetime | None:
     if expires_at is not None and not timezone.now() < expires_at <= in_days(MOST_DAYS):
-        text = _("A link can end from now on up to %(most)d days ahead, or never.") % {"most": MOST_DAYS}
+        text = _(
+            "The expiry must be in the future and at most %(most)d days ahead, or null for no expiry."
+        ) % {"most": MOST_DAYS}
         raise Invalid(text, fields={"expires_at": text})
     return expires_at
 
 
 def _hashed(password: str) -> str:
     if len(password) > MOST_PASSWORD:
-        raise Invalid(_("A password has %(most)d characters at most.") % {"most": MOST_PASSWORD})
+        raise Invalid(
+            _("The password is too long. The limit is %(most)d characters.") % {"most": MOST_PASSWORD}
+        )
     return make_password(password) if password else ""
 
 
 def _short(label: str) -> str:
     if len(label) > MOST_LABEL:
-        raise Invalid(_("A label has %(most)d characters at most.") % {"most": MOST_LABEL})
+        raise Invalid(_("The label is too long. The limit is %(most)d characters.") % {"most": MOST_LABEL})
     return label.strip()

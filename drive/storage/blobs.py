@@ -1,7 +1,7 @@
-"""Content-addressed bytes: storing, reading, and sweeping what nobody refers to.
+"""Content-addressed storage: write, register and read blobs.
 
-Bytes are written before the row that names them, outside any transaction. The order makes a crash harmless:
-it can leave bytes without a row, never a row without bytes.
+Bytes are written before the row that names them, outside any transaction. A crash can leave
+bytes without a row, never a row without bytes.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from drive.models import Blob
 
 CHUNK = 1024 * 1024
 DIGEST_LENGTH = 64
-# Bytes touched more recently may belong to work that has not been recorded yet.
+# Bytes touched more recently may belong to work that is not recorded yet.
 GRACE = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class Stored:
-    """Bytes that lie in the storage; `register` gives them their row."""
+    """Bytes in the storage; `register` creates their row."""
 
     sha256: str
     size: int
@@ -38,7 +38,7 @@ class Stored:
 
 
 def store(data: bytes, content_type: str) -> Stored:
-    """Write bytes into the storage unless they are there already."""
+    """Write bytes to the storage unless they are already there."""
     stored = Stored(hashlib.sha256(data).hexdigest(), len(data), content_type)
     if not _still_there(stored):
         default_storage.save(stored.path, ContentFile(data))
@@ -46,7 +46,10 @@ def store(data: bytes, content_type: str) -> Stored:
 
 
 def store_file(content: BinaryIO, content_type: str) -> Stored:
-    """As `store`, for an open file that need not fit into memory. Leaves it at an unspecified position."""
+    """Write an open file to the storage unless it is already there; it need not fit into memory.
+
+    The position in `content` is unspecified afterwards.
+    """
     digest = hashlib.sha256()
     size = 0
     content.seek(0)
@@ -61,17 +64,16 @@ def store_file(content: BinaryIO, content_type: str) -> Stored:
 
 
 def keep(stored: Stored, write: Callable[[], None]) -> None:
-    """Have `write` put bytes at `stored.path` unless they lie there already."""
+    """Call `write`, which puts bytes at `stored.path`, unless they are already there."""
     if not _still_there(stored):
         write()
 
 
 def _still_there(stored: Stored) -> bool:
-    """Tell whether the bytes lie in the storage and stay there.
+    """Return whether the bytes are in the storage and safe from the sweep.
 
-    Touching the row waits for a sweep that is just deleting it, and keeps the next one away. One that was
-    touched lately is out of a sweep's reach for long enough. Bytes without a row are written again, which
-    renews their age.
+    Touching the row waits for a sweep that is deleting it, and prevents the next one. A row that was touched
+    recently is safe for long enough. Bytes without a row are written again, which renews their age.
     """
     if not default_storage.exists(stored.path):
         return False
@@ -83,9 +85,9 @@ def _still_there(stored: Stored) -> bool:
 
 
 def register(stored: Iterable[Stored]) -> None:
-    """Make sure that each of these has a row. Call it in the transaction that refers to them."""
+    """Create missing rows of stored bytes. Call it in the transaction that refers to them."""
     now = timezone.now()
-    # Always in the same order, so that two transactions with the same bytes cannot lock each other out.
+    # One order, so that two transactions with the same bytes cannot deadlock.
     rows = [
         Blob(sha256=s.sha256, size=s.size, content_type=s.content_type, touched_at=now)
         for s in sorted(set(stored), key=lambda s: s.sha256)
@@ -99,7 +101,7 @@ def read(sha256: str) -> bytes:
     """Return the bytes of a blob.
 
     Raises:
-        FileNotFoundError: the storage has lost them.
+        FileNotFoundError: the bytes are not in the storage.
     """
     with open_bytes(sha256) as content:
         data: bytes = content.read()
@@ -107,5 +109,5 @@ def read(sha256: str) -> bytes:
 
 
 def open_bytes(sha256: str) -> File[bytes]:
-    """Return a blob's open file, for bytes that need not fit into memory. Raises as `read`."""
+    """Open a blob for reading; its bytes need not fit into memory. Raises as `read`."""
     return default_storage.open(Blob(sha256=sha256).path)

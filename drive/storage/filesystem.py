@@ -1,4 +1,4 @@
-"""Where the embedded site keeps bytes: a folder in which a name appears whole or not at all."""
+"""Filesystem storage backend for blobs, with atomic writes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ipau.common.private_files import Modes
 
 @deconstructible(path="drive.storage.filesystem.ContentStorage")
 class ContentStorage(FileSystemStorage):
-    """Names are digests of the content, so writing one twice replaces it by the same bytes.
+    """Filesystem storage. Names are digests of the content, so overwriting a file does not change it.
 
-    Only the site's own user can read the folder, and the members of `group` where one is named.
+    Only the site's system user and the members of `group`, if set, can read the folder.
     """
 
     def __init__(self, *args: Any, group: str = "", **kwargs: Any) -> None:
@@ -34,7 +34,7 @@ class ContentStorage(FileSystemStorage):
         return Modes.for_group(self._group)
 
     def close(self) -> None:
-        """Make the top folder private, which shuts everything in it at once, whatever modes that has.
+        """Make the top folder private, which closes everything in it, whatever its modes.
 
         Raises:
             GroupError: the group cannot be used.
@@ -42,12 +42,12 @@ class ContentStorage(FileSystemStorage):
         top = Path(self.location)
         if not top.is_dir():
             self.modes.make_folder(top, below=top)
-        # Of a folder that an operator mounted, somebody else may be the owner.
+        # A folder that an operator mounted may belong to another system user.
         with contextlib.suppress(PermissionError):
             self.modes.apply(top, self.modes.folder)
 
     def fix_modes(self) -> int:
-        """Set the modes of all folders and files, and return how many were wrong. Raises GroupError."""
+        """Set the modes of all folders and files; return the number changed. Raises GroupError."""
         modes, top = self.modes, Path(self.location)
         return modes.apply_below(top) if top.is_dir() else 0
 
@@ -72,7 +72,7 @@ class ContentStorage(FileSystemStorage):
         return name
 
     def _close_once(self) -> None:
-        """Close the folder when this process first writes: not every site starts with `up`."""
+        """Close the folder on the first write of this process: not every site starts with `up`."""
         if not self._is_closed:
             self.close()
             self._is_closed = True

@@ -1,4 +1,4 @@
-"""Bytes that are still there: found by their digests, and kept from the sweep until a transaction ends."""
+"""Lock blobs against the storage sweep until a transaction ends."""
 
 from collections.abc import Collection
 
@@ -6,8 +6,8 @@ from django.db import connection
 
 from drive.storage import blobs
 
-# The sweep passes by rows that are locked. It can die between the bytes and their row; what it deletes is old
-# and has nobody who refers to it, so the row of such bytes proves nothing.
+# The sweep skips locked rows. It may crash after deleting the bytes and before deleting the row, so the row
+# of an old, unreferenced blob does not prove that its bytes exist.
 _HOLD = """
     SELECT blob.sha256,
         blob.touched_at > statement_timestamp() - %(grace)s * interval '1 second'
@@ -21,17 +21,17 @@ _HOLD = """
 
 
 def hold_bytes(digests: Collection[str]) -> set[str]:
-    """Return those of `digests` whose bytes are certainly there, and stay until the transaction ends.
+    """Lock blobs until the transaction ends; return the digests that are guaranteed to exist.
 
-    Bytes that nobody refers to and nobody has touched for a while are left out: they may be gone already.
+    Old blobs without a reference are left out: the sweep may have deleted their bytes.
     """
     if not digests:
         return set()
-    # Half of the time after which a sweep takes them: its clock may be another one.
-    given: dict[str, float | list[str]] = {
+    # Half of the sweep's grace period: its clock may differ.
+    parameters: dict[str, float | list[str]] = {
         "digests": sorted(digests),
         "grace": blobs.GRACE.total_seconds() / 2,
     }
     with connection.cursor() as cursor:
-        cursor.execute(_HOLD, given)
+        cursor.execute(_HOLD, parameters)
         return {digest for digest, is_there in cursor.fetchall() if is_there}

@@ -1,4 +1,4 @@
-"""Where a site with an S3 bucket keeps its bytes. Imported only where one is configured."""
+"""S3 storage backend for blobs. Imported only if a bucket is configured."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from ipau.common.http import concurrency
 F = TypeVar("F", bound=Callable[..., Any])
 CONNECT_SECONDS = 3
 READ_SECONDS = 20
-# Of one call, the first included. Uploads are asked to come again later, and jobs try again on their own.
+# Per call, first attempt included. Clients repeat uploads, and jobs retry by themselves.
 MOST_TRIES = 2
-# Beyond this, a file that is read lies in a temporary file and not in memory.
+# Larger files that are read go to a temporary file.
 MEMORY_BYTES = 16 * 2**20
-# How much is fetched at once of an object that is read in ranges.
+# Size of one range request.
 RANGE_BYTES = 4 * 2**20
-# S3 copies up to 5 GiB in one request; in pieces of this size no request outlasts its time.
+# S3 copies up to 5 GiB in one request; pieces of this size finish before the read timeout.
 COPY_BYTES = 256 * 2**20
 _GONE = ("404", "NoSuchKey", "NoSuchUpload", "NotFound")
 
@@ -44,7 +44,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Leftover:
-    """An object, or with `multipart_id` an upload in parts that was not finished, and its age."""
+    """An object, or an unfinished multipart upload (`multipart_id`), and its age."""
 
     name: str
     since: datetime
@@ -52,13 +52,13 @@ class Leftover:
 
 
 def _as_os_error(call: F) -> F:
-    """Raise what S3 has to complain about as OSError, as a disk would: the same faults mean the same.
+    """Turn S3 errors into OSError, as a disk raises them.
 
-    In a web request it counts as a wait, so that a bucket which does not answer holds a part of the threads.
+    In a web request the call counts as a wait, so a bucket that does not answer blocks only some threads.
     """
 
     @wraps(call)
-    def told(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
             with concurrency.waiting(is_short=True):
                 return call(*args, **kwargs)
@@ -69,11 +69,11 @@ def _as_os_error(call: F) -> F:
         except (Boto3Error, BotoCoreError) as error:
             raise OSError(errno.EIO, f"The bucket failed: {error}") from error
 
-    return told  # type: ignore[return-value]  # as it came
+    return wrapper  # type: ignore[return-value]  # same signature
 
 
 class BucketFile(S3File):
-    """An object that is fetched as soon as it is read."""
+    """An object that is fetched on the first read."""
 
     _fetch = _as_os_error(S3File._get_file)
 
@@ -85,7 +85,7 @@ class BucketFile(S3File):
 
 
 class BucketReader(io.RawIOBase):
-    """An object that is read in ranges, as far as it is read at all."""
+    """An object that is read with range requests."""
 
     def __init__(self, client: Any, where: dict[str, str], size: int):
         super().__init__()
@@ -118,15 +118,15 @@ class BucketReader(io.RawIOBase):
         return len(data)
 
     def readall(self) -> bytes:
-        """Read what is left, a range at a time. What is inherited asks for some kilobytes each time."""
+        """Read the rest in ranges of `RANGE_BYTES`. The inherited method reads a few kilobytes at a time."""
         return b"".join(iter(lambda: self.read(RANGE_BYTES) or b"", b""))
 
 
 class BucketStorage(S3Storage):
-    """Names are digests of the content, so writing one twice replaces it by the same bytes.
+    """S3 storage. Names are digests of the content, so overwriting an object does not change it.
 
-    Options beside those of S3Storage: `public_endpoint_url`, where browsers reach the bucket if that is not
-    `endpoint_url`.
+    Options in addition to those of S3Storage: `public_endpoint_url`, the address of the bucket for browsers
+    if it is not `endpoint_url`.
     """
 
     bucket_name: str
@@ -138,17 +138,17 @@ class BucketStorage(S3Storage):
         addressing = options.pop("addressing_style", None)
         self.public_endpoint_url: str | None = options.pop("public_endpoint_url", None)
         self._signer: Any = None
-        super().__init__(  # type: ignore[no-untyped-call]  # `super` hides whose it is
+        super().__init__(  # type: ignore[no-untyped-call]  # untyped library
             **options,
             file_overwrite=True,
             querystring_auth=True,
             max_memory_size=MEMORY_BYTES,
-            # A slot is one process on one core, and its threads would outlive the picture.
+            # A slot is one process on one core; threads would outlive the item.
             transfer_config=TransferConfig(use_threads=False),
             client_config=Config(
                 signature_version="s3v4",
                 s3={"addressing_style": addressing},
-                # Not every S3 knows the newer checksums.
+                # Not every S3 server supports the newer checksums.
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
                 connect_timeout=CONNECT_SECONDS,
@@ -159,9 +159,9 @@ class BucketStorage(S3Storage):
 
     @_as_os_error
     def _open(self, name: str, mode: str = "rb") -> File[Any]:
-        found: File[Any] = super()._open(name, mode)  # type: ignore[no-untyped-call]  # as above
-        found.__class__ = BucketFile
-        return found
+        file: File[Any] = super()._open(name, mode)  # type: ignore[no-untyped-call]  # untyped library
+        file.__class__ = BucketFile
+        return file
 
     _save = _as_os_error(S3Storage._save)
     delete = _as_os_error(S3Storage.delete)
@@ -170,14 +170,14 @@ class BucketStorage(S3Storage):
     size = _as_os_error(S3Storage.size)
     get_modified_time = _as_os_error(S3Storage.get_modified_time)
 
-    # --- Addresses for browsers.
+    # --- Presigned URLs.
 
     @property
     def _client(self) -> Any:
         return self.connection.meta.client
 
     def _where(self, name: str, multipart_id: str = "") -> dict[str, str]:
-        """Name an object, or an upload in parts for it, as S3's calls want it."""
+        """Return the S3 parameters that name an object or its multipart upload."""
         key: str = self._normalize_name(name)
         where = {"Bucket": self.bucket_name, "Key": key}
         return {**where, "UploadId": multipart_id} if multipart_id else where
@@ -188,7 +188,7 @@ class BucketStorage(S3Storage):
 
     @property
     def signer(self) -> Any:
-        """The client that signs addresses for browsers; it sends nothing itself."""
+        """The client that signs URLs for browsers; it sends no requests."""
         if self.public_endpoint_url is None:
             return self._client
         if self._signer is None:
@@ -207,7 +207,7 @@ class BucketStorage(S3Storage):
         expire: int | None = None,
         http_method: str | None = None,
     ) -> str:
-        """Return an address at which a browser may read an object for `expire` seconds."""
+        """Return a presigned URL to read an object, valid for `expire` seconds."""
         where = {**self._where(name or ""), **(parameters or {})}
         expire = self.querystring_expire if expire is None else expire
         return cast(
@@ -217,24 +217,24 @@ class BucketStorage(S3Storage):
             ),
         )
 
-    # --- Uploads in parts.
+    # --- Multipart uploads.
 
     @_as_os_error
     def begin_parts(self, name: str) -> str:
-        """Begin an upload in parts and return its id."""
+        """Begin a multipart upload and return its id."""
         options = self._get_write_parameters(name)
         begun = self._client.create_multipart_upload(**self._where(name), **options)
         return cast(str, begun["UploadId"])
 
     def presign_part(self, name: str, multipart_id: str, number: int, *, size: int, seconds: int) -> str:
-        """Return an address to which part `number` of exactly `size` bytes can be PUT for `seconds`."""
+        """Return a presigned URL to PUT part `number` of exactly `size` bytes, valid for `seconds`."""
         part = {"PartNumber": number, "ContentLength": size}
         where = {**self._where(name, multipart_id), **part}
         return cast(str, self.signer.generate_presigned_url("upload_part", Params=where, ExpiresIn=seconds))
 
     @_as_os_error
     def list_parts(self, name: str, multipart_id: str) -> list[Part]:
-        """Return the parts that have arrived. Raises FileNotFoundError where the upload is not under way."""
+        """Return the parts that have arrived. Raises FileNotFoundError if the upload is not in progress."""
         pages = self._client.get_paginator("list_parts").paginate(**self._where(name, multipart_id))
         return [
             Part(found["PartNumber"], found["Size"], found["ETag"])
@@ -244,19 +244,19 @@ class BucketStorage(S3Storage):
 
     @_as_os_error
     def finish_parts(self, name: str, multipart_id: str, parts: Sequence[Part]) -> None:
-        """Make an object of parts. Raises FileNotFoundError where the upload is not under way."""
+        """Assemble the parts into an object. Raises FileNotFoundError if the upload is not in progress."""
         listed = [{"PartNumber": part.number, "ETag": part.etag} for part in parts]
         where = self._where(name, multipart_id)
         self._client.complete_multipart_upload(**where, MultipartUpload={"Parts": listed})
 
     @_as_os_error
     def abort_parts(self, name: str, multipart_id: str) -> None:
-        """Give an upload in parts up. Raises FileNotFoundError where it is not under way."""
+        """Abort a multipart upload. Raises FileNotFoundError if it is not in progress."""
         self._client.abort_multipart_upload(**self._where(name, multipart_id))
 
     @_as_os_error
     def unfinished(self, prefix: str) -> list[Leftover]:
-        """Return the uploads in parts that are under way for names that begin with `prefix`."""
+        """Return unfinished multipart uploads with names that begin with `prefix`."""
         pages = self._client.get_paginator("list_multipart_uploads").paginate(**self._below(prefix))
         return [
             Leftover(found["Key"], found["Initiated"], found["UploadId"])
@@ -278,9 +278,9 @@ class BucketStorage(S3Storage):
 
     @_as_os_error
     def copy(self, source: str, target: str, on_progress: Callable[[], None] = lambda: None) -> None:
-        """Copy an object inside the bucket, whatever its size; no byte of it comes here.
+        """Copy an object of any size inside the bucket, without downloading it.
 
-        `on_progress` is called now and then; what it raises ends the copying.
+        `on_progress` is called after each piece; an exception from it aborts the copy.
         """
         options = self.get_object_parameters(target)
         self._client.copy(
@@ -294,7 +294,7 @@ class BucketStorage(S3Storage):
         )
 
     def open_ranges(self, name: str) -> BinaryIO:
-        """Open an object for reading here and there, without fetching all of it."""
+        """Open an object for random access, without downloading all of it."""
         size: int = self.size(name)
         raw = BucketReader(self._client, self._where(name), size)
         return cast(BinaryIO, io.BufferedReader(raw, RANGE_BYTES))

@@ -1,4 +1,4 @@
-"""Bytes that no row refers to are deleted once they are old enough."""
+"""Sweep of the storage: delete old blobs without a reference."""
 
 from django.core.files.storage import default_storage
 from django.db import models, transaction
@@ -12,15 +12,15 @@ SWEEP_SECONDS = 600.0
 
 
 def sweep_storage(*, now: float) -> None:
-    """Delete what nobody refers to; look for strays in that part of the storage whose turn it is."""
+    """Delete unreferenced blobs, and adopt stray bytes in one of 256 parts of the storage."""
     adopt_strays(f"{int(now / SWEEP_SECONDS) % 256:02x}")
     sweep_orphans()
 
 
 def orphans() -> models.QuerySet[Blob]:
-    """Return blobs that no row refers to and that nobody has touched for a while."""
+    """Return blobs without a reference that were not touched for `GRACE`."""
     rows = Blob.objects.filter(touched_at__lt=timezone.now() - GRACE)
-    # The hidden ones too: most of those who refer to bytes have no name for the way back.
+    # Hidden relations too: most foreign keys to blobs have no reverse name.
     for relation in Blob._meta.get_fields(include_hidden=True):
         if not isinstance(relation, models.ManyToOneRel) or relation.on_delete is models.CASCADE:
             continue
@@ -32,12 +32,12 @@ def orphans() -> models.QuerySet[Blob]:
 
 
 def adopt_strays(prefix: str) -> int:
-    """Give a row to bytes that have none, so that `sweep_orphans` can deal with them; return how many.
+    """Create rows for stored bytes without one, so that `sweep_orphans` deletes them; return their number.
 
-    A worker that dies between writing bytes and recording them leaves such. Adopted bytes keep their age.
+    A worker that crashes between writing and recording bytes leaves strays. Adopted bytes keep their age.
 
     Args:
-        prefix: the first two hexadecimal digits: this looks at one part of the storage at a time.
+        prefix: first two hexadecimal digits of the digests, which select one part of the storage.
     """
     found: dict[str, str] = {}
     for folder in _list(prefix)[0]:
@@ -56,14 +56,14 @@ def adopt_strays(prefix: str) -> int:
 
 
 def sweep_orphans(*, limit: int = 500) -> int:
-    """Delete up to `limit` blobs that nobody refers to, and return how many."""
+    """Delete up to `limit` unreferenced blobs; return the number deleted."""
     swept = 0
     for sha256 in list(orphans().values_list("pk", flat=True)[:limit]):
         with transaction.atomic():
             blob = orphans().select_for_update(of=("self",), skip_locked=True).filter(pk=sha256).first()
             if blob is None:
                 continue
-            # The row first: where something refers to it after all, the database stops us here.
+            # The row first: if a new reference exists, the database raises here.
             blob.delete()
             default_storage.delete(Blob(sha256=sha256).path)
             swept += 1

@@ -1,4 +1,4 @@
-"""Task: the sweep of the storage."""
+"""Celery task: the sweep of the storage."""
 
 import time
 

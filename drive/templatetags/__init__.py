@@ -1,1 +1,1 @@
-"""What templates may ask about files."""
+"""Template tags and filters for files."""

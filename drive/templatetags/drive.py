@@ -16,9 +16,9 @@ _ICONS = {FileKind.PICTURE: "photo", FileKind.VIDEO: "movie", FileKind.WEIGHTS: 
 
 @register.simple_tag
 def thumbnail_url(file: Any, share: Share | None = None) -> str:
-    """Return the address of a file's thumbnail for its owner, or for visitors of a link; nothing for no file.
+    """Return the URL of a file's thumbnail, for its owner or for visitors of a link; "" for no file.
 
-    A file that comes with the thumbnail's digest gets an address whose content browsers may keep for good.
+    If the file is annotated with the thumbnail's digest, browsers may cache the URL permanently.
     """
     if not file:
         return ""
@@ -29,7 +29,7 @@ def thumbnail_url(file: Any, share: Share | None = None) -> str:
 
 @register.simple_tag
 def view_url(file: File, share: Share | None = None) -> str:
-    """Return the address of the large reduced image of a file, for its owner or for visitors of a link."""
+    """Return the URL of a file's large rendition, for its owner or for visitors of a link."""
     return _address(file, VIEW_SIDE, share)
 
 
@@ -41,18 +41,18 @@ def _address(file: File, side: int, share: Share | None) -> str:
 
 @register.filter
 def kind_icon(file: File) -> str:
-    """Return the name of the icon that stands for files of this kind."""
+    """Return the name of the icon for files of this kind."""
     return _ICONS.get(FileKind(file.kind), "file-text")
 
 
 @register.filter
-def told(file: File) -> list[tuple[Any, str]]:
-    """Return label and text of each fact that the file's content tells."""
-    return describe.told_of(file)
+def facts(file: File) -> list[tuple[Any, str]]:
+    """Return label and text of each fact about the file's content."""
+    return describe.facts_of(file)
 
 
 @register.filter
 def duration(file: File) -> str:
-    """Return how long a video takes, or nothing where it does not say."""
+    """Return the duration of a video as text, or "" if it is unknown."""
     seconds = file.facts.get("duration")
     return "" if seconds is None else describe.duration_text(seconds)

@@ -1,8 +1,8 @@
-"""Files whose parts come as uploads of their own, several at a time (tus: concatenation).
+"""Concatenation of partial uploads into one file (tus extension `concatenation`).
 
-A partial upload never becomes a file by itself. Like any unfinished upload it takes room in the drive, counts
-among those that its owner has begun, and expires. The final upload makes one file of its parts, and they are
-gone with it. A repeated request, after an answer that was lost, finds what the first one made.
+A partial upload never becomes a file by itself. Like any unfinished upload it reserves room, counts toward
+the owner's limit and expires. The final upload joins its parts into one file and deletes them. A repeated
+request returns the file of the first one.
 """
 
 import io
@@ -32,12 +32,12 @@ FINAL = "final"
 
 
 def concat_of(upload: Upload) -> str:
-    """Return what HEAD tells as Upload-Concat; nothing for an ordinary upload."""
+    """Return the Upload-Concat header for HEAD; "" for an ordinary upload."""
     return str(upload.metadata.get(CONCAT, ""))
 
 
 def is_partial(upload: Upload) -> bool:
-    """Tell whether an upload is a part of a file."""
+    """Return whether an upload is a part of a file."""
     return concat_of(upload) == PARTIAL
 
 
@@ -47,21 +47,21 @@ def concatenate(
     folder: Folder | None,
     place: UploadPath,
     part_ids: Sequence[UUID],
-    told: str,
+    header: str,
     on_conflict: OnConflict = OnConflict.KEEP_BOTH,
     key: str | None = None,
 ) -> Upload:
-    """Make one file of partial uploads that have come whole, in this order; return its finished upload.
+    """Join complete partial uploads into one file, in this order; return its finished upload.
 
     Args:
-        told: what HEAD tells as Upload-Concat from now on.
-        folder, place, on_conflict, key: as those of `resumable.begin_resumable`.
+        header: Upload-Concat as HEAD returns it for the new upload.
+        folder, place, on_conflict, key: as in `resumable.begin_resumable`.
 
     Raises:
-        NotFound: one of them does not exist, or is somebody else's; or the folder has been trashed.
-        Conflict: one of them is no partial upload, or not whole yet; or the key was used for another upload.
-        TooLarge: more bytes than a file may have, or than the drive has room for.
-        Invalid: what they make is no file that we take. They are gone then.
+        NotFound: a part does not exist or belongs to another account, or the folder has been trashed.
+        Conflict: a part is no partial upload or is incomplete, or the key was used for another upload.
+        TooLarge: the file is over the limit, or the drive has no room for it.
+        Invalid: the joined file is not accepted. The parts are deleted.
     """
     values = {
         "owner": owner,
@@ -69,12 +69,12 @@ def concatenate(
         "name": place.name,
         "relative_path": place.path,
         "on_conflict": on_conflict,
-        "metadata": {CONCAT: told},
+        "metadata": {CONCAT: header},
     }
     upload_id = rules.key_of(owner, key) if key is not None else _id_of(owner, part_ids)
     if earlier := _finished(upload_id):
         return rules.same_request(earlier, values)
-    found = _whole_parts(owner, part_ids)
+    found = _complete_parts(owner, part_ids)
     length = sum(part.length for part in found)
     rules.check_length(length)
     upload = Upload(
@@ -83,9 +83,9 @@ def concatenate(
     if on_conflict != OnConflict.KEEP_BOTH:
         check_kept_uploads(owner=owner)
     try:
-        _make(upload, place, found)
+        _join_parts(upload, place, found)
     except IntegrityError:
-        # The same request, twice at once.
+        # The same request came twice at the same time.
         earlier = _finished(upload_id)
         if earlier is None:
             raise
@@ -103,7 +103,7 @@ def _finished(upload_id: UUID) -> Upload | None:
     return Upload.objects.select_related("file").filter(pk=upload_id).first()
 
 
-def _whole_parts(owner: User, part_ids: Sequence[UUID]) -> list[Upload]:
+def _complete_parts(owner: User, part_ids: Sequence[UUID]) -> list[Upload]:
     """Return the uploads in the order of their ids. Raises NotFound, Conflict."""
     rows = Upload.objects.filter(
         owner=owner, pk__in=part_ids, expires_at__gt=timezone.now(), multipart_id="", completed_at=None
@@ -114,7 +114,9 @@ def _whole_parts(owner: User, part_ids: Sequence[UUID]) -> list[Upload]:
         if part is None:
             raise NotFound(_("Part %(n)d, upload %(id)s, does not exist.") % {"n": number, "id": key})
         if not is_partial(part):
-            text = _("Part %(n)d, upload %(id)s, is no partial upload: begin it with Upload-Concat: partial.")
+            text = _(
+                "Part %(n)d, upload %(id)s, is not a partial upload. Begin it with Upload-Concat: partial."
+            )
             raise Conflict(text % {"n": number, "id": key}, code="not_partial")
         here = part_files.received(part)
         if here < part.length:
@@ -124,11 +126,11 @@ def _whole_parts(owner: User, part_ids: Sequence[UUID]) -> list[Upload]:
     return [found[key] for key in part_ids]
 
 
-def _make(upload: Upload, place: UploadPath, found: Sequence[Upload]) -> None:
-    """Make the file, finish the upload and delete the rows of its parts, all at once."""
-    if upload.on_conflict == OnConflict.SKIP and (there := rules.file_at(upload)):
+def _join_parts(upload: Upload, place: UploadPath, found: Sequence[Upload]) -> None:
+    """Create the file, finish the upload and delete the rows of its parts, in one transaction."""
+    if upload.on_conflict == OnConflict.SKIP and (existing := rules.file_at(upload)):
         with transaction.atomic():
-            _finish(upload, there, found)
+            _finish(upload, existing, found)
         return
     try:
         with _joined(found) as content:
@@ -136,7 +138,7 @@ def _make(upload: Upload, place: UploadPath, found: Sequence[Upload]) -> None:
                 owner=upload.owner, content=content, size=upload.length, limit=settings.RESUMABLE_MAX_BYTES
             )
     except Invalid:
-        # Sending the same again would end the same.
+        # The same bytes would be refused again.
         for part in found:
             resumable.drop_upload(upload=part)
         raise
@@ -155,25 +157,25 @@ def _make(upload: Upload, place: UploadPath, found: Sequence[Upload]) -> None:
 def _finish(upload: Upload, file: File, found: Sequence[Upload]) -> None:
     upload.file, upload.completed_at = file, timezone.now()
     upload.save(force_insert=True)
-    # Another final upload may just have taken up one of them.
+    # A concurrent final upload may have used one of the parts.
     gone, _by_model = Upload.objects.filter(pk__in=[part.pk for part in found]).delete()
     if gone < len(found):
-        raise NotFound(_("A part of this upload does not exist any more."))
+        raise NotFound(_("A part of this upload no longer exists. Upload the parts again."))
 
 
 @contextmanager
 def _joined(found: Sequence[Upload]) -> Iterator[BinaryIO]:
-    """Give all parts to read as one file, without a copy."""
+    """Open all parts as one file, without a copy."""
     pieces = [(part_files.part_path(part.pk), part.length) for part in found]
     with io.BufferedReader(JoinedFiles(pieces), 256 * 1024) as content:
         yield content
 
 
 class JoinedFiles(io.RawIOBase):
-    """Files that are read as one, one of them open at a time.
+    """Read-only concatenation of files. Only one of them is open at a time.
 
     Args:
-        pieces: the path of each, and how many of its bytes count.
+        pieces: path and length in bytes of each file.
     """
 
     def __init__(self, pieces: Sequence[tuple[Path, int]]):
@@ -207,7 +209,7 @@ class JoinedFiles(io.RawIOBase):
         piece.seek(self._at - begins)
         count = piece.readinto(view)
         if not count:
-            raise OSError("A part of an upload has become shorter.")
+            raise OSError("A part file is shorter than its recorded length.")
         self._at += count
         return int(count)
 

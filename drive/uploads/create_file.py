@@ -1,4 +1,4 @@
-"""The end of every upload: stored bytes become a file in a folder. Requests and workers share it."""
+"""Create a file from an uploaded blob: last step of every upload, in requests and workers."""
 
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
@@ -15,7 +15,7 @@ from drive.storage import blobs
 from drive.storage.blobs import Stored
 from ipau.common import leases
 
-# What new bytes bring with them to the file that they go to.
+# Columns that a replaced file takes from the new one.
 _REPLACED = ("blob_id", "kind", "content_type", "size", "width", "height", "state", "reason", "facts")
 
 
@@ -31,31 +31,33 @@ def create_file(
     on_conflict: OnConflict | str = OnConflict.KEEP_BOTH,
     on_created: Callable[[File], None] | None = None,
 ) -> File:
-    """Put stored bytes into a folder and return the file that has the name then. A worker inspects it later.
+    """Create a file from stored bytes, or apply `on_conflict`; return the file that has the name then.
+
+    A worker inspects it later.
 
     Args:
-        folders: names of folders below `folder`, the outermost first; those that are missing are made.
-        name: as its sender gave it. A suffix is added if it has none.
-        facts: what the bytes were recognized as.
+        folders: names of folders below `folder`, outermost first. Missing folders are created.
+        name: as the client sent it. A suffix is added if it has none.
+        facts: the detected type.
         on_conflict: what happens if the name is taken: the new file gets a number, replaces the bytes of the
             existing one, or is dropped.
-        on_created: called with the file that is returned, in the transaction that creates it.
+        on_created: called with the returned file, in the transaction that creates it.
 
     Raises:
         TooLarge: the drive has no room for the bytes.
         NotFound: the folder has been trashed.
         Invalid: the folders would be nested too deeply, or there would be too many.
-        Conflict: another request makes the same folder at this moment.
+        Conflict: another request creates the same folder at the same time.
     """
-    # The bytes have been recognized by now: what is refused leaves no empty folders.
+    # The type has been checked before, so a refused file leaves no empty folders.
     target = folder_at(owner=owner, folder=folder, names=folders)
 
     def attempt(free: str) -> File:
-        # In the order in which all others lock them: whoever stored bytes may hold their row already.
+        # Lock order everywhere: blobs, folder, usage. The caller may have locked the blob already.
         blobs.register([stored])
         hold(target)
         quota.claim_room(owner=owner, size=stored.size)
-        made = File.objects.create(
+        new = File.objects.create(
             owner=owner,
             folder=target,
             name=free,
@@ -67,7 +69,7 @@ def create_file(
             height=facts.height,
             metadata=metadata or {},
         )
-        file = _settle_conflict(made, name, on_conflict)
+        file = _settle_conflict(new, name, on_conflict)
         if on_created is not None:
             on_created(file)
         return file
@@ -76,26 +78,26 @@ def create_file(
     return first_free(upload_name(name, facts.suffix), here, attempt)
 
 
-def _settle_conflict(made: File, name: str, on_conflict: OnConflict | str) -> File:
+def _settle_conflict(new: File, name: str, on_conflict: OnConflict | str) -> File:
     """Apply `on_conflict` if the name of a new file was taken; return the file that remains."""
     if on_conflict == OnConflict.KEEP_BOTH:
-        return made
-    wanted = upload_name(name, PurePosixPath(made.name).suffix)
-    here = File.objects.filter(owner=made.owner, folder=made.folder, name=wanted).live()
-    there = here.exclude(pk=made.pk).select_for_update().first()
-    if there is None:
-        return made
+        return new
+    wanted = upload_name(name, PurePosixPath(new.name).suffix)
+    here = File.objects.filter(owner=new.owner, folder=new.folder, name=wanted).live()
+    existing = here.exclude(pk=new.pk).select_for_update().first()
+    if existing is None:
+        return new
     if on_conflict == OnConflict.REPLACE:
-        _replace(there, made)
-    made.delete()
-    return there
+        _replace(existing, new)
+    new.delete()
+    return existing
 
 
-def _replace(there: File, made: File) -> None:
-    """Point a file to new bytes. It stays the same file: what refers to it goes on doing so."""
+def _replace(existing: File, new: File) -> None:
+    """Point a file to new bytes. It keeps its id, so references to it stay valid."""
     for name in _REPLACED:
-        setattr(there, name, getattr(made, name))
+        setattr(existing, name, getattr(new, name))
     unclaimed = leases.never_claimed()
     for name, value in unclaimed.items():
-        setattr(there, name, value)
-    there.save(update_fields=[*_REPLACED, *unclaimed, "updated_at"])
+        setattr(existing, name, value)
+    existing.save(update_fields=[*_REPLACED, *unclaimed, "updated_at"])

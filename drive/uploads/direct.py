@@ -1,7 +1,7 @@
-"""Large files that a browser sends into the bucket by itself, in parts to addresses that are signed here.
+"""Direct uploads: the browser sends parts of large files to the bucket, with presigned URLs.
 
-Everything that can be refused is refused before the first byte. What arrived is believed by nobody: when all
-parts are there, a worker reads them (`drive.uploads.direct_work`).
+Limits are checked before the first byte. When all parts have arrived, a worker reads and checks them
+(`drive.uploads.direct_work`).
 """
 
 import logging
@@ -26,13 +26,13 @@ from ipau.common.errors import Conflict, Invalid, NotFound, TooLarge
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-# An address is used soon: parts are asked for a few at a time.
+# Presigned URLs are used soon: the client requests a few parts at a time.
 SIGNED_SECONDS = 600
 MOST_SIGNED = 16
 
 
 class Stage(StrEnum):
-    """Where an upload is on its way."""
+    """Stage of a direct upload."""
 
     RECEIVING = "receiving"
     CHECKING = "checking"
@@ -42,7 +42,7 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class SignedPart:
-    """Where a browser PUTs a part of `size` bytes."""
+    """Presigned URL to PUT a part of `size` bytes."""
 
     number: int
     size: int
@@ -50,7 +50,7 @@ class SignedPart:
 
 
 def stage_of(upload: Upload) -> Stage:
-    """Return where an upload is on its way."""
+    """Return the stage of an upload."""
     if upload.completed_at is not None:
         return Stage.FINISHED
     if upload.reason:
@@ -59,7 +59,7 @@ def stage_of(upload: Upload) -> Stage:
 
 
 def get_direct(*, owner: User, upload_id: UUID) -> Upload:
-    """Return an upload of `owner` whose time is not over. Raises NotFound."""
+    """Return an unexpired direct upload of `owner`. Raises NotFound."""
     rows = Upload.objects.filter(owner=owner, pk=upload_id, expires_at__gt=timezone.now())
     upload = rows.exclude(multipart_id="").first()
     if upload is None:
@@ -70,22 +70,22 @@ def get_direct(*, owner: User, upload_id: UUID) -> Upload:
 def begin_direct(
     *, owner: User, folder: Folder | None, place: UploadPath, length: int, on_conflict: OnConflict, key: str
 ) -> Upload:
-    """Make room in the bucket for an upload of `length` bytes; refuse it before they are sent.
+    """Begin a direct upload and reserve `length` bytes, before any byte is sent.
 
     Args:
-        folder: where it goes; None is the top of the drive.
-        place: the name, and the folders to be made below `folder`.
-        key: names this request, so that a repeated one returns what the first one began.
+        folder: destination; None: the top of the drive.
+        place: the name, and folders to create below `folder`.
+        key: idempotency key; a repeated request returns the upload that the first one began.
 
     Raises:
-        NotFound: this site takes no uploads this way.
-        TooLarge: more than one upload may have, or than the drive has room for.
-        Invalid: there is nothing in it.
+        NotFound: this site does not offer direct uploads.
+        TooLarge: over the limit of one upload, or no room in the drive.
+        Invalid: `length` is 0.
         Conflict: the key was used for another upload, or too many uploads are unfinished.
         Unavailable: the bucket does not answer.
     """
     if not s3_multipart.is_offered():
-        raise NotFound(_("This site takes no uploads this way."))
+        raise NotFound(_("This site does not offer direct uploads. Use resumable uploads."))
     values = {
         "owner": owner,
         "folder": folder,
@@ -102,16 +102,18 @@ def begin_direct(
         return rules.same_request(earlier, values)
     quota.check_upload(owner=owner, size=length)
     upload.expires_at = timezone.now() + rules.LIFE
-    if on_conflict == OnConflict.SKIP and (there := rules.file_at(upload)):
-        upload.offset, upload.completed_at, upload.file = length, timezone.now(), there
+    if on_conflict == OnConflict.SKIP and (existing := rules.file_at(upload)):
+        upload.offset, upload.completed_at, upload.file = length, timezone.now(), existing
         resumable.insert_upload(upload)
         return upload
-    upload.multipart_id = _ask(lambda: s3_multipart.bucket().begin_parts(s3_multipart.name_of(upload)))
+    upload.multipart_id = _call_bucket(
+        lambda: s3_multipart.bucket().begin_parts(s3_multipart.name_of(upload))
+    )
     try:
-        # Once more where no other upload of this drive can be promised the same room.
+        # Check the room again, under the lock of the owner's usage.
         resumable.insert_upload(upload)
     except IntegrityError:
-        # The same request, twice at once. What it began in the bucket is swept.
+        # The same request came twice at the same time. The sweep deletes its multipart upload.
         return rules.same_request(Upload.objects.get(pk=upload.pk), values)
     except (TooLarge, Conflict):
         s3_multipart.discard(upload)
@@ -120,15 +122,15 @@ def begin_direct(
 
 
 def received(upload: Upload) -> list[int]:
-    """Return the numbers of the parts that have arrived whole.
+    """Return the numbers of the parts that have arrived completely.
 
     Raises:
-        NotFound: the bucket has lost the upload, which is gone then.
-        Conflict: all parts had been sent.
+        NotFound: the bucket has lost the upload. Its row is deleted.
+        Conflict: the upload no longer accepts parts.
         Unavailable: the bucket does not answer.
     """
     try:
-        return [part.number for part in _ask(lambda: s3_multipart.arrived(upload))]
+        return [part.number for part in _call_bucket(lambda: s3_multipart.arrived(upload))]
     except FileNotFoundError as error:
         if not _receiving(upload).delete()[0]:
             raise _ended() from error
@@ -136,18 +138,18 @@ def received(upload: Upload) -> list[int]:
 
 
 def sign_parts(*, upload: Upload, numbers: Iterable[int]) -> list[SignedPart]:
-    """Return addresses for some parts, and give the upload more time.
+    """Return presigned URLs for parts, and extend the upload's lifetime.
 
     Raises:
-        Invalid: there are no such parts, or too many were asked for.
-        Conflict: all parts have been sent.
+        Invalid: the part numbers are invalid or too many.
+        Conflict: the upload no longer accepts parts.
     """
     sizes, wanted = s3_multipart.sizes_of(upload), sorted(set(numbers))
     if not wanted or len(wanted) > MOST_SIGNED or not sizes.keys() >= set(wanted):
-        raise Invalid(_("Ask for 1 to %(most)d parts of this upload.") % {"most": MOST_SIGNED})
+        raise Invalid(_("Request 1 to %(most)d existing parts of this upload.") % {"most": MOST_SIGNED})
     now = timezone.now()
-    kept = _receiving(upload).update(expires_at=now + rules.LIFE, updated_at=now)
-    if not kept:
+    updated = _receiving(upload).update(expires_at=now + rules.LIFE, updated_at=now)
+    if not updated:
         raise _ended()
     name, bucket = s3_multipart.name_of(upload), s3_multipart.bucket()
     return [
@@ -163,7 +165,7 @@ def sign_parts(*, upload: Upload, numbers: Iterable[int]) -> list[SignedPart]:
 
 
 def finish_upload(*, upload: Upload) -> Upload:
-    """Take the sender's word that all parts are there, having looked; a worker then checks them.
+    """Check that all parts have arrived, and send a worker task that checks their content.
 
     Raises:
         Conflict: parts are missing.
@@ -173,9 +175,11 @@ def finish_upload(*, upload: Upload) -> Upload:
     if stage_of(upload) != Stage.RECEIVING:
         return upload
     if len(received(upload)) < len(s3_multipart.sizes_of(upload)):
-        raise Conflict(_("Some parts of this upload are missing."), code="parts_missing")
-    # The folders now, while somebody is there who can be told what is wrong with them.
-    folder = folder_at(owner=upload.owner, folder=upload.folder, names=rules.ways_of(upload))
+        raise Conflict(
+            _("Some parts of this upload are missing. Send them, then finish again."), code="parts_missing"
+        )
+    # Create folders now, so that the client gets their errors.
+    folder = folder_at(owner=upload.owner, folder=upload.folder, names=rules.folder_names_of(upload))
     with transaction.atomic():
         now = timezone.now()
         _receiving(upload).update(
@@ -190,16 +194,16 @@ def _receiving(upload: Upload) -> QuerySet[Upload]:
     return Upload.objects.filter(s3_multipart.open_uploads(), pk=upload.pk, sent_at__isnull=True)
 
 
-def _ask(call: Callable[[], T]) -> T:
-    """Say in a sentence that the bucket does not answer. What it does not know is left to the caller."""
+def _call_bucket(call: Callable[[], T]) -> T:
+    """Turn errors of the bucket into `Unavailable`, except FileNotFoundError."""
     try:
         return call()
     except FileNotFoundError:
         raise
     except OSError as error:
-        logger.warning("An upload has to wait: %s", error)
+        logger.warning("The bucket failed, so an upload has to wait: %s", error)
         raise rules.cannot_store("storage_down") from error
 
 
 def _ended() -> Conflict:
-    return Conflict(_("This upload takes no more parts."), code="upload_ended")
+    return Conflict(_("This upload no longer accepts parts."), code="upload_ended")

@@ -1,7 +1,7 @@
-"""What a worker does with an upload whose parts a browser has sent into the bucket: it trusts none of it.
+"""Check of direct uploads by workers. Nothing that the browser sent is trusted.
 
-The parts become one object; its bytes are read, measured and recognised here, copied inside the bucket to
-where the drive keeps them, and only then there is a file. Every step may be done twice.
+The worker assembles the parts, reads the object, checks its type and length, copies it to the blob's name in
+the bucket, and then creates the file. Every step is idempotent.
 """
 
 import hashlib
@@ -31,22 +31,22 @@ from ipau.common.errors import DomainError, Invalid
 logger = logging.getLogger(__name__)
 
 CHUNK = 1024 * 1024
-# Whoever checks renews the lease this often; one who dies gives the upload back by running late.
+# The worker renews its lease this often. If it dies, the lease expires and another worker takes over.
 LEASE = timedelta(seconds=60)
 RENEW_SECONDS = 10.0
 MAX_ATTEMPTS = 3
-# PostgreSQL's number for claiming one.
-_CLAIMING = 0x69706175
-# When to ask a bucket again that did not answer.
+# Key of the PostgreSQL advisory lock for claims.
+_CLAIM_LOCK = 0x69706175
+# Wait before a retry if the bucket does not answer.
 PAUSE = timedelta(seconds=15)
 
 
 class LostUpload(Exception):
-    """Its sender has given it up, or another worker has taken it over."""
+    """The client deleted the upload, or another worker claimed it."""
 
 
 class _Lease:
-    """The right to settle an upload."""
+    """The lease of the upload that this worker checks."""
 
     def __init__(self, upload: Upload):
         self.upload, self.token = upload, upload.lease_token
@@ -56,7 +56,7 @@ class _Lease:
         return Upload.objects.filter(pk=self.upload.pk, completed_at__isnull=True)
 
     def renew(self) -> None:
-        """Keep the upload a while longer. Raises LostUpload."""
+        """Renew the lease if it is due. Raises LostUpload."""
         if time.monotonic() - self._renewed < RENEW_SECONDS:
             return
         if not leases.renew(self.rows(), token=self.token, lease=LEASE):
@@ -65,10 +65,10 @@ class _Lease:
 
 
 def check_upload(upload_id: UUID) -> UUID | None:
-    """Make a file of an upload that is all there, or refuse it.
+    """Create the file of a complete direct upload, or refuse it.
 
     Returns:
-        The owner, whose new file is to be inspected; None where nothing came of it.
+        The id of the owner, if there is a new file to inspect; otherwise None.
     """
     lease = _claim(upload_id)
     if lease is None:
@@ -76,11 +76,11 @@ def check_upload(upload_id: UUID) -> UUID | None:
     upload = lease.upload
     try:
         if upload.attempts > MAX_ATTEMPTS:
-            raise Invalid(_("This file could not be checked."))
+            raise Invalid(_("Checking this file failed 3 times. Try to upload it again."))
         _take(lease)
     except LostUpload:
         if not Upload.objects.filter(pk=upload.pk).exists():
-            # Given up: some of it may have been put together since.
+            # The client deleted it: the object may have been assembled since.
             s3_multipart.discard(upload)
         return None
     except DomainError as error:
@@ -88,7 +88,7 @@ def check_upload(upload_id: UUID) -> UUID | None:
         return None
     except OSError:
         logger.exception("Could not check upload %s", upload.pk)
-        # That was not the upload's fault.
+        # A storage error does not count as an attempt.
         leases.let_expire(lease.rows(), token=lease.token, after=PAUSE, refund_attempt=True)
         return None
     s3_multipart.discard(upload)
@@ -96,17 +96,17 @@ def check_upload(upload_id: UUID) -> UUID | None:
 
 
 def has_room() -> bool:
-    """Return whether another upload may be checked beside those that are. A large one takes minutes."""
-    # Who is at one renews in time. What waits for a bucket to answer again has less left.
-    at_work = Upload.objects.filter(leases.held(left=LEASE / 2), completed_at__isnull=True)
+    """Return whether another check may start at the same time. A large upload takes minutes."""
+    # Running checks renew in time; uploads that wait for a retry have less than this left.
+    running = Upload.objects.filter(leases.held(left=LEASE / 2), completed_at__isnull=True)
     most: int = settings.UPLOAD_CHECKS
-    return at_work.count() < most
+    return running.count() < most
 
 
 def _claim(upload_id: UUID) -> _Lease | None:
     with transaction.atomic(), connection.cursor() as cursor:
-        # One after another, so that the last room is not taken twice.
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_CLAIMING])
+        # Claim one at a time, so that the limit on checks is not exceeded.
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_CLAIM_LOCK])
         if not has_room():
             return None
         rows = Upload.objects.filter(s3_multipart.open_uploads(), pk=upload_id, sent_at__isnull=False)
@@ -116,7 +116,7 @@ def _claim(upload_id: UUID) -> _Lease | None:
 
 def _take(lease: _Lease) -> None:
     upload = lease.upload
-    # Before all of it is read; under the owner's lock it is asked again.
+    # Before reading the object; `create_file` checks again under the owner's lock.
     quota.check_room(owner=upload.owner, size=upload.length)
     _assemble(upload)
     name = s3_multipart.name_of(upload)
@@ -124,7 +124,9 @@ def _take(lease: _Lease) -> None:
         found = sniff(content)
         digest, size = _digest(lease, content)
     if size != upload.length:
-        raise Invalid(_("This upload is not as long as was announced."), code="wrong_length")
+        raise Invalid(
+            _("This upload has another length than announced. Upload the file again."), code="wrong_length"
+        )
     stored = Stored(digest, size, found.content_type)
     blobs.keep(stored, lambda: s3_multipart.bucket().copy(name, stored.path, lease.renew))
     with transaction.atomic():
@@ -150,10 +152,10 @@ def _take(lease: _Lease) -> None:
 
 
 def _assemble(upload: Upload) -> None:
-    """Have the bucket make one object of the parts, unless an earlier turn has.
+    """Assemble the parts into one object, unless an earlier attempt has done it.
 
     Raises:
-        Invalid: some are missing, or are not as long as they shall be.
+        Invalid: parts are missing or have the wrong size.
     """
     name = s3_multipart.name_of(upload)
     try:
@@ -161,14 +163,18 @@ def _assemble(upload: Upload) -> None:
     except FileNotFoundError:
         if s3_multipart.bucket().exists(name):
             return
-        raise Invalid(_("What was uploaded is not there any more."), code="lost_parts") from None
+        raise Invalid(
+            _("The uploaded parts no longer exist. Upload the file again."), code="lost_parts"
+        ) from None
     if len(parts) != len(s3_multipart.sizes_of(upload)):
-        raise Invalid(_("Some of what was uploaded has changed or is missing."), code="lost_parts")
+        raise Invalid(
+            _("Some uploaded parts have changed or are missing. Upload the file again."), code="lost_parts"
+        )
     s3_multipart.bucket().finish_parts(name, upload.multipart_id, parts)
 
 
 def _digest(lease: _Lease, content: BinaryIO) -> tuple[str, int]:
-    """Return SHA-256 and length in bytes of all that there is."""
+    """Return SHA-256 and length in bytes of the whole object."""
     digest = hashlib.sha256()
     size = 0
     content.seek(0)
@@ -185,15 +191,15 @@ def _refuse(lease: _Lease, reason: str) -> None:
 
 
 def uploads_waiting(*, older_than: timedelta = timedelta()) -> list[str]:
-    """Return of each owner the oldest upload that is all there and that nobody is checking, in any order.
+    """Return the id of each owner's oldest complete upload that no worker is checking, in random order.
 
     Args:
-        older_than: of those that nobody has begun to check for this long.
+        older_than: minimum time since the last part, for uploads that were never claimed.
     """
     new = Q(lease_expires_at__isnull=True, sent_at__lte=timezone.now() - older_than)
     free = new | leases.expired()
     rows = Upload.objects.filter(free, s3_multipart.open_uploads(), sent_at__isnull=False)
     keys = list(rows.order_by("owner", "sent_at").distinct("owner").values_list("pk", flat=True))
-    # By chance, or one whose uploads are older would always come first.
+    # Random, or the owner with the oldest uploads would always come first.
     random.shuffle(keys)
     return [str(key) for key in keys]

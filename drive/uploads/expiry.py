@@ -1,4 +1,4 @@
-"""Unfinished uploads that have expired, and part files that belong to none, are deleted."""
+"""Sweep of uploads: delete expired uploads and orphaned part files."""
 
 import contextlib
 import os
@@ -12,16 +12,16 @@ from drive.models import Upload
 from drive.uploads import s3_multipart
 from drive.uploads.part_files import folder, remove
 
-# A part file without a row may belong to a request that is just making the row.
+# A younger part file without a row may belong to a request that is creating the row.
 GRACE = timedelta(hours=1)
 
 
 def sweep_uploads(*, limit: int = 500) -> int:
-    """Drop uploads whose time is over and part files that have no row; return how many of both."""
+    """Delete expired uploads and orphaned part files; return the number deleted."""
     now = timezone.now()
     expired = list(Upload.objects.filter(expires_at__lt=now)[:limit])
     for upload in expired:
-        # Asked again: bytes that have just come give it more time.
+        # Checked again: newly received bytes extend the lifetime.
         if Upload.objects.filter(pk=upload.pk, expires_at__lt=now).delete()[0]:
             remove(upload.pk)
             s3_multipart.discard(upload)
@@ -32,7 +32,7 @@ def sweep_uploads(*, limit: int = 500) -> int:
 
 
 def _strays(limit: int) -> list[Path]:
-    """Return part files that are old and that no upload under way refers to."""
+    """Return old part files without an unfinished upload."""
     try:
         found = list(os.scandir(folder()))
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""Part files: where the bytes of resumable uploads lie until the last one has come.
+"""Part files: received bytes of unfinished resumable uploads.
 
-Who writes to a part file holds a lock on it that ends with the process: a killed server leaves none behind.
+A writer locks the file with flock. The kernel releases the lock when the process dies.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ class Busy(DomainError):
 
 
 def part_path(upload_id: UUID) -> Path:
-    """Return where an upload's bytes lie."""
+    """Return the path of an upload's part file."""
     return folder() / str(upload_id)
 
 
@@ -36,7 +36,7 @@ def folder() -> Path:
 
 @contextlib.contextmanager
 def writing(upload_id: UUID) -> Iterator[BinaryIO]:
-    """Open an upload's part file for reading and writing, for one request at a time.
+    """Open and lock an upload's part file for reading and writing.
 
     Raises:
         Busy: another request has it open.
@@ -53,9 +53,9 @@ def writing(upload_id: UUID) -> Iterator[BinaryIO]:
 
 
 def received(upload: Upload) -> int:
-    """Return how many bytes of an upload are safe here, which is where its sender goes on.
+    """Return the offset at which the client continues: the bytes of an upload that are safely stored.
 
-    That is what was written down, unless the disk has less: of a part file that was lost nothing remains.
+    This is the recorded offset, or less if the part file is shorter or lost.
     """
     if upload.completed_at is not None:
         return upload.length

@@ -1,7 +1,8 @@
-"""Resumable uploads: begun, continued from wherever they broke off, and finished as a file of the drive.
+"""Resumable uploads: begin, append bytes after an interruption, and finish as a file.
 
-`offset` in the row never runs ahead of the disk, and reaches `length` only together with the finished file: a
-crash at any point costs its sender some bytes to send again, never the upload and never a second file.
+The recorded `offset` never exceeds the bytes on disk, and reaches `length` only in the transaction that
+creates the file. After a crash the client repeats some bytes; the upload is not lost, and no second file is
+created.
 """
 
 import os
@@ -32,26 +33,26 @@ from drive.uploads.rules import (
     cannot_store,
     check_length,
     file_at,
+    folder_names_of,
     key_of,
     same_request,
     upload_gone,
-    ways_of,
 )
 from ipau.common.errors import Conflict, Invalid, NotFound, TooLarge
 
-# How much a killed server may lose: progress is made safe after so many bytes or seconds.
+# Progress is synced to disk and recorded after this many bytes or seconds.
 SAFE_BYTES = 16 * 1024 * 1024
 SAFE_SECONDS = 2.0
 
 
 class WrongOffset(Conflict):
-    """The sender goes on where we are not."""
+    """The client's offset differs from the server's."""
 
     code = "wrong_offset"
 
 
 def get_resumable(*, owner: User, upload_id: UUID) -> Upload:
-    """Return an upload of `owner` whose time is not over. Raises NotFound."""
+    """Return an unexpired upload of `owner`. Raises NotFound."""
     rows = Upload.objects.filter(owner=owner, pk=upload_id, expires_at__gt=timezone.now(), multipart_id="")
     upload = rows.select_related("file").first()
     if upload is None:
@@ -69,16 +70,16 @@ def begin_resumable(
     on_conflict: OnConflict = OnConflict.KEEP_BOTH,
     key: str | None = None,
 ) -> Upload:
-    """Make room for an upload of `length` bytes; refuse it before they are sent.
+    """Begin an upload and reserve `length` bytes, before any byte is sent.
 
     Args:
-        folder: where it goes; None is the top of the drive.
-        place: the name, and the folders to be made below `folder`.
-        key: names this request, so that a repeated one returns what the first one began.
+        folder: destination; None: the top of the drive.
+        place: the name, and folders to create below `folder`.
+        key: idempotency key; a repeated request returns the upload that the first one began.
 
     Raises:
-        TooLarge: more than one upload may have, or than the drive has room for beside other uploads.
-        Invalid: there is nothing in it.
+        TooLarge: over the limit of one upload, or no room in addition to other unfinished uploads.
+        Invalid: `length` is 0.
         Conflict: the key was used for another upload, or too many uploads are unfinished.
     """
     values: dict[str, Any] = {
@@ -94,7 +95,7 @@ def begin_resumable(
 
 
 def begin_part(*, owner: User, length: int, key: str | None = None) -> Upload:
-    """Make room for a part of a file, which is put together later.
+    """Begin a partial upload, which `concatenation` joins later.
 
     Arguments and errors as `begin_resumable`.
     """
@@ -108,8 +109,8 @@ def _begin(values: dict[str, Any], key: str | None) -> Upload:
     if key is not None and (earlier := Upload.objects.filter(pk=key_of(owner, key)).first()):
         return same_request(earlier, values)
     upload = Upload(**values, expires_at=timezone.now() + LIFE)
-    if upload.on_conflict == OnConflict.SKIP and (there := file_at(upload)):
-        upload.offset, upload.completed_at, upload.file = upload.length, timezone.now(), there
+    if upload.on_conflict == OnConflict.SKIP and (existing := file_at(upload)):
+        upload.offset, upload.completed_at, upload.file = upload.length, timezone.now(), existing
     if key is not None:
         upload.pk = key_of(owner, key)
     try:
@@ -123,7 +124,7 @@ def _begin(values: dict[str, Any], key: str | None) -> Upload:
 
 @transaction.atomic
 def insert_upload(upload: Upload) -> None:
-    """Insert a new upload and promise room to bytes that are still to come. Raises as `claim_upload`."""
+    """Insert a new upload and reserve room for its bytes. Raises as `claim_upload`."""
     if upload.completed_at is None:
         claim_upload(owner=upload.owner, size=upload.length)
     if upload.on_conflict != OnConflict.KEEP_BOTH:
@@ -132,8 +133,10 @@ def insert_upload(upload: Upload) -> None:
 
 
 def _check_parts(upload: Upload, size: int) -> None:
-    """Raise TooLarge where part files would hold more than the drive has room for: many uploads may each have
-    been promised the same room."""
+    """Raise TooLarge if the part files of all uploads would exceed the drive's room.
+
+    Several uploads may have reserved the same room.
+    """
     others = Upload.objects.filter(owner=upload.owner, completed_at__isnull=True).exclude(pk=upload.pk)
     held = others.aggregate(total=Sum("offset"))["total"] or 0
     if held + upload.offset + size > usage_of(upload.owner).left:
@@ -143,39 +146,39 @@ def _check_parts(upload: Upload, size: int) -> None:
 def append_bytes(
     *, upload: Upload, offset: int, source: ByteStream, size: int, digest: Digest | None = None
 ) -> Upload:
-    """Write `size` bytes behind the first `offset` ones; the last of all finishes the upload.
+    """Append `size` bytes at `offset`; the last byte finishes the upload.
 
-    Where the source ends early or breaks, what came of it is kept. With a digest it is all or nothing.
+    If the source end early or fails, the received bytes are kept, unless there is a digest.
 
     Returns:
-        The upload as it is now: `completed_at` and `file` are set when it is finished.
+        The updated upload: `completed_at` and `file` are set when it is finished.
 
     Raises:
-        WrongOffset: the sender goes on somewhere else than where we are.
+        WrongOffset: `offset` is not the number of stored bytes.
         part_files.Busy: another request is writing to the same upload.
-        TooLarge: more bytes than were announced.
-        WrongChecksum: what came is not what the digest says; nothing of it is kept.
+        TooLarge: more bytes than announced.
+        WrongChecksum: the bytes do not match the digest; none of them is kept.
         Unavailable: the bytes could not be stored.
-        Invalid: all bytes are there, and are no file that we take. The upload is gone then.
+        Invalid: the complete file is not accepted. The upload is deleted.
     """
     with part_files.writing(upload.pk) as part:
         upload = _current(upload, offset)
         if offset + size > upload.length:
-            raise TooLarge(_("More bytes than were announced."))
+            raise TooLarge(_("This request has more bytes than Upload-Length announced."))
         _check_parts(upload, size)
         reached = _receive(upload, part, offset, source, size, digest)
-        if digest is not None and (reached < offset + size or not digest.agrees()):
-            _note(upload, part, offset)
-            raise WrongChecksum(_("The bytes changed on their way. Please send them again."))
-        # A part of a file waits for the others: see `drive.uploads.concatenation`.
+        if digest is not None and (reached < offset + size or not digest.matches()):
+            _record_offset(upload, part, offset)
+            raise WrongChecksum(_("The bytes do not match Upload-Checksum. Send them again."))
+        # A partial upload waits for the others: see `drive.uploads.concatenation`.
         if reached < upload.length or upload.metadata.get(CONCAT):
-            _note(upload, part, reached)
+            _record_offset(upload, part, reached)
             return upload
         return _finish(upload, part)
 
 
 def _current(upload: Upload, offset: int) -> Upload:
-    """Return the row as it is now, having seen that its sender goes on where we are."""
+    """Return the current row, after checking the client's offset. Raises WrongOffset."""
     with transaction.atomic():
         rows = Upload.objects.select_for_update(of=("self",)).select_related("folder")
         row = rows.filter(pk=upload.pk).first()
@@ -184,7 +187,9 @@ def _current(upload: Upload, offset: int) -> Upload:
             raise upload_gone()
         here = part_files.received(row)
         if here != offset or row.completed_at is not None:
-            raise WrongOffset(_("This upload goes on at byte %(offset)d.") % {"offset": here})
+            raise WrongOffset(
+                _("This upload continues at byte %(offset)d. Send the bytes from there.") % {"offset": here}
+            )
     row.owner = upload.owner
     return row
 
@@ -192,16 +197,16 @@ def _current(upload: Upload, offset: int) -> Upload:
 def _receive(
     upload: Upload, part: BinaryIO, offset: int, source: ByteStream, size: int, digest: Digest | None
 ) -> int:
-    """Copy what comes into the part file, and return how far it reaches."""
+    """Copy the received bytes into the part file; return the new offset."""
     part.truncate(offset)
     part.seek(offset)
-    ends = offset + size
+    end = offset + size
     safe, safe_at = offset, time.monotonic()
-    while offset < ends:
+    while offset < end:
         try:
-            chunk = source.read(min(CHUNK, ends - offset))
+            chunk = source.read(min(CHUNK, end - offset))
         except OSError:
-            # The connection broke: what came before stays.
+            # The connection broke: keep the bytes received so far.
             break
         if not chunk:
             break
@@ -212,7 +217,7 @@ def _receive(
         elif offset < upload.length and (
             offset - safe >= SAFE_BYTES or time.monotonic() - safe_at >= SAFE_SECONDS
         ):
-            _note(upload, part, offset)
+            _record_offset(upload, part, offset)
             safe, safe_at = offset, time.monotonic()
     return offset
 
@@ -224,8 +229,8 @@ def _write(part: BinaryIO, chunk: bytes) -> None:
         raise cannot_store() from error
 
 
-def _note(upload: Upload, part: BinaryIO, offset: int) -> None:
-    """Make the first `offset` bytes safe, then write down that they are."""
+def _record_offset(upload: Upload, part: BinaryIO, offset: int) -> None:
+    """Sync the first `offset` bytes to disk, then record the offset."""
     try:
         part.flush()
         os.fdatasync(part.fileno())
@@ -233,52 +238,52 @@ def _note(upload: Upload, part: BinaryIO, offset: int) -> None:
         raise cannot_store() from error
     now = timezone.now()
     upload.offset, upload.expires_at = offset, now + LIFE
-    kept = Upload.objects.filter(pk=upload.pk, completed_at__isnull=True).update(
+    updated = Upload.objects.filter(pk=upload.pk, completed_at__isnull=True).update(
         offset=offset, expires_at=upload.expires_at, updated_at=now
     )
-    if not kept:
+    if not updated:
         part_files.remove(upload.pk)
         raise upload_gone()
 
 
 def _finish(upload: Upload, part: BinaryIO) -> Upload:
-    """Make the file of an upload whose bytes are all there."""
+    """Create the file of a complete upload."""
     try:
         part.flush()
-        upload.file = _take(upload, part)
+        upload.file = _create_file(upload, part)
         upload.offset, upload.completed_at = upload.length, timezone.now()
     except (Invalid, NotFound, TooLarge):
-        # Sending the same again would end the same.
+        # The same bytes would be refused again.
         drop_upload(upload=upload)
         raise
     except Exception:
-        # Its sender finds one byte missing, and by sending it tries again.
+        # Step back one byte, so that the client sends it again and so retries.
         upload.completed_at = upload.file = None
-        _note(upload, part, upload.length - 1)
+        _record_offset(upload, part, upload.length - 1)
         raise
     part_files.remove(upload.pk)
     return upload
 
 
-def _take(upload: Upload, part: BinaryIO) -> File:
-    """Put the bytes into the drive, doing with a taken name what was asked for."""
+def _create_file(upload: Upload, part: BinaryIO) -> File:
+    """Store the bytes and create the file, applying `on_conflict`."""
     stored, found = uploads_services.store_upload(
         owner=upload.owner, content=part, size=upload.length, limit=settings.RESUMABLE_MAX_BYTES
     )
 
     def record(file: File) -> None:
-        # With the file, so that whoever asks again after a crash gets this one and not a second.
+        # In the file's transaction, so that a repeated request after a crash returns the same file.
         now = timezone.now()
-        kept = Upload.objects.filter(pk=upload.pk, completed_at__isnull=True).update(
+        updated = Upload.objects.filter(pk=upload.pk, completed_at__isnull=True).update(
             file=file, offset=upload.length, completed_at=now, updated_at=now
         )
-        if not kept:
+        if not updated:
             raise upload_gone()
 
     return uploads_services.add_upload(
         owner=upload.owner,
         folder=upload.folder,
-        folders=ways_of(upload),
+        folders=folder_names_of(upload),
         name=upload.name,
         stored=stored,
         facts=found,
@@ -288,7 +293,7 @@ def _take(upload: Upload, part: BinaryIO) -> File:
 
 
 def drop_upload(*, upload: Upload) -> None:
-    """Forget an upload and its bytes. The file of a finished one stays."""
+    """Delete an upload and its bytes. The file of a finished upload stays."""
     Upload.objects.filter(pk=upload.pk).delete()
     part_files.remove(upload.pk)
     s3_multipart.discard(upload)

@@ -1,6 +1,6 @@
-"""Uploads whose parts browsers send into the bucket by themselves: under which name, how long, and given up.
+"""S3 multipart uploads by browsers: object names, part sizes, received parts, deletion and sweep.
 
-As long as it is not checked, an upload lies under a name of its own, away from the bytes of the drive.
+Until it is checked, an upload has a name under `PREFIX`, apart from the drive's blobs.
 """
 
 import logging
@@ -17,51 +17,51 @@ from django.utils import timezone
 from drive.models import Upload
 
 if TYPE_CHECKING:
-    # Loads boto3, which a site with a folder does without.
+    # Imports boto3, which a site without a bucket does not need.
     from drive.storage.s3 import BucketStorage, Leftover, Part
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "incoming/"
 MB = 2**20
-# A smaller file goes by way of the site, in fewer requests.
+# A smaller file is sent to the site, in fewer requests.
 LEAST_BYTES = 16 * MB
-# S3 takes 10,000 parts of at least 5 MiB each.
+# S3 allows 10,000 parts of at least 5 MiB each.
 PART_BYTES = 8 * MB
 MOST_PARTS = 10_000
-# What no upload under way refers to may belong to one that is just being begun.
+# Younger objects may belong to an upload that is just beginning.
 GRACE = timedelta(days=1)
 
 
 def has_bucket() -> bool:
-    """Tell whether this site keeps its bytes in a bucket."""
+    """Return whether this site stores its blobs in a bucket."""
     return hasattr(default_storage, "querystring_auth")
 
 
 def is_offered() -> bool:
-    """Tell whether browsers may send large files into the bucket by themselves."""
+    """Return whether browsers can upload large files directly to the bucket."""
     return bool(settings.S3_DIRECT) and has_bucket()
 
 
 def bucket() -> "BucketStorage":
-    """Return the bucket. Raises OSError where there is none (any more)."""
+    """Return the bucket. Raises OSError if the site has none (any more)."""
     if not has_bucket():
         raise OSError("This site has no bucket.")
     return cast("BucketStorage", default_storage)
 
 
 def name_of(upload: Upload) -> str:
-    """Return the name under which an upload's bytes lie until they are checked."""
+    """Return the object name of an upload until it is checked."""
     return f"{PREFIX}{upload.owner_id}/{upload.pk}"
 
 
 def part_size_for(length: int) -> int:
-    """Return into parts of how many bytes a file of `length` bytes is cut: whole MiB, few enough for S3."""
+    """Return the part size in bytes for a file of `length` bytes: whole MiB, within the limit on parts."""
     return max(PART_BYTES, math.ceil(length / MOST_PARTS / MB) * MB)
 
 
 def sizes_of(upload: Upload) -> dict[int, int]:
-    """Return the length in bytes of each part, by its number from 1 on."""
+    """Return the size in bytes of each part, by its number from 1."""
     whole, rest = divmod(upload.length, upload.part_size)
     sizes = dict.fromkeys(range(1, whole + 1), upload.part_size)
     if rest:
@@ -70,10 +70,10 @@ def sizes_of(upload: Upload) -> dict[int, int]:
 
 
 def arrived(upload: Upload) -> "list[Part]":
-    """Return the parts that are in the bucket and as long as they shall be.
+    """Return the parts in the bucket that have the expected size.
 
     Raises:
-        FileNotFoundError: the bucket knows nothing of this upload, or has made an object of it.
+        FileNotFoundError: the multipart upload is unknown or already assembled into an object.
     """
     sizes = sizes_of(upload)
     found = bucket().list_parts(name_of(upload), upload.multipart_id)
@@ -81,16 +81,16 @@ def arrived(upload: Upload) -> "list[Part]":
 
 
 def discard(upload: Upload) -> None:
-    """Delete what the bucket has of an upload whose row is gone or has ended.
+    """Delete the parts or object of an upload that is deleted or finished.
 
-    A bucket that does not answer keeps it a while longer: `sweep_bucket` comes back to it.
+    If the bucket does not answer, `sweep_bucket` deletes them later.
     """
     if not upload.multipart_id or not has_bucket():
         return
     try:
         _delete(name_of(upload), upload.multipart_id)
     except OSError:
-        logger.exception("Could not delete what is left of upload %s", upload.pk)
+        logger.exception("Could not delete upload %s from the bucket; the sweep retries", upload.pk)
 
 
 def _delete(name: str, multipart_id: str) -> None:
@@ -98,13 +98,13 @@ def _delete(name: str, multipart_id: str) -> None:
         try:
             bucket().abort_parts(name, multipart_id)
         except FileNotFoundError:
-            # It has become an object, or is gone.
-            logger.debug("No upload in parts of %s", name)
+            # It is already assembled, or deleted.
+            logger.debug("No multipart upload of %s", name)
     bucket().delete(name)
 
 
 def sweep_bucket() -> int:
-    """Delete what crashes have left in the bucket and no upload under way refers to; return how many."""
+    """Delete old parts and objects without an unfinished upload; return the number deleted."""
     if not has_bucket():
         return 0
     old = timezone.now() - GRACE
@@ -123,11 +123,11 @@ def _under_way(left: "list[Leftover]") -> set[str]:
         try:
             keys.append(UUID(leftover.name.rsplit("/", 1)[-1]))
         except ValueError:
-            logger.warning("A foreign object in the bucket: %s", leftover.name)
+            logger.warning("Unknown object in the bucket: %s", leftover.name)
     rows = Upload.objects.filter(open_uploads(), pk__in=keys)
     return {name_of(upload) for upload in rows}
 
 
 def open_uploads() -> Q:
-    """Which uploads in parts still need what they have in the bucket."""
+    """Return the filter for multipart uploads that are neither finished nor refused."""
     return ~Q(multipart_id="") & Q(completed_at__isnull=True, reason="")

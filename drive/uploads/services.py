@@ -1,4 +1,4 @@
-"""Uploads as people see them: a file in one call, and those that were begun and left."""
+"""Services of uploads: upload a file in one call, and list unfinished uploads."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -20,9 +20,9 @@ from drive.storage.blobs import Stored
 from drive.uploads import rules, tasks
 from drive.uploads.create_file import create_file
 
-# An unfinished upload to which bytes came more recently is probably being sent just now.
+# An upload that received bytes more recently is probably still active.
 LEFT_FOR = timedelta(seconds=60)
-# A page shows this many unfinished uploads.
+# Unfinished uploads that a page shows.
 SHOWN = 5
 logger = logging.getLogger(__name__)
 
@@ -36,30 +36,30 @@ def upload_file(
     size: int,
     metadata: dict[str, Any] | None = None,
 ) -> File:
-    """Take a file into the drive; a taken name gets a number. A worker then looks at all of it.
+    """Store a file and create its row; a taken name gets a number. A worker inspects it later.
 
     Args:
         content: an open binary file, read from its start.
-        size: bytes, as its sender or the server counted them.
+        size: bytes, as counted by the client or the server.
 
     Raises:
-        TooLarge: more bytes than one request may carry, or than the drive has room for.
-        Invalid: it is empty, or nothing that the drive keeps (by content, not by name).
-        Unavailable: the storage does not take it, being full for example.
+        TooLarge: over the limit of one request, or no room in the drive.
+        Invalid: the file is empty, or its content has an unsupported type.
+        Unavailable: the storage is full or does not answer.
     """
     stored, found = store_upload(owner=owner, content=content, size=size, limit=settings.UPLOAD_MAX_BYTES)
     return add_upload(owner=owner, folder=folder, name=name, stored=stored, facts=found, metadata=metadata)
 
 
 def store_upload(*, owner: User, content: BinaryIO, size: int, limit: int) -> tuple[Stored, DetectedType]:
-    """Recognise what was sent and store its bytes for `add_upload`. Raises as `upload_file`."""
+    """Detect the type of a file and store its bytes for `add_upload`. Raises as `upload_file`."""
     rules.check_length(size, limit=limit)
     quota.check_room(owner=owner, size=size)
     found = sniff(content)
     try:
         return blobs.store_file(content, found.content_type), found
     except OSError as error:
-        logger.exception("Could not store what was uploaded")
+        logger.exception("Could not store an upload")
         raise rules.cannot_store() from error
 
 
@@ -95,12 +95,12 @@ def add_upload(
 
 
 def unfinished_uploads(*, owner: User) -> QuerySet[Upload]:
-    """Return the owner's uploads of which something is still to come, the newest first."""
+    """Return the owner's inactive, incomplete uploads, newest first."""
     rows = Upload.objects.filter(
         owner=owner, completed_at__isnull=True, sent_at__isnull=True, reason="", expires_at__gt=timezone.now()
     )
     left = rows.filter(updated_at__lt=timezone.now() - LEFT_FOR, offset__lt=F("length"))
-    # Nobody but the program that sends it can go on with a part of a file.
+    # Only the program that began a partial upload can continue it.
     left = left.exclude(metadata__has_key=rules.CONCAT)
     return left.select_related("folder").order_by("-id")
 

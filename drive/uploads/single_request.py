@@ -1,6 +1,6 @@
-"""Small files whose bytes come whole in the request that begins their upload: no part file, one transaction.
+"""Uploads of small files in one request, without a part file, in one transaction.
 
-What breaks off leaves nothing behind, and is sent again from its start.
+An interrupted request stores nothing; the client sends it again from the start.
 """
 
 import io
@@ -21,8 +21,8 @@ from ipau.common.errors import Invalid
 
 
 def is_whole(*, length: int, size: int, on_conflict: OnConflict) -> bool:
-    """Tell whether a file of `length` bytes, `size` of which come with this request, is taken this way."""
-    # What may be there already is looked for before its bytes are read.
+    """Return whether a file of `length` bytes, `size` of them in this request, can use `take_whole`."""
+    # SKIP checks for an existing file before reading the bytes.
     return 0 < length == size <= settings.FILE_UPLOAD_MAX_MEMORY_SIZE and on_conflict != OnConflict.SKIP
 
 
@@ -37,20 +37,20 @@ def take_whole(
     source: ByteStream,
     digest: Digest | None = None,
 ) -> Upload | None:
-    """Make a file of the `length` bytes that `source` has, and return its finished upload.
+    """Create a file from `length` bytes of `source`; return its finished upload.
 
-    Returns None, without reading the body, if an upload with this idempotency key has begun before. Then
-    `resumable.begin_resumable` returns it.
+    Returns None, without reading the body, if this idempotency key was used before. Then
+    `resumable.begin_resumable` returns its upload.
 
-    Args: as those of `resumable.begin_resumable` and `resumable.append_bytes`.
+    Args: as in `resumable.begin_resumable` and `resumable.append_bytes`.
 
     Raises:
-        TooLarge: the drive has no room for them.
+        TooLarge: the drive has no room for the file.
         NotFound: the folder has been trashed.
-        WrongChecksum: what came is not what the digest says.
-        Invalid: fewer bytes came than were announced, or they are no file that we take.
-        Conflict: the key was used for another upload, at this moment.
-        RateLimited: too many uploads that replace others, or skip what is there.
+        WrongChecksum: the bytes do not match the digest.
+        Invalid: fewer bytes arrived than announced, or the file is not accepted.
+        Conflict: a concurrent request used the key for another upload.
+        RateLimited: too many uploads that replace or skip existing files.
     """
     values = {
         "owner": owner,
@@ -70,7 +70,7 @@ def take_whole(
     data = _read(source, length, digest)
 
     def record(file: File) -> None:
-        # With the file, so that whoever asks again after a crash gets this one and not a second.
+        # In the file's transaction, so that a repeated request after a crash returns the same file.
         upload.file, upload.completed_at = file, timezone.now()
         upload.save(force_insert=True)
 
@@ -89,7 +89,7 @@ def take_whole(
             on_created=record,
         )
     except IntegrityError:
-        # The same request, twice at once.
+        # The same request came twice at the same time.
         earlier = Upload.objects.select_related("file").filter(pk=upload.pk).first()
         if earlier is None:
             raise
@@ -103,12 +103,15 @@ def _read(source: ByteStream, length: int, digest: Digest | None) -> bytes:
         while len(data) < length and (chunk := source.read(min(rules.CHUNK, length - len(data)))):
             data += chunk
     except OSError:
-        # The connection broke; nobody may be there to read the answer.
+        # The connection broke. The client may not receive the response.
         pass
     if digest is not None:
         digest.update(bytes(data))
-        if not digest.agrees():
-            raise rules.WrongChecksum(_("The bytes changed on their way. Please send them again."))
+        if not digest.matches():
+            raise rules.WrongChecksum(_("The bytes do not match Upload-Checksum. Send them again."))
     if len(data) < length:
-        raise Invalid(_("Fewer bytes came than were announced."), code="too_few_bytes")
+        raise Invalid(
+            _("This request has fewer bytes than Upload-Length announced. Send the file again."),
+            code="too_few_bytes",
+        )
     return bytes(data)

@@ -1,4 +1,4 @@
-"""The envelopes that carry the drive's work to a worker."""
+"""Celery tasks of uploads: inspection, direct uploads, renditions, sweeps; and functions that send them."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -8,25 +8,25 @@ from ipau.common.alone import alone
 from ipau.common.tasks import begins, task, wake, wake_once
 
 SILENT = timedelta(seconds=8)
-# A wake-up that waits behind others is not sent again for so long.
+# Seconds before a queued wake-up is sent again.
 AGAIN_SECONDS = 20
-# As long as the lease of the file that a turn is at; Celery ends what does not heed it half a minute later.
+# Equal to the lease of a file. Celery kills a task that ignores this limit half a minute later.
 INSPECTION_SECONDS = 60
 
 
-# One turn of an owner at a time: however slow their files are, other slots are left for everybody else.
+# One turn of an owner at a time: slow files of one owner leave slots for others.
 @task(name="drive.inspect_uploads", queue="background", soft_time_limit=INSPECTION_SECONDS)
 def inspect_uploads(owner_id: str) -> None:
     begins(inspect_uploads, owner_id)
     with alone(f"inspecting:{owner_id}", seconds=INSPECTION_SECONDS + 30) as is_alone:
         if is_alone:
             work.inspect_uploads(UUID(owner_id))
-    # Asked again behind it: what came meanwhile has woken a turn that left it to this one.
+    # Check again: wake-ups that arrived during this turn were skipped because of the lock.
     if is_alone and work.has_waiting(UUID(owner_id)):
         send_inspection(owner_id=owner_id)
 
 
-# Reading a file of many gigabytes out of a bucket takes a while, but less than messages stay invisible for.
+# Reading many gigabytes takes minutes. The limit is below the visibility timeout of messages.
 @task(name="drive.check_upload", queue="background", soft_time_limit=840)
 def check_upload(upload_id: str) -> None:
     if not direct_work.has_room():
@@ -58,21 +58,21 @@ def sweep_multipart() -> None:
 
 
 def send_inspection(*, owner_id: str) -> None:
-    """Wake a worker for the owner's new uploads; once for all that come before it looks."""
+    """Wake a worker for the owner's new uploads, once for all that arrive before it starts."""
     wake_once(inspect_uploads, owner_id, seconds=AGAIN_SECONDS)
 
 
 def send_renditions(*, share_id: str) -> None:
-    """Wake a worker for the images that visitors of a view-only link are to see."""
+    """Wake a worker for the missing renditions of a view-only link."""
     wake_once(make_renditions, share_id, seconds=int(SILENT.total_seconds()))
 
 
 def send_check(*, upload_id: str) -> None:
-    """Wake a worker for an upload whose parts are all in the bucket."""
+    """Wake a worker to check a complete direct upload."""
     wake(check_upload, upload_id)
 
 
 def _check_next(*, older_than: timedelta = timedelta()) -> None:
-    """Wake a worker for one of the uploads that nobody has begun to check, of one owner or another."""
+    """Wake a worker for one waiting direct upload of a random owner."""
     for upload_id in direct_work.uploads_waiting(older_than=older_than)[:1]:
         send_check(upload_id=upload_id)

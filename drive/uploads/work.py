@@ -1,4 +1,4 @@
-"""What a worker does with a new upload: look at all of it under limits, make its thumbnail, say so."""
+"""Inspection of new uploads by workers: decode under limits, create thumbnails, record the result."""
 
 import logging
 import time
@@ -28,20 +28,20 @@ from workers.thumbnail_sizes import THUMBNAIL_SIDE, VIEW_SIDE
 
 logger = logging.getLogger(__name__)
 
-# Pictures of more bytes than this are shown reduced to `VIEW_SIDE`, until somebody zooms in.
+# The viewer shows larger images reduced to `VIEW_SIDE` until the user zooms in.
 LARGE_BYTES = 2 * 1024**2
-# A turn ends after this many seconds, so that one owner's thousand uploads do not hold up another's one.
+# A turn end after this many seconds, so that many uploads of one owner do not delay those of others.
 TURN_SECONDS = 1.0
 LEASE = timedelta(seconds=60)
 MAX_ATTEMPTS = 3
 
 
 def inspect_uploads(owner_id: UUID) -> bool:
-    """Check the owner's new uploads for about a second; return whether some are left."""
-    ends = time.monotonic() + TURN_SECONDS
+    """Inspect the owner's new uploads for about a second; return whether some are left."""
+    end = time.monotonic() + TURN_SECONDS
     while file := leases.claim_first(_waiting(owner_id).order_by("id"), lease=LEASE):
         _inspect(file)
-        if time.monotonic() >= ends:
+        if time.monotonic() >= end:
             return _waiting(owner_id).exists()
     return False
 
@@ -52,34 +52,40 @@ def _waiting(owner_id: UUID) -> models.QuerySet[File]:
 
 
 def has_waiting(owner_id: UUID) -> bool:
-    """Return whether uploads of the owner are still to be checked, and nobody is at them."""
+    """Return whether the owner has uploads to inspect that no worker has claimed."""
     return _waiting(owner_id).exists()
 
 
 def _inspect(file: File) -> None:
     if file.attempts > MAX_ATTEMPTS:
-        _refuse(file, "This file could not be opened safely.")
+        _refuse(file, "Checking this file failed 3 times. Try to upload it again.")
         return
     try:
-        seen = _LOOKS[FileKind(file.kind)](file)
+        inspection = _INSPECTORS[FileKind(file.kind)](file)
     except (OperationError, Invalid) as error:
         _refuse(file, error.message)
         return
     except OSError:
-        # The storage does not answer: the lease runs out and another turn tries again.
+        # The storage does not answer: the lease expires and another turn retries.
         logger.exception("Could not read blob %s of file %s", file.blob_id, file.pk)
         return
-    stored = {side: blobs.store(data, "image/webp") for side, data in seen.thumbnails.items()}
+    stored = {side: blobs.store(data, "image/webp") for side, data in inspection.thumbnails.items()}
     with transaction.atomic():
         blobs.register(stored.values())
-        shown = (NewThumbnail(file.blob_id, side, webp.sha256) for side, webp in stored.items())
-        Thumbnail.objects.add_missing(shown)
-        _finish(file, state=FileState.READY, width=seen.width, height=seen.height, facts=seen.facts)
+        thumbnails = (NewThumbnail(file.blob_id, side, webp.sha256) for side, webp in stored.items())
+        Thumbnail.objects.add_missing(thumbnails)
+        _finish(
+            file,
+            state=FileState.READY,
+            width=inspection.width,
+            height=inspection.height,
+            facts=inspection.facts,
+        )
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What a worker found: upright size in pixels, WebP thumbnails by side, and what the content tells."""
+class _Inspection:
+    """Result: size in pixels after EXIF rotation, WebP thumbnails by side in pixels, and facts."""
 
     width: int | None = None
     height: int | None = None
@@ -87,37 +93,37 @@ class _Seen:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def _look_at_picture(file: File) -> _Seen:
-    """Decode the picture once, and show it in the sizes that its kind needs. Raises PictureError."""
+def _inspect_image(file: File) -> _Inspection:
+    """Decode the image once and create its thumbnails. Raises PictureError."""
     data = blobs.read(file.blob_id)
     if not needs_rendition(file.content_type) and file.size <= LARGE_BYTES:
         small = engine.thumbnail(data, THUMBNAIL_SIDE)
-        return _Seen(small.facts.width, small.facts.height, {THUMBNAIL_SIDE: small.data})
+        return _Inspection(small.facts.width, small.facts.height, {THUMBNAIL_SIDE: small.data})
     large = engine.thumbnail(data, VIEW_SIDE)
     small = engine.thumbnail(large.data, THUMBNAIL_SIDE)
-    made = {THUMBNAIL_SIDE: small.data, VIEW_SIDE: large.data}
-    return _Seen(large.facts.width, large.facts.height, made)
+    thumbnails = {THUMBNAIL_SIDE: small.data, VIEW_SIDE: large.data}
+    return _Inspection(large.facts.width, large.facts.height, thumbnails)
 
 
-def _look_at_video(file: File) -> _Seen:
-    """Read the header and, where it can be decoded, the first key frame. Raises VideoError."""
+def _inspect_video(file: File) -> _Inspection:
+    """Read the header and, if it can be decoded, the first key frame. Raises VideoError."""
     with _content(file) as content:
         facts, poster = read_video(content, file.content_type)
     sides = () if poster is None else (THUMBNAIL_SIDE, VIEW_SIDE)
-    made = {side: encode_thumbnail(poster, side).data for side in sides if poster is not None}
-    return _Seen(facts.width, facts.height, made, facts.as_json())
+    thumbnails = {side: encode_thumbnail(poster, side).data for side in sides if poster is not None}
+    return _Inspection(facts.width, facts.height, thumbnails, facts.as_json())
 
 
-def _look_at_weights(file: File) -> _Seen:
+def _inspect_weights(file: File) -> _Inspection:
     """Read the header. Nothing is loaded."""
     with _content(file) as content:
-        return _Seen(facts=weights_facts(content))
+        return _Inspection(facts=weights_facts(content))
 
 
-_LOOKS = {
-    FileKind.PICTURE: _look_at_picture,
-    FileKind.VIDEO: _look_at_video,
-    FileKind.WEIGHTS: _look_at_weights,
+_INSPECTORS = {
+    FileKind.PICTURE: _inspect_image,
+    FileKind.VIDEO: _inspect_video,
+    FileKind.WEIGHTS: _inspect_weights,
 }
 
 
@@ -125,7 +131,7 @@ _LOOKS = {
 def _content(file: File) -> Iterator[BinaryIO]:
     """Open a file's bytes, which need not fit into memory."""
     with default_storage.open(Blob(sha256=file.blob_id).path) as content:
-        # The file behind Django's, whose every call would go through two more.
+        # The raw file: Django's wrapper adds two calls to each read.
         yield cast(BinaryIO, content.file)
 
 
@@ -134,13 +140,13 @@ def _refuse(file: File, reason: str) -> None:
 
 
 def _finish(file: File, **changes: Any) -> None:
-    """Record the outcome, unless the lease has passed to another worker or the file has got other bytes."""
+    """Record the result, unless another worker has the lease or the file's bytes were replaced."""
     rows = File.objects.filter(pk=file.pk, state=FileState.UPLOADED, blob_id=file.blob_id)
     leases.release(rows, token=file.lease_token, updated_at=timezone.now(), **changes)
 
 
 def owners_waiting(*, older_than: timedelta) -> list[str]:
-    """Return the owners of uploads that nobody has begun to check for this long."""
+    """Return the owners of uploads that have waited for inspection longer than this."""
     new = Q(lease_expires_at__isnull=True, created_at__lt=timezone.now() - older_than)
     rows = File.objects.filter(new | leases.expired(), state=FileState.UPLOADED).order_by("owner")
     return [str(owner) for (owner,) in rows.values_list("owner").distinct()]

@@ -1,1 +1,1 @@
-"""The drive's pages: looking, changing, uploading, and the bytes themselves."""
+"""Views of the drive's pages and of share links."""

@@ -1,4 +1,4 @@
-"""Downloading several things at once, as one archive."""
+"""Download of a selection as a zip archive."""
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpResponseBase
@@ -15,12 +15,12 @@ from drive.views.requests import selection
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def download(request: SignedInRequest) -> HttpResponseBase:
-    """Send the selection (`file`, `folder`): a single file as it is, anything else as a zip.
+    """Send the selection (`file`, `folder`): a single file unchanged, otherwise a zip.
 
-    It may be a POST: thousands of ids do not fit into an address.
+    POST is allowed, because thousands of ids do not fit into a URL.
     """
     chosen = selection(request)
     if len(chosen.files) == 1 and not chosen.folders:
         return redirect(reverse("drive:content", args=[chosen.files[0].pk]) + "?download")
-    made = zip_archives.archive(zip_archives.members_of(owner=request.user, chosen=chosen))
-    return serve_archive(made, name=zip_archives.archive_name(chosen), size=len(made))
+    stream = zip_archives.archive(zip_archives.members_of(owner=request.user, chosen=chosen))
+    return serve_archive(stream, name=zip_archives.archive_name(chosen), size=len(stream))

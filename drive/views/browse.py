@@ -1,4 +1,4 @@
-"""Looking: folders, the trash."""
+"""Folder pages, polling of new files, and the stored sort order and layout."""
 
 from typing import Any
 from uuid import UUID
@@ -34,11 +34,11 @@ def folder(request: SignedInRequest, folder_id: UUID) -> HttpResponse:
 
 
 def _folder_page(request: SignedInRequest, here: Folder | None) -> HttpResponse:
-    """Answer with the page, its listing after a change, or the next tiles while somebody scrolls."""
+    """Return the page, its listing after a change, or the next tiles on scrolling."""
     sort, layout = chosen_sort(request), chosen_layout(request)
     context: dict[str, Any] = {
         "folder": here,
-        "room": "files",
+        "section": "files",
         "find": FindForm(),
         "sort": sort,
         "sorts": listing.SORTS.values(),
@@ -57,7 +57,7 @@ def _folder_page(request: SignedInRequest, here: Folder | None) -> HttpResponse:
             owner=request.user, parent=here, sort=sort, cursor=request.GET.get("folders")
         )
     if target not in ("more-files", "more-folders", "listing"):
-        context["way"] = services.ancestors_of(here)
+        context["ancestors"] = services.ancestors_of(here)
         context["usage"] = quota.usage_of(request.user)
     return depends_on_htmx(render(request, _folder_template(target), context))
 
@@ -70,43 +70,43 @@ def _folder_template(target: str | None) -> str:
 @login_required
 @require_POST
 def states(request: SignedInRequest) -> HttpResponse:
-    """Answer a page that waits for its new uploads with the tiles that are through with the check."""
+    """Return the tiles of pending uploads (`pending`) that have been checked; 204 if none has."""
     asked = request.POST.getlist("pending")
     found = listing.tiles(owner=request.user, file_ids=asked)
     waiting = [f for f in found if f.state == FileState.UPLOADED]
     if asked and len(waiting) == len(set(asked)):
         return HttpResponse(status=204)
-    there = {str(f.pk) for f in found}
+    existing = {str(f.pk) for f in found}
     context = {
         "files": [f for f in found if f.state != FileState.UPLOADED],
-        "gone": [key for key in asked if key not in there],
+        "gone": [key for key in asked if key not in existing],
         "pending": bool(waiting),
     }
     return render(request, "drive/states.html", context)
 
 
 def chosen_sort(request: SignedInRequest) -> listing.Sort:
-    """Return the order that the person chose here or, for this sitting, in another folder."""
+    """Return the sort order of the request, or of the session."""
     return listing.SORTS[remembered(request, "sort", listing.SORTS, listing.NEWEST.key)]
 
 
 def chosen_layout(request: SignedInRequest) -> str:
-    """Return how the person looks at listings: as a grid or a list."""
+    """Return the layout of listings: grid or list."""
     return remembered(request, "view", LAYOUTS, "grid")
 
 
 def remembered(request: SignedInRequest, name: str, choices: Any, default: str) -> str:
-    """Return what an address asks for under `name` or, for this sitting, what the last one did."""
+    """Return the query parameter `name`, or its last value in this session."""
     key = f"drive_{name}"
-    kept = str(request.session.get(key, default))
-    asked = request.GET.get(name, kept)
+    stored = str(request.session.get(key, default))
+    asked = request.GET.get(name, stored)
     if asked not in choices:
         asked = default
-    if asked != kept:
+    if asked != stored:
         request.session[key] = asked
     return asked
 
 
 def any_pending(files: list[File]) -> bool:
-    """Tell whether a worker has yet to look at one of these."""
+    """Return whether a file is not checked yet."""
     return any(f.state == FileState.UPLOADED for f in files)

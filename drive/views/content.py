@@ -1,4 +1,4 @@
-"""The bytes of files and thumbnails, for whoever owns them."""
+"""Content of files and thumbnails, for their owner."""
 
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from ipau.common.errors import NotFound
 @login_required
 @require_safe
 def content(request: SignedInRequest, file_id: UUID) -> HttpResponseBase:
-    """Send a file's bytes; `?download` offers them for saving. Refused ones can only be saved."""
+    """Send a file's content; `?download` sends it as an attachment. Refused files are always attachments."""
     file = services.get_file(owner=request.user, file_id=file_id)
     download = "download" in request.GET or file.state == FileState.REFUSED
     return serve(request, file.blob, name=file.name, content_type=file.content_type, download=download)
@@ -26,18 +26,18 @@ def content(request: SignedInRequest, file_id: UUID) -> HttpResponseBase:
 @login_required
 @require_safe
 def thumbnail(request: SignedInRequest, file_id: UUID, side: int) -> HttpResponseBase:
-    """Send a thumbnail, also of a file in the trash. With its digest as `v` it may be kept for good."""
-    made = listing.thumbnail_of(owner=request.user, file_id=file_id, side=side)
-    if made is None:
-        raise NotFound(_("There is no such picture."))
+    """Send a thumbnail, also of a trashed file. With its digest as `v` it can be cached permanently."""
+    thumbnail_row = listing.thumbnail_of(owner=request.user, file_id=file_id, side=side)
+    if thumbnail_row is None:
+        raise NotFound(_("This thumbnail does not exist."))
     version = request.GET.get("v", "")
-    named = len(version) >= 12 and made.blob_id.startswith(version)
-    # Never by way of a bucket: its addresses change each time, so that no browser could keep the picture.
+    has_digest = len(version) >= 12 and thumbnail_row.blob_id.startswith(version)
+    # No redirect to the bucket: presigned URLs differ each time, so browsers could not cache the image.
     return serve(
         request,
-        made.blob,
+        thumbnail_row.blob,
         name="thumbnail.webp",
-        content_type=made.blob.content_type,
+        content_type=thumbnail_row.blob.content_type,
         stream=True,
-        immutable=named,
+        immutable=has_digest,
     )

@@ -1,4 +1,4 @@
-"""Large files on their way from the page into the bucket: for the page's script, in JSON."""
+"""JSON endpoints of direct uploads to the bucket, for the page's script."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from ipau.common.api.views import domain_problem
 from ipau.common.errors import DomainError, Invalid
 
 V = TypeVar("V", bound=Callable[..., HttpResponse])
-# Eighteen digits: what the database can count.
+# 18 digits fit into a BIGINT column.
 DIGITS = 18
 
 
-def _told(view: V) -> V:
-    """Answer a domain error with its sentence, in JSON."""
+def _json_errors(view: V) -> V:
+    """Decorator that returns domain errors as JSON."""
 
     @wraps(view)
-    def answer(request: SignedInRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def wrapper(request: SignedInRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
             return view(request, *args, **kwargs)
         except DomainError as error:
             return domain_problem(error, request.path).response()
 
-    return cast("V", answer)
+    return cast("V", wrapper)
 
 
 @login_required
 @require_POST
-@_told
+@_json_errors
 def begin(request: SignedInRequest) -> HttpResponse:
     """Begin an upload of `length` bytes: `name`, or `path` below `folder`; `on_conflict`; `key`."""
     owner, folder_id = request.user, request.POST.get("folder")
@@ -54,23 +54,26 @@ def begin(request: SignedInRequest) -> HttpResponse:
         on_conflict=_on_conflict(request),
         key=_key(request),
     )
-    return _answer(upload, status=201)
+    return _state_response(upload, status=201)
 
 
 @login_required
 @never_cache
 @require_safe
-@_told
+@_json_errors
 def state(request: SignedInRequest, upload_id: UUID) -> HttpResponse:
-    """Tell how far an upload is."""
-    return _answer(direct.get_direct(owner=request.user, upload_id=upload_id))
+    """Return the state of an upload."""
+    return _state_response(direct.get_direct(owner=request.user, upload_id=upload_id))
 
 
 @login_required
 @require_POST
-@_told
+@_json_errors
 def parts(request: SignedInRequest, upload_id: UUID) -> HttpResponse:
-    """Tell where to PUT the parts `number` (one or several): {"parts": [{"number", "size", "url"}]}."""
+    """Return presigned URLs for the parts `number` (one or several).
+
+    Returns {"parts": [{"number", "size", "url"}]}.
+    """
     upload = direct.get_direct(owner=request.user, upload_id=upload_id)
     numbers = [_number(text) for text in request.POST.getlist("number")]
     signed = direct.sign_parts(upload=upload, numbers=numbers)
@@ -79,23 +82,23 @@ def parts(request: SignedInRequest, upload_id: UUID) -> HttpResponse:
 
 @login_required
 @require_POST
-@_told
+@_json_errors
 def finish(request: SignedInRequest, upload_id: UUID) -> HttpResponse:
-    """Say that all parts are there."""
+    """Finish an upload after its last part."""
     upload = direct.get_direct(owner=request.user, upload_id=upload_id)
-    return _answer(direct.finish_upload(upload=upload), status=202)
+    return _state_response(direct.finish_upload(upload=upload), status=202)
 
 
 @login_required
 @require_POST
-@_told
+@_json_errors
 def discard(request: SignedInRequest, upload_id: UUID) -> HttpResponse:
-    """Give an upload up, with all that was sent. The file of a finished one stays."""
+    """Delete an upload and its bytes. The file of a finished upload stays."""
     resumable.drop_upload(upload=direct.get_direct(owner=request.user, upload_id=upload_id))
     return HttpResponse(status=204)
 
 
-def _answer(upload: Upload, *, status: int = 200) -> JsonResponse:
+def _state_response(upload: Upload, *, status: int = 200) -> JsonResponse:
     stage = direct.stage_of(upload)
     body = {
         "id": str(upload.pk),
@@ -111,14 +114,14 @@ def _answer(upload: Upload, *, status: int = 200) -> JsonResponse:
 
 def _place(request: HttpRequest) -> UploadPath:
     name, path = request.POST.get("name", ""), request.POST.get("path", "")
-    # A name alone leads nowhere: an odd one is mended.
-    alone = name.replace("\\", "/").rsplit("/", 1)[-1]
-    return clean_path(path or (alone if alone.strip(". ") else "file"))
+    # A name without a path is repaired, not refused.
+    base_name = name.replace("\\", "/").rsplit("/", 1)[-1]
+    return clean_path(path or (base_name if base_name.strip(". ") else "file"))
 
 
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= DIGITS):
-        raise Invalid(_("This request cannot be read."))
+        raise Invalid(_("This request is invalid: lengths and part numbers must be whole numbers."))
     return int(text)
 
 
@@ -126,11 +129,11 @@ def _on_conflict(request: HttpRequest) -> OnConflict:
     try:
         return OnConflict(request.POST.get("on_conflict") or OnConflict.KEEP_BOTH)
     except ValueError as error:
-        raise Invalid(_("This request cannot be read.")) from error
+        raise Invalid(_("This request is invalid: unknown value of on_conflict.")) from error
 
 
 def _key(request: HttpRequest) -> str:
     key = request.POST.get("key", "")
     if not 0 < len(key) <= 255:
-        raise Invalid(_("This request cannot be read."))
+        raise Invalid(_("This request is invalid: key must have 1 to 255 characters."))
     return key

@@ -1,4 +1,4 @@
-"""Changing: new folders, names, places."""
+"""Pages that create, rename and move folders and files, with undo of moves."""
 
 from collections.abc import Callable
 from functools import partial
@@ -29,14 +29,14 @@ T = TypeVar("T")
 @login_required
 @require_http_methods(["GET", "POST"])
 def new_folder(request: SignedInRequest) -> HttpResponse:
-    """Make a folder in the one that `parent` names (none: the top of the drive)."""
+    """Create a folder in `parent` (default: the top of the drive)."""
     parent = _folder_or_top(request.user, _sent(request, "parent"))
     form = NameForm(request.POST if request.method == "POST" else None)
-    make = partial(services.create_folder, owner=request.user, parent=parent)
-    if made := _done_with_name(form, make):
-        text = _("The folder “%(name)s” is made.") % {"name": made.name}
+    create = partial(services.create_folder, owner=request.user, parent=parent)
+    if created := _apply_name(form, create):
+        text = _("Folder “%(name)s” created.") % {"name": created.name}
         events: dict[str, Any] = {"drive-done": {}, "drive-changed": {}}
-        return done(request, text, back=folder_url(made.parent_id), events=events)
+        return done(request, text, back=folder_url(created.parent_id), events=events)
     context = {"form": form, "parent": parent, "back": folder_url(parent.pk if parent else None)}
     return _dialog(request, "drive/new_folder.html", context)
 
@@ -44,12 +44,12 @@ def new_folder(request: SignedInRequest) -> HttpResponse:
 @login_required
 @require_http_methods(["GET", "POST"])
 def rename_folder(request: SignedInRequest, folder_id: UUID) -> HttpResponse:
-    """Give a folder another name."""
+    """Rename a folder."""
     folder = services.get_folder(owner=request.user, folder_id=folder_id)
     back = folder_url(folder.parent_id)
     form = _name_form(request, folder.name)
     rename = partial(services.rename_folder, owner=request.user, folder_id=folder_id)
-    if renamed := _done_with_name(form, rename):
+    if renamed := _apply_name(form, rename):
         return _renamed(request, "drive/folder_tile.html", {"folder": renamed}, back)
     return _dialog(request, "drive/rename.html", {"form": form, "row": folder, "back": back})
 
@@ -57,15 +57,15 @@ def rename_folder(request: SignedInRequest, folder_id: UUID) -> HttpResponse:
 @login_required
 @require_http_methods(["GET", "POST"])
 def rename_file(request: SignedInRequest, file_id: UUID) -> HttpResponse:
-    """Give a file another name: in a dialog of the listing, or in the heading of its own page."""
+    """Rename a file, in a dialog of the listing or in the heading of its page."""
     file = services.get_file(owner=request.user, file_id=file_id)
     back = responses.file_url(file.pk)
     in_heading = request.htmx.target == "file-name"
     form = _name_form(request, file.name)
     rename = partial(services.rename_file, owner=request.user, file_id=file_id)
-    if renamed := _done_with_name(form, rename):
+    if renamed := _apply_name(form, rename):
         if in_heading:
-            return responses.note(_heading(request, {"file": renamed}), _("Renamed."))
+            return responses.add_toast(_heading(request, {"file": renamed}), _("Renamed."))
         tile = listing.tiles(owner=request.user, file_ids=[file_id])[0]
         return _renamed(request, "drive/file_tile.html", {"file": tile}, back)
     context = {"form": form, "row": file, "file": file, "back": back}
@@ -74,8 +74,8 @@ def rename_file(request: SignedInRequest, file_id: UUID) -> HttpResponse:
     return _dialog(request, "drive/rename.html", context)
 
 
-def _done_with_name(form: NameForm, act: Callable[..., T]) -> T | None:
-    """Do what takes a `name` with the one that was sent; what is wrong with it is said beside its field."""
+def _apply_name(form: NameForm, act: Callable[..., T]) -> T | None:
+    """Call `act` with the form's name; show its errors at the field and return None."""
     if not form.is_valid():
         return None
     try:
@@ -96,29 +96,29 @@ def _heading(request: SignedInRequest, context: dict[str, Any]) -> HttpResponse:
 
 
 def _renamed(request: SignedInRequest, tile: str, context: dict[str, Any], back: str) -> HttpResponse:
-    """Answer with the tile under its new name, or go back."""
+    """Return the renamed tile, or redirect to `back`."""
     if not request.htmx:
         return redirect(back)
     response = render(request, tile, {**context, "oob": True})
     response["HX-Reswap"] = "none"
-    return responses.note(response, _("Renamed."), events={"drive-done": {}})
+    return responses.add_toast(response, _("Renamed."), events={"drive-done": {}})
 
 
 @login_required
 @require_http_methods(["GET", "POST"])
 def move(request: SignedInRequest) -> HttpResponse:
-    """Ask where the selection (`file`, `folder`) shall go, or with a `destination` move it there.
+    """Show the dialog that moves the selection (`file`, `folder`), or move it to `destination`.
 
-    Asking may be a POST too: thousands of ids do not fit into an address.
+    The dialog may be a POST too: thousands of ids do not fit into a URL.
     """
     chosen = selection(request)
     destination = request.POST.get("destination")
     if request.method != "POST" or destination is None:
         return _dialog(request, "drive/move.html", _move_context(request, chosen))
     folder = _folder_or_top(request.user, destination)
-    homes = update.homes_of(chosen)
+    folders = update.folders_of(chosen)
     moved = services.move(owner=request.user, chosen=chosen, destination=folder)
-    undo = responses.keep_move(request, homes) if moved else ""
+    undo = responses.store_move(request, folders) if moved else ""
     text = ngettext(
         "%(count)d item moved to “%(place)s”.", "%(count)d items moved to “%(place)s”.", moved
     ) % {
@@ -132,9 +132,9 @@ def move(request: SignedInRequest) -> HttpResponse:
 @login_required
 @require_POST
 def undo_move(request: SignedInRequest, move_id: UUID) -> HttpResponse:
-    """Move back what one move of this sitting took elsewhere."""
-    homes = responses.kept_move(request, move_id)
-    count = update.move_back(owner=request.user, homes=homes)
+    """Undo a move of this session."""
+    folders = responses.load_move(request, move_id)
+    count = update.move_back(owner=request.user, folders=folders)
     text = ngettext("%(count)d item moved back.", "%(count)d items moved back.", count) % {"count": count}
     back = responses.local(request, request.headers.get("Referer", "")) or folder_url(None)
     return done(request, text, back=back, events={"drive-changed": {}})
@@ -144,7 +144,7 @@ def _move_context(request: SignedInRequest, chosen: Selection) -> dict[str, Any]
     folders = listing.all_folders(owner=request.user)
     barred = {f.pk for f in chosen.folders}
     for folder in folders:
-        # Read from the top down, so a folder's parent has been looked at before it.
+        # Parents come before their subfolders.
         if folder.parent_id in barred:
             barred.add(folder.pk)
     home = home_of(chosen)
@@ -152,13 +152,13 @@ def _move_context(request: SignedInRequest, chosen: Selection) -> dict[str, Any]
 
 
 def _dialog(request: SignedInRequest, template: str, context: dict[str, Any]) -> HttpResponse:
-    """Show a form as a page of its own or, to htmx, only what goes into the dialog."""
+    """Return a form as a page, or only the content of the dialog for htmx."""
     part = f"{template}#dialog" if request.htmx else template
     return depends_on_htmx(render(request, part, context))
 
 
 def home_of(chosen: Selection) -> UUID | None:
-    """Return the folder in which the selection was made."""
+    """Return the folder of the selected items."""
     return chosen.files[0].folder_id if chosen.files else chosen.folders[0].parent_id
 
 

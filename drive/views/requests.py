@@ -1,4 +1,4 @@
-"""What a page's request chose: the files and folders that are ticked."""
+"""Selected files and folders of a page's request."""
 
 from accounts.requests import SignedInRequest
 from drive.files import services
@@ -6,7 +6,7 @@ from drive.files.services import Selection
 
 
 def selection(request: SignedInRequest) -> Selection:
-    """Return what a request names as `folder` and `file`. Raises as `services.select`."""
+    """Return the selection of the parameters `folder` and `file`. Raises as `services.select`."""
     sent = request.POST if request.method == "POST" else request.GET
     return services.select(
         owner=request.user, folder_ids=sent.getlist("folder"), file_ids=sent.getlist("file")

@@ -1,4 +1,4 @@
-"""What an address asks of a search, to be answered by a listing and followed by the viewer."""
+"""Search form and query string, shared by the search page and the viewer."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,17 +9,17 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.requests import SignedInRequest
 from drive.files import search, services
-from drive.files.search import Wanted, When
+from drive.files.search import Filters, When
 from drive.models import FileKind, Folder
 
-# The rooms whose listings are searches.
-ROOMS = frozenset({"search", "starred"})
+# Pages with listings from a search.
+SECTIONS = frozenset({"search", "starred"})
 _CARRIED = frozenset({"q", "kind", "when", "first", "last", "in", "sort"})
 KINDS = [("", _("Any type")), *FileKind.choices]
 
 
 class FindForm(forms.Form):
-    """What to look for, as an address carries it."""
+    """Search filters in a query string."""
 
     q = forms.CharField(label=_("Name contains"), required=False, max_length=255)
     kind = forms.ChoiceField(label=_("Type"), required=False, choices=KINDS)
@@ -32,50 +32,50 @@ class FindForm(forms.Form):
     )
 
     def clean(self) -> dict[str, object]:
-        """Refuse days that are the wrong way round."""
+        """Check that the first day is not after the last."""
         sent = super().clean() or {}
         first, last = sent.get("first"), sent.get("last")
         if first and last and first > last:
-            self.add_error("last", _("This day is before the first one."))
+            self.add_error("last", _("The end date is before the start date."))
         return sent
 
 
 @dataclass(frozen=True)
 class Search:
-    """A search as an address tells it: `query` is that part of the address, to be carried on ("q=cat&")."""
+    """A parsed search. `query` is its query string for links ("q=cat&")."""
 
-    room: str
+    section: str
     form: FindForm
-    wanted: Wanted
+    filters: Filters
     within: Folder | None
     query: str
 
     @property
     def opened_from(self) -> str:
-        """What a file's address says, so that its page knows the files before and after it."""
-        return f"?{urlencode({'from': self.room})}&{self.query}".rstrip("&")
+        """Query string of a file's URL, from which its page finds the previous and next file."""
+        return f"?{urlencode({'from': self.section})}&{self.query}".rstrip("&")
 
 
-def read_search(request: SignedInRequest, room: str) -> Search:
-    """Read what an address looks for. Raises NotFound for a folder that is not there."""
+def read_search(request: SignedInRequest, section: str) -> Search:
+    """Parse the search of a request. Raises NotFound if the folder does not exist."""
     key = request.GET.get("in", "")
     within = services.get_folder(owner=request.user, folder_id=key) if key else None
     form = FindForm(request.GET)
-    # What cannot be read asks for nothing, and is said beside its field.
+    # Invalid fields are ignored, and their errors shown at the field.
     form.is_valid()
     sent: dict[str, Any] = form.cleaned_data
-    wanted = Wanted(
+    filters = Filters(
         text=sent.get("q", "").strip(),
         kind=sent.get("kind", ""),
         when=sent.get("when", ""),
         first=sent.get("first"),
         last=sent.get("last"),
         within=search.below(within) if within else None,
-        starred=room == "starred",
+        starred=section == "starred",
     )
-    return Search(room, form, wanted, within, _query(request))
+    return Search(section, form, filters, within, _query(request))
 
 
 def _query(request: SignedInRequest) -> str:
-    kept = [(name, value) for name, value in request.GET.items() if value and name in _CARRIED]
-    return urlencode(kept) + "&" if kept else ""
+    pairs = [(name, value) for name, value in request.GET.items() if value and name in _CARRIED]
+    return urlencode(pairs) + "&" if pairs else ""

@@ -1,4 +1,4 @@
-"""What visitors see behind a link. Nothing here needs an account or, without a password, a cookie."""
+"""Pages of share links for visitors, without an account. Only links with a password use a cookie."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from django.utils.crypto import constant_time_compare
 from django.views.decorators.http import require_http_methods, require_safe
 
 from drive.downloads import sanitized, zip_archives
-from drive.downloads.responses import INLINE, serve, serve_archive, serve_for_others
+from drive.downloads.responses import INLINE, serve, serve_archive, serve_sanitized
 from drive.files import listing
 from drive.files.listing import Steps, steps_from
 from drive.files.services import Selection
@@ -29,24 +29,24 @@ from ipau.common.ids import as_uuid
 from workers.thumbnail_sizes import THUMBNAIL_SIDE, VIEW_SIDE
 
 KEY = "drive_shares"
-# A session remembers this many passwords that were right.
+# Links with a correct password that a session stores.
 MOST_KEPT = 50
 SORT = listing.SORTS["name"]
 
 View = Callable[..., HttpResponseBase]
 
 
-def _visited(view: View) -> View:
-    """Pass the share on to a view, where the visitor may enter it; ask for its password first."""
+def _requires_access(view: View) -> View:
+    """Decorator that passes the share to a view, or redirects to its password form."""
 
     @wraps(view)
-    def guarded(request: HttpRequest, token: str, **named: Any) -> HttpResponseBase:
+    def wrapper(request: HttpRequest, token: str, **named: Any) -> HttpResponseBase:
         share = visits.find_share(token=token)
         if not _may_enter(request, share):
             return redirect("share:enter", token=token)
-        return _unlisted(view(request, share, **named))
+        return _private(view(request, share, **named))
 
-    return guarded
+    return wrapper
 
 
 def _may_enter(request: HttpRequest, share: Share) -> bool:
@@ -56,8 +56,8 @@ def _may_enter(request: HttpRequest, share: Share) -> bool:
     return constant_time_compare(str(kept.get(str(share.pk), "")), visits.fingerprint(share))
 
 
-def _unlisted(response: HttpResponseBase) -> HttpResponseBase:
-    """Keep the address out of search engines and out of what other sites are told."""
+def _private(response: HttpResponseBase) -> HttpResponseBase:
+    """Keep the URL out of search engines, referrers and caches."""
     response["X-Robots-Tag"] = "noindex, nofollow"
     response.setdefault("Referrer-Policy", "no-referrer")
     if "Cache-Control" not in response:
@@ -67,20 +67,20 @@ def _unlisted(response: HttpResponseBase) -> HttpResponseBase:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def enter(request: HttpRequest, token: str) -> HttpResponseBase:
-    """Show what is shared, or ask for the password."""
+    """Show the shared file or folder, or the password form."""
     share = visits.find_share(token=token)
     if not _may_enter(request, share):
-        return _unlisted(_ask(request, share))
+        return _private(_password_page(request, share))
     if request.method == "POST":
         return redirect("share:enter", token=token)
     if share.owner_id != getattr(request.user, "pk", None):
         visits.count_visit(share=share, visitor=f"{_address(request)} {request.headers.get('User-Agent')}")
     if share.file is not None:
-        return _unlisted(_file_page(request, share, share.file, []))
-    return _unlisted(_folder_page(request, share, None))
+        return _private(_file_page(request, share, share.file, []))
+    return _private(_folder_page(request, share, None))
 
 
-def _ask(request: HttpRequest, share: Share) -> HttpResponseBase:
+def _password_page(request: HttpRequest, share: Share) -> HttpResponseBase:
     form = PasswordForm(request.POST if request.method == "POST" else None)
     status = 200
     if request.method == "POST" and form.is_valid():
@@ -98,7 +98,7 @@ def _ask(request: HttpRequest, share: Share) -> HttpResponseBase:
     response = render(request, "drive/visit_password.html", {"form": form}, status=status)
     if status == RateLimited.status:
         response["Retry-After"] = str(visits.TRIES_SECONDS)
-    # A form sent with no referrer at all would come from nowhere, and be refused.
+    # The CSRF check refuses forms without a referrer.
     response["Referrer-Policy"] = "same-origin"
     return response
 
@@ -108,7 +108,7 @@ def _address(request: HttpRequest) -> str:
 
 
 @require_safe
-@_visited
+@_requires_access
 def folder(request: HttpRequest, share: Share, folder_id: UUID) -> HttpResponseBase:
     """Show a folder inside the shared one."""
     return _folder_page(request, share, folder_id)
@@ -120,7 +120,7 @@ def _folder_page(request: HttpRequest, share: Share, folder_id: UUID | None) -> 
     context = {
         "share": share,
         "folder": place.folder,
-        "way": place.way,
+        "ancestors": place.path,
         "files": listing.files_in(
             owner=share.owner, folder=place.folder, sort=SORT, cursor=request.GET.get("cursor")
         ),
@@ -132,21 +132,21 @@ def _folder_page(request: HttpRequest, share: Share, folder_id: UUID | None) -> 
 
 
 @require_safe
-@_visited
+@_requires_access
 def file(request: HttpRequest, share: Share, file_id: UUID) -> HttpResponseBase:
     """Show one file of a shared folder."""
-    shown, way = visits.file_in(share=share, file_id=file_id)
-    return _file_page(request, share, shown, way)
+    shown, ancestors = visits.file_in(share=share, file_id=file_id)
+    return _file_page(request, share, shown, ancestors)
 
 
-def _file_page(request: HttpRequest, share: Share, shown: File, way: list[Any]) -> HttpResponseBase:
+def _file_page(request: HttpRequest, share: Share, shown: File, ancestors: list[Any]) -> HttpResponseBase:
     rows = listing.rows_in(owner=share.owner, folder_id=shown.folder_id)
-    steps = steps_from(shown, rows, SORT, pinned=listing.PINNED) if way else Steps()
+    steps = steps_from(shown, rows, SORT, pinned=listing.PINNED) if ancestors else Steps()
     ready = shown.state == FileState.READY
     context = {
         "share": share,
         "file": shown,
-        "way": way,
+        "ancestors": ancestors,
         "before": steps.before,
         "after": steps.after,
         "is_picture": shown.kind == FileKind.PICTURE and ready,
@@ -160,29 +160,29 @@ def _file_page(request: HttpRequest, share: Share, shown: File, way: list[Any]) 
 
 
 def _is_pending(share: Share, shown: File) -> bool:
-    """Tell whether a view-only link has yet to get its rendition of an image, and ask a worker for it."""
-    if share.can_download or not renditions.lacks(shown):
+    """Return whether an image of a view-only link misses its rendition, and send a task for it."""
+    if share.can_download or not renditions.is_missing(shown):
         return False
     services.refresh_views(share)
     return True
 
 
 @require_safe
-@_visited
+@_requires_access
 def content(request: HttpRequest, share: Share, file_id: UUID) -> HttpResponseBase:
-    """Send a file's bytes without what they tell of its owner; `?download` offers them for saving.
+    """Send a file's content without metadata of its owner; `?download` sends it as an attachment.
 
-    A view-only link gives images as renditions, videos and texts as they are shown, and nothing else.
+    A view-only link sends images as renditions, videos and texts as shown, and nothing else.
     """
     shown, _way = visits.file_in(share=share, file_id=file_id)
     download = "download" in request.GET
     if shown.state != FileState.READY or not (share.can_download or (not download and _is_shown(shown))):
         raise visits.no_share()
-    picture = shown.kind == FileKind.PICTURE
-    if picture and not download and not (share.can_download and is_web_picture(shown.content_type)):
+    is_image = shown.kind == FileKind.PICTURE
+    if is_image and not download and not (share.can_download and is_web_picture(shown.content_type)):
         return _rendition(request, share, shown)
     try:
-        return serve_for_others(
+        return serve_sanitized(
             request,
             shown.blob,
             kind=shown.kind,
@@ -191,46 +191,52 @@ def content(request: HttpRequest, share: Share, file_id: UUID) -> HttpResponseBa
             download=download,
         )
     except Invalid:
-        if download or not picture:
+        if download or not is_image:
             raise
         return _rendition(request, share, shown)
 
 
 def _is_shown(shown: File) -> bool:
-    """Tell whether a browser shows this file in a page, so that a view-only link may send it."""
+    """Return whether browsers show this file in a page, so that a view-only link may send it."""
     return shown.kind == FileKind.PICTURE or shown.content_type in INLINE
 
 
 def _rendition(request: HttpRequest, share: Share, shown: File) -> HttpResponseBase:
-    """Send the largest picture of a file that a worker has made."""
+    """Send the largest rendition of a file."""
     for side in (VIEW_SIDE, THUMBNAIL_SIDE):
-        made = listing.thumbnail_of(owner=share.owner, file_id=shown.pk, side=side)
-        if made is not None:
+        rendition = listing.thumbnail_of(owner=share.owner, file_id=shown.pk, side=side)
+        if rendition is not None:
             return serve(
-                request, made.blob, name="preview.webp", content_type=made.blob.content_type, stream=True
+                request,
+                rendition.blob,
+                name="preview.webp",
+                content_type=rendition.blob.content_type,
+                stream=True,
             )
     raise visits.no_share()
 
 
 @require_safe
-@_visited
+@_requires_access
 def thumbnail(request: HttpRequest, share: Share, file_id: UUID, side: int) -> HttpResponseBase:
-    """Send a thumbnail, which has never had anything but pixels."""
+    """Send a thumbnail. Thumbnails have no metadata."""
     shown, _way = visits.file_in(share=share, file_id=file_id)
-    made = listing.thumbnail_of(owner=share.owner, file_id=shown.pk, side=side)
-    if made is None:
+    rendition = listing.thumbnail_of(owner=share.owner, file_id=shown.pk, side=side)
+    if rendition is None:
         raise visits.no_share()
-    return serve(request, made.blob, name="thumbnail.webp", content_type=made.blob.content_type, stream=True)
+    return serve(
+        request, rendition.blob, name="thumbnail.webp", content_type=rendition.blob.content_type, stream=True
+    )
 
 
 @require_safe
-@_visited
+@_requires_access
 def download(request: HttpRequest, share: Share) -> HttpResponseBase:
-    """Send the shared folder, or the one inside it that `folder` names, as a zip."""
+    """Send the shared folder, or its subfolder `folder`, as a zip."""
     if not share.can_download or share.folder is None:
         raise visits.no_share()
-    asked = request.GET.get("folder")
-    place = visits.place_in(share=share, folder_id=as_uuid(asked) if asked else None)
+    folder_id = request.GET.get("folder")
+    place = visits.place_in(share=share, folder_id=as_uuid(folder_id) if folder_id else None)
     chosen = Selection((place.folder,), ())
     members = zip_archives.members_of(owner=share.owner, chosen=chosen)
-    return serve_archive(sanitized.archive_for_others(members), name=zip_archives.archive_name(chosen))
+    return serve_archive(sanitized.sanitized_archive(members), name=zip_archives.archive_name(chosen))

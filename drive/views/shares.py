@@ -1,4 +1,4 @@
-"""Sharing one's own things by link: making links, looking after them, ending them."""
+"""Pages where owners create, list, change and revoke share links."""
 
 from typing import Any
 from uuid import UUID
@@ -24,40 +24,40 @@ PAGE = 50
 
 
 def link_to(request: SignedInRequest, share: Share) -> str:
-    """Return the whole address that a person gives to others."""
+    """Return the absolute URL of a link for visitors."""
     return request.build_absolute_uri(shares.path_of(share))
 
 
 @login_required
 @require_http_methods(["GET", "POST"])
 def share(request: SignedInRequest) -> HttpResponse:
-    """Ask on which terms a `file` or `folder` shall be shared, or make the link."""
+    """Show the form that shares a `file` or `folder`, or create the link."""
     sent = request.POST if request.method == "POST" else request.GET
-    named: dict[str, Any] = {"folder_id": sent.get("folder"), "file_id": sent.get("file")}
-    shown = _named(request, **named)
+    target: dict[str, Any] = {"folder_id": sent.get("folder"), "file_id": sent.get("file")}
+    shown = _target(request, **target)
     form = ShareForm(request.POST if request.method == "POST" else None)
     context: dict[str, Any] = {"form": form, "shown": shown, "is_folder": isinstance(shown, Folder)}
     if request.method == "POST" and form.is_valid():
-        made = shares.create_share(owner=request.user, **named, **form.terms())
+        made = shares.create_share(owner=request.user, **target, **form.terms())
         if not request.htmx:
-            messages.success(request, _("“%(name)s” is shared: copy its link below.") % {"name": shown.name})
+            messages.success(request, _("“%(name)s” is shared. Copy its link below.") % {"name": shown.name})
             return redirect("drive:shared")
         context |= {"made": made, "link": link_to(request, made)}
     return _dialog(request, "drive/share.html", context)
 
 
-def _named(request: SignedInRequest, *, folder_id: object, file_id: object) -> File | Folder:
+def _target(request: SignedInRequest, *, folder_id: object, file_id: object) -> File | Folder:
     if folder_id:
         return services.get_folder(owner=request.user, folder_id=folder_id)
     if file_id:
         return services.get_file(owner=request.user, file_id=file_id)
-    raise NotFound(_("This does not exist."))
+    raise NotFound(_("This file or folder does not exist."))
 
 
 @login_required
 @require_safe
 def shared(request: SignedInRequest) -> HttpResponse:
-    """Show the links that there are, the latest first."""
+    """List the links, latest first."""
     rows = shares.shares_of(owner=request.user)
     page = paginate(rows, order=("-id",), size=PAGE, cursor=request.GET.get("cursor"))
     links = [(row, link_to(request, row)) for row in page.rows]
@@ -68,7 +68,7 @@ def shared(request: SignedInRequest) -> HttpResponse:
 @login_required
 @require_http_methods(["GET", "POST"])
 def change(request: SignedInRequest, share_id: UUID) -> HttpResponse:
-    """Give a link other terms."""
+    """Show the form that changes a link, or change it."""
     row = shares.get_share(owner=request.user, share_id=share_id)
     sent = request.POST if request.method == "POST" else None
     initial = {"can_download": row.can_download, "label": row.label, "lifetime": "keep"}
@@ -82,7 +82,7 @@ def change(request: SignedInRequest, share_id: UUID) -> HttpResponse:
             form.add_error(None, error.message)
         else:
             events: dict[str, Any] = {"drive-done": {}, "drive-changed": {}}
-            return done(request, _("The link is changed."), back=reverse("drive:shared"), events=events)
+            return done(request, _("Link changed."), back=reverse("drive:shared"), events=events)
     context = {"form": form, "share": row, "shown": row.file or row.folder}
     return _dialog(request, "drive/share_change.html", context)
 
@@ -90,10 +90,10 @@ def change(request: SignedInRequest, share_id: UUID) -> HttpResponse:
 @login_required
 @require_POST
 def revoke(request: SignedInRequest, share_id: UUID) -> HttpResponse:
-    """End a link for good."""
+    """Revoke a link permanently."""
     shares.revoke_share(owner=request.user, share_id=share_id)
     events: dict[str, Any] = {"drive-changed": {}}
-    return done(request, _("The link works no longer."), back=reverse("drive:shared"), events=events)
+    return done(request, _("Link revoked."), back=reverse("drive:shared"), events=events)
 
 
 def _dialog(request: SignedInRequest, template: str, context: dict[str, Any]) -> HttpResponse:

@@ -1,4 +1,4 @@
-"""The trash: putting things in, taking them back, deleting them for good."""
+"""Pages of the trash: trash, restore, undo and permanent deletion."""
 
 from typing import Any
 
@@ -21,23 +21,23 @@ from ipau.common.errors import NotFound
 @login_required
 @require_POST
 def delete_forever(request: SignedInRequest) -> HttpResponse:
-    """Ask about the chosen things (`root`) or, once `confirmed`, delete them."""
+    """Ask for confirmation, or permanently delete the selected items (`root`) if `confirmed`."""
     roots = trash.roots_in_trash(owner=request.user, root_ids=request.POST.getlist("root"))
     if "confirmed" not in request.POST:
-        return _ask(request, {"roots": roots, "count": len(roots)})
+        return _confirm(request, {"roots": roots, "count": len(roots)})
     return _deleted(request, trash.delete_forever(owner=request.user, root_ids=roots))
 
 
 @login_required
 @require_http_methods(["GET", "POST"])
 def empty_trash(request: SignedInRequest) -> HttpResponse:
-    """Ask about all that is in the trash or, once `confirmed`, delete it."""
+    """Ask for confirmation, or empty the trash if `confirmed`."""
     if "confirmed" not in request.POST:
-        return _ask(request, {"count": trash.count_trash(owner=request.user)})
+        return _confirm(request, {"count": trash.count_trash(owner=request.user)})
     return _deleted(request, trash.empty_trash(owner=request.user))
 
 
-def _ask(request: SignedInRequest, context: dict[str, Any]) -> HttpResponse:
+def _confirm(request: SignedInRequest, context: dict[str, Any]) -> HttpResponse:
     return render(request, "drive/delete_forever.html", {**context, "action": request.path})
 
 
@@ -49,7 +49,7 @@ def _deleted(request: SignedInRequest, count: int) -> HttpResponse:
 @login_required
 @require_POST
 def trash_selection(request: SignedInRequest) -> HttpResponse:
-    """Put the selection (`file`, `folder`) into the trash, then go to `then` or where it lay."""
+    """Move the selection (`file`, `folder`) to the trash, then redirect to `then` or to its folder."""
     chosen = selection(request)
     undo = undo_url(trash.trash(owner=request.user, chosen=chosen))
     count = len(chosen)
@@ -62,11 +62,11 @@ def trash_selection(request: SignedInRequest) -> HttpResponse:
 @login_required
 @require_POST
 def undo_trash(request: SignedInRequest, at: int) -> HttpResponse:
-    """Take back what one press of Delete put into the trash."""
+    """Undo one move to the trash."""
     try:
         when = trashed_at(at)
     except OverflowError as error:
-        raise NotFound(_("This is no longer in the trash.")) from error
+        raise NotFound(_("These items are no longer in the trash.")) from error
     count = trash.restore_batch(owner=request.user, trashed_at=when)
     return _restored(request, count, request.headers.get("Referer", ""), {"drive-changed": {}})
 
@@ -74,7 +74,7 @@ def undo_trash(request: SignedInRequest, at: int) -> HttpResponse:
 @login_required
 @require_POST
 def restore(request: SignedInRequest) -> HttpResponse:
-    """Take things (`root`) out of the trash."""
+    """Restore items (`root`) from the trash."""
     keys = request.POST.getlist("root")
     count = trash.restore(owner=request.user, root_ids=keys)
     return _restored(request, count, "", {"drive-gone": {"ids": keys}})
@@ -88,9 +88,9 @@ def _restored(request: SignedInRequest, count: int, back: str, events: dict[str,
 @login_required
 @require_safe
 def trash_page(request: SignedInRequest) -> HttpResponse:
-    """Show what is in the trash."""
+    """List the trash."""
     target = request.htmx.target if request.htmx else ""
-    context: dict[str, Any] = {"room": "trash"}
+    context: dict[str, Any] = {"section": "trash"}
     if target != "more-folders":
         context["files"] = listing.trashed_files(owner=request.user, cursor=request.GET.get("cursor"))
     if target != "more-files":

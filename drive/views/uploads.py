@@ -1,7 +1,7 @@
-"""Uploading: one request carries one file from a script, or several from a plain form.
+"""Upload of files by form, conflict check and tiles of new files.
 
-The page's own script sends files by `drive.api.uploads`; here it asks what is there already, and for the new
-tiles.
+A request has one file from a script, or several from a form. The page's own script uploads through
+`drive.api.uploads`, and uses the conflict check and the tiles.
 """
 
 from __future__ import annotations
@@ -38,25 +38,25 @@ from ipau.common.strict_json import UnreadableJSON, read_json
 
 @csrf_exempt
 def upload(request: HttpRequest) -> HttpResponseBase:
-    """Take `file` (one or several) into the folder that `folder` names (none: the top of the drive).
+    """Upload `file` (one or several) into `folder` (default: the top of the drive).
 
-    To a script that accepts JSON, answers 201 with the file and its tile, or a problem. The token is checked
-    after the size, because checking it reads the whole request.
+    Returns JSON, 201 with the file and its tile, if the client accepts it. The CSRF token is checked after
+    the size, because checking it reads the whole request.
     """
     if _length(request) > settings.UPLOAD_MAX_BYTES + ENVELOPE:
         limit = settings.UPLOAD_MAX_BYTES // 2**20
-        error = TooLarge(_("One upload may carry %(limit)d MB at most.") % {"limit": limit})
+        error = TooLarge(_("This upload is too large. The limit is %(limit)d MB.") % {"limit": limit})
         return _refused(request, error)
     if request.user.is_authenticated and _length(request) > ENVELOPE:
         try:
             quota.check_room(owner=request.user, size=_length(request) - ENVELOPE)
         except TooLarge as error:
             return _refused(request, error)
-    return _upload(request)  # type: ignore[arg-type]  # its decorators see to the signing in
+    return _upload(request)  # type: ignore[arg-type]  # its decorators require a signed-in user
 
 
 def _length(request: HttpRequest) -> int:
-    """Return how many bytes the request announces."""
+    """Return Content-Length in bytes."""
     try:
         return int(request.META.get("CONTENT_LENGTH") or 0)
     except ValueError:
@@ -104,7 +104,7 @@ def _take(request: SignedInRequest, folder: Folder | None, sent: UploadedFile[by
 
 
 def _take_all(request: SignedInRequest, sent: list[UploadedFile[bytes]]) -> HttpResponse:
-    """Take what a plain form sent, and say on the next page what became of each file."""
+    """Upload all files of a form, and show the result of each on the next page."""
     folder = _destination(request)
     taken = 0
     for one in sent:
@@ -140,7 +140,7 @@ def _tile(request: SignedInRequest, file_id: UUID) -> str:
 @login_required
 @require_safe
 def tiles(request: SignedInRequest) -> HttpResponse:
-    """Answer with the tiles of files (`file`) that have just come in."""
+    """Return the tiles of new files (`file`)."""
     found = listing.tiles(owner=request.user, file_ids=request.GET.getlist("file"))
     if not found:
         raise NotFound(_("This file does not exist."))
@@ -150,14 +150,14 @@ def tiles(request: SignedInRequest) -> HttpResponse:
 @login_required
 @require_POST
 def clashes(request: SignedInRequest) -> JsonResponse:
-    """Say which of `paths` (a JSON list), below `folder`, are taken: {"taken": [...]}."""
+    """Return those of `paths` (a JSON list), below `folder`, that are taken: {"taken": [...]}."""
     folder = _destination(request)
     try:
         paths = read_json(request.POST.get("paths", ""))
     except UnreadableJSON as error:
-        raise Invalid(_("This request cannot be read.")) from error
+        raise Invalid(_("This request is invalid: paths is not JSON.")) from error
     if not isinstance(paths, list):
-        raise Invalid(_("This request cannot be read."))
+        raise Invalid(_("This request is invalid: paths must be a list."))
     taken = find_clashes(owner=request.user, folder=folder, paths=[p for p in paths if isinstance(p, str)])
     return JsonResponse({"taken": taken})
 
@@ -165,8 +165,8 @@ def clashes(request: SignedInRequest) -> JsonResponse:
 @login_required
 @require_POST
 def give_up(request: SignedInRequest, upload_id: UUID) -> HttpResponse:
-    """Forget an upload with all that was sent of it."""
+    """Delete an unfinished upload and its bytes."""
     upload = get_unfinished(owner=request.user, upload_id=upload_id)
     drop_upload(upload=upload)
-    messages.success(request, _("The upload of “%(name)s” was given up.") % {"name": upload.name})
+    messages.success(request, _("The upload of “%(name)s” was deleted.") % {"name": upload.name})
     return redirect("home")

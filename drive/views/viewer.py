@@ -1,4 +1,4 @@
-"""Looking at one file: large, beside what it was made from, between its neighbours in a listing."""
+"""File viewer: large image, comparison with its source, previous and next file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ from accounts.requests import SignedInRequest
 from drive.files import listing, services
 from drive.files.listing import Steps, steps_from
 from drive.files.origin import Origin, origin_of
-from drive.files.search import fitting_files
+from drive.files.search import matching_files
 from drive.formats.browser_support import is_web_picture
 from drive.models import File, FileKind, FileState, Thumbnail
 from drive.shares import services as shares
 from drive.views.browse import chosen_sort, remembered
 from drive.views.responses import depends_on_htmx, file_url, folder_url
-from drive.views.search_query import ROOMS, Search, read_search
+from drive.views.search_query import SECTIONS, Search, read_search
 from workers.thumbnail_sizes import VIEW_SIDE
 
-# How a result is looked at: alone, its original alone, or both.
+# Views of a result: alone, its original alone, or both.
 LOOKS = {
     "result": _("Result"),
     "original": _("Original"),
@@ -40,7 +40,7 @@ ALONE = "result"
 
 @dataclass(frozen=True)
 class ViewerImage:
-    """A picture for the stage: `src` is shown first, `full` (where it differs) when somebody zooms in."""
+    """URLs of an image in the viewer: `src` is shown first, `full` ("" if equal) on zooming in."""
 
     file: File
     src: str
@@ -50,22 +50,22 @@ class ViewerImage:
 @login_required
 @require_safe
 def file(request: SignedInRequest, file_id: UUID) -> HttpResponse:
-    """Show one file. Its address may say from which search it was opened: `from`, and the search's fields."""
+    """Show one file. `from` and the fields of a search name the listing that it was opened from."""
     shown = services.get_file(owner=request.user, file_id=file_id)
-    way = services.ancestors_of(shown.folder)
-    search = read_search(request, request.GET["from"]) if request.GET.get("from") in ROOMS else None
+    ancestors = services.ancestors_of(shown.folder)
+    search = read_search(request, request.GET["from"]) if request.GET.get("from") in SECTIONS else None
     steps = _steps(request, shown, search)
     opened_from = search.opened_from if search else ""
     onward = steps.after or steps.before
     context = {
         "file": shown,
-        "way": way,
+        "ancestors": ancestors,
         "steps": steps,
         "opened_from": opened_from,
         "self_url": f"{file_url(shown.pk)}{opened_from}{'&' if opened_from else '?'}",
         "following": file_url(onward) + opened_from if onward else "",
         "back": _back(shown, search, steps),
-        "shares": shares.open_shares_reaching(owner=request.user, file=shown, way=way),
+        "shares": shares.open_shares_reaching(owner=request.user, file=shown, ancestors=ancestors),
         "refused": shown.state == FileState.REFUSED,
         "waiting": shown.state == FileState.UPLOADED,
         "is_picture": shown.kind == FileKind.PICTURE,
@@ -82,14 +82,14 @@ def file(request: SignedInRequest, file_id: UUID) -> HttpResponse:
 def _steps(request: SignedInRequest, shown: File, search: Search | None) -> Steps:
     sort = chosen_sort(request)
     if search is not None:
-        return steps_from(shown, fitting_files(owner=request.user, wanted=search.wanted), sort)
+        return steps_from(shown, matching_files(owner=request.user, filters=search.filters), sort)
     rows = listing.rows_in(owner=request.user, folder_id=shown.folder_id)
     return steps_from(shown, rows, sort, pinned=listing.PINNED)
 
 
 def _back(shown: File, search: Search | None, steps: Steps) -> str:
-    """Return the address of the file's name in the listing that it was opened from, which gets the focus."""
-    page = reverse(f"drive:{search.room}") if search else folder_url(shown.folder_id)
+    """Return the URL of the file in the listing that it was opened from, with the focus on it."""
+    page = reverse(f"drive:{search.section}") if search else folder_url(shown.folder_id)
     query = search.query if search else ""
     if steps.cursor:
         query += urlencode({"cursor": steps.cursor})
@@ -97,7 +97,7 @@ def _back(shown: File, search: Search | None, steps: Steps) -> str:
 
 
 def _sights(request: SignedInRequest, shown: File, origin: Origin | None) -> dict[str, Any]:
-    """Return what the stage can show: the file, what it was made from, and which of them is looked at."""
+    """Return the images for the viewer: the file, its source, and the selected view."""
     source = origin.source if origin and origin.is_source_live else None
     files = [file for file in (shown, source) if file and file.kind == FileKind.PICTURE]
     pictures = _pictures(files)
@@ -114,7 +114,7 @@ def _sights(request: SignedInRequest, shown: File, origin: Origin | None) -> dic
 
 
 def _pictures(files: Sequence[File]) -> dict[UUID, ViewerImage]:
-    """Return those of the files that can be shown, by id. One query."""
+    """Return the images that can be shown, by file id. One query."""
     thumbnails = listing.largest_thumbnails(blob_ids=[file.blob_id for file in files])
     found = {file.pk: _picture(file, thumbnails.get(file.blob_id)) for file in files}
     return {key: picture for key, picture in found.items() if picture}
@@ -128,7 +128,7 @@ def _picture(file: File, thumbnail: Thumbnail | None) -> ViewerImage | None:
         return ViewerImage(file, content, "") if content else None
     address = reverse("drive:thumbnail", args=[file.pk, thumbnail.side])
     view = f"{address}?{urlencode({'v': thumbnail.blob_id[:16]})}"
-    # The small one would have to be blown up, and is of no use beside an original that is hardly larger.
+    # Do not enlarge a small thumbnail, and do not use one that is hardly smaller than the original.
     is_large = max(file.width or 0, file.height or 0) > VIEW_SIDE
     if content and (thumbnail.side < VIEW_SIDE or not is_large):
         return ViewerImage(file, content, "")

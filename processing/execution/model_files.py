@@ -1,4 +1,4 @@
-"""What operations are handed out of the storage: sets of pictures, and models."""
+"""Image sets and models in the storage, as operations and families read them."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ FACTS_KEPT = 64
 
 
 class Blobs:
-    """A set of pictures in the storage, as operations see it."""
+    """A set of images in the storage, as operations read it."""
 
     def __init__(self, digests: list[str]):
         self._digests = digests
@@ -28,9 +28,9 @@ class Blobs:
 
 
 class StoredModel:
-    """A converted model in the storage, as families see it.
+    """A converted model in the storage, as families read it.
 
-    Its digest is that of its model.json, which names the digests of its other files: all are blobs.
+    `digest` is the digest of its model.json, which names the digests of the other files. All are blobs.
     """
 
     def __init__(self, digest: str):
@@ -38,17 +38,17 @@ class StoredModel:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """Raises OSError where the storage does not give them."""
+        """Return the content of model.json. Raises OSError if the storage cannot deliver it."""
         return _facts(self.key)
 
     def read(self, name: str, /) -> bytes:
-        """Return one of its files. Raises OSError."""
+        """Return the bytes of a file. Raises OSError."""
         if name == FACTS:
             return blobs.read(self.key)
-        found = self.facts["files"].get(name)
-        if found is None:
+        entry = self.facts["files"].get(name)
+        if entry is None:
             raise FileNotFoundError(name)
-        return blobs.read(found["sha256"])
+        return blobs.read(entry["sha256"])
 
 
 @lru_cache(maxsize=FACTS_KEPT)
@@ -58,5 +58,5 @@ def _facts(digest: str) -> Mapping[str, Any]:
 
 
 def models_of(recipe: Recipe) -> dict[str, StoredModel]:
-    """Return the models that a recipe's steps run, by digest. Nothing is read yet."""
+    """Return the models of a recipe's steps by digest. Files are read later, on demand."""
     return {digest: StoredModel(digest) for digest in recipe.weights()}

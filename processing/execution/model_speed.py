@@ -1,4 +1,4 @@
-"""How fast a model is in jobs: what a chunk took, added up in the transaction that records it."""
+"""Speed of models in jobs: time per image, summed in the transaction that records a chunk."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,41 +14,41 @@ from workers.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Pace:
-    """How fast weights, known by their digest, went through a chunk: seconds of the slot a picture."""
+class SpeedSample:
+    """Speed of weights (by digest) in one chunk, in seconds of the slot per image."""
 
     weights: str
     device: Device
     seconds: float
 
 
-def measure(recipe: Recipe, context: Context, chunk: Chunk) -> Pace | None:
-    """Return how fast a chunk went; None where that says nothing about one model.
+def measure(recipe: Recipe, context: Context, chunk: Chunk) -> SpeedSample | None:
+    """Return the speed of a chunk, or None if it does not measure a single model.
 
-    So it is with pipelines, whose steps are timed together, and where a picture was stuck or the GPU failed.
+    Steps of a pipeline are timed together. Stuck images and GPU failures make timings useless.
     """
     if len(recipe.steps) != 1 or chunk.seconds is None or chunk.is_broken:
         return None
     (step,) = recipe.steps
     if step.weights is None:
         return None
-    return Pace(step.weights, name_device(context.device, step.operation), chunk.seconds)
+    return SpeedSample(step.weights, name_device(context.device, step.operation), chunk.seconds)
 
 
-def note(pace: Pace, won: Sequence[Done]) -> None:
-    """Add what pictures took; call it last in the transaction that records them.
+def add(sample: SpeedSample, recorded: Sequence[Done]) -> None:
+    """Add the times of images to the totals. Call it last in the transaction that records them.
 
-    Those that failed, or took a result that was there already, say nothing.
+    Failed images and reused results do not count.
 
     Args:
-        won: items that this slot still held when it recorded them, so that each counts once.
+        recorded: items that this slot still owned when it recorded them, so that each counts once.
     """
-    new = [done for done in won if done.state == State.SUCCEEDED and not done.reused]
+    new = [done for done in recorded if done.state == State.SUCCEEDED and not done.reused]
     if new:
         speeds.add_pictures(
-            digest=pace.weights,
-            device=pace.device,
+            digest=sample.weights,
+            device=sample.device,
             pictures=len(new),
             run_ms=sum(done.timings["run"] for done in new),
-            slot_ms=1000 * pace.seconds * len(new),
+            slot_ms=1000 * sample.seconds * len(new),
         )

@@ -1,4 +1,4 @@
-"""What came of an item: its results, or whose fault it is that there are none."""
+"""Outcomes of items: results, or the failure with its cause."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -13,15 +13,15 @@ from processing.fleet.slot_memory import is_lack_of_memory
 from processing.models import Item, State
 from workers.plugin import OperationError
 
-TOO_LONG = "This picture takes longer than the {seconds} seconds that one may take."
-NO_MEMORY = "This picture needs more memory than a worker has."
-NO_ROOM = "The GPU had no room for this model, though it was tried several times."
-STORAGE = "The storage did not answer, though it was tried several times."
+TOO_LONG = "This image takes longer than the limit of {seconds} seconds per image."
+NO_MEMORY = "This image needs more memory than a worker has."
+NO_ROOM = "The GPU has too little free memory for this model. Several attempts failed."
+STORAGE = "The storage did not respond. Several attempts failed."
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A result whose bytes are in the storage already."""
+    """A result file. Its bytes are in the storage already."""
 
     label: str
     suffix: str
@@ -33,7 +33,7 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Done:
-    """How one item ended. `reused`: its results were there before."""
+    """Outcome of one item. `reused`: an earlier result was reused."""
 
     item: Item
     state: State
@@ -46,23 +46,23 @@ class Done:
 
 
 class NoRoomError(Exception):
-    """The GPU has no room for a model: perhaps because of another program, and not for long."""
+    """The GPU has too little free memory for a model, perhaps only for a short time."""
 
 
 class Fault(Enum):
-    """Whose fault it is, which decides what follows."""
+    """Cause of a failure. It decides what follows."""
 
-    # The picture's or its owner's: the item fails with a sentence, and is not tried again.
-    PICTURE = "picture"
-    # Nobody's for long: tried again, a few times.
+    # The image or its settings: the item fails with a message and is not retried.
+    IMAGE = "image"
+    # A short outage: retried a few times.
     TRANSIENT = "transient"
-    # Ours: a neutral sentence for the owner, a traceback in the log.
+    # A bug of IPAU: a neutral message for the owner, a traceback in the log.
     OURS = "ours"
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why there is no result: a code for programs, a sentence for people."""
+    """Reason for a missing result: a code for programs, a message for people."""
 
     fault: Fault
     code: str
@@ -70,13 +70,13 @@ class Failure:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Sort what was raised while an item was run. Faults of the database are not for here."""
+    """Return the failure for an exception raised while an item ran, other than database errors."""
     if isinstance(error, OperationError):
-        return Failure(Fault.PICTURE, error.code, error.message)
+        return Failure(Fault.IMAGE, error.code, error.message)
     if isinstance(error, TookTooLong):
-        return Failure(Fault.PICTURE, "too_slow", TOO_LONG.format(seconds=settings.ITEM_SECONDS))
+        return Failure(Fault.IMAGE, "too_slow", TOO_LONG.format(seconds=settings.ITEM_SECONDS))
     if is_lack_of_memory(error):
-        return Failure(Fault.PICTURE, "no_memory", NO_MEMORY)
+        return Failure(Fault.IMAGE, "no_memory", NO_MEMORY)
     if isinstance(error, NoRoomError):
         return Failure(Fault.TRANSIENT, "no_room", NO_ROOM)
     if isinstance(error, OSError):

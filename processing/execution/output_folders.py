@@ -1,4 +1,4 @@
-"""The folders of results, for jobs that keep those in which their pictures lie."""
+"""Output folders of jobs that keep the folder structure of their images."""
 
 from collections.abc import Collection, Sequence
 from uuid import UUID
@@ -12,52 +12,53 @@ from drive.models import File, Folder
 from ipau.common.errors import Invalid
 from processing.models import Item, Job
 
-# What the database keeps of a way.
+# Characters of a path in the database.
 MAX_LENGTH = 2000
 
 
-def ways_of(*, owner: User, chosen: Selection, files: Sequence[File]) -> dict[UUID, str]:
-    """Return each file's way through the folders that were chosen: «Summer/Beach»; nothing for one by itself.
+def folder_paths(*, owner: User, chosen: Selection, files: Sequence[File]) -> dict[UUID, str]:
+    """Return the folder path of each file below the selection, by file id, such as «Summer/Beach».
 
-    It begins with the outermost chosen folder above the file. One query, however many files and folders.
+    A path starts at the outermost chosen folder. It is empty for files that were chosen one by one. Costs one
+    query.
     """
     roots = {folder.pk for folder in chosen.folders}
     singles = {file.pk for file in chosen.files}
     rows = Folder.objects.visible_to(owner).live().values_list("pk", "parent_id", "name")
     known = {pk: (parent, name) for pk, parent, name in rows}
-    ways: dict[UUID | None, str] = {None: ""}
+    paths: dict[UUID | None, str] = {None: ""}
 
-    def way_to(folder: UUID | None) -> str:
-        if folder is not None and folder not in ways:
+    def path_of(folder: UUID | None) -> str:
+        if folder is not None and folder not in paths:
             parent, name = known.get(folder, (None, ""))
-            above = way_to(parent)
-            ways[folder] = f"{above}/{name}" if above else name if folder in roots else ""
-        return ways[folder]
+            above = path_of(parent)
+            paths[folder] = f"{above}/{name}" if above else name if folder in roots else ""
+        return paths[folder]
 
-    return {file.pk: "" if file.pk in singles else way_to(file.folder_id) for file in files}
+    return {file.pk: "" if file.pk in singles else path_of(file.folder_id) for file in files}
 
 
-def check_ways(ways: Collection[str], *, below: Folder | None) -> None:
-    """Refuse ways that lead too deep below the folder of the results (None: a new one at the top).
+def check_folder_paths(paths: Collection[str], *, below: Folder | None) -> None:
+    """Check that paths fit below the output folder (None: a new one at the top level).
 
     Raises:
-        Invalid: one of them does, or is too long.
+        Invalid: a path is too deep or too long.
     """
-    deepest = max((len(way.split("/")) for way in ways if way), default=0)
+    deepest = max((len(path.split("/")) for path in paths if path), default=0)
     if deepest and deepest + max(1, len(ancestors_of(below))) > MAX_DEPTH:
-        text = _("The folders of these pictures lie too deep to be kept: %(most)d at most.")
+        text = _("The folders of these images are nested too deeply to be kept: at most %(most)d levels.")
         raise Invalid(text % {"most": MAX_DEPTH}, code="too_deep")
-    if any(len(way) > MAX_LENGTH for way in ways):
-        raise Invalid(_("The names of these folders are too long to be kept."), code="bad_path")
+    if any(len(path) > MAX_LENGTH for path in paths):
+        raise Invalid(_("The paths of these folders are too long to be kept."), code="bad_path")
 
 
-def ways_again(job: Job) -> dict[UUID, str]:
-    """Return the ways that an earlier job kept, by the file's id."""
+def earlier_folder_paths(job: Job) -> dict[UUID, str]:
+    """Return the folder paths of an earlier job, by file id."""
     rows = Item.objects.filter(job=job, input_file__isnull=False)
     return dict(rows.values_list("input_file", "folder_path"))
 
 
-def hold_tree(job: Job, ways: Collection[str]) -> None:
-    """Lock the tree of the job's owner where results go to folders below the job's."""
-    if any(ways):
+def lock_folder_tree(job: Job, paths: Collection[str]) -> None:
+    """Lock the owner's folder tree if results go to folders below the job's folder."""
+    if any(paths):
         lock_tree(job.owner)

@@ -1,4 +1,4 @@
-"""How a job's results are written and kept."""
+"""Output options of a job: format, quality, folders and result reuse."""
 
 from typing import Literal
 
@@ -8,12 +8,13 @@ from workers.media.encode import DEFAULT_QUALITY, OutputOptions
 
 
 class Options(BaseModel):
-    """Frozen into the job.
+    """Output options, fixed when the job is submitted.
 
-    `format` None leaves the choice to the operation and the picture; `quality` is that of
-    JPEG and WebP. With neither chosen, results of lossless images are lossless.
-    `keep_folders` puts results into folders as their pictures lie in; `reuse` takes results that the owner
-    has already.
+    Attributes:
+        format: None lets the operation and the image decide.
+        quality: for JPEG and WebP. With default format and quality, results of lossless images are lossless.
+        keep_folders: put results into the same folder structure as their images.
+        reuse: reuse earlier results of the owner.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,5 +29,5 @@ class Options(BaseModel):
         return OutputOptions(format=self.format, quality=quality)
 
     def pixels_key(self) -> str:
-        """What of this decides the bytes of a result."""
+        """Return the options that affect the bytes of a result, as a cache key."""
         return f"{self.format or 'as-is'}:{self.quality}"

@@ -1,6 +1,7 @@
-"""Results that an owner has already: what they are known by, and what is kept of them.
+"""Cache of results for reuse, one for each owner.
 
-A memo names bytes by their digests and keeps none alive. Another person's are never looked at.
+An entry (`Memo`) names bytes by their digests and does not protect them from deletion. Results are never
+shared between accounts.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -19,11 +20,11 @@ from processing.execution.outcomes import Done, StoredFile
 from processing.models import Job, Memo, State
 
 THUMBNAIL_TYPE = "image/webp"
-# Old memos of one sweep.
-MOST_FORGOTTEN = 1000
+# Entries that one sweep deletes at most.
+MAX_DELETED = 1000
 
 
-# By their keys one at a time: left to choose, the planner may read all that an owner has.
+# The LATERAL join forces one index lookup per key. Otherwise the planner may read all entries of an owner.
 _IS_KNOWN = """
     SELECT EXISTS (
         SELECT FROM (
@@ -39,59 +40,59 @@ _IS_KNOWN = """
 
 
 @dataclass(frozen=True)
-class Known:
-    """A result that is there already."""
+class CachedResult:
+    """A cached result: files and data."""
 
     files: tuple[StoredFile, ...]
     data: Any
 
 
-def is_known(job: Job, *, among: int) -> bool:
-    """Tell whether there is a result already for any of the first `among` items that wait. One query."""
+def has_cached(job: Job, *, among: int) -> bool:
+    """Return whether any of the first `among` waiting items has a cached result. One query."""
     with connection.cursor() as cursor:
         cursor.execute(_IS_KNOWN, {"job": job.pk, "owner": job.owner_id, "among": among})
         row: tuple[bool] = cursor.fetchone()
     return row[0]
 
 
-def recall(owner_id: UUID, keys: Collection[str]) -> tuple[dict[str, Known], set[str]]:
-    """Return what is known under these keys, and those keys of which bytes are gone.
+def load(owner_id: UUID, keys: Collection[str]) -> tuple[dict[str, CachedResult], set[str]]:
+    """Return the cached results by key, and the keys of results with missing bytes.
 
-    The bytes of what is returned stay there until the transaction ends.
+    The returned results cannot lose their bytes until the transaction ends.
     """
     memos = list(Memo.objects.filter(owner=owner_id, key__in=keys).values_list("key", "files", "data"))
-    held = hold_bytes({digest for _, files, _ in memos for digest in _digests(files)})
-    known = {
-        key: Known(tuple(_read(file) for file in files), data)
+    present = hold_bytes({digest for _, files, _ in memos for digest in _digests(files)})
+    cached = {
+        key: CachedResult(tuple(_read(file) for file in files), data)
         for key, files, data in memos
-        if held.issuperset(_digests(files))
+        if present.issuperset(_digests(files))
     }
-    return known, {key for key, _, _ in memos} - known.keys()
+    return cached, {key for key, _, _ in memos} - cached.keys()
 
 
-def remember(owner_id: UUID, done: Iterable[Done]) -> None:
-    """Keep in mind what was computed. Call it in the transaction that records it, after the files' rows."""
+def store(owner_id: UUID, done: Iterable[Done]) -> None:
+    """Cache newly computed results. Call it after the files' rows, in the transaction that records them."""
     new = [d for d in done if d.item.memo_key and d.state == State.SUCCEEDED and not d.reused]
-    made = {d.item.memo_key: (d.files, d.data) for d in new}
-    # Always in the same order, so that two transactions with the same keys cannot lock each other out.
+    results = {d.item.memo_key: (d.files, d.data) for d in new}
+    # Sorted, so that two transactions with the same keys cannot deadlock.
     Memo.objects.bulk_create(
         [
             Memo(owner_id=owner_id, key=key, files=[_write(file) for file in files], data=data)
-            for key, (files, data) in sorted(made.items(), key=lambda memo: memo[0])
+            for key, (files, data) in sorted(results.items(), key=lambda memo: memo[0])
         ],
         ignore_conflicts=True,
     )
 
 
-def drop(owner_id: UUID, keys: Collection[str]) -> None:
-    """Forget results whose bytes are gone."""
+def delete(owner_id: UUID, keys: Collection[str]) -> None:
+    """Delete cached results, because their bytes are missing."""
     Memo.objects.filter(owner=owner_id, key__in=keys).delete()
 
 
-def forget_old() -> int:
-    """Forget some of the results that were made too long ago; return how many."""
+def delete_old() -> int:
+    """Delete some of the entries older than `MEMO_DAYS`; return the number deleted."""
     old = Memo.objects.filter(made_at__lt=Now() - timedelta(days=settings.MEMO_DAYS)).order_by("made_at")
-    deleted, _ = Memo.objects.filter(pk__in=old.values("pk")[:MOST_FORGOTTEN]).delete()
+    deleted, _ = Memo.objects.filter(pk__in=old.values("pk")[:MAX_DELETED]).delete()
     return deleted
 
 

@@ -1,4 +1,4 @@
-"""Tasks: turns at jobs, and the sweep of what was lost."""
+"""Celery tasks: one turn of a slot, and the sweep that recovers lost work."""
 
 from uuid import UUID
 
@@ -26,19 +26,21 @@ def sweep() -> None:
             owner_id=owner_id, queue=queue, number=wakeups.wake_waiting(owner_id=owner_id, queue=queue)
         )
     _wake_silent()
-    registry.forget_gone()
-    result_cache.forget_old()
+    registry.delete_old_rows()
+    result_cache.delete_old()
 
 
 def send_turns(*, owner_id: UUID | str, queue: str, number: int) -> None:
     """Wake `number` slots of a queue for an owner's work."""
     for _ in range(number):
         if not wake(turn, str(owner_id), queue, queue=queue):
-            # A broker that hangs would cost its time-out each time. The sweep sends them all again.
+            # A hanging broker would cost its timeout each time. The sweep resends all of them.
             return
 
 
 def _wake_silent() -> None:
     depth = {queue: broker.depth(queue) for queue in JOB_QUEUES}
-    for owner_id, queue in wakeups.silent_lanes(depth=depth):
-        send_turns(owner_id=owner_id, queue=queue, number=wakeups.restir(owner_id=owner_id, queue=queue))
+    for owner_id, queue in wakeups.find_silent(depth=depth):
+        send_turns(
+            owner_id=owner_id, queue=queue, number=wakeups.replace_lost(owner_id=owner_id, queue=queue)
+        )

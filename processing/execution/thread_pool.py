@@ -1,7 +1,7 @@
-"""Running a chunk's pictures by several threads: while a GPU runs some, others are decoded or encoded.
+"""Thread pool for the images of a chunk: while a GPU runs some, others are decoded or encoded.
 
-The main thread looks after the others. It keeps the lease, and gives up on a picture that does not end. No
-thread can be stopped from outside, so that costs the slot, but no other picture.
+The main thread supervises the others. It renews the lease and gives up images that do not end. Python cannot
+stop a thread from outside, so that costs the slot, but no other image.
 """
 
 import logging
@@ -24,22 +24,22 @@ from workers.plugin import DeviceLost
 
 logger = logging.getLogger(__name__)
 
-# How often the main thread looks.
+# Seconds between two checks of the main thread.
 TICK = 0.05
-# What has not ended by itself so long after its time was up does not end.
-GRACE = 1.0
+# An image that runs this many seconds beyond its time limit is given up.
+STOP_GRACE = 1.0
 
 
 @dataclass
 class Chunk:
-    """What came of a chunk.
+    """Outcome of a chunk.
 
     Attributes:
-        left: items that were not begun.
+        left: items that did not start.
         stuck: items that did not end in time. Their threads still run.
-        is_broken: the slot is of no more use, because of these or because its GPU failed it.
-        seconds: that a picture took, where that was measured.
-        overlong_seconds: that pictures took which took far longer than expected.
+        is_broken: the slot must end, because of stuck items, a failed GPU or leaked memory.
+        seconds: average time per image, if measured.
+        overlong_seconds: total time of images that took far longer than expected.
     """
 
     done: list[Done] = field(default_factory=list)
@@ -51,47 +51,48 @@ class Chunk:
 
 
 class ThreadPool:
-    """Threads that share items, each at one of them.
+    """Threads that run items from a common queue, one item each at a time.
 
     Args:
-        run: gives what came of an item, or None where it is left for another attempt. What it raises is not
-            for one item alone, and ends the work of all.
+        run: returns the outcome of an item, or None if it is left for another attempt. An exception stops
+            all threads.
     """
 
     def __init__(self, items: Sequence[Item], run: Callable[[Item], Done | None]) -> None:
         self._run = run
         self._waiting = deque(items)
-        self._at: dict[int, Item] = {}
-        self._ended: SimpleQueue[Done | None] = SimpleQueue()
+        self._running: dict[int, Item] = {}
+        self._outcomes: SimpleQueue[Done | None] = SimpleQueue()
         self._failures: list[BaseException] = []
-        # Threads that have ended, or are given up.
-        self._gone: set[int | None] = set()
+        # Idents of threads that ended or were given up.
+        self._finished: set[int | None] = set()
         self._is_stopped = self._has_begun = False
 
     def running(self) -> int:
-        """Return how many threads are at an item now."""
-        return len(self._at)
+        """Return how many threads run an item now."""
+        return len(self._running)
 
-    def work(self, threads: int, *, ends: float, looks: Callable[[], bool]) -> Chunk:
-        """Run the items; return what came of them when all threads have ended, or are given up.
+    def work(self, threads: int, *, ends: float, keep_going: Callable[[], bool]) -> Chunk:
+        """Run the items; return their outcomes when all threads have ended or were given up.
 
         Args:
-            ends: the time of `time.monotonic` from when on only a first item is begun.
-            looks: called all the while; false when nothing is wanted any more.
+            threads: number of threads.
+            ends: time of `time.monotonic`. No item starts later, except the first one.
+            keep_going: called repeatedly. False stops the pool, because the results are no longer needed.
 
-        Raises: what `run` or `looks` raised first, but for what Chunk tells.
+        Raises: the first exception of `run` or `keep_going`, unless it is `DeviceLost` or items are stuck.
         """
         number = min(threads, len(self._waiting))
         started = [
-            threading.Thread(target=self._labour, args=(ends,), name="picture", daemon=True)
+            threading.Thread(target=self._run_items, args=(ends,), name="image", daemon=True)
             for _ in range(number)
         ]
         for thread in started:
             thread.start()
         chunk = Chunk()
-        while any(thread.ident not in self._gone for thread in started):
+        while any(thread.ident not in self._finished for thread in started):
             self._collect(chunk, wait=TICK)
-            self._look(looks)
+            self._check_keep_going(keep_going)
             self._give_up_stuck(chunk)
         self._collect(chunk)
         chunk.left = list(self._waiting)
@@ -104,32 +105,32 @@ class ThreadPool:
     # --- In the main thread.
 
     def _collect(self, chunk: Chunk, *, wait: float = 0) -> None:
-        """Take what has ended, and wait for the next a little."""
+        """Move finished outcomes to the chunk. Wait up to `wait` seconds for the first one."""
         try:
-            done = self._ended.get(timeout=wait) if wait else self._ended.get_nowait()
+            done = self._outcomes.get(timeout=wait) if wait else self._outcomes.get_nowait()
             while True:
                 if done is not None and done.item not in chunk.stuck:
                     chunk.done.append(done)
-                done = self._ended.get_nowait()
+                done = self._outcomes.get_nowait()
         except Empty:
             return
 
-    def _look(self, looks: Callable[[], bool]) -> None:
+    def _check_keep_going(self, keep_going: Callable[[], bool]) -> None:
         if self._is_stopped:
             return
         try:
-            self._is_stopped = not looks()
-        except Exception as error:  # noqa: BLE001  (raised when no thread is at an item any more)
+            self._is_stopped = not keep_going()
+        except Exception as error:  # noqa: BLE001  (raised when all threads have ended)
             self._fail(error)
 
     def _give_up_stuck(self, chunk: Chunk) -> None:
-        for ident, block in time_limits.running_beside().items():
-            item = self._at.get(ident)
-            if item is None or time.monotonic() < block.ends + GRACE:
+        for ident, block in time_limits.running_in_threads().items():
+            item = self._running.get(ident)
+            if item is None or time.monotonic() < block.ends + STOP_GRACE:
                 continue
-            logger.error("A picture of job %s takes too long and cannot be interrupted", item.job_id)
+            logger.error("An image of job %s takes too long and cannot be interrupted", item.job_id)
             self._is_stopped = True
-            self._gone.add(ident)
+            self._finished.add(ident)
             time_limits.forget(ident)
             self._collect(chunk)
             if all(done.item != item for done in chunk.done):
@@ -137,22 +138,22 @@ class ThreadPool:
 
     # --- In the threads.
 
-    def _labour(self, ends: float) -> None:
+    def _run_items(self, ends: float) -> None:
         ident = threading.get_ident()
         try:
             while (item := self._next(ends)) is not None:
-                self._at[ident] = item
-                self._ended.put(self._run(item))
-                del self._at[ident]
+                self._running[ident] = item
+                self._outcomes.put(self._run(item))
+                del self._running[ident]
         except Unwanted:
             self._is_stopped = True
         except BaseException as error:  # noqa: BLE001  (raised in the main thread)
             self._fail(error)
         finally:
-            self._at.pop(ident, None)
+            self._running.pop(ident, None)
             connections.close_all()
-            self._gone.add(ident)
-            self._ended.put(None)
+            self._finished.add(ident)
+            self._outcomes.put(None)
 
     def _next(self, ends: float) -> Item | None:
         is_time_up = time.monotonic() > ends and self._has_begun
@@ -171,6 +172,6 @@ class ThreadPool:
 
 
 def end_slot(why: str) -> None:
-    """End this process at once. Its worker starts another, which takes up what this one was at."""
+    """Kill this process. Its worker starts a new slot, and the items are retried."""
     logger.error("This slot ends: %s", why)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Stopping work on a picture from outside: when its time is up, or when nobody wants its result any more."""
+"""Interrupt work on an image when its time limit has passed or its result is no longer needed."""
 
 import signal
 import threading
@@ -8,25 +8,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-# An interruption can be lost in code that swallows everything, so it is repeated.
-AGAIN_SECONDS = 1.0
+# Code that catches everything can swallow an interruption, so it is repeated.
+REPEAT_SECONDS = 1.0
 
 
 class WorkInterrupted(BaseException):
-    """Work on a picture shall end at once. No `except Exception` of an operation holds it up."""
+    """Ends work on an image at once. A BaseException, so that `except Exception` in operations misses it."""
 
 
 class TookTooLong(WorkInterrupted):
-    """The time for one picture has run out."""
+    """The time limit of one image has passed."""
 
 
 class Unwanted(WorkInterrupted):
-    """Nobody wants the result any more: the job was cancelled, or the item is another slot's now."""
+    """The result is no longer needed: the job was canceled, or another slot owns the item."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A `time_limit` that a thread is in; times are those of `time.monotonic`."""
+    """A running `time_limit` block of a thread. Times are those of `time.monotonic`."""
 
     begun: float
     ends: float
@@ -36,83 +36,83 @@ class Block:
 _block: Block | None = None
 
 
-# Those that other threads are in, by the thread's ident.
-_beside: dict[int, Block] = {}
+# Blocks of threads other than the main one, by thread ident.
+_thread_blocks: dict[int, Block] = {}
 
 
 @contextmanager
 def time_limit(seconds: float, *, is_wanted: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """Raise TookTooLong in this block when it runs longer than `seconds` of wall time.
 
-    `interrupt` has it look whether it `is_wanted` still, and raise Unwanted if not. That works in the main
-    thread only, and between two steps of Python: one call into C is not cut short. In other threads the block
-    ends where it calls `check`, and whoever started the thread looks after the rest: see `running_beside`.
+    `interrupt` makes the block call `is_wanted` and raise Unwanted if the answer is false. That works only in
+    the main thread and between two Python instructions: a call into C is not interrupted. Other threads end
+    their block only where they call `check`. Their starter handles those that do not: `running_in_threads`.
     """
     global _block
     if threading.current_thread() is not threading.main_thread():
-        with _limit_beside(Block(time.monotonic(), time.monotonic() + seconds, is_wanted)):
+        with _thread_time_limit(Block(time.monotonic(), time.monotonic() + seconds, is_wanted)):
             yield
         return
-    # Never put back: a signal that comes late must find a handler, for without one it ends the process.
-    signal.signal(signal.SIGALRM, _ring)
+    # Never restored: a late signal without a handler would end the process.
+    signal.signal(signal.SIGALRM, _on_alarm)
     try:
         try:
             now = time.monotonic()
             _block = Block(now, now + seconds, is_wanted)
-            signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_SECONDS)
+            signal.setitimer(signal.ITIMER_REAL, seconds, REPEAT_SECONDS)
             _check(_block)
             yield
         finally:
             _block = None
     finally:
-        # Twice, for an interruption may come just before the first.
+        # Repeated, because an interruption may come just before the first assignment.
         _block = None
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def check() -> None:
-    """Raise Unwanted or TookTooLong where the `time_limit` that this thread is in has to end."""
+    """Raise Unwanted or TookTooLong if the `time_limit` block of this thread has to end."""
     is_main = threading.current_thread() is threading.main_thread()
-    block = _block if is_main else _beside.get(threading.get_ident())
+    block = _block if is_main else _thread_blocks.get(threading.get_ident())
     if block is not None:
         _check(block)
 
 
-def running_beside() -> dict[int, Block]:
-    """Return the `time_limit`s that threads beside the main one are in, by their idents."""
-    return dict(_beside)
+def running_in_threads() -> dict[int, Block]:
+    """Return the `time_limit` blocks of threads other than the main one, by thread ident."""
+    return dict(_thread_blocks)
 
 
 def forget(ident: int) -> None:
-    """Look no more after the `time_limit` of a thread that does not end."""
-    _beside.pop(ident, None)
+    """Stop tracking the `time_limit` block of a thread that does not end."""
+    _thread_blocks.pop(ident, None)
 
 
 def running() -> Block | None:
-    """Return the `time_limit` that the main thread is in, if it is in one. For other threads."""
+    """Return the `time_limit` block of the main thread, or None. For other threads."""
     return _block
 
 
 def interrupt() -> None:
-    """Have the main thread look whether it shall go on. For other threads."""
+    """Make the main thread check whether its block has to end. For other threads."""
     main = threading.main_thread().ident
     if main is not None and _block is not None:
         signal.pthread_kill(main, signal.SIGALRM)
 
 
 @contextmanager
-def _limit_beside(block: Block) -> Iterator[None]:
+def _thread_time_limit(block: Block) -> Iterator[None]:
     ident = threading.get_ident()
-    _beside[ident] = block
+    _thread_blocks[ident] = block
     try:
         _check(block)
         yield
     finally:
-        _beside.pop(ident, None)
+        _thread_blocks.pop(ident, None)
 
 
-def _ring(_signal: int, _frame: FrameType | None) -> None:
-    # In the main thread, between two of its steps, so the block is the one that runs now, or there is none.
+def _on_alarm(_signal: int, _frame: FrameType | None) -> None:
+    # Runs in the main thread between two instructions, so `_block` is the current block or None.
     if _block is not None:
         _check(_block)
 

@@ -1,4 +1,4 @@
-"""What a worker does: take a turn at somebody's jobs."""
+"""One turn of a slot: run chunks of an owner's jobs for about a second."""
 
 import logging
 import time
@@ -24,25 +24,26 @@ from workers.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
-# A turn whose pictures prove larger than expected ends after this, and gives back what it has not begun.
-TURN_AT_MOST = 2 * wakeups.TURN_SECONDS
-# With less of a turn left than this, no other chunk is begun: its claim and finish would not pay.
-WORTH_SECONDS = 0.3
+# A turn ends after this time even if its images take longer than expected. It releases items not started.
+MAX_TURN_SECONDS = 2 * wakeups.TURN_SECONDS
+# Do not start another chunk with less time left: the overhead would exceed the work.
+MIN_CHUNK_SECONDS = 0.3
 
 
-# Seconds a picture, by what is run, as this slot has measured it: so it knows how much a second's work is.
-_pace: dict[str, float] = {}
+# Measured seconds per image of this slot, by `_kind`. They decide the size of the next chunk.
+_seconds_per_image: dict[str, float] = {}
 
 
 def take_turn(owner_id: UUID, queue: str) -> int:
-    """Do about a second of an owner's work in a queue; return how many wake-ups to send."""
+    """Work for about a second for an owner in a queue; return how many wake-ups to send."""
     try:
-        wakeups.touch(owner_id=owner_id, queue=queue)
+        wakeups.note_arrival(owner_id=owner_id, queue=queue)
         if wakeups.may_take_turn(owner_id=owner_id, queue=queue):
             _use_turn(owner_id, queue)
         return wakeups.end_turn(owner_id=owner_id, queue=queue)
     except CONNECTION_ERRORS:
-        # A slot takes one turn at a time: nobody works on what it holds now, even if it was never told of it.
+        # A slot takes one turn at a time, so nothing works on its items now, even if the response of a claim
+        # was lost.
         persist(lambda: claims.reclaim(registry.leases_of(registry.this_slot())))
         raise
 
@@ -50,8 +51,8 @@ def take_turn(owner_id: UUID, queue: str) -> int:
 def _use_turn(owner_id: UUID, queue: str) -> None:
     """Work on the owner's oldest jobs, chunk by chunk, while another chunk fits into the turn.
 
-    Chunks shrink towards the end of a job. With one a turn, few pictures would take several turns and wait
-    between them for those of all other owners.
+    Chunks shrink towards the end of a job. With one chunk per turn, few images would take several turns and
+    wait for all other owners in between.
     """
     begun = time.monotonic()
     left = wakeups.TURN_SECONDS
@@ -59,7 +60,9 @@ def _use_turn(owner_id: UUID, queue: str) -> None:
         if _end_if_late(job):
             continue
         recipe = Recipe.model_validate(job.recipe)
-        if left < wakeups.TURN_SECONDS and left < max(WORTH_SECONDS, _pace.get(_kind(recipe, queue), 0)):
+        if left < wakeups.TURN_SECONDS and left < max(
+            MIN_CHUNK_SECONDS, _seconds_per_image.get(_kind(recipe, queue), 0)
+        ):
             return
         if not _work_on(job, recipe, queue, begun=begun, seconds=left):
             return
@@ -67,70 +70,70 @@ def _use_turn(owner_id: UUID, queue: str) -> None:
 
 
 def _end_if_late(job: Job) -> bool:
-    """Tell whether the job's deadline has passed, which ends it: the sweep may not have seen it yet."""
+    """End the job if its deadline has passed; return whether it has. The sweep may come later."""
     return job.deadline_at is not None and transitions.end_overdue(job_ids=[job.pk]) > 0
 
 
 def _kind(recipe: Recipe, queue: str) -> str:
-    """Return what pictures of about the same pace have in common."""
+    """Return a key for recipes and queues with about the same time per image."""
     steps = "+".join(step.operation + (step.weights or "") for step in recipe.steps)
     return steps if queue == "cpu" else f"{queue}:{steps}"
 
 
 def _work_on(job: Job, recipe: Recipe, queue: str, *, begun: float, seconds: float) -> bool:
-    """Run a chunk of a job that takes about so many seconds; return whether there was one."""
-    if cached_results.take_known(job, registry.this_slot()):
+    """Run a chunk of a job for about `seconds`; return whether there was one."""
+    if cached_results.use_cached(job, registry.this_slot()):
         return True
     if pauses.are_paused(recipe.weights()):
         transitions.fail_waiting(job.pk, code=pauses.CODE, reason=str(pauses.SENTENCE))
         return True
     kind = _kind(recipe, queue)
-    held = claims.claim(
+    claim = claims.claim(
         job=job,
         slot=registry.this_slot(),
         slots=max(1, registry.slots_of(queue)),
         seconds=seconds,
-        seconds_per_item=_pace.get(kind),
+        seconds_per_item=_seconds_per_image.get(kind),
     )
-    if held is None:
+    if claim is None:
         return False
     context = Context(
         device=queues.device_of(queue),
-        pictures=_pictures_of(job),
+        pictures=_image_sets_of(job),
         models=models_of(recipe),
         network_seconds=expected_time.network_seconds(recipe),
     )
-    chunk = runner.run_chunk(held, recipe, context, ends=begun + TURN_AT_MOST)
+    chunk = runner.run_chunk(claim, recipe, context, ends=begun + MAX_TURN_SECONDS)
     stored = time.monotonic()
-    pace = model_speed.measure(recipe, context, chunk)
-    persist(lambda: record_results.finish(held, chunk.done, pace))
+    sample = model_speed.measure(recipe, context, chunk)
+    persist(lambda: record_results.finish(claim, chunk.done, sample))
     if chunk.overlong_seconds:
-        wakeups.restrain(owner_id=job.owner_id, queue=queue, seconds=chunk.overlong_seconds)
+        wakeups.throttle(owner_id=job.owner_id, queue=queue, seconds=chunk.overlong_seconds)
     if chunk.is_broken:
-        thread_pool.end_slot(f"it cannot go on with job {job.pk}")
+        thread_pool.end_slot(f"it cannot continue job {job.pk}")
     if chunk.seconds is not None:
-        _note_pace(kind, chunk.seconds + (time.monotonic() - stored) / len(chunk.done))
+        _note_speed(kind, chunk.seconds + (time.monotonic() - stored) / len(chunk.done))
     return True
 
 
-def _note_pace(kind: str, seconds: float) -> None:
-    """Remember seconds a picture as a moving average, so that the next chunk is about a second."""
-    before = _pace.get(kind)
-    _pace[kind] = seconds if before is None else 0.5 * before + 0.5 * seconds
+def _note_speed(kind: str, seconds: float) -> None:
+    """Update the moving average of seconds per image, so that the next chunk takes about a second."""
+    average = _seconds_per_image.get(kind)
+    _seconds_per_image[kind] = seconds if average is None else 0.5 * average + 0.5 * seconds
 
 
-def _pictures_of(job: Job) -> dict[str, Blobs]:
+def _image_sets_of(job: Job) -> dict[str, Blobs]:
     digests: dict[str, list[str]] = {}
     rows = Resource.objects.filter(job=job).order_by("parameter", "position")
     for parameter, blob_id in rows.values_list("parameter", "blob"):
         digests.setdefault(parameter, []).append(blob_id)
-    return {parameter: Blobs(found) for parameter, found in digests.items()}
+    return {parameter: Blobs(blob_ids) for parameter, blob_ids in digests.items()}
 
 
 def reclaim_lost() -> set[tuple[UUID, str]]:
-    """Free items whose worker is gone or overdue; return the (owner, queue) in which they wait again.
+    """Release items of lost workers and expired leases; return the (owner, queue) in which they wait again.
 
-    Jobs whose GPU is gone are moved before.
+    Jobs that wait for a missing GPU move to the processors first.
     """
-    gpu_fallback.leave_missing_gpu()
+    gpu_fallback.move_jobs_to_cpu()
     return claims.reclaim(registry.lost_leases())

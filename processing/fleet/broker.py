@@ -1,4 +1,4 @@
-"""What waits in the broker. Advice for the sweep; no decision about work depends on it."""
+"""Messages that wait in the broker. A hint for the sweep and metrics; items in the database decide."""
 
 from functools import cache
 from typing import Any
@@ -8,13 +8,13 @@ from django.conf import settings
 
 
 def depth(queue: str) -> int:
-    """Return how many messages wait in a queue, those already handed to a worker not counted."""
+    """Return the number of messages in a queue, without those that a worker has already received."""
     waiting: Any = _broker().llen(queue)
     return int(waiting)
 
 
 def drop(queue: str) -> None:
-    """Forget what waits in a queue."""
+    """Delete all waiting messages of a queue."""
     _broker().delete(queue)
 
 

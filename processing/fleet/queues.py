@@ -1,4 +1,4 @@
-"""The queues that have a meaning, and which device serves them."""
+"""Names of queues with a device of their own, and the device of each queue."""
 
 from django.conf import settings
 
@@ -8,5 +8,5 @@ GPU_QUEUE = "gpu"
 
 
 def device_of(queue: str) -> str:
-    """Return what networks run on in turns of a queue, as `workers.plugin.Context` calls it."""
+    """Return the device that networks of a queue run on, as in `workers.plugin.Context`."""
     return str(settings.GPU_DEVICE) if queue == GPU_QUEUE else PROCESSOR

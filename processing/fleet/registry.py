@@ -1,6 +1,6 @@
-"""The fleet: which workers are alive, how many slots serve a queue, which slots have died.
+"""Registry of workers: which are alive, how many slots serve a queue, which leases are lost.
 
-All times are the database's: the clocks of workers may differ.
+All times are those of the database, because clocks of workers may differ.
 """
 
 import os
@@ -18,9 +18,9 @@ from django.db.models.functions import Now
 from ipau.common import leases
 from processing.models import Drain, FleetSample, Item, State, Worker
 
-BEAT = timedelta(seconds=settings.HEARTBEAT_SECONDS)
-# A worker that missed three heartbeats is taken for dead.
-DEAD_AFTER = 3 * BEAT
+HEARTBEAT = timedelta(seconds=settings.HEARTBEAT_SECONDS)
+# A worker that missed three heartbeats counts as dead.
+DEAD_AFTER = 3 * HEARTBEAT
 FORGOTTEN_AFTER = timedelta(hours=1)
 SAMPLES_KEPT = timedelta(days=1)
 MODEL_QUEUES = frozenset({"cpu", "gpu", "preview"})
@@ -28,7 +28,7 @@ MODEL_QUEUES = frozenset({"cpu", "gpu", "preview"})
 
 @dataclass(frozen=True)
 class Slot:
-    """One process of a worker: who holds a lease."""
+    """One process of a worker. It owns the leases of its claims."""
 
     worker: str
     pid: int
@@ -39,7 +39,7 @@ _worker_queues: frozenset[str] = frozenset()
 
 
 def name_worker(name: str, queues: Collection[str] = ()) -> None:
-    """Tell this process, and those forked from it, whose it is, and which queues that worker serves."""
+    """Set the worker name and queues of this process and of slots forked from it."""
     global _worker_name, _worker_queues
     _worker_name, _worker_queues = name, frozenset(queues)
 
@@ -53,7 +53,7 @@ def this_worker_serves_only(queue: str) -> bool:
 
 
 def this_worker_runs_models() -> bool:
-    """Tell whether this worker serves a queue in which people's models are run over images."""
+    """Return whether this worker serves a queue that runs models."""
     return not _worker_queues.isdisjoint(MODEL_QUEUES)
 
 
@@ -62,7 +62,7 @@ def this_slot() -> Slot:
 
 
 def has_ended(pid: int) -> bool:
-    """Tell whether a slot of this worker has ended. Where somebody else's process has its number, it has."""
+    """Return whether a slot of this worker has ended. The pid may now belong to another user's process."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, PermissionError):
@@ -70,7 +70,7 @@ def has_ended(pid: int) -> bool:
     return False
 
 
-def beat(
+def record_heartbeat(
     *,
     name: str,
     queues: Collection[str],
@@ -81,7 +81,7 @@ def beat(
     drained: bool = False,
     machine: Mapping[str, Any] | None = None,
 ) -> None:
-    """Record that a worker is alive, with the slots it has now, and how many of them work at this moment."""
+    """Record that a worker is alive, with its current slots and the number of busy ones."""
     Worker.objects.update_or_create(
         name=name,
         defaults={
@@ -98,13 +98,13 @@ def beat(
     FleetSample.objects.create(worker=name, at=Now(), slots=len(pids), busy=max(0, min(busy, len(pids))))
 
 
-def is_to_drain(name: str) -> bool:
-    """Tell whether an operator wants this worker to take no new work."""
+def should_drain(name: str) -> bool:
+    """Return whether an operator has ordered this worker to take no new work."""
     return Drain.objects.filter(worker=name).exists()
 
 
-def leave(*, name: str) -> None:
-    """Forget a worker that stops on its own."""
+def remove_worker(*, name: str) -> None:
+    """Delete the row of a worker that shuts down."""
     Worker.objects.filter(name=name).delete()
 
 
@@ -127,7 +127,7 @@ def is_served(queue: str) -> bool:
 
 
 def served_queues() -> dict[str, int]:
-    """Return how many slots serve each queue now; queues that nobody serves are not in it."""
+    """Return the number of slots by queue. Queues that no worker serves are missing."""
     slots: dict[str, int] = {}
     for queues, number in serving().values_list("queues", "slots"):
         for queue in queues:
@@ -135,12 +135,13 @@ def served_queues() -> dict[str, int]:
     return slots
 
 
-def forget_gone() -> None:
+def delete_old_rows() -> None:
     Worker.objects.filter(heartbeat_at__lt=Now() - FORGOTTEN_AFTER).delete()
     FleetSample.objects.filter(at__lt=Now() - SAMPLES_KEPT).delete()
 
 
-# A lease is lost when its worker is silent, or has beaten since the claim without naming the slot.
+# A lease is lost when it has expired, when its worker sends no heartbeats, or when a heartbeat after the
+# claim does not list the slot.
 _LOST = f"""
     SELECT item.id, item.lease_token
     FROM processing_item AS item
@@ -160,13 +161,13 @@ _LOST = f"""
 
 
 def leases_of(slot: Slot) -> dict[UUID, UUID]:
-    """Return the lease tokens, by the item's id, that a slot holds, save of those that wait for a retry."""
+    """Return the lease tokens of a slot by item id, without items that wait for a retry."""
     rows = Item.objects.filter(state=State.PROCESSING, worker=slot.worker, slot=slot.pid, error_code="")
     return {item: token for item, token in rows.values_list("pk", "lease_token") if token}
 
 
 def lost_leases(*, limit: int = 1000) -> dict[UUID, UUID]:
-    """Return the lease tokens, by the item's id, whose holder is gone or overdue."""
+    """Return the lease tokens of lost or expired leases, by item id."""
     with connection.cursor() as cursor:
         cursor.execute(_LOST, {"dead_after": DEAD_AFTER.total_seconds(), "limit": limit})
         return dict(cursor.fetchall())

@@ -1,4 +1,4 @@
-"""Whether a slot itself holds memory that earlier images left behind, so that the next one lacks it."""
+"""Memory of a slot: whether earlier images left memory behind, and whether an error means lack of memory."""
 
 import errno
 import os
@@ -6,42 +6,42 @@ from pathlib import Path
 
 from workers.plugin import OperationError
 
-# A slot that holds more than this share of its memory, beyond what it began with, is no longer fresh.
+# A slot has grown when it holds this share of its limit more than at its start.
 GROWN_SHARE = 0.25
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _NO_MEMORY = ("failed to map segment", "cannot allocate memory")
 
-# What this slot may hold before it is no longer fresh; None in processes that are no slots.
-_most: float | None = None
+# Bytes above which this slot has grown. None in processes that are not slots.
+_limit: float | None = None
 
 
 def note_start(limit: int) -> None:
-    """Remember how much this slot holds before its first image.
+    """Record the memory of this slot before its first image.
 
     Args:
-        limit: of its memory, in bytes.
+        limit: memory limit of the slot, in bytes.
     """
-    global _most
-    _most = _held() + GROWN_SHARE * limit
+    global _limit
+    _limit = _private_bytes() + GROWN_SHARE * limit
 
 
 def has_grown() -> bool:
-    """Tell whether this slot holds so much more than at its start that another would have more room."""
-    return _most is not None and _held() > _most
+    """Return whether this slot holds so much more memory than at its start that a fresh slot would help."""
+    return _limit is not None and _private_bytes() > _limit
 
 
 def is_lack_of_memory(error: BaseException) -> bool:
-    """Tell whether an image failed because there was no memory left, whoever says so in whatever way."""
+    """Return whether an image failed for lack of memory, whichever library raised the error."""
     if isinstance(error, OperationError):
         return error.code == "memory"
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
-    # A library that is loaded late says so in words.
+    # Libraries that are loaded late report it only in the message.
     is_import = isinstance(error, ImportError | OSError)
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or (is_import and any(text in said for text in _NO_MEMORY))
+    message = str(error).lower()
+    return isinstance(error, MemoryError) or (is_import and any(text in message for text in _NO_MEMORY))
 
 
-def _held() -> int:
-    """Return the bytes of memory that are this process's own: without files, and what drivers reserve."""
+def _private_bytes() -> int:
+    """Return the private memory of this process in bytes, without mapped files and driver reservations."""
     return int(Path("/proc/self/statm").read_text().split()[5]) * _PAGE

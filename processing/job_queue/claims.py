@@ -1,7 +1,7 @@
-"""Claims: how a slot comes to own items, keeps them, and gives them back.
+"""Claim items of a job for a slot, renew the lease, finish or release the items.
 
-Locks are always taken in the order job, items, tree of folders, blobs, folder, usage, memos, lane, speed.
-Leases run by the database's clock: those of workers may differ.
+Lock order: job, items, folder tree, blobs, folder, usage, memos, wake-up row (`Lane`), speed.
+Leases use the database's clock, because clocks of workers may differ.
 """
 
 import logging
@@ -27,26 +27,26 @@ from processing.models import OPEN, Item, Job, State
 from processing.notifications import record
 from workers.recipe import Recipe
 
-# Renewed all the while that a slot lives, so it need only outlast a database that is away.
+# A running slot renews its lease, so the lease only has to outlast a short outage of the database.
 LEASE = timedelta(seconds=60)
 MAX_ATTEMPTS = 3
 MAX_CHUNK = 256
-# Less work than this is not worth what a claim and its finish cost.
-LEAST_SECONDS = 0.1
-# A job that brought a result within this time is being worked on, if only now and then.
-LATELY = timedelta(seconds=10)
-# Among so many of an owner's jobs such a one is looked for.
+# Minimum work of a chunk. Less would not be worth the cost of a claim and its finish.
+MIN_SECONDS = 0.1
+# A job with a result in this time counts as being worked on.
+RECENTLY = timedelta(seconds=10)
+# How many of an owner's oldest jobs are searched for one whose models are loaded.
 LOOK_AHEAD = 50
-# A job is passed over for this long at most. A job that was passed over is remembered for so long.
+# A job is passed over for at most this long. The first time is remembered for the second duration.
 STARVATION_SECONDS = 10
 REMEMBERED_SECONDS = 3600
-LOST = ("worker_lost", "This picture stopped the worker each time it was tried, so we gave up on it.")
+LOST = ("worker_lost", "This image stopped the worker at every attempt, so it is not retried again.")
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Items of one job that this slot owns while they carry `token`."""
+    """Items of one job that this slot owns as long as their lease token is `token`."""
 
     job: Job
     items: tuple[Item, ...]
@@ -56,14 +56,14 @@ class Claim:
 def chunk_size(*, seconds: float, seconds_per_item: float | None, waiting: int, slots: int) -> int:
     """Return how many items to claim: `seconds` of work, shrinking towards the end of the job.
 
-    With at most waiting/(2·slots) a chunk, no slot is left with a long one when the others run dry
+    A chunk has at most waiting/(2·slots) items, so that all slots finish at about the same time
     (guided self-scheduling; Polychronopoulos and Kuck, 1987).
     """
     if seconds_per_item is None:
         return 1
     pace = max(seconds_per_item, 1e-6)
     by_pace = int(seconds / pace)
-    by_rest = max(-(-waiting // (2 * max(1, slots))), int(LEAST_SECONDS / pace))
+    by_rest = max(-(-waiting // (2 * max(1, slots))), int(MIN_SECONDS / pace))
     return max(1, min(by_pace, by_rest, waiting, MAX_CHUNK))
 
 
@@ -73,49 +73,51 @@ _MODELS = Func(
     template="jsonb_path_query_array(%(expressions)s, '$.steps[*].weights')",
     output_field=JSONField(),
 )
-_ITS_ITEMS = Item.objects.filter(job=OuterRef("pk"))
-_LEFT_ALONE = ~Exists(_ITS_ITEMS.filter(state=State.PROCESSING)) & ~Exists(
-    _ITS_ITEMS.filter(state=State.SUCCEEDED, completed_at__gt=Now() - LATELY)
+_ITEMS = Item.objects.filter(job=OuterRef("pk"))
+_IS_IDLE = ~Exists(_ITEMS.filter(state=State.PROCESSING)) & ~Exists(
+    _ITEMS.filter(state=State.SUCCEEDED, completed_at__gt=Now() - RECENTLY)
 )
 
 
 def next_job(*, owner_id: uuid.UUID, queue: str, warm: Collection[str] = ()) -> Job | None:
-    """Return the job that a slot does next, of those of the owner that have items waiting in a queue.
+    """Return the next job for a slot among the owner's jobs with waiting items in a queue.
 
-    That is the oldest, unless the slot would have to load a model for it: then the oldest of those that it
-    can do with what it has. None starves: the oldest that no slot works on is passed over for a few seconds
-    (`is_starving`), then it goes first.
+    This is the oldest job. If the slot would have to load a model for it, the oldest job whose models are
+    loaded is preferred. To prevent starvation, an older idle job is passed over only for
+    `STARVATION_SECONDS` (`is_starving`).
 
     Args:
         warm: digests of the models that the slot has loaded.
+
+    Returns: None if no item waits.
     """
     waiting = Item.objects.filter(job=OuterRef("pk"), state=State.STARTING)
     rows = Job.objects.filter(Exists(waiting), owner=owner_id, queue=queue, state__in=OPEN).order_by("id")
-    found = rows.select_related("output_folder")
-    oldest = found.first()
+    jobs = rows.select_related("output_folder")
+    oldest = jobs.first()
     if oldest is None or set(warm).issuperset(Recipe.model_validate(oldest.recipe).weights()):
         return oldest
-    near = found.filter(pk__in=rows.values("pk")[:LOOK_AHEAD])
-    preferred = near.annotate(models=_MODELS).filter(models__contained_by=sorted(warm)).first()
+    nearest = jobs.filter(pk__in=rows.values("pk")[:LOOK_AHEAD])
+    preferred = nearest.annotate(models=_MODELS).filter(models__contained_by=sorted(warm)).first()
     if preferred is None:
         return oldest
-    waits = near.annotate(left_alone=_LEFT_ALONE).filter(left_alone=True, pk__lt=preferred.pk).first()
-    return waits if waits is not None and is_starving(waits.pk) else preferred
+    idle = nearest.annotate(is_idle=_IS_IDLE).filter(is_idle=True, pk__lt=preferred.pk).first()
+    return idle if idle is not None and is_starving(idle.pk) else preferred
 
 
 def claim(
     *, job: Job, slot: Slot, slots: int, seconds: float, seconds_per_item: float | None
 ) -> Claim | None:
-    """Take the next items of a job for about so many seconds, or None when others were faster."""
+    """Claim the next items of a job, for about `seconds` of work; return None if none is left."""
     token = uuid.uuid4()
     with transaction.atomic():
-        begin(job, slot)
-        wanted = MAX_CHUNK * 2 * slots
+        mark_started(job, slot)
+        countable = MAX_CHUNK * 2 * slots
         waiting = Item.objects.filter(job=job, state=State.STARTING)
         size = chunk_size(
             seconds=seconds,
             seconds_per_item=seconds_per_item,
-            waiting=waiting[:wanted].count(),
+            waiting=waiting[:countable].count(),
             slots=slots,
         )
         chosen = list(
@@ -123,7 +125,7 @@ def claim(
             .order_by("position")
             .values_list("pk", "attempts")[:size]
         )
-        ids = _alone_if_retried(chosen)
+        ids = _isolate_retried(chosen)
         leases.claim(
             Item.objects.filter(pk__in=ids),
             token=token,
@@ -131,7 +133,7 @@ def claim(
             state=State.PROCESSING,
             worker=slot.worker,
             slot=slot.pid,
-            # Queues are called by the kind of device that serves them.
+            # Queues are named after the kind of device that serves them.
             device=job.queue,
             started_at=Now(),
             updated_at=Now(),
@@ -140,18 +142,18 @@ def claim(
     return Claim(job, items, token) if items else None
 
 
-def begin(job: Job, slot: Slot) -> None:
-    """Let a job that has waited so far be under way."""
+def mark_started(job: Job, slot: Slot) -> None:
+    """Set the state of a waiting job to processing, with log line and notices."""
     first = Job.objects.filter(pk=job.pk, state=State.STARTING)
     if first.update(state=State.PROCESSING, started_at=Now(), updated_at=Now()):
         job_log.note(job.pk, Kind.STARTED, worker=slot.worker)
         record.job_started(job)
 
 
-def _alone_if_retried(chosen: Sequence[tuple[uuid.UUID, int]]) -> list[uuid.UUID]:
-    """Leave an item that has been tried before to itself.
+def _isolate_retried(chosen: Sequence[tuple[uuid.UUID, int]]) -> list[uuid.UUID]:
+    """Return the ids to claim: a retried item gets a chunk of its own.
 
-    Its worker may have died of it, and those that were claimed with it must not run out of attempts for that.
+    It may have killed its worker, and that must not cost other items their attempts.
     """
     for index, (key, attempts) in enumerate(chosen):
         if attempts:
@@ -159,20 +161,20 @@ def _alone_if_retried(chosen: Sequence[tuple[uuid.UUID, int]]) -> list[uuid.UUID
     return [key for key, _ in chosen]
 
 
-def renew(held: Claim) -> bool:
-    """Prolong the lease; return whether anything is still owned (a cancelled job's items are not)."""
-    running = Item.objects.filter(job=held.job, state=State.PROCESSING)
-    return leases.renew(running, token=held.token, lease=LEASE)
+def renew(claim: Claim) -> bool:
+    """Renew the lease; return whether any item is still owned. Items of a canceled job are not."""
+    running = Item.objects.filter(job=claim.job, state=State.PROCESSING)
+    return leases.renew(running, token=claim.token, lease=LEASE)
 
 
-def hand_back(held: Claim, items: Sequence[Item]) -> None:
-    """Return items that were claimed and not begun; they lose no attempt."""
-    leases.release(_running(items), token=held.token, refund_attempt=True, **transitions.released())
+def release(claim: Claim, items: Sequence[Item]) -> None:
+    """Release claimed items that did not start. They lose no attempt."""
+    leases.release(_running(items), token=claim.token, refund_attempt=True, **transitions.released())
 
 
-def let_expire(held: Claim, items: Sequence[Item], *, after: timedelta, code: str) -> None:
-    """Leave items after the transient fault `code`: the sweep hands them back when `after` has passed."""
-    leases.let_expire(_running(items), token=held.token, after=after, error_code=code)
+def let_expire(claim: Claim, items: Sequence[Item], *, after: timedelta, code: str) -> None:
+    """Let the lease of items expire after a transient fault `code`. The sweep releases them after `after`."""
+    leases.let_expire(_running(items), token=claim.token, after=after, error_code=code)
 
 
 def _running(items: Sequence[Item]) -> QuerySet[Item]:
@@ -180,12 +182,12 @@ def _running(items: Sequence[Item]) -> QuerySet[Item]:
 
 
 def reclaim(lost: Mapping[uuid.UUID, uuid.UUID]) -> set[tuple[uuid.UUID, str]]:
-    """Free items whose holder is lost; those out of attempts fail.
+    """Release items of lost slots. Items without attempts left fail.
 
     Args:
-        lost: lease tokens by the item's id. An item that has another one by now is left to its new holder.
+        lost: lease tokens by item id. An item with another token has a new owner and is left alone.
 
-    Returns: the (owner, queue) in which freed items wait again.
+    Returns: the (owner, queue) in which released items wait again.
     """
     waiting = set()
     by_job: dict[uuid.UUID, list[uuid.UUID]] = {}
@@ -193,22 +195,22 @@ def reclaim(lost: Mapping[uuid.UUID, uuid.UUID]) -> set[tuple[uuid.UUID, str]]:
         by_job.setdefault(job_id, []).append(item_id)
     for job_id, ids in by_job.items():
         with transaction.atomic():
-            job = transitions.locked(job_id)
+            job = transitions.lock_job(job_id)
             if _reclaim(job, ids, [lost[key] for key in ids]):
                 waiting.add((job.owner_id, job.queue))
     return waiting
 
 
 def _reclaim(job: Job, ids: Sequence[uuid.UUID], tokens: Sequence[uuid.UUID]) -> bool:
-    held = Item.objects.filter(pk__in=ids, lease_token__in=tokens, state=State.PROCESSING)
-    spent = held.filter(attempts__gte=MAX_ATTEMPTS)
+    leased = Item.objects.filter(pk__in=ids, lease_token__in=tokens, state=State.PROCESSING)
+    spent = leased.filter(attempts__gte=MAX_ATTEMPTS)
     failure = {"state": State.FAILED, "error_code": LOST[0], "error": LOST[1], "completed_at": timezone.now()}
     failed = spent.update(**{**transitions.released(), **failure})
     if failed:
         job_log.tally(job.pk, Kind.FAILED, failed, code=LOST[0], reason=LOST[1])
-    # Those that hit a transient fault say so; the others' worker is gone.
-    holders = Counter(held.values_list("worker", "error_code"))
-    held.update(**transitions.released())
+    # Items with an error code had a transient fault. The others lost their worker.
+    holders = Counter(leased.values_list("worker", "error_code"))
+    leased.update(**transitions.released())
     for (worker, code), number in holders.items():
         if code:
             job_log.tally(job.pk, Kind.DELAYED, number, code=code)
@@ -218,7 +220,7 @@ def _reclaim(job: Job, ids: Sequence[uuid.UUID], tokens: Sequence[uuid.UUID]) ->
     return bool(holders)
 
 
-# One statement for a whole chunk: the token decides, and the rows that it moved come back.
+# One statement for a whole chunk. Only rows with the lease token change, and their ids are returned.
 _FINISH = f"""
     UPDATE processing_item AS item
     SET state = done.state, output = done.output, error_code = done.error_code, error = done.error,
@@ -231,24 +233,24 @@ _FINISH = f"""
 """  # noqa: S608  (a constant of ours)
 
 
-def finish_items(held: Claim, rows_json: str) -> set[uuid.UUID]:
-    """Write the outcome of items that are still owned; return which ones they were."""
+def finish_items(claim: Claim, rows_json: str) -> set[uuid.UUID]:
+    """Write the outcomes of items that are still owned; return their ids."""
     with connection.cursor() as cursor:
-        cursor.execute(_FINISH, {"rows": rows_json, "token": held.token})
+        cursor.execute(_FINISH, {"rows": rows_json, "token": claim.token})
         return {row[0] for row in cursor.fetchall()}
 
 
 def is_starving(job_id: UUID) -> bool:
-    """Note that a job would be passed over now; return whether it has been for too long already.
+    """Note that a job would be passed over; return whether it has reached the starvation limit.
 
-    That is once `STARVATION_SECONDS` have gone by since any slot first asked this.
+    The limit is reached `STARVATION_SECONDS` after the first call of any slot for this job.
     """
-    passed, patient = f"passed-over:{job_id}", f"patient:{job_id}"
+    passed_over_key, within_limit_key = f"passed-over:{job_id}", f"patient:{job_id}"
     try:
-        if cache.get(passed) is None:
-            cache.set(patient, True, STARVATION_SECONDS)
-            cache.set(passed, True, REMEMBERED_SECONDS)
-        return cache.get(patient) is None
+        if cache.get(passed_over_key) is None:
+            cache.set(within_limit_key, True, STARVATION_SECONDS)
+            cache.set(passed_over_key, True, REMEMBERED_SECONDS)
+        return cache.get(within_limit_key) is None
     except RedisError:
-        logger.warning("Cannot tell how long job %s has been passed over", job_id, exc_info=True)
+        logger.warning("Cannot read how long job %s has been passed over", job_id, exc_info=True)
         return True

@@ -1,4 +1,4 @@
-"""Jobs that wait for a GPU when none is left go on on processors: with the same results, only slower."""
+"""Move jobs from the `gpu` queue to processors when no GPU is left. Results are the same, only slower."""
 
 import logging
 import time
@@ -11,27 +11,27 @@ from processing.models import Job
 
 logger = logging.getLogger(__name__)
 
-# A worker that is restarted is back within this.
+# Time that a restarted worker has to come back.
 GRACE_SECONDS = 60
 _SINCE = "processing:gpu-missing-since"
-# Forgotten now and then, which costs one more grace.
-_KEPT_SECONDS = 24 * 3600
+# When the entry expires, the grace time starts again.
+_SINCE_TTL_SECONDS = 24 * 3600
 
 
-def leave_missing_gpu() -> int:
-    """Move jobs out of the queue `gpu` where no worker has served it for a while; return how many.
+def move_jobs_to_cpu() -> int:
+    """Move jobs out of the queue `gpu` if no worker has served it for a while; return the number moved.
 
-    They do not come back when one does.
+    They do not move back when a GPU worker returns.
     """
     if registry.is_served(queues.GPU_QUEUE):
         cache.delete(_SINCE)
         return 0
     now = time.time()
-    since: float = cache.get_or_set(_SINCE, now, _KEPT_SECONDS) or now
+    since: float = cache.get_or_set(_SINCE, now, _SINCE_TTL_SECONDS) or now
     if now - since < GRACE_SECONDS:
         return 0
     waiting = Job.objects.open().filter(queue=queues.GPU_QUEUE)
     number = waiting.update(queue="cpu", updated_at=Now())
     if number:
-        logger.warning("No worker serves the queue gpu: %d jobs go on on processors", number)
+        logger.warning("No worker serves the queue gpu: moved %d jobs to the queue cpu", number)
     return number

@@ -1,7 +1,6 @@
-"""A job's log: what happened to it, as rows of kind and details. Words are made when somebody reads them.
+"""Log of a job: rows of kind and details, rendered as text in the reader's language.
 
-A line is never a picture's: what happens to many pictures is counted in one line, so that a log stays short
-whatever the job's size.
+Lines count images instead of naming them, so a log stays short whatever the size of the job.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,13 +17,13 @@ from django.utils.translation import ngettext
 
 from processing.models import Job, JobEvent
 
-# Beyond so many different lines of one kind, further ones are counted in one without its details.
-MOST_TALLIES = 20
-MOST_LINES = 500
+# Different lines of one kind. Further ones are counted together in a line without details.
+MAX_TALLIES = 20
+MAX_LINES = 500
 
 
 class Kind(models.TextChoices):
-    """What can happen to a job."""
+    """Kinds of events in the log of a job."""
 
     SUBMITTED = "submitted"
     STARTED = "started"
@@ -40,7 +39,7 @@ class Kind(models.TextChoices):
 
 @dataclass(frozen=True)
 class LogLine:
-    """A line of the log as a person reads it."""
+    """A line of the log as text."""
 
     at: datetime
     kind: str
@@ -48,53 +47,53 @@ class LogLine:
 
 
 def note(job_id: UUID, kind: Kind, **details: Any) -> None:
-    """Write a line. Call it in the transaction in which it happens."""
+    """Add a line. Call it in the transaction of the event."""
     JobEvent.objects.create(job_id=job_id, kind=kind, details=details)
 
 
 def tally(job_id: UUID, kind: Kind, number: int, **details: Any) -> None:
-    """Count `number` pictures into the line of these details, making it where it is missing.
+    """Add `number` images to the line with these details, or create that line.
 
-    After a retry counting begins anew. Call it with the job's row locked.
+    A retry starts new lines. Call it with the job's row locked.
     """
     lines = JobEvent.objects.filter(job=job_id)
     since = lines.filter(kind=Kind.RETRIED).aggregate(last=Max("id"))["last"] or 0
     earlier = list(lines.filter(kind=kind, id__gt=since).order_by("id"))
-    found = _line_of(earlier, details)
-    if found is None and len(earlier) >= MOST_TALLIES:
+    line = _line_of(earlier, details)
+    if line is None and len(earlier) >= MAX_TALLIES:
         details = {}
-        found = _line_of(earlier, details)
-    if found is None:
+        line = _line_of(earlier, details)
+    if line is None:
         note(job_id, kind, **details, n=number)
         return
-    found.details["n"] += number
-    found.save(update_fields=["details"])
+    line.details["n"] += number
+    line.save(update_fields=["details"])
 
 
 def log_of(job: Job) -> list[LogLine]:
     """Return the job's log, the oldest line first."""
-    rows = JobEvent.objects.filter(job=job).order_by("id")[:MOST_LINES]
+    rows = JobEvent.objects.filter(job=job).order_by("id")[:MAX_LINES]
     return [LogLine(row.at, row.kind, text_of(row)) for row in rows]
 
 
 def text_of(event: JobEvent) -> str:
-    """Return what happened in words of the reader's language."""
-    write = _TEXTS.get(event.kind)
-    return write(event.details) if write else event.kind
+    """Return the text of an event in the reader's language."""
+    render = _TEXTS.get(event.kind)
+    return render(event.details) if render else event.kind
 
 
 def _submitted(details: Mapping[str, Any]) -> str:
     number, skipped = details.get("n", 0), details.get("skipped", 0)
-    text = ngettext("Submitted with %(n)s picture.", "Submitted with %(n)s pictures.", number)
+    text = ngettext("Submitted with %(n)s image.", "Submitted with %(n)s images.", number)
     text %= {"n": intcomma(number)}
     return f"{text} {skipped_text(skipped)}" if skipped else text
 
 
 def skipped_text(number: int) -> str:
-    """Say how many pictures of an earlier job could not be taken again."""
+    """Return a sentence about images of an earlier job that no longer exist."""
     text = ngettext(
-        "%(n)s picture of the earlier job is no longer there and was left out.",
-        "%(n)s pictures of the earlier job are no longer there and were left out.",
+        "%(n)s image of the earlier job no longer exists and was skipped.",
+        "%(n)s images of the earlier job no longer exist and were skipped.",
         number,
     )
     return text % {"n": intcomma(number)}
@@ -113,8 +112,8 @@ def _reused(details: Mapping[str, Any]) -> str:
     return _counted(
         details,
         ngettext(
-            "%(n)s result was taken from before instead of being computed again.",
-            "%(n)s results were taken from before instead of being computed again.",
+            "%(n)s earlier result was reused.",
+            "%(n)s earlier results were reused.",
             details.get("n", 0),
         ),
     )
@@ -123,15 +122,15 @@ def _reused(details: Mapping[str, Any]) -> str:
 def _failed(details: Mapping[str, Any]) -> str:
     reason = details.get("reason")
     number = details.get("n", 0)
-    text = _counted(details, ngettext("%(n)s picture failed.", "%(n)s pictures failed.", number))
+    text = _counted(details, ngettext("%(n)s image failed.", "%(n)s images failed.", number))
     return f"{text} {reason}" if reason else text
 
 
 def _lost(details: Mapping[str, Any]) -> str:
     worker = details.get("worker") or _("A worker")
     text = ngettext(
-        "%(worker)s was lost with %(n)s picture, which waits again.",
-        "%(worker)s was lost with %(n)s pictures, which wait again.",
+        "%(worker)s was lost while it ran %(n)s image, which will be retried.",
+        "%(worker)s was lost while it ran %(n)s images, which will be retried.",
         details.get("n", 0),
     )
     return text % {"worker": worker, "n": intcomma(details.get("n", 0))}
@@ -139,15 +138,15 @@ def _lost(details: Mapping[str, Any]) -> str:
 
 def _delayed(details: Mapping[str, Any]) -> str:
     text = ngettext(
-        "The storage did not answer for %(n)s picture, which waits again.",
-        "The storage did not answer for %(n)s pictures, which wait again.",
+        "The storage did not respond for %(n)s image, which will be retried.",
+        "The storage did not respond for %(n)s images, which will be retried.",
         details.get("n", 0),
     )
     return _counted(details, text)
 
 
 def _retried(details: Mapping[str, Any]) -> str:
-    text = ngettext("%(n)s picture is tried again.", "%(n)s pictures are tried again.", details.get("n", 0))
+    text = ngettext("Retrying %(n)s image.", "Retrying %(n)s images.", details.get("n", 0))
     text = _counted(details, text)
     if details.get("deadline"):
         return f"{text} {_('The deadline had passed and was removed.')}"
@@ -156,8 +155,8 @@ def _retried(details: Mapping[str, Any]) -> str:
 
 def _canceled(details: Mapping[str, Any]) -> str:
     text = ngettext(
-        "Canceled by its owner, with %(n)s picture left.",
-        "Canceled by its owner, with %(n)s pictures left.",
+        "Canceled by its owner with %(n)s image left.",
+        "Canceled by its owner with %(n)s images left.",
         details.get("n", 0),
     )
     return _counted(details, text)
@@ -165,8 +164,8 @@ def _canceled(details: Mapping[str, Any]) -> str:
 
 def _deadline(details: Mapping[str, Any]) -> str:
     text = ngettext(
-        "The deadline passed with %(n)s picture left, so the job was ended.",
-        "The deadline passed with %(n)s pictures left, so the job was ended.",
+        "The deadline passed with %(n)s image left, so the job ended.",
+        "The deadline passed with %(n)s images left, so the job ended.",
         details.get("n", 0),
     )
     return _counted(details, text)

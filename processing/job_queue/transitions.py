@@ -1,6 +1,6 @@
-"""How a job ends: with its last picture, by its owner, at its deadline; and how it begins again.
+"""State changes of jobs: completion, cancellation, deadline and retry.
 
-Locks are taken in the order that `processing.job_queue.claims` names.
+Locks are taken in the order of `processing.job_queue.claims`.
 """
 
 from collections.abc import Sequence
@@ -19,22 +19,22 @@ from processing.models import OPEN, Ending, Item, Job, State
 from processing.notifications import record
 
 # Jobs of one sweep.
-MOST_OVERDUE = 200
+MAX_OVERDUE = 200
 _LOGGED = {Ending.PERSON: Kind.CANCELED, Ending.DEADLINE: Kind.DEADLINE}
 
 
-def locked(job_id: UUID) -> Job:
-    """Return the job, which nobody else changes until the transaction ends."""
+def lock_job(job_id: UUID) -> Job:
+    """Return the job with its row locked until the transaction ends."""
     rows = Job.objects.select_for_update(no_key=True, of=("self",)).select_related("output_folder")
     job: Job = rows.get(pk=job_id)
     return job
 
 
 def count(job: Job, *, succeeded: int = 0, failed: int = 0, reused: int = 0) -> None:
-    """Add to the counters of a locked job, and close it with the last item.
+    """Add to the counters of a locked job, and complete it with the last item.
 
     Args:
-        reused: how many of those that succeeded took a result that was there already.
+        reused: how many of the succeeded items reused an earlier result.
     """
     if not succeeded and not failed:
         return
@@ -52,27 +52,27 @@ def count(job: Job, *, succeeded: int = 0, failed: int = 0, reused: int = 0) -> 
 
 
 def cancel(job_id: UUID, *, ending: Ending = Ending.PERSON) -> int | None:
-    """End a job now. Items that run lose their lease, so their results are dropped.
+    """Cancel a job. Running items lose their lease, so their results are dropped.
 
-    Returns how many items were cancelled, or None where the job had ended already.
+    Returns: the number of canceled items, or None if the job had already ended.
     """
     with transaction.atomic():
-        job = locked(job_id)
+        job = lock_job(job_id)
         return _end(job, ending) if job.is_open else None
 
 
 def end_overdue(*, job_ids: Sequence[UUID] | None = None) -> int:
-    """End open jobs whose deadline has passed, by the database's clock; return how many.
+    """End open jobs after their deadline, by the database's clock; return the number of jobs.
 
     Args:
-        job_ids: look at these only.
+        job_ids: check only these jobs.
     """
     late = Job.objects.open().filter(deadline_at__lte=Now())
     chosen = late if job_ids is None else late.filter(pk__in=job_ids)
     ended = 0
-    for job_id in chosen.order_by("deadline_at").values_list("pk", flat=True)[:MOST_OVERDUE]:
+    for job_id in chosen.order_by("deadline_at").values_list("pk", flat=True)[:MAX_OVERDUE]:
         with transaction.atomic():
-            # Once more under the lock: it may just have finished, or been given more time.
+            # Checked again under the lock: it may just have finished, or a retry removed its deadline.
             job = late.select_for_update(no_key=True).filter(pk=job_id).first()
             if job is not None:
                 _end(job, Ending.DEADLINE)
@@ -95,9 +95,9 @@ def _end(job: Job, ending: Ending) -> int:
 
 
 def fail_waiting(job_id: UUID, *, code: str, reason: str) -> int:
-    """Fail all items of a job that wait, for one reason; return how many they were."""
+    """Fail all waiting items of a job with one reason; return the number of items."""
     with transaction.atomic():
-        job = locked(job_id)
+        job = lock_job(job_id)
         waiting = Item.objects.filter(job=job, state=State.STARTING)
         failure = {"state": State.FAILED, "error_code": code, "error": reason, "completed_at": timezone.now()}
         failed = waiting.update(**{**released(), **failure})
@@ -108,17 +108,17 @@ def fail_waiting(job_id: UUID, *, code: str, reason: str) -> int:
 
 
 def retry(job_id: UUID) -> tuple[int, int]:
-    """Put a job's failed items back to waiting, and those with which it was cancelled too.
+    """Reset the failed and canceled items of a job, so that they wait again.
 
-    A job that had ended runs again, from where it stopped; a deadline that has passed is removed.
+    A job that has ended continues where it stopped. A deadline that has passed is removed.
 
-    Returns how many items wait again (0: there was nothing to try again, and nothing has changed), and how
-    many wake-ups to send once that is committed.
+    Returns: the number of items that wait again (0: nothing changed), and the number of wake-ups to send
+        after the commit.
     """
     with transaction.atomic():
-        job = locked(job_id)
+        job = lock_job(job_id)
         chosen = Item.objects.filter(Q(state=State.FAILED) | Q(state=State.CANCELED), job=job)
-        number = chosen.update(**_afresh())
+        number = chosen.update(**_reset())
         if not number:
             return 0, 0
         job.failed = job.canceled = 0
@@ -129,11 +129,11 @@ def retry(job_id: UUID) -> tuple[int, int]:
         late = Job.objects.filter(pk=job.pk, deadline_at__lte=Now()).update(deadline_at=None)
         job.save(update_fields=changes)
         job_log.note(job.pk, Kind.RETRIED, n=number, **({"deadline": True} if late else {}))
-        return number, wakeups.stir(owner_id=job.owner_id, queue=job.queue, waiting=number)
+        return number, wakeups.request(owner_id=job.owner_id, queue=job.queue, waiting=number)
 
 
 def released() -> dict[str, Any]:
-    """Return the changes that take an item from its holder and let it wait."""
+    """Return the field values of an item that nobody owns and that waits."""
     return {
         "state": State.STARTING,
         **leases.released(),
@@ -143,8 +143,8 @@ def released() -> dict[str, Any]:
     }
 
 
-def _afresh() -> dict[str, Any]:
-    """Return the changes that make an item as if it had never been tried."""
+def _reset() -> dict[str, Any]:
+    """Return the field values of an item that has never been tried."""
     return {
         **released(),
         **leases.never_claimed(),

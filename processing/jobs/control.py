@@ -1,4 +1,4 @@
-"""What a person may still do about a job: cancel it, try again what failed."""
+"""Cancel and retry jobs."""
 
 from django.db import transaction
 from django.utils.translation import gettext as _
@@ -13,11 +13,11 @@ from processing.notifications import tasks as notifications_tasks
 
 
 def cancel_job(*, owner: User, job_id: object, kind: JobKind | None = None) -> Job:
-    """End a job now; what has been finished stays. Cancelling twice is no fault.
+    """Cancel a job. Finished results are kept. Canceling twice is not an error.
 
     Raises:
         NotFound: there is no such job.
-        Conflict: it has ended in another way already.
+        Conflict: the job has already ended in another way.
     """
     job = get_job(owner=owner, job_id=job_id, kind=kind)
     if transitions.cancel(job.pk) is None and get_job(owner=owner, job_id=job_id).state != State.CANCELED:
@@ -30,26 +30,24 @@ def cancel_job(*, owner: User, job_id: object, kind: JobKind | None = None) -> J
 
 
 def retry_job(*, owner: User, job_id: object, kind: JobKind | None = None) -> Job:
-    """Try again what failed of a job, and what it was cancelled with; what succeeded stays.
+    """Retry the failed and canceled items of a job. Succeeded items are kept.
 
     A deadline that has passed is removed.
 
     Raises:
         NotFound: there is no such job.
-        Conflict: nothing of it has failed or was cancelled. Nothing changes.
+        Conflict: no item failed or was canceled. Nothing changes.
     """
     job = get_job(owner=owner, job_id=job_id, kind=kind)
     with transaction.atomic():
-        again, send = transitions.retry(job.pk)
+        number, send = transitions.retry(job.pk)
         transaction.on_commit(lambda: tasks.send_turns(owner_id=owner.pk, queue=job.queue, number=send))
-    if not again:
+    if not number:
         raise Conflict(_nothing_to_retry(get_job(owner=owner, job_id=job_id)), code="nothing_failed")
     return get_job(owner=owner, job_id=job_id)
 
 
 def _nothing_to_retry(job: Job) -> str:
     if job.is_open:
-        return _(
-            "This job is still running and none of its pictures has failed, so there is nothing to retry."
-        )
-    return _("No picture of this job has failed, so there is nothing to retry.")
+        return _("This job is still running and none of its images has failed, so there is nothing to retry.")
+    return _("No image of this job has failed, so there is nothing to retry.")

@@ -1,7 +1,7 @@
-"""Data URIs, read as browsers read them: https://fetch.spec.whatwg.org/#data-url-processor.
+"""Parse data URIs as browsers do: https://fetch.spec.whatwg.org/#data-url-processor.
 
-Line ends, capitals, parameters, percent signs and missing padding are allowed there. The alphabet of
-base64 for addresses (`-` and `_`) is taken besides, which browsers refuse: programs write it.
+The standard allows line breaks, capitals, parameters, percent encoding and missing padding. URL-safe base64
+(`-` and `_`) is accepted too, although browsers refuse it, because programs write it.
 """
 
 import binascii
@@ -10,34 +10,34 @@ from urllib.parse import unquote_to_bytes
 
 SCHEME = "data:"
 # Characters before the comma: a media type and its parameters.
-MOST_HEAD = 1000
-# What the parser of addresses strips at both ends, and drops anywhere.
+MAX_HEAD = 1000
+# The URL parser strips the first at both ends and removes the second anywhere.
 _EDGES = "".join(map(chr, range(0x21)))
 _NEWLINES = str.maketrans("", "", "\t\n\r")
 _BASE64 = re.compile(r";\x20*base64\Z", re.IGNORECASE)
 _WHITE_SPACE = b"\t\n\f\r "
-_FOR_ADDRESSES = bytes.maketrans(b"-_", b"+/")
+_FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _OTHER = re.compile(rb"[^A-Za-z0-9+/]")
 
 
 class NotADataUri(ValueError):
-    """A data URI that cannot be read; the text says why."""
+    """A data URI that cannot be parsed. The message says why."""
 
 
 def is_data_uri(text: str) -> bool:
-    """Tell whether a text is one, read or not."""
+    """Return whether a text is a data URI, valid or not."""
     return text[:100].lstrip(_EDGES)[: len(SCHEME)].lower() == SCHEME
 
 
 def read_data_uri(text: str) -> bytes:
-    """Return the bytes that a data URI holds, at most as many as it has characters.
+    """Return the bytes of a data URI, never more than it has characters.
 
     Raises:
-        NotADataUri: it has no comma, or its base64 is damaged.
+        NotADataUri: it has no comma, or its base64 is invalid.
     """
     text = text.strip(_EDGES).translate(_NEWLINES).partition("#")[0]
     head, comma, body = text[len(SCHEME) :].partition(",")
-    if not comma or len(head) > MOST_HEAD:
+    if not comma or len(head) > MAX_HEAD:
         raise NotADataUri(
             "it has no comma between its type and its data, as in data:image/png;base64,iVBORw0…"
         )
@@ -48,18 +48,20 @@ def read_data_uri(text: str) -> bytes:
 
 
 def _read_base64(body: bytes) -> bytes:
-    """Forgiving base64: https://infra.spec.whatwg.org/#forgiving-base64-decode."""
-    body = body.translate(_FOR_ADDRESSES, _WHITE_SPACE)
+    """Decode forgiving base64: https://infra.spec.whatwg.org/#forgiving-base64-decode."""
+    body = body.translate(_FROM_URL_SAFE, _WHITE_SPACE)
     if len(body) % 4 == 0:
-        # At most two signs of padding: more are no base64.
+        # More than two padding characters are invalid.
         body = body.removesuffix(b"=").removesuffix(b"=")
     other = _OTHER.search(body)
     if other is not None:
         raise NotADataUri(
-            f"it is not base64: character {other.start() + 1} of its data is {_name(other[0])}."
+            f"it is not valid base64: character {other.start() + 1} of its data is {_name(other[0])}."
         )
     if len(body) % 4 == 1:
-        raise NotADataUri("its base64 is not whole: the last character is missing or one too many.")
+        raise NotADataUri(
+            "its base64 is incomplete: the last character is missing, or there is one too many."
+        )
     return binascii.a2b_base64(body + b"=" * (-len(body) % 4))
 
 

@@ -1,4 +1,4 @@
-"""What a job is to be, everything checked: the pictures, the terms; and the rows that are made of it."""
+"""Specification of a new job (images, parameters, terms), and creation of its rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,17 +22,17 @@ from processing.models import Item, Job, JobKind, Resource
 
 @dataclass(frozen=True)
 class JobInput:
-    """One picture to run on: a file of the drive, or bytes that were sent along and are stored as a blob.
+    """One input image: a file of the drive, or uploaded bytes that are stored as a blob.
 
-    The parameters of its `row`, if there is one, win over the job's.
+    Parameters of its `row`, if any, override those of the job.
     """
 
     name: str
     blob_id: str
     file: File | None = None
     row: ManifestRow | None = None
-    # Folders below that of the results: "Summer/Beach", or nothing.
-    way: str = ""
+    # Path of the results below the output folder, such as "Summer/Beach".
+    folder_path: str = ""
 
     @property
     def params(self) -> Mapping[str, Any]:
@@ -41,7 +41,7 @@ class JobInput:
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """What is agreed beside what is run on what. Prices are in millicredits."""
+    """Options, output folder, deadline, price limit (in millicredits) and notifications of a job."""
 
     options: Options = field(default_factory=Options)
     output_folder: Folder | None = None
@@ -51,11 +51,11 @@ class Terms:
     webhook: str = ""
     webhook_events: tuple[str, ...] = ()
     again_of: Job | None = None
-    # How many of that job's pictures are no longer there.
+    # Number of images of that job that no longer exist.
     skipped: int = 0
 
     def key(self) -> list[object]:
-        """What of this makes a request with the same idempotency key another request."""
+        """Return the values that must be equal in requests with the same idempotency key."""
         return [
             self.options.model_dump(),
             self.output_folder and self.output_folder.pk,
@@ -69,7 +69,10 @@ class Terms:
 
 @dataclass(frozen=True)
 class Order:
-    """Everything of a job to be, checked."""
+    """A new job whose parameters, images and terms have been checked.
+
+    `own` has, for each image of `sources`, its own recipe, or None if it uses that of the job.
+    """
 
     kind: JobKind
     owner: User
@@ -85,10 +88,10 @@ class Order:
 
 
 def create_rows(order: Order) -> Job:
-    """Make the job with its items, and with its folder where none is named. Call it in a transaction.
+    """Create the job with its items, and an output folder if none is given. Call it in a transaction.
 
     Raises:
-        IntegrityError: a job with this idempotency key has been made meanwhile.
+        IntegrityError: another request with this idempotency key created a job at the same time.
     """
     job = _create(order)
     _add_resources(job, order.prepared.resources)
@@ -143,7 +146,7 @@ def _add_items(job: Job, order: Order) -> None:
                 job=job,
                 position=position,
                 name=source.name,
-                folder_path=source.way,
+                folder_path=source.folder_path,
                 output_stem=stem,
                 input_file=source.file,
                 blob_id=source.blob_id,
@@ -156,12 +159,12 @@ def _add_items(job: Job, order: Order) -> None:
 
 
 def _stems(sources: Sequence[JobInput]) -> list[str]:
-    """Return names for results, each distinct in its folder, in the order of the sources."""
-    by_way: dict[str, list[int]] = {}
+    """Return result names without extension, unique in each folder, in the order of `sources`."""
+    by_folder: dict[str, list[int]] = {}
     for position, source in enumerate(sources):
-        by_way.setdefault(source.way, []).append(position)
+        by_folder.setdefault(source.folder_path, []).append(position)
     stems = [""] * len(sources)
-    for positions in by_way.values():
+    for positions in by_folder.values():
         names = distinct_names([_stem(sources[position].name) for position in positions])
         for position, name in zip(positions, names, strict=True):
             stems[position] = name
@@ -169,7 +172,7 @@ def _stems(sources: Sequence[JobInput]) -> list[str]:
 
 
 def _stem(name: str) -> str:
-    """Return a file name without its ending, short enough to take another one."""
+    """Return a file name without its extension, short enough for another extension."""
     suffix = PurePosixPath(name).suffix
     stem = name[: -len(suffix)] if suffix else name
     return fit(stem, " " * 20).strip() or "picture"

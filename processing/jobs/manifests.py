@@ -1,8 +1,8 @@
-"""Parameters for each picture: a table that a person uploads, read and matched with the chosen pictures.
+"""Tables with parameters for each image (CSV or JSON): parse, validate and match them with images.
 
 A table is CSV with a column `file` and a column for each parameter, or JSON: `[{"file": …, "input": {…}}]`.
-`file` is a picture's id, its name, or the end of its way through the folders, as far as that is unambiguous.
-Nothing runs before every row has been understood; what is wrong is named by row.
+`file` is an image's id, its name, or the end of its path, as long as that is unambiguous.
+A job runs only if all rows are valid. Errors name the row.
 """
 
 import csv
@@ -26,24 +26,24 @@ from ipau.common.errors import DomainError, Invalid, NotFound, TooLarge
 
 FILE = "file"
 MAX_BYTES = 32 * 2**20
-# A refusal names so many rows, not all of a hundred thousand.
-MOST_PROBLEMS = 50
+# Rows that an error lists at most.
+MAX_PROBLEMS = 50
 LOOKED_UP = 2000
-# Then no other row is looked at: a table of 32 MB may have millions that are wrong.
-MOST_COLLECTED = LOOKED_UP
-# Rows of a spreadsheet that are empty, beside those of the pictures.
-MOST_EMPTY_ROWS = 100_000
-# Characters. Above that a row has more cells than any operation has settings.
-MOST_ROW = 256 * 1024
-# Lists and objects of a JSON table: two for each row, and some of the settings.
-_MOST_GROUPS_PER_ROW = 3
-_MOST_COMMAS_PER_ROW = 30
+# Checking stops after this many problems: a table of 32 MB may have millions of wrong rows.
+MAX_COLLECTED = LOOKED_UP
+# Empty rows of a spreadsheet, in addition to those of the images.
+MAX_EMPTY_ROWS = 100_000
+# Characters of a row. A longer one has more cells than any operation has parameters.
+MAX_ROW_CHARS = 256 * 1024
+# Lists and objects of a JSON table: two for each row, and a few for parameters.
+_MAX_GROUPS_PER_ROW = 3
+_MAX_COMMAS_PER_ROW = 30
 _DELIMITERS = ",;\t"
 
 
 @dataclass(frozen=True)
 class ManifestRow:
-    """A line of the table. `number` is as a spreadsheet counts: the heading is row 1."""
+    """A row of the table. `number` counts as in a spreadsheet: the header is row 1."""
 
     number: int
     picture: str
@@ -51,46 +51,46 @@ class ManifestRow:
 
 
 class ManifestProblems:
-    """What is wrong, by row; raised together, in the order of the rows."""
+    """Collected problems by row, raised together in the order of the rows."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[int, str], str] = {}
 
     def add(self, number: int, text: str, *, field: str = "") -> None:
-        """Note what is wrong with a row. Raises Invalid with all so far once there is too much."""
+        """Add a problem of a row. Raises Invalid when there are too many."""
         self._found.setdefault((number, field), _("Row %(n)d: %(text)s") % {"n": number, "text": text})
-        if len(self._found) > MOST_COLLECTED:
+        if len(self._found) > MAX_COLLECTED:
             self.check(is_all=False)
 
     def check(self, error: type[DomainError] = Invalid, *, is_all: bool = True) -> None:
-        """Raise `error` where there is any; its message tells the first few and counts the rest.
+        """Raise `error` if there are problems. Its message has the first few and the number of the rest.
 
         Args:
-            is_all: whether all rows have been looked at.
+            is_all: whether all rows have been checked.
         """
         if self._found:
             found = dict(sorted(self._found.items()))
             texts = list(found.values())
             rest = _(" And %(n)d more.") if is_all else _(" And at least %(n)d more.")
             more = rest % {"n": len(texts) - 3} if len(texts) > 3 else ""
-            named = islice(found.items(), MOST_PROBLEMS)
+            named = islice(found.items(), MAX_PROBLEMS)
             fields = {f"row {n}.{field}" if field else f"row {n}": text for (n, field), text in named}
             raise error(" ".join(texts[:3]) + more, code="invalid_table", fields=fields)
 
 
 def read_table(data: bytes, schema: Mapping[str, Any]) -> list[ManifestRow]:
-    """Read a table, CSV or JSON by its first character. Empty cells leave the job's value.
+    """Return the rows of a table, CSV or JSON by its first character. Empty cells keep the job's value.
 
     Args:
-        data: UTF-8, with or without a byte order mark; a CSV's delimiter is a comma, semicolon or tab.
-        schema: the version's parameters; other columns are refused.
+        data: UTF-8, with or without a byte order mark. The CSV delimiter is a comma, semicolon or tab.
+        schema: the version's parameters. Other columns are refused.
 
     Raises:
-        TooLarge: more bytes than a table may have.
-        Invalid: it is no such table, or has more rows than a job may have pictures.
+        TooLarge: the table is larger than `MAX_BYTES`.
+        Invalid: the table cannot be read, or has more rows than a job may have images.
     """
     if len(data) > MAX_BYTES:
-        text = _("A table of parameters may have %(n)d MB at most.")
+        text = _("A table of parameters can have at most %(n)d MB.")
         raise TooLarge(text % {"n": MAX_BYTES // 2**20})
     try:
         text = data.decode("utf-8-sig")
@@ -106,69 +106,69 @@ def read_table(data: bytes, schema: Mapping[str, Any]) -> list[ManifestRow]:
 
 
 def match(*, owner: User, rows: Sequence[ManifestRow], files: Sequence[File]) -> dict[UUID, ManifestRow]:
-    """Return the row of each picture that one names.
+    """Return the row of each image that a row names, by file id.
 
     Raises:
-        Invalid: a row names no chosen picture, or several, or one that an earlier row names. `fields` has a
-            sentence by row.
+        Invalid: a row names no selected image, several, or one that an earlier row names. `fields` has a
+            message by row.
     """
     by_id = {str(file.pk): file.pk for file in files}
-    by_way = _by_way(paths_of(owner=owner, files=files))
+    by_path = _by_path(paths_of(owner=owner, files=files))
     problems = ManifestProblems()
-    found: dict[UUID, ManifestRow] = {}
+    matched: dict[UUID, ManifestRow] = {}
     for row in rows:
         key = by_id.get(row.picture.lower())
-        named = [key] if key else by_way.get(_normal(row.picture), [])
-        if len(named) != 1:
-            text = _("several of the chosen pictures are called “%(name)s”: write the folder too.")
-            if not named:
-                text = _("“%(name)s” is none of the chosen pictures.")
+        candidates = [key] if key else by_path.get(_normal(row.picture), [])
+        if len(candidates) != 1:
+            text = _("several selected images are called “%(name)s”: add the folder name.")
+            if not candidates:
+                text = _("“%(name)s” is not one of the selected images.")
             problems.add(row.number, text % {"name": row.picture[:200]})
-        elif named[0] in found:
-            text = _("“%(name)s” has its parameters in row %(n)d already.")
-            problems.add(row.number, text % {"name": row.picture[:200], "n": found[named[0]].number})
+        elif candidates[0] in matched:
+            text = _("“%(name)s” already has parameters in row %(n)d.")
+            problems.add(row.number, text % {"name": row.picture[:200], "n": matched[candidates[0]].number})
         else:
-            found[named[0]] = row
+            matched[candidates[0]] = row
     problems.check()
-    return found
+    return matched
 
 
 def rows_of(items: Sequence[Mapping[str, Any]]) -> list[ManifestRow]:
-    """Take rows that a program sent: `{"file": …, "input": {…}}`, counted from 1."""
+    """Return the rows of items that a program sent, `{"file": …, "input": {…}}`, numbered from 1."""
     return [ManifestRow(n, str(item[FILE]), item.get("input") or {}) for n, item in enumerate(items, start=1)]
 
 
 def check_there(*, owner: User, rows: Sequence[ManifestRow]) -> None:
-    """Check that each row names a file of the owner's by its id.
+    """Check that each row has the id of one of the owner's files.
 
     Raises:
-        NotFound: some do not. `fields` has a sentence by row.
+        NotFound: some rows do not. `fields` has a message by row.
     """
     files = File.objects.visible_to(owner).live()
     for begin in range(0, len(rows), LOOKED_UP):
         part = rows[begin : begin + LOOKED_UP]
         keys = files.filter(pk__in=[row.picture for row in part]).values_list("pk", flat=True)
-        there = {str(key) for key in keys}
+        existing = {str(key) for key in keys}
         problems = ManifestProblems()
         for row in part:
-            if row.picture not in there:
-                problems.add(row.number, _("there is no file “%(id)s”.") % {"id": row.picture})
-        # Where some are wrong, the rest need not be looked up.
+            if row.picture not in existing:
+                problems.add(row.number, _("the file “%(id)s” does not exist.") % {"id": row.picture})
+        # After the first part with problems, the rest need not be looked up.
         problems.check(NotFound, is_all=begin + LOOKED_UP >= len(rows))
 
 
 def write_csv(*, owner: User, files: Sequence[File], names: Sequence[str]) -> str:
-    """Return a table to fill in: a row for each picture, a column for each parameter.
+    """Return a CSV table to fill in, with a row for each image and a column for each parameter.
 
-    A way that a spreadsheet would take for a formula is given by the picture's id instead.
+    Paths that a spreadsheet would read as a formula are replaced by the image's id.
     """
     paths = paths_of(owner=owner, files=files)
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\r\n")
     writer.writerow([FILE, *names])
     for file in files:
-        way = paths[file.pk]
-        writer.writerow([str(file.pk) if way[:1] in "=+-@\t\r" else way, *[""] * len(names)])
+        path = paths[file.pk]
+        writer.writerow([str(file.pk) if path[:1] in "=+-@\t\r" else path, *[""] * len(names)])
     return target.getvalue()
 
 
@@ -179,7 +179,7 @@ def _read_csv(text: str) -> list[ManifestRow]:
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     rows: list[ManifestRow] = []
     problems = ManifestProblems()
-    most = settings.JOB_MAX_FILES + MOST_EMPTY_ROWS
+    most = settings.JOB_MAX_FILES + MAX_EMPTY_ROWS
     try:
         heading = [name.strip() for name in next(reader, [])]
         _check_heading(heading)
@@ -190,13 +190,13 @@ def _read_csv(text: str) -> list[ManifestRow]:
             if not any(cell.strip() for cell in cells):
                 continue
             if len(cells) > len(heading):
-                problems.add(number, _("it has more cells than the heading has columns."))
+                problems.add(number, _("it has more cells than the header row has columns."))
                 continue
-            given = dict(zip(heading, (cell.strip() for cell in cells), strict=False))
-            picture = given.pop(FILE, "")
+            values = dict(zip(heading, (cell.strip() for cell in cells), strict=False))
+            picture = values.pop(FILE, "")
             if not picture:
-                problems.add(number, _("it names no picture."))
-            rows.append(ManifestRow(number, picture, {name: cell for name, cell in given.items() if cell}))
+                problems.add(number, _("it names no image."))
+            rows.append(ManifestRow(number, picture, {name: cell for name, cell in values.items() if cell}))
             _check_number(len(rows))
     except csv.Error as error:
         raise _broken(_("line %(n)d cannot be read as CSV.") % {"n": reader.line_num}) from error
@@ -205,7 +205,7 @@ def _read_csv(text: str) -> list[ManifestRow]:
 
 
 class _Lines:
-    """The lines of a table, for a reader of CSV. A row of too many characters ends it."""
+    """Iterator over the lines of a table for `csv.reader`. Raises Invalid at an overlong row."""
 
     def __init__(self, text: str) -> None:
         self._lines = io.StringIO(text, newline="")
@@ -218,11 +218,11 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
-        # No more of a long line is read than it takes to know that it is one.
-        line = self._lines.readline(MOST_ROW + 1)
+        # One character more than allowed is enough to detect an overlong line.
+        line = self._lines.readline(MAX_ROW_CHARS + 1)
         self._in_row += len(line)
-        if self._in_row > MOST_ROW:
-            raise _broken(_("a row of it has more than %(n)d KB.") % {"n": MOST_ROW // 1024})
+        if self._in_row > MAX_ROW_CHARS:
+            raise _broken(_("one of its rows has more than %(n)d KB.") % {"n": MAX_ROW_CHARS // 1024})
         if not line:
             raise StopIteration
         return line
@@ -253,7 +253,7 @@ def _read_json(text: str) -> list[ManifestRow]:
         elif not isinstance(item.get("input", {}), dict):
             problems.add(number, _("its “input” must be an object."))
         elif more := item.keys() - {FILE, "input"}:
-            problems.add(number, _("there is nothing called “%(name)s” in a row.") % {"name": min(more)[:60]})
+            problems.add(number, _("“%(name)s” is not a known key of a row.") % {"name": min(more)[:60]})
         else:
             rows.append(ManifestRow(number, item[FILE], item.get("input", {})))
     problems.check()
@@ -261,10 +261,10 @@ def _read_json(text: str) -> list[ManifestRow]:
 
 
 def _check_json_size(text: str) -> None:
-    """Refuse what would become millions of Python objects, before it does."""
+    """Refuse a table that would become millions of Python objects, before it is parsed."""
     groups, commas = text.count("[") + text.count("{"), text.count(",")
     rows = settings.JOB_MAX_FILES + 1
-    if groups > _MOST_GROUPS_PER_ROW * rows or commas > _MOST_COMMAS_PER_ROW * rows:
+    if groups > _MAX_GROUPS_PER_ROW * rows or commas > _MAX_COMMAS_PER_ROW * rows:
         raise _broken(_("as JSON it has more values than a job may have."))
 
 
@@ -274,7 +274,7 @@ def _check_number(number: int) -> None:
 
 
 def _too_many_rows() -> Invalid:
-    text = _("A job takes %(n)s pictures at most, and this table has more rows.")
+    text = _("A job can have at most %(n)s images, but this table has more rows.")
     return Invalid(text % {"n": f"{settings.JOB_MAX_FILES:,}"}, code="too_many_files")
 
 
@@ -292,19 +292,19 @@ def _broken(what: str) -> Invalid:
     return Invalid(_("This table cannot be used: %(what)s") % {"what": what}, code="invalid_table")
 
 
-def _by_way(paths: Mapping[UUID, str]) -> dict[str, list[UUID]]:
-    """Return the pictures by every end of their way: «sea.jpg», «Beach/sea.jpg», «Summer/Beach/sea.jpg».
+def _by_path(paths: Mapping[UUID, str]) -> dict[str, list[UUID]]:
+    """Return file ids by every end of a path: «sea.jpg», «Beach/sea.jpg», «Summer/Beach/sea.jpg».
 
-    A whole way names one picture, even where it is also the end of a longer one.
+    A full path names one image, even if it is also the end of a longer path.
     """
-    found: dict[str, list[UUID]] = defaultdict(list)
+    ids: dict[str, list[UUID]] = defaultdict(list)
     for key, path in paths.items():
         parts = path.split("/")
         for start in range(len(parts)):
-            found["/".join(parts[start:])].append(key)
+            ids["/".join(parts[start:])].append(key)
     for key, path in paths.items():
-        found[path] = [key]
-    return found
+        ids[path] = [key]
+    return ids
 
 
 def _normal(name: str) -> str:

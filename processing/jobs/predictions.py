@@ -1,6 +1,6 @@
-"""A prediction: a job of one picture, as clients of hosted inference know it.
+"""Predictions: jobs of one image, as clients of hosted inference use them.
 
-Here is what only they need: naming a picture by a text, naming a version by a text, waiting for the end.
+This module resolves the image and version that a request names, and waits for the end of a job.
 """
 
 import re
@@ -25,30 +25,30 @@ from processing.jobs.data_uris import NotADataUri, is_data_uri, read_data_uri
 from processing.models import ENDED, Item, Job, JobKind, Output
 
 WAIT_AT_MOST = 60.0
-_FIRST_LOOK = 0.01
-_LAST_LOOK = 0.1
+_FIRST_PAUSE = 0.01
+_LONGEST_PAUSE = 0.1
 
 _FILE_PATH = re.compile(r"/v1/files/([0-9a-fA-F-]{36})(?:/content)?/?")
 
 
 @dataclass(frozen=True)
 class PredictionInput:
-    """What a text named: a file of the drive, or the bytes themselves."""
+    """Input image of a prediction: a file of the drive, or the bytes."""
 
     file: File | None = None
     data: bytes = b""
 
 
 def find_picture(*, owner: User, reference: str, hosts: Collection[str]) -> PredictionInput:
-    """Return the picture that a text names: a data URI, or the address, path or id of a file of the owner.
+    """Return the image for a reference: a data URI, or the URL, path or id of one of the owner's files.
 
-    No other address is ever fetched.
+    URLs of other sites are never fetched.
 
     Args:
-        hosts: names (with ports) under which this site is reached.
+        hosts: host names (with ports) of this site.
 
     Raises:
-        Invalid: the text names no picture that we take.
+        Invalid: the reference is not one of these.
         NotFound: there is no such file.
     """
     if is_data_uri(reference):
@@ -60,7 +60,7 @@ def _decode(uri: str) -> bytes:
     try:
         return read_data_uri(uri)
     except NotADataUri as error:
-        raise _bad_picture(f"This data URI is damaged: {error}") from error
+        raise _bad_image(f"This data URI is invalid: {error}") from error
 
 
 def _file_id(reference: str, hosts: Collection[str]) -> uuid.UUID:
@@ -68,26 +68,26 @@ def _file_id(reference: str, hosts: Collection[str]) -> uuid.UUID:
         parts = urlsplit(reference)
         ours = parts.scheme in ("http", "https") and parts.netloc in hosts
         if (parts.scheme or parts.netloc) and not ours:
-            raise _bad_picture(
-                "Pictures are not fetched from other addresses. Upload it to /v1/files, or send a data URI."
+            raise _bad_image(
+                "Images are not fetched from other sites. Upload the image to /v1/files, or send a data URI."
             )
         path = _FILE_PATH.fullmatch(parts.path)
         return uuid.UUID(path.group(1) if path else reference)
     except ValueError as error:
-        raise _bad_picture(
-            "This names no picture: send the address or id of a file of yours, or a data URI."
+        raise _bad_image(
+            "This is not an image reference. Send the URL or id of one of your files, or a data URI."
         ) from error
 
 
-def _bad_picture(message: str) -> Invalid:
+def _bad_image(message: str) -> Invalid:
     return Invalid(message, code="picture", fields={"image": message})
 
 
 def find_version(*, user: User, reference: str) -> Version:
-    """Return the version that a text names: its id, "owner/name" (the newest), or "owner/name:id".
+    """Return the version for a reference: its id, "owner/name" (the newest), or "owner/name:id".
 
     Raises:
-        NotFound: there is none, or it is not for the user.
+        NotFound: there is none, or the user may not see it.
     """
     address, _, version_id = reference.rpartition(":") if ":" in reference else (reference, "", "")
     if "/" not in address:
@@ -100,7 +100,7 @@ def find_version(*, user: User, reference: str) -> Version:
 
 
 def with_results(rows: QuerySet[Job]) -> QuerySet[Job]:
-    """Fetch along what a prediction's description needs, in a constant number of queries."""
+    """Prefetch the rows that serialized predictions need, in a constant number of queries."""
     outputs = Output.objects.select_related("file").order_by("file__kind", "label")
     items = Item.objects.select_related("input_file").prefetch_related(Prefetch("outputs", queryset=outputs))
     return rows.select_related("version__listing__owner").prefetch_related(Prefetch("items", queryset=items))
@@ -123,10 +123,9 @@ def get_prediction(*, owner: User, job_id: uuid.UUID) -> Job:
 
 
 def wait_for(job: Job, *, seconds: float) -> bool:
-    """Wait until a job has ended, at most that long; return whether it has.
+    """Wait until a job has ended, for at most `seconds`; return whether it has.
 
-    Does not wait where that would be in vain (no worker serves its queue) or would leave the site without
-    threads for others.
+    Does not wait if no worker serves its queue, or if too many threads of the site already wait.
     """
     if job.state in ENDED:
         return True
@@ -140,17 +139,17 @@ def wait_for(job: Job, *, seconds: float) -> bool:
 
 
 def _poll(job: Job, ends: float) -> bool:
-    pause = _FIRST_LOOK
+    pause = _FIRST_PAUSE
     while not Job.objects.filter(pk=job.pk, state__in=ENDED).exists():
         left = ends - time.monotonic()
         if left <= 0:
             return False
         time.sleep(min(pause, left))
-        pause = min(pause * 1.5, _LAST_LOOK)
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
     return True
 
 
 def output_files(item: Item) -> dict[str, File]:
-    """Return an item's results by label, those left out that the owner has put into the trash."""
-    made: Any = item.outputs.all()
-    return {output.label: output.file for output in made if output.file.trashed_at is None}
+    """Return the result files of an item by label, without those in the trash."""
+    outputs: Any = item.outputs.all()
+    return {output.label: output.file for output in outputs if output.file.trashed_at is None}

@@ -1,4 +1,4 @@
-"""What a person asks for, turned into what a worker runs: a frozen recipe and the pictures it refers to."""
+"""Validate the parameters of a job, and build the recipe and image sets that workers run."""
 
 import hashlib
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ MAX_RESOURCES = 1000
 
 @dataclass(frozen=True)
 class Prepared:
-    """A recipe whose parameters have been checked, with the digests of the pictures they refer to."""
+    """A recipe with checked parameters, and the digests of images that parameters refer to."""
 
     recipe: Recipe
     fingerprint: str
@@ -36,7 +36,7 @@ class Prepared:
 
     @cached_property
     def queue(self) -> str:
-        """The queue in which it would wait now, for which the fleet is looked at. A preview has its own."""
+        """The queue that a job would use now, depending on running workers. Previews have their own queue."""
         return _queue(self.recipe)
 
 
@@ -47,47 +47,47 @@ def prepare(
     params: Mapping[str, Any],
     own: Mapping[str, Any] | None = None,
 ) -> Prepared:
-    """Check parameters against a version and freeze them.
+    """Check parameters against a version and build the recipe.
 
     Args:
-        owner: whose folders the parameters may refer to; None: nobody's.
-        params: as a form or the API sent them; what is missing takes its default.
-        own: those among them that are meant for one picture only.
+        owner: parameters may refer to folders of this account. None: to no folders.
+        params: as sent by a form or the API. Missing ones get their default.
+        own: those of `params` that belong to a single image only.
 
     Raises:
-        Invalid: a parameter is wrong. `fields` has a sentence for each.
+        Invalid: a parameter is wrong. `fields` has a message for each.
     """
     if own is None:
-        # Those of single pictures run what the job runs.
+        # Per-image parameters use the job's version, so this check has already run.
         check_models(user=owner, version=version)
     recipe, named = bind_params(version, params)
     _check_classes(version, recipe)
     resources: dict[str, list[str]] = {}
     for name, folder_id in _folders(recipe, named=named).items():
         if own and name in own:
-            text = _("This setting is the same for all pictures of a job.")
+            text = _("This parameter must be the same for all images of a job.")
             raise Invalid(text, code="invalid_input", fields={name: text})
         if folder_id:
-            resources[name] = _pictures(owner, name, folder_id)
+            resources[name] = _image_digests(owner, name, folder_id)
     return Prepared(recipe, engine.fingerprint(recipe), resources)
 
 
 def queue_of(version: Version) -> str:
-    """Return the queue in which jobs of a version would wait now."""
+    """Return the queue that jobs of a version would use now."""
     return _queue(Recipe.model_validate(version.recipe))
 
 
 def _queue(recipe: Recipe) -> str:
-    """Return the queue for a recipe: the GPU's if a step prefers it and a GPU worker is there."""
+    """Return the queue for a recipe: `gpu` if a step prefers it and a worker serves it, else `cpu`."""
     wants_gpu = any(_prefers_gpu(step.operation) for step in recipe.steps)
     return "gpu" if wants_gpu and fleet.is_served("gpu") else "cpu"
 
 
 def memo_key(prepared: Prepared, options: Options, sha256: str) -> str:
-    """Return the digest (hex) of all that decides a picture's result.
+    """Return the cache key of a result: a digest (hex) of everything that affects its bytes.
 
-    That is its bytes, the settings and versions of each step, the pictures that settings refer to, and how
-    the result is written.
+    These are the image's bytes, parameters and version of each step, images that parameters refer to, and
+    output options.
     """
     resources = sorted((name, tuple(digests)) for name, digests in prepared.resources.items())
     parts = (sha256, prepared.fingerprint, options.pixels_key(), repr(resources))
@@ -95,7 +95,7 @@ def memo_key(prepared: Prepared, options: Options, sha256: str) -> str:
 
 
 def _check_classes(version: Version, recipe: Recipe) -> None:
-    """Refuse an unknown class at once instead of for each picture; those of a pipeline fail when they run."""
+    """Refuse unknown classes before the job starts. In pipelines they fail when the step runs."""
     written = recipe.steps[-1].params.get("classes")
     if not written or version.weights is None:
         return
@@ -106,18 +106,18 @@ def _check_classes(version: Version, recipe: Recipe) -> None:
 
 
 def _folders(recipe: Recipe, *, named: bool) -> dict[str, object]:
-    """Return what settings that take a folder hold, by the names under which the engine hands them out."""
+    """Return the values of folder parameters, by the names that the engine uses."""
     names = name_steps(step.operation for step in recipe.steps)
-    found = {}
+    folders = {}
     for position, (name, step) in enumerate(zip(names, recipe.steps, strict=True)):
         flat = not named and position == len(names) - 1
         for setting in registry.get(step.operation).folders():
-            found[setting if flat else f"{name}.{setting}"] = step.params.get(setting)
-    return found
+            folders[setting if flat else f"{name}.{setting}"] = step.params.get(setting)
+    return folders
 
 
-def _pictures(owner: User | None, name: str, folder_id: object) -> list[str]:
-    """Return the digests of a folder's pictures, its sub-folders not included."""
+def _image_digests(owner: User | None, name: str, folder_id: object) -> list[str]:
+    """Return the digests of the images of a folder, without subfolders."""
     if owner is None:
         raise Invalid("Sign in to use a folder of your drive.", fields={name: "Sign in first."})
     try:
@@ -127,10 +127,10 @@ def _pictures(owner: User | None, name: str, folder_id: object) -> list[str]:
     rows = File.objects.filter(owner=owner, folder=folder).runnable().order_by("name", "id")
     digests = list(dict.fromkeys(rows.values_list("blob", flat=True)[: MAX_RESOURCES + 1]))
     if not digests:
-        message = f"The folder “{folder.name}” has no pictures."
+        message = f"The folder “{folder.name}” has no images."
         raise Invalid(message, fields={name: message})
     if len(digests) > MAX_RESOURCES:
-        message = f"The folder “{folder.name}” has more than {MAX_RESOURCES:,} pictures."
+        message = f"The folder “{folder.name}” has more than {MAX_RESOURCES:,} images."
         raise Invalid(message, fields={name: message})
     return digests
 

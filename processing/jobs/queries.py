@@ -1,4 +1,4 @@
-"""Finding jobs and their pictures."""
+"""Queries for jobs and their items."""
 
 import uuid
 
@@ -11,7 +11,7 @@ from processing.reporting import progress
 
 
 def get_job(*, owner: User, job_id: object, kind: JobKind | None = None) -> Job:
-    """Return a job of the owner, of any kind or of the given one.
+    """Return a job of the owner, of any kind or only of `kind`.
 
     Raises:
         NotFound: there is none with this id.
@@ -27,12 +27,12 @@ def get_job(*, owner: User, job_id: object, kind: JobKind | None = None) -> Job:
 
 
 def list_jobs(*, owner: User) -> QuerySet[Job]:
-    """Return the owner's jobs over many pictures; predictions are not among them."""
+    """Return the owner's jobs, without predictions."""
     return Job.objects.visible_to(owner).filter(kind=JobKind.JOB).select_related("version__listing__owner")
 
 
 def list_items(*, job: Job, state: str | None = None) -> QuerySet[Item]:
-    """Return the pictures of a job with their results, of any state or of the given one."""
+    """Return the items of a job with their results, in any state or only in `state`."""
     outputs = Output.objects.select_related("file").order_by("file__kind", "label")
     rows = Item.objects.filter(job=job)
     if state is not None:
@@ -41,14 +41,14 @@ def list_items(*, job: Job, state: str | None = None) -> QuerySet[Item]:
 
 
 def get_item(*, job: Job, position: int) -> Item:
-    """Return the picture at a position of a job, with its results as `delivered`.
+    """Return the item at a position of a job, with its results as `delivered`.
 
     Raises:
-        NotFound: the job has no such picture.
+        NotFound: the job has no such item.
     """
     rows = Item.objects.filter(job=job, position=position).select_related("input_file")
     item: Item | None = rows.prefetch_related(progress.delivered()).first()
     if item is None:
-        raise NotFound("This job has no such picture.")
+        raise NotFound(f"This job has no image at position {position}.")
     item.job = job
     return item

@@ -1,4 +1,4 @@
-"""Running a job again: with its pictures, as far as they are still there, and its parameters, or others."""
+"""Run a job again over its remaining images, with its parameters or changed ones."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ from processing.models import Item, Job, JobKind
 
 @dataclass(frozen=True)
 class Earlier:
-    """What is left of a job's pictures, in its order, with the parameters that some of them had of their own.
+    """Remaining images of a job in its order, with per-image parameters in `rows`.
 
-    `skipped` counts those that are gone.
+    `skipped` is the number of images that no longer exist.
     """
 
     job: Job
@@ -33,7 +33,7 @@ class Earlier:
 
 
 def earlier_pictures(*, owner: User, job_id: object) -> Earlier:
-    """Return what a job can be run on again. Three queries, whatever its size.
+    """Return the images of a job that still exist. Three queries, whatever its size.
 
     Raises:
         NotFound: there is no such job.
@@ -41,12 +41,12 @@ def earlier_pictures(*, owner: User, job_id: object) -> Earlier:
     job = get_job(owner=owner, job_id=job_id)
     items = Item.objects.filter(job=job, input_file__isnull=False).order_by("position")
     wanted = list(items.values_list("input_file", "input"))
-    files_left = File.objects.visible_to(owner).runnable().filter(pk__in=items.values("input_file"))
-    there = {file.pk: file for file in files_left}
-    kept = [(there[key], own) for key, own in wanted if key in there]
-    rows = [ManifestRow(number, str(file.pk), own) for number, (file, own) in enumerate(kept, 1) if own]
-    files = tuple(dict.fromkeys(file for file, _own in kept))
-    return Earlier(job, Selection(folders=(), files=files), tuple(rows), job.total - len(kept))
+    remaining = File.objects.visible_to(owner).runnable().filter(pk__in=items.values("input_file"))
+    by_id = {file.pk: file for file in remaining}
+    pairs = [(by_id[key], own) for key, own in wanted if key in by_id]
+    rows = [ManifestRow(number, str(file.pk), own) for number, (file, own) in enumerate(pairs, 1) if own]
+    files = tuple(dict.fromkeys(file for file, _own in pairs))
+    return Earlier(job, Selection(folders=(), files=files), tuple(rows), job.total - len(pairs))
 
 
 def repeat_job(
@@ -56,22 +56,22 @@ def repeat_job(
     params: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
 ) -> Job:
-    """Run a job's version again over its pictures, into a new folder. Its log says how many are gone.
+    """Run a job's version again over its remaining images, into a new folder. The log says how many are gone.
 
-    Options and notices are as before; a deadline is not.
+    Options, price limit and notifications stay the same. The deadline is dropped.
 
     Args:
-        params: parameters that differ this time. Those that single pictures had of their own stay.
+        params: parameters that differ from the earlier job. Per-image parameters are kept.
 
     Raises:
         NotFound: there is no such job, or its app is no longer offered.
-        Invalid: a parameter is wrong, or none of the pictures is there any more.
+        Invalid: a parameter is wrong, or none of the images exists any more.
         Conflict: the idempotency key belongs to another request.
     """
     job = get_job(owner=owner, job_id=job_id, kind=JobKind.JOB)
     earlier = earlier_pictures(owner=owner, job_id=job_id)
     if not earlier.selection.files:
-        raise Invalid(_("None of the pictures of this job is there any more."), code="no_files")
+        raise Invalid(_("None of the images of this job exists any more."), code="no_files")
     return submit_job(
         owner=owner,
         version=market.get_version(user=owner, version_id=job.version_id),

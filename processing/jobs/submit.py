@@ -1,4 +1,4 @@
-"""Submitting: one transaction that freezes what is run on what, and wakes the workers when it commits."""
+"""Submit jobs and predictions: validate them, create their rows and wake workers after the commit."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -44,18 +44,17 @@ def submit_job(
     terms: Terms | None = None,
     idempotency_key: str | None = None,
 ) -> Job:
-    """Run a version over the pictures of a selection, folders with all that is in them.
+    """Create a job that runs a version over the images of a selection, including all subfolders.
 
-    Results go to the folder that the terms name, or to a new folder named after the app and the time.
+    Results go to the output folder of the terms, or to a new folder named after the app and the time.
 
     Args:
-        table: parameters of single pictures; they win over `params`.
-        only_table: leave out the pictures that the table does not name.
+        table: parameters of single images. They override `params`.
+        only_table: skip images that the table does not name.
 
     Raises:
-        Invalid: a parameter is wrong, there is no picture in the selection, there are too many, the table
-            names one that is not among them, the deadline has passed, or it would cost more than the terms
-            allow.
+        Invalid: a parameter is wrong, the selection has no images or too many, the table names an image
+            outside the selection, the deadline has passed, or the price exceeds the limit of the terms.
         Conflict: the idempotency key belongs to another request.
     """
     terms = terms or Terms()
@@ -93,7 +92,7 @@ def quote_job(
     only_table: bool = False,
     terms: Terms | None = None,
 ) -> Quote:
-    """Say what `submit_job` would cost at most and how long it may take. Checks and raises as it does."""
+    """Return the highest price and expected time of `submit_job`. Checks and raises as it does."""
     prepared = prepare(owner=owner, version=version, params=params)
     sources = _sources(owner, version, selection, table, only_table, terms or Terms())
     _prepare_own(owner, version, params, sources)
@@ -109,7 +108,7 @@ def submit_prediction(
     terms: Terms | None = None,
     idempotency_key: str | None = None,
 ) -> Job:
-    """Run a version over one picture: a job of one. Raises as `submit_job`."""
+    """Create a job that runs a version over one image. Raises as `submit_job`."""
     terms = terms or Terms()
     request = digest_of("prediction", version.pk, params, source.blob_id, terms.key())
     if earlier := find_earlier(Job.objects.filter(owner=owner), idempotency_key, request):
@@ -133,14 +132,14 @@ def submit_prediction(
 
 
 def source_from_bytes(*, data: bytes, name: str) -> JobInput:
-    """Take a picture that was sent with a prediction. It becomes no file of the drive.
+    """Store an image that was sent with a prediction. It does not become a file of the drive.
 
     Raises:
-        Invalid: it is no picture that we read.
-        TooLarge: more bytes than one request may carry.
+        Invalid: the bytes are not a supported image.
+        TooLarge: the image is larger than `UPLOAD_MAX_BYTES`.
     """
     if len(data) > settings.UPLOAD_MAX_BYTES:
-        raise TooLarge(f"A picture may have {settings.UPLOAD_MAX_BYTES // 2**20} MB at most.")
+        raise TooLarge(f"An image can have at most {settings.UPLOAD_MAX_BYTES // 2**20} MB.")
     try:
         content_type = identify(data).content_type
     except PictureError as error:
@@ -152,15 +151,15 @@ def source_from_bytes(*, data: bytes, name: str) -> JobInput:
 
 
 def source_from_file(*, owner: User, file_id: object) -> JobInput:
-    """Return a picture of the owner's drive to run on.
+    """Return an image of the owner's drive as input.
 
     Raises:
         NotFound: there is no such file.
-        Invalid: it is no picture, or one that was refused.
+        Invalid: the file is not an image, or was refused.
     """
     file = drive.get_file(owner=owner, file_id=file_id)
     if file not in File.objects.filter(pk=file.pk).runnable():
-        raise Invalid(file.reason or f"“{file.name}” is not a picture.", code="not_a_picture")
+        raise Invalid(file.reason or f"“{file.name}” is not an image.", code="not_a_picture")
     return JobInput(file.name, file.blob_id, file)
 
 
@@ -172,37 +171,37 @@ def _sources(
     only_table: bool,
     terms: Terms,
 ) -> list[JobInput]:
-    """Return the pictures to run on, each with its row of the table, once all that was asked is possible."""
+    """Return the input images with their rows of the table. Raises as `submit_job`."""
     files = drive.pictures_in(owner=owner, chosen=selection, limit=settings.JOB_MAX_FILES)
     if not files:
-        raise Invalid(_("There is no picture to run on: choose at least one."), code="no_files")
+        raise Invalid(_("No images selected: choose at least one."), code="no_files")
     own = match(owner=owner, rows=table, files=files) if table else {}
     if only_table:
         files = [file for file in files if file.pk in own]
     _check_terms(version, len(files), terms)
-    ways = _ways(owner, selection, files, terms)
-    return [JobInput(f.name, f.blob_id, f, own.get(f.pk), ways.get(f.pk, "")) for f in files]
+    paths = _folder_paths(owner, selection, files, terms)
+    return [JobInput(f.name, f.blob_id, f, own.get(f.pk), paths.get(f.pk, "")) for f in files]
 
 
-def _ways(owner: User, chosen: Selection, files: Sequence[File], terms: Terms) -> dict[UUID, str]:
-    """Return through which folders the results go, by the file's id."""
+def _folder_paths(owner: User, chosen: Selection, files: Sequence[File], terms: Terms) -> dict[UUID, str]:
+    """Return the folder paths of results below the output folder, by file id."""
     if not terms.options.keep_folders:
         return {}
     if terms.again_of is not None:
-        ways = output_folders.ways_again(terms.again_of)
+        paths = output_folders.earlier_folder_paths(terms.again_of)
     else:
-        ways = output_folders.ways_of(owner=owner, chosen=chosen, files=files)
-    output_folders.check_ways(set(ways.values()), below=terms.output_folder)
-    return ways
+        paths = output_folders.folder_paths(owner=owner, chosen=chosen, files=files)
+    output_folders.check_folder_paths(set(paths.values()), below=terms.output_folder)
+    return paths
 
 
 def _check_terms(version: Version, number: int, terms: Terms) -> None:
     if terms.deadline_at is not None and terms.deadline_at <= timezone.now():
-        text = _("This deadline has passed already.")
+        text = _("This deadline has already passed.")
         raise Invalid(text, code="deadline", fields={"deadline_at": text})
     price = price_each_of(version) * number
     if terms.max_price is not None and price > terms.max_price:
-        text = _("This would cost up to %(price)s credits, more than the %(most)s that you allow.")
+        text = _("This could cost up to %(price)s credits, more than your limit of %(most)s.")
         raise Invalid(
             text % {"price": credits_text(price), "most": credits_text(terms.max_price)},
             code="over_max_price",
@@ -214,17 +213,17 @@ def _check_terms(version: Version, number: int, terms: Terms) -> None:
 def _prepare_own(
     owner: User, version: Version, params: Mapping[str, Any], sources: Sequence[JobInput]
 ) -> list[Prepared | None]:
-    """Check the pictures' own parameters; equal ones once.
+    """Return a recipe for each image with parameters of its own, else None. Checks equal ones once.
 
     Raises:
         Invalid: some are wrong. `fields` names them by row: «row 3.size».
     """
     known: dict[str, Prepared] = {}
-    found: list[Prepared | None] = []
+    recipes: list[Prepared | None] = []
     problems = ManifestProblems()
     for source in sources:
         if source.row is None or not source.params:
-            found.append(None)
+            recipes.append(None)
             continue
         key = json.dumps(source.params, sort_keys=True, default=str)
         try:
@@ -232,12 +231,12 @@ def _prepare_own(
                 known[key] = prepare(
                     owner=owner, version=version, params={**params, **source.params}, own=source.params
                 )
-            found.append(known[key])
+            recipes.append(known[key])
         except Invalid as error:
             for name, text in (error.fields or {"": error.message}).items():
                 problems.add(source.row.number, text, field=name)
     problems.check()
-    return found
+    return recipes
 
 
 def _submit(order: Order) -> Job:
@@ -249,10 +248,10 @@ def _submit(order: Order) -> Job:
             _note_submitted(job, order.terms)
             for listing_id in listings_run_by(order.version):
                 market.note_runs(listing_id=listing_id, number=number)
-            send = wakeups.stir(owner_id=owner.pk, queue=job.queue, waiting=number)
+            send = wakeups.request(owner_id=owner.pk, queue=job.queue, waiting=number)
             transaction.on_commit(lambda: tasks.send_turns(owner_id=owner.pk, queue=job.queue, number=send))
     except IntegrityError:
-        # Two requests with one idempotency key at once: the slower one answers with the faster one's job.
+        # Two requests with one idempotency key at once: the slower one returns the job of the faster one.
         if earlier := find_earlier(Job.objects.filter(owner=owner), order.key, order.request):
             return earlier
         raise

@@ -1,7 +1,8 @@
-"""The heartbeat of a worker: its main process tells every few seconds which slots it has and how busy they
-are, and learns whether it is to take new work.
+"""Worker start-up, heartbeat and shutdown, connected to Celery signals.
 
-Connected in every process that loads Django; only a Celery worker sends these signals.
+Every few seconds the main process of a worker reports its slots and their load, and reads whether it is
+drained. The handlers are connected in every process that loads Django, but only Celery workers send the
+signals.
 """
 
 import gc
@@ -31,8 +32,8 @@ logger = logging.getLogger(__name__)
 
 
 @celeryd_init.connect
-def let_gpu_slots_grow(conf: Any, options: dict[str, Any], **_: Any) -> None:
-    """Slots beside a GPU hold what its driver needs, far more than others. They have a limit of their own."""
+def lift_gpu_memory_limit(conf: Any, options: dict[str, Any], **_: Any) -> None:
+    """Disable Celery's memory limit for slots with a GPU. The driver needs far more; `limit_slot` applies."""
     queues = options.get("queues") or ()
     if fleet_queues.GPU_QUEUE in (queues.split(",") if isinstance(queues, str) else queues):
         conf.worker_max_memory_per_child = None
@@ -40,23 +41,22 @@ def let_gpu_slots_grow(conf: Any, options: dict[str, Any], **_: Any) -> None:
 
 @worker_init.connect
 def prepare_worker(sender: Any, **_: Any) -> None:
-    """Before slots are forked: refuse a wrong configuration, load every operation once, and let slots know
-    whose they are."""
+    """Prepare a worker before it forks slots: check the configuration, load operations, set its name."""
     queues = list(sender.app.amqp.queues.consume_from)
     startup_checks.check_worker(sender.app, queues)
     registry.discover()
     fleet.name_worker(sender.hostname, queues)
     if fleet.this_worker_runs_models():
-        # Its slots share it. They begin without what they would wait for at the first model.
+        # All slots share it, so the first model of a slot starts without delay.
         model_process.start_launcher()
-    # All of this stays. A full collection would walk over it, for a tenth of a second, in every slot.
+    # All these objects stay. Otherwise a full collection would scan them in every slot, for 0.1 s.
     gc.collect()
     gc.freeze()
 
 
 @worker_process_init.connect
 def limit_slot(**_: Any) -> None:
-    """A slot has its own memory limit, so that a bomb takes one picture and not the machine."""
+    """Limit the memory of a slot, so that a decompression bomb fails one image and not the machine."""
     if fleet.this_worker_serves(fleet_queues.GPU_QUEUE):
         limit = settings.GPU_SLOT_MEMORY_BYTES
         devices.limit_data(limit)
@@ -71,18 +71,18 @@ def limit_slot(**_: Any) -> None:
 
 @worker_ready.connect
 def begin_heartbeat(sender: Any, **_: Any) -> None:
-    heart = Heart(sender)
-    heart.beat()
-    sender.timer.call_repeatedly(fleet.BEAT.total_seconds(), heart.beat)
+    heartbeat = Heartbeat(sender)
+    heartbeat.beat()
+    sender.timer.call_repeatedly(fleet.HEARTBEAT.total_seconds(), heartbeat.beat)
 
 
 @worker_shutdown.connect
 def end_heartbeat(sender: Any, **_: Any) -> None:
     _sign_off(sender.hostname)
     try:
-        fleet.leave(name=sender.hostname)
+        fleet.remove_worker(name=sender.hostname)
     except DatabaseError:
-        logger.warning("Could not sign off; the silence of %s will tell", sender.hostname)
+        logger.warning("Could not sign off %s; it is removed when its heartbeats stop", sender.hostname)
     finally:
         connection.close()
 
@@ -93,11 +93,11 @@ def _sign_off(name: str) -> None:
     try:
         preview_queue.sign_off(name)
     except channel.ChannelError:
-        logger.warning("Could not sign off from previews; the silence of %s will tell", name)
+        logger.warning("Could not sign off %s from previews; it is removed when its heartbeats stop", name)
 
 
-class Heart:
-    """Beats for one worker. Runs in its event loop, so that it may change what the worker consumes."""
+class Heartbeat:
+    """Heartbeat of one worker. Runs in its event loop, so that it may change the consumed queues."""
 
     def __init__(self, consumer: Any):
         self._consumer = consumer
@@ -108,20 +108,20 @@ class Heart:
         self._drained = False
 
     def beat(self) -> None:
-        """Say how this worker is, and stop or begin to take work as an operator wishes."""
+        """Report the state of this worker, and stop or resume taking work as an operator has ordered."""
         try:
-            self._follow(fleet.is_to_drain(self._consumer.hostname))
-            self._tell()
+            self._apply_drain(fleet.should_drain(self._consumer.hostname))
+            self._report()
         except DatabaseError:
             name = self._consumer.hostname
-            logger.warning("The database did not take the heartbeat of %s", name, exc_info=True)
+            logger.warning("Could not record the heartbeat of %s in the database", name, exc_info=True)
         finally:
             # Slots are forked from this process; an open connection would be shared with them.
             connection.close()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         pids = _slot_pids(self._consumer)
-        fleet.beat(
+        fleet.record_heartbeat(
             name=self._consumer.hostname,
             queues=self._queues,
             device=self._device.kind,
@@ -133,9 +133,10 @@ class Heart:
         )
 
     def _waiting(self, slots: int) -> int:
-        """Return how many slots hold a task only to wait for a preview. Tell the queue how many there are.
+        """Report the slots to the preview queue; return how many of them only wait for a preview.
 
-        Those of other workers never do, and their heartbeat must not wait for Valkey: it keeps their leases.
+        Workers of other queues return 0 at once: the heartbeat protects their leases and must not wait for
+        Valkey.
         """
         if not fleet.this_worker_serves_only(channel.QUEUE):
             return 0
@@ -144,11 +145,11 @@ class Heart:
             preview_queue.sign_on(name, slots=0 if self._drained else slots)
             return preview_queue.waiting(name)
         except channel.ChannelError:
-            logger.warning("Cannot tell which slots of %s wait for a preview", name, exc_info=True)
+            logger.warning("Cannot read which slots of %s wait for a preview", name, exc_info=True)
             return 0
 
-    def _follow(self, drain: bool) -> None:
-        """Turns under way end as always; a drained worker only takes no new message."""
+    def _apply_drain(self, drain: bool) -> None:
+        """Stop or resume taking messages. Running turns end as usual."""
         if drain == self._drained:
             return
         for queue in self._queues:
@@ -157,7 +158,7 @@ class Heart:
             else:
                 self._consumer.add_task_queue(queue)
         self._drained = drain
-        logger.info("%s %s", self._consumer.hostname, "is drained" if drain else "takes work again")
+        logger.info("%s %s", self._consumer.hostname, "is drained" if drain else "resumes work")
 
 
 def _slot_pids(consumer: Any) -> list[int]:

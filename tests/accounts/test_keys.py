@@ -211,7 +211,8 @@ class TestRevoking:
 
     def test_it_needs_a_post(self, user: User, client_of) -> None:
         key = create_api_key(user=user, name="Lab").row
-        assert client_of(user).get(reverse("accounts:key-revoke", args=[key.pk])).status_code == 405
+        answer = client_of(user).get(reverse("accounts:key-revoke", args=[key.pk]))
+        assert (answer.status_code, answer["Location"]) == (302, "/settings/keys/")
         assert ApiKey.objects.get().revoked_at is None
 
     @pytest.mark.parametrize("headers", [{}, HTMX])

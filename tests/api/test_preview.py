@@ -78,7 +78,7 @@ def test_previews(
     broken = preview("ascii", {"image": SimpleUploadedFile("a.jpg", whole[: len(whole) // 2])})
     assert (broken.status_code, broken.json()["detail"]) == (
         422,
-        "This picture is damaged: it ends too early.",
+        "This image is damaged: it ends too early.",
     )
     # Nothing is stored.
     assert File.objects.count() == 1

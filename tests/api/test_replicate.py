@@ -94,7 +94,7 @@ def test_a_damaged_image_fails_the_prediction_with_a_sentence(
     picture.write_bytes(whole[: len(whole) // 2])
     with picture.open("rb") as opened, pytest.raises(replicate.exceptions.ModelError) as caught:
         client.run("ipau/blackwhite", input={"image": opened})
-    assert str(caught.value) == "This picture is damaged: it ends too early."
+    assert str(caught.value) == "This image is damaged: it ends too early."
 
 
 def test_without_a_worker(client: replicate.Client, picture: Path) -> None:

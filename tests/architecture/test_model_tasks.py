@@ -140,4 +140,4 @@ def test_pages_show_titles_and_names_in_their_language(monkeypatch: pytest.Monke
     monkeypatch.setattr(report, "_", lambda text: f"«{text}»")
     assert [report.name_task(task) for task in TASKS] == [f"«{task.name}»" for task in TASKS.values()]
     choice = {"task": "obb", "layout": "", "classes": 0}
-    assert report._choice(choice, "").text == "«Detects things at any angle»"
+    assert report._choice(choice, "").text == "«Detects oriented boxes»"

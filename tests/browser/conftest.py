@@ -4,12 +4,13 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.cookies import SimpleCookie
 from typing import Any
 
 import pytest
 from django.test import Client
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from accounts.models import User
 
@@ -22,6 +23,8 @@ UNSAFE = "DJANGO_ALLOW_ASYNC_UNSAFE"
 # What comes comes at once on a machine that has nothing else to do. This one may have.
 PATIENCE_MS = 30_000
 expect.set_options(timeout=PATIENCE_MS)
+# More than the 150 ms that a page waits before it asks for its preview.
+QUIET_SECONDS = 0.25
 
 
 @pytest.fixture(scope="session")
@@ -97,6 +100,34 @@ def signed_in_page(open_page: Callable[..., Page], live_server: Any) -> Callable
         return page
 
     return signed_in
+
+
+@contextmanager
+def settled(page: Page) -> Iterator[None]:
+    """Do what loads a page; return when it has asked the server for nothing during `QUIET_SECONDS`.
+
+    Playwright's own "networkidle" waits for half a second, on each page.
+    """
+    under_way: set[Request] = set()
+    ends: list[float] = []
+
+    def begin(request: Request) -> None:
+        under_way.add(request)
+
+    def end(request: Request) -> None:
+        under_way.discard(request)
+        ends.append(time.monotonic())
+
+    listeners = {"request": begin, "requestfinished": end, "requestfailed": end}
+    for event, listener in listeners.items():
+        page.on(event, listener)  # type: ignore[call-overload]  # an overload for each name
+    yield
+    latest = time.monotonic() + PATIENCE_MS / 1000
+    while under_way or time.monotonic() - ends[-1] < QUIET_SECONDS:
+        assert time.monotonic() < latest, [request.url for request in under_way]
+        page.wait_for_timeout(20)
+    for event, listener in listeners.items():
+        page.remove_listener(event, listener)
 
 
 def wait_until(page: Page, script: str, *, seconds: float = PATIENCE_MS / 1000) -> None:

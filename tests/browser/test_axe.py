@@ -16,7 +16,7 @@ from drive.shares import services as shares
 from drive.uploads import work
 from drive.views.viewer import LOOKS
 from processing.models import Output
-from tests.browser.conftest import wait_until
+from tests.browser.conftest import settled, wait_until
 from tests.browser.test_uploads import choose
 from tests.drive.factories import upload
 from tests.live import LiveWorker
@@ -50,8 +50,8 @@ def problems(page: Page, addresses: Sequence[str]) -> list[str]:
     page.emulate_media(reduced_motion="reduce")
     lines = []
     for address in addresses:
-        page.goto(address)
-        page.wait_for_load_state("networkidle")
+        with settled(page):
+            page.goto(address)
         lines += findings(page, address)
     return lines
 
@@ -158,7 +158,7 @@ def test_pages_of_visitors(user: User, holiday: Folder, page: Page) -> None:
     page.goto(closed)
     page.get_by_label("Password").fill("wrong")
     page.get_by_role("button", name="Open").click()
-    expect(page.get_by_text("This is not the password.")).to_be_visible()
+    expect(page.get_by_text("Wrong password.")).to_be_visible()
     found += findings(page, "wrong password")
     assert not found, "\n".join(found)
 
@@ -181,7 +181,7 @@ def test_dialogs_of_the_drive(user: User, holiday: Folder, signed_in_page: Calla
     found += findings(page, "Move")
     page.keyboard.press("Escape")
     choose(page, ("sea.jpg", picture_bytes(seed=4)))
-    expect(page.get_by_role("dialog", name="Some of these are here already")).to_be_visible()
+    expect(page.get_by_role("dialog", name="Some names already exist")).to_be_visible()
     found += findings(page, "Conflict")
     page.get_by_role("button", name="Skip").click()
     expect(page.locator("#drive-tray-title")).to_have_text("All uploaded")

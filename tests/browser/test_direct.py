@@ -147,7 +147,7 @@ def test_giving_up_leaves_nothing_in_the_bucket(
     expect(row(page, "film.png")).to_contain_text("Trying again…", timeout=PATIENCE)
     assert len(bucket.unfinished("incoming/")) == 1
     with page.expect_response(re.compile(r"/discard/$")) as answer:
-        row(page, "film.png").get_by_role("button", name="Cancel this upload").click()
+        row(page, "film.png").get_by_role("button", name="Cancel upload").click()
     assert answer.value.status == 204
     assert bucket.unfinished("incoming/") == []
     assert not Upload.objects.exists()

@@ -99,15 +99,15 @@ def test_what_is_no_picture_stays_in_the_tray_and_can_be_tried_again(
     bad = {"name": "page.jpg", "mimeType": "image/jpeg", "buffer": b"<html></html>"}
     page.locator("#drive-upload [type=file]").set_input_files([bad])
     row = page.locator(".drive-tray-row")
-    expect(row).to_contain_text("This kind of file is not taken")
+    expect(row).to_contain_text("This file type isn’t supported")
     expect(page.locator("#drive-tray-title")).to_have_text("Finished, with errors")
     row.get_by_role("button", name="Retry").click()
-    expect(row).to_contain_text("This kind of file is not taken")
+    expect(row).to_contain_text("This file type isn’t supported")
 
     page.route("**/v1/uploads", lambda route: route.abort())
     choose(page, "lost.jpg")
     lost = page.locator(".drive-tray-row", has_text="lost.jpg")
-    expect(lost).to_contain_text("The connection broke off. Trying again…")
+    expect(lost).to_contain_text("Connection lost. Retrying…")
     page.unroute("**/v1/uploads")
     lost.get_by_role("button", name="Retry").click()
     expect(tile(page, "lost.jpg")).to_be_visible()
@@ -159,7 +159,7 @@ def test_selecting_trash_undo_rename_and_move(user: User, signed_in_page: Callab
     assert not File.objects.filter(trashed_at__isnull=False).exists()
 
     tile(page, "3.jpg").hover()
-    tile(page, "3.jpg").get_by_role("button", name="What to do with 3.jpg").click()
+    tile(page, "3.jpg").get_by_role("button", name="Actions for 3.jpg").click()
     page.locator(".dropdown-menu.show").get_by_role("link", name="Rename").click()
     field = page.get_by_role("dialog").get_by_label("Name", exact=True)
     expect(field).to_be_focused()
@@ -229,7 +229,7 @@ def test_without_scripts_the_forms_do_it(user: User, signed_in_page: Callable[..
     page = signed_in_page(user, java_script_enabled=False)
     page.goto("/drive/")
     choose(page, "a.jpg", "b.jpg")
-    page.get_by_role("button", name="Send the chosen files").click()
+    page.get_by_role("button", name="Upload selected files").click()
     expect(page.get_by_text("2 files uploaded.")).to_be_visible()
     work.inspect_uploads(user.pk)
 

@@ -170,7 +170,7 @@ def upload_through_a_crash(page: Page, server: WebServer, tree: Path) -> None:
 
     expect(page.locator("#drive-tray-title")).to_have_text("Finished, with errors")
     expect(page.locator(".drive-tray-row[data-state=failed]")).to_have_count(1)
-    expect(row(page, "notes.txt")).to_contain_text("This kind of file is not taken")
+    expect(row(page, "notes.txt")).to_contain_text("This file type isn’t supported")
     # It went on where the server had got to, in the upload that had begun.
     begun.refresh_from_db()
     assert begun.file is not None
@@ -189,7 +189,7 @@ def sort_away(page: Page, files: dict[str, bytes]) -> dict[str, bytes]:
     dialog.get_by_label("Évening").check()
     dialog.get_by_role("button", name="Move here").click()
     expect(tile(page, "view 0.webp")).to_be_hidden()
-    page.get_by_role("navigation", name="Where this lies").get_by_role("link", name="Journey").click()
+    page.get_by_role("navigation", name="Breadcrumb").get_by_role("link", name="Journey").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Journey")
     moved = {"cover.jpg": "Day 1/cover.jpg", "Day 2/view 0.webp": "Day 2/Évening/view 0.webp"}
     return {moved.get(path, path): data for path, data in files.items()}
@@ -200,7 +200,7 @@ def share(page: Page) -> str:
     page.get_by_role("link", name="Share this folder").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Password").fill(PASSWORD)
-    dialog.get_by_role("button", name="Make a link").click()
+    dialog.get_by_role("button", name="Create link").click()
     link = dialog.get_by_role("textbox", name="Link").input_value()
     dialog.get_by_role("button", name="Done").click()
     return link
@@ -211,7 +211,7 @@ def visit(visitor: Page, link: str) -> None:
     visitor.goto(link)
     visitor.get_by_label("Password").fill("wrong")
     visitor.get_by_role("button", name="Open").click()
-    expect(visitor.get_by_role("heading", name="A password is needed")).to_be_visible()
+    expect(visitor.get_by_role("heading", name="Password required")).to_be_visible()
     visitor.get_by_label("Password").fill(PASSWORD)
     visitor.get_by_role("button", name="Open").click()
     expect(visitor.get_by_role("heading", level=1)).to_have_text("Journey")
@@ -252,7 +252,7 @@ def take_home(page: Page, files: dict[str, bytes]) -> None:
     page.goto("/drive/")
     menu = tile(page, "Journey")
     menu.hover()
-    menu.get_by_role("button", name="What to do with the folder Journey").click()
+    menu.get_by_role("button", name="Actions for the folder Journey").click()
     with page.expect_download() as zipped:
         page.locator(".dropdown-menu.show").get_by_role("link", name="Download").click()
     assert zipped.value.suggested_filename == "Journey.zip"

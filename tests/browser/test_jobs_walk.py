@@ -75,7 +75,7 @@ def test_a_pipeline_runs_with_a_table_and_a_failed_picture_is_retried(
     page.get_by_role("link", name="Times").click()
     expect(page.locator("circle")).to_have_count(4)
     page.get_by_role("link", name="Log").click()
-    expect(page.get_by_text("1 picture is tried again.")).to_be_visible()
+    expect(page.get_by_text("Retrying 1 image.")).to_be_visible()
 
 
 def run_over(page: Page, folder: str, table: Path) -> None:

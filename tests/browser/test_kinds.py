@@ -58,7 +58,7 @@ def test_a_film_is_played_and_sought(
 ) -> None:
     page = signed_in_page(user)
     page.goto("/drive/")
-    expect(page.locator(f"#tile-{files['film.webm'].pk} .drive-film")).to_contain_text("0:04")
+    expect(page.locator(f"#tile-{files['film.webm'].pk} .drive-video-badge")).to_contain_text("0:04")
     expect(page.locator(f"#tile-{files['detector.onnx'].pk}")).to_contain_text("Weights")
     page.get_by_role("link", name="film.webm").click()
     video = page.locator("video")

@@ -45,7 +45,7 @@ def test_dragging_searching_and_the_keys(user: User, signed_in_page: Callable[..
     expect(page.locator(".drive-file")).to_have_count(2)
 
     page.keyboard.press("?")
-    expect(page.get_by_role("dialog")).to_contain_text("Select nothing")
+    expect(page.get_by_role("dialog")).to_contain_text("Clear the selection")
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
     page.keyboard.press("/")
@@ -67,7 +67,7 @@ def test_dragging_searching_and_the_keys(user: User, signed_in_page: Callable[..
     page.locator(".drive-side").get_by_role("link", name="Starred").click()
     expect(page.locator(".drive-file")).to_have_count(1)
     page.get_by_label("Star cat 2.jpg").click()
-    expect(page.get_by_text("Nothing has a star yet")).to_be_visible()
+    expect(page.get_by_text("No starred files yet")).to_be_visible()
 
 
 def test_emptying_the_trash_asks_first(user: User, signed_in_page: Callable[..., Page]) -> None:

@@ -24,7 +24,7 @@ def test_a_folder_is_shared_opened_and_revoked(
     page.goto(f"/drive/folder/{folder.pk}/")
     page.get_by_role("link", name="Share this folder").click()
     page.get_by_label("Password").fill("open sesame")
-    page.get_by_role("button", name="Make a link").click()
+    page.get_by_role("button", name="Create link").click()
     link = page.get_by_role("textbox", name="Link").input_value()
     visitor = open_page(viewport={"width": 390, "height": 844})
     visitor.goto(link)

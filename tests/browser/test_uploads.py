@@ -131,7 +131,7 @@ def test_pausing_and_giving_up(user: User, signed_in_page: Callable[..., Page]) 
     expect(row(page, "other.png")).to_contain_text("Trying again…")
     page.unroute(re.compile(r"/v1/uploads/"))
     with page.expect_response(lambda answer: answer.request.method == "DELETE") as answer:
-        row(page, "other.png").get_by_role("button", name="Cancel this upload").click()
+        row(page, "other.png").get_by_role("button", name="Cancel upload").click()
     assert answer.value.status == 204
     assert not Upload.objects.filter(completed_at=None).exists()
 
@@ -148,7 +148,7 @@ def test_names_that_are_taken_are_asked_about_once(user: User, signed_in_page: C
 
     for choice, count in [("Cancel", 2), ("Skip", 3), ("Replace", 3), ("Keep both", 6)]:
         choose(page, *sent)
-        dialog = page.get_by_role("dialog", name="Some of these are here already")
+        dialog = page.get_by_role("dialog", name="Some names already exist")
         expect(dialog).to_contain_text("a.jpg, b.jpg")
         dialog.get_by_role("button", name=choice).click()
         if choice != "Cancel":
@@ -167,7 +167,7 @@ def test_a_picture_from_the_camera(user: User, signed_in_page: Callable[..., Pag
     dialog = page.get_by_role("dialog", name="Camera")
     expect(dialog).to_be_visible()
     wait_until(page, "document.querySelector('#drive-camera video').videoWidth > 0")
-    dialog.get_by_role("button", name="Take a picture").click()
+    dialog.get_by_role("button", name="Take a photo").click()
     expect(page.locator("#drive-tray-title")).to_have_text("All uploaded")
     dialog.get_by_role("button", name="Close").click()
     file = File.objects.get()
@@ -177,7 +177,7 @@ def test_a_picture_from_the_camera(user: User, signed_in_page: Callable[..., Pag
 
     page.evaluate("() => { navigator.mediaDevices.getUserMedia = () => Promise.reject(new Error('none')); }")
     page.get_by_role("button", name="Camera", exact=True).click()
-    expect(page.get_by_text("The camera cannot be used.")).to_be_visible()
+    expect(page.get_by_text("No access to the camera.")).to_be_visible()
 
 
 def test_a_folder_is_chosen_into_a_folder(
@@ -215,7 +215,7 @@ def test_very_many_files_arrive_and_the_tray_sums_them_up(
     drop(page, tree)
     expect(page.locator("#drive-tray-title")).to_have_text("Finished, with errors")
     expect(page.locator(".drive-tray-row")).to_have_count(20)
-    expect(page.locator("#drive-tray-more")).to_have_text("130 more have failed.")
+    expect(page.locator("#drive-tray-more")).to_have_text("130 more failed.")
     page.unroute(uploads)
     page.get_by_role("button", name="Retry all").click()
     expect(page.locator("#drive-tray-title")).to_have_text("All uploaded", timeout=60_000)

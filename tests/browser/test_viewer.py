@@ -238,9 +238,9 @@ def test_moving_shows_the_file_where_it_lies_now(
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Target").check()
     dialog.get_by_role("button", name="Move here").click()
-    expect(page.locator(".drive-way")).to_contain_text("Target")
+    expect(page.locator(".drive-breadcrumb")).to_contain_text("Target")
     page.locator("#toasts").get_by_role("button", name="Undo").click()
-    expect(page.locator(".drive-way")).to_contain_text("Album")
+    expect(page.locator(".drive-breadcrumb")).to_contain_text("Album")
 
 
 def test_a_result_is_compared_with_its_original(user: User, signed_in_page: Callable[..., Page]) -> None:

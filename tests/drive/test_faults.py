@@ -101,7 +101,7 @@ def test_two_tabs_cannot_close_a_circle() -> None:
             outcomes = list(pool.map(move, [(first, second), (second, first)]))
         assert sorted(map(str, outcomes)) == ["1", "folder_cycle"]
         tree = Tree.of(owner.pk)
-        assert tree.inside([f.pk for f in Folder.objects.filter(parent=None)]) == {first.pk, second.pk}
+        assert tree.descendants([f.pk for f in Folder.objects.filter(parent=None)]) == {first.pk, second.pk}
 
 
 @pytest.mark.django_db(transaction=True)

@@ -83,10 +83,10 @@ def test_both_kinds_of_uploads_share_the_room(user: User, offered: None, bucket:
     user.quota_bytes = 100 * MB
     user.save()
     begin_direct(user, 60 * MB, "one")
-    with pytest.raises(TooLarge, match="Other uploads"):
+    with pytest.raises(TooLarge, match="Other unfinished uploads"):
         begin(user, 50 * MB)
     begin(user, 40 * MB)
-    with pytest.raises(TooLarge, match="Other uploads"):
+    with pytest.raises(TooLarge, match="Other unfinished uploads"):
         begin_direct(user, 20 * MB, "two")
     assert len(bucket.unfinished("incoming/")) == 1
 
@@ -146,7 +146,7 @@ def test_unfinished_uploads_are_counted(sender: Sender, user: User, settings: An
     places = [sender.begin(length=10)["Location"] for _ in range(3)]
     refused = sender.begin(length=10)
     assert (refused.status_code, refused.json()["type"]) == (409, "about:blank#too_many_uploads")
-    assert "You have 3 unfinished uploads" in refused.json()["detail"]
+    assert "the limit of 3 unfinished uploads" in refused.json()["detail"]
     # What comes whole is never unfinished.
     assert sender.at_once().status_code == 201
     assert sender.drop(places[0]).status_code == 204

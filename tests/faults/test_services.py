@@ -203,7 +203,7 @@ def test_a_connection_cut_in_or_after_a_finish_has_one_outcome(
     job = wait_for_end(submit(user, fill(user, 12)), sweep=False)
     assert_each_result_once(job)
     assert not Item.objects.filter(job=job, attempts__gt=1).exists()
-    assert "The database failed; another attempt follows" in worker.log.read_text()
+    assert "The database connection failed; retrying in" in worker.log.read_text()
     # Those that were counted twice would have been reused, or stand for two.
     assert job.state == State.SUCCEEDED
     assert job.reused == 0

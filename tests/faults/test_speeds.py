@@ -48,7 +48,7 @@ def test_a_connection_cut_in_or_after_a_finish_counts_each_picture_once(
     worker = faulty_worker(fault, slots=2)
     job = submit_version(user, version, fill(user, 12, side=96), terms=FRESH)
     assert_each_picture_counts_once(wait_for_end(job, sweep=False))
-    assert "The database failed; another attempt follows" in worker.log.read_text()
+    assert "The database connection failed; retrying in" in worker.log.read_text()
 
 
 def test_a_slot_killed_in_mid_job_counts_each_picture_once(

@@ -1,4 +1,4 @@
-"""The family of tests, in workers that leave a line for each model that they load."""
+"""Model family for tests that logs each model load of a worker."""
 
 import os
 from collections.abc import Callable, Hashable
@@ -9,7 +9,7 @@ from typing import TypeVar
 from tests.market.factories import Marks, MarksParams
 from workers.plugin import Context, PictureView, ProcessCache, Result
 
-# The file of those lines.
+# Environment variable with the path of the log file.
 LOG = "MARKS_LOG"
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ class LoggedMarks(Marks):
 
 
 class _Logged:
-    """A memo that writes down what had to be made."""
+    """A process cache that logs each miss."""
 
     def __init__(self, inner: ProcessCache) -> None:
         self._inner = inner

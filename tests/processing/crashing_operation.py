@@ -1,7 +1,6 @@
-"""An operation that does its worker harm, chosen by the width of the picture.
+"""Operation for tests that harms its worker. The width of the image chooses how.
 
-Real workers load it by `celery worker -I tests.processing.worker_with_crashing_operation`. No code of the
-product knows of it.
+Real workers load it with `celery worker -I tests.processing.worker_with_crashing_operation`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from workers.recipe import Recipe
 KILLS, EATS, HANGS, BREAKS, WELL, STUCK, SLOW, VARIES, DOZES, LISTENS, LOSES, KEEPS, NEEDS = range(61, 74)
 SLOW_SECONDS = 3.0
 DOZE_SECONDS = 0.3
-# A file in which each run leaves a line: the width of its picture.
+# Environment variable with the path of a log file. Each run logs the width of its image.
 LOG = "POISON_LOG"
 kept: list[np.ndarray] = []
 
@@ -77,7 +76,7 @@ def _harm_a_gpu(width: int, context: Context) -> None:
 
 
 def _block() -> None:
-    """Stay for ever in one call into C, which no signal cuts short; it costs the machine nothing."""
+    """Block forever in one C call that no signal interrupts. It uses no processor time."""
     mutex = ctypes.create_string_buffer(64)  # all zeros: open
     for _ in range(2):
         ctypes.CDLL(None).pthread_mutex_lock(mutex)

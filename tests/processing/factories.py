@@ -1,4 +1,4 @@
-"""Ways to submit and drive jobs in tests, with the worker's own code and no worker process."""
+"""Helpers to submit and run jobs in tests, with worker code in the test process."""
 
 import math
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ from processing.models import Item, Job
 from workers.plugin import Context
 from workers.recipe import Recipe
 
-# Without what was computed before.
+# Without result reuse.
 FRESH = Terms(options=Options(reuse=False))
 
 
@@ -45,28 +45,28 @@ def submit(owner: User, files: Iterable[File], *, app: str = "blackwhite", **opt
 
 
 def take_chunk(owner: User, queue: str = "cpu") -> None:
-    """Take a turn that has no time for more than one picture."""
+    """Take a turn that has time for only one image."""
     with mock.patch.object(wakeups, "TURN_SECONDS", 0):
         work.take_turn(owner.pk, queue)
 
 
-def run_chunk(held: claims.Claim) -> list[Done]:
-    """Run what a slot has claimed, and record nothing yet."""
-    recipe = Recipe.model_validate(held.job.recipe)
-    return runner.run_chunk(held, recipe, Context(), ends=math.inf).done
+def run_chunk(claim: claims.Claim) -> list[Done]:
+    """Run the items of a claim without recording them."""
+    recipe = Recipe.model_validate(claim.job.recipe)
+    return runner.run_chunk(claim, recipe, Context(), ends=math.inf).done
 
 
 def take_turns(owner: User, queue: str = "cpu", *, most: int = 100) -> int:
-    """Take turns as a slot would until nothing waits; return how many it took."""
+    """Take turns as a slot would until no item waits; return the number of turns."""
     for turn in range(1, most + 1):
         work.take_turn(owner.pk, queue)
         if not wakeups.waiting_items(owner.pk, queue, limit=1):
             return turn
-    raise AssertionError("The work does not end.")
+    raise AssertionError(f"Items still wait after {most} turns.")
 
 
 def on_gpu(job: Job) -> Job:
-    """Have the job wait in the other queue."""
+    """Move the job to the queue `gpu`."""
     Job.objects.filter(pk=job.pk).update(queue="gpu")
     job.refresh_from_db()
     return job

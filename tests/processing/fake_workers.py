@@ -1,4 +1,4 @@
-"""Workers that stand in the fleet's table alone, for tests of what is said and counted of them."""
+"""Fake workers: rows in the table of workers without a process."""
 
 from collections.abc import Collection
 from datetime import timedelta
@@ -11,6 +11,6 @@ from processing.models import Worker
 
 
 def stand_in(*queues: str, name: str = "w@here", pids: Collection[int] = (1,)) -> None:
-    """Record a worker of these queues whose heart goes on for the whole test, however slow the machine is."""
-    registry.beat(name=name, queues=queues, device="cpu", pids=pids, started_at=timezone.now())
+    """Record a worker of these queues that stays alive for the whole test, however slow the machine is."""
+    registry.record_heartbeat(name=name, queues=queues, device="cpu", pids=pids, started_at=timezone.now())
     Worker.objects.filter(name=name).update(heartbeat_at=Now() + timedelta(hours=1))

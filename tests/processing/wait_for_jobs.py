@@ -1,4 +1,4 @@
-"""Ways to wait for jobs on real workers, and to see that nothing was lost or done twice."""
+"""Helpers to wait for jobs on real workers, and to check that no result is lost or duplicate."""
 
 import time
 from collections import Counter
@@ -22,7 +22,7 @@ def fill(user: User, number: int, *, side: int = 400) -> list[File]:
 
 
 def wait_until(found: Callable[[], object], what: str, *, seconds: float = 30) -> None:
-    """Wait until `found()` is true; `what` says what was waited for."""
+    """Wait until `found()` is true. On timeout, the error says `what` is wrong."""
     ends = time.monotonic() + seconds
     while not found():
         if time.monotonic() > ends:
@@ -31,7 +31,7 @@ def wait_until(found: Callable[[], object], what: str, *, seconds: float = 30) -
 
 
 def wait_for_end(job: Job, *, seconds: float = 60, sweep: bool = True) -> Job:
-    """Wait until a job has ended, sweeping as beat would."""
+    """Wait until a job has ended, with a sweep every second as Celery beat would send it."""
     ends = time.monotonic() + seconds
     swept = 0.0
     while time.monotonic() < ends:
@@ -57,7 +57,7 @@ def wait_for_running_item(job: Job) -> Item:
 
 
 def assert_each_result_once(job: Job) -> None:
-    """Counters equal rows, each item succeeded once, each result stands in the drive once."""
+    """Check that counters equal rows, each item succeeded once, and each result is in the drive once."""
     states = Counter(Item.objects.filter(job=job).values_list("state", flat=True))
     assert states == {State.SUCCEEDED: job.total}
     assert (job.succeeded, job.failed, job.canceled) == (job.total, 0, 0)
@@ -68,7 +68,7 @@ def assert_each_result_once(job: Job) -> None:
 
 
 def connections_there() -> set[int]:
-    """Return the processes of PostgreSQL that serve connections to the database of this test."""
+    """Return the pids of PostgreSQL backends that serve the test database."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pid FROM pg_stat_activity WHERE datname = current_database()")
         return {pid for (pid,) in cursor.fetchall()}

@@ -1,4 +1,4 @@
-"""The site with the poison among its operations: `gunicorn tests.processing.web_with_crashing_operation`."""
+"""The site with the crashing operation: `gunicorn tests.processing.web_with_crashing_operation`."""
 
 from ipau.wsgi import application
 from tests.processing import worker_with_crashing_operation

@@ -1,4 +1,4 @@
-"""Gives a real worker the family of tests: `celery worker -I` with this module. Not for import."""
+"""Add the counting family to a real worker: `celery worker -I` with this module. Do not import it."""
 
 from tests.processing.counting_family import LoggedMarks
 from workers import registry

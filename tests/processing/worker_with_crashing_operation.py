@@ -1,4 +1,4 @@
-"""Gives a real worker the poison: `celery worker -I` with this module. Tests do not import it."""
+"""Add the crashing operation to a real worker: `celery worker -I` with this module. Do not import it."""
 
 from tests.processing.crashing_operation import Poison
 from workers import registry

@@ -1,4 +1,4 @@
-"""Models that several files of tests share."""
+"""Fixtures of converted models."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from workers.bundle import FolderModel
 
 @pytest.fixture(scope="module")
 def model_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], FolderModel]:
-    made: dict[str, FolderModel] = {}
+    models: dict[str, FolderModel] = {}
 
     def model(name: str) -> FolderModel:
-        if name not in made:
+        if name not in models:
             folder = tmp_path_factory.mktemp("models") / name
             folder.mkdir()
-            made[name] = rebuilt.convert(name, folder)
-        return made[name]
+            models[name] = rebuilt.convert(name, folder)
+        return models[name]
 
     return model

@@ -1,4 +1,4 @@
-"""Formats, outcomes, previews, chains and failures of a run."""
+"""Recipe runs: output formats, results, previews, several steps and errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GREY = Recipe.single("blackwhite")
         ("TIFF", ".tif", "image/tiff"),
     ],
 )
-def test_the_result_is_of_the_input_s_format(format: str, suffix: str, content_type: str) -> None:
+def test_the_output_has_the_input_s_format(format: str, suffix: str, content_type: str) -> None:
     file = engine.run(GREY, encode(draw(), format)).files[0]
     assert (file.label, file.suffix, file.content_type) == ("image", suffix, content_type)
     assert decode(file.data).format == format
@@ -36,12 +36,12 @@ def test_the_result_is_of_the_input_s_format(format: str, suffix: str, content_t
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("kind", ["jpeg", "png alpha", "png palette alpha", "png 16 bit"])
-def test_any_format_can_be_asked_for(format: str, kind: str) -> None:
+def test_any_output_format_can_be_chosen(format: str, kind: str) -> None:
     file = engine.run(GREY, kinds()[kind], output=engine.OutputOptions(format=format)).files[0]
     assert decode(file.data).format == format
 
 
-def test_quality_is_heard() -> None:
+def test_quality_changes_the_file_size() -> None:
     data = encode(draw(300, 200), "JPEG")
     sizes = [
         len(engine.run(GREY, data, output=engine.OutputOptions(quality=quality)).files[0].data)
@@ -89,7 +89,7 @@ def test_an_unknown_operation_is_refused() -> None:
         engine.validate_recipe(Recipe.single("sharpen"))
 
 
-def test_the_operation_s_sentence_gets_through() -> None:
+def test_a_damaged_image_raises_an_operation_error() -> None:
     recipe = Recipe.single("mosaic", {"mode": "blocks", "area": "box", "x": 0.99, "width": 0.01})
     assert engine.run(recipe, encode(draw(), "PNG")).files
     with pytest.raises(PictureError):
@@ -97,7 +97,7 @@ def test_the_operation_s_sentence_gets_through() -> None:
     assert issubclass(PictureError, OperationError)
 
 
-def test_the_fingerprint_sees_settings_and_versions_not_spelling() -> None:
+def test_the_fingerprint_depends_on_parameters_and_versions_not_spelling() -> None:
     plain = engine.fingerprint(Recipe.single("ascii", {}))
     assert plain == engine.fingerprint(Recipe.single("ascii", {"columns": "120"}))
     assert plain != engine.fingerprint(Recipe.single("ascii", {"columns": 121}))
@@ -121,20 +121,20 @@ def test_previews_are_small_and_quick_to_send() -> None:
     assert len(outcome.files[0].data) < 60_000
 
 
-def test_previews_of_transparent_pictures_stay_transparent() -> None:
+def test_previews_of_transparent_images_stay_transparent() -> None:
     outcome = engine.preview(GREY, kinds()["png alpha"], max_side=50)
     assert "A" in decode(outcome.files[0].data).getbands()
 
 
-def test_thumbnail_tells_the_facts() -> None:
-    made = engine.thumbnail(encode(draw(400, 300), "WEBP"), side=100)
-    assert (made.width, made.height) == (100, 75)
-    assert decode(made.data).size == (100, 75)
-    assert (made.facts.format, made.facts.width, made.facts.height) == ("WEBP", 400, 300)
+def test_a_thumbnail_has_the_facts_of_its_source() -> None:
+    small = engine.thumbnail(encode(draw(400, 300), "WEBP"), side=100)
+    assert (small.width, small.height) == (100, 75)
+    assert decode(small.data).size == (100, 75)
+    assert (small.facts.format, small.facts.width, small.facts.height) == ("WEBP", 400, 300)
 
 
-def test_a_picture_that_does_not_fit_in_memory_is_refused_not_fatal() -> None:
-    """In a process of its own, with less address space than 36 megapixels need."""
+def test_an_image_that_does_not_fit_in_memory_is_refused_not_fatal() -> None:
+    """Runs in a separate process with less address space than 36 megapixels need."""
     script = """
 import io, numpy, resource
 from PIL import Image
@@ -160,7 +160,7 @@ except PictureError as error:
     assert done.stdout.strip() == "memory", done.stderr
 
 
-def test_operations_bring_no_heavy_or_web_library() -> None:
+def test_operations_import_no_heavy_or_web_library() -> None:
     script = (
         "import sys; from workers import engine, registry; registry.discover();"
         "print([name for name in ('django', 'rest_framework', 'celery', 'psycopg', 'torch', 'cv2', "
@@ -173,6 +173,6 @@ def test_operations_bring_no_heavy_or_web_library() -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_an_operation_without_a_picture_reports_the_input_s_size() -> None:
+def test_the_result_of_an_operation_without_image_has_the_input_s_size() -> None:
     outcome = engine.run(GREY, encode(Image.new("L", (31, 17), 9), "PNG"))
     assert (outcome.width, outcome.height) == (31, 17)

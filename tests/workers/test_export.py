@@ -1,4 +1,4 @@
-"""What two forms of a model give is held against each other, NaN and infinity too."""
+"""Comparison of the outputs of two forms of a model, including NaN and infinity."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import pytest
 
 from workers.export import compare, compare_rows
 
-STRANGE = [np.nan, np.inf, -np.inf]
+NOT_FINITE = [np.nan, np.inf, -np.inf]
 
 
-@pytest.mark.parametrize("number", STRANGE)
-def test_what_is_no_number_is_far_away(number: float) -> None:
+@pytest.mark.parametrize("number", NOT_FINITE)
+def test_a_value_that_is_not_finite_is_infinitely_different(number: float) -> None:
     wanted = np.ones((1, 4), np.float32)
     found = wanted.copy()
     found[0, 2] = number
@@ -20,8 +20,8 @@ def test_what_is_no_number_is_far_away(number: float) -> None:
 
 
 @pytest.mark.parametrize("column", range(6))
-@pytest.mark.parametrize("number", STRANGE)
-def test_a_row_with_what_is_no_number(number: float, column: int) -> None:
+@pytest.mark.parametrize("number", NOT_FINITE)
+def test_a_row_with_a_value_that_is_not_finite(number: float, column: int) -> None:
     wanted = np.array([[[1, 2, 3, 4, 0.5, 0], [1, 2, 5, 4, 0.4, 1]]], np.float32)
     candidates = np.array([[[1, 2, 3, 4, 0.5, 0.1], [1, 2, 5, 4, 0.3, 0.4]]], np.float32)
     found = wanted.copy()

@@ -1,4 +1,4 @@
-"""Several steps on one picture: decoded once, encoded once, each with pictures and labels of its own."""
+"""Recipes with several steps: one decode and one encode, step names, labels and parameter images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def flat(color: tuple[int, int, int]) -> bytes:
     return encode(Image.new("RGB", (32, 32), color), "PNG")
 
 
-# --- Names, labels, fit.
+# --- Names, labels, matching inputs and outputs.
 
 
 @pytest.mark.parametrize(
@@ -37,30 +37,30 @@ def flat(color: tuple[int, int, int]) -> bytes:
     [
         (["mosaic"], ("mosaic",)),
         (["mosaic", "ascii", "mosaic", "mosaic"], ("mosaic", "ascii", "mosaic2", "mosaic3")),
-        # An operation may itself be called as a repeat would be.
+        # An operation's key may equal the name of a repeated step.
         (["mosaic", "mosaic2", "mosaic"], ("mosaic", "mosaic2", "mosaic3")),
         (["mosaic", "mosaic", "mosaic2"], ("mosaic", "mosaic2", "mosaic22")),
     ],
 )
-def test_steps_are_named_apart(operations: list[str], names: tuple[str, ...]) -> None:
+def test_names_of_steps_are_unique(operations: list[str], names: tuple[str, ...]) -> None:
     assert name_steps(operations) == names
     for length in range(len(operations)):
         assert name_steps(operations[:length]) == names[:length]
 
 
-def test_texts_of_one_label_are_told_apart() -> None:
+def test_labels_of_texts_are_unique() -> None:
     assert label_texts([[IMAGE, TEXT], [IMAGE], [TEXT]]) == ({"text": "text"}, {}, {"text": "text2"})
 
 
-def test_what_gets_no_picture_is_found() -> None:
+def test_a_step_without_input_image_is_found() -> None:
     assert find_misfit([[IMAGE], [IMAGE, TEXT], [TEXT]]) is None
     assert find_misfit([[IMAGE], [TEXT], [IMAGE]]) == 2
 
 
-# --- Once in, once out.
+# --- One decode, one encode.
 
 
-def test_two_steps_equal_one_after_the_other_on_pixels_that_lost_nothing() -> None:
+def test_two_steps_equal_two_runs_with_a_lossless_file_between_them() -> None:
     first = ("pixelart", {"block": 9, "palette": "adaptive", "colors": 24})
     second = ("blackwhite", {"method": "rec709", "contrast": 30})
     source = encode(draw(320, 200), "JPEG", quality=70)
@@ -68,7 +68,7 @@ def test_two_steps_equal_one_after_the_other_on_pixels_that_lost_nothing() -> No
     apart = engine.run(recipe(second), between.files[0].data, output=engine.OutputOptions(format="PNG"))
     together = engine.run(recipe(first, second), source, output=engine.OutputOptions(format="PNG"))
     assert np.array_equal(pixels(picture_of(together)), pixels(picture_of(apart)))
-    # A JPEG in between would have shown: the test above can fail.
+    # A JPEG in between gives another result, so the assertion above can fail.
     lossy = engine.run(recipe(first), source, output=engine.OutputOptions(format="JPEG"))
     again = engine.run(recipe(second), lossy.files[0].data, output=engine.OutputOptions(format="PNG"))
     assert not np.array_equal(pixels(picture_of(together)), pixels(picture_of(again)))
@@ -99,19 +99,19 @@ def test_a_chain_decodes_once_and_encodes_once(monkeypatch: pytest.MonkeyPatch) 
 # --- Folders.
 
 
-def test_two_mosaics_have_folders_of_their_own() -> None:
+def test_two_mosaics_use_separate_folders() -> None:
     red, blue = Folder([flat((250, 0, 0))]), Folder([flat((0, 0, 250))])
     steps = recipe(
         ("mosaic", {"tile": 16, "color_match": 0}),
         ("mosaic", {"tile": 16, "color_match": 0}),
     )
     data = encode(draw(96, 64), "PNG")
-    made = engine.run(steps, data, Context(pictures={"mosaic.tiles": blue, "mosaic2.tiles": red}))
-    mean = pixels(picture_of(made))[..., :3].reshape(-1, 3).mean(axis=0)
+    outcome = engine.run(steps, data, Context(pictures={"mosaic.tiles": blue, "mosaic2.tiles": red}))
+    mean = pixels(picture_of(outcome))[..., :3].reshape(-1, 3).mean(axis=0)
     assert mean[0] > 200 > 50 > mean[2]
     first_only = recipe(("mosaic", {"tile": 16, "color_match": 0}))
-    made = engine.run(first_only, data, Context(pictures={"mosaic.tiles": blue, "mosaic2.tiles": red}))
-    mean = pixels(picture_of(made))[..., :3].reshape(-1, 3).mean(axis=0)
+    outcome = engine.run(first_only, data, Context(pictures={"mosaic.tiles": blue, "mosaic2.tiles": red}))
+    mean = pixels(picture_of(outcome))[..., :3].reshape(-1, 3).mean(axis=0)
     assert mean[2] > 200 > 50 > mean[0]
 
 
@@ -123,12 +123,12 @@ class NoteParams(Params):
 
 
 class Note(Operation[NoteParams]):
-    """Writes a number, finds another, hands the picture on, and remembers how large it was told to think."""
+    """Returns a number as text and data and the image unchanged, and records the scale of its context."""
 
     key = "note"
     title = "Note"
     summary = "Writes a number."
-    description = "Writes a number, for tests of what several steps deliver together."
+    description = "Writes a number, for tests of the combined results of several steps."
     outputs = (IMAGE, TEXT)
     Params = NoteParams
     scales: ClassVar[list[float]] = []
@@ -140,13 +140,13 @@ class Note(Operation[NoteParams]):
 
 def test_texts_and_data_of_all_steps_are_kept() -> None:
     with registry.register(Note()):
-        made = engine.run(recipe(("note", {"number": 3}), ("note", {"number": 4})), encode(draw(), "PNG"))
-    texts = {file.label: file.data for file in made.files if file.label != "image"}
+        outcome = engine.run(recipe(("note", {"number": 3}), ("note", {"number": 4})), encode(draw(), "PNG"))
+    texts = {file.label: file.data for file in outcome.files if file.label != "image"}
     assert texts == {"text": b"3", "text2": b"4"}
-    assert made.data == {"note": {"n": 3}, "note2": {"n": 4}}
+    assert outcome.data == {"note": {"n": 3}, "note2": {"n": 4}}
 
 
-def test_after_a_step_that_draws_at_its_own_size_a_preview_thinks_in_full_pixels() -> None:
+def test_the_scale_of_a_preview_is_1_after_a_step_that_sets_its_own_size() -> None:
     data = encode(draw(800, 400), "PNG")
     Note.scales.clear()
     with registry.register(Note()):

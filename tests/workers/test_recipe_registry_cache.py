@@ -53,7 +53,7 @@ def test_a_recipe_survives_json() -> None:
         {"steps": [{"operation": "ascii"}] * (MOST_STEPS + 1)},
     ],
 )
-def test_a_recipe_that_makes_no_sense_is_refused(raw: dict[str, object]) -> None:
+def test_an_invalid_recipe_is_refused(raw: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Recipe.model_validate(raw)
 
@@ -106,54 +106,54 @@ def test_an_error_for_an_old_name_contains_the_new_name(operation: str, old: str
 
 
 def test_a_file_without_an_operation_is_rejected_at_startup() -> None:
-    with pytest.raises(registry.RegistrationError, match="exactly one operation, but defines 0"):
+    with pytest.raises(registry.RegistrationError, match="exactly one operation, not 0"):
         registry._read_plugin(sys.modules["workers.recipe"])
 
 
-def test_kept_things_are_made_once() -> None:
-    cache, made = Cache(1000), []
+def test_cached_values_are_built_once() -> None:
+    cache, builds = Cache(1000), []
     for _ in range(3):
-        assert cache.get("a", lambda: made.append(1) or "thing", lambda _: 10) == "thing"
-    assert len(made) == 1
+        assert cache.get("a", lambda: builds.append(1) or "value", lambda _: 10) == "value"
+    assert len(builds) == 1
     assert cache.used_bytes == 10
 
 
-def test_the_least_recently_used_goes_first() -> None:
+def test_the_least_recently_used_value_is_evicted_first() -> None:
     cache = Cache(30)
     for key in "abc":
         cache.get(key, lambda key=key: key, lambda _: 10)
     cache.get("a", str, lambda _: 10)
     cache.get("d", str, lambda _: 10)
     assert cache.used_bytes == 30
-    assert [cache.get(key, lambda: "anew", lambda _: 0) for key in "acd"] == ["a", "c", ""]
-    assert cache.get("b", lambda: "anew", lambda _: 0) == "anew"
+    assert [cache.get(key, lambda: "new", lambda _: 0) for key in "acd"] == ["a", "c", ""]
+    assert cache.get("b", lambda: "new", lambda _: 0) == "new"
 
 
-def test_a_cache_made_smaller_gives_up_the_least_recently_used() -> None:
+def test_a_smaller_limit_evicts_the_least_recently_used() -> None:
     cache = Cache(30)
     for key in "abc":
         cache.get(key, str, lambda _: 10)
     cache.resize(15)
-    assert (cache.kept(), cache.used_bytes) == (["c"], 10)
+    assert (cache.keys(), cache.used_bytes) == (["c"], 10)
     cache.get("d", str, lambda _: 10)
-    assert cache.kept() == ["d"]
+    assert cache.keys() == ["d"]
 
 
-def test_what_is_larger_than_the_cache_is_not_kept() -> None:
+def test_a_value_larger_than_the_cache_is_not_cached() -> None:
     cache = Cache(5)
     cache.get("a", str, lambda _: 6)
     assert (len(cache), cache.used_bytes) == (0, 0)
 
 
-def test_for_what_has_grown_the_others_go() -> None:
+def test_a_larger_weight_evicts_other_values() -> None:
     cache = Cache(30)
     for key in "abc":
         cache.get(key, lambda key=key: key, lambda _: 10)
     cache.weigh("a", 15)
-    assert (cache.kept(), cache.used_bytes) == (["c", "a"], 25)
-    # What has outgrown the whole cache goes itself, and the others stay.
+    assert (cache.keys(), cache.used_bytes) == (["c", "a"], 25)
+    # A value larger than the whole cache is evicted itself, and the others stay.
     cache.weigh("a", 99)
-    assert (cache.kept(), cache.used_bytes) == (["c"], 10)
+    assert (cache.keys(), cache.used_bytes) == (["c"], 10)
     cache.weigh("gone", 5)
     assert cache.used_bytes == 10
 
@@ -186,7 +186,7 @@ def test_torch_s_build_is_read_from_its_files(text: str, build: str | None, tmp_
     assert devices._read_cuda_build(tmp_path / "none.py") is None
 
 
-def test_torch_s_build_is_what_torch_says() -> None:
+def test_torch_s_build_equals_torch_version_cuda() -> None:
     code = (
         "import sys; from workers import devices; found = devices.find_cuda_build();"
         "assert 'torch' not in sys.modules; import torch; assert found == torch.version.cuda"
@@ -194,7 +194,7 @@ def test_torch_s_build_is_what_torch_says() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_limit_on_data_refuses_what_is_written_and_not_what_is_reserved() -> None:
+def test_a_data_limit_counts_written_memory_not_reserved_addresses() -> None:
     code = """
 import mmap
 from workers import devices

@@ -1,4 +1,4 @@
-"""What can be told of weights from their headers, without loading them."""
+"""Facts about weights that their headers state, without loading them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import Any
 
 from workers.formats.byte_source import FormatError
 
-# Thousands of times the largest models there are.
+# Thousands of times the largest existing models.
 MOST_PARAMETERS = 10**15
 
 
 @dataclass(frozen=True)
 class WeightsFacts:
-    """`parameters` is None where only unpickling would tell; `dtypes` are named as the format does."""
+    """Facts about a file of weights.
+
+    `parameters` is None if only unpickling would show it. `dtypes` have the format's own names.
+    """
 
     format: str
     tensors: int
@@ -24,13 +27,13 @@ class WeightsFacts:
     nodes: int | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return those that are known."""
-        found = {name: value for name, value in asdict(self).items() if value not in (None, "", ())}
-        return {**found, "dtypes": list(self.dtypes)} if self.dtypes else found
+        """Return the known facts."""
+        known = {name: value for name, value in asdict(self).items() if value not in (None, "", ())}
+        return {**known, "dtypes": list(self.dtypes)} if self.dtypes else known
 
 
 def check_parameters(count: int) -> int:
-    """Return the count of parameters. Raises FormatError for more than there can be."""
+    """Return the count of parameters. Raises FormatError if it is impossibly large."""
     if count > MOST_PARAMETERS:
-        raise FormatError("It claims more parameters than there can be.")
+        raise FormatError("It states an impossibly large number of parameters.")
     return count

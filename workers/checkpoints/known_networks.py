@@ -1,4 +1,4 @@
-"""Networks that are known by the names of their tensors and not run: a refusal can say which one it is."""
+"""Unsupported networks, recognized by their tensor names, so that a refusal can name them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import re
 from collections.abc import Iterable
 
 _READ = (
-    "Of classifiers, Vision Transformers of Hugging Face (ViT, DeiT), timm and torchvision are read from "
-    "weights; export others as ONNX"
+    "The supported classifiers are Vision Transformers of Hugging Face (ViT, DeiT), timm and torchvision. "
+    "Export others to ONNX"
 )
 _NO_CLASSES = (
-    "It is a Vision Transformer without a layer that tells classes, as DINO, DINOv2, MAE and feature "
-    "extractors are. Train a classifier on it, and upload that"
+    "It is a Vision Transformer without a classification layer, like DINO, DINOv2, MAE and feature "
+    "extractors. Train a classifier on it, and upload that"
 )
-# The first whose pattern is found among the names. A head is looked for where one is needed.
+# The first entry with a matching name counts.
 _KNOWN = (
     (
         r"(^|\.)swin(v2)?\.|layers\.\d+\.blocks\.\d+\.attn\.(relative_position|logit_scale)",
@@ -37,12 +37,12 @@ _HEAD = re.compile(r"(^|\.)(head|heads|classifier|fc)\.")
 
 
 def explain_unknown(names: Iterable[str]) -> str | None:
-    """Return a sentence about a network that is known and not run, None where it is not known."""
+    """Return a sentence that names an unsupported network, or None if it is not known."""
     names = list(names)
     for pattern, title in _KNOWN:
         wanted = re.compile(pattern)
         if any(wanted.search(name) for name in names):
-            return f"It looks like {title}, which is not run from its weights. {_READ}."
+            return f"It looks like {title}, which is not supported as weights. {_READ}."
     if any(_PATCHES.search(name) for name in names) and not any(_HEAD.search(name) for name in names):
         return f"{_NO_CLASSES}. {_READ}."
     return None

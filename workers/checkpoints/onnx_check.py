@@ -1,6 +1,6 @@
-"""Whether an ONNX graph can be handed to a runtime: known operators, nothing outside the file, bounded sizes.
+"""Safety check of an ONNX graph before a runtime loads it: operators, external data, tensor sizes.
 
-Fields are walked, nothing is loaded. Format: onnx/onnx.proto.
+It only walks the protobuf fields. Format: onnx/onnx.proto.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from workers.checkpoints.upload import Refused, show
 from workers.formats.byte_source import ByteSource, FormatError
 
 MOST_DEPTH = 3
-# Numbers in one tensor that the graph makes out of a constant shape.
+# Most values of a tensor with a constant shape.
 MOST_NUMBERS = 2**28
 _MOST_METADATA_BYTES = 1024 * 1024
 
-# Those of the standard domain that vision models use. None reads a file, and none repeats until told to stop:
-# Loop and Scan are left out for that.
+# Operators of the standard domain that vision models use. None reads a file. Loop and Scan are missing,
+# because they could run without end.
 _ARITHMETIC = """
     Abs Acos Add And ArgMax ArgMin Asin Atan BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor
     Cast CastLike Ceil Celu Clip Cos Cosh CumSum Div Elu Equal Erf Exp Floor Gelu Greater
@@ -47,7 +47,7 @@ _LAYERS = """
 KNOWN_OPERATORS = frozenset(f"{_ARITHMETIC} {_SHAPES} {_LAYERS}".split())
 _DOMAINS = ("", "ai.onnx")
 
-# Which input of an operator says how large its result becomes.
+# Index of the input that determines an operator's output size.
 _SIZES = {
     "ConstantOfShape": 0,
     "Expand": 1,
@@ -59,8 +59,8 @@ _SIZES = {
 }
 _MOST_SIZES = 64
 
-# What ONNX Runtime knows its own format by, from the fifth byte on. Of such a file it would read no ONNX.
-_RUNTIMES_OWN = b"ORTM"
+# Magic bytes of ONNX Runtime's own format, at offset 4. It would not read such a file as ONNX.
+_ORT_MAGIC = b"ORTM"
 
 # ModelProto.
 _GRAPH, _METADATA, _FUNCTIONS = 7, 14, 25
@@ -68,7 +68,7 @@ _GRAPH, _METADATA, _FUNCTIONS = 7, 14, 25
 _NODE, _INITIALIZER, _SPARSE = 1, 5, 15
 # NodeProto.
 _INPUT, _OUTPUT, _OPERATOR, _ATTRIBUTE, _DOMAIN = 1, 2, 4, 5, 7
-# AttributeProto: a tensor, a graph, many of them, sparse ones.
+# AttributeProto: a tensor, a graph, lists of them, sparse tensors.
 _TENSOR, _SUBGRAPH, _TENSORS, _SUBGRAPHS, _SPARSE_ONE, _SPARSE_MANY = 5, 6, 10, 11, 22, 23
 # TensorProto.
 _DIMS, _KIND, _INT64, _NAME, _RAW, _EXTERNAL, _LOCATION = 1, 2, 7, 8, 9, 13, 14
@@ -76,19 +76,19 @@ _INT64_KIND = 7
 
 
 def check_graph(source: ByteSource) -> dict[str, str]:
-    """Return the metadata of an ONNX model that is fit to be loaded.
+    """Return the metadata of an ONNX model that is safe to load.
 
     Raises:
-        Refused: it uses unknown operators, keeps tensors elsewhere, nests too deeply or makes huge tensors.
-        FormatError: it is no ONNX model.
+        Refused: it uses unknown operators, external data, deep nesting or huge tensors.
+        FormatError: it is not an ONNX model.
     """
-    if source.size >= 8 and source.at(4, 4) == _RUNTIMES_OWN:
-        raise Refused("It holds a model in ONNX Runtime’s own format. Export it as ONNX.", code="format")
+    if source.size >= 8 and source.at(4, 4) == _ORT_MAGIC:
+        raise Refused("The model is in ONNX Runtime’s own format. Export it as ONNX.", code="format")
     read_onnx(source)
     metadata: dict[str, str] = {}
     for found in walk(source, 0, source.size):
         if found.number == _FUNCTIONS:
-            raise Refused("It brings functions of its own. Export it without them.", code="operators")
+            raise Refused("The model has its own functions. Export it without them.", code="operators")
         if found.number == _METADATA:
             key, value = _read_metadata(source, found)
             metadata[key] = value
@@ -109,11 +109,11 @@ class _Node:
 
 def _check_graph(source: ByteSource, graph: Field, outer: dict[str, list[int]], depth: int) -> None:
     if depth > MOST_DEPTH:
-        raise Refused("Its graph has graphs inside of graphs, deeper than any model needs.", code="operators")
+        raise Refused(f"The graph has more than {MOST_DEPTH} levels of subgraphs.", code="operators")
     sizes = dict(outer)
     fields = list(walk(source, graph.start, graph.end))
     if any(found.number == _SPARSE for found in fields):
-        raise Refused("It has sparse tensors, which are not taken.", code="operators")
+        raise Refused("The model has sparse tensors, which are not supported.", code="operators")
     for found in fields:
         if found.number == _INITIALIZER:
             name, values = _read_tensor(source, found)
@@ -127,8 +127,8 @@ def _check_graph(source: ByteSource, graph: Field, outer: dict[str, list[int]], 
 def _check_node(source: ByteSource, node: _Node, sizes: dict[str, list[int]], depth: int) -> None:
     if node.domain not in _DOMAINS or node.operator not in KNOWN_OPERATORS:
         shown = show(f"{node.domain}.{node.operator}".lstrip("."), 80)
-        advice = " Upload the file as it was before a runtime optimised it." if node.domain else ""
-        raise Refused(f"It uses the operator {shown}, which is not taken.{advice}", code="operators")
+        advice = " Upload the file before it was optimized for a runtime." if node.domain else ""
+        raise Refused(f"The operator {shown} is not supported.{advice}", code="operators")
     for tensor in node.tensors:
         _, values = _read_tensor(source, tensor)
         if values is not None and node.operator == "Constant":
@@ -137,7 +137,8 @@ def _check_node(source: ByteSource, node: _Node, sizes: dict[str, list[int]], de
     wanted = sizes.get(node.inputs[at]) if at is not None and at < len(node.inputs) else None
     if wanted is not None and math.prod(abs(size) for size in wanted if size) > MOST_NUMBERS:
         raise Refused(
-            f"Its operator {node.operator} makes a tensor that is larger than any model needs.", code="bomb"
+            f"The operator {node.operator} creates a tensor with more than {MOST_NUMBERS:,} values.",
+            code="bomb",
         )
     for graph in node.graphs:
         _check_graph(source, graph, sizes, depth + 1)
@@ -161,10 +162,10 @@ def _read_node(source: ByteSource, found: Field) -> _Node:
 
 def _read_attribute(source: ByteSource, attribute: Field, node: _Node) -> None:
     if attribute.wire != BYTES:
-        raise FormatError("An attribute is none.")
+        raise FormatError("An attribute is not valid.")
     for inner in walk(source, attribute.start, attribute.end):
         if inner.number in (_SPARSE_ONE, _SPARSE_MANY):
-            raise Refused("It has sparse tensors, which are not taken.", code="operators")
+            raise Refused("The model has sparse tensors, which are not supported.", code="operators")
         if inner.number in (_TENSOR, _TENSORS) and inner.wire == BYTES:
             node.tensors.append(inner)
         elif inner.number in (_SUBGRAPH, _SUBGRAPHS) and inner.wire == BYTES:
@@ -172,14 +173,14 @@ def _read_attribute(source: ByteSource, attribute: Field, node: _Node) -> None:
 
 
 def _read_tensor(source: ByteSource, tensor: Field) -> tuple[str, list[int] | None]:
-    """Return a tensor's name, and its values where it is a short list of whole numbers."""
+    """Return a tensor's name, and its values if it is a short list of integers."""
     name, kind, raw = "", 0, b""
     values: list[int] = []
     for inner in walk(source, tensor.start, tensor.end):
         if inner.number == _EXTERNAL or (inner.number == _LOCATION and inner.value):
             text = (
-                "It keeps tensors in another file. Export it as one file: torch.onnx.export does so with "
-                "external_data=False."
+                "The model has tensors in another file. Export it as one file: pass external_data=False to "
+                "torch.onnx.export."
             )
             raise Refused(text, code="external")
         if inner.number == _KIND:
@@ -203,13 +204,13 @@ def _numbers(source: ByteSource, found: Field) -> Iterator[int]:
     at = 0
     while at < len(data):
         value, at = read_varint(data, at)
-        # Negative numbers are written as those that are as far below 2 to the 64th.
+        # Negative numbers are stored in two's complement of 64 bits.
         yield value - 2**64 if value >= 2**63 else value
 
 
 def _read_metadata(source: ByteSource, found: Field) -> tuple[str, str]:
     if found.end - found.start > _MOST_METADATA_BYTES:
-        raise Refused("What it says of itself is longer than a model needs.", code="too_large")
+        raise Refused("An entry of the metadata is larger than 1 MiB.", code="too_large")
     parts = {1: "", 2: ""}
     for inner in walk(source, found.start, found.end):
         if inner.number in parts and inner.wire == BYTES:
@@ -219,5 +220,5 @@ def _read_metadata(source: ByteSource, found: Field) -> tuple[str, str]:
 
 def _text(source: ByteSource, found: Field) -> str:
     if found.wire != BYTES or found.end - found.start > 1000:
-        raise FormatError("A name is longer than it may be.")
+        raise FormatError("A name is longer than 1000 bytes.")
     return source.at(found.start, found.end - found.start).decode(errors="replace")

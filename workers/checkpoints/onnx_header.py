@@ -1,4 +1,4 @@
-"""What an ONNX model says of itself: its fields are walked, nothing is loaded. Format: onnx/onnx.proto."""
+"""Read facts about an ONNX model from its protobuf fields, without loading it. Format: onnx/onnx.proto."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MOST_TEXT = 200
 
 
 def read_onnx(source: ByteSource) -> WeightsFacts:
-    """Return what the model says.
+    """Return format, producer, and counts of nodes, tensors and parameters of an ONNX model.
 
     Raises:
         FormatError: its fields do not end with the file, or are not those of a model.
@@ -43,15 +43,15 @@ def read_onnx(source: ByteSource) -> WeightsFacts:
     opsets = []
     for field in walk(source, 0, source.size):
         if _MODEL.get(field.number) != field.wire:
-            raise FormatError("It has a field that no model has.")
+            raise FormatError("The model has an unknown field.")
         if field.number == _OPSET:
             opsets.append(_read_opset(source, field))
         elif field.number in (_IR_VERSION, _GRAPH) and field.number in single:
-            raise FormatError("It has two graphs or versions.")
+            raise FormatError("The model has two graphs or versions.")
         single[field.number] = field
     graph = single.get(_GRAPH)
     if graph is None or not opsets or not 1 <= single.get(_IR_VERSION, graph).value <= _MOST_IR_VERSION:
-        raise FormatError("It has no graph, no version or no operators.")
+        raise FormatError("The model has no graph, no version or no operators.")
     nodes, tensors, parameters, dtypes = _read_graph(source, graph)
     names = (_text(source, single.get(number)) for number in (_PRODUCER, _PRODUCER_VERSION))
     return WeightsFacts(
@@ -66,7 +66,7 @@ def read_onnx(source: ByteSource) -> WeightsFacts:
 
 
 def _read_opset(source: ByteSource, field: Field) -> tuple[str, int]:
-    """OperatorSetIdProto: the operators' domain and their version."""
+    """Return domain and version of an OperatorSetIdProto."""
     domain, version = "", 0
     for inner in walk(source, field.start, field.end):
         if inner.number == 1 and inner.wire == BYTES:
@@ -74,17 +74,17 @@ def _read_opset(source: ByteSource, field: Field) -> tuple[str, int]:
         elif inner.number == 2 and inner.wire == VARINT:
             version = inner.value
         else:
-            raise FormatError("It names its operators in an unknown way.")
+            raise FormatError("The operator set has an unknown field.")
     return domain, version if version < 2**31 else 0
 
 
 def _read_graph(source: ByteSource, graph: Field) -> tuple[int, int, int, set[str]]:
-    """Return how many nodes, tensors and parameters a graph has, and the types of the latter."""
+    """Return the counts of nodes, tensors and parameters of a graph, and the parameters' types."""
     nodes = tensors = parameters = outputs = 0
     dtypes = set()
     for field in walk(source, graph.start, graph.end):
         if field.number not in _GRAPH_FIELDS or field.wire != BYTES:
-            raise FormatError("Its graph has a field that no graph has.")
+            raise FormatError("The graph has an unknown field.")
         nodes += field.number == _NODE
         outputs += field.number == _OUTPUT
         if field.number == _INITIALIZER:
@@ -93,7 +93,7 @@ def _read_graph(source: ByteSource, graph: Field) -> tuple[int, int, int, set[st
             parameters += count
             dtypes.add(dtype)
     if not nodes or not outputs:
-        raise FormatError("Its graph computes nothing.")
+        raise FormatError("The graph has no nodes or no outputs.")
     return nodes, tensors, parameters, dtypes
 
 
@@ -110,21 +110,21 @@ def _read_tensor(source: ByteSource, tensor: Field) -> tuple[int, str]:
         elif field.number == _LOCATION and field.wire == VARINT:
             elsewhere = bool(field.value)
     if len(dims) > 32 or any(size >= 2**63 for size in dims) or not 0 < kind < len(_DTYPES):
-        raise FormatError("It describes a tensor in an unknown way.")
+        raise FormatError("The description of a tensor is not valid.")
     count = math.prod(dims)
     if raw is not None and not elsewhere and kind in _BYTES and raw != count * _BYTES[kind]:
-        raise FormatError("A tensor has not as many bytes as its shape needs.")
+        raise FormatError("The byte count of a tensor does not match its shape.")
     return count, _DTYPES[kind]
 
 
 def _packed(source: ByteSource, field: Field) -> list[int]:
     if field.wire != BYTES or field.end - field.start > 32 * 10:
-        raise FormatError("It describes a tensor in an unknown way.")
-    data, at, found = source.at(field.start, field.end - field.start), 0, []
+        raise FormatError("The description of a tensor is not valid.")
+    data, at, values = source.at(field.start, field.end - field.start), 0, []
     while at < len(data):
         value, at = read_varint(data, at)
-        found.append(value)
-    return found
+        values.append(value)
+    return values
 
 
 def _text(source: ByteSource, field: Field | None) -> str:

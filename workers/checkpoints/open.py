@@ -1,4 +1,4 @@
-"""From a file to a `WeightsUpload`: format by content, checked against the bytes, nothing loaded."""
+"""Open a file of weights as `WeightsUpload`: detect its format and check it, without unpickling."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from workers.formats.byte_source import ByteSource, FormatError
 
 MOST_CONFIG_BYTES = 1024 * 1024
 MOST_ENTRIES, MOST_DEPTH, MOST_NAME = 100_000, 12, 500
-# Averages of the weights may be lists: of tensors without names, or of a state dict and a count.
+# Averaged weights may be lists: of unnamed tensors, or of a state dict and a count.
 _LISTED = frozenset({"shadow_params", "ema", "ema_params", "ema_weights", "ema_parameters", "model_ema"})
 _SAFE_DTYPES = {
     "F64": "float64",
@@ -35,13 +35,13 @@ _SAFE_DTYPES = {
 
 
 def open_upload(path: Path, config: Path | None = None) -> WeightsUpload:
-    """Read a file of weights, and the `config.json` that was sent along. Raises Refused."""
+    """Read a file of weights and its uploaded `config.json`. Raises Refused."""
     with path.open("rb") as stream:
         head = stream.read(16)
     try:
         return _open(path, head, None if config is None else _read_config(config))
     except FormatError as error:
-        raise Refused(f"The file is damaged, or not what it seems. {error}", code="damaged") from error
+        raise Refused(f"The file is damaged, or has another format. {error}", code="damaged") from error
 
 
 def _open(path: Path, head: bytes, config: Mapping[str, Any] | None) -> WeightsUpload:
@@ -58,14 +58,15 @@ def _open(path: Path, head: bytes, config: Mapping[str, Any] | None) -> WeightsU
 
 
 def _flatten(tree: Any) -> Iterator[tuple[str, TensorRecord]]:
-    """Yield the tensors in dictionaries by their names. What lies in objects is for who knows the objects."""
+    """Yield the tensors in dictionaries by their dotted names. Families read those in objects themselves."""
     waiting, seen = [("", tree, 0)], 0
     while waiting:
-        prefix, found, depth = waiting.pop()
-        for key, value in found.items() if isinstance(found, dict) else ():
+        prefix, node, depth = waiting.pop()
+        for key, value in node.items() if isinstance(node, dict) else ():
             seen += 1
             if seen > MOST_ENTRIES or depth > MOST_DEPTH:
-                raise Refused("It has more entries, or deeper ones, than any checkpoint.", code="too_large")
+                text = f"It has more than {MOST_ENTRIES:,} entries, or more than {MOST_DEPTH} levels of them."
+                raise Refused(text, code="too_large")
             if not isinstance(key, (str, int)) or len(str(key)) > MOST_NAME:
                 continue
             if isinstance(value, TensorRecord):
@@ -89,7 +90,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, TensorRecord], dict[str, st
 def _safe_record(tensor: dict[str, Any], data: int) -> TensorRecord:
     dtype = _SAFE_DTYPES.get(tensor["dtype"])
     if dtype is None:
-        raise Refused(f"It has numbers of the type {tensor['dtype']}, which is not taken.", code="dtype")
+        raise Refused(f"It has values of the type {tensor['dtype']}, which is not supported.", code="dtype")
     shape = tuple(tensor["shape"])
     stride, count = [], 1
     for size in reversed(shape):
@@ -104,7 +105,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(raw) if len(raw) <= MOST_CONFIG_BYTES else None
     except (ValueError, RecursionError) as error:
-        raise Refused("The config.json that came along is no JSON.", code="config") from error
+        raise Refused("The uploaded config.json is not valid JSON.", code="config") from error
     if not isinstance(config, dict):
-        raise Refused("The config.json that came along is too large, or no JSON object.", code="config")
+        raise Refused("The uploaded config.json is larger than 1 MiB, or not a JSON object.", code="config")
     return config

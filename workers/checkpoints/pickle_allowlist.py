@@ -1,16 +1,16 @@
-"""The names that checkpoints of vision models contain. Being known makes none of them run: nothing does."""
+"""Allowlist of class and function names in checkpoints of vision models. None of them is ever run."""
 
 from __future__ import annotations
 
 import re
 
-# Classes of layers, losses, settings: their objects are only ever looked at.
+# Classes of layers, losses and settings. Their objects are only read.
 _KNOWN_MODULES = re.compile(
     r"(torch\.nn\.modules|torch\.optim|torch\.amp|torch\.cuda\.amp|torchvision\.transforms"
     r"|ultralytics\.(nn|utils|models|cfg|yolo|engine)|models|utils)(\.[A-Za-z_][A-Za-z0-9_]*)*"
 )
 _CLASS = re.compile(r"(v[0-9]+)?[A-Z][A-Za-z0-9_]*")
-# torch's names of the numbers in each kind of storage.
+# torch's data type of each storage class.
 STORAGES = {
     "FloatStorage": "float32",
     "DoubleStorage": "float64",
@@ -43,7 +43,7 @@ _KNOWN = {
 
 
 def is_known(module: str, name: str) -> bool:
-    """Say whether a checkpoint may contain this name."""
+    """Return whether a checkpoint may contain this name."""
     if name in _KNOWN.get(module, ()):
         return True
     return _KNOWN_MODULES.fullmatch(module) is not None and _CLASS.fullmatch(name) is not None

@@ -1,8 +1,8 @@
-"""A pickle read by a machine of our own that cannot do anything: it only notes down what it is told.
+"""Safe pickle reader: it interprets the opcodes without importing or calling anything.
 
-Python's unpickler imports and calls what a file names. This one has no such power: a name stays a `Name`, a
-call becomes a `Stub` with its arguments, and only tensors and plain containers become values. Names that no
-checkpoint needs are refused all the same, because such a file runs them wherever it is opened the usual way.
+Python's unpickler imports and calls whatever a file names. Here a name stays a `Name`, a call becomes a
+`Stub` with its arguments, and only tensors and plain containers become values. Names that no checkpoint needs
+are refused anyway, because such a file would run them in Python's unpickler.
 Opcodes: Lib/pickletools.py of Python.
 """
 
@@ -19,14 +19,15 @@ from workers.checkpoints.tensors import Storage, record_tensor
 from workers.checkpoints.upload import Refused, show
 
 MOST_BYTES = 32 * 1024 * 1024
+PICKLE_TOO_LARGE = f"Its pickle is larger than {MOST_BYTES >> 20} MiB."
 MOST_OPCODES = 3_000_000
 MOST_STACK = 100_000
 MOST_MARKS = 500
 MOST_INT_BITS = 512
-# The hash of a larger number is a remainder.
+# Larger integers can have equal hashes, because their hash is a remainder.
 _MOST_KEY = sys.hash_info.modulus // 2
 _PUSHED = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-# What stands in the opcode itself.
+# Opcodes with their value as argument.
 _LITERALS = frozenset({
     "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE",
     "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BINSTRING", "SHORT_BINSTRING",
@@ -37,14 +38,16 @@ _EMPTY: dict[str, Callable[[], Any]] = {
     "EMPTY_SET": set,
     "EMPTY_TUPLE": tuple,
 }
-# Segmenters of the older yolov5 repository keep a method, and so name this. Their owners hear what is run.
+# Segmenters of the older yolov5 repository pickle a method, and so name getattr. They get their own error.
 _GETATTR, _OLD_SEGMENTER = ".getattr", b"models.yolo\nSegmentationModel\n"
-ONLY_DETECTORS = "Of the older yolov5 repository only detectors are run. Train it again with Ultralytics."
+ONLY_DETECTORS = (
+    "Only detectors of the older yolov5 repository are supported. Train the model again with Ultralytics."
+)
 
 
 @dataclass(frozen=True)
 class Name:
-    """Something that the file names. It is never looked up."""
+    """A qualified name in the file. It is never imported."""
 
     module: str
     name: str
@@ -54,7 +57,7 @@ class Name:
 
 
 class Stub:
-    """An object of the file: what it would have been made of, and the state that it would have been given."""
+    """An object of the file that was not created: its class, arguments, state and items."""
 
     __slots__ = ("args", "entries", "items", "name", "state")
 
@@ -78,16 +81,16 @@ _MARK = _Mark()
 
 
 def read_pickle(data: bytes, storage_of: Callable[[Any], Storage]) -> Any:
-    """Return what a pickle holds, as inert data.
+    """Return the content of a pickle as inert data.
 
     Args:
-        storage_of: gives the storage of a persistent id, or raises Refused.
+        storage_of: returns the storage of a persistent id, or raises Refused.
 
     Raises:
-        Refused: it is damaged, goes beyond the bounds, or names what no checkpoint needs.
+        Refused: it is damaged, exceeds a limit, or contains a name that is not on the allowlist.
     """
     if len(data) > MOST_BYTES:
-        raise Refused("Its pickle is longer than any checkpoint’s.", code="too_large")
+        raise Refused(PICKLE_TOO_LARGE, code="too_large")
     try:
         return _Machine(storage_of).run(data)
     except Refused as error:
@@ -110,7 +113,7 @@ class _Machine:
         try:
             for count, (opcode, argument, position) in enumerate(pickletools.genops(data)):
                 if count > MOST_OPCODES or len(self._stack) > MOST_STACK or len(self._marks) > MOST_MARKS:
-                    raise Refused("Its pickle is larger or deeper than any checkpoint’s.", code="too_large")
+                    raise Refused("Its pickle has too many opcodes, or too many levels.", code="too_large")
                 if opcode.name == "STOP":
                     return self._finish((position or 0) + 1 == len(data))
                 self._step(opcode.name, argument)
@@ -120,7 +123,7 @@ class _Machine:
 
     def _finish(self, is_whole: bool) -> Any:
         if not is_whole or len(self._stack) != 1 or self._marks:
-            raise Refused("Something lies behind the end of its pickle.", code="damaged")
+            raise Refused("There is data after the end of its pickle.", code="damaged")
         return self._stack[0]
 
     def _step(self, opcode: str, argument: Any) -> None:
@@ -133,7 +136,7 @@ class _Machine:
         elif opcode in self._steps:
             self._steps[opcode](argument)
         else:
-            raise Refused(f"Its pickle uses {opcode}, which no checkpoint needs.", code="pickle")
+            raise Refused(f"Its pickle uses the opcode {opcode}, which is not supported.", code="pickle")
 
     # --- The stack and the memo.
 
@@ -155,7 +158,7 @@ class _Machine:
 
     def _on_proto(self, argument: int) -> None:
         if not 2 <= argument <= 5:
-            raise Refused("Its pickle has a protocol that PyTorch does not write.", code="pickle")
+            raise Refused(f"Its pickle has protocol {argument}, not one of 2 to 5.", code="pickle")
 
     def _on_frame(self, argument: int) -> None:
         pass
@@ -241,7 +244,7 @@ class _Machine:
     def _on_frozenset(self, argument: None) -> None:
         self._stack.append(frozenset(map(_key, self._pop_mark())))
 
-    # --- What the file would have imported, called and filled.
+    # --- Imports, calls and object states.
 
     def _on_global(self, argument: str) -> None:
         module, _, name = argument.partition(" ")
@@ -250,7 +253,7 @@ class _Machine:
     def _on_stack_global(self, argument: None) -> None:
         name, module = self._pop(), self._pop()
         if not isinstance(name, str) or not isinstance(module, str):
-            raise TypeError("a name that is no text")
+            raise TypeError("a name must be a string")
         self._stack.append(_known(module, name))
 
     def _on_binpersid(self, argument: None) -> None:
@@ -265,7 +268,7 @@ class _Machine:
     def _on_newobj_ex(self, argument: None) -> None:
         named, args, called = self._pop(), self._pop(), self._pop()
         if not isinstance(named, dict) or named:
-            raise Refused("Its pickle makes an object in a way that no checkpoint needs.", code="pickle")
+            raise Refused("Its pickle creates an object with keyword arguments.", code="pickle")
         self._stack.append(_call(called, args))
 
     def _on_build(self, argument: None) -> None:
@@ -273,8 +276,8 @@ class _Machine:
         if isinstance(target, Stub) and target.state is None:
             target.state = state
         elif not isinstance(target, dict):
-            # An OrderedDict may carry attributes (`_metadata` of a state dict): not needed.
-            raise Refused("Its pickle fills something that is no object.", code="pickle")
+            # The attributes of an OrderedDict (`_metadata` of a state dict) are not needed.
+            raise Refused("Its pickle sets the state of a value that is not an object.", code="pickle")
 
 
 _STEPS = tuple(name for name in vars(_Machine) if name.startswith("_on_"))
@@ -282,7 +285,7 @@ _STEPS = tuple(name for name in vars(_Machine) if name.startswith("_on_"))
 
 def _bounded(value: Any) -> Any:
     if isinstance(value, int) and value.bit_length() > MOST_INT_BITS:
-        raise Refused("Its pickle has a number that no checkpoint needs.", code="too_large")
+        raise Refused(f"Its pickle has an integer of more than {MOST_INT_BITS} bits.", code="too_large")
     return value
 
 
@@ -290,18 +293,18 @@ def _known(module: str, name: str) -> Name:
     if not is_known(module, name):
         shown = show(f"{module}.{name}", 80)
         text = (
-            f"Opened the usual way, this file could run {shown}, which no checkpoint needs. It is not taken: "
-            "save the state dict alone, or export the model as ONNX."
+            f"This file contains {shown}, which could run code when it is loaded in PyTorch. Save only the "
+            "state dict, or export the model as ONNX."
         )
         raise Refused(text, code="unsafe")
     return Name(module, name)
 
 
 def _key(key: Any) -> Any:
-    """Only flat keys: hashing what is nested deeply can exhaust the stack of the interpreter itself.
+    """Return a dictionary key. Raises Refused for nested keys and large integers.
 
-    And none of which a file could hold any number with the same hash, or filling a dictionary would not end
-    soon. Of texts it cannot: their hashes are others in each process.
+    Hashing deeply nested keys can overflow the interpreter's stack. Large integers allow many keys with the
+    same hash, which makes dictionaries slow. Hashes of strings are random in each process.
     """
     if isinstance(key, (int, float)):
         is_good = abs(key) < _MOST_KEY or not isinstance(key, int)
@@ -310,13 +313,13 @@ def _key(key: Any) -> Any:
     else:
         is_good = key is None or isinstance(key, (str, bytes))
     if not is_good:
-        raise Refused("Its pickle has a key that no checkpoint needs.", code="pickle")
+        raise Refused("Its pickle has a dictionary key that is not supported.", code="pickle")
     return key
 
 
 def _call(called: Any, args: Any) -> Any:
     if not isinstance(called, Name) or not isinstance(args, tuple):
-        raise Refused("Its pickle calls something that has no name.", code="pickle")
+        raise Refused("Its pickle calls a value that is not a class or function.", code="pickle")
     make = _CALLS.get((called.module, called.name))
     return make(*args) if make else Stub(called, args)
 
@@ -338,9 +341,9 @@ def _make_default_dict(_factory: Any = None) -> dict[Any, Any]:
 
 
 def _make_shape(sizes: Any) -> tuple[Any, ...]:
-    """Return a torch.Size. Copying whatever is handed over could be told to go on without end."""
+    """Return a torch.Size as a tuple. Other iterables are refused, because they may have no end."""
     if not isinstance(sizes, tuple):
-        raise TypeError("a shape that is no tuple")
+        raise TypeError("a shape must be a tuple")
     return sizes
 
 

@@ -1,4 +1,4 @@
-"""Fields of a protocol buffer, walked by their tags. protobuf.dev, Encoding."""
+"""Walk the fields of a protocol buffer without a schema. Source: protobuf.dev, «Encoding»."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from workers.formats.byte_source import ByteSource, FormatError
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-# A tag has at most 5 bytes, a number or length 10.
+# A tag has at most 5 bytes, a value or length 10.
 _MOST_HEAD = 15
 
 
 @dataclass(frozen=True)
 class Field:
-    """A field of `wire` type. A varint's value is `value`; otherwise it lies from `start` to `end`."""
+    """A field with its wire type. Varints have a `value`; the bytes of others are at `start` to `end`."""
 
     number: int
     wire: int
@@ -24,10 +24,10 @@ class Field:
 
 
 def walk(source: ByteSource, start: int, end: int) -> Iterator[Field]:
-    """Yield the fields that fill the bytes between two places.
+    """Yield the fields between two offsets.
 
     Raises:
-        FormatError: they do not fill them exactly, or are too many.
+        FormatError: they do not fill the range exactly, or are too many.
     """
     position = start
     while position < end:
@@ -38,7 +38,7 @@ def walk(source: ByteSource, start: int, end: int) -> Iterator[Field]:
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return an unsigned number of up to 64 bits and where it ends. Raises FormatError."""
+    """Return an unsigned integer of up to 64 bits and the offset of its end. Raises FormatError."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(data):
@@ -50,7 +50,7 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
             if value >= 2**64:
                 break
             return value, at
-    raise FormatError("It has a number that does not end.")
+    raise FormatError("An integer of a field has no end, or more than 64 bits.")
 
 
 def _read(source: ByteSource, position: int, end: int) -> Field:
@@ -58,7 +58,7 @@ def _read(source: ByteSource, position: int, end: int) -> Field:
     tag, used = read_varint(head, 0)
     number, wire = tag >> 3, tag & 7
     if not 1 <= number < 2**29:
-        raise FormatError("It has a field of no number.")
+        raise FormatError("A field has an invalid number.")
     value = 0
     if wire == VARINT:
         value, used = read_varint(head, used)
@@ -68,8 +68,8 @@ def _read(source: ByteSource, position: int, end: int) -> Field:
     elif wire in (FIXED64, FIXED32):
         length = 8 if wire == FIXED64 else 4
     else:
-        raise FormatError("It has a field of an unknown type.")
+        raise FormatError("A field has an unknown type.")
     start = position + used
     if start + length > end:
-        raise FormatError("A field lies beyond its end.")
+        raise FormatError("A field reaches beyond the end of its parent.")
     return Field(number, wire, start, start + length, value)

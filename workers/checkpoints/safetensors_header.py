@@ -1,4 +1,4 @@
-"""What the header of a safetensors file says, held against the file's length.
+"""Read the header of a safetensors file, and check it against the file's length.
 
 Format: huggingface/safetensors, README, «Format».
 """
@@ -13,9 +13,9 @@ from typing import Any
 from workers.checkpoints.facts import WeightsFacts, check_parameters
 from workers.formats.byte_source import ByteSource, FormatError
 
-# A checkpoint of 5,000 tensors has half a megabyte; reading this much takes a tenth of a second.
+# The header of 5,000 tensors has half a megabyte. Reading 4 MiB takes a tenth of a second.
 MOST_HEADER_BYTES = 4 * 1024 * 1024
-# Reading no more than this takes a web process 50 milliseconds at most. It has room for 2,000 tensors.
+# Reading this much takes a web process at most 50 milliseconds. It is enough for 2,000 tensors.
 MOST_SNIFFED_BYTES = 128 * 1024
 _BITS = {
     **dict.fromkeys(("F4",), 4),
@@ -28,8 +28,8 @@ _BITS = {
 }
 
 
-def recognise_safetensors(source: ByteSource) -> None:
-    """Read the header if it is short; of a long one only look whether all of it is there.
+def recognize_safetensors(source: ByteSource) -> None:
+    """Check the header if it is short. Of a long header, check only that it is complete.
 
     Raises:
         FormatError: as `read_safetensors`.
@@ -37,16 +37,16 @@ def recognise_safetensors(source: ByteSource) -> None:
     length = _header_length(source)
     if length <= MOST_SNIFFED_BYTES:
         read_safetensors(source)
-    # Spaces may stand behind it, so that the tensors are aligned.
+    # Spaces may follow the header, to align the tensors.
     elif source.at(8 + length - 1, 1) not in b"} ":
-        raise FormatError("Its header is no JSON object.")
+        raise FormatError("The header is not a JSON object.")
 
 
 def read_safetensors(source: ByteSource) -> WeightsFacts:
-    """Return what the header says.
+    """Return the counts of tensors and parameters, and their types.
 
     Raises:
-        FormatError: it is too long, not as it should be, or the tensors do not fill the file exactly.
+        FormatError: the header is too long or not valid, or the tensors do not fill the file exactly.
     """
     length = _header_length(source)
     header = _parse(source.at(8, length))
@@ -71,7 +71,9 @@ def read_safetensors(source: ByteSource) -> WeightsFacts:
 def _header_length(source: ByteSource) -> int:
     length: int = struct.unpack("<Q", source.at(0, 8))[0]
     if not 2 <= length <= min(MOST_HEADER_BYTES, source.size - 8):
-        raise FormatError("Its header is longer than it may be.")
+        raise FormatError(
+            f"The header has {length:,} bytes. The limits are {MOST_HEADER_BYTES:,} and the file’s size."
+        )
     return length
 
 
@@ -79,40 +81,40 @@ def _parse(raw: bytes) -> dict[str, Any]:
     try:
         header = json.loads(raw.decode(), object_pairs_hook=_once_each)
     except (ValueError, RecursionError) as error:
-        raise FormatError("Its header is no JSON.") from error
+        raise FormatError("The header is not valid JSON.") from error
     if not isinstance(header, dict):
-        raise FormatError("Its header is no JSON object.")
+        raise FormatError("The header is not a JSON object.")
     return header
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise FormatError("Its header has a name twice.")
-    return found
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
+        raise FormatError("The header has a name twice.")
+    return entries
 
 
 def _check_metadata(metadata: Any) -> None:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise FormatError("Its metadata are no texts.")
+        raise FormatError("A value of the metadata is not a string.")
 
 
 def _read_tensor(tensor: Any) -> tuple[int, str, int, int]:
-    """Return how many numbers a tensor has, of which type, and where they begin and end."""
+    """Return a tensor's count of values, their type, and their start and end offsets."""
     if not isinstance(tensor, dict) or tensor.keys() != {"dtype", "shape", "data_offsets"}:
-        raise FormatError("It describes a tensor in an unknown way.")
+        raise FormatError("The description of a tensor is not valid.")
     dtype, shape, offsets = tensor["dtype"], tensor["shape"], tensor["data_offsets"]
     bits = _BITS.get(dtype) if isinstance(dtype, str) else None
     if bits is None or not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
-        raise FormatError("It describes a tensor in an unknown way.")
+        raise FormatError("The description of a tensor is not valid.")
     numbers = math.prod(shape)
     if (offsets[1] - offsets[0]) * 8 != numbers * bits:
-        raise FormatError("A tensor has not as many bytes as its shape needs.")
+        raise FormatError("The byte count of a tensor does not match its shape.")
     return numbers, dtype, offsets[0], offsets[1]
 
 
 def _are_counts(values: Any) -> bool:
-    # True is an int too, and numbers of thousands of digits would take their time to multiply.
+    # bool is a subclass of int, and integers of thousands of digits take long to multiply.
     return (
         isinstance(values, list)
         and len(values) <= 32
@@ -121,11 +123,11 @@ def _are_counts(values: Any) -> bool:
 
 
 def _check_spans(spans: list[tuple[int, int]], length: int) -> None:
-    """Each byte belongs to one tensor: nothing can hide between them or behind them."""
+    """Check that each byte belongs to exactly one tensor, so that no data can hide between them."""
     position = 0
     for begin, end in sorted(spans):
         if begin != position:
-            raise FormatError("Its tensors leave gaps or lie on each other.")
+            raise FormatError("The tensors have gaps or overlap.")
         position = end
     if position != length or not spans:
-        raise FormatError("Its tensors do not fill the file.")
+        raise FormatError("The tensors do not fill the file.")

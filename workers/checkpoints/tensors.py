@@ -1,4 +1,4 @@
-"""Tensors as a file describes them: checked against its bytes first, made only when they are asked for."""
+"""Lazy tensors of a weights file: their descriptions are checked first, and torch tensors made on access."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from workers.checkpoints.upload import MOST_PARAMETERS, Refused
 
-# torch's names of number types, and their bytes.
+# Bytes of each torch data type.
 ITEM_BYTES = {
     "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2, "int8": 1,
     "uint8": 1, "bool": 1,
@@ -21,7 +21,7 @@ _MOST_DIMENSIONS = 8
 
 @dataclass(frozen=True)
 class Storage:
-    """Numbers of one type: `count` of them, from the byte `start` of the file."""
+    """`count` values of one type, from byte `start` of the file."""
 
     dtype: str
     start: int
@@ -30,7 +30,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class TensorRecord:
-    """A tensor that lies in a storage of the file. `offset` and `stride` count numbers, not bytes."""
+    """A tensor in a storage of the file. `offset` and `stride` count values, not bytes."""
 
     storage: Storage
     offset: int
@@ -47,20 +47,20 @@ class TensorRecord:
 
 
 def record_tensor(storage: Any, offset: Any, shape: Any, stride: Any) -> TensorRecord:
-    """Return a tensor whose every number lies in its storage.
+    """Return a tensor record after checking that all its values are inside its storage.
 
     Raises:
-        Refused: it would reach beyond, run backwards, or repeat numbers to become larger than its file.
+        Refused: it reaches beyond its storage, has negative strides, or is larger than its storage.
     """
     if not isinstance(storage, Storage) or not _is_count(offset) or not _are_counts(shape, stride):
-        raise _lies()
+        raise _out_of_bounds()
     record = TensorRecord(storage, offset, tuple(shape), tuple(stride))
     if record.numbers > storage.count:
-        raise _lies()
+        raise _out_of_bounds()
     if record.numbers:
         last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
         if last >= storage.count:
-            raise _lies()
+            raise _out_of_bounds()
     return record
 
 
@@ -77,20 +77,20 @@ def _are_counts(shape: Any, stride: Any) -> bool:
     )
 
 
-def _lies() -> Refused:
-    return Refused("A tensor reaches beyond the bytes that the file has for it.", code="damaged")
+def _out_of_bounds() -> Refused:
+    return Refused("A tensor reaches beyond its bytes in the file.", code="damaged")
 
 
 class Tensors(Mapping[str, Any]):
-    """The tensors of a file by name, on the CPU. Making one copies nothing: it looks into the mapped file.
+    """The tensors of a file by name, on the CPU. They map the file without a copy.
 
-    What is written into a tensor never reaches the file.
+    Writing into a tensor does not change the file.
     """
 
     def __init__(self, path: Path, records: Mapping[str, TensorRecord]) -> None:
-        """Raises Refused where all of them together are more than a model may have."""
+        """Raises Refused if all tensors together have more values than a model may have."""
         if sum(record.numbers for record in records.values()) > MOST_PARAMETERS:
-            raise Refused(f"It has more than {MOST_PARAMETERS:,} numbers.", code="too_large")
+            raise Refused(f"It has more than {MOST_PARAMETERS:,} parameters.", code="too_large")
         self.records = dict(records)
         self._path = path
         self._map: mmap.mmap | None = None
@@ -105,7 +105,7 @@ class Tensors(Mapping[str, Any]):
         return len(self.records)
 
     def make(self, record: TensorRecord) -> Any:
-        """Return a record of this file as a torch tensor."""
+        """Return the torch tensor of a record of this file."""
         import torch
 
         dtype, storage = getattr(torch, record.dtype), record.storage
@@ -117,7 +117,7 @@ class Tensors(Mapping[str, Any]):
         data: Any = self._map
         start, size = storage.start, storage.count * ITEM_BYTES[storage.dtype]
         if start % ITEM_BYTES[storage.dtype]:
-            # torch reads numbers where their size says they may lie.
+            # torch needs aligned values.
             data, start = bytearray(self._map[start : start + size]), 0
         flat = torch.frombuffer(data, dtype=dtype, count=storage.count, offset=start)
         return torch.as_strided(flat, record.shape, record.stride, record.offset)

@@ -1,4 +1,4 @@
-"""An upload as families see it: inert data and tensors, nothing of which has run or can run."""
+"""Uploaded weights as families receive them: inert data and lazy tensors, without code."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-# Far above the largest model that serves single pictures; each is four bytes in a worker's memory.
+# Far above the largest model for single images. Each parameter takes four bytes of a worker's memory.
 MOST_PARAMETERS = 300_000_000
 
 
 class Refused(Exception):
-    """These weights are not taken. The message is a sentence for the seller; `code` names the reason."""
+    """The weights are refused. The message is a sentence for the seller; `code` names the reason."""
 
     def __init__(self, message: str, *, code: str = "refused") -> None:
         super().__init__(message)
@@ -22,13 +22,15 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class WeightsUpload:
-    """What was read of a file of weights.
+    """Content of a file of weights.
 
-    `tensors` are its torch tensors by name, made when they are asked for; dictionaries inside dictionaries
-    join their names with dots («params_ema.conv_first.weight»). For ONNX it is empty: read `path`.
-    `tree` is what a PyTorch checkpoint holds: plain values, and
-    `workers.checkpoints.pickle_reader.Stub` for each object.
-    `config` is the `config.json` that was sent along, `metadata` what the file says of itself.
+    Attributes:
+        tensors: torch tensors by name, made on access. Names in nested dictionaries are joined with dots
+            («params_ema.conv_first.weight»). Empty for ONNX: read `path`.
+        tree: content of a PyTorch checkpoint: plain values, and
+            `workers.checkpoints.pickle_reader.Stub` for each object.
+        config: the uploaded `config.json`.
+        metadata: the metadata in the file.
     """
 
     format: Literal["torch", "safetensors", "onnx"]

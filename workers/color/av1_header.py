@@ -10,7 +10,7 @@ _MOST_UNITS = 16
 
 
 class _Bits:
-    """Reads whole numbers from bits, the most significant first; zeros follow the end."""
+    """Reads integers from bits, the most significant first. Zeros follow the end."""
 
     def __init__(self, data: bytes) -> None:
         self._value = int.from_bytes(data, "big")
@@ -34,7 +34,7 @@ def read_code_points(data: bytes) -> tuple[int, int, int] | None:
     """Return color primaries, transfer and matrix from the first bytes of an AV1 stream.
 
     Returns:
-        None where the bytes have no sequence header or it does not describe colors.
+        None if the bytes have no sequence header, or it does not describe colors.
     """
     position = 0
     for _ in range(_MOST_UNITS):
@@ -52,7 +52,7 @@ def read_code_points(data: bytes) -> tuple[int, int, int] | None:
 
 
 def _read_leb128(data: bytes, position: int) -> tuple[int, int]:
-    """Return a number and the position behind it."""
+    """Return a number and the position after it."""
     value = 0
     for index, byte in enumerate(data[position : position + 8]):
         value |= (byte & 0x7F) << 7 * index

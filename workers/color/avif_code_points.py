@@ -14,16 +14,16 @@ from workers.color.cicp import CodePoints
 from workers.formats.byte_source import ByteSource, FormatError
 from workers.formats.isobmff import Box, inside, walk
 
-# Matrix coefficients that browsers do not know; they show such an image as sRGB.
-_PASSED_OVER = frozenset({12, 13, 14})
+# Matrix coefficients that browsers do not support. They show such an image as sRGB.
+_UNSUPPORTED = frozenset({12, 13, 14})
 _UNKNOWN = 2
 _MOST_BOXES = 10_000
-# The sequence header stands in the first bytes of the bitstream.
+# The sequence header is in the first bytes of the bitstream.
 _STREAM_BYTES = 256
 
 
 def read_avif_code_points(stream: BinaryIO) -> CodePoints | None:
-    """Return the code points of the primary image, or None where nothing gives them."""
+    """Return the code points of the primary image, or None if it has none."""
     try:
         return _AvifColors(ByteSource(stream, _MOST_BOXES)).read()
     except (FormatError, struct.error, IndexError):
@@ -38,7 +38,7 @@ class _AvifColors:
         top = walk(source, 0, source.size)
         meta = next((box for box in top if box.kind == b"meta"), None)
         if meta is None:
-            raise FormatError("It lists no image.")
+            raise FormatError("The file lists no image.")
         self._boxes: dict[bytes, Box] = {}
         for box in walk(source, meta.body + 4, meta.end):
             self._boxes.setdefault(box.kind, box)
@@ -49,23 +49,23 @@ class _AvifColors:
         peak = self._read_peak(properties)
         for box in properties:
             if box.kind == b"colr" and self._source.at(box.body, 4) == b"nclx":
-                found = struct.unpack(">3H", self._source.at(box.body + 4, 6))
+                codes = struct.unpack(">3H", self._source.at(box.body + 4, 6))
                 break
         else:
-            found = read_code_points(self._read_stream(self._find_coded_item())) or (0, 0, _UNKNOWN)
-        if found[2] in _PASSED_OVER:
+            codes = read_code_points(self._read_stream(self._find_coded_item())) or (0, 0, _UNKNOWN)
+        if codes[2] in _UNSUPPORTED:
             return None
-        return CodePoints(found[0], found[1], peak)
+        return CodePoints(codes[0], codes[1], peak)
 
     def _read_primary(self) -> int:
         data = self._read_box(b"pitm")
         return _read_number(data, 4, 2 if data[0] == 0 else 4)
 
     def _read_box(self, kind: bytes) -> bytes:
-        """Return what a box of `meta` holds; `workers.media.header_limits` bounds how much that is."""
+        """Return the content of a box in `meta`. `workers.media.header_limits` limits its size."""
         box = self._boxes.get(kind)
         if box is None:
-            raise FormatError("It does not describe its image.")
+            raise FormatError("The file does not describe its image.")
         return self._source.at(box.body, box.end - box.body)
 
     # --- Properties.
@@ -93,7 +93,7 @@ class _AvifColors:
             count = data[position + id_bytes]
             position += id_bytes + 1
             if item == self._primary:
-                # The highest bit says that readers must know the property.
+                # The highest bit marks essential properties.
                 mask = (1 << (8 * index_bytes - 1)) - 1
                 starts = range(position, position + count * index_bytes, index_bytes)
                 return [_read_number(data, start, index_bytes) & mask for start in starts]
@@ -101,7 +101,7 @@ class _AvifColors:
         return []
 
     def _read_peak(self, properties: list[Box]) -> float:
-        """Return the light of the brightest pixel, else of the display it was made for, in cd/m²."""
+        """Return the luminance of the brightest pixel, else of the mastering display, in cd/m²."""
         found = {box.kind: box for box in reversed(properties)}
         if b"clli" in found:
             most = _read_number(self._source.at(found[b"clli"].body, 2), 0, 2)
@@ -143,7 +143,7 @@ class _AvifColors:
 
 
 class _Places:
-    """An `iloc` box: where the bytes of items lie. ISO/IEC 14496-12, 8.11.3."""
+    """An `iloc` box: byte ranges of items. ISO/IEC 14496-12, 8.11.3."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -154,7 +154,7 @@ class _Places:
         self._position = 6
 
     def find(self, wanted: int) -> tuple[int, int, bool] | None:
-        """Return start and length of an item's first extent, and whether it lies in `idat`."""
+        """Return start and length of an item's first extent, and whether it is in `idat`."""
         wide = 4 if self._version == 2 else 2
         for _ in range(self._next(wide)):
             item = self._next(wide)
@@ -177,5 +177,5 @@ class _Places:
 
 def _read_number(data: bytes, at: int, size: int) -> int:
     if at + size > len(data):
-        raise FormatError("A number lies beyond its end.")
+        raise FormatError("A number reaches beyond the end of its box.")
     return int.from_bytes(data[at : at + size], "big")

@@ -1,7 +1,7 @@
-"""Coding-independent code points: the primaries and curves that images name by a number.
+"""Coding-independent code points (CICP): numbers for color primaries and transfer curves.
 
-Source: ITU-T H.273 (07/2024), tables 2 and 3. Curves are those of displays, as browsers read the codes: the
-camera curves of BT.709 and its relatives stand for a display of gamma 2.4 (BT.1886).
+Source: ITU-T H.273 (07/2024), tables 2 and 3. Curves are those of displays, as in browsers: the camera curves
+of BT.709 and similar standards mean a display of gamma 2.4 (BT.1886).
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ LOGARITHMIC = frozenset({9, 10})
 
 
 def gamma_curve(exponent: float) -> Curve:
-    """Return the curve of a plain power."""
+    """Return a pure power curve."""
     return (exponent, 1.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
 class CodePoints:
-    """The color space of an image by its numbers. `peak` is its brightest light in cd/m², 0 if not known."""
+    """The color space of an image by code points. `peak` is its peak luminance in cd/m², 0 if unknown."""
 
     primaries: int
     transfer: int

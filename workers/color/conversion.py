@@ -1,4 +1,4 @@
-"""Pixels brought from the color space of their file to sRGB, by Little CMS."""
+"""Convert pixels from the color space of their file to sRGB, with Little CMS or tables."""
 
 from __future__ import annotations
 
@@ -26,12 +26,11 @@ from workers.color.tables import ColorConversion, encode_srgb
 
 Levels = NDArray[np.uint8]
 
-# Steps of 255 by which colors may differ from sRGB before they are converted. Profiles of sRGB differ by one
-# or two from each other.
+# Largest difference from sRGB, in steps of 255, without conversion. Profiles of sRGB differ by one or two.
 TOLERANCE = 2
 _FITTING = {"RGB": b"RGB ", "CMYK": b"CMYK"}
 _FAMILIES = {"1": "L", "L": "L", "LA": "L", "La": "L", "CMYK": "CMYK", "LAB": "LAB", "I": "L", "F": "L"}
-# Browsers do not evaluate these, and they can be long chains of steps.
+# Browsers ignore these tags, and their chains of steps can be long.
 _FLOAT_TAGS = frozenset({b"D2B0", b"D2B1", b"D2B2", b"D2B3", b"B2D0", b"B2D1", b"B2D2", b"B2D3"})
 _PIXELS_AT_ONCE = 1 << 20
 _CURVE_TAGS = (b"rTRC", b"gTRC", b"bTRC")
@@ -45,7 +44,7 @@ _MOST_VERDICTS = 4096
 def needs_conversion(space: ColorSpace, mode: str) -> bool:
     """Return whether pixels of this mode of Pillow differ from sRGB.
 
-    A profile that does not fit the pixels, or cannot be read, is passed over.
+    A profile that does not match the pixels, or cannot be read, is ignored.
     """
     family = "L" if mode.startswith("I;16") else _FAMILIES.get(mode, "RGB")
     if space is None or family == "LAB":
@@ -54,7 +53,7 @@ def needs_conversion(space: ColorSpace, mode: str) -> bool:
 
 
 def is_gray_profile(space: ColorSpace) -> TypeGuard[Profile]:
-    """Return whether a color space is a profile of grays."""
+    """Return whether a color space is a gray profile."""
     return isinstance(space, Profile) and read_data_space(space.data) == b"GRAY"
 
 
@@ -62,7 +61,7 @@ def convert(image: Image.Image, space: ColorSpace) -> Image.Image | None:
     """Return an opaque image of mode L, RGB, CMYK or I;16 in sRGB, as L or RGB.
 
     Returns:
-        None where the color space does not fit the pixels.
+        None if the color space does not match the pixels.
     """
     if space is None:
         return None
@@ -90,7 +89,7 @@ def find_conversion(space: ColorSpace) -> ColorConversion | None:
     """Return the conversion of RGB to sRGB by curves and a matrix.
 
     Returns:
-        None where a table decides over the colors, or the color space does not fit.
+        None if the profile uses lookup tables, or is not for RGB.
     """
     if isinstance(space, CodePoints):
         return make_hdr_conversion(space)
@@ -99,7 +98,7 @@ def find_conversion(space: ColorSpace) -> ColorConversion | None:
 
 @lru_cache(maxsize=4)
 def _make_matrix_conversion(profile: Profile) -> ColorConversion | None:
-    """Return the conversion that a profile of curves and a matrix describes."""
+    """Return the conversion of a matrix/TRC profile, or None for other profiles."""
     tags = read_tags(profile.data)
     if read_data_space(profile.data) != b"RGB " or b"A2B0" in tags:
         return None
@@ -132,7 +131,7 @@ def _convert_gray(image: Image.Image, space: ColorSpace) -> Image.Image | None:
 
 
 def _differs(profile: Profile, family: str) -> bool:
-    """Compare once for each profile: most photographs share a few."""
+    """Return whether a profile differs from sRGB, cached by profile: most photos share a few."""
     key = (profile.digest, family)
     verdict = _verdicts.get(key)
     if verdict is None:
@@ -159,7 +158,7 @@ def _is_far(found: NDArray[np.uint8], wanted: NDArray[np.generic]) -> bool:
 
 @lru_cache(maxsize=1)
 def _make_probe() -> Image.Image:
-    """Return colors from all over the cube, and all grays."""
+    """Return colors that cover the RGB cube, and all grays."""
     steps = np.linspace(0, 255, 9).astype(np.uint8)
     cube = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
     grays = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
@@ -171,10 +170,10 @@ def _make_srgb() -> ImageCms.ImageCmsProfile:
     return ImageCms.ImageCmsProfile(io.BytesIO(write_rgb_profile(PRIMARIES[BT709], SRGB_CURVE)))
 
 
-# These hold on to the bytes of profiles, which may be long.
+# Small, because the cache keeps the bytes of profiles, which may be large.
 @lru_cache(maxsize=4)
 def _build(profile: Profile, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Return the transform of 8-bit pixels, or None where the profile does not fit them."""
+    """Return the transform of 8-bit pixels, or None if the profile does not match them."""
     if read_data_space(profile.data) != _FITTING.get(mode):
         return None
     try:
@@ -186,7 +185,7 @@ def _build(profile: Profile, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 @lru_cache(maxsize=4)
 def _find_levels(space: Profile | CodePoints) -> Levels | None:
-    """Return the sRGB colors of 65,536 levels of gray, shape (65536, 3), or None without any."""
+    """Return the sRGB colors of 65,536 gray levels, shape (65536, 3), or None."""
     if is_gray_profile(space):
         return _find_levels_of_curve(space)
     conversion = find_conversion(space)
@@ -199,7 +198,7 @@ def _find_levels(space: Profile | CodePoints) -> Levels | None:
 
 
 def _find_levels_of_curve(profile: Profile) -> Levels | None:
-    """Return levels by the curve of a profile of grays, or None where browsers do not read the curve."""
+    """Return levels by the curve of a gray profile, or None if browsers do not support the curve."""
     if profile.data[20:24] != b"XYZ ":
         return None
     try:
@@ -215,7 +214,7 @@ def _make_ramp() -> Image.Image:
 
 
 def _spread(ramp: Image.Image) -> Levels:
-    """Return levels between those of a ramp of 256 colors."""
+    """Return levels interpolated between those of a ramp of 256 colors."""
     known = np.asarray(ramp)[0].astype(np.float64)
     at = np.arange(65536) / 257.0
     channels = [np.interp(at, np.arange(256), known[:, index]) for index in range(3)]

@@ -1,4 +1,4 @@
-"""Images of high dynamic range (PQ and HLG) brought to sRGB as browsers show them on ordinary displays.
+"""Convert HDR images (PQ and HLG) to sRGB, as browsers show them on standard displays.
 
 The curves are those of ITU-R BT.2100-2. Diffuse white is 203 cd/m², as in ITU-R BT.2408. The reference white
 tone mapping operator (SMPTE ST 2094-50, annex C) compresses the strongest channel and scales the others.
@@ -43,7 +43,7 @@ def _find_factors(colors: Lights, compress: Callable[[Lights], Lights], is_hlg: 
     strongest = colors.max(axis=-1)
     if not is_hlg:
         return compress(strongest)
-    # From the light of the scene to that of the display: BT.2100-2, table 5.
+    # From scene light to display light: BT.2100-2, table 5.
     display = np.maximum(colors @ _BT2020_LUMA, np.float32(1e-9)) ** np.float32(_HLG_GAMMA - 1)
     display *= np.float32(_HLG_PEAK / _WHITE)
     factors: Lights = display * compress(strongest * display)
@@ -59,7 +59,7 @@ def _from_pq(levels: Floats) -> Floats:
 
 
 def _from_hlg(levels: Floats) -> Floats:
-    """Return the light of the scene, 0 to 1. BT.2100-2, table 5."""
+    """Return scene light, 0 to 1. BT.2100-2, table 5."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     return np.where(levels <= 0.5, levels**2 / 3, (np.exp((levels - c) / a) + b) / 12)
 
@@ -67,7 +67,7 @@ def _from_hlg(levels: Floats) -> Floats:
 def _make_compression(peak: float) -> Callable[[Lights], Lights]:
     """Return a function from the strongest channel, relative to diffuse white, to a factor for all channels.
 
-    Up to white the curve is a line, and above it a quadratic Bézier curve that ends level at the peak.
+    Up to white the curve is linear. Above it is a quadratic Bézier curve that ends horizontally at the peak.
     """
     headroom = min(_MOST_HEADROOM, max(0.0, float(np.log2(peak / _WHITE))))
     if headroom == 0.0:

@@ -1,4 +1,4 @@
-"""ICC profiles: reading the header and the tags, and writing profiles from curves and primaries.
+"""ICC profiles: read headers and tags, and write profiles from curves and primaries.
 
 Source: ICC.1:2022, clauses 7, 9 and 10. Nothing here evaluates a profile; `workers.color.conversion` does.
 """
@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-# Exponent g and the constants of Y = (aX + b)^g where X >= d, and Y = cX below d.
+# Exponent g and the constants of Y = (aX + b)^g for X >= d, and Y = cX below d.
 Curve = tuple[float, float, float, float, float]
 # x and y of white, red, green and blue.
 Chromaticities = tuple[float, float, float, float, float, float, float, float]
 
-# No profile that programs write has more tags.
+# Profiles of real programs have fewer tags.
 MOST_TAGS = 100
 D50 = (0.9642, 1.0, 0.8249)
 _NEWEST_VERSION = 4
@@ -24,23 +24,23 @@ _HEADER_BYTES = 128
 _MOST_NUMBER = 32767.0
 # The cone responses of Bradford: ICC.1:2022, annex E.
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
-# How many numbers each type of function has.
+# Number of parameters by function type.
 _FUNCTION_NUMBERS = {0: 1, 1: 3, 2: 4, 3: 5, 4: 7}
 
 
 def is_readable(profile: bytes) -> bool:
-    """Return whether this is a whole profile of version 2 or 4."""
+    """Return whether this is a complete profile of version 2 or 4."""
     is_whole = int.from_bytes(profile[:4], "big") <= len(profile)
     return is_whole and profile[36:40] == b"acsp" and profile[8] <= _NEWEST_VERSION
 
 
 def read_data_space(profile: bytes) -> bytes:
-    """Return the color space of the pixels that a profile describes: b"RGB ", b"GRAY", b"CMYK"."""
+    """Return a profile's data color space: b"RGB ", b"GRAY", b"CMYK"."""
     return profile[16:20]
 
 
 def read_tags(profile: bytes) -> dict[bytes, bytes]:
-    """Return the tags of a profile by signature; tags that lie outside the profile are left out."""
+    """Return the tags of a profile by signature. Tags outside the profile are skipped."""
     if len(profile) < _HEADER_BYTES + 4:
         return {}
     tags: dict[bytes, bytes] = {}
@@ -55,14 +55,14 @@ def read_tags(profile: bytes) -> dict[bytes, bytes]:
 
 
 def read_xyz(tag: bytes) -> Floats:
-    """Return the three numbers of a tag of type `XYZ`. Raises ValueError where it is of another."""
+    """Return the three values of a tag of type `XYZ`. Raises ValueError for other types."""
     if tag[:4] != b"XYZ " or len(tag) < 20:
-        raise ValueError("This is no color.")
+        raise ValueError("The tag is not of type XYZ.")
     return np.frombuffer(tag, ">i4", 3, 8) / 65536.0
 
 
 def without_tags(profile: bytes, signatures: frozenset[bytes]) -> bytes:
-    """Return a profile in which no tag has one of these signatures: they are renamed."""
+    """Return a profile without tags of these signatures. They are renamed."""
     changed = bytearray(profile)
     count = _number(profile, _HEADER_BYTES) if len(profile) >= _HEADER_BYTES + 4 else 0
     for index in range(min(MOST_TAGS, count)):
@@ -76,7 +76,7 @@ def write_rgb_profile(chromaticities: Chromaticities, curve: Curve) -> bytes:
     """Return a profile of a color space with these primaries and one curve for all channels.
 
     Raises:
-        ValueError: no color space has these primaries.
+        ValueError: the primaries are not valid.
     """
     colorants = find_colorants(chromaticities)
     shared = _write_curve(curve)
@@ -88,7 +88,7 @@ def write_rgb_profile(chromaticities: Chromaticities, curve: Curve) -> bytes:
 
 
 def write_gray_profile(curve: Curve) -> bytes:
-    """Return a profile of grays with this curve."""
+    """Return a gray profile with this curve."""
     return _write_profile(b"GRAY", {b"wtpt": _write_xyz(D50), b"kTRC": _write_curve(curve)})
 
 
@@ -96,20 +96,20 @@ def find_colorants(chromaticities: Chromaticities, white: tuple[float, float, fl
     """Return the matrix from linear RGB to XYZ, adapted by Bradford to another white.
 
     Raises:
-        ValueError: a chromaticity is outside 0 to 1, or three primaries lie on a line.
+        ValueError: a chromaticity is outside 0 to 1, or the primaries are collinear.
     """
     points = np.array(chromaticities, np.float64).reshape(4, 2)
     if not np.all((points >= 0) & (points <= 1)) or points[0, 1] <= 0:
-        raise ValueError("No color has these chromaticities.")
+        raise ValueError("A chromaticity is outside 0 to 1.")
     own_white = np.array([points[0, 0], points[0, 1], 1 - points[0].sum()]) / points[0, 1]
     primaries = np.vstack([points[1:].T, 1 - points[1:].sum(axis=1)])
     if abs(np.linalg.det(primaries)) < 1e-6:
-        raise ValueError("These primaries lie on a line.")
+        raise ValueError("The primaries are collinear.")
     colorants = primaries * np.linalg.solve(primaries, own_white)
     cones = (_BRADFORD @ np.array(white)) / (_BRADFORD @ own_white)
     adapted: Floats = np.linalg.solve(_BRADFORD, cones[:, None] * _BRADFORD) @ colorants
     if not np.all(np.abs(adapted) < _MOST_NUMBER):
-        raise ValueError("No color has these chromaticities.")
+        raise ValueError("The chromaticities are not valid.")
     return adapted
 
 
@@ -117,13 +117,13 @@ def evaluate_curve(tag: bytes, levels: Floats) -> Floats:
     """Return linear light of levels, both 0 to 1, by a curve of type `curv` or `para`.
 
     Raises:
-        ValueError: the tag is neither, or cut short.
+        ValueError: the tag is neither, or incomplete.
     """
     if tag[:4] == b"para":
         return np.clip(_evaluate_function(tag, levels), 0.0, 1.0)
     count = _number(tag, 8)
     if tag[:4] != b"curv" or len(tag) < 12 + 2 * count:
-        raise ValueError("This is no curve.")
+        raise ValueError("The tag is not a valid curve.")
     points = np.frombuffer(tag, ">u2", count, 12).astype(np.float64)
     if count == 0:
         return levels
@@ -138,7 +138,7 @@ def _evaluate_function(tag: bytes, levels: Floats) -> Floats:
     kind = int.from_bytes(tag[8:10], "big")
     count = _FUNCTION_NUMBERS.get(kind, 0)
     if not count or len(tag) < 12 + 4 * count:
-        raise ValueError("This is no curve.")
+        raise ValueError("The tag is not a valid curve.")
     numbers = [value / 65536 for value in struct.unpack_from(f">{count}i", tag, 12)]
     g, a, b, c, d, e, f = numbers + [1.0, 0.0, 0.0, 0.0, 0.0, 0.0][count - 1 :]
     if kind in (1, 2):
@@ -151,7 +151,7 @@ def _evaluate_function(tag: bytes, levels: Floats) -> Floats:
 
 
 def _write_profile(space: bytes, tags: dict[bytes, bytes]) -> bytes:
-    # Version 2: Little CMS compensates for black points in all profiles of version 4, browsers in none.
+    # Version 2, because Little CMS uses black point compensation for version 4, and browsers do not.
     head = struct.pack(">8xI4s4s4s12x4s28x", 0x02400000, b"mntr", space, b"XYZ ", b"acsp")
     head += struct.pack(">3i", *map(_fixed, D50))
     at = _HEADER_BYTES + 4 + 12 * len(tags)

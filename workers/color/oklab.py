@@ -1,4 +1,4 @@
-"""Colour as eyes see it: OKLab, and finding the few colours that stand for many."""
+"""OKLab color space, nearest colors, and k-means clustering of colors."""
 
 from __future__ import annotations
 
@@ -33,41 +33,41 @@ _SEED = 20
 
 
 def to_oklab(rgb: Bytes) -> Floats:
-    """sRGB bytes (..., 3) to OKLab (..., 3): L 0..1, a and b about -0.4..0.4."""
+    """Convert sRGB bytes (..., 3) to OKLab (..., 3): L 0..1, a and b about -0.4..0.4."""
     return np.asarray(np.cbrt(_linear_table()[rgb] @ _TO_LMS.T) @ _TO_LAB.T, dtype=np.float32)
 
 
 def from_oklab(lab: Floats) -> Bytes:
-    """OKLab (..., 3) to sRGB bytes, clipped to what sRGB can show."""
+    """Convert OKLab (..., 3) to sRGB bytes, clipped to the sRGB gamut."""
     linear = np.clip((lab @ _FROM_LAB.T) ** 3 @ _FROM_LMS.T, 0, 1)
     code = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
     return np.asarray(np.rint(code * 255), dtype=np.uint8)
 
 
-def find_nearest(points: Floats, centres: Floats) -> NDArray[np.intp]:
-    """For each point (n, d) the index of the nearest centre (k, d)."""
+def find_nearest(points: Floats, centers: Floats) -> NDArray[np.intp]:
+    """Return for each point (n, d) the index of the nearest center (k, d)."""
     nearest = np.empty(len(points), dtype=np.intp)
-    half_norms = (centres**2).sum(axis=1) / 2
+    half_norms = (centers**2).sum(axis=1) / 2
     for start in range(0, len(points), 65536):
         part = slice(start, start + 65536)
-        nearest[part] = np.argmin(half_norms - points[part] @ centres.T, axis=1)
+        nearest[part] = np.argmin(half_norms - points[part] @ centers.T, axis=1)
     return nearest
 
 
 def cluster(points: Floats, k: int, rounds: int = 12) -> Floats:
-    """At most `k` centres (k, d) of points (n, d): k-means (Lloyd 1982), the same each time.
+    """Return at most `k` centers (k, d) of points (n, d) by k-means (Lloyd 1982). Deterministic.
 
-    Starts from k-means++ (Arthur and Vassilvitskii 2007). Fewer centres where there are fewer points
-    that differ.
+    It starts from k-means++ (Arthur and Vassilvitskii 2007). There are fewer centers if there are fewer
+    distinct points.
     """
-    centres = _choose_starts(points, k)
+    centers = _choose_starts(points, k)
     for _ in range(rounds):
-        moved = _average_members(points, find_nearest(points, centres), centres)
-        shift = float(np.abs(moved - centres).max())
-        centres = moved
+        moved = _average_members(points, find_nearest(points, centers), centers)
+        shift = float(np.abs(moved - centers).max())
+        centers = moved
         if shift < 1e-3:
             break
-    return centres
+    return centers
 
 
 @cache
@@ -77,22 +77,22 @@ def _linear_table() -> Floats:
 
 
 def _choose_starts(points: Floats, k: int) -> Floats:
-    """Each next start is drawn with a chance that grows with its squared distance from those chosen."""
+    """Return k-means++ starts: each one is drawn with probability proportional to its squared distance."""
     rng = np.random.default_rng(_SEED)
-    centres = [points[rng.integers(len(points))]]
-    distance = ((points - centres[0]) ** 2).sum(axis=1)
-    while len(centres) < k and distance.sum() > 1e-9:
+    centers = [points[rng.integers(len(points))]]
+    distance = ((points - centers[0]) ** 2).sum(axis=1)
+    while len(centers) < k and distance.sum() > 1e-9:
         reached = np.cumsum(distance, dtype=np.float64)
         chosen = points[np.searchsorted(reached, rng.random() * reached[-1], side="right")]
-        centres.append(chosen)
+        centers.append(chosen)
         distance = np.minimum(distance, ((points - chosen) ** 2).sum(axis=1))
-    return np.array(centres, dtype=np.float32)
+    return np.array(centers, dtype=np.float32)
 
 
-def _average_members(points: Floats, member_of: NDArray[np.intp], centres: Floats) -> Floats:
-    """Mean of each centre's points; a centre nobody is near stays where it is."""
-    k = len(centres)
+def _average_members(points: Floats, member_of: NDArray[np.intp], centers: Floats) -> Floats:
+    """Return the mean of each center's points. A center without points stays."""
+    k = len(centers)
     counts = np.bincount(member_of, minlength=k)
     sums = [np.bincount(member_of, weights=points[:, axis], minlength=k) for axis in range(points.shape[1])]
     means = np.stack(sums, axis=1) / np.maximum(counts, 1)[:, None]
-    return np.where(counts[:, None] > 0, means, centres).astype(np.float32)
+    return np.where(counts[:, None] > 0, means, centers).astype(np.float32)

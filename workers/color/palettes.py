@@ -1,4 +1,4 @@
-"""The colors that old machines could show."""
+"""Color palettes of old computers and game consoles."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ PALETTES: dict[str, str] = {
 
 
 def read_palette(name: str) -> list[tuple[int, int, int]]:
-    """The colors of a named palette, as red, green and blue 0..255."""
+    """Return the colors of a named palette, as red, green and blue 0..255."""
     codes = [int(code, 16) for code in PALETTES[name].split()]
     return [(code >> 16, code >> 8 & 255, code & 255) for code in codes]

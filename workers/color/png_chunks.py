@@ -1,8 +1,8 @@
-"""The chunks of a PNG that say what its colors are.
+"""Read the color chunks of a PNG: cICP, iCCP, sRGB, gAMA, cHRM, cLLI and mDCV.
 
-Source: W3C, Portable Network Graphics (Third Edition), 4.3 and 11.3.2. Pillow does not read cICP. It refuses
-images with a short gAMA or a profile of more than 1 MB. As in browsers, a chunk of the wrong length is passed
-over here, and the first of two of a kind counts.
+Source: W3C, Portable Network Graphics (Third Edition), 4.3 and 11.3.2. Pillow does not read cICP, and
+refuses images with a short gAMA or a profile of more than 1 MB. As in browsers, chunks of the wrong length
+are ignored here, and the first of two chunks of a kind counts.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ MOST_PROFILE_BYTES = 8 * 1024 * 1024
 MOST_CHUNKS = 4096
 
 TOO_LONG = (
-    f"The color profile of this picture has more than {MOST_PROFILE_BYTES // 2**20} MB. "
-    "Convert the picture to sRGB."
+    f"The color profile of this image has more than {MOST_PROFILE_BYTES // 2**20} MB. "
+    "Convert the image to sRGB."
 )
 _LENGTHS = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32, b"cLLI": 8, b"mDCV": 24}
-# A curve of this exponent, or nearly, without primaries: the image is sRGB for browsers.
+# Browsers treat an image with about this exponent and without primaries as sRGB.
 _USUAL_EXPONENT, _NEARLY = 2.2, 0.05
 
 Chunks = dict[bytes, bytes]
 
 
 def register() -> None:
-    """Have Pillow read color chunks by this module."""
+    """Make Pillow read color chunks with this module."""
     stream = PngImagePlugin.PngStream
     readers = {"iCCP": _read_profile, "gAMA": _skip, "cHRM": _skip, "sRGB": _skip}
     for name, read in readers.items():
@@ -45,11 +45,11 @@ def register() -> None:
 
 
 def read_color_chunks(stream: BinaryIO) -> Chunks:
-    """Return the chunks before the pixels that say what the colors are."""
+    """Return the color chunks before the pixels."""
     found: Chunks = {}
     source = ByteSource(stream, MOST_CHUNKS)
     has_palette = False
-    # A damaged file has the chunks up to where it ends.
+    # Of a damaged file, keep the chunks up to the damage.
     with suppress(FormatError):
         for chunk in takewhile(lambda chunk: chunk.kind != b"IDAT", png.walk(source)):
             has_palette = has_palette or chunk.kind == b"PLTE"
@@ -60,7 +60,7 @@ def read_color_chunks(stream: BinaryIO) -> Chunks:
 
 
 def read_png_code_points(chunks: Chunks) -> CodePoints | None:
-    """Return code points that can be shown: RGB of full range, known primaries and curve."""
+    """Return supported code points: full-range RGB with known primaries and curve. None: others."""
     data = chunks.get(b"cICP", b"")
     if data[2:] != b"\0\1" or data[0] not in PRIMARIES or data[1] not in (*CURVES, PQ, HLG):
         return None
@@ -68,7 +68,7 @@ def read_png_code_points(chunks: Chunks) -> CodePoints | None:
 
 
 def read_gamma(chunks: Chunks) -> tuple[Chromaticities, float] | None:
-    """Return primaries and the exponent of the curve: sRGB's for gAMA alone, None for cHRM alone."""
+    """Return primaries and exponent of the curve. gAMA alone implies sRGB's primaries; cHRM alone: None."""
     encoding = int.from_bytes(chunks.get(b"gAMA", b""), "big") / 100_000
     if not encoding:
         return None
@@ -84,12 +84,12 @@ def _skip(stream: PngImagePlugin.PngStream, pos: int, length: int) -> bytes:  # 
 
 
 def _read_profile(stream: PngImagePlugin.PngStream, pos: int, length: int) -> bytes:
-    """Keep the first profile of a PNG in `info`; what cannot be unpacked is none."""
+    """Store the first profile of a PNG in `info`. Profiles that cannot be decompressed are ignored."""
     data = _skip(stream, pos, length)
     _name, _zero, rest = data.partition(b"\0")
     if "icc_profile" in stream.im_info or rest[:1] != b"\0":
         return data
-    # Only the first is unpacked: each may cost as much as the longest profile.
+    # Only the first is decompressed, because each may cost as much as the longest profile.
     stream.im_info["icc_profile"] = None
     unpacker = zlib.decompressobj()
     try:
@@ -103,7 +103,7 @@ def _read_profile(stream: PngImagePlugin.PngStream, pos: int, length: int) -> by
 
 
 def _read_peak(chunks: Chunks) -> float:
-    """Return the light of the brightest pixel, else of the display it was made for, in cd/m²."""
+    """Return the luminance of the brightest pixel, else of the mastering display, in cd/m²."""
     most = int.from_bytes(chunks.get(b"cLLI", b"")[:4], "big")
     display = int.from_bytes(chunks.get(b"mDCV", b"")[16:20], "big")
     return (most or display) / 10_000

@@ -1,6 +1,6 @@
-"""The color space that a file names: its ICC profile, the chunks of a PNG, the boxes of an AVIF.
+"""Find the color space of a file: its ICC profile, PNG chunks or AVIF boxes.
 
-What browsers ignore is ignored here, so that a result looks like the original beside it: the ColorSpace of
+Metadata that browsers ignore is ignored here too, so that a result looks like the original: the ColorSpace of
 EXIF, and the TransferFunction, WhitePoint and PrimaryChromaticities tags of TIFF.
 """
 
@@ -37,14 +37,13 @@ from workers.color.png_chunks import (
 from workers.formats.header_errors import HeadError
 
 NO_LOGARITHMS = (
-    "The colors of this AVIF are coded by a logarithmic curve, which cannot be read here. "
-    "Convert the picture to sRGB."
+    "The colors of this AVIF have a logarithmic curve, which is not supported. Convert the image to sRGB."
 )
 
 
 @dataclass(frozen=True)
 class Profile:
-    """An ICC profile; two with the same bytes are equal."""
+    """An ICC profile. Profiles with the same bytes are equal."""
 
     digest: bytes
     data: bytes = field(compare=False, repr=False)
@@ -54,15 +53,15 @@ class Profile:
         return cls(hashlib.blake2b(data, digest_size=16).digest(), data)
 
 
-# None is sRGB. Code points stand for PQ and HLG, which no profile of curves and primaries describes.
+# None is sRGB. Code points are for PQ and HLG, which matrix/TRC profiles cannot describe.
 ColorSpace = Profile | CodePoints | None
 
 
 def read_color_space(image: ImageFile.ImageFile, stream: BinaryIO) -> ColorSpace:
-    """Return the color space that an opened file names.
+    """Return the color space of an opened file.
 
     Args:
-        stream: the file, which is read up to its pixels. Left anywhere.
+        stream: the file, which is read up to its pixels. Its position is moved.
 
     Raises:
         HeadError: the profile is too long.
@@ -80,7 +79,7 @@ def read_color_space(image: ImageFile.ImageFile, stream: BinaryIO) -> ColorSpace
 
 @lru_cache(maxsize=64)
 def find_coded_space(points: CodePoints) -> ColorSpace:
-    """Return the color space of code points; codes that say nothing, or that are not known, are sRGB's."""
+    """Return the color space of code points. Unspecified and unknown codes count as sRGB's."""
     primaries = points.primaries if points.primaries in PRIMARIES else BT709
     if points.transfer in (PQ, HLG):
         return CodePoints(primaries, points.transfer, points.peak)
@@ -91,7 +90,7 @@ def find_coded_space(points: CodePoints) -> ColorSpace:
 
 
 def _find_displayed_space(points: CodePoints) -> ColorSpace:
-    """Read the camera curves as sRGB's: browsers do so everywhere but in cICP."""
+    """Return the color space with camera curves as sRGB's: browsers do so everywhere except in cICP."""
     if points.transfer in CAMERA_CURVES:
         points = replace(points, transfer=SRGB)
     return find_coded_space(points)
@@ -106,11 +105,11 @@ def _read_icc(profile: object) -> ColorSpace:
 
 
 def _find_profile(profile: Profile) -> ColorSpace:
-    """Prefer the code points that a profile may hold, as browsers do: ICC.1:2022, 9.2.17."""
+    """Return a profile, or its code points if it has them, as browsers do: ICC.1:2022, 9.2.17."""
     if not is_readable(profile.data):
         return None
     tags = read_tags(profile.data)
-    # A profile of code points alone is none.
+    # Profiles with only code points are not valid.
     tag = tags.get(b"cicp", b"") if b"A2B0" in tags or b"rTRC" in tags else b""
     if tag[:4] == b"cicp" and len(tag) >= 12 and tag[10:12] == b"\0\1":
         points = CodePoints(tag[8], tag[9])
@@ -125,7 +124,7 @@ def _make_profile(chromaticities: Chromaticities, curve: Curve) -> Profile:
 
 
 def _read_png(image: ImageFile.ImageFile, stream: BinaryIO) -> ColorSpace:
-    """cICP goes before iCCP, iCCP before sRGB, sRGB before gAMA and cHRM."""
+    """Return the color space of a PNG. Priority: cICP, iCCP, sRGB, then gAMA with cHRM."""
     chunks = read_color_chunks(stream)
     points = read_png_code_points(chunks)
     if points is not None:

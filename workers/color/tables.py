@@ -1,4 +1,4 @@
-"""Colors converted by tables and matrices: samples of 8 or 16 bits to linear light, to sRGB of 8 bits."""
+"""Color conversion with tables and matrices: samples of 8 or 16 bits to linear light to 8-bit sRGB."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Bytes = NDArray[np.uint8]
 # Unsigned, of 8 or 16 bits.
 Samples = NDArray[np.integer[Any]]
 
-# Each takes some 40 bytes while it is converted.
+# Each pixel takes about 40 bytes during conversion.
 _PIXELS_AT_ONCE = 1 << 18
 _STEPS = 1 << 16
 
 
 @dataclass(frozen=True)
 class ColorConversion:
-    """Linear light of each level and channel (65,536 rows), then a matrix.
+    """A conversion by a table of linear light for each level and channel (65,536 rows), and a matrix.
 
-    `scale` gives a factor for each color, and `last` is a second matrix; both may be None.
+    `scale` returns a factor for each color, and `last` is a second matrix. Both may be None.
     """
 
     light: Lights

@@ -1,5 +1,4 @@
-"""How a classifier's image becomes a square, as the image processors of Hugging Face's `transformers` do
-it."""
+"""Read a classifier's resize and crop from a config, as Hugging Face's image processors apply them."""
 
 from __future__ import annotations
 
@@ -8,41 +7,39 @@ from typing import Any, Literal
 
 from workers.configs.values import Config, Unclear, is_number, read_flag, read_kind, show_value
 
-# A square; the shorter side; or a number, which is the one or the other by the model that it is for.
+# A square; the shorter side; or a number, which means one or the other depending on the model.
 Kind = Literal["square", "short", "number"]
-# Processors whose sizes used to be one number, of a square.
+# Processors for which a single number means a square.
 _SQUARE_KINDS = frozenset({"vit", "deit", "beit", "swin", "data2vecvision"})
-# ConvNeXt's processor cuts the middle out of images below this side, and squeezes larger ones.
+# ConvNeXt's processor center-crops images below this side, and stretches larger ones.
 _SQUEEZED_FROM = 384
 _CONVNEXT_CROP = 224 / 256
-# LeViT's processor resizes to a larger shorter side than it is told.
+# LeViT's processor multiplies the shorter side by this factor.
 _LEVIT = 256 / 224
 _SQUARE_SIZE = "{“height”: 224, “width”: 224}"
 
 
 def read_geometry(config: Config) -> dict[str, Any]:
-    """Return `size`, `crop_pct` and `stretch` of `model_config.Wishes`, None where nothing is said.
+    """Return `size`, `crop_pct` and `stretch` of `model_config.Wishes`. None: not stated.
 
-    Raises Unclear for what does not bring every image to one square.
+    Raises Unclear if the config does not bring every image to one square.
     """
     if read_flag(config, "do_resize") is False:
         raise Unclear(
-            "The config.json says do_resize = false: images would be seen at their own size. Say do_resize = "
+            "The config.json has do_resize = false, so images would keep their own size. Set do_resize = "
             f"true and the size, such as {_SQUARE_SIZE}."
         )
     image_size = config.get("image_size")
     if isinstance(image_size, list) and len(set(map(str, image_size))) > 1:
-        raise Unclear(
-            f"The image_size of the config.json, {show_value(image_size)}, is not that of a square."
-        )
+        raise Unclear(f"The image_size of the config.json, {show_value(image_size)}, is not square.")
     kind, before = _read_size(config)
     cuts = read_flag(config, "do_center_crop")
     if before is not None and _is_convnext(config, kind):
         return _read_convnext(config, before)
     if kind == "short" and cuts is False:
         raise Unclear(
-            "The config.json says the shortest_edge and do_center_crop = false: images would not be squares. "
-            f"Say do_center_crop = true, or the size as {_SQUARE_SIZE}."
+            "The config.json has shortest_edge and do_center_crop = false, so images would not be square. "
+            f"Set do_center_crop = true, or the size as {_SQUARE_SIZE}."
         )
     if cuts or (cuts is None and kind == "short") or (cuts is None and config.get("crop_pct") is not None):
         return _read_cut(config, kind, before)
@@ -51,7 +48,7 @@ def read_geometry(config: Config) -> dict[str, Any]:
 
 
 def _read_size(config: Config) -> tuple[Kind, int | None]:
-    """Return what `size` means, and its pixels. Other shapes than squares are told of."""
+    """Return the meaning of `size`, and its pixels. Raises Unclear for other shapes than squares."""
     size = config.get("size")
     if size is None:
         return "number", None
@@ -59,7 +56,7 @@ def _read_size(config: Config) -> tuple[Kind, int | None]:
         return _read_named_size(size)
     sides = size if isinstance(size, list) else [size]
     if not 1 <= len(sides) <= 2 or not all(is_number(side) for side in sides) or len(set(sides)) != 1:
-        raise Unclear(f"The size of the config.json, {show_value(size)}, is not that of a square.")
+        raise Unclear(f"The size of the config.json, {show_value(size)}, is not square.")
     side = _as_pixels(sides[0])
     if isinstance(size, list):
         return "square", side
@@ -70,20 +67,20 @@ def _read_size(config: Config) -> tuple[Kind, int | None]:
 
 
 def _read_named_size(size: Mapping[str, Any]) -> tuple[Kind, int]:
-    said = {name: side for name, side in size.items() if side is not None}
-    if said.keys() == {"shortest_edge"}:
-        return "short", _as_pixels(said["shortest_edge"])
-    if said.keys() == {"height", "width"} and said["height"] == said["width"]:
-        return "square", _as_pixels(said["height"])
+    sides = {name: side for name, side in size.items() if side is not None}
+    if sides.keys() == {"shortest_edge"}:
+        return "short", _as_pixels(sides["shortest_edge"])
+    if sides.keys() == {"height", "width"} and sides["height"] == sides["width"]:
+        return "square", _as_pixels(sides["height"])
     raise Unclear(
-        f"The size of the config.json, {show_value(dict(size))}, is not that of a square. Classifiers are "
-        f"shown squares: say {_SQUARE_SIZE} or {{“shortest_edge”: 224}}."
+        f"The size of the config.json, {show_value(dict(size))}, is not square. Classifiers take "
+        f"square images: use {_SQUARE_SIZE} or {{“shortest_edge”: 224}}."
     )
 
 
 def _as_pixels(side: Any) -> int:
     if type(side) is not int or not 1 <= side <= 8192:
-        raise Unclear(f"The config.json has a size of {show_value(side)}, which is no count of pixels.")
+        raise Unclear(f"The config.json has a size of {show_value(side)}. It must be 1 to 8192 pixels.")
     return side
 
 
@@ -103,8 +100,7 @@ def _read_convnext(config: Config, side: int) -> dict[str, Any]:
 
 
 def _read_cut(config: Config, kind: Kind, before: int | None) -> dict[str, Any]:
-    """Return the middle that is cut out of an image, which has been resized by its shorter side or
-    squeezed."""
+    """Return the center crop of an image that was resized by its shorter side or stretched."""
     crop = config.get("crop_size")
     side = before if crop is None else _read_named_size(_as_named(crop))[1]
     is_squeezed = kind == "square"
@@ -115,8 +111,8 @@ def _read_cut(config: Config, kind: Kind, before: int | None) -> dict[str, Any]:
         before = int(before * _LEVIT)
     if side > before:
         raise Unclear(
-            f"The config.json cuts {side} pixels out of {before}: there would be a black border. Say a "
-            "crop_size that is no larger than the size."
+            f"The config.json crops {side} pixels from {before}, which would add a black border. Set a "
+            "crop_size that is not larger than the size."
         )
     return {"size": side, "stretch": is_squeezed, "crop_pct": None if side == before else side / before}
 

@@ -1,4 +1,4 @@
-"""What is said of an ONNX model beside its graph: by its metadata, or by the seller's config.json."""
+"""Read the configuration of an uploaded model from its metadata and the seller's config.json."""
 
 from __future__ import annotations
 
@@ -23,15 +23,23 @@ _SAID = tuple(task.key for task in TASKS.values() if task.has_classes)
 
 
 class Wishes(BaseModel):
-    """`names` by class, `task` and `layout` as model.json has them, `size` of pictures where any will do.
+    """Configuration of a model, as its metadata and config.json state it.
 
-    `mean` and `std` are of red, green and blue from 0 to 1. Of classifiers, `crop_pct` is the side of their
-    square divided by that to which a picture's shorter side is brought before the middle is cut out;
-    `stretch` says that the picture is squeezed before instead, `resample` by which of Pillow's filters.
-    `scores` is what makes shares of the outputs, `count` how many classes there are said to be. `unclear` is
-    a sentence about what is said of images and cannot be followed. `takes` and `gives` are for models that
-    make pictures: how their pixels are written, "unit" 0 to 1, "signed" -1 to 1, "byte" 0 to 255. Of
-    detectors, `takes` is the same. `order` is that of colors, `output` the name of what is read.
+    Attributes:
+        names: class names.
+        task, layout: as in model.json.
+        output: name of the graph output to use.
+        order: channel order of the input.
+        size: side of the input in pixels, if the graph takes any size.
+        mean, std: for red, green and blue from 0 to 1.
+        crop_pct: of classifiers, the square's side divided by the shorter side after resizing.
+        stretch: of classifiers, whether the image is stretched to the square instead.
+        resample: Pillow's filter for resizing.
+        scores: the function that turns outputs into probabilities.
+        count: stated number of classes.
+        unclear: error message about preprocessing that is not supported.
+        takes, gives: value range of input and output pixels: "unit" 0 to 1, "signed" -1 to 1, "byte" 0 to
+            255. `gives` is for models that return images.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -63,13 +71,13 @@ class Wishes(BaseModel):
     @field_validator("size", mode="before")
     @classmethod
     def _read_size(cls, size: Any) -> Any:
-        """Hugging Face writes 224, [224, 224], {"height": 224, "width": 224} or {"shortest_edge": 224}."""
+        """Accept 224, [224, 224], {"height": 224, "width": 224} and {"shortest_edge": 224}."""
         return _longest(size)
 
     @field_validator("names", mode="before")
     @classmethod
     def _order(cls, names: Any) -> Any:
-        """Names come as a list, or by number: {"0": "cat"}."""
+        """Accept a list, or names by number: {"0": "cat"}."""
         return tuple(order_names(names))
 
     @field_validator("names")
@@ -81,37 +89,36 @@ class Wishes(BaseModel):
     @classmethod
     def _bound(cls, keypoints: tuple[int, int] | None) -> tuple[int, int] | None:
         if keypoints and not (1 <= keypoints[0] <= 1000 and keypoints[1] in (2, 3)):
-            raise ValueError("its keypoints are not up to 1000 of 2 or 3 numbers")
+            raise ValueError("it must be 1 to 1000 keypoints with 2 or 3 values each")
         return keypoints
 
     @field_validator("std")
     @classmethod
     def _divide(cls, std: list[float] | None) -> list[float] | None:
         if std and min(std) <= 0:
-            raise ValueError("its deviations are not above 0")
+            raise ValueError("its values must be above 0")
         return std
 
 
 def read_wishes(config: Mapping[str, Any] | None, metadata: Mapping[str, str]) -> Wishes:
-    """Put together what the file and the seller say; the seller's word counts. Raises Refused."""
+    """Merge the file's metadata and the seller's config.json, which has priority. Raises Refused."""
     try:
         return Wishes.model_validate({**_read_metadata(metadata), **_read_config(config or {})})
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, found["loc"])) or "the whole"
-        text = f"What is said of it cannot be used: {where}: {found['msg'][:200]}."
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "all values"
+        text = f"The model’s configuration is not valid: {where}: {first['msg'][:200]}."
         raise Refused(text, code="config") from error
 
 
 def _read_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is said in our own words and in those of Hugging Face and timm, whose images have
-    others."""
+    """Return the settings of a config.json, by this project's keys and those of Hugging Face and timm."""
     config = merge(config)
     if config.get("stretch") is True and config.get("crop_pct") not in (None, 1):
-        text = "a picture is squeezed into the square, or its middle cut out, not both"
-        raise Refused(f"What is said of it cannot be used: {text}.", code="config")
+        text = "stretch and crop_pct exclude each other"
+        raise Refused(f"The model’s configuration is not valid: {text}.", code="config")
     own = {name: value for name, value in config.items() if name in _OWN and value is not None}
-    # These have other meanings there, depending on what else is said.
+    # The meaning of these keys depends on the config's origin.
     shared: dict[str, Any] = {name: own.pop(name) for name in ("size", "crop_pct") if name in own}
     own.pop("resample", None)
     if config.get("image_size") is not None:
@@ -127,26 +134,29 @@ def _read_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return read
 
 
-# Those that a config.json may hold; the others are made of what it holds.
+# Fields that a config.json may set directly.
 _OWN = Wishes.model_fields.keys() - {"names", "count", "unclear", "is_ultralytics"}
 
 
 def _read_classes(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is said of a model's classes."""
-    told: dict[str, Any] = {}
+    """Return the settings about classes."""
+    fields: dict[str, Any] = {}
     try:
         names = find_names(config)
     except ValueError as error:
-        raise Refused(f"What is said of it cannot be used: label2id: {error}.", code="config") from error
+        text = f"The model’s configuration is not valid: label2id: {error}."
+        raise Refused(text, code="config") from error
     if names is not None:
-        told["names"] = names
+        fields["names"] = names
     problem = config.get("problem_type")
     if not isinstance(problem, str | None) or problem not in _SCORES:
-        text = f"The problem_type of the config.json is {show_value(problem)}: only classifiers are read."
-        return {**told, "unclear": text}
+        text = (
+            f"The problem_type of the config.json is {show_value(problem)}. Only classifiers are supported."
+        )
+        return {**fields, "unclear": text}
     count = config.get("num_labels", config.get("num_classes"))
-    said = {"scores": _SCORES[problem], "count": count if type(count) is int else None}
-    return {**told, **{name: value for name, value in said.items() if value is not None}}
+    more = {"scores": _SCORES[problem], "count": count if type(count) is int else None}
+    return {**fields, **{name: value for name, value in more.items() if value is not None}}
 
 
 def _longest(size: Any) -> Any:
@@ -157,7 +167,7 @@ def _longest(size: Any) -> Any:
 
 
 def _read_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Ultralytics writes Python literals: they are parsed, never evaluated, and only where they are short."""
+    """Return the settings in a graph's metadata. Python literals of Ultralytics are parsed, not evaluated."""
     read: dict[str, Any] = {}
     for name in _LITERALS:
         if name in metadata and len(metadata[name]) <= _MOST_LITERAL:
@@ -172,8 +182,8 @@ def _read_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
         else None,
         "task": task if (task := metadata.get("task")) in _SAID else None,
     }
-    said = {name: value for name, value in known.items() if value is not None}
-    return {**said, "is_ultralytics": True} if "names" in said and "task" in said else said
+    stated = {name: value for name, value in known.items() if value is not None}
+    return {**stated, "is_ultralytics": True} if "names" in stated and "task" in stated else stated
 
 
 def _parse(text: str) -> Any:

@@ -1,4 +1,4 @@
-"""What timm's config.json says of a classifier: `pretrained_cfg`, or the same keys without it.
+"""Read a classifier's preprocessing from timm's config.json: `pretrained_cfg`, or its keys at the top level.
 
 Source: `timm.data.resolve_data_config` and `timm.models._hub.load_model_config_from_hf`.
 """
@@ -12,14 +12,14 @@ from typing import Any
 from workers.bundle import LEAST_CROP
 from workers.configs.values import Config, Unclear, is_number, read_filter, read_numbers, show_value
 
-# What timm takes where a config says nothing.
+# timm's defaults.
 _CROP, _FILTER = 0.875, "bicubic"
 _MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 _SIGNS = ("input_size", "interpolation", "crop_mode", "first_conv", "num_features")
 
 
 def find_timm(config: Config) -> Config | None:
-    """Return the settings of a pretrained model in a config, None where it is not timm's."""
+    """Return timm's settings of a pretrained model in a config. None: not a config of timm."""
     settings = config.get("pretrained_cfg")
     if isinstance(settings, Mapping):
         return settings
@@ -28,7 +28,7 @@ def find_timm(config: Config) -> Config | None:
 
 
 def read_timm(settings: Config) -> dict[str, Any]:
-    """Return what settings of timm say of images: fields of `model_config.Wishes`.
+    """Return the preprocessing in timm's settings, as fields of `model_config.Wishes`.
 
     Raises Unclear.
     """
@@ -36,8 +36,8 @@ def read_timm(settings: Config) -> dict[str, Any]:
     mode = settings.get("crop_mode") or "center"
     if mode not in ("center", "squash"):
         raise Unclear(
-            f"The crop_mode of the config.json is {show_value(mode)}. Images are cut (center) or squeezed "
-            "(squash) here: evaluate your model with one of these, and say so."
+            f"The crop_mode of the config.json is {show_value(mode)}. Only “center” and “squash” are "
+            "supported: evaluate your model with one of these, and set it."
         )
     return {
         "size": side,
@@ -61,14 +61,14 @@ def _read_side(settings: Config) -> int | None:
         or not sides[0] == sides[1] > 0
     ):
         raise Unclear(
-            f"The input_size of the config.json, {show_value(size)}, is not that of a square, such as [3, "
+            f"The input_size of the config.json, {show_value(size)}, is not square. Use a size such as [3, "
             "224, 224]."
         )
     return int(sides[0])
 
 
 def _read_crop(settings: Config, side: int | None) -> float:
-    """Return the share of the side that images are resized to, which is a whole number of pixels."""
+    """Return the crop's share of the resized side, which is rounded to whole pixels."""
     share = settings.get("crop_pct")
     if share is None:
         share = _CROP

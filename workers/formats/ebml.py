@@ -1,4 +1,4 @@
-"""The elements of WebM files, walked by their headers alone. RFC 8794."""
+"""Walk the elements of WebM files (EBML) by their headers. RFC 8794."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VIDEO, AUDIO = 1, 2
 
 
 class Element(NamedTuple):
-    """It begins at `start`, its data at `body`, the next one at `end`. An `open` one ends with its parent."""
+    """One element: offsets of its header, its data and its end. An `open` one ends with its parent."""
 
     kind: int
     start: int
@@ -24,7 +24,7 @@ class Element(NamedTuple):
 
 
 def walk(source: ByteSource, start: int, end: int) -> Iterator[Element]:
-    """Yield the elements that fill the bytes between two places.
+    """Yield the elements that fill the bytes between two offsets.
 
     Raises:
         FormatError: they do not fill them exactly, or are too many.
@@ -38,9 +38,9 @@ def walk(source: ByteSource, start: int, end: int) -> Iterator[Element]:
 
 
 def number(source: ByteSource, element: Element) -> int:
-    """Return the unsigned integer that an element holds. Raises FormatError."""
+    """Return the unsigned integer in an element. Raises FormatError."""
     if element.end - element.body > 8:
-        raise FormatError("It has a number that is too long.")
+        raise FormatError("An integer has more than 8 bytes.")
     return int.from_bytes(source.at(element.body, element.end - element.body), "big")
 
 
@@ -48,20 +48,20 @@ def _read(source: ByteSource, position: int, end: int) -> Element:
     head = source.at(position, min(12, end - position))
     id_length = _length(head[0])
     if id_length > 4 or len(head) < id_length + 1:
-        raise FormatError("It has an element of no name.")
+        raise FormatError("An element has no valid ID.")
     size_length = _length(head[id_length])
     if size_length > 8 or len(head) < id_length + size_length:
-        raise FormatError("It has an element of no length.")
+        raise FormatError("An element has no valid length.")
     raw = int.from_bytes(head[id_length : id_length + size_length], "big")
     size = raw & ((1 << 7 * size_length) - 1)
     body = position + id_length + size_length
     unknown = size == (1 << 7 * size_length) - 1
     if not unknown and body + size > end:
-        raise FormatError("An element lies beyond its end.")
+        raise FormatError("An element reaches beyond the end of its parent.")
     kind = int.from_bytes(head[:id_length], "big")
     return Element(kind, position, body, end if unknown else body + size, unknown)
 
 
 def _length(first: int) -> int:
-    """Return how many bytes a number has that begins with this one."""
+    """Return the length in bytes of a variable-size integer, from its first byte."""
     return 9 - first.bit_length()

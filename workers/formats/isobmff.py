@@ -1,4 +1,4 @@
-"""The boxes of MP4, MOV and AVIF files, walked by their headers alone. ISO/IEC 14496-12, 4.2."""
+"""Walk the boxes of MP4, MOV and AVIF files by their headers. ISO/IEC 14496-12, 4.2."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b
 
 
 class Box(NamedTuple):
-    """One box: it begins at `start`, what it holds at `body`, and the next one at `end`."""
+    """One box: offsets of its header, its content and its end."""
 
     kind: bytes
     start: int
@@ -26,7 +26,7 @@ class Box(NamedTuple):
 
 
 def walk(source: ByteSource, start: int, end: int) -> Iterator[Box]:
-    """Yield the boxes that fill the bytes between two places.
+    """Yield the boxes that fill the bytes between two offsets.
 
     Raises:
         FormatError: they do not fill them exactly, or are too many.
@@ -40,7 +40,7 @@ def walk(source: ByteSource, start: int, end: int) -> Iterator[Box]:
 
 
 def inside(source: ByteSource, parent: Box, kind: bytes) -> Box | None:
-    """Return the first box of a kind inside another. Raises FormatError."""
+    """Return the first child box of a kind, or None. Raises FormatError."""
     return next((box for box in walk(source, parent.body, parent.end) if box.kind == kind), None)
 
 
@@ -48,11 +48,11 @@ def brands(source: ByteSource, box: Box) -> tuple[bytes, frozenset[bytes]]:
     """Return the major brand of a file and all of its brands.
 
     Raises:
-        FormatError: the box is no list of brands.
+        FormatError: the box is not a list of brands.
     """
     length = box.end - box.body
     if box.kind != b"ftyp" or not 8 <= length <= 1024 or length % 4:
-        raise FormatError("It does not say what it is.")
+        raise FormatError("The file has no valid ftyp box.")
     data = source.at(box.body, length)
     listed = {data[at : at + 4] for at in range(8, length, 4)}
     return data[:4], frozenset(listed | {data[:4]})
@@ -67,5 +67,5 @@ def _read(source: ByteSource, position: int, end: int) -> Box:
     elif length == 0:
         length = end - position
     if position + length < body or position + length > end:
-        raise FormatError("A box lies beyond its end.")
+        raise FormatError("A box reaches beyond the end of its parent.")
     return Box(kind, position, body, position + length)

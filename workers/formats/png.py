@@ -1,4 +1,4 @@
-"""The chunks of PNG files, walked by their headers alone. W3C, Portable Network Graphics, 5."""
+"""Walk the chunks of PNG files by their headers. W3C, Portable Network Graphics, 5."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 class PngChunk(NamedTuple):
-    """One chunk: it begins at `start`, its `length` bytes of data at `body`, and the next chunk at `end`."""
+    """One chunk: offsets of its header, its `length` bytes of data and its end."""
 
     kind: bytes
     start: int
@@ -28,7 +28,7 @@ class PngChunk(NamedTuple):
 
 
 def walk(source: ByteSource) -> Iterator[PngChunk]:
-    """Yield the chunks up to IEND, which is the last one. Their data may lie beyond the end of the file.
+    """Yield the chunks up to and including IEND. Their data may reach beyond the end of the file.
 
     Raises:
         FormatError: the file ends before IEND, or has too many chunks.

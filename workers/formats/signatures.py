@@ -1,4 +1,4 @@
-"""The bytes that image files begin with, and images that begin a few bytes too late."""
+"""Signatures of image files, and detection of stray bytes before a signature."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIGNATURES = {
     "WEBP": (b"RIFF",),
 }
 
-# A line break, a byte order mark, or a header of some transfer. More is no image, but a file that holds one.
+# A line break, a byte order mark, or a header of a transfer. With more, the file is not an image.
 MOST_STRAY_BYTES = 64
 _LATE = {
     "JPEG": re.compile(rb"\xff\xd8\xff[\xc0-\xc4\xdb\xe0-\xef\xfe]"),
@@ -25,10 +25,10 @@ _LATE = {
 
 
 def explain_stray_bytes(head: bytes) -> str | None:
-    """Return a sentence about an image that begins a few bytes too late, as browsers do not show it.
+    """Return an error message for an image with stray bytes before its signature, or None.
 
     Args:
-        head: the first bytes of a file that begins as no known format.
+        head: the first bytes of a file without a known signature.
     """
     for name, pattern in _LATE.items():
         found = pattern.search(head[: MOST_STRAY_BYTES + 16])

@@ -1,4 +1,4 @@
-"""Which kind of video some bytes are, by the headers of their parts. No frame is decoded."""
+"""Detect the container format of a video from its headers, without decoding a frame."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from workers.formats import ebml, isobmff
 from workers.formats.byte_source import ByteSource, FormatError
 from workers.formats.isobmff import Box
 
-# What players and phones write into MP4 files. The brands of audio books, of 3GP and of HEIF are left out.
+# Brands that players and phones write into MP4 files. Those of audiobooks, 3GP and HEIF are excluded.
 MP4_BRANDS = frozenset(
     b"isom,iso2,iso3,iso4,iso5,iso6,iso7,iso8,iso9,mp41,mp42,mp71,avc1,MSNV,dash,M4V ,M4VH,M4VP".split(b",")
 )
@@ -34,7 +34,7 @@ WEBM = Container("webm", "video/webm", ".webm")
 
 
 class NotTakenError(FormatError):
-    """A sound video file of a kind that is not taken. Its text is a sentence for a person."""
+    """A valid video file of a kind that is not supported. The message is for the user."""
 
 
 def identify_video(source: ByteSource) -> Container:
@@ -62,9 +62,9 @@ def handler_of(source: ByteSource, track: Box) -> bytes:
 
 
 def document_type(source: ByteSource, header: ebml.Element) -> bytes:
-    """Return what an EBML file says it is. Raises FormatError."""
+    """Return the document type of an EBML file. Raises FormatError."""
     if header.kind != ebml.HEADER or header.end - header.body > 1024:
-        raise FormatError("It has no header.")
+        raise FormatError("The file has no EBML header.")
     for element in ebml.walk(source, header.body, header.end):
         if element.kind == ebml.DOC_TYPE:
             return source.at(element.body, element.end - element.body).rstrip(b"\0")
@@ -75,26 +75,26 @@ def _identify_boxes(source: ByteSource) -> Container:
     top = list(isobmff.walk(source, 0, source.size))
     major, named = isobmff.brands(source, top[0])
     if major != QUICKTIME and not named & MP4_BRANDS:
-        raise NotTakenError("This kind of video is not taken: convert it to MP4.")
+        raise NotTakenError("This kind of video is not supported. Convert it to MP4.")
     kinds = [box.kind for box in top]
     if kinds.count(b"moov") != 1 or not {b"mdat", b"moof"} & set(kinds):
-        raise FormatError("It has no index, or nothing else.")
+        raise FormatError("The video has no index or no data.")
     handlers = [handler_of(source, track) for track in tracks_of(source, top[kinds.index(b"moov")])]
     if b"vide" not in handlers:
-        raise NotTakenError("This file has no moving picture in it.")
+        raise NotTakenError("This file has no video track.")
     return MOV if major == QUICKTIME else MP4
 
 
 def _identify_ebml(source: ByteSource) -> Container:
     header, *rest = list(ebml.walk(source, 0, source.size))
     if document_type(source, header) != b"webm":
-        raise NotTakenError("Matroska videos are not taken: convert it to WebM or MP4.")
+        raise NotTakenError("Matroska videos are not supported. Convert the video to WebM or MP4.")
     segments = [element for element in rest if element.kind == ebml.SEGMENT]
     if len(segments) != 1 or any(element.kind not in (ebml.SEGMENT, ebml.VOID) for element in rest):
-        raise FormatError("It has no segment, or several.")
+        raise FormatError("The video must have exactly one segment.")
     types = _track_types(source, segments[0])
     if ebml.VIDEO not in types:
-        raise NotTakenError("This file has no moving picture in it.")
+        raise NotTakenError("This file has no video track.")
     return WEBM
 
 
@@ -111,4 +111,4 @@ def _track_types(source: ByteSource, segment: ebml.Element) -> list[int]:
             ]
         if element.kind == ebml.CLUSTER:
             break
-    raise FormatError("It lists no tracks.")
+    raise FormatError("The video lists no tracks.")

@@ -1,1 +1,1 @@
-"""Running converted networks: ONNX Runtime on a processor, torch in batches on a GPU."""
+"""Inference of converted networks: ONNX Runtime on the CPU, torch in batches on a GPU."""

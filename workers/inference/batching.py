@@ -1,4 +1,4 @@
-"""Requests of several threads to one network, run together: what waits when it is free is a batch."""
+"""Dynamic batching: run the waiting requests of several threads to one network together."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from numpy.typing import NDArray
 from workers.plugin import DeviceLost, alone
 
 Floats = NDArray[np.float32]
-# More pictures at once make nothing faster, and memory goes by their number.
-MOST_PICTURES = 16
+# Larger batches are not faster, and memory grows with the batch size.
+MOST_IMAGES = 16
 MOST_BYTES = 96 * 1024 * 1024
-# So long, in seconds, does a batch wait for pictures of other threads. It is about what one run takes.
-PATIENCE = 0.003
+# A batch waits this long for images of other threads, in seconds. One run takes about as long.
+MAX_WAIT = 0.003
 
 
 class BatchRunner(Protocol):
-    """What runs batches. `start` is called by one thread at a time, `enter` and `finish` by several."""
+    """Runs batches on a device. One thread at a time calls `start`; several call `enter` and `finish`."""
 
     def enter(self, pixels: Floats, /) -> Any:
-        """Bring an input (n, …) to the device. Raises MemoryError, DeviceLost."""
+        """Copy an input (n, …) to the device. Raises MemoryError, DeviceLost."""
 
     def start(self, inputs: Sequence[Any], /) -> Any:
-        """Begin to run inputs of one shape together; return what `finish` takes. Raises as `enter`."""
+        """Start a run of inputs of one shape; return the argument of `finish`. Raises as `enter`."""
 
     def finish(self, started: Any, /) -> list[list[Floats]]:
-        """Wait for it; return the outputs of each input. Raises as `enter`."""
+        """Wait for the run; return the outputs of each input. Raises as `enter`."""
 
 
 @dataclass(eq=False)
 class _Request:
-    """One thread's input. `waits` until a batch takes it; then `is_done` is near."""
+    """One thread's input. `waits` is true until a batch takes it, `is_done` once it has an answer."""
 
     input: Any
     shape: tuple[int, ...]
-    pictures: int
+    images: int
     size: int
     waits: bool = True
     is_alone: bool = False
@@ -60,21 +60,21 @@ class _Request:
 
 
 class Batcher:
-    """Stands in front of a network. Of the threads that wait for it one leads: it runs a batch for them."""
+    """Batches requests to one network. One of the waiting threads leads: it runs the batch for all."""
 
     def __init__(
         self,
         network: BatchRunner,
         *,
-        most_pictures: int = MOST_PICTURES,
+        most_images: int = MOST_IMAGES,
         most_bytes: int = MOST_BYTES,
-        patience: float = PATIENCE,
+        max_wait: float = MAX_WAIT,
     ) -> None:
         self._network = network
         self._most_bytes = most_bytes
-        self._patience = patience
-        self._most_pictures = most_pictures
-        # Of shapes of which fewer fit into the device's memory.
+        self._max_wait = max_wait
+        self._most_images = most_images
+        # Lower batch sizes of shapes that did not fit into the device's memory.
         self._fitting: dict[tuple[int, ...], int] = {}
         self._waiting: deque[_Request] = deque()
         self._under_way = 0
@@ -82,14 +82,15 @@ class Batcher:
         self._changed = threading.Condition()
 
     def run(self, pixels: Floats, together: Callable[[], int] = alone) -> list[Floats]:
-        """Return all outputs for an input (n, …), which may be run with others of its shape.
+        """Return all outputs for an input (n, …). It may share a batch with others of its shape.
 
         Args:
-            together: how many threads run pictures now. When as many wait, nobody is waited for.
+            together: returns the number of threads that run images now. The batch starts at once when all
+                of them wait.
 
         Raises:
-            MemoryError: it does not fit into the device's memory, alone.
-            DeviceLost: nothing runs on the device any more.
+            MemoryError: the input alone does not fit into the device's memory.
+            DeviceLost: the device has failed.
         """
         request = _Request(self._network.enter(pixels), pixels.shape[1:], len(pixels), pixels.nbytes)
         with self._changed:
@@ -102,10 +103,10 @@ class Batcher:
             self._forget(request)
         return request.answer()
 
-    # --- Who leads, and with what.
+    # --- Choice of the leading thread and its batch.
 
     def _lead(self, request: _Request, together: Callable[[], int]) -> list[_Request]:
-        """Wait for the answer, or until nobody leads: then return a batch for this thread to run."""
+        """Wait for the answer and return nothing, or become the leader and return a batch to run."""
         with self._changed:
             self._changed.wait_for(lambda: request.is_done or (request.waits and not self._is_led))
             if request.is_done:
@@ -119,7 +120,7 @@ class Batcher:
             return self._take()
 
     def _wait_for_others(self, together: Callable[[], int]) -> None:
-        ends = time.monotonic() + self._patience
+        ends = time.monotonic() + self._max_wait
         while len(self._waiting) + self._under_way < together() and not self._is_full():
             left = ends - time.monotonic()
             if left <= 0:
@@ -127,51 +128,52 @@ class Batcher:
             self._changed.wait(left)
 
     def _is_full(self) -> bool:
-        alike = self._alike()
-        chosen = self._choose(alike)
-        pictures = sum(request.pictures for request in chosen)
-        return len(chosen) < len(alike) or alike[0].is_alone or pictures >= self._most_of(alike[0].shape)
+        same_shape = self._waiting_of_one_shape()
+        chosen = self._choose(same_shape)
+        images = sum(request.images for request in chosen)
+        is_large = images >= self._most_of(same_shape[0].shape)
+        return len(chosen) < len(same_shape) or same_shape[0].is_alone or is_large
 
     def _take(self) -> list[_Request]:
-        """Take the oldest, and those of its shape that go with it."""
-        batch = self._choose(self._alike())
+        """Take the oldest request and others of its shape, up to the batch limits."""
+        batch = self._choose(self._waiting_of_one_shape())
         for request in batch:
             request.waits = False
             self._waiting.remove(request)
         self._under_way += len(batch)
         return batch
 
-    def _alike(self) -> list[_Request]:
+    def _waiting_of_one_shape(self) -> list[_Request]:
         shape = self._waiting[0].shape
         return [request for request in self._waiting if request.shape == shape]
 
     def _most_of(self, shape: tuple[int, ...]) -> int:
-        return self._fitting.get(shape, self._most_pictures)
+        return self._fitting.get(shape, self._most_images)
 
-    def _choose(self, alike: Sequence[_Request]) -> list[_Request]:
-        if alike[0].is_alone:
-            return [alike[0]]
-        most = self._most_of(alike[0].shape)
+    def _choose(self, requests: Sequence[_Request]) -> list[_Request]:
+        if requests[0].is_alone:
+            return [requests[0]]
+        most = self._most_of(requests[0].shape)
         batch: list[_Request] = []
-        pictures = size = 0
-        for request in alike:
-            pictures, size = pictures + request.pictures, size + request.size
-            if batch and (request.is_alone or pictures > most or size > self._most_bytes):
+        images = size = 0
+        for request in requests:
+            images, size = images + request.images, size + request.size
+            if batch and (request.is_alone or images > most or size > self._most_bytes):
                 break
             batch.append(request)
         return batch
 
-    # --- What becomes of a batch.
+    # --- Run of a batch.
 
     def _run_batch(self, batch: list[_Request]) -> None:
         try:
             try:
                 started = self._network.start([request.input for request in batch])
             finally:
-                # While this thread waits for the results, another one begins the next batch.
+                # Another thread starts the next batch while this one waits for the results.
                 self._end_lead()
             outputs = self._network.finish(started)
-        except Exception as error:  # noqa: BLE001  (handed to those who asked)
+        except Exception as error:  # noqa: BLE001  (raised in the threads of the batch)
             self._fail(batch, error)
         except BaseException:
             self._put_back(batch)
@@ -192,7 +194,7 @@ class Batcher:
             self._changed.notify_all()
 
     def _fail(self, batch: Sequence[_Request], error: Exception) -> None:
-        """One bad input must not take others with it: what failed together is tried in smaller parts."""
+        """Retry a failed batch in smaller parts, so that one bad input does not fail the others."""
         if len(batch) == 1 or isinstance(error, DeviceLost):
             with self._changed:
                 self._under_way -= len(batch)
@@ -201,9 +203,9 @@ class Batcher:
                 self._changed.notify_all()
             return
         if isinstance(error, MemoryError):
-            pictures = sum(request.pictures for request in batch)
+            images = sum(request.images for request in batch)
             with self._changed:
-                self._fitting[batch[0].shape] = max(1, pictures // 2)
+                self._fitting[batch[0].shape] = max(1, images // 2)
         else:
             for request in batch:
                 request.is_alone = True
@@ -218,7 +220,7 @@ class Batcher:
             self._changed.notify_all()
 
     def _forget(self, request: _Request) -> None:
-        """Of whoever was interrupted, nothing must stay for others to run."""
+        """Remove the request of an interrupted thread, so that no other thread runs it."""
         with self._changed:
             if request in self._waiting:
                 self._waiting.remove(request)

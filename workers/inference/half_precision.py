@@ -1,4 +1,4 @@
-"""Networks in half precision, as GPUs like them: all but what places and sizes are computed from."""
+"""Half precision for GPUs: convert a network to 16 bits, except the layers that compute box coordinates."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def halve(network: Any) -> None:
-    """Turn a torch module into half precision, in place.
+    """Convert a torch module to half precision, in place.
 
-    A head that tells places goes on in 32 bits behind its last convolutions: between 512 and 1024 pixels half
-    precision knows only every second half pixel.
+    A detection head stays in 32 bits after its last convolutions: from 512 to 1024 pixels, half precision has
+    a resolution of only half a pixel.
     """
     exact = {buffer: value.clone() for buffer, value in _anchors(network)}
     network.half()
@@ -26,7 +26,7 @@ def halve(network: Any) -> None:
 
 
 def _head(network: Any) -> Any | None:
-    """Return the last module of a detector, which turns features into rows."""
+    """Return a detector's head: its last module, which turns features into rows. None: no detector."""
     from torch import nn
 
     layers = getattr(network, "model", None)
@@ -34,7 +34,7 @@ def _head(network: Any) -> Any | None:
 
 
 def _last_layers(head: Any) -> Iterator[Any]:
-    """Yield the plain convolutions that end a head's branches. Those before are within blocks."""
+    """Yield the plain convolutions at the ends of a head's branches. Earlier ones are inside blocks."""
     from torch import nn
 
     for branch in head.modules():
@@ -43,7 +43,7 @@ def _last_layers(head: Any) -> Iterator[Any]:
 
 
 def _anchors(network: Any) -> Iterator[tuple[tuple[Any, str], Any]]:
-    """Yield the sizes that an older head's boxes are multiples of."""
+    """Yield the anchor sizes of an anchor-based head."""
     head = _head(network)
     if head is not None and "anchors" in dict(head.named_buffers()):
         yield (head, "anchors"), head.anchors

@@ -1,4 +1,4 @@
-"""Inputs of networks that are written when they are needed, straight to where the network reads them."""
+"""Lazy inputs of networks, written directly into the memory that the network reads."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class PlannedInput:
-    """An input of a known shape. For a model process it is written into the memory that both share.
+    """An input of known shape. For a model process it is written into shared memory.
 
     That saves a copy of several megabytes, and the page faults of an array that is used once.
 
     Attributes:
-        write: fills an array of the shape, which may hold anything before. It may be called twice, and must
-            not fail: what can fail, such as decoding, comes before.
+        write: fills an uninitialized array of the shape. It may be called twice, and must not fail: do
+            everything that can fail, such as decoding, before.
     """
 
     shape: tuple[int, ...]
@@ -32,7 +32,7 @@ class PlannedInput:
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
     def to_array(self) -> Floats:
-        """Return it written into an array of its own."""
+        """Return the input as a new array."""
         pixels = np.empty(self.shape, np.float32)
         self.write(pixels)
         return pixels

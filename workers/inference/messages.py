@@ -14,27 +14,27 @@ from numpy.typing import NDArray
 
 _MOST_MESSAGE_BYTES = 64 * 1024
 _MOST_DESCRIPTORS = 2
-# Arrays begin at multiples of this, as vector instructions like them.
+# Arrays start at multiples of this many bytes, for vector instructions.
 ALIGNMENT = 64
 
 
 def make_pair() -> tuple[socket.socket, socket.socket]:
-    """Return the two ends of a channel on which each message arrives whole."""
+    """Return the two ends of a channel that preserves message boundaries."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 def send(channel: socket.socket, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
-    """Send a message. Raises OSError where the other side has ended."""
+    """Send a message. Raises OSError if the other process has ended."""
     socket.send_fds(channel, [json.dumps(message).encode()], list(descriptors), socket.MSG_NOSIGNAL)
 
 
 def receive(channel: socket.socket, *, most_descriptors: int = 0) -> tuple[dict[str, Any], list[int]]:
-    """Wait for a message; return it, and the files that came along.
+    """Wait for a message; return it and the file descriptors sent with it.
 
     Raises:
-        EOFError: the other side has ended.
-        TimeoutError: nothing came within the channel's timeout.
-        ValueError: it is no message.
+        EOFError: the other process has ended.
+        TimeoutError: no message arrived within the channel's timeout.
+        ValueError: the message is not a JSON object.
     """
     if most_descriptors:
         data, descriptors, _flags, _address = socket.recv_fds(
@@ -46,12 +46,12 @@ def receive(channel: socket.socket, *, most_descriptors: int = 0) -> tuple[dict[
         raise EOFError
     message = json.loads(data)
     if not isinstance(message, dict):
-        raise ValueError("A message is an object.")
+        raise ValueError("A message must be a JSON object.")
     return message, descriptors
 
 
 class SharedMemory:
-    """Memory that two processes see. Its size is fixed, so that neither can take it from under the other."""
+    """Memory shared by two processes. Its size is sealed, so that neither can shrink it under the other."""
 
     def __init__(self, descriptor: int, size: int) -> None:
         self.size = size
@@ -60,7 +60,7 @@ class SharedMemory:
 
     @classmethod
     def create(cls, size: int) -> SharedMemory:
-        """Make memory of at least `size` bytes. Raises OSError, MemoryError."""
+        """Allocate at least `size` bytes. Raises OSError, MemoryError."""
         import fcntl
 
         size = max(mmap.PAGESIZE, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
@@ -75,7 +75,7 @@ class SharedMemory:
             raise
 
     def array(self, shape: Sequence[int], dtype: Any, offset: int = 0) -> NDArray[Any]:
-        """Return a view of it as an array. Raises ValueError where that does not lie inside."""
+        """Return a view of the memory as an array. Raises ValueError if it reaches beyond the end."""
         count = int(np.prod(shape, dtype=np.int64))
         return np.frombuffer(self._map, np.dtype(dtype), count, offset).reshape(shape)
 
@@ -83,12 +83,12 @@ class SharedMemory:
         return memoryview(self._map)
 
     def close(self) -> None:
-        """Give the file up. The memory itself goes with the last array that shows it."""
+        """Close the descriptor. The last array that uses the memory releases it."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
 
 
 def aligned(offset: int) -> int:
-    """Return the next place where an array may begin."""
+    """Return the next offset at which an array may start."""
     return -(-offset // ALIGNMENT) * ALIGNMENT

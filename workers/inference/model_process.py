@@ -1,7 +1,7 @@
-"""Model processes, as a slot sees them: each runs one network, out of reach of all that the slot holds.
+"""Model processes, from the slot's side: each one runs one network, isolated from the slot.
 
-`workers.inference.model_program` is what runs there. Each process has its own bounds of memory and of time
-for a run, so what a network takes, hangs in or breaks costs this process and not the slot.
+They run `workers.inference.model_program`. Each process has its own limits of memory and run time, so a
+network that exceeds them, hangs or crashes ends its process and not the slot.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
 
-# What a process may hold where nobody says otherwise: `Launcher.memory`.
+# Default memory limit of a process: see `limit_memory`.
 DEFAULT_MEMORY_BYTES = 4 * 1024**3
-# Of the memory of a process, its outputs may take this part.
+# Outputs may use at most 1/4 of a process's memory.
 _OUTPUT_SHARE = 4
-# For a fork, and for the launcher to load ONNX Runtime before its first one.
+# Time for a fork, and for the launcher to load ONNX Runtime before the first one.
 _START_SECONDS = 30.0
-# A run is bounded by processor time. On a busy machine the same work takes so much longer.
+# Limits count CPU time. On a busy machine the wall time is longer by this factor and grace, in seconds.
 _WALL_FACTOR, _WALL_GRACE = 4.0, 2.0
 _ROOT = Path(__file__).resolve().parents[2]
 _START = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from workers.inference import model_program; sys.exit(model_program.main(sys.argv[2:]))"
 )
-# Large pages save the processor time that it spends on finding addresses: a tenth, on a virtual machine.
+# Huge pages save CPU time for address translation: 10 % on a virtual machine.
 _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
@@ -54,42 +54,42 @@ _ENVIRONMENT = {
     **NO_TELEMETRY,
 }
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-# What the kernel ends a process with that has had its time, and one that it takes memory from.
+# Signals of the kernel: time limit exceeded, and killed because memory ran out.
 _OUT_OF_TIME, _KILLED = ("SIGPROF", "SIGALRM"), "SIGKILL"
 
 
 class ModelProcessError(Exception):
-    """A model process did not do what it was asked to."""
+    """A model process did not complete an order."""
 
 
 class Overran(ModelProcessError):
-    """A run took longer than it may. The process has ended."""
+    """A run exceeded its time limit. The process has ended."""
 
 
 class Crashed(ModelProcessError):
-    """The process ended by itself: a fault in ONNX Runtime."""
+    """The process crashed, because of a fault in ONNX Runtime."""
 
 
 class Killed(ModelProcessError):
-    """Somebody else ended the process. That is the kernel, where the machine has no memory left."""
+    """The kernel killed the process, because the machine ran out of memory."""
 
 
 class Failed(ModelProcessError):
-    """ONNX Runtime refused to load or run the network. The process goes on."""
+    """ONNX Runtime failed to load or run the network. The process continues."""
 
 
 class Launcher:
-    """The process that model processes are forked from.
+    """The process that forks model processes.
 
-    A worker starts one before its slots are forked from it: all of them ask the same one. A slot that finds
-    it gone starts another.
+    A worker starts one before it forks its slots, and all slots share it. A slot starts another one if it
+    has ended.
     """
 
     def __init__(self) -> None:
         self._channel, theirs = messages.make_pair()
         order = json.dumps({"control": theirs.fileno()})
-        # With nothing of this process: no environment, no files but the channel and the log.
-        self._process = subprocess.Popen(  # noqa: S603 - every word of it comes from this code
+        # It inherits nothing but the channel and the log: no environment, no other files.
+        self._process = subprocess.Popen(  # noqa: S603 - this module builds the whole command
             [sys.executable, "-I", "-B", "-c", _START, str(_ROOT), order],
             env=_ENVIRONMENT,
             cwd="/",
@@ -100,19 +100,19 @@ class Launcher:
         )
         theirs.close()
 
-    def ask(self, memory: int, channel: socket.socket) -> None:
-        """Have a process forked that listens at this end of a channel. Raises OSError."""
+    def fork(self, memory: int, channel: socket.socket) -> None:
+        """Fork a process that listens at this end of a channel. Raises OSError."""
         messages.send(self._channel, {"memory": memory}, [channel.fileno()])
 
     def close(self) -> None:
-        """Let it end once no slot holds on to it either."""
+        """Release the launcher. It ends when no slot uses it."""
         self._channel.close()
         if self._process.returncode is None:
             self._process.poll()
 
 
-class _Own:
-    """The launcher of this process, or of the worker that it was forked from."""
+class _State:
+    """The launcher of this process, or of the worker that forked it."""
 
     launcher: Launcher | None = None
     memory = DEFAULT_MEMORY_BYTES
@@ -120,45 +120,45 @@ class _Own:
 
 
 def start_launcher() -> None:
-    """Start the launcher now, for this process and those forked from it."""
-    with _Own.lock:
-        if _Own.launcher is None:
-            _Own.launcher = Launcher()
+    """Start the launcher now, for this process and its later children."""
+    with _State.lock:
+        if _State.launcher is None:
+            _State.launcher = Launcher()
 
 
 def limit_memory(most_bytes: int) -> None:
-    """Say how much address space each model process may have from now on."""
-    _Own.memory = most_bytes
+    """Set the address space limit of new model processes, in bytes."""
+    _State.memory = most_bytes
 
 
 def memory_limit() -> int:
-    """Return how much address space each model process may have, in bytes."""
-    return _Own.memory
+    """Return the address space limit of new model processes, in bytes."""
+    return _State.memory
 
 
 def _fork(channel: socket.socket) -> None:
-    with _Own.lock:
+    with _State.lock:
         for _ in range(2):
-            if _Own.launcher is None:
-                _Own.launcher = Launcher()
+            if _State.launcher is None:
+                _State.launcher = Launcher()
             try:
-                _Own.launcher.ask(_Own.memory, channel)
+                _State.launcher.fork(_State.memory, channel)
             except OSError:
-                logger.warning("The launcher of model processes has ended: starting another")
-                _Own.launcher.close()
-                _Own.launcher = None
+                logger.warning("The launcher of model processes has ended. Starting another one")
+                _State.launcher.close()
+                _State.launcher = None
             else:
                 return
-    raise Crashed("No launcher of model processes stays alive.")
+    raise Crashed("The launcher of model processes ends after each start.")
 
 
 class ModelProcess:
     """One process with one network.
 
     Attributes:
-        pid: its number.
-        shape: of the network's one input; None for a side that may have any length.
-        type: of that input's numbers, as ONNX Runtime names it.
+        pid: process ID.
+        shape: shape of the network's only input. None: any length.
+        type: data type of that input, as ONNX Runtime names it.
     """
 
     def __init__(self, data: bytes, *, keeps_memory: bool, seconds: float) -> None:
@@ -166,37 +166,37 @@ class ModelProcess:
 
         Args:
             data: an ONNX file.
-            keeps_memory: as `workers.onnx_runtime.open_runtime_session` takes it.
-            seconds: of processor time, for loading.
+            keeps_memory: see `workers.onnx_runtime.open_runtime_session`.
+            seconds: CPU time limit for loading.
 
         Raises: Failed, Crashed, Killed, Overran, MemoryError.
         """
         self._pidfd = -1
-        # The most memory that it has held, as it says itself.
+        # Peak memory, as the process reports it.
         self._peak = 0
-        self._given: SharedMemory | None = None
-        self._made: SharedMemory | None = None
-        self._most_output = _Own.memory // _OUTPUT_SHARE
+        self._input_memory: SharedMemory | None = None
+        self._output_memory: SharedMemory | None = None
+        self._most_output = _State.memory // _OUTPUT_SHARE
         self._channel, theirs = messages.make_pair()
         try:
             _fork(theirs)
             theirs.close()
-            self._meet()
+            self._wait_for_start()
             self._load(data, keeps_memory, seconds)
         except BaseException:
             theirs.close()
             self.kill()
             raise
 
-    def _meet(self) -> None:
+    def _wait_for_start(self) -> None:
         try:
-            said = self._receive(_START_SECONDS)
+            answer = self._receive(_START_SECONDS)
         except (OSError, EOFError) as error:
-            raise Crashed("It did not start.") from error
-        self.pid = int(said["pid"])
+            raise Crashed("The model process did not start.") from error
+        self.pid = int(answer["pid"])
         self._pidfd = os.pidfd_open(self.pid)
         self._baseline = self._held = self._resident()
-        _note_walls(tuple(name for name, stands in sorted(said["walls"].items()) if not stands))
+        _log_missing_layers(tuple(name for name, is_on in sorted(answer["layers"].items()) if not is_on))
 
     def _load(self, data: bytes, keeps_memory: bool, seconds: float) -> None:
         file = SharedMemory.create(len(data))
@@ -208,48 +208,48 @@ class ModelProcess:
                 "capacity": file.size,
                 "keeps_memory": keeps_memory,
             }
-            said = self._ask(order, seconds, file.descriptor)
+            answer = self._ask(order, seconds, file.descriptor)
         finally:
             file.close()
-        with _reading_answer():
-            self.shape = tuple(None if side is None else int(side) for side in said["shape"])
-            self.type = str(said["type"])
+        with _check_answer():
+            self.shape = tuple(None if side is None else int(side) for side in answer["shape"])
+            self.type = str(answer["type"])
 
     def run(self, pixels: NDArray[Any] | PlannedInput, *, seconds: float) -> list[Floats]:
-        """Run the network over one input; return all outputs, as copies.
+        """Run the network on one input; return all outputs, as copies.
 
         Args:
-            seconds: of processor time that the run may take.
+            seconds: CPU time limit of the run.
 
         Raises: Overran, Crashed, Killed, Failed, MemoryError.
         """
-        if self._given is None or self._given.size < pixels.nbytes:
-            self._given = self._share("input", pixels.nbytes)
-        given = self._given.array(pixels.shape, pixels.dtype)
+        if self._input_memory is None or self._input_memory.size < pixels.nbytes:
+            self._input_memory = self._share("input", pixels.nbytes)
+        target = self._input_memory.array(pixels.shape, pixels.dtype)
         if isinstance(pixels, PlannedInput):
-            pixels.write(given)
+            pixels.write(target)
         else:
-            np.copyto(given, pixels)
-        said = self._ask({"do": "run", "shape": pixels.shape, "dtype": pixels.dtype.str}, seconds)
-        if "needs" in said:
-            with _reading_answer():
-                needed = int(said["needs"])
-            self._made = self._share("output", self._check_room(needed))
-            said = self._ask({"do": "deliver"}, seconds)
-        with _reading_answer():
-            if said["peak"] != self._peak:
-                self._peak, self._held = said["peak"], self._resident()
-            return [self._take(place) for place in said["outputs"]]
+            np.copyto(target, pixels)
+        answer = self._ask({"do": "run", "shape": pixels.shape, "dtype": pixels.dtype.str}, seconds)
+        if "needs" in answer:
+            with _check_answer():
+                needed = int(answer["needs"])
+            self._output_memory = self._share("output", self._check_output_size(needed))
+            answer = self._ask({"do": "deliver"}, seconds)
+        with _check_answer():
+            if answer["peak"] != self._peak:
+                self._peak, self._held = answer["peak"], self._resident()
+            return [self._copy_output(output) for output in answer["outputs"]]
 
     def growth(self) -> int:
-        """Return how many bytes of memory it holds more than before it loaded its network.
+        """Return the process's memory growth since it loaded its network, in bytes.
 
-        As seen after the last run that took more than those before it.
+        Measured after the last run that raised the peak.
         """
         return max(0, self._held - self._baseline)
 
     def kill(self) -> None:
-        """End it, whatever it is in the middle of."""
+        """Kill the process, even during a run."""
         if self._pidfd >= 0:
             try:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
@@ -258,9 +258,9 @@ class ModelProcess:
         self.close()
 
     def close(self) -> None:
-        """Let it end: it does when nobody holds the other end of its channel."""
+        """Release the process. It ends when its channel is closed."""
         self._channel.close()
-        for memory in (self._given, self._made):
+        for memory in (self._input_memory, self._output_memory):
             if memory is not None:
                 memory.close()
         if self._pidfd >= 0:
@@ -268,18 +268,18 @@ class ModelProcess:
             self._pidfd = -1
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        # At the end of this process its modules may be gone already, and the kernel closes everything.
+        # During interpreter shutdown, modules may be gone. The kernel closes everything then.
         if not is_finalizing():
             self.close()
 
-    def _take(self, place: dict[str, Any]) -> Floats:
-        assert self._made is not None
-        shape: Sequence[int] = place["shape"]
-        return np.array(self._made.array(shape, np.float32, place["offset"]))
+    def _copy_output(self, output: dict[str, Any]) -> Floats:
+        assert self._output_memory is not None
+        shape: Sequence[int] = output["shape"]
+        return np.array(self._output_memory.array(shape, np.float32, output["offset"]))
 
-    def _check_room(self, needed: int) -> int:
+    def _check_output_size(self, needed: int) -> int:
         if needed > self._most_output:
-            raise MemoryError(f"The outputs take {needed} bytes.")
+            raise MemoryError(f"The outputs have {needed} bytes, above the limit of {self._most_output}.")
         return needed
 
     def _share(self, what: str, size: int) -> SharedMemory:
@@ -292,35 +292,35 @@ class ModelProcess:
         return memory
 
     def _ask(self, order: dict[str, Any], seconds: float, *descriptors: int) -> dict[str, Any]:
-        """Have an order carried out. Whatever interrupts the waiting ends the process."""
+        """Send an order and return its answer. Kill the process on any interruption."""
         began = time.monotonic()
         try:
             messages.send(self._channel, {**order, "seconds": seconds}, descriptors)
-            said = self._receive(_WALL_FACTOR * seconds + _WALL_GRACE)
+            answer = self._receive(_WALL_FACTOR * seconds + _WALL_GRACE)
         except (OSError, EOFError) as error:
             self.kill()
             self._explain_end("", time.monotonic() - began, seconds, error)
         except BaseException:
             self.kill()
             raise
-        if "ended" in said:
+        if "ended" in answer:
             self.kill()
-            self._explain_end(str(said["ended"]), time.monotonic() - began, seconds)
-        if "error" not in said:
-            return said
-        if said["error"] == "memory":
+            self._explain_end(str(answer["ended"]), time.monotonic() - began, seconds)
+        if "error" not in answer:
+            return answer
+        if answer["error"] == "memory":
             raise MemoryError("The model process has no memory left.")
-        raise Failed(str(said.get("said", "")))
+        raise Failed(str(answer.get("message", "")))
 
     def _explain_end(
         self, name: str, spent: float, seconds: float, error: Exception | None = None
     ) -> NoReturn:
-        """Raise for a process that ended by the signal `name`, or in an unknown way."""
+        """Raise the error of a process that the signal `name` ended. "": unknown signal."""
         if name in _OUT_OF_TIME or isinstance(error, TimeoutError) or (not name and spent >= seconds):
-            raise Overran(f"It was ended after {spent:.1f} s.") from error
+            raise Overran(f"The process exceeded its time limit after {spent:.1f} s.") from error
         if name == _KILLED:
-            raise Killed(f"It was killed after {spent:.1f} s, as the kernel does where memory runs out.")
-        raise Crashed(f"It ended by itself after {spent:.1f} s ({name or 'no signal'}).") from error
+            raise Killed(f"The process was killed after {spent:.1f} s. Probably memory ran out.")
+        raise Crashed(f"The process crashed after {spent:.1f} s ({name or 'no signal'}).") from error
 
     def _receive(self, seconds: float) -> dict[str, Any]:
         self._channel.settimeout(seconds)
@@ -329,22 +329,22 @@ class ModelProcess:
 
     def _resident(self) -> int:
         try:
-            said = Path(f"/proc/{self.pid}/statm").read_text()
+            text = Path(f"/proc/{self.pid}/statm").read_text()
         except OSError:
             return 0
-        return int(said.split()[1]) * _PAGE
+        return int(text.split()[1]) * _PAGE
 
 
 @contextmanager
-def _reading_answer() -> Iterator[None]:
-    """Believe nothing of what a process says that runs a stranger's network."""
+def _check_answer() -> Iterator[None]:
+    """Turn malformed answers into Crashed: the process runs an untrusted network."""
     try:
         yield
     except (KeyError, TypeError, ValueError) as error:
-        raise Crashed("It answered what no model process does.") from error
+        raise Crashed("The model process sent an invalid answer.") from error
 
 
 @cache
-def _note_walls(missing: tuple[str, ...]) -> None:
+def _log_missing_layers(missing: tuple[str, ...]) -> None:
     if missing:
-        logger.warning("Model processes run without these walls: %s", ", ".join(missing))
+        logger.warning("Model processes run without these isolation layers: %s", ", ".join(missing))

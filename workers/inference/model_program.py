@@ -1,11 +1,10 @@
-"""The program of model processes: it runs one network for a slot, and can do nothing else.
+"""Program of model processes: it runs one network for a slot, isolated from everything else.
 
-A worker starts it once, with an empty environment. It loads ONNX Runtime, gives everything away (user,
-network, files, most system calls), and forks a process for each network that a slot asks for. So a process is
-there within milliseconds, and none of them ever held a credential.
+A worker starts it once, with an empty environment. It loads ONNX Runtime, drops its rights (user, network,
+files, most system calls), and forks a process for each network that a slot requests. So a process starts
+within milliseconds, and none of them ever had a credential.
 
-The kernel ends a process whose run takes more processor time than it was given, whatever it is in the middle
-of, and whether or not its slot still lives.
+The kernel ends a process when its run exceeds the CPU time limit, even if its slot has died.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ from workers.inference.messages import SharedMemory
 from workers.isolation import landlock, process, seccomp
 from workers.onnx_runtime import is_out_of_memory, open_runtime_session
 
-# A slot that has been killed cannot end a run. No run takes so long.
+# Wall time limit of a run, in case its slot was killed. No run takes longer.
 _WALL_SECONDS = 120.0
 _MOST_ERROR_CHARACTERS = 1000
-# The end of its channel that each living model process has, by which its slot is told how it ended.
+# Channel of each running model process by its ID, to tell its slot how it ended.
 _channels: dict[int, int] = {}
-# An ONNX file (opset 13) whose one node, Identity, gives its input `x` of 1 x 1 numbers back as `y`.
-_NOTHING = bytes.fromhex(
+# An ONNX file (opset 13) with one node, Identity, from input `x` to output `y`, both 1 x 1.
+_IDENTITY = bytes.fromhex(
     "08083a3f0a100a017812017922084964656e746974791201675a130a0178120e0a0c080112080a020801"
     "0a02080162130a0179120e0a0c080112080a0208010a02080142040a00100d"
 )
@@ -48,19 +47,19 @@ def main(arguments: Sequence[str]) -> int:
     control = _open_channel(int(order["control"]))
     process.lower_priority()
     process.end_first_without_memory()
-    # Before ONNX Runtime is loaded: only a process of one thread may leave for a user namespace of its own.
-    walls = {"network": process.leave_network()}
+    # Before ONNX Runtime is loaded: only a single-threaded process may create a user namespace.
+    layers = {"network": process.leave_network()}
     _load_runtime()
     signal.signal(signal.SIGCHLD, _reap)
-    walls |= _shut_in()
+    layers |= _drop_rights()
     gc.collect()
     gc.freeze()
     while True:
         try:
-            asked, descriptors = messages.receive(control, most_descriptors=1)
+            request, descriptors = messages.receive(control, most_descriptors=1)
         except EOFError:
             return 0
-        # Whoever ends at once is not missed.
+        # Block SIGCHLD until the child is registered, in case it ends at once.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
         pid = os.fork()
         if pid == 0:
@@ -69,34 +68,34 @@ def main(arguments: Sequence[str]) -> int:
                 os.close(channel)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-            _serve(_open_channel(descriptors[0]), asked, walls)
+            _serve(_open_channel(descriptors[0]), request, layers)
         _channels[pid] = descriptors[0]
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
 
 
 def _open_channel(descriptor: int) -> socket.socket:
-    # With all that Python would ask the kernel for: it may not ask later on.
+    # Pass family and type, because seccomp forbids the system calls by which Python would find them.
     return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptor)
 
 
 def _load_runtime() -> None:
-    """Do once what each process would do with its first network: a run of one that does nothing."""
-    session = open_runtime_session(_NOTHING, keeps_memory=False)
+    """Run an identity network once, so that forked processes need no first-run initialization."""
+    session = open_runtime_session(_IDENTITY, keeps_memory=False)
     session.run(None, {"x": np.zeros((1, 1), np.float32)})
 
 
-def _shut_in() -> dict[str, bool]:
-    """Give away all but computing and forking. Return which walls stand."""
-    walls = {"user": process.leave_root()}
+def _drop_rights() -> dict[str, bool]:
+    """Drop all rights except computing and forking. Return the active isolation layers."""
+    layers = {"user": process.leave_root()}
     process.refuse_privileges()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    walls["files"] = landlock.restrict([], [])
-    walls["system_calls"] = seccomp.restrict((*seccomp.COMPUTING, *seccomp.FORKING))
-    return walls
+    layers["files"] = landlock.restrict([], [])
+    layers["system_calls"] = seccomp.restrict((*seccomp.COMPUTING, *seccomp.FORKING))
+    return layers
 
 
 def _reap(_signal: int, _frame: FrameType | None) -> None:
-    """Tell slots and the log how model processes ended that crashed, or that the kernel ended."""
+    """Reap ended model processes. Report those that a signal ended to their slots and the log."""
     with suppress(ChildProcessError):
         while True:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -106,34 +105,34 @@ def _reap(_signal: int, _frame: FrameType | None) -> None:
             if os.WIFSIGNALED(status):
                 name = signal.Signals(os.WTERMSIG(status)).name
                 os.write(2, f"model process {pid} ended by {name}\n".encode())
-                _tell_end(descriptor, name)
+                _report_end(descriptor, name)
             if descriptor is not None:
                 os.close(descriptor)
 
 
-def _tell_end(descriptor: int | None, name: str) -> None:
+def _report_end(descriptor: int | None, name: str) -> None:
     if descriptor is None:
         return
     channel = _open_channel(descriptor)
-    # A slot that has ended reads nothing, and one that does not read is not waited for.
+    # The slot may have ended, or not read: do not wait for it.
     with suppress(OSError):
         flags = socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT
         socket.send_fds(channel, [json.dumps({"ended": name}).encode()], [], flags)
     channel.detach()
 
 
-def _serve(channel: socket.socket, asked: Mapping[str, Any], walls: Mapping[str, bool]) -> NoReturn:
-    """Load one network, run it until the slot has no more use for it, and end this process."""
+def _serve(channel: socket.socket, request: Mapping[str, Any], layers: Mapping[str, bool]) -> NoReturn:
+    """Load one network, run it until the slot closes the channel, and end this process."""
     try:
-        _limit(int(asked["memory"]))
-        messages.send(channel, {"pid": os.getpid(), "walls": dict(walls)})
+        _limit(int(request["memory"]))
+        messages.send(channel, {"pid": os.getpid(), "layers": dict(layers)})
         network = _NetworkRunner()
         while True:
             order, descriptors = messages.receive(channel, most_descriptors=2)
             messages.send(channel, network.obey(order, descriptors))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         os._exit(0)
-    except BaseException:  # noqa: BLE001  (all that is left is to say so: the launcher must not go on twice)
+    except BaseException:  # noqa: BLE001  (this child must never return to the launcher's loop)
         traceback.print_exc()
         os._exit(1)
 
@@ -141,31 +140,31 @@ def _serve(channel: socket.socket, asked: Mapping[str, Any], walls: Mapping[str,
 def _limit(memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     seccomp.restrict(seccomp.COMPUTING)
-    # At the end of its time the kernel ends this process, though Python or ONNX Runtime be busy.
+    # Default handlers: the kernel ends this process even while Python or ONNX Runtime is busy.
     for number in (signal.SIGPROF, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
 
 
 class _NetworkRunner:
-    """The network of this process, and the memory that it shares with the slot."""
+    """The network of this process, and its shared memory with the slot."""
 
     def __init__(self) -> None:
         self._session: Any = None
         self._input = ""
-        self._given: SharedMemory | None = None
-        self._made: SharedMemory | None = None
+        self._input_memory: SharedMemory | None = None
+        self._output_memory: SharedMemory | None = None
         self._outputs: list[Any] = []
 
     def obey(self, order: Mapping[str, Any], descriptors: Sequence[int]) -> dict[str, Any]:
-        """Do what the slot asks for, within its time; return what to answer."""
+        """Carry out an order within its time limit; return the answer."""
         _set_time_limit(float(order["seconds"]))
         try:
             return self._do(order, descriptors)
         except MemoryError:
             return {"error": "memory"}
-        except Exception as error:  # noqa: BLE001  (the slot sorts and logs it)
+        except Exception as error:  # noqa: BLE001  (the slot classifies and logs it)
             name = "memory" if is_out_of_memory(error) else "fault"
-            return {"error": name, "said": str(error)[:_MOST_ERROR_CHARACTERS]}
+            return {"error": name, "message": str(error)[:_MOST_ERROR_CHARACTERS]}
         finally:
             _set_time_limit(0)
 
@@ -194,34 +193,34 @@ class _NetworkRunner:
         memory = SharedMemory(descriptor, int(order["size"]))
         memory.close()
         if order["what"] == "input":
-            self._given = memory
+            self._input_memory = memory
         else:
-            self._made = memory
+            self._output_memory = memory
         return {}
 
     def _run(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        assert self._given is not None
-        pixels = self._given.array(order["shape"], order["dtype"])
+        assert self._input_memory is not None
+        pixels = self._input_memory.array(order["shape"], order["dtype"])
         outputs = self._session.run(None, {self._input: pixels})
         self._outputs = [np.asarray(output, np.float32) for output in outputs]
         return self._deliver()
 
     def _deliver(self) -> dict[str, Any]:
-        """Put the outputs where the slot sees them, or say how much room they need."""
-        places, end = [], 0
+        """Copy the outputs to shared memory, or answer with the bytes that they need."""
+        entries, end = [], 0
         for output in self._outputs:
-            places.append({"shape": output.shape, "offset": end})
+            entries.append({"shape": output.shape, "offset": end})
             end = messages.aligned(end + output.nbytes)
-        if self._made is None or self._made.size < end:
+        if self._output_memory is None or self._output_memory.size < end:
             return {"needs": end}
-        for output, place in zip(self._outputs, places, strict=True):
-            np.copyto(self._made.array(output.shape, np.float32, place["offset"]), output)
+        for output, entry in zip(self._outputs, entries, strict=True):
+            np.copyto(self._output_memory.array(output.shape, np.float32, entry["offset"]), output)
         self._outputs = []
-        return {"outputs": places, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+        return {"outputs": entries, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
 
 
 def _set_time_limit(seconds: float) -> None:
-    """Let the kernel end this process after so many seconds of its processor time; 0: never."""
+    """Make the kernel end this process after this much of its CPU time, in seconds. 0: never."""
     signal.setitimer(signal.ITIMER_PROF, seconds)
     signal.setitimer(signal.ITIMER_REAL, _WALL_SECONDS if seconds else 0)
 

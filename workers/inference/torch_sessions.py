@@ -1,7 +1,7 @@
-"""Converted models on a GPU: their networks rebuilt for torch, in half precision, run in batches.
+"""Converted models on a GPU: networks rebuilt for torch, in half precision, run in batches.
 
-The same runs on the processor ("torch-cpu"), in 32 bits. torch is imported when a model is loaded, which must
-happen in the process that runs it: a child that is forked after CUDA was touched cannot use it.
+The device "torch-cpu" runs the same on the CPU, in 32 bits. Loading a model imports torch. It must happen in
+the process that runs the model: a child that is forked after CUDA was initialized cannot use CUDA.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ Floats = NDArray[np.float32]
 logger = logging.getLogger(__name__)
 
 TORCH_PROCESSOR = "torch-cpu"
-# How far half precision may take an output from 32 bits, in proportion to one more than its size. A model
-# that it takes further runs in 32 bits.
+# Largest difference between outputs in half precision and in 32 bits: |a - b| / (1 + |b|). Above it, the
+# model runs in 32 bits.
 TOLERANCE = 0.01
-# Of the picture that it is tried on where any size will do.
-_TRIED_SIDE = 128
+# Side of the sample input if the model takes any size, in pixels.
+_SAMPLE_SIDE = 128
 _SEED = 20_11
 
 
 @dataclass(frozen=True)
 class _Started:
-    """A batch on its way: where its outputs come to lie, when they are there, and whose they are."""
+    """A running batch: its outputs, the event of their arrival, and the count of rows by input."""
 
     outputs: Sequence[Any]
     arrival: Any
@@ -53,7 +53,7 @@ class TorchNetwork:
 
         self.device = torch.device("cpu" if device == TORCH_PROCESSOR else device)
         self.is_cuda = self.device.type == "cuda"
-        with self._telling_faults():
+        with self._raise_device_errors():
             self._module = module.eval().to(self.device, memory_format=torch.channels_last)
         self.dtype = torch.float32
 
@@ -66,34 +66,34 @@ class TorchNetwork:
     def halve(self) -> None:
         import torch
 
-        with self._telling_faults():
+        with self._raise_device_errors():
             halve(self._module)
         self.dtype = torch.float16
 
     def enter(self, pixels: Floats, /) -> Any:
         import torch
 
-        with self._telling_faults():
+        with self._raise_device_errors():
             tensor = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.dtype)
-            # From memory that stays where it is, the device fetches by itself.
+            # The device copies from pinned memory asynchronously.
             return tensor.pin_memory().to(self.device, non_blocking=True) if self.is_cuda else tensor
 
     def start(self, inputs: Sequence[Any], /) -> _Started:
         import torch
 
-        with self._telling_faults(), torch.inference_mode():
-            together = torch.cat(list(inputs)) if len(inputs) > 1 else inputs[0]
-            made = flatten(self._module(together.contiguous(memory_format=torch.channels_last)))
-            outputs = [self._bring_back(output.float()) for output in made]
+        with self._raise_device_errors(), torch.inference_mode():
+            batch = torch.cat(list(inputs)) if len(inputs) > 1 else inputs[0]
+            tensors = flatten(self._module(batch.contiguous(memory_format=torch.channels_last)))
+            outputs = [self._copy_to_host(tensor.float()) for tensor in tensors]
             arrival = None
             if self.is_cuda:
-                # Waited for asleep, not by asking over and over: other threads need the processor.
+                # A blocking event sleeps instead of spinning: other threads need the CPU.
                 arrival = torch.cuda.Event(blocking=True)
                 arrival.record(torch.cuda.current_stream(self.device))
         return _Started(outputs, arrival, [len(one) for one in inputs])
 
     def finish(self, started: _Started, /) -> list[list[Floats]]:
-        with self._telling_faults():
+        with self._raise_device_errors():
             if started.arrival is not None:
                 started.arrival.synchronize()
         arrays = [output.numpy() for output in started.outputs]
@@ -103,17 +103,17 @@ class TorchNetwork:
             for end, count in zip(ends, started.counts, strict=True)
         ]
 
-    def _bring_back(self, output: Any) -> Any:
+    def _copy_to_host(self, output: Any) -> Any:
         import torch
 
         if not self.is_cuda:
             return output.contiguous()
-        there = torch.empty(output.shape, dtype=output.dtype, pin_memory=True)
-        return there.copy_(output, non_blocking=True)
+        host = torch.empty(output.shape, dtype=output.dtype, pin_memory=True)
+        return host.copy_(output, non_blocking=True)
 
     @contextmanager
-    def _telling_faults(self) -> Iterator[None]:
-        """Raise MemoryError where the device's memory was too small, DeviceLost where the device is gone."""
+    def _raise_device_errors(self) -> Iterator[None]:
+        """Turn torch's errors into MemoryError if device memory runs out, DeviceLost if the device failed."""
         import torch
 
         try:
@@ -121,16 +121,16 @@ class TorchNetwork:
                 yield
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
-            raise MemoryError("The GPU's memory does not suffice.") from error
+            raise MemoryError("The GPU ran out of memory.") from error
         except RuntimeError as error:
             if "can't allocate memory" in str(error):
-                raise MemoryError("The memory does not suffice.") from error
-            if self.is_cuda and not self._answers():
-                raise DeviceLost("The GPU does not answer this process any more.") from error
+                raise MemoryError("The process ran out of memory.") from error
+            if self.is_cuda and not self._is_working():
+                raise DeviceLost("The GPU no longer works in this process.") from error
             raise
 
-    def _answers(self) -> bool:
-        """After some faults of CUDA each call fails, until another process begins anew."""
+    def _is_working(self) -> bool:
+        """Return whether CUDA still works. After some errors, every call fails until the process restarts."""
         import torch
 
         try:
@@ -142,7 +142,7 @@ class TorchNetwork:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model on a device, ready to run, and the bytes that it takes there."""
+    """A model that is loaded on a device. `size` is its memory there, in bytes."""
 
     batcher: Batcher
     network: TorchNetwork
@@ -154,21 +154,21 @@ class Loaded:
 
 
 def can_run(model: Model) -> bool:
-    """Tell whether there is a network for torch: a graph that came as ONNX has none."""
+    """Return whether the model has a torch network. Uploaded ONNX graphs have none."""
     return serves(model.facts["family"])
 
 
 def serves(family: str) -> bool:
-    """Tell whether there are networks for torch of this family."""
+    """Return whether models of this family have torch networks."""
     return registry.get(family).queue == "gpu"
 
 
 @cache
 def name_device(device: str) -> Device:
-    """Say which device this process means by "cuda", "cuda:1" and so on, or "torch-cpu".
+    """Return the device that this process means by "cuda", "cuda:1" and so on, or "torch-cpu".
 
-    It asks CUDA itself, whose order of devices is not the driver's. On the processor torch is not as fast as
-    ONNX Runtime, so it goes by a name of its own.
+    It asks CUDA, because its order of devices differs from the driver's. The CPU gets its own name with
+    "(torch)", because torch is slower there than ONNX Runtime.
     """
     if device == TORCH_PROCESSOR:
         return Device("cpu", f"{devices.processor().name} (torch)")
@@ -178,21 +178,21 @@ def name_device(device: str) -> Device:
 
 
 def get_loaded(context: Context, model: Model) -> Loaded:
-    """Return the model on the context's device, kept in this process by its digest and the device.
+    """Return the model on the context's device, cached in this process by digest and device.
 
     Raises:
-        MemoryError: the device has no room for it.
-        DeviceLost: the GPU has failed this process.
-        OSError: the storage does not give the weights.
+        MemoryError: it does not fit into the device's memory.
+        DeviceLost: the GPU has failed.
+        OSError: the weights cannot be read from storage.
     """
     key = ("torch", model.key, context.device)
-    return context.keep(key, lambda: _load(model, context.device), lambda made: made.size)
+    return context.keep(key, lambda: _load(model, context.device), lambda loaded: loaded.size)
 
 
 def measure_difference(found: Sequence[Floats], wanted: Sequence[Floats], layout: str) -> float:
-    """Return how far outputs lie apart at most, in proportion to one more than the size; infinity for NaN.
+    """Return the largest difference of outputs, relative to 1 + |wanted|. NaN counts as infinity.
 
-    End-to-end heads choose among candidates that may be all but equal: there scores are compared, in order.
+    End-to-end heads may swap nearly equal candidates, so only their sorted scores are compared.
     """
     pairs = list(zip(found, wanted, strict=True))
     if layout == "end-to-end":
@@ -208,14 +208,14 @@ def _load(model: Model, device: str) -> Loaded:
     network = TorchNetwork(_rebuild(model), device)
     wanted = _run(network, sample)
     if network.is_cuda and not _is_the_same_halved(network, sample, wanted, model):
-        logger.warning("The model %s runs in 32 bits: half precision would change its results", model.key)
+        logger.warning("Model %s runs in 32 bits, because half precision changes its results", model.key)
         network = TorchNetwork(_rebuild(model), device)
         _run(network, sample)
     return Loaded(Batcher(network), network, _shape_of(model))
 
 
 def _prepare_torch() -> None:
-    """One thread, as everything in a slot; and 32 bits that are 32 bits."""
+    """Set torch to one thread, as each slot is a process, and disable TF32, which rounds 32-bit values."""
     import torch
 
     torch.set_num_threads(1)
@@ -239,29 +239,29 @@ def _run(network: TorchNetwork, sample: Floats) -> list[Floats]:
 def _is_the_same_halved(
     network: TorchNetwork, sample: Floats, wanted: Sequence[Floats], model: Model
 ) -> bool:
-    """Halve the network, and tell whether that leaves its outputs what they were."""
+    """Convert the network to half precision, and return whether its outputs stay within the tolerance."""
     network.halve()
     try:
         found = _run(network, sample)
     except (MemoryError, DeviceLost):
         raise
     except RuntimeError:
-        logger.warning("The model %s does not run in half precision", model.key, exc_info=True)
+        logger.warning("Model %s does not run in half precision", model.key, exc_info=True)
         return False
-    apart = measure_difference(found, wanted, model.facts.get("layout", ""))
-    return apart <= TOLERANCE
+    difference = measure_difference(found, wanted, model.facts.get("layout", ""))
+    return difference <= TOLERANCE
 
 
 def _shape_of(model: Model) -> tuple[int | None, ...]:
-    """Return the shape of the input, None for lengths that are free: what its ONNX form would say."""
+    """Return the shape of the input, as in the ONNX form. None: free length."""
     size = model.facts["input"]
     sides = (None, None) if model.facts.get("rectangles") else (size["height"] or None, size["width"] or None)
     return (None, size["channels"], *sides)
 
 
 def _sample_of(model: Model) -> Floats:
-    """Return an input that the network can read, of noise."""
+    """Return an input of noise with a valid shape."""
     size, stride = model.facts["input"], model.facts.get("stride", 1)
-    free = -(-_TRIED_SIDE // stride) * stride
+    free = -(-_SAMPLE_SIDE // stride) * stride
     shape = (1, size["channels"], size["height"] or free, size["width"] or free)
     return np.random.default_rng(_SEED).random(shape, np.float32)

@@ -1,1 +1,1 @@
-"""Walls around a process that handles what strangers made: files, network, system calls, memory."""
+"""Linux isolation of a process that handles untrusted files: Landlock, seccomp, namespaces, priorities."""

@@ -1,4 +1,4 @@
-"""What a process gives away of itself before it handles what strangers made."""
+"""Drop privileges, network and priority of this process before it handles untrusted files."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from pathlib import Path
 
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
-# The user and group of nobody, by convention.
+# User and group ID of `nobody`, by convention.
 NOBODY = 65534
-# Who wants the same core gets three quarters of it, so takes a third longer at most. With more, a conversion
-# would take ten times as long on a busy machine.
+# Another process on the same core gets three quarters of it. At a higher niceness, a conversion would take
+# ten times as long on a busy machine.
 NICENESS = 5
 
 
 def end_with_parent() -> None:
-    """Have the kernel kill this process when the thread that started it ends."""
+    """Make the kernel kill this process when the thread that started it ends."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def refuse_privileges() -> None:
-    """Make sure that no program started from here gets more rights than this process has."""
+    """Set PR_SET_NO_NEW_PRIVS: programs started from here get no more rights than this process."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def leave_network() -> bool:
-    """Move into a network of its own, in which there is nothing. Return whether that was allowed."""
+    """Move into an empty network namespace. Return whether the kernel allowed it."""
     libc = ctypes.CDLL(None, use_errno=True)
     return any(libc.unshare(flags) == 0 for flags in (_CLONE_NEWNET, _CLONE_NEWUSER | _CLONE_NEWNET))
 
 
 def leave_root() -> bool:
-    """Become nobody where this process is root's. Return whether it belongs to an ordinary user now."""
+    """Switch from root to `nobody`. Return whether the process now runs as an ordinary user."""
     if os.geteuid() == 0:
         with suppress(OSError):
             os.setgroups([])
@@ -44,10 +44,10 @@ def leave_root() -> bool:
 
 
 def lower_priority() -> None:
-    """Leave the processor, and with it the disk, to pages and small jobs wherever they want it.
+    """Lower the CPU and disk priority, so that pages and small jobs come first.
 
-    Where the kernel groups processes by session, niceness counts within the group alone, so that of the group
-    is set too. The priority of reads and writes follows from niceness: ioprio_set(2).
+    With autogroup scheduling, niceness counts only within a session, so the session's niceness is set too.
+    The I/O priority follows from niceness: ioprio_set(2).
     """
     with suppress(OSError):
         os.nice(NICENESS)
@@ -56,6 +56,6 @@ def lower_priority() -> None:
 
 
 def end_first_without_memory() -> None:
-    """Where the machine's memory runs out, let the kernel kill this process and no worker."""
+    """Make the kernel kill this process before any worker if memory runs out."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")

@@ -1,6 +1,6 @@
-"""Seccomp: the kernel's list of system calls that a process may still make. Linux 3.17 on.
+"""Seccomp: limit the system calls that this process may make. Needs Linux 3.17 or later.
 
-The filter stays for the life of the process and of all that it forks. Needs PR_SET_NO_NEW_PRIVS.
+The filter cannot be removed, and child processes inherit it. Needs PR_SET_NO_NEW_PRIVS.
 Source: docs.kernel.org, «Seccomp BPF (SECure COMPuting with filters)».
 """
 
@@ -41,7 +41,7 @@ _AARCH64 = {
     "mremap": 216, "clone": 220, "mmap": 222, "mprotect": 226, "madvise": 233, "wait4": 260,
     "prlimit64": 261, "seccomp": 277, "getrandom": 278, "membarrier": 283, "rseq": 293, "clone3": 435,
 }  # fmt: skip
-# Computing with memory and talking over what is open already: no files, no sockets, no programs.
+# Memory, threads, clocks and already open descriptors. No new files, sockets or programs.
 COMPUTING = (
     "read", "write", "close", "fstat", "poll", "ppoll", "lseek", "mmap", "mprotect", "munmap", "brk",
     "mremap", "madvise", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack",
@@ -50,14 +50,14 @@ COMPUTING = (
     "getpid", "gettid", "sendto", "recvfrom", "sendmsg", "recvmsg", "futex", "set_robust_list", "rseq",
     "membarrier", "getrandom", "exit", "exit_group", "fcntl",
 )  # fmt: skip
-# What is needed besides by a process that forks others, limits them and shuts them in.
+# Additional calls of a process that forks children, limits them and isolates them.
 FORKING = ("fork", "clone", "clone3", "wait4", "prlimit64", "prctl", "seccomp", "tgkill")
 _MAPPING = ("mmap", "mprotect")
 
 
 @dataclass(frozen=True)
 class _Architecture:
-    """How a processor's kernel counts its system calls."""
+    """System call numbers of one CPU architecture."""
 
     audit: int
     numbers: dict[str, int]
@@ -70,15 +70,15 @@ _ARCHITECTURES = {
 
 
 def restrict(allowed: Iterable[str]) -> bool:
-    """Let this process make only these system calls; others fail with EPERM. Memory cannot become code.
+    """Allow only these system calls; others fail with EPERM. Memory cannot become executable.
 
     Needs PR_SET_NO_NEW_PRIVS.
 
     Args:
-        allowed: names as in `COMPUTING`. Those that the processor does not have are passed over.
+        allowed: names as in `COMPUTING`. Names that the architecture lacks are skipped.
 
     Returns:
-        Whether the kernel did it. False on a processor that this module has no numbers for.
+        Whether the kernel enforces the filter. False on architectures that this module does not know.
     """
     architecture = _ARCHITECTURES.get(platform.machine())
     if architecture is None:
@@ -91,7 +91,7 @@ def restrict(allowed: Iterable[str]) -> bool:
 
 
 def _compile(architecture: _Architecture, allowed: frozenset[str]) -> Sequence[bytes]:
-    """Return the filter's instructions: one block for each system call, so no jump is long."""
+    """Return the filter's instructions: one block for each system call, so all jumps are short."""
     refuse = _instruction(_RETURN, _ERRNO | errno.EPERM)
     program = [
         _instruction(_LOAD, _ARCHITECTURE_AT),

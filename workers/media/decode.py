@@ -1,4 +1,4 @@
-"""Opening bytes that may be hostile: limits, header facts, and every mode brought to 8-bit sRGB."""
+"""Open untrusted images: limits, header facts, and conversion of every mode to 8-bit sRGB."""
 
 from __future__ import annotations
 
@@ -42,23 +42,24 @@ CONTENT_TYPES = {
     "AVIF": "image/avif",
 }
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "AVIF": ".avif"}
-# A slot is one thread; each slot of a machine decodes a picture of its own.
+# One thread, because each slot of a machine decodes its own image.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 bound_directories()
 png_chunks.register()
 plugin.register()
 png_transparency.register()
 
-# Raise it when the same files are read, or results written, as other pixels: known results are made again.
+# Increase it when the same file decodes to other pixels, or results are written with other pixels: earlier
+# results are then not reused.
 PIXELS_VERSION = 2
 # Bytes, or characters.
 MOST_XMP = 8 * 1024 * 1024
-# What is larger is not read into memory only to say more exactly what is wrong with it.
+# Larger files are not read into memory just for a more exact error message.
 MOST_EXPLAINED = 64 * 1024 * 1024
-UNREADABLE = "This is not a picture we can read: JPEG, PNG, TIFF, WebP and AVIF are accepted."
-DAMAGED = "This picture is damaged and cannot be read."
-TRUNCATED = "This picture is damaged: it ends too early."
-TOO_BIG_TO_HOLD = "This picture needs more memory than is available."
+UNREADABLE = "This file is not an image that can be read. JPEG, PNG, TIFF, WebP and AVIF are supported."
+DAMAGED = "This image is damaged and cannot be read."
+TRUNCATED = "This image is damaged: it ends too early."
+TOO_BIG_TO_HOLD = "This image needs more memory than is available."
 _TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -74,7 +75,7 @@ _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """What is accepted. `formats` are Pillow's names."""
+    """Limits of accepted images. `formats` are Pillow's names."""
 
     max_pixels: int = 50_000_000
     max_side: int = 20_000
@@ -85,8 +86,10 @@ LIMITS = DecodeLimits()
 
 
 class PictureError(OperationError):
-    """These bytes are not an acceptable picture. `code` is one of: unreadable, damaged, truncated,
-    too_large, too_complex, unsupported, animated, memory."""
+    """The bytes are not an acceptable image.
+
+    `code` is one of: unreadable, damaged, truncated, too_large, too_complex, unsupported, animated, memory.
+    """
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message, code=code)
@@ -94,7 +97,7 @@ class PictureError(OperationError):
 
 @dataclass(frozen=True)
 class Facts:
-    """What a header says. `width` and `height` are upright, in pixels; `mode` is Pillow's."""
+    """Facts from an image header. `width` and `height` are upright, in pixels; `mode` is Pillow's."""
 
     format: str
     content_type: str
@@ -107,7 +110,7 @@ class Facts:
 
 
 def identify(source: bytes | BinaryIO, limits: DecodeLimits = LIMITS) -> Facts:
-    """Read the header only, without decoding a pixel. Raises PictureError."""
+    """Return facts from the header, without decoding pixels. Raises PictureError."""
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
     stream.seek(0)
     with open_header(stream, limits) as image, refusing(stream, limits):
@@ -115,13 +118,13 @@ def identify(source: bytes | BinaryIO, limits: DecodeLimits = LIMITS) -> Facts:
 
 
 def open_header(stream: BinaryIO, limits: DecodeLimits = LIMITS) -> ImageFile.ImageFile:
-    """Open what is within the limits, to read its header and no pixels. Raises PictureError."""
+    """Open an image within the limits, to read only its header. Raises PictureError."""
     with reading_header():
         return open_image(stream, limits)
 
 
 def open_image(stream: BinaryIO, limits: DecodeLimits = LIMITS) -> ImageFile.ImageFile:
-    """Open, undecoded, what is within the limits. Raises PictureError."""
+    """Open an image within the limits without decoding it. Raises PictureError."""
     with refusing(stream, limits):
         check_head(stream)
         stream.seek(0)
@@ -132,11 +135,11 @@ def open_image(stream: BinaryIO, limits: DecodeLimits = LIMITS) -> ImageFile.Ima
 
 
 def read_facts(image: ImageFile.ImageFile, stream: BinaryIO) -> Facts:
-    """Facts of an image as opened from a stream, before it is decoded. Leaves the stream anywhere."""
+    """Return facts of an opened image before it is decoded. Moves the stream's position."""
     name = family(image.format)
     orientation = read_orientation(image)
     width, height = image.size
-    # Pillow itself turns a TIFF, and already gives its size upright.
+    # Pillow rotates TIFFs itself, and reports their upright size.
     if orientation >= 5 and name != "TIFF":
         width, height = height, width
     coding = read_coding(stream, image, name)
@@ -144,13 +147,13 @@ def read_facts(image: ImageFile.ImageFile, stream: BinaryIO) -> Facts:
 
 
 def family(format: str | None) -> str:
-    """A multi-picture JPEG is a JPEG."""
+    """Return the format of a file by Pillow's name. A multi-picture JPEG counts as JPEG."""
     return "JPEG" if format == "MPO" else format or ""
 
 
 @contextmanager
 def refusing(stream: BinaryIO, limits: DecodeLimits = LIMITS) -> Iterator[None]:
-    """Turn whatever a decoder raises on hostile bytes into a PictureError."""
+    """Turn any exception of a decoder into a PictureError."""
     try:
         yield
     except PictureError:
@@ -159,7 +162,7 @@ def refusing(stream: BinaryIO, limits: DecodeLimits = LIMITS) -> Iterator[None]:
         raise PictureError(error.code, error.message) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         most = limits.max_pixels // 1_000_000
-        message = f"This picture has too many pixels: at most {most} megapixels are accepted."
+        message = f"This image has too many pixels: at most {most} megapixels are accepted."
         raise PictureError("too_large", message) from error
     except MemoryError as error:
         raise PictureError("memory", TOO_BIG_TO_HOLD) from error
@@ -170,9 +173,9 @@ def refusing(stream: BinaryIO, limits: DecodeLimits = LIMITS) -> Iterator[None]:
 
 
 def read_orientation(image: ImageFile.ImageFile) -> int:
-    """EXIF (or XMP) orientation, 1..8; 1 where there is none or it makes no sense."""
+    """Return the EXIF or XMP orientation, 1 to 8. Missing or invalid values count as 1."""
     try:
-        # The base class's reader: PNG's own would decode the pixels in search of a late chunk.
+        # The reader of the base class: PNG's own one decodes the pixels to find a late chunk.
         value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
     except MemoryError:
         raise
@@ -187,8 +190,8 @@ def turn(image: Image.Image, orientation: int) -> Image.Image:
     return image.transpose(how) if how is not None else image
 
 
-def normalise(image: Image.Image, space: ColorSpace = None) -> tuple[Image.Image, Image.Image | None]:
-    """Split a decoded image into colour (mode L or RGB, sRGB, 8 bits) and transparency (L or None)."""
+def normalize(image: Image.Image, space: ColorSpace = None) -> tuple[Image.Image, Image.Image | None]:
+    """Split a decoded image into color (mode L or RGB, 8-bit sRGB) and alpha (mode L, or None)."""
     if image.mode in _DEEP_MODES:
         return clean(_reduce_depth(image, space)), None
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
@@ -197,7 +200,7 @@ def normalise(image: Image.Image, space: ColorSpace = None) -> tuple[Image.Image
 
 
 def to_srgb(image: Image.Image, space: ColorSpace) -> Image.Image:
-    """Bring opaque colour to sRGB; a color space that does not fit the pixels is passed over."""
+    """Convert opaque colors to sRGB. A color space that does not match the pixels is ignored."""
     if image.mode == "LAB":
         return clean(_convert_lab(image))
     wanted = "L" if image.mode in ("1", "L") else "RGB"
@@ -206,20 +209,20 @@ def to_srgb(image: Image.Image, space: ColorSpace) -> Image.Image:
     converted = convert(image, space)
     if converted is not None:
         return clean(converted)
-    # convert() copies even where there is nothing to convert.
+    # Skip convert() for the same mode, because it copies.
     return clean(image if image.mode == wanted else image.convert(wanted))
 
 
 def read_foreign_space(image: ImageFile.ImageFile, stream: BinaryIO) -> ColorSpace:
-    """Return the color space from which pixels must be converted, or None where they are sRGB already."""
+    """Return the color space from which pixels must be converted, or None if they are sRGB."""
     space = read_color_space(image, stream)
-    # Pillow opens it as RGBA.
+    # Pillow opens 16-bit gray with alpha as RGBA.
     mode = "LA" if png_transparency.is_deep_gray_with_alpha(image) else image.mode
     return space if needs_conversion(space, mode) else None
 
 
 def clean(image: Image.Image) -> Image.Image:
-    """Drop what Pillow would carry into a saved file: comments, profile, location. Keeps the pixels."""
+    """Remove metadata that Pillow would save: comments, profile, location. Keeps the pixels."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         image = image.copy()
     image.info = {}
@@ -240,12 +243,12 @@ def _check_size(size: tuple[int, int], limits: DecodeLimits) -> None:
     if max(size) > limits.max_side:
         raise PictureError(
             "too_large",
-            f"This picture has a side of {max(size):,} pixels; at most {limits.max_side:,} are accepted.",
+            f"This image has a side of {max(size):,} pixels; at most {limits.max_side:,} are accepted.",
         )
     if width * height > limits.max_pixels:
         raise PictureError(
             "too_large",
-            f"This picture has {_megapixels(width * height)} megapixels; "
+            f"This image has {_megapixels(width * height)} megapixels; "
             f"at most {limits.max_pixels // 1_000_000} are accepted.",
         )
 
@@ -255,14 +258,14 @@ def _megapixels(pixels: int) -> str:
 
 
 def _drop_long_xmp(image: ImageFile.ImageFile) -> None:
-    """Pillow searches it for the orientation, character by character."""
+    """Drop long XMP, because Pillow searches it for the orientation character by character."""
     for name in ("xmp", "XML:com.adobe.xmp"):
         if len(image.info.get(name) or ()) > MOST_XMP:
             del image.info[name]
 
 
 def _explain_unidentified(stream: BinaryIO, limits: DecodeLimits) -> PictureError:
-    """A known signature with a broken header is damage; anything else is no picture."""
+    """Return "damaged" for a known signature with a broken header, else "unreadable"."""
     head = _read(stream, MOST_STRAY_BYTES + 16)
     known = any(head.startswith(SIGNATURES[name]) for name in limits.formats if name in SIGNATURES)
     known = known or ("AVIF" in limits.formats and head[4:12] == b"ftypavif")
@@ -294,7 +297,7 @@ def _read(stream: BinaryIO, most: int = -1) -> bytes:
 
 
 def _ends_early(data: bytes) -> bool:
-    """Whether the format's own end mark is missing, or bytes it points to are not there."""
+    """Return whether the format's end mark is missing, or bytes that it refers to."""
     if data.startswith(b"\xff\xd8"):
         return data.rfind(b"\xff\xd9") < max(2, data.rfind(b"\xff\xda"))
     if data.startswith(b"\x89PNG"):
@@ -307,17 +310,17 @@ def _ends_early(data: bytes) -> bool:
 
 
 def _split_alpha(image: Image.Image, space: ColorSpace) -> tuple[Image.Image, Image.Image | None]:
-    # Only gray pixels get a profile of grays: see `read_foreign_space`.
-    grey = image.mode in ("L", "LA", "La", "1") or is_gray_profile(space)
+    # Only gray pixels get a gray profile: see `read_foreign_space`.
+    is_gray = image.mode in ("L", "LA", "La", "1") or is_gray_profile(space)
     whole = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
-    colour = whole.getchannel("R") if grey else whole.convert("RGB")
+    color = whole.getchannel("R") if is_gray else whole.convert("RGB")
     alpha = whole.getchannel("A")
     opaque = alpha.getextrema() == (255, 255)
-    return to_srgb(clean(colour), space), None if opaque else clean(alpha)
+    return to_srgb(clean(color), space), None if opaque else clean(alpha)
 
 
 def _reduce_depth(image: Image.Image, space: ColorSpace) -> Image.Image:
-    """Return grays of more than 8 bits in sRGB. All 16 bits are converted, so dark tones stay apart."""
+    """Return grays of more than 8 bits in sRGB. It converts all 16 bits, so that dark tones stay distinct."""
     converted = convert(image, space) if image.mode.startswith("I;16") else None
     if converted is not None:
         return converted
@@ -326,7 +329,7 @@ def _reduce_depth(image: Image.Image, space: ColorSpace) -> Image.Image:
 
 
 def _scale_to_8_bits(image: Image.Image) -> Image.Image:
-    """16-bit and floating-point greys, each brought to 0..255 by the range its kind of file uses."""
+    """Scale 16-bit and floating-point grays to 0..255, by the value range of their kind."""
     values = np.asarray(image)
     scaled = scale_unsigned(values, 16) if image.mode.startswith("I;16") else scale_by_range(values)
     return Image.fromarray(scaled)

@@ -1,6 +1,6 @@
-"""Limits on what the pixels of an image cost to decode, checked by workers before they decode them.
+"""Limits on the cost of decoding an image's pixels, checked by workers before decoding.
 
-The file must be in memory as a whole, unlike for the limits on headers.
+Unlike the limits on headers, they need the whole file in memory.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from workers.formats.header_errors import TOO_COMPLEX, HeadError
 from workers.tiff.headers import jpeg_strips
 
 # Each scan of a progressive JPEG is a pass over all its pixels: up to 0.2 seconds for 49 megapixels.
-# The usual ten scans fit for the largest pictures that are accepted.
+# The usual ten scans are allowed for the largest accepted images.
 MOST_SCANNED_PIXELS = 650_000_000
 MOST_SCANS = 200
 MOST_SEGMENTS = 8192
-# Arithmetic coding costs a multiple of Huffman's.
+# Arithmetic coding costs a multiple of Huffman coding.
 _ARITHMETIC_WEIGHT = 4
 # Pillow reads PNG chunk by chunk. Encoders write chunks of 8 KiB or more.
 MOST_CHUNKS = 20_000
@@ -26,9 +26,9 @@ _LEAST_CHUNK_BYTES = 1024
 MOST_LATE_CHUNKS = 4096
 MOST_LATE_PACKED_CHUNKS = 100
 
-TOO_MANY_CHUNKS = "This PNG is built of too many parts to be read."
+TOO_MANY_CHUNKS = "This PNG has too many chunks. Save it again with another program."
 
-# In the data of a scan, 0xFF stands before zero, a restart mark or filling. Anything else is a marker.
+# In scan data, 0xFF is followed by zero, a restart marker or fill bytes. Any other byte makes it a marker.
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
 _EOI, _SOI, _SOS = 0xD9, 0xD8, 0xDA
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -40,7 +40,7 @@ def check_cost(data: bytes, format: str, size: tuple[int, int]) -> None:
     """Refuse an image that would keep a worker busy for long.
 
     Args:
-        format: Pillow's name of it.
+        format: Pillow's name of the format.
         size: width and height in pixels.
 
     Raises:
@@ -68,7 +68,7 @@ def _check_scans(scans: int, pixels: int) -> None:
 
 
 def _weigh_scans(data: bytes, start: int, end: int) -> int:
-    """Return how many scans a JPEG has, as far as its decoder reads them.
+    """Return the number of a JPEG's scans, as far as its decoder reads them.
 
     Raises:
         HeadError: it has too many segments.
@@ -87,16 +87,16 @@ def _weigh_scans(data: bytes, start: int, end: int) -> int:
             weight = _ARITHMETIC_WEIGHT if marker in _ARITHMETIC else 1
         elif marker == _SOS:
             scans += weight
-            holds_all = is_sequential and data[position + 2 : position + 3] == bytes([components])
-            # The decoder reads no other scan behind one that holds everything.
-            if holds_all or scans > MOST_SCANS:
+            is_complete = is_sequential and data[position + 2 : position + 3] == bytes([components])
+            # The decoder stops after a scan with all components.
+            if is_complete or scans > MOST_SCANS:
                 return scans
         position += max(2, int.from_bytes(data[position : position + 2], "big"))
     raise HeadError("too_complex", TOO_COMPLEX)
 
 
 def _check_jpeg_strips(data: bytes, size: tuple[int, int]) -> None:
-    """Each strip or tile of a TIFF may be a JPEG of its own."""
+    """Check the JPEGs in a TIFF: each strip or tile may be one."""
     scanned = 0
     for start, end, pixels in jpeg_strips(io.BytesIO(data), size[0] * size[1]):
         scans = _weigh_scans(data, start, end)
@@ -123,5 +123,5 @@ def _check_chunks(data: bytes) -> None:
     except TooManyPartsError as error:
         raise HeadError("too_complex", TOO_MANY_CHUNKS) from error
     except FormatError:
-        # It is damaged, which the decoder says better.
+        # The file is damaged. The decoder gives the better message.
         return

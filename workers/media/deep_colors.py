@@ -1,4 +1,4 @@
-"""PNG and TIFF of 16-bit colors: the low bytes, which Pillow drops, and colors converted with all bits."""
+"""16-bit colors of PNG and TIFF: read the low bytes, which Pillow drops, and convert with all bits."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _NATIVE = "L" if sys.byteorder == "little" else "B"
 
 
 class LowBytes:
-    """The low bytes of an image, decoded when they are first asked for.
+    """The low bytes of an image, decoded on first access.
 
     Args:
-        image: opened and not decoded, because Pillow then forgets how the samples are stored.
-        data: the file of the image.
+        image: opened but not decoded. After decoding, Pillow drops the storage layout of the samples.
+        data: the image file.
     """
 
     def __init__(self, image: ImageFile.ImageFile, data: bytes) -> None:
@@ -43,7 +43,7 @@ class LowBytes:
 def convert_whole_samples(image: Image.Image, low_bytes: LowBytes, space: ColorSpace) -> Image.Image | None:
     """Return a decoded image of 16-bit colors in sRGB, or None for any other image.
 
-    The low bytes count where dark tones lie close together, as in linear light.
+    The low bytes matter if dark tones are close together, as in linear light.
     """
     conversion = find_conversion(space)
     if conversion is None or low_bytes.image is None:
@@ -55,7 +55,7 @@ def convert_whole_samples(image: Image.Image, low_bytes: LowBytes, space: ColorS
 
 
 def _swap_bytes(tile: ImageFile._Tile) -> ImageFile._Tile | None:
-    """Return how to decode 16-bit samples as if their bytes stood the other way round."""
+    """Return a tile that decodes 16-bit samples with swapped bytes, or None for other samples."""
     raw_mode = tile.args[0] if isinstance(tile.args, tuple) else tile.args
     name, _separator, kind = str(raw_mode).partition(";16")
     if name not in ("RGB", "RGBA") or kind not in ("L", "B", "N"):

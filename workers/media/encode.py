@@ -1,4 +1,4 @@
-"""Turning results into files: which format, and nothing in them but pixels."""
+"""Encode results as files: choose the format, and write no metadata."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ DEFAULT_QUALITY = 90
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """How results are written.
+    """Output format and quality of results.
 
-    `format` None: as the operation hints, else as the input was. `quality` None: `default_quality`, and
-    without loss where the input lost nothing.
+    `format` None: the operation's hint, else the input's format. `quality` None: `default_quality`, and
+    lossless if the input is lossless.
     """
 
     format: Format | None = None
@@ -30,13 +30,13 @@ class OutputOptions:
     default_quality: int = DEFAULT_QUALITY
 
     def is_lossless(self, coding: PixelCoding) -> bool:
-        """Return whether the result of an input that is coded so is written without loss."""
+        """Return whether the result of an input with this coding is written losslessly."""
         return coding.is_lossless and self.format is None and self.quality is None
 
 
 @dataclass(frozen=True)
 class OutputFile:
-    """One file of a result. `suffix` has its dot; `width` and `height` are None where it is no picture."""
+    """One file of a result. `suffix` includes the dot. `width` and `height` are None for text and data."""
 
     label: str
     suffix: str
@@ -47,10 +47,10 @@ class OutputFile:
 
 
 def choose_format(image: Image.Image, hint: str | None, source: Facts, options: OutputOptions) -> str:
-    """Pick a format that can hold what the image has: JPEG neither transparency nor palettes nor bits."""
+    """Return a format that supports the image. JPEG has no transparency, palettes or bilevel images."""
     wanted = options.format or hint or source.format or FALLBACK
     if wanted == "AVIF":
-        # Encoding an AVIF takes seconds. Every program reads these.
+        # Encoding AVIF takes seconds. Every program reads PNG and JPEG.
         wanted = "PNG" if options.is_lossless(source.coding) else "JPEG"
     if wanted not in CONTENT_TYPES:
         wanted = FALLBACK
@@ -62,10 +62,10 @@ def choose_format(image: Image.Image, hint: str | None, source: Facts, options: 
 def encode_image(
     image: Image.Image, format: str, options: OutputOptions, coding: PixelCoding, label: str = "image"
 ) -> OutputFile:
-    """Encode pixels alone: no EXIF, no location, no comment; sRGB is implied.
+    """Encode the pixels without EXIF, location or comments. The color space is sRGB.
 
     Args:
-        coding: how the input is coded that the image was made from.
+        coding: pixel coding of the input image.
     """
     fitted = _fit_mode(image, format)
     keep: dict[str | tuple[int, int], Any] = (
@@ -82,12 +82,12 @@ def encode_image(
 
 
 def encode_text(label: str, text: str) -> OutputFile:
-    """A UTF-8 text file."""
+    """Return a UTF-8 text file."""
     return OutputFile(label, ".txt", "text/plain", text.encode())
 
 
 def encode_data(label: str, data: Any) -> OutputFile:
-    """A file of JSON, in UTF-8."""
+    """Return a JSON file, in UTF-8."""
     written = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return OutputFile(label, ".json", "application/json", written.encode())
 
@@ -99,15 +99,15 @@ def has_alpha(image: Image.Image) -> bool:
 def _settings(format: str, image: Image.Image, options: OutputOptions, coding: PixelCoding) -> dict[str, Any]:
     quality = options.default_quality if options.quality is None else options.quality
     if format == "JPEG":
-        # In saturated colors, 4:2:0 is far off. Who had more keeps it.
+        # Keep the input's chroma subsampling, because 4:2:0 distorts saturated colors.
         chroma = {"subsampling": coding.chroma} if image.mode == "RGB" else {}
         return {"quality": quality, **chroma}
     if format == "WEBP" and options.is_lossless(coding):
-        # A third of the time of the next method, for a twentieth more bytes; quicker than the lossy way.
+        # A third of the next method's time for 5 % more bytes, and faster than lossy encoding.
         return {"lossless": True, "quality": 0, "method": 0, "exact": image.mode == "RGBA"}
     if format == "WEBP":
         return {"quality": quality, "method": 2}
-    # Level 1 takes a third of the default's time for a tenth more bytes.
+    # Level 1 takes a third of the default's time for 10 % more bytes.
     return {"compress_level": 1} if format == "PNG" else {"compression": "tiff_deflate"}
 
 

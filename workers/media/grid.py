@@ -1,4 +1,4 @@
-"""Cutting a picture into square cells: the mean of each, and painting cells back at full size."""
+"""Grids of square cells: average each cell of an image, paint cells at full size, Bayer matrices."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Size = tuple[int, int]
 
 
 def count_cells(size: Size, cell: float) -> Size:
-    """Columns and rows of cells of `cell` pixels that cover `size`; the last ones may hang over."""
-    # The tolerance keeps 1024 / 25.6 at 40 cells whatever the rounding.
+    """Return columns and rows of cells of `cell` pixels that cover `size`, with partial cells at the end."""
+    # The tolerance keeps 1024 / 25.6 at 40 cells despite rounding errors.
     columns, rows = (max(1, math.ceil(side / cell - 1e-6)) for side in size)
     return columns, rows
 
 
 def average_picture(picture: PictureView, cell: float, samples: int = 4) -> Image.Image:
-    """One pixel a cell, its mean, mode RGB, decoding no more than that needs.
+    """Return an RGB image with one pixel for each cell, its mean. Decodes at a reduced size if possible.
 
-    Exact where 2, 4 or 8 divides `cell` (pixels), else from at least `samples` pixels along a cell's side.
-    In cells that the picture's edge cuts, its last few pixels may weigh more than the others.
+    Exact if 2, 4 or 8 divides `cell` (pixels), else from at least `samples` pixels along a cell's side. In
+    cells at the image's edge, the last pixels may have more weight than others.
     """
     size = (picture.width, picture.height)
     dividing = [factor for factor in (8, 4, 2) if cell % factor == 0]
@@ -34,7 +34,7 @@ def average_picture(picture: PictureView, cell: float, samples: int = 4) -> Imag
 
 
 def average_cells(image: Image.Image, size: Size, cell: float, factor: int = 1) -> Image.Image:
-    """One pixel a cell, its mean, of a picture of `size` pixels that `image` shows reduced by `factor`."""
+    """Return one pixel for each cell, its mean. `image` is an image of `size` pixels, reduced by `factor`."""
     columns, rows = count_cells(size, cell)
     step = cell / factor
     if step == int(step):
@@ -44,13 +44,13 @@ def average_cells(image: Image.Image, size: Size, cell: float, factor: int = 1) 
 
 
 def paint_cells(cells: Image.Image, size: Size, cell: float) -> Image.Image:
-    """Each pixel of `cells` as a square of `cell` pixels with hard edges, cut to `size`."""
+    """Return each pixel of `cells` as a square of `cell` pixels with hard edges, cropped to `size`."""
     box = (0, 0, min(cells.width, size[0] / cell), min(cells.height, size[1] / cell))
     return cells.resize(size, Image.Resampling.NEAREST, box=box)
 
 
 def build_bayer(side: int) -> NDArray[np.float32]:
-    """The ordered-dither matrix of `side` (a power of two), thresholds 0..1 (Bayer 1973)."""
+    """Return the ordered-dither matrix of `side` (a power of two), thresholds 0..1 (Bayer 1973)."""
     matrix = np.zeros((1, 1))
     while len(matrix) < side:
         matrix = np.block([[4 * matrix, 4 * matrix + 2], [4 * matrix + 3, 4 * matrix + 1]])

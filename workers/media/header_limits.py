@@ -1,6 +1,6 @@
 """Limits on image headers, checked before Pillow opens a file.
 
-What is merely damaged passes, because the decoder says so better; an AVIF only if all of it was looked at.
+Damaged files pass, because the decoder gives the better message. An AVIF passes only after a complete check.
 """
 
 from __future__ import annotations
@@ -16,48 +16,48 @@ from workers.formats.isobmff import AVIF_BRANDS, HEIC_BRANDS, Box, brands, walk
 from workers.tiff.headers import SIGNATURES as TIFF_SIGNATURES
 from workers.tiff.headers import check_tiff
 
-# More than cameras and editors write. Pillow looks at each of these in Python, and keeps what they hold.
+# More than cameras and editors write. Pillow parses each segment in Python, and keeps its content.
 MOST_SEGMENTS = 4096
 MOST_FILLING = 16 * 1024
 MOST_SEGMENT_BYTES = 32 * 1024 * 1024
 MOST_EXIF_SEGMENTS = 16
 # Quantization tables and frames: a JPEG has one frame and four tables of at most 129 bytes.
 MOST_TABLE_BYTES = 64 * 1024
-# Photoshop's blocks, which Pillow takes apart one by one.
+# Photoshop's blocks, which Pillow parses one by one.
 MOST_RESOURCES = 4096
 MOST_CHUNKS = 4096
-# Pillow reads every chunk before the pixels into memory and sums it up.
+# Pillow reads every chunk before the pixels into memory, and computes its checksum.
 MOST_CHUNK_BYTES = 32 * 1024 * 1024
 MOST_TEXT_BYTES = 8 * 1024 * 1024
-# EXIF as ImageMagick writes it into a text: in lines of hexadecimal digits.
+# EXIF in a text chunk as ImageMagick writes it: lines of hexadecimal digits.
 MOST_RAW_EXIF_BYTES = 1024 * 1024
-# Each of these unfolds to as much as a megabyte, which Pillow does not count in all cases.
+# Each of these may decompress to 1 MB, which Pillow does not always count.
 MOST_PACKED_CHUNKS = 24
 MOST_WEBP_CHUNKS = 10_000
-# WebP and AVIF are read into memory as a whole to look at their header.
+# WebP and AVIF are read into memory completely to parse their header.
 MOST_WHOLE_BYTES = 128 * 1024 * 1024
-# The time that libavif takes grows with the square of the items that these bytes list.
+# libavif's time grows with the square of the number of items that these bytes list.
 MOST_ITEM_BYTES = 64 * 1024
 MOST_PROPERTIES = 1000
 MOST_BOXES = 10_000
 
-TOO_MANY_BYTES = f"This picture has more than {MOST_WHOLE_BYTES // 2**20} MB: too much for its format."
-ANIMATED = "This AVIF is animated: only still ones are accepted."
+TOO_MANY_BYTES = f"This image has more than {MOST_WHOLE_BYTES // 2**20} MB, the limit for its format."
+ANIMATED = "This AVIF is animated. Only still images are supported."
 UNSUPPORTED_PROCESS = (
     "This JPEG is lossless or hierarchical, which is not supported. Save it as a baseline or progressive "
     "JPEG, or as PNG."
 )
 UNSUPPORTED_APPLE = (
-    "This PNG is made for iOS apps alone, which is not supported. Convert it to a standard PNG."
+    "This PNG is in the format of iOS apps, which is not supported. Convert it to a standard PNG."
 )
-HEIC = "HEIC pictures cannot be read here: convert it to JPEG."
+HEIC = "HEIC images are not supported. Convert the image to JPEG."
 
 
 def check_head(stream: BinaryIO) -> None:
-    """Refuse a header that makes more work than any picture needs. Leaves the stream anywhere.
+    """Refuse a header that would cost too much time or memory. Moves the stream's position.
 
     Raises:
-        HeadError: too long, too many parts, animated, or of a kind that is not read at all.
+        HeadError: it is too long, has too many parts, is animated, or is of an unsupported kind.
     """
     stream.seek(0)
     start = stream.read(16)
@@ -83,7 +83,7 @@ def _check_whole(stream: BinaryIO) -> None:
 
 
 def _check_jpeg(stream: BinaryIO) -> None:
-    """Count what stands before the first scan, as Pillow reads it."""
+    """Count the segments before the first scan, as Pillow reads them."""
     stream.seek(2)
     filling = 0
     counts = _SegmentCounts()
@@ -108,18 +108,18 @@ def _check_jpeg(stream: BinaryIO) -> None:
 
 _DQT, _DHP, _APP1, _APP13 = 0xDB, 0xDE, 0xE1, 0xED
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {_DHP}
-# Lossless and differential ones. Browsers do not show them, and previews cannot be reduced while decoding.
+# Lossless and differential frames. Browsers do not show them, and decoders cannot reduce them.
 _OTHER_PROCESSES = frozenset({0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF, _DHP})
 
 
 class _SegmentCounts:
-    """How much of what Pillow takes apart, and does not merely keep, the segments hold."""
+    """Counts of the segments that Pillow parses: tables, EXIF blocks and Photoshop resources."""
 
     def __init__(self) -> None:
         self._tables = self._exifs = self._resources = 0
 
     def add(self, stream: BinaryIO, marker: int, size: int) -> None:
-        """Count a segment, at whose content the stream stands. Leaves the stream anywhere."""
+        """Count a segment. The stream is at its content, and is moved."""
         if marker == _DQT or marker in _FRAMES:
             self._tables += size
             if marker in _FRAMES:
@@ -139,7 +139,7 @@ class _SegmentCounts:
 
 
 def _check_frame(marker: int, precision: bytes) -> None:
-    """Refuse a frame that no decoder here reads. ITU-T T.81, B.2.2 and table B.1."""
+    """Refuse a frame that no decoder here supports. ITU-T T.81, B.2.2 and table B.1."""
     if marker in _OTHER_PROCESSES:
         raise HeadError("unsupported", UNSUPPORTED_PROCESS)
     if precision in (b"\x0c", b"\x10"):
@@ -149,7 +149,7 @@ def _check_frame(marker: int, precision: bytes) -> None:
 
 
 def _next_marker(stream: BinaryIO, most: int) -> tuple[int, int] | tuple[None, int]:
-    """Return the next marker (None at the end) and how many bytes that belong to nothing stood before it."""
+    """Return the next marker (None at the end) and the count of stray bytes before it."""
     skipped, before = 0, b""
     while byte := stream.read(1):
         if before == b"\xff" and byte not in (b"\0", b"\xff"):
@@ -165,7 +165,7 @@ def _next_marker(stream: BinaryIO, most: int) -> tuple[int, int] | tuple[None, i
 
 
 def _check_png(stream: BinaryIO) -> None:
-    """Count the chunks before the pixels, and what they hold."""
+    """Count the chunks before the pixels, and check their sizes."""
     source = ByteSource(stream, MOST_CHUNKS)
     texts = packed = 0
     try:
@@ -193,13 +193,13 @@ _MOST_KEYWORD = 79
 
 
 def _start_of_text(source: ByteSource, chunk: png.PngChunk) -> bytes:
-    """Return the keyword of a text and the two bytes behind it, as far as they are there."""
+    """Return the keyword of a text chunk and the two bytes after it, as far as present."""
     wanted = min(chunk.length, _MOST_KEYWORD + 2, source.size - chunk.body)
     return source.at(chunk.body, wanted) if chunk.kind in _TEXTS else b""
 
 
 def _is_packed(kind: bytes, content: bytes) -> bool:
-    """Say whether Pillow unfolds a chunk. A keyword that is too long to be one counts as packed."""
+    """Return whether Pillow decompresses a chunk. Chunks with too long keywords count as compressed."""
     if kind == b"iTXt":
         _keyword, _zero, rest = content.partition(b"\0")
         return rest[:1] != b"\0"
@@ -208,12 +208,12 @@ def _is_packed(kind: bytes, content: bytes) -> bool:
 
 # --- WebP. RFC 9649, 2.
 
-# What Pillow copies several times, and searches.
+# Chunks that Pillow copies several times, and searches.
 _MOST_WEBP_BYTES = {b"EXIF": 4 * 2**20, b"XMP ": 8 * 2**20, b"ICCP": 16 * 2**20}
 
 
 def _check_webp(stream: BinaryIO) -> None:
-    """Count the chunks, frames among them, and bound those that hold no pixels."""
+    """Count the chunks, including frames, and limit those without pixels."""
     position = 12
     for _ in range(MOST_WEBP_CHUNKS):
         stream.seek(position)
@@ -255,7 +255,7 @@ def _check_avif(source: ByteSource, named: frozenset[bytes]) -> None:
 
 
 def _check_items(source: ByteSource, meta: Box) -> None:
-    """Bound how many items can be listed, named, placed and given properties."""
+    """Limit the bytes that list items, and the number of properties."""
     listing = properties = 0
     for box in walk(source, meta.body + 4, meta.end):
         if box.kind == b"iprp":

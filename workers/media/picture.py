@@ -1,4 +1,4 @@
-"""A picture decoded once and only as far as asked: full, gray or reduced views, upright and in sRGB."""
+"""Lazily decoded image: full, gray and reduced views, upright and in sRGB, each decoded once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workers.media.decode import (
     PictureError,
     clean,
     identify,
-    normalise,
+    normalize,
     open_header,
     open_image,
     read_facts,
@@ -60,9 +60,9 @@ class ThumbnailImage:
 
 
 class Picture:
-    """One picture, from bytes or from pixels. Views are made when first asked for, and kept.
+    """One image, from bytes or from pixels. Views are created on first access, and cached.
 
-    They are shared: whoever gets one must not change it. `decode_ms` adds up what decoding took.
+    Views are shared, so callers must not change them. `decode_ms` is the total decoding time.
     """
 
     def __init__(self, data: bytes | None, facts: Facts, size: Size, space: ColorSpace) -> None:
@@ -76,7 +76,7 @@ class Picture:
 
     @classmethod
     def open(cls, data: bytes, limits: DecodeLimits = LIMITS) -> Picture:
-        """Read the header. Raises PictureError; so do the views, where the pixels are damaged."""
+        """Read the header. Raises PictureError. Views raise it too if the pixels are damaged."""
         stream = io.BytesIO(data)
         with open_header(stream, limits) as image, refusing(stream):
             facts = read_facts(image, stream)
@@ -86,9 +86,9 @@ class Picture:
 
     @classmethod
     def of(cls, image: Image.Image, like: Picture) -> Picture:
-        """A picture of pixels in memory, made from `like`: its format is what results are written in."""
+        """Return an image of pixels in memory. Results are written in the format of `like`."""
         picture = cls(None, like.facts, image.size, None)
-        color, picture._alpha = normalise(image)
+        color, picture._alpha = normalize(image)
         picture._views["straight"] = color
         return picture
 
@@ -96,21 +96,21 @@ class Picture:
     def format(self) -> str | None:
         return self.facts.format
 
-    # --- Views. See PictureView for what each promises.
+    # --- Views. PictureView documents them.
 
     def rgb(self, *, flat: bool = True) -> Image.Image:
         color = self._flat() if flat else self._straight()
         return self._keep(("rgb", flat), lambda: _as_mode(color, "RGB"))
 
     def gray(self, *, flat: bool = True) -> Image.Image:
-        if self._drafts_gray():
+        if self._can_draft_gray():
             return self._keep("gray", lambda: self._decode("L", None))
         color = self._flat() if flat else self._straight()
         return self._keep(("gray", flat), lambda: _as_mode(color, "L"))
 
     def alpha(self) -> Image.Image | None:
         if self.format == "JPEG" and self._data is not None:
-            return None  # a JPEG has none: no need to decode to know
+            return None  # JPEG has no alpha, so it is not decoded
         self._straight()
         return self._alpha
 
@@ -130,37 +130,37 @@ class Picture:
         return self._keep(("reduced gray", factor), lambda: self._reduce("L", factor))
 
     def shrunk(self, max_side: int) -> Picture:
-        """The same picture with no side longer than `max_side`, transparency included."""
+        """Return the image, including alpha, with no side longer than `max_side`."""
         size = fit((self.width, self.height), max_side)
         if size == (self.width, self.height):
             return self
-        small = self.reduced(*size) if self._drafts() else self._straight()
+        small = self.reduced(*size) if self._can_draft() else self._straight()
         small = small.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
         picture = Picture(None, self.facts, size, None)
         picture._views["straight"] = small
-        if not self._drafts() and self._alpha is not None:
+        if not self._can_draft() and self._alpha is not None:
             picture._alpha = self._alpha.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
         picture.decode_ms = self.decode_ms
         return picture
 
     def thumbnail(self, side: int) -> ThumbnailImage:
-        """A WebP with no side longer than `side`, decoded no further than needed, but to the end."""
+        """Return a WebP with no side longer than `side`. Decodes at a reduced size, but to the file's end."""
         small = self.shrunk(side)
         return encode_thumbnail(small._straight(), side, small._alpha)
 
-    # --- How they are made.
+    # --- Decoding.
 
     def _keep(self, key: object, make: Callable[[], Image.Image]) -> Image.Image:
         if key not in self._views:
             self._views[key] = make()
         return self._views[key]
 
-    def _drafts(self) -> bool:
-        """Whether the decoder can reduce while decoding, and nothing larger is there already."""
+    def _can_draft(self) -> bool:
+        """Return whether the decoder can reduce while decoding, and no full view is cached."""
         return self.format == "JPEG" and self._data is not None and "straight" not in self._views
 
-    def _drafts_gray(self) -> bool:
-        return self._drafts() and self._space is None
+    def _can_draft_gray(self) -> bool:
+        return self._can_draft() and self._space is None
 
     def _straight(self) -> Image.Image:
         return self._keep("straight", lambda: self._decode(None, None))
@@ -169,7 +169,7 @@ class Picture:
         color = self._straight()
         if self._alpha is None:
             return color
-        return self._keep("flat", lambda: _lay_on_white(color, self._alpha))
+        return self._keep("flat", lambda: _composite_on_white(color, self._alpha))
 
     def _find_factor(self, width: int, height: int) -> int:
         return max(1, min(self.width // max(1, width), self.height // max(1, height)))
@@ -178,13 +178,13 @@ class Picture:
         factor = max(1, min(factor, max(self.width, self.height)))
         if self.format != "JPEG" or self._data is None:
             return factor
-        # A whole multiple of what the decoder does, so that no pixel straddles two of its own. The same where
-        # all of it is decoded already: a view must not depend on which were asked for before.
+        # A whole multiple of the decoder's factor, so that pixels align. Also if the full image is cached,
+        # because a view must not depend on earlier views.
         drafted = _choose_draft(factor)
         return factor // drafted * drafted
 
     def _reduce(self, mode: str, factor: int) -> Image.Image:
-        if not self._drafts():
+        if not self._can_draft():
             return _as_mode(self._flat().reduce(factor), mode)
         larger = self._find_reduced(mode, factor)
         if larger is not None:
@@ -195,7 +195,7 @@ class Picture:
         return _as_mode(image.reduce(rest) if rest > 1 else image, mode)
 
     def _find_reduced(self, mode: str, factor: int) -> Image.Image | None:
-        """The view made from a less reduced one that is there already: cheaper than decoding again."""
+        """Return the view, reduced from a larger cached one, or None. That is cheaper than decoding again."""
         for have in range(factor - 1, 1, -1):
             view = self._views.get(("reduced", have))
             if view is not None and factor % have == 0:
@@ -203,16 +203,16 @@ class Picture:
         return None
 
     def _decode(self, mode: str | None, factor: int | None) -> Image.Image:
-        """Decode from bytes: all, or (JPEG) luma only and by a factor of 1, 2, 4 or 8."""
+        """Decode from bytes: everything, or (JPEG) only luma and reduced by a factor of 1, 2, 4 or 8."""
         if self._data is None:
-            raise RuntimeError("A picture made of pixels has nothing to decode.")
+            raise RuntimeError("An image of pixels has no file to decode.")
         started = time.perf_counter()
         stream = io.BytesIO(self._data)
         with open_image(stream) as image, refusing(stream):
             if mode is not None:
                 image.draft(mode, _draft_size(image.size, factor))
-            # The bytes are in memory already: one call to the decoder instead of one for each 64 KiB. Not for
-            # a TIFF of several strips, of which each would be read to the end of the file.
+            # The bytes are in memory, so one decoder call replaces one for each 64 KiB. Not for a TIFF with
+            # several strips, because each strip would read up to the end of the file.
             if len(image.tile) == 1:
                 image.decodermaxblock = max(image.decodermaxblock, len(self._data))
             low_bytes = LowBytes(image, self._data)
@@ -223,30 +223,30 @@ class Picture:
 
     def _bring_upright(self, image: Image.Image, mode: str | None, low_bytes: LowBytes) -> Image.Image:
         if mode is None:
-            # First, because normalising drops `info`, which has the transparent color.
+            # First, because normalize() drops `info`, which has the transparent color.
             opacity = read_opacity(image, low_bytes)
             deep = convert_whole_samples(image, low_bytes, self._space)
-            color, alpha = normalise(image, self._space) if deep is None else normalise(deep)
+            color, alpha = normalize(image, self._space) if deep is None else normalize(deep)
             alpha = opacity or alpha
         else:
-            # A CMYK file drafts its size but not its mode.
+            # Drafts of CMYK files change the size but not the mode.
             color, alpha = _as_mode(to_srgb(image, self._space), mode), None
-        # Pillow turns a TIFF itself, while decoding.
-        turned = 1 if self.format == "TIFF" else self.facts.orientation
+        # Pillow rotates TIFFs itself while decoding.
+        orientation = 1 if self.format == "TIFF" else self.facts.orientation
         if alpha is not None:
-            self._alpha = turn(alpha, turned)
-        return turn(color, turned)
+            self._alpha = turn(alpha, orientation)
+        return turn(color, orientation)
 
 
 def fit(size: Size, max_side: int) -> Size:
-    """The largest size of the same shape with no side above `max_side`, and none below 1 pixel."""
+    """Return the largest size with this aspect ratio and sides from 1 to `max_side` pixels."""
     width, height = size
     scale = min(1.0, max_side / max(size))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def encode_thumbnail(image: Image.Image, side: int, alpha: Image.Image | None = None) -> ThumbnailImage:
-    """Encode at most `side` pixels a side as WebP, without metadata. Any mode operations make."""
+    """Return a WebP with sides of at most `side` pixels, without metadata. Accepts any mode."""
     size = fit(image.size, side)
     small = _prepare_small(image, side)
     if size != small.size:
@@ -255,13 +255,13 @@ def encode_thumbnail(image: Image.Image, side: int, alpha: Image.Image | None = 
         small = small.convert("RGB")
         small.putalpha(alpha if alpha.size == size else alpha.resize(size))
     target = io.BytesIO()
-    # Method 2: half the time of the default for a few hundred bytes more.
+    # Method 2 takes half the default's time for a few hundred bytes more.
     clean(small).save(target, "WEBP", quality=THUMBNAIL_QUALITY, method=2)
     return ThumbnailImage(target.getvalue(), *size)
 
 
 def _prepare_small(image: Image.Image, side: int) -> Image.Image:
-    """A copy in a mode that can be averaged. Palette pictures, large and flat, are thinned out first."""
+    """Return the image in a mode that can be averaged. Large palette images are subsampled first."""
     if image.mode == "P":
         image = image.resize(fit(image.size, side * 4), Image.Resampling.NEAREST)
     transparent = image.mode in ("LA", "RGBA") or "transparency" in image.info
@@ -281,6 +281,6 @@ def _as_mode(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _lay_on_white(color: Image.Image, alpha: Image.Image | None) -> Image.Image:
+def _composite_on_white(color: Image.Image, alpha: Image.Image | None) -> Image.Image:
     white = Image.new(color.mode, color.size, 255 if color.mode == "L" else (255, 255, 255))
     return Image.composite(color, white, alpha) if alpha is not None else color

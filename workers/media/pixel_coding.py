@@ -1,7 +1,4 @@
-"""How a file keeps its pixels: with all of their colors, or not.
-
-Results are written as carefully as the image came: losslessly, or with the chroma of a JPEG.
-"""
+"""Detect lossless coding and chroma subsampling of an image, so that results keep them."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from PIL import Image
 from workers.formats.byte_source import ByteSource, FormatError
 from workers.formats.isobmff import Box, walk
 
-# The kinds that Pillow writes, by the sampling factors of luma and both chroma channels.
+# Subsamplings that Pillow writes, by the sampling factors of luma and both chroma channels.
 _FULL, _USUAL = "4:4:4", "4:2:0"
 _SAMPLINGS: dict[tuple[tuple[int, ...], ...], str] = {
     ((1, 1), (1, 1), (1, 1)): _FULL,
@@ -35,10 +32,10 @@ class PixelCoding:
 
 
 def read_coding(stream: BinaryIO, image: Image.Image, format: str) -> PixelCoding:
-    """Return how an image, opened and not decoded, is coded. What is damaged counts as usual.
+    """Return the coding of an opened image that is not decoded. Damaged files get the default.
 
     Args:
-        stream: the file, which is left anywhere. Pillow has read the header of `image` from it.
+        stream: the file of `image`. Its position is moved.
         format: Pillow's name of the format.
     """
     if format == "JPEG":
@@ -54,7 +51,7 @@ def read_coding(stream: BinaryIO, image: Image.Image, format: str) -> PixelCodin
 
 
 def _read_sampling(image: Image.Image) -> str:
-    """Channels that are all of one size are full, whatever their factors are; so are those of CMYK."""
+    """Return the subsampling of a JPEG. Channels with equal factors are full, also in CMYK."""
     layers = [tuple(layer[1:3]) for layer in getattr(image, "layer", ())]
     if len(layers) in (3, 4) and len(set(layers)) == 1:
         return _FULL
@@ -78,12 +75,12 @@ def _is_lossless_webp(stream: BinaryIO) -> bool:
 
 
 def _read_avif(source: ByteSource) -> PixelCoding:
-    """Full chroma and RGB without a matrix is what encoders write for lossless. AV1-ISOBMFF, 2.3."""
+    """Return the coding of an AVIF. Full chroma with an identity matrix is lossless. AV1-ISOBMFF, 2.3."""
     properties = [
         found for box in walk(source, 0, source.size) if box.kind == b"meta" for found in _inside(source, box)
     ]
     configurations = [source.at(box.body + 2, 1)[0] for box in properties if box.kind == b"av1C"]
-    # That of the opacity is monochrome.
+    # The alpha image is monochrome.
     colored = [flags for flags in configurations if not flags & _MONOCHROME]
     is_full = bool(colored) and not any(flags & _SUBSAMPLED for flags in colored)
     spaces = [

@@ -1,7 +1,7 @@
-"""Pixels of a Pillow image as an array, without a copy where its memory is in one piece.
+"""Pixels of a Pillow image as a NumPy array, without a copy if its memory is contiguous.
 
-Source: the Arrow C data interface, https://arrow.apache.org/docs/format/CDataInterface.html. NumPy's
-own way packs three of the four bytes that Pillow keeps for a pixel, and copies them: 5 ms for 4 megapixels.
+Source: the Arrow C data interface, https://arrow.apache.org/docs/format/CDataInterface.html. `np.asarray`
+copies three of the four bytes that Pillow stores for a pixel: 5 ms for 4 megapixels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Bytes = NDArray[np.uint8]
 
 
 class _Array(ctypes.Structure):
-    """`struct ArrowArray`, up to what is read here."""
+    """`struct ArrowArray`, as far as it is read here."""
 
 
 _Array._fields_ = [
@@ -34,16 +34,18 @@ _get_pointer.restype, _get_pointer.argtypes = ctypes.c_void_p, [ctypes.py_object
 
 
 class _Owner:
-    """Keeps Pillow's memory for as long as an array looks into it."""
+    """Keeps Pillow's memory alive as long as an array uses it."""
 
     def __init__(self, image: Image.Image, capsule: object, address: int, shape: tuple[int, ...]) -> None:
-        self._kept = image, capsule
+        self._references = image, capsule
         self.__array_interface__ = {"version": 3, "shape": shape, "typestr": "|u1", "data": (address, True)}
 
 
 def view_pixels(image: Image.Image) -> Bytes:
-    """Return the pixels of an image in mode RGB or L: (height, width, 4), of which the last is no color, or
-    (height, width). They are a view where possible, not to be written; otherwise a copy, (height, width, 3).
+    """Return the pixels of an image in mode RGB or L, as a read-only view if possible.
+
+    Returns:
+        L: (height, width). RGB: (height, width, 4) with an unused last channel, or a copy (height, width, 3).
     """
     depth = {"RGB": 4, "L": 1}.get(image.mode)
     if depth is None:
@@ -51,7 +53,7 @@ def view_pixels(image: Image.Image) -> Bytes:
     try:
         _, capsule = image.__arrow_c_array__()
     except (ValueError, MemoryError):
-        # Large images lie in several pieces.
+        # Large images have several memory blocks.
         return np.asarray(image)
     array = _Array.from_address(_get_pointer(capsule, b"arrow_array"))
     inner = array.children[0].contents if array.n_children else array

@@ -1,8 +1,8 @@
 """The transparent color of a PNG (chunk tRNS), compared at the full depth of the samples.
 
 Pillow scales gray samples of 2 and 4 bits but not the color to compare them with, and drops the low bytes of
-16-bit RGB. PNG (Third Edition), 11.3.1. What files do against the standard is read as Chromium reads it: the
-rest of a long chunk is passed over, and so is all of a short or misplaced one.
+16-bit RGB. PNG (Third Edition), 11.3.1. Invalid chunks are read as in Chromium: the excess of a long chunk is
+ignored, and short or misplaced chunks are ignored completely.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from PIL import Image, ImageChops, ImageFile, PngImagePlugin
 
 from workers.media.deep_colors import LowBytes
 
-# The name in `info` under which an image keeps its transparent color.
+# Key of the transparent color in `info`.
 KEY = "transparent color"
 _BITS = {"1": 1, "L;2": 2, "L;4": 4, "L": 8, "I;16B": 16, "RGB": 8, "RGB;16B": 16}
 _GRAY_WITH_ALPHA = "LA;16B"
 
 
 class TransparentColor(NamedTuple):
-    """One number for gray, three for RGB, each of so many `bits`."""
+    """One value for gray, three for RGB, each of `bits` bits."""
 
     bits: int
     values: tuple[int, ...]
@@ -36,7 +36,7 @@ class TransparentColor(NamedTuple):
 
 
 class _Stream(PngImagePlugin.PngStream):
-    """Chunks of a PNG, of which tRNS is read here."""
+    """Pillow's chunk reader with its own method for tRNS."""
 
     def chunk_tRNS(self, pos: int, length: int) -> bytes:
         data = ImageFile._safe_read(self.fp, length) if self.fp is not None else b""
@@ -57,7 +57,7 @@ class _Stream(PngImagePlugin.PngStream):
 
 
 def register() -> None:
-    """Have Pillow read tRNS by this module."""
+    """Make Pillow read tRNS with this module."""
     # Pillow looks the name up each time it opens a PNG.
     PngImagePlugin.PngStream = _Stream  # type: ignore[misc]  # a subclass takes its place
 
@@ -68,7 +68,7 @@ def is_deep_gray_with_alpha(image: ImageFile.ImageFile) -> bool:
 
 
 def load_in_own_mode(image: ImageFile.ImageFile) -> Image.Image:
-    """Decode an image. Gray with alpha, of which Pillow makes RGBA where it has 16 bits, stays LA."""
+    """Decode an image. 16-bit gray with alpha, which Pillow converts to RGBA, stays LA."""
     is_gray = is_deep_gray_with_alpha(image)
     image.load()
     if not is_gray:
@@ -83,10 +83,10 @@ def read_opacity(image: Image.Image, low_bytes: LowBytes) -> Image.Image | None:
 
     Args:
         image: as decoded by Pillow, in its own mode.
-        low_bytes: those of the same file, decoded only where the high bytes are equal.
+        low_bytes: those of the same file, decoded only if high bytes are equal.
 
     Returns:
-        None where there is no such color, or no pixel has it.
+        None if there is no such color, or no pixel has it.
     """
     color = image.info.get(KEY)
     if not isinstance(color, TransparentColor):
@@ -103,7 +103,7 @@ def read_opacity(image: Image.Image, low_bytes: LowBytes) -> Image.Image | None:
 
 
 def _compare(image: Image.Image, values: tuple[int, ...]) -> Image.Image:
-    """Return 0 where all channels have these values, elsewhere 255."""
+    """Return a mask: 0 where all channels have these values, else 255."""
     bands = (image.convert("L") if image.mode == "1" else image).split()
     opacity: Image.Image | None = None
     for band, value in zip(bands, values, strict=True):

@@ -1,4 +1,4 @@
-"""What a video says of itself, and a picture of it, by FFmpeg: only in workers, under their limits."""
+"""Read facts and a poster image of a video with FFmpeg. Only for workers, under their limits."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-# FFmpeg's readers, by the type that the bytes were found to be: no other one gets to see them.
+# FFmpeg's demuxer for each detected content type. No other demuxer reads the bytes.
 _READERS = {"video/mp4": "mov", "video/quicktime": "mov", "video/webm": "matroska"}
-# What phones, cameras and browsers write, by names of formats and of decoders. FFmpeg knows hundreds.
+# Codecs of phones, cameras and browsers, by names of formats and decoders. FFmpeg has hundreds more.
 _PICTURES = (
     "h264",
     "hevc",
@@ -35,14 +35,14 @@ _PICTURES = (
     "prores",
 )
 _SOUNDS = ("aac", "mp3", "mp3float", "opus", "libopus", "vorbis", "flac", "alac")
-# How much of the frames is looked at to learn what the header does not say: bytes, and microseconds.
+# Limits for probing frames if the header is incomplete: bytes, and microseconds.
 _PROBE = {
     "probesize": "2000000",
     "analyzeduration": "2000000",
     "codec_whitelist": ",".join((*_PICTURES, *_SOUNDS)),
 }
 _SECONDS = 20.0
-# No film is as long: 30 days.
+# 30 days: longer durations are not plausible.
 _MOST_SECONDS = 30 * 24 * 3600.0
 _MOST_PACKETS = 2000
 
@@ -50,7 +50,7 @@ DAMAGED = "This video is damaged and cannot be read."
 
 
 class VideoError(OperationError):
-    """These bytes are not an acceptable video. `code` is one of: damaged, too_large."""
+    """The bytes are not an acceptable video. `code` is one of: damaged, too_large."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message, code=code)
@@ -58,7 +58,7 @@ class VideoError(OperationError):
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """`width` and `height` are upright, in pixels, `duration` in seconds; None is what it does not tell."""
+    """Facts about a video: upright size in pixels, `duration` in seconds. None: unknown."""
 
     width: int | None = None
     height: int | None = None
@@ -68,15 +68,15 @@ class VideoFacts:
     sound: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Return those that are known."""
+        """Return the known facts."""
         return {name: value for name, value in asdict(self).items() if value not in (None, "")}
 
 
 def read_video(stream: BinaryIO, content_type: str) -> tuple[VideoFacts, Image.Image | None]:
-    """Return what a video says, and its first key frame, upright (None where it cannot be decoded).
+    """Return facts about a video, and its first key frame, upright (None if it cannot be decoded).
 
     Raises:
-        VideoError: it cannot be read, or its frames are larger than pictures may be.
+        VideoError: it cannot be read, or its frames exceed the limits of images.
     """
     with _opened(stream, content_type) as container:
         tracks = container.streams.video
@@ -115,9 +115,9 @@ def _opened(stream: BinaryIO, content_type: str) -> Iterator[InputContainer]:
 
 
 def _codec(track: VideoStream | AudioStream) -> str:
-    """Return the codec's name, or nothing where FFmpeg has no decoder for it."""
+    """Return the codec's name, or an empty string if FFmpeg has no decoder for it."""
     context = track.codec_context
-    # Its types say that there always is one.
+    # PyAV's type hints wrongly exclude None.
     return context.codec.canonical_name if cast(object, context) is not None else ""
 
 
@@ -129,25 +129,25 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _poster(container: InputContainer, video: VideoStream) -> tuple[Image.Image | None, int]:
-    """Return the first key frame, upright, and by how many degrees it was turned."""
+    """Return the first key frame, upright, and its rotation in degrees."""
     import av
 
     video.thread_type = "NONE"
     video.codec_context.thread_count = 1
     video.codec_context.skip_frame = "NONKEY"
-    # The bytes may hold larger frames than the header tells.
+    # Frames may be larger than the header states.
     video.codec_context.options = {"max_pixels": str(LIMITS.max_pixels)}
     try:
         for number, packet in enumerate(container.demux(video)):
             for frame in packet.decode():
-                # Counter-clockwise, as Pillow turns too. Slanted films are shown as they are.
+                # Counter-clockwise, as in Pillow. Other angles than multiples of 90 are ignored.
                 turned = frame.rotation if frame.rotation % 90 == 0 else 0
                 pixels = Image.fromarray(frame.to_ndarray(format="rgb24"))
                 return pixels.rotate(turned, expand=True), turned
             if number > _MOST_PACKETS:
                 break
     except (av.FFmpegError, ValueError, MemoryError):
-        # Its header could be read, which is enough to keep it; it is shown by an icon.
+        # The header is valid, so the video is accepted. Pages show an icon instead of a poster.
         return None, 0
     return None, 0
 

@@ -1,4 +1,4 @@
-"""Networks that uploaded weights are put into: our own code, rebuilt from what a few whole numbers say.
+"""Network architectures for uploaded weights: this project's own code, built from a few integers.
 
-Modules here import torch; whoever needs them imports them inside a function.
+Modules here import torch. Import them inside functions.
 """

@@ -26,7 +26,7 @@ def _conv(
 
 
 class _Inverted(nn.Module):
-    """Widened, convolved channel by channel, narrowed; with a shortcut where the width stays."""
+    """Inverted residual block: expand, depthwise convolution, project; a shortcut if the width stays."""
 
     def __init__(self, inner: int, outer: int) -> None:
         super().__init__()
@@ -40,12 +40,12 @@ class _Inverted(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        made = self.layers(x)
-        return x + made if self.shortcut else made
+        y = self.layers(x)
+        return x + y if self.shortcut else y
 
 
 class AnimeGenerator(nn.Module):
-    """Pictures (n, 3, h, w) of -1 to 1 become pictures of the same size, h and w in fours."""
+    """Maps images (n, 3, h, w) of -1 to 1 to images of the same size. h and w are multiples of 4."""
 
     def __init__(self, *, features: int, blocks: int) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ def _enlarge(x: Tensor, like: Tensor) -> Tensor:
 
 
 def read(shapes: Shapes) -> NetworkPlan | None:
-    """Tell this generator by its names, or None."""
+    """Return the plan of this generator, recognized by its tensor names, or None."""
     first = shapes.get("block_a.0.1.weight", ())
     blocks = count_blocks(shapes, "block_c.{}.layers.0.1.weight", 1)
     known = len(first) == 4 and first[1:] == (3, 7, 7) and "out_layer.0.weight" in shapes

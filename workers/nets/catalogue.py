@@ -1,4 +1,4 @@
-"""All generators: told from an upload's names and shapes, and built from what their plan says."""
+"""Catalog of generators: recognize one by tensor names and shapes, and build it from its plan."""
 
 from __future__ import annotations
 
@@ -45,28 +45,27 @@ _SHOWN_NAMES = 3
 
 @dataclass(frozen=True)
 class RecognizedGenerator:
-    """A generator in an upload: its plan, its tensors under its own names, and how they were read."""
+    """A recognized generator: its plan, its tensors by the names of its module, and their reading."""
 
     plan: NetworkPlan
     tensors: dict[str, Tensor]
     reading: CheckpointReading
 
     def check_copy(self) -> None:
-        """Raise Refused where an averaged copy of the weights was passed over, or may be incomplete."""
+        """Raise Refused if an averaged copy of the weights was ignored, or may be incomplete."""
         self.reading.refuse_ignored()
-        # Norms without statistics are instance norms, or batch norms of which only the parameters were
-        # averaged.
+        # Norms without statistics are instance norms, or batch norms with only their parameters averaged.
         if not self.reading.is_whole and self.plan.settings.get("norm") == "affine":
             text = (
-                f"Its averaged weights, “{self.reading.shown_name}”, have no statistics of batch norms, and "
-                "no other copy has them. Save the averaged model’s whole state dict; of a network with "
-                "instance norms, save the state dict itself, outside of any other."
+                f"Its averaged weights, “{self.reading.shown_name}”, have no batch norm statistics, and no "
+                "other copy has them. Save the whole state dict of the averaged model. For a network with "
+                "instance norms, save only its state dict."
             )
             raise Refused(text, code="tensors")
 
 
-class Pictured(nn.Module):
-    """A network that reads and writes pictures of 0 to 1, whatever its own values are."""
+class ImageNetwork(nn.Module):
+    """Wraps a network so that its input and output images have values from 0 to 1."""
 
     def __init__(self, net: nn.Module, values: str, *, reads_noise: bool) -> None:
         super().__init__()
@@ -75,25 +74,25 @@ class Pictured(nn.Module):
         self.reads_noise = reads_noise
 
     def forward(self, x: Tensor) -> Tensor:
-        made = self.net(x if self.reads_noise else self._enter(x))
-        return self._leave(made).clamp(0.0, 1.0)
+        y = self.net(x if self.reads_noise else self._to_own_range(x))
+        return self._to_unit_range(y).clamp(0.0, 1.0)
 
-    def _enter(self, x: Tensor) -> Tensor:
+    def _to_own_range(self, x: Tensor) -> Tensor:
         if self.values == "tanh":
             return x * 2.0 - 1.0
         return x * 255.0 if self.values == "bytes" else x
 
-    def _leave(self, y: Tensor) -> Tensor:
+    def _to_unit_range(self, y: Tensor) -> Tensor:
         if self.values == "tanh":
             return (y + 1.0) / 2.0
         return y / 255.0 if self.values == "bytes" else y
 
 
 def find(tensors: Mapping[str, Any]) -> RecognizedGenerator | None:
-    """Tell a generator by the names and shapes of its tensors; None where they are no generator's."""
+    """Return the generator with these tensor names and shapes, or None."""
     for reading in list_readings(tensors):
         shapes = {name: tuple(tensor.shape) for name, tensor in reading.tensors.items()}
-        # Nothing is made of tensors without a number in them.
+        # Empty tensors belong to no generator.
         is_empty = any(0 in shape for shape in shapes.values())
         for read in () if is_empty else _READERS:
             plan = read(shapes)
@@ -103,45 +102,44 @@ def find(tensors: Mapping[str, Any]) -> RecognizedGenerator | None:
     return None
 
 
-def outline(architecture: Mapping[str, Any]) -> Pictured:
-    """Build a generator of `NetworkPlan.as_json` on the meta device: layers and sizes, but no memory."""
+def outline(architecture: Mapping[str, Any]) -> ImageNetwork:
+    """Build a generator from `NetworkPlan.as_json` on the meta device, without allocating memory."""
     make = _NETS[architecture["net"]]
     with torch.device("meta"):
         net = make(**architecture["settings"])
-    pictured = Pictured(net, architecture["values"], reads_noise=architecture["net"] == "dcgan")
-    pictured.eval()
-    return pictured
+    network = ImageNetwork(net, architecture["values"], reads_noise=architecture["net"] == "dcgan")
+    network.eval()
+    return network
 
 
-def build(architecture: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Pictured:
-    """Build a generator and put its tensors in, as float32.
+def build(architecture: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ImageNetwork:
+    """Build a generator and load its tensors, as float32.
 
-    Nothing is allocated but what the tensors have themselves. Raises Refused where they are not exactly those
-    that the network needs.
+    It allocates no memory beyond the tensors. Raises Refused if they are not exactly those of the network.
     """
-    pictured = outline(architecture)
-    fill(pictured.net, tensors)
-    return pictured
+    network = outline(architecture)
+    fill(network.net, tensors)
+    return network
 
 
 def fill(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put tensors into a network that was built without memory. Raises Refused where they do not fit."""
+    """Load tensors into a network on the meta device. Raises Refused if they do not match."""
     wanted = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
-    # PyTorch before 0.4.1 did not count batches, and nothing here reads the count.
+    # PyTorch before 0.4.1 did not save the count of batches, and inference does not use it.
     uncounted = {name: torch.tensor(0) for name in wanted if name.endswith(".num_batches_tracked")}
     tensors = {**uncounted, **tensors}
-    given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    _refuse("It lacks tensors that this network has", wanted.keys() - given.keys())
-    _refuse("It has tensors that this network does not know", given.keys() - wanted.keys())
-    _refuse("Tensors have other sizes than they should", {n for n in wanted if wanted[n] != given[n]})
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    _refuse("It lacks tensors of this network", wanted.keys() - found.keys())
+    _refuse("It has tensors that this network does not have", found.keys() - wanted.keys())
+    _refuse("Tensors have the wrong shape", {n for n in wanted if wanted[n] != found[n]})
     net.load_state_dict(
-        {name: _as_number(tensor) for name, tensor in tensors.items()}, strict=True, assign=True
+        {name: _to_float32(tensor) for name, tensor in tensors.items()}, strict=True, assign=True
     )
     net.requires_grad_(False)
 
 
-def _as_number(tensor: Tensor) -> Tensor:
-    """Float32, but for counters."""
+def _to_float32(tensor: Tensor) -> Tensor:
+    """Return a tensor as float32. Integer counters stay unchanged."""
     return tensor.float() if tensor.is_floating_point() else tensor
 
 

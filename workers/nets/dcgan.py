@@ -15,7 +15,7 @@ _MOST_LEVELS = 9
 
 
 class DCGAN(nn.Module):
-    """Noise (n, noise, 1, 1) becomes pictures (n, channels, s, s) of -1 to 1.
+    """Maps noise (n, noise, 1, 1) to images (n, channels, s, s) of -1 to 1.
 
     s is 4, doubled for each of `widths`.
     """
@@ -37,7 +37,7 @@ class DCGAN(nn.Module):
 
 
 def read(shapes: Shapes) -> NetworkPlan | None:
-    """Tell this generator by its names, or None."""
+    """Return the plan of this generator, recognized by its tensor names, or None."""
     convolutions: list[tuple[int, ...]] = []
     while (name := f"main.{3 * len(convolutions)}.weight") in shapes and len(convolutions) <= _MOST_LEVELS:
         convolutions.append(shapes[name])

@@ -1,4 +1,4 @@
-"""A network as ONNX: written, held against itself, and measured."""
+"""Export a network to ONNX, compare both, and measure parameters, FLOPs, memory and receptive field."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Axes = Mapping[int, str]
 
 
 def export(net: nn.Module, example: Tensor, axes: Axes) -> bytes:
-    """Return the network as ONNX, from `input` to `output`. `axes` names those whose size may change."""
+    """Return the network as ONNX, from `input` to `output`. `axes` names the axes with free size."""
     target = io.BytesIO()
     dynamic = {"input": dict(axes), "output": dict(axes)} if axes else None
-    # The exporter tells of its own future, and of sizes that it took for constants: `compare` tries others.
+    # The exporter warns of deprecations, and of sizes that became constants. `compare` tries other sizes.
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -39,26 +39,26 @@ def export(net: nn.Module, example: Tensor, axes: Axes) -> bytes:
 
 
 def compare(net: nn.Module, onnx: bytes, examples: Sequence[Tensor]) -> float:
-    """How far the outputs of both lie apart at most, over all examples."""
+    """Return the largest difference between the outputs of both, over all examples."""
     session = open_session(onnx)
-    apart = 0.0
+    difference = 0.0
     for example in examples:
         with torch.no_grad():
             ours = net(example).numpy()
         theirs = session.run(example.numpy())[0]
         if ours.shape != theirs.shape or not np.isfinite(theirs).all():
             return float("inf")
-        apart = max(apart, float(np.abs(ours - theirs).max()))
-    return apart
+        difference = max(difference, float(np.abs(ours - theirs).max()))
+    return difference
 
 
 def count_parameters(net: nn.Module) -> int:
-    """How many numbers were learnt."""
+    """Return the number of parameters."""
     return sum(parameter.numel() for parameter in net.parameters())
 
 
 def count_flops(net: nn.Module, example: Tensor) -> int:
-    """Floating-point operations for one example, a multiplication with its addition counted as two."""
+    """Return the floating-point operations for one example. A multiply-add counts as two."""
     from torch.utils.flop_counter import FlopCounterMode
 
     counter = FlopCounterMode(display=False)
@@ -68,9 +68,9 @@ def count_flops(net: nn.Module, example: Tensor) -> int:
 
 
 def measure_peak(net: nn.Module, example: Tensor) -> int:
-    """The most bytes that any one layer takes for an example: what it reads, writes, and lays out between.
+    """Return the largest memory of one layer for an example, in bytes: input, output and buffers.
 
-    A transposed convolution is a product of matrices, whose result is as large as the input times the kernel.
+    A transposed convolution buffers a matrix product as large as the input times the kernel.
     """
     peak = 0
 
@@ -90,13 +90,13 @@ def measure_peak(net: nn.Module, example: Tensor) -> int:
 
 
 def measure_reach(net: nn.Module, channels: int, stride: int, *, most: int, tolerance: float) -> int:
-    """How many pixels away from a change the output is the same as without it, in whole strides.
+    """Return the distance in pixels, in whole strides, beyond which a change does not affect the output.
 
-    Tried on noise, and on an edge from black to white, with everything on the other side changed.
+    Measured on noise, and on an edge from black to white, with everything on the other side changed.
 
     Args:
-        most: returned where the change is felt as far as that.
-        tolerance: what counts as the same, in parts of white.
+        most: upper limit of the result.
+        tolerance: largest difference that counts as equal, as a fraction of white.
     """
     most = -(-most // stride) * stride
     generator = torch.Generator().manual_seed(1)
@@ -106,16 +106,16 @@ def measure_reach(net: nn.Module, channels: int, stride: int, *, most: int, tole
     for left, right in ((noise[0], noise[1]), (torch.zeros_like(noise[0]), torch.ones_like(noise[0]))):
         changed = torch.cat([left[..., :most], right[..., most:]], -1)
         with torch.no_grad():
-            apart = (net(left[None]) - net(changed[None])).abs().amax(dim=(0, 1, 2))
-        scale = apart.shape[0] // (2 * most)
-        felt = torch.nonzero(apart[: most * scale] > tolerance)
-        if len(felt):
-            reach = max(reach, most - int(felt[0]) // scale)
+            difference = (net(left[None]) - net(changed[None])).abs().amax(dim=(0, 1, 2))
+        scale = difference.shape[0] // (2 * most)
+        affected = torch.nonzero(difference[: most * scale] > tolerance)
+        if len(affected):
+            reach = max(reach, most - int(affected[0]) // scale)
     return -(-reach // stride) * stride
 
 
 def check_numbers(net: nn.Module) -> None:
-    """Raises Refused where a tensor holds what is no number, as a failed training leaves it."""
+    """Raise Refused if a tensor contains NaN or infinity, for example after a failed training."""
     for name, tensor in net.state_dict().items():
         if not torch.isfinite(tensor).all():
-            raise Refused(f"The tensor {name} has entries that are no numbers.", code="numbers")
+            raise Refused(f"The tensor {name} contains NaN or infinity.", code="numbers")

@@ -1,4 +1,4 @@
-"""What is known of a network before it is built: which one, its sizes, and how pictures go through it."""
+"""Plan of a network before it is built: architecture, sizes, and processing of images."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, Literal
 from workers.checkpoints.upload import Refused
 
 Shapes = Mapping[str, tuple[int, ...]]
-# Far more than any network of these kinds has.
+# Far above all known networks of these kinds.
 MOST_BLOCKS = 64
 MOST_FEATURES = 1024
 MOST_NUMBER = 65_536
-# Of these there is a layer, or more, for each one.
+# Settings that determine the number of layers.
 _COUNTS = ("blocks", "layers", "convolutions", "doublings", "halvings")
 
 
@@ -22,15 +22,15 @@ class NetworkPlan:
     """How to build one network, and how to run it.
 
     Attributes:
-        net: its key in `workers.nets.catalogue`.
-        title: what a person calls it.
-        settings: the keyword arguments that it is built from: whole numbers, texts and truths alone.
-        names: the name in the upload of each tensor that belongs to it, by the name that it has here.
-        values: what it reads and writes: "unit" 0 to 1, "tanh" -1 to 1, "bytes" 0 to 255.
-        mode: "tiles" where a piece of a picture comes out as it would within the whole; "whole" where each
-            pixel depends on all others; "noise" where it reads no picture.
+        net: key in `workers.nets.catalogue`.
+        title: name for people.
+        settings: keyword arguments of its class: integers, strings and booleans only.
+        names: tensor names in the upload, by tensor name of the module.
+        values: range of input and output: "unit" 0 to 1, "tanh" -1 to 1, "bytes" 0 to 255.
+        mode: "tiles" if the image can be processed in tiles; "whole" if each pixel depends on all others;
+            "noise" if there is no input image.
         stride: sides must be multiples of it.
-        scale: how many times as wide as its input its output is.
+        scale: output width divided by input width.
     """
 
     net: str
@@ -45,12 +45,12 @@ class NetworkPlan:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what `workers.nets.catalogue.build` needs."""
+        """Return the argument of `workers.nets.catalogue.build`."""
         return {"net": self.net, "settings": dict(self.settings), "values": self.values}
 
 
 def count_blocks(shapes: Shapes, pattern: str, start: int = 0) -> int:
-    """How many names there are of a pattern like "body.{}.weight", counted from `start` without a gap."""
+    """Return the count of names of a pattern like "body.{}.weight", from `start` without a gap."""
     count = 0
     while count <= MOST_BLOCKS and pattern.format(start + count) in shapes:
         count += 1
@@ -58,15 +58,14 @@ def count_blocks(shapes: Shapes, pattern: str, start: int = 0) -> int:
 
 
 def same_names(shapes: Shapes, unwanted: tuple[str, ...] = ()) -> dict[str, str]:
-    """Names that are the same here as in the upload, but for those that end in one of `unwanted`."""
+    """Return each name mapped to itself, except names that end in one of `unwanted`."""
     return {name: name for name in shapes if not name.endswith(unwanted or ("\0",))}
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
-    """Raise Refused for settings of a network by which building it would not end soon.
+    """Raise Refused for settings that would make a network too large to build.
 
-    For those that come from a process that had read an upload. Whether the network is that of the tensors,
-    its builder looks.
+    Use it for settings from a sandbox process. `catalogue.fill` checks that the network matches its tensors.
     """
     for name, value in settings.items():
         values = value if isinstance(value, list) else [value]

@@ -14,7 +14,7 @@ _MOST_HALVINGS = 4
 
 
 class _ResnetBlock(nn.Module):
-    """Two convolutions around a shortcut."""
+    """Two convolutions with a shortcut."""
 
     def __init__(self, features: int, norm: str, *, bias: bool, dropout: bool) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class _ResnetBlock(nn.Module):
 
 
 class ResnetGenerator(nn.Module):
-    """Pictures (n, channels_in, h, w) of -1 to 1 become (n, channels_out, h, w), h and w in whole strides."""
+    """Maps images (n, channels_in, h, w) of -1 to 1 to (n, channels_out, h, w). Sides: whole strides."""
 
     def __init__(
         self,
@@ -77,12 +77,12 @@ class ResnetGenerator(nn.Module):
 
 
 def read(shapes: Shapes) -> NetworkPlan | None:
-    """Tell this generator by its names, or None."""
+    """Return the plan of this generator, recognized by its tensor names, or None."""
     first = shapes.get("model.1.weight", ())
     start = _find_first_block(shapes)
     if len(first) != 4 or first[2:] != (7, 7) or start is None:
         return None
-    # A dropout between the two moves the second convolution from the fifth place to the sixth.
+    # Dropout between the two convolutions moves the second one from index 5 to 6.
     dropout = len(shapes.get(f"model.{start}.conv_block.6.weight", ())) == 4
     blocks = count_blocks(shapes, "model.{}.conv_block.1.weight", start)
     halvings = (start - 4) // 3

@@ -1,7 +1,7 @@
 """RRDBNet, the network of ESRGAN and Real-ESRGAN: residual in residual dense blocks, then doublings.
 
-Source: Wang et al. 2018 and 2021. Three layouts are read: that of the first release,
-ESRGAN's later one and BasicSR's.
+Source: Wang et al. 2018 and 2021. Three layouts are supported: ESRGAN's first release, its later one, and
+BasicSR's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from workers.nets.plan import MOST_BLOCKS, MOST_FEATURES, NetworkPlan, Shapes, c
 
 _CONVS = 5
 _MOST_DOUBLINGS = 3
-# ESRGAN's later layout, written as BasicSR does.
+# Names of ESRGAN's later layout, and their replacements in BasicSR's.
 _RENAMED = (
     (re.compile(r"^RRDB_trunk\.(\d+)\.RDB(\d)\."), r"body.\1.rdb\2."),
     (re.compile(r"^trunk_conv\."), "conv_body."),
@@ -26,7 +26,7 @@ _RENAMED = (
 
 
 class _Dense(nn.Module):
-    """Five convolutions, each reading what all before it made."""
+    """Dense block: five convolutions, each on the outputs of all previous ones."""
 
     def __init__(self, features: int, growth: int) -> None:
         super().__init__()
@@ -37,8 +37,8 @@ class _Dense(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         read = [x]
         for number in range(1, _CONVS):
-            made = self.get_submodule(f"conv{number}")(torch.cat(read, 1))
-            read.append(functional.leaky_relu(made, 0.2))
+            y = self.get_submodule(f"conv{number}")(torch.cat(read, 1))
+            read.append(functional.leaky_relu(y, 0.2))
         last = self.get_submodule(f"conv{_CONVS}")(torch.cat(read, 1))
         return x + last * 0.2
 
@@ -51,14 +51,14 @@ class _ResidualInResidualBlock(nn.Module):
         self.rdb3 = _Dense(features, growth)
 
     def forward(self, x: Tensor) -> Tensor:
-        made = self.rdb3(self.rdb2(self.rdb1(x)))
-        return x + made * 0.2
+        y = self.rdb3(self.rdb2(self.rdb1(x)))
+        return x + y * 0.2
 
 
 class RRDBNet(nn.Module):
-    """Pictures (n, channels, h, w) of 0 to 1 become larger ones.
+    """Enlarges images (n, channels, h, w) of 0 to 1.
 
-    By `fold` each square of that side is folded into channels first; then it is doubled `doublings` times.
+    It first unshuffles squares of side `fold` into channels, and later doubles the size `doublings` times.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class RRDBNet(nn.Module):
 
 
 def read(shapes: Shapes) -> NetworkPlan | None:
-    """Tell this network by its names, or None."""
+    """Return the plan of this network, recognized by its tensor names, or None."""
     names = _read_first_release(shapes) or _read_later(shapes)
     own = {ours: shapes[theirs] for ours, theirs in names.items()}
     first, last = own.get("conv_first.weight", ()), own.get("conv_last.weight", ())
@@ -128,7 +128,7 @@ def read(shapes: Shapes) -> NetworkPlan | None:
 
 
 def _read_later(shapes: Shapes) -> dict[str, str]:
-    """BasicSR's names, and those of ESRGAN's later layout."""
+    """Return names in BasicSR's layout, or ESRGAN's later one, by the names of this module."""
     names = {}
     for theirs in same_names(shapes):
         ours = theirs
@@ -139,10 +139,10 @@ def _read_later(shapes: Shapes) -> dict[str, str]:
 
 
 def _read_first_release(shapes: Shapes) -> dict[str, str]:
-    """The first release numbers its layers in one sequence; what has no weights counts too.
+    """Return names in the first release's layout, by the names of this module.
 
-    After the blocks come, for each doubling, itself, a convolution and an activation; then a convolution, an
-    activation and the last convolution.
+    It numbers all layers in one sequence, including those without weights. After the blocks, each doubling is
+    an upsampling, a convolution and an activation. Then follow a convolution, an activation, a convolution.
     """
     blocks = count_blocks(shapes, "model.1.sub.{}.RDB1.conv1.0.weight")
     ups = [3 * number for number in range(1, _MOST_DOUBLINGS + 1) if f"model.{3 * number}.weight" in shapes]

@@ -16,7 +16,7 @@ _MOST_SCALE = 8
 
 
 class SRVGGNetCompact(nn.Module):
-    """Pictures (n, channels, h, w) of 0 to 1 become `scale` times as large."""
+    """Enlarges images (n, channels, h, w) of 0 to 1 by the factor `scale`."""
 
     def __init__(self, *, channels: int, features: int, convolutions: int, scale: int) -> None:
         super().__init__()
@@ -28,12 +28,12 @@ class SRVGGNetCompact(nn.Module):
         self.body = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        made = functional.pixel_shuffle(self.body(x), self.scale)
-        return made + functional.interpolate(x, scale_factor=float(self.scale), mode="nearest")
+        y = functional.pixel_shuffle(self.body(x), self.scale)
+        return y + functional.interpolate(x, scale_factor=float(self.scale), mode="nearest")
 
 
 def read(shapes: Shapes) -> NetworkPlan | None:
-    """Tell this network by its names, or None."""
+    """Return the plan of this network, recognized by its tensor names, or None."""
     first = shapes.get("body.0.weight", ())
     layers = 0
     while layers <= 2 * MOST_BLOCKS and f"body.{layers}.weight" in shapes:

@@ -1,4 +1,4 @@
-"""The style network of fast neural style: residual blocks between halvings and nearest-neighbour doublings.
+"""The style network of fast neural style: residual blocks between halvings and nearest-neighbor doublings.
 
 Source: Johnson et al. 2016; Ulyanov et al. 2016, in the layout of PyTorch's own example.
 """
@@ -14,7 +14,7 @@ from workers.nets.plan import MOST_BLOCKS, MOST_FEATURES, NetworkPlan, Shapes, c
 
 
 class _Conv(nn.Module):
-    """A convolution whose borders are mirrored, after a doubling where asked."""
+    """A convolution with mirrored borders, after an optional doubling."""
 
     def __init__(self, inner: int, outer: int, side: int, *, stride: int = 1, double: bool = False) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class _ResidualBlock(nn.Module):
 
 
 class TransformerNet(nn.Module):
-    """Pictures (n, 3, h, w) of 0 to 255 become pictures of the same size, h and w in fours."""
+    """Maps images (n, 3, h, w) of 0 to 255 to images of the same size. h and w are multiples of 4."""
 
     def __init__(self, *, features: int, blocks: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class TransformerNet(nn.Module):
 
 
 def read(shapes: Shapes) -> NetworkPlan | None:
-    """Tell this network by its names, or None."""
+    """Return the plan of this network, recognized by its tensor names, or None."""
     first = shapes.get("conv1.conv2d.weight", ())
     blocks = count_blocks(shapes, "res{}.conv1.conv2d.weight", 1)
     known = len(first) == 4 and first[1:] == (3, 9, 9) and "deconv3.conv2d.weight" in shapes

@@ -1,4 +1,4 @@
-"""The U-Net generator of pix2pix: halved down to a point, doubled up again, with shortcuts between.
+"""The U-Net generator of pix2pix: halvings down to one pixel, doublings, and skip connections.
 
 Source: Isola et al. 2017, in the layout of pytorch-CycleGAN-and-pix2pix.
 """
@@ -17,7 +17,7 @@ _MOST_HALVINGS = 10
 
 
 class _Level(nn.Module):
-    """One halving and doubling around the level below. `widths`: of its input, itself and all below."""
+    """One halving and doubling around the level below. `widths`: channels of input, level and all below."""
 
     def __init__(self, widths: Sequence[int], channels_out: int, norm: str, *, bias: bool, top: bool) -> None:
         super().__init__()
@@ -44,12 +44,12 @@ class _Level(nn.Module):
         self.model = nn.Sequential(*(layer for layer in layers if layer is not None))
 
     def forward(self, x: Tensor) -> Tensor:
-        made = self.model(x)
-        return made if self.top else torch.cat([x, made], 1)
+        y = self.model(x)
+        return y if self.top else torch.cat([x, y], 1)
 
 
 class UnetGenerator(nn.Module):
-    """Pictures (n, channels_in, h, w) of -1 to 1 become (n, channels_out, h, w), h and w in whole strides.
+    """Maps images (n, channels_in, h, w) of -1 to 1 to (n, channels_out, h, w). Sides: whole strides.
 
     `widths` are the channels of each level from the top.
     """
@@ -65,7 +65,7 @@ class UnetGenerator(nn.Module):
 
 
 def read(shapes: Shapes) -> NetworkPlan | None:
-    """Tell this generator by its names, or None."""
+    """Return the plan of this generator, recognized by its tensor names, or None."""
     first = shapes.get("model.model.0.weight", ())
     last = shapes.get("model.model.3.weight", ())
     widths = _read_widths(shapes)
@@ -92,7 +92,7 @@ def read(shapes: Shapes) -> NetworkPlan | None:
 
 
 def _read_widths(shapes: Shapes) -> list[int]:
-    """The channels of each level from the top; empty where there are too few or too many."""
+    """Return the channels of each level from the top. Empty: too few or too many levels."""
     widths: list[int] = []
     name = "model.model.0.weight"
     inside = "model.model.1.model."

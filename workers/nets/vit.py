@@ -1,4 +1,4 @@
-"""The Vision Transformer classifier, under the names of Hugging Face's `ViTForImageClassification`.
+"""The Vision Transformer classifier, with the tensor names of Hugging Face's `ViTForImageClassification`.
 
 Sources: Dosovitskiy et al. 2021; for distillation tokens Touvron et al. 2021 (DeiT).
 """
@@ -20,10 +20,10 @@ from workers.nets.plan import MOST_BLOCKS, Shapes, count_blocks
 HEAD = 64
 EPSILON = 1e-12
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu")
-# What classes are told from: the first token, the mean of all patches (before or after the last norm), or the
-# first two tokens, of which the second was distilled.
+# Input of the classification layer: the first token, the mean of all patches (before or after the last norm),
+# or class token and distillation token.
 POOLS = ("token", "avg", "avg-norm", "pair")
-# Widths whose heads are not of 64 numbers each: ViT-H, so400m, g and G of those who published them.
+# Attention heads of widths with another head size than 64: ViT-H, so400m, g and G as published.
 _HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
 _SAME = {
     "hidden_size": "width",
@@ -63,7 +63,7 @@ class _Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = (self._split(self.attention[name](x)) for name in ("query", "key", "value"))
-        # Written out: the exporter gives the same graph for each size, and one that ONNX Runtime fuses.
+        # Written out, so that the exporter gives the same graph for each size, and ONNX Runtime can fuse it.
         scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
         read = (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
         return self.output["dense"](read)
@@ -87,8 +87,7 @@ class _Layer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attention(self.layernorm_before(x))
         inner = _activate(self.intermediate["dense"](self.layernorm_after(x)), self.activation)
-        made = self.output["dense"](inner)
-        return x + made
+        return x + self.output["dense"](inner)
 
 
 def _activate(x: Tensor, name: str) -> Tensor:
@@ -100,7 +99,7 @@ def _activate(x: Tensor, name: str) -> Tensor:
 
 
 class ViT(nn.Module):
-    """Normalised pictures (n, channels, image, image) become probabilities (n, classes)."""
+    """Maps normalized images (n, channels, image, image) to probabilities (n, classes)."""
 
     def __init__(
         self,
@@ -123,7 +122,7 @@ class ViT(nn.Module):
     ) -> None:
         super().__init__()
         if pool not in POOLS:
-            raise Refused("The network tells its classes from nothing that is known.", code="architecture")
+            raise Refused(f"The pooling “{pool[:40]}” is not supported.", code="architecture")
         self.tokens, self.pool, self.scores = tokens, pool, scores
         block = [_Layer(width, heads, inner, activation, epsilon, bias=bias) for _ in range(layers)]
         self.vit = nn.ModuleDict(
@@ -147,7 +146,7 @@ class ViT(nn.Module):
         return scores.softmax(-1) if self.scores == "softmax" else scores.sigmoid()
 
     def _gather(self, x: Tensor) -> Tensor:
-        """Return what the classes are told from, (n, width), or twice that for two tokens."""
+        """Return the input of the classification layer, (n, width), or (n, 2 * width) for two tokens."""
         norm = self.vit["layernorm"]
         if self.pool == "avg-norm":
             return norm(x[:, self.tokens :].mean(1))
@@ -160,9 +159,9 @@ class ViT(nn.Module):
 def read_settings(
     shapes: Shapes, config: Mapping[str, Any], tokens: int = 1, epsilon: float = EPSILON
 ) -> dict[str, Any]:
-    """Return what the classifier is built from. What shapes do not tell is taken from `config.json`.
+    """Return the settings of the classifier, from its tensor shapes and else from `config.json`.
 
-    Raises Refused where the two contradict each other, or shapes make no classifier.
+    Raises Refused if the two contradict each other, or the shapes are not those of a classifier.
     """
     projection = shapes.get("vit.embeddings.patch_embeddings.projection.weight", ())
     positions = shapes.get("vit.embeddings.position_embeddings", ())
@@ -174,7 +173,7 @@ def read_settings(
     width, channels, patch = projection[0], projection[1], projection[2]
     across = math.isqrt(max(0, positions[1] - tokens))
     if across**2 != positions[1] - tokens or not width or not patch:
-        raise Refused("Its position embeddings are not those of a square picture.", code="tensors")
+        raise Refused("Its position embeddings are not those of a square image.", code="tensors")
     layers = count_blocks(shapes, "vit.encoder.layer.{}.intermediate.dense.weight")
     if layers > MOST_BLOCKS:
         raise Refused(f"It has more than {MOST_BLOCKS} layers.", code="too_large")
@@ -198,7 +197,7 @@ def read_settings(
 def _read_heads(config: Mapping[str, Any], width: int) -> int:
     heads = config.get("num_attention_heads", _HEADS.get(width, max(1, width // HEAD)))
     if type(heads) is not int or not 1 <= heads <= width or width % heads:
-        text = "The config.json names a count of attention heads that does not divide the width."
+        text = f"The num_attention_heads of the config.json must divide the width of {width}."
         raise Refused(text, code="config")
     return heads
 
@@ -206,7 +205,8 @@ def _read_heads(config: Mapping[str, Any], width: int) -> int:
 def _read_activation(config: Mapping[str, Any]) -> str:
     name = config.get("hidden_act", "gelu")
     if name not in ACTIVATIONS:
-        raise Refused(f"The config.json asks for the activation {str(name)[:40]!r}.", code="config")
+        text = f"The activation {str(name)[:40]!r} of the config.json is not supported."
+        raise Refused(text, code="config")
     return str(name)
 
 
@@ -220,12 +220,12 @@ def _read_epsilon(config: Mapping[str, Any], usual: float) -> float:
 def _check_config(config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     for theirs, ours in _SAME.items():
         said = config.get(theirs)
-        # Sides may be written for both axes.
+        # Sizes may be a list with both sides.
         if isinstance(said, list) and len(said) == 2 and said[0] == said[1]:
             said = said[0]
         if said not in (None, settings[ours]):
             text = (
-                f"The config.json says {theirs} = {show_value(said)}, the weights {settings[ours]}. "
-                "Send the one that belongs to these weights."
+                f"The config.json has {theirs} = {show_value(said)}, but the weights have {settings[ours]}. "
+                "Upload the config.json of these weights."
             )
             raise Refused(text, code="config")

@@ -1,7 +1,7 @@
-"""Wrappers of checkpoints: under which prefixes a network's tensors lie, and which copy of them is averaged.
+"""Checkpoint wrappers: find the prefixes of a network's tensors, and prefer the averaged copy (EMA, SWA).
 
-Training often keeps a moving average of the weights (EMA, SWA) beside the weights themselves. The averaged
-ones are what its authors evaluate and release, so they are preferred.
+Training often saves a moving average of the weights next to the weights. Authors evaluate and release the
+averaged ones, so they are preferred.
 """
 
 from __future__ import annotations
@@ -20,31 +20,32 @@ _WRAPPERS = (
     "params", "state_dict", "model_state_dict", "generator_state_dict", "netG_state_dict", "G_state_dict",
     "generator", "netG", "net_g", "G", "g", "gen", "online_model", "module", "model", "net",
 )  # fmt: skip
-# What DataParallel, torch.compile, Lightning and averaging put before every name.
+# Prefixes that DataParallel, torch.compile, Lightning and averaging add to every name.
 _SHELLS = ("module", "_orig_mod", "model", "net", "shadow", "state_dict", "params")
 _DEEPEST = 4
-# Averaged copies that are looked into. There is one, or one for each of a few rates.
+# Most averaged copies that are tried. Checkpoints have one, or one for each of a few rates.
 _MOST_COPIES = 8
-# A word of a name that says it is an average: "params_ema", "ema_model", "swa_model"; "netGEMA", "modelEma".
+# A part of a name that marks an average: "params_ema", "ema_model", "swa_model"; "netGEMA", "modelEma".
 _AVERAGE = re.compile(r"(?<![^_-])(?:ema|swa|averaged|average|avg|shadow)(?![^_-])", re.IGNORECASE)
 _CAMEL = re.compile(r"(?<=[a-z])E(?:MA|ma)(?=[A-Z_]|$)|(?<=[A-Z])EMA$")
-# Without that word, an averaged copy of whatever model there is.
+# Averaged copies with these base names belong to any model.
 _GENERAL = frozenset({"", "model", "module", "net", "params", "state_dict", "model_state_dict", "weights"})
-# Numbers that averaging keeps beside the tensors: PyTorch, ema-pytorch, latent diffusion, torch-ema.
+# Counters that averaging saves next to the tensors: PyTorch, ema-pytorch, latent diffusion, torch-ema.
 _COUNTERS = frozenset({"n_averaged", "initted", "step", "num_updates", "decay", "updates"})
-# What a network measures rather than learns. Averages of parameters alone leave it to the network itself.
+# Buffers of a network. An average of parameters only does not have them.
 _BUFFERS = (".running_mean", ".running_var", ".num_batches_tracked")
-# The names of a list, such as that of torch-ema: "shadow_params.0".
+# Names of list entries, as in torch-ema: "shadow_params.0".
 _NUMBERED = re.compile(r"(.*\.)?(\d+)")
 
 
 @dataclass(frozen=True)
 class CheckpointReading:
-    """One way to read a checkpoint: tensors by the names that are left inside a wrapper.
+    """One reading of a checkpoint: tensors by their names inside a wrapper.
 
-    `averaged` is the wrapper of the averaged copy that they are, or empty. `ignored` are the wrappers of
-    averaged copies that belong to these tensors and were passed over. `is_whole` is False for an averaged
-    copy without a plain one beside it, which may lack buffers.
+    Attributes:
+        averaged: wrapper of the averaged copy that the tensors belong to, or empty.
+        ignored: wrappers of averaged copies of these tensors that were not used.
+        is_whole: False for an averaged copy without a plain copy. It may lack buffers.
     """
 
     tensors: dict[str, Any]
@@ -54,22 +55,21 @@ class CheckpointReading:
 
     @property
     def shown_name(self) -> str | None:
-        """The averaged copy's name without what cannot be printed; None where the tensors are no average."""
+        """The printable name of the averaged copy. None: the tensors are not an average."""
         return show(self.averaged, MOST_NAME).strip() or None
 
     def refuse_ignored(self) -> None:
-        """Raise Refused if an averaged copy belongs to these tensors and could not be read."""
+        """Raise Refused if an averaged copy of these tensors could not be read."""
         if self.ignored:
             text = (
-                f"It holds an averaged copy of the weights, “{show(self.ignored[0], 60)}”, whose tensors are "
-                "not those of the network beside it. Save the averaged weights alone as a state dict, or "
-                "leave them out."
+                f"It has an averaged copy of the weights, “{show(self.ignored[0], 60)}”, with other tensors "
+                "than the network. Save only the averaged weights as a state dict, or remove them."
             )
             raise Refused(text, code="tensors")
 
 
 def list_readings(tensors: Tensors) -> Iterator[CheckpointReading]:
-    """Yield the ways to read a checkpoint's names, the likeliest first: averaged copies before the others."""
+    """Yield the readings of a checkpoint, the most likely first: averaged copies before others."""
     return _descend(CheckpointReading(dict(tensors)), "", _DEEPEST)
 
 
@@ -99,9 +99,9 @@ def _descend(reading: CheckpointReading, path: str, depth: int) -> Iterator[Chec
 def _merge_prefixed(
     plain: dict[str, Any], groups: Mapping[str, Tensors], averages: Iterable[str]
 ) -> dict[str, Any] | None:
-    """Return an average whose tensors lie among those of the network, each part of it with a name of its own.
+    """Return an average with its tensors next to the network's, or None if they do not match.
 
-    Where "ema_body.0.weight" is the average of "body.0.weight". None where they are not the network's.
+    For example, "ema_body.0.weight" is the average of "body.0.weight".
     """
     averaged = {f"{_base(first)}.{name}": t for first in averages for name, t in groups[first].items()}
     is_whole = all(name in averaged or name.endswith(_BUFFERS) for name in plain)
@@ -109,7 +109,7 @@ def _merge_prefixed(
 
 
 def _group(tensors: Tensors) -> dict[str, dict[str, Any]]:
-    """Return the tensors below each first part of their names."""
+    """Return the tensors grouped by the first part of their names."""
     groups: dict[str, dict[str, Any]] = {}
     for name, tensor in tensors.items():
         first, dot, rest = name.partition(".")
@@ -119,7 +119,7 @@ def _group(tensors: Tensors) -> dict[str, dict[str, Any]]:
 
 
 def _wrappers_of(groups: Mapping[str, object]) -> Iterable[str]:
-    """Return the parts of a checkpoint to look into: those with known names, or the only one there is."""
+    """Return the groups to search: those with known names, or the only one."""
     plain = [first for first in groups if not _is_averaged(first)]
     known = [name for name in _WRAPPERS if name in plain]
     return known or (plain if len(plain) == 1 else ())
@@ -130,12 +130,12 @@ def _is_averaged(name: str) -> bool:
 
 
 def _base(name: str) -> str:
-    """Return what the plain copy of an averaged one is called: "netG" for "netG_ema"."""
+    """Return the plain copy's name for an averaged one: "netG" for "netG_ema"."""
     return _AVERAGE.sub("", _CAMEL.sub("", name)).strip("_-").replace("__", "_")
 
 
 def _plain_copies(tensors: Tensors, groups: Mapping[str, Tensors], averaged: str) -> Iterator[Tensors]:
-    """Yield what an averaged copy may be the average of."""
+    """Yield the plain copies that may belong to an averaged copy."""
     names = [_base(averaged), *(_WRAPPERS if _base(averaged) in _GENERAL else ())]
     for name in names:
         if name in groups:
@@ -144,11 +144,10 @@ def _plain_copies(tensors: Tensors, groups: Mapping[str, Tensors], averaged: str
 
 
 def _complete(averaged: Tensors, plain: Iterable[Tensors]) -> tuple[dict[str, Any], bool]:
-    """Return an averaged copy without its counters, and with the buffers that it lacks; whether a plain one
-    fits.
+    """Return an averaged copy without counters and with all buffers, and whether a plain copy matches it.
 
-    An average of parameters alone is used by copying it over the model's parameters, which keeps the model's
-    own buffers: `copy_to` of torch-ema and of latent diffusion. The names are then those of the plain copy.
+    Training code copies an average of parameters over the model's parameters, and keeps the model's buffers:
+    `copy_to` of torch-ema and latent diffusion. So the result has the names and buffers of the plain copy.
     """
     own = {name: tensor for name, tensor in averaged.items() if name not in _COUNTERS}
     for copy in plain:
@@ -161,9 +160,9 @@ def _complete(averaged: Tensors, plain: Iterable[Tensors]) -> tuple[dict[str, An
 
 
 def _match(averaged: Tensors, plain: Tensors, names: Mapping[str, str]) -> dict[str, str]:
-    """Return the averaged tensor's name for each name of the plain copy; nothing where some match none.
+    """Return the averaged tensor's name for each name of the plain copy. Empty: they do not match.
 
-    Latent diffusion keeps averages as buffers, whose names may have no dots. torch-ema numbers them in the
+    Latent diffusion saves averages as buffers, without dots in their names. torch-ema numbers them in the
     order of the parameters.
     """
     ours = _unshell(averaged)
@@ -187,7 +186,7 @@ def _match_by_order(averaged: Tensors, plain: Tensors, names: Mapping[str, str])
 
 
 def _unshell(tensors: Tensors) -> dict[str, str]:
-    """Return full names by what is left of them without the wrappers that all of them begin with."""
+    """Return full names by their names without the prefixes that all of them share."""
     start = ""
     names = [name for name in tensors if name not in _COUNTERS]
     for _ in range(_DEEPEST):

@@ -1,8 +1,8 @@
-"""A process that can do nothing else, for what strangers had a hand in: started, bounded, ended.
+"""Start a sandbox process for untrusted files, limit it, and end it.
 
-With bubblewrap it sees an empty system with the interpreter, this code and the places that it is given.
-Without it, it has limits, no network where that is allowed, and its own second wall
-(`workers.sandbox.self_restriction`). Nothing of torch is loaded here.
+With bubblewrap, the process sees an empty system with the interpreter, this code and the paths in its order.
+Without bubblewrap, it has resource limits, no network where the kernel allows that, and the layers of
+`workers.sandbox.self_restriction`. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _START = (
     "import importlib, sys; sys.path.insert(0, sys.argv[1]); "
     "sys.exit(importlib.import_module(sys.argv[2]).main(sys.argv[3:]))"
 )
-# What may stand between the process and the machine. Whatever else it says of that is left out.
-_WALLS = ("bubblewrap", "network", "landlock", "limits", "hook")
+# The known isolation layers. Others in the process's own report are ignored.
+_LAYERS = ("bubblewrap", "network", "landlock", "limits", "hook")
 _LOG = "stderr.log"
 _MOST_LOG = 20_000
-_MOST_SAID_BYTES = 256 * 1024
+_MOST_REPORT_BYTES = 256 * 1024
 # The interpreter, its libraries, and this code.
 _INTERPRETER = (
     sys.base_prefix,
@@ -47,7 +47,7 @@ _INTERPRETER = (
 
 @dataclass(frozen=True)
 class Limits:
-    """What it may use: bytes of address space, seconds of processor and clock, bytes of a file."""
+    """Limits: address space (bytes), CPU and wall time (seconds), file size (bytes), open files."""
 
     memory: int = 8 * 1024**3
     cpu: int = 600
@@ -57,19 +57,19 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How it ended: `status` is None where its time was up; `isolation` says which walls stood."""
+class ProcessEnd:
+    """How a process ended: `status` is None after a timeout. `isolation` has the active layers."""
 
     status: int | None
     isolation: dict[str, bool]
 
     @property
     def was_slow(self) -> bool:
-        return self.status is None or self.status in _ended_by(signal.SIGXCPU)
+        return self.status is None or self.status in _statuses_of(signal.SIGXCPU)
 
     @property
     def wrote_too_much(self) -> bool:
-        return self.status in _ended_by(signal.SIGXFSZ)
+        return self.status in _statuses_of(signal.SIGXFSZ)
 
 
 def run(
@@ -81,17 +81,17 @@ def run(
     limits: Limits,
     use_bubblewrap: bool = True,
     scratch_in: Path | None = None,
-) -> Ended:
-    """Have the module `program` carry out an order, to its end or that of its time.
+) -> ProcessEnd:
+    """Run the module `program` in a sandbox process until it ends or its time is up.
 
-    Its `main` gets the order as JSON, with the places by name, and calls
-    `workers.sandbox.self_restriction.begin` before it touches them.
+    Its `main` gets the order as JSON, with the paths by name, and calls
+    `workers.sandbox.self_restriction.begin` before it opens them.
 
     Args:
-        order: what JSON can hold.
-        readable: files and folders that it may read, by their names in the order.
-        out: the folder that it may write into, called `out` there.
-        scratch_in: where its folder for temporary files is made; by default where the system has them.
+        order: parameters for the program; must be serializable to JSON.
+        readable: readable files and folders, by their names in the order.
+        out: the writable folder, called `out` in the order.
+        scratch_in: parent of the process's temporary folder. Default: the system's temporary folder.
     """
     is_wrapped = use_bubblewrap and has_bubblewrap()
     with tempfile.TemporaryDirectory(prefix="ipau-convert-", dir=scratch_in) as folder:
@@ -103,20 +103,21 @@ def run(
             "interpreter": _INTERPRETER,
             "readable": sorted(readable),
         }
-        places = {**readable, "out": out, "scratch": scratch}
-        status = _run(program, full, {name: place.resolve() for name, place in places.items()}, limits)
+        paths = {**readable, "out": out, "scratch": scratch}
+        status = _run(program, full, {name: path.resolve() for name, path in paths.items()}, limits)
         isolation = {**read_json(scratch / ISOLATION), "bubblewrap": is_wrapped}
         _log_end(program, status, scratch / _LOG)
-    return Ended(status, {name: isolation[name] for name in _WALLS if isinstance(isolation.get(name), bool)})
+    layers = {name: isolation[name] for name in _LAYERS if isinstance(isolation.get(name), bool)}
+    return ProcessEnd(status, layers)
 
 
 @functools.cache
 def has_bubblewrap() -> bool:
-    """Say whether this machine has a bubblewrap that works here."""
-    found = shutil.which("bwrap")
-    if found is None:
+    """Return whether bubblewrap is installed and works on this machine."""
+    program = shutil.which("bwrap")
+    if program is None:
         return False
-    command = [found, *_walls(()), sys.executable, "-I", "-c", "pass"]
+    command = [program, *_bubblewrap_options(()), sys.executable, "-I", "-c", "pass"]
     try:
         done = subprocess.run(command, env={}, capture_output=True, timeout=20, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
@@ -124,38 +125,38 @@ def has_bubblewrap() -> bool:
     return done.returncode == 0
 
 
-def _ended_by(number: signal.Signals) -> tuple[int, int]:
-    """Return the statuses of a process that a signal ended, with and without a shell between."""
+def _statuses_of(number: signal.Signals) -> tuple[int, int]:
+    """Return the exit statuses of a process killed by a signal: directly, and below bubblewrap."""
     return -number, 128 + number
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object that a file holds which may be anything; an empty one where it holds none."""
+    """Return the JSON object in an untrusted file, or an empty one if there is none."""
     try:
-        found = json.loads(read_plain(path, _MOST_SAID_BYTES))
+        value = json.loads(read_plain(path, _MOST_REPORT_BYTES))
     except (OSError, ValueError, RecursionError, BundleError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
-def read_text(said: Mapping[str, Any], name: str, most: int) -> str:
-    """Return the printable part of a text, at most so many characters."""
-    value = said.get(name)
+def read_text(report: Mapping[str, Any], name: str, most: int) -> str:
+    """Return the printable characters among the first `most` of a text in a report."""
+    value = report.get(name)
     shown = value[:most] if isinstance(value, str) else ""
     return "".join(character for character in shown if character.isprintable() or character == "\n")
 
 
-def _run(program: str, order: dict[str, Any], places: dict[str, Path], limits: Limits) -> int | None:
-    scratch = places["scratch"]
+def _run(program: str, order: dict[str, Any], paths: dict[str, Path], limits: Limits) -> int | None:
+    scratch = paths["scratch"]
     prefix: list[str] = []
     if order["wrapped"]:
-        binds = [(place, Path("/job") / name, name in ("out", "scratch")) for name, place in places.items()]
-        prefix = [str(shutil.which("bwrap")), *_walls(binds), "--chdir", "/job/scratch"]
-        places = {name: Path("/job") / name for name in places}
-    full = {**order, **{name: str(place) for name, place in places.items()}}
+        binds = [(path, Path("/job") / name, name in ("out", "scratch")) for name, path in paths.items()]
+        prefix = [str(shutil.which("bwrap")), *_bubblewrap_options(binds), "--chdir", "/job/scratch"]
+        paths = {name: Path("/job") / name for name in paths}
+    full = {**order, **{name: str(path) for name, path in paths.items()}}
     command = [*prefix, sys.executable, "-I", "-B", "-c", _START, str(_ROOT), program, json.dumps(full)]
     with (scratch / _LOG).open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603 - every word of it comes from this code
+        process = subprocess.Popen(  # noqa: S603 - this module builds the whole command
             command,
             env={},
             cwd=scratch,
@@ -173,7 +174,7 @@ def _run(program: str, order: dict[str, Any], places: dict[str, Path], limits: L
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End the process with all that it may have started."""
+    """Kill the process and its children."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -181,15 +182,15 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _walls(binds: Iterable[tuple[Path, Path, bool]]) -> list[str]:
-    """Return bubblewrap's options: an empty system with the interpreter and this code, all of it read-only.
+def _bubblewrap_options(binds: Iterable[tuple[Path, Path, bool]]) -> list[str]:
+    """Return bubblewrap's options: an empty system with the interpreter and this code, read-only.
 
     Args:
-        binds: places outside, where they are inside, and whether they may be written to.
+        binds: path outside, path inside, and whether it is writable.
     """
     options = ["--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
-    for place in (*SYSTEM, *_INTERPRETER):
-        options += ["--ro-bind-try", place, place]
+    for path in (*SYSTEM, *_INTERPRETER):
+        options += ["--ro-bind-try", path, path]
     options += ["--proc", "/proc", "--dev", "/dev"]
     for outside, inside, is_writable in binds:
         options += ["--bind" if is_writable else "--ro-bind", str(outside), str(inside)]
@@ -197,9 +198,9 @@ def _walls(binds: Iterable[tuple[Path, Path, bool]]) -> list[str]:
 
 
 def _log_end(program: str, status: int | None, log: Path) -> None:
-    """Keep what the process said when it broke down: an operator may need it."""
+    """Log the standard error of a failed process for the operator."""
     if status != 0:
         with log.open("rb") as stream:
             stream.seek(max(0, log.stat().st_size - _MOST_LOG))
-            said = stream.read(_MOST_LOG).decode(errors="replace")
-        logger.warning("%s ended with %s: %s", program, status, said)
+            text = stream.read(_MOST_LOG).decode(errors="replace")
+        logger.warning("%s ended with status %s: %s", program, status, text)

@@ -1,4 +1,4 @@
-"""Converting an upload in a process that can do nothing else, and believing nothing of what it left."""
+"""Convert an upload in a sandbox process, and verify every file that the process leaves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from workers.bundle import GRAPHS, BundleError, Choice, ModelFacts, verify
 from workers.sandbox import picklescan, process
 from workers.sandbox.entry_point import REPORT
-from workers.sandbox.process import Ended, Limits, has_bubblewrap
+from workers.sandbox.process import Limits, ProcessEnd, has_bubblewrap
 from workers.sandbox.self_restriction import STOPPED
 
 __all__ = ["Limits", "Report", "convert", "has_bubblewrap"]
@@ -28,13 +28,16 @@ _MOST_CHOICES = 16
 
 @dataclass(frozen=True)
 class Report:
-    """What became of an upload. Where it was refused, `code` and `sentence` say why, and nothing was kept.
+    """Result of a conversion. After a refusal, `code` and `sentence` give the reason, and no file is left.
 
-    `facts` are those of model.json. `isolation` says which walls stood: "bubblewrap", "network" (none was
-    within reach), "landlock" (it could read nothing but what it needs), "limits", "hook". `checks` are what
-    was found right, each with `name`, `ok` and `detail`; `scans` what scanners advise, whatever became of it.
-    `choices` are the ways in which its outputs may be read, where its owner has to say whether the first is
-    right; `is_certain` says that no other is as likely.
+    Attributes:
+        facts: the content of model.json.
+        isolation: active layers: "bubblewrap", "network" (none within reach), "landlock" (only needed files
+            are readable), "limits" and "hook".
+        checks: passed checks, each with `name`, `ok` and `detail`.
+        scans: advice of scanners, also after a refusal.
+        choices: possible interpretations of the outputs, the one in use first. The owner confirms it.
+        is_certain: whether no other choice is as likely as the first.
     """
 
     ok: bool
@@ -68,12 +71,12 @@ def convert(
 ) -> Report:
     """Convert an upload into three files in the folder `out`, which must be empty or missing.
 
-    Never raises for what the upload is or does. After a refusal `out` is empty.
+    Never raises because of the upload's content. After a refusal `out` is empty.
 
     Args:
-        family: the key of the one family that is asked; by default the first that knows the weights.
-        config: the `config.json` that was sent along.
-        scratch_in: where folders for temporary files are made; by default where the system has them.
+        family: key of the family to use. Default: the first family that recognizes the weights.
+        config: the uploaded `config.json`.
+        scratch_in: parent of temporary folders. Default: the system's temporary folder.
     """
     limits = limits or Limits()
     out.mkdir(parents=True, exist_ok=True)
@@ -81,7 +84,7 @@ def convert(
         raise ValueError(f"{out} is not empty.")
     started = time.monotonic()
     readable = {"path": path, **({} if config is None else {"config": config})}
-    ended = process.run(
+    end = process.run(
         "workers.sandbox.entry_point",
         {"family": family},
         readable=readable,
@@ -90,40 +93,40 @@ def convert(
         use_bubblewrap=use_bubblewrap,
         scratch_in=scratch_in,
     )
-    # What takes too long is not looked at for still longer.
+    # A file that used up its time gets no further time for a scan.
     scans: tuple[dict[str, Any], ...] = ()
-    if not ended.was_slow:
+    if not end.was_slow:
         scans = (picklescan.scan(path, use_bubblewrap=use_bubblewrap, scratch_in=scratch_in),)
-    report = _conclude(out, ended)
+    report = _conclude(out, end)
     if not report["ok"]:
         _empty(out)
     return Report(
-        **report, isolation=ended.isolation, scans=scans, seconds=round(time.monotonic() - started, 3)
+        **report, isolation=end.isolation, scans=scans, seconds=round(time.monotonic() - started, 3)
     )
 
 
-def _conclude(out: Path, ended: Ended) -> dict[str, Any]:
-    if ended.was_slow:
-        return _refuse("time", "It takes longer to convert than a conversion may.")
-    if ended.status == STOPPED:
-        return _refuse("stopped", "Its conversion tried to do what no conversion does, and was stopped.")
-    if ended.wrote_too_much:
-        return _refuse("too_large", "What it converts into is larger than a model may be.")
-    said = process.read_json(out / REPORT)
-    if ended.status != 0 or not said:
-        return _refuse("crashed", "Its conversion broke down: it may need more memory than it may take.")
+def _conclude(out: Path, end: ProcessEnd) -> dict[str, Any]:
+    if end.was_slow:
+        return _refuse("time", "The conversion took longer than its time limit.")
+    if end.status == STOPPED:
+        return _refuse("stopped", "The conversion tried a forbidden operation, so it was stopped.")
+    if end.wrote_too_much:
+        return _refuse("too_large", "The converted model is larger than the limit.")
+    answer = process.read_json(out / REPORT)
+    if end.status != 0 or not answer:
+        return _refuse("crashed", "The conversion crashed. It may need more memory than it may use.")
     (out / REPORT).unlink(missing_ok=True)
-    if said.get("ok") is not True:
-        _log(said)
+    if answer.get("ok") is not True:
+        _log(answer)
         return _refuse(
-            process.read_text(said, "code", 40) or "refused", process.read_text(said, "sentence", 1000)
+            process.read_text(answer, "code", 40) or "refused", process.read_text(answer, "sentence", 1000)
         )
     try:
         digest, facts = verify(out)
-        choices = _Choices.model_validate({"choices": said.get("choices", [])}).choices
+        choices = _Choices.model_validate({"choices": answer.get("choices", [])}).choices
     except (BundleError, OSError, ValidationError) as error:
-        logger.warning("A conversion left what is no model: %s", error)
-        return _refuse("crashed", "Its conversion did not end with a model that can be used.")
+        logger.warning("A conversion left an invalid model: %s", error)
+        return _refuse("crashed", "The conversion did not produce a valid model.")
     return {
         "ok": True,
         "family": facts.family,
@@ -132,7 +135,7 @@ def _conclude(out: Path, ended: Ended) -> dict[str, Any]:
         "digest": digest,
         "checks": _checks(facts),
         "choices": tuple(choice.model_dump() for choice in choices),
-        "is_certain": said.get("is_certain") is True,
+        "is_certain": answer.get("is_certain") is True,
     }
 
 
@@ -143,25 +146,25 @@ class _Choices(BaseModel):
 
 
 def _checks(facts: ModelFacts) -> tuple[dict[str, Any], ...]:
-    apart = f"{facts.difference:.2g} apart, {facts.tolerance:.2g} allowed"
-    found = {
-        "reading": "Read as data: nothing in the file was run.",
-        "rebuilding": "Rebuilt by this site’s own code; every tensor has its place.",
-        "results": f"Both forms of the model give the same: {apart}.",
-        "files": "The files written are those that their digests name.",
+    difference = f"difference {facts.difference:.2g}, limit {facts.tolerance:.2g}"
+    details = {
+        "reading": "Read as data. No code from the file was run.",
+        "rebuilding": "Rebuilt by this site’s own code. Every tensor was used.",
+        "results": f"Both forms of the model give the same results: {difference}.",
+        "files": "The written files match their digests.",
     }
     if facts.family == GRAPHS:
-        del found["rebuilding"]
-        found["results"] = f"The graph gives the same as uploaded and as rearranged for speed: {apart}."
-    return tuple({"name": name, "ok": True, "detail": detail} for name, detail in found.items())
+        del details["rebuilding"]
+        details["results"] = f"The uploaded and the optimized graph give the same results: {difference}."
+    return tuple({"name": name, "ok": True, "detail": detail} for name, detail in details.items())
 
 
 def _refuse(code: str, sentence: str) -> dict[str, Any]:
-    return {"ok": False, "code": code, "sentence": sentence or "These weights are not taken."}
+    return {"ok": False, "code": code, "sentence": sentence or "These weights cannot be used."}
 
 
-def _log(said: Mapping[str, Any]) -> None:
-    if log := process.read_text(said, "log", _MOST_LOG):
+def _log(answer: Mapping[str, Any]) -> None:
+    if log := process.read_text(answer, "log", _MOST_LOG):
         logger.warning("A conversion failed:\n%s", log)
 
 

@@ -1,8 +1,8 @@
-"""Taking away from this process what a conversion does not need, one layer after another.
+"""Restrict the sandbox process itself, in layers. Below bubblewrap this is the second line of defense.
 
-Limits on memory, time and files; no network; no new privileges; nothing to read but what it needs, where the
-kernel has Landlock; and a hook that ends the process when Python is about to start a program, open a
-connection, unpickle, or write outside of its folders. Behind bubblewrap all this is a second wall.
+Layers: limits on memory, time and files; no network; no new privileges; access to needed files only, if the
+kernel has Landlock. An audit hook ends the process before Python starts a program, opens a connection,
+unpickles, or writes outside of its folders.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import Any
 from workers.isolation import landlock, process
 from workers.onnx_runtime import NO_TELEMETRY
 
-# Where it says which walls stand, in its folder for temporary files.
+# Report of the active layers, in the temporary folder.
 ISOLATION = "isolation.json"
-# What the process ends with when the hook stops it.
+# Exit status after the audit hook stopped the process.
 STOPPED = 97
-# Where programs and libraries are.
+# Folders of programs and libraries.
 SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/lib32", "/etc/ld.so.cache", "/etc/alternatives")
-# What the kernel tells of the machine and of this process.
-_OWN_SYSTEM = (
+# Kernel files about the machine and this process.
+_KERNEL_FILES = (
     "/proc/self",
     "/proc/cpuinfo",
     "/proc/meminfo",
@@ -35,14 +35,14 @@ _OWN_SYSTEM = (
     "/dev/urandom",
     "/dev/zero",
 )
-_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-# Whatever begins so.
+_WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+# Prefixes of forbidden audit events.
 _FORBIDDEN = ("socket.", "subprocess.", "os.exec", "os.spawn", "os.posix_spawn", "pty.", "urllib.", "http.")
 _FORBIDDEN_NAMES = frozenset({
     "os.system", "os.fork", "os.forkpty", "os.kill", "os.killpg", "os.link", "os.symlink", "os.chown",
     "os.chroot", "os.mknod", "os.setuid", "pickle.find_class", "webbrowser.open",
 })  # fmt: skip
-# Those that change files, whose first arguments are paths.
+# Audit events of file changes. Their first arguments are paths.
 _CHANGING = frozenset({
     "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "os.utime", "os.setxattr",
     "shutil.rmtree", "shutil.move",
@@ -50,38 +50,38 @@ _CHANGING = frozenset({
 
 
 def begin(order: Mapping[str, Any]) -> None:
-    """Shut this process in as `workers.sandbox.process` ordered, and say what was achieved."""
+    """Restrict this process as `workers.sandbox.process` ordered, and write the active layers to a file."""
     process.lower_priority()
     out, scratch = Path(order["out"]), Path(order["scratch"])
     _prepare_environment(scratch)
     process.end_first_without_memory()
     needed = [*(Path(order[name]) for name in order["readable"]), *map(Path, order["interpreter"])]
-    achieved = shut_in((out, scratch), order["limits"], readable=needed, is_wrapped=order["wrapped"])
-    (scratch / ISOLATION).write_text(json.dumps(achieved))
+    layers = restrict((out, scratch), order["limits"], readable=needed, is_wrapped=order["wrapped"])
+    (scratch / ISOLATION).write_text(json.dumps(layers))
 
 
-def shut_in(
+def restrict(
     folders: Sequence[Path], limits: Mapping[str, int], *, readable: Sequence[Path], is_wrapped: bool
 ) -> dict[str, bool]:
-    """Give everything away but reading what it needs, and writing in these folders. Return what was achieved.
+    """Drop all rights except reading needed files and writing to `folders`. Return the active layers.
 
     Args:
-        readable: what may be read beside the system's programs and libraries.
-        is_wrapped: bubblewrap has taken the network away before.
+        readable: readable paths in addition to the system's programs and libraries.
+        is_wrapped: whether bubblewrap has already removed the network.
     """
     process.end_with_parent()
-    has_left = is_wrapped or process.leave_network()
+    has_no_network = is_wrapped or process.leave_network()
     process.refuse_privileges()
     _limit(limits)
     is_locked = landlock.restrict(
-        [*SYSTEM, *_OWN_SYSTEM, *map(str, readable)], [*map(str, folders), "/dev/null"]
+        [*SYSTEM, *_KERNEL_FILES, *map(str, readable)], [*map(str, folders), "/dev/null"]
     )
-    _watch(tuple(os.path.realpath(folder) for folder in folders))
-    return {"network": has_left, "landlock": is_locked, "limits": True, "hook": True}
+    _add_audit_hook(tuple(os.path.realpath(folder) for folder in folders))
+    return {"network": has_no_network, "landlock": is_locked, "limits": True, "hook": True}
 
 
 def _prepare_environment(scratch: Path) -> None:
-    """One thread, a home for libraries that insist on one, and no programs started to find others."""
+    """Set one thread, a writable home folder, and no search for libraries by external programs."""
     for name in ("HOME", "TMPDIR", "YOLO_CONFIG_DIR", "MPLCONFIGDIR", "TORCH_HOME", "XDG_CACHE_HOME"):
         os.environ[name] = str(scratch)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -91,11 +91,11 @@ def _prepare_environment(scratch: Path) -> None:
 
 
 def _find_no_library(name: str) -> None:
-    """torch asks for CUDA's libraries when it is imported; the answer would come from `ldconfig`."""
+    """Find nothing: torch looks for CUDA's libraries at import, which would start `ldconfig`."""
 
 
 def _limit(limits: Mapping[str, int]) -> None:
-    """The number of processes is not limited: it counts all of a user's, and threads too."""
+    """Set resource limits. The process count has none, as it includes all threads of the same user."""
     wanted = {
         resource.RLIMIT_AS: limits["memory"],
         resource.RLIMIT_CPU: limits["cpu"],
@@ -106,13 +106,13 @@ def _limit(limits: Mapping[str, int]) -> None:
     for kind, most in wanted.items():
         _, hard = resource.getrlimit(kind)
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        # At the end of its time a process is told first, by a signal that says why.
+        # The soft limit comes first: its signal, SIGXCPU, shows the reason in the exit status.
         spare = 2 if kind == resource.RLIMIT_CPU else 0
         resource.setrlimit(kind, (max(0, most - spare), most))
 
 
-def _watch(folders: tuple[str, ...]) -> None:
-    """From here on, end the process before Python does what no conversion does."""
+def _add_audit_hook(folders: tuple[str, ...]) -> None:
+    """End the process from now on before Python does a forbidden operation."""
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
@@ -134,14 +134,12 @@ def _is_writing(arguments: tuple[Any, ...]) -> bool:
     _, mode, flags = arguments
     if isinstance(mode, str):
         return bool(set(mode) & set("wax+"))
-    return bool(isinstance(flags, int) and flags & _WRITING)
+    return bool(isinstance(flags, int) and flags & _WRITE_FLAGS)
 
 
 def _is_inside(path: Any, folders: tuple[str, ...]) -> bool:
     if isinstance(path, int):
-        # Already open: that was looked at then.
+        # A descriptor that is already open passed the check when it was opened.
         return True
-    found = os.path.realpath(os.fsdecode(path))
-    return found == "/dev/null" or any(
-        found == folder or found.startswith(f"{folder}/") for folder in folders
-    )
+    real = os.path.realpath(os.fsdecode(path))
+    return real == "/dev/null" or any(real == folder or real.startswith(f"{folder}/") for folder in folders)

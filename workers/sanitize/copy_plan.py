@@ -1,4 +1,4 @@
-"""Copies planned as spans of an original, so that they cost no memory however large it is."""
+"""Plan a modified copy as spans of the original file, so that it needs no memory for large files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workers.formats.byte_source import CHUNK, ByteSource, FormatError
 
 @dataclass(frozen=True)
 class Span:
-    """Bytes of the original, copied as they are."""
+    """Bytes copied unchanged from the original."""
 
     start: int
     length: int
@@ -29,28 +29,28 @@ Piece = bytes | Span | Blank
 
 @dataclass(frozen=True)
 class Clean:
-    """How to make the clean copy: what to write, in order. `size` is its length in bytes."""
+    """Plan of the clean copy: its pieces in order. `size` is its length in bytes."""
 
     pieces: tuple[Piece, ...]
     size: int
 
     def cut(self, wanted: range) -> Clean:
-        """Return how to make a part of the copy: the bytes at these places."""
-        found: list[Piece] = []
+        """Return the plan for a byte range of the copy."""
+        pieces: list[Piece] = []
         position = 0
         for piece in self.pieces:
             length = length_of(piece)
             first, last = max(0, wanted.start - position), min(length, wanted.stop - position)
             if first < last:
-                found.append(_cut(piece, first, last))
+                pieces.append(_cut(piece, first, last))
             position += length
-        return Clean(tuple(found), sum(map(length_of, found)))
+        return Clean(tuple(pieces), sum(map(length_of, pieces)))
 
     def read(self, stream: BinaryIO) -> Iterator[bytes]:
         """Yield the copy in pieces of at most CHUNK bytes.
 
         Raises:
-            FormatError: the original has become shorter than it was.
+            FormatError: the original has become shorter since planning.
         """
         for piece in self.pieces:
             if isinstance(piece, bytes):
@@ -70,7 +70,7 @@ class Clean:
 
 
 def length_of(piece: Piece) -> int:
-    """Return how many bytes a piece of a copy has."""
+    """Return the length of a piece in bytes."""
     return len(piece) if isinstance(piece, bytes) else piece.length
 
 
@@ -88,7 +88,7 @@ def _zeros(length: int) -> Iterator[bytes]:
 
 
 class CopyPlan:
-    """Pieces, neighbours joined."""
+    """Builder of a plan. It joins neighboring pieces."""
 
     def __init__(self) -> None:
         self._pieces: list[bytearray | Span | Blank] = []

@@ -1,8 +1,8 @@
-"""Pictures without what they tell of their maker: location, times, camera, comments, what follows the end.
+"""Remove metadata from images: location, times, camera, comments, and data after the end.
 
-Nothing is decoded. The bytes that make up the pixels are copied as they are, so the picture stays the same to
-the last bit; of everything else only what is needed to show it right is kept: colour profile and orientation,
-the latter written anew. What is kept is listed, so that what nobody has thought of is dropped.
+Nothing is decoded. The bytes of the pixels are copied unchanged. Of the metadata, only color profile and
+orientation are kept, because images need them to look right. The orientation is written as a new block. An
+allowlist defines what is kept, so unknown parts are dropped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def clean_copy(stream: BinaryIO) -> Clean:
     """Plan the clean copy of a JPEG, PNG, WebP or TIFF, of an MP4, MOV or WebM.
 
     Raises:
-        FormatError: it is none of these, is damaged, or hides data where they cannot be told from pixels.
+        FormatError: it is none of these, is damaged, or may hide data among its pixels.
     """
     source = ByteSource(stream)
     start = source.at(0, min(12, source.size))
@@ -35,9 +35,9 @@ def clean_copy(stream: BinaryIO) -> Clean:
 
 
 def _orientation(source: ByteSource) -> int:
-    """Return which side is up, as all of this site sees it: 1 to 8.
+    """Return the orientation as everywhere on this site: 1 to 8.
 
-    Asked last, when the parts have been counted: the reader behind it bears long ones less patiently.
+    Call it last, after the parts were counted: its header limits are stricter.
     """
     try:
         return identify(source.stream).orientation
@@ -46,7 +46,7 @@ def _orientation(source: ByteSource) -> int:
 
 
 def _orientation_block(orientation: int) -> bytes:
-    """A TIFF block, as EXIF has it, that says nothing but which side is up."""
+    """Return an EXIF block (TIFF) with only the orientation."""
     return b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
 
 
@@ -56,9 +56,9 @@ _SOI, _EOI, _SOS, _APP0, _APP1, _APP2, _APP14 = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0x
 # Frames, tables, restart intervals, number of lines, scans. 0xC8 is reserved.
 _JPEG_KEPT = (frozenset(range(0xC0, 0xD0)) - {0xC8}) | {0xDA, 0xDB, 0xDC, 0xDD}
 _JPEG_DROPPED = frozenset(range(0xE0, 0xF0)) | {0xFE}
-# The end of each scan is searched for.
+# Finding the end of a scan costs more than other parts.
 _JPEG_PART_WEIGHT = 10
-# In the data of a scan, 0xFF stands before zero, a restart mark or filling; anything else ends the scan.
+# In scan data, 0xFF is followed by zero, a restart marker or fill bytes. Any other byte ends the scan.
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
@@ -73,7 +73,7 @@ def _clean_jpeg(source: ByteSource) -> Clean:
             break
         length = 2 + struct.unpack(">H", source.at(position + 2, 2))[0]
         if length < 4 or marker not in _JPEG_KEPT | _JPEG_DROPPED:
-            raise FormatError("It has a segment that no JPEG has.")
+            raise FormatError("The JPEG has an unknown segment.")
         if marker in _JPEG_DROPPED:
             _keep_application_data(source, marker, position, length, head, body)
         else:
@@ -91,24 +91,24 @@ def _clean_jpeg(source: ByteSource) -> Clean:
 
 
 def _next_marker(source: ByteSource, position: int) -> tuple[int, int]:
-    """Return where the next marker lies and what it is; any number of 0xFF may stand before it."""
+    """Return offset and type of the next marker. Any number of 0xFF may precede it."""
     first, marker = source.at(position, 2)
     while first == 0xFF and marker == 0xFF:
         source.count_part()
         position += 1
         first, marker = source.at(position, 2)
     if first != 0xFF:
-        raise FormatError("It has data between its segments.")
+        raise FormatError("The JPEG has data between its segments.")
     return position, marker
 
 
 def _keep_application_data(
     source: ByteSource, marker: int, position: int, length: int, head: CopyPlan, body: CopyPlan
 ) -> None:
-    """Keep what decides over colours: the profile, and that the colours are RGB, YCbCr or CMYK."""
+    """Keep the segments that define colors: profile, and whether they are RGB, YCbCr or CMYK."""
     start = source.at(position + 4, min(length - 4, 14))
     if marker == _APP0 and start.startswith(b"JFIF\0") and len(start) >= 12 and head.size == 2:
-        # Without its thumbnail, which may show what was cut away later.
+        # Without its thumbnail, which may show parts that were cropped later.
         head.write(struct.pack(">BBH", 0xFF, _APP0, 16) + start[:12] + b"\0\0")
     elif marker == _APP14 and start.startswith(b"Adobe") and len(start) >= 12:
         body.write(struct.pack(">BBH", 0xFF, _APP14, 14) + start[:12])
@@ -134,14 +134,14 @@ def _clean_png(source: ByteSource) -> Clean:
     for kind, start, length in png.walk(source):
         is_first = start == len(png.SIGNATURE)
         if (kind == b"IHDR") != is_first:
-            raise FormatError("Its header is not where it should be.")
+            raise FormatError("The PNG’s header is not its first chunk.")
         if kind == b"IEND":
             break
         source.check(start, length + 12)
         if kind in _PNG_KEPT:
             (head if is_first else body).copy(source, start, length + 12)
         elif not kind[0] & 0x20:
-            raise FormatError("It has a chunk that is needed and unknown.")
+            raise FormatError("The PNG has an unknown critical chunk.")
     orientation = _orientation(source)
     if orientation != 1:
         head.write(_png_chunk(b"eXIf", _orientation_block(orientation)))
@@ -168,18 +168,18 @@ def _clean_webp(source: ByteSource) -> Clean:
     for kind, start, length in _riff_chunks(source, 12, end):
         if kind == b"VP8X":
             if length != _EXTENDED_SIZE or header:
-                raise FormatError("Its header is not as it should be.")
+                raise FormatError("The WebP’s header is not valid.")
             header = source.at(start, length)
         elif kind == b"ANMF":
             _clean_frame(source, start, length, body)
         elif kind in _WEBP_KEPT:
             _copy_chunk(source, kind, start, length, body)
-    turned = _orientation(source) if header else 1
-    if turned != 1:
-        block = _orientation_block(turned)
+    orientation = _orientation(source) if header else 1
+    if orientation != 1:
+        block = _orientation_block(orientation)
         body.write(_riff_head(b"EXIF", len(block)) + block)
     if header:
-        flags = header[0] & ~(_HAS_EXIF | _HAS_XMP) | (_HAS_EXIF if turned != 1 else 0)
+        flags = header[0] & ~(_HAS_EXIF | _HAS_XMP) | (_HAS_EXIF if orientation != 1 else 0)
         header = _riff_head(b"VP8X", _EXTENDED_SIZE) + bytes([flags]) + header[1:]
     head.write(_riff_head(b"RIFF", 4 + len(header) + body.size) + b"WEBP" + header)
     return _joined(head, body, b"")
@@ -195,12 +195,12 @@ def _clean_frame(source: ByteSource, start: int, length: int, body: CopyPlan) ->
 
 
 def _riff_chunks(source: ByteSource, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, start and length of each chunk between two places."""
+    """Yield kind, start and length of each chunk between two offsets."""
     while position + 8 <= end:
         source.count_part()
         kind, length = struct.unpack("<4sI", source.at(position, 8))
         if position + 8 + length > end:
-            raise FormatError("A chunk lies beyond its end.")
+            raise FormatError("A chunk reaches beyond the end of its parent.")
         yield kind, position + 8, length
         position += 8 + length + length % 2
 
@@ -215,7 +215,7 @@ def _copy_chunk(source: ByteSource, kind: bytes, start: int, length: int, body: 
     body.write(b"\0" * (length % 2))
 
 
-# --- TIFF 6.0. Only the first picture is kept, and of its tags those that its pixels need.
+# --- TIFF 6.0. Only the first page is kept, with the tags that its pixels need.
 
 _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 # fmt: off
@@ -226,7 +226,7 @@ _TIFF_KEPT = frozenset({
 # fmt: on
 _OFFSETS, _COUNTS = {273: 279, 324: 325}, {279: 273, 325: 324}
 _COMPRESSION = 259
-# None, CCITT, LZW, Deflate, PackBits, LZMA, Zstandard: these hold pixels only. A JPEG inside has segments.
+# None, CCITT, LZW, Deflate, PackBits, LZMA, Zstandard: these contain only pixels. JPEG has segments.
 _PLAIN_COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000})
 _TIFF_MOST_BYTES = 16 * 1024 * 1024
 
@@ -241,7 +241,7 @@ def _clean_tiff(source: ByteSource) -> Clean:
     offsets_tag = next(tag for tag in _OFFSETS if tag in tags)
     lengths = [length for _, length in strips]
     kept[_OFFSETS[offsets_tag]] = (4, struct.pack(f"{order}{len(lengths)}I", *lengths))
-    # As long as it will be: where the strips go is known when all else has its place.
+    # A placeholder of the final length. The offsets of strips are known after everything else.
     kept[offsets_tag] = (4, bytes(4 * len(strips)))
     at = 8 + 6 + 12 * len(kept) + sum(len(data) + len(data) % 2 for _, data in kept.values() if len(data) > 4)
     starts = []
@@ -249,7 +249,7 @@ def _clean_tiff(source: ByteSource) -> Clean:
         starts.append(at)
         at += length + length % 2
     if at >= 2**32:
-        raise FormatError("It is too large.")
+        raise FormatError("The TIFF is larger than 4 GB.")
     kept[offsets_tag] = (4, struct.pack(f"{order}{len(starts)}I", *starts))
     plan = CopyPlan()
     plan.write(source.at(0, 4) + struct.pack(f"{order}I", 8) + _directory(order, kept))
@@ -260,7 +260,7 @@ def _clean_tiff(source: ByteSource) -> Clean:
 
 
 def _read_tags(source: ByteSource, order: str) -> dict[int, tuple[int, bytes]]:
-    """Return type and raw value of each tag of the first directory."""
+    """Return type and raw value of each needed tag of the first directory."""
     start = struct.unpack(f"{order}I", source.at(4, 4))[0]
     number = struct.unpack(f"{order}H", source.at(start, 2))[0]
     tags: dict[int, tuple[int, bytes]] = {}
@@ -273,7 +273,7 @@ def _read_tags(source: ByteSource, order: str) -> dict[int, tuple[int, bytes]]:
         length = _TIFF_SIZES.get(kind, 0) * count
         total += length
         if not length or total > _TIFF_MOST_BYTES:
-            raise FormatError("It has a tag that cannot be read.")
+            raise FormatError("The TIFF has a tag that cannot be read.")
         inside = entry[8 : 8 + length]
         tags[tag] = (kind, inside if length <= 4 else source.at(_number(order, entry[8:]), length))
     return tags
@@ -290,14 +290,14 @@ def _strips(source: ByteSource, order: str, tags: dict[int, tuple[int, bytes]]) 
         _numbers(order, tags.get(_COMPRESSION, (3, struct.pack(f"{order}H", 1))))[0]
         not in _PLAIN_COMPRESSIONS
     ):
-        raise FormatError("Its pixels are packed in a way that may hold more than pixels.")
+        raise FormatError("The TIFF’s compression may contain more than pixels.")
     tag = next((tag for tag in _OFFSETS if tag in tags and _OFFSETS[tag] in tags), None)
     if tag is None or sum(other in tags for other in _OFFSETS) != 1:
-        raise FormatError("It does not say where its pixels lie.")
+        raise FormatError("The TIFF has no valid offsets of strips or tiles.")
     starts, lengths = _numbers(order, tags[tag]), _numbers(order, tags[_OFFSETS[tag]])
-    # Strips that lie on each other would make a large file of a small one.
+    # Overlapping strips could turn a small file into a large one.
     if len(starts) != len(lengths) or len(starts) > MOST_PARTS or sum(lengths) > source.size:
-        raise FormatError("Its pixels lie on each other.")
+        raise FormatError("The strips or tiles of the TIFF overlap.")
     for start, length in zip(starts, lengths, strict=True):
         source.check(start, length)
     return list(zip(starts, lengths, strict=True))
@@ -307,12 +307,12 @@ def _numbers(order: str, found: tuple[int, bytes]) -> tuple[int, ...]:
     kind, data = found
     letter = {3: "H", 4: "I"}.get(kind)
     if letter is None:
-        raise FormatError("It has a tag that cannot be read.")
+        raise FormatError("The TIFF has a tag that cannot be read.")
     return struct.unpack(f"{order}{len(data) // _TIFF_SIZES[kind]}{letter}", data)
 
 
 def _directory(order: str, tags: dict[int, tuple[int, bytes]]) -> bytes:
-    """Write the one directory, at byte 8, and behind it the values that do not fit into it."""
+    """Return the only directory, at byte 8, followed by the values that do not fit into it."""
     entries, values = b"", b""
     behind = 8 + 6 + 12 * len(tags)
     for tag, (kind, data) in sorted(tags.items()):

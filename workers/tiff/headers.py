@@ -1,8 +1,8 @@
 """Limits on TIFF directories, of TIFF files and of EXIF blocks. TIFF 6.0; BigTIFF.
 
-`check_tiff` looks at a file before any library does. `bound_directories` makes Pillow apply the same limits
-to each directory that it reads, wherever the directory lies: in EXIF of JPEG, PNG, WebP and AVIF, or in the
-index of a multi-picture JPEG.
+`check_tiff` checks a file before any library reads it. `bound_directories` makes Pillow apply the same limits
+to each directory that it reads, also in EXIF of JPEG, PNG, WebP and AVIF, and in the index of a multi-picture
+JPEG.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from PIL import TiffImagePlugin
 
 from workers.formats.header_errors import HeadError
 
-# Cameras and editors write at most some 200. libtiff takes a time that grows with the square of their number.
+# Cameras and editors write at most about 200. libtiff's time grows with the square of their number.
 MOST_TAGS = 1000
 MOST_PAGES = 500
-# A strip for each row of the tallest picture, in four separate planes.
+# A strip for each row of the tallest image, in four separate planes.
 MOST_STRIPS = 80_000
-# A tile or strip is decoded as a whole, however small the picture is.
+# A tile or strip is decoded completely, even if the image is smaller.
 MOST_TILE_PIXELS = 64_000_000
-# Values may share bytes, but not so that a small file keeps a reader busy.
+# Values may share bytes, but a small file must not cost much time.
 MOST_OVERLAP = 64 * 1024
-# libtiff writes a line about each.
+# libtiff logs a line about each one.
 MOST_BAD_TAGS = 16
 
-# Pillow turns each number into a Python object; it has no need of long lists, except of these.
+# Pillow converts each number to a Python object. It needs no longer lists, except of strips.
 _MOST_NUMBERS = 4096
-# Texts and bytes above this are hidden from Pillow: layers of editors, for example.
+# Longer texts and bytes are hidden from Pillow, for example layers of editors.
 _MOST_BYTES = 64 * 1024
 _MOST_TEXTS = 256 * 1024
 _MOST_KEPT_BYTES = 16 * 1024 * 1024
@@ -46,28 +46,28 @@ _NUMBERS = {3: "H", 4: "I", 13: "I", 16: "Q"}
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
 _BYTES = frozenset({1, 2, 7})
 _BIG = 43
-# 64-bit types are of BigTIFF only.
+# Only BigTIFF has 64-bit types.
 _CLASSIC_TYPES, _TYPES = range(1, 14), range(1, 19)
-# A type that no TIFF has: Pillow passes over such a tag without reading its value.
+# An invalid type: Pillow skips such a tag without reading its value.
 _NO_TYPE = 0
 
-TOO_MANY_TAGS = f"This picture has more than {MOST_TAGS:,} tags in one directory: too many to be read."
+TOO_MANY_TAGS = f"This image has more than {MOST_TAGS:,} tags in one directory, which is the limit."
 TOO_MANY_PAGES = f"This TIFF has more than {MOST_PAGES} pages."
-TOO_MANY_STRIPS = f"This TIFF has more than {MOST_STRIPS:,} strips or tiles: save it with larger ones."
+TOO_MANY_STRIPS = f"This TIFF has more than {MOST_STRIPS:,} strips or tiles. Save it with larger ones."
 TOO_MANY_BAD_TAGS = (
-    f"This TIFF has more than {MOST_BAD_TAGS} damaged tags: save it again with another program."
+    f"This TIFF has more than {MOST_BAD_TAGS} damaged tags. Save it again with another program."
 )
-TOO_LARGE_TILES = "The tiles of this TIFF are too large: save it with smaller ones."
-OVERLAPPING = "Parts of this TIFF lie on each other: save it again with another program."
+TOO_LARGE_TILES = "The tiles of this TIFF are too large. Save it with smaller ones."
+OVERLAPPING = "Parts of this TIFF overlap. Save it again with another program."
 
-# The header's first four bytes, as Pillow accepts them. The second and third are mistakes that it forgives.
+# The header's first four bytes, as Pillow accepts them. The second and third are wrong but accepted.
 SIGNATURES = (b"II*\0", b"MM*\0", b"II\0*", b"MM\0*", b"II+\0", b"MM\0+")
 BIG_ENDIAN_BIGTIFF = b"MM\0+"
 _header_only: ContextVar[bool] = ContextVar("header_only", default=False)
 
 
 class TiffLayout(NamedTuple):
-    """How numbers are written: `order` is "<" or ">"."""
+    """Byte order ("<" or ">") and whether the file is BigTIFF."""
 
     order: str
     is_big: bool
@@ -86,7 +86,7 @@ class TiffLayout(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A tag of a directory, `at` a place. `value` is its `number` of values, or where they lie."""
+    """A tag of a directory at the offset `at`. `value` has its `number` values, or their offset."""
 
     at: int
     tag: int
@@ -105,12 +105,12 @@ class Entry(NamedTuple):
 
 
 def check_tiff(stream: BinaryIO) -> None:
-    """Refuse a TIFF whose directories make more work than any picture needs. Leaves the stream anywhere.
+    """Refuse a TIFF with directories that cost too much time or memory. Moves the stream's position.
 
-    What is merely damaged passes, because the decoder says so better.
+    Damaged files pass, because the decoder gives the better message.
 
     Raises:
-        HeadError: too many tags, pages, strips or tiles, damaged tags, or values that lie on each other.
+        HeadError: too many tags, pages, strips, tiles or damaged tags, or overlapping values.
     """
     size = stream.seek(0, io.SEEK_END)
     for layout, first in _beginnings(stream):
@@ -124,10 +124,10 @@ def check_tiff(stream: BinaryIO) -> None:
 def read_directory(
     stream: BinaryIO | IO[bytes], layout: TiffLayout, start: int, size: int
 ) -> tuple[list[Entry], int]:
-    """Return the tags of a directory, as far as they are there, and where the next directory lies.
+    """Return the tags of a directory, as far as present, and the offset of the next directory.
 
     Raises:
-        HeadError: it has too many.
+        HeadError: it has too many tags.
     """
     number = _read_number(stream, layout.count_format, start, size)
     if number > MOST_TAGS:
@@ -145,7 +145,7 @@ def read_directory(
 def read_numbers(
     stream: BinaryIO | IO[bytes], entry: Entry, layout: TiffLayout, size: int
 ) -> tuple[int, ...]:
-    """Return the whole numbers that a tag holds; none where they are not in the file."""
+    """Return the integers of a tag. Empty: they are not in the file."""
     letter = _NUMBERS.get(entry.kind)
     if letter is None:
         return ()
@@ -158,11 +158,11 @@ def read_numbers(
 
 
 def jpeg_strips(stream: BinaryIO, pixels: int) -> Iterator[tuple[int, int, int]]:
-    """Yield where each JPEG in the first page of a TIFF starts and ends, and how many pixels it has at most.
+    """Yield start, end and largest pixel count of each JPEG in the first page of a TIFF.
 
     Args:
         stream: a TIFF that `check_tiff` has accepted.
-        pixels: how many the picture has.
+        pixels: pixel count of the image.
     """
     size = stream.seek(0, io.SEEK_END)
     for layout, first in _beginnings(stream):
@@ -180,7 +180,7 @@ def jpeg_strips(stream: BinaryIO, pixels: int) -> Iterator[tuple[int, int, int]]
 
 @contextmanager
 def reading_header() -> Iterator[None]:
-    """Show Pillow only the first strip of a TIFF: it makes an object of each as soon as it opens a file."""
+    """Show Pillow only the first strip of a TIFF, because it creates an object for each on opening."""
     token = _header_only.set(True)
     try:
         yield
@@ -189,9 +189,9 @@ def reading_header() -> Iterator[None]:
 
 
 class _BoundedDirectory(TiffImagePlugin.ImageFileDirectory_v2):
-    """A directory of which Pillow reads no more than it needs; nothing, if there are too many tags.
+    """A directory with only the tags that Pillow needs. It is empty if there are too many tags.
 
-    EXIF is often damaged, and a picture is shown without it.
+    EXIF is often damaged, and images are shown without it.
     """
 
     def __init__(
@@ -200,7 +200,7 @@ class _BoundedDirectory(TiffImagePlugin.ImageFileDirectory_v2):
         is_big_endian = ifh.startswith(BIG_ENDIAN_BIGTIFF) and len(ifh) == 16
         super().__init__(ifh[:8] if is_big_endian else ifh, prefix, group)
         if is_big_endian:
-            # Pillow by itself looks for the version in the lower byte alone.
+            # Pillow looks for the version only in the lower byte.
             self._bigtiff = True
             self.next = struct.unpack(">Q", ifh[8:])[0]
 
@@ -218,7 +218,7 @@ class _BoundedDirectory(TiffImagePlugin.ImageFileDirectory_v2):
 
 
 def _hide(entries: list[Entry], layout: TiffLayout, *, is_header_only: bool) -> dict[int, bytes]:
-    """Return, by their place, the tags as Pillow is to see them that it shall not read as they are."""
+    """Return replacements of tags that Pillow must not read, by their offset."""
     changed = {}
     numbers = texts = 0
     for entry in entries:
@@ -240,7 +240,7 @@ def _hide(entries: list[Entry], layout: TiffLayout, *, is_header_only: bool) -> 
 
 
 class _Patched:
-    """A stream that reads otherwise at some places. Pillow reads each tag, and their number, on its own."""
+    """A stream with replaced bytes at some offsets. Pillow reads the count and each tag separately."""
 
     def __init__(self, stream: IO[bytes], changed: Mapping[int, bytes]) -> None:
         self._stream = stream
@@ -255,15 +255,15 @@ class _Patched:
 
 def bound_directories() -> None:
     """Make Pillow read directories under the limits of this module, and write no log of bad tags."""
-    # Pillow looks the name up each time. There is no other place that all its readers pass.
+    # Pillow looks the name up each time. It is the only point that all its readers use.
     TiffImagePlugin.ImageFileDirectory_v2 = _BoundedDirectory  # type: ignore[misc]  # a subclass takes its place
-    # It warns of each bad tag, and Python keeps each text that it has shown: a leak of the sender's choosing.
+    # Pillow warns about each bad tag, and Python stores each shown warning: a memory leak on hostile input.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 def _beginnings(stream: BinaryIO) -> Iterator[tuple[TiffLayout, int]]:
-    """Yield where the first directory lies. Readers differ on a header with its byte order mistaken."""
+    """Yield the layout and offset of the first directory. Wrong byte orders allow two readings."""
     stream.seek(0)
     head = stream.read(16)
     order = "<" if head[:2] == b"II" else ">"
@@ -274,10 +274,10 @@ def _beginnings(stream: BinaryIO) -> Iterator[tuple[TiffLayout, int]]:
 
 
 def _check_pages(stream: BinaryIO, layout: TiffLayout, first: int, size: int) -> list[Entry]:
-    """Return the tags of the first page. The others are only counted: nothing reads them."""
+    """Return the tags of the first page. Other pages are only counted, because nothing reads them."""
     entries, position = read_directory(stream, layout, first, size)
     seen = {first}
-    # Pillow too ends where a page has been seen.
+    # Pillow also stops at a page that it has seen.
     while position and position not in seen:
         seen.add(position)
         if len(seen) > MOST_PAGES:
@@ -293,7 +293,7 @@ def _next_directory(stream: BinaryIO, layout: TiffLayout, start: int, size: int)
 
 
 def _read_number(stream: BinaryIO | IO[bytes], format: str, start: int, size: int) -> int:
-    """Return the number at a place; 0 where there is none."""
+    """Return the number at an offset, or 0 beyond the end."""
     length = struct.calcsize(format)
     if start + length > size:
         return 0
@@ -309,7 +309,7 @@ def _check_types(entries: list[Entry], layout: TiffLayout) -> None:
 
 
 def _check_values(entries: list[Entry], layout: TiffLayout, size: int) -> None:
-    """Refuse values that lie on each other: libtiff makes a copy of each."""
+    """Refuse overlapping values, because libtiff copies each one."""
     total = 0
     for entry in entries:
         if not entry.is_inline and _offset(entry, layout) + entry.size <= size:
@@ -328,7 +328,7 @@ def _check_tiles(entries: list[Entry], layout: TiffLayout) -> None:
 
 
 def _largest(entries: list[Entry], layout: TiffLayout, tag: int) -> int:
-    """Return the number that a tag holds; where it stands there twice, the largest; else 0."""
+    """Return the largest number of a tag, which may occur twice. 0: it is missing."""
     return max((_inline_number(entry, layout) for entry in entries if entry.tag == tag), default=0)
 
 
@@ -340,7 +340,7 @@ def _inline_number(entry: Entry, layout: TiffLayout) -> int:
 
 
 def _check_strips(stream: BinaryIO, entries: list[Entry], layout: TiffLayout, size: int) -> None:
-    """Refuse too many strips, and strips that lie on each other: each of them is read."""
+    """Refuse too many strips and overlapping strips, because each one is read."""
     for entry in entries:
         if entry.tag in _OFFSETS | _LENGTHS and entry.number > MOST_STRIPS:
             raise HeadError("too_complex", TOO_MANY_STRIPS)

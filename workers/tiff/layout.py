@@ -1,4 +1,4 @@
-"""How the samples of a TIFF lie in its file, read from the tags of a page, and which kinds are not supported.
+"""Sample layout of a TIFF page, read from its tags. Refuses unsupported kinds.
 
 TIFF 6.0; Adobe Photoshop TIFF Technical Notes (ICCLab); Technical Note 3 (floating-point predictor); BigTIFF.
 """
@@ -21,15 +21,15 @@ UNCOMPRESSED, OLD_JPEG, JPEG, WEBP = 1, 6, 7, 50001
 MOST_SAMPLE_BYTES = 1024 * 1024 * 1024
 # A few channels of the largest image.
 MOST_SAMPLES = 400_000_000
-# Each is opened as a file of its own.
+# Each one is opened as a separate file.
 MOST_WEBP_CHUNKS = 10_000
-# Pillow decodes a compressed strip or tile as an image of its own, with up to four bytes a pixel.
+# Pillow decodes a compressed strip or tile as a separate image, with up to four bytes for each pixel.
 MOST_CHUNK_PIXELS = 80_000_000
 
 _CHANNELS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3, CIELAB: 3, ICCLAB: 3}
 _LABS = frozenset({CIELAB, ICCLAB})
 _BILEVEL, _THUNDERSCAN = frozenset({2, 3, 4, 32771}), 32809
-# Their libraries know pixels. The others pack bytes, whatever these mean.
+# Codecs of pixels. The other codecs compress bytes.
 _IMAGE_CODECS = _BILEVEL | {OLD_JPEG, JPEG, _THUNDERSCAN}
 _EIGHT_BITS = frozenset({OLD_JPEG, JPEG, WEBP})
 # LZW, Deflate (two numbers), LZMA and Zstandard; PackBits has no predictor.
@@ -81,9 +81,9 @@ ONLY_A_PREVIEW = (
     "The first page of this TIFF is only a preview, as in camera raw files. "
     "Convert it to JPEG, PNG or a plain TIFF."
 )
-TOO_LARGE_CHUNKS = "The strips or tiles of this TIFF are too large: save it with smaller ones."
+TOO_LARGE_CHUNKS = "The strips or tiles of this TIFF are too large. Save it with smaller ones."
 TOO_MANY_WEBP_CHUNKS = (
-    f"This TIFF has more than {MOST_WEBP_CHUNKS:,} strips or tiles of WebP: save it with larger ones."
+    f"This TIFF has more than {MOST_WEBP_CHUNKS:,} strips or tiles of WebP. Save it with larger ones."
 )
 TOO_MANY_SAMPLES = (
     f"This TIFF has too many channels for its size: at most {MOST_SAMPLES // 1_000_000} million samples are "
@@ -96,11 +96,11 @@ BAD_PREDICTOR = (
 
 @dataclass(frozen=True)
 class SampleLayout:
-    """Samples of one page.
+    """Layout of one page's samples.
 
-    `width` and `height` are in pixels as stored; `samples` counts the samples of a pixel, `extra` holds the
-    kinds of those beyond its colors. A chunk is a strip or a tile, `chunk_width` x `chunk_height` pixels.
-    `offsets`, `counts` and `palette` are tags, whose values are read when the pixels are decoded.
+    `width` and `height` are in pixels as stored. `samples` is the count of samples of each pixel, `extra` the
+    kinds of those beyond its colors. A chunk is a strip or a tile of `chunk_width` x `chunk_height` pixels.
+    `offsets`, `counts` and `palette` are tags. Their values are read during decoding.
     """
 
     file: TiffLayout
@@ -124,14 +124,14 @@ class SampleLayout:
 
     @property
     def channels(self) -> int:
-        """Samples that are colors."""
+        """Number of color samples."""
         return _CHANNELS[self.photometric]
 
     @property
     def alpha(self) -> int | None:
-        """Index of the sample that holds the opacity; None: there is none.
+        """Index of the alpha sample. None: there is none.
 
-        RGB with a fourth sample of no stated kind is taken for RGBA, as image editors do.
+        RGB with a fourth sample of unspecified kind counts as RGBA, as in image editors.
         """
         kinds = (ASSOCIATED_ALPHA, UNASSOCIATED_ALPHA)
         found = next((index for index, kind in enumerate(self.extra) if kind in kinds), None)
@@ -141,12 +141,12 @@ class SampleLayout:
 
     @property
     def is_alpha_associated(self) -> bool:
-        """Whether the colors are multiplied by the opacity."""
+        """Whether the colors are premultiplied by alpha."""
         return self.alpha is not None and ASSOCIATED_ALPHA in self.extra
 
     @property
     def knows_pixels(self) -> bool:
-        """Whether the library of the compression unpacks pixels, not bytes."""
+        """Whether the codec decompresses to pixels, not bytes."""
         return self.compression in _IMAGE_CODECS
 
     @property
@@ -156,12 +156,12 @@ class SampleLayout:
 
     @property
     def chunk_samples(self) -> int:
-        """Samples of a pixel in one chunk."""
+        """Samples for each pixel in one chunk."""
         return 1 if self.is_planar else self.samples
 
     @property
     def planes(self) -> int:
-        """Groups of chunks, each of which covers the page."""
+        """Number of planes. The chunks of each plane cover the page."""
         return self.samples if self.is_planar else 1
 
     @property
@@ -171,23 +171,24 @@ class SampleLayout:
 
     @property
     def across(self) -> int:
-        """Chunks beside each other."""
+        """Number of chunks in a row."""
         return -(-self.width // self.chunk_width)
 
     @property
     def down(self) -> int:
-        """Rows of chunks."""
+        """Number of rows of chunks."""
         return -(-self.height // self.chunk_height)
 
 
 def read_layout(stream: BinaryIO | IO[bytes], file: TiffLayout, start: int) -> SampleLayout | None:
-    """Return the layout of the page whose directory lies at `start`.
+    """Return the layout of the page with its directory at `start`.
 
     Returns:
-        None where tags are missing or contradict each other: the file is damaged.
+        None if tags are missing or contradict each other: the file is damaged.
 
     Raises:
-        HeadError: `unsupported`: a kind of TIFF that is not read; `too_large`, `too_complex`: too many bytes.
+        HeadError: `unsupported`: a kind of TIFF that is not supported; `too_large`, `too_complex`: too many
+            bytes.
     """
     tags = _Tags(stream, file, start)
     if tags.number(254) & _IS_REDUCED and 330 in tags.entries:
@@ -203,7 +204,7 @@ def read_layout(stream: BinaryIO | IO[bytes], file: TiffLayout, start: int) -> S
 
 
 class _Tags:
-    """The tags of a directory. Where one stands there twice, the first counts, as for Pillow and libtiff."""
+    """The tags of a directory. The first of two equal tags counts, as in Pillow and libtiff."""
 
     def __init__(self, stream: BinaryIO | IO[bytes], file: TiffLayout, start: int) -> None:
         self.stream, self.file = stream, file
@@ -214,7 +215,7 @@ class _Tags:
             self.entries.setdefault(entry.tag, entry)
 
     def numbers(self, tag: int, most: int = _MOST_SAMPLES) -> tuple[int, ...]:
-        """Return the whole numbers of a tag; none where it is missing or has more than `most`."""
+        """Return the integers of a tag. Empty: it is missing or has more than `most`."""
         entry = self.entries.get(tag)
         if entry is None or entry.number > most:
             return ()
@@ -228,16 +229,16 @@ class _Tags:
 
 
 def packed_bytes(row_bytes: int) -> int:
-    """Return how many bytes of a row fit into one pixel of an image, so that each row is whole."""
+    """Return how many bytes of a row to pack into one pixel, so that they divide the row evenly."""
     return next(size for size in (4, 3, 1) if row_bytes % size == 0)
 
 
 def _check_kinds(tags: _Tags) -> None:
-    """Refuse compressions, colors and samples that no reader here knows."""
+    """Refuse unsupported compressions, colors and samples."""
     compression, photometric = tags.number(259, UNCOMPRESSED), _photometric(tags)
     if photometric not in _CHANNELS:
         kind = _PHOTOMETRICS.get(photometric, f"colors of an unknown kind, {photometric}")
-        raise _unsupported(f"This TIFF holds {kind}. That is not supported.")
+        raise _unsupported(f"This TIFF contains {kind}, which is not supported.")
     if compression not in _SUPPORTED:
         name = _COMPRESSIONS.get(compression, f"an unknown method ({compression})")
         text = f"This TIFF is compressed with {name}, which is not supported. Save it with LZW or Deflate."
@@ -252,12 +253,12 @@ def _check_kinds(tags: _Tags) -> None:
 
 
 def _photometric(tags: _Tags) -> int:
-    """JPEG of the older kind has YCbCr, whatever it says; without the tag, Pillow takes 0."""
+    """Return the photometric tag. Old-style JPEG always has YCbCr, and without the tag Pillow assumes 0."""
     return YCBCR if tags.number(259) == OLD_JPEG else tags.number(262, WHITE_IS_ZERO)
 
 
 def _sample_format(kind: int) -> int:
-    """Samples of no stated kind are unsigned, and so are those of Lab, whose signs its color space knows."""
+    """Return the sample format. Unspecified samples are unsigned."""
     return UNSIGNED if kind == _VOID else kind
 
 
@@ -296,7 +297,7 @@ def _make(tags: _Tags) -> SampleLayout | None:
 
 
 def _check_samples(layout: SampleLayout) -> None:
-    """Refuse numbers of bits for which there is no rule."""
+    """Refuse unsupported bit depths."""
     allowed = _BITS[layout.sample_format]
     if layout.compression in _BILEVEL:
         allowed = frozenset({1})
@@ -322,7 +323,7 @@ def _check_predictor(layout: SampleLayout) -> None:
 
 
 def _check_sizes(layout: SampleLayout) -> None:
-    """Refuse what would take too much memory to decode. Sides and pixels are checked elsewhere."""
+    """Refuse layouts that need too much memory to decode. Sides and pixels are checked elsewhere."""
     if layout.knows_pixels:
         return
     height = layout.down * layout.chunk_height if layout.is_tiled else layout.height

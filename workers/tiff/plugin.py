@@ -1,7 +1,7 @@
-"""Pillow's reader of TIFF, extended by the kinds of samples that it lacks or reads wrongly.
+"""Pillow plug-in for TIFF: adds the kinds of samples that Pillow lacks or reads wrongly.
 
-Pillow keeps what it reads right: 8 bits a channel and below, JPEG, CCITT, and RGB and CMYK of 16 bits. All
-else is read by `workers.tiff.strips`. What nothing here reads is refused when the file is opened.
+Pillow reads up to 8 bits a channel, JPEG, CCITT, and RGB and CMYK of 16 bits. `workers.tiff.strips` reads all
+other supported kinds. Unsupported files are refused on opening.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ _DEEP_GRAY = "I;16"
 
 
 def register() -> None:
-    """Have Pillow open each TIFF by this module."""
+    """Make Pillow open each TIFF with this module."""
     Image.register_decoder(_DECODER, _SampleDecoder)
     Image.register_open("TIFF", SampledTiffFile, lambda start: start.startswith(SIGNATURES))
 
 
 class _WholeHeader:
-    """A stream whose first read returns the 16 bytes of the header of a BigTIFF."""
+    """A stream with a first read of 16 bytes, the header of a BigTIFF."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -61,14 +61,14 @@ class _WholeHeader:
 
 
 class SampledTiffFile(TiffImagePlugin.TiffImageFile):
-    """A TIFF of any kind of samples."""
+    """A TIFF with any supported kind of samples."""
 
     def _open(self) -> None:
         stream = self._stream
         is_big_endian = stream.read(4) == BIG_ENDIAN_BIGTIFF
         stream.seek(0)
         if is_big_endian:
-            # Pillow reads the header of a classic TIFF, whatever follows.
+            # Pillow reads only the header of a classic TIFF.
             self.fp = cast(IO[bytes], _WholeHeader(stream))
         super()._open()
         self.fp = self._fp = stream
@@ -81,7 +81,7 @@ class SampledTiffFile(TiffImagePlugin.TiffImageFile):
 
     def _setup(self) -> None:
         tags = self.tag_v2
-        # None are left where there are too many of them.
+        # The directory is empty if it has too many tags.
         start = tags.offset if len(tags) else None
         file = TiffLayout(tags._endian, tags._bigtiff)
         layout = read_layout(self._stream, file, start) if start is not None else None
@@ -96,23 +96,23 @@ class SampledTiffFile(TiffImagePlugin.TiffImageFile):
         try:
             super()._setup()
         except SyntaxError as error:
-            # It lacks some combinations of channels, byte order and order of bits.
+            # Pillow lacks some combinations of channels, byte order and bit order.
             if layout.knows_pixels or layout.photometric == YCBCR:
                 raise HeadError("unsupported", UNSUPPORTED_KIND) from error
             self._prepare(layout)
             return
         if layout.photometric == YCBCR:
-            self._unpack_by_libtiff()
+            self._decode_with_libtiff()
 
-    def _unpack_by_libtiff(self) -> None:
-        """Pillow by itself takes each pixel to have colors of its own; libtiff minds the subsampling."""
+    def _decode_with_libtiff(self) -> None:
+        """Use libtiff for YCbCr, because Pillow's own decoder ignores chroma subsampling."""
         if not self.use_load_libtiff:
             self._mode, self.use_load_libtiff = "RGB", True
             box = (0, 0, *self._tile_size)
             self.tile = [ImageFile._Tile("libtiff", box, 0, ("RGBX", False, self.tag_v2.offset))]
 
     def _prepare(self, layout: SampleLayout) -> None:
-        """Set what Pillow's own method sets, and one tile that `_SampleDecoder` decodes."""
+        """Set the attributes that Pillow's own method sets, and one tile for `_SampleDecoder`."""
         self._mode = _find_mode(layout)
         self._tile_size = (layout.width, layout.height)
         is_turned = self.tag_v2.get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
@@ -125,33 +125,33 @@ class SampledTiffFile(TiffImagePlugin.TiffImageFile):
 
 
 def _is_read_by_pillow(layout: SampleLayout, stream: IO[bytes]) -> bool:
-    """Return whether Pillow reads such samples right, if it knows them at all."""
+    """Return whether Pillow reads these samples correctly, if it supports them."""
     if layout.knows_pixels or layout.photometric == YCBCR:
         return True
     if layout.is_planar or layout.compression == WEBP or layout.sample_format != UNSIGNED:
         return False
     if layout.photometric == PALETTE and max(_read_palette_numbers(stream, layout)) < 256:
-        # Pillow takes the upper half of each, as the standard says; some writers give bytes.
+        # Pillow uses the high byte, as the standard says, but some writers store bytes.
         return False
     if layout.bits == 16:
-        # Its division by the opacity goes by truncated bytes.
+        # Pillow divides truncated bytes by alpha.
         return layout.photometric in (RGB, CMYK) and not layout.is_alpha_associated
     return layout.bits in (1, 2, 4, 8)
 
 
 def _find_mode(layout: SampleLayout) -> str:
-    """Return Pillow's mode of the decoded image. CMYK and Lab are laid on white, for want of modes."""
+    """Return Pillow's mode of the decoded image. CMYK and Lab have no mode with alpha."""
     if layout.photometric in _MODES:
         return _MODES[layout.photometric]
     mode = "RGB" if layout.photometric in (RGB, PALETTE) else "L"
     if mode == "L" and layout.alpha is None and layout.sample_format == UNSIGNED and 8 < layout.bits <= 16:
-        # Its color profile is applied before it is scaled to 8 bits.
+        # The color profile is applied before scaling to 8 bits.
         return _DEEP_GRAY
     return mode + ("A" if layout.alpha is not None else "")
 
 
 class _SampleDecoder(ImageFile.PyDecoder):
-    """Decodes the samples of a page to 8 bits. Its argument is their layout."""
+    """Decodes the samples of a page to 8 bits. Its argument is the layout."""
 
     _pulls_fd = True
 
@@ -169,7 +169,7 @@ class _SampleDecoder(ImageFile.PyDecoder):
 
 
 def _decode(stream: IO[bytes], layout: SampleLayout) -> tuple[Bytes, Bytes | None]:
-    """Return colors as the mode has them, and the opacity where the mode has one."""
+    """Return colors for the mode, and alpha if the mode has it."""
     if layout.photometric in (CIELAB, ICCLAB):
         colors, alpha = _gather(stream, layout, lambda values: _scale_lab(values, layout))
     elif layout.photometric == PALETTE:
@@ -184,9 +184,9 @@ def _decode(stream: IO[bytes], layout: SampleLayout) -> tuple[Bytes, Bytes | Non
     if layout.photometric == WHITE_IS_ZERO:
         colors = 255 - colors
     if alpha is not None and layout.is_alpha_associated:
-        colors = _divide(colors, alpha)
+        colors = _unpremultiply(colors, alpha)
     if alpha is not None and layout.photometric in _MODES:
-        return _lay_on_white(colors, alpha, layout), None
+        return _composite_on_white(colors, alpha, layout), None
     return colors, alpha
 
 
@@ -199,7 +199,7 @@ def _decode_deep_gray(stream: IO[bytes], layout: SampleLayout) -> Samples:
 def _gather(
     stream: IO[bytes], layout: SampleLayout, convert: Callable[[Samples], Samples]
 ) -> tuple[Samples, Samples | None]:
-    """Return all colors, converted band by band, and all opacities."""
+    """Return all colors, converted band by band, and all alpha values."""
     size = (layout.height, layout.width)
     is_narrow = layout.sample_format == UNSIGNED and layout.bits <= 16
     colors: Samples | None = None
@@ -253,22 +253,22 @@ def _scale_lab(values: Samples, layout: SampleLayout) -> Bytes:
     return np.concatenate([scaled, signs], axis=-1)
 
 
-def _divide(colors: Bytes, alpha: Bytes) -> Bytes:
-    """Return colors that were multiplied by their opacity as they are by themselves."""
+def _unpremultiply(colors: Bytes, alpha: Bytes) -> Bytes:
+    """Return straight colors for premultiplied ones."""
     opacity = np.maximum(alpha, 1).astype(np.uint16)[..., None]
     shares = (colors.astype(np.uint16) * 255 + opacity // 2) // opacity
     divided: Bytes = np.minimum(shares, 255).astype(np.uint8)
     return divided
 
 
-def _lay_on_white(colors: Bytes, alpha: Bytes, layout: SampleLayout) -> Bytes:
-    """Return colors on paper: no ink, or the lightness of white."""
+def _composite_on_white(colors: Bytes, alpha: Bytes, layout: SampleLayout) -> Bytes:
+    """Return CMYK or Lab colors composited on white."""
     opacity = alpha.astype(np.float32)[..., None] / 255
     if layout.photometric == CMYK:
         ink: Bytes = np.rint(colors * opacity).astype(np.uint8)
         return ink
     white = np.array([255, 0, 0], np.float32)
     signed = np.concatenate([colors[..., :1].astype(np.float32), colors[..., 1:].astype(np.int8)], axis=-1)
-    # By way of whole numbers with a sign, negative ones become the bytes that Pillow expects.
+    # Casting through signed integers gives the bytes that Pillow expects for negative values.
     laid: Bytes = np.rint(white + (signed - white) * opacity).astype(np.int16).astype(np.uint8)
     return laid

@@ -1,14 +1,14 @@
-"""Samples of any kind of number, scaled to 8 bits.
+"""Scale samples of any number type to 8 bits.
 
 | samples | black | white |
 |---|---|---|
-| unsigned, up to 16 bits | 0 | the largest number of so many bits |
-| signed, 8 and 16 bits | the smallest number; 0 where none is negative | the largest number |
-| unsigned, 32 and 64 bits | 0 | 255, 65,535 or the largest sample, the first that all fit under |
-| signed, 32 and 64 bits | 0, or minus white where some are negative | as unsigned; 127 and 32,767 too |
-| floating point | 0 | 1, 255, 65,535 or the largest sample, the first that all fit under |
+| unsigned, up to 16 bits | 0 | the largest number of that type |
+| signed, 8 and 16 bits | the smallest number; 0 if none is negative | the largest number |
+| unsigned, 32 and 64 bits | 0 | 255, 65,535 or the largest sample: the first that is not exceeded |
+| signed, 32 and 64 bits | 0, or minus white if some are negative | as unsigned; 127 and 32,767 too |
+| floating point | 0 | 1, 255, 65,535 or the largest sample: the first that is not exceeded |
 
-Floating-point samples of which few are above 1 have highlights: white stays 1. NaN is black.
+If only few floating-point samples are above 1, they are highlights, and white stays 1. NaN is black.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def scale_to_words(values: Samples, bits: int) -> Samples:
 
 
 def scale_by_range(values: Samples) -> Bytes:
-    """Return samples as bytes by the range of all: signed, floating-point or of 32 bits and more.
+    """Return samples as bytes, scaled by their range: signed, floating-point, or of 32 bits and more.
 
     Args:
-        values: all color samples of an image, or all of its opacities, in the file's kind of number.
+        values: all color samples of an image, or all of its alpha samples, in the file's number type.
     """
     find_range = _find_float_range if values.dtype.kind == "f" else _find_integer_range
     black, white = find_range(values)
@@ -61,14 +61,14 @@ def scale_by_range(values: Samples) -> Bytes:
 
 
 def _bands(values: Samples) -> Iterator[Samples]:
-    """Yield views of some rows, so that what is made of one at a time stays small."""
+    """Yield views of some rows, so that temporary arrays stay small."""
     rows = max(1, _BAND_SAMPLES * len(values) // max(1, values.size))
     for first in range(0, len(values), rows):
         yield values[first : first + rows]
 
 
 def _to_floats(band: Samples) -> NDArray[np.float32]:
-    """Return single precision, in which NaN is black."""
+    """Return single-precision values, with 0 for NaN."""
     with np.errstate(over="ignore", invalid="ignore"):
         numbers = band.astype(np.float32)
     return np.nan_to_num(numbers, copy=False, nan=0.0, posinf=np.inf, neginf=-np.inf)

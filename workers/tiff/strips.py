@@ -1,8 +1,8 @@
-"""The samples of a TIFF as numbers, strip by strip or tile by tile, at their full depth.
+"""Read the samples of a TIFF at full depth, strip by strip or tile by tile.
 
-Pillow reads samples of 8 bits, and a few deeper ones. What packs bytes (LZW, Deflate, PackBits, LZMA,
-Zstandard) does not ask what they mean. So its libtiff unpacks them here as rows of 8-bit pixels, and numpy
-takes the rows apart.
+Pillow reads samples of 8 bits, and a few deeper ones. Byte compressions (LZW, Deflate, PackBits, LZMA,
+Zstandard) do not depend on the sample type. So Pillow's libtiff decompresses them here as rows of 8-bit
+pixels, and NumPy splits the rows into samples.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ from workers.tiff.layout import (
 
 Samples = NDArray[Any]
 Bytes = NDArray[np.uint8]
-# Place and length in the file. Chunks beside each other make a row.
+# Offset and length in the file. A row has all chunks of the same height.
 Chunk = tuple[int, int]
 Rows = Sequence[Sequence[Chunk]]
 
-# Bytes that are unpacked at a time. Each bit becomes a byte where samples are not whole bytes.
+# Bytes that are decompressed at a time. If samples are not whole bytes, each bit becomes a byte.
 _BAND_BYTES, _BIT_BAND_BYTES = 16 * 1024 * 1024, 2 * 1024 * 1024
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _LETTERS = {SIGNED: "i", FLOAT: "f"}
 
 
 class DamagedError(Exception):
-    """Strips or tiles are missing, too short, or of another size than the tags say."""
+    """Strips or tiles are missing, too short, or of another size than in the tags."""
 
 
 def read_samples(stream: IO[bytes], layout: SampleLayout) -> Iterator[tuple[int, Samples]]:
-    """Yield bands of rows from top to bottom, each with the number of its first row.
+    """Yield bands of rows from top to bottom, each with the index of its first row.
 
-    A band has the shape (rows, width, samples). Its numbers are of the file's kind; unsigned ones of fewer
+    A band has the shape (rows, width, samples). Its values have the file's number type. Unsigned ones of less
     than 8 bits are uint8, of 9 to 15 bits uint16.
 
     Raises:
-        DamagedError: the file does not hold what its tags say. Pillow raises OSError where a decoder fails.
+        DamagedError: the file does not match its tags. Pillow raises OSError if a decoder fails.
     """
     layout, chunks = _find_chunks(stream, layout)
     bytes_down = layout.row_bytes * layout.across * layout.chunk_height * layout.planes
@@ -72,16 +72,16 @@ def read_samples(stream: IO[bytes], layout: SampleLayout) -> Iterator[tuple[int,
 
 
 def _find_chunks(stream: IO[bytes], layout: SampleLayout) -> tuple[SampleLayout, list[list[Chunk]]]:
-    """Return place and length of each chunk, by rows of chunks, and the layout that these have.
+    """Return offset and length of each chunk, by rows of chunks, and their layout.
 
-    A strip that is not compressed is taken in pieces of some rows, however large it is.
+    An uncompressed strip is split into pieces of some rows.
     """
     size = stream.seek(0, 2)
     offsets = read_numbers(stream, layout.offsets, layout.file, size)
     counts = read_numbers(stream, layout.counts, layout.file, size) if layout.counts else ()
     number = layout.across * layout.down * layout.planes
     if layout.compression == UNCOMPRESSED:
-        # Some writers count wrongly. The length follows from the layout.
+        # Some writers store wrong byte counts. The length follows from the layout.
         counts = (size,) * len(offsets)
     if len(offsets) < number or len(counts) < number:
         raise DamagedError("There are fewer strips or tiles than the image needs.")
@@ -106,17 +106,17 @@ def _split_strips(layout: SampleLayout, chunks: list[Chunk]) -> tuple[SampleLayo
 
 
 def _read_plane(stream: IO[bytes], layout: SampleLayout, chunks: Rows, first: int) -> Samples:
-    """Return the samples of some rows of chunks, in the shape (rows, width, samples of a chunk)."""
+    """Return the samples of some rows of chunks, shape (rows, width, samples of a chunk)."""
     height = len(chunks) * layout.chunk_height
     if not layout.is_tiled:
-        # The last strip holds no more rows than the image.
+        # The last strip ends with the image.
         height = min(height, layout.height - first * layout.chunk_height)
     if layout.compression == UNCOMPRESSED:
         rows = _read_plain(stream, layout, chunks, height)
     elif layout.compression == WEBP:
         rows = _read_webp(stream, layout, chunks, height)
     else:
-        rows = _unpack(stream, layout, chunks, height)
+        rows = _decompress(stream, layout, chunks, height)
     values = _to_numbers(rows, layout)
     return values.reshape(height, -1, layout.chunk_samples)[:, : layout.width]
 
@@ -148,7 +148,7 @@ def _read_plain(stream: IO[bytes], layout: SampleLayout, chunks: Rows, height: i
 
 
 def _read_webp(stream: IO[bytes], layout: SampleLayout, chunks: Rows, height: int) -> Bytes:
-    """Each strip or tile is a WebP file."""
+    """Return the rows of strips or tiles that are WebP files."""
     rows = np.empty((height, layout.across, layout.row_bytes), np.uint8)
     mode = {1: "L", 3: "RGB", 4: "RGBA"}.get(layout.chunk_samples)
     if mode is None:
@@ -158,14 +158,14 @@ def _read_webp(stream: IO[bytes], layout: SampleLayout, chunks: Rows, height: in
             data = _read_chunk(stream, layout, chunk, chunk[1])
             with Image.open(io.BytesIO(data), formats=("WEBP",)) as image:
                 if image.size != (layout.chunk_width, bottom - top):
-                    raise DamagedError("A strip or tile has another size than the tags say.")
+                    raise DamagedError("A strip or tile has another size than in the tags.")
                 pixels = np.asarray(image.convert(mode))
             rows[top:bottom, column] = pixels.reshape(bottom - top, -1)
     return rows
 
 
-def _unpack(stream: IO[bytes], layout: SampleLayout, chunks: Rows, height: int) -> Bytes:
-    """Have libtiff unpack chunks, written as a TIFF of their own whose pixels are their bytes."""
+def _decompress(stream: IO[bytes], layout: SampleLayout, chunks: Rows, height: int) -> Bytes:
+    """Decompress chunks with libtiff, through a temporary TIFF with their bytes as pixels."""
     packed = [_read_chunk(stream, layout, chunk, chunk[1]) for row in chunks for chunk in row]
     file = _write_tiff(packed, layout, height)
     with Image.open(io.BytesIO(file), formats=("TIFF",)) as image:
@@ -174,10 +174,10 @@ def _unpack(stream: IO[bytes], layout: SampleLayout, chunks: Rows, height: int) 
 
 
 def _write_tiff(chunks: Sequence[bytes], layout: SampleLayout, height: int) -> bytes:
-    """Return a classic TIFF of 8-bit pixels, of as many channels as divide a row."""
+    """Return a classic TIFF of 8-bit pixels, with a number of channels that divides a row."""
     channels = packed_bytes(layout.row_bytes)
     width = layout.row_bytes // channels
-    # Black is zero, RGB or CMYK: kinds whose bytes Pillow hands over as they are.
+    # Gray, RGB or CMYK: Pillow returns their bytes unchanged.
     photometric = {1: 1, 3: 2, 4: 5}[channels]
     places, lengths = (324, 325) if layout.is_tiled else (273, 279)
     tags = {
@@ -210,7 +210,7 @@ def _write_directory(tags: dict[int, list[int]], behind: int) -> bytes:
 
 
 def _to_numbers(rows: Bytes, layout: SampleLayout) -> Samples:
-    """Return the numbers in rows of bytes, in the shape (rows, chunks, width of a chunk, samples)."""
+    """Return the values in rows of bytes, shape (rows, chunks, width of a chunk, samples)."""
     shape = (*rows.shape[:2], layout.chunk_width, layout.chunk_samples)
     if layout.bits not in (8, 16, 32, 64):
         return _split_bits(rows, layout.bits, shape)
@@ -229,7 +229,7 @@ def _integer(layout: SampleLayout, size: int) -> str:
 
 
 def _split_bits(rows: Bytes, bits: int, shape: tuple[int, int, int, int]) -> Samples:
-    """The first sample lies in the highest bits, whatever the order of bytes is. Rows are padded to bytes."""
+    """Split rows into samples of `bits` bits, highest bits first for any byte order. Rows end at bytes."""
     number = shape[2] * shape[3]
     values = np.zeros(shape, np.uint8 if bits <= 8 else np.uint16)
     step = max(1, _BIT_BAND_BYTES // (rows.shape[1] * rows.shape[2]))
@@ -244,7 +244,7 @@ def _split_bits(rows: Bytes, bits: int, shape: tuple[int, int, int, int]) -> Sam
 
 
 def _undo_floating_point(rows: Bytes, layout: SampleLayout, shape: tuple[int, int, int, int]) -> Samples:
-    """Each row holds the highest bytes of all its numbers, then the next ones, as differences of bytes."""
+    """Undo the floating-point predictor: rows have the highest bytes of all values first, as differences."""
     size = layout.bits // 8
     differences = rows.reshape(*rows.shape[:2], -1, layout.chunk_samples)
     planes = np.cumsum(differences, axis=2, dtype=np.uint8).reshape(*rows.shape[:2], size, -1)

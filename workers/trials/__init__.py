@@ -1,1 +1,1 @@
-"""Trying a converted model: how long it takes here, and what it makes of a few pictures of ours."""
+"""Trials: run a converted model on sample images, to measure its speed and show its results."""

@@ -1,4 +1,4 @@
-"""Having a converted model tried in a process that can do nothing else, and believing nothing it left."""
+"""Run the trial of a converted model in a sandbox process, and verify everything that it leaves."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from workers.trials.entry_point import MOST_SEEN, REPORT
 
 logger = logging.getLogger(__name__)
 
-# After the first runs, others go on for so long.
+# Runs are repeated for this many seconds after the least number of runs.
 SECONDS = 6.0
-# By the clock more than of the processor: on a busy machine jobs and pages come first.
+# Wall time exceeds CPU time, because jobs and pages come first on a busy machine.
 BOUNDS = Limits(memory=4 * 1024**3, cpu=60, wall=150, file=64 * 1024**2)
 MOST_PICTURES = 6
 _MOST_PICTURE_BYTES = 4 * 1024**2
 _SMALL = DecodeLimits(max_pixels=SAMPLE_SIDE**2, max_side=SAMPLE_SIDE, formats=("WEBP",))
-_TOO_SLOW = "It was stopped: even a few small pictures take longer than a minute."
-_BROKE = "It breaks down when it is run over a picture."
+_TOO_SLOW = "The trial was stopped: a few small images take longer than a minute."
+_CRASHED = "The model crashes when it runs on an image."
 
 
 class DetectedClass(BaseModel):
-    """A class that was found: so often, or with so much confidence."""
+    """A class in the result, with the count of detections or the confidence of a classifier."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -54,7 +54,7 @@ class _ReportedSample(BaseModel):
 
 
 class _TrialReport(BaseModel):
-    """What the process said of itself."""
+    """Report of the trial process. It is untrusted, so it is validated."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -65,10 +65,10 @@ class _TrialReport(BaseModel):
 
 @dataclass(frozen=True)
 class TrialSample:
-    """A picture and what the model made of it: WebP of at most `SAMPLE_SIDE` pixels a side.
+    """Input and result image of one run, as WebP with sides of at most `SAMPLE_SIDE` pixels.
 
-    `number` counts the pictures that it was tried on, from 0. `before` is None where the model looks at no
-    picture, `after` where it makes none; `caption` says what the one before shows.
+    `number` is the position of the input, from 0. `before` is None if the model takes no image, `after` if
+    it returns none. `caption` describes the input.
     """
 
     before: ThumbnailResult | None
@@ -80,11 +80,11 @@ class TrialSample:
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of it. `sentence` says why there is nothing, or not all.
+    """Result of a trial. `sentence` gives the reason if it is empty or incomplete.
 
-    `first_ms` is how long the first picture takes where nothing of the model is loaded yet, `each_ms` the
-    median of the later ones, both from bytes to bytes, in milliseconds; `width` and `height` are those of
-    the first picture.
+    `first_ms` is the time of the first image, including loading the model. `each_ms` is the median of later
+    ones. Both are milliseconds, including decoding and encoding. `width` and `height` are those of the first
+    image, in pixels.
     """
 
     sentence: str = ""
@@ -104,36 +104,36 @@ def try_model(
     use_bubblewrap: bool = True,
     scratch_in: Path | None = None,
 ) -> Trial:
-    """Run the converted model in a folder over our pictures, on the CPU. Never raises for what it does.
+    """Run the converted model in a folder on sample images, on the CPU. Never raises if the model fails.
 
     Args:
-        given: other pictures instead, WebP of at most `SAMPLE_SIDE` pixels a side, at most `MOST_PICTURES`.
-            Of these it is not measured how long later ones take.
+        given: at most `MOST_PICTURES` images to use instead: WebP with sides of at most `SAMPLE_SIDE` pixels.
+            They run once each, without repeated runs to measure speed.
     """
     model = FolderModel(folder)
     reduced = [samples.reduce(data, model.facts) for data in given[:MOST_PICTURES]]
-    pictures = reduced or samples.pictures_for(model.facts)
-    with tempfile.TemporaryDirectory(prefix="ipau-trial-", dir=scratch_in) as place:
-        out, shelf = Path(place) / "out", Path(place) / "pictures"
+    images = reduced or samples.images_for(model.facts)
+    with tempfile.TemporaryDirectory(prefix="ipau-trial-", dir=scratch_in) as temporary:
+        out, inputs = Path(temporary) / "out", Path(temporary) / "pictures"
         out.mkdir()
-        shelf.mkdir()
+        inputs.mkdir()
         for number, data in enumerate(reduced):
-            (shelf / str(number)).write_bytes(data)
-        ended = process.run(
+            (inputs / str(number)).write_bytes(data)
+        end = process.run(
             "workers.trials.entry_point",
             {"seconds": 0 if given else SECONDS},
-            readable={"model": folder} | ({"pictures": shelf} if given else {}),
+            readable={"model": folder} | ({"pictures": inputs} if given else {}),
             out=out,
             limits=limits,
             use_bubblewrap=use_bubblewrap,
             scratch_in=scratch_in,
         )
-        said = _read(out)
-        captions = [] if given else [picture.caption for picture in samples.PICTURES]
-        shown = tuple(_show(kept, pictures, captions, model, out) for kept in said.samples)
-    size = Picture.open(pictures[0])
-    times = [spent for spent in said.times if spent > 0]
-    sentence = said.sentence or (_TOO_SLOW if ended.was_slow else _BROKE if ended.status != 0 else "")
+        report = _read(out)
+        captions = [] if given else [image.caption for image in samples.IMAGES]
+        shown = tuple(_show(sample, images, captions, model, out) for sample in report.samples)
+    size = Picture.open(images[0])
+    times = [milliseconds for milliseconds in report.times if milliseconds > 0]
+    sentence = report.sentence or (_TOO_SLOW if end.was_slow else _CRASHED if end.status != 0 else "")
     return Trial(
         sentence=sentence,
         first_ms=round(times[0], 1) if times else None,
@@ -149,28 +149,28 @@ def _read(out: Path) -> _TrialReport:
     try:
         return _TrialReport.model_validate(process.read_json(out / REPORT))
     except ValidationError:
-        logger.warning("A trial left a report that is none", exc_info=True)
+        logger.warning("A trial left an invalid report", exc_info=True)
         return _TrialReport()
 
 
 def _show(
-    kept: _ReportedSample, pictures: Sequence[bytes], captions: Sequence[str], model: FolderModel, out: Path
+    sample: _ReportedSample, images: Sequence[bytes], captions: Sequence[str], model: FolderModel, out: Path
 ) -> TrialSample:
-    looks = samples.takes_pictures(model.facts) and kept.picture < len(pictures)
-    after = _read_picture(out / kept.file) if kept.file else None
-    if not looks:
-        return TrialSample(None, after, tuple(kept.seen), number=kept.picture)
-    before = engine.thumbnail(pictures[kept.picture], SAMPLE_SIDE)
-    caption = captions[kept.picture] if captions else ""
-    return TrialSample(before, after, tuple(kept.seen), caption, kept.picture)
+    has_input = samples.takes_images(model.facts) and sample.picture < len(images)
+    after = _read_image(out / sample.file) if sample.file else None
+    if not has_input:
+        return TrialSample(None, after, tuple(sample.seen), number=sample.picture)
+    before = engine.thumbnail(images[sample.picture], SAMPLE_SIDE)
+    caption = captions[sample.picture] if captions else ""
+    return TrialSample(before, after, tuple(sample.seen), caption, sample.picture)
 
 
-def _read_picture(path: Path) -> ThumbnailResult | None:
-    """Return a picture drawn anew from the pixels of one that may be anything; None where it is none."""
+def _read_image(path: Path) -> ThumbnailResult | None:
+    """Return an untrusted image re-encoded from its pixels, or None if it is not valid."""
     try:
         data = read_plain(path, _MOST_PICTURE_BYTES)
         Picture.open(data, _SMALL)
         return engine.thumbnail(data, SAMPLE_SIDE)
     except (OSError, BundleError, OperationError):
-        logger.warning("A trial left a picture that is none", exc_info=True)
+        logger.warning("A trial left an invalid image", exc_info=True)
         return None

@@ -1,4 +1,4 @@
-"""The pictures that a model is tried on, as small as it takes for one to cost seconds, not minutes."""
+"""Sample images for trials, reduced so that each one takes a model seconds, not minutes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from workers.media.picture import fit
 
-# What one picture may cost: some six seconds of one core.
+# Limit for one image: about six seconds of one core.
 MOST_FLOPS = 300 * 10**9
 _FOLDER = Path(__file__).parent / "pictures"
 _LEAST_SIDE = 64
@@ -21,33 +21,37 @@ _QUALITY = 88
 
 
 @dataclass(frozen=True)
-class SamplePicture:
-    """A file of `pictures/`, and what it shows."""
+class SampleImage:
+    """A file in `pictures/` and its caption."""
 
     name: str
     caption: str
 
 
-PICTURES = (
-    SamplePicture("cat", "The face of a cat"),
-    SamplePicture("coffee", "A cup of coffee on a table"),
-    SamplePicture("shapes", "Drawn shapes on a coloured ground"),
+IMAGES = (
+    SampleImage("cat", "The face of a cat"),
+    SampleImage("coffee", "A cup of coffee on a table"),
+    SampleImage("shapes", "Drawn shapes on a colored background"),
 )
 
 
-def takes_pictures(facts: Mapping[str, Any]) -> bool:
-    """Say whether a model looks at the picture that it is handed; one that draws from noise does not."""
+def takes_images(facts: Mapping[str, Any]) -> bool:
+    """Return whether a model uses its input image. Generators that start from noise do not."""
     return facts.get("layout") != "noise"
 
 
-def pictures_for(facts: Mapping[str, Any]) -> list[bytes]:
-    """Return the pictures, as JPEG, that a model of these facts is tried on. The same ones each time."""
-    chosen = PICTURES if takes_pictures(facts) else PICTURES[:1]
-    return [reduce((_FOLDER / f"{picture.name}.jpg").read_bytes(), facts) for picture in chosen]
+def images_for(facts: Mapping[str, Any]) -> list[bytes]:
+    """Return the sample images, as JPEG, for a model with these facts. Always the same ones."""
+    chosen = IMAGES if takes_images(facts) else IMAGES[:1]
+    return [reduce((_FOLDER / f"{image.name}.jpg").read_bytes(), facts) for image in chosen]
 
 
 def reduce(data: bytes, facts: Mapping[str, Any]) -> bytes:
-    """Return a picture, JPEG or WebP, that does not cost too much. Only generators' cost goes by its size."""
+    """Return an image, reduced to the cost limit if needed. Only the cost of generators depends on its size.
+
+    Args:
+        data: a JPEG or WebP.
+    """
     side = facts.get("architecture", {}).get("flops_side")
     if not isinstance(side, int) or side < 1 or not facts.get("flops"):
         return data

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.inference.errors import STRANGE_OUTPUT, ModelFault, check_scores
+from workers.inference.errors import UNEXPECTED_OUTPUT, ModelFault, check_scores
 from workers.inference.sessions import get_session, model_of
 from workers.plugin import JSON, Context, OperationError, PictureView
 from workers.vision.class_names import name_of
@@ -104,7 +104,7 @@ def to_shares(output: Floats, layout: str, count: int) -> Floats:
         ModelFault: the number of values does not match the number of classes, or a value is not finite.
     """
     if not len(output) or (len(output) != count and (len(output), count) != (1, 2)):
-        raise ModelFault(STRANGE_OUTPUT)
+        raise ModelFault(UNEXPECTED_OUTPUT)
     check_scores(output)
     # The softmax of a single logit is always 1.
     if layout == "sigmoid" or (layout == "logits" and len(output) == 1):

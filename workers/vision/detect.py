@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from workers.inference.errors import STRANGE_OUTPUT, ModelFault
+from workers.inference.errors import UNEXPECTED_OUTPUT, ModelFault
 from workers.inference.sessions import Session, get_session, model_of
 from workers.plugin import (
     AUTO,
@@ -46,18 +46,9 @@ from workers.vision.masks import Mask, assemble
 Floats = NDArray[np.float32]
 
 _DRAWN: ShowIf = {"result": ["draw"]}
-# Parameters of every task with locations.
-_DETECTION_PARAMETERS = (
-    "result",
-    "confidence",
-    "iou",
-    "classes",
-    "max_detections",
-    "boxes",
-    "labels",
-    "line_width",
-    "image_size",
-)
+# Parameters of every model that returns boxes.
+_CHOOSING = ("result", "confidence", "iou", "classes", "max_detections")
+_DRAWING = ("boxes", "labels", "line_width", "image_size")
 # Layouts without NMS: one row for each object, or one class for each pixel.
 _WITHOUT_NMS = ("end-to-end", "semantic", "labels")
 
@@ -174,7 +165,7 @@ def settings_for(facts: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the parameters that apply to a model."""
     if facts["task"] == "classify":
         return ("result", "classes", "labels", "image_size", "top_k")
-    names = _DETECTION_PARAMETERS + (TASKS[facts["task"]].parts if facts["task"] in TASKS else ())
+    names = _CHOOSING + _DRAWING + (TASKS[facts["task"]].parts if facts["task"] in TASKS else ())
     return tuple(name for name in names if name != "iou" or facts.get("layout") not in _WITHOUT_NMS)
 
 
@@ -296,7 +287,7 @@ def _reading_of(detector: Detector, outputs: Sequence[Floats], size: tuple[int, 
     count = len(detector.classes)
     layout = detector.layout or find_layout(outputs[0].shape, count, more)
     if layout is None:
-        raise ModelFault(STRANGE_OUTPUT)
+        raise ModelFault(UNEXPECTED_OUTPUT)
     return DetectorOutputSpec(count, more, layout, rotated=detector.task == "obb", size=size)
 
 
@@ -304,7 +295,7 @@ def _count_prototypes(outputs: Sequence[Floats]) -> int:
     """Return the number of mask prototypes, from an output of shape (1, count, rows, columns)."""
     shape = outputs[1].shape if len(outputs) > 1 else ()
     if len(shape) != 4 or shape[0] != 1 or 0 in shape:
-        raise ModelFault(STRANGE_OUTPUT)
+        raise ModelFault(UNEXPECTED_OUTPUT)
     return int(shape[1])
 
 

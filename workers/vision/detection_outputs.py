@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.inference.errors import STRANGE_OUTPUT, ModelFault, check_finite, check_scores
+from workers.inference.errors import UNEXPECTED_OUTPUT, ModelFault, check_finite, check_scores
 from workers.vision import yolox
 from workers.vision.nms import suppress, suppress_rotated
 
@@ -96,7 +96,7 @@ def read(
             number of a row that is sure enough. Rows that nobody reads may hold anything.
     """
     if not _fits(output.shape, reading):
-        raise ModelFault(STRANGE_OUTPUT)
+        raise ModelFault(UNEXPECTED_OUTPUT)
     found = _READERS[reading.layout](output[0], reading, confidence)
     for part in (found.boxes, found.more, found.scores):
         check_finite(part)

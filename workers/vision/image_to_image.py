@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from workers.inference.errors import STRANGE_OUTPUT, ModelFault, check_finite
+from workers.inference.errors import UNEXPECTED_OUTPUT, ModelFault, check_finite
 from workers.inference.sessions import Session
 from workers.media.picture import LIMITS
 from workers.plugin import OperationError, PictureView
@@ -43,7 +43,7 @@ def redraw(picture: PictureView, session: Session, facts: Mapping[str, Any], sid
     black, white = RANGES[architecture.get("takes", "unit")]
     made = session.run((pixels * (white - black) + black).astype(np.float32))[0]
     if made.ndim != 4 or made.shape[:2] not in ((1, 1), (1, 3)) or 0 in made.shape:
-        raise ModelFault(STRANGE_OUTPUT)
+        raise ModelFault(UNEXPECTED_OUTPUT)
     height, width = (round(made.shape[2 + axis] * inner[1 - axis] / shown[1 - axis]) for axis in (0, 1))
     image = to_image(made[0, :, : max(1, height), : max(1, width)], architecture.get("gives", "unit"))
     return image.resize(size, Image.Resampling.BICUBIC)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from workers.inference.errors import STRANGE_OUTPUT, ModelFault, check_finite
+from workers.inference.errors import UNEXPECTED_OUTPUT, ModelFault, check_finite
 from workers.inference.sessions import Session
 from workers.plugin import PictureView
 from workers.vision.class_names import name_of
@@ -45,7 +45,7 @@ def label(
     """
     output, size = _run(picture, session, own, mean, std)
     if output.ndim != 4 or len(output) != 1 or 0 in output.shape:
-        raise ModelFault(STRANGE_OUTPUT)
+        raise ModelFault(UNEXPECTED_OUTPUT)
     return choose(output[0], size, scores)
 
 
@@ -71,7 +71,7 @@ def read_labels(
     output, _ = _run(picture, session, own, mean, std)
     sides = [side for side in output.shape if side != 1]
     if len(sides) > 2 or len(output.shape) < 2 or 0 in sides:
-        raise ModelFault(STRANGE_OUTPUT)
+        raise ModelFault(UNEXPECTED_OUTPUT)
     check_finite(output)
     height, width = sides if len(sides) == 2 else _two_sides(output.shape)
     labels = np.rint(output.reshape(height, width))

@@ -1,4 +1,4 @@
-"""`./manage.py fix_permissions`: set the modes of all stored files, after an upgrade or a change of group."""
+"""`./manage.py fix_permissions`: set the modes of all stored files after an upgrade or a change of group."""
 
 from typing import Any
 

@@ -1,11 +1,11 @@
-// The camera as a source of pictures.
+// Camera dialog: take photos and upload them.
 import { add } from "./uploads.js";
 
 const dialog = document.getElementById("drive-camera");
 const view = dialog?.querySelector("video");
 let stream = null;
 
-/** Open the camera's dialog at a click on `[data-camera]`; each picture taken is uploaded. */
+/** Open the camera dialog on a click on `[data-camera]`, and upload each photo. */
 export function startCamera() {
   if (!dialog) return;
   document.addEventListener("click", (event) => {
@@ -21,7 +21,7 @@ export function startCamera() {
 
 async function open() {
   try {
-    // Without a secure origin browsers have no mediaDevices at all.
+    // Browsers define mediaDevices only on secure origins.
     stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1920 } }, audio: false });
   } catch {
     const detail = { text: dialog.dataset.textDenied, level: "error" };

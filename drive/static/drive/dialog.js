@@ -1,12 +1,12 @@
-// The page's one dialog: htmx puts a form into it, and it closes when that is done.
+// Dialog of the page: htmx inserts a form, and the dialog closes after its success.
 
 const dialog = document.getElementById("drive-dialog");
 
-/** Open the dialog when a form has been put into it. */
+/** Open the dialog when htmx has inserted a form. */
 export function startDialog() {
   if (!dialog) return;
   document.addEventListener("htmx:afterSwap", (event) => {
-    // An answer that says it is done goes elsewhere in the page, and leaves the form where it is.
+    // A response of success updates other parts of the page and leaves the form in place.
     const stays = event.detail.xhr?.getResponseHeader("HX-Reswap") === "none";
     if (event.detail.target === dialog && dialog.childElementCount && !stays) open();
   });
@@ -18,9 +18,9 @@ export function startDialog() {
       dialog.close();
     }
   });
-  // Only then: htmx finds its place in the page by the form that it sent.
+  // Clear it afterwards: htmx needs the sent form to find its target.
   dialog.addEventListener("close", () => dialog.replaceChildren());
-  // Somebody may have been quicker than this script.
+  // htmx may have inserted a form before this script ran.
   if (dialog.childElementCount) open();
 }
 
@@ -31,7 +31,7 @@ function open() {
   selectStem(dialog);
 }
 
-/** Select a name up to its ending, which people seldom want to change. */
+/** Select a name without its suffix, which users rarely change. */
 export function selectStem(root) {
   const field = root.querySelector("[data-select-stem]");
   if (!field) return;

@@ -1,16 +1,16 @@
-// How a large file reaches the bucket of a site that has one: in parts, to addresses that the site signs.
+// Direct upload of a large file to the site's bucket: in parts, with presigned URLs.
 import { DELAYS, failure, randomKey } from "./sending.js";
 
 const AT_ONCE = 3;
-// An address is good for minutes only: a few are fetched at a time.
+// Presigned URLs expire after minutes: request a few at a time.
 const SIGNED = 6;
 const PART_TRIES = 2;
-// How long to wait before asking again whether a worker is through with it.
+// Milliseconds between two polls of a worker's check.
 const CHECK = { first: 300, longest: 3000 };
 
 /**
- * Send a file. Takes and returns what `send` of transport.js does; `onCheck` tells that all of it is there and
- * is being checked.
+ * Send a file. Parameters and result as `send` of transport.js; `onCheck` is called when all parts have arrived
+ * and the check begins.
  */
 export function sendDirect({ file, path, folder, onConflict, url, token, onProgress, onWait, onCheck }) {
   const memory = remember(["ipau-direct", url, folder, path, file.name, file.size, file.lastModified].join("|"));
@@ -18,7 +18,7 @@ export function sendDirect({ file, path, folder, onConflict, url, token, onProgr
   let finish;
   const done = new Promise((resolve, reject) => (finish = { resolve, reject }));
   let running = null;
-  let cancelled = false;
+  let canceled = false;
 
   async function ask(address, { fields = null, signal = undefined, query = false } = {}) {
     const body = fields && new URLSearchParams(fields);
@@ -34,7 +34,7 @@ export function sendDirect({ file, path, folder, onConflict, url, token, onProgr
     throw await refusal(answer);
   }
 
-  /** Go on with what an earlier page left unfinished, or begin. */
+  /** Resume the unfinished upload of an earlier page, or begin a new one. */
   async function open(signal) {
     const earlier = memory.get();
     if (earlier) {
@@ -48,9 +48,9 @@ export function sendDirect({ file, path, folder, onConflict, url, token, onProgr
     }
     const length = file.size;
     const fields = { name: file.name, path, folder, length, on_conflict: onConflict, key };
-    // Not to be cut off: what is begun must be known, to go on with it or to give it up.
+    // Do not abort this request: the id is needed to resume or delete the upload.
     const begun = await ask(url, { fields });
-    if (cancelled) await ask(`${url}${begun.id}/discard/`);
+    if (canceled) await ask(`${url}${begun.id}/discard/`);
     else memory.set(begun.id);
     return begun;
   }
@@ -82,7 +82,7 @@ export function sendDirect({ file, path, folder, onConflict, url, token, onProgr
     const tell = () => onProgress((sent + [...under.values()].reduce((sum, n) => sum + n, 0)) / file.size);
     if (sent) tell();
 
-    // One part that fails for good ends the others too: they all go on together.
+    // One part that finally fails ends the others too: all resume together.
     const lanes = new AbortController();
     const stop = () => lanes.abort();
     signal.addEventListener("abort", stop, { once: true });
@@ -128,13 +128,13 @@ export function sendDirect({ file, path, folder, onConflict, url, token, onProgr
     }
   }
 
-  /** Try until it is there, it is refused, or somebody stops it. */
+  /** Retry until the upload is complete, refused or stopped. */
   async function run() {
     const own = (running = new AbortController());
     let tries = 0;
     for (;;) {
       try {
-        // Who gets on has not lost the connection for good.
+        // Progress resets the retries.
         finish.resolve(await transfer(own.signal, () => (tries = 0)));
         memory.forget();
         return;
@@ -162,18 +162,18 @@ export function sendDirect({ file, path, folder, onConflict, url, token, onProgr
       run();
     },
     cancel: () => {
-      cancelled = true;
+      canceled = true;
       running.abort();
       const begun = memory.get();
       memory.forget();
-      // What does not arrive is swept.
+      // If this request fails, the server's sweep deletes the upload.
       if (begun) ask(`${url}${begun}/discard/`).catch(() => {});
-      finish.reject(failure("cancelled"));
+      finish.reject(failure("canceled"));
     },
   };
 }
 
-/** Send a part; where that fails, a few times more before the connection counts as lost. */
+/** Send a part, with a few retries before the connection counts as lost. */
 async function putAgain(url, bytes, signal, onProgress) {
   for (let tries = 1; ; tries += 1) {
     try {
@@ -191,7 +191,7 @@ function put(url, bytes, signal, onProgress) {
     const request = new XMLHttpRequest();
     request.open("PUT", url);
     request.upload.addEventListener("progress", (event) => onProgress(event.loaded));
-    // An address that has run out, too: the next one is fetched with the next try.
+    // Also for an expired URL: the next attempt requests a new one.
     request.addEventListener("load", () => (request.status === 200 ? resolve() : reject(passing())));
     for (const kind of ["error", "timeout", "abort"]) request.addEventListener(kind, () => reject(passing()));
     signal.addEventListener("abort", () => request.abort(), { once: true });
@@ -212,7 +212,7 @@ function pause(milliseconds, signal) {
   });
 }
 
-/** What may go better next time: a lost connection, a server that starts again, parts that are missing. */
+/** Return whether a retry may help: lost connection, restarting server, missing parts. */
 function passing() {
   return Object.assign(failure("offline"), { passing: true });
 }
@@ -224,7 +224,7 @@ async function refusal(answer) {
   return Object.assign(error, { status: answer.status });
 }
 
-/** What a later page needs to know to go on. Without storage, it begins again. */
+/** Store what a later page needs to resume. Without storage, it starts from the beginning. */
 function remember(key) {
   let kept = null;
   const storage = (call) => {

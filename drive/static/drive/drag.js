@@ -1,4 +1,4 @@
-// Moving by drag: tiles onto folders, onto the way above the listing, onto the tree beside it.
+// Move by drag and drop: tiles onto folders, the breadcrumb or the folder tree.
 import { select, selectedIds } from "./selection.js";
 
 let dragged = [];
@@ -7,7 +7,7 @@ const listing = () => document.getElementById("listing");
 const place = (event) => event.target.closest?.("[data-drop-folder]");
 const name = (id) => document.querySelector(`#tile-${CSS.escape(id)} .drive-check`)?.name;
 
-/** Let tiles be dragged. A tile that is selected takes the whole selection along. */
+/** Make tiles draggable. A selected tile drags the whole selection. */
 export function startDrag() {
   document.addEventListener("dragstart", (event) => {
     const tile = event.target.closest?.("#listing .drive-tile[draggable=true]");
@@ -15,7 +15,7 @@ export function startDrag() {
     const chosen = selectedIds();
     dragged = chosen.has(tile.dataset.id) ? [...chosen] : [tile.dataset.id];
     event.dataTransfer.effectAllowed = "move";
-    // Firefox drags nothing without data.
+    // Firefox needs data to start a drag.
     event.dataTransfer.setData("text/plain", tile.querySelector(".drive-open").textContent);
     for (const id of dragged) document.getElementById(`tile-${id}`)?.classList.add("is-dragged");
   });
@@ -39,7 +39,7 @@ export function startDrag() {
   });
 }
 
-/** Return the folder under the pointer, unless it is itself being dragged. */
+/** Return the folder under the pointer, unless it is being dragged. */
 function takes(event) {
   const target = dragged.length ? place(event) : null;
   return target && !dragged.includes(target.dataset.dropFolder) ? target : null;

@@ -1,4 +1,4 @@
-// A folder's page: wires selection, dialog, uploads and drops to the listing.
+// Page of a folder: connects selection, dialog, uploads and drops to the listing.
 import { startCamera } from "./camera.js";
 import { startDialog } from "./dialog.js";
 import { startDrag } from "./drag.js";
@@ -10,7 +10,7 @@ import { chooseFolder, startUploads } from "./uploads.js";
 const listing = () => document.getElementById("listing");
 const changed = () => document.body.dispatchEvent(new CustomEvent("drive-changed"));
 
-/** Put files that have just come in before the others; where that is not all there is to show, fetch the whole. */
+/** Insert tiles of new files at the start, or reload the listing if `complete` is false. */
 async function insert(ids, complete) {
   const first = listing().querySelector("#files > .drive-tile");
   if (!complete || !first || ids.some((id) => document.getElementById(`tile-${id}`))) {
@@ -23,10 +23,10 @@ async function insert(ids, complete) {
   else changed();
 }
 
-// Tiles that went elsewhere leave; the last one to go shows that the folder is empty.
+// Remove tiles of moved or trashed items, and reload the listing when none is left.
 document.addEventListener("drive-gone", (event) => {
-  // What was moved is still found by a search.
-  if (["search", "starred"].includes(listing().dataset.room)) {
+  // A search still finds moved items.
+  if (["search", "starred"].includes(listing().dataset.section)) {
     select(new Set());
     changed();
     return;
@@ -36,21 +36,21 @@ document.addEventListener("drive-gone", (event) => {
   show();
 });
 
-let kept = new Set();
+let selectedBefore = new Set();
 document.addEventListener("htmx:beforeSwap", (event) => {
-  if (event.detail.target.id === "listing") kept = selectedIds();
+  if (event.detail.target.id === "listing") selectedBefore = selectedIds();
 });
 document.addEventListener("htmx:afterSettle", () => {
-  if (!kept.size) {
+  if (!selectedBefore.size) {
     show();
     return;
   }
-  const ids = kept;
-  kept = new Set();
+  const ids = selectedBefore;
+  selectedBefore = new Set();
   select(ids);
 });
 
-// A search acts on typing and on Enter. Leaving its field is no reason to search again.
+// The search runs on typing and on Enter, not on leaving the field.
 document.addEventListener(
   "change",
   (event) => {
@@ -68,7 +68,7 @@ document.addEventListener("click", (event) => {
 });
 
 document.addEventListener("drive-starred", () => {
-  if (listing().dataset.room === "starred") changed();
+  if (listing().dataset.section === "starred") changed();
 });
 
 startSelection();

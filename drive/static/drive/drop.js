@@ -1,13 +1,13 @@
-// Files and folders dropped anywhere on the page.
+// Upload files and folders that are dropped anywhere on the page.
 import { add, reading } from "./uploads.js";
 
 const veil = document.getElementById("drive-drop");
 
-/** Take what is dropped on the page, and show meanwhile that it takes it. */
+/** Upload dropped files, and show the drop target during a drag. */
 export function startDrops() {
   if (!veil) return;
   let depth = 0;
-  // A picture of this page that is dragged also calls itself a file.
+  // A dragged image of this page also has the type “Files”.
   let own = false;
   document.addEventListener("dragstart", () => (own = true));
   document.addEventListener("dragend", () => (own = false));
@@ -33,7 +33,7 @@ export function startDrops() {
     if (own || !carriesFiles(event)) return;
     event.preventDefault();
     show(false);
-    // All of it now: when this handler has returned, the browser forgets what was dropped.
+    // Read all entries now: the browser clears them when this handler returns.
     const roots = rootsOf(event.dataTransfer);
     if (roots.some((root) => root.isDirectory)) reading();
     add(await filesIn(roots));
@@ -51,7 +51,7 @@ function rootsOf(transfer) {
     .filter(Boolean);
 }
 
-/** Return [{ file, path }] of all files in what was dropped; `path` is "" for a file dropped by itself. */
+/** Return [{ file, path }] of all dropped files; `path` is "" for a file outside a dropped folder. */
 async function filesIn(roots) {
   const found = [];
   for (const root of roots) {
@@ -70,12 +70,12 @@ async function walk(entry, above, found) {
     }
     const reader = entry.createReader();
     for (;;) {
-      // A hundred at a time, until there are no more.
+      // Browsers return up to 100 entries per call.
       const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
       if (!some.length) return;
       for (const inner of some) await walk(inner, `${above}${entry.name}/`, found);
     }
   } catch {
-    // Gone since it was dropped, or not ours to read: the others still come.
+    // Deleted since the drop, or not readable: continue with the others.
   }
 }

@@ -1,8 +1,8 @@
-// Keys of every page of the drive: / goes to the search, ? lists them all.
+// Keyboard shortcuts of all drive pages: / focuses the search, ? lists all shortcuts.
 
 const TYPING = "input:not([type=checkbox]), textarea, select, [contenteditable]";
 
-/** Listen for the keys that do not depend on a selection. */
+/** Listen for shortcuts that do not depend on a selection. */
 export function startKeys() {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches(TYPING)) return;

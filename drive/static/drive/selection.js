@@ -1,5 +1,5 @@
-// Selecting tiles: checkbox, Shift for a range, Ctrl or Cmd for one more, Ctrl-A for all, Esc for none.
-// The checkboxes are the truth, so that forms send the selection and a keyboard reaches it.
+// Selection of tiles: checkbox, Shift for a range, Ctrl or Cmd to add one, Ctrl-A for all, Esc for none.
+// The checkboxes hold the state, so that forms send the selection and keyboards can change it.
 
 let anchor = null;
 
@@ -7,21 +7,21 @@ const root = () => document.getElementById("listing");
 const boxes = () => Array.from(document.querySelectorAll("#listing .drive-check"));
 const boxOf = (tile) => tile?.querySelector(".drive-check");
 
-/** Listen for everything that selects. The listing itself may be replaced at any time. */
+/** Listen for selection events on the document, because htmx replaces the listing. */
 export function startSelection() {
   document.addEventListener("click", onClick);
   document.addEventListener("change", (event) => {
     if (event.target.matches?.("#listing .drive-check")) show();
   });
   document.addEventListener("keydown", onKey);
-  // Shift would select text while a range of tiles is meant.
+  // Keep Shift from selecting text.
   document.addEventListener("mousedown", (event) => {
     if (event.shiftKey && event.target.closest("#listing .drive-tile")) event.preventDefault();
   });
   show();
 }
 
-/** Show what is selected: on the tiles and in the bar. */
+/** Show the selection on the tiles and in the toolbar. */
 export function show() {
   const listing = root();
   if (!listing) return;
@@ -32,12 +32,12 @@ export function show() {
   if (count.textContent !== String(chosen.length)) count.textContent = chosen.length;
 }
 
-/** Return the ids that are selected now, to be selected again after the listing was replaced. */
+/** Return the selected ids, to restore the selection after a reload of the listing. */
 export function selectedIds() {
   return new Set(boxes().filter((box) => box.checked).map((box) => box.value));
 }
 
-/** Select these, as far as they are there. */
+/** Select the tiles with these ids, if they exist. */
 export function select(ids) {
   for (const box of boxes()) box.checked = ids.has(box.value);
   show();

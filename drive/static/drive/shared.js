@@ -1,4 +1,4 @@
-// The page of links: its one dialog.
+// Page of share links: connects its dialog.
 import { startDialog } from "./dialog.js";
 
 startDialog();

@@ -1,18 +1,18 @@
-// How one file reaches the server: resumably, by tus. The smallest files take a single request; the largest go
-// into the site's bucket, where it has one.
+// Upload of one file, resumable with tus. Small files take one request; large ones go directly to the site's
+// bucket, if it has one.
 import { sendDirect } from "./direct.js";
 import { DELAYS, failure, randomKey } from "./sending.js";
 
 const SMALL = 4 * 1024 * 1024;
-// Proxies in front of a server may limit what one request carries.
+// Proxies in front of a server may limit the size of a request.
 const CHUNK = 16 * 1024 * 1024;
 
 /**
- * Send a file. `path` is "" or leads to it below the folder. Returns { done, pause, resume, cancel }: a promise
- * of the id of the file that it became, which fails with an Error whose `code` is "cancelled", "offline",
- * "signed-out" or the server's own, and ways to stop for a while or for good. `onWait` tells that the
- * connection was lost and is tried again, `onCheck` that all has been sent and is being checked. `direct` is
- * { url, least }: where, and from how many bytes on, files go into the bucket; null where they never do.
+ * Send a file. `path` is its path below the folder, or "". Returns { done, pause, resume, cancel }. `done` is a
+ * promise of the new file's id; it rejects with an Error with the `code` "canceled", "offline", "signed-out" or a
+ * code of the server. `onWait` is called when the connection is lost and will be retried, `onCheck` when all
+ * bytes are sent and the check begins. `direct` is { url, least }: files of at least `least` bytes go to the
+ * bucket; null if the site has none.
  */
 export function send({ direct, ...how }) {
   return direct && how.file.size >= direct.least ? sendDirect({ ...how, url: direct.url }) : sendByTus(how);
@@ -30,7 +30,7 @@ function sendByTus({ file, path, folder, onConflict, url, token, onProgress, onW
     removeFingerprintOnSuccess: true,
     fingerprint: async () => ["ipau", url, folder, path, file.name, file.size, file.lastModified].join("|"),
     metadata: { filename: file.name, relativePath: path, folder, onConflict },
-    // A repeated beginning, whose first answer got lost, must not make a second file.
+    // A repeated first request must not create a second file.
     headers: { "X-CSRFToken": token, "Idempotency-Key": randomKey() },
     onProgress: (sent, total) => onProgress(total ? sent / total : 0),
     onShouldRetry: (error) => {
@@ -56,12 +56,12 @@ function sendByTus({ file, path, folder, onConflict, url, token, onProgress, onW
     cancel: () => {
       stopped = true;
       upload.abort(Boolean(upload.url)).catch(() => {});
-      outcome.reject(failure("cancelled"));
+      outcome.reject(failure("canceled"));
     },
   };
 }
 
-/** Go on with what an earlier page left unfinished, where the same file is chosen again. */
+/** Resume the unfinished upload of an earlier page if the same file is chosen again. */
 async function begin(upload, small, isStopped) {
   if (!small) {
     const earlier = await upload.findPreviousUploads();
@@ -74,7 +74,7 @@ function statusOf(error) {
   return error.originalResponse?.getStatus() || 0;
 }
 
-/** Lost connections, a server that starts again, and another request that still holds the upload. */
+/** Return whether a retry may help: lost connection, restarting server, locked upload. */
 function mayPass(error) {
   const status = statusOf(error);
   return status === 0 || status === 409 || status === 423 || status === 429 || status >= 500;
@@ -91,7 +91,7 @@ function explain(error) {
   try {
     body = JSON.parse(error.originalResponse.getBody());
   } catch {
-    // A page instead of an answer, from a proxy.
+    // A proxy returned a page instead of JSON.
   }
   if (status === 401 || status === 403) return failure("signed-out");
   if (body?.detail) return failure("refused", body.detail);
@@ -99,7 +99,7 @@ function explain(error) {
 }
 
 function withResolvers() {
-  const made = {};
-  made.promise = new Promise((resolve, reject) => Object.assign(made, { resolve, reject }));
-  return made;
+  const deferred = {};
+  deferred.promise = new Promise((resolve, reject) => Object.assign(deferred, { resolve, reject }));
+  return deferred;
 }

@@ -1,4 +1,4 @@
-// The tray that shows uploads: one row for each, up to as many as somebody looks at.
+// The upload tray: a row for each upload, up to a limit.
 
 const tray = document.getElementById("drive-tray");
 const title = document.getElementById("drive-tray-title");
@@ -6,7 +6,7 @@ const list = tray?.querySelector("ul");
 const more = document.getElementById("drive-tray-more");
 const template = document.getElementById("drive-upload-row");
 
-/** Wire the tray's own buttons. `onPause(paused)`, `onRetry()` and `onClose()` tell of them. */
+/** Connect the tray's buttons to `onPause(paused)`, `onRetry()` and `onClose()`. */
 export function startTray({ onPause, onClose, onRetry }) {
   tray.querySelector("[data-tray-close]").addEventListener("click", onClose);
   tray.querySelector("[data-tray-retry]").addEventListener("click", onRetry);
@@ -19,7 +19,7 @@ export function startTray({ onPause, onClose, onRetry }) {
   pause.addEventListener("click", () => onPause(pause.getAttribute("aria-pressed") !== "true"));
 }
 
-/** Return a new row, at the end of the list. */
+/** Append a row to the list and return it. */
 export function addRow(name, { onRetry, onPause, onCancel }) {
   const row = template.content.cloneNode(true).firstElementChild;
   row.querySelector(".drive-tray-name").textContent = name;
@@ -30,7 +30,7 @@ export function addRow(name, { onRetry, onPause, onCancel }) {
   return row;
 }
 
-/** Show a state in a row: waiting, running, checking, lost, paused, done, skipped or failed (then with a sentence). */
+/** Show a state in a row: waiting, running, checking, lost, paused, done, skipped or failed (with a message). */
 export function showState(row, state, sentence = "") {
   if (!row) return;
   const words = {
@@ -54,7 +54,7 @@ export function showProgress(row, part) {
   if (row) row.querySelector("progress").value = part;
 }
 
-/** Show how far all of it is. */
+/** Show the total progress. */
 export function showTotals({ total, ended, failed, busy, paused, hidden, unseen }) {
   const words = tray.dataset;
   if (busy) {
@@ -86,7 +86,7 @@ export function closeTray() {
   tray.hidden = true;
 }
 
-/** Ask once what shall become of files whose names are taken; "" means: do nothing at all. */
+/** Ask once what to do with taken names. Returns "" if the user cancels. */
 export function askConflict(names) {
   const dialog = document.getElementById("drive-conflict");
   const shown = names.slice(0, 5).join(", ");

@@ -1,18 +1,18 @@
-// The queue of uploads: what waits, what runs, what became of each.
+// Upload queue: waiting, running and failed uploads.
 import { send } from "./transport.js";
 import { addRow, askConflict, closeTray, openTray, showProgress, showState, showTotals, startTray } from "./tray.js";
 
 const AT_ONCE = 3;
-// Small files wait for the server more than for the network.
+// The server, not the network, limits small files.
 const SMALL_AT_ONCE = 6;
 const SMALL = 1024 * 1024;
-// Beyond so many, the tray shows only what takes a while and the first that failed, and the page counts instead
-// of adding tiles.
+// Above this number the tray shows only slow uploads and the first failed ones, and the listing is reloaded
+// instead of inserting tiles.
 const MANY = 100;
 const MOST_FAILED = 20;
 const A_WHILE = 1500;
 
-// A folder tells its files in any order that its disk likes. People look for the tenth after the ninth.
+// Folders are read in arbitrary order. Sort names with numbers as users expect: 9 before 10.
 const byName = new Intl.Collator(document.documentElement.lang, { numeric: true });
 
 const form = document.getElementById("drive-upload");
@@ -27,8 +27,8 @@ let paused = false;
 let arrived = () => {};
 
 /**
- * Prepare the upload form and the tray. `onArrived(ids, complete)` gets the ids of files that came into this
- * folder; `complete` is false where something else came too, or so much that the listing is better fetched.
+ * Prepare the upload form and the tray. `onArrived(ids, complete)` receives the ids of new files in this folder;
+ * `complete` is false if there were other new items, or so many that the listing must be reloaded.
  */
 export function startUploads(onArrived) {
   if (!form) return;
@@ -42,14 +42,14 @@ export function startUploads(onArrived) {
   window.addEventListener("beforeunload", (event) => {
     if (running.size || waiting.length) event.preventDefault();
   });
-  // Nobody needs to wait for the next try, or to press a button, once the network is back.
+  // Retry at once when the network is back.
   window.addEventListener("online", () => {
     for (const item of running) if (item.state === "lost") retry(item);
     for (const item of failed) if (item.offline) retry(item);
   });
 }
 
-/** Let somebody choose a folder, and queue all files in it. */
+/** Open the folder chooser, and queue all files of the folder. */
 export function chooseFolder() {
   const input = document.createElement("input");
   input.type = "file";
@@ -60,14 +60,14 @@ export function chooseFolder() {
   input.click();
 }
 
-/** Show that folders are being read, which may take a while. */
+/** Show in the tray that folders are being read. */
 export function reading() {
   openTray(tray.dataset.textReading);
 }
 
-/** Queue [{ file, path }] in the order of their names, having asked what to do with those that are taken. */
-export async function add(given) {
-  const files = [...given].sort((one, other) => byName.compare(nameOf(one), nameOf(other)));
+/** Queue [{ file, path }] sorted by name, after asking what to do with taken names. */
+export async function add(entries) {
+  const files = [...entries].sort((one, other) => byName.compare(nameOf(one), nameOf(other)));
   if (!files.length) {
     if (!total) closeTray();
     return;
@@ -97,11 +97,11 @@ function nameOf({ file, path }) {
   return path || file.name;
 }
 
-/** Ask the server which names are taken. Where it does not answer, both are kept. */
+/** Ask the server which names are taken. If it does not answer, keep both. */
 async function takenOf(files) {
   const body = new FormData();
   body.append("folder", folderId());
-  // One field, because a form may not have as many as there are files.
+  // One field: the number of form fields is limited.
   body.append("paths", JSON.stringify(files.map(nameOf)));
   try {
     const answer = await fetch(form.dataset.clashes, {
@@ -178,7 +178,7 @@ async function run(item) {
     came(item, await item.transfer.done);
     settle(item, "done");
   } catch (error) {
-    if (error.code === "cancelled") drop(item);
+    if (error.code === "canceled") drop(item);
     else fail(item, error);
   } finally {
     clearTimeout(item.timer);
@@ -259,7 +259,7 @@ function drop(item) {
 
 let telling = 0;
 
-/** Show how far all of it is: when it begins and ends, and a few times a second meanwhile. */
+/** Show the total progress: at the start, at the end, and a few times a second. */
 function tell() {
   const busy = running.size > 0 || waiting.length > 0;
   if (busy && total > MANY) telling ||= setTimeout(tellNow, 250);
@@ -292,7 +292,7 @@ function close() {
   closeTray();
 }
 
-// --- What came in, told to the page a few at a time.
+// --- New files, reported to the page in batches.
 
 let ids = [];
 let complete = true;
@@ -308,9 +308,9 @@ function flush() {
   clearTimeout(timer);
   timer = 0;
   if (!ids.length && complete) return;
-  const told = ids;
-  const whole = complete;
+  const batch = ids;
+  const wasComplete = complete;
   ids = [];
   complete = true;
-  arrived(told, whole);
+  arrived(batch, wasComplete);
 }

@@ -1,17 +1,17 @@
-// The page of one file: steps to the next without leaving the page, keys, zoom, details, full screen.
+// Page of one file: next and previous without a page load, shortcuts, zoom, details, full screen.
 import { selectStem, startDialog } from "./dialog.js";
 import { startKeys } from "./keys.js";
 import { Zoom } from "./zoom.js";
 
 const DETAILS = "ipau-details";
 const TYPING = "input, textarea, select";
-// These have a use for the arrow keys themselves.
+// Elements that use the arrow keys themselves.
 const OWN_ARROWS = "img-comparison-slider, video, audio";
 const NAMES = { "+": "Plus", "=": "Plus" };
 
 let zoom = null;
 
-/** Show another file, by the address of its page, in the place of this one. */
+/** Replace the viewer with another file, by the URL of its page. */
 function show(url) {
   window.htmx.ajax("GET", url, { target: "#viewer", swap: "innerHTML" });
 }
@@ -34,7 +34,7 @@ function showScale(percent) {
   if (scale && scale.textContent !== `${percent} %`) scale.textContent = `${percent} %`;
 }
 
-/** Give the compare slider the shape of the result, so that a tall one stays on the screen. */
+/** Set the aspect ratio of the compare slider, so that a tall image fits the screen. */
 function shapeCompare() {
   const compare = document.querySelector("[data-compare]");
   const result = compare?.querySelector("[slot=second]");
@@ -43,13 +43,13 @@ function shapeCompare() {
   if (width) compare.style.setProperty("--ratio", String(width / height));
 }
 
-// --- Details, which stay as somebody left them.
+// --- Details panel, with its state in local storage.
 
 function wantsDetails() {
   try {
     return localStorage.getItem(DETAILS) !== "off";
   } catch {
-    return true; // Storage may be switched off.
+    return true; // Storage may be disabled.
   }
 }
 
@@ -63,7 +63,7 @@ function toggleDetails() {
   try {
     localStorage.setItem(DETAILS, on ? "on" : "off");
   } catch {
-    // Without storage the choice lasts for this file only.
+    // Without storage the state lasts for this file only.
   }
   showDetails(on);
 }
@@ -81,13 +81,13 @@ document.addEventListener("click", (event) => {
   else if ("fullScreen" in button.dataset) toggleFullScreen();
 });
 
-// --- Keys press what carries them.
+// --- Keyboard shortcuts click the element that has the key.
 
 function carrierOf(key) {
   const name = (NAMES[key] ?? key).toUpperCase();
   const all = document.querySelectorAll("#viewer [aria-keyshortcuts]");
   const carries = (one) => one.getAttribute("aria-keyshortcuts").toUpperCase().split(" ").includes(name);
-  // What is also elsewhere in the drive, without a key, stands inside an element that names it.
+  // Shared elements without a key are wrapped in an element with data-shortcut.
   return [...all].find(carries) ?? document.querySelector(`#viewer [data-shortcut="${CSS.escape(name)}"] button`);
 }
 
@@ -104,7 +104,7 @@ document.addEventListener("keydown", (event) => {
   found.click();
 });
 
-// --- What htmx brings.
+// --- After htmx updates.
 
 document.addEventListener("htmx:afterSettle", (event) => {
   const { id } = event.detail.target;
@@ -116,8 +116,8 @@ document.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target.id === "file-name") selectStem(document.getElementById("file-name"));
 });
 
-// A file that was deleted makes room for the next and comes back by Undo; one that was moved is shown where it
-// now lies.
+// After a deletion show the next file, and the deleted one again on Undo. After a move show the file in its new
+// folder.
 const deleted = new Map();
 let restored = "";
 

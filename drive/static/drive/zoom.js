@@ -1,13 +1,13 @@
-// Zoom and pan of the picture on the stage: wheel, pinch, drag, double tap. At rest, a swipe steps on.
+// Zoom and pan of an image: wheel, pinch, drag, double tap. If not zoomed, a swipe goes to the next file.
 
-// Pixels of the picture are enlarged so much at most.
+// Maximum enlargement of image pixels.
 const MOST = 8;
 const STEP = 1.5;
 const TAP_TIME = 350;
 const TAP_MOVE = 12;
 const SWIPE = 50;
 
-/** Lets the picture in `frame` be zoomed. `scale` 1 fits it into the frame; `swiped` gets "prev" or "next". */
+/** Make the image in `frame` zoomable. `scale` 1 fits it into the frame; `swiped` gets "prev" or "next". */
 export class Zoom {
   constructor(frame, { swiped, changed }) {
     this.frame = frame;
@@ -35,12 +35,12 @@ export class Zoom {
     on("pointermove", this.move);
     on("pointerup", this.up);
     on("pointercancel", this.cancel);
-    // A link for who has no scripts and for the Enter key; a mouse means the picture.
+    // The link is for pages without scripts and for Enter; mouse clicks zoom.
     on("click", (event) => event.detail && event.preventDefault());
     this.image.addEventListener("load", () => this.layOut());
   }
 
-  /** The picture's own size in pixels: the original's, for which a smaller view may stand. */
+  /** Size of the original image in pixels; the shown view may be smaller. */
   get size() {
     const [width, height] = ["width", "height"].map((side) => Number(this.image.getAttribute(side)));
     return width ? { width, height } : { width: this.image.naturalWidth, height: this.image.naturalHeight };
@@ -49,7 +49,7 @@ export class Zoom {
   layOut() {
     const { width, height } = this.size;
     if (!width) return;
-    // Small pictures are not blown up unless somebody asks for it.
+    // Small images are enlarged only on request.
     this.base = Math.min(this.frame.clientWidth / width, this.frame.clientHeight / height, 1);
     this.image.style.inlineSize = `${width * this.base}px`;
     this.image.style.blockSize = `${height * this.base}px`;
@@ -68,12 +68,12 @@ export class Zoom {
     this.to(1);
   }
 
-  /** One pixel of the picture on one of the page; small pictures rest so already and are doubled. */
+  /** Scale for 100 %; small images, shown at 100 % already, are doubled. */
   whole(point) {
     this.to(this.base < 1 ? 1 / this.base : 2, point);
   }
 
-  /** Zoom so that what is at `point`, counted from the middle of the frame, stays there. */
+  /** Zoom around `point`, relative to the center of the frame. */
   to(scale, point = { x: 0, y: 0 }) {
     if (!this.base) return;
     const wanted = Math.min(Math.max(scale, 1), MOST / this.base);
@@ -84,7 +84,7 @@ export class Zoom {
     this.place();
   }
 
-  /** Show the picture where it is now, no edge of it inside the frame that need not be. */
+  /** Apply the position, without gaps between image and frame where possible. */
   place() {
     if (!this.base) return;
     const { width, height } = this.size;
@@ -105,7 +105,7 @@ export class Zoom {
     this.image.style.transform = `translate(${x}px, ${y}px) scale(${this.scale})`;
   }
 
-  /** Fetch the original when more of its pixels are asked for than the view at hand has. */
+  /** Load the original when the zoom needs more pixels than the view has. */
   async sharpen(wanted) {
     const { full } = this.image.dataset;
     const close = this.scale > 1 || document.fullscreenElement;
@@ -117,17 +117,17 @@ export class Zoom {
       await original.decode();
       this.image.src = full;
     } catch {
-      // The view stays, and the next step of the zoom tries again.
+      // Keep the view; the next zoom retries.
       this.image.dataset.full = full;
     }
   }
 
   wheel(event) {
-    // At rest the wheel scrolls the page down, as everywhere.
+    // Without zoom the wheel scrolls the page.
     if (event.deltaY >= 0 && this.scale === 1 && !event.ctrlKey) return;
     event.preventDefault();
     const unit = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 16 : 1;
-    // Two fingers on a touchpad are told as a wheel with Ctrl, in smaller steps.
+    // A touchpad pinch arrives as wheel events with Ctrl, in smaller steps.
     const speed = event.ctrlKey ? 0.01 : 0.002;
     this.to(this.scale * Math.exp(-event.deltaY * unit * speed), this.point(event));
   }
@@ -142,7 +142,7 @@ export class Zoom {
     this.frame.setPointerCapture(event.pointerId);
     const point = this.point(event);
     this.pointers.set(event.pointerId, point);
-    // What two fingers do is neither a tap nor a swipe, also when one is lifted before the other.
+    // Gestures with two fingers are neither taps nor swipes, even after one finger is lifted.
     this.from = this.pointers.size === 1 ? point : null;
   }
 

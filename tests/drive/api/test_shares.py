@@ -186,7 +186,10 @@ def test_one_file_or_one_folder(client: APIClient, user: User) -> None:
     file, home = upload(user), create_folder(owner=user, parent=None, name="Home")
     for body in ({}, {"file": None}, {"file": str(file.pk), "folder": str(home.pk)}):
         answer = share(client, **body)
-        assert (answer.status_code, answer.json()["detail"]) == (422, "Share one file or one folder.")
+        assert (answer.status_code, answer.json()["detail"]) == (
+            422,
+            "Choose one file or one folder to share.",
+        )
     assert share(client, file="x").status_code == 422
     assert share(client, folder=str(file.pk)).status_code == 404
     made = share(client, file=str(file.pk)).json()

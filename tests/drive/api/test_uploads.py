@@ -123,7 +123,7 @@ def test_what_is_too_large_is_refused_before_it_is_sent(sender: Sender, settings
     settings.RESUMABLE_MAX_BYTES = 5000
     answer = sender.begin(length=5001)
     assert answer.status_code == 413
-    assert "at most" in answer.json()["detail"]
+    assert "The limit is" in answer.json()["detail"]
     assert not Upload.objects.exists()
     assert sender.begin(length=5000).status_code == 201
 
@@ -137,7 +137,7 @@ def test_what_has_no_room_in_the_drive_is_refused_before_it_is_sent(
     # All room is promised, although no byte has come.
     refused = sender.begin()
     assert (refused.status_code, refused.json()["type"]) == (413, "about:blank#quota_exceeded")
-    assert "Other uploads under way" in refused.json()["detail"]
+    assert "Other unfinished uploads" in refused.json()["detail"]
     assert sender.append(first, 0, PICTURE[:-1]).status_code == 204
     assert sender.begin().status_code == 413
     assert sender.drop(first).status_code == 204
@@ -164,7 +164,10 @@ def test_lies_about_offset_and_length(sender: Sender, user: User) -> None:
         assert sender.append(where, offset, PICTURE).status_code == 400
     for offset in (1, len(PICTURE), len(PICTURE) + 1, 10**17):
         answer = sender.append(where, offset, PICTURE)
-        assert (answer.status_code, answer.json()["detail"]) == (409, "This upload goes on at byte 0.")
+        assert (answer.status_code, answer.json()["detail"]) == (
+            409,
+            "This upload continues at byte 0. Send the bytes from there.",
+        )
     assert sender.append(where, 0, PICTURE + b"x").status_code == 413
     assert sender.append(where, 0, PICTURE[:10]).status_code == 204
     assert sender.append(where, 0, PICTURE[:10]).status_code == 409
@@ -186,7 +189,7 @@ def test_what_is_no_picture_is_refused_with_a_sentence(sender: Sender, user: Use
     key = Upload.objects.get().pk
     answer = sender.append(where, 0, data)
     assert answer.status_code == 422
-    assert "kind of file is not taken" in answer.json()["detail"]
+    assert "file type isn’t supported" in answer.json()["detail"]
     assert answer["Content-Type"] == "application/problem+json"
     assert not part_files.part_path(key).exists()
     assert sender.ask(where).status_code == 404

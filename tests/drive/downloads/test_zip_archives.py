@@ -164,7 +164,7 @@ def test_no_more_members_than_memory_holds(monkeypatch: pytest.MonkeyPatch, db: 
     monkeypatch.setattr(zip_archives, "MOST_MEMBERS", 2)
     files = [upload(user, seed=seed) for seed in range(3)]
     chosen = services.select(owner=user, file_ids=[file.pk for file in files])
-    with pytest.raises(services.Invalid, match="at most"):
+    with pytest.raises(services.Invalid, match="up to 2 files and folders"):
         zip_archives.members_of(owner=user, chosen=chosen)
 
 

@@ -44,7 +44,7 @@ def test_what_does_not_fit_is_refused_before_it_is_stored(user: User) -> None:
     stored = Blob.objects.count()
     # No other test keeps this one.
     data = picture_bytes(seed=90_417)
-    with pytest.raises(TooLarge, match=r"^Your drive has 100\xa0bytes left and this file has \d"):
+    with pytest.raises(TooLarge, match=r"^Your drive has 100\xa0bytes left, but this file has \d"):
         upload(user, "more.jpg", data=data)
     assert Blob.objects.count() == stored
     assert not default_storage.exists(Blob(sha256=hashlib.sha256(data).hexdigest()).path)

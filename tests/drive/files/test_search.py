@@ -73,7 +73,7 @@ def test_types_and_days_narrow_it_down(client: Client, user: User) -> None:
     assert found(client, when="range", first=day, last=day) == ["old.jpg"]
     assert found(client, when="range", first="0001-01-01", last="9999-12-31") == ["a.jpg", "b.txt", "old.jpg"]
     page = client.get("/drive/search/", {"when": "range", "first": "2020-01-02", "last": "2020-01-01"})
-    assert "before the first one" in page.content.decode()
+    assert "The end date is before the start date." in page.content.decode()
 
 
 def test_others_and_the_trash_are_not_found(client: Client, user: User, other_user: User) -> None:
@@ -114,7 +114,7 @@ def test_paging_keeps_the_search_and_its_queries(
 def test_stars_come_and_go(client: Client, user: User) -> None:
     a, b = make(user, ["a.jpg", "b.jpg"])
     star = reverse("drive:star")
-    assert "Nothing has a star yet" in client.get("/drive/starred/").content.decode()
+    assert "No starred files yet" in client.get("/drive/starred/").content.decode()
     answer = client.post(f"{star}?on=1", {"file": [str(a.pk)]}, headers=HTMX)
     assert 'aria-pressed="true"' in answer.content.decode()
     assert "drive-starred" in answer["HX-Trigger"]
@@ -161,5 +161,5 @@ def test_a_move_is_taken_back_to_each_home(client: Client, user: User) -> None:
 
 
 def test_the_keys_are_listed(client: Client) -> None:
-    assert "Select nothing" in client.get("/drive/keys/").content.decode()
+    assert "Clear the selection" in client.get("/drive/keys/").content.decode()
     assert "<html" not in client.get("/drive/keys/", headers=HTMX).content.decode()

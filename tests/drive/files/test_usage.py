@@ -101,7 +101,7 @@ def test_the_sweep_sets_right_and_logs_what_is_wrong(
     files_tasks.verify_usage()
     assert kept(user) == (file.size, 1)
     assert kept(other_user) == right
-    assert f"Drive of {user.pk}: kept 9 bytes in 9 files, counted {file.size} in 1" in caplog.text
+    assert f"drive {user.pk}: recorded 9 bytes in 9 files, counted {file.size} bytes in 1" in caplog.text
     assert quota.verify_usage() == 0
 
 

@@ -81,7 +81,7 @@ def test_a_video_is_played_from_our_own_address(client: Client, files: dict[str,
     assert 'preload="metadata"' in page
     assert f'poster="{reverse("drive:thumbnail", args=[files["mp4"].pk, 1024])}"' in page
     facts = page[page.index("<aside") :]
-    for text in ("Duration", "0:02", "Codec", "h264", "Frames a second", "Sound", "aac", "64 × 48"):
+    for text in ("Duration", "0:02", "Codec", "h264", "Frames/s", "Sound", "aac", "64 × 48"):
         assert text in facts
     policy = client.get(reverse("drive:root"))["Content-Security-Policy"]
     assert "media-src 'self'" in policy
@@ -90,7 +90,7 @@ def test_a_video_is_played_from_our_own_address(client: Client, files: dict[str,
 def test_weights_show_a_table_of_facts(client: Client, files: dict[str, File]) -> None:
     page = page_of(client, "drive:file", files["onnx"].pk)
     table = page[page.index("<table") : page.index("</table>")]
-    for text in ("ONNX", "Parameters", "10", "FLOAT", "Operator set", "17", "pytorch 2.13", "Nodes"):
+    for text in ("ONNX", "Parameters", "10", "FLOAT", "Opset", "17", "pytorch 2.13", "Nodes"):
         assert text in table
     assert "safetensors" in page_of(client, "drive:file", files["safetensors"].pk)
     assert "<video" not in page
@@ -191,13 +191,13 @@ def test_what_cannot_be_cleaned_of_a_video_is_not_handed_out(user: User) -> None
     file, url = shared(user, "drone.mp4", data[:at] + b"meta" + data[at + 4 :])
     answer = Client().get(url("content", file_id=file.pk), {"download": ""})
     assert answer.status_code == 422
-    assert "may hold a location" in answer.content.decode()
+    assert "may contain a location" in answer.content.decode()
 
 
 def test_visitors_see_the_facts_of_weights_and_may_save_them(user: User) -> None:
     file, url = shared(user, "model.onnx", CONTENTS["onnx"][2])
     page = Client().get(url()).content.decode()
-    assert "Operator set" in page
+    assert "Opset" in page
     answer = Client().get(url("content", file_id=file.pk), {"download": ""})
     assert answer["Content-Disposition"].startswith("attachment")
     assert body(answer) == CONTENTS["onnx"][2]

@@ -41,13 +41,13 @@ PICTURES = {f: picture_bytes(f) for f in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")
 VIDEOS = {f: video_bytes(f) for f in ("mp4", "mov", "webm")}
 WEIGHTS = {"pt": torch_bytes(), "onnx": onnx_bytes(), "safetensors": safetensors_bytes()}
 TAKEN = (
-    "pictures (JPEG, PNG, TIFF, WebP, AVIF), videos (MP4, WebM, MOV) and weights (PyTorch, ONNX, safetensors)"
+    "images (JPEG, PNG, TIFF, WebP, AVIF), videos (MP4, WebM, MOV) and weights (PyTorch, ONNX, safetensors)"
 )
-UNKNOWN = f"This kind of file is not taken. Taken are {TAKEN}."
-DAMAGED_VIDEO = "This video is damaged or cut short."
-DAMAGED_WEIGHTS = "These weights are damaged, or not what they seem."
-CUT_SHORT = "These weights are cut short: the end of the file is missing. Upload all of it once more."
-TOO_MANY_PARTS = "This video is built of too many parts: convert it to MP4 with an index at its start."
+UNKNOWN = f"This file type isn’t supported. You can upload {TAKEN}."
+DAMAGED_VIDEO = "This video is damaged or incomplete. Upload it again."
+DAMAGED_WEIGHTS = "These weights are damaged, or not in the format that they claim. Export them again."
+CUT_SHORT = "These weights are incomplete: the end of the file is missing. Upload the whole file again."
+TOO_MANY_PARTS = "This video has too many parts. Convert it to MP4 with the index at the start."
 # Seconds of processor time, on a machine that does other things too.
 SOON = 0.5
 
@@ -130,19 +130,24 @@ def test_anything_else_is_refused_with_what_is_taken(kind: str) -> None:
 
 
 def test_kin_of_what_is_taken_is_told_the_way_out() -> None:
-    assert "convert it to JPEG" in refusal(box(b"ftyp", b"heic\0\0\0\0", b"mif1heic") + box(b"mdat", b""))
-    assert refusal(video_bytes("matroska")) == "Matroska videos are not taken: convert it to WebM or MP4."
-    assert refusal(sound_bytes()) == "This file has no moving picture in it."
-    assert "convert it to MP4" in refusal(box(b"ftyp", b"3gp4\0\0\0\0", b"3gp4") + box(b"moov", b""))
+    assert "Convert the image to JPEG" in refusal(
+        box(b"ftyp", b"heic\0\0\0\0", b"mif1heic") + box(b"mdat", b"")
+    )
+    assert (
+        refusal(video_bytes("matroska"))
+        == "Matroska videos are not supported. Convert the video to WebM or MP4."
+    )
+    assert refusal(sound_bytes()) == "This file has no video track."
+    assert "Convert it to MP4" in refusal(box(b"ftyp", b"3gp4\0\0\0\0", b"3gp4") + box(b"moov", b""))
     assert "PyTorch before 1.6" in refusal(legacy_torch_bytes())
-    assert refusal(script_bytes()).startswith("This is TorchScript, which carries code.")
+    assert refusal(script_bytes()).startswith("This is TorchScript, which contains code.")
     unpacked = torch_bytes(extra={"code/__torch__.py": b"x"})
-    assert refusal(unpacked).startswith("This is TorchScript, which carries code.")
+    assert refusal(unpacked).startswith("This is TorchScript, which contains code.")
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_a_bare_pickle_is_told_as_one(protocol: int) -> None:
-    assert refusal(pickle.dumps({"w": [1.0, 2.0]}, protocol)).startswith("This is a bare pickle")
+    assert refusal(pickle.dumps({"w": [1.0, 2.0]}, protocol)).startswith("This is a plain pickle")
 
 
 @pytest.mark.parametrize("root", ["archive", "yolo11n-" * 25])
@@ -243,7 +248,7 @@ def test_boxes_in_boxes_are_not_followed_down(depth: int) -> None:
         nest = box(b"moov", nest)
     assert refusal(box(b"ftyp", b"isom\0\0\0\0", b"isom") + nest + box(b"mdat", b"")) in (
         DAMAGED_VIDEO,
-        "This file has no moving picture in it.",
+        "This file has no video track.",
     )
 
 

@@ -82,7 +82,7 @@ def test_what_is_nothing_of_it_is_refused_under_each_name(
 ) -> None:
     answer = way(user, client_of, api)(name, HTML)
     assert answer.status_code == 422
-    assert "This kind of file is not taken" in answer.json()["detail"]
+    assert "This file type isn’t supported" in answer.json()["detail"]
     assert not File.objects.exists()
 
 
@@ -180,7 +180,7 @@ def test_bytes_that_changed_in_the_storage_are_refused_by_the_worker(user: User)
     work.default_storage.save(path, io.BytesIO(HTML))
     work.inspect_uploads(user.pk)
     file.refresh_from_db()
-    assert (file.state, file.reason[:27]) == (FileState.REFUSED, "This kind of file is not ta")
+    assert (file.state, file.reason[:27]) == (FileState.REFUSED, "This file type isn’t suppor")
 
 
 def test_only_pictures_go_into_jobs(user: User) -> None:

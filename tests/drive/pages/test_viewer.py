@@ -179,7 +179,7 @@ def test_an_original_that_is_gone_is_said_to_be(client: Client, user: User, resu
     source.delete()
     page = page_of(client, result).content.decode()
     assert "sea.jpg" in page
-    assert "no longer there" in page
+    assert "(deleted)" in page
 
 
 def test_the_links_that_reach_a_file_are_named(client: Client, user: User) -> None:
@@ -194,7 +194,7 @@ def test_the_links_that_reach_a_file_are_named(client: Client, user: User) -> No
     Share.objects.filter(pk=old.pk).update(expires_at=timezone.now() - timedelta(days=1))
     answer = page_of(client, file)
     assert answer.context["shares"] == [own, by_folder]
-    assert "With the folder “outer”" in answer.content.decode()
+    assert "Link to the folder “outer”" in answer.content.decode()
 
 
 # --- A result and its original.
@@ -234,4 +234,4 @@ def test_a_text_that_a_job_made_has_nothing_to_compare(client: Client, user: Use
     answer = page_of(client, text, "?look=compare")
     assert answer.status_code == 200
     assert answer.context["original"] is None
-    assert "Open the text" in answer.content.decode()
+    assert "Open text" in answer.content.decode()

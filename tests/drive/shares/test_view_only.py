@@ -203,11 +203,11 @@ def test_the_right_to_download_gives_the_files(link: Link) -> None:
 def test_before_the_worker_has_come_visitors_see_the_thumbnail(user: User) -> None:
     link = Link(user)
     page = link.url("file", file_id=link.files["photo.jpg"].pk)
-    assert "A larger preview is being made" in ask(page).content.decode()
+    assert "A larger preview is being created" in ask(page).content.decode()
     with Image.open(io.BytesIO(ask(link.content("photo.jpg")).body)) as shown:
         assert max(shown.size) == 256
     link.make_renditions()
-    assert "A larger preview is being made" not in ask(page).content.decode()
+    assert "A larger preview is being created" not in ask(page).content.decode()
     with Image.open(io.BytesIO(ask(link.content("photo.jpg")).body)) as shown:
         assert max(shown.size) == 1024
 
@@ -231,11 +231,11 @@ def test_an_image_that_cannot_be_reduced_keeps_its_thumbnail(
     photo = link.files["photo.jpg"]
     # As if each of the tries before had killed its worker.
     for _ in range(renditions.MAX_TRIES):
-        assert not renditions._is_hopeless(photo.blob_id)
+        assert not renditions._has_failed_too_often(photo.blob_id)
     link.make_renditions()
     large, small = (Thumbnail.objects.get(source=photo.blob_id, side=side) for side in (1024, 256))
     assert large.blob_id == small.blob_id
-    assert not renditions.lacks(photo)
+    assert not renditions.is_missing(photo)
 
 
 def test_making_a_link_wakes_a_worker_once(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +29,19 @@ def endpoint() -> Iterator[str]:
     server.stop()
 
 
+@functools.cache
+def load_once(search_path: str | None = None) -> Any:
+    """Return botocore's loader of descriptions of services, which keeps what it has read and parsed."""
+    from botocore.loaders import create_loader
+
+    return create_loader(search_path)
+
+
 @pytest.fixture
 def bucket(endpoint: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> BucketStorage:
     """An empty bucket in which the site keeps its bytes."""
+    # Else each client, one a thread and test, would parse megabytes of JSON again.
+    monkeypatch.setattr("botocore.session.create_loader", load_once)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")

@@ -123,14 +123,14 @@ def test_what_cannot_be_put_together(sender: Sender, other_user: User, api: Call
     foreign = send_parts(Sender(api(other_user)), [PICTURE])
     for addresses, status, words in [
         ([*whole, half], 409, "Part 2"),
-        ([ordinary], 409, "no partial upload"),
+        ([ordinary], 409, "not a partial upload"),
         ([*whole, *foreign], 404, "Part 2"),
         ([f"{UPLOADS}/01890000-0000-7000-8000-000000000000"], 404, "Part 1"),
         ([*whole, *whole], 400, "twice"),
-        (["/v1/files/01890000-0000-7000-8000-000000000000"], 400, "no address of an upload"),
-        (["http://[broken"], 400, "no address of an upload"),
-        ([], 400, "between 1 and 100"),
-        ([f"{UPLOADS}/01890000-0000-7000-8000-{n:012d}" for n in range(101)], 400, "between 1 and 100"),
+        (["/v1/files/01890000-0000-7000-8000-000000000000"], 400, "not the URL of an upload"),
+        (["http://[broken"], 400, "not the URL of an upload"),
+        ([], 400, "1 to 100 parts"),
+        ([f"{UPLOADS}/01890000-0000-7000-8000-{n:012d}" for n in range(101)], 400, "1 to 100 parts"),
     ]:
         answer = join(sender, addresses)
         assert (answer.status_code, answer["Content-Type"]) == (status, "application/problem+json")
@@ -196,11 +196,11 @@ def test_a_taken_name_is_settled_as_asked(sender: Sender, user: User) -> None:
 @pytest.mark.parametrize(
     ("headers", "words"),
     [
-        ({"Upload-Defer-Length": "1"}, "send Upload-Length"),
-        ({"Upload-Complete": "?0"}, "draft of the IETF"),
-        ({"Upload-Incomplete": "?1"}, "draft of the IETF"),
-        ({"Upload-Draft-Interop-Version": "6"}, "draft of the IETF"),
-        ({"Trailer": "Upload-Checksum"}, "before it"),
+        ({"Upload-Defer-Length": "1"}, "Send Upload-Length"),
+        ({"Upload-Complete": "?0"}, "IETF draft"),
+        ({"Upload-Incomplete": "?1"}, "IETF draft"),
+        ({"Upload-Draft-Interop-Version": "6"}, "IETF draft"),
+        ({"Trailer": "Upload-Checksum"}, "as a header"),
         ({"Upload-Checksum": "crc32 AAAA"}, "sha256, sha1"),
         ({"Upload-Checksum": "sha1 @"}, "not base64"),
     ],

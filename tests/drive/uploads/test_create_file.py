@@ -83,7 +83,7 @@ def test_what_fails_while_it_is_recorded_leaves_no_file_and_replaces_none(user: 
 
     def fail(file: File) -> None:
         assert file.pk == there.pk
-        raise NotFound("This upload does not exist any more.")
+        raise NotFound("This upload no longer exists. It may have expired or been deleted.")
 
     with pytest.raises(NotFound):
         create(user, "sea.jpg", 2, on_conflict=OnConflict.REPLACE, on_created=fail)

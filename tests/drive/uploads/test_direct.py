@@ -154,11 +154,11 @@ def test_what_has_no_room_is_refused_at_once(user: User, bucket: BucketStorage, 
         begin(user, b"", length=41 * MB)
     begin(user, b"", "one.png", length=30 * MB)
     # The first may yet use what it was promised.
-    with pytest.raises(TooLarge, match="Other uploads"):
+    with pytest.raises(TooLarge, match="Other unfinished uploads"):
         begin(user, b"", "two.png", length=20 * MB)
     begin(user, b"", "three.png", length=10 * MB)
     settings.RESUMABLE_MAX_BYTES = 5 * MB
-    with pytest.raises(TooLarge, match="at most 5 MB"):
+    with pytest.raises(TooLarge, match="The limit is 5 MB"):
         begin(user, b"", "four.png", length=6 * MB)
     with pytest.raises(Invalid, match="empty"):
         begin(user, b"", "five.png", length=0)
@@ -242,7 +242,7 @@ def test_a_part_that_is_changed_after_the_end_is_found_out(
     sent = direct.finish_upload(upload=begun)
     put_to(late[1].url, b"x" * 6 * MB)
     refused = check(sent)
-    assert refused.reason == "Some of what was uploaded has changed or is missing."
+    assert refused.reason == "Some uploaded parts have changed or are missing. Upload the file again."
     assert keys(bucket) == set()
     # The address leads nowhere any more.
     with pytest.raises(HTTPError):

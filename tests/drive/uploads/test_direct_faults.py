@@ -64,7 +64,7 @@ def test_a_worker_that_dies_is_followed_by_another(
 def test_an_upload_that_kills_its_workers_is_refused(user: User, large_picture: bytes) -> None:
     sent = send(user, large_picture)
     Upload.objects.update(attempts=direct_work.MAX_ATTEMPTS)
-    assert check(sent).reason == "This file could not be checked."
+    assert check(sent).reason == "Checking this file failed 3 times. Try to upload it again."
 
 
 def test_a_late_worker_changes_nothing(

@@ -214,7 +214,7 @@ def test_a_check_of_the_old_bytes_says_nothing_of_the_new_ones(
     user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = upload(user, "sea.jpg")
-    look = work._LOOKS[FileKind.PICTURE]
+    look = work._INSPECTORS[FileKind.PICTURE]
 
     def replaced_meanwhile(claimed: File) -> Any:
         made = look(claimed)
@@ -223,7 +223,7 @@ def test_a_check_of_the_old_bytes_says_nothing_of_the_new_ones(
         monkeypatch.undo()
         return made
 
-    monkeypatch.setitem(work._LOOKS, FileKind.PICTURE, replaced_meanwhile)
+    monkeypatch.setitem(work._INSPECTORS, FileKind.PICTURE, replaced_meanwhile)
     claimed = leases.claim_first(work._waiting(user.pk), lease=work.LEASE)
     assert claimed
     work._inspect(claimed)
@@ -361,7 +361,7 @@ def test_folders_do_not_grow_too_deep(user: User) -> None:
         folder = services.create_folder(owner=user, parent=folder, name=str(number))
     how = {"owner": user, "folder": folder, "length": len(PICTURE)}
     append(resumable.begin_resumable(place=UploadPath(("in",), "a.jpg"), **how), 0, PICTURE)
-    with pytest.raises(Invalid, match="40 deep"):
+    with pytest.raises(Invalid, match="40 levels deep"):
         append(resumable.begin_resumable(place=UploadPath(("in", "further"), "a.jpg"), **how), 0, PICTURE)
     assert not Folder.objects.filter(name="further").exists()
 

@@ -77,7 +77,7 @@ def test_a_file_that_is_too_large_is_refused(client: Client, settings: object) -
     settings.UPLOAD_MAX_BYTES = 1000  # type: ignore[attr-defined]
     answer = send(client, picture_bytes())
     assert answer.status_code == 413
-    assert "at most" in answer.json()["detail"]
+    assert "The limit is" in answer.json()["detail"]
 
 
 def test_a_request_that_is_far_too_large_is_not_even_read(client: Client, user: User) -> None:
@@ -111,7 +111,7 @@ def test_a_plain_form_takes_several_and_says_what_became_of_each(client: Client)
     answer = client.post(UPLOAD, {"file": files}, follow=True)
     page = answer.content.decode()
     assert "1 file uploaded." in page
-    assert "page.jpg: This kind of file is not taken" in page
+    assert "page.jpg: This file type isn’t supported" in page
     assert [f.name for f in File.objects.all()] == ["a.jpg"]
 
 
@@ -152,7 +152,7 @@ def test_a_truncated_picture_is_refused_by_the_worker_with_a_reason(user: User) 
     work.inspect_uploads(user.pk)
     file.refresh_from_db()
     assert file.state == FileState.REFUSED
-    assert file.reason == "This picture is damaged: it ends too early."
+    assert file.reason == "This image is damaged: it ends too early."
     assert not Thumbnail.objects.exists()
 
 

@@ -157,7 +157,7 @@ def test_the_same_request_many_times_at_once_makes_one_file(sender: Sender, user
 @pytest.mark.parametrize("source", [io.BytesIO, Broken])
 def test_what_breaks_off_leaves_nothing(user: User, source: type[io.BytesIO]) -> None:
     data = picture()
-    with pytest.raises(Invalid, match="Fewer bytes came than were announced"):
+    with pytest.raises(Invalid, match="fewer bytes than Upload-Length announced"):
         single_request.take_whole(
             owner=user, folder=None, place=clean_path("a/b/sea.jpg"), length=len(data),
             on_conflict=OnConflict.KEEP_BOTH, key=None, source=source(data[:-1]),

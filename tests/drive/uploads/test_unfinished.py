@@ -38,7 +38,7 @@ def test_what_was_left_is_shown_with_a_way_to_go_on(user: User, client_of: Calla
     folder = services.create_folder(owner=user, parent=None, name="Trip")
     begun(user, folder=folder, offset=420)
     page = html(client_of(user).get("/"))
-    for words in ("Unfinished uploads", "sea.jpg", "42 % are here", f"/drive/folder/{folder.pk}/"):
+    for words in ("Unfinished uploads", "sea.jpg", "42 % uploaded", f"/drive/folder/{folder.pk}/"):
         assert words in page
 
 
@@ -59,7 +59,7 @@ def test_it_is_given_up_with_its_bytes(user: User, client_of: Callable[[User], C
     Upload.objects.filter(pk=upload.pk).update(updated_at=timezone.now() - timedelta(seconds=120))
     assert part_files.part_path(upload.pk).exists()
     answer = client_of(user).post(f"/drive/upload/{upload.pk}/give-up/", follow=True)
-    assert "The upload of “sea.jpg” was given up." in html(answer)
+    assert "The upload of “sea.jpg” was deleted." in html(answer)
     assert not Upload.objects.exists()
     assert not part_files.part_path(upload.pk).exists()
 

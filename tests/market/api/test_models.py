@@ -217,9 +217,9 @@ def test_the_command_explains_errors(user: User, weights: Path, tmp_path: Path) 
     for file, owner, name, sentence in [
         (weights, "nobody@example.org", "finder", "There is no account with the e-mail address"),
         (tmp_path / "none.pt", user.email, "finder", "No such file"),
-        (text, user.email, "finder", "This kind of file is not taken"),
-        (cut, user.email, "finder", "These weights are cut short"),
-        (script, user.email, "finder", "This is TorchScript, which carries code"),
+        (text, user.email, "finder", "This file type isn’t supported"),
+        (cut, user.email, "finder", "These weights are incomplete"),
+        (script, user.email, "finder", "This is TorchScript, which contains code"),
         (weights, user.email, "Bad Name", "Use lowercase letters"),
     ]:
         with pytest.raises(CommandError, match=sentence):

@@ -45,7 +45,7 @@ def weights(user: User) -> File:
 def test_a_weights_file_links_to_the_form(client: Client, user: User, weights: File) -> None:
     page = client.get(f"/drive/file/{weights.pk}/").content.decode()
     assert f'href="/models/new/?file={weights.pk}"' in page
-    assert "Make a model of it" not in client.get(f"/drive/file/{upload(user).pk}/").content.decode()
+    assert "Create a model" not in client.get(f"/drive/file/{upload(user).pk}/").content.decode()
     form = client.get(f"/models/new/?file={weights.pk}").content.decode()
     assert f'<option value="{weights.pk}" selected>best.safetensors</option>' in form
     assert ">Marks</option>" in form
@@ -71,10 +71,10 @@ def test_weights_can_be_uploaded_with_the_form(client: Client, user: User) -> No
         ({"name": "No Name"}, "Use lowercase letters, digits and single hyphens"),
         ({"file": ""}, "Choose weights in your drive, or upload a file."),
         ({"config": "{"}, "This is not JSON"),
-        ({"upload": SimpleUploadedFile("a.txt", b"hello")}, "This kind of file is not taken."),
-        ({"upload": SimpleUploadedFile("a.pt", torch_bytes()[:-30])}, "These weights are cut short"),
-        ({"upload": SimpleUploadedFile("a.pt", script_bytes())}, "This is TorchScript, which carries code."),
-        ({"upload": SimpleUploadedFile("a.pt", pickle.dumps({"w": 1}))}, "This is a bare pickle"),
+        ({"upload": SimpleUploadedFile("a.txt", b"hello")}, "This file type isn’t supported."),
+        ({"upload": SimpleUploadedFile("a.pt", torch_bytes()[:-30])}, "These weights are incomplete"),
+        ({"upload": SimpleUploadedFile("a.pt", script_bytes())}, "This is TorchScript, which contains code."),
+        ({"upload": SimpleUploadedFile("a.pt", pickle.dumps({"w": 1}))}, "This is a plain pickle"),
         ({"name": "taken"}, "You already have an app, model or pipeline called “taken”."),
     ],
 )

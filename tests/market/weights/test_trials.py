@@ -91,14 +91,14 @@ def test_the_same_weights_again_replace_speeds_and_keep_samples(
 
 
 def test_a_model_with_a_failed_trial_is_released(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    conversion = convert(user, monkeypatch, Trial("It breaks down when it is run over a picture."))
+    conversion = convert(user, monkeypatch, Trial("The model crashes when it runs on an image."))
     assert conversion.state == "succeeded"
     assert not Speed.objects.exists()
     assert not Sample.objects.exists()
     assert conversion.version is not None
     told = describe_report(conversion.report, conversion.version.weights)
     assert told.speeds == []
-    assert told.untried.endswith("It breaks down when it is run over a picture.")
+    assert told.untried.endswith("The model crashes when it runs on an image.")
 
 
 def test_a_trial_of_one_image_has_no_median(user: User, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,7 +159,7 @@ def test_errors_of_rows_are_in_order(client: APIClient, user: User) -> None:
     nowhere = "00000000-0000-4000-8000-000000000000"
     answer = post(client, items=[{"file": first}, {"file": nowhere}])
     assert answer.status_code == 404
-    assert answer.json()["errors"] == {"row 2": f"Row 2: there is no file “{nowhere}”."}
+    assert answer.json()["errors"] == {"row 2": f"Row 2: the file “{nowhere}” does not exist."}
 
 
 def test_items_of_other_accounts_are_not_found(client: APIClient, other_user: User) -> None:

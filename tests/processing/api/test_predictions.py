@@ -145,7 +145,7 @@ def test_a_failed_prediction_says_why(user: User, api: Callable[..., APIClient])
     take_turns(user)
     response = client.get(prediction["urls"]["get"]).json()
     assert (response["status"], response["output"]) == ("failed", None)
-    assert response["error"] == "This picture is damaged: it ends too early."
+    assert response["error"] == "This image is damaged: it ends too early."
 
 
 def test_cancel_twice(user: User, api: Callable[..., APIClient]) -> None:
@@ -296,7 +296,7 @@ def test_a_job_over_a_folder(user: User, api: Callable[..., APIClient]) -> None:
     assert [item["name"] for item in failed] == ["broken.jpg"]
     assert failed[0]["error"] == {
         "code": "truncated",
-        "message": "This picture is damaged: it ends too early.",
+        "message": "This image is damaged: it ends too early.",
     }
     assert client.get(job["urls"]["items"] + "?status=done").status_code == 422
 

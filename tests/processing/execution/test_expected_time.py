@@ -1,4 +1,4 @@
-"""Images that take far too long: they give way to other owners, and count against later turns."""
+"""Overlong images: preemption for other owners, throttling of later turns, and lack of memory."""
 
 import math
 import time
@@ -45,48 +45,48 @@ def claim(job: Job, pid: int) -> claims.Claim:
     return held
 
 
-# --- Who gives way.
+# --- Preemption.
 
 
-def test_the_slot_that_began_last_gives_way_to_an_owner_who_waits(user: User, other: User) -> None:
+def test_slot_that_started_last_is_preempted(user: User, other: User) -> None:
     stand_in("cpu", pids=(1, 2))
     job = submit(user, fill(user, 3))
     first, second = claim(job, 1), claim(job, 2)
 
     def asked(held: claims.Claim) -> bool:
-        return wakeups.is_to_give_way(owner_id=user.pk, queue="cpu", token=held.token)
+        return wakeups.should_preempt(owner_id=user.pk, queue="cpu", token=held.token)
 
     assert (asked(first), asked(second)) == (False, False)
     others = submit(other, fill(other, 2))
     assert (asked(first), asked(second)) == (False, True)
-    # The other is served: there is nobody to give way to.
+    # The other owner is served, so no owner waits.
     claim(others, 3)
     assert (asked(first), asked(second)) == (False, False)
 
 
-def test_an_owner_who_has_not_all_slots_gives_no_way(user: User, other: User) -> None:
+def test_owner_without_all_slots_is_not_preempted(user: User, other: User) -> None:
     stand_in("cpu", pids=(1, 2, 3))
     job = submit(user, fill(user, 3))
     held = [claim(job, 1), claim(job, 2)]
     submit(other, fill(other, 1))
-    assert not any(wakeups.is_to_give_way(owner_id=user.pk, queue="cpu", token=one.token) for one in held)
+    assert not any(wakeups.should_preempt(owner_id=user.pk, queue="cpu", token=one.token) for one in held)
 
 
-def test_the_only_slot_gives_no_way(user: User, other: User) -> None:
-    """What it put back would never get done."""
+def test_single_slot_is_not_preempted(user: User, other: User) -> None:
+    """Otherwise its work would never get done."""
     stand_in("cpu", pids=(1,))
     held = claim(submit(user, fill(user, 1)), 1)
     submit(other, fill(other, 1))
-    assert not wakeups.is_to_give_way(owner_id=user.pk, queue="cpu", token=held.token)
+    assert not wakeups.should_preempt(owner_id=user.pk, queue="cpu", token=held.token)
 
 
-# --- What follows.
+# --- Throttling.
 
 
-def test_a_restrained_owner_leaves_a_slot_free(user: User) -> None:
+def test_throttled_owner_leaves_a_slot_free(user: User) -> None:
     stand_in("cpu", pids=(1, 2))
     job = submit(user, fill(user, 3))
-    wakeups.restrain(owner_id=user.pk, queue="cpu", seconds=3)
+    wakeups.throttle(owner_id=user.pk, queue="cpu", seconds=3)
     assert wakeups.may_take_turn(owner_id=user.pk, queue="cpu")
     claim(job, 1)
     assert not wakeups.may_take_turn(owner_id=user.pk, queue="cpu")
@@ -97,10 +97,10 @@ def test_a_restrained_owner_leaves_a_slot_free(user: User) -> None:
     assert wakeups.end_turn(owner_id=user.pk, queue="cpu") == 2
 
 
-def test_with_one_slot_a_restrained_owner_waits_while_others_do(user: User, other: User) -> None:
+def test_throttled_owner_waits_for_others_with_one_slot(user: User, other: User) -> None:
     stand_in("cpu", pids=(1,))
     submit(user, fill(user, 1))
-    wakeups.restrain(owner_id=user.pk, queue="cpu", seconds=3)
+    wakeups.throttle(owner_id=user.pk, queue="cpu", seconds=3)
     assert wakeups.may_take_turn(owner_id=user.pk, queue="cpu")
     job = submit(other, fill(other, 1))
     assert not wakeups.may_take_turn(owner_id=user.pk, queue="cpu")
@@ -112,29 +112,29 @@ def test_with_one_slot_a_restrained_owner_waits_while_others_do(user: User, othe
     assert wakeups.may_take_turn(owner_id=user.pk, queue="cpu")
 
 
-def test_restraint_adds_up_to_no_more_than_a_bound(user: User) -> None:
+def test_throttling_has_a_maximum(user: User) -> None:
     submit(user, fill(user, 1))
-    wakeups.restrain(owner_id=user.pk, queue="cpu", seconds=10**6)
+    wakeups.throttle(owner_id=user.pk, queue="cpu", seconds=10**6)
     lane = Lane.objects.annotate(now=Now()).get(owner=user)
     assert lane.restrained_until is not None
     left = (lane.restrained_until - lane.now).total_seconds()
-    assert 0 < left <= wakeups.MOST_RESTRAINT_SECONDS
-    wakeups.restrain(owner_id=user.pk, queue="cpu", seconds=1)
+    assert 0 < left <= wakeups.MAX_THROTTLE_SECONDS
+    wakeups.throttle(owner_id=user.pk, queue="cpu", seconds=1)
     assert Lane.objects.get(owner=user).restrained_until == lane.restrained_until
 
 
-# --- What is expected.
+# --- Expected time.
 
 
 @pytest.fixture
-def nothing_known() -> None:
-    """Forget the trials of models with the same digest that other tests made."""
+def forget_trials() -> None:
+    """Clear cached trials of models with the same digest from other tests."""
     expected_time._known.clear()
     expected_time._missing_until.clear()
 
 
 def _try(version: Version) -> Speed:
-    """Record a trial: 0.9 s for the first image, half a second for each later one."""
+    """Record a trial: 0.9 s for the first image, 0.5 s for each later one."""
     return Speed.objects.create(
         weights=version.weights,
         kind=DeviceKind.CPU,
@@ -147,9 +147,9 @@ def _try(version: Version) -> Speed:
     )
 
 
-@pytest.mark.usefixtures("nothing_known")
+@pytest.mark.usefixtures("forget_trials")
 def test_the_limit_of_a_run_follows_the_trial(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expected_time, "LOOK_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(expected_time, "RECHECK_SECONDS", 0)
     with factories.marks():
         version = factories.model(user)
     assert version.weights is not None
@@ -157,7 +157,7 @@ def test_the_limit_of_a_run_follows_the_trial(user: User, monkeypatch: pytest.Mo
     assert expected_time.network_seconds(recipe) == 22.5
     speed = _try(version)
     assert expected_time.network_seconds(recipe) == 10
-    # It has been measured, and is not asked for again.
+    # A measured trial is not queried again.
     Speed.objects.filter(pk=speed.pk).update(each_ms=5.6)
     assert expected_time.network_seconds(recipe) == 10
     expected_time._known.clear()
@@ -167,7 +167,7 @@ def test_the_limit_of_a_run_follows_the_trial(user: User, monkeypatch: pytest.Mo
     assert expected_time.network_seconds(recipe) == 45
 
 
-@pytest.mark.usefixtures("nothing_known")
+@pytest.mark.usefixtures("forget_trials")
 def test_a_model_without_a_trial_costs_no_query_each_time(
     user: User, django_assert_num_queries: Callable[..., Any]
 ) -> None:
@@ -177,28 +177,28 @@ def test_a_model_without_a_trial_costs_no_query_each_time(
         assert [expected_time.network_seconds(recipe) for _ in range(3)] == [22.5] * 3
 
 
-@pytest.mark.usefixtures("nothing_known")
-def test_what_is_overlong_follows_trial_and_pixels(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expected_time, "LOOK_AGAIN_SECONDS", 0)
+@pytest.mark.usefixtures("forget_trials")
+def test_overlong_limit_depends_on_trial_and_pixels(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expected_time, "RECHECK_SECONDS", 0)
     with factories.marks():
         version = factories.model(user)
     recipe = Recipe.model_validate(version.recipe)
     small = SimpleNamespace(input_file=SimpleNamespace(width=600, height=400))
     large = SimpleNamespace(input_file=SimpleNamespace(width=6000, height=4000))
     gone = SimpleNamespace(input_file=None)
-    assert expected_time.give_way_after(recipe, small) == 2
+    assert expected_time.preempt_after(recipe, small) == 2
     assert expected_time.overlong_after(recipe, small) == math.inf
     _try(version)
     # The first image took 0.9 s, and each later one half a second.
     assert expected_time.overlong_after(recipe, small) == pytest.approx(0.9 + 2.5)
-    # However slow it is, another owner waits no longer than for a turn.
-    assert expected_time.give_way_after(recipe, small) == expected_time.MOST_TURN_SECONDS
+    # However slow the model is, another owner waits at most for one turn.
+    assert expected_time.preempt_after(recipe, small) == expected_time.MAX_TURN_SECONDS
     assert expected_time.overlong_after(recipe, large) == pytest.approx(0.9 + 250)
     assert expected_time.overlong_after(recipe, gone) == pytest.approx(0.9 + 2.5)
     Speed.objects.update(first_ms=7, each_ms=2)
     expected_time._known.clear()
-    assert expected_time.give_way_after(recipe, small) == expected_time.LEAST_GIVE_WAY_SECONDS
-    assert expected_time.overlong_after(recipe, small) == expected_time.LEAST_OVERLONG_SECONDS
+    assert expected_time.preempt_after(recipe, small) == expected_time.MIN_PREEMPT_SECONDS
+    assert expected_time.overlong_after(recipe, small) == expected_time.MIN_OVERLONG_SECONDS
 
 
 # --- On workers.
@@ -209,23 +209,23 @@ def test_what_is_overlong_follows_trial_and_pixels(user: User, monkeypatch: pyte
 def test_another_owner_is_served_while_one_hangs_in_all_slots(
     user: User, other: User, celery_worker: StartWorker
 ) -> None:
-    celery_worker(slots=2, include="tests.processing.worker_with_crashing_operation", IPAU_ITEM_SECONDS="20")
+    celery_worker(slots=2, include="tests.processing.worker_with_crashing_operation", IPAU_ITEM_SECONDS="15")
     bad = poisoned(user, *[crashing_operation.HANGS] * 6)
     at_work = Item.objects.filter(job=bad, state=State.PROCESSING)
     wait_until(lambda: at_work.count() == 2, "both slots are to hang")
     began = time.monotonic()
     wait_for_end(submit(other, fill(other, 3)), seconds=20)
-    # Two seconds until it is overlong, and a little to notice and to run.
+    # Two seconds until the image is overlong, and some time to notice that and to run.
     assert time.monotonic() - began < 8
     assert Lane.objects.filter(owner=user, restrained_until__gt=Now()).exists()
-    # From now on a slot is free at once.
+    # From now on one slot stays free.
     took = []
     for _ in range(3):
         began = time.monotonic()
         wait_for_end(submit(other, fill(other, 1)), seconds=20)
         took.append(time.monotonic() - began)
     assert max(took) < 2
-    # What gave way has lost no attempt, and what hangs fails in the end, once.
+    # The preempted image lost no attempt. Hanging images fail in the end, once.
     assert set(Item.objects.filter(job=bad, state=State.STARTING).values_list("attempts", flat=True)) == {0}
     failed = Item.objects.filter(job=bad, state=State.FAILED)
     wait_until(failed.exists, "what hangs is to fail")
@@ -235,7 +235,7 @@ def test_another_owner_is_served_while_one_hangs_in_all_slots(
 # --- Memory.
 
 
-def test_lack_of_memory_is_known_whoever_tells_of_it() -> None:
+def test_lack_of_memory_is_recognized_from_every_error() -> None:
     for error in (
         MemoryError(),
         ImportError("libfoo.so: failed to map segment from shared object"),
@@ -243,7 +243,7 @@ def test_lack_of_memory_is_known_whoever_tells_of_it() -> None:
     ):
         assert slot_memory.is_lack_of_memory(error)
         assert failure_of(error).code == "no_memory"
-        assert failure_of(error).fault is Fault.PICTURE
+        assert failure_of(error).fault is Fault.IMAGE
     for other_error in (
         ValueError("cannot allocate memory"),
         OSError(28, "No space left"),
@@ -253,7 +253,7 @@ def test_lack_of_memory_is_known_whoever_tells_of_it() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_image_without_memory_is_tried_again_in_a_fresh_slot(
+def test_image_without_memory_is_retried_in_a_fresh_slot(
     user: User,
     ended_slots: list[str],  # noqa: F811  (a fixture)
     monkeypatch: pytest.MonkeyPatch,
@@ -263,14 +263,14 @@ def test_an_image_without_memory_is_tried_again_in_a_fresh_slot(
 
     with registry.register(Poison()):
         job = poisoned(user, crashing_operation.EATS, crashing_operation.WELL)
-        monkeypatch.setattr(slot_memory, "_most", 0.0)
+        monkeypatch.setattr(slot_memory, "_limit", 0.0)
         work.take_turn(user.pk, "cpu")
         assert len(ended_slots) == 1
         item = Item.objects.get(job=job, position=0)
         assert (item.state, item.attempts) == (State.PROCESSING, 1)
-        # As the sweep does after the end of the slot.
+        # The sweep does this after the end of the slot.
         claims.reclaim(fleet.lost_leases())
-        monkeypatch.setattr(slot_memory, "_most", None)
+        monkeypatch.setattr(slot_memory, "_limit", None)
         for _ in range(3):
             work.take_turn(user.pk, "cpu")
     job.refresh_from_db()
@@ -281,8 +281,8 @@ def test_an_image_without_memory_is_tried_again_in_a_fresh_slot(
 
 @pytest.mark.worker
 @pytest.mark.django_db(transaction=True)
-def test_what_one_image_left_behind_is_no_fault_of_the_next(user: User, celery_worker: StartWorker) -> None:
-    """The slot keeps 1.5 GB, of 2. The next image needs 800 MB and gets them in another slot."""
+def test_leaked_memory_does_not_fail_the_next_image(user: User, celery_worker: StartWorker) -> None:
+    """The slot keeps 1.5 GB of 2 GB. The next image needs 800 MB and gets them in another slot."""
     celery_worker(
         slots=1,
         include="tests.processing.worker_with_crashing_operation",

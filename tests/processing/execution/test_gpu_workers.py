@@ -1,4 +1,4 @@
-"""Jobs on real workers of the queue `gpu`, whose networks torch runs on the processor."""
+"""Jobs on real workers of the queue `gpu`, with torch on the processor."""
 
 import time
 from collections.abc import Callable
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.worker, pytest.mark.django_db(transaction=True)]
 
 
 def model_of(user: User, name: str, folder: Path) -> Version:
-    """Return a version of a converted model of the user's own."""
+    """Return a version of a converted model that the user owns."""
     folder.mkdir()
     rebuilt.convert(name, folder)
     return install_model(owner=user, folder=folder, name=name, title=name, summary="", description="")
@@ -37,10 +37,10 @@ def results(job: Job) -> list[bytes]:
     return [blobs.read(blob) for blob in rows.values_list("blob", flat=True)]
 
 
-def test_a_model_runs_in_the_queue_of_gpus_as_on_processors(
+def test_gpu_queue_gives_the_same_results_as_cpu(
     user: User, celery_worker: StartWorker, tmp_path: Path
 ) -> None:
-    """By torch on the processor, where there is no GPU: the same turns, threads and batches."""
+    """Torch runs on the processor if there is no GPU, with the same turns, threads and batches."""
     version = model_of(user, "compact", tmp_path / "model")
     files = fill(user, 12, side=96)
     on_cpu = submit_version(user, version, files, terms=FRESH)
@@ -62,7 +62,7 @@ def test_a_model_runs_in_the_queue_of_gpus_as_on_processors(
     assert same > 0
 
 
-def test_a_cancel_ends_a_stuck_thread_with_its_slot_and_the_next_job_runs(
+def test_cancel_kills_the_slot_of_a_stuck_thread_and_the_next_job_runs(
     user: User, celery_worker: StartWorker
 ) -> None:
     worker = celery_worker(
@@ -81,7 +81,7 @@ def test_a_cancel_ends_a_stuck_thread_with_its_slot_and_the_next_job_runs(
     assert states(job) == [State.CANCELED]
 
 
-def test_a_stuck_thread_ends_its_slot_and_the_job_is_done(user: User, celery_worker: StartWorker) -> None:
+def test_stuck_thread_kills_its_slot_and_the_job_completes(user: User, celery_worker: StartWorker) -> None:
     worker = celery_worker(
         queues="gpu",
         include="tests.processing.worker_with_crashing_operation",

@@ -1,4 +1,4 @@
-"""A job from submission to results, by the worker's own code in this process."""
+"""Jobs from submission to results, run by worker code in this process."""
 
 import time
 from typing import Any
@@ -41,7 +41,7 @@ def test_a_job_runs_to_its_end_and_files_its_results(user: User) -> None:
     assert Lane.objects.get(owner=user).outstanding == 0
 
 
-def test_a_picture_at_fault_fails_alone_and_says_why(user: User) -> None:
+def test_bad_image_fails_alone_with_a_reason(user: User) -> None:
     good = upload(user, "good.jpg", seed=1)
     whole = picture_bytes(width=800, height=600, seed=2)
     bad = upload(user, "bad.jpg", data=whole[: len(whole) // 2])
@@ -51,11 +51,11 @@ def test_a_picture_at_fault_fails_alone_and_says_why(user: User) -> None:
     assert (job.state, job.succeeded, job.failed) == (State.SUCCEEDED, 1, 1)
     item = Item.objects.get(job=job, input_file=bad)
     assert item.state == State.FAILED
-    assert item.error == "This picture is damaged: it ends too early."
+    assert item.error == "This image is damaged: it ends too early."
     assert item.attempts == 1
 
 
-def test_a_job_of_which_nothing_succeeds_has_failed(user: User) -> None:
+def test_job_fails_when_all_images_fail(user: User) -> None:
     whole = picture_bytes(width=800, height=600, seed=2)
     job = submit(user, [upload(user, "bad.jpg", data=whole[: len(whole) // 2])])
     take_turns(user)
@@ -63,7 +63,7 @@ def test_a_job_of_which_nothing_succeeds_has_failed(user: User) -> None:
     assert job.state == State.FAILED
 
 
-def test_results_with_equal_names_are_told_apart(user: User) -> None:
+def test_results_with_equal_names_get_numbers(user: User) -> None:
     jpeg = upload(user, "sea.jpg", seed=1)
     png = upload(user, "sea.png", data=picture_bytes("PNG", seed=2))
     job = submit(user, [jpeg, png])
@@ -72,7 +72,7 @@ def test_results_with_equal_names_are_told_apart(user: User) -> None:
     assert sorted(names) == ["sea (2).png", "sea.jpg"]
 
 
-def test_a_name_taken_meanwhile_does_not_stop_the_job(user: User) -> None:
+def test_name_conflict_does_not_stop_the_job(user: User) -> None:
     job = submit(user, [upload(user, "a.jpg", seed=1)])
     upload(user, "a.jpg", folder=job.output_folder, seed=9)
     take_turns(user)
@@ -80,7 +80,7 @@ def test_a_name_taken_meanwhile_does_not_stop_the_job(user: User) -> None:
     assert sorted(names) == ["a (2).jpg", "a.jpg"]
 
 
-def test_a_lost_lease_loses_the_result(user: User) -> None:
+def test_result_without_lease_is_dropped(user: User) -> None:
     job = submit(user, [upload(user, seed=1)])
     held = claims.claim(job=job, slot=registry.this_slot(), slots=1, seconds=1, seconds_per_item=None)
     assert held is not None
@@ -121,11 +121,11 @@ def test_a_retried_item_is_claimed_alone(user: User) -> None:
     assert sum(sizes) == 6
 
 
-def test_items_not_begun_lose_no_attempt(user: User) -> None:
+def test_released_items_lose_no_attempt(user: User) -> None:
     job = submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(4)])
     held = claims.claim(job=job, slot=registry.this_slot(), slots=1, seconds=1, seconds_per_item=0.3)
     assert held is not None
-    claims.hand_back(held, held.items)
+    claims.release(held, held.items)
     assert set(Item.objects.filter(job=job).values_list("state", "attempts")) == {(State.STARTING, 0)}
 
 
@@ -141,7 +141,7 @@ def test_items_not_begun_lose_no_attempt(user: User) -> None:
         (1e-9, 10_000, 1, 256),
     ],
 )
-def test_chunks_are_a_second_and_shrink_towards_the_end(
+def test_chunks_take_a_second_and_shrink_at_the_end(
     pace: float | None, waiting: int, slots: int, size: int
 ) -> None:
     assert claims.chunk_size(seconds=1, seconds_per_item=pace, waiting=waiting, slots=slots) == size
@@ -167,11 +167,9 @@ def test_jobs_of_one_owner_run_in_the_order_of_submission(user: User) -> None:
     assert wakeups.waiting_items(user.pk, "cpu", limit=9) == 1
 
 
-def test_a_turn_takes_chunk_after_chunk_of_all_jobs_of_its_owner(
-    user: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A slot that knows nothing of these pictures begins with a chunk of one. It has time for all.
-    monkeypatch.setattr(work, "_pace", {})
+def test_turn_runs_chunks_of_all_jobs_of_its_owner(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without a measured speed, a slot starts with a chunk of one image. The turn has time for all.
+    monkeypatch.setattr(work, "_seconds_per_image", {})
     monkeypatch.setattr(wakeups, "TURN_SECONDS", 60.0)
     jobs = [submit(user, [upload(user, f"{m}-{n}.jpg", seed=9 * m + n) for n in range(5)]) for m in range(2)]
     assert take_turns(user) == 1
@@ -179,9 +177,9 @@ def test_a_turn_takes_chunk_after_chunk_of_all_jobs_of_its_owner(
     assert Item.objects.filter(job__in=jobs).values("started_at").distinct().count() > 2
 
 
-def test_a_turn_begins_no_chunk_that_does_not_fit(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of a second is left after the first picture, and the next one takes longer than that."""
-    monkeypatch.setattr(work, "_pace", {"blackwhite": 3.0})
+def test_turn_starts_no_chunk_that_does_not_fit(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a second is left after the first image, and the next one takes longer."""
+    monkeypatch.setattr(work, "_seconds_per_image", {"blackwhite": 3.0})
     real, ran = engine.run, []
 
     def slow(*given: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A picture that takes long: its lease is kept, and it is stopped when nobody wants it any more."""
+"""Long images: lease renewal, and interruption when the result is no longer needed."""
 
 import signal
 import threading
@@ -50,15 +50,15 @@ def spin(seconds: float) -> None:
 # --- Interrupting.
 
 
-def test_a_block_ends_when_its_time_is_up() -> None:
+def test_time_limit_interrupts_its_block() -> None:
     begun = time.monotonic()
     with pytest.raises(TookTooLong), time_limit(0.2):
         spin(5)
     assert time.monotonic() - begun < 2
 
 
-def test_code_that_swallows_everything_is_interrupted_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time_limits, "AGAIN_SECONDS", 0.05)
+def test_interruption_repeats_when_code_swallows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time_limits, "REPEAT_SECONDS", 0.05)
     swallowed = []
 
     def careless() -> None:
@@ -73,11 +73,11 @@ def test_code_that_swallows_everything_is_interrupted_again(monkeypatch: pytest.
     assert swallowed == [True]
 
 
-def test_an_operation_that_catches_exceptions_does_not_hold_it_up() -> None:
+def test_interruption_is_not_an_exception_subclass() -> None:
     assert not issubclass(WorkInterrupted, Exception)
 
 
-def test_another_thread_stops_what_is_not_wanted_any_more() -> None:
+def test_interrupt_from_another_thread_raises_unwanted() -> None:
     wanted = [True]
 
     def stop() -> None:
@@ -96,12 +96,12 @@ def test_another_thread_stops_what_is_not_wanted_any_more() -> None:
     thread.join()
 
 
-def test_what_is_not_wanted_does_not_even_begin() -> None:
+def test_unwanted_block_does_not_start() -> None:
     with pytest.raises(Unwanted), time_limit(30, is_wanted=lambda: False):
         raise AssertionError
 
 
-def test_a_signal_that_comes_late_does_nothing() -> None:
+def test_late_signal_has_no_effect() -> None:
     with time_limit(30):
         pass
     assert time_limits.running() is None
@@ -109,7 +109,7 @@ def test_a_signal_that_comes_late_does_nothing() -> None:
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
-# --- Watching, in this process.
+# --- Lease renewal, in this process.
 
 
 @pytest.fixture
@@ -120,19 +120,19 @@ def _poison() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_poison")
 @pytest.mark.django_db(transaction=True)
-def test_a_picture_longer_than_its_lease_keeps_it(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lease_is_renewed_during_a_long_image(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "LEASE", timedelta(seconds=1.5))
     job = poisoned(user, crashing_operation.SLOW)
     ended = threading.Event()
-    freed = []
+    lost = []
 
     def sweep() -> None:
         while not ended.wait(0.1):
             slot = fleet.this_slot()
-            fleet.beat(
+            fleet.record_heartbeat(
                 name=slot.worker, queues=["cpu"], device="cpu", pids=[slot.pid], started_at=timezone.now()
             )
-            freed.extend(fleet.lost_leases())
+            lost.extend(fleet.lost_leases())
 
     def beside() -> None:
         try:
@@ -147,7 +147,7 @@ def test_a_picture_longer_than_its_lease_keeps_it(user: User, monkeypatch: pytes
     finally:
         ended.set()
         thread.join()
-    assert freed == []
+    assert lost == []
     item = Item.objects.get(job=job)
     assert (item.state, item.attempts) == (State.SUCCEEDED, 1)
     assert item.timings["run"] > 1000 * (crashing_operation.SLOW_SECONDS - 0.1)
@@ -155,7 +155,7 @@ def test_a_picture_longer_than_its_lease_keeps_it(user: User, monkeypatch: pytes
 
 @pytest.mark.usefixtures("_poison")
 @pytest.mark.django_db(transaction=True)
-def test_a_running_picture_stops_when_its_job_is_cancelled(user: User) -> None:
+def test_canceled_job_stops_its_running_image(user: User) -> None:
     job = poisoned(user, crashing_operation.HANGS)
     took = []
 
@@ -182,19 +182,19 @@ def test_a_running_picture_stops_when_its_job_is_cancelled(user: User) -> None:
 
 @pytest.mark.usefixtures("_poison")
 @pytest.mark.django_db(transaction=True)
-def test_no_thread_and_no_connection_is_left(user: User) -> None:
-    # Those of earlier tests may still be on their way out.
+def test_renewal_thread_and_connection_are_closed(user: User) -> None:
+    # Connections of earlier tests may still be closing.
     before = connections_there()
     poisoned(user, crashing_operation.SLOW, crashing_operation.WELL)
     work.take_turn(user.pk, "cpu")
-    assert not [thread for thread in threading.enumerate() if thread.name == "watch"]
-    # PostgreSQL needs a moment to see that one was closed.
-    wait_until(lambda: connections_there() <= before, "a connection is left")
+    assert not [thread for thread in threading.enumerate() if thread.name == "lease-renewal"]
+    # PostgreSQL needs a moment to notice a closed connection.
+    wait_until(lambda: connections_there() <= before, "a connection is still open")
 
 
 @pytest.mark.usefixtures("_poison")
 @pytest.mark.django_db(transaction=True)
-def test_a_short_picture_needs_no_second_connection(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_image_needs_no_second_connection(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     renewed = []
     monkeypatch.setattr(claims, "renew", lambda held: renewed.append(held) or True)
     poisoned(user, crashing_operation.WELL)
@@ -202,16 +202,16 @@ def test_a_short_picture_needs_no_second_connection(user: User, monkeypatch: pyt
     assert renewed == []
 
 
-# --- Watching, in real workers.
+# --- Lease renewal, in real workers.
 
 
 @pytest.mark.worker
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("width", [crashing_operation.HANGS, crashing_operation.STUCK])
-def test_cancel_stops_a_long_picture_and_the_slot_takes_the_next(
+def test_cancel_stops_a_long_image_and_the_next_one_runs(
     user: User, other_user: User, celery_worker: StartWorker, width: int
 ) -> None:
-    """Even one that is in the middle of a call into C."""
+    """Even an image that is inside a long C call."""
     worker = celery_worker(slots=1, include="tests.processing.worker_with_crashing_operation")
     job = poisoned(user, width)
     item = wait_for_running_item(job)
@@ -248,9 +248,7 @@ def wait_until_gone(pid: int) -> None:
 
 @pytest.mark.worker
 @pytest.mark.django_db(transaction=True)
-def test_a_picture_that_cannot_be_interrupted_costs_a_slot_and_not_the_job(
-    user: User, celery_worker: StartWorker
-) -> None:
+def test_uninterruptible_image_kills_its_slot_but_not_the_job(user: User, celery_worker: StartWorker) -> None:
     celery_worker(slots=1, include="tests.processing.worker_with_crashing_operation", IPAU_ITEM_SECONDS="2")
     job = wait_for_end(
         poisoned(user, crashing_operation.WELL, crashing_operation.STUCK, crashing_operation.WELL),
@@ -263,7 +261,7 @@ def test_a_picture_that_cannot_be_interrupted_costs_a_slot_and_not_the_job(
 
 @pytest.mark.worker
 @pytest.mark.django_db(transaction=True)
-def test_a_deadline_stops_a_running_picture(user: User, celery_worker: StartWorker) -> None:
+def test_deadline_stops_a_running_image(user: User, celery_worker: StartWorker) -> None:
     celery_worker(slots=1, include="tests.processing.worker_with_crashing_operation")
     job = poisoned(user, crashing_operation.HANGS)
     wait_for_running_item(job)

@@ -1,4 +1,4 @@
-"""How fast models are in jobs: added up by device where a chunk is recorded, each picture once."""
+"""Speed of models in jobs: summed by device when a chunk is recorded, each image once."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -50,7 +50,7 @@ def run(user: User, version: Version, files: list[File], **options: Any) -> Job:
 
 
 def assert_equal_to_rows(*jobs: Job) -> JobSpeed:
-    """The one row says what the pictures' rows say that were computed."""
+    """Check the single speed row against the rows of computed items."""
     items = Item.objects.filter(job__in=jobs, state=State.SUCCEEDED, reused=False)
     timings = list(items.values_list("timings", flat=True))
     row = JobSpeed.objects.get()
@@ -60,8 +60,8 @@ def assert_equal_to_rows(*jobs: Job) -> JobSpeed:
     return row
 
 
-def refuse_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the family refuse some pictures."""
+def refuse_narrow_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the family refuse narrow images."""
     real = Marks.run
 
     def picky(self: Marks, picture: Any, params: Any, context: Context) -> Any:
@@ -72,10 +72,10 @@ def refuse_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Marks, "run", picky)
 
 
-# --- What counts.
+# --- Which images count.
 
 
-def test_a_job_tells_how_fast_its_model_is_on_this_device(user: User) -> None:
+def test_job_records_model_speed_by_device(user: User) -> None:
     version = model(user)
     row = assert_equal_to_rows(run(user, version, pictures(user, 7)))
     assert (row.weights, row.kind, row.device) == (version.weights, "cpu", devices.processor().name)
@@ -89,7 +89,7 @@ def test_more_jobs_add_to_it(user: User) -> None:
     assert assert_equal_to_rows(*jobs).pictures == 15
 
 
-def test_what_was_there_already_and_what_is_there_twice_does_not_count(user: User) -> None:
+def test_reused_results_and_duplicates_do_not_count(user: User) -> None:
     version, files = model(user), pictures(user, 3)
     first = run(user, version, files)
     again = run(user, version, files)
@@ -99,12 +99,12 @@ def test_what_was_there_already_and_what_is_there_twice_does_not_count(user: Use
     assert assert_equal_to_rows(first, again, twins).pictures == 4
 
 
-def test_pictures_that_failed_do_not_count_and_those_tried_again_do_once(
+def test_failed_images_do_not_count_and_retried_ones_count_once(
     user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = [*pictures(user, 4), upload(user, "narrow.jpg", data=picture_bytes(width=NARROW, seed=9))]
     with monkeypatch.context() as patch:
-        refuse_narrow(patch)
+        refuse_narrow_images(patch)
         job = run(user, model(user), files)
         assert (job.succeeded, job.failed) == (4, 1)
         assert assert_equal_to_rows(job).pictures == 4
@@ -118,7 +118,7 @@ def test_pictures_that_failed_do_not_count_and_those_tried_again_do_once(
     assert assert_equal_to_rows(job).pictures == 5
 
 
-def test_apps_and_pipelines_tell_nothing_of_a_model(user: User) -> None:
+def test_apps_and_pipelines_record_no_model_speed(user: User) -> None:
     version = model(user)
     files = pictures(user, 2)
     submit(user, files)
@@ -129,7 +129,7 @@ def test_apps_and_pipelines_tell_nothing_of_a_model(user: User) -> None:
     assert job.succeeded == 2
     assert not JobSpeed.objects.exists()
     alone = services.create_pipeline(owner=user, title="One", steps=[step])
-    # A single step's time is the model's own.
+    # The time of a single step is that of its model.
     assert (
         assert_equal_to_rows(run(user, alone.versions.get(), files, terms=FRESH)).weights == version.weights
     )
@@ -138,8 +138,8 @@ def test_apps_and_pipelines_tell_nothing_of_a_model(user: User) -> None:
 # --- Exactly once.
 
 
-def chunk_of(job: Job) -> tuple[claims.Claim, list[Any], model_speed.Pace]:
-    """Claim and run all of a job, and record nothing yet."""
+def chunk_of(job: Job) -> tuple[claims.Claim, list[Any], model_speed.SpeedSample]:
+    """Claim and run all items of a job, without recording them."""
     held = claims.claim(job=job, slot=registry.this_slot(), slots=1, seconds=1, seconds_per_item=0.001)
     assert held is not None
     recipe = Recipe.model_validate(job.recipe)
@@ -150,7 +150,7 @@ def chunk_of(job: Job) -> tuple[claims.Claim, list[Any], model_speed.Pace]:
 
 
 def test_a_chunk_that_is_recorded_twice_counts_once(user: User) -> None:
-    """As after a commit whose answer got lost."""
+    """This happens when the response of a commit is lost."""
     job = submit_version(user, model(user), pictures(user, 4))
     held, done, pace = chunk_of(job)
     for _ in range(2):
@@ -169,12 +169,12 @@ def test_a_slot_that_lost_its_lease_adds_nothing(user: User) -> None:
     assert JobSpeed.objects.values().get() == before
 
 
-def test_of_a_canceled_job_what_was_delivered_counts(user: User) -> None:
+def test_delivered_images_of_a_canceled_job_count(user: User) -> None:
     version = model(user)
     job = submit_version(user, version, pictures(user, 4))
     held = claims.claim(job=job, slot=registry.this_slot(), slots=1, seconds=1, seconds_per_item=None)
     assert held is not None
-    claims.hand_back(held, held.items)
+    claims.release(held, held.items)
     late = chunk_of(job)
     transitions.cancel(job.pk)
     record_results.finish(*late)
@@ -185,7 +185,7 @@ def test_of_a_canceled_job_what_was_delivered_counts(user: User) -> None:
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_finish_that_fails_leaves_neither_results_nor_figures(
+def test_failed_finish_records_neither_results_nor_speed(
     user: User, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     job = submit_version(user, model(user), pictures(user, 3))
@@ -209,22 +209,22 @@ def test_a_finish_that_fails_leaves_neither_results_nor_figures(
 
 @committed
 def test_two_owners_who_run_the_same_weights_at_once_add_up(user: User, other_user: User) -> None:
-    """Both have uploaded the same: two models, one row of weights."""
+    """Both uploaded the same weights: two models, one row of weights."""
     jobs = []
     for owner in (user, other_user):
         with transaction.atomic():
             version = model(owner)
         jobs += [submit_version(owner, version, pictures(owner, 12), terms=FRESH) for _ in range(2)]
     chunks = [chunk_of(job) for job in jobs]
-    # The very same row is made by one of them and added to by the others.
+    # One of them creates the row and the others add to it.
     assert at_once(*(lambda one=one: record_results.finish(*one) for one in chunks)) == []
     assert assert_equal_to_rows(*jobs).pictures == 4 * 12
 
 
-# --- What it costs, and where it ran.
+# --- Number of queries, and devices.
 
 
-def test_it_costs_one_statement_a_chunk_and_none_where_no_model_runs(user: User) -> None:
+def test_speed_costs_one_statement_per_model_chunk(user: User) -> None:
     version = model(user)
     counts = []
     for with_pace in (False, True):
@@ -241,14 +241,14 @@ def test_it_costs_one_statement_a_chunk_and_none_where_no_model_runs(user: User)
     assert not any("market_" in query["sql"] and "INSERT" in query["sql"] for query in asked)
 
 
-def test_a_chunk_says_nothing_where_something_was_stuck_or_nothing_came(user: User) -> None:
+def test_stuck_or_empty_chunk_records_no_speed(user: User) -> None:
     recipe = Recipe.model_validate(model(user).recipe)
     assert model_speed.measure(recipe, Context(), Chunk(seconds=0.1)) is not None
     assert model_speed.measure(recipe, Context(), Chunk(seconds=0.1, is_broken=True)) is None
     assert model_speed.measure(recipe, Context(), Chunk()) is None
 
 
-def test_what_torch_cannot_run_counts_for_the_processor_in_any_queue(user: User, settings: Any) -> None:
+def test_models_without_torch_count_for_the_processor(user: User, settings: Any) -> None:
     settings.GPU_DEVICE = TORCH_PROCESSOR
     job = on_gpu(submit_version(user, model(user), pictures(user, 3)))
     take_turns(user, "gpu")
@@ -258,6 +258,6 @@ def test_what_torch_cannot_run_counts_for_the_processor_in_any_queue(user: User,
     assert (row.kind, row.device, row.pictures) == ("cpu", devices.processor().name, 3)
 
 
-def test_torch_on_the_processor_goes_by_a_name_of_its_own() -> None:
+def test_torch_on_the_processor_has_its_own_device_name() -> None:
     named = name_device(TORCH_PROCESSOR)
     assert (named.kind, named.name) == ("cpu", f"{devices.processor().name} (torch)")

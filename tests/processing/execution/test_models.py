@@ -1,4 +1,4 @@
-"""Models: versions whose recipe names weights, run in jobs and previews from the storage."""
+"""Models (versions with weights in their recipe) in jobs and previews, read from the storage."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ def _marks() -> Iterator[None]:
         yield
 
 
-def test_a_job_of_a_model_leaves_picture_and_json(user: User) -> None:
+def test_model_job_creates_image_and_json(user: User) -> None:
     version = model(user)
     picture = upload(user, "sea.jpg", data=picture_bytes(width=640, height=480))
     job = submit_version(user, version, [picture])
@@ -55,7 +55,7 @@ def test_a_job_of_a_model_leaves_picture_and_json(user: User) -> None:
     assert json.loads(blobs.read(written.blob_id)) == found
 
 
-def test_the_same_picture_again_brings_its_json_along(user: User) -> None:
+def test_reused_result_includes_its_json(user: User) -> None:
     version, picture = model(user), upload(user)
     first = submit_version(user, version, [picture])
     take_turns(user)
@@ -67,7 +67,7 @@ def test_the_same_picture_again_brings_its_json_along(user: User) -> None:
     assert item.outputs.count() == 2
 
 
-def test_settings_reach_the_family_and_other_weights_are_another_result(user: User) -> None:
+def test_parameters_and_weights_change_the_cache_key(user: User) -> None:
     sure, unsure = model(user, "sure"), model(user, "unsure", sure=(10, 5))
     picture = upload(user)
     strict = submit_version(user, sure, [picture], params={"confidence": "0.5"})
@@ -79,14 +79,14 @@ def test_settings_reach_the_family_and_other_weights_are_another_result(user: Us
     assert len(keys) == 2
 
 
-def test_a_preview_tells_the_original_s_pixels(user: User) -> None:
+def test_preview_uses_coordinates_of_the_original(user: User) -> None:
     recipe = prepare(owner=user, version=model(user), params={}).recipe
     answer = previews_work._preview(recipe, picture_bytes(width=2048, height=1024), {})
     assert answer.error == ""
     assert (answer.width, answer.height) == (1024, 512)
     assert answer.data["image"] == {"width": 2048, "height": 1024}
     assert answer.data["predictions"][0]["x"] == 1024
-    # The data are no text: a page asks for them by themselves.
+    # Data are not part of the text: pages request them separately.
     assert answer.texts == {}
     assert channel.Answer(**vars(answer)) == answer
 
@@ -103,7 +103,7 @@ def test_a_model_reads_its_files_by_their_digests(user: User) -> None:
             read.read(name)
 
 
-def test_a_model_whose_bytes_are_gone_is_tried_again_and_told(user: User) -> None:
+def test_missing_model_bytes_are_retried_and_reported(user: User) -> None:
     version = model(user, sure=(77, 66))
     model_files._facts.cache_clear()
     default_storage.delete(Blob(sha256=version.weights.digest).path)
@@ -113,19 +113,19 @@ def test_a_model_whose_bytes_are_gone_is_tried_again_and_told(user: User) -> Non
     assert (item.state, item.attempts, item.error_code) == (State.PROCESSING, 1, "storage")
 
 
-def test_a_family_without_weights_is_no_step(user: User) -> None:
+def test_family_without_weights_is_not_a_valid_step(user: User) -> None:
     with pytest.raises(Invalid, match="there is no app “marks”"):
         check_steps([Step(operation="marks")])
 
 
-def test_its_description_names_what_it_gives(user: User) -> None:
+def test_model_description_lists_outputs(user: User) -> None:
     version = model(user)
     schemas = openapi_of(version)["components"]["schemas"]
     assert set(schemas["Output"]["properties"]) == {"image", "detections"}
     assert set(schemas["Input"]["properties"]) == {"image", "confidence"}
 
 
-def test_an_item_tells_the_detections_themselves(user: User, api: Callable[..., APIClient]) -> None:
+def test_item_includes_detections(user: User, api: Callable[..., APIClient]) -> None:
     job = submit_version(user, model(user), [upload(user)])
     take_turns(user)
     item = api(user).get(f"/v1/jobs/{job.pk}/items").json()["results"][0]
@@ -133,7 +133,7 @@ def test_an_item_tells_the_detections_themselves(user: User, api: Callable[..., 
     assert item["output"]["image"].endswith("/content")
 
 
-def test_a_class_that_the_model_does_not_know_is_refused_before_anything_runs(user: User) -> None:
+def test_unknown_class_is_refused_before_the_job_runs(user: User) -> None:
     version = model(user)
     version.recipe["steps"][-1].update(operation="yolo", params={})
     for known in ("", "cat", "DOG, #0", ["cat", 1]):

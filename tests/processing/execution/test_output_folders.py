@@ -1,4 +1,4 @@
-"""Results in folders as their pictures lie in, whatever the owner does to those meanwhile."""
+"""Output folders that mirror the folders of the images, even if the owner changes them during the job."""
 
 import pytest
 from django.db import connection
@@ -30,7 +30,7 @@ def folder(user: User, name: str, parent: Folder | None = None) -> Folder:
 
 
 def summer(user: User) -> Folder:
-    """Photos/Summer with Beach and Town below it, a picture of the same name in each."""
+    """Create Photos/Summer with Beach and Town below it, and an image of the same name in each."""
     top = folder(user, "Summer", folder(user, "Photos"))
     upload(user, "sea.jpg", folder=top, seed=1)
     for seed, name in enumerate(("Beach", "Town"), 2):
@@ -42,8 +42,8 @@ def submit(user: User, chosen: Selection, terms: Terms = KEEPING) -> Job:
     return services.submit_job(owner=user, version=version(), params={}, selection=chosen, terms=terms)
 
 
-def ways(job: Job) -> list[str]:
-    """Return where the results of a job lie below its folder."""
+def paths(job: Job) -> list[str]:
+    """Return the paths of results below the job's folder."""
     job.refresh_from_db()
     found = []
     for file in File.objects.filter(made_by__item__job=job).live():
@@ -53,39 +53,39 @@ def ways(job: Job) -> list[str]:
     return sorted(found)
 
 
-def test_results_lie_in_folders_as_their_pictures_do(user: User) -> None:
+def test_results_keep_the_folders_of_their_images(user: User) -> None:
     single = upload(user, "single.jpg", seed=9)
     job = submit(user, Selection(folders=(summer(user),), files=(single,)))
     take_turns(user)
-    assert ways(job) == ["Summer/Beach/sea.jpg", "Summer/Town/sea.jpg", "Summer/sea.jpg", "single.jpg"]
+    assert paths(job) == ["Summer/Beach/sea.jpg", "Summer/Town/sea.jpg", "Summer/sea.jpg", "single.jpg"]
     job.refresh_from_db()
     assert (job.state, job.succeeded) == (State.SUCCEEDED, 4)
 
 
-def test_without_it_they_lie_side_by_side(user: User) -> None:
+def test_results_share_one_folder_by_default(user: User) -> None:
     job = submit(user, Selection(folders=(summer(user),), files=()), Terms())
     take_turns(user)
-    assert ways(job) == ["sea (2).jpg", "sea (3).jpg", "sea.jpg"]
+    assert paths(job) == ["sea (2).jpg", "sea (3).jpg", "sea.jpg"]
 
 
-def test_reused_results_lie_in_their_folders_too(user: User) -> None:
+def test_reused_results_keep_folders(user: User) -> None:
     chosen = Selection(folders=(summer(user),), files=())
     submit(user, chosen)
     take_turns(user)
     job = submit(user, chosen)
     take_turns(user)
-    assert ways(job) == ["Summer/Beach/sea.jpg", "Summer/Town/sea.jpg", "Summer/sea.jpg"]
+    assert paths(job) == ["Summer/Beach/sea.jpg", "Summer/Town/sea.jpg", "Summer/sea.jpg"]
     assert job.reused == 3
 
 
-def test_equal_names_of_two_formats_are_told_apart_in_each_folder(user: User) -> None:
+def test_equal_names_are_numbered_in_each_folder(user: User) -> None:
     top = summer(user)
     from tests.pictures import picture_bytes
 
     upload(user, "sea.png", folder=top, data=picture_bytes("PNG", seed=8))
     job = submit(user, Selection(folders=(top,), files=()))
     take_turns(user)
-    assert ways(job) == [
+    assert paths(job) == [
         "Summer/Beach/sea.jpg",
         "Summer/Town/sea.jpg",
         "Summer/sea (2).png",
@@ -93,25 +93,27 @@ def test_equal_names_of_two_formats_are_told_apart_in_each_folder(user: User) ->
     ]
 
 
-def test_two_chosen_folders_of_one_name_share_one(user: User) -> None:
+def test_chosen_folders_with_equal_names_share_one(user: User) -> None:
     one, two = folder(user, "Beach", folder(user, "A")), folder(user, "Beach", folder(user, "B"))
     upload(user, "sea.jpg", folder=one, seed=1)
     upload(user, "sea.jpg", folder=two, seed=2)
     job = submit(user, Selection(folders=(one, two), files=()))
     take_turns(user)
-    assert ways(job) == ["Beach/sea (2).jpg", "Beach/sea.jpg"]
+    assert paths(job) == ["Beach/sea (2).jpg", "Beach/sea.jpg"]
 
 
-def test_the_outermost_chosen_folder_begins_the_way(user: User) -> None:
+def test_paths_start_at_the_outermost_chosen_folder(user: User) -> None:
     top = summer(user)
     inner = Folder.objects.get(name="Beach")
     files = list(File.objects.filter(owner=user))
-    found = output_folders.ways_of(owner=user, chosen=Selection(folders=(inner, top), files=()), files=files)
+    found = output_folders.folder_paths(
+        owner=user, chosen=Selection(folders=(inner, top), files=()), files=files
+    )
     assert sorted(found.values()) == ["Summer", "Summer/Beach", "Summer/Town"]
 
 
 @pytest.mark.parametrize("change", ["trashed", "renamed"])
-def test_a_folder_that_the_owner_takes_away_is_made_again(user: User, change: str) -> None:
+def test_removed_output_folder_is_created_again(user: User, change: str) -> None:
     job = submit(user, Selection(folders=(summer(user),), files=()))
     assert job.output_folder is not None
     made = folder(user, "Summer", job.output_folder)
@@ -120,11 +122,11 @@ def test_a_folder_that_the_owner_takes_away_is_made_again(user: User, change: st
     else:
         drive.rename_folder(owner=user, folder_id=made.pk, name="Mine")
     take_turns(user)
-    assert ways(job) == ["Summer/Beach/sea.jpg", "Summer/Town/sea.jpg", "Summer/sea.jpg"]
+    assert paths(job) == ["Summer/Beach/sea.jpg", "Summer/Town/sea.jpg", "Summer/sea.jpg"]
     assert not File.objects.filter(folder=made).exists()
 
 
-def test_a_folder_that_is_there_is_used(user: User) -> None:
+def test_existing_output_folder_is_used(user: User) -> None:
     job = submit(user, Selection(folders=(summer(user),), files=()))
     there = folder(user, "Beach", folder(user, "Summer", job.output_folder))
     take_turns(user)
@@ -132,17 +134,17 @@ def test_a_folder_that_is_there_is_used(user: User) -> None:
     assert Folder.objects.filter(owner=user, name="Summer", parent=job.output_folder).count() == 1
 
 
-def test_folders_that_lie_too_deep_are_refused(user: User) -> None:
+def test_too_deeply_nested_folders_are_refused(user: User) -> None:
     top = inner = folder(user, "0")
     for level in range(1, MAX_DEPTH):
         inner = Folder.objects.create(owner=user, parent=inner, name=str(level))
     upload(user, folder=inner, seed=1)
-    with pytest.raises(Invalid, match="too deep to be kept"):
+    with pytest.raises(Invalid, match="nested too deeply to be kept"):
         submit(user, Selection(folders=(top,), files=()))
     assert submit(user, Selection(folders=(top,), files=()), Terms()).total == 1
 
 
-def test_one_query_a_level_however_many_folders(user: User) -> None:
+def test_queries_depend_on_depth_not_number_of_folders(user: User) -> None:
     counts = []
     for number in (2, 12):
         root = folder(user, f"root {number}")
@@ -155,7 +157,7 @@ def test_one_query_a_level_however_many_folders(user: User) -> None:
 
 
 @committed
-def test_trashing_the_results_and_finishing_at_once_leave_no_file_where_nobody_looks(user: User) -> None:
+def test_trashing_while_finishing_leaves_no_hidden_file(user: User) -> None:
     chosen = Selection(folders=(summer(user),), files=())
     for _ in range(4):
         job = submit(user, chosen, Terms(options=Options(keep_folders=True, reuse=False)))

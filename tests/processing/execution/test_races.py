@@ -1,4 +1,4 @@
-"""What several processes do at once, and what is left when the database or the broker fails one of them."""
+"""Race conditions between processes, and failures of the database and the broker."""
 
 import threading
 import time
@@ -34,7 +34,7 @@ def claim(job: Job, *, pace: float | None = None) -> claims.Claim:
 
 
 def at_once(*calls: Callable[[], Any]) -> list[Exception]:
-    """Run each in a thread of its own; return what they raised."""
+    """Run each call in its own thread; return the exceptions."""
     raised: list[Exception] = []
     ready = threading.Barrier(len(calls))
 
@@ -57,9 +57,7 @@ def at_once(*calls: Callable[[], Any]) -> list[Exception]:
 
 
 @committed
-def test_results_never_lie_in_a_folder_that_is_being_trashed(
-    user: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_results_never_go_to_a_trashed_folder(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     job = submit(user, [upload(user, seed=1)])
     folder = job.output_folder
     assert folder is not None
@@ -100,7 +98,7 @@ def test_an_upload_into_the_output_folder_and_a_finish_do_not_block_each_other(u
 
 
 @pytest.mark.parametrize("gone", ["trashed", "deleted"])
-def test_results_whose_folder_is_gone_lie_in_a_new_one(user: User, gone: str) -> None:
+def test_results_go_to_a_new_folder_if_theirs_is_missing(user: User, gone: str) -> None:
     job = submit(user, [upload(user, seed=1)])
     folder = job.output_folder
     assert folder is not None
@@ -120,9 +118,7 @@ def test_results_whose_folder_is_gone_lie_in_a_new_one(user: User, gone: str) ->
 
 @committed
 @pytest.mark.parametrize("failing", ["renew", "store", "finish"])
-def test_a_connection_that_is_cut_costs_no_picture(
-    user: User, monkeypatch: pytest.MonkeyPatch, failing: str
-) -> None:
+def test_lost_connection_fails_no_image(user: User, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
     monkeypatch.setattr(retry, "PAUSES", (0.0, 0.0))
     monkeypatch.setattr(lease_renewal, "RENEW_EVERY", -1.0)
     owner, name = {
@@ -149,7 +145,7 @@ def test_a_connection_that_is_cut_costs_no_picture(
 
 
 @committed
-def test_a_database_that_stays_away_fails_no_picture(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_database_outage_fails_no_image(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*_: Any) -> None:
         raise OperationalError("no server")
 
@@ -159,16 +155,14 @@ def test_a_database_that_stays_away_fails_no_picture(user: User, monkeypatch: py
         patch.setattr(runner, "_store", away)
         with pytest.raises(OperationalError):
             work.take_turn(user.pk, "cpu")
-    # Nobody works on it, and it waits for nobody's lease to run out.
+    # No slot works on the item, and it need not wait for a lease to expire.
     assert Item.objects.get(job=job).state == State.STARTING
     take_turns(user)
     assert Job.objects.get(pk=job.pk).state == State.SUCCEEDED
 
 
 @committed
-def test_a_claim_whose_answer_is_lost_is_free_again_at_once(
-    user: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_claim_with_lost_response_is_released_at_once(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     real = claims.claim
 
     def unheard(**given: Any) -> None:
@@ -194,17 +188,17 @@ def test_a_worker_whose_clock_is_wrong_keeps_its_leases(user: User, monkeypatch:
     job = submit(user, [upload(user, seed=1)])
     with monkeypatch.context() as patch:
         patch.setattr(timezone, "now", late)
-        registry.beat(name="w", queues=["cpu"], device="cpu", pids=[7], started_at=late())
+        registry.record_heartbeat(name="w", queues=["cpu"], device="cpu", pids=[7], started_at=late())
         held = claims.claim(job=job, slot=registry.Slot("w", 7), slots=1, seconds=1, seconds_per_item=None)
         assert held is not None
         claims.renew(held)
     assert registry.slots_of("cpu") == 1
     assert registry.lost_leases() == {}
-    assert wakeups.silent_lanes(depth={}) == []
+    assert wakeups.find_silent(depth={}) == []
 
 
-def test_only_the_lease_that_was_found_lost_is_freed(user: User) -> None:
-    """Two sweeps at once: the slower one finds the item with its next holder."""
+def test_reclaim_releases_only_the_lost_lease(user: User) -> None:
+    """Two sweeps at once: the slower one finds the item with its next owner."""
     job = submit(user, [upload(user, seed=1)])
     lost = {item.pk: claim(job).token for item in Item.objects.filter(job=job)}
     assert claims.reclaim(lost) == {(user.pk, "cpu")}
@@ -232,20 +226,22 @@ def _finish_and_cancel(user: User) -> None:
 
 
 @committed
-def test_a_job_is_made_though_the_broker_is_away(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_job_is_created_without_broker(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []
 
     def refuse(*_: Any, **__: Any) -> None:
         sent.append("")
         raise sending.OperationalError("no broker")
 
-    registry.beat(name="w", queues=["cpu"], device="cpu", pids=range(8), started_at=timezone.now())
+    registry.record_heartbeat(
+        name="w", queues=["cpu"], device="cpu", pids=range(8), started_at=timezone.now()
+    )
     files = [upload(user, f"{n}.jpg", seed=n) for n in range(8)]
     with monkeypatch.context() as patch:
         patch.setattr("celery.app.task.Task.apply_async", refuse)
         job = submit(user, files)
     assert sent == [""]  # a broker that hangs is not waited for eight times
     assert Job.objects.get(pk=job.pk).state == State.STARTING
-    monkeypatch.setattr(wakeups, "SILENT", timedelta(0))
-    assert wakeups.silent_lanes(depth={}) == [(user.pk, "cpu")]
-    assert wakeups.restir(owner_id=user.pk, queue="cpu") == 8
+    monkeypatch.setattr(wakeups, "SILENCE", timedelta(0))
+    assert wakeups.find_silent(depth={}) == [(user.pk, "cpu")]
+    assert wakeups.replace_lost(owner_id=user.pk, queue="cpu") == 8

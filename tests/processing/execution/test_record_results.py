@@ -1,4 +1,4 @@
-"""What finished items leave behind is written by one call and in one order, computed or reused."""
+"""Recording results: computed and reused ones write the same rows in the same order."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,12 +14,12 @@ from processing.execution import cached_results, record_results
 from processing.fleet import registry
 from processing.job_queue import claims, job_log
 from processing.models import Item, Job, Memo, Output, State
-from tests.processing.execution.test_output_folders import submit, summer, ways
+from tests.processing.execution.test_output_folders import paths, submit, summer
 from tests.processing.factories import run_chunk
 
 pytestmark = pytest.mark.django_db
-# The statements that take locks, in the order of `processing.job_queue.claims`: the job, items, the tree of
-# folders, blobs, the folder, usage (that files lock), memos.
+# Statements that take locks, in the order of `processing.job_queue.claims`: job, items, folder tree, blobs,
+# folder, usage (locked by files), memos.
 ORDER = {
     "job": ('FROM "processing_job"', "FOR NO KEY UPDATE"),
     "items": ("UPDATE processing_item", ""),
@@ -35,7 +35,7 @@ ORDER = {
 
 
 def steps(queries: Iterable[dict[str, str]]) -> list[str]:
-    """Return the names in `ORDER` of the statements, each where it comes first."""
+    """Return the `ORDER` names of the statements, by first occurrence."""
     found: dict[str, None] = {}
     for query in queries:
         sql = " ".join(query["sql"].split())
@@ -54,11 +54,11 @@ def compute(job: Job) -> None:
 
 
 def reuse(job: Job) -> None:
-    assert cached_results.take_known(job, registry.this_slot()) == job.total
+    assert cached_results.use_cached(job, registry.this_slot()) == job.total
 
 
-def left_behind(job: Job) -> dict[str, Any]:
-    """Return all that a person finds of a job but how its results came to be."""
+def recorded_rows(job: Job) -> dict[str, Any]:
+    """Return everything that is visible of a job, except whether its results were reused."""
     job.refresh_from_db()
     made = Output.objects.filter(item__job=job).order_by("item__position", "label")
     items = Item.objects.filter(job=job).order_by("position")
@@ -66,11 +66,11 @@ def left_behind(job: Job) -> dict[str, Any]:
         "state": (job.state, job.succeeded, job.failed, job.total),
         "items": list(items.values_list("state", "output", "error_code", "error", "lease_token")),
         "files": list(made.values_list("label", "file__blob", "file__kind", "file__state", "file__width")),
-        "ways": ways(job),
+        "paths": paths(job),
     }
 
 
-def test_reused_results_leave_behind_what_computed_ones_do_in_the_same_order(user: User) -> None:
+def test_reused_and_computed_results_write_the_same_rows_in_order(user: User) -> None:
     chosen = Selection(folders=(summer(user),), files=())
     first, second = submit(user, chosen), submit(user, chosen)
     with CaptureQueriesContext(connection) as computed:
@@ -78,21 +78,19 @@ def test_reused_results_leave_behind_what_computed_ones_do_in_the_same_order(use
     memos, thumbnails = Memo.objects.count(), Thumbnail.objects.count()
     with CaptureQueriesContext(connection) as taken:
         reuse(second)
-    assert left_behind(first) == left_behind(second)
-    assert left_behind(first)["state"] == (State.SUCCEEDED, 3, 0, 3)
+    assert recorded_rows(first) == recorded_rows(second)
+    assert recorded_rows(first)["state"] == (State.SUCCEEDED, 3, 0, 3)
     assert (first.reused, second.reused) == (0, 3)
     kinds = [[line.kind for line in job_log.log_of(job)] for job in (first, second)]
     assert kinds == [["submitted", "started", "finished"], ["submitted", "started", "reused", "finished"]]
     assert steps(computed) == list(ORDER)
-    # Their bytes are held, and they are remembered already.
+    # Reused results have locked bytes and cache entries already.
     assert steps(taken) == [name for name in ORDER if name not in ("blobs", "memos")]
     assert (memos, thumbnails) == (Memo.objects.count(), Thumbnail.objects.count()) == (3, 3)
 
 
-def test_what_fails_while_results_are_recorded_leaves_the_items_waiting(
-    user: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All of it is one transaction, whichever way results come."""
+def test_error_while_recording_rolls_back_all_items(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Computed and reused results are recorded in one transaction."""
     chosen = Selection(folders=(summer(user),), files=())
     compute(submit(user, chosen))
     files = File.objects.count()

@@ -1,4 +1,4 @@
-"""Results that are there already: found again for their owner alone, and only while their bytes are there."""
+"""Result cache: results are reused only for their owner, and only while their bytes exist."""
 
 import json
 from datetime import timedelta
@@ -42,7 +42,7 @@ def run(user: User, files: list[File], **options: Any) -> Job:
 
 
 def results(job: Job) -> list[tuple[Any, ...]]:
-    """What a person finds of a job: names, bytes, sizes."""
+    """Return the visible results of a job: names, bytes, sizes."""
     made = Output.objects.filter(item__job=job).order_by("file__name")
     return list(
         made.values_list(
@@ -58,13 +58,13 @@ def results(job: Job) -> list[tuple[Any, ...]]:
 
 
 def vanish(digests: Any) -> None:
-    """Let bytes be as if they had been swept: nobody refers to them."""
+    """Delete bytes and their rows, as the sweep does without references."""
     for digest in digests:
         default_storage.delete(Blob(sha256=digest).path)
     Blob.objects.filter(pk__in=digests).delete()
 
 
-def test_the_same_job_again_takes_the_same_results(user: User) -> None:
+def test_repeated_job_reuses_results(user: User) -> None:
     files = pictures(user, 5)
     first = run(user, files)
     second = run(user, files)
@@ -78,7 +78,7 @@ def test_the_same_job_again_takes_the_same_results(user: User) -> None:
     assert [line.kind for line in job_log.log_of(second)] == ["submitted", "started", "reused", "finished"]
 
 
-def test_what_was_reused_costs_nothing(user: User) -> None:
+def test_reused_results_are_free(user: User) -> None:
     files = pictures(user, 3)
     listing = version().listing
     listing.price_each = 500
@@ -87,7 +87,7 @@ def test_what_was_reused_costs_nothing(user: User) -> None:
     assert run(user, files).price_charged == 500
 
 
-def test_texts_and_data_are_found_again(user: User) -> None:
+def test_text_and_data_results_are_reused(user: User) -> None:
     files = pictures(user, 2)
     first, second = run(user, files, app="ascii"), run(user, files, app="ascii")
     assert second.reused == 2
@@ -96,7 +96,7 @@ def test_texts_and_data_are_found_again(user: User) -> None:
     assert outputs[0] == outputs[1]
 
 
-def test_anything_that_decides_a_result_makes_it_another(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_part_of_the_cache_key_prevents_reuse(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     file = upload(user, seed=1)
     run(user, [file], app="pixelart", params={"block": 8})
     assert run(user, [file], app="pixelart", params={"block": 8}).reused == 1
@@ -110,7 +110,7 @@ def test_anything_that_decides_a_result_makes_it_another(user: User, monkeypatch
     assert run(user, [file], app="pixelart", params={"block": 8}).reused == 0
 
 
-def test_a_job_may_ask_for_everything_anew(user: User) -> None:
+def test_job_can_disable_reuse(user: User) -> None:
     file = upload(user, seed=1)
     run(user, [file], terms=FRESH)
     assert not Memo.objects.exists()
@@ -118,13 +118,13 @@ def test_a_job_may_ask_for_everything_anew(user: User) -> None:
     assert run(user, [file], terms=FRESH).reused == 0
 
 
-def test_another_persons_results_are_never_taken(user: User, other_user: User) -> None:
+def test_results_of_another_account_are_never_reused(user: User, other_user: User) -> None:
     run(user, [upload(user, seed=1)])
     assert run(other_user, [upload(other_user, seed=1)]).reused == 0
     assert Memo.objects.count() == 2
 
 
-def test_equal_pictures_of_one_job_are_computed_once(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_duplicates_in_a_job_are_computed_once(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     from workers import engine
 
     runs: list[object] = []
@@ -140,7 +140,7 @@ def test_equal_pictures_of_one_job_are_computed_once(user: User, monkeypatch: py
     assert len(results(job)) == 12
 
 
-def test_equal_pictures_of_one_chunk_are_computed_once(user: User) -> None:
+def test_duplicates_in_a_chunk_are_computed_once(user: User) -> None:
     job = submit(user, [upload(user, f"{n}.jpg", seed=n % 2) for n in range(6)])
     held = claims.claim(job=job, slot=fleet.this_slot(), slots=1, seconds=1, seconds_per_item=0.001)
     assert held is not None
@@ -152,14 +152,14 @@ def test_equal_pictures_of_one_chunk_are_computed_once(user: User) -> None:
     assert File.objects.filter(folder=job.output_folder).count() == 6
 
 
-def test_two_equal_jobs_side_by_side_share_their_work(user: User) -> None:
+def test_two_equal_concurrent_jobs_share_work(user: User) -> None:
     files = pictures(user, 6)
     jobs = [submit(user, files), submit(user, files)]
     take_turns(user)
     assert sum(Job.objects.get(pk=job.pk).reused for job in jobs) == 6
 
 
-def test_a_prediction_takes_what_is_known(user: User) -> None:
+def test_prediction_reuses_cached_result(user: User) -> None:
     file = upload(user, seed=1)
     run(user, [file])
     source = services.source_from_file(owner=user, file_id=file.pk)
@@ -169,7 +169,7 @@ def test_a_prediction_takes_what_is_known(user: User) -> None:
     assert (job.state, job.reused) == (State.SUCCEEDED, 1)
 
 
-def test_failures_are_not_remembered(user: User) -> None:
+def test_failures_are_not_cached(user: User) -> None:
     whole = picture_bytes(width=800, height=600, seed=2)
     bad = upload(user, "bad.jpg", data=whole[: len(whole) // 2])
     run(user, [bad])
@@ -177,7 +177,7 @@ def test_failures_are_not_remembered(user: User) -> None:
     assert run(user, [bad]).failed == 1
 
 
-# --- Bytes that are gone.
+# --- Missing bytes.
 
 
 def test_a_result_whose_bytes_were_swept_is_computed_again(user: User) -> None:
@@ -193,7 +193,7 @@ def test_a_result_whose_bytes_were_swept_is_computed_again(user: User) -> None:
     assert run(user, files).reused == 3
 
 
-def test_a_thumbnail_that_was_swept_makes_its_result_unknown(user: User) -> None:
+def test_missing_thumbnail_prevents_reuse(user: User) -> None:
     file = upload(user, seed=1)
     job = run(user, [file])
     digest = File.objects.get(folder=job.output_folder).blob_id
@@ -204,7 +204,7 @@ def test_a_thumbnail_that_was_swept_makes_its_result_unknown(user: User) -> None
     assert Thumbnail.objects.filter(source=digest).exists()
 
 
-def test_a_row_that_a_dying_sweep_left_without_bytes_is_not_trusted(user: User) -> None:
+def test_blob_row_without_bytes_is_not_reused(user: User) -> None:
     file = upload(user, seed=1)
     job = run(user, [file])
     digest = File.objects.get(folder=job.output_folder).blob_id
@@ -216,7 +216,7 @@ def test_a_row_that_a_dying_sweep_left_without_bytes_is_not_trusted(user: User) 
     assert blobs.read(digest)
 
 
-def test_results_that_were_deleted_for_good_are_still_found_until_they_are_swept(user: User) -> None:
+def test_deleted_results_are_reused_until_swept(user: User) -> None:
     file = upload(user, seed=1)
     job = run(user, [file])
     assert job.output_folder is not None
@@ -225,7 +225,7 @@ def test_results_that_were_deleted_for_good_are_still_found_until_they_are_swept
 
 
 @committed
-def test_the_sweep_takes_nothing_that_is_being_reused(user: User) -> None:
+def test_sweep_skips_bytes_that_are_being_reused(user: User) -> None:
     file = upload(user, seed=1)
     job = run(user, [file])
     digest = File.objects.get(folder=job.output_folder).blob_id
@@ -239,7 +239,7 @@ def test_the_sweep_takes_nothing_that_is_being_reused(user: User) -> None:
     assert default_storage.exists(Blob(sha256=digest).path)
 
 
-def test_old_results_are_forgotten(user: User) -> None:
+def test_old_cache_entries_are_deleted(user: User) -> None:
     files = pictures(user, 2)
     run(user, files)
     key = Item.objects.filter(job__owner=user).order_by("position").values_list("memo_key", flat=True)[0]
@@ -249,11 +249,11 @@ def test_old_results_are_forgotten(user: User) -> None:
     assert run(user, files).reused == 1
 
 
-# --- Beside others.
+# --- Concurrency.
 
 
 @committed
-def test_slots_that_reuse_and_slots_that_compute_get_each_picture_once(user: User) -> None:
+def test_reusing_and_computing_slots_complete_each_item_once(user: User) -> None:
     files = pictures(user, 40)
     run(user, files[::2])
     job = submit(user, files)
@@ -265,7 +265,7 @@ def test_slots_that_reuse_and_slots_that_compute_get_each_picture_once(user: Use
     assert Output.objects.filter(item__job=job).count() == 40
 
 
-def test_a_name_taken_meanwhile_does_not_stop_a_reused_result(user: User) -> None:
+def test_name_conflict_does_not_stop_a_reused_result(user: User) -> None:
     file = upload(user, "a.jpg", seed=1)
     run(user, [file])
     job = submit(user, [file])
@@ -275,36 +275,36 @@ def test_a_name_taken_meanwhile_does_not_stop_a_reused_result(user: User) -> Non
     assert sorted(names) == ["a (2).jpg", "a.jpg"]
 
 
-# --- What it costs.
+# --- Number of queries.
 
 
-def test_a_turn_without_anything_known_asks_once(user: User) -> None:
+def test_turn_without_cached_results_costs_one_query(user: User) -> None:
     job = submit(user, pictures(user, 3))
     with CaptureQueriesContext(
         connection,
     ) as asked:
-        assert cached_results.take_known(job, fleet.this_slot()) == 0
+        assert cached_results.use_cached(job, fleet.this_slot()) == 0
     assert len(asked) == 1
     job = submit(user, pictures(user, 1), terms=FRESH)
     with CaptureQueriesContext(connection) as asked:
-        assert cached_results.take_known(job, fleet.this_slot()) == 0
+        assert cached_results.use_cached(job, fleet.this_slot()) == 0
     assert len(asked) == 0
 
 
-def test_queries_do_not_grow_with_the_pictures(user: User) -> None:
+def test_queries_do_not_grow_with_the_images(user: User) -> None:
     files = pictures(user, 30)
     run(user, files)
     counts = []
     for number in (3, 30):
         job = submit(user, files[:number])
         with CaptureQueriesContext(connection) as asked:
-            assert cached_results.take_known(job, fleet.this_slot()) == number
+            assert cached_results.use_cached(job, fleet.this_slot()) == number
         counts.append(len(asked))
     assert counts[0] == counts[1]
 
 
-def test_the_question_goes_by_an_index_in_a_large_job(user: User) -> None:
-    """10,000 waiting, 20,000 known to the owner, none of them of this job."""
+def test_cache_lookup_uses_an_index_in_a_large_job(user: User) -> None:
+    """10,000 waiting items, and 20,000 cached results of the owner, none of them for this job."""
     job = submit(user, [upload(user, seed=1)])
     item = Item.objects.get(job=job)
     Item.objects.bulk_create(
@@ -315,7 +315,7 @@ def test_the_question_goes_by_an_index_in_a_large_job(user: User) -> None:
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE processing_item; ANALYZE processing_memo; ANALYZE processing_job")
         with CaptureQueriesContext(connection) as asked:
-            assert not result_cache.is_known(job, among=cached_results.LOOK)
+            assert not result_cache.has_cached(job, among=cached_results.FIRST_WINDOW)
         cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + asked[0]["sql"])
         plan = json.dumps(cursor.fetchone()[0])
     assert "Seq Scan" not in plan

@@ -1,4 +1,4 @@
-"""Turns of the queue `gpu`: several pictures at once, and what becomes of the others when one goes wrong."""
+"""Turns of the queue `gpu`: images in parallel, and the effect of a bad image on the others."""
 
 import threading
 import time
@@ -37,24 +37,24 @@ committed = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def _poison(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     settings.GPU_DEVICE, settings.GPU_THREADS = "torch-cpu", 4
-    # Chunks as large as can be.
-    monkeypatch.setattr(work, "_pace", {"gpu:poison": 0.001})
+    # Makes chunks as large as possible.
+    monkeypatch.setattr(work, "_seconds_per_image", {"gpu:poison": 0.001})
     with registry.register(crashing_operation.Poison()):
         yield
 
 
 @pytest.fixture
 def ended_slots(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the slot would have ended for."""
+    """Reasons for which the slot would have ended."""
     ended: list[str] = []
     monkeypatch.setattr(thread_pool, "end_slot", ended.append)
     return ended
 
 
-def picture_threads() -> list[threading.Thread]:
-    """Threads of pictures that still run a moment later."""
+def image_threads() -> list[threading.Thread]:
+    """Return the image threads that still run a moment later."""
     time.sleep(0.1)
-    return [thread for thread in threading.enumerate() if thread.name == "picture"]
+    return [thread for thread in threading.enumerate() if thread.name == "image"]
 
 
 pytestmark = pytest.mark.usefixtures("_poison")
@@ -64,9 +64,7 @@ pytestmark = pytest.mark.usefixtures("_poison")
 
 
 @committed
-def test_pictures_are_run_at_the_same_time(
-    user: User, ended_slots: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_run_in_parallel(user: User, ended_slots: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     before = connections_there()
     together = threading.Barrier(4, timeout=20)
     run = runner.engine.run
@@ -83,24 +81,25 @@ def test_pictures_are_run_at_the_same_time(
     assert set(Item.objects.filter(job=job).values_list("device", flat=True)) == {"gpu"}
     assert_each_result_once(job)
     assert ended_slots == []
-    assert picture_threads() == []
-    # PostgreSQL needs a moment to see that one was closed.
+    assert image_threads() == []
+    # PostgreSQL needs a moment to notice a closed connection.
     wait_until(lambda: connections_there() <= before, "a connection is left")
 
 
 @committed
-def test_the_pace_is_that_of_all_together(user: User) -> None:
+def test_time_per_image_covers_all_threads(user: User) -> None:
     on_gpu(poisoned(user, *[crashing_operation.DOZES] * 8))
-    work._pace["gpu:poison"] = 0.0
+    work._seconds_per_image["gpu:poison"] = 0.0
     begun = time.monotonic()
     work.take_turn(user.pk, "gpu")
-    # Half of what was known, and half of what was measured: two rounds for eight pictures.
+    # The average of the old value and the measured one: two rounds for eight images.
     took = time.monotonic() - begun
-    assert 0.5 * 2 * crashing_operation.DOZE_SECONDS / 8 <= work._pace["gpu:poison"] <= 0.5 * took / 8
+    average = work._seconds_per_image["gpu:poison"]
+    assert 0.5 * 2 * crashing_operation.DOZE_SECONDS / 8 <= average <= 0.5 * took / 8
 
 
 @committed
-def test_a_bad_picture_fails_alone(user: User) -> None:
+def test_bad_image_fails_alone(user: User) -> None:
     widths = (
         crashing_operation.WELL,
         crashing_operation.BREAKS,
@@ -117,9 +116,7 @@ def test_a_bad_picture_fails_alone(user: User) -> None:
 
 
 @committed
-def test_the_same_picture_twice_is_run_once(
-    user: User, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_duplicate_image_runs_once(user: User, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     log = tmp_path / "log"
     monkeypatch.setenv(crashing_operation.LOG, str(log))
     data = [
@@ -133,22 +130,22 @@ def test_the_same_picture_twice_is_run_once(
     assert Item.objects.filter(job=job, reused=True).count() == 2
 
 
-# --- What ends it.
+# --- Interruptions and failures.
 
 
 @committed
-def test_a_picture_that_does_not_end_costs_the_slot_and_no_other_picture(
+def test_endless_image_kills_the_slot_but_no_other_image(
     user: User, ended_slots: list[str], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.ITEM_SECONDS = 1
     settings.GPU_THREADS = 2
-    monkeypatch.setattr(thread_pool, "GRACE", 0.2)
+    monkeypatch.setattr(thread_pool, "STOP_GRACE", 0.2)
     job = on_gpu(poisoned(user, crashing_operation.SLOW, *[crashing_operation.DOZES] * 12))
     work.take_turn(user.pk, "gpu")
     slow, *others = states(job)
     item = Item.objects.get(job=job, position=0)
     assert (slow, item.error_code) == (State.FAILED, "too_slow")
-    # Those that ran meanwhile are done; the rest waits, and has lost no attempt.
+    # Images that ran at the same time are done. The others wait and lost no attempt.
     done = others.count(State.SUCCEEDED)
     assert 2 <= done < 12
     assert others == [State.SUCCEEDED] * done + [State.STARTING] * (12 - done)
@@ -160,7 +157,7 @@ def test_a_picture_that_does_not_end_costs_the_slot_and_no_other_picture(
 
 
 @committed
-def test_a_picture_that_listens_ends_in_time_and_costs_nothing(
+def test_image_that_calls_checkpoint_ends_in_time(
     user: User, ended_slots: list[str], settings: Settings
 ) -> None:
     settings.ITEM_SECONDS = 1
@@ -172,7 +169,7 @@ def test_a_picture_that_listens_ends_in_time_and_costs_nothing(
 
 
 @committed
-def test_a_cancel_ends_all(user: User, ended_slots: list[str]) -> None:
+def test_cancel_stops_all_threads(user: User, ended_slots: list[str]) -> None:
     job = on_gpu(poisoned(user, *[crashing_operation.LISTENS] * 6))
     took: list[float] = []
 
@@ -192,18 +189,18 @@ def test_a_cancel_ends_all(user: User, ended_slots: list[str]) -> None:
     thread.join()
     assert states(job) == [State.CANCELED] * 6
     assert ended_slots == []
-    assert picture_threads() == []
+    assert image_threads() == []
 
 
 @committed
-def test_a_gpu_that_fails_the_slot_loses_no_picture(user: User, ended_slots: list[str]) -> None:
+def test_lost_gpu_loses_no_image(user: User, ended_slots: list[str]) -> None:
     job = on_gpu(
         poisoned(user, crashing_operation.LOSES, crashing_operation.WELL, *[crashing_operation.DOZES] * 12)
     )
     work.take_turn(user.pk, "gpu")
     assert len(ended_slots) == 1
     first, *others = states(job)
-    # It is still held: the next heartbeat, which does not name the slot any more, frees it.
+    # The item is still leased. The next heartbeat without this slot releases it.
     assert first == State.PROCESSING
     assert set(others) == {State.SUCCEEDED, State.STARTING}
     claims.reclaim(fleet.leases_of(fleet.this_slot()))
@@ -212,7 +209,7 @@ def test_a_gpu_that_fails_the_slot_loses_no_picture(user: User, ended_slots: lis
 
 
 @committed
-def test_a_model_that_breaks_the_gpu_when_it_is_loaded_is_tried_three_times(
+def test_model_that_loses_the_gpu_while_loading_has_three_attempts(
     user: User, monkeypatch: pytest.MonkeyPatch, ended_slots: list[str]
 ) -> None:
     def lose(*_: Any) -> None:
@@ -223,14 +220,14 @@ def test_a_model_that_breaks_the_gpu_when_it_is_loaded_is_tried_three_times(
     for attempt in (1, 2, 3):
         work.take_turn(user.pk, "gpu")
         assert len(ended_slots) == attempt
-        # As the sweep does when the slot is gone.
+        # The sweep does this after the end of the slot.
         claims.reclaim(fleet.leases_of(fleet.this_slot()))
     item = Item.objects.get(job=job)
     assert (item.state, item.error_code, item.attempts) == (State.FAILED, "worker_lost", 3)
 
 
 @committed
-def test_a_model_that_cannot_be_loaded_is_told_for_each_picture(
+def test_model_that_cannot_be_loaded_fails_each_image(
     user: User, monkeypatch: pytest.MonkeyPatch, ended_slots: list[str]
 ) -> None:
     def fail(*_: Any) -> None:
@@ -246,7 +243,7 @@ def test_a_model_that_cannot_be_loaded_is_told_for_each_picture(
 
 @committed
 @pytest.mark.parametrize(("error", "code"), [(OSError("no storage"), "storage"), (MemoryError(), "no_room")])
-def test_what_may_be_there_later_is_asked_for_again(
+def test_transient_model_load_error_is_retried(
     user: User, monkeypatch: pytest.MonkeyPatch, error: Exception, code: str
 ) -> None:
     def away(*_: Any) -> None:
@@ -261,9 +258,7 @@ def test_what_may_be_there_later_is_asked_for_again(
 
 
 @committed
-def test_a_database_that_is_away_ends_the_turn_and_gives_back_all(
-    user: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_database_outage_ends_the_turn_and_releases_all(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*_: Any) -> None:
         raise OperationalError("no server")
 
@@ -273,4 +268,4 @@ def test_a_database_that_is_away_ends_the_turn_and_gives_back_all(
     with pytest.raises(OperationalError):
         work.take_turn(user.pk, "gpu")
     assert states(job) == [State.STARTING] * 3
-    assert picture_threads() == []
+    assert image_threads() == []

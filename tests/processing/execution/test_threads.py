@@ -1,4 +1,4 @@
-"""Threads of pictures: their limits, and what one of them means for the others."""
+"""Image threads: time limits, and the effect of one thread on the others."""
 
 import threading
 import time
@@ -29,7 +29,7 @@ def in_thread(call: Callable[[], Any]) -> Any:
     return made[0]
 
 
-def test_in_a_thread_a_limit_is_met_where_it_is_looked_at() -> None:
+def test_time_limit_in_a_thread_applies_at_check() -> None:
     def run() -> None:
         time_limits.check()
         with time_limit(0.05):
@@ -38,28 +38,28 @@ def test_in_a_thread_a_limit_is_met_where_it_is_looked_at() -> None:
             time_limits.check()
 
     assert isinstance(in_thread(run), TookTooLong)
-    assert time_limits.running_beside() == {}
+    assert time_limits.running_in_threads() == {}
 
 
-def test_in_a_thread_what_is_not_wanted_does_not_begin() -> None:
+def test_unwanted_block_in_a_thread_does_not_start() -> None:
     def run() -> None:
         with time_limit(30, is_wanted=lambda: False):
             raise AssertionError
 
     assert isinstance(in_thread(run), Unwanted)
-    assert time_limits.running_beside() == {}
+    assert time_limits.running_in_threads() == {}
 
 
-def test_limits_of_threads_are_told_apart() -> None:
+def test_time_limits_of_threads_are_independent() -> None:
     with time_limit(30):
-        found = in_thread(lambda: time_limits.running_beside())
+        found = in_thread(lambda: time_limits.running_in_threads())
         assert found == {}
         time_limits.check()
         assert time_limits.running() is not None
 
 
 @pytest.mark.parametrize("error", [DeviceLost(), ValueError("ours")])
-def test_what_a_thread_raises_ends_the_work_of_all(error: Exception) -> None:
+def test_exception_in_a_thread_stops_all_threads(error: Exception) -> None:
     items = [Item(position=position) for position in range(20)]
     ran: list[int] = []
 
@@ -71,24 +71,24 @@ def test_what_a_thread_raises_ends_the_work_of_all(error: Exception) -> None:
 
     pool = ThreadPool(items, run)
     if isinstance(error, DeviceLost):
-        chunk = pool.work(2, ends=float("inf"), looks=lambda: True)
+        chunk = pool.work(2, ends=float("inf"), keep_going=lambda: True)
         assert chunk.is_broken
         assert len(chunk.left) + len(ran) == 20
     else:
         with pytest.raises(ValueError, match="ours"):
-            pool.work(2, ends=float("inf"), looks=lambda: True)
+            pool.work(2, ends=float("inf"), keep_going=lambda: True)
     assert len(ran) < 6
     assert pool.running() == 0
 
 
-def test_no_time_is_lost_behind_the_last_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pool_returns_right_after_the_last_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thread_pool, "TICK", 20.0)
     begun = time.monotonic()
-    ThreadPool([Item(), Item()], lambda _: None).work(2, ends=float("inf"), looks=lambda: True)
+    ThreadPool([Item(), Item()], lambda _: None).work(2, ends=float("inf"), keep_going=lambda: True)
     assert time.monotonic() - begun < thread_pool.TICK / 2
 
 
-def test_when_time_is_up_a_first_picture_is_run_all_the_same() -> None:
+def test_first_image_runs_even_without_time() -> None:
     items = [Item(position=position) for position in range(5)]
-    chunk = ThreadPool(items, lambda _: time.sleep(0.1)).work(3, ends=0, looks=lambda: True)
+    chunk = ThreadPool(items, lambda _: time.sleep(0.1)).work(3, ends=0, keep_going=lambda: True)
     assert len(chunk.left) == 4

@@ -1,4 +1,4 @@
-"""Which of an owner's jobs a slot does next: models that it has loaded count, and no job starves for that."""
+"""Choice of the next job: slots prefer jobs of loaded models, without starving other jobs."""
 
 import random
 from collections import Counter
@@ -35,7 +35,7 @@ from workers.recipe import Recipe
 
 pytestmark = pytest.mark.django_db
 T = TypeVar("T")
-# What a model of these tests weighs in a slot's cache.
+# Weight of a test model in a slot's cache.
 ONE_MODEL = 2
 
 
@@ -46,7 +46,7 @@ def _marks() -> Iterator[None]:
 
 
 class CountingCache(Cache):
-    """A slot's cache that knows how often something had to be made."""
+    """A slot's cache that counts misses."""
 
     loads = 0
 
@@ -59,7 +59,7 @@ class CountingCache(Cache):
 
 
 class OneSlot:
-    """A slot of its own, in this process."""
+    """A separate slot in this process."""
 
     def __init__(self, pid: int, monkeypatch: pytest.MonkeyPatch, *, room: int = ONE_MODEL) -> None:
         self.cache = CountingCache(room)
@@ -78,8 +78,8 @@ def job_of(user: User, version: Version, *, pictures: int, first: int = 0) -> Jo
     return submit_version(user, version, files, terms=FRESH)
 
 
-def let_pass(seconds: float) -> None:
-    """Have what happened so far be longer ago."""
+def age_rows(seconds: float) -> None:
+    """Move all past times back by `seconds`, in Valkey and in the database."""
     valkey = cache._cache.get_client()
     for key in valkey.scan_iter("*patient:*"):
         left = valkey.pttl(key) - int(seconds * 1000)
@@ -93,87 +93,85 @@ def digest(version: Version) -> str:
     return Recipe.model_validate(version.recipe).weights()[0]
 
 
-def next_of(user: User, *warm: Version) -> Job | None:
+def next_job_of(user: User, *warm: Version) -> Job | None:
     return claims.next_job(owner_id=user.pk, queue="cpu", warm=[digest(version) for version in warm])
 
 
-def test_a_slot_prefers_the_job_whose_model_it_has(user: User) -> None:
+def test_slot_prefers_a_job_with_a_loaded_model(user: User) -> None:
     one, two = model(user, "one"), model(user, "two", sure=(10, 5))
     older, younger = job_of(user, one, pictures=2), job_of(user, two, pictures=2)
-    assert next_of(user) == older
-    assert next_of(user, one) == older
-    assert next_of(user, two) == younger
-    assert next_of(user, one, two) == older
+    assert next_job_of(user) == older
+    assert next_job_of(user, one) == older
+    assert next_job_of(user, two) == younger
+    assert next_job_of(user, one, two) == older
 
 
-def test_work_without_a_model_fits_every_slot(user: User) -> None:
+def test_job_without_model_suits_every_slot(user: User) -> None:
     one, two = model(user, "one"), model(user, "two", sure=(10, 5))
     cold = job_of(user, one, pictures=1)
     plain = submit(user, [upload(user, "plain.jpg", seed=50)])
     job_of(user, two, pictures=1)
-    assert next_of(user, two) == plain
-    assert next_of(user) == plain
-    assert next_of(user, one) == cold
+    assert next_job_of(user, two) == plain
+    assert next_job_of(user) == plain
+    assert next_job_of(user, one) == cold
 
 
 def test_other_owners_jobs_are_not_looked_at(user: User, other_user: User) -> None:
     one, two = model(user, "one"), model(other_user, "two", sure=(10, 5))
     mine = job_of(user, one, pictures=1)
     job_of(other_user, two, pictures=1)
-    assert next_of(user, two) == mine
+    assert next_job_of(user, two) == mine
 
 
 def test_a_job_passed_over_for_too_long_goes_first(user: User) -> None:
     one, two = model(user, "one"), model(user, "two", sure=(10, 5))
     older, younger = job_of(user, one, pictures=2), job_of(user, two, pictures=2)
-    # However long it has waited so far: it was not its turn.
-    let_pass(600)
-    assert next_of(user, two) == younger
-    let_pass(STARVATION_SECONDS - 1)
-    assert next_of(user, two) == younger
-    let_pass(1)
-    assert next_of(user, two) == older
-    # While a slot is at it, and for a while after its last result, the others may keep to what they have.
+    # Earlier waiting does not count: the job was not first in line.
+    age_rows(600)
+    assert next_job_of(user, two) == younger
+    age_rows(STARVATION_SECONDS - 1)
+    assert next_job_of(user, two) == younger
+    age_rows(1)
+    assert next_job_of(user, two) == older
+    # While a slot works on it, and shortly after its last result, other slots may keep their models.
     held = claims.claim(job=older, slot=Slot("other", 1), slots=1, seconds=1, seconds_per_item=None)
     assert held is not None
-    assert next_of(user, two) == younger
+    assert next_job_of(user, two) == younger
     Item.objects.filter(pk__in=[item.pk for item in held.items]).update(
         state=State.SUCCEEDED, lease_token=None, completed_at=F("started_at")
     )
-    assert next_of(user, two) == younger
-    let_pass(claims.LATELY.total_seconds() + 1)
-    assert next_of(user, two) == older
+    assert next_job_of(user, two) == younger
+    age_rows(claims.RECENTLY.total_seconds() + 1)
+    assert next_job_of(user, two) == older
 
 
-def test_the_second_oldest_is_not_passed_over_for_ever_either(user: User) -> None:
-    """A slot is at the oldest, and the others have a model that younger jobs need."""
+def test_second_oldest_job_is_not_starved(user: User) -> None:
+    """One slot works on the oldest job. The others have a model of younger jobs."""
     one, two, three = (model(user, f"m{n}", sure=(90, n)) for n in range(3))
     oldest, second = job_of(user, one, pictures=2), job_of(user, two, pictures=2)
     younger = job_of(user, three, pictures=2)
     assert claims.claim(job=oldest, slot=Slot("other", 1), slots=1, seconds=1, seconds_per_item=None)
-    assert next_of(user, three) == younger
-    let_pass(STARVATION_SECONDS)
-    assert next_of(user, three) == second
+    assert next_job_of(user, three) == younger
+    age_rows(STARVATION_SECONDS)
+    assert next_job_of(user, three) == second
 
 
-def test_a_younger_job_does_not_go_first_because_it_waits(user: User) -> None:
-    """Those behind wait because it is not their turn, as ever."""
+def test_waiting_younger_job_does_not_go_first(user: User) -> None:
+    """Jobs behind the preferred one wait because older jobs go first."""
     one, two = model(user, "one"), model(user, "two", sure=(10, 5))
     older = job_of(user, one, pictures=2)
     job_of(user, two, pictures=2)
     for _ in range(3):
-        assert next_of(user, one) == older
-        let_pass(STARVATION_SECONDS)
+        assert next_job_of(user, one) == older
+        age_rows(STARVATION_SECONDS)
 
 
-def test_without_valkey_jobs_go_in_the_order_of_their_submission(
-    user: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_jobs_run_in_order_without_valkey(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = model(user, "one"), model(user, "two", sure=(10, 5))
     older, _younger = job_of(user, one, pictures=1), job_of(user, two, pictures=1)
     gone = RedisCache("redis://127.0.0.1:1/0", {})
     monkeypatch.setattr(patience, "cache", gone)
-    assert next_of(user, two) == older
+    assert next_job_of(user, two) == older
 
 
 def test_two_slots_stay_with_their_models(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,8 +193,8 @@ def test_two_slots_stay_with_their_models(user: User, monkeypatch: pytest.Monkey
     assert workers == {("one", 1), ("two", 2)}
 
 
-def test_a_third_job_is_not_starved_by_what_is_warm(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its owner submits a job of the warm model before each turn, so that one always waits."""
+def test_loaded_models_do_not_starve_a_third_job(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before each turn the owner submits a job of the loaded model, so that one always waits."""
     warm, cold = model(user, "warm"), model(user, "cold", sure=(10, 5))
     slot = OneSlot(1, monkeypatch)
     job_of(user, warm, pictures=1)
@@ -205,19 +203,19 @@ def test_a_third_job_is_not_starved_by_what_is_warm(user: User, monkeypatch: pyt
     for turn in range(STARVATION_SECONDS + 5):
         job_of(user, warm, pictures=1, first=100 + turn)
         slot.take_chunk(user)
-        let_pass(1)
+        age_rows(1)
     third.refresh_from_db()
-    # From its first picture on it is the oldest that the slot can do, and is done to its end. After that the
-    # other model is loaded once more.
+    # After its first image it is the oldest job of a loaded model, so it runs to its end. Then the other
+    # model is loaded once more.
     assert third.state == State.SUCCEEDED
     assert slot.cache.loads == 3
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_the_oldest_job_never_waits_longer_than_that(
+def test_oldest_job_never_waits_beyond_the_starvation_limit(
     user: User, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    """Three slots, four models, jobs that come at random: turns go round, a second each."""
+    """Simulate three slots, four models and random jobs, with turns of a second."""
     chance = random.Random(seed)
     models = [model(user, f"m{n}", sure=(90, n)) for n in range(4)]
     slots = [OneSlot(n, monkeypatch) for n in range(3)]
@@ -230,19 +228,19 @@ def test_the_oldest_job_never_waits_longer_than_that(
         oldest = Job.objects.filter(state__in=OPEN).order_by("id").first()
         before = oldest.done if oldest else 0
         chance.choice(slots).take_chunk(user)
-        let_pass(1)
+        age_rows(1)
         if oldest is None:
             continue
         oldest.refresh_from_db()
         unserved[oldest.pk] = 0 if oldest.done > before else unserved[oldest.pk] + 1
         longest = max(longest, unserved[oldest.pk])
-    # Until it is passed over it may have just brought a result.
-    assert longest <= claims.LATELY.total_seconds() + STARVATION_SECONDS + 1
+    # Before it is first passed over, it may have completed a result.
+    assert longest <= claims.RECENTLY.total_seconds() + STARVATION_SECONDS + 1
     done = Item.objects.filter(state=State.SUCCEEDED).count()
     assert sum(slot.cache.loads for slot in slots) < done
 
 
-def test_looking_for_a_warm_job_takes_three_queries_at_most(user: User) -> None:
+def test_next_job_costs_at_most_three_queries(user: User) -> None:
     one, two, three = model(user, "one"), model(user, "two", sure=(10, 5)), model(user, "three", sure=(1, 2))
     for number in range(12):
         job_of(user, one, pictures=1, first=number)
@@ -250,15 +248,15 @@ def test_looking_for_a_warm_job_takes_three_queries_at_most(user: User) -> None:
     with CaptureQueriesContext(
         connection,
     ) as looked:
-        assert next_of(user, one) is not None
+        assert next_job_of(user, one) is not None
     assert len(looked) == 1
     for warm, number in (((two,), 3), ((three,), 2)):
         with CaptureQueriesContext(connection) as looked:
-            assert next_of(user, *warm) is not None
+            assert next_job_of(user, *warm) is not None
         assert len(looked) == number
 
 
-def test_a_slot_knows_which_models_it_has(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slot_reports_its_loaded_models(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     version = model(user)
     slot = OneSlot(1, monkeypatch)
     job_of(user, version, pictures=1)
@@ -273,7 +271,7 @@ def test_a_slot_knows_which_models_it_has(user: User, monkeypatch: pytest.Monkey
 def test_real_slots_stay_with_their_models(
     user: User, celery_worker: Callable[..., LiveWorker], tmp_path: Path
 ) -> None:
-    """Three models in turn, two slots that hold one each: in the order of submission each job loads."""
+    """Three models, two slots with room for one model each. In order of submission, every job would load."""
     log = tmp_path / "loads"
     log.touch()
     with transaction.atomic():

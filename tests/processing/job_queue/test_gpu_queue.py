@@ -1,4 +1,4 @@
-"""Which jobs wait for a GPU, how long, and which workers may serve them."""
+"""Queue `gpu`: which jobs use it, when they move to `cpu`, and the start-up checks of its workers."""
 
 import time
 from collections.abc import Iterator
@@ -32,14 +32,14 @@ def _poison(settings: Settings) -> Iterator[None]:
 
 
 def serve(*queues: str) -> None:
-    fleet.beat(name="there", queues=queues, device="gpu", pids=[1], started_at=timezone.now())
+    fleet.record_heartbeat(name="there", queues=queues, device="gpu", pids=[1], started_at=timezone.now())
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     ("family", "queue"), [("yolo", "gpu"), ("gan", "gpu"), ("vit", "gpu"), ("onnx", "cpu")]
 )
-def test_models_prefer_a_gpu_where_one_is_served(family: str, queue: str) -> None:
+def test_models_prefer_a_served_gpu_queue(family: str, queue: str) -> None:
     recipe = Recipe.single(family, weights="0" * 64)
     assert prepare._queue(recipe) == "cpu"
     serve("cpu", "gpu")
@@ -48,17 +48,17 @@ def test_models_prefer_a_gpu_where_one_is_served(family: str, queue: str) -> Non
 
 
 @committed
-def test_jobs_of_a_gpu_that_is_gone_go_on_on_processors(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_move_to_cpu_when_the_gpu_is_missing(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_fallback, "GRACE_SECONDS", 0.3)
     job = on_gpu(poisoned(user, crashing_operation.WELL))
     serve("gpu")
-    assert gpu_fallback.leave_missing_gpu() == 0
-    fleet.leave(name="there")
-    assert gpu_fallback.leave_missing_gpu() == 0
+    assert gpu_fallback.move_jobs_to_cpu() == 0
+    fleet.remove_worker(name="there")
+    assert gpu_fallback.move_jobs_to_cpu() == 0
     serve("gpu")
-    assert gpu_fallback.leave_missing_gpu() == 0
-    fleet.leave(name="there")
-    assert gpu_fallback.leave_missing_gpu() == 0
+    assert gpu_fallback.move_jobs_to_cpu() == 0
+    fleet.remove_worker(name="there")
+    assert gpu_fallback.move_jobs_to_cpu() == 0
     time.sleep(0.4)
     tasks.sweep()
     job.refresh_from_db()
@@ -68,7 +68,7 @@ def test_jobs_of_a_gpu_that_is_gone_go_on_on_processors(user: User, monkeypatch:
 
 
 @committed
-def test_a_worker_for_gpus_needs_one(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_worker_needs_a_gpu(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     def found() -> list[str]:
         return list(startup_checks.problems(current_app, ["gpu"]))
 
@@ -77,7 +77,7 @@ def test_a_worker_for_gpus_needs_one(settings: Settings, monkeypatch: pytest.Mon
     assert found() == ["IPAU_GPU_DEVICE must be cuda, cuda:1 and so on, or torch-cpu, not gpu."]
     settings.GPU_DEVICE = "cuda:1"
     monkeypatch.setattr(devices, "has_gpu", lambda: False)
-    assert found() == ["it serves the queue gpu, but this machine shows no NVIDIA GPU."]
+    assert found() == ["it serves the queue gpu, but this machine has no NVIDIA GPU."]
     assert list(startup_checks.problems(current_app, ["cpu"])) == []
     monkeypatch.setattr(devices, "has_gpu", lambda: True)
     monkeypatch.setattr(devices, "find_cuda_build", lambda: None)

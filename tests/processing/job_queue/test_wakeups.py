@@ -1,4 +1,4 @@
-"""Wake-ups: counted in, ended, lost and sent again; and owners that take turns."""
+"""Wake-ups: counting, end of turns, lost wake-ups; and lost leases."""
 
 from datetime import timedelta
 
@@ -28,7 +28,7 @@ def age(user: User, seconds: float) -> None:
     Lane.objects.filter(owner=user).update(stirred_at=timezone.now() - timedelta(seconds=seconds))
 
 
-def test_one_wake_up_a_slot_whatever_number_of_jobs(user: User) -> None:
+def test_at_most_one_wake_up_per_slot(user: User) -> None:
     with_slots(2)
     for n in range(3):
         submit(user, [upload(user, f"{n}-{m}.jpg", seed=10 * n + m) for m in range(3)])
@@ -41,7 +41,7 @@ def test_no_more_wake_ups_than_items(user: User) -> None:
     assert outstanding(user) == 1
 
 
-def test_a_turn_hands_its_wake_up_on_while_work_remains(user: User) -> None:
+def test_turn_resends_its_wake_up_while_work_remains(user: User) -> None:
     with_slots(2)
     submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(4)])
     assert wakeups.end_turn(owner_id=user.pk, queue="cpu") == 1
@@ -59,52 +59,52 @@ def test_a_new_worker_is_woken_by_the_next_turn(user: User) -> None:
     assert wakeups.end_turn(owner_id=user.pk, queue="cpu") == 4
 
 
-def test_a_silent_lane_with_work_is_found_and_stirred(user: User) -> None:
+def test_lost_wake_ups_are_found_and_replaced(user: User) -> None:
     with_slots(2)
     submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(3)])
-    assert wakeups.silent_lanes(depth={"cpu": 0}) == []
+    assert wakeups.find_silent(depth={"cpu": 0}) == []
     age(user, 10)
-    assert wakeups.silent_lanes(depth={"cpu": 0}) == [(user.pk, "cpu")]
-    assert wakeups.silent_lanes(depth={"cpu": 50}) == []  # it may just be waiting for its turn
-    assert wakeups.restir(owner_id=user.pk, queue="cpu") == 2
-    assert wakeups.silent_lanes(depth={"cpu": 0}) == []
+    assert wakeups.find_silent(depth={"cpu": 0}) == [(user.pk, "cpu")]
+    assert wakeups.find_silent(depth={"cpu": 50}) == []  # it may just be waiting for its turn
+    assert wakeups.replace_lost(owner_id=user.pk, queue="cpu") == 2
+    assert wakeups.find_silent(depth={"cpu": 0}) == []
 
 
-def test_turns_at_large_pictures_are_not_taken_for_lost(user: User) -> None:
+def test_long_turns_do_not_count_as_lost(user: User) -> None:
     with_slots(2)
     job = submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(6)])
     for _ in range(2):
         assert claims.claim(job=job, slot=registry.this_slot(), slots=2, seconds=1, seconds_per_item=None)
     age(user, 30)
-    assert wakeups.restir(owner_id=user.pk, queue="cpu") == 0
+    assert wakeups.replace_lost(owner_id=user.pk, queue="cpu") == 0
     assert outstanding(user) == 2
 
 
-def test_a_lane_without_work_is_left_alone(user: User) -> None:
+def test_no_wake_up_without_work(user: User) -> None:
     submit(user, [upload(user, seed=1)])
     take_turns(user)
     age(user, 100)
-    assert wakeups.silent_lanes(depth={}) == []
+    assert wakeups.find_silent(depth={}) == []
 
 
-def test_a_lease_is_lost_with_its_slot_its_worker_or_its_time(user: User) -> None:
+def test_lease_is_lost_with_slot_worker_or_expiry(user: User) -> None:
     job = submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(1)])
     slot = registry.Slot("w@here", 7)
-    held = claims.claim(job=job, slot=slot, slots=1, seconds=1, seconds_per_item=None)
-    assert held is not None
-    item = held.items[0]
+    claim = claims.claim(job=job, slot=slot, slots=1, seconds=1, seconds_per_item=None)
+    assert claim is not None
+    item = claim.items[0]
     beat = {"queues": ["cpu"], "device": "cpu", "started_at": timezone.now()}
 
-    registry.beat(name="w@here", pids=[7, 8], **beat)
+    registry.record_heartbeat(name="w@here", pids=[7, 8], **beat)
     assert registry.lost_leases() == {}
 
     earlier = timezone.now() - timedelta(seconds=3)
     type(item).objects.filter(pk=item.pk).update(started_at=earlier)
-    registry.beat(name="w@here", pids=[7, 8], **beat)
+    registry.record_heartbeat(name="w@here", pids=[7, 8], **beat)
     assert registry.lost_leases() == {}
-    registry.beat(name="w@here", pids=[8], **beat)
-    assert registry.lost_leases() == {item.pk: held.token}
+    registry.record_heartbeat(name="w@here", pids=[8], **beat)
+    assert registry.lost_leases() == {item.pk: claim.token}
 
-    registry.beat(name="w@here", pids=[7, 8], **beat)
+    registry.record_heartbeat(name="w@here", pids=[7, 8], **beat)
     type(item).objects.filter(pk=item.pk).update(lease_expires_at=timezone.now() - timedelta(seconds=1))
-    assert registry.lost_leases() == {item.pk: held.token}
+    assert registry.lost_leases() == {item.pk: claim.token}

@@ -1,4 +1,4 @@
-"""What a person may do about a job: retry it, end it, give it a deadline; and what its log tells of that."""
+"""Retry, cancel and deadline of jobs, and their log lines."""
 
 from datetime import timedelta
 
@@ -23,9 +23,9 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def _unknown_pace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A turn takes one picture where it does not know better from an earlier test."""
-    monkeypatch.setattr(work, "_pace", {})
+def _no_measured_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clear the speeds of earlier tests, so that a turn starts with one image."""
+    monkeypatch.setattr(work, "_seconds_per_image", {})
 
 
 def damaged(user: User, name: str = "bad.jpg", *, seed: int = 2) -> File:
@@ -34,7 +34,7 @@ def damaged(user: User, name: str = "bad.jpg", *, seed: int = 2) -> File:
 
 
 def mend(item: Item, *, seed: int = 3) -> None:
-    """Let the picture that an item waits for be a good one."""
+    """Replace the image of an item by a valid one."""
     item.blob_id = upload(item.job.owner, f"mended {seed}.jpg", seed=seed).blob_id
     item.save(update_fields=["blob"])
 
@@ -58,7 +58,7 @@ def assert_counters_equal_rows(job: Job) -> None:
 # --- Retry.
 
 
-def test_retry_runs_what_failed_and_nothing_else(user: User) -> None:
+def test_retry_runs_only_failed_items(user: User) -> None:
     job = submit(user, [upload(user, "good.jpg", seed=1), damaged(user)])
     take_turns(user)
     bad, good = (
@@ -80,7 +80,7 @@ def test_retry_runs_what_failed_and_nothing_else(user: User) -> None:
     assert File.objects.filter(folder=job.output_folder).count() == 2
 
 
-def test_retry_of_a_cancelled_job_resumes_it(user: User) -> None:
+def test_retry_resumes_a_canceled_job(user: User) -> None:
     job = submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(4)])
     take_chunk(user)
     services.cancel_job(owner=user, job_id=job.pk)
@@ -106,12 +106,12 @@ def test_a_job_may_be_retried_while_it_runs(user: User) -> None:
     assert job.succeeded == 4
 
 
-def test_what_cannot_be_retried_says_why_and_does_not_change(user: User, other_user: User) -> None:
+def test_retry_without_failed_items_is_refused(user: User, other_user: User) -> None:
     running = submit(user, [upload(user, seed=1)])
-    with pytest.raises(Conflict, match="still running and none of its pictures has failed"):
+    with pytest.raises(Conflict, match="still running and none of its images has failed"):
         services.retry_job(owner=user, job_id=running.pk)
     take_turns(user)
-    with pytest.raises(Conflict, match="No picture of this job has failed"):
+    with pytest.raises(Conflict, match="No image of this job has failed"):
         services.retry_job(owner=user, job_id=running.pk)
     with pytest.raises(NotFound):
         services.retry_job(owner=other_user, job_id=running.pk)
@@ -121,7 +121,7 @@ def test_what_cannot_be_retried_says_why_and_does_not_change(user: User, other_u
 
 
 @committed
-def test_two_retries_at_once_are_one(user: User) -> None:
+def test_concurrent_retries_count_once(user: User) -> None:
     job = submit(user, [damaged(user, f"{n}.jpg", seed=n) for n in range(3)])
     take_turns(user)
     raised = at_once(*[lambda: services.retry_job(owner=user, job_id=job.pk)] * 3)
@@ -133,7 +133,7 @@ def test_two_retries_at_once_are_one(user: User) -> None:
 
 
 @committed
-def test_retry_and_cancel_at_once_leave_counters_equal_to_rows(user: User) -> None:
+def test_concurrent_retry_and_cancel_keep_counters_correct(user: User) -> None:
     job = submit(user, [damaged(user), upload(user, "good.jpg", seed=1)])
     take_chunk(user)
     for _ in range(6):
@@ -148,13 +148,13 @@ def test_retry_and_cancel_at_once_leave_counters_equal_to_rows(user: User) -> No
         assert open_items == job.is_open
 
 
-def test_a_result_that_was_being_made_when_its_job_was_cancelled_and_retried_is_dropped(user: User) -> None:
+def test_result_from_before_cancel_and_retry_is_dropped(user: User) -> None:
     job = submit(user, [upload(user, seed=1)])
     held = claim(job)
     services.cancel_job(owner=user, job_id=job.pk)
     services.retry_job(owner=user, job_id=job.pk)
     assert not claims.renew(held)
-    claims.hand_back(held, held.items)
+    claims.release(held, held.items)
     item = Item.objects.get(job=job)
     assert (item.state, item.attempts) == (State.STARTING, 0)
 
@@ -182,7 +182,7 @@ def test_the_sweep_ends_a_job_at_its_deadline(user: User) -> None:
     assert other.is_open
 
 
-def test_a_turn_begins_nothing_of_an_overdue_job(user: User) -> None:
+def test_turn_starts_no_item_after_the_deadline(user: User) -> None:
     job = submit(user, [upload(user, seed=1)], terms=Terms(deadline_at=timezone.now() + timedelta(hours=1)))
     past_deadline(job)
     assert work.take_turn(user.pk, "cpu") == 0
@@ -210,7 +210,7 @@ def test_retry_before_the_deadline_keeps_it(user: User) -> None:
 
 
 def test_a_deadline_that_has_passed_is_refused(user: User) -> None:
-    with pytest.raises(Invalid, match="deadline has passed"):
+    with pytest.raises(Invalid, match="deadline has already passed"):
         submit(user, [upload(user, seed=1)], terms=Terms(deadline_at=timezone.now() - timedelta(seconds=1)))
     assert not Job.objects.exists()
 
@@ -223,23 +223,23 @@ def test_the_log_counts_failures_by_reason_and_stays_short(user: User) -> None:
     take_turns(user)
     failed = JobEvent.objects.get(job=job, kind="failed")
     assert failed.details["n"] == 6
-    assert job_log.text_of(failed) == "6 pictures failed. This picture is damaged: it ends too early."
+    assert job_log.text_of(failed) == "6 images failed. This image is damaged: it ends too early."
     services.retry_job(owner=user, job_id=job.pk)
     take_turns(user)
     assert [e.details["n"] for e in JobEvent.objects.filter(job=job, kind="failed").order_by("id")] == [6, 6]
 
 
-def test_many_different_reasons_are_counted_in_few_lines(user: User) -> None:
+def test_many_failure_reasons_share_few_log_lines(user: User) -> None:
     job = submit(user, [upload(user, seed=1)])
-    for n in range(3 * job_log.MOST_TALLIES):
+    for n in range(3 * job_log.MAX_TALLIES):
         job_log.tally(job.pk, job_log.Kind.FAILED, 1, code="x", reason=f"Reason {n}.")
     lines = JobEvent.objects.filter(job=job, kind="failed")
-    assert lines.count() == job_log.MOST_TALLIES + 1
-    assert sum(line.details["n"] for line in lines) == 3 * job_log.MOST_TALLIES
-    assert job_log.log_of(job)[-1].text == f"{2 * job_log.MOST_TALLIES} pictures failed."
+    assert lines.count() == job_log.MAX_TALLIES + 1
+    assert sum(line.details["n"] for line in lines) == 3 * job_log.MAX_TALLIES
+    assert job_log.log_of(job)[-1].text == f"{2 * job_log.MAX_TALLIES} images failed."
 
 
-def test_a_lost_worker_and_a_silent_storage_stand_in_the_log(user: User) -> None:
+def test_log_names_lost_workers_and_storage_outages(user: User) -> None:
     job = submit(user, [upload(user, f"{n}.jpg", seed=n) for n in range(2)])
     held = claim(job)
     claims.reclaim({item.pk: held.token for item in held.items})
@@ -247,10 +247,10 @@ def test_a_lost_worker_and_a_silent_storage_stand_in_the_log(user: User) -> None
     claims.let_expire(held, held.items, after=timedelta(0), code="storage")
     claims.reclaim(registry.lost_leases())
     assert kinds(job) == ["submitted", "started", "lost", "delayed"]
-    assert job_log.log_of(job)[2].text.endswith("was lost with 1 picture, which waits again.")
+    assert job_log.log_of(job)[2].text.endswith("was lost while it ran 1 image, which will be retried.")
     assert Item.objects.filter(job=job, error_code="").count() == 2
 
 
-def test_every_kind_has_its_words() -> None:
+def test_every_event_kind_has_a_text() -> None:
     for kind in job_log.Kind:
         assert job_log.text_of(JobEvent(kind=kind, details={"n": 2})) != kind

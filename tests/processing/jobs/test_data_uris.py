@@ -1,4 +1,4 @@
-"""Data URIs, as browsers read them."""
+"""Data URIs are parsed as in browsers."""
 
 import base64
 from collections.abc import Callable
@@ -47,20 +47,20 @@ REFUSED = {
     "padding in the middle": ("data:image/png;base64,QQ==QQ==", "character 3 of its data is “=”"),
     "too much padding": ("data:image/png;base64,QQ===", "“=”"),
     "padding of three": ("data:image/png;base64,Q===", "“=”"),
-    "one character too many": ("data:image/png;base64,QUFBQ", "not whole"),
+    "one character too many": ("data:image/png;base64,QUFBQ", "is incomplete"),
     "a head without end": (f"data:{'a' * 5000},b", "no comma"),
     "NUL": ("data:image/png;base64,QQ\0=", "byte 0"),
 }
 
 
 @pytest.mark.parametrize("name", READ)
-def test_what_browsers_read_is_read(name: str) -> None:
+def test_data_uris_valid_in_browsers_are_read(name: str) -> None:
     assert is_data_uri(READ[name])
     assert read_data_uri(READ[name]) == PNG
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_browsers_refuse_is_refused_with_a_reason(name: str) -> None:
+def test_invalid_data_uris_are_refused_with_a_reason(name: str) -> None:
     uri, reason = REFUSED[name]
     with pytest.raises(NotADataUri) as refused:
         read_data_uri(uri)
@@ -68,7 +68,7 @@ def test_what_browsers_refuse_is_refused_with_a_reason(name: str) -> None:
 
 
 @given(st.binary(max_size=300), st.integers(1, 80))
-def test_any_bytes_come_back(data: bytes, width: int) -> None:
+def test_any_bytes_round_trip(data: bytes, width: int) -> None:
     text = base64.b64encode(data).decode()
     lines = "\n".join(text[i : i + width] for i in range(0, len(text), width))
     for body in (text, lines, text.rstrip("=")):
@@ -77,7 +77,7 @@ def test_any_bytes_come_back(data: bytes, width: int) -> None:
 
 
 @given(st.text(max_size=80))
-def test_nothing_else_is_raised_and_nothing_grows(body: str) -> None:
+def test_arbitrary_text_raises_only_not_a_data_uri(body: str) -> None:
     try:
         found = read_data_uri(f"data:{body}")
     except NotADataUri:
@@ -87,7 +87,7 @@ def test_nothing_else_is_raised_and_nothing_grows(body: str) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("name", READ)
-def test_the_api_takes_them(name: str, user: User, api: Callable[..., APIClient]) -> None:
+def test_api_accepts_data_uris(name: str, user: User, api: Callable[..., APIClient]) -> None:
     answer = api(user).post(
         "/v1/models/ipau/ascii/predictions", {"input": {"image": READ[name]}}, format="json"
     )

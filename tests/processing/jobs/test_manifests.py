@@ -1,4 +1,4 @@
-"""Tables of parameters: reading them, matching them with pictures, and what is said about wrong ones."""
+"""Tables of parameters: parsing, matching with images, and error messages."""
 
 import json
 import re
@@ -67,7 +67,7 @@ def test_json_is_read(wrapped: bool) -> None:
         (b"picture,threshold\na.jpg,3\n", "“file”"),
         (b"file,threshold,threshold\na.jpg,3,4\n", "“threshold” twice"),
         (b"file,threshold\na.jpg,3,4\n", "Row 2: it has more cells"),
-        (b"file,threshold\n,3\n", "Row 2: it names no picture"),
+        (b"file,threshold\n,3\n", "Row 2: it names no image"),
         (b"file,size\na.jpg,3\n", "Row 2: there is no parameter “size”"),
         (b'file,threshold\n"a.jpg,3\n', "line .* cannot be read as CSV"),
         (b"file\n\xff\xfe", "UTF-8"),
@@ -75,23 +75,23 @@ def test_json_is_read(wrapped: bool) -> None:
         (b"[1]", "Row 1: it must be an object"),
         (b'[{"file": 3}]', "Row 1: it must be an object"),
         (b'[{"file": "a", "input": []}]', "Row 1: its “input”"),
-        (b'[{"file": "a", "params": {}}]', "Row 1: there is nothing called “params”"),
+        (b'[{"file": "a", "params": {}}]', "Row 1: “params” is not a known key of a row"),
         (b"[{", "JSON"),
         (b'{"rows": 3}', "list"),
         (b"[" * 100_000, "JSON"),
     ],
 )
-def test_what_is_wrong_with_a_table_is_said_by_row(data: bytes, words: str) -> None:
+def test_table_errors_name_the_row(data: bytes, words: str) -> None:
     error = fault(data)
     assert re.search(words, error.message), error.message
     assert error.code == "invalid_table"
 
 
-def test_a_table_may_have_as_many_rows_as_a_job_pictures() -> None:
+def test_table_has_at_most_as_many_rows_as_a_job_images() -> None:
     with override_settings(JOB_MAX_FILES=3):
         assert len(read_table(b"file\na\nb\nc\n", SCHEMA)) == 3
-        assert "3 pictures at most" in fault(b"file\na\nb\nc\nd\n").message
-        assert "3 pictures at most" in fault(json.dumps([{"file": "a"}] * 4).encode()).message
+        assert "at most 3 images" in fault(b"file\na\nb\nc\nd\n").message
+        assert "at most 3 images" in fault(json.dumps([{"file": "a"}] * 4).encode()).message
 
 
 def test_a_hundred_thousand_and_one_rows_are_too_many() -> None:
@@ -103,9 +103,9 @@ def test_too_many_bytes_are_not_read() -> None:
         read_table(b"x" * (manifests.MAX_BYTES + 1), SCHEMA)
 
 
-def test_a_refusal_names_some_rows_and_counts_the_rest() -> None:
+def test_error_lists_some_rows_and_counts_the_rest() -> None:
     error = fault(b"file,size\n" + b"a,1\n" * 200)
-    assert list(error.fields) == [f"row {n}" for n in range(2, 2 + manifests.MOST_PROBLEMS)]
+    assert list(error.fields) == [f"row {n}" for n in range(2, 2 + manifests.MAX_PROBLEMS)]
     assert "And 197 more." in error.message
 
 
@@ -116,10 +116,10 @@ _ROWS = "file,threshold\n"
     ("text", "words"),
     [
         (_ROWS + "a,b,c\n" * 5_000_000, "Row 2: it has more cells.* And at least"),
-        (_ROWS + ",b\n" * 8_000_000, "Row 2: it names no picture.* And at least"),
+        (_ROWS + ",b\n" * 8_000_000, "Row 2: it names no image.* And at least"),
         (_ROWS + "\n" * 30_000_000, "more rows"),
-        (_ROWS + "," * 30_000_000, "a row of it has more than 256 KB"),
-        (_ROWS + '"\n",' * 8_000_000, "a row of it has more than 256 KB"),
+        (_ROWS + "," * 30_000_000, "one of its rows has more than 256 KB"),
+        (_ROWS + '"\n",' * 8_000_000, "one of its rows has more than 256 KB"),
         ("file," + "c," * 100_000, "“c” twice"),
         ("[" + "[]," * 10_000_000 + "[]]", "as JSON it has more values than a job may have"),
         ("[" + "1," * 15_000_000 + "1]", "as JSON it has more values than a job may have"),
@@ -131,8 +131,8 @@ _ROWS = "file,threshold\n"
     ],
     ids=range(10),
 )
-def test_a_table_that_is_wrong_everywhere_is_refused_soon(text: str, words: str) -> None:
-    """One of 32 MB took a minute of a web process."""
+def test_table_with_errors_everywhere_is_refused_quickly(text: str, words: str) -> None:
+    """A table of 32 MB once took a minute of a web process."""
     data = text.encode()
     started = time.thread_time()
     error = fault(data)
@@ -140,14 +140,14 @@ def test_a_table_that_is_wrong_everywhere_is_refused_soon(text: str, words: str)
     assert re.search(words, error.message), error.message
 
 
-def test_columns_are_not_compared_with_each_other() -> None:
+def test_many_columns_are_checked_quickly() -> None:
     columns = [f"c{number}" for number in range(30_000)]
     started = time.thread_time()
     assert read_table(",".join(["file", *columns]).encode() + b"\na", SCHEMA) == [ManifestRow(2, "a", {})]
     assert time.thread_time() - started < 1.0
 
 
-def test_empty_rows_of_a_spreadsheet_are_passed_over() -> None:
+def test_empty_rows_are_skipped() -> None:
     rows = read_table(b"file,threshold\na,1\n" + b",\n" * 90_000 + b"b,2\n", SCHEMA)
     assert [row.picture for row in rows] == ["a", "b"]
 
@@ -179,19 +179,17 @@ def pictures(user: User) -> list[File]:
         ("sea.jpg", 3),
     ],
 )
-def test_a_picture_is_named_by_its_name_or_way(
-    user: User, pictures: list[File], name: str, index: int
-) -> None:
+def test_row_names_an_image_by_name_or_path(user: User, pictures: list[File], name: str, index: int) -> None:
     row = ManifestRow(2, name, {"threshold": "1"})
     assert manifests.match(owner=user, rows=[row], files=pictures) == {pictures[index].pk: row}
 
 
-def test_a_picture_is_named_by_its_id(user: User, pictures: list[File]) -> None:
+def test_row_names_an_image_by_id(user: User, pictures: list[File]) -> None:
     row = ManifestRow(2, str(pictures[1].pk).upper(), {})
     assert manifests.match(owner=user, rows=[row], files=pictures) == {pictures[1].pk: row}
 
 
-def test_unknown_ambiguous_and_repeated_pictures_are_named_by_row(user: User, pictures: list[File]) -> None:
+def test_unknown_ambiguous_and_repeated_images_are_reported_by_row(user: User, pictures: list[File]) -> None:
     rows = [
         ManifestRow(2, "no.jpg", {}),
         ManifestRow(3, "sea.jpg", {}),
@@ -201,12 +199,12 @@ def test_unknown_ambiguous_and_repeated_pictures_are_named_by_row(user: User, pi
     with pytest.raises(Invalid) as caught:
         manifests.match(owner=user, rows=rows, files=pictures[:3])
     assert list(caught.value.fields) == ["row 2", "row 3", "row 5"]
-    assert "“no.jpg” is none of the chosen pictures" in caught.value.fields["row 2"]
-    assert "write the folder too" in caught.value.fields["row 3"]
-    assert "in row 4 already" in caught.value.fields["row 5"]
+    assert "“no.jpg” is not one of the selected images" in caught.value.fields["row 2"]
+    assert "add the folder name" in caught.value.fields["row 3"]
+    assert "already has parameters in row 4" in caught.value.fields["row 5"]
 
 
-def test_the_table_to_fill_in_can_be_read_back(user: User, pictures: list[File]) -> None:
+def test_csv_template_can_be_read_back(user: User, pictures: list[File]) -> None:
     odd = upload(user, "=cmd|' x'.jpg", seed=9)
     files = [*pictures, odd]
     text = manifests.write_csv(owner=user, files=files, names=["method", "threshold"])
@@ -218,7 +216,7 @@ def test_the_table_to_fill_in_can_be_read_back(user: User, pictures: list[File])
 # --- Submitting.
 
 
-def test_each_picture_runs_with_its_own_parameters(user: User) -> None:
+def test_each_image_runs_with_its_own_parameters(user: User) -> None:
     files = [upload(user, f"{n}.jpg", seed=n) for n in range(3)]
     table = [ManifestRow(2, "1.jpg", {"method": "average", "threshold": "10"}), ManifestRow(3, "2.jpg", {})]
     job = submit(user, files, params={"finish": "threshold", "auto_threshold": False}, table=table)
@@ -234,7 +232,7 @@ def test_each_picture_runs_with_its_own_parameters(user: User) -> None:
     assert len(keys) == 3
 
 
-def test_only_the_pictures_of_the_table_run_when_asked(user: User) -> None:
+def test_only_table_skips_other_images(user: User) -> None:
     files = [upload(user, f"{n}.jpg", seed=n) for n in range(3)]
     job = submit(user, files, table=[ManifestRow(2, "1.jpg", {})], only_table=True)
     assert [item.name for item in job.items.all()] == ["1.jpg"]
@@ -250,7 +248,7 @@ def test_only_the_pictures_of_the_table_run_when_asked(user: User) -> None:
         {"level": None},
     ],
 )
-def test_wrong_values_are_named_by_row_and_nothing_runs(user: User, params: dict[str, Any]) -> None:
+def test_wrong_values_are_reported_by_row_and_nothing_runs(user: User, params: dict[str, Any]) -> None:
     files = [upload(user, f"{n}.jpg", seed=n) for n in range(3)]
     with pytest.raises(Invalid) as caught:
         submit(user, files, table=[ManifestRow(2, "0.jpg", {}), ManifestRow(7, "1.jpg", params)])
@@ -260,23 +258,23 @@ def test_wrong_values_are_named_by_row_and_nothing_runs(user: User, params: dict
     assert not Folder.objects.filter(owner=user).exists()
 
 
-def test_a_folder_of_tiles_is_the_same_for_all(user: User) -> None:
+def test_folder_parameter_cannot_differ_by_image(user: User) -> None:
     tiles = drive.create_folder(owner=user, parent=None, name="Tiles")
     upload(user, "t.jpg", folder=tiles, seed=8)
     file = upload(user, "a.jpg", seed=1)
     about = version("mosaic").params_schema["properties"]
     name = next(key for key in about if about[key]["widget"] == "folder")
-    with pytest.raises(Invalid, match="same for all pictures"):
+    with pytest.raises(Invalid, match="same for all images"):
         submit(user, [file], app="mosaic", table=[ManifestRow(2, "a.jpg", {name: str(tiles.pk)})])
 
 
-def test_another_persons_picture_is_none_of_the_chosen(user: User, other_user: User) -> None:
+def test_image_of_another_account_is_not_selected(user: User, other_user: User) -> None:
     mine, theirs = upload(user, "a.jpg", seed=1), upload(other_user, "b.jpg", seed=2)
-    with pytest.raises(DomainError, match="none of the chosen"):
+    with pytest.raises(DomainError, match="not one of the selected"):
         submit(user, [mine], table=[ManifestRow(2, str(theirs.pk), {})])
 
 
-def test_a_price_above_what_is_allowed_is_refused(user: User) -> None:
+def test_price_above_the_limit_is_refused(user: User) -> None:
     file = upload(user, "a.jpg", seed=1)
     listing = version().listing
     listing.price_each = 1500
@@ -285,14 +283,14 @@ def test_a_price_above_what_is_allowed_is_refused(user: User) -> None:
     for most, refused in ((1499, True), (1500, False)):
         terms = services.Terms(max_price=most)
         if refused:
-            with pytest.raises(Invalid, match=r"1\.5 credits, more than the 1\.499"):
+            with pytest.raises(Invalid, match=r"1\.5 credits, more than your limit of 1\.499"):
                 services.submit_job(owner=user, version=version(), params={}, selection=chosen, terms=terms)
         else:
             job = services.submit_job(owner=user, version=version(), params={}, selection=chosen, terms=terms)
             assert (job.price_quoted, job.price_charged) == (1500, 0)
 
 
-def test_unknown_files_are_refused_without_looking_up_all_of_them(
+def test_unknown_files_are_refused_without_checking_all(
     user: User,
     pictures: list[File],
     monkeypatch: pytest.MonkeyPatch,

@@ -1,4 +1,4 @@
-"""Running pipelines: settings by step, folders by step, versions whose apps are gone."""
+"""Running pipelines: parameters by step, folders by step, versions with missing apps."""
 
 from typing import Any
 
@@ -33,13 +33,13 @@ def params_of(version: Version, user: User, **params: Any) -> list[dict[str, Any
     return [step.params for step in prepare(owner=user, version=version, params=params).recipe.steps]
 
 
-def tiles(owner: User, name: str, colour: int) -> Folder:
+def tiles(owner: User, name: str, color: int) -> Folder:
     folder = create_folder(owner=owner, parent=None, name=name)
-    upload(owner, f"{name}.jpg", folder=folder, seed=colour)
+    upload(owner, f"{name}.jpg", folder=folder, seed=color)
     return folder
 
 
-def test_what_is_not_said_takes_the_authors_values(comic: Version, user: User) -> None:
+def test_missing_parameters_use_the_authors_values(comic: Version, user: User) -> None:
     pixels, grey = params_of(comic, user)
     assert (pixels["block"], grey["contrast"]) == (9, 20)
     pixels, grey = params_of(comic, user, **{"pixelart.block": "12", "blackwhite.finish": "dither"})
@@ -58,19 +58,19 @@ def test_what_is_not_said_takes_the_authors_values(comic: Version, user: User) -
         ("blackwhite.contrast", "Contrast must be at most 100."),
     ],
 )
-def test_wrong_parameters_are_named(sent: str, sentence: str, comic: Version, user: User) -> None:
+def test_wrong_parameters_are_reported_by_name(sent: str, sentence: str, comic: Version, user: User) -> None:
     with pytest.raises(Invalid) as caught:
         prepare(owner=user, version=comic, params={sent: 900})
     assert caught.value.fields == {sent: sentence}
 
 
-def test_what_a_version_keeps_to_itself_stays(comic: Version, user: User) -> None:
-    """A setting that the schema does not offer has the author's value, whatever is sent."""
+def test_hidden_parameters_cannot_be_overridden(comic: Version, user: User) -> None:
+    """A parameter outside the schema always has the author's value."""
     del comic.params_schema["properties"]["pixelart.block"]
     assert params_of(comic, user, **{"pixelart.block": 30})[0]["block"] == 9
 
 
-def test_two_steps_freeze_folders_of_their_own(user: User) -> None:
+def test_each_step_freezes_its_own_folder(user: User) -> None:
     one, two = tiles(user, "One", 1), tiles(user, "Two", 2)
     listing = pipeline(user, ("mosaic", {"tiles": str(one.pk)}), "mosaic")
     job = submit_version(
@@ -85,7 +85,7 @@ def test_two_steps_freeze_folders_of_their_own(user: User) -> None:
     assert Job.objects.get().state == State.SUCCEEDED
 
 
-def test_a_folder_is_the_runners_own(user: User, other_user: User) -> None:
+def test_folder_must_belong_to_the_account_that_runs(user: User, other_user: User) -> None:
     listing = pipeline(user, "blackwhite", "mosaic", visibility=Visibility.PUBLIC)
     newest = market.get_latest_version(user=other_user, owner=user.handle, name=listing.name)
     mine = tiles(user, "Mine", 1)
@@ -97,15 +97,15 @@ def test_a_folder_is_the_runners_own(user: User, other_user: User) -> None:
     assert list(found.resources) == ["mosaic.tiles"]
 
 
-def test_a_folder_is_the_same_for_all_pictures(user: User) -> None:
+def test_folder_of_a_step_cannot_differ_by_image(user: User) -> None:
     folder = tiles(user, "Tiles", 1)
     newest = market.latest_version(pipeline(user, "mosaic"))
     given = {"mosaic.tiles": str(folder.pk)}
-    with pytest.raises(Invalid, match="same for all pictures"):
+    with pytest.raises(Invalid, match="same for all images"):
         prepare(owner=user, version=newest, params=given, own=given)
 
 
-def test_the_memory_tells_apart_which_step_uses_which_folder(user: User) -> None:
+def test_cache_key_depends_on_the_step_of_a_folder(user: User) -> None:
     one, two = str(tiles(user, "One", 1).pk), str(tiles(user, "Two", 2).pk)
     newest = market.latest_version(pipeline(user, "mosaic", "mosaic"))
 
@@ -116,7 +116,7 @@ def test_the_memory_tells_apart_which_step_uses_which_folder(user: User) -> None
     assert key(one, two) == key(one, two) != key(two, one)
 
 
-def test_a_pipeline_runs_over_pictures(comic: Version, user: User) -> None:
+def test_pipeline_runs_over_images(comic: Version, user: User) -> None:
     files = [upload(user, f"{n}.png", data=picture_bytes("PNG", seed=n)) for n in range(3)]
     job = submit_version(user, comic, files, params={"pixelart.block": 16})
     take_turns(user)
@@ -136,7 +136,7 @@ def test_texts_of_two_steps_become_two_files(user: User) -> None:
     assert made == {"image": "cat.png", "text": "cat.txt", "text2": "cat (2).txt"}
 
 
-def test_a_table_of_parameters_names_them_by_step(comic: Version, user: User) -> None:
+def test_table_columns_name_the_step(comic: Version, user: User) -> None:
     (row,) = manifests.read_table(b"file,pixelart.block\nsea.jpg,7\n", comic.params_schema)
     found = prepare(owner=user, version=comic, params=row.params, own=row.params)
     assert [step.params.get("block") for step in found.recipe.steps] == [7, None]
@@ -149,7 +149,7 @@ class GoneParams(Params):
 
 
 class Gone(Operation[GoneParams]):
-    """An app that is there while a pipeline is made, and not afterwards."""
+    """An app that exists only while a pipeline is created."""
 
     key = "gone"
     title = "Gone"
@@ -161,7 +161,7 @@ class Gone(Operation[GoneParams]):
         return Result(picture.rgb())
 
 
-def test_a_pipeline_whose_app_is_gone_says_so(user: User) -> None:
+def test_pipeline_with_a_missing_app_reports_it(user: User) -> None:
     with registry.register(Gone()):
         newest = market.latest_version(pipeline(user, "blackwhite", "gone"))
         job = submit_version(user, newest, [upload(user)])
@@ -175,14 +175,14 @@ def test_a_pipeline_whose_app_is_gone_says_so(user: User) -> None:
     assert (item.state, item.error) == (State.FAILED, "There is no operation “gone”.")
 
 
-def test_a_built_in_app_that_is_gone_says_so(user: User) -> None:
+def test_missing_built_in_app_reports_it(user: User) -> None:
     builtin = version()
     builtin.recipe["steps"][0]["operation"] = "gone"
     with pytest.raises(Invalid, match="no longer exists"):
         prepare(owner=user, version=builtin, params={})
 
 
-def test_settings_that_an_app_no_longer_takes_are_named(user: User) -> None:
+def test_parameters_that_an_app_no_longer_accepts_are_reported(user: User) -> None:
     with registry.register(Gone()):
         newest = market.latest_version(pipeline(user, "blackwhite", ("gone", {"amount": 9})))
 

@@ -16,7 +16,7 @@ from tests.processing.factories import submit, take_turns, version
 pytestmark = pytest.mark.django_db
 
 
-def test_a_mosaic_of_the_owners_tiles_freezes_and_uses_them(user: User) -> None:
+def test_mosaic_freezes_the_owners_tiles(user: User) -> None:
     folder = drive.create_folder(owner=user, parent=None, name="Tiles")
     tiles = [upload(user, f"t{n}.jpg", folder=folder, seed=100 + n) for n in range(4)]
     job = submit(user, [upload(user, seed=1)], app="mosaic", params={"tiles": str(folder.pk)})
@@ -27,7 +27,7 @@ def test_a_mosaic_of_the_owners_tiles_freezes_and_uses_them(user: User) -> None:
     assert job.state == State.SUCCEEDED
 
 
-def test_somebody_elses_tiles_are_not_there(user: User, other_user: User) -> None:
+def test_tiles_of_another_account_are_not_found(user: User, other_user: User) -> None:
     folder = drive.create_folder(owner=other_user, parent=None, name="Tiles")
     upload(other_user, folder=folder)
     with pytest.raises(Invalid) as caught:
@@ -36,7 +36,7 @@ def test_somebody_elses_tiles_are_not_there(user: User, other_user: User) -> Non
     assert not Job.objects.exists()
 
 
-def test_wrong_parameters_are_named_and_nothing_is_made(user: User) -> None:
+def test_wrong_parameters_are_reported_and_no_job_is_created(user: User) -> None:
     with pytest.raises(Invalid) as caught:
         submit(user, [upload(user)], params={"contrast": 500, "colour": "red"})
     assert set(caught.value.fields) == {"contrast", "colour"}
@@ -44,13 +44,13 @@ def test_wrong_parameters_are_named_and_nothing_is_made(user: User) -> None:
     assert not Job.objects.exists()
 
 
-def test_a_job_without_pictures_is_refused(user: User) -> None:
+def test_job_without_images_is_refused(user: User) -> None:
     folder = drive.create_folder(owner=user, parent=None, name="Empty")
     with pytest.raises(Invalid, match="choose at least one"):
         services.submit_job(owner=user, version=version(), params={}, selection=Selection((folder,), ()))
 
 
-def test_a_folder_is_run_with_all_that_is_in_it(user: User) -> None:
+def test_folder_runs_with_all_its_contents(user: User) -> None:
     top = drive.create_folder(owner=user, parent=None, name="Top")
     deep = drive.create_folder(owner=user, parent=top, name="Deep")
     upload(user, "a.jpg", folder=top, seed=1)
@@ -70,13 +70,13 @@ def test_the_same_key_gives_the_same_job(user: User) -> None:
         submit(user, [file], idempotency_key="k", params={"contrast": 5})
 
 
-def test_the_same_key_of_another_person_is_another_job(user: User, other_user: User) -> None:
+def test_same_key_of_another_account_is_another_job(user: User, other_user: User) -> None:
     first = submit(user, [upload(user)], idempotency_key="k")
     second = submit(other_user, [upload(other_user)], idempotency_key="k")
     assert first.pk != second.pk
 
 
-def test_another_persons_job_is_not_found(user: User, other_user: User) -> None:
+def test_job_of_another_account_is_not_found(user: User, other_user: User) -> None:
     job = submit(user, [upload(user)])
     for job_id in (job.pk, uuid.uuid4(), "nonsense"):
         with pytest.raises(NotFound):

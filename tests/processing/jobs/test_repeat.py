@@ -1,4 +1,4 @@
-"""Retry and run again, by the API and by a job's page."""
+"""Retry and run again, through the API and the job page."""
 
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
@@ -43,7 +43,7 @@ def again_page(client: Client, job: Job) -> tuple[str, dict[str, list[str]]]:
     return answer["Location"], parse_qs(urlsplit(answer["Location"]).query)
 
 
-def test_a_job_runs_again_with_its_parameters_options_and_pictures(user: User) -> None:
+def test_repeat_uses_parameters_options_and_images(user: User) -> None:
     files = [upload(user, f"{n}.jpg", seed=n) for n in range(3)]
     rows = [ManifestRow(1, "1.jpg", {"block": 20})]
     terms = Terms(options=Options(format="PNG", quality=80), mail_when_done=True)
@@ -61,7 +61,7 @@ def test_a_job_runs_again_with_its_parameters_options_and_pictures(user: User) -
     assert again.output_folder != first.output_folder
 
 
-def test_files_that_are_gone_are_left_out_and_counted(user: User) -> None:
+def test_missing_files_are_skipped_and_counted(user: User) -> None:
     files = [upload(user, f"{n}.jpg", seed=n) for n in range(4)]
     first = submit(user, files)
     put_into_trash(user, files[0])
@@ -69,14 +69,14 @@ def test_files_that_are_gone_are_left_out_and_counted(user: User) -> None:
     again = services.repeat_job(owner=user, job_id=first.pk)
     assert names(again) == ["2.jpg", "3.jpg"]
     assert job_log.log_of(again)[0].text == (
-        "Submitted with 2 pictures. 2 pictures of the earlier job are no longer there and were left out."
+        "Submitted with 2 images. 2 images of the earlier job no longer exist and were skipped."
     )
     put_into_trash(user, files[2], files[3])
-    with pytest.raises(Invalid, match="None of the pictures of this job is there any more"):
+    with pytest.raises(Invalid, match="None of the images of this job exists any more"):
         services.repeat_job(owner=user, job_id=first.pk)
 
 
-def test_kept_folders_are_kept_again(user: User) -> None:
+def test_repeat_keeps_the_folder_structure(user: User) -> None:
     top = drive.create_folder(owner=user, parent=None, name="Summer")
     upload(user, "sea.jpg", folder=top, seed=1)
     first = services.submit_job(
@@ -90,7 +90,7 @@ def test_kept_folders_are_kept_again(user: User) -> None:
     assert Item.objects.get(job=again).folder_path == "Summer"
 
 
-def test_queries_to_find_the_pictures_do_not_grow(user: User) -> None:
+def test_queries_for_earlier_images_do_not_grow(user: User) -> None:
     counts = []
     for number in (2, 12):
         job = submit(user, [upload(user, f"{number} {n}.jpg", seed=n) for n in range(number)])
@@ -110,10 +110,10 @@ def test_retry_over_the_api(user: User, api: Callable[..., APIClient]) -> None:
     assert (answer.status_code, answer.json()["status"], answer.json()["failed"]) == (200, "starting", 0)
     answer = api(user).post(f"/v1/jobs/{job.pk}/retry")
     assert answer.status_code == 409
-    assert "none of its pictures has failed" in answer.json()["message"]
+    assert "none of its images has failed" in answer.json()["message"]
 
 
-def test_again_over_the_api(user: User, api: Callable[..., APIClient]) -> None:
+def test_repeat_over_the_api(user: User, api: Callable[..., APIClient]) -> None:
     job = submit(user, [upload(user, seed=1)], app="pixelart", params={"block": 9})
     client, path = api(user), f"/v1/jobs/{job.pk}/again"
     answer = client.post(path, {"input": {"block": 12}}, format="json", HTTP_IDEMPOTENCY_KEY="k1")
@@ -130,9 +130,7 @@ def test_again_over_the_api(user: User, api: Callable[..., APIClient]) -> None:
 # --- On the page.
 
 
-def test_the_page_retries_and_says_when_there_is_nothing_to_retry(
-    user: User, client_of: Callable[[User], Client]
-) -> None:
+def test_page_retries_or_says_that_nothing_failed(user: User, client_of: Callable[[User], Client]) -> None:
     job = submit(user, [damaged(user)])
     take_turns(user)
     client = client_of(user)
@@ -147,7 +145,7 @@ def test_the_page_retries_and_says_when_there_is_nothing_to_retry(
     assert "Retry failed" not in answer
 
 
-def test_the_page_offers_to_resume_a_cancelled_job(user: User, client_of: Callable[[User], Client]) -> None:
+def test_page_offers_to_resume_a_canceled_job(user: User, client_of: Callable[[User], Client]) -> None:
     job = submit(user, [upload(user, seed=1)])
     services.cancel_job(owner=user, job_id=job.pk)
     page = client_of(user).get(reverse("processing:job", args=[job.pk])).content.decode()
@@ -157,9 +155,7 @@ def test_the_page_offers_to_resume_a_cancelled_job(user: User, client_of: Callab
     assert "The job continues where it stopped." in resumed.content.decode()
 
 
-def test_the_page_of_the_app_runs_the_earlier_pictures_again(
-    user: User, client_of: Callable[[User], Client]
-) -> None:
+def test_app_page_runs_the_earlier_images_again(user: User, client_of: Callable[[User], Client]) -> None:
     files = [upload(user, f"{n}.jpg", seed=n) for n in range(3)]
     first = submit(
         user, files, app="pixelart", params={"block": 9}, table=[ManifestRow(1, "1.jpg", {"block": 20})]
@@ -170,7 +166,7 @@ def test_the_page_of_the_app_runs_the_earlier_pictures_again(
     assert query["selection"] == [f"job:{first.pk}"]
     assert query["block"] == ["9"]
     page = client.get(where).content.decode()
-    assert "1 picture of the earlier job is no longer there and was left out." in page
+    assert "1 image of the earlier job no longer exists and was skipped." in page
     sent = {"over": "selection", "selection": f"job:{first.pk}", "block": "11", "request_key": "k"}
     run = reverse("processing:run", args=["ipau", "pixelart"])
     answer = client.post(run, sent)
@@ -178,12 +174,10 @@ def test_the_page_of_the_app_runs_the_earlier_pictures_again(
     again = Job.objects.exclude(pk=first.pk).get()
     assert (again.again_of, again.total, again.input["block"]) == (first, 2, 11)
     assert Item.objects.get(job=again, name="1.jpg").input == {"block": 20}
-    assert "left out" in job_log.log_of(again)[0].text
+    assert "and was skipped." in job_log.log_of(again)[0].text
 
 
-def test_more_pictures_than_a_session_holds_run_again(
-    user: User, client_of: Callable[[User], Client]
-) -> None:
+def test_more_images_than_a_session_holds_run_again(user: User, client_of: Callable[[User], Client]) -> None:
     file = upload(user, seed=1)
     File.objects.bulk_create(
         File(owner=user, name=f"{n}.jpg", blob=file.blob, content_type="image/jpeg", size=file.size)
@@ -198,7 +192,7 @@ def test_more_pictures_than_a_session_holds_run_again(
     assert Job.objects.get(again_of=job).total == 1501
 
 
-def test_another_persons_job_is_no_selection(
+def test_job_of_another_account_is_not_a_selection(
     user: User, other_user: User, client_of: Callable[[User], Client]
 ) -> None:
     job = submit(other_user, [upload(other_user, f"{n}.jpg", seed=n) for n in range(2)])

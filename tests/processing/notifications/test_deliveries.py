@@ -146,13 +146,13 @@ def test_output_events_of_a_job_are_limited(user: User, receive: Receive) -> Non
     """There is a minimum interval, and no `output` at the end, where `completed` is sent."""
     job = hooked(user, receive().url, "output", pictures=6)
     for _ in range(3):
-        transitions.count(transitions.locked(job.pk), succeeded=1)
+        transitions.count(transitions.lock_job(job.pk), succeeded=1)
     assert events_of(job) == ["output"]
     Delivery.objects.update(created_at=timezone.now() - timedelta(seconds=6))
-    transitions.count(transitions.locked(job.pk), failed=1)
+    transitions.count(transitions.lock_job(job.pk), failed=1)
     assert events_of(job) == ["output"] * 2
     Delivery.objects.update(created_at=timezone.now() - timedelta(seconds=6))
-    transitions.count(transitions.locked(job.pk), succeeded=2)
+    transitions.count(transitions.lock_job(job.pk), succeeded=2)
     assert events_of(job) == ["output"] * 2
 
 
@@ -171,7 +171,7 @@ def test_a_failed_prediction_sends_only_completed(user: User, receive: Receive) 
     work.deliver()
     assert events_of(job) == ["completed"]
     told = json.loads(receiver.got[0].body)
-    assert (told["status"], told["error"]) == ("failed", "This picture is damaged: it ends too early.")
+    assert (told["status"], told["error"]) == ("failed", "This image is damaged: it ends too early.")
 
 
 def test_canceling_twice_sends_one_event_and_a_retry_another(user: User, receive: Receive) -> None:

@@ -27,7 +27,9 @@ def staff(client_of: Callable[[User], Client]) -> Client:
 def test_lists_and_rows_are_shown(staff: Client, user: User) -> None:
     job = submit(user, [upload(user)], terms=Terms(webhook="https://93.184.215.14/", mail_when_done=True))
     take_turns(user)
-    registry.beat(name="w@here", queues=["cpu"], device="cpu", pids=[1], started_at=timezone.now())
+    registry.record_heartbeat(
+        name="w@here", queues=["cpu"], device="cpu", pids=[1], started_at=timezone.now()
+    )
     with marks():
         version = model(user)
     rows = {

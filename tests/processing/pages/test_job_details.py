@@ -150,9 +150,9 @@ def test_a_waiting_job_has_no_timings(user: User, client: Client) -> None:
 def test_the_log_lists_events(job: Job, client: Client) -> None:
     page = html(client.get(f"/jobs/{job.pk}/log/"))
     for words in (
-        "Submitted with 4 pictures.",
+        "Submitted with 4 images.",
         "Started",
-        "1 picture failed",
+        "1 image failed",
         "Finished: 3 succeeded, 1 failed.",
     ):
         assert words in page

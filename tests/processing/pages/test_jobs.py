@@ -107,7 +107,7 @@ def test_failures_are_grouped_by_reason_with_the_names(client: Client, user: Use
     take_turns(user)
     page = html(client.get(f"/jobs/{job.pk}/"))
     assert "2 images failed" in page
-    assert page.count("This picture is damaged: it ends too early.") == 1
+    assert page.count("This image is damaged: it ends too early.") == 1
     assert "<li>x.jpg</li>" in page
     assert "<li>y.jpg</li>" in page
 

@@ -198,7 +198,7 @@ def test_the_price_of_a_pipeline_is_the_sum_of_its_models(user: User, client: Cl
     version = services.latest_version(Listing.objects.select_related("owner").get(pk=version.listing_id))
     job = submit_version(user, version, [upload(user)])
     assert job.price_each == 1500 + 200 + 200 + 30
-    with pytest.raises(Invalid, match="that you allow"):
+    with pytest.raises(Invalid, match="more than your limit"):
         submit_version(user, version, [upload(user, "b.jpg", seed=2)], terms=Terms(max_price=1900))
     assert "Maximum price" in html(client.get(f"/apps/{user.handle}/two-2/"))
 

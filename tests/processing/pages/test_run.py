@@ -111,7 +111,7 @@ def test_a_maximum_price_is_offered_for_paid_models(client: Client, user: User) 
     assert "opt-max_price" in html(client.get(BW))
     assert "At most 7.5 credits." in html(client.get(BW + "quote/?pictures=3"))
     answer = client.post(BW + "run/", {"file": str(file.pk), "opt-max_price": "2.499"})
-    assert "up to 2.5 credits, more than the 2.499" in html(answer)
+    assert "up to 2.5 credits, more than your limit of 2.499" in html(answer)
     assert client.post(BW + "run/", {"file": str(file.pk), "opt-max_price": "2.5"}).status_code == 302
 
 
@@ -163,7 +163,7 @@ def test_only_images_in_the_table_run_if_selected(client: Client, user: User) ->
     ("table", "words"),
     [
         ("file,contrast\n0.jpg,900\n", "Row 2: Contrast must be at most 100."),
-        ("file,contrast\nnone.jpg,9\n", "Row 2: “none.jpg” is none of the chosen pictures."),
+        ("file,contrast\nnone.jpg,9\n", "Row 2: “none.jpg” is not one of the selected images."),
         ("file,size\n0.jpg,9\n", "Row 2: there is no parameter “size”."),
         ("picture\n0.jpg\n", "one of them “file”"),
     ],

@@ -36,7 +36,7 @@ def beat(name: str = "w@here", **changes: Any) -> None:
         "pids": [1, 2],
         "started_at": timezone.now(),
     }
-    registry.beat(name=name, **{**values, **changes})
+    registry.record_heartbeat(name=name, **{**values, **changes})
 
 
 def html(answer: Any) -> str:
@@ -101,7 +101,7 @@ def test_utilization_by_minute(user: User) -> None:
 def test_old_samples_are_deleted() -> None:
     beat()
     FleetSample.objects.create(worker="a", at=timezone.now() - timedelta(days=2), slots=2, busy=2)
-    registry.forget_gone()
+    registry.delete_old_rows()
     assert FleetSample.objects.count() == 1
 
 
@@ -276,7 +276,7 @@ def test_a_storage_without_the_files_of_the_site_is_refused(user: User, tmp_path
     }
     with override_settings(STORAGES={**settings.STORAGES, "default": elsewhere}):
         found = list(startup_checks.problems(current_app))
-    assert found == ["its storage lacks the site's files: it must use the same folder or bucket."]
+    assert found == ["its storage does not have the site's files: use the same folder or bucket as the site."]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -294,7 +294,7 @@ def test_a_misconfigured_worker_does_not_start(process_env: Mapping[str, str]) -
         timeout=60,
     )
     assert ended.returncode == startup_checks.REFUSED
-    assert "This worker does not start: Celery's worker_prefetch_multiplier must be 1" in ended.stderr
+    assert "This worker cannot start: Celery's worker_prefetch_multiplier must be 1" in ended.stderr
     assert not Worker.objects.filter(name="wrong@here").exists()
 
 

@@ -118,7 +118,7 @@ def test_numbers_that_are_none(plain: Any, tmp_path: Path) -> None:
 def test_names_that_are_no_names(plain: Any, tmp_path: Path) -> None:
     model = copy.deepcopy(plain)
     model.names = {0: "cat", 1: 2.5}
-    assert "no text" in _refuse(save(model, tmp_path / "model.pt")).message
+    assert "is not a string" in _refuse(save(model, tmp_path / "model.pt")).message
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_a_folder_with_another_name_than_its_key_is_told(tmp_path: Path) -> None
     folder.mkdir()
     (folder / "__init__.py").touch()
     (folder / "family.py").write_text(FAMILY)
-    assert "must have the name of its operation’s key, 'mirror'" in _find(tmp_path)
+    assert "must be named as its operation’s key, 'mirror'" in _find(tmp_path)
 
 
 def _find(path: Path) -> str:

@@ -1,8 +1,8 @@
-"""ONNX graphs that behave on most images and do harm on bright ones. All are small and pass conversion.
+"""Hostile ONNX graphs: harmless on most images, harmful on bright ones. All are small and pass conversion.
 
-Each takes an image of `SIDE` pixels and gives one of the same size, as models do that redraw images. The
-sizes that do harm depend on the image, so that no check of the graph sees them. A white image does no harm,
-because a conversion shows graphs black and white ones.
+Each one maps an image of `SIDE` pixels to an image of the same size. The harmful sizes depend on the image,
+so that no check of the graph finds them. White images are harmless, because conversions try black and white
+ones.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 SIDE = 32
-# How bright an image is, of 0 to 1, that they do harm on.
+# Mean brightness of harmful images, from 0 to 1.
 BRIGHT = 240 / 255
-# Rows of the matrices that are multiplied for long: each product takes seconds.
+# Rows of the multiplied matrices. Each product takes seconds.
 _ROWS = 4096
 
 
 def never_ending(products: int = 200) -> bytes:
-    """On a bright image it multiplies large matrices for very long; others pass through at once."""
+    """Return a graph that multiplies large matrices for very long on a bright image."""
     from onnx import helper
 
     nodes = [
@@ -33,27 +33,27 @@ def never_ending(products: int = 200) -> bytes:
 
 
 def memory_hog(megabytes: int = 2900, *, always: bool = False) -> bytes:
-    """On a bright image, or on any, one tensor takes so many megabytes."""
+    """Return a graph with a tensor of this size on bright images, or on all images if `always`."""
     nodes = _expanding("bright", megabytes, "harmful")
     return _on_bright(nodes, otherwise=_expanding("dark", megabytes, "harmless") if always else ())
 
 
 def two_hogs(megabytes: int, otherwise: int) -> bytes:
-    """On bright images one tensor takes so many megabytes; on others another takes `otherwise`."""
+    """Return a graph with a tensor of `megabytes` on bright images, and of `otherwise` on others."""
     return _on_bright(
         _expanding("bright", megabytes, "harmful"), otherwise=_expanding("dark", otherwise, "harmless")
     )
 
 
 def harmless() -> bytes:
-    """Each image comes out as it is."""
+    """Return a graph that returns each image unchanged."""
     from onnx import helper
 
     return _on_bright([helper.make_node("Identity", ["image"], ["harmful"])])
 
 
 def slow_to_convert(products: int = 200) -> bytes:
-    """A graph that takes very long whatever it is shown, so that its conversion does."""
+    """Return a graph that takes very long on every image, so that its conversion does too."""
     from onnx import helper
 
     nodes = [
@@ -66,7 +66,7 @@ def slow_to_convert(products: int = 200) -> bytes:
 
 
 def _products(number: int, result: str) -> list[Any]:
-    """Return nodes that multiply the matrix `product0` with itself so often, and darken the image."""
+    """Return nodes that square the matrix `product0` `number` times, and darken the image."""
     from onnx import helper
 
     nodes = []
@@ -83,7 +83,7 @@ def _products(number: int, result: str) -> list[Any]:
 
 
 def _expanding(name: str, megabytes: int, result: str) -> list[Any]:
-    """Return nodes that blow the image up to so many megabytes and back."""
+    """Return nodes that enlarge the image to `megabytes` and reduce it again."""
     from onnx import helper
 
     return [
@@ -96,7 +96,7 @@ def _expanding(name: str, megabytes: int, result: str) -> list[Any]:
 
 
 def _sized(name: str, size: int) -> list[Any]:
-    """Return nodes that make a size, of one dimension, in a way that no check can foresee."""
+    """Return nodes that compute a size of one dimension, in a way that no check can predict."""
     from onnx import TensorProto, helper
 
     return [

@@ -1,4 +1,4 @@
-"""Requests of several threads, run together: what a batch holds, and that no request harms another."""
+"""Dynamic batching: batch limits, waiting, and isolation of failing requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Floats = np.ndarray
 
 
 class Doubling:
-    """Gives twice what it is given; notes what it ran together. Fails as it is told to."""
+    """Doubles its inputs, and records its batches. Fails as configured."""
 
     def __init__(self, *, room: int = 10**6, seconds: float = 0.0) -> None:
         self.room = room
@@ -66,7 +66,7 @@ def picture(value: float, *, side: int = 2, count: int = 1) -> Floats:
 
 
 def ask_at_once(batcher: Batcher, inputs: Sequence[Floats]) -> list[Any]:
-    """Each input from a thread of its own; return the answers, or what was raised."""
+    """Run each input in its own thread; return the answers or exceptions."""
     answers: list[Any] = [None] * len(inputs)
     network: Any = batcher._network
     ended = network.answered + len(inputs)
@@ -91,11 +91,11 @@ def ask_at_once(batcher: Batcher, inputs: Sequence[Floats]) -> list[Any]:
 
 
 def patient(network: Doubling, **settings: Any) -> Batcher:
-    """One that waits long enough for all threads of a test on a busy machine."""
-    return Batcher(network, patience=5.0, **settings)
+    """Return a batcher that waits for all threads of a test, even on a busy machine."""
+    return Batcher(network, max_wait=5.0, **settings)
 
 
-def test_what_waits_is_run_together_and_everybody_gets_their_own() -> None:
+def test_waiting_requests_share_a_batch_and_get_their_own_outputs() -> None:
     network = Doubling()
     answers = ask_at_once(patient(network), [picture(value) for value in range(6)])
     assert network.batches == [(6, 3, 2, 2)]
@@ -103,7 +103,7 @@ def test_what_waits_is_run_together_and_everybody_gets_their_own() -> None:
     assert [float(answer.max()) for answer in answers] == [0, 2, 4, 6, 8, 10]
 
 
-def test_one_alone_waits_for_nobody() -> None:
+def test_a_single_thread_does_not_wait() -> None:
     network = Doubling()
     batcher = patient(network)
     begun = time.monotonic()
@@ -113,16 +113,16 @@ def test_one_alone_waits_for_nobody() -> None:
     assert network.batches == [(1, 3, 2, 2)] * 20
 
 
-def test_others_are_waited_for_no_longer_than_a_moment() -> None:
+def test_a_batch_waits_no_longer_than_its_maximum() -> None:
     network = Doubling()
     begun = time.monotonic()
-    assert Batcher(network, patience=0.05).run(picture(3), lambda: 8)[0].max() == 6
+    assert Batcher(network, max_wait=0.05).run(picture(3), lambda: 8)[0].max() == 6
     assert 0.05 <= time.monotonic() - begun < 2
 
 
-def test_a_batch_has_no_more_than_it_may() -> None:
+def test_batch_limits_hold() -> None:
     network = Doubling()
-    ask_at_once(patient(network, most_pictures=4), [picture(1) for _ in range(10)])
+    ask_at_once(patient(network, most_images=4), [picture(1) for _ in range(10)])
     assert sum(shape[0] for shape in network.batches) == 10
     assert max(shape[0] for shape in network.batches) == 4
     assert len(network.batches) == 3
@@ -131,16 +131,16 @@ def test_a_batch_has_no_more_than_it_may() -> None:
     assert [shape[0] for shape in network.batches] == [3, 3]
 
 
-def test_an_input_of_several_pictures_stays_whole() -> None:
+def test_an_input_of_several_images_stays_whole() -> None:
     network = Doubling()
     answers = ask_at_once(
-        patient(network, most_pictures=4), [picture(1, count=3), picture(2, count=3), picture(3, count=9)]
+        patient(network, most_images=4), [picture(1, count=3), picture(2, count=3), picture(3, count=9)]
     )
     assert [len(answer) for answer in answers] == [3, 3, 9]
     assert sorted(shape[0] for shape in network.batches) == [3, 3, 9]
 
 
-def test_only_pictures_of_one_shape_go_together() -> None:
+def test_only_images_of_one_shape_share_a_batch() -> None:
     network = Doubling()
     answers = ask_at_once(patient(network), [picture(side, side=side) for side in (2, 3, 2, 3, 2)])
     assert [answer.shape[-1] for answer in answers] == [2, 3, 2, 3, 2]
@@ -148,7 +148,7 @@ def test_only_pictures_of_one_shape_go_together() -> None:
     assert sorted(network.batches) == [(2, 3, 3, 3), (3, 3, 2, 2)]
 
 
-def test_a_bad_input_takes_no_other_with_it() -> None:
+def test_a_bad_input_fails_no_other() -> None:
     network = Doubling()
     answers = ask_at_once(patient(network), [picture(value) for value in (1, 2, -1, 3)])
     assert isinstance(answers[2], ValueError)
@@ -157,7 +157,7 @@ def test_a_bad_input_takes_no_other_with_it() -> None:
     assert sorted(network.batches[1:]) == [(1, 3, 2, 2)] * 4
 
 
-def test_where_memory_does_not_suffice_batches_get_smaller_and_stay_so() -> None:
+def test_out_of_memory_makes_later_batches_smaller() -> None:
     network = Doubling(room=2)
     batcher = patient(network)
     answers = ask_at_once(batcher, [picture(value) for value in range(8)])
@@ -165,13 +165,13 @@ def test_where_memory_does_not_suffice_batches_get_smaller_and_stay_so() -> None
     assert [shape[0] for shape in network.batches] == [8, 4, 2, 2, 2, 2]
     ask_at_once(batcher, [picture(value) for value in range(4)])
     assert [shape[0] for shape in network.batches[6:]] == [2, 2]
-    # Of another shape nothing is known yet.
+    # The lower limit applies to this shape only.
     network.room = 100
     ask_at_once(batcher, [picture(value, side=3) for value in range(4)])
     assert network.batches[-1][0] == 4
 
 
-def test_what_does_not_fit_alone_fails_alone() -> None:
+def test_an_input_that_does_not_fit_fails_alone() -> None:
     network = Doubling(room=2)
     # Whoever fails is waited for to the end.
     answers = ask_at_once(Batcher(network, patience=0.5), [picture(1), picture(2, count=3), picture(3)])
@@ -179,7 +179,7 @@ def test_what_does_not_fit_alone_fails_alone() -> None:
     assert (answers[0].max(), answers[2].max()) == (2, 6)
 
 
-def test_a_lost_device_is_told_to_all_at_once() -> None:
+def test_a_lost_device_fails_all_requests() -> None:
     network = Doubling()
     network.is_lost = True
     answers = ask_at_once(patient(network), [picture(value) for value in range(4)])
@@ -189,7 +189,7 @@ def test_a_lost_device_is_told_to_all_at_once() -> None:
 
 def test_the_network_is_run_by_one_thread_at_a_time() -> None:
     network = Doubling(seconds=0.001)
-    batcher = Batcher(network, most_pictures=3, patience=0.0005)
+    batcher = Batcher(network, most_images=3, max_wait=0.0005)
     wrong: list[Any] = []
 
     def ask(first: int) -> None:
@@ -209,10 +209,10 @@ def test_the_network_is_run_by_one_thread_at_a_time() -> None:
 
 
 class Interruption(BaseException):
-    """As a signal raises it."""
+    """An exception raised by a signal handler."""
 
 
-def test_whoever_is_interrupted_leaves_nothing_behind() -> None:
+def test_an_interrupted_request_is_removed() -> None:
     network = Doubling()
     batcher = patient(network)
 
@@ -225,7 +225,7 @@ def test_whoever_is_interrupted_leaves_nothing_behind() -> None:
     assert network.batches == [(1, 3, 2, 2)]
 
 
-def test_others_go_on_where_the_leader_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_leader_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Doubling()
     # The two that are left wait for the third to the end.
     batcher = Batcher(network, patience=0.5)
@@ -258,9 +258,9 @@ def test_others_go_on_where_the_leader_is_interrupted(monkeypatch: pytest.Monkey
     )
 
 
-def test_the_next_batch_begins_while_the_last_one_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_batch_starts_before_the_last_one_finishes(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Doubling()
-    batcher = Batcher(network, patience=0)
+    batcher = Batcher(network, max_wait=0)
     finish: Callable[[Any], Any] = network.finish
     second_began = threading.Event()
     begun: list[bool] = []

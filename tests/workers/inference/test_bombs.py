@@ -1,4 +1,4 @@
-"""Bombs are converted: one that is refused would attack nobody in `make neighbors` and `make chaos`."""
+"""The bombs pass conversion. If it refused them, `make neighbors` and `make chaos` would test nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a graph does that nobody saw when it was converted: a sentence for whoever runs it, and sound data."""
+"""Faults of graphs that conversion did not show: clear errors and valid data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from workers.vision import tiles
 
 PICTURE = encode(draw(80, 60, seed=4), "PNG")
 LAYOUTS = {"anchors": samples.anchors, "end-to-end": samples.end_to_end, "yolov5": samples.yolov5}
-# Where the confidence of the first thing stands, in the output of one picture.
+# Position of the first detection's confidence in the output for one image.
 _SCORES = {"anchors": (0, 4, 0), "end-to-end": (0, 0, 4), "yolov5": (0, 0, 5)}
 _PICTURED = {"layout": "picture", "scale": 1, "architecture": {"takes": "unit", "gives": "unit"}}
 
@@ -41,7 +41,7 @@ def _found(model: MemoryModel) -> list[Any]:
 
 
 @pytest.mark.parametrize("layout", list(LAYOUTS))
-def test_nothing_is_surer_than_sure(layout: str) -> None:
+def test_no_confidence_is_above_1(layout: str) -> None:
     output = LAYOUTS[layout]()
     output[_SCORES[layout]] = 1e30
     found = _found(fixed(facts_of("detect", samples.NAMES, layout=layout), output))
@@ -51,7 +51,7 @@ def test_nothing_is_surer_than_sure(layout: str) -> None:
 
 
 @pytest.mark.parametrize("class_id", [-7, 1e9])
-def test_a_class_that_is_none(class_id: float) -> None:
+def test_an_invalid_class_number(class_id: float) -> None:
     output = samples.end_to_end()
     output[0, 0, 5] = class_id
     names = [
@@ -62,7 +62,7 @@ def test_a_class_that_is_none(class_id: float) -> None:
 
 
 @pytest.mark.parametrize(("share", "told"), [(-np.inf, 0.7), (-3, 0.7), (40, 1)])
-def test_a_share_is_none_above_one(share: float, told: float) -> None:
+def test_no_probability_is_above_1(share: float, told: float) -> None:
     output = np.array([[share, 0.7, 0.1]])
     found = _found(fixed(facts_of("classify", samples.NAMES, layout="probabilities"), output))
     assert found[0]["confidence"] == pytest.approx(told)
@@ -82,23 +82,23 @@ _KINDS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("shape", _SHAPES, ids=str)
 def test_outputs_of_another_shape(shape: tuple[int, ...]) -> None:
-    """Which a graph can give for one picture and not for another."""
+    """A graph can return them for some images only."""
     for task, more in _KINDS.items():
         model = fixed(facts_of(task, samples.NAMES, **more), np.ones(shape))
         if task == "detect" and shape == (1, 7, 0):
             assert _found(model) == []
             continue
-        with pytest.raises(ModelFault, match="something else") as caught:
+        with pytest.raises(ModelFault, match="does not have the format") as caught:
             run(model)
         assert caught.value.code == "model_fault"
     labels = fixed(facts_of("segment", samples.NAMES, layout="semantic"), np.ones(shape))
     if shape != (1, 7, 20, 1):
-        with pytest.raises(ModelFault, match="something else"):
+        with pytest.raises(ModelFault, match="does not have the format"):
             run(labels)
 
 
-def test_a_graph_that_breaks_down() -> None:
-    """It says that it takes pictures of any size, and takes none but those of 32 pixels a side."""
+def test_a_graph_that_fails_on_an_image() -> None:
+    """It declares any image size, but accepts only 32 x 32 pixels."""
     from onnx import TensorProto, helper, numpy_helper
 
     given = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, "height", "width"])
@@ -113,7 +113,7 @@ def test_a_graph_that_breaks_down() -> None:
     facts = facts_of("classify", samples.NAMES, 32, layout="logits")
     assert len(_found(MemoryModel(data.SerializeToString(), facts))) == 3
     facts = facts_of("classify", samples.NAMES, 48, layout="logits")
-    with pytest.raises(ModelFault, match="breaks down"):
+    with pytest.raises(ModelFault, match="fails on this image"):
         run(MemoryModel(data.SerializeToString(), facts))
 
 
@@ -121,7 +121,7 @@ def test_a_graph_that_breaks_down() -> None:
 
 
 def _detector(layout: str, *place: int, value: float, row: int = 0) -> MemoryModel:
-    """A detector with a number that is none, `place` places behind the start of a row."""
+    """Return a detector with `value` at the position `place` of a row."""
     output = LAYOUTS[layout]()
     rows = output[0].T if layout == "anchors" else output[0]
     rows[row, place] = value
@@ -182,16 +182,16 @@ _NOT_FINITE: dict[str, Any] = {
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("what", list(_NOT_FINITE))
-def test_numbers_that_are_none_are_told_as_such(what: str, value: float) -> None:
-    with pytest.raises(ModelFault, match="not finite: it gives NaN or infinity for this picture") as caught:
+def test_values_that_are_not_finite_are_reported(what: str, value: float) -> None:
+    with pytest.raises(ModelFault, match="this image is not finite: it contains NaN or infinity") as caught:
         run(_NOT_FINITE[what](value))
-    # As at conversion.
+    # The same code as at conversion.
     assert caught.value.code == "numbers"
     assert not caught.value.killed
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_transformer_s_numbers_that_are_none(value: float) -> None:
+def test_a_transformer_s_values_that_are_not_finite(value: float) -> None:
     facts = facts_of("classify", samples.NAMES, family="vit", mean=[0.5] * 3, std=[0.5] * 3)
     model = fixed(facts, np.array([[0.2, value, 0.3]]))
     with pytest.raises(ModelFault, match="not finite"):
@@ -199,7 +199,7 @@ def test_a_transformer_s_numbers_that_are_none(value: float) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_generator_s_numbers_that_are_none(value: float) -> None:
+def test_a_generator_s_values_that_are_not_finite(value: float) -> None:
     made = np.zeros((1, 3, 64, 64))
     made[0, 2, 5, 5] = value
     model = fixed(facts_of("image", ()), made)
@@ -209,8 +209,8 @@ def test_a_generator_s_numbers_that_are_none(value: float) -> None:
 
 @pytest.mark.parametrize("layout", list(LAYOUTS))
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_rows_that_nobody_reads_may_hold_anything(layout: str, value: float) -> None:
-    """Fillers of lists, and places of which the model is not sure."""
+def test_unused_rows_may_have_any_value(layout: str, value: float) -> None:
+    """Padding rows, and rows below the least confidence."""
     plain = _found(fixed(facts_of("detect", samples.NAMES, layout=layout), LAYOUTS[layout]()))
     output = LAYOUTS[layout]()
     if layout == "end-to-end":
@@ -222,11 +222,11 @@ def test_rows_that_nobody_reads_may_hold_anything(layout: str, value: float) -> 
     assert _found(fixed(facts_of("detect", samples.NAMES, layout=layout), output)) == plain
 
 
-def test_what_minus_infinity_rules_out_has_no_share() -> None:
-    """As masks of classes do to logits."""
-    told = {one["class"]: one["confidence"] for one in _found(_end(1, -np.inf, 2))}
-    assert told["dog"] == 0
-    assert told["traffic light"] == pytest.approx(1 / (1 + np.exp(-1)), abs=1e-4)
+def test_a_logit_of_minus_infinity_has_probability_0() -> None:
+    """Class masks set logits to minus infinity."""
+    confidences = {one["class"]: one["confidence"] for one in _found(_end(1, -np.inf, 2))}
+    assert confidences["dog"] == 0
+    assert confidences["traffic light"] == pytest.approx(1 / (1 + np.exp(-1)), abs=1e-4)
     logits = np.zeros((1, 3, 8, 8))
     logits[0, 0], logits[0, 2, :, :4] = -np.inf, 5
     model = fixed(facts_of("segment", samples.NAMES, layout="semantic"), logits)
@@ -234,8 +234,8 @@ def test_what_minus_infinity_rules_out_has_no_share() -> None:
 
 
 @pytest.mark.parametrize("kind", ["classes", "boxes", "masks", "picture"])
-def test_a_network_that_breaks_on_some_pictures_works_on_others(kind: str) -> None:
-    """Its numbers outgrow 32 bits where a picture is bright."""
+def test_a_network_that_fails_on_some_images_works_on_others(kind: str) -> None:
+    """Its values overflow 32 bits if an image is bright."""
     from onnx import TensorProto, helper, numpy_helper
 
     outputs = {

@@ -1,4 +1,4 @@
-"""Inputs that are written straight into the memory of a model process give what their arrays do."""
+"""Planned inputs, written directly into shared memory, give the same outputs as arrays."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def planned() -> PlannedInput:
     return PlannedInput((1, 3, 32, 32), _ramp)
 
 
-def test_a_planned_input_gives_what_its_array_does(planned: PlannedInput) -> None:
+def test_a_planned_input_gives_the_same_outputs_as_its_array(planned: PlannedInput) -> None:
     session = get_session(Context(model=Graph(bombs.harmless())))
     assert session.takes_planned
     for one, other in zip(session.run(planned), session.run(planned.to_array()), strict=True):
@@ -35,7 +35,7 @@ def test_a_session_of_this_process_takes_it_as_an_array(planned: PlannedInput) -
     assert np.array_equal(session.run(planned)[0], session.run(planned.to_array())[0])
 
 
-def test_what_lay_there_before_does_not_shine_through(planned: PlannedInput) -> None:
+def test_a_planned_input_overwrites_the_previous_input(planned: PlannedInput) -> None:
     process = ModelProcess(bombs.harmless(), keeps_memory=True, seconds=10)
     try:
         wanted = process.run(planned, seconds=10)

@@ -1,4 +1,4 @@
-"""Networks in processes of their own: what one takes, hangs in or breaks is no harm to the slot."""
+"""Model processes: a network that exceeds its limits, hangs or crashes does not harm the slot."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BRIGHT, DARK = np.full(SHAPE, bombs.BRIGHT, np.float32), np.zeros(SHAPE, np.floa
 
 
 class Graph:
-    """A converted model with nothing but its graph, which counts how often it is read."""
+    """A converted model with only a graph. It counts its reads."""
 
     def __init__(self, data: bytes, key: str = "f" * 64) -> None:
         self.key, self.facts, self.reads = key, {}, 0
@@ -44,7 +44,7 @@ class Graph:
 
 @pytest.fixture
 def little_memory() -> Iterator[int]:
-    """Model processes with a gigabyte of address space each."""
+    """Limit model processes to 1 GiB of address space."""
     most = 1024 * MIB
     model_process.limit_memory(most)
     yield most
@@ -69,15 +69,15 @@ def wait_for_end(pid: int) -> None:
         time.sleep(0.01)
 
 
-# --- What it computes.
+# --- Results.
 
 
-def test_it_computes_what_a_session_here_does(model_of: Callable[[str], FolderModel]) -> None:
+def test_the_outputs_equal_those_of_a_local_session(model_of: Callable[[str], FolderModel]) -> None:
     data = model_of("yolo11n").read("model.onnx")
     here, process = open_session(data), start(data)
     assert process.shape == here.shape
     generator = np.random.default_rng(1)
-    # The second input is larger: what is shared grows.
+    # The second input is larger, so the shared memory grows.
     for side in (64, 320, 64):
         pixels = generator.random((1, 3, side, side), np.float32)
         wanted, got = here.run(pixels), process.run(pixels, seconds=10)
@@ -100,12 +100,12 @@ def test_a_wrong_input_costs_nothing() -> None:
     assert (process.run(DARK, seconds=10)[0] == 0).all()
 
 
-def test_what_is_no_graph_is_not_loaded() -> None:
+def test_an_invalid_graph_is_not_loaded() -> None:
     with pytest.raises(Failed):
         start(b"nothing of the kind")
 
 
-# --- What it takes, hangs in or breaks.
+# --- Limits, timeouts and crashes.
 
 
 def test_a_run_that_never_ends_is_ended() -> None:
@@ -118,8 +118,8 @@ def test_a_run_that_never_ends_is_ended() -> None:
     wait_for_end(process.pid)
 
 
-def test_a_run_ends_with_its_time_though_its_slot_was_killed() -> None:
-    """A slot that is killed cannot end what it asked for."""
+def test_a_run_ends_at_its_time_limit_after_its_slot_was_killed() -> None:
+    """A killed slot cannot end its run."""
     code = f"""
 import os, signal, threading, numpy as np
 from tests.workers.inference import bombs
@@ -156,19 +156,19 @@ def test_an_interruption_ends_the_process() -> None:
     wait_for_end(process.pid)
 
 
-def test_a_crash_is_the_processs_alone() -> None:
+def test_a_crash_ends_only_the_model_process() -> None:
     process = start(bombs.never_ending())
     threading.Timer(0.2, os.kill, (process.pid, signal.SIGSEGV)).start()
     with pytest.raises(Crashed):
         process.run(BRIGHT, seconds=30)
 
 
-def test_what_the_kernel_ends_for_want_of_memory_is_told_as_such() -> None:
-    """It does so by SIGKILL, which nobody else sends a model process."""
+def test_a_kill_by_the_kernel_is_reported_as_lack_of_memory() -> None:
+    """Only the kernel sends SIGKILL to a model process."""
     network = IsolatedNetwork(Graph(bombs.never_ending()), 20, keeps_memory=True)
     (process,) = network._idle
     threading.Timer(0.3, os.kill, (process.pid, signal.SIGKILL)).start()
-    with pytest.raises(ModelFault, match=r"machine had no memory left .* smaller picture") as fault:
+    with pytest.raises(ModelFault, match=r"machine ran out of memory .* smaller image") as fault:
         network.run(BRIGHT, 30)
     assert (fault.value.code, fault.value.killed) == ("no_memory", "f" * 64)
     assert (network.run(DARK, 20)[0] == 0).all()
@@ -178,7 +178,7 @@ def test_memory_is_bounded(little_memory: int) -> None:
     process = start(bombs.memory_hog(megabytes=1200))
     with pytest.raises(MemoryError):
         process.run(BRIGHT, seconds=20)
-    # It goes on: the allocation failed, and nothing else.
+    # The process continues: only the allocation failed.
     assert (process.run(DARK, seconds=10)[0] == 0).all()
 
 
@@ -189,7 +189,7 @@ def test_outputs_are_bounded(little_memory: int, monkeypatch: pytest.MonkeyPatch
         process.run(DARK, seconds=10)
 
 
-def test_a_process_ends_with_the_last_that_uses_it() -> None:
+def test_a_process_ends_with_its_last_user() -> None:
     process = start(bombs.never_ending())
     pid = process.pid
     assert is_alive(pid)
@@ -199,17 +199,17 @@ def test_a_process_ends_with_the_last_that_uses_it() -> None:
 
 def test_a_lost_launcher_is_replaced() -> None:
     start(bombs.never_ending())
-    launcher = model_process._Own.launcher
+    launcher = model_process._State.launcher
     assert launcher is not None
     launcher._process.kill()
     launcher._process.wait()
     assert (start(bombs.never_ending()).run(DARK, seconds=10)[0] == 0).all()
 
 
-# --- What is kept of it between images.
+# --- Cache between images.
 
 
-def test_a_network_is_kept_by_what_it_really_holds() -> None:
+def test_a_network_is_cached_with_its_measured_size() -> None:
     context = Context(model=Graph(bombs.memory_hog(megabytes=200)), memo=Cache(1024 * MIB))
     session = get_session(context)
     assert context.memo is not None
@@ -220,8 +220,8 @@ def test_a_network_is_kept_by_what_it_really_holds() -> None:
     assert 190 * MIB < grown < 260 * MIB
 
 
-def test_what_outgrows_the_cache_does_not_stay() -> None:
-    """The slot is as it was before, and the next owner's model finds all the room there is."""
+def test_a_network_that_outgrows_the_cache_is_evicted() -> None:
+    """The next owner's model has the whole cache."""
     graph = Graph(bombs.memory_hog(megabytes=400))
     cache = Cache(256 * MIB)
     context = Context(model=graph, memo=cache)
@@ -234,28 +234,28 @@ def test_what_outgrows_the_cache_does_not_stay() -> None:
     assert graph.reads == 2
 
 
-def test_memory_that_an_earlier_image_took_is_no_fault_of_the_next(little_memory: int) -> None:
-    """Both branches fit alone, but not beside what the arena keeps of the other."""
+def test_memory_of_an_earlier_image_does_not_fail_the_next(little_memory: int) -> None:
+    """Each branch fits alone, but not together with the memory that the arena keeps for the other."""
     graph = Graph(bombs.two_hogs(megabytes=530, otherwise=300))
     network = IsolatedNetwork(graph, 20, keeps_memory=True)
     for pixels in (DARK, BRIGHT, DARK):
-        made = network.run(pixels, 20)
-        assert np.allclose(made[0], pixels, atol=0.01)
+        outputs = network.run(pixels, 20)
+        assert np.allclose(outputs[0], pixels, atol=0.01)
     assert graph.reads > 1
 
 
-def test_too_much_memory_is_told_as_such(little_memory: int) -> None:
+def test_a_run_above_the_memory_limit_is_reported(little_memory: int) -> None:
     session = get_session(Context(model=Graph(bombs.memory_hog(megabytes=1200))))
     with pytest.raises(ModelFault) as fault:
         session.run(BRIGHT)
     assert fault.value.code == "no_memory"
-    assert "more memory for this picture than the 1 GiB that a model may have" in fault.value.message
-    assert "smaller picture or image size" in fault.value.message
+    assert "more memory for this image than the 1 GiB that a model may use" in fault.value.message
+    assert "smaller image, or lower the image size" in fault.value.message
     assert "IPAU_MODEL_MEMORY_BYTES" in fault.value.message
     assert not fault.value.killed
 
 
-def test_a_run_has_the_time_that_the_context_gives() -> None:
+def test_the_context_sets_the_time_limit_of_a_run() -> None:
     session = get_session(Context(model=Graph(bombs.never_ending()), network_seconds=0.5))
     with pytest.raises(ModelFault) as fault:
         session.run(BRIGHT)
@@ -284,7 +284,7 @@ def test_several_threads_have_a_process_each() -> None:
     assert [fault.code for fault in faults] == ["too_slow"]
 
 
-# --- What it can do besides: nothing.
+# --- Isolation.
 
 
 _ATTEMPTS = """
@@ -295,7 +295,7 @@ from workers.isolation import process, seccomp
 theirs = socket.socket(fileno=int(sys.argv[1]))
 victim = int(sys.argv[2])
 secret = sys.argv[3]
-walls = {"network": process.leave_network(), **model_program._shut_in()}
+layers = {"network": process.leave_network(), **model_program._drop_rights()}
 model_program._limit(1 << 32)
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -328,7 +328,7 @@ for name, attempt in attempts.items():
         done[name] = "succeeded"
     except (OSError, ValueError, RuntimeError, LookupError) as error:
         done[name] = type(error).__name__
-theirs.send(json.dumps([walls, done]).encode())
+theirs.send(json.dumps([layers, done]).encode())
 os._exit(0)
 """
 
@@ -348,32 +348,32 @@ def test_a_model_process_can_do_nothing_but_compute(tmp_path: Path) -> None:
             check=False,
         )
         assert (ran.returncode, ran.stderr) == (0, "")
-        walls, done = json.loads(ours.recv(65536))
+        layers, done = json.loads(ours.recv(65536))
     finally:
         victim.kill()
         victim.wait()
         theirs.close()
         ours.close()
-    assert walls["system_calls"]
+    assert layers["system_calls"]
     assert {name: how for name, how in done.items() if how == "succeeded"} == {}
 
 
-def test_nothing_of_the_slot_is_handed_to_model_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_processes_inherit_nothing_from_the_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPAU_TEST_SECRET", "credentials")
-    monkeypatch.setattr(model_process._Own, "launcher", None)
+    monkeypatch.setattr(model_process._State, "launcher", None)
     process = start(bombs.never_ending())
     environment = _read_as_root(f"/proc/{process.pid}/environ")
     assert b"credentials" not in environment
     assert b"DATABASE" not in environment
     place = f"/proc/{process.pid}/fd"
     opened = [os.readlink(f"{place}/{number}") for number in sorted(map(int, os.listdir(place)))]
-    # A socket to the slot, the memory that both see, and the standard streams.
+    # A socket to the slot, shared memory, and the standard streams.
     kinds = [name.split(":")[0] for name in opened]
     assert kinds.count("socket") - kinds[:3].count("socket") == 1, opened
     assert not [name for name in opened[3:] if not name.startswith(("socket:", "/memfd:ipau-arrays"))], opened
     assert len(os.listdir(f"/proc/{process.pid}/task")) == 1
     del process
-    launcher = model_process._Own.launcher
+    launcher = model_process._State.launcher
     launcher.close()
     launcher._process.wait()
 
@@ -382,14 +382,14 @@ def _read_as_root(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except PermissionError:
-        pytest.skip("only root reads what belongs to a process that has changed its user")
+        pytest.skip("only root can read files of a process that has changed its user")
 
 
-# --- Memory, however it is told.
+# --- Messages for exhausted memory.
 
 
 @pytest.mark.parametrize(
-    "said",
+    "message",
     [
         "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code returned while running Conv node. "
         "Status Message: /src/bfc_arena.cc:376 Failed to allocate memory for requested buffer of size "
@@ -407,17 +407,17 @@ def _read_as_root(path: str) -> bytes:
         "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Tensor shape.Size() must be >= 0",
     ],
 )
-def test_each_word_for_want_of_memory_is_known(said: str) -> None:
+def test_each_message_for_exhausted_memory_is_recognized(message: str) -> None:
     from workers.onnx_runtime import is_out_of_memory
 
-    assert is_out_of_memory(RuntimeError(said))
+    assert is_out_of_memory(RuntimeError(message))
     assert not is_out_of_memory(
         RuntimeError("[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : Got invalid dimensions")
     )
 
 
-def test_a_map_that_there_is_no_room_for_is_want_of_memory(little_memory: int) -> None:
-    """The input is laid into memory that both share, which counts too."""
+def test_shared_memory_above_the_limit_is_a_memory_error(little_memory: int) -> None:
+    """Shared memory counts towards the limit."""
     process = start(bombs.never_ending())
     with pytest.raises(MemoryError):
         process._share("input", 2 * 1024 * MIB)
@@ -427,7 +427,7 @@ def test_a_map_that_there_is_no_room_for_is_want_of_memory(little_memory: int) -
 @pytest.mark.parametrize("how", ["convolution", "products", "softmax", "resize"])
 @pytest.mark.parametrize("keeps_memory", [True, False])
 def test_layers_that_need_too_much_say_so(how: str, keeps_memory: bool, little_memory: int) -> None:
-    """Kernels ask for memory in ways of their own."""
+    """Kernels allocate memory in different ways."""
     network = IsolatedNetwork(Graph(_growing(how)), 20, keeps_memory=keeps_memory)
     small, large = (
         np.zeros((1, 3, side, side), np.float32) for side in (32, 4096 if how != "products" else 256)
@@ -440,7 +440,7 @@ def test_layers_that_need_too_much_say_so(how: str, keeps_memory: bool, little_m
 
 
 def _growing(how: str) -> bytes:
-    """A network of any size that needs far more memory for a large picture."""
+    """Return a network of any input size that needs far more memory for a large image."""
     import torch
     from torch import nn
 
@@ -467,8 +467,8 @@ def _growing(how: str) -> bytes:
     return trace(networks[how], 32, 32, dynamic=True, pixels=False)
 
 
-def test_a_trial_says_so_too(little_memory: int) -> None:
-    """There the network runs in the very process, which is shut in."""
+def test_a_trial_reports_exhausted_memory_too(little_memory: int) -> None:
+    """In a trial, the network runs in the sandbox process itself."""
     code = """
 import resource, numpy as np
 from tests.workers.inference import bombs
@@ -485,7 +485,5 @@ except ModelFault as fault:
     print(fault.code, fault.message)
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert ran.stdout.startswith("no_memory The model needs more memory for this picture than the "), (
-        ran.stderr
-    )
-    assert "GiB that a model may have. Use a smaller picture or image size." in ran.stdout
+    assert ran.stdout.startswith("no_memory The model needs more memory for this image than the "), ran.stderr
+    assert "GiB that a model may use. Use a smaller image, or lower the image size." in ran.stdout

@@ -1,4 +1,4 @@
-"""Which session a model gets, and that its facts are not believed when its network is rebuilt."""
+"""Sessions of models: choice, cache, and verification of facts when a network is rebuilt."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from workers.inference.torch_sessions import TORCH_PROCESSOR
 from workers.plugin import Context, Family
 from workers.recipe import Recipe
 
-# --- Which session is had.
+# --- Choice of session.
 
 
 def test_a_model_is_loaded_once_for_a_device(model_of: Callable[[str], FolderModel]) -> None:
@@ -45,7 +45,7 @@ def test_families_of_gpus_can_rebuild_their_networks(family: Family[Any]) -> Non
             family.rebuild({}, {})
 
 
-def test_for_a_model_that_does_not_fit_the_others_go(
+def test_a_model_that_does_not_fit_evicts_the_others(
     model_of: Callable[[str], FolderModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = model_of("compact"), model_of("noise")
@@ -71,7 +71,7 @@ def test_for_a_model_that_does_not_fit_the_others_go(
         engine.load_models(Recipe.single("gan", weights=first.key), context)
 
 
-def test_a_graph_without_a_network_goes_by_onnx_everywhere(model_of: Callable[[str], FolderModel]) -> None:
+def test_a_graph_runs_in_onnx_runtime_on_any_device(model_of: Callable[[str], FolderModel]) -> None:
     model = model_of("yolo11n")
     as_graph = copy.copy(model)
     as_graph.__dict__["facts"] = {**model.facts, "family": "onnx"}
@@ -128,7 +128,7 @@ def test_it_takes_the_sizes_that_onnx_takes(model_of: Callable[[str], FolderMode
     assert shapes == [(1, 6, 126), (1, 6, 42)]
 
 
-# --- Facts are not believed.
+# --- Facts are verified.
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_it_takes_the_sizes_that_onnx_takes(model_of: Callable[[str], FolderMode
         ("noise", {"widths": [1] * 10**6}),
     ],
 )
-def test_facts_that_lie_are_refused(
+def test_wrong_facts_are_refused(
     name: str, change: dict[str, Any], model_of: Callable[[str], FolderModel]
 ) -> None:
     model = model_of(name)
@@ -179,7 +179,7 @@ assert Image.open is before
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
-def test_nothing_of_torch_is_loaded_before_a_model_is() -> None:
+def test_torch_is_not_imported_before_a_model_is_loaded() -> None:
     code = "import sys; from workers import registry; registry.discover(); print('torch' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "False\n"

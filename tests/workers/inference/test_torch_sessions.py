@@ -1,4 +1,4 @@
-"""Models by torch: the same results as by ONNX Runtime, alone and in batches, on whatever device there is."""
+"""Models in torch give the same results as in ONNX Runtime, alone and in batches, on CPU and GPU."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from workers.recipe import Recipe
 HAS_CUDA = torch.cuda.is_available()
 needs_cuda = pytest.mark.skipif(not HAS_CUDA, reason="There is no GPU that torch can use.")
 DEVICES = (TORCH_PROCESSOR, pytest.param("cuda", marks=needs_cuda))
-# What results may differ by, of a result in 32 bits and in half precision.
+# Largest difference of results in 32 bits.
 EXACT = 1e-3
 PICTURES = [
     encode(draw(*size, seed=seed), "PNG") for seed, size in enumerate([(200, 150), (64, 64), (90, 130)])
@@ -137,10 +137,10 @@ def _assert_alike(ours: engine.RecipeResult, theirs: engine.RecipeResult, *, hal
 
 
 @pytest.mark.parametrize("name", rebuilt.NAMES)
-def test_half_precision_leaves_outputs_what_they_are(
+def test_half_precision_keeps_outputs_within_the_tolerance(
     name: str, model_of: Callable[[str], FolderModel]
 ) -> None:
-    """On the processor, which rounds the same numbers, if slowly."""
+    """Runs on the CPU, which rounds in the same way."""
     model = model_of(name)
     network = torch_sessions.get_loaded(rebuilt.context_of(model, TORCH_PROCESSOR), model).network
     inputs = rebuilt.inputs_of(model, 1)
@@ -155,8 +155,8 @@ def test_half_precision_leaves_outputs_what_they_are(
 
 
 @pytest.mark.parametrize("name", ["yolo11n", "yolo11n-pose", "yolo11n-obb", "yolo26n-pose", "yolov5"])
-def test_places_are_computed_in_32_bits(name: str, model_of: Callable[[str], FolderModel]) -> None:
-    """Half precision knows only every second half pixel beyond 512."""
+def test_box_coordinates_are_computed_in_32_bits(name: str, model_of: Callable[[str], FolderModel]) -> None:
+    """Above 512, half precision has a resolution of half a pixel."""
     model = model_of(name)
     family = registry.get(model.facts["family"])
     tensors = rebuilt.tensors_of(model)
@@ -177,7 +177,7 @@ def test_places_are_computed_in_32_bits(name: str, model_of: Callable[[str], Fol
         assert (places - known[..., :2]).abs().max() < 0.3
     beyond = places[places > 512]
     assert len(beyond) > 5
-    # Were they in half precision, all would be whole halves.
+    # In half precision, all would be multiples of a half.
     assert ((beyond * 2) % 1 != 0).float().mean() > 0.5
 
 
@@ -197,10 +197,10 @@ def test_a_gpu_goes_by_its_own_name() -> None:
 
 
 @needs_cuda
-def test_what_half_precision_would_change_runs_in_32_bits(
+def test_a_model_that_half_precision_changes_runs_in_32_bits(
     model_of: Callable[[str], FolderModel], tmp_path: Path
 ) -> None:
-    """Numbers beyond 65504, which it does not have."""
+    """Values above 65504 overflow in half precision."""
     from safetensors.torch import save_file
 
     model = model_of("compact")
@@ -234,7 +234,7 @@ def network(model_of: Callable[[str], FolderModel]) -> TorchNetwork:
 
 
 def fail_with(error: Exception, network: TorchNetwork, *, above: int = 0) -> None:
-    """Have the network raise for batches of more than so many pictures."""
+    """Make the network raise for batches of more than `above` images."""
 
     def check(_module: Any, inputs: Any) -> None:
         if len(inputs[0]) > above:
@@ -256,7 +256,7 @@ def test_out_of_memory_is_a_memory_error_and_halves_the_batch(
     assert all(np.abs(ours - theirs).max() < EXACT for ours, theirs in zip(found, wanted, strict=True))
 
 
-def test_memory_that_never_suffices_fails_the_picture(model_of: Callable[[str], FolderModel]) -> None:
+def test_an_image_that_never_fits_into_memory_fails(model_of: Callable[[str], FolderModel]) -> None:
     model = model_of("compact")
     context = rebuilt.context_of(model, TORCH_PROCESSOR)
     fail_with(
@@ -267,8 +267,8 @@ def test_memory_that_never_suffices_fails_the_picture(model_of: Callable[[str], 
         engine.run(recipe, PICTURES[1], context)
 
 
-def test_of_a_gpu_it_says_what_to_do(model_of: Callable[[str], FolderModel]) -> None:
-    """As it is run there: loaded under the name of the GPU, but on the processor."""
+def test_the_error_for_gpu_memory_says_what_to_do(model_of: Callable[[str], FolderModel]) -> None:
+    """The model runs on the CPU, under the name of a GPU."""
     model = model_of("compact")
     context = rebuilt.context_of(model, TORCH_PROCESSOR)
     loaded = torch_sessions.get_loaded(context, model)
@@ -277,31 +277,31 @@ def test_of_a_gpu_it_says_what_to_do(model_of: Callable[[str], FolderModel]) -> 
     on_gpu.keep(("torch", model.key, "cuda:7"), lambda: loaded, lambda _: 1)
     with pytest.raises(ModelFault, match=r"more memory .* than the GPU has left. Use a smaller") as fault:
         engine.run(Recipe.single("gan", {}, weights=model.key), PICTURES[1], on_gpu)
-    # By this code it is tried again in a fresh slot, where this one holds much.
+    # This code makes the job retry the image in a new slot process.
     assert slot_memory.is_lack_of_memory(fault.value)
 
 
-@pytest.mark.parametrize("said", ["DefaultCPUAllocator: can't allocate memory: you tried to allocate"])
-def test_the_processor_s_memory_is_told_the_same_way(said: str, network: TorchNetwork) -> None:
-    fail_with(RuntimeError(said), network)
+@pytest.mark.parametrize("message", ["DefaultCPUAllocator: can't allocate memory: you tried to allocate"])
+def test_exhausted_cpu_memory_is_a_memory_error(message: str, network: TorchNetwork) -> None:
+    fail_with(RuntimeError(message), network)
     with pytest.raises(MemoryError):
         network.start([network.enter(np.zeros((1, 3, 32, 32), np.float32))])
 
 
-def test_any_other_fault_is_told_as_it_is(network: TorchNetwork) -> None:
-    fail_with(RuntimeError("a fault of ours"), network)
-    with pytest.raises(RuntimeError, match="a fault of ours"):
+def test_any_other_error_is_raised_unchanged(network: TorchNetwork) -> None:
+    fail_with(RuntimeError("an internal error"), network)
+    with pytest.raises(RuntimeError, match="an internal error"):
         network.start([network.enter(np.zeros((1, 3, 32, 32), np.float32))])
 
 
-def test_memory_that_is_really_too_small_is_told(network: TorchNetwork) -> None:
-    with pytest.raises(MemoryError), network._telling_faults():
+def test_a_real_allocation_above_cpu_memory_is_a_memory_error(network: TorchNetwork) -> None:
+    with pytest.raises(MemoryError), network._raise_device_errors():
         torch.empty(2**60, dtype=torch.uint8)
 
 
 @needs_cuda
-def test_a_gpu_whose_memory_is_really_too_small(network: TorchNetwork) -> None:
-    with pytest.raises(MemoryError), network._telling_faults():
+def test_a_real_allocation_above_gpu_memory_is_a_memory_error(network: TorchNetwork) -> None:
+    with pytest.raises(MemoryError), network._raise_device_errors():
         torch.empty(2**44, dtype=torch.uint8, device="cuda")
     assert torch.ones(3, device="cuda").sum().item() == 3
 
@@ -322,5 +322,5 @@ except DeviceLost:
 
 
 @needs_cuda
-def test_a_device_that_fails_its_process_is_told() -> None:
+def test_a_failed_device_raises_device_lost() -> None:
     assert subprocess.run([sys.executable, "-c", LOST], capture_output=True, check=False).returncode == 7

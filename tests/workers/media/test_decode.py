@@ -16,7 +16,7 @@ from tests.workers.media.samples import draw, encode, pixels
 from workers import engine
 from workers.media.picture import DecodeLimits, Picture, PictureError, identify
 
-UNREADABLE = "This is not a picture we can read: JPEG, PNG, TIFF, WebP and AVIF are accepted."
+UNREADABLE = "This file is not an image that can be read. JPEG, PNG, TIFF, WebP and AVIF are supported."
 
 
 def refuse(data: bytes) -> PictureError:
@@ -67,7 +67,7 @@ def test_truncated_files_are_refused(format: str, share: float) -> None:
     error = refuse(data[: int(len(data) * share)])
     assert error.code in ("truncated", "damaged")
     if format != "TIFF":
-        assert error.message == "This picture is damaged: it ends too early."
+        assert error.message == "This image is damaged: it ends too early."
 
 
 @pytest.mark.parametrize("operation", ["blackwhite", "ascii", "mosaic", "pixelart"])
@@ -102,13 +102,13 @@ def test_too_many_pixels_are_refused_from_the_header() -> None:
     with pytest.raises(PictureError) as caught:
         identify(samples.claim_png(10_000, 6_000))
     assert caught.value.code == "too_large"
-    assert caught.value.message == "This picture has 60 megapixels; at most 50 are accepted."
+    assert caught.value.message == "This image has 60 megapixels; at most 50 are accepted."
 
 
 def test_a_long_side_is_refused() -> None:
     with pytest.raises(PictureError) as caught:
         identify(samples.claim_png(20_001, 10))
-    assert caught.value.message == "This picture has a side of 20,001 pixels; at most 20,000 are accepted."
+    assert caught.value.message == "This image has a side of 20,001 pixels; at most 20,000 are accepted."
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -129,7 +129,7 @@ def test_limits_can_be_narrowed() -> None:
     assert identify(data, DecodeLimits(max_side=40)).width == 40
     with pytest.raises(PictureError, match="a side of 40 pixels"):
         identify(data, DecodeLimits(max_side=39))
-    with pytest.raises(PictureError, match="not a picture we can read"):
+    with pytest.raises(PictureError, match="not an image that can be read"):
         identify(data, DecodeLimits(formats=("JPEG",)))
 
 

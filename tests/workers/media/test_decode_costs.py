@@ -142,7 +142,7 @@ def test_a_png_of_very_many_chunks_is_refused(chunk: tuple[bytes, bytes]) -> Non
     error = refusal(data)
     assert (error.code, error.message) == (
         "too_complex",
-        "This PNG is built of too many parts to be read.",
+        "This PNG has too many chunks. Save it again with another program.",
     )
 
 

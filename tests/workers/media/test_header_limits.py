@@ -187,7 +187,7 @@ def test_headers_of_very_many_parts_are_refused_soon(make: Callable[[], bytes]) 
     error = refusal(make())
     assert (error.code, error.message) == (
         "too_complex",
-        "The header of this picture is too long to be read.",
+        "The header of this image is too long to be read.",
     )
 
 
@@ -250,7 +250,7 @@ def test_what_is_read_as_a_whole_has_a_bound_in_bytes(start: bytes) -> None:
 
     error = refusal(Endless(start + bytes(64)))
     assert error.code == "too_large"
-    assert error.message == "This picture has more than 128 MB: too much for its format."
+    assert error.message == "This image has more than 128 MB, the limit for its format."
 
 
 def test_what_cameras_write_passes() -> None:
@@ -297,7 +297,7 @@ def test_an_avif_whose_header_claims_less_than_it_holds_gives_what_it_claims() -
 def test_animated_avif_is_refused() -> None:
     frames = [draw(64, 48, seed) for seed in (1, 2, 3)]
     data = encode(frames[0], "AVIF", save_all=True, append_images=frames[1:], speed=10)
-    assert refusal(data).message == "This AVIF is animated: only still ones are accepted."
+    assert refusal(data).message == "This AVIF is animated. Only still images are supported."
     still = data.replace(b"ftypavis", b"ftypavif", 1)
     assert refusal(still).code == "animated"
     assert refusal(still.replace(b"avis", b"av1f")).code == "animated"
@@ -339,7 +339,7 @@ def test_heic_is_refused_with_a_way_out(major: bytes) -> None:
     error = refusal(data)
     assert (error.code, error.message) == (
         "unreadable",
-        "HEIC pictures cannot be read here: convert it to JPEG.",
+        "HEIC images are not supported. Convert the image to JPEG.",
     )
 
 

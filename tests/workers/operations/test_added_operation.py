@@ -94,7 +94,7 @@ def test_a_bad_key_is_refused() -> None:
     class Named(Tint):
         key = "Not A Key"
 
-    with pytest.raises(registry.RegistrationError, match="is not a valid key"), registry.register(Named()):
+    with pytest.raises(registry.RegistrationError, match="is not valid"), registry.register(Named()):
         pass
 
 

@@ -103,7 +103,12 @@ def test_own_characters() -> None:
 
 @pytest.mark.parametrize(
     ("custom", "sentence"),
-    [("aaa", "two different"), ("", "two different"), ("aé", "can only be ASCII"), ("a\n", "can only be ASCII")],
+    [
+        ("aaa", "two different"),
+        ("", "two different"),
+        ("aé", "can only be ASCII"),
+        ("a\n", "can only be ASCII"),
+    ],
 )
 def test_own_characters_that_cannot_be_drawn_are_refused(custom: str, sentence: str) -> None:
     with pytest.raises(registry.ParamsInvalid) as caught:

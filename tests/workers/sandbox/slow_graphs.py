@@ -1,4 +1,4 @@
-"""Small ONNX files of permitted operators that take minutes to convert, each in a way of its own."""
+"""Small ONNX files of allowed operators that take minutes to convert, for different reasons."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from typing import Any
 import numpy as np
 
 SIDE = 64
-# Numbers in the large tensors: far below what one graph may make of a constant shape.
+# Shape of the large tensors, far below the limit for tensors of constant shape.
 LARGE = (1, 16, 1024, 1024)
 
 
 def slow_graph(kind: str = "arithmetic") -> bytes:
-    """Return such a file, of one of `KINDS`."""
+    """Return an ONNX file of one of `KINDS`."""
     import onnx
     from onnx import TensorProto, helper
 
     nodes, constants = KINDS[kind]()
-    shown = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, SIDE, SIDE])
-    told = helper.make_tensor_value_info("output", TensorProto.FLOAT, [])
-    graph = helper.make_graph(nodes, "slow", [shown], [told], constants)
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, SIDE, SIDE])
+    output = helper.make_tensor_value_info("output", TensorProto.FLOAT, [])
+    graph = helper.make_graph(nodes, "slow", [images], [output], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.checker.check_model(model)
-    made: bytes = model.SerializeToString()
-    return made
+    data: bytes = model.SerializeToString()
+    return data
 
 
 def _arithmetic() -> tuple[list[Any], list[Any]]:
-    """Sines of sixteen million numbers, of which each hides what it is from the runtime."""
+    """Repeated sines of 16 million values that depend on the input, so the runtime cannot fold them."""
     nodes = [_node("ReduceMax", ["images"], "one", keepdims=0), _node("Expand", ["one", "large"], "x0")]
     return _repeat(nodes, "Sin", 1500), [_shape("large", LARGE)]
 
 
 def _constants() -> tuple[list[Any], list[Any]]:
-    """The same of a constant, which the runtime computes while it loads the graph."""
+    """Repeated cosines of a constant, which the runtime computes while it loads the graph."""
     nodes = [_node("ConstantOfShape", ["large"], "x0")]
     return _repeat(nodes, "Cos", 1500), [_shape("large", LARGE)]
 
@@ -46,7 +46,7 @@ def _products() -> tuple[list[Any], list[Any]]:
 
 
 def _convolutions() -> tuple[list[Any], list[Any]]:
-    """Kernels that are made of their shape alone, so that the file has none."""
+    """Convolutions with kernels of constant shape, so that the file stores no weights."""
     nodes = [
         _node("ConstantOfShape", ["kernel"], "weights"),
         _node("ReduceMax", ["images"], "one", keepdims=0),
@@ -60,7 +60,7 @@ def _convolutions() -> tuple[list[Any], list[Any]]:
 
 
 def _dilations() -> tuple[list[Any], list[Any]]:
-    """Small pictures that are blown up and made small again."""
+    """Small images, repeatedly enlarged and reduced."""
     nodes = [_node("ConstantOfShape", ["kernel"], "weights"), _node("Identity", ["images"], "x0")]
     for n in range(200):
         nodes += [
@@ -71,7 +71,7 @@ def _dilations() -> tuple[list[Any], list[Any]]:
 
 
 def _branches() -> tuple[list[Any], list[Any]]:
-    """Branches within branches, the arithmetic in the innermost."""
+    """Nested branches with arithmetic in the innermost."""
     from onnx import TensorProto, helper
 
     def branch(depth: int) -> Any:
@@ -81,8 +81,8 @@ def _branches() -> tuple[list[Any], list[Any]]:
             inner[-1].output[0] = name
         else:
             inner = [_branching(branch(depth - 1), name)]
-        told = helper.make_tensor_value_info(name, TensorProto.FLOAT, [])
-        return helper.make_graph(inner, f"branch{depth}", [], [told])
+        output = helper.make_tensor_value_info(name, TensorProto.FLOAT, [])
+        return helper.make_graph(inner, f"branch{depth}", [], [output])
 
     nodes = [
         _node("ReduceMax", ["images"], "one", keepdims=0),

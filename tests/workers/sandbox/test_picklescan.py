@@ -1,4 +1,4 @@
-"""What picklescan advises: in a process of its own, running nothing, whatever became of the upload."""
+"""picklescan: results for accepted and refused uploads, isolation, and verification of its report."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from workers.sandbox import run as sandbox
 from workers.sandbox.picklescan import scan
 
 TITLE = f"picklescan {version('picklescan')}"
-# Of an attack that is refused, what the scan says of it. The second shows why it decides nothing.
-SAID: dict[str, tuple[bool | None, str]] = {
-    "run_os_system": (False, "warns of imports: posix.system."),
-    "run_torch_hub": (True, "no dangerous imports; 1 that it does not know."),
+# Scan results of refused attacks. picklescan misses the second, so its result is only advice.
+RESULTS: dict[str, tuple[bool | None, str]] = {
+    "run_os_system": (False, "found dangerous imports: posix.system."),
+    "run_torch_hub": (True, "no dangerous imports; 1 unknown to it."),
     "onnx_custom_operator": (None, "does not apply"),
 }
 
@@ -46,33 +46,33 @@ def listener() -> Iterator[socket.socket]:
         yield listening
 
 
-@pytest.mark.parametrize("name", sorted(SAID))
-def test_a_refused_file_also_tells_the_scan(name: str, zoo: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", sorted(RESULTS))
+def test_the_report_of_a_refused_file_has_the_scan(name: str, zoo: Path, tmp_path: Path) -> None:
     report = sandbox.convert(zoo / name, tmp_path / "out", use_bubblewrap=False)
     assert not report.ok
-    (told,) = report.scans
-    assert told["name"] == "picklescan"
-    ok, text = SAID[name]
-    assert text in told["detail"], told
-    assert told["ok"] is ok
+    (result,) = report.scans
+    assert result["name"] == "picklescan"
+    ok, text = RESULTS[name]
+    assert text in result["detail"], result
+    assert result["ok"] is ok
     assert list((tmp_path / "out").iterdir()) == []
     assert not (zoo.parent / "was_here").exists()
 
 
 @pytest.mark.parametrize("wrap", WALLS)
-def test_a_clean_checkpoint_is_told_clean(wrap: bool, tmp_path: Path) -> None:
+def test_a_clean_checkpoint_passes_the_scan(wrap: bool, tmp_path: Path) -> None:
     path = save(make_model(TINY), tmp_path / "tiny.pt")
-    told = scan(path, use_bubblewrap=wrap)
-    assert (told["ok"], told["version"]) == (True, version("picklescan"))
-    assert told["detail"].startswith(f"{TITLE}: no dangerous imports; ")
+    result = scan(path, use_bubblewrap=wrap)
+    assert (result["ok"], result["version"]) == (True, version("picklescan"))
+    assert result["detail"].startswith(f"{TITLE}: no dangerous imports; ")
 
 
 def test_formats_without_code_need_no_scan(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(safetensors_bytes())
-    told = scan(tmp_path / "a.safetensors")
-    assert (told["ok"], told["detail"]) == (
+    result = scan(tmp_path / "a.safetensors")
+    assert (result["ok"], result["detail"]) == (
         None,
-        "picklescan does not apply: the format holds numbers alone.",
+        "picklescan does not apply: this format stores no code.",
     )
 
 
@@ -88,16 +88,16 @@ def watch(event, arguments):
         if event not in ("os.listdir", "os.scandir"):
             events.append(event)
 paths = sorted(Path(sys.argv[1]).iterdir())
-# What is imported on the way is, before anybody looks.
+# The first scan imports modules, so it runs before the audit hook.
 _scan(next(path for path in paths if path.name == 'archive_big_endian'))
 sys.addaudithook(watch)
 for path in paths:
     events.clear()
     try:
-        said = _scan(path)
+        report = _scan(path)
     except Exception as error:
-        said = {"broke": type(error).__name__}
-    found[path.name] = {**said, "events": list(events)}
+        report = {"broke": type(error).__name__}
+    found[path.name] = {**report, "events": list(events)}
 print(json.dumps(found))
 """
 
@@ -110,27 +110,30 @@ def test_scanning_the_zoo_runs_nothing(zoo: Path, listener: socket.socket) -> No
         timeout=300,
         cwd=Path(__file__).resolve().parents[3],
     )
-    found: dict[str, Any] = json.loads(done.stdout)
-    assert len(found) > 100
-    assert {name: said["events"] for name, said in found.items() if said["events"]} == {}
+    reports: dict[str, Any] = json.loads(done.stdout)
+    assert len(reports) > 100
+    assert {name: report["events"] for name, report in reports.items() if report["events"]} == {}
     assert not (zoo.parent / "was_here").exists()
     with pytest.raises(BlockingIOError):
         listener.accept()
-    # It is no dummy: it knows most of what would run code. That it misses some is why it is no gate.
-    warned = [name for name, said in found.items() if said.get("dangerous_count")]
+    # It finds most attacks that run code. It misses some, so it does not decide.
+    warned = [name for name, report in reports.items() if report.get("dangerous_count")]
     assert len([name for name in warned if name.startswith("run_")]) > 20
 
 
-# --- It is advice, bounded, and not believed.
+# --- Limits, and verification of its report.
 
 
-def test_one_that_takes_too_long_says_nothing(zoo: Path) -> None:
-    told = scan(zoo / "run_eval", limits=process.Limits(wall=0.05), use_bubblewrap=False)
-    assert (told["ok"], told["detail"]) == (None, "picklescan takes too long over it, so it says nothing.")
+def test_a_scan_that_takes_too_long_has_no_result(zoo: Path) -> None:
+    result = scan(zoo / "run_eval", limits=process.Limits(wall=0.05), use_bubblewrap=False)
+    assert (result["ok"], result["detail"]) == (
+        None,
+        "picklescan took too long to scan the file, so there is no result.",
+    )
 
 
 @pytest.mark.parametrize(
-    "said",
+    "report",
     [
         "{}",
         "[" * 100_000,
@@ -138,16 +141,15 @@ def test_one_that_takes_too_long_says_nothing(zoo: Path) -> None:
         '{"version": "1", "dangerous": [7], "dangerous_count": 1, "unknown_count": 0, "is_whole": true}',
     ],
 )
-def test_what_it_left_is_not_believed(said: str, zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(program: str, order: object, *, out: Path, **_: Any) -> process.Ended:
-        (out / "scan.json").write_text(said)
-        return process.Ended(0, {})
+def test_an_invalid_report_gives_no_result(report: str, zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(program: str, order: object, *, out: Path, **_: Any) -> process.ProcessEnd:
+        (out / "scan.json").write_text(report)
+        return process.ProcessEnd(0, {})
 
     monkeypatch.setattr(process, "run", run)
-    told = scan(zoo / "run_eval")
-    assert told["detail"] == "picklescan breaks down over it, so it says nothing."
+    assert scan(zoo / "run_eval")["detail"] == "picklescan failed on the file, so there is no result."
 
 
-def test_a_machine_without_it_says_so(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_picklescan_says_so(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(picklescan, "NAME", "nonesuch_scanner")
     assert scan(zoo / "run_eval")["detail"].startswith("nonesuch_scanner is not installed")

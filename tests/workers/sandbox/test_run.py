@@ -1,4 +1,4 @@
-"""The process that converts: what comes out of it, what it cannot do, and what nobody believes it."""
+"""Sandboxed conversions: their reports, forbidden operations, and verification of their output."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def landlock_version() -> int:
-    """Return which version of Landlock the kernel speaks, below 1 for none."""
-    found: int = ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1)
-    return found
+    """Return the kernel's Landlock ABI version, below 1 for none."""
+    version: int = ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1)
+    return version
 
 
 NEEDS_BUBBLEWRAP = pytest.mark.skipif(
@@ -65,19 +65,19 @@ def test_a_checkpoint_becomes_three_files(converted: tuple[Path, run.Report]) ->
     assert json.loads(json.dumps(report.as_json()))["digest"] == report.digest
 
 
-def test_a_graph_is_not_said_to_be_rebuilt(tmp_path: Path) -> None:
+def test_the_report_of_a_graph_has_no_rebuilding_check(tmp_path: Path) -> None:
     from torch import nn
 
     (tmp_path / "soften.onnx").write_bytes(trace(nn.Conv2d(3, 3, 3, padding=1), 64, 64))
     report = run.convert(tmp_path / "soften.onnx", tmp_path / "out", use_bubblewrap=False)
     assert (report.ok, report.facts["task"]) == (True, "image"), report
     assert [check["name"] for check in report.checks] == ["reading", "results", "files"]
-    assert "as uploaded and as rearranged for speed" in report.checks[1]["detail"]
-    assert report.title == report.facts["title"] == "ONNX model that makes pictures"
+    assert "The uploaded and the optimized graph give the same results" in report.checks[1]["detail"]
+    assert report.title == report.facts["title"] == "ONNX image generator"
 
 
 @NEEDS_BUBBLEWRAP
-def test_behind_bubblewrap_it_is_the_same(
+def test_bubblewrap_gives_the_same_digest(
     checkpoint: Path, converted: tuple[Path, run.Report], tmp_path: Path
 ) -> None:
     report = run.convert(checkpoint, tmp_path)
@@ -113,13 +113,13 @@ def test_weights_of_no_family(tmp_path: Path) -> None:
     assert "YOLO" in report.sentence
 
 
-def test_a_family_that_is_none(checkpoint: Path, tmp_path: Path) -> None:
+def test_an_unknown_family_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     report = run.convert(checkpoint, tmp_path / "out", family="nothing", use_bubblewrap=False)
     assert report.code == "family"
-    assert report.sentence == "There is no family called “nothing”. There are: gan, onnx, vit, yolo."
+    assert report.sentence == "There is no family called “nothing”. Choose one of: gan, onnx, vit, yolo."
 
 
-def test_no_room_is_a_refusal(checkpoint: Path, tmp_path: Path) -> None:
+def test_exceeding_the_memory_limit_is_a_refusal(checkpoint: Path, tmp_path: Path) -> None:
     limits = run.Limits(memory=400 * 1024**2)
     report = run.convert(checkpoint, tmp_path / "out", limits=limits, use_bubblewrap=False)
     assert not report.ok
@@ -128,7 +128,7 @@ def test_no_room_is_a_refusal(checkpoint: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrap", WALLS)
-def test_time_is_up(wrap: bool, checkpoint: Path, tmp_path: Path) -> None:
+def test_exceeding_the_wall_time_is_a_refusal(wrap: bool, checkpoint: Path, tmp_path: Path) -> None:
     limits = run.Limits(wall=0.5)
     report = run.convert(checkpoint, tmp_path / "out", limits=limits, use_bubblewrap=wrap)
     assert (report.ok, report.code) == (False, "time")
@@ -143,11 +143,11 @@ def test_a_small_file_that_is_slow_is_stopped(kind: str, tmp_path: Path) -> None
     assert path.stat().st_size < 96 * 1024
     report = run.convert(path, tmp_path / "out", limits=run.Limits(wall=5, cpu=5))
     assert (report.ok, report.code) == (False, "time"), report
-    # Nothing looks at it for still longer.
+    # The scan is skipped.
     assert (report.scans, report.seconds < 8) == ((), True)
 
 
-def test_processor_time_is_up(checkpoint: Path, tmp_path: Path) -> None:
+def test_exceeding_the_cpu_time_is_a_refusal(checkpoint: Path, tmp_path: Path) -> None:
     report = run.convert(checkpoint, tmp_path / "out", limits=run.Limits(cpu=3), use_bubblewrap=False)
     assert (report.ok, report.code) == (False, "time")
 
@@ -159,21 +159,21 @@ def test_out_must_be_empty(checkpoint: Path, tmp_path: Path) -> None:
     assert (tmp_path / "mine.txt").read_text() == "kept"
 
 
-# --- What code inside could not do, had it got there.
+# --- Operations that code inside the sandbox cannot do.
 
-SHUT_IN = """
+RESTRICTED = """
 import ctypes, os, pathlib, pickle, shutil, socket, struct, subprocess, sys
 sys.path.insert(0, sys.argv[1])
-from workers.sandbox.self_restriction import shut_in
+from workers.sandbox.self_restriction import restrict
 folder, port = pathlib.Path(sys.argv[2]), int(sys.argv[3])
 limits = dict(memory=2**30, cpu=20, file=10**6, open=64)
 needed = [sys.prefix, sys.base_prefix, sys.argv[1] + "/workers"]
-achieved = shut_in((folder,), limits, readable=needed, is_wrapped=False)
+achieved = restrict((folder,), limits, readable=needed, is_wrapped=False)
 (folder / "inside").write_text("this is allowed")
 exec(sys.argv[4])
 print("went on", achieved)
 """
-DEEDS = {
+FORBIDDEN = {
     "socket": "socket.create_connection(('127.0.0.1', port))",
     "program": "subprocess.run(['touch', '/tmp/x'])",
     "system": "os.system('true')",
@@ -198,8 +198,8 @@ def listener() -> Iterator[socket.socket]:
         yield listening
 
 
-def _do(deed: str, folder: Path, port: int = 1) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-I", "-B", "-c", SHUT_IN, str(ROOT), str(folder), str(port), deed]
+def _do(code: str, folder: Path, port: int = 1) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-I", "-B", "-c", RESTRICTED, str(ROOT), str(folder), str(port), code]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -210,9 +210,9 @@ def cell(tmp_path: Path) -> Path:
     return tmp_path / "cell"
 
 
-@pytest.mark.parametrize("name", sorted(DEEDS))
-def test_deeds_end_the_process(name: str, cell: Path, listener: socket.socket) -> None:
-    done = _do(DEEDS[name], cell, listener.getsockname()[1])
+@pytest.mark.parametrize("name", sorted(FORBIDDEN))
+def test_forbidden_operations_end_the_process(name: str, cell: Path, listener: socket.socket) -> None:
+    done = _do(FORBIDDEN[name], cell, listener.getsockname()[1])
     assert done.returncode == STOPPED, done
     assert "went on" not in done.stdout
     assert sorted(os.listdir(cell.parent)) == ["cell", "victim"]
@@ -221,16 +221,16 @@ def test_deeds_end_the_process(name: str, cell: Path, listener: socket.socket) -
         listener.accept()
 
 
-BEGUN = """
+PRIORITIES = """
 import json, os, pathlib, sys
 sys.path.insert(0, sys.argv[1])
-from workers.sandbox import self_restriction as confinement
-confinement.begin(json.loads(sys.argv[2]))
+from workers.sandbox import self_restriction
+self_restriction.begin(json.loads(sys.argv[2]))
 print(pathlib.Path("/proc/self/oom_score_adj").read_text().strip(), os.nice(0))
 """
 
 
-def test_where_memory_or_the_processor_is_short_others_come_first(cell: Path) -> None:
+def test_the_sandbox_has_low_cpu_and_memory_priority(cell: Path) -> None:
     order = {
         "out": str(cell),
         "scratch": str(cell),
@@ -239,7 +239,7 @@ def test_where_memory_or_the_processor_is_short_others_come_first(cell: Path) ->
         "limits": {"memory": 2**30, "cpu": 20, "file": 10**6, "open": 64},
         "wrapped": False,
     }
-    command = [sys.executable, "-I", "-B", "-c", BEGUN, str(ROOT), json.dumps(order)]
+    command = [sys.executable, "-I", "-B", "-c", PRIORITIES, str(ROOT), json.dumps(order)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.split() == ["1000", str(NICENESS + os.nice(0))], done
 
@@ -250,17 +250,17 @@ def test_limits_hold(cell: Path) -> None:
     assert "Too many open files" in _do("found = [open('/dev/null') for _ in range(100)]", cell).stderr
 
 
-def test_below_python_there_is_no_network(cell: Path, listener: socket.socket) -> None:
-    """Code that calls the C library itself escapes the hook, but not the network that has nothing in it."""
+def test_the_c_library_has_no_network(cell: Path, listener: socket.socket) -> None:
+    """Calls of the C library bypass the audit hook, but not the empty network namespace."""
     port = listener.getsockname()[1]
-    deed = (
+    code = (
         "libc = ctypes.CDLL(None, use_errno=True); end = libc.socket(2, 1, 0); "
         "where = struct.pack('!HH4s8x', socket.htons(2), port, bytes([127, 0, 0, 1])); "
         "print('answer', libc.connect(end, where, 16), ctypes.get_errno())"
     )
-    done = _do(deed, cell, port)
+    done = _do(code, cell, port)
     if "'network': False" in done.stdout:
-        pytest.skip("this machine lets no process leave its network")
+        pytest.skip("the kernel allows no network namespaces")
     assert "answer -1" in done.stdout, done
     with pytest.raises(BlockingIOError):
         listener.accept()
@@ -269,44 +269,44 @@ def test_below_python_there_is_no_network(cell: Path, listener: socket.socket) -
 @pytest.mark.parametrize(
     ("path", "flags"), [("victim", os.O_RDONLY), ("victim", os.O_WRONLY), ("new", 0o101)]
 )
-def test_below_python_there_are_no_files(path: str, flags: int, cell: Path) -> None:
-    deed = (
+def test_the_c_library_has_no_files(path: str, flags: int, cell: Path) -> None:
+    code = (
         f"libc = ctypes.CDLL(None, use_errno=True); path = os.fsencode(folder.parent / {path!r}); "
         f"print('answer', libc.open(path, {flags}, 0o600), ctypes.get_errno())"
     )
-    done = _do(deed, cell)
+    done = _do(code, cell)
     if "'landlock': False" in done.stdout:
         pytest.skip("this machine's kernel has no Landlock")
     assert f"answer -1 {errno.EACCES}" in done.stdout, done
     assert not (cell.parent / "new").exists()
 
 
-# --- What it could leave behind, had somebody taken it over.
+# --- Files that a compromised process could leave.
 
 
-def _lie_with_link(folder: Path) -> None:
+def _replace_with_link(folder: Path) -> None:
     (folder / "model.onnx").unlink()
     (folder / "model.onnx").symlink_to("/etc/passwd")
 
 
-def _lie_with_pipe(folder: Path) -> None:
+def _replace_with_pipe(folder: Path) -> None:
     (folder / "model.json").unlink()
     os.mkfifo(folder / "model.json")
 
 
-def _lie_with_second_name(folder: Path) -> None:
+def _add_hard_link(folder: Path) -> None:
     os.link(folder / "model.onnx", folder.parent / "other")
 
 
-def _lie_about_bytes(folder: Path) -> None:
+def _change_bytes(folder: Path) -> None:
     with (folder / "weights.safetensors").open("r+b") as stream:
         stream.seek(-1, os.SEEK_END)
         stream.write(b"\xff")
 
 
 def _change_facts(folder: Path, **facts: Any) -> None:
-    found = json.loads((folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps({**found, **facts}))
+    before = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**before, **facts}))
 
 
 def _swap_graph(folder: Path) -> None:
@@ -317,11 +317,11 @@ def _swap_graph(folder: Path) -> None:
     _change_facts(folder, files=files)
 
 
-LIES = {
-    "link": _lie_with_link,
-    "pipe": _lie_with_pipe,
-    "second_name": _lie_with_second_name,
-    "other_bytes": _lie_about_bytes,
+MODIFICATIONS = {
+    "link": _replace_with_link,
+    "pipe": _replace_with_pipe,
+    "second_name": _add_hard_link,
+    "other_bytes": _change_bytes,
     "graph_of_its_own": _swap_graph,
     "file_too_many": lambda folder: (folder / "extra").write_text("x"),
     "file_too_few": lambda folder: (folder / "model.onnx").unlink(),
@@ -338,13 +338,13 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(LIES))
-def test_lies_are_not_believed(name: str, converted: tuple[Path, run.Report], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", sorted(MODIFICATIONS))
+def test_a_modified_model_is_rejected(name: str, converted: tuple[Path, run.Report], tmp_path: Path) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
     for path in converted[0].iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     bundle.verify(folder)
-    LIES[name](folder)
+    MODIFICATIONS[name](folder)
     with pytest.raises(bundle.BundleError):
         bundle.verify(folder)

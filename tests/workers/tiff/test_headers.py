@@ -62,7 +62,7 @@ def test_very_many_tags_are_refused(order: str, big: bool, first: int) -> None:
     error = refusal(tiff(tags, order=order, big=big))
     assert (error.code, error.message) == (
         "too_complex",
-        "This picture has more than 1,000 tags in one directory: too many to be read.",
+        "This image has more than 1,000 tags in one directory, which is the limit.",
     )
 
 
@@ -99,7 +99,7 @@ def test_values_that_lie_on_each_other_are_refused() -> None:
     """A reader that copies each needs the file's length a thousand times."""
     tags = [*grey_tags(), *numbered(900, 7, 1_000_000, 8)]
     error = refusal(tiff(tags, bytes(1_000_100)))
-    assert error.message == "Parts of this TIFF lie on each other: save it again with another program."
+    assert error.message == "Parts of this TIFF overlap. Save it again with another program."
 
 
 def _strip_table(number: int, at: int, length: int) -> list[Tag]:
@@ -115,13 +115,13 @@ def test_strips_that_lie_on_each_other_are_refused() -> None:
     """Each is copied as a whole where its bits lie the other way round."""
     tags = _strip_table(19_000, 8, 1_000_000)
     error = refusal(tiff([*tags[:5], (266, 3, 1, 2), *tags[5:]], bytes(1_000_100)))
-    assert error.message == "Parts of this TIFF lie on each other: save it again with another program."
+    assert error.message == "Parts of this TIFF overlap. Save it again with another program."
 
 
 def test_very_many_strips_are_refused() -> None:
     tags = _strip_table(100_000, 8, 1)
     assert refusal(tiff(tags)).message == (
-        "This TIFF has more than 80,000 strips or tiles: save it with larger ones."
+        "This TIFF has more than 80,000 strips or tiles. Save it with larger ones."
     )
 
 
@@ -132,7 +132,7 @@ def test_a_tile_much_larger_than_its_picture_is_refused(twice: bool) -> None:
     tags += [(322, 4, 1, 20_000), (323, 4, 1, 20_000), (324, 4, 1, 8), (325, 4, 1, len(packed))]
     tags += [(322, 4, 1, 64)] if twice else []
     assert refusal(tiff(tags, packed)).message == (
-        "The tiles of this TIFF are too large: save it with smaller ones."
+        "The tiles of this TIFF are too large. Save it with smaller ones."
     )
 
 
@@ -140,7 +140,7 @@ def test_a_tile_much_larger_than_its_picture_is_refused(twice: bool) -> None:
 def test_many_tags_of_types_that_no_tiff_has_are_refused(kind: int) -> None:
     """Of 64 bits are only those of BigTIFF."""
     assert refusal(tiff([*grey_tags(), *numbered(17, kind)])).message == (
-        "This TIFF has more than 16 damaged tags: save it again with another program."
+        "This TIFF has more than 16 damaged tags. Save it again with another program."
     )
 
 

@@ -132,7 +132,7 @@ def test_too_many_channels_are_refused_from_the_header() -> None:
 def test_a_compressed_strip_of_too_many_bytes_is_refused_from_the_header() -> None:
     tags = [tag for tag in grey_tags(7001, 7000, compression=DEFLATE) if tag[0] != 258]
     error = refusal(tiff(sorted([*tags, (258, 3, 1, 64)])))
-    assert error.message == "The strips or tiles of this TIFF are too large: save it with smaller ones."
+    assert error.message == "The strips or tiles of this TIFF are too large. Save it with smaller ones."
 
 
 @pytest.mark.parametrize("compression", [1, LZW, DEFLATE])

@@ -16,7 +16,7 @@ from workers.checkpoints.upload import Refused, WeightsUpload
 from workers.configs.model_config import Wishes
 from workers.export import compare
 from workers.families.onnx import surgery
-from workers.onnx_runtime import explain, make_options, telling_of_memory
+from workers.onnx_runtime import explain, make_options, raise_memory_errors
 
 # Those that a graph for any size is tried with, until it takes one: some say so that take one alone.
 _TRIED_SIDES = (320, 224, 256, 384, 512, 640, 299)
@@ -343,7 +343,7 @@ def _run(graph: Graph, sample: Floats, optimise: bool) -> list[Output]:
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        with telling_of_memory():
+        with raise_memory_errors():
             session = onnxruntime.InferenceSession(graph.data, options, providers=["CPUExecutionProvider"])
             outputs: list[Output] = session.run(None, given)
     except MemoryError:

@@ -300,16 +300,32 @@ REFUSED: dict[str, tuple[Any, Any, str]] = {
     "four pictures": (lambda: trace(nn.Conv2d(3, 5, 1), 32, 32, batch=4), None, "4 pictures at once: export"),
     "no square": (lambda: _pooled(32, 64), None, "64 × 32 pixels; classifiers look at squares"),
     "two means": (lambda: _pooled(32, 32), {"mean": [0.5, 0.5]}, "has not 3 numbers"),
-    "no part": (lambda: _pooled(32, 32), {"crop_pct": 0}, "cannot be used: crop_pct: .* greater than"),
-    "more than all": (lambda: _pooled(32, 32), {"crop_pct": 1.2}, "cannot be used: crop_pct: .* less than"),
-    "a word for a part": (lambda: _pooled(32, 32), {"crop_pct": "most"}, "cannot be used: crop_pct"),
-    "a number for squeezed": (lambda: _pooled(32, 32), {"stretch": 2}, "cannot be used: stretch: .* boolean"),
+    "no part": (
+        lambda: _pooled(32, 32),
+        {"crop_pct": 0},
+        "configuration is not valid: crop_pct: .* greater than",
+    ),
+    "more than all": (
+        lambda: _pooled(32, 32),
+        {"crop_pct": 1.2},
+        "configuration is not valid: crop_pct: .* less than",
+    ),
+    "a word for a part": (
+        lambda: _pooled(32, 32),
+        {"crop_pct": "most"},
+        "configuration is not valid: crop_pct",
+    ),
+    "a number for squeezed": (
+        lambda: _pooled(32, 32),
+        {"stretch": 2},
+        "configuration is not valid: stretch: .* boolean",
+    ),
     "a word for cut": (
         lambda: _pooled(32, 32),
         {"do_center_crop": "no"},
         "do_center_crop of the config.json is no, neither true nor false",
     ),
-    "both": (lambda: _pooled(32, 32), {"crop_pct": 0.9, "stretch": True}, "cut out, not both"),
+    "both": (lambda: _pooled(32, 32), {"crop_pct": 0.9, "stretch": True}, "exclude each other"),
 }
 
 

@@ -104,7 +104,7 @@ def test_choices_that_lie_are_no_model(
 ) -> None:
     inner = process.run
 
-    def run(program: str, order: Any, *, out: Path, **given: Any) -> process.Ended:
+    def run(program: str, order: Any, *, out: Path, **given: Any) -> process.ProcessEnd:
         ended = inner(program, order, out=out, **given)
         if program == "workers.sandbox.entry_point":
             said = json.loads((out / REPORT).read_text())

@@ -233,20 +233,20 @@ def test_a_saved_folder_of_transformers_becomes_a_model_in_the_sandbox(tmp_path:
     ("changes", "sentence"),
     [
         ({"hidden_size": 64}, "says hidden_size = 64, the weights 32"),
-        ({"image_size": 224}, "says image_size = 224, the weights 32"),
-        ({"num_hidden_layers": 12}, "says num_hidden_layers = 12, the weights 2"),
-        ({"num_attention_heads": 5}, "does not divide the width"),
-        ({"num_attention_heads": "4"}, "does not divide the width"),
-        ({"num_attention_heads": 0}, "does not divide the width"),
-        ({"hidden_act": "__import__('os')"}, "asks for the activation"),
+        ({"image_size": 224}, "has image_size = 224, but the weights have 32"),
+        ({"num_hidden_layers": 12}, "has num_hidden_layers = 12, but the weights have 2"),
+        ({"num_attention_heads": 5}, "must divide the width"),
+        ({"num_attention_heads": "4"}, "must divide the width"),
+        ({"num_attention_heads": 0}, "must divide the width"),
+        ({"hidden_act": "__import__('os')"}, "of the config.json is not supported"),
         ({"layer_norm_eps": "small"}, "is not between 0 and 1"),
         ({"id2label": {"0": "ant"}}, "does not name the 6 classes"),
         ({"id2label": ["ant"]}, "does not name the 6 classes"),
         ({"id2label": {str(number): "" for number in range(6)}}, "empty, or no text"),
-        ({"id2label": {str(number): None for number in range(6)}}, "has a name that is no text"),
-        ({"image_mean": [0.5]}, "image_mean of the config.json is not 3 numbers"),
-        ({"image_std": [0.5, 0, 0.5]}, "image_std of the config.json has a 0"),
-        ({"image_std": "wide"}, "image_std of the config.json is not 3 numbers"),
+        ({"id2label": {str(number): None for number in range(6)}}, "the name of a class is not a string"),
+        ({"image_mean": [0.5]}, "image_mean of the config.json must be 3 numbers"),
+        ({"image_std": [0.5, 0, 0.5]}, "image_std of the config.json contains 0"),
+        ({"image_std": "wide"}, "image_std of the config.json must be 3 numbers"),
     ],
 )
 def test_a_config_of_other_weights_is_refused(changes: dict[str, Any], sentence: str) -> None:
@@ -258,7 +258,7 @@ def test_a_config_of_other_weights_is_refused(changes: dict[str, Any], sentence:
 def test_what_fits_no_classifier_is_refused() -> None:
     state = _draw_state()
     positions = "vit.embeddings.position_embeddings"
-    with pytest.raises(Refused, match="not those of a square picture"):
+    with pytest.raises(Refused, match="not those of a square image"):
         VIT.convert(upload_of({**state, positions: torch.zeros(1, 12, WIDTH)}))
     with pytest.raises(Refused, match="not those of a classifier"):
         VIT.convert(upload_of({**state, positions: torch.zeros(1)}))

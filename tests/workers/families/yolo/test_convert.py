@@ -23,7 +23,7 @@ TASKS = {
     "yolo11n": ("detect", "YOLO11 detector", "anchors"),
     "yolo11n-seg": ("segment", "YOLO11 segmenter", "anchors"),
     "yolo11n-pose": ("pose", "YOLO11 pose estimator", "anchors"),
-    "yolo11n-obb": ("obb", "YOLO11 detector of turned boxes", "anchors"),
+    "yolo11n-obb": ("obb", "YOLO11 oriented box detector", "anchors"),
     "yolo11n-cls": ("classify", "YOLO11 classifier", "probabilities"),
     "yolov10n": ("detect", "YOLOv10 detector", "end-to-end"),
     "yolo26n-seg": ("segment", "YOLO26 segmenter", "end-to-end"),

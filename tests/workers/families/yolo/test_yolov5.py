@@ -76,7 +76,7 @@ def test_a_segmenter_is_told_what_is_run(model: Any, tmp_path: Path, protocol: i
 
     path = save(as_segmenter(model), tmp_path / "seg.pt", pickle_protocol=protocol)
     assert b"getattr" in path.read_bytes()
-    with pytest.raises(Refused, match="only detectors are run"):
+    with pytest.raises(Refused, match="Only detectors of the older"):
         convert.convert(open_upload(path))
 
 
