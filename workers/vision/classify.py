@@ -79,11 +79,11 @@ def prepare(picture: PictureView, side: int, facts: Mapping[str, Any]) -> Floats
     fill = fill_stretched if facts.get("stretch", facts.get("family") == "vit") else fill_cropped
     crop, resample = facts.get("crop_pct") or 1.0, facts.get("resample") or "bilinear"
     pixels = fill(picture, side, facts["input"]["channels"], crop, resample)
-    pixels = normalise(pixels, facts.get("mean"), facts.get("std"))
+    pixels = normalize(pixels, facts.get("mean"), facts.get("std"))
     return np.ascontiguousarray(pixels[:, ::-1]) if facts.get("order") == "bgr" else pixels
 
 
-def normalise(pixels: Floats, mean: list[float] | None, std: list[float] | None) -> Floats:
+def normalize(pixels: Floats, mean: list[float] | None, std: list[float] | None) -> Floats:
     """Subtract the mean and divide by the standard deviation of each channel. `pixels` is (1, 3, h, w)."""
     if mean is not None:
         pixels = pixels - np.asarray(mean, np.float32).reshape(1, -1, 1, 1)

@@ -310,7 +310,7 @@ def test_a_model_that_puts_out_any_number_does_no_harm(value: float) -> None:
 
 def test_a_classifier_has_no_places() -> None:
     for result in ("blur", "crop"):
-        with pytest.raises(OperationError, match="not where"):
+        with pytest.raises(OperationError, match="no boxes to blur or crop"):
             run(TASKS["classify"], KINDS["png"], result=result)
 
 
@@ -336,8 +336,8 @@ def test_labels_of_any_name_stay_inside() -> None:
 
 
 def test_neighbouring_classes_have_unlike_colours() -> None:
-    from workers.vision.draw import colour_of
+    from workers.vision.draw import color_of
 
-    colours = np.array([colour_of(class_id) for class_id in range(80)])
-    assert len({tuple(colour) for colour in colours.tolist()}) == 80
-    assert np.abs(np.diff(colours, axis=0)).sum(axis=1).min() > 100
+    colors = np.array([color_of(class_id) for class_id in range(80)])
+    assert len({tuple(color) for color in colors.tolist()}) == 80
+    assert np.abs(np.diff(colors, axis=0)).sum(axis=1).min() > 100

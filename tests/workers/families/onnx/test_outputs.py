@@ -101,32 +101,32 @@ def test_half_of_a_softmax_is_a_share(tmp_path: Path) -> None:
 
 
 ODD: dict[str, tuple[Any, Any, str]] = {
-    "an age": (lambda: trace(Looks(_linear(1))), None, "It gives one number, and nothing says what that is"),
+    "an age": (lambda: trace(Looks(_linear(1))), None, "It returns one number of unknown meaning"),
     "of nothing": (
         lambda: trace(Looks(_linear(1, nn.Softmax(1)))),
         None,
-        "over one number, so that it always",
+        "over one number, so it always",
     ),
-    "three names": (lambda: trace(Looks(_linear(1))), {"names": list("abc")}, "but 3 names were given"),
+    "three names": (lambda: trace(Looks(_linear(1))), {"names": list("abc")}, "names 3 classes"),
     "a number for a class": (
         lambda: trace(Looks(_linear(4, Ends(lambda x: x.argmax(1))))),
         None,
-        "number of the best class alone.*leave ArgMax out",
+        "only the number of the best class.*without ArgMax",
     ),
     "the best classes": (
         lambda: trace(Looks(_linear(9, Ends(lambda x: x.softmax(1).topk(3)))), names=("scores", "classes")),
         None,
-        "the 3 best scores alone.*leave TopK out",
+        "only the 3 best scores.*without TopK",
     ),
     "named features": (
         lambda: trace(Looks(_linear(32)), names=("embedding",)),
         None,
-        "“embedding” has 32 features, which tell no classes",
+        "“embedding” has 32 features instead of class scores",
     ),
     "features of length 1": (
         lambda: trace(Looks(_linear(32, Ends(lambda x: nn.functional.normalize(x))))),
         None,
-        "32 features, which tell no classes",
+        "32 features instead of class scores",
     ),
 }
 
