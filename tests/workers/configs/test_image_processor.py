@@ -224,7 +224,7 @@ SAID: dict[str, tuple[dict[str, Any], str]] = {
     "another word": ({"normalize": {"mean": [0, 0, 0]}}, "has normalize = .*, which is not supported"),
     "other sizes": ({"size": {"height": 96, "width": 96}}, "96 × 96"),
     "a regression": ({"problem_type": "regression"}, "problem_type of the config.json is regression"),
-    "other classes": ({"num_labels": 9}, "says 9 classes"),
+    "other classes": ({"num_labels": 9}, "has 9 classes"),
     "labels": ({"id2label": ["a", "b", "c"]}, "3"),
     "too many labels": ({"id2label": [*"abcdefgh"]}, "8"),
     "a gap": ({"id2label": {"0": "a", "2": "b", "3": "c", "4": "d"}}, "without a gap"),

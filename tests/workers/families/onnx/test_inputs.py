@@ -81,7 +81,7 @@ def test_any_size_is_said_and_one_is_meant(across: int, config: Any, tmp_path: P
         wanted = network(torch.from_numpy(shown.astype(np.float32))).softmax(1)[0].numpy()
     told = {one["class_id"]: one["confidence"] for one in found(model, top_k=4)}
     assert [told[number] for number in range(4)] == pytest.approx(wanted.tolist(), abs=0.01)
-    with pytest.raises(OperationError, match="pixels only"):
+    with pytest.raises(OperationError, match="only supports"):
         run(model, image_size=64)
 
 
@@ -323,7 +323,7 @@ REFUSED: dict[str, tuple[Any, Any, str]] = {
     "a word for cut": (
         lambda: _pooled(32, 32),
         {"do_center_crop": "no"},
-        "do_center_crop of the config.json is no, neither true nor false",
+        "do_center_crop of the config.json is no. It must be true or false",
     ),
     "both": (lambda: _pooled(32, 32), {"crop_pct": 0.9, "stretch": True}, "exclude each other"),
 }

@@ -116,7 +116,7 @@ def test_a_graph_of_any_size_is_tried_with_small_ones_where_memory_is_short(
 
     said = _convert_in_little_memory(trace(Pairs(), 64, 64, dynamic=True), tmp_path)
     if is_too_much:
-        assert said.startswith("Refused It needs more memory than a conversion may take")
+        assert said.startswith("Refused It needs more memory than a conversion can use")
         assert "{“size”: 96}" in said
     else:
         assert said == "converted (1, 3, None, None)"
@@ -170,6 +170,6 @@ def _bomb() -> bytes:
 def test_a_model_for_one_size_says_so() -> None:
     model: MemoryModel = samples.detector()
     assert found(model, image_size=64)
-    with pytest.raises(OperationError, match="64 × 64 pixels only"):
+    with pytest.raises(OperationError, match="only supports 64 × 64 pixels"):
         run(model, image_size=96)
     assert found(samples.detector(size="dynamic"), image_size=96)

@@ -192,8 +192,8 @@ def test_what_timm_says_beside_is_gone_by() -> None:
         ({"pretrained_cfg": {"input_size": [3, 32, 48]}}, "is not square"),
         ({"pretrained_cfg": {"input_size": [3, 32, 32], "crop_mode": "border"}}, "crop_mode .* is border"),
         ({"pretrained_cfg": {"input_size": [3, 32, 32], "interpolation": "random"}}, "resizes with random"),
-        ({"model_args": {"rope": True}}, "model_args of the config.json say 'rope'"),
-        ({"model_args": {"act_layer": "silu"}}, "say 'act_layer'"),
+        ({"model_args": {"rope": True}}, "model_args of the config.json have 'rope'"),
+        ({"model_args": {"act_layer": "silu"}}, "have 'act_layer'"),
         ({"label_names": ["ant"]}, "does not name the 5 classes"),
     ],
 )
@@ -327,7 +327,7 @@ def test_other_networks_are_refused_by_name(name: str, family: str) -> None:
 
 def test_what_it_has_beside_is_named() -> None:
     state = {**_timm(), "blocks.0.attn.q_norm.weight": torch.ones(WIDTH)}
-    with pytest.raises(Refused, match=r"does not know: blocks\.0\.attn\.q_norm\.weight"):
+    with pytest.raises(Refused, match=r"does not have: blocks\.0\.attn\.q_norm\.weight"):
         VIT.convert(upload_of(state))
     state = {**_timm(), "blocks.1.attn.qkv.weight": torch.ones(WIDTH, WIDTH)}
     with pytest.raises(Refused):
