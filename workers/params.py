@@ -1,7 +1,7 @@
-"""Parameters of an operation: one class, whose fields are declared by the helpers here.
+"""Parameters of operations: base class `Params`, and helpers that declare its fields.
 
-Each helper returns a pydantic field. Its JSON schema gives pages and API everything: widget, title,
-description, bounds, unit, labels and when to show it. Pages fold away what is `advanced`, which few change.
+Each helper returns a pydantic field. Its JSON schema has everything that pages and the API need: widget,
+title, description, bounds, unit, labels and condition. Pages collapse `advanced` parameters.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ ShowIf: TypeAlias = Mapping[str, list[str | bool]]
 
 
 class Params(BaseModel):
-    """Settings of one operation. Frozen; unknown names are refused; form strings are parsed."""
+    """Parameters of one operation. Immutable. Rejects unknown names, and parses form strings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=False)
 
     @model_validator(mode="before")
     @classmethod
     def _read_empty_folders(cls, raw: Any) -> Any:
-        """A form sends "" for «no folder chosen»."""
+        """Turn "" into None for folders: forms send "" if no folder is chosen."""
         if not isinstance(raw, Mapping):
             return raw
         empty = {name for name in folder_fields(cls) if raw.get(name) == ""}
@@ -32,7 +32,7 @@ class Params(BaseModel):
 
 
 def folder_fields(params: type[Params]) -> tuple[str, ...]:
-    """The names of the settings that hold a folder of the user's drive."""
+    """Return the names of the parameters that hold a folder of the user's drive."""
     return tuple(name for name, info in params.model_fields.items() if _extra(info).get("format") == "folder")
 
 
@@ -49,9 +49,9 @@ def slider(
     show_if: ShowIf | None = None,
     advanced: bool = False,
 ) -> Any:
-    """A number between `ge` and `le`. `unit` is for reading: "px", "%", …
+    """Declare a number between `ge` and `le`. `unit` is for display: "px", "%", …
 
-    With `display="at_least_percent"`, pages that list used settings write 0.25 as «≥ 25 %».
+    With `display="at_least_percent"`, pages that list used parameters show 0.25 as «≥ 25 %».
     """
     extra = {"step": step, "unit": unit, "display": display}
     return _declare(default, "slider", title, help, show_if, advanced, extra, ge=ge, le=le)
@@ -68,9 +68,10 @@ def auto_slider(
     show_if: ShowIf | None = None,
     advanced: bool = False,
 ) -> Any:
-    """A number, or "auto", the default. Annotate as `Annotated[int, Field(ge=…, le=…)] | Literal["auto"]`.
+    """Declare a number or "auto", the default.
 
-    `start` is the number that a page offers to people who turn "auto" off; `auto_label` names "auto".
+    Annotate as `Annotated[int, Field(ge=…, le=…)] | Literal["auto"]`. `start` is the
+    number that pages show when "auto" is turned off. `auto_label` is the label of "auto".
     """
     extra = {"step": step, "unit": unit, "enum_labels": {AUTO: auto_label}}
     return _declare(AUTO, "slider", title, help, show_if, advanced, extra, examples=[start])
@@ -85,14 +86,14 @@ def choice(
     show_if: ShowIf | None = None,
     advanced: bool = False,
 ) -> Any:
-    """One of the annotated Literal's values; `labels` says what each is called."""
+    """Declare a choice between the values of the annotated Literal. `labels` has a label for each."""
     return _declare(default, "choice", title, help, show_if, advanced, {"enum_labels": dict(labels)})
 
 
 def toggle(
     default: bool, *, title: str, help: str, show_if: ShowIf | None = None, advanced: bool = False
 ) -> Any:
-    """Yes or no."""
+    """Declare a switch, true or false."""
     return _declare(default, "toggle", title, help, show_if, advanced, {})
 
 
@@ -106,7 +107,7 @@ def text(
     show_if: ShowIf | None = None,
     advanced: bool = False,
 ) -> Any:
-    """One line of text, its length in characters."""
+    """Declare one line of text. Lengths are in characters."""
     bounds = {"min_length": min_length, "max_length": max_length}
     return _declare(default, "text", title, help, show_if, advanced, {}, **bounds)
 
@@ -114,15 +115,15 @@ def text(
 def color(
     default: str, *, title: str, help: str, show_if: ShowIf | None = None, advanced: bool = False
 ) -> Any:
-    """A color written "#rrggbb"."""
+    """Declare a color, "#rrggbb"."""
     extra, pattern = {"format": "color"}, r"^#[0-9a-fA-F]{6}$"
     return _declare(default, "color", title, help, show_if, advanced, extra, pattern=pattern)
 
 
 def folder(*, title: str, help: str, show_if: ShowIf | None = None, advanced: bool = False) -> Any:
-    """The id of a folder of the user's drive, or None. Annotate as `str | None`.
+    """Declare a folder of the user's drive: its id, or None. Annotate as `str | None`.
 
-    Its pictures arrive in `Context.pictures` under the setting's own name.
+    Its images are in `Context.pictures`, under the name of the parameter.
     """
     extra = {"format": "folder"}
     return _declare(None, "folder", title, help, show_if, advanced, extra, max_length=64)

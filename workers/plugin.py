@@ -1,4 +1,4 @@
-"""What an operation is: its parameters, what it is handed, and what it hands back."""
+"""Plug-in interface of apps and model families: `Operation`, `Family`, `Context` and `Result`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ __all__ = [
 
 
 class OperationError(Exception):
-    """The picture or the chosen settings are at fault; the message is a sentence for the person."""
+    """The image or the parameters cannot be processed. Users see the message."""
 
     def __init__(self, message: str, *, code: str = "operation") -> None:
         super().__init__(message)
@@ -66,14 +66,14 @@ class OperationError(Exception):
 
 
 class DeviceLost(Exception):
-    """The GPU has failed this process: nothing runs on it any more until another process takes over."""
+    """The GPU context of this process is broken. Only a new process can use the GPU again."""
 
 
 class PictureSet(Protocol):
-    """The pictures of a folder parameter, as they were when the job or the preview was asked for.
+    """The images of a folder parameter, as they were when the job or preview was submitted.
 
     Attributes:
-        key: str, the pictures' digests in their order; keep under it what is made of them.
+        key: str, made of the digests of the images, in order. Use it in cache keys.
     """
 
     @property
@@ -82,26 +82,26 @@ class PictureSet(Protocol):
     def __len__(self) -> int: ...
 
     def open(self, index: int, /) -> bytes:
-        """Return the file at this index, as it was uploaded: the caller decodes it. Raises OSError."""
+        """Return the uploaded bytes of the file at this index, not decoded. Raises OSError."""
 
 
 class ProcessCache(Protocol):
-    """Keeps costly things between pictures, in this process. `workers.cache.Cache` is the one that runs."""
+    """Cache of expensive objects for one process. The implementation is `workers.cache.Cache`."""
 
     def get(self, key: Hashable, make: Callable[[], T], weigh: Callable[[T], int]) -> T:
-        """Return the value of `key`, or make and keep it. `weigh` returns its size in bytes."""
+        """Return the cached value of `key`, or make and cache it. `weigh` returns its size in bytes."""
 
     def weigh(self, key: Hashable, size: int) -> None:
-        """Record that the value of `key` holds `size` bytes by now."""
+        """Update the size of the value of `key`, in bytes."""
 
 
 class Model(Protocol):
-    """Converted weights, as the family that runs them sees them.
+    """Converted weights, for the family that runs them.
 
     Attributes:
         key: str, the SHA-256 of its `model.json`, 64 hexadecimal digits.
-        facts: the content of its `model.json`, which the family's `convert` wrote: task, classes, input
-            size and so on (`workers.bundle.ModelFacts`).
+        facts: content of `model.json`, written by the family's `convert`: task, classes, input size and so
+            on (`workers.bundle.ModelFacts`).
     """
 
     @property
@@ -111,14 +111,14 @@ class Model(Protocol):
     def facts(self) -> Mapping[str, Any]: ...
 
     def read(self, name: str, /) -> bytes:
-        """Return one of its files: "model.onnx" or "weights.safetensors". Raises OSError."""
+        """Return the bytes of "model.onnx" or "weights.safetensors". Raises OSError."""
 
 
-# What networks run on where nothing else is said: a processor, by ONNX Runtime.
+# Default device of networks: the CPU, with ONNX Runtime.
 PROCESSOR = "cpu"
 
 
-def _go_on() -> None: ...
+def _do_nothing() -> None: ...
 
 
 def alone() -> int:
@@ -127,36 +127,36 @@ def alone() -> int:
 
 @dataclass(frozen=True)
 class Context:
-    """What an operation is given besides the picture and its parameters.
+    """Input of an operation, besides the image and its parameters.
 
-    The worker's task makes it: `processing.execution.work` for jobs, `processing.previews.work` for previews,
-    `workers.trials.entry_point` for trials. The engine completes it for each step.
+    The worker's task creates it: `processing.execution.work` for jobs, `processing.previews.work` for
+    previews, `workers.trials.entry_point` for trials. The engine completes it for each step.
 
     Attributes:
-        scale: float, side of the given picture divided by the original's. 1.0 in jobs; at most 1.0 in
+        scale: float, side of the image divided by the side of the original. 1.0 in jobs; at most 1.0 in
             previews. Multiply parameters in pixels by it. Set by the engine, and by `Result.scale` of an
             earlier step.
         full: (width, height) of the original in pixels, upright. Set by the engine in previews. None in jobs,
-            where the picture is the original, and after a step that changes the picture's size.
-        is_preview: bool, whether a person waits for the result: slow parts may then run on less. Set by the
-            engine.
-        device: str, where networks run: "cpu" (ONNX Runtime), or by torch "cuda", "cuda:1", …, "torch-cpu".
+            where the image is the original, and after a step that changes the image size.
+        is_preview: bool, whether a user waits for the result. Slow operations may then reduce the image.
+            Set by the engine.
+        device: str, where networks run: "cpu" (ONNX Runtime), or with torch "cuda", "cuda:1", …, "torch-cpu".
             Set by the task of a job, from the queue that its worker serves; "cpu" everywhere else.
-        pictures: `PictureSet` by the name of the folder parameter. Only parameters with a chosen folder are
-            in it. Set by the task, under `step.parameter` (`workers.recipe.name_steps`); the engine shows
-            each step its own, without the step's name.
+        pictures: `PictureSet` by the name of the folder parameter. Has only parameters with a chosen
+            folder. Set by the task, under `step.parameter` (`workers.recipe.name_steps`); the engine gives
+            each step its own, without the step name.
         models: `Model` by digest, all models of the recipe. Set by the task. Families read `model` instead.
         model: `Model` that this step runs. Set by the engine. None where the step is an app.
         memo: `ProcessCache` behind `keep` and `weigh`. Set by the engine, to one for the whole process.
-            None only outside the engine: then nothing is kept.
-        checkpoint: called without arguments between slow parts; raises where the run has to end. Set by
-            the job's thread pool on a GPU worker. Elsewhere it does nothing, as a signal ends the run.
-        together: returns how many threads run an image now, at least 1. Set by the job's thread pool on
-            a GPU worker, where batches are filled from all threads. Elsewhere it returns 1.
-        network_seconds: float, seconds of processor time that one call of a network may take. Set by the
-            task, from the speed measured when the weights were converted.
-        is_shut_in: bool, whether this process is a sandbox process already. Set by the trial alone. A network
-            gets a process of its own where it is false.
+            None only outside the engine: then nothing is cached.
+        checkpoint: call it without arguments between slow parts. It raises if the run must stop. Set by the
+            job's thread pool on a GPU worker. Elsewhere it does nothing, because a signal stops the run.
+        together: returns the number of threads that run an image now, at least 1. Set by the job's thread
+            pool on a GPU worker, where batches are filled from all threads. Elsewhere it returns 1.
+        network_seconds: float, limit of one network call in seconds of CPU time. Set by the task, from the
+            speed measured at conversion.
+        is_shut_in: bool, whether this process is already a sandbox. Set only by trials. If false, a network
+            gets a process of its own.
     """
 
     scale: float = 1.0
@@ -167,33 +167,33 @@ class Context:
     models: Mapping[str, Model] = field(default_factory=dict)
     model: Model | None = None
     memo: ProcessCache | None = None
-    checkpoint: Callable[[], None] = _go_on
+    checkpoint: Callable[[], None] = _do_nothing
     together: Callable[[], int] = alone
     network_seconds: float = 45.0
     is_shut_in: bool = False
 
     def keep(self, key: Hashable, make: Callable[[], T], weigh: Callable[[T], int]) -> T:
-        """Return what was made under `key` before, or make it now. `weigh` gives its size in bytes.
+        """Return the cached value of `key`, or make it. `weigh` returns its size in bytes.
 
-        Keys of what is made of a model are `(kind, model key)`, so a worker can list its loaded models.
+        Cache keys of model artefacts are `(kind, model key)`, so a worker can list its loaded models.
         """
         return make() if self.memo is None else self.memo.get(key, make, weigh)
 
     def weigh(self, key: Hashable, size: int) -> None:
-        """Tell that what is kept under `key`, if it still is, holds so many bytes by now."""
+        """Update the size of the cached value of `key`, in bytes. Does nothing if it is not cached."""
         if self.memo is not None:
             self.memo.weigh(key, size)
 
 
 class PictureView(Protocol):
-    """A picture as operations see it: upright, sRGB, 8 bits, decoded only as far as asked.
+    """The input image of an operation: upright, sRGB, 8 bits, decoded on demand.
 
-    The images are shared between callers: never change one in place.
+    Returned images are shared between callers: never change them in place.
 
     Attributes:
-        width: int, pixels, upright. Of the reduced picture in previews.
+        width: int, pixels, upright. In previews, of the reduced image.
         height: int, pixels, upright.
-        format: str, Pillow's name of the uploaded file's format, as "JPEG". None where it has none.
+        format: str, Pillow's name of the format of the upload, for example "JPEG". None if unknown.
     """
 
     @property
@@ -206,35 +206,35 @@ class PictureView(Protocol):
     def format(self) -> str | None: ...
 
     def rgb(self, *, flat: bool = True) -> Image:
-        """Full size, mode RGB. Transparency is laid on white, or dropped where `flat` is false."""
+        """Return the image at full size, mode RGB. Flatten it on white, or drop alpha if `flat` is false."""
 
     def gray(self, *, flat: bool = True) -> Image:
-        """Full size, mode L: Rec. 601 luma, for JPEG straight from the decoder."""
+        """Return Rec. 601 luma at full size, mode L. For JPEG it comes directly from the decoder."""
 
     def alpha(self) -> Image | None:
-        """Full size, mode L; None where every pixel is opaque."""
+        """Return alpha at full size, mode L; None if every pixel is opaque."""
 
     def reduced(self, width: int, height: int) -> Image:
-        """Mode RGB, reduced by a whole factor but never below `width` x `height`."""
+        """Return mode RGB, reduced by an integer factor, but not below `width` x `height`."""
 
     def reduced_by(self, factor: int) -> Image:
-        """Mode RGB, reduced by the largest whole factor at hand that is at most `factor`.
+        """Return mode RGB, reduced by the largest available integer factor of at most `factor`.
 
-        1, 2, 4 and 8 always are: a pixel of the view is then the mean of that many squared.
+        1, 2, 4 and 8 are always available: each pixel is then the mean of factor x factor pixels.
         """
 
     def reduced_gray(self, width: int, height: int) -> Image:
-        """Like `reduced`, mode L."""
+        """Return mode L, reduced like `reduced`."""
 
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """One thing an operation delivers.
+    """One output of an operation.
 
     Attributes:
-        label: str, its key in the API and in names of files; unique within an operation.
+        label: str, key in the API and in file names; unique within an operation.
         kind: "image", "text" or "data" (JSON).
-        title: str, what pages call it.
+        title: str, name on pages.
     """
 
     label: str
@@ -242,21 +242,21 @@ class OutputSpec:
     title: str
 
 
-IMAGE = OutputSpec("image", "image", "Picture")
+IMAGE = OutputSpec("image", "image", "Image")
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one run made.
+    """Output of one run of an operation.
 
     Attributes:
-        image: the new picture, of mode 1, L, LA, P, RGB or RGBA. None where the operation makes none.
-        format: str, a hint: "PNG" where hard edges must stay. None for the input's own format.
+        image: mode 1, L, LA, P, RGB or RGBA. None if the operation returns no image.
+        format: str, format hint: "PNG" to keep hard edges. None for the format of the input.
         texts: str by the label of an output of kind "text".
-        data: JSON of the output of kind "data". None where there is none.
-        scale: float, side of `image` divided by its side at full size, where the size of `image` does not
-            follow the picture's (1.0 where it is always of full size). None where it follows it:
-            `Context.scale` stays. Later steps go by it.
+        data: JSON of the output of kind "data". None if there is none.
+        scale: float, side of `image` divided by its side at full size. Set it if the size of `image` does
+            not depend on the input size (1.0: always full size). None: `Context.scale` stays the same.
+            Later steps use it.
     """
 
     image: Image | None = None
@@ -266,8 +266,8 @@ class Result:
     scale: float | None = None
 
 
-# What of a picture its result still has: "picture", itself, as none is made of it; "places", what it shows is
-# where it was, in proportion to the sides; "nothing" that could be told.
+# What a result keeps of the input image: "picture": there is no new image; "places": content stays at its
+# relative position; "nothing": unknown.
 Kept: TypeAlias = Literal["picture", "places", "nothing"]
 
 _ParamsType: TypeAlias = type[Params]
@@ -275,19 +275,19 @@ P = TypeVar("P", bound=Params)
 
 
 class Operation(ABC, Generic[P]):
-    """An image function: one subclass, in one file of `workers/operations`, named as its key.
+    """An image function: one subclass in one file of `workers/operations`. The file name is the key.
 
     Attributes:
-        key: str, its name in recipes and addresses, never changed.
-        title: str, its name on pages.
-        summary: str, one sentence for its card.
-        description: str, Markdown for its page.
-        tier: "basic" or "advanced", the badge of its card. Basic apps are listed first.
-        queue: "cpu", or "gpu" where torch can run its networks.
-        version: int, from 1. Raise it when the same parameters start to give other pixels: kept results are
-            keyed by it.
-        outputs: what it delivers, in the order of pages; one image by default.
-        Params: the class of its parameters, a subclass of `workers.plugin.Params`.
+        key: str, name in recipes and URLs. Never change it.
+        title: str, name on pages.
+        summary: str, one sentence for the card.
+        description: str, Markdown for the page.
+        tier: "basic" or "advanced", the badge of the card. Basic apps are listed first.
+        queue: "cpu", or "gpu" if torch can run its networks.
+        version: int, from 1. Increase it when the same parameters give different pixels: it is part of the
+            key of reused results.
+        outputs: outputs in the order of pages; one image by default.
+        Params: class of the parameters, a subclass of `workers.plugin.Params`.
     """
 
     key: ClassVar[str]
@@ -302,47 +302,47 @@ class Operation(ABC, Generic[P]):
 
     @abstractmethod
     def run(self, picture: PictureView, params: P, context: Context) -> Result:
-        """Make the result. Raises OperationError where the picture or the settings are at fault."""
+        """Return the result. Raises OperationError if the image or the parameters cannot be processed."""
 
     def keeps(self, params: P, facts: Mapping[str, Any]) -> Kept:
-        """Say what of a picture the result has, so that what is found in one may be drawn over the other.
+        """Return what the result keeps of the input image. Pages use it to draw detections over the result.
 
         Args:
-            facts: of the model; none for an app.
+            facts: facts of the model; empty for an app.
         """
         return "nothing"
 
     @classmethod
     def schema(cls) -> dict[str, Any]:
-        """JSON schema of the settings."""
+        """Return the JSON schema of the parameters."""
         return cls.Params.model_json_schema()
 
     @classmethod
     def folders(cls) -> tuple[str, ...]:
-        """Names of the settings that choose a folder."""
+        """Return the names of the parameters that choose a folder."""
         return folder_fields(cls.Params)
 
 
 class Family(Operation[P]):
-    """An architecture that runs somebody's weights: one subclass, in `family.py` of a folder of families.
+    """Code for one kind of uploaded weights: one subclass in `family.py` of a folder in `workers/families`.
 
-    It converts uploads in a process that can do nothing else: see `workers.sandbox`.
-    One with `queue = "gpu"` has networks that torch can run: its jobs go to a GPU where there is one.
+    It converts uploads in a sandbox: see `workers.sandbox`.
+    With `queue = "gpu"`, torch can run its networks, and jobs use a GPU if the site has one.
     """
 
     tier = "advanced"
 
     def settings_for(self, facts: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the names of the settings that mean something to a model of these facts: here, all."""
+        """Return the names of the parameters that apply to a model. Default: all."""
         return tuple(self.Params.model_fields)
 
     def choices_for(self, facts: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
-        """Return the choices that mean something to such a model, of settings where some do not."""
+        """Return the choices that apply to a model, for parameters where not all do."""
         return {}
 
     @abstractmethod
     def recognise(self, upload: Any) -> str | None:
-        """Say what these weights are to this family ("YOLO11 detector"), or None where they are not its own.
+        """Return a title of the weights ("YOLO11 detector"), or None if they are not of this family.
 
         Args:
             upload: a `workers.checkpoints.upload.WeightsUpload`.
@@ -350,22 +350,22 @@ class Family(Operation[P]):
 
     @abstractmethod
     def convert(self, upload: Any) -> Any:
-        """Rebuild the model by trusted code; return a `workers.bundle.Bundle`.
+        """Rebuild the model with trusted code; return a `workers.bundle.Bundle`.
 
         Runs only in the process of `workers.sandbox.run`. Raises `workers.checkpoints.upload.Refused`.
         """
 
     def rebuild(self, facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
-        """Return a converted model as a torch module on the CPU, whose outputs are those of its ONNX form.
+        """Return a converted model as a torch module on the CPU, with the same outputs as its ONNX model.
 
-        Only for families with `queue = "gpu"`. Nothing of the facts is believed: they come from the process
-        that read the upload.
+        Only for families with `queue = "gpu"`. Validate the facts: they come from the process that read the
+        upload.
 
         Args:
-            facts: of its model.json.
-            tensors: of its weights.safetensors, on the CPU.
+            facts: content of model.json.
+            tensors: content of weights.safetensors, on the CPU.
 
         Raises:
-            workers.checkpoints.upload.Refused: what the facts say cannot be built, or not of these tensors.
+            workers.checkpoints.upload.Refused: the facts are invalid, or the tensors do not fit them.
         """
         raise NotImplementedError(f"{self.key} has no network that torch can run.")

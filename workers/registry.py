@@ -27,8 +27,8 @@ _lock = threading.RLock()
 # Messages for pydantic's errors, by error type. `_FAMILIES` has them by the type's first word.
 _SENTENCES = {
     "missing": "%(title)s is required.",
-    "extra_forbidden": "There is no setting called “%(name)s”.",
-    "renamed": "There is no setting called “%(name)s”. It is now called “%(new_name)s”.",
+    "extra_forbidden": "There is no parameter “%(name)s”.",
+    "renamed": "There is no parameter “%(name)s”. It was renamed to “%(new_name)s”.",
     "greater_than_equal": "%(title)s must be at least %(ge)s.",
     "less_than_equal": "%(title)s must be at most %(le)s.",
     "literal_error": "%(title)s must be one of: %(labels)s.",
@@ -58,7 +58,7 @@ class UnknownOperation(OperationError):
     """No operation has this key."""
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"There is no operation called “{key}”.", code="unknown_operation")
+        super().__init__(f"There is no operation “{key}”.", code="unknown_operation")
         self.key = key
 
 

@@ -1,4 +1,4 @@
-"""Former names of parameters, by operation: a refusal of an old name says the new one."""
+"""Old names of parameters, by operation. Errors for an old name contain the new name."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""The sizes in which images are shown in place of themselves: the longest side in pixels, never enlarged."""
+"""Sizes of thumbnails and previews: the longest side in pixels. Images are never enlarged."""
 
-# A tile of a listing, and each result of a job.
+# Tiles of file listings, and results of jobs.
 THUMBNAIL_SIDE = 256
-# A page of one image, where a browser cannot show the file, and what visitors of a view-only link get.
+# The page of one image, if browsers cannot show the file, and images for visitors of view-only links.
 VIEW_SIDE = 1024
-# The preview of an app or a model.
+# Previews of apps and models.
 PREVIEW_SIDE = 1024
-# What a model's page keeps of the images on which the model was tried, before and after.
+# Sample images on the page of a model, before and after.
 SAMPLE_SIDE = 640

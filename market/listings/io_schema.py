@@ -1,12 +1,13 @@
 """JSON schemas of a version's input and output."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from market.models import Version
 from workers import registry
-from workers.plugin import AUTO, OutputSpec
+from workers.plugin import AUTO, OutputSpec, Params
 from workers.recipe import Recipe, label_texts, name_steps
 from workers.registry import UnknownOperation
 
@@ -58,6 +59,20 @@ def in_order(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Number the parameters with `x-order`, because the database does not keep the order of keys."""
     numbered = enumerate(schema.get("properties", {}).items(), start=1)
     return {**schema, "properties": {name: {**about, "x-order": order} for order, (name, about) in numbered}}
+
+
+def schema_with_current_texts(version: Version) -> dict[str, Any]:
+    """Return the parameter schema of a version, with the titles, help texts and labels of today's code.
+
+    Stored schemas have the texts of their release date. They stay for operations, parameters and choices that
+    no longer exist. Values, limits and defaults are always the stored ones.
+    """
+    steps = version.recipe["steps"]
+    properties = {}
+    for name, about in version.params_schema.get("properties", {}).items():
+        current = _current_properties(steps[about.get(STEP, len(steps) - 1)]["operation"])
+        properties[name] = _update_texts(about, current.get(about.get(NAME, name), {}))
+    return {**version.params_schema, "properties": properties}
 
 
 def number_schema(about: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -120,7 +135,7 @@ def output_schema(outputs: tuple[OutputSpec, ...]) -> dict[str, Any]:
 
 def openapi_of(version: Version) -> dict[str, Any]:
     """Return the OpenAPI document that clients of hosted inference expect of a version."""
-    inputs, definitions = input_schema(version.params_schema)
+    inputs, definitions = input_schema(schema_with_current_texts(version))
     return {
         "openapi": "3.1.0",
         "info": {"title": version.listing.title, "version": str(version.number)},
@@ -129,6 +144,28 @@ def openapi_of(version: Version) -> dict[str, Any]:
             "schemas": {"Input": inputs, "Output": output_schema(outputs_of(version)), **definitions}
         },
     }
+
+
+def _update_texts(about: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
+    texts = {key: current[key] for key in ("title", "description") if key in current}
+    if "enum_labels" in about:
+        labels = current.get("enum_labels", {})
+        texts["enum_labels"] = {value: labels.get(value, own) for value, own in about["enum_labels"].items()}
+    return {**about, **texts}
+
+
+def _current_properties(operation: str) -> Mapping[str, Any]:
+    try:
+        return _properties_of(registry.get(operation).Params)
+    except UnknownOperation:
+        return {}
+
+
+@functools.lru_cache(maxsize=64)
+def _properties_of(params: type[Params]) -> Mapping[str, Any]:
+    # Building a schema takes milliseconds, and pages need it for each request.
+    properties: Mapping[str, Any] = params.model_json_schema()["properties"]
+    return properties
 
 
 def _outputs(operation: str) -> tuple[OutputSpec, ...]:

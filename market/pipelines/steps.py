@@ -120,7 +120,7 @@ class StepProblems:
 
     def add_unknown(self, name: str) -> None:
         """Add a parameter that belongs to no step."""
-        self._fields[name] = _("There is no setting called “%(name)s”.") % {"name": name[:60]}
+        self._fields[name] = _("There is no parameter “%(name)s”.") % {"name": name[:60]}
         self._sentences.append(self._fields[name])
 
     def check(self, code: str = "invalid_input") -> None:

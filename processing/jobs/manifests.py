@@ -283,7 +283,7 @@ def _check_names(rows: Sequence[ManifestRow], schema: Mapping[str, Any]) -> None
     problems = ManifestProblems()
     for row in rows:
         if unknown := row.params.keys() - known.keys():
-            text = _("there is no setting called “%(name)s”.") % {"name": str(min(unknown))[:60]}
+            text = _("there is no parameter “%(name)s”.") % {"name": str(min(unknown))[:60]}
             problems.add(row.number, text)
     problems.check()
 

@@ -16,6 +16,7 @@ from drive.models import File, FileState
 from ipau.common.errors import DomainError
 from market.covers import choose_sample
 from market.listings import services as market
+from market.listings.io_schema import schema_with_current_texts
 from market.models import Listing, ListingKind, Version
 from market.pipelines import model_steps
 from market.weights.report import ReportText, describe_report
@@ -64,10 +65,11 @@ def open_app(request: HttpRequest, owner: str, name: str) -> App:
     listing = market.get_listing(user=person_of(request), owner=owner, name=name)
     version = market.latest_version(listing, user=person_of(request))
     fixed = version.recipe["steps"][-1].get("params", {})
-    properties = version.params_schema.get("properties", {})
+    schema = schema_with_current_texts(version)
+    properties = schema["properties"]
     declared = sorted(properties.items(), key=lambda named: named[1].get("x-order", 0))
     free = {key: about for key, about in declared if key not in fixed}
-    return App(listing, version, {**version.params_schema, "properties": free})
+    return App(listing, version, {**schema, "properties": free})
 
 
 def show_app(

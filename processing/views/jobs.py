@@ -16,6 +16,7 @@ from django.views.decorators.http import require_GET, require_POST
 from accounts.requests import SignedInRequest
 from ipau.common.errors import Conflict
 from ipau.common.paging import paginate
+from market.listings.io_schema import schema_with_current_texts
 from processing import services
 from processing.forms.run_form import fields_of
 from processing.job_queue import job_log
@@ -164,7 +165,7 @@ def _describe(job: Job) -> dict[str, Any]:
         "waiting": progress.waiting_text(job),
         "failures": progress.failures_of(job),
         "took": _took(job),
-        "params": describe_used(job.version.params_schema, job.recipe),
+        "params": describe_used(schema_with_current_texts(job.version), job.recipe),
     }
 
 

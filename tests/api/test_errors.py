@@ -140,7 +140,7 @@ def test_parameters_by_name(user: User, api: Callable[..., APIClient]) -> None:
     assert found["errors"] == {
         "columns": "Columns must be at most 400.",
         "size": "size (Character size) must be a whole number.",
-        "colums": "There is no setting called “colums”.",
+        "colums": "There is no parameter “colums”.",
     }
     for given in (
         {},
@@ -287,12 +287,12 @@ def test_metadata_must_be_an_object(user: User, api: Callable[..., APIClient]) -
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("finish", "Shades of gray", "Finish must be one of: gray, threshold, dither."),
+        ("finish", "Grayscale", "finish (Output mode) must be one of: gray, threshold, dither."),
         ("contrast", 101, "Contrast must be at most 100 %."),
         ("contrast", "much", "Contrast must be a whole number."),
         (
             "method",
-            "Plain average",
+            "Average",
             "method (Grayscale method) must be one of: rec601, rec709, average, lightness.",
         ),
         ("auto_threshold", "maybe", "auto_threshold (Automatic threshold) must be true or false."),

@@ -17,7 +17,7 @@ def test_the_page_shows_it_within_the_content_policy(page: Page, transactional_d
     expect(page.locator(".opblock-tag", has_text="Predictions")).to_be_visible()
     preview = page.locator("#operations-Previews-preview_ascii")
     preview.locator(".opblock-summary-control").click()
-    expect(preview.get_by_text("How many characters wide the result is.")).to_be_visible()
+    expect(preview.get_by_text("Width of the result in characters.")).to_be_visible()
 
 
 @pytest.mark.browser

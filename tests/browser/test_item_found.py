@@ -22,7 +22,7 @@ from tests.processing.reporting.test_detection_filter import Quiet
 from workers import registry
 from workers.plugin import Context, PictureView, Result
 from workers.recipe import Step
-from workers.vision.draw import colour_of
+from workers.vision.draw import color_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -114,7 +114,7 @@ def test_a_class_has_the_colour_that_the_worker_gives_it(
         }""",
         ids,
     )
-    assert [tuple(colour) for colour in drawn] == [colour_of(class_id) for class_id in ids]
+    assert [tuple(color) for color in drawn] == [color_of(class_id) for class_id in ids]
 
 
 def differences(page: Page, base: str) -> list[bool]:

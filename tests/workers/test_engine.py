@@ -85,7 +85,7 @@ def test_every_step_is_validated_before_anything_runs() -> None:
 
 
 def test_an_unknown_operation_is_refused() -> None:
-    with pytest.raises(registry.UnknownOperation, match="no operation called “sharpen”"):
+    with pytest.raises(registry.UnknownOperation, match="no operation “sharpen”"):
         engine.validate_recipe(Recipe.single("sharpen"))
 
 

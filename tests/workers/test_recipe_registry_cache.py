@@ -72,14 +72,14 @@ def test_each_invalid_parameter_has_its_own_message() -> None:
     assert caught.value.errors == {
         "columns": "Columns must be at most 400.",
         "characters": "Characters must be one of: Standard (10 characters), Dense (70 characters), "
-        "Shaded blocks, Zeros and ones, Your own.",
-        "inverted": "Light on dark must be yes or no.",
+        "Shaded blocks, Zeros and ones, Custom.",
+        "inverted": "Invert must be yes or no.",
         "size": "Character size must be a whole number.",
     }
     assert caught.value.problems["columns"].template == "%(title)s must be at most %(le)s."
 
 
-def test_a_number_or_auto_is_read_from_a_form_and_refused_with_one_sentence() -> None:
+def test_auto_parameters_accept_form_strings_and_have_one_message() -> None:
     params: Any = registry.validate("yolo", {"line_width": "7", "image_size": "auto"})
     assert (params.line_width, params.image_size, params.line_pixels, params.input_side) == (7, "auto", 7, 0)
     assert registry.validate("onnx", {}).model_dump()["line_width"] == "auto"
@@ -97,15 +97,15 @@ def test_a_number_or_auto_is_read_from_a_form_and_refused_with_one_sentence() ->
     ("operation", "old", "new"),
     [(key, old, new) for key, names in RENAMED_PARAMETERS.items() for old, new in names.items()],
 )
-def test_a_refusal_of_an_old_name_says_the_new_one(operation: str, old: str, new: str) -> None:
+def test_an_error_for_an_old_name_contains_the_new_name(operation: str, old: str, new: str) -> None:
     with pytest.raises(registry.ParamsInvalid) as caught:
         registry.validate(operation, {old: 1})
-    sentence = f"There is no setting called “{old}”. It is now called “{new}”."
-    assert caught.value.errors == {old: sentence}
+    message = f"There is no parameter “{old}”. It was renamed to “{new}”."
+    assert caught.value.errors == {old: message}
     assert new in registry.get(operation).schema()["properties"]
 
 
-def test_a_file_that_defines_no_operation_stops_start_up() -> None:
+def test_a_file_without_an_operation_is_rejected_at_startup() -> None:
     with pytest.raises(registry.RegistrationError, match="exactly one operation, not 0"):
         registry._read_plugin(sys.modules["workers.recipe"])
 

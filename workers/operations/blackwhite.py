@@ -1,4 +1,4 @@
-"""Black and white: several measures of brightness, contrast, threshold and dithering."""
+"""Black and white: grayscale conversion, contrast, thresholding and dithering."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 from workers.plugin import Context, Kept, Operation, Params, PictureView, Result, choice, slider, toggle
 
 _WEIGHTS = {"rec709": (0.2126, 0.7152, 0.0722), "average": (1 / 3, 1 / 3, 1 / 3)}
-# Bayer 1973: each level of the 8 x 8 pattern lights the pixel farthest from those already lit.
+# Smallest threshold matrix of ordered dithering (Bayer 1973). The 8 x 8 matrix is built from it.
 _BAYER_2 = np.array([[0, 2], [3, 1]])
 
 
@@ -22,34 +22,34 @@ class BlackWhiteParams(Params):
         labels={
             "rec601": "Luma (Rec. 601)",
             "rec709": "Luma (Rec. 709)",
-            "average": "Plain average",
+            "average": "Average",
             "lightness": "Perceived lightness (CIE L*)",
         },
         title="Grayscale method",
-        help="How red, green and blue are weighed against each other.",
+        help="How red, green and blue are weighted.",
     )
     contrast: int = slider(
         0,
         ge=-100,
         le=100,
         title="Contrast",
-        help="Below zero flattens towards mid gray, above zero steepens.",
+        help="Negative values reduce contrast, positive values increase it.",
         unit="%",
     )
     finish: Literal["gray", "threshold", "dither"] = choice(
         "gray",
         labels={
-            "gray": "Shades of gray",
-            "threshold": "Two tones, by threshold",
-            "dither": "Two tones, dithered",
+            "gray": "Grayscale",
+            "threshold": "Threshold",
+            "dither": "Dither",
         },
-        title="Finish",
-        help="Shades of gray, or nothing but black and white.",
+        title="Output mode",
+        help="Grayscale, or only black and white pixels.",
     )
     auto_threshold: bool = toggle(
         True,
         title="Automatic threshold",
-        help="Cut where dark and light parts separate best (Otsu’s method).",
+        help="Choose the threshold from the histogram (Otsu’s method).",
         show_if={"finish": ["threshold"]},
     )
     threshold: int = slider(
@@ -57,28 +57,28 @@ class BlackWhiteParams(Params):
         ge=0,
         le=255,
         title="Threshold",
-        help="Pixels at least this bright become white.",
+        help="Pixels at or above this brightness become white.",
         show_if={"finish": ["threshold"], "auto_threshold": [False]},
     )
     pattern: Literal["floyd-steinberg", "ordered"] = choice(
         "floyd-steinberg",
-        labels={"floyd-steinberg": "Scattered (Floyd–Steinberg)", "ordered": "Regular grid (Bayer 8 × 8)"},
-        title="Pattern",
-        help="How black and white dots are laid to look gray.",
+        labels={"floyd-steinberg": "Floyd–Steinberg", "ordered": "Ordered (Bayer 8 × 8)"},
+        title="Dithering",
+        help="How black and white pixels are arranged to look gray.",
         show_if={"finish": ["dither"]},
     )
 
 
 class BlackWhite(Operation[BlackWhiteParams]):
-    """Turns a picture gray, or into black and white dots."""
+    """Converts an image to grayscale, or to black and white pixels."""
 
     key = "blackwhite"
     title = "Black and white"
-    summary = "Turns a color picture into shades of gray or pure black and white."
+    summary = "Convert an image to grayscale or to pure black and white."
     description = (
-        "Choose how colors are weighed, set the **contrast**, and finish in shades of gray, in two tones "
-        "cut at a level, or in two tones dithered so that they look gray from afar. "
-        "Transparent parts stay transparent. Two-tone results are PNG files."
+        "Choose a **grayscale method** and the **contrast**. The output is grayscale, or black and white by "
+        "threshold or dithering. "
+        "Transparency is kept. Black and white results are PNG files."
     )
     tier = "basic"
     version = 1
@@ -89,18 +89,18 @@ class BlackWhite(Operation[BlackWhiteParams]):
 
     def run(self, picture: PictureView, params: BlackWhiteParams, context: Context) -> Result:
         alpha = picture.alpha()
-        gray = _measure(picture, params.method, flat=alpha is None)
+        gray = _convert_to_gray(picture, params.method, flat=alpha is None)
         if params.contrast:
             gray = gray.point(_contrast_table(params.contrast))
-        toned = _finish(gray, params)
+        result = _finish(gray, params)
         hint = "PNG" if params.finish != "gray" else None
         if alpha is not None:
-            toned = Image.merge("LA", (toned.convert("L"), alpha))
-        return Result(image=toned, format=hint)
+            result = Image.merge("LA", (result.convert("L"), alpha))
+        return Result(image=result, format=hint)
 
 
-def _measure(picture: PictureView, method: str, *, flat: bool) -> Image.Image:
-    """Brightness, mode L."""
+def _convert_to_gray(picture: PictureView, method: str, *, flat: bool) -> Image.Image:
+    """Return the brightness of each pixel, mode L."""
     if method == "rec601":
         return picture.gray(flat=flat)
     color = picture.rgb(flat=flat)
@@ -111,7 +111,7 @@ def _measure(picture: PictureView, method: str, *, flat: bool) -> Image.Image:
 
 
 def _contrast_table(contrast: int) -> list[int]:
-    """A line through mid gray: flat at -100, three times as steep at 100."""
+    """Return a tone curve of 256 values: slope 0 at contrast -100, and 3 at 100, around mid gray."""
     slope = 1 + contrast / 100 if contrast < 0 else 1 + contrast / 50
     return [min(255, max(0, round(127.5 + (code - 127.5) * slope))) for code in range(256)]
 
@@ -126,9 +126,13 @@ def _finish(gray: Image.Image, params: BlackWhiteParams) -> Image.Image:
 
 
 def find_otsu_level(histogram: list[int]) -> int:
-    """The first code of the brighter class that maximises variance between classes (Otsu 1979).
+    """Return the threshold that maximizes the variance between classes (Otsu 1979).
 
-    Takes 256 counts; answers 1..255, or 128 where all pixels are of one code.
+    Args:
+        histogram: 256 counts.
+
+    Returns:
+        The first value of the brighter class, 1..255; 128 if all pixels have the same value.
     """
     counts = np.asarray(histogram, dtype=np.float64)
     below = np.cumsum(counts)[:-1]
@@ -139,13 +143,13 @@ def find_otsu_level(histogram: list[int]) -> int:
         between = np.nan_to_num(below * above * gap**2)
     if not between.max() > 0:
         return 128
-    # Between two far classes the maximum is a plateau: its middle is the fairest cut.
+    # With empty bins between the classes, the maximum is a plateau. Use its middle.
     best = np.flatnonzero(between >= between.max() * (1 - 1e-12))
     return int((best[0] + best[-1]) // 2) + 1
 
 
 def dither_ordered(gray: Image.Image) -> Image.Image:
-    """Compare with a repeated 8 x 8 Bayer matrix. Mode L in, mode 1 out."""
+    """Dither with a tiled 8 x 8 Bayer matrix. Mode L in, mode 1 out."""
     thresholds = _bayer(8)
     width, height = gray.size
     tiled = np.tile(thresholds, (-(-height // 8), -(-width // 8)))[:height, :width]
@@ -155,10 +159,7 @@ def dither_ordered(gray: Image.Image) -> Image.Image:
 
 
 def _lightness(color: Image.Image) -> Image.Image:
-    """CIE L* (ISO/CIE 11664-4) of sRGB pixels, 0..100 spread over 0..255.
-
-    Works by tables: 12 bits of luminance are finer than 8 bits of L* anywhere above L* = 2.
-    """
+    """Return CIE L* (ISO/CIE 11664-4) of sRGB pixels, scaled from 0..100 to 0..255. Uses lookup tables."""
     code = np.arange(256) / 255
     linear = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
     steps = 65535
@@ -178,5 +179,5 @@ def _bayer(side: int) -> NDArray[np.uint8]:
     matrix = _BAYER_2
     while len(matrix) < side:
         matrix = np.block([[4 * matrix, 4 * matrix + 2], [4 * matrix + 3, 4 * matrix + 1]])
-    # 1..254, so that pure black and pure white stay pure.
+    # Thresholds are 1..254, so pure black and pure white stay pure.
     return np.floor((matrix + 0.5) * 255 / side**2).astype(np.uint8)

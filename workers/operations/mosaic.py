@@ -1,4 +1,4 @@
-"""Mosaics: a picture made of many small pictures, or of plain blocks that hide what was there."""
+"""Photo mosaics, and pixelation of an image or of a box in it."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from workers.plugin import (
 
 Box = tuple[int, int, int, int]
 
-_MOST_TILES = 2000
-_MOST_TILE_BYTES = 64 * 1024 * 1024
+_MAX_TILES = 2000
+_MAX_TILE_BYTES = 64 * 1024 * 1024
 _OWN_CROPS = 256
-# Cells and tiles are compared part by part, so that a tile with an edge lands on an edge.
+# Cells and tiles are compared in 3 x 3 parts, so that edges match edges.
 _PARTS = 3
 _CHUNK = 4096
 
@@ -41,13 +41,13 @@ _CHUNK = 4096
 class MosaicParams(Params):
     mode: Literal["photo", "blocks"] = choice(
         "photo",
-        labels={"photo": "Made of small pictures", "blocks": "Plain blocks"},
-        title="Kind",
-        help="Small pictures redraw the whole; plain blocks hide what lies under them.",
+        labels={"photo": "Photo mosaic", "blocks": "Pixelate"},
+        title="Mode",
+        help="Rebuild the image from small images, or hide details under plain blocks.",
     )
     tiles: str | None = folder(
-        title="Small pictures",
-        help="A folder of yours to take the small pictures from. Without one, the picture is made of itself.",
+        title="Tile images",
+        help="Folder with images for the tiles. If empty, tiles are cut from the image itself.",
         show_if={"mode": ["photo"]},
     )
     tile: int = slider(
@@ -55,7 +55,7 @@ class MosaicParams(Params):
         ge=12,
         le=256,
         title="Tile size",
-        help="Side of one small picture.",
+        help="Side length of a tile.",
         unit="px",
         show_if={"mode": ["photo"]},
     )
@@ -64,7 +64,7 @@ class MosaicParams(Params):
         ge=0,
         le=100,
         title="Color match",
-        help="How far each small picture takes the mean color of what it stands for.",
+        help="How much the color of each tile is shifted to the color of the image below it.",
         unit="%",
         show_if={"mode": ["photo"]},
     )
@@ -73,8 +73,7 @@ class MosaicParams(Params):
         ge=0,
         le=6,
         title="No repeats within",
-        help="The same small picture is not used again this many tiles around. "
-        "Fewer where the folder has too few pictures.",
+        help="Minimum distance between two uses of a tile. It is reduced if the folder has too few images.",
         unit="tiles",
         show_if={"mode": ["photo"]},
     )
@@ -83,15 +82,15 @@ class MosaicParams(Params):
         ge=4,
         le=256,
         title="Block size",
-        help="Side of one block. To hide a face or a number plate, at least a fifth of its width.",
+        help="Side length of a block. To hide a face or a license plate, use at least a fifth of its width.",
         unit="px",
         show_if={"mode": ["blocks"]},
     )
     area: Literal["whole", "box"] = choice(
         "whole",
-        labels={"whole": "The whole picture", "box": "A box"},
-        title="Where",
-        help="Blocks over everything, or over one box only; outside it nothing changes.",
+        labels={"whole": "Whole image", "box": "Box"},
+        title="Area",
+        help="Pixelate the whole image, or only a box.",
         show_if={"mode": ["blocks"]},
     )
     x: float = slider(
@@ -100,7 +99,7 @@ class MosaicParams(Params):
         le=0.99,
         step=0.01,
         title="Box left",
-        help="Left edge of the box, as a part of the picture’s width.",
+        help="Left edge of the box, as a fraction of the image width.",
         show_if={"mode": ["blocks"], "area": ["box"]},
     )
     y: float = slider(
@@ -109,7 +108,7 @@ class MosaicParams(Params):
         le=0.99,
         step=0.01,
         title="Box top",
-        help="Top edge of the box, as a part of the picture’s height.",
+        help="Top edge of the box, as a fraction of the image height.",
         show_if={"mode": ["blocks"], "area": ["box"]},
     )
     width: float = slider(
@@ -118,7 +117,7 @@ class MosaicParams(Params):
         le=1,
         step=0.01,
         title="Box width",
-        help="Width of the box, as a part of the picture’s width.",
+        help="Width of the box, as a fraction of the image width.",
         show_if={"mode": ["blocks"], "area": ["box"]},
     )
     height: float = slider(
@@ -127,21 +126,21 @@ class MosaicParams(Params):
         le=1,
         step=0.01,
         title="Box height",
-        help="Height of the box, as a part of the picture’s height.",
+        help="Height of the box, as a fraction of the image height.",
         show_if={"mode": ["blocks"], "area": ["box"]},
     )
 
 
 class Mosaic(Operation[MosaicParams]):
-    """Rebuilds a picture from small pictures, or hides parts of it under blocks."""
+    """Rebuilds an image from small images, or pixelates it."""
 
     key = "mosaic"
     title = "Mosaic"
-    summary = "Rebuilds a picture from many small ones, or hides parts of it under plain blocks."
+    summary = "Rebuild an image from many small images, or pixelate parts of it."
     description = (
-        "**Made of small pictures:** each tile is the small picture that fits best, taken from a folder of "
-        "yours or cut from the picture itself, and no tile repeats nearby. **Plain blocks:** the whole "
-        "picture or a box is replaced by the mean color of each block, so nothing finer remains."
+        "**Photo mosaic:** each tile is the best matching image from your folder, or a part of the image "
+        "itself. No tile repeats nearby. **Pixelate:** the whole image or a box is replaced by blocks of "
+        "their mean color, so finer details cannot be recovered."
     )
     tier = "advanced"
     version = 1
@@ -156,32 +155,32 @@ class Mosaic(Operation[MosaicParams]):
         cell = max(1.0, params.block * context.scale)
         alpha = picture.alpha()
         if params.area == "whole":
-            return Result(image=_block_whole(picture, alpha, cell))
-        return Result(image=_block_box(picture, alpha, _place_box(picture, params), cell))
+            return Result(image=_pixelate_whole(picture, alpha, cell))
+        return Result(image=_pixelate_box(picture, alpha, _box_in_pixels(picture, params), cell))
 
 
-def _block_whole(picture: PictureView, alpha: Image.Image | None, cell: float) -> Image.Image:
+def _pixelate_whole(picture: PictureView, alpha: Image.Image | None, cell: float) -> Image.Image:
     size = (picture.width, picture.height)
-    blocked = paint_cells(average_picture(picture, cell), size, cell)
+    pixelated = paint_cells(average_picture(picture, cell), size, cell)
     if alpha is not None:
-        blocked.putalpha(paint_cells(average_cells(alpha, size, cell), size, cell))
-    return blocked
+        pixelated.putalpha(paint_cells(average_cells(alpha, size, cell), size, cell))
+    return pixelated
 
 
-def _block_box(picture: PictureView, alpha: Image.Image | None, box: Box, cell: float) -> Image.Image:
-    """Blocks inside `box` (left, top, right, bottom, pixels). Means see no pixel from outside it."""
-    blocked = picture.rgb(flat=alpha is None).copy()
-    _cover(blocked, box, cell)
+def _pixelate_box(picture: PictureView, alpha: Image.Image | None, box: Box, cell: float) -> Image.Image:
+    """Pixelate inside `box` (left, top, right, bottom, in pixels). Only pixels inside it are averaged."""
+    pixelated = picture.rgb(flat=alpha is None).copy()
+    _cover(pixelated, box, cell)
     if alpha is not None:
         alpha = alpha.copy()
         _cover(alpha, box, cell)
-        blocked.putalpha(alpha)
-    return blocked
+        pixelated.putalpha(alpha)
+    return pixelated
 
 
-def _place_box(picture: PictureView, params: MosaicParams) -> Box:
-    """Whole pixels that cover the box: a part of a pixel is hidden with the rest."""
-    # The tolerance keeps (0.25 + 0.33) of 200 at 116, not 117.
+def _box_in_pixels(picture: PictureView, params: MosaicParams) -> Box:
+    """Return the box in whole pixels, rounded outwards. Raises OperationError if it is empty."""
+    # The tolerance absorbs rounding errors: (0.25 + 0.33) of 200 is 116, not 117.
     left, top = (
         math.floor(side * part + 1e-6)
         for side, part in ((picture.width, params.x), (picture.height, params.y))
@@ -189,13 +188,13 @@ def _place_box(picture: PictureView, params: MosaicParams) -> Box:
     right = min(picture.width, math.ceil((params.x + params.width) * picture.width - 1e-6))
     bottom = min(picture.height, math.ceil((params.y + params.height) * picture.height - 1e-6))
     if left >= right or top >= bottom:
-        raise OperationError("The box lies outside the picture or is empty.")
+        raise OperationError("The box is outside the image or empty.")
     return left, top, right, bottom
 
 
 @dataclass(frozen=True)
 class TileSet:
-    """Small pictures (n, side, side, 3), and the means of each one's parts (n, 3, 3, 3)."""
+    """Tiles (n, side, side, 3), and the mean colors of their 3 x 3 parts (n, 3, 3, 3)."""
 
     pixels: Bytes
     parts: Bytes
@@ -209,31 +208,31 @@ def _compose(picture: PictureView, params: MosaicParams, context: Context) -> Im
     columns, rows = count_cells(size, cell)
     wanted = _read_parts(picture, cell, columns, rows)
     chosen = choose_tiles(_describe(wanted), _describe(tiles.parts), (rows, columns), params.radius)
-    laid = _lay(tiles.pixels, chosen)
+    mosaic = _assemble(tiles.pixels, chosen)
     if params.color_match:
         gap = wanted.mean(axis=(1, 2)).reshape(rows, columns, 3) - tiles.parts.mean(axis=(1, 2))[chosen]
-        _shift_colors(laid, np.rint(gap * (params.color_match / 100)).astype(np.int16))
-    pixels = laid.reshape(rows * side, columns * side, 3)
+        _shift_colors(mosaic, np.rint(gap * (params.color_match / 100)).astype(np.int16))
+    pixels = mosaic.reshape(rows * side, columns * side, 3)
     if side == cell:
         return Image.fromarray(pixels[: size[1], : size[0]])
-    # In a preview a tile is no whole number of pixels: it was laid larger, and is brought to size here.
+    # In previews the cell size is not a whole number. Tiles are placed larger, then reduced.
     covered = (0, 0, size[0] * side / cell, size[1] * side / cell)
     return Image.fromarray(pixels).resize(size, Image.Resampling.BOX, box=covered)
 
 
 def load_tiles(pictures: PictureSet, side: int) -> TileSet:
-    """The middle square of each picture. At most 2,000, evenly spread; unreadable ones are left out."""
-    most = min(_MOST_TILES, _MOST_TILE_BYTES // (3 * side * side))
-    step = max(1.0, len(pictures) / most)
-    squares = [_load_square(pictures.open(int(i * step)), side) for i in range(min(most, len(pictures)))]
+    """Return the center square of each image: at most 2,000, evenly spaced. Unreadable files are skipped."""
+    limit = min(_MAX_TILES, _MAX_TILE_BYTES // (3 * side * side))
+    step = max(1.0, len(pictures) / limit)
+    squares = [_load_square(pictures.open(int(i * step)), side) for i in range(min(limit, len(pictures)))]
     readable = [square for square in squares if square is not None]
     if not readable:
-        raise OperationError("The folder of small pictures holds no picture we can read.")
+        raise OperationError("The folder of tile images has no readable image.")
     return _build_set(np.stack(readable))
 
 
 def cut_tiles(picture: PictureView, cell: float, side: int) -> TileSet:
-    """Parts of the picture itself, reduced, as many as fit of about 256; and their mirror images."""
+    """Cut up to about 256 tiles from the image itself, and add their mirror images."""
     columns = _count_crops(picture.width, picture.height, cell)
     rows = _count_crops(picture.height, picture.width, cell)
     reduced = picture.reduced(columns * side, rows * side)
@@ -243,17 +242,17 @@ def cut_tiles(picture: PictureView, cell: float, side: int) -> TileSet:
 
 
 def choose_tiles(cells: Floats, tiles: Floats, shape: tuple[int, int], radius: int) -> NDArray[np.intp]:
-    """For each cell the nearest tile that none of the cells within `radius` has: (rows, columns).
+    """Return the index of the best tile for each cell, without repeats within `radius`: (rows, columns).
 
-    `cells` (rows * columns, d) and `tiles` (n, d) are descriptions. The radius counts in all eight
-    directions, and shrinks where there are too few tiles to keep it. Cells further apart than it cannot
-    disturb each other, so they are decided together, one class of such cells after another.
+    `cells` (rows * columns, d) and `tiles` (n, d) are descriptors. The radius counts in all eight
+    directions. It is reduced if there are too few tiles. Cells further apart than the radius are
+    independent, so they are processed together.
     """
     radius = min(radius, (math.isqrt(len(tiles)) - 1) // 2)
     wanted = cells.reshape(*shape, -1)
-    # `nobody` marks cells not decided yet: a tile past the last, that is never chosen.
-    nobody = len(tiles)
-    placed = np.full((shape[0] + 2 * radius, shape[1] + 2 * radius), nobody, dtype=np.intp)
+    # Marks cells without a tile yet: one past the last index.
+    unset = len(tiles)
+    placed = np.full((shape[0] + 2 * radius, shape[1] + 2 * radius), unset, dtype=np.intp)
     inside = placed[radius : radius + shape[0], radius : radius + shape[1]]
     around = np.lib.stride_tricks.sliding_window_view(placed, (2 * radius + 1,) * 2)
     step = radius + 1
@@ -277,7 +276,7 @@ def _get_tiles(picture: PictureView, context: Context, cell: float, side: int) -
     return context.keep(
         ("mosaic", chosen.key, side),
         lambda: load_tiles(chosen, side),
-        lambda made: made.pixels.nbytes + made.parts.nbytes,
+        lambda tile_set: tile_set.pixels.nbytes + tile_set.parts.nbytes,
     )
 
 
@@ -293,13 +292,13 @@ def _load_square(data: bytes, side: int) -> Bytes | None:
 
 
 def _count_crops(length: int, other: int, cell: float) -> int:
-    """How many crops along `length`: about square ones, each larger than the cell it will be shrunk to."""
+    """Return the number of crops along `length`. Crops are nearly square and larger than a cell."""
     square = round(math.sqrt(_OWN_CROPS * length / other))
     return max(1, min(square, int(length / (1.5 * cell)), _OWN_CROPS))
 
 
 def _build_set(pixels: Bytes) -> TileSet:
-    """Add the means of the parts."""
+    """Return a tile set with the mean colors of the parts."""
     edges = [round(part * pixels.shape[1] / _PARTS) for part in range(_PARTS)]
     across = np.add.reduceat(pixels, edges, axis=1, dtype=np.uint32)
     sums = np.add.reduceat(across, edges, axis=2, dtype=np.uint32)
@@ -309,9 +308,9 @@ def _build_set(pixels: Bytes) -> TileSet:
 
 
 def _read_parts(picture: PictureView, cell: float, columns: int, rows: int) -> Bytes:
-    """Means of the parts of each cell, (cells, 3, 3, 3), row by row."""
+    """Return the mean colors of the parts of each cell, (cells, 3, 3, 3), row by row."""
     parts = average_picture(picture, cell / _PARTS, samples=2)
-    # Where the picture ends within a cell, its last parts may be missing.
+    # The last cells may extend beyond the image, so parts may be missing.
     pixels = np.asarray(parts)[: rows * _PARTS, : columns * _PARTS]
     missing = (rows * _PARTS - pixels.shape[0], columns * _PARTS - pixels.shape[1])
     pixels = np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
@@ -320,12 +319,12 @@ def _read_parts(picture: PictureView, cell: float, columns: int, rows: int) -> B
 
 
 def _describe(parts: Bytes) -> Floats:
-    """What is compared: the parts' colors in OKLab, (n, 27)."""
+    """Return the descriptors that are compared: the colors of the parts in OKLab, (n, 27)."""
     return to_oklab(parts).reshape(len(parts), -1)
 
 
 def _find_free(cells: Floats, tiles: Floats, taken: NDArray[np.intp]) -> NDArray[np.intp]:
-    """For each cell (n, d) the nearest tile that is not among its taken ones (n, t)."""
+    """Return, for each cell (n, d), the nearest tile that is not in its row of `taken` (n, t)."""
     best = np.empty(len(cells), dtype=np.intp)
     half_norms = (tiles**2).sum(axis=1) / 2
     for start in range(0, len(cells), _CHUNK):
@@ -337,24 +336,24 @@ def _find_free(cells: Floats, tiles: Floats, taken: NDArray[np.intp]) -> NDArray
     return best
 
 
-def _lay(pixels: Bytes, chosen: NDArray[np.intp]) -> Bytes:
-    """The chosen tiles side by side: (rows, side, columns * side * 3), one row of tiles after another."""
+def _assemble(pixels: Bytes, chosen: NDArray[np.intp]) -> Bytes:
+    """Return the chosen tiles side by side: (rows, side, columns * side * 3)."""
     rows, columns = chosen.shape
     side = pixels.shape[1]
     return pixels[chosen].swapaxes(1, 2).reshape(rows, side, columns * side * 3)
 
 
-def _shift_colors(laid: Bytes, shift: NDArray[np.int16]) -> None:
+def _shift_colors(mosaic: Bytes, shift: NDArray[np.int16]) -> None:
     """Add (rows, columns, 3) to the colors of each cell, in place, saturating.
 
-    Stays in bytes: cut off what would overflow, then add; numpy does both 32 bytes at a time.
+    Stays in 8 bits, because numpy processes 32 bytes at a time: clip first, then add.
     """
-    side = laid.shape[1]
+    side = mosaic.shape[1]
     up, down = (
-        np.repeat(np.clip(part, 0, 255).astype(np.uint8), side, axis=1).reshape(len(laid), 1, -1)
+        np.repeat(np.clip(part, 0, 255).astype(np.uint8), side, axis=1).reshape(len(mosaic), 1, -1)
         for part in (shift, -shift)
     )
-    np.minimum(laid, 255 - up, out=laid)
-    laid += up
-    np.maximum(laid, down, out=laid)
-    laid -= down
+    np.minimum(mosaic, 255 - up, out=mosaic)
+    mosaic += up
+    np.maximum(mosaic, down, out=mosaic)
+    mosaic -= down

@@ -16,19 +16,19 @@ from workers.plugin import Context, Kept, Operation, Params, PictureView, Result
 
 _SAMPLE = 4096
 _OPAQUE = 128
-# Differences in OKLab lightness between neighbours: below the first no outline, above the second a full one.
+# Differences in OKLab lightness between neighbors: no outline below the first, full outline above the second.
 _EDGE_STARTS, _EDGE_FULL = 0.06, 0.20
 
 
 class PixelArtParams(Params):
     block: int = slider(
-        12, ge=2, le=128, title="Pixel size", help="Side of one large pixel of the result.", unit="px"
+        12, ge=2, le=128, title="Pixel size", help="Side length of a pixel block in the result.", unit="px"
     )
     palette: Literal["adaptive", "pico8", "gameboy", "cga", "ega", "c64", "spectrum", "nes", "gray4"] = (
         choice(
             "adaptive",
             labels={
-                "adaptive": "Picked from the picture",
+                "adaptive": "Adaptive",
                 "pico8": "PICO-8 (16 colors)",
                 "gameboy": "Game Boy (4 greens)",
                 "cga": "CGA (4 colors)",
@@ -39,7 +39,7 @@ class PixelArtParams(Params):
                 "gray4": "Four grays",
             },
             title="Palette",
-            help="Which colors the result may use.",
+            help="Colors of the result. Adaptive: colors from the image.",
         )
     )
     colors: int = slider(
@@ -47,41 +47,41 @@ class PixelArtParams(Params):
         ge=2,
         le=64,
         title="Colors",
-        help="How many colors are picked from the picture.",
+        help="Number of colors in the adaptive palette.",
         show_if={"palette": ["adaptive"]},
     )
     dither: Literal["none", "ordered", "floyd-steinberg"] = choice(
         "none",
         labels={
             "none": "None",
-            "ordered": "Regular pattern (Bayer 4 × 4)",
-            "floyd-steinberg": "Scattered (Floyd–Steinberg)",
+            "ordered": "Ordered (Bayer 4 × 4)",
+            "floyd-steinberg": "Floyd–Steinberg",
         },
         title="Dithering",
-        help="Mixes pixels of two colors where the palette has none between them.",
+        help="Mix pixels of two palette colors to approximate the colors between them.",
     )
-    outline: bool = toggle(False, title="Outlines", help="Darkens the dark side of strong edges.")
+    outline: bool = toggle(False, title="Outlines", help="Darken the dark side of strong edges.")
     strength: int = slider(
         60,
         ge=0,
         le=100,
         title="Outline strength",
-        help="How dark outlines become.",
+        help="Darkness of the outlines.",
         unit="%",
         show_if={"outline": [True]},
     )
 
 
 class PixelArt(Operation[PixelArtParams]):
-    """Draws a picture with large pixels in few colors."""
+    """Draws an image with large pixels in few colors."""
 
     key = "pixelart"
     title = "Pixel art"
-    summary = "Redraws a picture with large square pixels in a small palette."
+    summary = "Convert an image to pixel art with a small palette."
     description = (
-        "Choose the **pixel size** and a **palette**: colors picked from the picture as eyes tell them "
-        "apart (k-means in OKLab), or those of an old machine. Dithering mixes neighbouring pixels, outlines "
-        "darken edges. The result is a PNG file of the picture’s own size."
+        "Choose the **pixel size** and a **palette**: colors from the image (k-means in OKLab), or the "
+        "colors of a retro console or computer. Dithering mixes neighboring pixels. Outlines darken edges. "
+        "The result is a PNG file with the size of the input."
     )
     tier = "advanced"
     version = 1
@@ -99,23 +99,23 @@ class PixelArt(Operation[PixelArtParams]):
             lab = draw_outlines(lab, params.strength / 100)
         palette = choose_palette(lab, params)
         indices = _assign(lab, palette, params.dither)
-        image = _build(indices, palette, _find_clear(picture.alpha(), size, cell))
+        image = _build(indices, palette, _find_transparent(picture.alpha(), size, cell))
         return Result(image=paint_cells(image, size, cell), format="PNG")
 
 
 def choose_palette(lab: Floats, params: PixelArtParams) -> Bytes:
-    """Colors (k, 3) as sRGB bytes, dark to light."""
+    """Return the palette (k, 3) as sRGB bytes, dark to light."""
     if params.palette != "adaptive":
         return np.array(read_palette(params.palette), dtype=np.uint8)
     points = lab.reshape(-1, 3)
-    # Evenly spaced cells, on a step that is no divisor of a row, stand for all.
+    # Cluster a sample of evenly spaced cells, for speed.
     points = points[:: max(1, len(points) // _SAMPLE)]
-    centres = cluster(points, params.colors)
-    return np.unique(from_oklab(centres[np.argsort(centres[:, 0])]), axis=0)
+    centers = cluster(points, params.colors)
+    return np.unique(from_oklab(centers[np.argsort(centers[:, 0])]), axis=0)
 
 
 def draw_outlines(lab: Floats, strength: float) -> Floats:
-    """Darken cells that are darker than a neighbour, the more the sharper the edge. Shape (h, w, 3)."""
+    """Darken cells that are darker than a neighbor, in proportion to the edge. Shape (h, w, 3)."""
     light = lab[..., 0]
     padded = np.pad(light, 1, mode="edge")
     brightest = np.maximum.reduce([padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]])
@@ -124,25 +124,25 @@ def draw_outlines(lab: Floats, strength: float) -> Floats:
 
 
 def _assign(lab: Floats, palette: Bytes, dither: str) -> NDArray[np.uint8]:
-    """Index of a palette color for each cell, (h, w)."""
+    """Return the index of a palette color for each cell, (h, w)."""
     if dither == "floyd-steinberg":
         return _diffuse(from_oklab(lab), palette)
-    centres = to_oklab(palette)
+    centers = to_oklab(palette)
     if dither == "ordered":
         bayer = tile_over(build_bayer(4), *lab.shape[:2])
         lab = lab.copy()
-        lab[..., 0] += (bayer - 0.5) * _measure_spacing(centres)
-    return find_nearest(lab.reshape(-1, 3), centres).reshape(lab.shape[:2]).astype(np.uint8)
+        lab[..., 0] += (bayer - 0.5) * _measure_spacing(centers)
+    return find_nearest(lab.reshape(-1, 3), centers).reshape(lab.shape[:2]).astype(np.uint8)
 
 
-def _measure_spacing(centres: Floats) -> float:
-    """How far apart neighbouring lightnesses of a palette are: as much as dithering has to bridge."""
-    return float(np.ptp(centres[:, 0])) / max(1, min(8, len(centres) - 1))
+def _measure_spacing(centers: Floats) -> float:
+    """Return the typical lightness step of a palette, which sets the strength of ordered dithering."""
+    return float(np.ptp(centers[:, 0])) / max(1, min(8, len(centers) - 1))
 
 
 def _diffuse(rgb: Bytes, palette: Bytes) -> NDArray[np.uint8]:
-    """Floyd and Steinberg 1976, in Pillow's C."""
-    # Pillow looks at 256 entries: those we do not need repeat the last.
+    """Dither by error diffusion (Floyd and Steinberg 1976), in Pillow."""
+    # Pillow uses all 256 entries: unused ones repeat the last color.
     full = np.concatenate([palette, np.repeat(palette[-1:], 256 - len(palette), axis=0)])
     holder = Image.new("P", (1, 1))
     holder.putpalette(full.tobytes())
@@ -150,19 +150,21 @@ def _diffuse(rgb: Bytes, palette: Bytes) -> NDArray[np.uint8]:
     return np.minimum(np.asarray(dithered, dtype=np.uint8), np.uint8(len(palette) - 1))
 
 
-def _find_clear(alpha: Image.Image | None, size: tuple[int, int], cell: float) -> NDArray[np.bool_] | None:
-    """Which cells are transparent: pixel art knows no half."""
+def _find_transparent(
+    alpha: Image.Image | None, size: tuple[int, int], cell: float
+) -> NDArray[np.bool_] | None:
+    """Return which cells are transparent (alpha below 50 %)."""
     return None if alpha is None else np.asarray(average_cells(alpha, size, cell)) < _OPAQUE
 
 
-def _build(indices: NDArray[np.uint8], palette: Bytes, clear: NDArray[np.bool_] | None) -> Image.Image:
-    """A small image of mode P, one pixel a cell."""
+def _build(indices: NDArray[np.uint8], palette: Bytes, transparent: NDArray[np.bool_] | None) -> Image.Image:
+    """Return an image of mode P, with one pixel for each cell."""
     colors = palette
-    if clear is not None:
-        indices = np.where(clear, len(palette), indices).astype(np.uint8)
+    if transparent is not None:
+        indices = np.where(transparent, len(palette), indices).astype(np.uint8)
         colors = np.concatenate([palette, np.zeros((1, 3), np.uint8)])
     image = Image.fromarray(indices)
     image.putpalette(colors.tobytes())
-    if clear is not None:
+    if transparent is not None:
         image.info["transparency"] = len(palette)
     return image

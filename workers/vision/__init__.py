@@ -1,1 +1,1 @@
-"""What families that look at pictures share: fitting them in, reading outputs, drawing what was found."""
+"""Shared code of vision families: preprocessing, decoding of outputs, NMS and drawing."""

@@ -1,4 +1,4 @@
-"""Making found things unrecognisable, and cutting them out."""
+"""Blur or crop detections."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from workers.vision.instances import Instance, Turn
 
 Region = tuple[int, int, int, int]
 
-# Of what is covered, no more is left than the means of this many cells across its longer side.
+# A blurred region keeps only this many mean colors along its longer side.
 _CELLS = 6
 
 
 def blur(picture: PictureView, instances: Sequence[Instance]) -> Image.Image:
-    """Return the picture with every instance covered by a smooth blur of what lay there.
+    """Return the image with every instance blurred.
 
-    It is made of a few means of the place itself, so that no filter brings back what was there.
+    The blur is made of a few mean colors of the region, so no filter can recover the original.
     """
     alpha = picture.alpha()
     covered = picture.rgb(flat=alpha is None).copy()
@@ -38,8 +38,8 @@ def blur(picture: PictureView, instances: Sequence[Instance]) -> Image.Image:
     return covered
 
 
-def cut_out(picture: PictureView, instance: Instance) -> Image.Image:
-    """Return the picture of one instance alone: turned upright, transparent around its mask."""
+def crop(picture: PictureView, instance: Instance) -> Image.Image:
+    """Return the crop of one instance: rotated upright, and transparent outside its mask."""
     image = picture.rgb(flat=False) if picture.alpha() is not None else picture.rgb()
     alpha = picture.alpha()
     if alpha is not None:
@@ -48,22 +48,24 @@ def cut_out(picture: PictureView, instance: Instance) -> Image.Image:
     if instance.turn is not None:
         return _turn_upright(image, instance.turn)
     region = whole_region(instance, image.size) or (0, 0, 1, 1)
-    cut = image.crop(region)
+    cropped = image.crop(region)
     if instance.mask is not None:
         inside = shape_of(instance, region)
-        cut.putalpha(inside if alpha is None else Image.composite(cut.getchannel("A"), inside, inside))
-    return cut
+        cropped.putalpha(
+            inside if alpha is None else Image.composite(cropped.getchannel("A"), inside, inside)
+        )
+    return cropped
 
 
 def whole_region(instance: Instance, size: tuple[int, int]) -> Region | None:
-    """The whole pixels that an instance's box touches; None where it has none."""
+    """Return the box of an instance, rounded outwards to whole pixels; None if it is empty."""
     left, top = (max(0, math.floor(edge)) for edge in instance.box[:2])
     right, bottom = min(size[0], math.ceil(instance.box[2])), min(size[1], math.ceil(instance.box[3]))
     return (left, top, right, bottom) if left < right and top < bottom else None
 
 
 def shape_of(instance: Instance, region: Region) -> Image.Image:
-    """Which pixels of a region an instance covers, mode L: 255 or 0."""
+    """Return a mask of the pixels of a region that an instance covers, mode L: 255 or 0."""
     left, top, right, bottom = region
     size = (right - left, bottom - top)
     if instance.mask is not None:

@@ -1,4 +1,4 @@
-"""Classes of a model by the names that people and programs write: «car, bus», «"traffic light, red", #7»."""
+"""Parse and write lists of class names: «car, bus», «"traffic light, red", #7»."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from functools import lru_cache
 from workers.plugin import OperationError
 
 NAMES_SHOWN = 20
-# Begins a class's number where a class might have that number as its name.
+# Prefix of a class number. It tells numbers from classes whose name is a number.
 NUMBER = "#"
 
 
 def name_of(names: Sequence[str], class_id: int) -> str:
-    """Return a class's name, or its number where the model gives it none."""
+    """Return the name of a class, or its number if the model has no name for it."""
     return names[class_id] if class_id < len(names) else str(class_id)
 
 
 def choose_classes(written: str, names: Sequence[str]) -> frozenset[int] | None:
-    """Return the numbers of the classes that a text asks for; None for all.
+    """Return the class numbers of a list of class names; None for all classes.
 
-    Names stand with commas between them; one with a comma in it stands in quotes, as in CSV. Case, blanks at
-    the ends and the way in which accents are written make no difference. A class's number will do as well, as
-    `#7`, or as `7` where no class has that name. All classes of the same name are meant.
+    Names are separated by commas. Names with commas are quoted, as in CSV. Case, surrounding spaces and
+    Unicode normalization are ignored. A class number is accepted as `#7`, or as `7` if no class has that
+    name. A name that several classes have selects all of them.
 
     Raises:
-        OperationError: there is no such class.
+        OperationError: a class does not exist.
     """
     if not written.replace(",", "").strip():
         return None
@@ -36,18 +36,15 @@ def choose_classes(written: str, names: Sequence[str]) -> frozenset[int] | None:
 
 
 def write_classes(names: Iterable[str]) -> str:
-    """Return names as `choose_classes` reads them: those with commas or quotes in quotes."""
+    """Return names in the format of `choose_classes`. Names with commas or quotes are quoted."""
     return ", ".join(_quote(name) for name in names)
 
 
 def read_class_list(listed: Iterable[object]) -> str:
-    """Return a program's list of classes as the text that `choose_classes` reads.
-
-    Args:
-        listed: names, and numbers of classes.
+    """Return a list of class names and numbers in the format of `choose_classes`.
 
     Raises:
-        ValueError: something else is among them.
+        ValueError: an entry is neither a name nor a number.
     """
     return ", ".join(_write_one(one) for one in listed)
 
@@ -65,7 +62,7 @@ def _choose(written: str, names: tuple[str, ...]) -> frozenset[int]:
     parts = [part for part in _split_quoted(written) if part.strip()]
     unknown = next((part for part in parts if not _find(part, known, len(names))), written)
     shown = write_classes(names[:NAMES_SHOWN]) + (" …" if len(names) > NAMES_SHOWN else "")
-    text = f"The model knows no class “{unknown.strip()[:60]}”. It knows: {shown}."
+    text = f"The model has no class “{unknown.strip()[:60]}”. Its classes: {shown}."
     raise OperationError(text, code="unknown_class")
 
 
@@ -78,7 +75,7 @@ def _find(part: str, known: dict[str, list[int]], count: int) -> list[int]:
 
 
 def _fold(name: str) -> str:
-    """Return what two spellings of a name have in common: caseless matching of Unicode (3.13, D145)."""
+    """Return a key for caseless matching, by the rules of Unicode (3.13, D145)."""
     folded = unicodedata.normalize("NFD", name.strip()).casefold()
     return unicodedata.normalize("NFC", folded)
 
@@ -95,7 +92,7 @@ def _write_one(one: object) -> str:
         return f"{NUMBER}{one}"
     if isinstance(one, str) and one.strip():
         return _quote(one)
-    raise ValueError("A list of classes has names and numbers of classes alone.")
+    raise ValueError("A list of classes must contain class names and class numbers only.")
 
 
 def _quote(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Running a classifier over a picture: the classes it thinks of first, and how sure it is."""
+"""Image classification: run a classifier and return its top classes with confidences."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Guess:
-    """A class and how sure the model is of it, 0 to 1."""
+    """A class and its confidence, 0 to 1."""
 
     class_id: int
     name: str
@@ -36,17 +36,17 @@ def classify(
     *,
     size: int = 0,
 ) -> tuple[list[Guess], JSON]:
-    """Return the best guesses, the surest first, and what is told of them as JSON.
+    """Return the top classes, most confident first, and the same as JSON.
 
-    The model's facts give the input's size, `crop_pct`, `stretch`, `resample` and `order` for how a picture
-    becomes its square, `mean` and `std` for each of red, green and blue, 0 to 1, and `layout` for
-    `to_shares`. Raises OperationError.
+    Reads the model's facts: the input size, `crop_pct`, `stretch`, `resample` and `order` to prepare the
+    image, `mean` and `std` of red, green and blue, 0 to 1, and `layout` for `to_shares`.
+    Raises OperationError.
     """
     facts = model_of(context).facts
     session = get_session(context)
     side = int(facts["input"]["width"])
     if size not in (0, side) and session.shape[2:] != (None, None):
-        text = f"This model runs on images of {side} × {side} pixels only: set the image size to “auto”."
+        text = f"This model only supports {side} × {side} pixels. Set the image size to “auto”."
         raise OperationError(text, code="input_size")
     pixels = prepare(picture, size or side, facts)
     output = session.run(pixels)[0].reshape(-1)
@@ -57,7 +57,7 @@ def classify(
 
 
 def describe(guesses: Sequence[Guess], picture: PictureView, context: Context) -> JSON:
-    """Return what is told of guesses as JSON, the surest first."""
+    """Return classes with confidences as JSON, most confident first."""
     predictions: list[JSON] = [
         {"class": guess.name, "class_id": guess.class_id, "confidence": round(guess.confidence, 5)}
         for guess in guesses
@@ -71,20 +71,20 @@ def describe(guesses: Sequence[Guess], picture: PictureView, context: Context) -
 
 
 def prepare(picture: PictureView, side: int, facts: Mapping[str, Any]) -> Floats:
-    """Return a picture as a classifier sees it, (1, channels, side, side).
+    """Return an image as input of a classifier, (1, channels, side, side).
 
-    Models that were converted before there were facts of it see the middle square; Vision Transformers see
-    the whole picture, squeezed.
+    Models without preprocessing facts get the center square, and Vision Transformers the whole image,
+    resized to a square.
     """
     fill = fill_stretched if facts.get("stretch", facts.get("family") == "vit") else fill_cropped
     crop, resample = facts.get("crop_pct") or 1.0, facts.get("resample") or "bilinear"
     pixels = fill(picture, side, facts["input"]["channels"], crop, resample)
-    pixels = normalise(pixels, facts.get("mean"), facts.get("std"))
+    pixels = normalize(pixels, facts.get("mean"), facts.get("std"))
     return np.ascontiguousarray(pixels[:, ::-1]) if facts.get("order") == "bgr" else pixels
 
 
-def normalise(pixels: Floats, mean: list[float] | None, std: list[float] | None) -> Floats:
-    """Take each colour's mean from pixels (1, 3, h, w) and divide by its deviation, where they are known."""
+def normalize(pixels: Floats, mean: list[float] | None, std: list[float] | None) -> Floats:
+    """Subtract the mean and divide by the standard deviation of each channel. `pixels` is (1, 3, h, w)."""
     if mean is not None:
         pixels = pixels - np.asarray(mean, np.float32).reshape(1, -1, 1, 1)
     if std is not None:
@@ -93,21 +93,20 @@ def normalise(pixels: Floats, mean: list[float] | None, std: list[float] | None)
 
 
 def to_shares(output: Floats, layout: str, count: int) -> Floats:
-    """Return how sure a model is of each of `count` classes, 0 to 1, from its numbers (n).
+    """Return the confidence of each of `count` classes, 0 to 1, from the output (n) of a classifier.
 
-    One number for two classes is the second one's, and the first has the rest.
+    A single number for two classes is the confidence of the second class.
 
     Args:
-        layout: "logits" of classes of which one is right, "sigmoid" for logits of which each stands for
-            itself, anything else for shares.
+        layout: "logits" (softmax), "sigmoid" (independent logits), anything else for probabilities.
 
     Raises:
-        ModelFault: there are not as many numbers as classes, or they are not finite.
+        ModelFault: the number of values does not match the number of classes, or a value is not finite.
     """
     if not len(output) or (len(output) != count and (len(output), count) != (1, 2)):
         raise ModelFault(UNEXPECTED_OUTPUT)
     check_scores(output)
-    # A share among one would always be whole.
+    # The softmax of a single logit is always 1.
     if layout == "sigmoid" or (layout == "logits" and len(output) == 1):
         shares = sigmoid(output)
     else:
@@ -116,18 +115,18 @@ def to_shares(output: Floats, layout: str, count: int) -> Floats:
 
 
 def sigmoid(logits: Floats) -> Floats:
-    """Return the share of each logit by itself."""
+    """Return the sigmoid of each logit."""
     return np.asarray(1 / (1 + np.exp(-np.clip(logits, -60, 60))), np.float32)
 
 
 def softmax(logits: Floats) -> Floats:
-    """Return shares of 1, from logits (n)."""
+    """Return the softmax of logits (n)."""
     powers = np.exp(logits - logits.max())
     shares: Floats = powers / powers.sum()
     return shares
 
 
 def rank(shares: Floats, names: list[str], most: int, wanted: Collection[int] | None) -> list[Guess]:
-    """Return the classes with the largest shares."""
+    """Return at most `most` classes of `wanted`, most confident first."""
     order = [int(index) for index in np.argsort(-shares, kind="stable") if wanted is None or index in wanted]
     return [Guess(index, name_of(names, index), float(shares[index])) for index in order[:most]]

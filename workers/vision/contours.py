@@ -1,4 +1,4 @@
-"""The outline of a mask: traced along the edges of its pixels, and simplified."""
+"""Contours of masks: tracing along pixel edges, and polygon simplification."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from workers.vision.masks import Bits, Mask
 Floats = NDArray[np.float32]
 Points = NDArray[np.int64]
 
-# Larger masks are looked at in fewer pixels: the outline is then as much coarser.
-_MOST_SIDE = 512
+# Larger masks are subsampled, so their outline is coarser.
+_MAX_SIDE = 512
 _EAST, _SOUTH, _WEST, _NORTH = range(4)
 
 
 def outline(mask: Mask, tolerance: float = 1.0) -> Floats:
-    """Return the outline (n, 2) of the largest part of a mask, clockwise, in the picture's pixels.
+    """Return the outline (n, 2) of the largest part of a mask, clockwise, in pixels of the image.
 
-    Points within `tolerance` pixels of the line without them are left out. Empty where the mask is.
+    Simplified with a tolerance in pixels. Empty if the mask is empty.
     """
-    factor = -(-max(mask.width, mask.height, 1) // _MOST_SIDE)
+    factor = -(-max(mask.width, mask.height, 1) // _MAX_SIDE)
     bits = mask.bits()[::factor, ::factor]
     loop = trace(bits)
     if not len(loop):
@@ -46,16 +46,16 @@ def trace(bits: Bits) -> Points:
             edge = following[edge]
         points = _corners(starts, directions, np.array(loop))
         area = _area(points)
-        # Holes run the other way round, their area is negative.
+        # Holes run counterclockwise, so their area is negative.
         if area > largest:
             best, largest = points, area
     return best
 
 
 def simplify(points: Floats, tolerance: float) -> Floats:
-    """Leave out the points of a closed outline that lie within `tolerance` of it without them.
+    """Simplify a closed outline (Douglas and Peucker 1973).
 
-    Douglas and Peucker 1973, from the two points that are furthest apart as seen from the first.
+    It is split at the first point and the point furthest from it.
     """
     if len(points) <= 4:
         return points
@@ -76,16 +76,16 @@ def simplify(points: Floats, tolerance: float) -> Floats:
 
 
 def _link(bits: Bits) -> tuple[Points, Points, list[int]]:
-    """Return each pixel edge's start (x, y), its direction, and the edge that follows.
+    """Return the start (x, y), the direction and the next edge of each pixel edge.
 
-    Edges run clockwise around the pixels: what is inside lies at their right. Where two pixels touch at a
-    corner only, the outline turns right, so each stays by itself.
+    Edges run clockwise, with the inside on their right. Where two pixels only touch at a corner, the outline
+    turns right, so they are separate.
     """
     height, width = bits.shape
     padded = np.zeros((height + 2, width + 2), bool)
     padded[1:-1, 1:-1] = bits
     inside = padded[1:-1, 1:-1]
-    # For each direction: which pixels have such an edge, and where it starts, counted from the pixel.
+    # For each direction: the pixels with such an edge, and the offset of its start.
     sides = (
         (inside & ~padded[:-2, 1:-1], 0, 0),
         (inside & ~padded[1:-1, 2:], 1, 0),
@@ -108,20 +108,20 @@ def _link(bits: Bits) -> tuple[Points, Points, list[int]]:
 
 
 def _corners(starts: Points, directions: Points, loop: Points) -> Points:
-    """The points at which a loop turns."""
+    """Return the points where a loop turns."""
     turned = directions[loop] != directions[np.roll(loop, 1)]
     corners: Points = starts[loop[turned]]
     return corners
 
 
 def _area(points: Points) -> float:
-    """Twice a polygon's area, positive where it runs clockwise with y downwards."""
+    """Return twice the area of a polygon; positive if it is clockwise, with y downwards."""
     x, y = points.T
     return float(x @ np.roll(y, -1) - y @ np.roll(x, -1))
 
 
 def _find_furthest(points: Floats, first: int, last: int) -> tuple[int, float]:
-    """Which point between two is furthest from the line through them, and how far."""
+    """Return the index and the distance of the point furthest from the line through two points."""
     along = points[last] - points[first]
     apart = points[first + 1 : last] - points[first]
     length = float(np.hypot(*along))

@@ -1,4 +1,4 @@
-"""Running a detector over a picture: what it is asked, what it finds, and what is made of that."""
+"""Object detection on an image: parameters, inference, and annotated, blurred or cropped results."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ _DRAWN: ShowIf = {"result": ["draw"]}
 # Parameters of every model that returns boxes.
 _CHOOSING = ("result", "confidence", "iou", "classes", "max_detections")
 _DRAWING = ("boxes", "labels", "line_width", "image_size")
-# One row for each thing, one class for each pixel: nothing overlaps.
-_APART = ("end-to-end", "semantic", "labels")
+# Layouts without NMS: one row for each object, or one class for each pixel.
+_WITHOUT_NMS = ("end-to-end", "semantic", "labels")
 
 
 class FindingParams(Params):
@@ -63,7 +63,7 @@ class FindingParams(Params):
             "data": "Data only",
         },
         title="Result",
-        help="The image that you get. The detections come as data in each case.",
+        help="The image to return. Detections are always returned as data too.",
     )
     confidence: float = slider(
         0.25,
@@ -80,15 +80,14 @@ class FindingParams(Params):
         le=0.95,
         step=0.05,
         title="IoU threshold",
-        help="Of two overlapping boxes of one class with a higher IoU, only the more confident one is kept.",
+        help="NMS: of two boxes of a class with a higher IoU, only the more confident one is kept.",
         advanced=True,
     )
     classes: str = text(
         "",
         max_length=1000,
         title="Classes",
-        help="Names of the classes to look for, with commas between them. A name with a comma stands in "
-        "quotes. Empty: all.",
+        help="Classes to detect, separated by commas. Put names with commas in quotes. Empty: all classes.",
     )
     max_detections: int = slider(
         300,
@@ -98,34 +97,32 @@ class FindingParams(Params):
         help="Maximum number of detections, most confident first.",
         advanced=True,
     )
-    boxes: bool = toggle(
-        True, title="Boxes", help="Draw a box around each thing.", show_if=_DRAWN, advanced=True
-    )
+    boxes: bool = toggle(True, title="Boxes", help="Draw bounding boxes.", show_if=_DRAWN, advanced=True)
     masks: bool = toggle(
         True,
         title="Masks",
-        help="Color the pixels of each thing, where the model knows them.",
+        help="Draw segmentation masks.",
         show_if=_DRAWN,
         advanced=True,
     )
     keypoints: bool = toggle(
         True,
         title="Keypoints",
-        help="Draw the points of each pose, where the model knows them.",
+        help="Draw pose keypoints and limbs.",
         show_if=_DRAWN,
         advanced=True,
     )
     labels: bool = toggle(
         True,
         title="Labels",
-        help="Write each thing’s class and confidence.",
+        help="Draw class names and confidences.",
         show_if=_DRAWN,
         advanced=True,
     )
     line_width: Annotated[int, Field(ge=1, le=40)] | Literal["auto"] = auto_slider(
         start=3,
         title="Line width",
-        help="Width of boxes and limbs. Auto: by the size of the image.",
+        help="Line width of boxes and limbs. Auto: depends on the image size.",
         unit="px",
         show_if=_DRAWN,
         advanced=True,
@@ -135,7 +132,7 @@ class FindingParams(Params):
         step=32,
         auto_label="model default",
         title="Image size",
-        help="Longer side of the image that the model sees. Some models run at their default size only.",
+        help="Longer side of the model input. Some models only support their default.",
         unit="px",
         advanced=True,
     )
@@ -144,43 +141,43 @@ class FindingParams(Params):
         ge=1,
         le=100,
         title="Top classes",
-        help="Maximum number of classes that a classifier returns, most confident first.",
+        help="Number of classes to return, most confident first.",
     )
 
     @property
     def input_side(self) -> int:
-        """The longer side of the model's input in pixels; 0 for the model's own."""
+        """Longer side of the model input in pixels; 0: the model's default."""
         return 0 if self.image_size == AUTO else self.image_size
 
     @property
     def line_pixels(self) -> int:
-        """The width of lines in pixels of the whole picture; 0: by its size."""
+        """Line width in pixels of the full-size image; 0: depends on its size."""
         return 0 if self.line_width == AUTO else self.line_width
 
     @field_validator("classes", mode="before")
     @classmethod
     def _read_list(cls, value: Any) -> Any:
-        """Programs may send a list."""
+        """Accept a JSON list, as programs may send."""
         return read_class_list(value) if isinstance(value, list) else value
 
 
 def settings_for(facts: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the settings that mean something to a model of these facts."""
+    """Return the names of the parameters that apply to a model."""
     if facts["task"] == "classify":
         return ("result", "classes", "labels", "image_size", "top_k")
     names = _CHOOSING + _DRAWING + (TASKS[facts["task"]].parts if facts["task"] in TASKS else ())
-    return tuple(name for name in names if name != "iou" or facts.get("layout") not in _APART)
+    return tuple(name for name in names if name != "iou" or facts.get("layout") not in _WITHOUT_NMS)
 
 
 def choices_for(facts: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
-    """Return the choices that mean something to a model of these facts, of settings where not all do."""
-    # A classifier knows of no place that could be blurred or cut out.
+    """Return the choices that apply to a model, of parameters where not all do."""
+    # Classification has no boxes to blur or crop.
     return {"result": ("draw", "data")} if facts["task"] == "classify" else {}
 
 
 @dataclass(frozen=True)
 class Detector:
-    """What a model's facts say to those who make its input and read its output."""
+    """The facts of a model that prepare its input and decode its output."""
 
     task: str
     classes: tuple[str, ...]
@@ -207,19 +204,19 @@ class Detector:
 
 
 def keeps(params: FindingParams) -> Kept:
-    """Say what of a picture the result has: see `workers.plugin.Operation.keeps`."""
+    """Return what the result keeps of the input image: see `workers.plugin.Operation.keeps`."""
     if params.result == "data":
         return "picture"
     return "nothing" if params.result == "crop" else "places"
 
 
 def run(picture: PictureView, params: FindingParams, context: Context) -> Result:
-    """Find, and make of it what the settings say. Raises OperationError."""
+    """Detect or classify, and return the result that the parameters ask for. Raises OperationError."""
     model = model_of(context)
     detector = Detector.of(model.facts)
     wanted = choose_classes(params.classes, detector.classes)
     if params.result != "data":
-        # The whole picture is needed anyway: what the model sees is then made from it, decoded once.
+        # The full image is needed anyway. Decode it once; the model input is then made from it.
         picture.rgb(flat=picture.alpha() is None)
     if detector.task == "classify":
         return _run_classifier(picture, params, context, wanted)
@@ -229,7 +226,7 @@ def run(picture: PictureView, params: FindingParams, context: Context) -> Result
 def find(
     picture: PictureView, params: FindingParams, context: Context, wanted: frozenset[int] | None
 ) -> list[Instance]:
-    """Return what the model finds in a picture, the surest first, in the picture's pixels."""
+    """Return the detections in an image, most confident first, in pixels of the image."""
     session = get_session(context)
     detector = Detector.of(model_of(context).facts)
     place = choose_place(picture, session, detector, params.input_side)
@@ -246,28 +243,26 @@ def find(
 
 
 def choose_place(picture: PictureView, session: Session, detector: Detector, wanted: int) -> Letterbox:
-    """Return where the picture lies in an input that has its shape, or is a square where the model needs one.
+    """Return the letterbox for an image: a rectangle if the model supports it, else a square.
 
-    `wanted`: the input's longer side, 0 for the model's own. Raises OperationError.
+    `wanted`: longer side of the input, 0 for the model's default. Raises OperationError.
     """
     is_free = session.shape[2:] == (None, None)
     size = choose_input(session, detector.input, round_up(wanted, detector.stride) if is_free else wanted)
-    # What was proved for squares alone is shown squares, whatever session runs it.
+    # Models that were only verified on squares get squares, in every session.
     stride = detector.stride if is_free and detector.takes_rectangles else None
     place = Letterbox.fit((picture.width, picture.height), size, stride)
-    # YOLOX is trained on images in the corner, not in the middle.
+    # YOLOX is trained with the image in the corner, not in the center.
     return replace(place, left=0, top=0) if yolox.is_yolox(detector.layout) else place
 
 
 def choose_input(session: Session, own: tuple[int, int], wanted: int) -> tuple[int, int]:
-    """Return the width and height of the model's input. Raises OperationError where it takes no such."""
+    """Return the width and height of the model input. Raises OperationError if the model has a fixed size."""
     fixed = session.shape[3], session.shape[2]
     size = (wanted, wanted) if wanted else own
     if any(has is not None and has != asked for has, asked in zip(fixed, size, strict=True)):
         if wanted:
-            text = (
-                f"This model runs on images of {own[0]} × {own[1]} pixels only: set the image size to “auto”."
-            )
+            text = f"This model only supports {own[0]} × {own[1]} pixels. Set the image size to “auto”."
             raise OperationError(text, code="input_size")
         raise ValueError(f"The model’s facts say {own}, its graph {fixed}.")
     return size
@@ -276,9 +271,9 @@ def choose_input(session: Session, own: tuple[int, int], wanted: int) -> tuple[i
 def make_result(
     picture: PictureView, params: FindingParams, context: Context, instances: Sequence[Instance]
 ) -> Result:
-    """Draw, blur or cut out what was found, and tell of it. Raises OperationError."""
+    """Return the annotated, blurred or cropped image, and the detections as data. Raises OperationError."""
     data = describe(instances, picture, context)
-    return Result(image=_make_picture(picture, params, context, instances), data=data)
+    return Result(image=_make_image(picture, params, context, instances), data=data)
 
 
 def _reading_of(detector: Detector, outputs: Sequence[Floats], size: tuple[int, int]) -> DetectorOutputSpec:
@@ -297,7 +292,7 @@ def _reading_of(detector: Detector, outputs: Sequence[Floats], size: tuple[int, 
 
 
 def _count_prototypes(outputs: Sequence[Floats]) -> int:
-    """How many masks a segmenter mixes those of things from: (1, count, rows, columns)."""
+    """Return the number of mask prototypes, from an output of shape (1, count, rows, columns)."""
     shape = outputs[1].shape if len(outputs) > 1 else ()
     if len(shape) != 4 or shape[0] != 1 or 0 in shape:
         raise ModelFault(UNEXPECTED_OUTPUT)
@@ -318,10 +313,10 @@ def _place(
     if detector.task == "pose" and detector.keypoints is not None:
         points = list(_place_points(found.more.reshape(-1, *detector.keypoints), place))
     named = _name(found, detector)
-    for box, said, mask, keypoints in zip(boxes.tolist(), named, masks, points, strict=True):
-        # A thing without a single pixel is none.
+    for box, label, mask, keypoints in zip(boxes.tolist(), named, masks, points, strict=True):
+        # Skip detections with an empty mask.
         if mask is None or mask.area:
-            yield Instance(tuple(box), *said, mask, keypoints)
+            yield Instance(tuple(box), *label, mask, keypoints)
 
 
 def _place_points(points: Floats, place: Letterbox) -> Floats:
@@ -329,17 +324,17 @@ def _place_points(points: Floats, place: Letterbox) -> Floats:
 
 
 def _place_turned(found: Detections, detector: Detector, place: Letterbox) -> Iterator[Instance]:
-    centres = place.to_picture(found.boxes[:, :2], clip=False)
+    centers = place.to_picture(found.boxes[:, :2], clip=False)
     sides = found.boxes[:, 2:] / np.asarray(place.gains, np.float32)
-    # A network may put out any number. Nobody sees what lies so far outside; drawing it would take long.
+    # A network may return any number. Clip boxes far outside the image, because drawing them is slow.
     far = 2 * sum(place.picture)
-    bounded = np.clip(np.hstack([centres, sides]), (-far, -far, 0, 0), far)
+    bounded = np.clip(np.hstack([centers, sides]), (-far, -far, 0, 0), far)
     boxes = np.hstack([bounded, found.more[:, -1:]]).tolist()
-    for (x, y, width, height, angle), said in zip(boxes, _name(found, detector), strict=True):
+    for (x, y, width, height, angle), label in zip(boxes, _name(found, detector), strict=True):
         turn = Turn.of(x, y, width, height, angle)
         xs, ys = zip(*turn.corners(), strict=True)
         hull = _clip((min(xs), min(ys), max(xs), max(ys)), place.picture)
-        yield Instance(hull, *said, turn=turn)
+        yield Instance(hull, *label, turn=turn)
 
 
 def _clip(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
@@ -349,12 +344,12 @@ def _clip(box: tuple[float, float, float, float], size: tuple[int, int]) -> tupl
 
 
 def _name(found: Detections, detector: Detector) -> list[tuple[float, int, str]]:
-    """How sure the model is of each thing, its class and that one's name."""
+    """Return the confidence, class id and class name of each detection."""
     pairs = zip(found.scores.tolist(), found.classes.tolist(), strict=True)
     return [(score, class_id, name_of(detector.classes, class_id)) for score, class_id in pairs]
 
 
-def _make_picture(
+def _make_image(
     picture: PictureView, params: FindingParams, context: Context, instances: Sequence[Instance]
 ) -> Any:
     if params.result == "data":
@@ -363,8 +358,10 @@ def _make_picture(
         return blur_and_crop.blur(picture, instances)
     if params.result == "crop":
         if not instances:
-            raise OperationError("The model found nothing in this picture to cut out.", code="nothing_found")
-        return blur_and_crop.cut_out(picture, instances[0])
+            raise OperationError(
+                "No detections to crop. Lower the confidence, or choose another result.", code="nothing_found"
+            )
+        return blur_and_crop.crop(picture, instances[0])
     image = picture.rgb()
     style = draw.Style(
         boxes=params.boxes,
@@ -380,7 +377,9 @@ def _run_classifier(
     picture: PictureView, params: FindingParams, context: Context, wanted: frozenset[int] | None
 ) -> Result:
     if params.result in ("blur", "crop"):
-        text = "This model tells what a picture shows, not where: there is nothing to blur or to cut out."
+        text = (
+            "This model classifies whole images. There are no boxes to blur or crop: choose another result."
+        )
         raise OperationError(text, code="no_places")
     best, data = classify(picture, context, params.top_k, wanted, size=params.input_side)
     if params.result == "data" or not best:

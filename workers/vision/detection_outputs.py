@@ -1,4 +1,4 @@
-"""What detectors put out, read: candidates above a confidence, and of these the ones that stay."""
+"""Decode detector outputs: confidence filter and NMS."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from workers.vision.nms import suppress, suppress_rotated
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
-# How the first output of one picture is laid out: "anchors" (4 + classes + more, n) in YOLOv8 and later,
+# Layouts of the first output for one image: "anchors" (4 + classes + more, n) in YOLOv8 and later,
 # "end-to-end" (n, 6 + more) with corners, confidence and class, "yolov5" (n, 5 + classes + more), and
-# "yolox", which has the same columns for each cell of a grid, boxes in cells, or in pixels: "yolox-decoded".
+# "yolox": the same columns for each grid cell, boxes in cells; "yolox-decoded": boxes in pixels.
 Layout = Literal["anchors", "end-to-end", "yolov5", "yolox", "yolox-decoded"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
-# Boxes of different classes never overlap once each class has a place of its own this far from the next.
+# Offset between classes, so that boxes of different classes never overlap in NMS.
 _CLASS_OFFSET = 7680
 _MOST_CLASSES = 65_535
 _MOST_CANDIDATES = 30_000
@@ -30,10 +30,10 @@ _MOST_ROTATED = 5_000
 
 @dataclass(frozen=True)
 class DetectorOutputSpec:
-    """How to read a model: its count of classes, further columns (mask, keypoints, angle) and layout.
+    """How to decode an output: number of classes, extra columns (mask, keypoints, angle) and layout.
 
-    `rotated`: boxes are centre, width and height, and the last further column is an angle in radians.
-    `size`: width and height of the input that the output is of, which "yolox" lays its grids over.
+    `rotated`: boxes are center, width and height, and the last extra column is an angle in radians.
+    `size`: width and height of the input, for the grids of "yolox".
     """
 
     classes: int
@@ -45,9 +45,9 @@ class DetectorOutputSpec:
 
 @dataclass(frozen=True)
 class Detections:
-    """`n` things, surest first, in the input's pixels.
+    """`n` detections, most confident first, in pixels of the input.
 
-    `boxes` (n, 4) are left, top, right, bottom, or, rotated, centre, width and height. `more` (n, k).
+    `boxes` (n, 4) are left, top, right, bottom; if rotated, center, width and height. `more` (n, k).
     """
 
     boxes: Floats
@@ -63,7 +63,7 @@ class Detections:
 
 
 def find_layout(shape: tuple[int, ...], classes: int, more: int) -> Layout | None:
-    """Tell the layout from an output's shape. One class and six columns are taken for end-to-end."""
+    """Return the layout of an output from its shape. One class with six columns counts as end-to-end."""
     if len(shape) != 3:
         return None
     rows, columns = shape[1:]
@@ -83,17 +83,17 @@ def read(
     most: int,
     wanted: Collection[int] | None = None,
 ) -> Detections:
-    """Return what is found in the output (1, …) of one picture.
+    """Return the detections in the output (1, …) for one image.
 
     Args:
-        confidence: things less sure than this, or just as sure, are left out.
-        iou: of two boxes of a class that overlap by more, the surer one stays.
-        most: how many things are returned.
-        wanted: the classes of interest, None for all.
+        confidence: only detections above this confidence are returned.
+        iou: NMS threshold: of two boxes of a class with a higher IoU, the more confident one stays.
+        most: maximum number of detections.
+        wanted: class ids to return, None for all.
 
     Raises:
-        ModelFault: it is not laid out so, or what is read of it is not finite: a score anywhere, or any
-            number of a row that is sure enough. Rows that nobody reads may hold anything.
+        ModelFault: the output does not have this layout, or a score or any value of a row above the
+            confidence is not finite. Other rows may have any values.
     """
     if not _fits(output.shape, reading):
         raise ModelFault(UNEXPECTED_OUTPUT)
@@ -110,7 +110,7 @@ def read(
 
 
 def _fits(shape: tuple[int, ...], reading: DetectorOutputSpec) -> bool:
-    """Whether an output of one picture has the columns of its layout, whatever the count of its rows."""
+    """Return whether an output has the columns of its layout, with any number of rows."""
     columns = {"anchors": 4 + reading.classes, "end-to-end": 6}.get(reading.layout, 5 + reading.classes)
     axis = 1 if reading.layout == "anchors" else 2
     if len(shape) != 3 or shape[0] != 1 or shape[axis] != columns + reading.more:
@@ -139,13 +139,13 @@ def _read_anchors(rows: Floats, reading: DetectorOutputSpec, confidence: float) 
 
 
 def _read_yolov5(rows: Floats, reading: DetectorOutputSpec, confidence: float) -> Detections:
-    """Each class's confidence is its own times that of there being anything."""
+    """Read YOLOv5 rows. Confidence is class score times objectness."""
     cells, scores = _score_rows(rows, reading, confidence)
     return _found(_to_corners(rows[cells, :4]), scores, rows[cells, 5 + reading.classes :])
 
 
 def _read_yolox(rows: Floats, reading: DetectorOutputSpec, confidence: float) -> Detections:
-    """As YOLOv5, with boxes in the cells of a grid."""
+    """Read YOLOX rows: like YOLOv5, with boxes in grid cells."""
     strides = yolox.find_strides(len(rows), reading.size)
     assert strides is not None
     cells, scores = _score_rows(rows, reading, confidence)
@@ -156,13 +156,13 @@ def _read_yolox(rows: Floats, reading: DetectorOutputSpec, confidence: float) ->
 def _score_rows(
     rows: Floats, reading: DetectorOutputSpec, confidence: float
 ) -> tuple[NDArray[np.intp], Floats]:
-    """Return which rows are sure enough, and the confidences of their classes."""
+    """Return the rows above the confidence, and the confidences of their classes."""
     check_scores(rows[:, 4])
     likely = np.flatnonzero(rows[:, 4] > confidence)
     scores = rows[likely, 5 : 5 + reading.classes] * rows[likely, 4:5]
     check_scores(scores)
-    sure = scores.max(axis=1) > confidence
-    return likely[sure], scores[sure]
+    is_above = scores.max(axis=1) > confidence
+    return likely[is_above], scores[is_above]
 
 
 def _read_end_to_end(rows: Floats, reading: DetectorOutputSpec, confidence: float) -> Detections:
@@ -170,7 +170,7 @@ def _read_end_to_end(rows: Floats, reading: DetectorOutputSpec, confidence: floa
     rows = rows[rows[:, 4] > confidence]
     check_finite(rows[:, 5])
     rows = rows[np.argsort(-rows[:, 4], kind="stable")]
-    # Heads that do not tell how many classes they have get a number for a name.
+    # Heads with an unknown number of classes get class numbers as names.
     last = reading.classes - 1 if reading.classes else _MOST_CLASSES
     classes = np.clip(rows[:, 5], 0, last).astype(np.int64)
     return Detections(rows[:, :4], rows[:, 4], classes, rows[:, 6:])
@@ -186,7 +186,7 @@ _READERS = {
 
 
 def _found(boxes: Floats, scores: Floats, more: Floats) -> Detections:
-    """Keep each box's best class."""
+    """Return detections with the best class of each box."""
     if not len(boxes):
         return Detections(boxes, np.empty(0, np.float32), np.empty(0, np.int64), more)
     classes = scores.argmax(axis=1)
@@ -195,6 +195,6 @@ def _found(boxes: Floats, scores: Floats, more: Floats) -> Detections:
 
 
 def _to_corners(boxes: Floats) -> Floats:
-    """From centre, width and height to left, top, right and bottom."""
+    """Convert center, width and height to left, top, right and bottom."""
     half = boxes[:, 2:] / 2
     return np.hstack([boxes[:, :2] - half, boxes[:, :2] + half])

@@ -1,4 +1,4 @@
-"""Things found in a picture, in its own pixels, and what is told of them as JSON."""
+"""Detections in pixels of the image, and their JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Turn:
-    """How a box is turned: its centre, its sides and its angle in radians, clockwise, from 0 to π/2."""
+    """An oriented box: center, sides, and angle in radians, clockwise, from 0 to π/2."""
 
     x: float
     y: float
@@ -29,13 +29,13 @@ class Turn:
 
     @classmethod
     def of(cls, x: float, y: float, width: float, height: float, angle: float) -> Turn:
-        """The same box, told in the one way in which its angle is between 0 and π/2."""
+        """Return the box with its angle normalized to 0..π/2."""
         if angle % math.pi >= math.pi / 2:
             width, height = height, width
         return cls(x, y, width, height, angle % (math.pi / 2))
 
     def corners(self) -> list[tuple[float, float]]:
-        """The four corners, clockwise."""
+        """Return the four corners, clockwise."""
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         across = (self.width / 2 * cos, self.width / 2 * sin)
         down = (-self.height / 2 * sin, self.height / 2 * cos)
@@ -47,9 +47,9 @@ class Turn:
 
 @dataclass(frozen=True)
 class Instance:
-    """One thing. `box` is left, top, right, bottom in the pixels of the picture handed over.
+    """One detection. `box` is left, top, right, bottom in pixels of the input image.
 
-    `keypoints` (k, 2 or 3) are x, y and, where the model says so, a confidence.
+    `keypoints` (k, 2 or 3) are x, y and, if the model returns it, a confidence.
     """
 
     box: Box
@@ -63,7 +63,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class Original:
-    """The picture before it was reduced for a preview: places times `across` and `down` lie in it."""
+    """The original of an image that was reduced for a preview, with the scale factors to its pixels."""
 
     width: int
     height: int
@@ -90,19 +90,19 @@ class Original:
 
 
 def describe(instances: Iterable[Instance], picture: PictureView, context: Context) -> JSON:
-    """Return Detections, in pixels of the original."""
+    """Return the detections as JSON, in pixels of the original."""
     original = Original.of(picture, context)
-    told: list[JSON] = [_tell(instance, picture, original) for instance in instances]
-    return {"image": original.size(), "predictions": told}
+    predictions: list[JSON] = [_describe_one(instance, picture, original) for instance in instances]
+    return {"image": original.size(), "predictions": predictions}
 
 
-def _tell(instance: Instance, picture: PictureView, original: Original) -> dict[str, JSON]:
+def _describe_one(instance: Instance, picture: PictureView, original: Original) -> dict[str, JSON]:
     left, top, right, bottom = instance.box
     x, y, width, height = (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
     turn = instance.turn
     if turn is not None:
         x, y, width, height = turn.x, turn.y, turn.width, turn.height
-    told: dict[str, JSON] = {
+    prediction: dict[str, JSON] = {
         **original.place(x, y),
         "width": original.x(width),
         "height": original.y(height),
@@ -111,28 +111,28 @@ def _tell(instance: Instance, picture: PictureView, original: Original) -> dict[
         "class_id": instance.class_id,
     }
     if turn is not None:
-        told["angle"] = round(turn.angle, 5)
-        told["points"] = _points(turn.corners(), original)
+        prediction["angle"] = round(turn.angle, 5)
+        prediction["points"] = _points(turn.corners(), original)
     if instance.mask is not None:
-        told["points"] = _points(outline(instance.mask, _tolerance(picture)).tolist(), original)
-        told["rle"] = instance.mask.rle(picture.width, picture.height)
+        prediction["points"] = _points(outline(instance.mask, _tolerance(picture)).tolist(), original)
+        prediction["rle"] = instance.mask.rle(picture.width, picture.height)
     if instance.keypoints is not None:
-        told["keypoints"] = [
+        prediction["keypoints"] = [
             _keypoint(index, point, original) for index, point in enumerate(instance.keypoints)
         ]
-    return told
+    return prediction
 
 
 def _tolerance(picture: PictureView) -> float:
-    """How far an outline may lie from its mask: a pixel, in large pictures a thousandth of their side."""
+    """Return the tolerance of outlines in pixels: 1, or 0.1 % of the longer side of large images."""
     return max(1.0, max(picture.width, picture.height) / 1000)
 
 
 def _keypoint(index: int, point: Floats, original: Original) -> dict[str, JSON]:
-    told: dict[str, JSON] = {**original.place(point[0], point[1]), "class_id": index}
+    keypoint: dict[str, JSON] = {**original.place(point[0], point[1]), "class_id": index}
     if len(point) > 2:
-        told["confidence"] = round(float(point[2]), 5)
-    return told
+        keypoint["confidence"] = round(float(point[2]), 5)
+    return keypoint
 
 
 def _points(points: Sequence[Sequence[float]], original: Original) -> list[JSON]:

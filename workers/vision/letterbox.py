@@ -1,4 +1,4 @@
-"""Fitting a picture into a model's input, as Ultralytics does: its shape kept, grey around it."""
+"""Letterbox resizing as in Ultralytics: keep the aspect ratio, and pad with gray. Also classifier crops."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from workers.plugin import PictureView
 Floats = NDArray[np.float32]
 Size = tuple[int, int]
 PADDING = 114
-# Filters whose result changes by steps: where a part begins must be exact. Beyond this side it takes too much
+# For these filters, crop after resizing, because the crop must be exact. Above this side that takes too much
 # memory.
 _STEPPED = ("nearest", "box")
 _MOST_SIDE = 8192
@@ -26,7 +26,7 @@ _MOST_SIDE = 8192
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Where a picture lies in an input. Sizes are (width, height) in pixels, `inner` the picture's there."""
+    """Position of an image in an input. Sizes are (width, height) in pixels; `inner` is the resized image."""
 
     picture: Size
     input: Size
@@ -36,41 +36,40 @@ class Letterbox:
 
     @classmethod
     def fit(cls, picture: Size, into: Size, stride: int | None = None) -> Letterbox:
-        """As large as fits, in the middle.
+        """Return the largest centered fit.
 
-        `stride`: the input may be smaller than `into` and is cut down to what the picture needs, each side a
-        multiple of this.
+        `stride`: reduce the input to the smallest multiple of this that holds the image.
         """
         gain = min(into[0] / picture[0], into[1] / picture[1])
         inner = max(1, round(picture[0] * gain)), max(1, round(picture[1] * gain))
         if stride is not None:
             into = round_up(inner[0], stride), round_up(inner[1], stride)
-        # Half a pixel too much goes to the right and to the bottom.
+        # An odd pixel of padding goes to the right or bottom.
         left, top = (round((outer - side) / 2 - 0.1) for outer, side in zip(into, inner, strict=True))
         return cls(picture, into, inner, left, top)
 
     @property
     def gains(self) -> tuple[float, float]:
-        """Pixels of the input for one of the picture, across and down."""
+        """Scale factors from the image to the input, horizontal and vertical."""
         return self.inner[0] / self.picture[0], self.inner[1] / self.picture[1]
 
     def to_picture(self, points: Floats, *, clip: bool = True) -> Floats:
-        """Bring points (…, 2) from the input's pixels to the picture's."""
+        """Convert points (…, 2) from input to image pixels."""
         moved = (points - np.asarray((self.left, self.top), np.float32)) / np.asarray(self.gains, np.float32)
         if clip:
             moved = np.clip(moved, 0, np.asarray(self.picture, np.float32))
         return moved.astype(np.float32, copy=False)
 
     def boxes_to_picture(self, boxes: Floats) -> Floats:
-        """Bring boxes (n, 4) of left, top, right, bottom to the picture's pixels, none outside it."""
+        """Convert boxes (n, 4: left, top, right, bottom) to image pixels, clipped to the image."""
         return self.to_picture(boxes.reshape(-1, 2, 2)).reshape(-1, 4)
 
     def fill(self, view: PictureView, channels: int = 3) -> Floats:
-        """Return the input, (1, channels, height, width), 0 to 1: red, green and blue, or grey alone."""
+        """Return the input, (1, channels, height, width), 0 to 1, RGB or gray."""
         return self.plan(view, channels).to_array()
 
     def plan(self, view: PictureView, channels: int = 3) -> PlannedInput:
-        """Return the same, decoded and resized but not yet written."""
+        """Return the same as a plan: decoded and resized, but not converted to floats yet."""
         planes = _resize(open_whole(view, channels), self.inner, channels)
         shape = (1, channels, self.input[1], self.input[0])
         return PlannedInput(shape, functools.partial(self._write, planes))
@@ -87,16 +86,16 @@ class Letterbox:
 
 
 def round_up(side: int, stride: int) -> int:
-    """Return the smallest multiple of a stride that is not below a side."""
+    """Round a side up to a multiple of a stride."""
     return -(-side // stride) * stride
 
 
 def fill_cropped(
     view: PictureView, side: int, channels: int = 3, crop: float = 1.0, resample: str = "bilinear"
 ) -> Floats:
-    """Return the middle square of a picture as a classifier's input, (1, channels, side, side), 0 to 1.
+    """Return the center crop of an image, (1, channels, side, side), 0 to 1.
 
-    The shorter side is brought to `side` / `crop` first: Resize and CenterCrop of `torchvision.transforms`.
+    The shorter side is first resized to `side` / `crop`, as torchvision's Resize and CenterCrop do.
     """
     short, wanted = min(view.width, view.height), _side_before(side, crop)
     size = max(wanted, int(wanted * view.width / short)), max(wanted, int(wanted * view.height / short))
@@ -106,30 +105,30 @@ def fill_cropped(
 def fill_stretched(
     view: PictureView, side: int, channels: int = 3, crop: float = 1.0, resample: str = "bilinear"
 ) -> Floats:
-    """Return a picture, whatever its shape, as a square (1, channels, side, side), 0 to 1.
+    """Return an image stretched to a square, (1, channels, side, side), 0 to 1.
 
-    It is squeezed to `side` / `crop` across and down, and the middle of that is cut out: all of it, for 1.
+    It is resized to `side` / `crop` in both directions, then center-cropped. With crop 1, nothing is cropped.
     """
     before = _side_before(side, crop)
     return _fill_middle(view, side, (before, before), channels, resample)
 
 
 def open_whole(view: PictureView, channels: int = 3) -> Image.Image:
-    """Return all pixels of a picture, in colors or grey.
+    """Return the full-size image, RGB or gray.
 
-    Networks are trained on pictures that are resized from all of their pixels. Resized from a picture that
-    the decoder has reduced already, they look different enough that other things are found in them.
+    Networks are trained on images resized from full size. Images that the decoder already reduced give
+    different detections.
     """
     return view.gray() if channels == 1 else view.rgb()
 
 
 def _side_before(side: int, crop: float) -> int:
-    # A share such as 224 / 248 may come out a hair below.
+    # The tolerance absorbs rounding errors of ratios such as 224 / 248.
     return int(side / crop + 1e-6)
 
 
 def _fill_middle(view: PictureView, side: int, size: Size, channels: int, resample: str) -> Floats:
-    """Bring a picture to a size and return its middle. Only the square that is looked at gets resized."""
+    """Resize an image and return its center crop. Only the cropped part is resized."""
     image = open_whole(view, channels)
     left, top = (round((length - side) / 2) for length in size)
     if resample in _STEPPED and max(size) <= _MOST_SIDE:
@@ -148,9 +147,9 @@ def _spread(square: Image.Image, channels: int) -> Floats:
 
 
 def _resize(image: Image.Image, size: Size, channels: int) -> tuple[NDArray[np.uint8], ...]:
-    """Return a picture's bands at a size, as OpenCV resizes: networks are trained on such pictures.
+    """Return the resized bands of an image. OpenCV is used because networks are trained with it.
 
-    Pillow takes five times as long for it.
+    Pillow takes five times as long.
     """
     opencv = _open_opencv()
     pixels = view_pixels(image)
@@ -164,6 +163,6 @@ def _resize(image: Image.Image, size: Size, channels: int) -> tuple[NDArray[np.u
 def _open_opencv() -> Any:
     import cv2
 
-    # A slot is a process with one core.
+    # Each slot is a process with one core.
     cv2.setNumThreads(1)
     return cv2

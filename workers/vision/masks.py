@@ -1,4 +1,4 @@
-"""Masks of things in a picture: from a model's prototypes to runs of pixels, COCO's RLE, and outlines."""
+"""Instance masks: assembly from prototypes, run-length encoding, and COCO RLE."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _STRIP = 4_000_000
 
 @dataclass(frozen=True)
 class Mask:
-    """Which pixels of a region of a picture belong to a thing.
+    """The mask of an instance, in a region of the image.
 
-    Kept as runs down its columns, ascending: the column, the first row and the row after the last. A mask of
-    many megapixels is a few thousand numbers so.
+    Stored as runs along columns, in ascending order: column, first row, and row after the last. So a mask of
+    many megapixels takes only a few thousand numbers.
     """
 
     left: int
@@ -40,21 +40,21 @@ class Mask:
 
     @classmethod
     def of(cls, bits: Bits, left: int = 0, top: int = 0) -> Mask:
-        """From bits (height, width)."""
+        """Return the mask of bits (height, width)."""
         return cls(left, top, bits.shape[1], bits.shape[0], *_find_runs(bits))
 
     @property
     def area(self) -> int:
-        """Count of pixels."""
+        """Number of pixels."""
         return int((self.ends - self.begins).sum())
 
     @property
     def region(self) -> Region:
-        """Left, top, right, bottom of the region."""
+        """Region of the mask: left, top, right, bottom."""
         return self.left, self.top, self.left + self.width, self.top + self.height
 
     def bits(self) -> Bits:
-        """Return the region's pixels, (height, width)."""
+        """Return the bits of the region, (height, width)."""
         steps = np.zeros((self.width, self.height + 1), np.int8)
         steps[self.columns, self.begins] = 1
         steps[self.columns, self.ends] -= 1
@@ -62,10 +62,10 @@ class Mask:
         return inside.T
 
     def rle(self, width: int, height: int) -> dict[str, JSON]:
-        """Return COCO's compressed run lengths for a picture of this size. Its pixels count down columns."""
+        """Return the compressed COCO RLE for an image of this size. Pixels are in column order."""
         begins = (self.left + self.columns) * height + self.top + self.begins
         ends = (self.left + self.columns) * height + self.top + self.ends
-        # Where one column's run goes on at the top of the next, it is one run.
+        # A run at the end of a column and one at the start of the next are one run.
         apart = begins[1:] != ends[:-1]
         begins = begins[np.concatenate([[True], apart])] if len(begins) else begins
         ends = ends[np.concatenate([apart, [True]])] if len(ends) else ends
@@ -78,7 +78,7 @@ class Mask:
 
 def _find_runs(bits: Bits) -> tuple[Integers, Integers, Integers]:
     height, width = bits.shape
-    # An empty row below ends each column's last run.
+    # An empty row at the bottom ends the last run of each column.
     padded = np.zeros((width, height + 1), np.int8)
     padded[:, :height] = bits.T
     steps = np.diff(padded.ravel(), prepend=np.int8(0))
@@ -87,7 +87,7 @@ def _find_runs(bits: Bits) -> tuple[Integers, Integers, Integers]:
 
 
 def _compress(counts: list[int]) -> str:
-    """COCO's string: five bits a character, and from the fourth count on the change since two before."""
+    """Return the COCO string: 5 bits per character; since the fourth, differences to two counts before."""
     text = []
     for index, count in enumerate(counts):
         value = count - counts[index - 2] if index > 2 else count
@@ -101,12 +101,12 @@ def _compress(counts: list[int]) -> str:
 
 
 def assemble(coefficients: Floats, prototypes: Floats, boxes: Floats, place: Letterbox) -> Iterator[Mask]:
-    """Yield each thing's mask at the picture's full size, inside its box.
+    """Yield the mask of each instance at full image size, cropped to its box.
 
     Args:
-        coefficients: (n, k), how much of each prototype.
-        prototypes: (k, rows, columns) over the whole input.
-        boxes: (n, 4) left, top, right, bottom in the picture's pixels.
+        coefficients: (n, k), weights of the prototypes.
+        prototypes: (k, rows, columns), over the whole input.
+        boxes: (n, 4) left, top, right, bottom in pixels of the image.
 
     Raises:
         ModelFault: a mask is not finite.
@@ -120,13 +120,13 @@ def assemble(coefficients: Floats, prototypes: Floats, boxes: Floats, place: Let
 
 
 def _whole_pixels(box: Floats, picture: tuple[int, int]) -> Region:
-    """The pixels whose place lies in a box."""
+    """Return the region of the pixels whose position is inside a box."""
     left, top, right, bottom = (math.ceil(edge) for edge in box.tolist())
     return left, top, min(max(left, right), picture[0]), min(max(top, bottom), picture[1])
 
 
 def _enlarge(logits: Image.Image, region: Region, place: Letterbox) -> Mask:
-    """Bring a part of the logits to the picture's size, a strip of columns after the other, and cut at 0."""
+    """Resize a part of the logits to image size and threshold it at 0, in strips to save memory."""
     left, top, right, bottom = region
     width, height = max(0, right - left), max(0, bottom - top)
     step = max(1, _STRIP // max(1, height))
@@ -143,7 +143,7 @@ def _enlarge(logits: Image.Image, region: Region, place: Letterbox) -> Mask:
 
 
 def _locate(region: Region, size: tuple[int, int], place: Letterbox) -> tuple[float, float, float, float]:
-    """Where a region of the picture lies among the prototypes' cells."""
+    """Return the position of an image region in the prototypes."""
     edges = []
     for index, edge in enumerate(region):
         axis = index % 2

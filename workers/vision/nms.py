@@ -1,4 +1,4 @@
-"""Non-maximum suppression: of several boxes around one thing, the surest stays."""
+"""Non-maximum suppression (NMS) of boxes and rotated boxes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _EPSILON = np.float32(1e-7)
 
 
 def suppress(boxes: Floats, scores: Floats, iou: float, most: int) -> Indices:
-    """Return which of the boxes (n, 4: left, top, right, bottom) stay, surest first, at most `most`.
+    """Return the indices of the boxes to keep (n, 4: left, top, right, bottom), most confident first.
 
-    Greedy: a box goes where it overlaps a surer one that stays by more than `iou`.
+    Greedy NMS: drop a box if its IoU with a kept, more confident box is above `iou`. Keeps at most `most`.
     """
     order: Indices = np.argsort(-scores, kind="stable")
     kept: Indices = np.empty(0, np.intp)
@@ -30,10 +30,10 @@ def suppress(boxes: Floats, scores: Floats, iou: float, most: int) -> Indices:
 
 
 def suppress_rotated(boxes: Floats, scores: Floats, iou: float, most: int) -> Indices:
-    """The same for boxes (n, 5: centre x and y, width, height, angle in radians), by their probabilistic IoU.
+    """Return the same for boxes (n, 5: center x, y, width, height, angle in radians), by probabilistic IoU.
 
-    Not greedy: a box goes where it overlaps any surer one, whether that stays or not. This is Fast NMS of
-    Bolya et al. 2019, https://arxiv.org/abs/1904.02689.
+    Fast NMS, not greedy: drop a box if it overlaps any more confident box, kept or not. Bolya et al. 2019,
+    https://arxiv.org/abs/1904.02689.
     """
     order: Indices = np.argsort(-scores, kind="stable")
     ordered = boxes[order]
@@ -42,8 +42,8 @@ def suppress_rotated(boxes: Floats, scores: Floats, iou: float, most: int) -> In
     for start in range(0, len(order), _BLOCK):
         block = ordered[start : start + _BLOCK]
         overlaps = probiou(ordered[: start + len(block)], block) > iou
-        surer = np.arange(start + len(block))[:, None] < np.arange(start, start + len(block))[None]
-        stays = ~(overlaps & surer).any(axis=0)
+        is_better = np.arange(start + len(block))[:, None] < np.arange(start, start + len(block))[None]
+        stays = ~(overlaps & is_better).any(axis=0)
         kept.append(order[start : start + len(block)][stays])
         count += int(stays.sum())
         if count >= most:
@@ -52,7 +52,7 @@ def suppress_rotated(boxes: Floats, scores: Floats, iou: float, most: int) -> In
 
 
 def probiou(first: Floats, second: Floats) -> Floats:
-    """Return the similarity (n, m) of rotated boxes, 0 to 1: that of Gaussians of their extent.
+    """Return the probabilistic IoU (n, m) of rotated boxes, 0 to 1: the similarity of their Gaussians.
 
     Llerena et al. 2021, https://arxiv.org/abs/2106.06072.
     """
@@ -70,7 +70,7 @@ def probiou(first: Floats, second: Floats) -> Floats:
 
 
 def _choose(overlapping: Bits) -> Indices:
-    """Which of some boxes stay, in order, where it is known which of them overlap."""
+    """Return the indices of the boxes that greedy NMS keeps, from their overlaps, in order of confidence."""
     stays = np.ones(len(overlapping), bool)
     for index, others in enumerate(overlapping):
         if stays[index]:
@@ -79,19 +79,19 @@ def _choose(overlapping: Bits) -> Indices:
 
 
 def _overlap(first: Floats, second: Floats, iou: float) -> Bits:
-    """Which boxes (n, 4) overlap which others (m, 4) by more than `iou`: (n, m)."""
+    """Return whether the IoU of boxes (n, 4) and (m, 4) is above `iou`: (n, m)."""
     left, top, right, bottom = (first[:, side, None] for side in range(4))
     across = np.minimum(right, second[:, 2]) - np.maximum(left, second[:, 0])
     down = np.minimum(bottom, second[:, 3]) - np.maximum(top, second[:, 1])
     shared = np.maximum(across, 0) * np.maximum(down, 0)
     areas = (second[:, 2] - second[:, 0]) * (second[:, 3] - second[:, 1])
-    # Boxes without an area share nothing of nothing: never more than `iou`.
+    # No division, so boxes without area never overlap.
     over: Bits = shared > iou * ((right - left) * (bottom - top) + areas - shared)
     return over
 
 
 def _covariance(boxes: Floats) -> tuple[Floats, Floats, Floats]:
-    """The covariance matrices [[a, c], [c, b]] of boxes as Gaussians."""
+    """Return the covariance matrices [[a, c], [c, b]] of boxes as Gaussians."""
     wide: Floats = boxes[:, 2] ** 2 / np.float32(12)
     high: Floats = boxes[:, 3] ** 2 / np.float32(12)
     cos: Floats = np.cos(boxes[:, 4])

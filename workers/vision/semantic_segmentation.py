@@ -1,4 +1,4 @@
-"""Running a semantic segmenter over a picture: which class each pixel belongs to."""
+"""Semantic segmentation: run a model, and return the class of each pixel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workers.inference.errors import UNEXPECTED_OUTPUT, ModelFault, check_finite
 from workers.inference.sessions import Session
 from workers.plugin import PictureView
 from workers.vision.class_names import name_of
-from workers.vision.classify import normalise, sigmoid
+from workers.vision.classify import normalize, sigmoid
 from workers.vision.instances import Instance
 from workers.vision.letterbox import open_whole
 from workers.vision.masks import Mask
@@ -22,11 +22,11 @@ Bytes = NDArray[np.uint8]
 Size = tuple[int, int]
 
 MOST_CLASSES = 255
-# Of a pixel without a class; training leaves such pixels out.
+# Label of pixels without a class: the ignore index of training.
 NO_CLASS = 255
-# Sides that networks of any size divide by while they look at a picture.
+# Input sides are a multiple of this for networks with dynamic axes.
 MULTIPLE = 32
-UNKNOWN_CLASS = "The model gives the class {label} for this picture, and it has {count} classes."
+UNKNOWN_CLASS = "The model returned the class number {label} for this image, but it has {count} classes."
 
 
 def label(
@@ -37,11 +37,11 @@ def label(
     std: list[float] | None,
     scores: str = "",
 ) -> tuple[Bytes, Floats]:
-    """Return each pixel's class (height, width), 255 for none, and how sure the model is.
+    """Return the class of each pixel (height, width), 255 for none, and its confidence.
 
-    Both are of the input's size, `own`, to which the picture is brought. Where any will do, that is its
-    longer side. `mean` and `std` are of red, green and blue from 0 to 1. `scores` is for `choose`. Raises
-    ModelFault.
+    Both have the size of the input, `own`. For dynamic axes, it has the longer side of `own` and the aspect
+    ratio of the image. `mean` and `std` are of red, green and blue from 0 to 1. `scores` is for `choose`.
+    Raises ModelFault.
     """
     output, size = _run(picture, session, own, mean, std)
     if output.ndim != 4 or len(output) != 1 or 0 in output.shape:
@@ -57,16 +57,15 @@ def read_labels(
     std: list[float] | None,
     count: int,
 ) -> tuple[Bytes, Floats]:
-    """Return the same for a segmenter that gives the number of each pixel's class, of the output's size.
+    """Return the same for a model that returns class numbers, at the size of the output.
 
-    It says nothing of how sure it is: all are 1. Numbers below 0, and 255, which training leaves out, are no
-    class.
+    All confidences are 1. Numbers below 0, and 255 (the ignore index), are no class.
 
     Args:
-        count: of classes; 0 where it is not known.
+        count: number of classes; 0 if unknown.
 
     Raises:
-        ModelFault: a number is that of no class.
+        ModelFault: a class number does not exist.
     """
     output, _ = _run(picture, session, own, mean, std)
     sides = [side for side in output.shape if side != 1]
@@ -83,7 +82,7 @@ def read_labels(
 
 
 def fit_input(picture: Size, own: Size, shape: Sequence[int | None]) -> Size:
-    """The size to bring a picture to: the model's own, or of the picture's shape where any will do."""
+    """Return the input size: that of the model or, for dynamic axes, with the aspect ratio of the image."""
     if shape[2] is not None and shape[3] is not None:
         return shape[3], shape[2]
     scale = max(own) / max(picture)
@@ -93,24 +92,23 @@ def fit_input(picture: Size, own: Size, shape: Sequence[int | None]) -> Size:
 
 
 def fill(picture: PictureView, size: Size, channels: int, resampling: Image.Resampling) -> Floats:
-    """The whole picture at a size, in colours or grey: (1, channels, height, width) of 0 to 1."""
+    """Return the resized image, RGB or gray: (1, channels, height, width), 0 to 1."""
     pixels = np.asarray(open_whole(picture, channels).resize(size, resampling), np.float32) / np.float32(255)
     return pixels[None, None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)[None]
 
 
 def choose(logits: Floats, size: Size, scores: str = "") -> tuple[Bytes, Floats]:
-    """Return the best class of each pixel and its share, both (height, width), from logits (classes, h, w).
+    """Return the best class of each pixel and its probability, both (height, width), from (classes, h, w).
 
-    Where classes do not share out one whole, a pixel is of none whose share is more than a half: with one
-    class alone, and where each has a share of its own. Logits are brought to the size one class after the
-    other, so that many classes need no more memory than few.
+    With a single class or independent classes, pixels with a probability of at most 0.5 have no class.
+    Classes are resized one after another, so memory does not grow with their number.
 
     Args:
-        scores: "logits", "shares", which sum to 1, or "sigmoid" for a share of each class by itself; told
-            from the numbers otherwise.
+        scores: "logits", "shares" (probabilities that add up to 1) or "sigmoid" (independent probabilities);
+            else detected from the values.
 
     Raises:
-        ModelFault: they are not finite.
+        ModelFault: a value is not finite.
     """
     shares = to_shares(logits, scores)
     labels = np.zeros((size[1], size[0]), np.uint8)
@@ -126,8 +124,8 @@ def choose(logits: Floats, size: Size, scores: str = "") -> tuple[Bytes, Floats]
 
 
 def to_shares(logits: Floats, scores: str = "") -> Floats:
-    """Return shares (classes, h, w) of the scores that `choose` describes. Raises ModelFault."""
-    # Of each pixel some class is left, whatever its mask rules out.
+    """Return probabilities (classes, h, w) from scores as in `choose`. Raises ModelFault."""
+    # A graph may mask classes with -inf, but each pixel needs at least one finite score.
     best = logits.max(axis=0)
     check_finite(best)
     if scores in ("shares", "sigmoid") or (not scores and _are_shares(logits)):
@@ -147,9 +145,9 @@ def find_regions(
     confidence: float,
     wanted: Collection[int] | None = None,
 ) -> Iterator[Instance]:
-    """Yield for each class that a picture shows all of its pixels as one thing, the largest first.
+    """Yield one instance with all pixels of a class, for each class in the image, largest first.
 
-    A class called background is no thing.
+    A class named background is skipped.
     """
     counts = np.bincount(labels.ravel(), minlength=NO_CLASS + 1)[:NO_CLASS]
     full = np.asarray(Image.fromarray(labels).resize(picture, Image.Resampling.NEAREST))
@@ -169,17 +167,17 @@ def find_regions(
 
 
 def _two_sides(shape: Sequence[int]) -> tuple[int, int]:
-    """Return height and width of labels of which one side at least is 1."""
+    """Return height and width of label maps where at least one side is 1."""
     return (shape[-3], shape[-2]) if len(shape) == 4 and shape[-1] == 1 else (shape[-2], shape[-1])
 
 
 def _run(
     picture: PictureView, session: Session, own: Size, mean: list[float] | None, std: list[float] | None
 ) -> tuple[Floats, Size]:
-    """Return the first output for a picture, and the size that this was brought to."""
+    """Return the first output for an image, and the size of the input."""
     size = fit_input((picture.width, picture.height), own, session.shape)
     pixels = fill(picture, size, session.shape[1] or 3, Image.Resampling.BILINEAR)
-    return session.run(normalise(pixels, mean, std))[0], size
+    return session.run(normalize(pixels, mean, std))[0], size
 
 
 def _are_shares(logits: Floats) -> bool:

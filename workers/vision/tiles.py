@@ -1,4 +1,4 @@
-"""Large pictures piece by piece: pieces overlap, and are laid over each other where both can be trusted."""
+"""Tiled inference on large images: overlapping tiles, blended without visible seams."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from workers.inference.errors import check_finite
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Span = tuple[int, int]
-# (1, channels, h, w) of 0 to 1 to (1, channels, h · scale, w · scale) of 0 to 1.
+# From (1, channels, h, w) to (1, channels, h · scale, w · scale), both 0 to 1.
 Forward = Callable[[Floats], Floats]
 
-# Mirrored borders inside a network need a few pixels to mirror.
+# Reflection padding inside a network needs a few pixels.
 LEAST_SIDE = 16
 _LARGEST_SIDE = 512
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How to cut a picture. All lengths are pixels of the input and multiples of `stride`.
+    """Tile geometry. All lengths are in pixels of the input and multiples of `stride`.
 
     Attributes:
-        side: of a tile.
-        margin: what is not trusted at a tile's cut edge.
-        fade: where two tiles are mixed, beyond the margins of both.
+        side: side of a tile.
+        margin: border of a tile that is discarded.
+        fade: width of the blend between two tiles, beyond both margins.
         stride: tiles begin and end at multiples of it.
-        scale: how many times as wide the output is.
+        scale: upscaling factor of the output.
     """
 
     side: int
@@ -46,9 +46,9 @@ class Tiling:
 
 
 def plan_tiles(*, margin: int, stride: int, scale: int, pixel_bytes: int, budget: int) -> Tiling:
-    """Choose the side of tiles so that one of them, at `pixel_bytes` a pixel, takes about `budget` bytes.
+    """Return the geometry of tiles that take about `budget` bytes, at `pixel_bytes` per pixel.
 
-    Tiles are never so small that most of them is overlap, whatever the budget.
+    Whatever the budget, at most half of a tile is overlap.
     """
     margin, fade = _round_up(margin, stride), _round_up(8, stride)
     affordable = min(_LARGEST_SIDE, math.isqrt(budget // max(1, pixel_bytes))) // stride * stride
@@ -59,18 +59,18 @@ def plan_tiles(*, margin: int, stride: int, scale: int, pixel_bytes: int, budget
 def run_tiled(pixels: Bytes, forward: Forward, tiling: Tiling) -> Bytes:
     """Run `pixels` (h, w, channels) through a network, tile by tile: (h · scale, w · scale, channels).
 
-    Beside the result only a row of tiles is held in memory.
+    Only one row of tiles is in memory, besides the result.
     """
     height, width = pixels.shape[:2]
     padded = pad_to(pixels, tiling.stride)
     rows, columns = (cut(length, tiling) for length in padded.shape[:2])
     bands = (_run_band(padded[top:bottom], columns, forward, tiling) for top, bottom in rows)
-    made = _join(bands, rows, padded.shape[0], tiling, axis=0)
-    return made[: height * tiling.scale, : width * tiling.scale]
+    output = _join(bands, rows, padded.shape[0], tiling, axis=0)
+    return output[: height * tiling.scale, : width * tiling.scale]
 
 
 def pad_to(pixels: Bytes, stride: int) -> Bytes:
-    """Mirror the right and lower border until both sides are multiples of `stride`, and not tiny."""
+    """Pad right and bottom by reflection, to multiples of `stride` and at least `LEAST_SIDE`."""
     height, width = pixels.shape[:2]
     wanted = [_round_up(max(side, LEAST_SIDE), stride) for side in (height, width)]
     if wanted == [height, width]:
@@ -79,7 +79,7 @@ def pad_to(pixels: Bytes, stride: int) -> Bytes:
 
 
 def cut(length: int, tiling: Tiling) -> list[Span]:
-    """Where tiles begin and end along a side. All are equally long; the last one is moved back to fit."""
+    """Return start and end of the tiles along a side. All have the same length; the last is moved back."""
     side = min(tiling.side, length)
     step = max(tiling.stride, side - tiling.overlap)
     starts = [*range(0, length - side, step), length - side]
@@ -87,15 +87,15 @@ def cut(length: int, tiling: Tiling) -> list[Span]:
 
 
 def to_input(pixels: Bytes) -> Floats:
-    """Bytes (h, w, channels) as a network reads them: (1, channels, h, w) of 0 to 1."""
+    """Convert bytes (h, w, channels) to network input (1, channels, h, w), 0 to 1."""
     planes = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
     return planes.astype(np.float32) / np.float32(255)
 
 
 def to_bytes(output: Floats) -> Bytes:
-    """Return what a network wrote, (1, channels, h, w) of 0 to 1, as bytes (h, w, channels).
+    """Convert network output (1, channels, h, w), 0 to 1, to bytes (h, w, channels).
 
-    Raises ModelFault where it is not finite.
+    Raises ModelFault if it is not finite.
     """
     check_finite(output[0])
     scaled = np.rint(np.clip(output[0], 0, 1) * 255)
@@ -108,7 +108,7 @@ def _run_band(band: Bytes, columns: list[Span], forward: Forward, tiling: Tiling
 
 
 def _join(pieces: Iterator[Bytes], spans: list[Span], length: int, tiling: Tiling, *, axis: int) -> Bytes:
-    """Lay pieces over each other along an axis, each fading in where the one before can still be trusted."""
+    """Join overlapping pieces along an axis, with a linear blend inside the margins."""
     if len(spans) == 1:
         return next(pieces)
     scale = tiling.scale
@@ -134,7 +134,7 @@ def _join(pieces: Iterator[Bytes], spans: list[Span], length: int, tiling: Tilin
 
 
 def _fade(shared: int, margin: int) -> Floats:
-    """Weights of the later of two pieces over what they share: 0, then rising, then 1."""
+    """Return the blend weights of the second piece over the overlap: 0, then rising, then 1."""
     between = max(1, shared - 2 * margin)
     return np.clip((np.arange(shared) - margin + 0.5) / between, 0, 1).astype(np.float32)
 

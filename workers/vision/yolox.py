@@ -1,4 +1,4 @@
-"""YOLOX: a row for each cell of a grid, in cells. Ge et al. 2021, https://arxiv.org/abs/2107.08430."""
+"""Decoding of YOLOX outputs: one row for each grid cell. Ge et al. 2021, https://arxiv.org/abs/2107.08430."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ Floats = NDArray[np.float32]
 Size = tuple[int, int]
 Strides = tuple[int, ...]
 
-# Pixels of the input for one cell, finest grid first: those of the paper, and with one grid more.
+# Strides of the grids, finest first: those of the paper, and those with one more grid.
 STRIDES: tuple[Strides, ...] = ((8, 16, 32), (8, 16, 32, 64))
-# No box is e to this many cells wide.
+# Largest log size of a box in cells.
 _MOST_LOG_SIZE = 12
-# Where centers are in pixels already, they follow the grid closer than this.
+# Decoded centers correlate with the grid more than this.
 _FOLLOWING = 0.5
 
 
 def is_yolox(layout: str | None) -> bool:
-    """Whether a layout of `workers.vision.detection_outputs` is one of YOLOX's, whatever its boxes are in."""
+    """Return whether a layout of `workers.vision.detection_outputs` is YOLOX, decoded or not."""
     return layout in ("yolox", "yolox-decoded")
 
 
 def find_strides(rows: int, size: Size) -> Strides | None:
-    """Return the strides of the grids that have so many cells over an input of `size` (width, height)."""
+    """Return the strides of the grids with `rows` cells over an input of `size` (width, height)."""
     for strides in STRIDES:
         if rows == sum((size[0] // stride) * (size[1] // stride) for stride in strides):
             return strides
@@ -34,9 +34,9 @@ def find_strides(rows: int, size: Size) -> Strides | None:
 
 
 def has_offsets(boxes: Floats, size: Size, strides: Strides) -> bool:
-    """Tell whether boxes (n, 4) are offsets and log sizes in cells, not centers and sizes in pixels.
+    """Return whether boxes (n, 4) are offsets and log sizes in cells, not centers and sizes in pixels.
 
-    Centers in pixels go along with the place of their cell, whatever an image shows; offsets do not.
+    Centers in pixels correlate with the position of their cell, for any image. Offsets do not.
     """
     if not boxes.any() or np.abs(boxes[:, 2:]).max() > _MOST_LOG_SIZE:
         return False
@@ -48,8 +48,8 @@ def decode(boxes: Floats, cells: Sequence[int] | NDArray[np.intp], size: Size, s
     """Return boxes in pixels of the input: (m, 4), center, width and height.
 
     Args:
-        boxes: (m, 4), each an offset from its cell's corner and the logarithms of its sides, in cells.
-        cells: which cell each of them belongs to, counted over all grids.
+        boxes: (m, 4), offset from the corner of the cell and logarithms of the sides, in cells.
+        cells: index of the cell of each box, over all grids.
     """
     corners, steps = _lay_grid(size, strides)
     with np.errstate(over="ignore"):
@@ -59,7 +59,7 @@ def decode(boxes: Floats, cells: Sequence[int] | NDArray[np.intp], size: Size, s
 
 @functools.lru_cache(maxsize=8)
 def _lay_grid(size: Size, strides: Strides) -> tuple[Floats, Floats]:
-    """Return the corner (n, 2: column, row) of each cell and its side in pixels (n, 1), row by row."""
+    """Return the corner (n, 2: column, row) and the side in pixels (n, 1) of each cell, row by row."""
     corners, steps = [], []
     for stride in strides:
         columns, rows = size[0] // stride, size[1] // stride
@@ -70,7 +70,7 @@ def _lay_grid(size: Size, strides: Strides) -> tuple[Floats, Floats]:
 
 
 def _correlate(first: Floats, second: Floats) -> float:
-    """Return the correlation of two lists of numbers, 0 where one of them never changes."""
+    """Return the correlation of two lists of numbers; 0 if one of them is constant."""
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return 0.0
     return float(np.corrcoef(first, second)[0, 1])

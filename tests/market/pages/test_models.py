@@ -291,8 +291,8 @@ def test_a_report_names_the_compared_formats(family: str, label: str) -> None:
 
 
 def test_a_report_uses_the_title_of_lists() -> None:
-    report = {"title": "ONNX model", "facts": {"title": "ONNX detector (rows of YOLOv5)"}}
-    assert dict(describe_report(report).facts)["Recognized as"] == "ONNX detector (rows of YOLOv5)"
+    report = {"title": "ONNX model", "facts": {"title": "ONNX detector (YOLOv5 output)"}}
+    assert dict(describe_report(report).facts)["Recognized as"] == "ONNX detector (YOLOv5 output)"
 
 
 def test_a_long_list_of_classes_is_truncated() -> None:

@@ -139,7 +139,7 @@ def test_unknown_class_is_refused_before_the_job_runs(user: User) -> None:
     for known in ("", "cat", "DOG, #0", ["cat", 1]):
         assert prepare(owner=user, version=version, params={"classes": known}).recipe
     for unknown in ("bus", "cat, bus", ["cat", "bus"], ["cat, bus"], [2]):
-        with pytest.raises(Invalid, match="It knows: cat, dog") as caught:
+        with pytest.raises(Invalid, match="Its classes: cat, dog") as caught:
             prepare(owner=user, version=version, params={"classes": unknown})
         assert caught.value.code == "unknown_class"
         assert list(caught.value.fields) == ["classes"]

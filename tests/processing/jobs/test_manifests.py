@@ -68,7 +68,7 @@ def test_json_is_read(wrapped: bool) -> None:
         (b"file,threshold,threshold\na.jpg,3,4\n", "“threshold” twice"),
         (b"file,threshold\na.jpg,3,4\n", "Row 2: it has more cells"),
         (b"file,threshold\n,3\n", "Row 2: it names no image"),
-        (b"file,size\na.jpg,3\n", "Row 2: there is no setting called “size”"),
+        (b"file,size\na.jpg,3\n", "Row 2: there is no parameter “size”"),
         (b'file,threshold\n"a.jpg,3\n', "line .* cannot be read as CSV"),
         (b"file\n\xff\xfe", "UTF-8"),
         (b"file\na\x00b", "not text"),

@@ -49,12 +49,12 @@ def test_missing_parameters_use_the_authors_values(comic: Version, user: User) -
 @pytest.mark.parametrize(
     ("sent", "sentence"),
     [
-        ("block", "There is no setting called “block”."),
-        ("pixelart", "There is no setting called “pixelart”."),
-        ("pixelart.", "There is no setting called “pixelart.”."),
-        ("pixelart.size", "There is no setting called “size”."),
-        ("pixelart.colours", "There is no setting called “colours”. It is now called “colors”."),
-        ("mosaic.tile", "There is no setting called “mosaic.tile”."),
+        ("block", "There is no parameter “block”."),
+        ("pixelart", "There is no parameter “pixelart”."),
+        ("pixelart.", "There is no parameter “pixelart.”."),
+        ("pixelart.size", "There is no parameter “size”."),
+        ("pixelart.colours", "There is no parameter “colours”. It was renamed to “colors”."),
+        ("mosaic.tile", "There is no parameter “mosaic.tile”."),
         ("blackwhite.contrast", "Contrast must be at most 100."),
     ],
 )
@@ -140,7 +140,7 @@ def test_table_columns_name_the_step(comic: Version, user: User) -> None:
     (row,) = manifests.read_table(b"file,pixelart.block\nsea.jpg,7\n", comic.params_schema)
     found = prepare(owner=user, version=comic, params=row.params, own=row.params)
     assert [step.params.get("block") for step in found.recipe.steps] == [7, None]
-    with pytest.raises(Invalid, match="no setting called “block”"):
+    with pytest.raises(Invalid, match="no parameter “block”"):
         manifests.read_table(b"file,block\nsea.jpg,7\n", comic.params_schema)
 
 
@@ -172,7 +172,7 @@ def test_pipeline_with_a_missing_app_reports_it(user: User) -> None:
     assert queue_of(newest) == "cpu"
     take_turns(user)
     item = Item.objects.get(job=job)
-    assert (item.state, item.error) == (State.FAILED, "There is no operation called “gone”.")
+    assert (item.state, item.error) == (State.FAILED, "There is no operation “gone”.")
 
 
 def test_missing_built_in_app_reports_it(user: User) -> None:

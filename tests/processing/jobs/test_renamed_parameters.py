@@ -17,7 +17,7 @@ from market.pipelines.bind_params import bind_params
 from market.pipelines.model_steps import ModelStep
 from market.pipelines.steps import settings_of
 from processing import services
-from processing.jobs.manifests import Row
+from processing.jobs.manifests import ManifestRow
 from processing.models import Item, Job
 from tests.drive.factories import upload
 from tests.market.weights.test_install import install
@@ -153,7 +153,7 @@ def submit_old(user: User, pipeline: Version, asked: dict[str, Any]) -> Job:
 def test_an_old_job_with_rows_of_its_own_repeats(user: User) -> None:
     app = version()
     files = [upload(user, f"{n}.jpg", seed=n) for n in range(2)]
-    rows = [Row(1, "1.jpg", {"threshold": "10"})]
+    rows = [ManifestRow(1, "1.jpg", {"threshold": "10"})]
     job = submit_version(
         user, app, files, params={"finish": "threshold", "auto_threshold": False}, table=rows, terms=FRESH
     )

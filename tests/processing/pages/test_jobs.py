@@ -116,7 +116,7 @@ def test_the_page_names_the_settings_used(client: Client, user: User) -> None:
     job = make_job(user, 1, params={"contrast": "40", "finish": "dither"})
     page = html(client.get(f"/jobs/{job.pk}/"))
     assert "40 %" in page
-    assert "Two tones, dithered" in page
+    assert "Dither" in page
     assert f"/drive/folder/{job.output_folder_id}/" in page
 
 

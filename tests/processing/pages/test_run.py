@@ -164,7 +164,7 @@ def test_only_images_in_the_table_run_if_selected(client: Client, user: User) ->
     [
         ("file,contrast\n0.jpg,900\n", "Row 2: Contrast must be at most 100."),
         ("file,contrast\nnone.jpg,9\n", "Row 2: “none.jpg” is not one of the selected images."),
-        ("file,size\n0.jpg,9\n", "Row 2: there is no setting called “size”."),
+        ("file,size\n0.jpg,9\n", "Row 2: there is no parameter “size”."),
         ("picture\n0.jpg\n", "one of them “file”"),
     ],
 )

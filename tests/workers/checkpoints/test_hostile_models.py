@@ -24,16 +24,19 @@ DESCRIPTIONS: dict[str, tuple[Change, str]] = {
     "eval_in_activation": (lambda d: d.update(activation="open('was_here', 'w')"), "activation"),
     "import_in_activation": (lambda d: d.update(activation="nn.SiLU() or __import__('this')"), "activation"),
     "activation_of_a_number": (lambda d: d.update(activation=7), "activation"),
-    "text_that_is_evaluated": (lambda d: d["backbone"][0].__setitem__(3, ["d", 3, 2]), "setting “d”"),
-    "unknown_layer": (lambda d: d["backbone"][0].__setitem__(2, "os.system"), "if you export it as ONNX"),
-    "detr": (lambda d: d["head"][-1].__setitem__(2, "RTDETRDecoder"), "An RT-DETR is not taken"),
+    "text_that_is_evaluated": (lambda d: d["backbone"][0].__setitem__(3, ["d", 3, 2]), "argument “d”"),
+    "unknown_layer": (lambda d: d["backbone"][0].__setitem__(2, "os.system"), "export the model as ONNX"),
+    "detr": (lambda d: d["head"][-1].__setitem__(2, "RTDETRDecoder"), "RT-DETR models are not supported"),
     "layer_of_torch": (lambda d: d["backbone"][0].__setitem__(2, "nn.Linear"), "nn.Linear"),
     "layer_of_torchvision": (lambda d: d["backbone"][0].__setitem__(2, "torchvision.ops.nms"), "torchvision"),
     "unknown_head": (lambda d: d["head"][-1].__setitem__(2, "Conv"), "head Conv"),
     "two_heads": (lambda d: d["head"].insert(0, [[-1], 1, "Detect", ["nc"]]), "several heads"),
-    "channels_of_a_billion": (lambda d: d["backbone"][0].__setitem__(3, [10**9, 3, 2]), "larger than"),
-    "kernel_of_a_billion": (lambda d: d["backbone"][0].__setitem__(3, [64, 10**9, 2]), "larger than"),
-    "enlarged_a_thousand_times": (lambda d: d["head"][0].__setitem__(3, ["None", 999, "nearest"]), "larger"),
+    "channels_of_a_billion": (lambda d: d["backbone"][0].__setitem__(3, [10**9, 3, 2]), "above the limit"),
+    "kernel_of_a_billion": (lambda d: d["backbone"][0].__setitem__(3, [64, 10**9, 2]), "above the limit"),
+    "enlarged_a_thousand_times": (
+        lambda d: d["head"][0].__setitem__(3, ["None", 999, "nearest"]),
+        "above the limit",
+    ),
     "many_repeats": (lambda d: d["backbone"][2].__setitem__(1, 10**9), "repeats"),
     "blocks_in_a_layer": (
         lambda d: d["backbone"].__setitem__(4, [-1, 1, "ResNetLayer", [128, 32, 1, False, 8000]]),
@@ -51,8 +54,8 @@ DESCRIPTIONS: dict[str, tuple[Change, str]] = {
     "classes_of_text": (lambda d: d.update(nc="__import__('os')"), "classes"),
     "many_layers": (lambda d: d.update(backbone=d["backbone"] * 100), "more than"),
     "source_ahead": (lambda d: d["backbone"][1].__setitem__(0, 99), "source"),
-    "layer_of_two": (lambda d: d["backbone"].__setitem__(0, [1, 2]), "layer 0 cannot"),
-    "no_head": (lambda d: d.pop("head"), "how its network"),
+    "layer_of_two": (lambda d: d["backbone"].__setitem__(0, [1, 2]), "layer 0 is invalid"),
+    "no_head": (lambda d: d.pop("head"), "no valid YAML"),
     "misfit": (lambda d: d["head"][-1].__setitem__(0, [0, 1]), "shape|missing"),
     "other_sizes": (lambda d: d["head"][1].__setitem__(0, [-1, 0, 1]), "do not fit"),
     "wrong_arguments": (lambda d: d["backbone"][0].__setitem__(3, [64, None, "nearest"]), "do not fit"),
@@ -98,7 +101,7 @@ def test_a_tensor_too_many(plain: Any, tmp_path: Path) -> None:
 
     model = copy.deepcopy(plain)
     model.model[0].register_buffer("extra", torch.zeros(3))
-    assert "model.0.extra is not known" in _refuse(save(model, tmp_path / "model.pt")).message
+    assert "model.0.extra is unexpected" in _refuse(save(model, tmp_path / "model.pt")).message
 
 
 def test_a_tensor_of_another_shape(plain: Any, tmp_path: Path) -> None:
@@ -118,12 +121,15 @@ def test_numbers_that_are_none(plain: Any, tmp_path: Path) -> None:
 def test_names_that_are_no_names(plain: Any, tmp_path: Path) -> None:
     model = copy.deepcopy(plain)
     model.names = {0: "cat", 1: 2.5}
-    assert "is not a string" in _refuse(save(model, tmp_path / "model.pt")).message
+    assert "names are not strings" in _refuse(save(model, tmp_path / "model.pt")).message
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("x" * 90_000, "Its class 1, “x{40}…”, has a name of 90,000 characters; 200 are"), ("y" * 200, "")],
+    [
+        ("x" * 90_000, "Its class 1, “x{40}…”, has a name of 90,000 characters; the limit is 200"),
+        ("y" * 200, ""),
+    ],
 )
 def test_names_that_are_too_long(plain: Any, tmp_path: Path, name: str, said: str) -> None:
     model = copy.deepcopy(plain)
@@ -139,7 +145,7 @@ def test_a_module_bomb(tmp_path: Path) -> None:
     """Modules inside of modules that are the same ones: walking all of them would never end."""
     (tmp_path / "model.pt").write_bytes(module_bomb())
     upload = open_upload(tmp_path / "model.pt")
-    with pytest.raises(Refused, match="more layers"):
+    with pytest.raises(Refused, match="more than 20,000 modules"):
         convert.convert(upload)
 
 

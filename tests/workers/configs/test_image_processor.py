@@ -224,7 +224,7 @@ SAID: dict[str, tuple[dict[str, Any], str]] = {
     "another word": ({"normalize": {"mean": [0, 0, 0]}}, "has normalize = .*, which is not supported"),
     "other sizes": ({"size": {"height": 96, "width": 96}}, "96 × 96"),
     "a regression": ({"problem_type": "regression"}, "problem_type of the config.json is regression"),
-    "other classes": ({"num_labels": 9}, "says 9 classes"),
+    "other classes": ({"num_labels": 9}, "has 9 classes"),
     "labels": ({"id2label": ["a", "b", "c"]}, "3"),
     "too many labels": ({"id2label": [*"abcdefgh"]}, "8"),
     "a gap": ({"id2label": {"0": "a", "2": "b", "3": "c", "4": "d"}}, "without a gap"),
@@ -333,7 +333,7 @@ def test_the_only_class_is_there_or_not(tmp_path: Path) -> None:
 
 def test_models_that_make_pictures_are_not_shown_normalized_pixels(tmp_path: Path) -> None:
     graph = trace(nn.Conv2d(3, 3, 1), SIDE, SIDE, pixels=False)
-    with pytest.raises(Refused, match="Models that make pictures are shown none") as caught:
+    with pytest.raises(Refused, match="Image-to-image models do not support them") as caught:
         convert(graph, _folder(tmp_path, "one"), {"task": "image", "mean": [0.5], "std": [0.5]})
     assert caught.value.code == "config"
     plain = {"task": "image", "mean": [0, 0, 0], "std": [1, 1, 1]}
@@ -350,7 +350,7 @@ def _folder(within: Path, name: str) -> Path:
 )
 def test_a_graph_whose_positions_are_for_another_size_says_so(config: dict[str, Any], tmp_path: Path) -> None:
     graph = trace(Placed(3), 96, 96, dynamic=True, pixels=False)
-    with pytest.raises(Refused, match=r"It was shown 128 × 128 pixels, as its config.json or metadata says"):
+    with pytest.raises(Refused, match=r"It ran with 128 × 128 pixels, from its config.json or metadata"):
         convert(graph, _folder(tmp_path, "one"), config)
     model = convert(graph, _folder(tmp_path, "other"), {"image_size": 96})
     assert model.facts["input"]["width"] == 96
@@ -362,7 +362,5 @@ def test_a_graph_whose_positions_are_for_another_size_says_so(config: dict[str, 
 def test_a_graph_for_one_size_takes_no_config_for_another(
     config: dict[str, Any], network: tuple[nn.Module, bytes], tmp_path: Path
 ) -> None:
-    with pytest.raises(
-        Refused, match=r"and the graph takes 64 × 64. Send the config.json that belongs to it"
-    ):
+    with pytest.raises(Refused, match=r"but the graph has 64 × 64. Upload the config.json of this model"):
         convert(network[1], tmp_path, config)

@@ -48,7 +48,7 @@ def test_it_is_found_validated_and_run() -> None:
 def test_it_is_gone_afterwards() -> None:
     with registry.register(Tint()):
         pass
-    with pytest.raises(registry.UnknownOperation, match="no operation called “tint”"):
+    with pytest.raises(registry.UnknownOperation, match="no operation “tint”"):
         registry.get("tint")
 
 

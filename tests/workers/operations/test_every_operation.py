@@ -166,7 +166,7 @@ def test_bounds_are_enforced_with_sentences(operation: Operation[Any]) -> None:
 def test_unknown_settings_are_refused(operation: Operation[Any]) -> None:
     with pytest.raises(registry.ParamsInvalid) as caught:
         registry.validate(operation.key, {"no_such_setting": 1})
-    assert caught.value.errors == {"no_such_setting": "There is no setting called “no_such_setting”."}
+    assert caught.value.errors == {"no_such_setting": "There is no parameter “no_such_setting”."}
 
 
 # --- What it does.

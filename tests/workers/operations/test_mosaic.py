@@ -1,4 +1,4 @@
-"""Tiles that fit and do not repeat nearby; blocks that hide."""
+"""Photo mosaic: best tiles without repeats nearby. Pixelation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def flat_folder(colors: list[tuple[int, int, int]]) -> Folder:
     return Folder([encode(Image.new("RGB", (40, 30), color), "PNG") for color in colors])
 
 
-# --- Blocks.
+# --- Pixelation.
 
 
 @pytest.mark.parametrize("block", [4, 10, 64, 256])
@@ -90,7 +90,7 @@ def test_the_box_of_a_preview_lies_where_that_of_the_result_does() -> None:
     assert ys.max() <= 155
 
 
-# --- Small pictures.
+# --- Photo mosaic.
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG"])
@@ -178,8 +178,8 @@ def test_tiles_that_cannot_be_read_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("files", [[], [b"no picture"]])
-def test_a_folder_without_pictures_is_refused_with_a_sentence(files: list[bytes]) -> None:
-    with pytest.raises(OperationError, match="holds no picture we can read"):
+def test_a_folder_without_readable_images_is_rejected(files: list[bytes]) -> None:
+    with pytest.raises(OperationError, match="has no readable image"):
         run(draw(), context=Context(pictures={"tiles": Folder(files)}))
 
 

@@ -1,4 +1,4 @@
-"""From an upload to a generator that runs: built, exported, compared and measured."""
+"""Conversion of generator weights: rebuild the network, export it to ONNX, and compare both."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from workers.nets.export import check_numbers
 from workers.nets.plan import NetworkPlan
 from workers.tasks import TASKS
 
-# Half a step of eight bits.
+# Half a step of 8-bit values.
 TOLERANCE = 1 / 510
-# Beyond this many pixels what a change still does is faded over.
+# Largest margin of tiles in pixels. Effects beyond it are hidden by the fade between tiles.
 MOST_MARGIN = 48
-# Of the picture that floating-point operations are counted for. Every stride divides it.
+# Side of the image for which FLOPs are counted. It is a multiple of every stride.
 FLOPS_SIDE = TASKS["image"].usual_side
 
 
 def recognise(upload: WeightsUpload) -> str | None:
-    """Return what these weights are called where they are a generator's, else None."""
+    """Return the title of the generator architecture, or None if the weights are not a generator."""
     found = catalogue.find(upload.tensors)
     return None if found is None else found.plan.title
 
@@ -32,7 +32,7 @@ def convert(upload: WeightsUpload) -> Bundle:
     """Rebuild a generator. Raises Refused."""
     found = catalogue.find(upload.tensors)
     if found is None:
-        raise Refused("These are not the weights of a generator that is known here.", code="unknown")
+        raise Refused("These weights do not match a supported generator architecture.", code="unknown")
     plan, tensors = found.plan, found.tensors
     found.check_copy()
     check_channels(plan)
@@ -63,21 +63,21 @@ def convert(upload: WeightsUpload) -> Bundle:
 
 
 def check_channels(plan: NetworkPlan) -> None:
-    """Raises Refused for what is no picture."""
+    """Raise Refused if the channels are not those of an image."""
     wanted = [plan.channels[1]] if plan.mode == "noise" else plan.channels
     if any(count not in (1, 3) for count in wanted):
-        text = f"It makes {plan.channels[1]} channels of {plan.channels[0]}; pictures have 3, or 1 in grey."
+        text = f"It maps {plan.channels[0]} channels to {plan.channels[1]}. Images have 3, or 1 if gray."
         raise Refused(text, code="channels")
 
 
 def _measure(net: nn.Module, outline: nn.Module, plan: NetworkPlan) -> dict[str, Any]:
-    """How far pixels depend on each other, and the memory that a pixel takes."""
+    """Return the memory of a pixel and, for tiles, the receptive field margin."""
     if plan.mode == "noise":
         return {"side": plan.scale}
     peak = export.measure_peak(outline, _make_empty(plan, FLOPS_SIDE))
     measured = {"pixel_bytes": -(-peak // FLOPS_SIDE**2)}
     if plan.mode == "tiles":
-        # A quarter of a step of eight bits, so that two tiles side by side never differ by one.
+        # A quarter of an 8-bit step, so adjacent tiles never differ by one.
         measured["margin"] = export.measure_reach(
             net, plan.channels[0], plan.stride, most=MOST_MARGIN, tolerance=1 / 1020
         )
@@ -85,7 +85,7 @@ def _measure(net: nn.Module, outline: nn.Module, plan: NetworkPlan) -> dict[str,
 
 
 def _draw_examples(plan: NetworkPlan) -> list[Tensor]:
-    """Inputs of two sizes, the second unlike the one that is exported."""
+    """Return inputs of two sizes. The first is used for the export, the second to test other sizes."""
     generator = torch.Generator().manual_seed(1)
     if plan.mode == "noise":
         return [torch.randn(count, plan.channels[0], 1, 1, generator=generator) for count in (1, 3)]
@@ -96,7 +96,7 @@ def _draw_examples(plan: NetworkPlan) -> list[Tensor]:
 
 
 def _make_empty(plan: NetworkPlan, side: int) -> Tensor:
-    """An input without memory, for what is only counted."""
+    """Return an input on the meta device, for counting without memory."""
     shape = (1, 1) if plan.mode == "noise" else (side, side)
     return torch.empty(1, plan.channels[0], *shape, device="meta")
 
@@ -106,5 +106,5 @@ def _name_axes(plan: NetworkPlan) -> dict[int, str]:
 
 
 def _input_side(plan: NetworkPlan) -> int:
-    """0: any size will do."""
+    """Return the side of the input in pixels; 0: any size."""
     return 1 if plan.mode == "noise" else 0

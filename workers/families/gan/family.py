@@ -1,4 +1,4 @@
-"""Generators: pictures into other pictures, small pictures into large ones, noise into pictures."""
+"""Image generators: image-to-image translation, super-resolution, and images from noise."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from workers.vision import tiles
 
 Bytes = NDArray[np.uint8]
 
-# What the largest layer of a network may take: for a tile, and for a picture that goes through whole. Runs
-# were seen to take two to three times as much, weights aside.
+# Memory limit of the largest layer, for a tile and for a whole image. Measured runs take two to three times
+# as much, without weights.
 TILE_BYTES = 192 * 1024 * 1024
 WHOLE_BYTES = 384 * 1024 * 1024
-# What somebody who waits for a preview may wait for: some six seconds of one core.
+# Compute limit of a preview: about six seconds of one core.
 PREVIEW_FLOPS = 300 * 10**9
-# Of pictures made of noise at once: sixteen of 64 pixels a side.
+# Pixels generated from noise in one batch: sixteen images of 64 x 64.
 _NOISE_PIXELS = 2**16
-# Which of them mean something, by how a network goes over a picture.
+# Parameters that apply, by layout.
 _SETTINGS = {
     "tiles": ("strength", "keep_colors"),
     "whole": ("strength", "keep_colors", "image_size"),
@@ -47,10 +47,17 @@ _SETTINGS = {
 
 class GanParams(Params):
     strength: int = slider(
-        100, ge=0, le=100, title="Strength", help="How much of the result is mixed in.", unit="%"
+        100,
+        ge=0,
+        le=100,
+        title="Strength",
+        help="Blend between the input (0 %) and the result (100 %).",
+        unit="%",
     )
     keep_colors: bool = toggle(
-        False, title="Keep colors", help="Light and dark of the result, in the colors of the image."
+        False,
+        title="Keep colors",
+        help="Take only the brightness from the result, and keep the colors of the input.",
     )
     image_size: int = slider(
         768,
@@ -58,24 +65,24 @@ class GanParams(Params):
         le=2048,
         step=64,
         title="Image size",
-        help="Longer side of the image that the model sees, for models that see the whole image at once.",
+        help="Longer side of the model input, for models that process the whole image at once.",
         unit="px",
         advanced=True,
     )
     seed: int = slider(
-        1, ge=0, le=999_999, title="Seed", help="For models that start from noise: which noise."
+        1,
+        ge=0,
+        le=999_999,
+        title="Seed",
+        help="Seed of the random noise. The same seed gives the same images.",
     )
-    columns: int = slider(
-        4, ge=1, le=8, title="Columns", help="For models that start from noise: pictures in a row."
-    )
-    rows: int = slider(
-        4, ge=1, le=8, title="Rows", help="For models that start from noise: rows of pictures."
-    )
+    columns: int = slider(4, ge=1, le=8, title="Columns", help="Number of images in a row.")
+    rows: int = slider(4, ge=1, le=8, title="Rows", help="Number of rows of images.")
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A picture as the network reads it, and what is laid over its result again."""
+    """The network input, and the color and alpha to restore in the result."""
 
     image: Image.Image
     color: Image.Image
@@ -83,17 +90,17 @@ class _Source:
 
 
 class Gan(Family[GanParams]):
-    """Runs generators, whatever the size of the picture, in bounded memory."""
+    """Runs image generators on images of any size, in bounded memory."""
 
     key = "gan"
     title = "Generator"
-    summary = "Redraws, enlarges or invents pictures with the weights of a generator."
+    summary = "Transform, upscale or generate images with a generator model."
     description = (
         "Runs ResNet and U-Net generators (CycleGAN, pix2pix), fast neural style, AnimeGANv2, "
-        "ESRGAN, Real-ESRGAN compact and DCGAN. Where a pixel depends on its surroundings alone, a large "
-        "picture goes through in overlapping tiles and shows no seam. Where it depends on all others, as "
-        "instance norms make it, it goes through whole, at the **image size**, and is brought back to its "
-        "own. Models that start from noise draw a sheet of pictures for a **seed**."
+        "ESRGAN, Real-ESRGAN compact and DCGAN. Models with a limited receptive field process large images "
+        "in overlapping tiles, without visible seams. Models that need the whole image, for example because "
+        "of instance normalization, run at the **image size**, and the result is resized to the size of the "
+        "input. Models that start from noise generate a grid of images for a **seed**."
     )
     queue = "gpu"
     version = 1
@@ -104,7 +111,7 @@ class Gan(Family[GanParams]):
 
     def run(self, picture: PictureView, params: GanParams, context: Context) -> Result:
         facts = model_of(context).facts
-        # Tiles and pictures differ in size: memory that is kept for the next one would only grow.
+        # Input sizes vary, so a memory arena that is reused between runs would only grow.
         session = get_session(context, keeps_memory=False)
         if facts["layout"] == "noise":
             return Result(draw_sheet(session, facts, params), scale=1.0)
@@ -131,7 +138,7 @@ class Gan(Family[GanParams]):
 
 
 def draw_sheet(session: Session, facts: Mapping[str, Any], params: GanParams) -> Image.Image:
-    """Pictures from the noise of a seed, side by side. A larger sheet begins with those of a smaller one."""
+    """Return a grid of images from the noise of a seed. The first images do not depend on the grid size."""
     side = facts["architecture"]["side"]
     _check_size((params.columns * side, params.rows * side))
     count = params.columns * params.rows
@@ -157,12 +164,12 @@ def _redraw(
     if share < 1:
         source = _shrink(source, share)
     _check_size((source.image.width * facts["scale"], source.image.height * facts["scale"]))
-    made = run_in_tiles(source.image, facts, session)
-    return Result(_mix(source, made, params), scale=context.scale * share)
+    output = run_in_tiles(source.image, facts, session)
+    return Result(_mix(source, output, params), scale=context.scale * share)
 
 
 def run_in_tiles(image: Image.Image, facts: Mapping[str, Any], session: Session) -> Image.Image:
-    """Return the whole result, `scale` times as large, made from tiles."""
+    """Return the result, `scale` times as large as the image, processed in tiles."""
     architecture = facts["architecture"]
     tiling = tiles.plan_tiles(
         margin=architecture["margin"],
@@ -175,29 +182,29 @@ def run_in_tiles(image: Image.Image, facts: Mapping[str, Any], session: Session)
 
 
 def run_whole(image: Image.Image, facts: Mapping[str, Any], session: Session, side: int) -> Image.Image:
-    """Return the result at the picture's size, made at `side`, or less where memory does not reach."""
+    """Return the result at the size of the image. The network runs at `side`, or less to limit memory."""
     pixel_bytes = max(1, facts["architecture"]["pixel_bytes"])
     longest, area = max(image.size), image.width * image.height
     affordable = math.isqrt(WHOLE_BYTES * longest**2 // (pixel_bytes * area))
     size = fit(image.size, max(tiles.LEAST_SIDE, min(side, affordable)))
     small = image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
     padded = tiles.pad_to(_to_pixels(small), facts["stride"])
-    made = tiles.to_bytes(session.run(tiles.to_input(padded))[0])[: size[1], : size[0]]
-    result = _to_image(np.ascontiguousarray(made))
+    output = tiles.to_bytes(session.run(tiles.to_input(padded))[0])[: size[1], : size[0]]
+    result = _to_image(np.ascontiguousarray(output))
     return result if size == image.size else result.resize(image.size, Image.Resampling.BICUBIC)
 
 
 def _choose_share(size: tuple[int, int], facts: Mapping[str, Any], context: Context) -> float:
-    """The part of its side that a preview is worked on at.
+    """Return the fraction of the image side at which a preview runs.
 
-    Of a picture that was reduced already, the result need be no larger than what was handed over.
+    The result of a reduced image need not be larger than that image.
     """
     shown = 1 / facts["scale"] if context.scale < 1 else 1.0
     return min(shown, _affordable_share(size, facts))
 
 
 def _affordable_share(size: tuple[int, int], facts: Mapping[str, Any]) -> float:
-    """The part of a picture's side at which a preview does not take too long."""
+    """Return the largest fraction of the image side within `PREVIEW_FLOPS`."""
     flops = facts["flops"] / facts["architecture"]["flops_side"] ** 2 * size[0] * size[1]
     return math.sqrt(min(1.0, PREVIEW_FLOPS / max(1.0, flops)))
 
@@ -206,8 +213,8 @@ def _check_size(size: tuple[int, int]) -> None:
     width, height = size
     if max(width, height) > LIMITS.max_side or width * height > LIMITS.max_pixels:
         text = (
-            f"The result would have {width} × {height} pixels. At most {LIMITS.max_pixels // 10**6} "
-            "megapixels are possible: ask for less, or use a smaller picture."
+            f"The result would have {width} × {height} pixels. The limit is {LIMITS.max_pixels // 10**6} "
+            f"megapixels, and {LIMITS.max_side} pixels on the longer side. Use a smaller image or grid."
         )
         raise OperationError(text, code="too_large")
 
@@ -228,17 +235,19 @@ def _shrink(source: _Source, share: float) -> _Source:
     )
 
 
-def _mix(source: _Source, made: Image.Image, params: GanParams) -> Image.Image:
-    """Lay the result over the picture as the settings say."""
+def _mix(source: _Source, output: Image.Image, params: GanParams) -> Image.Image:
+    """Return the output with the colors, strength and transparency that the parameters ask for."""
     if params.keep_colors:
-        luma = made.convert("L")
-        _, blue, red = _enlarge(source.color, made.size).convert("YCbCr").split()
-        made = Image.merge("YCbCr", (luma, blue, red)).convert("RGB")
+        luma = output.convert("L")
+        _, blue, red = _enlarge(source.color, output.size).convert("YCbCr").split()
+        output = Image.merge("YCbCr", (luma, blue, red)).convert("RGB")
     if params.strength < 100:
-        made = Image.blend(_enlarge(source.color, made.size), made.convert("RGB"), params.strength / 100)
+        output = Image.blend(
+            _enlarge(source.color, output.size), output.convert("RGB"), params.strength / 100
+        )
     if source.alpha is not None:
-        made.putalpha(_enlarge(source.alpha, made.size))
-    return made
+        output.putalpha(_enlarge(source.alpha, output.size))
+    return output
 
 
 def _enlarge(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -246,7 +255,7 @@ def _enlarge(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _to_pixels(image: Image.Image) -> Bytes:
-    """(h, w, channels)."""
+    """Return an array (h, w, channels)."""
     pixels = np.asarray(image)
     return pixels if pixels.ndim == 3 else pixels[..., None]
 

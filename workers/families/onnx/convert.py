@@ -1,4 +1,4 @@
-"""Uploaded ONNX graphs: what they take and give, told from the graph and from one run of it."""
+"""Conversion of ONNX files: recognize input, task and output layout, and adapt the graph."""
 
 from __future__ import annotations
 
@@ -35,39 +35,39 @@ from workers.families.onnx.output_layouts import (
 )
 from workers.families.onnx.outputs import Arranged, arrange
 from workers.families.onnx.preparation import check_config, try_as_said
-from workers.families.onnx.recognition import list_plans, recognise_scores, recognise_untold
+from workers.families.onnx.recognition import list_plans, recognize_scores, recognize_untold
 from workers.families.onnx.row_values import NO_BOXES
 from workers.tasks import TASKS
 from workers.vision import yolox
 from workers.vision.detection_outputs import LAYOUTS
 from workers.vision.letterbox import round_up
 
-# What classifiers and segmenters are mostly trained on: ImageNet's means and deviations.
+# Default normalization of classifiers and segmenters: mean and std of ImageNet.
 _MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-# As the metadata of Ultralytics' exports names a head whose boxes are shares of the picture.
-_SHARING_HEAD = "RTDETRDecoder"
+# Head in the metadata of Ultralytics exports whose boxes are fractions of the image.
+_RELATIVE_BOX_HEAD = "RTDETRDecoder"
 _MOST_NAME = 60
-_SAYS = {
-    "anchors": "rows of boxes and classes",
-    "yolov5": "rows of YOLOv5",
-    "yolox": "cells of YOLOX",
-    "yolox-decoded": "rows of YOLOX",
-    "end-to-end": "end-to-end rows",
-    SEMANTIC: "a class for each pixel",
-    LABELS: "the number of a class for each pixel",
+_LAYOUT_TITLES = {
+    "anchors": "YOLOv8 output",
+    "yolov5": "YOLOv5 output",
+    "yolox": "YOLOX output",
+    "yolox-decoded": "decoded YOLOX output",
+    "end-to-end": "end-to-end output",
+    SEMANTIC: "semantic segmentation scores",
+    LABELS: "semantic segmentation labels",
 }
 
 
 def recognise(upload: WeightsUpload) -> str | None:
-    """Say that it is an ONNX model; what it does shows when it is converted."""
+    """Return a title if the upload is an ONNX file, else None. The task is recognized by `convert`."""
     return "ONNX model" if upload.format == "onnx" else None
 
 
 @dataclass(frozen=True)
 class _Read:
-    """A graph with the outputs that are read, and the ways to read them, the likeliest first.
+    """A graph, its outputs, and the possible output plans, most likely first.
 
-    `untold` is the way that the file alone tells.
+    `untold` is the plan without the task and layout of the config.json.
     """
 
     arranged: Arranged
@@ -90,24 +90,24 @@ class _Read:
 
 
 def convert(upload: WeightsUpload) -> Bundle:
-    """Try the graph, tell what it does, and take it with its ends as this site runs them. Raises Refused."""
+    """Run the graph on noise, recognize its task, and adapt its input and outputs. Raises Refused."""
     if upload.format != "onnx":
-        raise Refused("This is no ONNX file.", code="unknown")
-    if upload.metadata.get("head") == _SHARING_HEAD:
-        raise Refused(f"It is an RT-DETR. {NO_BOXES}", code="outputs")
+        raise Refused("This is not an ONNX file.", code="unknown")
+    if upload.metadata.get("head") == _RELATIVE_BOX_HEAD:
+        raise Refused(f"RT-DETR models are not supported. {NO_BOXES}", code="outputs")
     read = _read(upload)
     plan, wishes, (width, height) = read.plan, read.wishes, read.size
     if plan.task == "classify" and width != height:
-        text = f"It takes pictures of {width} × {height} pixels; classifiers look at squares."
+        text = f"Its input is {width} × {height} pixels. Classifiers need a square input."
         raise Refused(text, code="inputs")
     check_config(plan, wishes, read.graph, upload)
-    colours = _normalisation(plan, wishes, read.graph)
+    colors = _normalization(plan, wishes, read.graph)
     graph, difference = _prepare_input(read)
     takes_rectangles = graph.shape[2] is None and _try_rectangle(graph, read.size, plan, wishes)
     if graph.shape[2] is None and not wishes.size:
         width = height = TASKS[plan.task].usual_side
     tensors = _tensors(graph.model)
-    scores = recognise_scores(read.arranged, wishes, plan)
+    scores = recognize_scores(read.arranged, wishes, plan)
     facts = {
         "family": GRAPHS,
         "task": plan.task,
@@ -121,8 +121,8 @@ def convert(upload: WeightsUpload) -> Bundle:
         "layout": scores if plan.task == "classify" else plan.layout,
         "keypoints": list(wishes.keypoints) if plan.task == "pose" and wishes.keypoints else None,
         "scale": plan.scale,
-        **colours,
-        **_shape(plan, wishes, colours.get("assumed", ())),
+        **colors,
+        **_shape(plan, wishes, colors.get("assumed", ())),
         "output": _output(read.arranged),
         "architecture": ({"scores": scores} if scores and plan.layout == SEMANTIC else {}) | _ranges(read),
     }
@@ -148,19 +148,19 @@ def _read(upload: WeightsUpload) -> _Read:
     arranged = arrange(graph, outputs, size, wishes)
     plans = list_plans(arranged, wishes)
     says = {"task", "layout"} & (upload.config or {}).keys()
-    untold = recognise_untold(arranged, upload) if says else plans[0]
+    untold = recognize_untold(arranged, upload) if says else plans[0]
     return _Read(arranged, wishes, plans, untold, difference)
 
 
 def _is_certain(read: _Read) -> bool:
-    """Whether one way of reading alone fits what is said."""
+    """Return whether exactly one output plan matches the config."""
     return sum(is_wished(one, read.wishes) for one in read.plans) == 1
 
 
 def _prepare_input(read: _Read) -> tuple[Graph, float]:
-    """Return the graph that takes red, green and blue of 0 to 1, and how its two forms differ.
+    """Return the graph with RGB input from 0 to 1, and its difference with and without optimization.
 
-    What classifiers and segmenters do with pixels is done before, and so are the ranges of pictures.
+    The normalization of classifiers and segmenters, and pixel ranges, are applied outside the graph.
     """
     graph, wishes, plan = read.graph, read.wishes, read.plan
     is_yolox = yolox.is_yolox(plan.layout) and wishes.mean is None and wishes.std is None
@@ -183,12 +183,12 @@ def _prepare_input(read: _Read) -> tuple[Graph, float]:
         graph = edit(graph, change)
     if not steps and not read.arranged.is_changed:
         return graph, read.difference
-    # Of outputs that are not read, nothing counts.
+    # Outputs that are not read do not count.
     return graph, try_graph(graph, draw_noise(graph, read.size, 2015))[1]
 
 
 def _scaling(graph: Graph, wishes: Wishes, *, is_yolox: bool) -> list[surgery.NewNode]:
-    """Return what detectors do with pixels of 0 to 1: nothing, mostly. YOLOX takes bytes."""
+    """Return the nodes that scale pixels from 0..1 for detectors: usually none. YOLOX takes 0..255."""
     if wishes.mean is not None or wishes.std is not None:
         mean, std = wishes.mean or [0.0], wishes.std or [1.0]
         return [surgery.add([-one for one in mean]), surgery.multiply([1 / one for one in std])]
@@ -199,11 +199,11 @@ def _scaling(graph: Graph, wishes: Wishes, *, is_yolox: bool) -> list[surgery.Ne
 
 
 def _try_rectangle(graph: Graph, square: Size, plan: OutputPlan, wishes: Wishes) -> bool:
-    """Whether a detector that names its stride gives for an input that is no square what it should."""
+    """Return whether a detector with a known stride works with an input that is not square."""
     if plan.layout not in LAYOUTS or wishes.stride == 1 or square[0] % wishes.stride:
         return False
     wishes = wishes.model_copy(update={"task": plan.task, "layout": plan.layout})
-    # Neither side is one that it was tried with.
+    # Use sides that were not tried before.
     width, height = square[0] + wishes.stride, round_up(square[1] // 2, wishes.stride)
     try:
         outputs, difference = try_graph(graph, draw_noise(graph, (width, height), 2012))
@@ -214,20 +214,20 @@ def _try_rectangle(graph: Graph, square: Size, plan: OutputPlan, wishes: Wishes)
 
 
 def _title(plan: OutputPlan) -> str:
-    said = _SAYS.get(plan.layout)
+    said = _LAYOUT_TITLES.get(plan.layout)
     title = f"ONNX {TASKS[plan.task].noun}"
     return f"{title} ({said})" if said else title
 
 
 def _output(arranged: Arranged) -> dict[str, Any] | None:
-    """Return which of several outputs is read; None where all are."""
+    """Return the output that is read, of several; None if all are read."""
     if arranged.count == len(arranged.heads):
         return None
     return {"name": show(arranged.name, _MOST_NAME) or "unnamed", "count": arranged.count}
 
 
 def _names(names: Sequence[str], plan: OutputPlan) -> list[str]:
-    # One number tells whether something is there, in the picture or at each pixel.
+    # A single score is a binary class, of the image or of each pixel.
     if len(names) == 1 and plan.classes == 2:
         return [f"not {names[0]}"[:MOST_NAME], names[0]]
     if len(names) == 2 and plan.classes == 1:
@@ -235,17 +235,17 @@ def _names(names: Sequence[str], plan: OutputPlan) -> list[str]:
     return list(names) if names else [f"class {index}" for index in range(plan.classes)]
 
 
-def _normalisation(plan: OutputPlan, wishes: Wishes, graph: Graph) -> dict[str, Any]:
-    """Means and deviations, ImageNet's unless somebody says otherwise. Exports of Ultralytics have none.
+def _normalization(plan: OutputPlan, wishes: Wishes, graph: Graph) -> dict[str, Any]:
+    """Return mean and std: those of the config, else of ImageNet. Exports of Ultralytics have none.
 
-    `assumed` names what nobody said. Raises Refused where they are of another count of channels.
+    `assumed` lists the values that were not specified. Raises Refused if the number of channels differs.
     """
     channels, given = graph.channels, [one for one in (wishes.mean, wishes.std) if one is not None]
     if any(len(numbers) not in (1, channels) for numbers in given):
-        text = f"Its mean or std has not {channels} numbers, one for each channel."
+        text = f"The mean or std of its config.json must have {channels} numbers, one for each channel."
         raise Refused(text, code="config")
     if given and graph.takes_bytes:
-        text = "Its input is of bytes, so what is done with pixels is part of it: leave mean and std out."
+        text = "Its input is uint8, so the graph normalizes it. Remove mean and std from the config.json."
         raise Refused(text, code="config")
     if plan.task != "classify" and plan.layout not in PIXEL_LAYOUTS:
         return {}
@@ -260,7 +260,7 @@ def _normalisation(plan: OutputPlan, wishes: Wishes, graph: Graph) -> dict[str, 
 
 
 def _shape(plan: OutputPlan, wishes: Wishes, assumed: Sequence[str]) -> dict[str, Any]:
-    """How pictures become a classifier's squares: the middle is cut out, unless somebody says otherwise."""
+    """Return how images are resized for a classifier: center crop, unless the config differs."""
     if plan.task != "classify":
         return {}
     pixels = {"resample": wishes.resample, "order": wishes.order}
@@ -276,20 +276,20 @@ def _shape(plan: OutputPlan, wishes: Wishes, assumed: Sequence[str]) -> dict[str
 
 
 def _ranges(read: _Read) -> dict[str, Any]:
-    """How a picture's pixels are written that goes in and comes out. A Tanh at the end gives -1 to 1."""
+    """Return the pixel ranges of the input and output of an image-to-image model. Tanh gives -1..1."""
     if read.plan.task != "image":
         return {}
     graph, wishes, made = read.graph, read.wishes, read.arranged.heads[0].values
     is_signed = read.arranged.last_operator() == "Tanh" or made.min() < -0.5
     is_byte = made.dtype == np.uint8 or made.max() > 16
     guess = "signed" if is_signed else "byte" if is_byte else "unit"
-    # Where the graph takes bytes, they are made in front of it.
+    # If the graph takes bytes, nodes before it convert the pixels.
     takes = "unit" if graph.takes_bytes else wishes.takes or guess
     return {"takes": takes, "gives": wishes.gives or guess}
 
 
 def _tensors(model: Any) -> dict[str, Any]:
-    """Return the graph's weights as torch tensors. Raises Refused where there are none, or too many."""
+    """Return the weights of the graph as torch tensors. Raises Refused if there are none or too many."""
     import onnx
     import torch
 

@@ -1,4 +1,4 @@
-"""ONNX: graphs exported by whatever trained them, run as they are."""
+"""ONNX: exported graphs, run without rebuilding the network."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ _REDRAWN_SIDE = TASKS["image"].usual_side
 
 
 class OnnxParams(detect.FindingParams):
-    """The settings of all that finds things."""
+    """Parameters of detectors."""
 
 
 class Onnx(Family[OnnxParams]):
-    """Runs ONNX files: detectors, segmenters, classifiers, and what makes a picture of a picture."""
+    """Runs ONNX files: detectors, segmenters, classifiers and image-to-image models."""
 
     key = "onnx"
     title = "ONNX"
-    summary = "Runs a model that was exported as ONNX."
+    summary = "Run a model that was exported to ONNX."
     description = (
-        "Detectors with the layouts of YOLO, classifiers, segmenters, and models that make a picture of a "
-        "picture. What the model takes and gives is read from its graph when it is uploaded."
+        "Detectors with YOLO output layouts, classifiers, segmenters and image-to-image models. Inputs and "
+        "outputs are read from the graph when it is uploaded."
     )
     version = 3
     outputs = (IMAGE, OutputSpec("detections", "data", "Detections"))
     Params = OnnxParams
 
     def keeps(self, params: OnnxParams, facts: Mapping[str, Any]) -> Kept:
-        # A graph that makes pictures may mirror them, or anything else.
+        # An image-to-image graph may move content, for example mirror it.
         return "nothing" if facts["task"] == "image" else detect.keeps(params)
 
     def run(self, picture: PictureView, params: OnnxParams, context: Context) -> Result:
@@ -61,7 +61,7 @@ class Onnx(Family[OnnxParams]):
 
 def _redraw(picture: PictureView, params: OnnxParams, context: Context) -> Result:
     if params.result != "draw":
-        text = "This model makes a picture of the picture and finds nothing in it: choose to draw."
+        text = "This model returns an image, not detections. Set the result to “Annotated image”."
         raise OperationError(text, code="no_places")
     facts = model_of(context).facts
     side = params.input_side or _REDRAWN_SIDE

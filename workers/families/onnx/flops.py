@@ -1,6 +1,6 @@
-"""The floating-point operations of a graph, counted from its shapes for an input of one size.
+"""Count the floating-point operations (FLOPs) of an ONNX graph, from its tensor shapes.
 
-Nothing of it is run but what its shapes are computed from, and its weights are no part of what is looked at.
+Only the nodes that compute shapes are run. Weights are not read.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from workers.bundle import MOST_FLOPS
 from workers.families.onnx.graph import SILENT, Graph, Size
 from workers.onnx_runtime import make_options
 
-# Operators that are nearly all of the work, and which of their inputs has the weights or the second matrix.
+# Operators with nearly all FLOPs, and the index of their input with the weights or the second matrix.
 _CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3, "DeformConv": 1}
 _PRODUCTS = {"Gemm": 1, "MatMul": 1, "MatMulInteger": 1, "QLinearMatMul": 3}
 _TRANSPOSED = "ConvTranspose"
 _COUNTED = frozenset((*_CONVOLUTIONS, *_PRODUCTS, _TRANSPOSED))
-# Those that are as much work, and are not counted here.
+# Expensive operators that are not counted: with them the result is unknown.
 _UNCOUNTED = frozenset(("Attention", "Einsum"))
 _DOMAINS = ("", "ai.onnx")
-# Numbers in a tensor that a shape may be computed from; larger ones are weights.
+# Largest tensor that may be part of a shape computation. Larger ones are weights.
 _MOST_NUMBERS = 1024
 _MOST_SETTLED_BYTES = 64 * 1024**2
 
@@ -31,29 +31,29 @@ Shape = tuple[int, ...]
 
 
 class _UnknownError(Exception):
-    """How much work it is cannot be told."""
+    """The number of FLOPs cannot be determined."""
 
 
 def count_flops(graph: Graph, size: Size) -> int | None:
-    """Return the operations for one picture of a size (width, height), two for each multiplication.
+    """Return the FLOPs for one image of a size (width, height), two for each multiplication.
 
-    None where a shape is not known before the graph is run, or depends on what it is shown.
+    None if a shape is only known at run time, or depends on the image.
     """
     try:
         settled = _settle_shapes(_lighten(graph, size))
         shapes = _shapes_of(settled.graph)
         total = sum(_count(node, shapes) for node in _list_nodes(settled.graph))
-    except Exception:  # noqa: BLE001 - libraries fail in any way on a stranger's graph; it has run all the same
+    except Exception:  # noqa: BLE001 - libraries may raise anything for an untrusted graph, which has already run
         return None
     return total if 0 < total <= MOST_FLOPS else None
 
 
 def _lighten(graph: Graph, size: Size) -> Any:
-    """Return the graph for one size, its weights as inputs; what it says of shapes is left out."""
+    """Return the graph for one input size, with weights as inputs and without declared output shapes."""
     import onnx
 
     source, light = graph.model.graph, onnx.ModelProto()
-    # From the fourth version on, constants are no inputs.
+    # Since IR version 4, constants need not be inputs.
     light.ir_version = max(4, graph.model.ir_version)
     light.opset_import.extend(graph.model.opset_import)
     light.graph.name = "light"
@@ -67,8 +67,8 @@ def _lighten(graph: Graph, size: Size) -> Any:
         if tensor is not None:
             light.graph.input.append(_make_input(name, tensor.data_type, tensor.dims))
     light.graph.output.extend(source.output)
-    for told in light.graph.output:
-        told.type.tensor_type.ClearField("shape")
+    for output in light.graph.output:
+        output.type.tensor_type.ClearField("shape")
     return light
 
 
@@ -84,7 +84,7 @@ def _is_small(tensor: Any) -> bool:
 
 
 def _weights_of(node: Any) -> Any:
-    """Return the large tensor that a node does nothing but give, or None."""
+    """Return the large tensor of a Constant node, or None."""
     if node.op_type != "Constant":
         return None
     given = next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
@@ -92,7 +92,7 @@ def _weights_of(node: Any) -> Any:
 
 
 def _settle_shapes(light: Any) -> Any:
-    """Have ONNX Runtime compute what follows from shapes and constants alone, then infer all shapes."""
+    """Fold constants and shape computations with ONNX Runtime, then infer all shapes."""
     import onnx
     import onnxruntime
 
@@ -109,17 +109,17 @@ def _settle_shapes(light: Any) -> Any:
 
 
 def _shapes_of(graph: Any) -> Mapping[str, Shape]:
-    """Return the shapes that are known in full."""
+    """Return the fully known shapes."""
     known: dict[str, Shape] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
-        told = value.type.tensor_type
-        if told.HasField("shape") and all(side.HasField("dim_value") for side in told.shape.dim):
-            known[value.name] = tuple(side.dim_value for side in told.shape.dim)
+        kind = value.type.tensor_type
+        if kind.HasField("shape") and all(side.HasField("dim_value") for side in kind.shape.dim):
+            known[value.name] = tuple(side.dim_value for side in kind.shape.dim)
     return known
 
 
 def _list_nodes(graph: Any) -> Iterator[Any]:
-    """Yield the nodes of a graph. Raises _UnknownError where only running it would tell what is computed."""
+    """Yield the nodes of a graph. Raises _UnknownError for expensive nodes inside control flow."""
     for node in graph.node:
         inner = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
         if any(_does_work(one) for branch in inner for one in _walk(branch)):
@@ -149,11 +149,11 @@ def _count(node: Any, shapes: Mapping[str, Shape]) -> int:
     names = (node.input[0], node.input[at], node.output[0])
     if any(name not in shapes for name in names):
         raise _UnknownError
-    first, second, made = (shapes[name] for name in names)
+    first, second, output = (shapes[name] for name in names)
     if node.op_type == _TRANSPOSED:
         return 2 * math.prod(first) * math.prod(second[1:])
     if node.op_type in _CONVOLUTIONS:
-        return 2 * math.prod(made) * math.prod(second[1:])
-    # Either side of what a Gemm multiplies may be turned: its first has the rows of what is made.
-    inner = math.prod(first) // made[0] if node.op_type == "Gemm" else first[-1]
-    return 2 * math.prod(made) * inner
+        return 2 * math.prod(output) * math.prod(second[1:])
+    # A Gemm may transpose its inputs. The first always has the rows of the output.
+    inner = math.prod(first) // output[0] if node.op_type == "Gemm" else first[-1]
+    return 2 * math.prod(output) * inner

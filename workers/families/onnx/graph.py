@@ -1,4 +1,4 @@
-"""An uploaded ONNX graph as it is run to see what it does: what it takes, of which size, what it gives."""
+"""Load an uploaded ONNX graph, check its input, and run it on noise."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from workers.export import compare
 from workers.families.onnx import surgery
 from workers.onnx_runtime import explain, make_options, raise_memory_errors
 
-# Those that a graph for any size is tried with, until it takes one: some say so that take one alone.
+# Sizes to try for graphs with dynamic axes. Some of these only accept one size in fact.
 _TRIED_SIDES = (320, 224, 256, 384, 512, 640, 299)
-# Those that are left for one that needs too much memory at the first of them.
+# Sizes to try if memory is not sufficient.
 _SMALLER_SIDES = (256, 128, 64)
-# How much larger the second one is: of most networks that halve pictures it is a multiple as well.
+# Step to the second size. Most strides divide it.
 _LARGER = 128
 _MOST_SIDE = 2048
 _MOST_OUTPUT_NUMBERS = 2**27
-# How far the outputs of the graph as it is and as the runtime rearranges it may lie apart.
+# Largest difference between the outputs with and without graph optimization.
 TOLERANCE = 1e-3
-# Where it computes with 16 bits, of which each number is rounded to one part in 2048.
+# The same for float16, whose relative precision is 1/2048.
 HALF_TOLERANCE = 1e-2
-# Of a constant that surgery adds.
+# Size of constants that graph surgery adds.
 _MOST_OWN_NUMBERS = 4
-# Of ONNX Runtime, whose exceptions say what is wrong with a graph.
+# Log severity of ONNX Runtime. Its exceptions already contain the errors.
 SILENT = 4
 
 Floats = NDArray[np.float32]
 Output = NDArray[Any]
 Size = tuple[int, int]
-_WANTED = "Its input is not one picture of floats, (1, 3, height, width) or (1, 1, height, width)."
+_WANTED = "Its input is not one image of floats, (1, 3, height, width) or (1, 1, height, width)."
 _NO_MEMORY = (
-    "It needs more memory than a conversion may take, whatever size of pictures it is tried with. "
-    "Where it takes a certain one, say so in the config.json, for example {“size”: 96}."
+    "It needs more memory than a conversion can use, with all image sizes that were tried. "
+    "If it needs a certain size, set it in the config.json, for example {“size”: 96}."
 )
-# Those behind which numbers are what they were, in another form.
+# Operators that change the shape or type of values, but not the values.
 FORMING = frozenset({
     "Cast", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze", "Transpose",
     "Unsqueeze",
@@ -53,10 +53,10 @@ _MOST_FORMS = 20
 
 @dataclass(frozen=True)
 class Graph:
-    """An ONNX graph as it was read, and maybe changed at its ends.
+    """An ONNX graph, maybe with an adapted input and outputs.
 
-    `shape` is its input's, None where any size will do. `is_last`: uploaded, it took channels last.
-    `takes_bytes`: it took bytes, so what is done with pixels is part of it.
+    `shape` is that of the input, None for dynamic axes. `is_last`: the uploaded graph takes channels last.
+    `takes_bytes`: the uploaded graph takes uint8, so it normalizes pixels itself.
     """
 
     model: Any
@@ -73,7 +73,7 @@ class Graph:
 
     @cached_property
     def tolerance(self) -> float:
-        """How far its outputs may differ: more where most of its numbers have 16 bits."""
+        """Largest difference of outputs. It is higher if most weights have 16 bits."""
         from onnx import TensorProto
 
         counts = Counter[int]()
@@ -84,7 +84,7 @@ class Graph:
 
 
 def read_graph(upload: WeightsUpload) -> Graph:
-    """Load the graph, and have it take one image of floats with channels first. Raises Refused."""
+    """Load the graph, and adapt it to one float image with channels first. Raises Refused."""
     import onnx
 
     data = upload.path.read_bytes()
@@ -94,15 +94,12 @@ def read_graph(upload: WeightsUpload) -> Graph:
         raise Refused("The file is damaged: its graph cannot be read.", code="damaged") from error
     inputs = find_inputs(model)
     if len(inputs) != 1:
-        text = (
-            f"It takes {len(inputs)} inputs. Only models that take one picture can be run: export it so that "
-            "the picture is its only input."
-        )
+        text = f"It has {len(inputs)} inputs. Export it with one image as its only input."
         raise Refused(text, code="inputs")
     given = inputs[0]
     kind, shape = given.type.tensor_type.elem_type, _shape_of(given)
     _check_kind(kind, shape)
-    is_last = _has_colours_last(shape)
+    is_last = _has_channels_last(shape)
     steps = [*_steps_to(kind), *([surgery.transpose(0, 2, 3, 1)] if is_last else [])]
     if steps:
         order = (0, 3, 1, 2) if is_last else (0, 1, 2, 3)
@@ -124,13 +121,13 @@ def read_graph(upload: WeightsUpload) -> Graph:
 
 
 def find_inputs(model: Any) -> list[Any]:
-    """Return the inputs that have no value of their own: older graphs list constants too."""
+    """Return the inputs without a default value. Older graphs list constants as inputs too."""
     known = {tensor.name for tensor in model.graph.initializer}
     return [given for given in model.graph.input if given.name not in known]
 
 
 def list_tensors(model: Any) -> dict[str, Any]:
-    """Return the tensors that a graph holds, by their names."""
+    """Return the constant tensors of a graph, by name."""
     constants = {
         node.output[0]: attribute.t
         for node in model.graph.node
@@ -143,7 +140,7 @@ def list_tensors(model: Any) -> dict[str, Any]:
 
 
 def edit(graph: Graph, change: Callable[[Any], None]) -> Graph:
-    """Return a copy of the graph whose model was changed."""
+    """Return a changed copy of the graph."""
     import onnx
 
     model = onnx.ModelProto()
@@ -153,20 +150,20 @@ def edit(graph: Graph, change: Callable[[Any], None]) -> Graph:
 
 
 def list_sizes(graph: Graph, wishes: Wishes) -> list[Size]:
-    """Return the sizes (width, height) to try, the likeliest first. Raises Refused."""
+    """Return the sizes (width, height) to try, most likely first. Raises Refused."""
     height, width = graph.shape[2:]
     if height is None or width is None:
         return [(side, side) for side in ((wishes.size,) if wishes.size else _TRIED_SIDES)]
     if max(height, width) > _MOST_SIDE:
-        text = f"It takes pictures of {width} × {height} pixels; at most {_MOST_SIDE} a side are possible."
+        text = f"Its input is {width} × {height} pixels. The limit is {_MOST_SIDE} pixels per side."
         raise Refused(text, code="inputs")
     return [(width, height)]
 
 
 def try_sizes(graph: Graph, sizes: Sequence[Size]) -> tuple[Size, list[Output], float]:
-    """Return the first size that the graph takes, and what came of it. Raises what the first one did.
+    """Return the first size that works, and its outputs. Raises the error of the first size if none works.
 
-    Where memory does not suffice for one of several, smaller ones are tried.
+    If memory is not sufficient, smaller sizes are tried.
     """
     first: Refused | None = None
     left = list(sizes)
@@ -185,15 +182,15 @@ def try_sizes(graph: Graph, sizes: Sequence[Size]) -> tuple[Size, list[Output], 
             first = first or refused
     if first is None or first.code == "memory" or len(sizes) == 1:
         raise first or ValueError("There is no size to try.")
-    text = f"{first.message} Where it takes pictures of one size only, say so in the config.json: “size”."
+    text = f"{first.message} If it only supports one image size, set it in the config.json as “size”."
     raise Refused(text, code=first.code)
 
 
 def settle(graph: Graph, size: Size) -> Graph:
-    """Return the graph, its input of this size where it takes no other, whatever it says."""
+    """Return the graph. If it fails with other sizes, fix its input to this size."""
     if graph.shape[2] is not None:
         return graph
-    # A smaller one tells as much, where memory does not suffice for a larger one.
+    # If memory is not sufficient for a larger size, try a smaller one.
     for side in (max(size) + _LARGER, max(size) // 2):
         if side > _MOST_SIDE:
             return graph
@@ -212,27 +209,27 @@ def draw_noise(graph: Graph, size: Size, seed: int) -> Floats:
 
 
 def try_graph(graph: Graph, sample: Floats) -> tuple[list[Output], float]:
-    """Run the graph as it is and as the runtime rearranges it; return its outputs and how far they differ."""
-    plain, optimised = (_run(graph, sample, optimise) for optimise in (False, True))
+    """Run the graph with and without optimization; return the outputs and their largest difference."""
+    plain, optimized = (_run(graph, sample, optimize) for optimize in (False, True))
     for output in plain:
         if output.dtype.kind not in "fiub" or output.size > _MOST_OUTPUT_NUMBERS:
-            raise Refused("An output of it is too large, or has no numbers.", code="outputs")
+            raise Refused("An output is too large, or is not numeric.", code="outputs")
         if output.dtype.kind == "f" and not np.isfinite(output).all():
             raise Refused(
-                "Its numbers are not finite: the model gives NaN or infinity where it is shown noise.",
+                "Its outputs are not finite: the model returns NaN or infinity for noise.",
                 code="numbers",
             )
-    return plain, max((_differ(a, b) for a, b in zip(optimised, plain, strict=True)), default=0.0)
+    return plain, max((_differ(a, b) for a, b in zip(optimized, plain, strict=True)), default=0.0)
 
 
 def last_operator(model: Any, name: str, forming: frozenset[str] = FORMING) -> str | None:
-    """Return the operator that computes an output, whatever only brings it into another form behind that."""
+    """Return the operator that computes an output, ignoring reshapes and casts after it."""
     node = last_node(model, name, forming)
     return node.op_type if node is not None else None
 
 
 def last_node(model: Any, name: str, forming: frozenset[str] = FORMING) -> Any:
-    """Return the node that computes an output; None where it is not found."""
+    """Return the node that computes an output; None if it is not found."""
     makers = {name: node for node in model.graph.node for name in node.output}
     for _ in range(_MOST_FORMS):
         node = makers.get(name)
@@ -243,7 +240,7 @@ def last_node(model: Any, name: str, forming: frozenset[str] = FORMING) -> Any:
 
 
 def measure(graph: Graph, name: str, size: Size) -> tuple[int, ...] | None:
-    """Return the shape of a tensor inside the graph, for an input of this size; None where none shows."""
+    """Return the shape of an inner tensor for an input of this size; None if it cannot be computed."""
     import onnx
 
     def expose(model: Any) -> None:
@@ -259,7 +256,7 @@ def measure(graph: Graph, name: str, size: Size) -> tuple[int, ...] | None:
 
 
 def run_once(graph: Graph, pixels: Floats) -> list[Output]:
-    """Return what the graph gives for (1, channels, height, width) of 0 to 1. Raises Refused, MemoryError."""
+    """Return the outputs for (1, channels, height, width), 0 to 1. Raises Refused, MemoryError."""
     return _run(graph, pixels, True)
 
 
@@ -267,20 +264,20 @@ def _check_kind(kind: int, shape: tuple[int | None, ...]) -> None:
     from onnx import TensorProto
 
     if len(shape) == 3 and (shape[0] in (1, 3) or shape[2] in (1, 3)):
-        text = f"{_WANTED} Export it with a batch of 1. Detectors of torchvision’s kind are not taken."
+        text = f"{_WANTED} Export it with a batch of 1. Detectors of torchvision are not supported."
         raise Refused(text, code="inputs")
     if len(shape) != 4:
         raise Refused(f"{_WANTED} It has {len(shape)} dimensions.", code="inputs")
     if kind not in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.UINT8):
         text = (
-            f"Its input has numbers of the type {TensorProto.DataType.Name(kind).lower()}. Export it with an "
-            "input of float32, float16 or uint8."
+            f"Its input has the type {TensorProto.DataType.Name(kind).lower()}. Export it with an input of "
+            "type float32, float16 or uint8."
         )
         raise Refused(text, code="inputs")
 
 
 def _steps_to(kind: int) -> list[surgery.NewNode]:
-    """Return what turns floats, 0 to 1, into what the graph takes: bytes are 0 to 255."""
+    """Return the nodes that convert floats, 0 to 1, to the input type. Bytes are 0 to 255."""
     from onnx import TensorProto
 
     if kind == TensorProto.UINT8:
@@ -290,15 +287,13 @@ def _steps_to(kind: int) -> list[surgery.NewNode]:
 
 def _check_shape(shape: tuple[int | None, ...]) -> None:
     if shape[0] not in (None, 1):
-        text = f"It takes {shape[0]} pictures at once: export it with a batch of 1, or of any size."
+        text = f"Its batch size is {shape[0]}. Export it with a batch size of 1, or with a dynamic one."
         raise Refused(text, code="inputs")
     if shape[1] not in (None, 1, 3):
-        text = (
-            f"Its input has {shape[1]} channels: only models of 3 (red, green, blue) or of 1 (grey) are run."
-        )
+        text = f"Its input has {shape[1]} channels. Only 3 (red, green, blue) or 1 (gray) are supported."
         raise Refused(text, code="inputs")
     if (shape[2] is None) != (shape[3] is None):
-        text = "One side of its input is fixed and the other is not: export it with both fixed, or both free."
+        text = "Only one side of its input is fixed. Export it with both sides fixed, or both dynamic."
         raise Refused(text, code="inputs")
 
 
@@ -306,13 +301,13 @@ def _shape_of(given: Any) -> tuple[int | None, ...]:
     return tuple(side.dim_value if side.dim_value > 0 else None for side in given.type.tensor_type.shape.dim)
 
 
-def _has_colours_last(shape: tuple[int | None, ...]) -> bool:
-    """Whether it is (1, height, width, channels), as TensorFlow has pictures."""
+def _has_channels_last(shape: tuple[int | None, ...]) -> bool:
+    """Return whether the shape is (1, height, width, channels), as in TensorFlow."""
     return shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4)
 
 
 def _is_ours(name: str, tensor: Any) -> bool:
-    """Whether surgery put it there: a few numbers, so that no weights hide behind such a name."""
+    """Return whether graph surgery added the tensor. It is small, so no weights can use such a name."""
     numbers: int = math.prod(tensor.dims)
     return name.startswith(surgery.OWN) and numbers <= _MOST_OWN_NUMBERS
 
@@ -326,8 +321,8 @@ def _pin(graph: Graph, size: Size) -> Graph:
 
 
 def _differ(found: Output, wanted: Output) -> float:
-    """Return how far two outputs differ: of whole numbers, how large a share does."""
-    # Sorted: what a TopK chose from all but equal scores may come in another order.
+    """Return the largest difference of two outputs; for integers, the fraction that differs."""
+    # Sorted, because TopK may order nearly equal scores differently.
     a, b = (np.sort(one, axis=None).astype(np.float32) for one in (found, wanted))
     apart = compare(a, b)
     if apart and np.array_equal(wanted, np.rint(wanted)):
@@ -335,12 +330,12 @@ def _differ(found: Output, wanted: Output) -> float:
     return apart
 
 
-def _run(graph: Graph, sample: Floats, optimise: bool) -> list[Output]:
+def _run(graph: Graph, sample: Floats, optimize: bool) -> list[Output]:
     import onnxruntime
 
     given = {graph.name: sample.astype(np.float16) if graph.is_half else sample}
     options = make_options(severity=SILENT)
-    if not optimise:
+    if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         with raise_memory_errors():

@@ -1,6 +1,6 @@
-"""Which outputs of an uploaded graph are read, and the forms that they are brought into.
+"""Selection and reshaping of the outputs of an ONNX graph.
 
-A graph may give more than its result: features, auxiliary heads, what its result was computed from.
+A graph may have more outputs than its result: features, auxiliary heads and intermediate tensors.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from workers.families.onnx.graph import FORMING, Graph, Output, Size, edit, last
 
 Form = Literal["scores", "rows", "map", "other"]
 
-# How many pixels of the input, across and down, one cell of a map may stand for, and the other way round.
+# Largest side of a map cell in input pixels, and largest upscaling factor of a map.
 _MOST_PIXELS, _MOST_ENLARGED = 64, 16
-# Cells of detectors before boxes are made of them.
+# Strides of raw detector outputs, before box decoding.
 _CELL_STRIDES = frozenset({8, 16, 32, 64})
 _MOST_SHOWN = 6
 _MOST_NAME = 40
-# Names of results, and of what stands beside them.
+# Names of result outputs, and of auxiliary outputs.
 _RESULT = re.compile(
     r"(logits?|probs?|probabilit(y|ies)|softmax|sigmoid|scores?|class(es|ifier)?|class_logits|pred(iction)?s?"
     r"|out(put)?|main|final|masks?|seg(mentation)?|sem(antic)?(_seg)?|alpha|pha)(_?0)?(:0)?"
@@ -42,7 +42,7 @@ _PARTS = re.compile(
 
 @dataclass(frozen=True, eq=False)
 class ProbedOutput:
-    """An output: its name, and what it gave for noise, in its form and with channels first."""
+    """An output: its name, and its values for noise, reshaped with channels first."""
 
     name: str
     values: Output
@@ -55,9 +55,10 @@ class ProbedOutput:
 
 @dataclass(frozen=True)
 class Arranged:
-    """A graph whose outputs are those that are read, the main one first. `name` is that one's, of `count`.
+    """A graph with only the outputs that are read, the main one first.
 
-    `heads` have what it gave for noise of `size` (width, height).
+    `name` is the name of the main output, `count` the number of outputs of the upload. `heads` has the
+    values for noise of `size` (width, height).
     """
 
     graph: Graph
@@ -79,9 +80,9 @@ class Arranged:
 
     @cached_property
     def gives_shares(self) -> bool:
-        """Whether the main output lies between 0 and 1 for noise, for black and for white.
+        """Whether the main output is between 0 and 1 for noise, black and white images.
 
-        The graph runs twice for that, so the answer is kept.
+        Cached, because the graph runs twice.
         """
         shape = (1, self.graph.channels, self.size[1], self.size[0])
         images = (np.zeros(shape, np.float32), np.ones(shape, np.float32))
@@ -91,15 +92,15 @@ class Arranged:
 
 
 def is_between(values: Output) -> bool:
-    """Whether all numbers lie between 0 and 1."""
+    """Return whether all values are between 0 and 1."""
     return bool(values.min() >= 0 and values.max() <= 1)
 
 
 def arrange(graph: Graph, outputs: Sequence[Output], size: Size, wishes: Wishes) -> Arranged:
-    """Choose the outputs that are read and bring them into their forms. Raises Refused.
+    """Select the outputs that are read, and reshape them. Raises Refused.
 
     Args:
-        outputs: what it gave for noise of `size` (width, height).
+        outputs: values for noise of `size` (width, height).
     """
     told = list(graph.model.graph.output)
     steps = [_steps_for(one.name, output, size, graph) for one, output in zip(told, outputs, strict=True)]
@@ -126,9 +127,9 @@ def arrange(graph: Graph, outputs: Sequence[Output], size: Size, wishes: Wishes)
 
 
 def find_scale(sides: Sequence[int], size: Size) -> float | None:
-    """Return how many pixels of the input, (width, height), one cell of (height, width) cells stands for.
+    """Return the side of a map cell in input pixels. `sides` is (height, width), `size` (width, height).
 
-    None where that is no whole number, nor one over a whole number.
+    None if the ratio is neither an integer nor the inverse of one.
     """
     rows, columns = sides
     if rows < 2 or columns < 2:
@@ -141,7 +142,7 @@ def find_scale(sides: Sequence[int], size: Size) -> float | None:
 
 
 def _steps_for(name: str, output: Output, size: Size, graph: Graph) -> list[surgery.NewNode]:
-    """Return what brings a map into the form (1, channels, height, width)."""
+    """Return the nodes that reshape a map to (1, channels, height, width)."""
     shape, opset = output.shape, surgery.opset_of(graph.model)
     if len(shape) == 4 and _is_last(shape, size, graph):
         return [surgery.transpose(0, 3, 1, 2)]
@@ -153,12 +154,12 @@ def _steps_for(name: str, output: Output, size: Size, graph: Graph) -> list[surg
 
 
 def _is_labels(graph: Graph, name: str, output: Output) -> bool:
-    """Tell whether an output has the numbers of classes: whole ones, or what an ArgMax gave."""
+    """Return whether an output has class numbers: integers, or the result of an ArgMax."""
     return output.dtype.kind in "iu" or last_operator(graph.model, name) == "ArgMax"
 
 
 def _is_last(shape: tuple[int, ...], size: Size, graph: Graph) -> bool:
-    """Whether an output is (1, height, width, channels). Both may fit: then as its input is."""
+    """Return whether an output is (1, height, width, channels). If ambiguous, it is like the input."""
     first, last = find_scale(shape[2:], size), find_scale(shape[1:3], size)
     if graph.is_last:
         return last is not None or (first is None and shape[2:] != (1, 1))
@@ -166,7 +167,7 @@ def _is_last(shape: tuple[int, ...], size: Size, graph: Graph) -> bool:
 
 
 def _take(output: Output, steps: Sequence[surgery.NewNode]) -> Output:
-    """Do to an output what these steps will."""
+    """Apply the steps to the values of an output."""
     for step in steps:
         if step.operator == "Transpose":
             output = output.transpose(step.attributes["perm"])
@@ -184,7 +185,7 @@ def _form_of(output: Output) -> Form:
     return "map" if len(shape) == 4 and shape[0] == 1 else "other"
 
 
-# --- Which are read.
+# --- Selection.
 
 
 def _choose(graph: Graph, heads: list[ProbedOutput], size: Size, wishes: Wishes) -> list[ProbedOutput]:
@@ -205,13 +206,13 @@ def _choose(graph: Graph, heads: list[ProbedOutput], size: Size, wishes: Wishes)
 
 
 def _with_prototypes(main: ProbedOutput, heads: Sequence[ProbedOutput]) -> list[ProbedOutput]:
-    """Return rows with the first maps beside them, of which the masks of things are mixed."""
+    """Return the rows of a detector together with its mask prototypes, if it has any."""
     maps = [head for head in heads if head.form == "map" and head is not main]
     return [main, *maps[:1]] if main.form == "rows" else [main]
 
 
 def _choose_one(left: Sequence[ProbedOutput], heads: Sequence[ProbedOutput], wishes: Wishes) -> ProbedOutput:
-    """Return the likeliest. Raises Refused where several of different kinds are as likely."""
+    """Return the most likely result. Raises Refused if several different outputs are equally likely."""
     named = [head for head in left if wishes.names and _classes_of(head) == len(wishes.names)]
     best = max(_rate(head) for head in named or left)
     likely = [head for head in named or left if _rate(head) == best]
@@ -219,15 +220,15 @@ def _choose_one(left: Sequence[ProbedOutput], heads: Sequence[ProbedOutput], wis
     likely = [head for head in likely if head.form == forms[0]]
     if len({head.shape for head in likely}) > 1:
         text = (
-            f"It gives several results: {_list(heads)}. Say in the config.json which of them is read, for "
-            f"example {{“output”: “{show(likely[0].name, _MOST_NAME)}”}}."
+            f"It has several possible results: {_list(heads)}. Select one in the config.json, for example "
+            f"{{“output”: “{show(likely[0].name, _MOST_NAME)}”}}."
         )
         raise Refused(text, code="outputs")
     return likely[0]
 
 
 def _rate(head: ProbedOutput) -> int:
-    """Return how likely a name is that of a result."""
+    """Return a score of how likely the name is that of a result: -1, 0 or 1."""
     name = head.name.rsplit("/", 1)[-1].casefold()
     if _BESIDE.search(name):
         return -1
@@ -239,7 +240,7 @@ def _classes_of(head: ProbedOutput) -> int:
 
 
 def is_features(head: ProbedOutput) -> bool:
-    """Tell whether scores are features for another model to compare, by their name or their length of 1."""
+    """Return whether scores are an embedding, by their name or their unit length."""
     values = head.values.astype(np.float64).ravel()
     if head.form != "scores" or len(values) < 2:
         return False
@@ -248,9 +249,9 @@ def is_features(head: ProbedOutput) -> bool:
 
 
 def _leave_out_numbers(heads: list[ProbedOutput]) -> list[ProbedOutput]:
-    """Leave out whole numbers, such as the best class, where the same is told in full beside them.
+    """Drop integer outputs, such as the best class, if the scores are an output too.
 
-    How sure a segmenter is of its labels does not tell them.
+    Keep label maps if the only other maps are their confidences.
     """
     full = [head for head in heads if head.values.dtype.kind == "f"]
     labels = [head for head in heads if head.form == "map" and head.values.dtype.kind in "iu"]
@@ -260,7 +261,7 @@ def _leave_out_numbers(heads: list[ProbedOutput]) -> list[ProbedOutput]:
 
 
 def _leave_out_sources(graph: Graph, heads: list[ProbedOutput]) -> list[ProbedOutput]:
-    """Leave out what another output is computed from: features, and the parts of a mean."""
+    """Drop outputs from which another output is computed, such as features."""
     if len(heads) == 1:
         return heads
     makers = {name: node for node in graph.model.graph.node for name in node.output}
@@ -268,14 +269,14 @@ def _leave_out_sources(graph: Graph, heads: list[ProbedOutput]) -> list[ProbedOu
 
     def is_source(head: ProbedOutput) -> bool:
         behind = [other for other in heads if head.name in sources[other.name]]
-        # A name may say that it is the result all the same.
+        # Keep it if its name is that of a result.
         return any(_rate(other) >= _rate(head) for other in behind)
 
     return [head for head in heads if not is_source(head)] or heads
 
 
 def _trace(name: str, makers: dict[str, Any]) -> set[str]:
-    """Return the names of all tensors that one is computed from, without itself."""
+    """Return the names of all tensors from which a tensor is computed."""
     found, waiting = set[str](), [name]
     while waiting:
         node = makers.get(waiting.pop())
@@ -291,32 +292,32 @@ def _list(heads: Sequence[ProbedOutput]) -> str:
     return ", ".join(shown) + (" …" if len(heads) > _MOST_SHOWN else "")
 
 
-# --- What no output alone tells.
+# --- Refusals that depend on several outputs.
 
 
 def _refuse_apart(heads: Sequence[ProbedOutput]) -> None:
     shapes = [tuple(side for side in head.shape if side != 1) for head in heads]
     if any(_are_beside(boxes, shapes, at) for at, boxes in enumerate(shapes) if _are_boxes(heads[at])):
         text = (
-            "It gives boxes, scores and labels apart. Detectors are taken that give all in one output: "
-            "export it so that each row has the corners in pixels, the score and the class."
+            "It has separate outputs for boxes, scores and labels. Export it with one output, where each row "
+            "has the corners in pixels, the score and the class."
         )
         raise Refused(text, code="outputs")
     if len(heads) > 1 and any(_PARTS.fullmatch(head.name.casefold()) for head in heads):
         text = (
-            f"It gives the parts of what a detector finds: {_list(heads)}. Detectors are taken that give "
-            "boxes, scores and classes in one output."
+            f"It has separate outputs for the parts of detections: {_list(heads)}. Export it with boxes, "
+            "scores and classes in one output."
         )
         raise Refused(text, code="outputs")
 
 
 def _are_boxes(head: ProbedOutput) -> bool:
-    """Whether it is (n, 4), (4, n), or (n, 5) with scores, apart from lengths of 1."""
+    """Return whether the shape is (n, 4), (4, n), or (n, 5) with scores, ignoring sides of 1."""
     return 4 in head.shape or (len(head.shape) == 3 and head.shape[2] == 5)
 
 
 def _are_beside(boxes: tuple[int, ...], shapes: Sequence[tuple[int, ...]], at: int) -> bool:
-    """Whether beside boxes stand scores or labels of as many things. Of one thing there are two outputs."""
+    """Return whether other outputs have scores or labels for the same number of boxes."""
     others = [shape for place, shape in enumerate(shapes) if place != at]
     if boxes in ((4,), (5,)):
         return others.count(()) >= 2
@@ -330,23 +331,23 @@ def _are_beside(boxes: tuple[int, ...], shapes: Sequence[tuple[int, ...]], at: i
 
 
 def _refuse_cells(heads: Sequence[ProbedOutput], size: Size) -> None:
-    """Detectors give cells of several strides before boxes are made of them, some with five dimensions."""
+    """Raise Refused for raw detector outputs: maps of several strides, some with five dimensions."""
     scales = {find_scale(head.shape[2:], size) for head in heads if head.form == "map"}
     is_deep = len(heads) > 1 and all(len(head.shape) == 5 for head in heads)
     if is_deep or (len(scales) > 1 and scales <= _CELL_STRIDES):
         text = (
-            f"It gives the cells of a detector before boxes are made of them: {_list(heads)}. Export it with "
-            "the part that makes boxes, in pixels and in one output."
+            f"It returns raw detector maps without box decoding: {_list(heads)}. Export it with box "
+            "decoding, in pixels and in one output."
         )
         raise Refused(text, code="outputs")
 
 
 def _refuse_chosen_boxes(graph: Graph, heads: Sequence[ProbedOutput]) -> None:
-    """With NMS inside, graphs give as many rows as there are boxes: how their columns go, none says."""
+    """Raise Refused for graphs with NMS and a variable number of rows: the order of columns is unknown."""
     has_nms = any(node.op_type == "NonMaxSuppression" for node in graph.model.graph.node)
     if has_nms and any(len(head.shape) == 2 and head.shape[1] in (6, 7) for head in heads):
         text = (
-            "It chooses boxes itself (NonMaxSuppression) and gives as many rows as there are boxes. Export "
-            "it without that, or with one output (1, n, 6) of corners in pixels, score and class."
+            "It contains NonMaxSuppression and returns a variable number of rows. Export it without NMS, or "
+            "with one output (1, n, 6): corners in pixels, score and class."
         )
         raise Refused(text, code="outputs")

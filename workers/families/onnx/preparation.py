@@ -1,4 +1,4 @@
-"""Whether an uploaded graph can be shown images, and its outputs read, as the config.json says."""
+"""Check that an ONNX graph works with the preprocessing and classes of its config.json."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from workers.vision.detection_outputs import LAYOUTS
 
 
 def try_as_said(graph: Graph, wishes: Wishes) -> tuple[Size, list[Output], float]:
-    """Return what `try_sizes` does. Raises Refused, which names the size if the config says it."""
+    """Run `try_sizes`. Raises Refused, with the size of the config in the message."""
     try:
         return try_sizes(graph, list_sizes(graph, wishes))
     except Refused as refused:
@@ -18,14 +18,14 @@ def try_as_said(graph: Graph, wishes: Wishes) -> tuple[Size, list[Output], float
             raise
         side = wishes.size
         text = (
-            f"{refused.message} It was shown {side} × {side} pixels, as its config.json or metadata says: "
-            "where the graph takes another size, say that one as “size”."
+            f"{refused.message} It ran with {side} × {side} pixels, from its config.json or metadata. If the "
+            "graph needs another size, set it as “size”."
         )
         raise Refused(text, code=refused.code) from refused
 
 
 def check_config(plan: OutputPlan, wishes: Wishes, graph: Graph, upload: WeightsUpload) -> None:
-    """Raise Refused for what a config says of images or classes and is not done with this graph."""
+    """Raise Refused if the config has settings for images or classes that this graph does not support."""
     if plan.task == "classify" or plan.layout in PIXEL_LAYOUTS:
         if wishes.unclear:
             raise Refused(wishes.unclear, code="config")
@@ -33,8 +33,8 @@ def check_config(plan: OutputPlan, wishes: Wishes, graph: Graph, upload: Weights
         set(wishes.mean or [0.0]) != {0.0} or set(wishes.std or [1.0]) != {1.0}
     ):
         text = (
-            "Its config.json says a mean or a deviation of pixels. Models that make pictures are shown none: "
-            "“takes” says what they see. Normalize within the graph, and take them out."
+            "Its config.json has a mean or std of pixels. Image-to-image models do not support them, only "
+            "“takes”. Normalize inside the graph, and remove them from the config.json."
         )
         raise Refused(text, code="config")
     if plan.task == "classify":
@@ -42,29 +42,29 @@ def check_config(plan: OutputPlan, wishes: Wishes, graph: Graph, upload: Weights
         _check_size(graph, upload)
     if plan.layout in PIXEL_LAYOUTS and _is_special(wishes):
         text = (
-            "Models that give each pixel a class are shown the whole image, resized by bilinear "
-            "interpolation. Its config.json says otherwise (resample or do_center_crop)."
+            "Semantic segmentation models get the whole image, with bilinear resizing. Its config.json has "
+            "another resample or do_center_crop."
         )
         raise Refused(text, code="config")
 
 
 def _check_classes(plan: OutputPlan, wishes: Wishes) -> None:
-    # One number tells two classes apart, and may be called one label.
+    # A binary classifier has one output, and may have one label.
     if wishes.count not in (None, plan.classes) and (wishes.count, plan.classes) != (1, 2):
         text = (
-            f"Its config.json says {wishes.count} classes, and it has {plan.classes}. Send the config.json "
-            "that belongs to it."
+            f"Its config.json has {wishes.count} classes, but the model has {plan.classes}. Upload the "
+            "config.json of this model."
         )
         raise Refused(text, code="config")
 
 
 def _check_size(graph: Graph, upload: WeightsUpload) -> None:
-    """A graph for one size is shown that. A config for another is not its own."""
+    """Raise Refused if a graph with a fixed size has a config for another size."""
     said = read_wishes(upload.config, {}).size
     if graph.shape[2] is not None and said not in (None, graph.shape[2]):
         text = (
-            f"Its config.json says images of {said} × {said} pixels, and the graph takes {graph.shape[3]} × "
-            f"{graph.shape[2]}. Send the config.json that belongs to it, or export it for the other size."
+            f"Its config.json has a size of {said} × {said} pixels, but the graph has {graph.shape[3]} × "
+            f"{graph.shape[2]}. Upload the config.json of this model, or export it for the other size."
         )
         raise Refused(text, code="config")
 

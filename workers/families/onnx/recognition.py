@@ -1,4 +1,4 @@
-"""What an uploaded graph does, recognised from its outputs for noise, its operators and its config."""
+"""Recognition of the task of an ONNX graph, from its outputs for noise, its operators and its config."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from workers.families.onnx.output_layouts import (
 from workers.families.onnx.outputs import Arranged, ProbedOutput, find_scale, is_between, is_features
 from workers.vision.semantic_segmentation import MOST_CLASSES, NO_CLASS
 
-# What ends in these gives shares.
+# Final operators that give probabilities.
 _GIVING_SHARES = frozenset({"Softmax", "Sigmoid", "HardSigmoid"})
 _EACH_BY_ITSELF = frozenset({"Sigmoid", "HardSigmoid"})
-# What ends in these may: no layer with weights gives numbers from 0 to 1 whatever it is shown.
+# Final operators that may give probabilities. Layers with weights alone do not.
 _BOUNDING = frozenset({"Clip", "Div", "Exp", "Max", "Min", "Mul", "Pow", "Reciprocal", "Sub", "Where"})
-# What ends in these may give any number, logits too.
+# Final operators that may give any number, such as logits.
 _AFFINE = frozenset({"Add", "BatchNormalization", "Conv", "ConvTranspose", "Gemm", "MatMul"})
 _MOST_LOGIT = 100
 _COMPARING = frozenset(
     {"And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or", "Xor"}
 )
-# Behind which shares are shares, and logits logits.
+# Operators that keep probabilities and logits what they are.
 _PARTS = frozenset({
     "AveragePool", "Gather", "GatherElements", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReduceMax",
     "ReduceMean", "Slice", "Split",
 })  # fmt: skip
 _RESIZING = frozenset({"Gather", "Resize", "Slice", "Upsample"})
-# Cells of so many pixels, across and down, are features or a detector's, unless their classes are named.
+# Maps with cells of this many pixels are features or raw detector maps, unless classes are named.
 _COARSE = 16
-# More different bytes than this are those of a picture.
+# With more distinct bytes than this, an output is an image.
 _MOST_LABELS_SEEN = 64
 _ROUNDED = 0.01
 
 
 def list_plans(arranged: Arranged, wishes: Wishes) -> tuple[OutputPlan, ...]:
-    """Return the ways in which the outputs of a graph may be read, the likeliest first. Raises Refused."""
+    """Return the possible output plans of a graph, most likely first. Raises Refused."""
     head = arranged.heads[0]
     if head.form == "scores":
         return (_plan_scores(arranged, wishes),)
@@ -54,8 +54,8 @@ def list_plans(arranged: Arranged, wishes: Wishes) -> tuple[OutputPlan, ...]:
     return tuple(choose_plans([one.values for one in arranged.heads], arranged.size, wishes))
 
 
-def recognise_untold(arranged: Arranged, upload: WeightsUpload) -> OutputPlan | None:
-    """Return how it would be read had nobody said what it is for; None where that cannot be told."""
+def recognize_untold(arranged: Arranged, upload: WeightsUpload) -> OutputPlan | None:
+    """Return the output plan without the task and layout of the config; None if it is not recognized."""
     said = {name: value for name, value in (upload.config or {}).items() if name not in ("task", "layout")}
     try:
         return list_plans(arranged, read_wishes(said, upload.metadata))[0]
@@ -63,12 +63,12 @@ def recognise_untold(arranged: Arranged, upload: WeightsUpload) -> OutputPlan | 
         return None
 
 
-def recognise_scores(arranged: Arranged, wishes: Wishes, plan: OutputPlan) -> str:
-    """Return what the numbers of each class are where a graph is read by `plan`.
+def recognize_scores(arranged: Arranged, wishes: Wishes, plan: OutputPlan) -> str:
+    """Return the type of class scores of a graph.
 
-    "logits", "probabilities" or "sigmoid" of a classifier, as `workers.vision.classify.to_shares` takes them.
-    "logits", "shares" or "sigmoid" of classes of pixels, as `workers.vision.semantic_segmentation.choose`
-    takes them; empty where each picture tells. Empty for other plans.
+    Classifiers: "logits", "probabilities" or "sigmoid", as in `workers.vision.classify.to_shares`.
+    Segmenters: "logits", "shares" or "sigmoid", as in `workers.vision.semantic_segmentation.choose`; empty
+    if it is decided for each image. Empty for other plans.
     """
     if plan.task == "classify":
         return _scores_of_classifier(arranged, wishes)
@@ -78,21 +78,17 @@ def recognise_scores(arranged: Arranged, wishes: Wishes, plan: OutputPlan) -> st
 def _plan_scores(arranged: Arranged, wishes: Wishes) -> OutputPlan:
     head = arranged.heads[0]
     if head.values.dtype.kind != "f":
-        text = (
-            "It gives the number of the best class alone. Export the scores of all classes: leave ArgMax out."
-        )
+        text = "It returns only the number of the best class. Export it without ArgMax, with all scores."
         raise Refused(text, code="outputs")
     if arranged.last_operator() == "TopK":
-        text = (
-            f"It gives the {head.values.size} best scores alone. Export those of all classes: leave TopK out."
-        )
+        text = f"It returns only the {head.values.size} best scores. Export it without TopK, with all scores."
         raise Refused(text, code="outputs")
     if head.values.size == 1:
         return _plan_number(arranged, wishes)
     if not wishes.names and is_features(head):
         text = (
-            f"Its output “{show(head.name, 40)}” has {head.values.size} features, which tell no classes. "
-            "Export the model with the layer that classifies; where these are classes, name them in the "
+            f"Its output “{show(head.name, 40)}” has {head.values.size} features instead of class scores. "
+            "Export the model with its classification layer. If these are classes, name them in the "
             "config.json."
         )
         raise Refused(text, code="outputs")
@@ -100,19 +96,21 @@ def _plan_scores(arranged: Arranged, wishes: Wishes) -> OutputPlan:
 
 
 def _plan_number(arranged: Arranged, wishes: Wishes) -> OutputPlan:
-    """One number tells two classes apart: it is the share of the second, or that one's logit."""
+    """Return the plan of a binary classifier: one number, the probability or logit of the second class."""
     if _ends_in(arranged, frozenset({"Softmax"})) and float(arranged.heads[0].values.ravel()[0]) == 1:
-        text = "Its Softmax is over one number, so that it always gives 1: export it with a Sigmoid instead."
+        text = "Its Softmax is over one number, so it always returns 1. Export it with a Sigmoid instead."
         raise Refused(text, code="outputs")
     if not (wishes.names or wishes.task == "classify" or _is_share(arranged)):
         text = (
-            "It gives one number, and nothing says what that is. Of a classifier with two classes, name them "
-            "in the config.json: {“names”: [“no”, “yes”]}. Models that measure something, such as an age, "
-            "are not run."
+            "It returns one number of unknown meaning. If it is a classifier with two classes, name them in "
+            "the config.json: {“names”: [“no”, “yes”]}. Regression models, such as age estimators, are not "
+            "supported."
         )
         raise Refused(text, code="outputs")
     if len(wishes.names) > 2:
-        text = f"One number tells two classes apart, but {len(wishes.names)} names were given."
+        text = (
+            f"It returns one number, for two classes, but the config.json names {len(wishes.names)} classes."
+        )
         raise Refused(text, code="names")
     return plan_outputs([(1, 2)], arranged.size, wishes.model_copy(update={"names": ()}))
 
@@ -124,7 +122,7 @@ def _scores_of_classifier(arranged: Arranged, wishes: Wishes) -> str:
         return "sigmoid" if is_logit else "probabilities"
     if wishes.layout in ("logits", "sigmoid"):
         return wishes.layout
-    # Those of quantised graphs are rounded, and do not always sum up to one.
+    # Outputs of quantized graphs are rounded, and do not always add up to 1.
     is_made = wishes.is_ultralytics or _ends_in(arranged, _GIVING_SHARES)
     if wishes.scores == "sigmoid" and not is_made:
         return "sigmoid"
@@ -133,7 +131,7 @@ def _scores_of_classifier(arranged: Arranged, wishes: Wishes) -> str:
 
 
 def _is_share(arranged: Arranged) -> bool:
-    """Whether a classifier's numbers are shares by the operator that makes them, and what it was seen to."""
+    """Return whether a classifier returns probabilities, by its final operator and its values."""
     return _ends_in(arranged, _GIVING_SHARES) or (_ends_in(arranged, _BOUNDING) and arranged.gives_shares)
 
 
@@ -149,35 +147,34 @@ def _plan_map(arranged: Arranged, wishes: Wishes) -> tuple[OutputPlan, ...]:
     scale = find_scale(head.shape[2:], size)
     if first.layout == SEMANTIC and not wishes.names and scale and scale >= _COARSE:
         text = (
-            f"Its output {list(head.shape)} has cells of {scale} × {scale} pixels: features, or what a "
-            "detector gives before boxes are made of it. Export the whole model; where these are classes of "
-            "pixels, name them in the config.json."
+            f"Its output {list(head.shape)} has cells of {scale} × {scale} pixels: features, or raw detector "
+            "output. Export the whole model. If these are pixel classes, name them in the config.json."
         )
         raise Refused(text, code="outputs")
     return tuple(list_choices([head.shape], size, wishes, first))
 
 
 def _plan_plane(arranged: Arranged, wishes: Wishes) -> tuple[OutputPlan, ...]:
-    """One number for each pixel: the number of its class, or how sure one class is there."""
+    """Return the plans for one number per pixel: a class number, or the score of one class."""
     head, size = arranged.heads[0], arranged.size
     operator = arranged.last_operator(FORMING | _RESIZING)
     values = head.values
     is_mask = values.dtype.kind == "b" or operator in _COMPARING or is_between(values)
-    # Noise may show two of many classes.
+    # Noise may give only two of many classes.
     is_named = len(wishes.names) > 2 and bool((values == np.rint(values)).all())
     has_labels = is_named or _has_labels(head, operator, is_mask=is_mask)
     if wishes.layout == LABELS or (wishes.layout != SEMANTIC and has_labels):
         return (_plan_labels(arranged, wishes),)
     if not is_mask and values.min() >= 0 and (operator not in _AFFINE or values.max() > _MOST_LOGIT):
         text = (
-            f"It gives one number for each pixel, up to {float(values.max()):.3g} for noise: no share of a "
-            "class, and no logit. Models that measure something, such as depth, are not run. A model that "
-            "makes gray pictures needs “task”: “image” in the config.json, one that tells classes of pixels "
+            f"It returns one number per pixel, up to {float(values.max()):.3g} for noise. This is neither a "
+            "probability nor a logit. Regression models, such as depth estimators, are not supported. If it "
+            "returns gray images, set “task”: “image” in the config.json. If it returns class numbers, set "
             "“layout”: “labels”."
         )
         raise Refused(text, code="outputs")
     if len(wishes.names) == 2:
-        # Of what is there, and of what is not: the number is the second one's.
+        # Background and foreground: the score is that of the second class.
         wishes = wishes.model_copy(update={"names": wishes.names[1:]})
     first = plan_outputs([head.shape], size, wishes)
     return tuple(list_choices([head.shape], size, wishes, first))
@@ -197,20 +194,20 @@ def _has_labels(head: ProbedOutput, operator: str | None, *, is_mask: bool) -> b
 
 
 def _plan_labels(arranged: Arranged, wishes: Wishes) -> OutputPlan:
-    """Return how labels are read. Their classes are counted by what an ArgMax chose from, or by names."""
+    """Return the plan for label maps. The ArgMax or the names give the number of classes."""
     count = _count_choices(arranged) or len(wishes.names)
     plan = check_plan(OutputPlan("segment", LABELS, count), wishes)
     values = arranged.heads[0].values
     highest = int(values[(values >= 0) & (values != NO_CLASS)].max(initial=0))
     refuse_many_classes(max(count, highest + 1))
     if count and highest >= count:
-        text = f"It gives the class {highest}, counted from 0, but {count} names were given."
+        text = f"It returns the class number {highest}, counted from 0, but has only {count} classes."
         raise Refused(text, code="names")
     return plan
 
 
 def _count_choices(arranged: Arranged) -> int | None:
-    """Return how many classes the ArgMax at a graph's end chooses from; None where there is none."""
+    """Return the number of classes of the final ArgMax; None if there is none."""
     node = arranged.last_node(FORMING | _RESIZING)
     if node is None or node.op_type != "ArgMax":
         return None
@@ -232,6 +229,6 @@ def _scores_of_pixels(arranged: Arranged) -> str:
     if not is_share and not arranged.gives_shares:
         return "logits"
     if not is_share and operator not in _BOUNDING:
-        # By chance, or not: each picture tells.
+        # It may be chance, so decide for each image.
         return "" if is_one else "logits"
     return "shares" if is_one or operator == "Softmax" else "sigmoid"

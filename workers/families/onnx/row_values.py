@@ -1,4 +1,4 @@
-"""Whether the rows that a graph gave for noise are those of a detector, in one layout or another."""
+"""Check whether the output rows of a graph for noise are detections of a layout."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import numpy as np
 from workers.families.onnx.graph import Floats, Output, Size
 from workers.vision import yolox
 
-# No detector's boxes all lie within this part of its input: then they are shares of it, or cells.
+# If all boxes are within this fraction of the input, they are relative or in grid cells.
 _LEAST_REACH = 1 / 20
 _ROUNDED = 0.01
 NO_BOXES = (
-    "Its rows are no boxes in pixels. Detectors are taken whose rows are those of YOLOv5, of YOLOX, of "
-    "YOLOv8 and later, or end-to-end: left, top, right, bottom in pixels, score and class. Where boxes are "
-    "shares of the picture, multiply them by the input’s width and height in the export."
+    "Its output rows are not boxes in pixels. Supported are outputs of YOLOv5, YOLOX, YOLOv8 and later, and "
+    "end-to-end rows: left, top, right, bottom in pixels, score and class. If boxes are fractions of the "
+    "image, multiply them by the width and height of the input in the export."
 )
 NO_SCORES = (
-    "What stands behind the boxes of its rows does not lie between 0 and 1, so it is no confidence of a "
-    "class. Of a model that finds poses or turned boxes, say “task” in the config.json, and “keypoints”; of "
-    "others, export the confidences behind their sigmoid."
+    "The values after the boxes in its output rows are not between 0 and 1, so they are not confidences. For "
+    "pose or oriented box models, set “task” and “keypoints” in the config.json. For others, export the "
+    "confidences after the sigmoid."
 )
 
 
 def explain_misfit(output: Output, task: str, layout: str, classes: int, size: Size) -> str:
-    """Say why what a graph gave for noise, (1, …), cannot be rows of a layout; empty where it can.
+    """Return why an output for noise, (1, …), cannot be rows of a layout; empty if it can.
 
-    Rows in which there is nothing tell nothing.
+    Empty rows are ignored.
 
     Args:
         size: of the input, (width, height).
@@ -37,7 +37,7 @@ def explain_misfit(output: Output, task: str, layout: str, classes: int, size: S
     columns = rows[:, 4 : (4 if layout == "anchors" else 5) + classes]
     if columns.size and (columns.min() < -_ROUNDED or columns.max() > 1 + _ROUNDED):
         return NO_SCORES
-    # A class's number is whole, a share is not.
+    # Class numbers are integers, confidences are not.
     if layout == "yolov5" and columns.shape[1] == rows.shape[1] - 4 == 2 and _is_whole(rows[:, 5]):
         return NO_BOXES
     boxes, strides = rows[:, :4], yolox.find_strides(len(rows), size)
@@ -51,8 +51,8 @@ def explain_misfit(output: Output, task: str, layout: str, classes: int, size: S
 
 
 def _explain_end_to_end(rows: Floats, size: Size, *, is_rotated: bool) -> str:
-    """Corners lie the right way round, whatever is shown; scores are shares, and classes whole numbers."""
-    # Those that fill a list up to its length have the same number everywhere.
+    """Check that corners are ordered, scores are between 0 and 1, and classes are integers."""
+    # Padding rows have the same number everywhere.
     rows = rows[np.ptp(rows[:, :4], axis=1) > 0]
     if not len(rows):
         return ""
@@ -65,7 +65,7 @@ def _explain_end_to_end(rows: Floats, size: Size, *, is_rotated: bool) -> str:
 
 
 def _reaches(boxes: Floats, size: Size) -> bool:
-    """Whether boxes reach beyond the first pixels of an input. None at all tell nothing."""
+    """Return whether boxes are in pixels: they extend beyond the first pixels. All-zero boxes pass."""
     return not boxes.any() or float(np.abs(boxes).max()) > max(1.0, _LEAST_REACH * max(size))
 
 

@@ -1,7 +1,4 @@
-"""Graph surgery: an uploaded graph's input and outputs brought into the forms that are run here.
-
-Nodes go in front of the input and behind outputs; none of those between changes.
-"""
+"""ONNX graph surgery: add nodes before the input and after the outputs. Existing nodes do not change."""
 
 from __future__ import annotations
 
@@ -11,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-# What nodes and constants that are added here are called: no number of theirs counts as the model's.
+# Name prefix of added nodes and constants. They do not count as parameters of the model.
 OWN = "ipau/"
 
 
 @dataclass(frozen=True)
 class NewNode:
-    """A node to add: its operator, attributes, and constants for its further inputs."""
+    """A node to add: operator, attributes, and constants for its other inputs."""
 
     operator: str
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -39,17 +36,17 @@ def transpose(*order: int) -> NewNode:
 
 
 def cast(kind: int) -> NewNode:
-    """Turn numbers into another type, as onnx.TensorProto numbers it."""
+    """Cast to another type, a number of onnx.TensorProto."""
     return NewNode("Cast", {"to": kind})
 
 
 def reverse_channels() -> NewNode:
-    """Turn red, green, blue into blue, green, red."""
+    """Reverse the channels: RGB to BGR."""
     return NewNode("Gather", {"axis": 1}, (np.array([2, 1, 0], np.int64),))
 
 
 def lift(axes: Sequence[int], opset: int) -> NewNode:
-    """Add dimensions of length 1. From opset 13 on, the axes are an input."""
+    """Add dimensions of length 1. Since opset 13, the axes are an input."""
     if opset < 13:
         return NewNode("Unsqueeze", {"axes": list(axes)})
     return NewNode("Unsqueeze", constants=(np.array(axes, np.int64),))
@@ -61,13 +58,13 @@ def opset_of(model: Any) -> int:
 
 
 def put_before(model: Any, given: Any, steps: Sequence[NewNode], *, order: Sequence[int], kind: int) -> None:
-    """Have a graph take its input through these steps.
+    """Add nodes before an input of a graph.
 
     Args:
-        given: the input, which is changed.
-        steps: at least one.
-        order: which of its dimensions come first in the new input.
-        kind: of the new input's numbers.
+        given: the input. It is changed.
+        steps: at least one node.
+        order: order of its dimensions in the new input.
+        kind: element type of the new input.
     """
     graph = model.graph
     names = _TensorNames(graph)
@@ -81,19 +78,19 @@ def put_before(model: Any, given: Any, steps: Sequence[NewNode], *, order: Seque
     graph.node.extend([*nodes, *old])
 
 
-def put_behind(model: Any, told: Any, steps: Sequence[NewNode]) -> None:
-    """Have a graph give an output through these steps. What it says of that one's shape is left out."""
+def put_behind(model: Any, output: Any, steps: Sequence[NewNode]) -> None:
+    """Add nodes after an output of a graph, and remove the declared shape of the output."""
     graph = model.graph
     names = _TensorNames(graph)
-    new = names.make(told.name)
-    graph.node.extend(_chain(graph, names, steps, told.name, new))
-    told.name = new
-    told.type.tensor_type.ClearField("shape")
+    new = names.make(output.name)
+    graph.node.extend(_chain(graph, names, steps, output.name, new))
+    output.name = new
+    output.type.tensor_type.ClearField("shape")
 
 
 def keep_outputs(model: Any, names: Sequence[str]) -> None:
-    """Leave a graph these outputs alone, in this order."""
-    found = {told.name: told for told in model.graph.output}
+    """Remove all other outputs from a graph. The remaining ones get this order."""
+    found = {output.name: output for output in model.graph.output}
     kept = [type(found[name])() for name in names]
     for copy, name in zip(kept, names, strict=True):
         copy.CopyFrom(found[name])
@@ -106,7 +103,7 @@ def _per_channel(numbers: Sequence[float]) -> Any:
 
 
 def _chain(graph: Any, names: _TensorNames, steps: Sequence[NewNode], source: str, target: str) -> list[Any]:
-    """Return nodes that lead from one tensor to another; their constants go into the graph."""
+    """Return nodes from one tensor to another, and add their constants to the graph."""
     from onnx import helper, numpy_helper
 
     nodes, at = [], source
@@ -123,7 +120,7 @@ def _chain(graph: Any, names: _TensorNames, steps: Sequence[NewNode], source: st
 
 
 class _TensorNames:
-    """Makes names that no tensor of a graph has."""
+    """Generator of unused tensor names in a graph."""
 
     def __init__(self, graph: Any) -> None:
         named = (*graph.input, *graph.output, *graph.initializer)

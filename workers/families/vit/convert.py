@@ -1,4 +1,4 @@
-"""From an upload to a Vision Transformer that runs: built, exported, compared and counted."""
+"""Conversion of Vision Transformer weights: rebuild the network, export it to ONNX, and compare both."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from workers.nets.catalogue import fill
 from workers.nets.export import check_numbers
 from workers.nets.wrappers import CheckpointReading, list_readings
 
-# Of a probability: far below what is shown of one.
+# Largest difference of a probability.
 TOLERANCE = 1e-4
 _PATCHES = {
     "hugging face": "patch_embeddings.projection.weight",
     "timm": "patch_embed.proj.weight",
     "torchvision": "conv_proj.weight",
 }
-# Of timm's arguments of a model: those that shapes tell as well, or that change training alone.
-_TOLD = frozenset({
+# model_args of timm that follow from tensor shapes, or only affect training.
+_IGNORED_ARGUMENTS = frozenset({
     "img_size", "num_classes", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "global_pool",
     "class_token", "init_values", "reg_tokens", "no_embed_class", "qkv_bias", "fc_norm", "pre_norm",
     "in_chans",
@@ -48,14 +48,14 @@ _ACTIVATIONS = {
 
 @dataclass(frozen=True)
 class _Found:
-    """The tensors of a classifier, and whose names they have."""
+    """The tensors of a classifier, and the library of their names."""
 
     reading: CheckpointReading
     whose: str
 
 
 def recognise(upload: WeightsUpload) -> str | None:
-    """Return what these weights are called where they are a Vision Transformer's, else None."""
+    """Return a title, or None if the weights are not a Vision Transformer."""
     found = _find(upload.tensors)
     if found is None:
         return None
@@ -68,7 +68,7 @@ def convert(upload: WeightsUpload) -> Bundle:
     """Rebuild a classifier. Raises Refused."""
     found = _find(upload.tensors)
     if found is None:
-        raise Refused("These are not the weights of a Vision Transformer classifier.", code="unknown")
+        raise Refused("These weights are not a Vision Transformer classifier.", code="unknown")
     found.reading.refuse_ignored()
     config = upload.config or {}
     wishes = _read_wishes(config)
@@ -78,7 +78,7 @@ def convert(upload: WeightsUpload) -> Bundle:
     check_numbers(net)
     side, channels = settings["image"], settings["channels"]
     if channels != 3:
-        raise Refused(f"It looks at pictures of {channels} channels; they have 3 here.", code="channels")
+        raise Refused(f"Its input has {channels} channels. Only 3 are supported.", code="channels")
     example = torch.rand(1, channels, side, side, generator=torch.Generator().manual_seed(1)) * 2 - 1
     onnx = export.export(net, example, {})
     facts = {
@@ -100,7 +100,7 @@ def convert(upload: WeightsUpload) -> Bundle:
 
 
 def outline(settings: Mapping[str, Any]) -> vit.ViT:
-    """Build a classifier on the meta device: layers and sizes, but no memory."""
+    """Build the network on the meta device, without memory."""
     with torch.device("meta"):
         net = vit.ViT(**settings)
     net.eval()
@@ -108,16 +108,16 @@ def outline(settings: Mapping[str, Any]) -> vit.ViT:
 
 
 def build(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> vit.ViT:
-    """Build a classifier and put its tensors in, as float32. Raises Refused where they do not fit."""
+    """Build the network and load its tensors as float32. Raises Refused if they do not fit."""
     net = outline(settings)
     fill(net, tensors)
     return net
 
 
 def read_labels(config: Mapping[str, Any], count: int) -> list[str]:
-    """The names of the classes; without one they are called by their numbers.
+    """Return the class names; classes without a name get their number.
 
-    Raises Refused where the config names others than the weights have.
+    Raises Refused if the config does not fit the number of classes.
     """
     try:
         found = find_names(config)
@@ -129,28 +129,30 @@ def read_labels(config: Mapping[str, Any], count: int) -> list[str]:
         return [f"class {number}" for number in range(count)]
     if len(labels) != count:
         text = (
-            f"The id2label of the config.json does not name the {count} classes that these weights have, but "
-            f"{len(labels)}. Send the config.json that was saved with them."
+            f"The id2label of the config.json does not name the {count} classes of these weights, but "
+            f"{len(labels)}. Upload the config.json that was saved with them."
         )
         raise Refused(text, code="config")
     if not all(labels):
-        raise Refused("The id2label of the config.json has a name that is empty, or no text.", code="config")
+        raise Refused(
+            "The id2label of the config.json has a name that is empty or not a string.", code="config"
+        )
     return [label or f"class {number}" for number, label in enumerate(clean_names(labels))]
 
 
 def _read_wishes(config: Mapping[str, Any]) -> Wishes:
-    """Return what a config says of images and scores; what it says of names is read by itself."""
+    """Return the image and score settings of a config. Class names are read by `read_labels`."""
     said = {name: value for name, value in config.items() if name not in NAMES}
     if isinstance(said.get("pretrained_cfg"), Mapping):
         said["pretrained_cfg"] = {n: value for n, value in said["pretrained_cfg"].items() if n not in NAMES}
-    # Of the weights, positions tell the side.
+    # The image size follows from the position embeddings.
     said.pop("image_size", None)
     wishes = read_wishes(said, {})
     if wishes.unclear:
         raise Refused(wishes.unclear, code="config")
     for name in ("image_mean", "image_std"):
         if isinstance(config.get(name), list) and len(config[name]) != 3:
-            raise Refused(f"The {name} of the config.json is not 3 numbers of 0 to 1.", code="config")
+            raise Refused(f"The {name} of the config.json must be 3 numbers from 0 to 1.", code="config")
     return wishes
 
 
@@ -161,32 +163,32 @@ def _read_settings(layout: layouts.VitLayout, config: Mapping[str, Any], wishes:
     settings |= {"tokens": layout.tokens, "pool": _choose_pool(layout, config), **layout.settings}
     settings["scores"] = wishes.scores or "softmax"
     if settings["classes"] == 1:
-        # A share of one class alone would always be all of it.
+        # The softmax of a single class is always 1.
         settings["scores"] = "sigmoid"
     if wishes.count not in (None, settings["classes"]):
-        text = f"The config.json says {wishes.count} classes, the weights have {settings['classes']}."
-        raise Refused(f"{text} Send the one that belongs to these weights.", code="config")
+        text = f"The config.json has {wishes.count} classes, but the weights have {settings['classes']}."
+        raise Refused(f"{text} Upload the config.json of these weights.", code="config")
     if wishes.size not in (None, settings["image"]):
         text = (
-            f"The config.json says that images are shown at {wishes.size} × {wishes.size} pixels; these "
-            f"weights have positions for {settings['image']} × {settings['image']}. Send the config.json "
-            "that belongs to them, or save the model with its positions resized."
+            f"The config.json has an image size of {wishes.size} × {wishes.size} pixels, but the position "
+            f"embeddings are for {settings['image']} × {settings['image']}. Upload the config.json of these "
+            "weights, or save the model with resized position embeddings."
         )
         raise Refused(text, code="config")
     return settings
 
 
 def _read_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what timm's arguments of a model say, in Hugging Face's words. Raises Refused."""
+    """Return the model_args of timm, with the names of Hugging Face. Raises Refused."""
     arguments = config.get("model_args")
     if find_timm(config) is None or not isinstance(arguments, Mapping | None):
         return {}
     arguments = arguments or {}
-    unknown = sorted(str(name) for name in arguments.keys() - _TOLD)
+    unknown = sorted(str(name) for name in arguments.keys() - _IGNORED_ARGUMENTS)
     activation = arguments.get("act_layer")
     if unknown or not isinstance(activation, str | None) or activation not in _ACTIVATIONS:
         name = (unknown or ["act_layer"])[0][:40]
-        text = f"The model_args of the config.json say {name!r}, which is not known here."
+        text = f"The model_args of the config.json have {name!r}, which is not supported."
         raise Refused(text, code="config")
     if activation is None and "quickgelu" in str(config.get("architecture")):
         activation = "quick_gelu"
@@ -195,12 +197,14 @@ def _read_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _choose_pool(layout: layouts.VitLayout, config: Mapping[str, Any]) -> str:
-    """Return what the classes are told from: what names tell, unless timm's config says otherwise."""
+    """Return the pooling: that of the tensor names, unless the timm config has another."""
     said = config.get("global_pool") if find_timm(config) is not None else None
     if said is None or layout.pool == "pair":
         return layout.pool
     if said not in ("token", "avg") or (said == "token" and layout.tokens == 0):
-        text = f"The config.json says global_pool = {show_value(said)!r}: only “token” and “avg” are read."
+        text = (
+            f"The global_pool {show_value(said)!r} of the config.json is not supported. Use “token” or “avg”."
+        )
         raise Refused(text, code="config")
     if said == "token":
         return "token"
@@ -208,7 +212,7 @@ def _choose_pool(layout: layouts.VitLayout, config: Mapping[str, Any]) -> str:
 
 
 def _prepare(wishes: Wishes, usual: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how images are prepared: as the config says, else as is usual for weights of these names."""
+    """Return the preprocessing of images: that of the config, else the default of the library."""
     is_said = wishes.stretch is not None or wishes.crop_pct is not None
     shape = {"stretch": wishes.stretch, "crop_pct": wishes.crop_pct} if is_said else usual
     told = {
@@ -226,7 +230,7 @@ def _prepare(wishes: Wishes, usual: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _for_all(numbers: list[float]) -> list[float]:
-    """One number for each of three channels."""
+    """Return one number for each of three channels."""
     return numbers if len(numbers) == 3 else numbers * 3
 
 

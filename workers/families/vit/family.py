@@ -1,4 +1,4 @@
-"""Vision Transformers: what a picture shows, in one of the words that the model knows."""
+"""Vision Transformers (ViT, DeiT): image classification."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class VitParams(Params):
         ge=1,
         le=20,
         title="Top classes",
-        help="Maximum number of classes that are returned, most confident first.",
+        help="Number of classes to return, most confident first.",
     )
-    label: bool = toggle(True, title="Write the label", help="Writes the surest class into the picture.")
+    label: bool = toggle(True, title="Label", help="Draw the most confident class on the image.")
 
 
 class Vit(Family[VitParams]):
@@ -40,11 +40,11 @@ class Vit(Family[VitParams]):
 
     key = "vit"
     title = "Vision Transformer"
-    summary = "Says what a picture shows, with the weights of a Vision Transformer."
+    summary = "Classify images with a Vision Transformer."
     description = (
-        "Runs ViT and DeiT classifiers as Hugging Face’s Transformers, timm and torchvision save them, with "
-        "the labels of `config.json`. The picture is brought to the model’s square. Delivers the surest "
-        "classes as data, and the picture with the first of them written into it."
+        "Runs ViT and DeiT classifiers of Hugging Face Transformers, timm and torchvision, with the labels "
+        "of `config.json`. The image is resized to the square input of the model. Returns the top classes "
+        "as data, and the image with the top class drawn on it."
     )
     queue = "gpu"
     version = 1

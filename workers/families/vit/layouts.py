@@ -1,7 +1,7 @@
-"""Layouts of Vision Transformer classifiers: told by the names of their tensors, brought into one of them.
+"""Tensor names of Vision Transformer classifiers: recognize the library, and rename to Hugging Face.
 
-Read are those of Hugging Face (ViT, DeiT), timm (`vit_*`, `deit_*`) and torchvision (`vit_b_16` and others).
-What differs is folded into the tensors where that changes nothing of the result.
+Supported: Hugging Face (ViT, DeiT), timm (`vit_*`, `deit_*`) and torchvision (`vit_b_16` and others).
+Differences are folded into the tensors if that does not change the result.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from workers.nets.plan import Shapes, count_blocks
 
 _HALVES = [0.5, 0.5, 0.5]
 _IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-# How images are prepared where no config says it: as those are who publish most weights of a layout.
+# Default preprocessing without a config: that of most published weights of a library.
 _PREPARED: Mapping[str, Mapping[str, Any]] = {
     "hugging face": {"mean": _HALVES, "std": _HALVES, "stretch": True},
     "timm": {"mean": _HALVES, "std": _HALVES, "crop_pct": 224 / 248, "resample": "bicubic"},
@@ -27,9 +27,9 @@ _PREPARED: Mapping[str, Mapping[str, Any]] = {
     "deit": {**_IMAGENET, "stretch": True, "crop_pct": 224 / 256, "resample": "bicubic"},
     "torchvision": {**_IMAGENET, "crop_pct": 224 / 256},
 }
-# What checkpoints carry beside the classifier: read by nothing here.
+# Tensors that the classifier does not use.
 _UNUSED = re.compile(r"vit\.(pooler\..*|embeddings\.mask_token)")
-# How Transformers 5 calls them while it runs, and so in what others save. Its own files have older names.
+# Names of Transformers 5 at run time, and so in files saved by others. Its own files have older names.
 _LATER = re.compile(r"^vit\.layers\.(\d+)\.(.+)\.(weight|bias)$")
 _LATER_PARTS = {
     "attention.q_proj": "attention.attention.query",
@@ -57,16 +57,16 @@ _TORCHVISION_PARTS = {
     "mlp.linear_1": "mlp.fc1",
     "mlp.linear_2": "mlp.fc2",
 }
-# In other transformers of these names: BEiT, EVA, and what looks at its positions in another way.
+# Tensors of other transformers: BEiT, EVA, and other position embeddings.
 _OTHERS = re.compile(r"relative_position|gamma_\d|q_bias|rope|cpb_mlp|decoder_")
 
 
 @dataclass(frozen=True)
 class VitLayout:
-    """A classifier's tensors under Hugging Face's names, and what their names do not say.
+    """Tensors with the names of Hugging Face, and settings that names do not contain.
 
-    `tokens` are those before the patches, `pool` what the classes are told from, `pre_norm` whether there is
-    a norm before the first layer. `epsilon` is of its norms, `prepared` how images are where no config says.
+    `tokens`: number of tokens before the patches. `pool`: pooling before the classifier. `epsilon`: that of
+    the norms. `prepared`: default preprocessing. `settings`: has `pre_norm`, a norm before the first layer.
     """
 
     tensors: dict[str, Tensor]
@@ -78,7 +78,7 @@ class VitLayout:
 
 
 def tell(shapes: Shapes) -> str | None:
-    """Return whose names these are: "hugging face", "timm" or "torchvision", or None."""
+    """Return the library of the tensor names: "hugging face", "timm" or "torchvision", or None."""
     if any(_OTHERS.search(name) for name in shapes):
         return None
     names = {name_as_saved(name) for name in shapes}
@@ -91,7 +91,7 @@ def tell(shapes: Shapes) -> str | None:
 
 
 def name_as_saved(name: str) -> str:
-    """Return a tensor's name as Transformers saves it for a ViT, whatever its release, for DeiT too."""
+    """Return the name under which any release of Transformers saves a tensor of a ViT or DeiT."""
     if name.startswith("deit."):
         name = f"vit.{name.removeprefix('deit.')}"
     found = _LATER.match(name)
@@ -102,7 +102,7 @@ def name_as_saved(name: str) -> str:
 
 
 def read(tensors: Mapping[str, Tensor], whose: str) -> VitLayout:
-    """Bring tensors of a layout that `tell` knows under Hugging Face's names. Raises Refused."""
+    """Rename the tensors of a library that `tell` returned to Hugging Face. Raises Refused."""
     if whose == "hugging face":
         return _read_hugging_face(tensors)
     return _read_timm(tensors if whose == "timm" else _as_timm(tensors), whose)
@@ -124,25 +124,25 @@ def _read_hugging_face(tensors: Mapping[str, Tensor]) -> VitLayout:
 
 
 def _pop_heads(own: dict[str, Tensor], first: str, second: str) -> dict[str, Tensor]:
-    """Return one layer over both tokens that gives the mean of what two heads give."""
+    """Return one layer over both tokens that computes the mean of the two heads."""
     pairs = {}
     for kind in ("weight", "bias"):
         heads = own.pop(f"{first}.{kind}", None), own.pop(f"{second}.{kind}", None)
         if heads[0] is None or heads[1] is None or heads[0].shape != heads[1].shape or not heads[0].dim():
-            raise Refused("Its two heads, of the class and the distillation token, differ.", code="tensors")
+            raise Refused("Its class head and distillation head have different shapes.", code="tensors")
         pairs[kind] = heads[0].float() / 2, heads[1].float() / 2
     return {"classifier.weight": torch.cat(pairs["weight"], -1), "classifier.bias": sum(pairs["bias"])}
 
 
 def _join(*tokens: Tensor) -> Tensor:
-    """Return tokens (1, n, width) behind each other."""
+    """Concatenate tokens (1, n, width)."""
     if any(token.dim() != 3 or token.shape[::2] != tokens[0].shape[::2] for token in tokens):
         raise Refused("Its tokens have different widths.", code="tensors")
     return torch.cat([token.float() for token in tokens], 1)
 
 
 def _as_timm(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename torchvision's tensors."""
+    """Rename tensors of torchvision to timm."""
     names = {
         "class_token": "cls_token",
         "conv_proj": "patch_embed.proj",
@@ -203,8 +203,7 @@ def _read_timm(tensors: Mapping[str, Tensor], whose: str) -> VitLayout:
 
 
 def _place(positions: Tensor, tokens: int) -> Tensor:
-    """Return positions of all tokens: those before the patches have none where a square is left without
-    them."""
+    """Return position embeddings of all tokens, with zeros for tokens that have none."""
     if positions.dim() != 3 or positions.shape[0] != 1:
         raise Refused("The tensors of this transformer are not those of a classifier.", code="tensors")
     count = positions.shape[1]
@@ -214,7 +213,7 @@ def _place(positions: Tensor, tokens: int) -> Tensor:
 
 
 def _rename_blocks(own: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Take the layers' tensors out of `own` and return them renamed, their scales multiplied in."""
+    """Move the tensors of the layers out of `own`, rename them, and fold in their layer scales."""
     made: dict[str, Tensor] = {}
     layers = count_blocks({name: tuple(t.shape) for name, t in own.items()}, "blocks.{}.attn.qkv.weight")
     for layer in range(layers):
@@ -238,15 +237,15 @@ def _rename_blocks(own: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _split(mixed: Tensor) -> tuple[Tensor, ...]:
     if mixed.dim() == 0 or mixed.shape[0] % 3:
-        raise Refused("Its queries, keys and values are not of one width.", code="tensors")
+        raise Refused("Its queries, keys and values have different widths.", code="tensors")
     parts: tuple[Tensor, ...] = mixed.chunk(3)
     return parts
 
 
 def _scale(tensor: Tensor, scale: Tensor | None) -> Tensor:
-    """Multiply what a layer gives by its scale: each row of the weights, or each number of the bias."""
+    """Fold a layer scale into the weight or bias of the layer."""
     if scale is None:
         return tensor
     if scale.dim() != 1 or not tensor.dim() or tensor.shape[0] != scale.shape[0]:
-        raise Refused("The scale of a layer has another width than the layer.", code="tensors")
+        raise Refused("The scale of a layer does not have the width of the layer.", code="tensors")
     return tensor.float() * scale.float().reshape(-1, *[1] * (tensor.dim() - 1))

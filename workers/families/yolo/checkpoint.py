@@ -1,4 +1,4 @@
-"""The model inside an Ultralytics checkpoint: its tensors, classes and settings, out of inert objects."""
+"""Read tensors, class names and image size of a YOLO checkpoint, without running its code."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from workers.checkpoints.upload import Refused, WeightsUpload
 
 MOST_MODULES = 20_000
 MOST_DEPTH = 40
-# How the modules of the older yolov5 repository are called.
+# Module of the models of the YOLOv5 repository.
 _YOLOV5 = "models.yolo"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`model` is the network's object as the file has it; `is_yolov5` that it is of the older repository,
-    `averaged` that it is the averaged copy of two.
+    """A checkpoint. `model` is the network object of the file.
+
+    `is_yolov5`: it is of the YOLOv5 repository. `averaged`: key of the averaged copy, if it is one of two.
     """
 
     model: Stub
@@ -29,26 +30,28 @@ class Checkpoint:
     averaged: str | None = None
 
     def tensors(self) -> dict[str, TensorRecord]:
-        """Return the state dict's tensors. Raises Refused."""
+        """Return the tensors of the state dict. Raises Refused."""
         return dict(_walk(self.model))
 
     def classes(self, count: int) -> list[str]:
-        """Return the names of the classes, of which there must be `count`. Raises Refused."""
+        """Return the `count` class names. Raises Refused if their number differs."""
         found = self.model.get("names")
         if found is None:
             return [str(index) for index in range(count)]
         if isinstance(found, dict):
             found = [found.get(index) for index in range(len(found))]
         if not isinstance(found, (list, tuple)) or len(found) != count:
-            raise Refused(f"It names another number of classes than the {count} it has.", code="classes")
+            raise Refused(
+                f"The number of its class names is not its number of classes, {count}.", code="classes"
+            )
         try:
             names = clean_names(order_names(list(found)))
         except ValueError as error:
-            raise Refused("Its names of classes are no texts.", code="classes") from error
+            raise Refused("Its class names are not strings.", code="classes") from error
         return [name or str(index) for index, name in enumerate(names)]
 
     def side(self, default: int, stride: int) -> int:
-        """Return the side of the pictures it was trained on, in pixels: a multiple of `stride`."""
+        """Return the training image size in pixels, rounded up to a multiple of `stride`."""
         for settings in (self.tree.get("train_args"), self.model.get("args"), self.tree.get("opt")):
             values = settings.state if isinstance(settings, Stub) else settings
             found = values.get("imgsz") if isinstance(values, dict) else None
@@ -60,7 +63,7 @@ class Checkpoint:
 
 
 def find_checkpoint(upload: WeightsUpload) -> Checkpoint | None:
-    """Return the checkpoint that an upload is, or None where it is something else."""
+    """Return the YOLO checkpoint in an upload, or None if it is something else."""
     tree = upload.tree
     if isinstance(tree, Stub):
         tree = {"model": tree}
@@ -77,14 +80,17 @@ def find_checkpoint(upload: WeightsUpload) -> Checkpoint | None:
 
 
 def _walk(model: Stub) -> Iterator[tuple[str, TensorRecord]]:
-    """Yield the parameters and buffers of a module and those inside of it, by the names of a state dict."""
+    """Yield the parameters and buffers of a module and its children, by their state dict names."""
     waiting: list[tuple[str, Any, int]] = [("", model, 0)]
     seen = 0
     while waiting:
         prefix, module, depth = waiting.pop()
         seen += 1
         if seen > MOST_MODULES or depth > MOST_DEPTH:
-            raise Refused("Its network has more layers, or deeper ones, than any model.", code="too_large")
+            raise Refused(
+                f"Its network has more than {MOST_MODULES:,} modules, or {MOST_DEPTH} levels of nesting.",
+                code="too_large",
+            )
         hidden = _texts(module.get("_non_persistent_buffers_set"))
         for kind in ("_parameters", "_buffers"):
             for name, tensor in _entries(module, kind):
@@ -101,12 +107,12 @@ def _entries(module: Stub, kind: str) -> Iterator[tuple[str, Any]]:
     found = module.get(kind)
     for name, value in found.items() if isinstance(found, dict) else ():
         if not isinstance(name, str) or len(name) > 100:
-            raise Refused("A layer of its network has no proper name.", code="architecture")
+            raise Refused("A layer of its network has an invalid name.", code="architecture")
         yield name, value
 
 
 def _texts(found: Any) -> frozenset[str]:
-    """Return what a set holds: from protocol 4 on it is one, before it is an object made of a list."""
+    """Return the strings of a set. Before pickle protocol 4, sets are objects with a list as argument."""
     if isinstance(found, Stub):
         found = found.args[0] if found.args else ()
     values = found if isinstance(found, (set, frozenset, list, tuple)) and len(found) <= 1000 else ()

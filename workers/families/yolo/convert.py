@@ -1,4 +1,4 @@
-"""YOLO checkpoints, whoever's code wrote them: what they are, and how they are converted."""
+"""Recognition and conversion of YOLO checkpoints, of Ultralytics and of the YOLOv5 repository."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from workers.families.yolo import ultralytics_models, yolov5
 
 
 def recognise(upload: WeightsUpload) -> str | None:
-    """Say what the checkpoint is («YOLO11 detector»), or None where it is no YOLO's."""
+    """Return the title of the model («YOLO11 detector»), or None if the checkpoint is not a YOLO."""
     return yolov5.recognise(upload) or ultralytics_models.recognise(upload)
 
 
 def convert(upload: WeightsUpload) -> Bundle:
-    """Rebuild the model by trusted code, export and compare it. Raises Refused."""
+    """Rebuild the model with trusted code, export it, and compare both. Raises Refused."""
     older = yolov5.recognise(upload) is not None
     return yolov5.convert(upload) if older else ultralytics_models.convert(upload)
 
@@ -25,14 +25,14 @@ def rebuild(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
     """Return a converted model as a torch module on the CPU, ready to run.
 
     Args:
-        facts: of its model.json, of which only `architecture` is read.
-        tensors: of its weights.safetensors.
+        facts: content of model.json. Only `architecture` is read.
+        tensors: content of weights.safetensors.
     """
     older = facts["architecture"].get("repository") == "yolov5"
     return yolov5.rebuild(facts, tensors) if older else ultralytics_models.rebuild(facts, tensors)
 
 
 def rebuild_converted(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
-    """As `rebuild`, but nothing of the facts is believed: `architecture` is checked anew. Raises Refused."""
+    """Like `rebuild`, but validate `architecture` again, because it is not trusted. Raises Refused."""
     older = facts["architecture"].get("repository") == "yolov5"
     return (yolov5 if older else ultralytics_models).rebuild_converted(facts, tensors)

@@ -1,4 +1,4 @@
-"""YOLO: detectors, segmenters, poses, turned boxes and classifiers that Ultralytics trains."""
+"""YOLO: detection, segmentation, pose, oriented box and classification models of Ultralytics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workers.vision import detect
 
 
 class YoloParams(detect.FindingParams):
-    """The settings of all that finds things."""
+    """Parameters of detectors."""
 
 
 class Yolo(Family[YoloParams]):
@@ -19,10 +19,11 @@ class Yolo(Family[YoloParams]):
 
     key = "yolo"
     title = "YOLO"
-    summary = "Finds things in pictures, with the weights of a YOLO model."
+    summary = "Detect, segment or classify objects with a YOLO model."
     description = (
-        "Detection, segmentation, poses, turned boxes and classification, as trained with Ultralytics. "
-        "What is found is drawn, blurred or cut out, and told as data with boxes in pixels."
+        "Object detection, instance segmentation, pose estimation, oriented bounding boxes and image "
+        "classification with Ultralytics models. Detections can be drawn, blurred or cropped. They are "
+        "also returned as data, with boxes in pixels."
     )
     queue = "gpu"
     version = 2

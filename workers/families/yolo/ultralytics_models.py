@@ -1,7 +1,7 @@
-"""Ultralytics checkpoints rebuilt by Ultralytics' own code from a checked description, and exported.
+"""Conversion of Ultralytics checkpoints: rebuild the network with Ultralytics, from validated YAML.
 
-Nothing of the file but its numbers and that description is used. Runs in the sandbox; `rebuild` also on
-workers with a GPU, from what was converted.
+Only the tensors and the YAML of the file are used. Runs in the sandbox. `rebuild` also runs on GPU workers,
+with converted weights.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _MODELS = {
     "classify": "ClassificationModel",
 }
 
-# What its own transforms do with a picture: the middle square, from 0 to 1.
+# Preprocessing of Ultralytics classifiers: center crop, 0 to 1.
 _CLASSIFIED = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0], "crop_pct": 1.0, "assumed": []}
 
 
 def recognise(upload: WeightsUpload) -> str | None:
-    """Say what the checkpoint is («YOLO11 detector»), or None where it is none of Ultralytics'."""
+    """Return the title of the model («YOLO11 detector»), or None if it is not an Ultralytics checkpoint."""
     checkpoint = find_checkpoint(upload)
     if checkpoint is None or checkpoint.is_yolov5:
         return None
@@ -53,7 +53,7 @@ def recognise(upload: WeightsUpload) -> str | None:
 
 
 def convert(upload: WeightsUpload) -> Bundle:
-    """Rebuild, export and compare. Raises Refused."""
+    """Rebuild the network, export it, and compare both. Raises Refused."""
     checkpoint = _find(upload)
     architecture, tensors = prepare(upload)
     description, task = architecture["yaml"], task_of(architecture)
@@ -79,7 +79,7 @@ def convert(upload: WeightsUpload) -> Bundle:
 
 
 def prepare(upload: WeightsUpload) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return how to rebuild the network, checked, and its tensors in 32 bits. Raises Refused."""
+    """Return the validated architecture and the tensors as float32. Raises Refused."""
     checkpoint = _find(upload)
     records = checkpoint.tensors()
     architecture = {
@@ -92,21 +92,21 @@ def prepare(upload: WeightsUpload) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def task_of(architecture: Mapping[str, Any]) -> str:
-    """Return what a network of this description does."""
+    """Return the task of an architecture."""
     return HEADS[architecture["yaml"]["head"][-1][2]]
 
 
 def input_stride(strides: Any) -> int:
-    """Return what the sides of a detector's inputs are multiples of, by its head's strides: 32 at least.
+    """Return the stride of the input of a detector, from the strides of its head: at least 32.
 
-    A head that reads fine features alone may still be fed by coarser ones.
+    A head with only small strides may still depend on features with larger ones.
     """
     return max(LEAST_STRIDE, int(strides.max()))
 
 
 def check_size(architecture: Mapping[str, Any], records: Mapping[str, Any]) -> None:
-    """Build the network without memory for its numbers, and hold it against the file's. Raises Refused."""
-    # Before: its classes have tensors of their own, which are made when it is imported.
+    """Build the network without memory for tensors, and compare shapes with the file. Raises Refused."""
+    # Import first: Ultralytics creates tensors on import, which need memory.
     quiet_ultralytics()
     with without_memory():
         layers = _build_layers(architecture["yaml"])
@@ -121,28 +121,28 @@ def check_shapes(wanted: Mapping[str, tuple[int, ...]], records: Mapping[str, An
     """Raise Refused unless the file has exactly these tensors.
 
     Args:
-        records: by name what has a shape: a record of a tensor, or the tensor.
+        records: tensors or tensor records, by name.
     """
     missing, extra = sorted(wanted.keys() - records.keys()), sorted(records.keys() - wanted.keys())
     if missing or extra:
-        first = f"{missing[0]} is missing" if missing else f"{extra[0]} is not known"
-        text = f"Its tensors are not those of the network it describes: {first[:200]}."
+        first = f"{missing[0]} is missing" if missing else f"{extra[0]} is unexpected"
+        text = f"Its tensors do not match the network in its YAML: {first[:200]}."
         raise Refused(text, code="tensors")
     for name, shape in wanted.items():
         found = records[name].shape
         if found != shape:
-            text = f"Its tensor {name} has the shape {list(found)}, its network needs {list(shape)}."
+            text = f"Its tensor {name} has the shape {list(found)}, but the network needs {list(shape)}."
             raise Refused(text, code="tensors")
 
 
 def rebuild(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
-    """Return the network as a torch module on the CPU, its batch normalisation folded in, ready to run.
+    """Return the network as a torch module on the CPU, with folded batch normalization.
 
-    Its input is (n, channels, height, width), RGB from 0 to 1; its output has the layout that `facts` name.
+    Its input is (n, channels, height, width), RGB from 0 to 1. Its output has the layout of the facts.
 
     Args:
-        facts: of which only `architecture` is read.
-        tensors: the state dict, 32-bit.
+        facts: only `architecture` is read.
+        tensors: the state dict as float32.
     """
     architecture = facts["architecture"]
     model = _build(architecture["yaml"])
@@ -153,7 +153,7 @@ def rebuild(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
     try:
         model.load_state_dict(dict(tensors), strict=True)
     except RuntimeError as error:
-        raise Refused("Its tensors are not those of the network it describes.", code="tensors") from error
+        raise Refused("Its tensors do not match the network in its YAML.", code="tensors") from error
     model.eval().requires_grad_(False)
     if not architecture["fused"]:
         model.fuse(verbose=False)
@@ -162,7 +162,7 @@ def rebuild(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
 
 
 def rebuild_converted(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
-    """As `rebuild`, of facts that nobody has looked at: their description is checked as an upload's is."""
+    """Like `rebuild`, but validate the architecture first, because the facts are not trusted."""
     found = facts["architecture"]
     architecture = {
         "yaml": check_yaml(found.get("yaml")),
@@ -174,9 +174,9 @@ def rebuild_converted(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> A
 
 
 def without_memory() -> AbstractContextManager[Any]:
-    """Give new tensors a shape but no numbers.
+    """Create new tensors on the meta device, without memory.
 
-    `torch.device("meta")` would do so for all functions; for some it imports seconds' worth of modules.
+    `torch.device("meta")` covers all functions, but importing what it needs takes seconds.
     """
     import torch
     from torch.overrides import TorchFunctionMode
@@ -191,8 +191,8 @@ def without_memory() -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def refusing_misfits() -> Iterator[None]:
-    """Layers that do not fit each other fail in Ultralytics in as many ways as there are layers."""
+def refuse_misfits() -> Iterator[None]:
+    """Turn any exception into Refused: Ultralytics raises many kinds for layers that do not fit."""
     try:
         yield
     except (MemoryError, Refused):
@@ -202,23 +202,23 @@ def refusing_misfits() -> Iterator[None]:
 
 
 def quiet_ultralytics() -> None:
-    """Have Ultralytics ask nobody, write nothing that stays, and leave Pillow alone when it is imported."""
+    """Import Ultralytics offline, without persistent settings and without its patch of Pillow."""
     os.environ.setdefault("YOLO_OFFLINE", "true")
     os.environ.setdefault("YOLO_VERBOSE", "false")
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     if "ultralytics.nn.tasks" in sys.modules:
         return
-    # It puts a function of its own in the place of Pillow's, which would install packages for some pictures.
-    opens = Image.open
+    # It replaces Image.open by a function that may install packages.
+    original_open = Image.open
     try:
-        with _folder_of_settings():
+        with _temporary_settings():
             import ultralytics.nn.tasks  # noqa: F401
     finally:
-        Image.open = opens
+        Image.open = original_open
 
 
 def as_floats(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """Return tensors in 32 bits, but for those that count."""
+    """Return floating-point tensors as float32, and integer tensors unchanged."""
     return {
         name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()
     }
@@ -227,7 +227,7 @@ def as_floats(tensors: Mapping[str, Any]) -> dict[str, Any]:
 def _find(upload: WeightsUpload) -> Checkpoint:
     checkpoint = find_checkpoint(upload)
     if checkpoint is None or checkpoint.is_yolov5:
-        raise Refused("This is no checkpoint of Ultralytics.", code="unknown")
+        raise Refused("This is not an Ultralytics checkpoint.", code="unknown")
     return checkpoint
 
 
@@ -238,13 +238,13 @@ def _layout_of(task: str, architecture: Mapping[str, Any]) -> str:
 
 
 def _build(description: dict[str, Any]) -> Any:
-    """Build the whole model of a checked description, its numbers random."""
+    """Build the model from validated YAML, with random weights."""
     quiet_ultralytics()
     from ultralytics.nn import tasks
 
     task = task_of({"yaml": description})
     make = getattr(tasks, _MODELS[task])
-    with refusing_misfits():
+    with refuse_misfits():
         return make(copy.deepcopy(description), ch=description["channels"], verbose=False)
 
 
@@ -252,13 +252,13 @@ def _build_layers(description: dict[str, Any]) -> Any:
     quiet_ultralytics()
     from ultralytics.nn.tasks import parse_model
 
-    with refusing_misfits():
+    with refuse_misfits():
         return parse_model(copy.deepcopy(description), ch=description["channels"], verbose=False)[0]
 
 
 @contextmanager
-def _folder_of_settings() -> Iterator[None]:
-    """Ultralytics writes its settings when it is imported: into the folder it is given, or one that goes."""
+def _temporary_settings() -> Iterator[None]:
+    """Let Ultralytics write its settings into a temporary folder, unless YOLO_CONFIG_DIR is set."""
     if "YOLO_CONFIG_DIR" in os.environ:
         yield
         return
@@ -271,7 +271,7 @@ def _folder_of_settings() -> Iterator[None]:
 
 
 def _generation(description: Any) -> str:
-    """Return «YOLO11», read from the name of the description's file, or «YOLO» where it does not tell."""
+    """Return the version, such as «YOLO11», from the name of the YAML file, else «YOLO»."""
     name = description.get("yaml_file") if isinstance(description, dict) else None
     found = re.search(r"yolo(v?)(\d{1,2})(?!\d)", name) if isinstance(name, str) else None
     return f"YOLO{found[1]}{found[2]}" if found else "YOLO"

@@ -1,4 +1,4 @@
-"""Checkpoints of the older yolov5 repository, rebuilt from their checked description. Detectors only."""
+"""Conversion of detector checkpoints of the YOLOv5 repository, from their validated YAML."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workers.families.yolo.ultralytics_models import (
     check_shapes,
     input_stride,
     quiet_ultralytics,
-    refusing_misfits,
+    refuse_misfits,
     without_memory,
 )
 from workers.families.yolo.ultralytics_yaml import check_yaml
@@ -25,7 +25,7 @@ from workers.families.yolo.ultralytics_yaml import check_yaml
 TITLE = "YOLOv5 detector"
 MOST_ANCHORS = 12
 _DETECTORS = frozenset({"Model", "DetectionModel"})
-# Those that are the same in Ultralytics' later code.
+# Layers that are the same in the current Ultralytics code.
 _LAYERS = frozenset({
     "Bottleneck", "C3", "Concat", "Conv", "Detect", "DWConv", "Focus", "SPP", "SPPF", "nn.Upsample",
 })  # fmt: skip
@@ -33,13 +33,13 @@ _ACTIVATION = "torch.nn.modules.activation.SiLU"
 
 
 def recognise(upload: WeightsUpload) -> str | None:
-    """Say what the checkpoint is, or None where it is none of that repository."""
+    """Return the title of the model, or None if the checkpoint is not of the YOLOv5 repository."""
     checkpoint = find_checkpoint(upload)
     return TITLE if checkpoint is not None and checkpoint.is_yolov5 else None
 
 
 def convert(upload: WeightsUpload) -> Bundle:
-    """Rebuild, export and compare. Raises Refused."""
+    """Rebuild the network, export it, and compare both. Raises Refused."""
     checkpoint = _find(upload)
     architecture, tensors = prepare(upload)
     model = rebuild({"architecture": architecture}, tensors)
@@ -61,10 +61,10 @@ def convert(upload: WeightsUpload) -> Bundle:
 
 
 def prepare(upload: WeightsUpload) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return how to rebuild the network, checked, and its tensors in 32 bits. Raises Refused."""
+    """Return the validated architecture and the tensors as float32. Raises Refused."""
     checkpoint = _find(upload)
     description = _check_yaml(checkpoint.model.get("yaml"))
-    # Grids of older releases are made of the anchors: they are not needed.
+    # Anchor grids of older releases are computed from the anchors.
     found = {name: t for name, t in checkpoint.tensors().items() if not name.endswith(".anchor_grid")}
     description |= _read_head(found, len(description["backbone"]) + len(description["head"]) - 1)
     _check_activations(checkpoint)
@@ -74,7 +74,7 @@ def prepare(upload: WeightsUpload) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def rebuild_converted(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
-    """As `rebuild`, of facts that nobody has looked at: their description is checked as an upload's is."""
+    """Like `rebuild`, but validate the architecture first, because the facts are not trusted."""
     description = _check_yaml(facts["architecture"].get("yaml"))
     description |= _read_head(tensors, len(description["backbone"]) + len(description["head"]) - 1)
     architecture = {"yaml": description, "repository": "yolov5"}
@@ -88,9 +88,9 @@ def rebuild(facts: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
     try:
         model.load_state_dict(dict(tensors), strict=True)
     except RuntimeError as error:
-        raise Refused("Its tensors are not those of the network it describes.", code="tensors") from error
+        raise Refused("Its tensors do not match the network in its YAML.", code="tensors") from error
     model.eval().requires_grad_(False)
-    with refusing_misfits():
+    with refuse_misfits():
         model.measure_strides()
     model.fold()
     return model
@@ -100,9 +100,7 @@ def _check_yaml(found: Any) -> dict[str, Any]:
     description = check_yaml(found)
     for row in (*description["backbone"], *description["head"]):
         if row[2] not in _LAYERS:
-            text = (
-                f"It has the layer {row[2]}, which is not run in checkpoints of the older yolov5 repository."
-            )
+            text = f"The layer {row[2]} is not supported in checkpoints of the YOLOv5 repository."
             raise Refused(text, code="architecture")
     return description
 
@@ -110,33 +108,33 @@ def _check_yaml(found: Any) -> dict[str, Any]:
 def _find(upload: WeightsUpload) -> Checkpoint:
     checkpoint = find_checkpoint(upload)
     if checkpoint is None or not checkpoint.is_yolov5:
-        raise Refused("This is no checkpoint of the yolov5 repository.", code="unknown")
+        raise Refused("This is not a checkpoint of the YOLOv5 repository.", code="unknown")
     if checkpoint.model.name.name not in _DETECTORS:
         raise Refused(ONLY_DETECTORS, code="architecture")
     return checkpoint
 
 
 def _read_head(found: Mapping[str, Any], index: int) -> dict[str, Any]:
-    """Return how many anchors the head has, and how many channels each of its inputs. Raises Refused."""
+    """Return the number of anchors of the head, and the channels of its inputs. Raises Refused."""
     anchors = found.get(f"model.{index}.anchors")
     if anchors is None or len(anchors.shape) != 3 or not 1 <= anchors.shape[0] <= 8:
-        raise Refused("Its head has no anchors that can be read.", code="architecture")
+        raise Refused("The anchors of its head are missing or invalid.", code="architecture")
     weights = [found.get(f"model.{index}.m.{level}.weight") for level in range(anchors.shape[0])]
     widths = [weight.shape[1] for weight in weights if weight is not None and len(weight.shape) == 4]
     if len(widths) != len(weights) or not 1 <= anchors.shape[1] <= MOST_ANCHORS:
-        raise Refused("Its head has no anchors that can be read.", code="architecture")
+        raise Refused("The anchors of its head are missing or invalid.", code="architecture")
     return {"anchors": anchors.shape[1], "widths": widths}
 
 
 def _check_activations(checkpoint: Checkpoint) -> None:
-    """Releases before 4 had others, which are in the layers themselves, not in the description."""
+    """Raise Refused for activations other than SiLU. They are in the layers, not in the YAML."""
     inner: Any = checkpoint.model
-    # The first layer is a convolution, or Focus, which has one.
+    # The first layer is a convolution, or a Focus with a convolution.
     for name in ("model", "0"):
         inner = _inside(inner, name)
     act = _inside(inner, "act") or _inside(_inside(inner, "conv"), "act")
     if act is None or str(act.name) != _ACTIVATION:
-        text = "Its layers have another activation than SiLU: it is of too old a release."
+        text = "Its activation is not SiLU. Releases before 4.0 are not supported."
         raise Refused(text, code="architecture")
 
 
@@ -159,5 +157,5 @@ def _build(architecture: dict[str, Any]) -> Any:
     quiet_ultralytics()
     from workers.families.yolo.yolov5_network import Yolov5Network
 
-    with refusing_misfits():
+    with refuse_misfits():
         return Yolov5Network(architecture["yaml"])

@@ -1,6 +1,6 @@
-"""The network of the older yolov5 repository: its layers are Ultralytics', its head finds boxes by anchors.
+"""Network of the YOLOv5 repository: layers of Ultralytics, with an anchor-based head.
 
-Source: ultralytics/yolov5, releases 6 and 7, whose `Detect` is written anew here.
+Source: ultralytics/yolov5, releases 6 and 7. `Detect` is reimplemented here.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from ultralytics.nn.tasks import parse_model
 
-# Each anchor gives a box and how sure it is that there is something, before the classes.
+# Columns before the class scores: box and objectness.
 _BEFORE_CLASSES = 5
 _PROBE = 256
 
 
 class AnchorDetect(nn.Module):  # type: ignore[misc]  # torch's is untyped
-    """Boxes for each anchor at each place: (n, places, 5 + classes), centres and sizes in pixels."""
+    """Detection head: (n, boxes, 5 + classes), centers and sizes in pixels."""
 
     def __init__(self, classes: int, anchors: int, channels: list[int]) -> None:
         super().__init__()
@@ -40,17 +40,17 @@ class AnchorDetect(nn.Module):  # type: ignore[misc]  # torch's is untyped
         sides = (torch.arange(side, device=raw.device) for side in (height, width))
         rows, columns = torch.meshgrid(*sides, indexing="ij")
         place = torch.stack((columns, rows), 2).to(raw) - 0.5
-        centres = (raw[..., :2] * 2 + place) * stride
+        centers = (raw[..., :2] * 2 + place) * stride
         sizes = (raw[..., 2:4] * 2) ** 2 * (self.anchors[index] * stride).view(1, count, 1, 1, 2)
-        found = torch.cat((centres, sizes, raw[..., 4:]), 4)
+        found = torch.cat((centers, sizes, raw[..., 4:]), 4)
         return found.view(batch, -1, self.columns)
 
 
 class Yolov5Network(nn.Module):  # type: ignore[misc]  # torch's is untyped
-    """The layers of a checked description, named as the repository names them."""
+    """The network of validated YAML, with the tensor names of the repository."""
 
     def __init__(self, description: dict[str, Any]) -> None:
-        """Raises whatever layers raise that do not fit each other."""
+        """May raise anything if layers do not fit each other."""
         super().__init__()
         self.channels: int = description["channels"]
         rows: list[Any] = [*description["backbone"], *description["head"]]
@@ -66,9 +66,9 @@ class Yolov5Network(nn.Module):  # type: ignore[misc]  # torch's is untyped
             if isinstance(module, nn.BatchNorm2d):
                 module.eps, module.momentum = 1e-3, 0.03
 
-    def forward(self, picture: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         kept: list[Any] = []
-        found: Any = picture
+        found: Any = image
         for layer in self.model:
             if layer.f != -1:
                 found = (
@@ -82,7 +82,7 @@ class Yolov5Network(nn.Module):  # type: ignore[misc]  # torch's is untyped
         return result
 
     def measure_strides(self) -> None:
-        """Find out how many pixels a place of each feature covers."""
+        """Measure the stride of each feature map in pixels."""
         sizes: list[int] = []
         head = self.model[-1]
         hook = head.register_forward_pre_hook(lambda _, given: sizes.extend(x.shape[-2] for x in given[0]))
@@ -92,7 +92,7 @@ class Yolov5Network(nn.Module):  # type: ignore[misc]  # torch's is untyped
         head.stride = torch.tensor([_PROBE / size for size in sizes])
 
     def fold(self) -> None:
-        """Fold batch normalisation into the convolutions before it."""
+        """Fold batch normalization into the convolutions before it."""
         from ultralytics.nn.modules import Conv, DWConv
         from ultralytics.utils.torch_utils import fuse_conv_and_bn
 

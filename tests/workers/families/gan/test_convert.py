@@ -162,7 +162,7 @@ def test_a_saved_checkpoint_becomes_a_model_in_the_sandbox(tmp_path: Path) -> No
 def test_others_weights_are_not_its_own() -> None:
     assert GAN.recognise(upload_of({"conv1.weight": torch.zeros(8, 3, 7, 7)})) is None
     assert GAN.recognise(upload_of({})) is None
-    with pytest.raises(Refused, match="not the weights of a generator"):
+    with pytest.raises(Refused, match="do not match a supported generator"):
         GAN.convert(upload_of({"fc.weight": torch.zeros(2, 2)}))
 
 
@@ -195,7 +195,7 @@ def test_what_a_failed_training_left_is_refused() -> None:
 
 
 def test_channels_that_are_no_colours_are_refused() -> None:
-    with pytest.raises(Refused, match="pictures have 3, or 1 in grey"):
+    with pytest.raises(Refused, match="Images have 3, or 1 if gray"):
         GAN.convert(upload_of(enlargers.srvgg(channels=5).state))
 
 

@@ -163,7 +163,7 @@ def test_a_gray_network_reads_and_writes_gray(models: dict[str, FolderModel]) ->
 def test_what_would_be_too_large_is_refused_before_it_is_begun(models: dict[str, FolderModel]) -> None:
     recipe, context = _recipe(models["esrgan"])
     data = encode(Image.new("RGB", (2000, 1600)), "PNG")
-    with pytest.raises(OperationError, match=r"would have 8000 × 6400 pixels\. At most 50 megapixels"):
+    with pytest.raises(OperationError, match=r"would have 8000 × 6400 pixels\. The limit is 50 megapixels"):
         engine.run(recipe, data, context)
 
 

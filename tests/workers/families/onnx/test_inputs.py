@@ -81,7 +81,7 @@ def test_any_size_is_said_and_one_is_meant(across: int, config: Any, tmp_path: P
         wanted = network(torch.from_numpy(shown.astype(np.float32))).softmax(1)[0].numpy()
     told = {one["class_id"]: one["confidence"] for one in found(model, top_k=4)}
     assert [told[number] for number in range(4)] == pytest.approx(wanted.tolist(), abs=0.01)
-    with pytest.raises(OperationError, match="pixels only"):
+    with pytest.raises(OperationError, match="only supports"):
         run(model, image_size=64)
 
 
@@ -99,7 +99,7 @@ def test_what_takes_no_size_that_is_tried(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="ONNX Runtime cannot run it: Non-zero status") as caught:
         convert(trace(Placed(3), 96, 96, dynamic=True, pixels=False), tmp_path)
     assert "onnxruntime_src" not in caught.value.message
-    assert caught.value.message.endswith("say so in the config.json: “size”.")
+    assert caught.value.message.endswith("set it in the config.json as “size”.")
 
 
 def test_what_takes_any_size_stays_so(tmp_path: Path) -> None:
@@ -297,9 +297,9 @@ def _pooled(height: int, width: int) -> bytes:
 
 
 REFUSED: dict[str, tuple[Any, Any, str]] = {
-    "four pictures": (lambda: trace(nn.Conv2d(3, 5, 1), 32, 32, batch=4), None, "4 pictures at once: export"),
-    "no square": (lambda: _pooled(32, 64), None, "64 × 32 pixels; classifiers look at squares"),
-    "two means": (lambda: _pooled(32, 32), {"mean": [0.5, 0.5]}, "has not 3 numbers"),
+    "four pictures": (lambda: trace(nn.Conv2d(3, 5, 1), 32, 32, batch=4), None, "batch size is 4. Export"),
+    "no square": (lambda: _pooled(32, 64), None, "64 × 32 pixels. Classifiers need a square input"),
+    "two means": (lambda: _pooled(32, 32), {"mean": [0.5, 0.5]}, "must have 3 numbers"),
     "no part": (
         lambda: _pooled(32, 32),
         {"crop_pct": 0},
@@ -323,7 +323,7 @@ REFUSED: dict[str, tuple[Any, Any, str]] = {
     "a word for cut": (
         lambda: _pooled(32, 32),
         {"do_center_crop": "no"},
-        "do_center_crop of the config.json is no, neither true nor false",
+        "do_center_crop of the config.json is no. It must be true or false",
     ),
     "both": (lambda: _pooled(32, 32), {"crop_pct": 0.9, "stretch": True}, "exclude each other"),
 }

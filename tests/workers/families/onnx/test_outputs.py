@@ -101,32 +101,32 @@ def test_half_of_a_softmax_is_a_share(tmp_path: Path) -> None:
 
 
 ODD: dict[str, tuple[Any, Any, str]] = {
-    "an age": (lambda: trace(Looks(_linear(1))), None, "It gives one number, and nothing says what that is"),
+    "an age": (lambda: trace(Looks(_linear(1))), None, "It returns one number of unknown meaning"),
     "of nothing": (
         lambda: trace(Looks(_linear(1, nn.Softmax(1)))),
         None,
-        "over one number, so that it always",
+        "over one number, so it always",
     ),
-    "three names": (lambda: trace(Looks(_linear(1))), {"names": list("abc")}, "but 3 names were given"),
+    "three names": (lambda: trace(Looks(_linear(1))), {"names": list("abc")}, "names 3 classes"),
     "a number for a class": (
         lambda: trace(Looks(_linear(4, Ends(lambda x: x.argmax(1))))),
         None,
-        "number of the best class alone.*leave ArgMax out",
+        "only the number of the best class.*without ArgMax",
     ),
     "the best classes": (
         lambda: trace(Looks(_linear(9, Ends(lambda x: x.softmax(1).topk(3)))), names=("scores", "classes")),
         None,
-        "the 3 best scores alone.*leave TopK out",
+        "only the 3 best scores.*without TopK",
     ),
     "named features": (
         lambda: trace(Looks(_linear(32)), names=("embedding",)),
         None,
-        "“embedding” has 32 features, which tell no classes",
+        "“embedding” has 32 features instead of class scores",
     ),
     "features of length 1": (
         lambda: trace(Looks(_linear(32, Ends(lambda x: nn.functional.normalize(x))))),
         None,
-        "32 features, which tell no classes",
+        "32 features instead of class scores",
     ),
 }
 
@@ -238,7 +238,8 @@ def test_masks_of_one_class_beside_others(tmp_path: Path) -> None:
 def test_several_results_are_asked_for_by_name(tmp_path: Path) -> None:
     onnx = trace(Looks(_linear(2), _linear(5)), names=("gender", "race"))
     with pytest.raises(
-        Refused, match=r"several results: “gender” .1, 2., “race” .1, 5.. Say in the config.json"
+        Refused,
+        match=r"several possible results: “gender” .1, 2., “race” .1, 5.. Select one in the config.json",
     ):
         convert(onnx, tmp_path)
     for output, names in (("race", None), (None, list("abcde"))):
@@ -254,7 +255,7 @@ def test_several_results_are_asked_for_by_name(tmp_path: Path) -> None:
 
 def test_a_box_beside_classes_is_said_not_to_be_read(tmp_path: Path) -> None:
     onnx = trace(Looks(_linear(6), _linear(4)), names=("scores", "bbox"))
-    with pytest.raises(Refused, match=r"parts of what a detector finds: “scores” .1, 6., “bbox” .1, 4."):
+    with pytest.raises(Refused, match=r"parts of detections: “scores” .1, 6., “bbox” .1, 4."):
         convert(onnx, tmp_path)
     (tmp_path / "said").mkdir()
     assert convert(onnx, tmp_path / "said", {"output": "scores"}).facts["task"] == "classify"
@@ -286,5 +287,5 @@ def test_the_last_hidden_state_of_a_transformer_is_no_detector(tmp_path: Path) -
     model = convert(trace(Transformer(), names=("t0", "t1")), tmp_path)
     assert (model.facts["task"], model.facts["output"]["name"]) == ("classify", "t1")
     (tmp_path / "alone").mkdir()
-    with pytest.raises(Refused, match=r"no boxes in pixels|no confidence"):
+    with pytest.raises(Refused, match=r"not boxes in pixels|not confidences"):
         convert(trace(nn.Sequential(Transformer(), Ends(lambda made: made[0]))), tmp_path / "alone")

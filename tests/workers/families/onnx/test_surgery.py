@@ -91,7 +91,7 @@ def test_each_byte_arrives_as_it_is(tmp_path: Path) -> None:
 
 def test_what_is_done_with_pixels_is_not_done_twice(tmp_path: Path) -> None:
     onnx = trace(Normal(torch.uint8), sample=torch.zeros((1, 3, SIDE, SIDE), dtype=torch.uint8))
-    with pytest.raises(Refused, match=r"Its input is of bytes.*leave mean and std out"):
+    with pytest.raises(Refused, match=r"Its input is uint8.*Remove mean and std"):
         convert(onnx, tmp_path, {"mean": [0.5], "std": [0.5]})
 
 
@@ -137,15 +137,18 @@ def _sample(*shape: int, dtype: torch.dtype = torch.float32) -> Any:
 
 
 REFUSED = {
-    "four channels": (lambda: _sample(1, 4, 32, 32), "Its input has 4 channels: only models of 3 .* or of 1"),
+    "four channels": (lambda: _sample(1, 4, 32, 32), "Its input has 4 channels. Only 3 .* or 1"),
     "four channels, last": (lambda: _sample(1, 32, 32, 4), "Its input has 4 channels"),
     "signed bytes": (
         lambda: _sample(1, 3, 32, 32, dtype=torch.int8),
-        "type int8. Export it with an input of float32",
+        "type int8. Export it with an input of type float32",
     ),
     "whole numbers": (lambda: _sample(1, 32, 32, 3, dtype=torch.int64), "type int64. Export it with"),
-    "two pictures": (lambda: _sample(2, 3, 32, 32), "2 pictures at once: export it with a batch of 1"),
-    "two pictures, last": (lambda: _sample(2, 32, 32, 3), "2 pictures at once: export it with a batch of 1"),
+    "two pictures": (lambda: _sample(2, 3, 32, 32), "batch size is 2. Export it with a batch size of 1"),
+    "two pictures, last": (
+        lambda: _sample(2, 32, 32, 3),
+        "batch size is 2. Export it with a batch size of 1",
+    ),
     "frames": (lambda: _sample(1, 3, 8, 32, 32), "It has 5 dimensions"),
 }
 

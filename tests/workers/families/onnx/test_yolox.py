@@ -180,10 +180,10 @@ def test_boxes_that_the_graph_has_decoded(classes: int, tmp_path: Path) -> None:
 
 
 def test_what_the_rows_are_not_cannot_be_said(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="no boxes in pixels"):
+    with pytest.raises(Refused, match="not boxes in pixels"):
         convert(giving(_decoded(3, 64)), tmp_path, {"layout": "yolox"})
     (tmp_path / "cells").mkdir()
-    with pytest.raises(Refused, match="no boxes in pixels"):
+    with pytest.raises(Refused, match="not boxes in pixels"):
         convert(trace(Cells(3), 1, 3, SIDE, SIDE), tmp_path / "cells", {"layout": "yolov5"})
 
 
@@ -261,37 +261,37 @@ def with_nms(rows: np.ndarray) -> bytes:
 
 
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
-    "RT-DETR": (lambda: giving(_shares_of_the_picture(84)), "in pixels.*shares of the picture, multiply"),
-    "RT-DETR, two classes": (lambda: giving(_shares_of_the_picture(6)), "no boxes in pixels"),
+    "RT-DETR": (lambda: giving(_shares_of_the_picture(84)), "in pixels.*fractions of the image, multiply"),
+    "RT-DETR, two classes": (lambda: giving(_shares_of_the_picture(6)), "not boxes in pixels"),
     "shares in columns": (
         lambda: giving(_shares_of_the_picture(84, 8400).transpose(0, 2, 1)),
-        "no boxes in pixels",
+        "not boxes in pixels",
     ),
-    "NanoDet": (lambda: giving(_nanodet()), "no confidence of a class"),
-    "landmarks": (lambda: giving(_faces()), "no confidence of a class"),
-    "logits": (lambda: giving(_logits()), "export the confidences behind their sigmoid"),
-    "poses": (lambda: giving(_poses()), "poses or turned boxes, say “task” in the config.json"),
-    "DETR": (lambda: giving(np.zeros((1, 100, 92)), np.zeros((1, 100, 4))), "labels apart"),
-    "YOLO-NAS": (lambda: giving(np.zeros((1, 84, 4)), np.zeros((1, 84, 80))), "labels apart"),
-    "PP-YOLOE": (lambda: giving(np.zeros((1, 84, 4)), np.zeros((1, 80, 84))), "labels apart"),
-    "YOLOv4": (lambda: giving(np.zeros((1, 84, 1, 4)), np.zeros((1, 84, 80))), "labels apart"),
-    "mmdet": (lambda: giving(np.zeros((1, 100, 5)), np.zeros((1, 100))), "labels apart"),
+    "NanoDet": (lambda: giving(_nanodet()), "not confidences"),
+    "landmarks": (lambda: giving(_faces()), "not confidences"),
+    "logits": (lambda: giving(_logits()), "export the confidences after the sigmoid"),
+    "poses": (lambda: giving(_poses()), "pose or oriented box models, set “task”"),
+    "DETR": (lambda: giving(np.zeros((1, 100, 92)), np.zeros((1, 100, 4))), "scores and labels"),
+    "YOLO-NAS": (lambda: giving(np.zeros((1, 84, 4)), np.zeros((1, 84, 80))), "scores and labels"),
+    "PP-YOLOE": (lambda: giving(np.zeros((1, 84, 4)), np.zeros((1, 80, 84))), "scores and labels"),
+    "YOLOv4": (lambda: giving(np.zeros((1, 84, 1, 4)), np.zeros((1, 84, 80))), "scores and labels"),
+    "mmdet": (lambda: giving(np.zeros((1, 100, 5)), np.zeros((1, 100))), "scores and labels"),
     "RetinaFace": (
         lambda: giving(np.zeros((1, 84, 4)), np.zeros((1, 84, 2)), np.zeros((1, 84, 10))),
-        "labels apart",
+        "scores and labels",
     ),
     "raw grids": (
         lambda: giving(np.ones((1, 255, 8, 8)), np.ones((1, 255, 4, 4))),
-        "cells of a detector before",
+        "raw detector maps without box decoding",
     ),
     "raw anchors": (
         lambda: giving(np.ones((1, 3, 8, 8, 85)), np.ones((1, 3, 4, 4, 85))),
-        "cells of a detector before",
+        "raw detector maps without box decoding",
     ),
     "FastestDet": (lambda: giving(np.ones((1, 85, 4, 4))), "cells of 16 × 16 pixels"),
-    "YOLOv7 with NMS": (_two_dimensions(7), "chooses boxes itself"),
-    "one row of it": (lambda: with_nms(np.zeros((1, 7))), "chooses boxes itself"),
-    "PP-YOLOE with NMS": (_two_dimensions(6), "chooses boxes itself"),
+    "YOLOv7 with NMS": (_two_dimensions(7), "contains NonMaxSuppression"),
+    "one row of it": (lambda: with_nms(np.zeros((1, 7))), "contains NonMaxSuppression"),
+    "PP-YOLOE with NMS": (_two_dimensions(6), "contains NonMaxSuppression"),
 }  # fmt: skip
 
 

@@ -232,7 +232,7 @@ def test_a_saved_folder_of_transformers_becomes_a_model_in_the_sandbox(tmp_path:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"hidden_size": 64}, "says hidden_size = 64, the weights 32"),
+        ({"hidden_size": 64}, "has hidden_size = 64, but the weights have 32"),
         ({"image_size": 224}, "has image_size = 224, but the weights have 32"),
         ({"num_hidden_layers": 12}, "has num_hidden_layers = 12, but the weights have 2"),
         ({"num_attention_heads": 5}, "must divide the width"),
@@ -242,7 +242,7 @@ def test_a_saved_folder_of_transformers_becomes_a_model_in_the_sandbox(tmp_path:
         ({"layer_norm_eps": "small"}, "is not between 0 and 1"),
         ({"id2label": {"0": "ant"}}, "does not name the 6 classes"),
         ({"id2label": ["ant"]}, "does not name the 6 classes"),
-        ({"id2label": {str(number): "" for number in range(6)}}, "empty, or no text"),
+        ({"id2label": {str(number): "" for number in range(6)}}, "empty or not a string"),
         ({"id2label": {str(number): None for number in range(6)}}, "the name of a class is not a string"),
         ({"image_mean": [0.5]}, "image_mean of the config.json must be 3 numbers"),
         ({"image_std": [0.5, 0, 0.5]}, "image_std of the config.json contains 0"),
@@ -265,9 +265,9 @@ def test_what_fits_no_classifier_is_refused() -> None:
     missing = {name: tensor for name, tensor in state.items() if "layer.1.output" not in name}
     with pytest.raises(Refused, match=r"lacks tensors .*layer\.1\.output\.dense\.bias"):
         VIT.convert(upload_of(missing))
-    with pytest.raises(Refused, match="no numbers"):
+    with pytest.raises(Refused, match="contains NaN or infinity"):
         VIT.convert(upload_of({**state, "classifier.bias": torch.full((CLASSES,), float("inf"))}))
-    with pytest.raises(Refused, match="not the weights of a Vision Transformer"):
+    with pytest.raises(Refused, match="not a Vision Transformer classifier"):
         VIT.convert(upload_of({"fc.weight": torch.zeros(2, 2)}))
     assert VIT.recognise(upload_of({"fc.weight": torch.zeros(2, 2)})) is None
 
