@@ -341,7 +341,7 @@ class Family(Operation[P]):
         return {}
 
     @abstractmethod
-    def recognise(self, upload: Any) -> str | None:
+    def recognize(self, upload: Any) -> str | None:
         """Return a title of the weights ("YOLO11 detector"), or None if they are not of this family.
 
         Args:

@@ -115,7 +115,7 @@ def _weights(content: BinaryIO, head: bytes) -> DetectedType:
     form = _form_of(head)
     with _refusing(form):
         try:
-            (form.recognise or form.read)(ByteSource(content, SNIFFED_PARTS))
+            (form.recognize or form.read)(ByteSource(content, SNIFFED_PARTS))
         except TooManyPartsError:
             if not form.may_be_long:
                 raise
@@ -157,7 +157,7 @@ class _Form:
     """A format of weights.
 
     `certain`: no other format begins with the same bytes. `may_be_long`: valid files may have more parts than
-    a web process parses. `recognise` reads less than `read` does.
+    a web process parses. `recognize` reads less than `read` does.
     """
 
     suffix: str
@@ -165,7 +165,7 @@ class _Form:
     read: Callable[[ByteSource], WeightsFacts]
     certain: bool = False
     may_be_long: bool = False
-    recognise: Callable[[ByteSource], object] | None = None
+    recognize: Callable[[ByteSource], object] | None = None
 
 
 _FORMS = (
@@ -178,7 +178,7 @@ _FORMS = (
         lambda head: head[4:9] == b"\0\0\0\0{",
         read_safetensors,
         certain=True,
-        recognise=recognize_safetensors,
+        recognize=recognize_safetensors,
     ),
     # The first field of an ONNX model is its version.
     _Form(".onnx", lambda head: head[:1] == b"\x08", read_onnx, may_be_long=True),

@@ -32,7 +32,7 @@ def get_model(*, owner: User, name: str) -> Listing:
     """Return a model of `owner`.
 
     Raises:
-        NotFound: there is none of this name.
+        NotFound: no model has this name.
     """
     listing = list_models(owner=owner).filter(name=name).first() if "\0" not in name else None
     if listing is None:

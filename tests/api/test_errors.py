@@ -114,8 +114,8 @@ def test_a_body_without_a_length_is_refused(user: User, api: Callable[..., APICl
     ("data", "words", "kept"),
     [
         (b"", "empty", "empty"),
-        (b"This is no picture at all.", "not an image", "not taken"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image", "not taken"),
+        (b"This is no picture at all.", "not an image", "supported"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image", "supported"),
         (picture_bytes("PNG")[:20], "damaged", "damaged"),
         (bomb(), "60 megapixels", "60 megapixels"),
     ],

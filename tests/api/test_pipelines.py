@@ -21,7 +21,7 @@ from tests.pictures import picture_bytes
 pytestmark = pytest.mark.django_db
 BODY: dict[str, Any] = {
     "title": "Night comic",
-    "summary": "Grey blocks.",
+    "summary": "Gray blocks.",
     "steps": [
         {"operation": "pixelart", "params": {"block": 9}},
         {"operation": "blackwhite"},
@@ -71,7 +71,7 @@ def test_a_pipeline_is_created_read_changed_and_deleted(client: APIClient, user:
         ({"steps": [{"operation": "ascii"}] * 17}, 422, "steps"),
         ({"steps": [{"operation": "ghost"}]}, 422, "ghost"),
         ({"steps": [{"operation": "blackwhite", "params": {"contrast": 900}}]}, 422, "blackwhite.contrast"),
-        ({"steps": [{"operation": "blackwhite", "colour": 1}]}, 422, "steps"),
+        ({"steps": [{"operation": "blackwhite", "color": 1}]}, 422, "steps"),
         ({"steps": "blackwhite"}, 422, "steps"),
         ({"visibility": "friends"}, 422, "visibility"),
         ({"owner": "me"}, 422, "owner"),

@@ -43,15 +43,15 @@ def test_previews(
         assert max(Image.open(io.BytesIO(answer.content)).size) == 1024
 
     # The part may have other names, and parameters may be fields or JSON.
-    grey = preview(
+    gray = preview(
         "blackwhite", {"file": part(), "finish": "threshold", "threshold": "100", "auto_threshold": "false"}
     )
-    assert grey.status_code == 200
+    assert gray.status_code == 200
     same = preview(
         "blackwhite",
         {"content": part(), "input": '{"finish": "threshold", "threshold": 100, "auto_threshold": false}'},
     )
-    assert same.content == grey.content
+    assert same.content == gray.content
     wrong = preview("blackwhite", {"image": part(), "threshold": "999"})
     assert (wrong.status_code, list(wrong.json()["errors"])) == (422, ["threshold"])
 

@@ -19,7 +19,7 @@ from tests.benchmarks.pictures import load_pictures
 
 NAMES = ("batch.throughput",)
 SLOTS = 2
-# One a round: each time the results are others, so that the system writes them anew as the pools do.
+# One a round: each time the results are others, so that the system writes them again as the pools do.
 QUALITIES = (90, 89, 91)
 # A worker of a pool gets the path of a picture, the folder of results and their quality.
 Task = tuple[str, str, int]

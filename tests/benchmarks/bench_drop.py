@@ -68,8 +68,8 @@ def _draw(folder: Path, files: int) -> Path:
     folder.mkdir()
     for number in range(files):
         out = io.BytesIO()
-        colour = (number % 256, number // 256 % 256, number * 7 % 256)
-        Image.new("RGB", (96, 72), colour).save(out, "JPEG", comment=str(number).encode())
+        color = (number % 256, number // 256 % 256, number * 7 % 256)
+        Image.new("RGB", (96, 72), color).save(out, "JPEG", comment=str(number).encode())
         (folder / f"IMG_{number:05}.jpg").write_bytes(out.getvalue())
     return folder
 

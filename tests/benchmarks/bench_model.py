@@ -202,7 +202,7 @@ def _compare_overhead(model: Model, paths: Sequence[Path]) -> bool:
 
 def _network_job(model: Model) -> Job:
     """The network alone, in the rectangle of these pictures: all have the same sides."""
-    # In this process, as anybody would run it.
+    # In this process, as a user would run it.
     session = get_session(Context(model=model, memo=Cache(), is_shut_in=True))
     picture = Picture.open(encode_picture(0, SMALL))
     pixels = choose_place(picture, session, Detector.of(model.facts), 0).fill(picture)

@@ -52,7 +52,7 @@ def _add_octaves(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     width, height = image.size
     for cells in (4, 12, 36, 110, 330, 900):
         shape = (max(2, cells * height // width), cells, 3)
-        # Mostly light and shade, some colour.
+        # Mostly light and shade, some color.
         values = 0.75 * rng.integers(0, 256, shape[:2])[..., None] + 0.25 * rng.integers(0, 256, shape)
         noise = Image.fromarray(values.astype(np.uint8))
         layer = noise.resize(image.size, Image.Resampling.BICUBIC)

@@ -84,7 +84,7 @@ def page(open_page: Callable[..., Page]) -> Page:
 
 @pytest.fixture
 def signed_in_page(open_page: Callable[..., Page], live_server: Any) -> Callable[..., Page]:
-    """Return a way to open a page with somebody signed in: `signed_in_page(user)`, options as `open_page`."""
+    """Return a way to open a page with a user signed in: `signed_in_page(user)`, options as `open_page`."""
 
     def signed_in(user: User, **options: Any) -> Page:
         client = Client()

@@ -37,7 +37,7 @@ RUN = """async options => {
     id, impact, nodes: nodes.map(({target, any}) => [String(target), any[0]?.message ?? ""]),
   }));
 }"""
-# Colours would fade from one theme into the other. The site's policy allows this way of adding a style.
+# Colors would fade from one theme into the other. The site's policy allows this way of adding a style.
 STILL = """() => {
   const style = new CSSStyleSheet();
   style.replaceSync("*, ::before, ::after, ::backdrop { transition: none !important }");

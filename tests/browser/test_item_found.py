@@ -75,7 +75,7 @@ def test_what_was_found_is_narrowed_in_the_dialog(
     expect(page.locator("#item-after")).to_be_visible()
     assert asked == []
 
-    # The next picture begins anew.
+    # The next picture begins again.
     page.keyboard.press("Escape")
     expect(page.locator("#viewer")).to_be_hidden()
     page.locator("#item-1").click()
@@ -93,7 +93,7 @@ def test_what_was_found_lies_where_the_model_says(
     assert differences(page, "item-before") == [True, False]
 
 
-def test_a_class_has_the_colour_that_the_worker_gives_it(
+def test_a_class_has_the_color_that_the_worker_gives_it(
     user: User, job: Job, signed_in_page: Callable[..., Page]
 ) -> None:
     page = signed_in_page(user)

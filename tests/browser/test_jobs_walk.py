@@ -39,7 +39,7 @@ def test_a_pipeline_runs_with_a_table_and_a_failed_picture_is_retried(
     page.get_by_role("link", name="New pipeline").click()
     add(page, "Black and white")
     add(page, "Pixel art")
-    page.get_by_label("Title").fill("Grey blocks")
+    page.get_by_label("Title").fill("Gray blocks")
     page.get_by_role("button", name="Save").first.click()
     page.get_by_role("link", name="Run").first.click()
 

@@ -71,17 +71,17 @@ def test_two_steps_are_built_previewed_saved_and_run(
     expect(page.locator('[name="s2.contrast"]')).to_have_value("60")
     wait_for_previews(page, 2)
 
-    # It can go no higher: the focus passes to its neighbour.
+    # It can go no higher: the focus passes to its neighbor.
     expect(page.get_by_role("button", name="Move step 1, Black and white, down")).to_be_focused()
 
-    page.get_by_label("Title").fill("Grey blocks")
+    page.get_by_label("Title").fill("Gray blocks")
     page.get_by_role("button", name="Save").click()
-    page.wait_for_url("**/pipelines/grey-blocks/")
-    expect(page.get_by_text("“Grey blocks” saved.")).to_be_visible()
+    page.wait_for_url("**/pipelines/gray-blocks/")
+    expect(page.get_by_text("“Gray blocks” saved.")).to_be_visible()
     wait_for_previews(page, 2)
 
     page.get_by_role("link", name="Run on a folder").click()
-    page.wait_for_url("**/grey-blocks/")
+    page.wait_for_url("**/gray-blocks/")
     expect(page.locator("#preview-after[src^='blob:']")).to_be_attached()
     expect(page.get_by_text("2 · Pixel art").first).to_be_visible()
     page.locator('[id="id_pixelart.block"]').fill("20")

@@ -200,7 +200,7 @@ def test_star_rename_delete_and_undo_by_keys(
     page.keyboard.press("F2")
     field = page.get_by_label("Name", exact=True)
     expect(field).to_be_focused()
-    # While somebody types, keys are letters.
+    # While a user types, keys are letters.
     page.keyboard.type("second s")
     field.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_contain_text("second s.jpg")

@@ -44,7 +44,7 @@ def shoot(page: Page) -> Callable[[str], None]:
     """Keep the page as it looks in both themes and on a phone: `shoot("drive")`. Nothing may stick out."""
     SHOTS.mkdir(parents=True, exist_ok=True)
 
-    # A colour that is still on its way to the other theme's would be in the picture.
+    # A color that is still on its way to the other theme's would be in the picture.
     page.emulate_media(reduced_motion="reduce")
 
     def take(name: str) -> None:

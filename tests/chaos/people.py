@@ -33,7 +33,7 @@ OWNERS = 4
 PICTURES = 20
 DAMAGED = 2
 MOST_OF_A_JOB = 20
-APPS = ("blackwhite", "pixelart", "ascii", "grey blocks")
+APPS = ("blackwhite", "pixelart", "ascii", "gray blocks")
 # Most of what is struck shall be in the middle of a picture, and none of these costs anything.
 HARM = (
     crashing_operation.BREAKS,
@@ -71,7 +71,7 @@ class Crowd:
                 for n, width in enumerate(HARM)
             ]
             steps = [Step(operation="blackwhite"), Step(operation="pixelart", params={"block": 8})]
-            pipelines.create_pipeline(owner=owner, title="Grey blocks", steps=steps, name="grey-blocks")
+            pipelines.create_pipeline(owner=owner, title="Gray blocks", steps=steps, name="gray-blocks")
 
     def use(self) -> None:
         """Ask for all the jobs, evenly spread, and do other things in between."""
@@ -184,8 +184,8 @@ def insist(act: Callable[[], T]) -> T:
 
 
 def _version(owner: User, app: str) -> Version:
-    if app == "grey blocks":
-        return market.get_latest_version(user=owner, owner=owner.handle, name="grey-blocks")
+    if app == "gray blocks":
+        return market.get_latest_version(user=owner, owner=owner.handle, name="gray-blocks")
     return market.get_latest_version(user=owner, owner="ipau", name=app)
 
 

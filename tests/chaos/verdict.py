@@ -100,7 +100,7 @@ def _wrong_items() -> Iterator[str]:
     for item in items.filter(Q(state=State.FAILED) & (Q(error="") | Q(error_code=""))):
         yield f"{item} failed without a reason"
     for item in items.filter(state=State.CANCELED).exclude(job__state=State.CANCELED):
-        yield f"{item} was cancelled and its job was not"
+        yield f"{item} was canceled and its job was not"
     kinds: dict[Any, set[int]] = defaultdict(set)
     for item in items.filter(state=State.SUCCEEDED):
         kinds[str(item.job.recipe["steps"][-1]["operation"])].add(item.results)

@@ -10,7 +10,7 @@ SCHEMA = "beginning"
 LARGE_BYTES = 1024 * 1024
 
 # Triggers and foreign keys stand back (`replica`): all that refers to anything goes as well. As TRUNCATE
-# would, it first waits for whoever is still writing.
+# would, it first waits for transactions that still write.
 EMPTY = """
 SET LOCAL session_replication_role = replica;
 LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE;

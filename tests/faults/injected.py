@@ -41,7 +41,7 @@ def _before(name: str, strike: Callable[[], None]) -> None:
 
 
 def _stop_worker() -> None:
-    """Stop the whole worker, this slot included, until somebody continues it."""
+    """Stop the whole worker, this slot included, until it is continued."""
     os.killpg(0, signal.SIGSTOP)
 
 

@@ -58,7 +58,7 @@ def web(
 
 
 class Person:
-    """Somebody with a key, over connections of their own."""
+    """A client with a key and connections of its own."""
 
     def __init__(self, user: User, web: WebServer):
         self.user, self._web = user, web

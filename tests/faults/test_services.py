@@ -55,7 +55,7 @@ def test_a_broker_that_dies_and_forgets_everything_costs_nothing(
     worker = celery_worker(slots=2, **valkey.env)
     job = running_job(user)
     valkey.kill()
-    # Nobody can be woken meanwhile, and nobody who submits is told of it.
+    # No worker can be woken meanwhile, and submitting still succeeds.
     late = submit(other_user, fill(other_user, 2))
     assert not wake(tasks.sweep)
     valkey.start()

@@ -188,7 +188,7 @@ def test_short_waits_stand_in_line_while_others_end(limiter: Limiter) -> None:
         except DomainError as error:
             refused.append(error)
 
-    limiter.acquire("somebody else")()
+    limiter.acquire("another account")()
     threads = [threading.Thread(target=during, args=(request_of("ann"), fetch)) for _ in range(50)]
     for thread in threads:
         thread.start()
@@ -198,7 +198,7 @@ def test_short_waits_stand_in_line_while_others_end(limiter: Limiter) -> None:
 
 
 def test_when_nothing_ends_the_line_is_refused(waiters: Waiters, limiter: Limiter) -> None:
-    limiter.acquire("somebody else")()
+    limiter.acquire("another account")()
     for name in ("ann", "bob", "cid"):
         waiters.add(request_of(name))
     limiter.acquire("eve", is_short=True)

@@ -136,7 +136,7 @@ def test_orphans_and_stale_pid_files_do_not_stand_in_the_way(data_dir: Path) -> 
     assert is_alive(valkey)
     start(data_dir)
     assert wait_gone([postgres, valkey], 5)
-    # After a crash of the machine, the number belongs to somebody else: us.
+    # After a crash of the machine, the number belongs to another process: this one.
     (data_dir / "pg" / "postmaster.pid").write_text(f"{os.getpid()}\n{data_dir / 'pg'}\n")
     start(data_dir)
 

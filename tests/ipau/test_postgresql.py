@@ -51,11 +51,11 @@ def test_one_that_was_ended_is_known() -> None:
 
 def test_what_the_server_says_meanwhile_does_no_harm() -> None:
     with connection.cursor() as cursor:
-        cursor.execute("LISTEN somebody")
+        cursor.execute("LISTEN channel")
     other = connections["default"].copy()
     try:
         with other.cursor() as cursor:
-            cursor.execute("NOTIFY somebody")
+            cursor.execute("NOTIFY channel")
         assert connection.is_usable()
     finally:
         other.close()

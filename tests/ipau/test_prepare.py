@@ -148,7 +148,7 @@ def test_static_files_are_collected_again_when_one_has_changed(tmp_path: Path, s
         (source / "more.css").write_text("d")
         assert prepare.collect_static(data)
         assert not prepare.collect_static(data)
-        # Somebody has removed them.
+        # They were removed.
         (data / "static").rename(data / "gone")
         assert prepare.collect_static(data)
     finally:
@@ -172,7 +172,7 @@ def test_code_is_compiled_again_when_it_has_changed(tmp_path: Path, monkeypatch:
     bytecode.compile_code()
     assert b"second" in compiled.read_bytes()
     assert compiled.read_bytes() != before
-    # Of what cannot be compiled, whoever imports it is told.
+    # Code that cannot be compiled fails when it is imported.
     module.write_text("def (")
     bytecode.compile_code()
 

@@ -43,7 +43,7 @@ class Marks(Family[MarksParams]):
     def keeps(self, params: MarksParams, facts: Mapping[str, Any]) -> Kept:
         return "places"
 
-    def recognise(self, upload: Any) -> str | None:
+    def recognize(self, upload: Any) -> str | None:
         return None
 
     def convert(self, upload: Any) -> Any:

@@ -78,7 +78,7 @@ def _choose(upload: WeightsUpload, wanted: str | None) -> Any:
         keys = ", ".join(family.key for family in all_families)
         raise Refused(f"There is no family called “{wanted}”. Choose one of: {keys}.", code="family")
     for family in families:
-        if family.recognise(upload) is not None:
+        if family.recognize(upload) is not None:
             return family
     known = explain_unknown(upload.tensors) if wanted in (None, "", "vit") else None
     if known is not None:

@@ -24,7 +24,7 @@ def clean_copy(stream: BinaryIO) -> Clean:
     """Plan the clean copy of a JPEG, PNG, WebP or TIFF, of an MP4, MOV or WebM.
 
     Raises:
-        FormatError: it is none of these, is damaged, or may hide data among its pixels.
+        FormatError: it is of another format, is damaged, or may hide data among its pixels.
     """
     source = ByteSource(stream)
     start = source.at(0, min(12, source.size))

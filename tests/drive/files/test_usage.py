@@ -1,4 +1,4 @@
-"""What the drive keeps of its own size: right whoever writes the files, and in nobody's way."""
+"""What the drive keeps of its own size: correct for all writers of files, and never a bottleneck."""
 
 import io
 import threading
@@ -118,7 +118,7 @@ def test_room_is_known_in_one_query(user: User, django_assert_num_queries: Calla
 
 @pytest.fixture
 def no_deadlocks(transactional_db: None) -> Iterator[None]:
-    """PostgreSQL had to end no deadlock while the test ran, whether or not somebody tried again after it."""
+    """PostgreSQL had to end no deadlock while the test ran, even if the request was retried."""
     before = deadlocks()
     yield
     assert deadlocks() == before

@@ -1,4 +1,4 @@
-"""Videos and weights on the pages: icons, facts, and how their bytes are handed out."""
+"""Videos and weights on the pages: icons, facts, and how their bytes are sent."""
 
 from collections.abc import Callable
 from typing import Any

@@ -156,7 +156,7 @@ def test_an_upload_that_broke_off_is_told_as_one(root: str) -> None:
     for kept in (len(whole) // 2, len(whole) - 30, len(whole) - 1):
         assert refusal(whole[:kept]) == CUT_SHORT
     assert refusal(script_bytes()[:-100]) == CUT_SHORT
-    # Another archive is none of weights, whole or not.
+    # Another archive is not weights, complete or not.
     assert refusal(_document()[:-30]) == UNKNOWN
 
 

@@ -1,4 +1,4 @@
-"""Pictures, videos and weights on every way into the drive, and what a worker tells of them."""
+"""Pictures, videos and weights on every way into the drive, and what a worker reports them."""
 
 import io
 from collections.abc import Callable

@@ -49,7 +49,7 @@ def test_a_worker_that_dies_is_followed_by_another(
     with pytest.raises(Killed):
         direct_work.check_upload(sent.pk)
     monkeypatch.undo()
-    # Somebody may still be at it; when the lease has run out, nobody is.
+    # Another worker may still check it, until its lease expires.
     assert direct_work.check_upload(sent.pk) is None
     let_lease_expire()
     waiting = direct_work.uploads_waiting()
@@ -205,7 +205,7 @@ def test_one_is_checked_at_a_time_and_owners_alternate(
     real, seen = direct_work.sniff, []
 
     def look(content: Any) -> Any:
-        # Another slot has neither room for one of the same owner nor for somebody else's.
+        # Another slot has neither room for one of the same owner nor for one of another owner.
         for other in (second, theirs):
             seen.append(direct_work.check_upload(other.pk))
             tasks.check_upload(str(other.pk))

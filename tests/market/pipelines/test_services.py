@@ -56,10 +56,10 @@ def test_every_parameter_has_the_author_s_value_as_default(user: User) -> None:
 
 
 def test_wrong_settings_are_named_by_step() -> None:
-    chain = steps("pixelart", ("blackwhite", {"contrast": 900, "colour": 1}), ("pixelart", {"block": 1}))
+    chain = steps("pixelart", ("blackwhite", {"contrast": 900, "color": 1}), ("pixelart", {"block": 1}))
     with pytest.raises(Invalid) as caught:
         check_steps(chain)
-    assert set(caught.value.fields) == {"blackwhite.contrast", "blackwhite.colour", "pixelart2.block"}
+    assert set(caught.value.fields) == {"blackwhite.contrast", "blackwhite.color", "pixelart2.block"}
     assert caught.value.fields["blackwhite.contrast"] == "Contrast must be at most 100."
     assert "Step 2, Black and white: Contrast must be at most 100." in caught.value.message
     assert "Step 3, Pixel art: " in caught.value.message

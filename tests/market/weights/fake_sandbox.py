@@ -74,7 +74,7 @@ def tried(**changes: Any) -> Trial:
             TrialSample(
                 small("white"), small("red"), (DetectedClass(name="cat", count=2),), "The face of a cat"
             ),
-            TrialSample(small("grey"), None, (DetectedClass(name="dog", confidence=0.875),)),
+            TrialSample(small("gray"), None, (DetectedClass(name="dog", confidence=0.875),)),
         ),
         **changes,
     }

@@ -301,7 +301,7 @@ def test_a_conversion_fails_after_three_dead_workers(user: User, monkeypatch: py
     for attempt in (1, 2, 3):
         with pytest.raises(RuntimeError):
             work.convert(conversion.pk)
-        assert not work.convert(conversion.pk)  # somebody else's, for all one knows
+        assert not work.convert(conversion.pk)  # it may belong to another worker
         conversion.refresh_from_db()
         assert conversion.attempts == attempt
         Conversion.objects.update(lease_expires_at=timezone.now() - timedelta(seconds=1))

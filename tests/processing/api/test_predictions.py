@@ -74,8 +74,8 @@ def test_a_prediction_from_start_to_end(user: User, api: Callable[..., APIClient
     listed = client.get("/v1/predictions").json()["results"][0]
     content = client.get(listed["output"])
     assert Image.open(io.BytesIO(b"".join(content.streaming_content))).mode == "L"
-    cancelled = client.post(prediction["urls"]["cancel"])
-    assert (cancelled.status_code, cancelled["Content-Type"]) == (409, "application/problem+json")
+    canceled = client.post(prediction["urls"]["cancel"])
+    assert (canceled.status_code, canceled["Content-Type"]) == (409, "application/problem+json")
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_waiting_requests_leave_threads_for_others(
     register_worker("cpu")
     limiter = Limiter(total=1, per_person=1)
     monkeypatch.setattr(concurrency, "_limiter", limiter)
-    limiter.acquire("somebody")
+    limiter.acquire("another account")
     begun = time.monotonic()
     assert run(api(user), upload(user).pk, prefer="wait").json()["status"] == "starting"
     assert time.monotonic() - begun < 2

@@ -40,10 +40,10 @@ def tiles(owner: User, name: str, color: int) -> Folder:
 
 
 def test_missing_parameters_use_the_authors_values(comic: Version, user: User) -> None:
-    pixels, grey = params_of(comic, user)
-    assert (pixels["block"], grey["contrast"]) == (9, 20)
-    pixels, grey = params_of(comic, user, **{"pixelart.block": "12", "blackwhite.finish": "dither"})
-    assert (pixels["block"], grey["contrast"], grey["finish"]) == (12, 20, "dither")
+    pixels, gray = params_of(comic, user)
+    assert (pixels["block"], gray["contrast"]) == (9, 20)
+    pixels, gray = params_of(comic, user, **{"pixelart.block": "12", "blackwhite.finish": "dither"})
+    assert (pixels["block"], gray["contrast"], gray["finish"]) == (12, 20, "dither")
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_missing_parameters_use_the_authors_values(comic: Version, user: User) -
         ("pixelart", "There is no parameter “pixelart”."),
         ("pixelart.", "There is no parameter “pixelart.”."),
         ("pixelart.size", "There is no parameter “size”."),
-        ("pixelart.colours", "There is no parameter “colours”. It was renamed to “colors”."),
+        ("pixelart.colors", "There is no parameter “colors”. It was renamed to “colors”."),
         ("mosaic.tile", "There is no parameter “mosaic.tile”."),
         ("blackwhite.contrast", "Contrast must be at most 100."),
     ],

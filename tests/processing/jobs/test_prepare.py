@@ -38,8 +38,8 @@ def test_tiles_of_another_account_are_not_found(user: User, other_user: User) ->
 
 def test_wrong_parameters_are_reported_and_no_job_is_created(user: User) -> None:
     with pytest.raises(Invalid) as caught:
-        submit(user, [upload(user)], params={"contrast": 500, "colour": "red"})
-    assert set(caught.value.fields) == {"contrast", "colour"}
+        submit(user, [upload(user)], params={"contrast": 500, "color": "red"})
+    assert set(caught.value.fields) == {"contrast", "color"}
     assert "at most 100" in caught.value.fields["contrast"]
     assert not Job.objects.exists()
 

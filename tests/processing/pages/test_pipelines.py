@@ -49,7 +49,7 @@ TWO = {
     "s1.block": "9",
     "s2.contrast": "20",
     "title": "Night comic",
-    "summary": "Grey blocks.",
+    "summary": "Gray blocks.",
 }
 
 

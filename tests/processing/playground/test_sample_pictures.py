@@ -48,9 +48,9 @@ def sources(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
     return requests
 
 
-def picture(colour: str) -> bytes:
+def picture(color: str) -> bytes:
     with io.BytesIO() as stream:
-        Image.new("RGB", (30, 20), colour).save(stream, "WEBP")
+        Image.new("RGB", (30, 20), color).save(stream, "WEBP")
         return stream.getvalue()
 
 
@@ -58,15 +58,15 @@ def tried(version: Version) -> list[Sample]:
     """Return two samples of a model. The second one shows a cat."""
     assert version.weights is not None
     found = []
-    for position, (colour, seen) in enumerate((("red", []), ("blue", [{"name": "cat", "count": 1}]))):
-        stored = blobs.store(picture(colour), "image/webp")
+    for position, (color, seen) in enumerate((("red", []), ("blue", [{"name": "cat", "count": 1}]))):
+        stored = blobs.store(picture(color), "image/webp")
         blobs.register([stored])
         found.append(
             Sample.objects.create(
                 weights=version.weights,
                 position=position,
                 before_id=stored.sha256,
-                caption=f"All <{colour}>",
+                caption=f"All <{color}>",
                 width=30,
                 height=20,
                 seen=seen,

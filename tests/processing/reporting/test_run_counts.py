@@ -37,8 +37,8 @@ def test_a_pipeline_counts_for_itself_and_once_for_each_of_its_models(user: User
     version = keep(user, step_of(one), GREY, step_of(two), step_of(one, confidence=0.5))
     submit_version(user, version, [upload(user), upload(user, "b.jpg", seed=2)])
     assert counts(version, one, two, unused) == [2, 2, 2, 0]
-    grey = Listing.objects.get(name="blackwhite")
-    assert grey.run_count == 0
+    gray = Listing.objects.get(name="blackwhite")
+    assert gray.run_count == 0
     submit_version(user, one, [upload(user, "c.jpg", seed=3)])
     assert counts(version, one, two) == [2, 3, 2]
 

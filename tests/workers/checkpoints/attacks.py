@@ -28,7 +28,7 @@ _RUNNERS = {
     "importlib": ("importlib", "import_module", ("this",)),
     "import": ("builtins", "__import__", ("this",)),
     "runpy": ("runpy", "_run_code", ("open('{marker}', 'w')", {})),
-    "torch_hub": ("torch.hub", "load", ("somebody/model", "model")),
+    "torch_hub": ("torch.hub", "load", ("owner/model", "model")),
     "torch_load": ("torch.serialization", "load", ("{marker}",)),
     "nested_pickle": ("torch.storage", "_load_from_bytes", (b"\x80\x02N.",)),
     "pickle_loads": ("_pickle", "loads", (b"cposix\nsystem\n(S'touch {marker}'\ntR.",)),

@@ -150,11 +150,11 @@ def test_a_module_bomb(tmp_path: Path) -> None:
 
 
 def test_the_state_of_a_network_alone(plain: Any, tmp_path: Path) -> None:
-    """A state dict does not say how its network is built: YOLO cannot be recognised by it."""
+    """A state dict does not say how its network is built: YOLO cannot be recognized by it."""
     import torch
 
     torch.save(plain.state_dict(), tmp_path / "model.pt")
     upload = open_upload(tmp_path / "model.pt")
-    assert convert.recognise(upload) is None
+    assert convert.recognize(upload) is None
     assert upload.tensors["model.0.conv.weight"].shape == (16, 3, 3, 3)
     assert torch.equal(upload.tensors["model.0.conv.weight"], plain.model[0].conv.weight)

@@ -21,7 +21,7 @@ from workers.media.grid import average_cells, build_bayer, count_cells, paint_ce
         ((0, 0, 255), (0.45201, -0.03246, -0.31153)),
     ],
 )
-def test_oklab_of_known_colours(rgb: tuple[int, int, int], lab: tuple[float, float, float]) -> None:
+def test_oklab_of_known_colors(rgb: tuple[int, int, int], lab: tuple[float, float, float]) -> None:
     assert np.allclose(to_oklab(np.array(rgb, np.uint8)), lab, atol=1e-3)
 
 
@@ -55,9 +55,9 @@ def test_no_more_clusters_than_different_points(different: int) -> None:
 
 def test_nearest_agrees_with_all_distances() -> None:
     rng = np.random.default_rng(4)
-    points, centres = rng.random((300, 3), dtype=np.float32), rng.random((9, 3), dtype=np.float32)
-    expected = ((points[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
-    assert np.array_equal(find_nearest(points, centres), expected)
+    points, centers = rng.random((300, 3), dtype=np.float32), rng.random((9, 3), dtype=np.float32)
+    expected = ((points[:, None] - centers) ** 2).sum(axis=2).argmin(axis=1)
+    assert np.array_equal(find_nearest(points, centers), expected)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from tests.workers.families.models import MemoryModel, facts_of, fixed
 
 NAMES = ("cat", "dog", "traffic light")
 SIDE = 64
-# Centre, width, height in the input's pixels, and the class. The last two overlap: only one of them stays.
+# Center, width, height in the input's pixels, and the class. The last two overlap: only one of them stays.
 _THINGS = ((20, 30, 24, 20, 0), (45, 34, 18, 26, 1), (32, 22, 14, 10, 2), (33, 22, 14, 10, 2))
 _SCORES = (0.9, 0.8, 0.6, 0.4)
 

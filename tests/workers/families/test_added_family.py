@@ -22,7 +22,7 @@ class Mirror(Family[MirrorParams]):
     tier = "advanced"
     Params = MirrorParams
 
-    def recognise(self, upload):
+    def recognize(self, upload):
         return "a mirror" if "mirror" in upload.metadata else None
 
     def convert(self, upload):

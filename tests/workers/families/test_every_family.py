@@ -71,8 +71,8 @@ def test_it_describes_itself_and_its_settings(family: Family[Any]) -> None:
 def test_it_recognises_nothing_in_an_empty_upload(family: Family[Any], tmp_path: Any) -> None:
     from workers.checkpoints.upload import WeightsUpload
 
-    assert family.recognise(WeightsUpload("torch", tmp_path / "none", {}, {})) is None
-    assert family.recognise(WeightsUpload("safetensors", tmp_path / "none")) is None
+    assert family.recognize(WeightsUpload("torch", tmp_path / "none", {}, {})) is None
+    assert family.recognize(WeightsUpload("safetensors", tmp_path / "none")) is None
 
 
 # --- What it does.
@@ -177,7 +177,7 @@ def test_no_metadata_gets_out(task: str, format: str) -> None:
 
 
 @every_task
-@pytest.mark.parametrize("kind", ["jpeg", "png", "png alpha", "jpeg grey"])
+@pytest.mark.parametrize("kind", ["jpeg", "png", "png alpha", "jpeg gray"])
 def test_the_picture_it_was_given_stays_as_it_was(task: str, kind: str) -> None:
     picture = Picture.open(KINDS[kind])
     views = [picture.rgb(), picture.rgb(flat=False), picture.gray(), picture.reduced(20, 10)]
@@ -335,7 +335,7 @@ def test_labels_of_any_name_stay_inside() -> None:
         assert draw(image, found, Style()).size == (200, 100)
 
 
-def test_neighbouring_classes_have_unlike_colours() -> None:
+def test_neighbouring_classes_have_unlike_colors() -> None:
     from workers.vision.draw import color_of
 
     colors = np.array([color_of(class_id) for class_id in range(80)])

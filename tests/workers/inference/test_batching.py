@@ -72,7 +72,7 @@ def ask_at_once(batcher: Batcher, inputs: Sequence[Floats]) -> list[Any]:
     ended = network.answered + len(inputs)
 
     def running() -> int:
-        # As in a slot: whoever has an answer comes no more, and is not waited for.
+        # As in a slot: a thread that has its result does not come again, and is not waited for.
         return int(ended - network.answered)
 
     def ask(index: int) -> None:
@@ -173,7 +173,7 @@ def test_out_of_memory_makes_later_batches_smaller() -> None:
 
 def test_an_input_that_does_not_fit_fails_alone() -> None:
     network = Doubling(room=2)
-    # Whoever fails is waited for to the end.
+    # A thread that fails is waited for to the end.
     answers = ask_at_once(Batcher(network, patience=0.5), [picture(1), picture(2, count=3), picture(3)])
     assert isinstance(answers[1], MemoryError)
     assert (answers[0].max(), answers[2].max()) == (2, 6)

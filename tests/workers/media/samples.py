@@ -16,7 +16,7 @@ GPS = 34853
 
 
 def draw(width: int = 96, height: int = 64, seed: int = 1) -> Image.Image:
-    """Colour that differs in each corner, with an edge and a little texture."""
+    """Color that differs in each corner, with an edge and a little texture."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]
     red = 255 * x / max(1, width - 1)
@@ -90,13 +90,13 @@ def kinds() -> dict[str, bytes]:
     deep = Image.fromarray((np.arange(96 * 64, dtype=np.uint32) * 10).astype(np.uint16).reshape(64, 96))
     return {
         "jpeg": encode(rgb, "JPEG", quality=90),
-        "jpeg grey": encode(rgb.convert("L"), "JPEG"),
+        "jpeg gray": encode(rgb.convert("L"), "JPEG"),
         "jpeg cmyk": encode(rgb.convert("CMYK"), "JPEG"),
         "jpeg progressive": encode(rgb, "JPEG", progressive=True),
         "jpeg rotated": with_exif(lay_down(rgb, 6), orientation=6),
         "png": encode(rgb, "PNG"),
         "png alpha": encode(rgba, "PNG"),
-        "png grey alpha": encode(rgba.convert("LA"), "PNG"),
+        "png gray alpha": encode(rgba.convert("LA"), "PNG"),
         "png palette alpha": encode(palette, "PNG"),
         "png 1 bit": encode(rgb.convert("1"), "PNG"),
         "png 16 bit": encode(deep, "PNG"),

@@ -158,11 +158,11 @@ def test_a_tiff_of_very_many_pages_is_refused() -> None:
 
 
 def test_only_the_first_frame_is_seen() -> None:
-    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue", "lime")]
+    frames = [Image.new("RGB", (20, 20), color) for color in ("red", "blue", "lime")]
     for format in ("PNG", "WEBP", "TIFF"):
         data = encode(frames[0], format, save_all=True, append_images=frames[1:])
-        colour = pixels(Picture.open(data).rgb())[10, 10]
-        assert np.abs(colour - [255, 0, 0]).max() < 12, format
+        color = pixels(Picture.open(data).rgb())[10, 10]
+        assert np.abs(color - [255, 0, 0]).max() < 12, format
 
 
 # --- Disguises.
@@ -213,7 +213,7 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
 
 
 @pytest.mark.parametrize("top", [1.0, 255.0, 65535.0])
-def test_floating_point_greys_are_scaled(top: float) -> None:
+def test_floating_point_grays_are_scaled(top: float) -> None:
     values = np.array([[0, 0.5, 1, np.nan]], dtype=np.float32) * np.float32(top)
     got = pixels(Picture.open(encode(Image.fromarray(values), "TIFF")).gray())
     assert got.tolist() == [[0, 128, 255, 0]]
@@ -246,7 +246,7 @@ def test_palette_transparency_is_found() -> None:
     assert picture.rgb().getpixel((0, 0)) == (10, 20, 30)
 
 
-def test_cmyk_comes_out_in_its_colours() -> None:
+def test_cmyk_comes_out_in_its_colors() -> None:
     for format in ("JPEG", "TIFF"):
         data = encode(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), format)
         red, green, blue = pixels(Picture.open(data).rgb())[8, 8]

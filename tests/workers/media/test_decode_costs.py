@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.workers.media import samples
 from tests.workers.media.samples import draw, encode, pixels
-from tests.workers.tiff.tiffs import grey_tags, tiff
+from tests.workers.tiff.tiffs import gray_tags, tiff
 from workers import engine
 from workers.media.picture import Picture, PictureError, identify
 
@@ -100,7 +100,7 @@ def test_very_many_segments_between_scans_are_refused() -> None:
 
 def test_the_strips_of_a_tiff_are_bounded_as_jpegs() -> None:
     data = repeat_scan(progressive(), 250)
-    tags = [tag for tag in grey_tags(compression=7) if tag[0] not in (258, 262, 277, 279)]
+    tags = [tag for tag in gray_tags(compression=7) if tag[0] not in (258, 262, 277, 279)]
     tags += [
         (258, 3, 3, struct.pack("<HHH", 8, 8, 8)),
         (262, 3, 1, 6),

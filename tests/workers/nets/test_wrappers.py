@@ -240,5 +240,5 @@ def test_thousands_of_copies_take_no_time() -> None:
     state = {f"{first}.{number}": torch.ones(1) for first in firsts for number in range(4)}
     state |= {f"model.{number}.weight": torch.ones(1) for number in range(10_000)}
     begun = time.thread_time()
-    assert GAN.recognise(upload_of(state)) is None
+    assert GAN.recognize(upload_of(state)) is None
     assert time.thread_time() - begun < 20

@@ -124,6 +124,6 @@ def test_transparency_stays(finish: str, format: str) -> None:
 
 
 def test_hidden_color_does_not_shine_through() -> None:
-    """Grey of a half transparent pixel is that of its own color, not of color on white."""
+    """Gray of a half transparent pixel is that of its own color, not of color on white."""
     got = run(Image.new("RGBA", (2, 2), (100, 100, 100, 128)))
     assert got.getpixel((0, 0)) == (100, 128)

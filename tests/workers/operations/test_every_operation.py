@@ -252,7 +252,7 @@ def test_no_metadata_gets_out(operation: Operation[Any], format: str) -> None:
 
 
 @every_operation
-@pytest.mark.parametrize("kind", ["jpeg", "png", "png alpha", "jpeg grey"])
+@pytest.mark.parametrize("kind", ["jpeg", "png", "png alpha", "jpeg gray"])
 def test_the_picture_it_was_given_stays_as_it_was(operation: Operation[Any], kind: str) -> None:
     picture = Picture.open(KINDS[kind])
     views = [picture.rgb(), picture.rgb(flat=False), picture.gray(), picture.reduced(20, 10)]
@@ -303,4 +303,4 @@ def test_samples_are_what_they_say() -> None:
     assert modes["png 16 bit"] == "I;16"
     assert modes["jpeg cmyk"] == "CMYK"
     assert modes["png palette alpha"] == "P"
-    assert modes["png grey alpha"] == "LA"
+    assert modes["png gray alpha"] == "LA"

@@ -148,7 +148,7 @@ def test_a_tiff_that_hides_pictures_keeps_the_first_only() -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "RGB"])
-def test_jpegs_keep_their_colours(mode: str) -> None:
+def test_jpegs_keep_their_colors(mode: str) -> None:
     """CMYK needs Adobe's segment, RGB must not be taken for YCbCr."""
     data = saved(draw().convert(mode), "JPEG", comment=SECRET, keep_rgb=mode == "RGB")
     after = cleaned(data)

@@ -20,7 +20,7 @@ from drive.formats.detect import sniff
 from ipau.common.errors import Invalid
 from tests.workers.media import samples
 from tests.workers.media.samples import draw, encode, pixels
-from tests.workers.tiff.tiffs import Tag, block, directory, grey_tags, numbered, tiff
+from tests.workers.tiff.tiffs import Tag, block, directory, gray_tags, numbered, tiff
 from workers import engine
 from workers.media.picture import Picture, PictureError, identify
 
@@ -58,7 +58,7 @@ def soon(read: Callable[[bytes], object], data: bytes) -> object:
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("first", [1000, 256], ids=["sorted", "of known numbers"])
 def test_very_many_tags_are_refused(order: str, big: bool, first: int) -> None:
-    tags = [*grey_tags(), *numbered(60_000, first=first)]
+    tags = [*gray_tags(), *numbered(60_000, first=first)]
     error = refusal(tiff(tags, order=order, big=big))
     assert (error.code, error.message) == (
         "too_complex",
@@ -67,7 +67,7 @@ def test_very_many_tags_are_refused(order: str, big: bool, first: int) -> None:
 
 
 def test_one_tag_again_and_again_is_refused() -> None:
-    assert refusal(tiff([*grey_tags(), *[(256, 4, 1, 64)] * 65_000])).code == "too_complex"
+    assert refusal(tiff([*gray_tags(), *[(256, 4, 1, 64)] * 65_000])).code == "too_complex"
 
 
 def test_a_count_of_tags_that_are_not_there_is_refused() -> None:
@@ -78,10 +78,10 @@ def test_a_count_of_tags_that_are_not_there_is_refused() -> None:
 
 def _pages(number: int, *, last: int = 0) -> bytes:
     """Pages whose directories lie behind each other; the last one points to `last`."""
-    step = len(directory(grey_tags(), 0))
+    step = len(directory(gray_tags(), 0))
     first = 8 + 64 * 64
     starts = [first + step * index for index in range(number)] + [last]
-    pages = [directory(grey_tags(), at, after=after) for at, after in itertools.pairwise(starts)]
+    pages = [directory(gray_tags(), at, after=after) for at, after in itertools.pairwise(starts)]
     return b"II*\0" + struct.pack("<I", first) + bytes(64 * 64) + b"".join(pages)
 
 
@@ -97,7 +97,7 @@ def test_pages_in_a_circle_end_where_they_began() -> None:
 
 def test_values_that_lie_on_each_other_are_refused() -> None:
     """A reader that copies each needs the file's length a thousand times."""
-    tags = [*grey_tags(), *numbered(900, 7, 1_000_000, 8)]
+    tags = [*gray_tags(), *numbered(900, 7, 1_000_000, 8)]
     error = refusal(tiff(tags, bytes(1_000_100)))
     assert error.message == "Parts of this TIFF overlap. Save it again with another program."
 
@@ -107,7 +107,7 @@ def _strip_table(number: int, at: int, length: int) -> list[Tag]:
     own = {256: 100, 257: number, 278: 1}
     return [
         (tag, kind, number, tables[tag]) if tag in tables else (tag, kind, 1, own.get(tag, value))
-        for tag, kind, _count, value in grey_tags(compression=8)
+        for tag, kind, _count, value in gray_tags(compression=8)
     ]
 
 
@@ -128,7 +128,7 @@ def test_very_many_strips_are_refused() -> None:
 @pytest.mark.parametrize("twice", [False, True])
 def test_a_tile_much_larger_than_its_picture_is_refused(twice: bool) -> None:
     packed = zlib.compress(bytes(20_000 * 500), 9)
-    tags: list[Tag] = [tag for tag in grey_tags(compression=8) if tag[0] not in (273, 278, 279)]
+    tags: list[Tag] = [tag for tag in gray_tags(compression=8) if tag[0] not in (273, 278, 279)]
     tags += [(322, 4, 1, 20_000), (323, 4, 1, 20_000), (324, 4, 1, 8), (325, 4, 1, len(packed))]
     tags += [(322, 4, 1, 64)] if twice else []
     assert refusal(tiff(tags, packed)).message == (
@@ -139,14 +139,14 @@ def test_a_tile_much_larger_than_its_picture_is_refused(twice: bool) -> None:
 @pytest.mark.parametrize("kind", [0, 99, 16, 18])
 def test_many_tags_of_types_that_no_tiff_has_are_refused(kind: int) -> None:
     """Of 64 bits are only those of BigTIFF."""
-    assert refusal(tiff([*grey_tags(), *numbered(17, kind)])).message == (
+    assert refusal(tiff([*gray_tags(), *numbered(17, kind)])).message == (
         "This TIFF has more than 16 damaged tags. Save it again with another program."
     )
 
 
 def test_a_big_endian_bigtiff_has_one_directory() -> None:
     """Pillow by itself takes the upper half of its header for the place of a classic one."""
-    data = bytearray(tiff(grey_tags(), order=">", big=True).ljust(0x80000, b"\0"))
+    data = bytearray(tiff(gray_tags(), order=">", big=True).ljust(0x80000, b"\0"))
     data += directory(numbered(60_000), 0x80000, order=">")
     assert soon(identify, bytes(data)).width == 64
     assert soon(engine.thumbnail, bytes(data)).width == 64
@@ -159,14 +159,14 @@ def test_a_big_endian_bigtiff_has_one_directory() -> None:
 @pytest.mark.parametrize("big", [False, True], ids=["classic", "big"])
 def test_layers_of_an_editor_are_passed_over(order: str, big: bool) -> None:
     layers = os.urandom(1000) * 64_000
-    data = tiff([*grey_tags(), (LAYERS, 7, len(layers), layers)], order=order, big=big)
+    data = tiff([*gray_tags(), (LAYERS, 7, len(layers), layers)], order=order, big=big)
     assert soon(identify, data).width == 64
     assert soon(lambda data: sniff(io.BytesIO(data)), data).width == 64
 
 
 def test_long_lists_of_fractions_are_passed_over() -> None:
     fractions = struct.pack("<II", 1, 3) * 500_000
-    data = tiff([*grey_tags(), (282, 5, 500_000, fractions), (283, 5, 500_000, fractions)])
+    data = tiff([*gray_tags(), (282, 5, 500_000, fractions), (283, 5, 500_000, fractions)])
     assert soon(identify, data).width == 64
     exif = block([(274, 5, 500_000, fractions)])
     assert soon(identify, _png_with_exif(exif)).orientation == 1
@@ -181,7 +181,7 @@ def test_the_worst_directory_that_passes_is_read_soon() -> None:
         numbered(990, 5, 1, struct.pack("<II", 1, 3)),
         numbered(990, 4, 1000, 0x7FFFFFF0),
     ):
-        data = tiff([*grey_tags(), *tags])
+        data = tiff([*gray_tags(), *tags])
         assert soon(identify, data).width == 64
         soon(engine.thumbnail, data)
 
@@ -196,7 +196,7 @@ def test_more_strips_than_the_picture_needs_are_not_counted_out(kind: int) -> No
         278: (278, 4, 1, 1) if kind == 273 else (322, 4, 1, 16),
         279: (279, 4, number, lengths) if kind == 273 else (325, 4, number, lengths),
     }
-    tags = [own.get(tag[0], tag) for tag in grey_tags()]
+    tags = [own.get(tag[0], tag) for tag in gray_tags()]
     tags += [(323, 4, 1, 16)] if kind == 324 else []
     assert soon(identify, tiff(tags, bytes(100_000))).width == 64
 
@@ -211,7 +211,7 @@ def test_strips_at_one_place_are_each_read_no_further_than_they_go() -> None:
         278: (278, 4, 1, 1),
         279: (279, 4, number, struct.pack("<I", 100) * number),
     }
-    data = tiff([own.get(tag[0], tag) for tag in grey_tags()], bytes(20_000_000))
+    data = tiff([own.get(tag[0], tag) for tag in gray_tags()], bytes(20_000_000))
     soon(engine.thumbnail, data)
 
 
@@ -286,7 +286,7 @@ FRACTION = struct.pack("<II", 1, 3)
     ids=range(5),
 )
 def test_the_worst_exif_that_passes_is_read_soon(hold: Callable[[bytes], bytes], tags: list[Tag]) -> None:
-    """Pillow writes that of an AVIF anew, tag by tag."""
+    """Pillow writes that of an AVIF again, tag by tag."""
     most = 400_000 if hold is _png_with_raw_exif else 900_000
     data = hold(block([(274, 3, 1, 6), *tags])[:most])
     soon(identify, data)
@@ -303,15 +303,15 @@ def test_exif_of_cameras_passes(hold: Callable[[bytes], bytes]) -> None:
 
 
 def test_a_directory_of_exif_in_a_tiff_is_passed_over_too() -> None:
-    tags = [*grey_tags(), (34665, 4, 1, 0)]
+    tags = [*gray_tags(), (34665, 4, 1, 0)]
     at = len(tiff(tags))
-    data = tiff([*grey_tags(), (34665, 4, 1, at)]) + directory(numbered(60_000), at)
+    data = tiff([*gray_tags(), (34665, 4, 1, at)]) + directory(numbered(60_000), at)
     assert soon(identify, data).width == 64
     assert soon(engine.thumbnail, data).width == 64
 
 
 def test_exif_that_points_to_itself_is_read_once() -> None:
-    data = tiff([*grey_tags(), (34665, 4, 1, 8 + 64 * 64), (34853, 4, 1, 8 + 64 * 64)])
+    data = tiff([*gray_tags(), (34665, 4, 1, 8 + 64 * 64), (34853, 4, 1, 8 + 64 * 64)])
     assert soon(engine.thumbnail, data).width == 64
 
 
@@ -338,7 +338,7 @@ def test_profiles_and_descriptions_of_megabytes_pass() -> None:
     xmp = b"<x:xmpmeta>" + b"<a/>" * 1_500_000 + b'<r tiff:Orientation="6"/></x:xmpmeta>'
     profile = os.urandom(1_000_000) * 8
     tags = [
-        *grey_tags(),
+        *gray_tags(),
         (700, 1, len(xmp), xmp),
         (34377, 7, len(profile), profile),
         (34675, 7, len(profile), profile),
@@ -350,13 +350,13 @@ def test_profiles_and_descriptions_of_megabytes_pass() -> None:
 
 
 def test_unsorted_and_repeated_tags_of_careless_writers_pass() -> None:
-    data = tiff([*reversed(grey_tags()), (256, 4, 1, 64), (305, 2, 5, b"Tool\0"), (270, 2, 5, b"Text\0")])
+    data = tiff([*reversed(gray_tags()), (256, 4, 1, 64), (305, 2, 5, b"Tool\0"), (270, 2, 5, b"Text\0")])
     assert soon(identify, data).width == 64
     assert soon(engine.thumbnail, data).width == 64
 
 
 def test_a_value_outside_of_the_file_is_left_to_the_decoder() -> None:
-    data = tiff([*grey_tags(), (65000, 7, 100_000_000, 0x7FFFFFFF)])
+    data = tiff([*gray_tags(), (65000, 7, 100_000_000, 0x7FFFFFFF)])
     assert soon(identify, data).width == 64
 
 
@@ -387,7 +387,7 @@ except PictureError:
 @pytest.mark.parametrize("compression", [1, 5])
 def test_bad_tags_write_no_log(compression: int) -> None:
     tags = [*numbered(900, 4, 0x3FFFFFFF), *numbered(16, 99, 500, first=2000)]
-    data = tiff([*grey_tags(compression=compression), *tags])
+    data = tiff([*gray_tags(compression=compression), *tags])
     done = subprocess.run([sys.executable, "-c", _READ], input=data, capture_output=True, check=True)
     assert done.stdout == b""
     # libtiff says of damaged pixels that they are, and twice a line of each tag whose type nobody knows.
@@ -396,4 +396,4 @@ def test_bad_tags_write_no_log(compression: int) -> None:
 
 def test_the_limits_hold_whatever_opens_a_picture() -> None:
     with pytest.raises(UnidentifiedImageError):
-        Image.open(io.BytesIO(tiff([*grey_tags(), *numbered(5000)])))
+        Image.open(io.BytesIO(tiff([*gray_tags(), *numbered(5000)])))

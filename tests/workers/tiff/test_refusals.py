@@ -23,7 +23,7 @@ from tests.workers.tiff.tiff_samples import (
     ZSTD,
     write_samples,
 )
-from tests.workers.tiff.tiffs import directory, grey_tags, tiff
+from tests.workers.tiff.tiffs import directory, gray_tags, tiff
 from workers import engine
 from workers.media.picture import PictureError, identify
 
@@ -56,7 +56,7 @@ def refusal(data: bytes) -> PictureError:
     ],
 )
 def test_other_compressions_are_named(compression: int, name: str) -> None:
-    error = refusal(tiff(grey_tags(compression=compression)))
+    error = refusal(tiff(gray_tags(compression=compression)))
     assert error.code == "unsupported"
     assert f"compressed with {name}" in error.message
     assert error.message.endswith("which is not supported. Save it with LZW or Deflate.")
@@ -74,14 +74,14 @@ def test_other_colors_are_named(photometric: int, words: str) -> None:
 
 @pytest.mark.parametrize(("bits", "kind"), [(24, 1), (31, 1), (12, SIGNED), (24, FLOAT), (8, FLOAT)])
 def test_other_depths_are_named(bits: int, kind: int) -> None:
-    tags = [tag for tag in grey_tags() if tag[0] != 258]
+    tags = [tag for tag in gray_tags() if tag[0] != 258]
     error = refusal(tiff(sorted([*tags, (258, 3, 1, bits), (339, 3, 1, kind)]), bytes(64 * 64 * 8)))
     assert error.code == "unsupported"
     assert f"{bits}-bit" in error.message
 
 
 def test_complex_and_mixed_samples_are_refused() -> None:
-    tags = [tag for tag in grey_tags() if tag[0] != 258]
+    tags = [tag for tag in gray_tags() if tag[0] != 258]
     complex_numbers = tiff(sorted([*tags, (258, 3, 1, 64), (339, 3, 1, 6)]), bytes(64 * 64 * 8))
     assert "complex" in refusal(complex_numbers).message
     three = [tag for tag in tags if tag[0] not in (262, 277)] + [(262, 3, 1, RGB), (277, 3, 1, 3)]
@@ -96,20 +96,20 @@ def test_predictors_that_nothing_defines_are_refused() -> None:
 
 
 def test_the_preview_of_a_camera_raw_file_is_not_taken_for_it() -> None:
-    inner = grey_tags()
-    at = len(tiff([*grey_tags(), (254, 4, 1, 1), (330, 4, 1, 0)]))
-    data = tiff(sorted([*grey_tags(), (254, 4, 1, 1), (330, 4, 1, at)])) + directory(inner, at)
+    inner = gray_tags()
+    at = len(tiff([*gray_tags(), (254, 4, 1, 1), (330, 4, 1, 0)]))
+    data = tiff(sorted([*gray_tags(), (254, 4, 1, 1), (330, 4, 1, at)])) + directory(inner, at)
     assert "only a preview" in refusal(data).message
 
 
 def test_a_page_with_a_thumbnail_of_its_own_passes() -> None:
-    at = len(tiff([*grey_tags(), (330, 4, 1, 0)]))
-    data = tiff(sorted([*grey_tags(), (330, 4, 1, at)])) + directory(grey_tags(), at)
+    at = len(tiff([*gray_tags(), (330, 4, 1, 0)]))
+    data = tiff(sorted([*gray_tags(), (330, 4, 1, at)])) + directory(gray_tags(), at)
     assert identify(data).width == 64
 
 
 def test_too_many_bytes_of_samples_are_refused_from_the_header() -> None:
-    tags = [tag for tag in grey_tags(7000, 7000) if tag[0] not in (258, 262, 277)]
+    tags = [tag for tag in gray_tags(7000, 7000) if tag[0] not in (258, 262, 277)]
     tags += [
         (258, 3, 3, struct.pack("<3H", 64, 64, 64)),
         (262, 3, 1, RGB),
@@ -122,7 +122,7 @@ def test_too_many_bytes_of_samples_are_refused_from_the_header() -> None:
 
 
 def test_too_many_channels_are_refused_from_the_header() -> None:
-    tags = [tag for tag in grey_tags(7000, 7000, compression=DEFLATE) if tag[0] not in (258, 262, 277)]
+    tags = [tag for tag in gray_tags(7000, 7000, compression=DEFLATE) if tag[0] not in (258, 262, 277)]
     tags += [(258, 3, 1, 1), (262, 3, 1, RGB), (277, 3, 1, 900)]
     error = refusal(tiff(sorted(tags)))
     assert error.code == "too_large"
@@ -130,7 +130,7 @@ def test_too_many_channels_are_refused_from_the_header() -> None:
 
 
 def test_a_compressed_strip_of_too_many_bytes_is_refused_from_the_header() -> None:
-    tags = [tag for tag in grey_tags(7001, 7000, compression=DEFLATE) if tag[0] != 258]
+    tags = [tag for tag in gray_tags(7001, 7000, compression=DEFLATE) if tag[0] != 258]
     error = refusal(tiff(sorted([*tags, (258, 3, 1, 64)])))
     assert error.message == "The strips or tiles of this TIFF are too large. Save it with smaller ones."
 

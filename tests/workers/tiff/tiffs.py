@@ -9,8 +9,8 @@ from collections.abc import Sequence
 Tag = tuple[int, int, int, bytes | int]
 
 
-def grey_tags(width: int = 64, height: int = 64, *, compression: int = 1, rows: int = 0) -> list[Tag]:
-    """What an 8-bit grey picture needs, its pixels at byte 8."""
+def gray_tags(width: int = 64, height: int = 64, *, compression: int = 1, rows: int = 0) -> list[Tag]:
+    """What an 8-bit gray picture needs, its pixels at byte 8."""
     rows = rows or height
     return [
         *((256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (259, 3, 1, compression), (262, 3, 1, 1)),

@@ -76,7 +76,7 @@ def test_boxes_come_back_to_the_edges_of_a_picture_that_was_rounded_down() -> No
 
 
 @pytest.mark.parametrize("size", [(300, 200), (100, 260), (64, 64), (31, 7), (1, 1)])
-def test_the_input_holds_the_picture_and_grey(size: tuple[int, int]) -> None:
+def test_the_input_holds_the_picture_and_gray(size: tuple[int, int]) -> None:
     import cv2
 
     picture = Picture.open(encode(draw(*size), "PNG"))

@@ -22,7 +22,7 @@ MOST_MARGIN = 48
 FLOPS_SIDE = TASKS["image"].usual_side
 
 
-def recognise(upload: WeightsUpload) -> str | None:
+def recognize(upload: WeightsUpload) -> str | None:
     """Return the title of the generator architecture, or None if the weights are not a generator."""
     found = catalogue.find(upload.tensors)
     return None if found is None else found.plan.title

@@ -120,10 +120,10 @@ class Gan(Family[GanParams]):
     def settings_for(self, facts: Mapping[str, Any]) -> tuple[str, ...]:
         return _SETTINGS[facts["layout"]]
 
-    def recognise(self, upload: Any) -> str | None:
+    def recognize(self, upload: Any) -> str | None:
         from workers.families.gan import convert as generators
 
-        return generators.recognise(upload)
+        return generators.recognize(upload)
 
     def convert(self, upload: Any) -> Any:
         from workers.families.gan import convert as generators

@@ -58,7 +58,7 @@ _LAYOUT_TITLES = {
 }
 
 
-def recognise(upload: WeightsUpload) -> str | None:
+def recognize(upload: WeightsUpload) -> str | None:
     """Return a title if the upload is an ONNX file, else None. The task is recognized by `convert`."""
     return "ONNX model" if upload.format == "onnx" else None
 

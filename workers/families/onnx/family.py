@@ -52,8 +52,8 @@ class Onnx(Family[OnnxParams]):
     def choices_for(self, facts: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
         return detect.choices_for(facts)
 
-    def recognise(self, upload: Any) -> str | None:
-        return onnx_exports.recognise(upload)
+    def recognize(self, upload: Any) -> str | None:
+        return onnx_exports.recognize(upload)
 
     def convert(self, upload: Any) -> Any:
         return onnx_exports.convert(upload)

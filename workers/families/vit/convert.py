@@ -54,7 +54,7 @@ class _Found:
     whose: str
 
 
-def recognise(upload: WeightsUpload) -> str | None:
+def recognize(upload: WeightsUpload) -> str | None:
     """Return a title, or None if the weights are not a Vision Transformer."""
     found = _find(upload.tensors)
     if found is None:
@@ -84,7 +84,7 @@ def convert(upload: WeightsUpload) -> Bundle:
     facts = {
         "family": "vit",
         "task": "classify",
-        "title": recognise(upload),
+        "title": recognize(upload),
         "averaged": found.reading.shown_name,
         "classes": read_labels(config, settings["classes"]),
         "input": {"width": side, "height": side, "channels": channels},

@@ -67,10 +67,10 @@ class Vit(Family[VitParams]):
             image = draw_title(image, f"{best.name} {best.confidence:.2f}", best.class_id)
         return Result(image, data=describe(guesses, picture, context))
 
-    def recognise(self, upload: Any) -> str | None:
+    def recognize(self, upload: Any) -> str | None:
         from workers.families.vit import convert as classifiers
 
-        return classifiers.recognise(upload)
+        return classifiers.recognize(upload)
 
     def convert(self, upload: Any) -> Any:
         from workers.families.vit import convert as classifiers

@@ -10,14 +10,14 @@ from workers.checkpoints.upload import WeightsUpload
 from workers.families.yolo import ultralytics_models, yolov5
 
 
-def recognise(upload: WeightsUpload) -> str | None:
+def recognize(upload: WeightsUpload) -> str | None:
     """Return the title of the model («YOLO11 detector»), or None if the checkpoint is not a YOLO."""
-    return yolov5.recognise(upload) or ultralytics_models.recognise(upload)
+    return yolov5.recognize(upload) or ultralytics_models.recognize(upload)
 
 
 def convert(upload: WeightsUpload) -> Bundle:
     """Rebuild the model with trusted code, export it, and compare both. Raises Refused."""
-    older = yolov5.recognise(upload) is not None
+    older = yolov5.recognize(upload) is not None
     return yolov5.convert(upload) if older else ultralytics_models.convert(upload)
 
 

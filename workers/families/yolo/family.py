@@ -42,8 +42,8 @@ class Yolo(Family[YoloParams]):
     def choices_for(self, facts: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
         return detect.choices_for(facts)
 
-    def recognise(self, upload: Any) -> str | None:
-        return weights.recognise(upload)
+    def recognize(self, upload: Any) -> str | None:
+        return weights.recognize(upload)
 
     def convert(self, upload: Any) -> Any:
         return weights.convert(upload)

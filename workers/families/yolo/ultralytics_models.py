@@ -39,7 +39,7 @@ _MODELS = {
 _CLASSIFIED = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0], "crop_pct": 1.0, "assumed": []}
 
 
-def recognise(upload: WeightsUpload) -> str | None:
+def recognize(upload: WeightsUpload) -> str | None:
     """Return the title of the model («YOLO11 detector»), or None if it is not an Ultralytics checkpoint."""
     checkpoint = find_checkpoint(upload)
     if checkpoint is None or checkpoint.is_yolov5:
@@ -65,7 +65,7 @@ def convert(upload: WeightsUpload) -> Bundle:
         "family": "yolo",
         "averaged": checkpoint.averaged,
         "task": task,
-        "title": recognise(upload),
+        "title": recognize(upload),
         "classes": classes,
         "input": {"width": side, "height": side, "channels": description["channels"]},
         "stride": stride,

@@ -32,7 +32,7 @@ _LAYERS = frozenset({
 _ACTIVATION = "torch.nn.modules.activation.SiLU"
 
 
-def recognise(upload: WeightsUpload) -> str | None:
+def recognize(upload: WeightsUpload) -> str | None:
     """Return the title of the model, or None if the checkpoint is not of the YOLOv5 repository."""
     checkpoint = find_checkpoint(upload)
     return TITLE if checkpoint is not None and checkpoint.is_yolov5 else None

@@ -18,7 +18,7 @@ from workers.sandbox import run
 
 SAMPLES: dict[str, tuple[Sample, str, dict[str, object]]] = {
     "compact": (enlargers.srvgg(), "Real-ESRGAN compact ×2, 4 convolutions", {"layout": "tiles", "scale": 2}),
-    "compact, grey": (enlargers.srvgg(3, channels=1), "Real-ESRGAN compact ×3, 4 convolutions", {"scale": 3}),
+    "compact, gray": (enlargers.srvgg(3, channels=1), "Real-ESRGAN compact ×3, 4 convolutions", {"scale": 3}),
     "esrgan": (enlargers.rrdb(), "ESRGAN ×4, 2 blocks", {"layout": "tiles", "scale": 4}),
     "esrgan, later": (enlargers.rrdb(enlargers.LATER), "ESRGAN ×4, 2 blocks", {"scale": 4}),
     "esrgan, first ×1": (enlargers.rrdb(enlargers.first_release(1, 0), 1), "ESRGAN ×1, 1 blocks", {}),
@@ -49,7 +49,7 @@ def _one_thread() -> None:
 def test_it_is_recognised_and_gives_what_its_layers_give(name: str) -> None:
     sample, title, facts = SAMPLES[name]
     upload = upload_of(sample.state)
-    assert GAN.recognise(upload) == title
+    assert GAN.recognize(upload) == title
     made = GAN.convert(upload)
     assert made.facts["title"] == title
     assert facts.items() <= made.facts.items()
@@ -156,12 +156,12 @@ def test_a_saved_checkpoint_becomes_a_model_in_the_sandbox(tmp_path: Path) -> No
     assert model.facts["architecture"]["settings"]["convolutions"] == 2
 
 
-# --- What is not taken.
+# --- Refused weights.
 
 
 def test_others_weights_are_not_its_own() -> None:
-    assert GAN.recognise(upload_of({"conv1.weight": torch.zeros(8, 3, 7, 7)})) is None
-    assert GAN.recognise(upload_of({})) is None
+    assert GAN.recognize(upload_of({"conv1.weight": torch.zeros(8, 3, 7, 7)})) is None
+    assert GAN.recognize(upload_of({})) is None
     with pytest.raises(Refused, match="do not match a supported generator"):
         GAN.convert(upload_of({"fc.weight": torch.zeros(2, 2)}))
 
@@ -194,7 +194,7 @@ def test_what_a_failed_training_left_is_refused() -> None:
         GAN.convert(upload_of(state))
 
 
-def test_channels_that_are_no_colours_are_refused() -> None:
+def test_channels_that_are_no_colors_are_refused() -> None:
     with pytest.raises(Refused, match="Images have 3, or 1 if gray"):
         GAN.convert(upload_of(enlargers.srvgg(channels=5).state))
 
@@ -205,7 +205,7 @@ def test_names_with_senseless_sizes_are_refused_or_not_known(name: str) -> None:
     for shape in ((), (0,), (3,), (1, 1), (0, 3, 7, 7), (4, 0, 3, 3), (1, 1, 1, 1), (2, 3, 4, 4), (2,) * 6):
         for key in list(state)[:3] + list(state)[-2:]:
             upload = upload_of({**state, key: torch.zeros(shape)})
-            if GAN.recognise(upload) is None or torch.zeros(shape).shape == state[key].shape:
+            if GAN.recognize(upload) is None or torch.zeros(shape).shape == state[key].shape:
                 continue
             with pytest.raises(Refused):
                 GAN.convert(upload)
@@ -216,7 +216,7 @@ def test_huge_networks_are_not_even_planned() -> None:
     empty = torch.zeros(0)
     state = {f"model.{block}.conv_block.1.weight": empty for block in range(10, 10_010)}
     state |= {"model.1.weight": torch.zeros(4, 3, 7, 7)}
-    assert GAN.recognise(upload_of(state)) is None
+    assert GAN.recognize(upload_of(state)) is None
     lying = dict(enlargers.srvgg().state)
     lying["body.0.weight"] = torch.zeros(1, 1).expand(100_000, 100_000)[:, :, None, None]
-    assert GAN.recognise(upload_of(lying)) is None
+    assert GAN.recognize(upload_of(lying)) is None

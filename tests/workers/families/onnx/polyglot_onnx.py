@@ -39,7 +39,7 @@ def _graph(operator: str, *inputs: str, domain: str = "") -> Any:
 
 
 def _hidden(folder: Path) -> bytes:
-    """Return a model with an operator that is not taken, as ONNX Runtime itself writes it."""
+    """Return a model with an operator that is not supported, as ONNX Runtime itself writes it."""
     import onnxruntime
     from onnx import helper
 

@@ -35,7 +35,7 @@ def convert(onnx: bytes, folder: Path, config: dict[str, Any] | None = None) -> 
         said.write_text(json.dumps(config))
     upload = open_upload(folder / "upload.onnx", said)
     family = registry.get("onnx")
-    assert family.recognise(upload) == "ONNX model"
+    assert family.recognize(upload) == "ONNX model"
     out = folder / "out"
     out.mkdir()
     write(family.convert(upload), out)
@@ -146,8 +146,8 @@ def test_an_rt_detr_is_known_by_its_metadata(tmp_path: Path) -> None:
         convert(onnx, tmp_path)
 
 
-def centres(side: float, *, last: float = 0) -> np.ndarray:
-    """Boxes as centre, width and height, a score and a class."""
+def centers(side: float, *, last: float = 0) -> np.ndarray:
+    """Boxes as center, width and height, a score and a class."""
     random = np.random.default_rng(9)
     rows = np.hstack([random.uniform(0.3, 0.7, (300, 2)), random.uniform(0.05, 0.2, (300, 2))]) * side
     return np.hstack([rows, random.random((300, 1)), np.full((300, 1), last)])[None]
@@ -188,7 +188,7 @@ def test_instance_segmenters_are_known_by_their_prototypes(tmp_path: Path) -> No
 # --- Classifiers, segmenters and pictures.
 
 
-def test_a_classifier_gets_imagenet_s_colours_and_shares_of_one(tmp_path: Path) -> None:
+def test_a_classifier_gets_imagenet_s_colors_and_shares_of_one(tmp_path: Path) -> None:
     import torch
 
     torch.manual_seed(3)
@@ -345,7 +345,7 @@ def test_a_detector_for_any_size_is_shown_the_shape_of_the_picture(tmp_path: Pat
     picture.paste("white", (80, 40, 88, 48))
     (light,) = found(model, data=encode(picture, "PNG"), classes="light", confidence=0.9)
     assert (light["x"], light["y"], light["width"], light["height"]) == (84, 44, 8, 8)
-    # Of the grey around the picture it sees no more than the rectangle has: a row above and one below.
+    # Of the gray around the picture it sees no more than the rectangle has: a row above and one below.
     dark = found(model, data=encode(picture, "PNG"), classes="dark", confidence=0.5, max_detections=1000)
     assert len(dark) == 20 * (10 + 2) - 1
 

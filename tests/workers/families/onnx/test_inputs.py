@@ -1,4 +1,4 @@
-"""What uploaded graphs take: one size or any, colours or grey, told by the graph, the config or a try."""
+"""What uploaded graphs take: one size or any, colors or gray, told by the graph, the config or a try."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Placed(nn.Module):
         return self.guess(placed.tanh().mean(1))
 
 
-class Grey(nn.Module):
+class Gray(nn.Module):
     """Digits: one channel in, `outer` out, `pooled` or not."""
 
     def __init__(self, outer: int, *, pooled: bool) -> None:
@@ -108,11 +108,11 @@ def test_what_takes_any_size_stays_so(tmp_path: Path) -> None:
     assert (model.facts["layout"], model.facts["input"]["width"]) == ("semantic", 640)
 
 
-# --- Grey.
+# --- Gray.
 
 
-def test_a_classifier_of_grey_pictures(tmp_path: Path) -> None:
-    network = Grey(10, pooled=True)
+def test_a_classifier_of_gray_pictures(tmp_path: Path) -> None:
+    network = Gray(10, pooled=True)
     model = convert(trace(network, 28, 28, channels=1), tmp_path)
     assert (model.facts["task"], model.facts["input"]["channels"]) == ("classify", 1)
     assert (model.facts["mean"], model.facts["std"]) == ([0], [1])
@@ -122,13 +122,13 @@ def test_a_classifier_of_grey_pictures(tmp_path: Path) -> None:
     assert [told[number] for number in range(10)] == pytest.approx(wanted.tolist(), abs=0.01)
 
 
-def test_a_segmenter_of_grey_pictures(tmp_path: Path) -> None:
-    model = convert(trace(Grey(4, pooled=False), 48, 48, channels=1), tmp_path)
+def test_a_segmenter_of_gray_pictures(tmp_path: Path) -> None:
+    model = convert(trace(Gray(4, pooled=False), 48, 48, channels=1), tmp_path)
     assert model.facts["layout"] == "semantic"
     assert found(model, confidence=0.01)
 
 
-def test_a_graph_that_makes_grey_of_grey(tmp_path: Path) -> None:
+def test_a_graph_that_makes_gray_of_gray(tmp_path: Path) -> None:
     """As the enlarger of PyTorch's own tutorial does."""
 
     class Larger(nn.Module):
@@ -155,7 +155,7 @@ def test_a_graph_that_makes_grey_of_grey(tmp_path: Path) -> None:
     assert np.abs(made.astype(int) - 55).max() <= 1
 
 
-# --- Colours last.
+# --- Colors last.
 
 
 class Turned(nn.Module):
@@ -183,7 +183,7 @@ def _trace_turned(network: nn.Module, height: int, width: int, *, dynamic: bool 
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_a_classifier_with_colours_last(dynamic: bool, tmp_path: Path) -> None:
+def test_a_classifier_with_colors_last(dynamic: bool, tmp_path: Path) -> None:
     network = Placed(3)
     config = {"mean": [0.5, 0.4, 0.3], "std": [0.25, 0.5, 1], "size": 96}
     model = convert(_trace_turned(network, 96, 96, dynamic=dynamic), tmp_path, config)
@@ -195,7 +195,7 @@ def test_a_classifier_with_colours_last(dynamic: bool, tmp_path: Path) -> None:
     assert [told[number] for number in range(4)] == pytest.approx(wanted.tolist(), abs=0.01)
 
 
-def test_a_segmenter_and_a_picture_with_colours_last(tmp_path: Path) -> None:
+def test_a_segmenter_and_a_picture_with_colors_last(tmp_path: Path) -> None:
     for name, channels, layout in (("labels", 5, "semantic"), ("picture", 3, "picture")):
         torch.manual_seed(5)
         network = nn.Sequential(nn.Conv2d(3, channels, 1), nn.Sigmoid())
@@ -212,10 +212,10 @@ def test_a_segmenter_and_a_picture_with_colours_last(tmp_path: Path) -> None:
         assert np.abs(session.run(noise)[0] - wanted).max() < 1e-5
 
 
-# --- Quantised.
+# --- Quantized.
 
 
-def _quantise(onnx: bytes, folder: Path) -> bytes:
+def _quantize(onnx: bytes, folder: Path) -> bytes:
     from onnxruntime import quantization
 
     class Shown(quantization.CalibrationDataReader):
@@ -226,13 +226,13 @@ def _quantise(onnx: bytes, folder: Path) -> bytes:
         def get_next(self) -> dict[str, Any] | None:
             return self.left.pop() if self.left else None
 
-    plain, quantised = folder / "plain.onnx", folder / "quantised.onnx"
+    plain, quantized = folder / "plain.onnx", folder / "quantized.onnx"
     plain.write_bytes(onnx)
-    quantization.quantize_static(plain, quantised, Shown(), quant_format=quantization.QuantFormat.QDQ)
-    return quantised.read_bytes()
+    quantization.quantize_static(plain, quantized, Shown(), quant_format=quantization.QuantFormat.QDQ)
+    return quantized.read_bytes()
 
 
-def test_a_quantised_classifier_gives_what_its_graph_says(tmp_path: Path) -> None:
+def test_a_quantized_classifier_gives_what_its_graph_says(tmp_path: Path) -> None:
     """Its shares are rounded, so that they do not sum up to one; each layer rounds as the graph has it."""
     import onnxruntime
 
@@ -245,7 +245,7 @@ def test_a_quantised_classifier_gives_what_its_graph_says(tmp_path: Path) -> Non
         nn.Flatten(),
         nn.Softmax(1),
     )
-    onnx = _quantise(trace(network, 32, 32, pixels=False), tmp_path)
+    onnx = _quantize(trace(network, 32, 32, pixels=False), tmp_path)
     model = convert(onnx, tmp_path)
     assert model.facts["layout"] == "probabilities"
     assert model.facts["difference"] < 1e-6

@@ -12,7 +12,7 @@ import pytest
 
 from tests.workers.families import samples
 from tests.workers.families.models import MemoryModel
-from tests.workers.families.onnx.test_family import centres, convert, found, giving, run, trace
+from tests.workers.families.onnx.test_family import centers, convert, found, giving, run, trace
 from workers.checkpoints.upload import Refused
 from workers.plugin import OperationError
 
@@ -66,11 +66,11 @@ REFUSED: dict[str, tuple[Any, dict[str, Any] | None, str]] = {
     "no such task": (lambda: giving(np.zeros((1, 10))), {"task": "fly"}, "configuration is not valid: task"),
     "no deviation": (lambda: giving(np.zeros((1, 10))), {"std": [0]}, "configuration is not valid: std"),
     "no picture": (lambda: giving(np.zeros((1, 3, 50, 64))), {"task": "image"}, "not an image with"),
-    "shares of the picture": (lambda: giving(centres(1, last=16)), None, "not boxes in pixels"),
-    "shares of one class": (lambda: giving(centres(1, last=0.5)), None, "not boxes in pixels"),
-    "centres": (lambda: giving(centres(64, last=16)), None, "not boxes in pixels"),
-    "centres of one class": (lambda: giving(centres(64)), {"names": ["a"]}, "not boxes in pixels"),
-    "centres all the same": (lambda: giving(centres(64)), {"layout": "end-to-end"}, "not boxes in pixels"),
+    "shares of the picture": (lambda: giving(centers(1, last=16)), None, "not boxes in pixels"),
+    "shares of one class": (lambda: giving(centers(1, last=0.5)), None, "not boxes in pixels"),
+    "centers": (lambda: giving(centers(64, last=16)), None, "not boxes in pixels"),
+    "centers of one class": (lambda: giving(centers(64)), {"names": ["a"]}, "not boxes in pixels"),
+    "centers all the same": (lambda: giving(centers(64)), {"layout": "end-to-end"}, "not boxes in pixels"),
     "boxes apart": (lambda: giving(np.zeros((5, 4)), np.zeros(5), np.zeros(5)), None, "scores and labels"),
     "a box apart": (lambda: giving(np.zeros((1, 4)), np.zeros(1), np.zeros(1)), None, "scores and labels"),
     "scores first": (lambda: giving(np.zeros((1, 99, 7)), np.zeros((1, 99, 4))), None, "scores and labels"),

@@ -90,7 +90,7 @@ def test_its_boxes_are_decoded(classes: int, side: int, strides: tuple[int, ...]
     top, bottom = max(0, y - height / 2), min(150, y + height / 2)
     assert told[0]["confidence"] == pytest.approx(best[first], abs=0.01)
     wanted = [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
-    # The same cell is the surest unless two are all but equal.
+    # The same cell has the highest confidence, unless two are almost equal.
     if np.sort(best)[-2] < best[first] - 0.01:
         assert [told[0][name] for name in ("x", "y", "width", "height")] == pytest.approx(wanted, abs=1.5)
 

@@ -130,7 +130,7 @@ def _run(model: FolderModel, data: bytes, **params: Any) -> engine.RecipeResult:
 
 def test_it_is_recognised_and_gives_what_its_layers_give(model: FolderModel) -> None:
     state = _draw_state()
-    assert VIT.recognise(upload_of(state)) == "Vision Transformer, patches of 8 × 8"
+    assert VIT.recognize(upload_of(state)) == "Vision Transformer, patches of 8 × 8"
     pixels = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(9))
     expected = _forward(state, pixels, heads=4, epsilon=1e-6).softmax(-1).numpy()
     got = open_session(model.read("model.onnx")).run(pixels.numpy())[0]
@@ -184,7 +184,7 @@ def test_the_names_of_transformers_5_are_read() -> None:
         renamed[f"model.{name}"] = tensor
     assert "model.vit.layers.1.mlp.fc2.bias" in renamed
     assert "model.vit.layers.1.attention.o_proj.bias" in renamed
-    assert VIT.recognise(upload_of(renamed)) == "Vision Transformer, patches of 8 × 8"
+    assert VIT.recognize(upload_of(renamed)) == "Vision Transformer, patches of 8 × 8"
     made = VIT.convert(upload_of(renamed, config=CONFIG))
     pixels = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(9))
     expected = _forward(state, pixels, heads=4, epsilon=1e-6).softmax(-1).numpy()
@@ -226,7 +226,7 @@ def test_a_saved_folder_of_transformers_becomes_a_model_in_the_sandbox(tmp_path:
     assert facts["parameters"] == sum(tensor.numel() for tensor in _draw_state().values())
 
 
-# --- What is not taken.
+# --- Refused weights.
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_what_fits_no_classifier_is_refused() -> None:
         VIT.convert(upload_of({**state, "classifier.bias": torch.full((CLASSES,), float("inf"))}))
     with pytest.raises(Refused, match="not a Vision Transformer classifier"):
         VIT.convert(upload_of({"fc.weight": torch.zeros(2, 2)}))
-    assert VIT.recognise(upload_of({"fc.weight": torch.zeros(2, 2)})) is None
+    assert VIT.recognize(upload_of({"fc.weight": torch.zeros(2, 2)})) is None
 
 
 # --- Running.

@@ -127,7 +127,7 @@ def _forward(
 
 
 def _check(state: State, expected: Callable[[Tensor], Tensor], config: Any = None, most: float = 1e-5) -> Any:
-    assert VIT.recognise(upload_of(state)) == "Vision Transformer, patches of 8 × 8"
+    assert VIT.recognize(upload_of(state)) == "Vision Transformer, patches of 8 × 8"
     made = VIT.convert(upload_of(state, config=config))
     pixels = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(9))
     wanted = expected(pixels).numpy()

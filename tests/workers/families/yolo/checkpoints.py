@@ -91,7 +91,7 @@ def load_plainly(path: Path) -> Any:
 
 
 def _liven(model: Any) -> None:
-    """Give batch normalisation numbers as a training leaves them: zeros and ones would hide faults."""
+    """Give batch normalization numbers as a training leaves them: zeros and ones would hide faults."""
     import torch
 
     for module in model.modules():

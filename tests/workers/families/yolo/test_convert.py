@@ -76,7 +76,7 @@ def test_every_task(name: str, checkpoint_of: Callable[[str], Path], tmp_path: P
     task, title, layout = TASKS[name]
     path = checkpoint_of(name)
     upload = open_upload(path)
-    assert convert.recognise(upload) == title
+    assert convert.recognize(upload) == title
     digest = bundle.write(convert.convert(upload), tmp_path)
 
     checked, facts = bundle.verify(tmp_path)
@@ -143,7 +143,7 @@ def test_every_generation_is_rebuilt(name: str, checkpoint_of: Callable[[str], P
 
 
 def test_a_fused_checkpoint(checkpoint_of: Callable[[str], Path], tmp_path: Path) -> None:
-    """Somebody saved what Ultralytics had made faster for itself: batch normalisation is gone from it."""
+    """The checkpoint was saved after Ultralytics fused its layers: it has no batch normalization."""
     import torch
 
     model = load_plainly(checkpoint_of("yolo11n"))

@@ -36,7 +36,7 @@ ZOO = {
 }
 # What it is shown: a square by an ONNX for that alone, and by what we convert the rectangle that it needs.
 SHOWN = ("square", "rectangle")
-# There are fewer things as sure as this than are told of at most: of two that are as sure chance takes one.
+# There are fewer detections of this confidence than the maximum. Of two with equal confidence, either may come.
 CONFIDENCE = 0.55
 
 
@@ -75,7 +75,7 @@ def _convert(built: Any, task: str, folder: Path) -> FolderModel:
     torch.save({"model": built, "train_args": built.args}, folder / "best.pt")
     upload = open_upload(folder / "best.pt")
     family = registry.get("yolo")
-    assert family.recognise(upload) is not None
+    assert family.recognize(upload) is not None
     (folder / "out").mkdir()
     write(family.convert(upload), folder / "out")
     return FolderModel(folder / "out")
@@ -143,10 +143,10 @@ def _check_found(found: list[dict[str, Any]], rows: Any, task: str) -> None:
 
 
 def _table(rows: np.ndarray, task: str) -> np.ndarray:
-    """Centre, width, height, confidence, class; turned boxes with an angle between 0 and π/2."""
+    """Center, width, height, confidence, class; oriented boxes with an angle between 0 and π/2."""
     if task != "obb":
-        centres, sides = (rows[:, :2] + rows[:, 2:4]) / 2, rows[:, 2:4] - rows[:, :2]
-        return np.hstack([centres, sides, rows[:, 4:6]])
+        centers, sides = (rows[:, :2] + rows[:, 2:4]) / 2, rows[:, 2:4] - rows[:, :2]
+        return np.hstack([centers, sides, rows[:, 4:6]])
     swapped = rows[:, -1] % np.pi >= np.pi / 2
     sides = np.where(swapped[:, None], rows[:, 3:1:-1], rows[:, 2:4])
     return np.hstack([rows[:, :2], sides, rows[:, 4:6]])
@@ -236,7 +236,7 @@ def test_a_model_is_loaded_once_for_many_pictures(network: tuple[str, Any, Any, 
     assert memo.used_bytes > len(model.read("model.onnx"))
 
 
-def test_networks_that_see_grey_are_shown_grey() -> None:
+def test_networks_that_see_gray_are_shown_gray() -> None:
     facts = facts_of("detect", NAMES, SIDE)
     facts["input"]["channels"] = 1
     rows = np.zeros((1, 7, 4), np.float32)

@@ -35,7 +35,7 @@ def test_it_gives_what_the_repository_gives(model: Any, tmp_path: Path) -> None:
     import torch
 
     upload = open_upload(_save(model, tmp_path / "best.pt"))
-    assert convert.recognise(upload) == "YOLOv5 detector"
+    assert convert.recognize(upload) == "YOLOv5 detector"
     out = tmp_path / "out"
     out.mkdir()
     bundle.write(convert.convert(upload), out)

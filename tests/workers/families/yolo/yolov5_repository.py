@@ -1,4 +1,4 @@
-"""What the older yolov5 repository's code does, written anew as far as a detector needs it.
+"""What the older yolov5 repository's code does, written again as far as a detector needs it.
 
 Its checkpoints name classes of the modules `models.common` and `models.yolo`: while one is saved, these.
 """
