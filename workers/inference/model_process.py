@@ -111,7 +111,7 @@ class Launcher:
             self._process.poll()
 
 
-class _State:
+class _ProcessLauncher:
     """The launcher of this process, or of the worker that forked it."""
 
     launcher: Launcher | None = None
@@ -121,32 +121,32 @@ class _State:
 
 def start_launcher() -> None:
     """Start the launcher now, for this process and its later children."""
-    with _State.lock:
-        if _State.launcher is None:
-            _State.launcher = Launcher()
+    with _ProcessLauncher.lock:
+        if _ProcessLauncher.launcher is None:
+            _ProcessLauncher.launcher = Launcher()
 
 
 def limit_memory(most_bytes: int) -> None:
     """Set the address space limit of new model processes, in bytes."""
-    _State.memory = most_bytes
+    _ProcessLauncher.memory = most_bytes
 
 
 def memory_limit() -> int:
     """Return the address space limit of new model processes, in bytes."""
-    return _State.memory
+    return _ProcessLauncher.memory
 
 
 def _fork(channel: socket.socket) -> None:
-    with _State.lock:
+    with _ProcessLauncher.lock:
         for _ in range(2):
-            if _State.launcher is None:
-                _State.launcher = Launcher()
+            if _ProcessLauncher.launcher is None:
+                _ProcessLauncher.launcher = Launcher()
             try:
-                _State.launcher.fork(_State.memory, channel)
+                _ProcessLauncher.launcher.fork(_ProcessLauncher.memory, channel)
             except OSError:
                 logger.warning("The launcher of model processes has ended. Starting another one")
-                _State.launcher.close()
-                _State.launcher = None
+                _ProcessLauncher.launcher.close()
+                _ProcessLauncher.launcher = None
             else:
                 return
     raise Crashed("The launcher of model processes ends after each start.")
@@ -176,7 +176,7 @@ class ModelProcess:
         self._peak = 0
         self._input_memory: SharedMemory | None = None
         self._output_memory: SharedMemory | None = None
-        self._most_output = _State.memory // _OUTPUT_SHARE
+        self._most_output = _ProcessLauncher.memory // _OUTPUT_SHARE
         self._channel, theirs = messages.make_pair()
         try:
             _fork(theirs)

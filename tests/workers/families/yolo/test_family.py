@@ -36,7 +36,7 @@ ZOO = {
 }
 # What it is shown: a square by an ONNX for that alone, and by what we convert the rectangle that it needs.
 SHOWN = ("square", "rectangle")
-# There are fewer detections of this confidence than the maximum. Of two with equal confidence, either may come.
+# Fewer detections have this confidence than the maximum. Of two with equal confidence, either may come.
 CONFIDENCE = 0.55
 
 
