@@ -108,7 +108,7 @@ class Ascii(Operation[AsciiParams]):
 
     key = "ascii"
     title = "ASCII art"
-    summary = "Convert an image to ASCII art, as an image and as a text file."
+    summary = "Draw an image with text characters, as an image and as a text file."
     description = (
         "Choose the number of **columns** and the **characters**. They are sorted by their measured "
         "ink. You get a PNG image and a `.txt` file. Show the text in a monospaced font."

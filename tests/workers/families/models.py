@@ -1,4 +1,4 @@
-"""Models to run: graphs that always answer the same, and small networks exported as they are trained."""
+"""Models for tests: graphs with constant outputs, and small exported networks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def facts_of(task: str, classes: Sequence[str], side: int = 64, **more: Any) -> 
 
 
 def fixed(facts: Mapping[str, Any], *outputs: np.ndarray, size: int | str | None = None) -> MemoryModel:
-    """A graph that answers the same whatever it is shown. `size` "dynamic": for pictures of any size."""
+    """Return a model with constant outputs. With `size` "dynamic", it accepts images of any size."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -63,7 +63,7 @@ def fixed(facts: Mapping[str, Any], *outputs: np.ndarray, size: int | str | None
 
 
 def build(name: str, task: str, classes: int, *, end_to_end: bool = False) -> Any:
-    """An Ultralytics network with random weights that finds something, ready to run and to export."""
+    """Return an Ultralytics network with random weights that has detections."""
     import torch
     from ultralytics.nn import tasks
 
@@ -91,7 +91,7 @@ def build(name: str, task: str, classes: int, *, end_to_end: bool = False) -> An
 
 
 def _spread(network: Any) -> None:
-    """Let the head see scores around a half, boxes of some pixels and masks that cover a part of them."""
+    """Scale the head to scores around 0.5, boxes of some pixels, and masks that cover a part of them."""
     head = network.model[-1]
     for branch, mean, spread in (("cv3", -0.5, 0.5), ("cv4", 0.0, 0.5), ("cv2", 0.0, 0.3)):
         for name in (branch, f"one2one_{branch}"):
@@ -106,7 +106,7 @@ def _spread(network: Any) -> None:
 
 
 def export(network: Any, side: int) -> bytes:
-    """As Ultralytics exports: its head in export mode, NMS left out. The network is changed."""
+    """Export as Ultralytics does: head in export mode, without NMS. Changes the network."""
     import torch
 
     for module in network.modules():

@@ -1,4 +1,4 @@
-"""One converted model of each network that torch runs, small and with random weights."""
+"""One small converted model with random weights for each network that torch runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NAMES = (*YOLO, "yolov5", *GENERATORS, "vit")
 
 
 def convert(name: str, folder: Path) -> FolderModel:
-    """Make the model of a name in an empty folder."""
+    """Convert the model of a name into an empty folder."""
     family, upload = _upload_of(name, folder.parent)
     bundle.write(registry.get(family).convert(upload), folder)
     return FolderModel(folder)
@@ -59,7 +59,7 @@ def context_of(model: FolderModel, device: str, **more: Any) -> Context:
 
 
 def sides_of(model: FolderModel) -> list[tuple[int, int]]:
-    """Sizes of inputs, two where any will do."""
+    """Return input sizes: two for dynamic axes."""
     size, stride = model.facts["input"], model.facts["stride"]
     if model.facts["layout"] == "noise":
         return [(1, 1)]

@@ -1,4 +1,4 @@
-"""One model of each task that always finds the same, for pictures of any size."""
+"""One model of each task with constant detections, for images of any size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SCORES = (0.9, 0.8, 0.6, 0.4)
 
 
 def anchors(more: np.ndarray | None = None) -> np.ndarray:
-    """The things among columns in which there is nothing, (1, 4 + classes + more, 12)."""
+    """Return detections between empty columns, (1, 4 + classes + more, 12)."""
     rows = np.zeros((4 + len(NAMES) + (0 if more is None else more.shape[1]), 12), np.float32)
     for column, (x, y, width, height, class_id) in enumerate(_THINGS):
         rows[:4, 3 * column] = (x, y, width, height)
@@ -47,7 +47,7 @@ def detector(**settings: Any) -> MemoryModel:
 
 
 def segmenter() -> MemoryModel:
-    """Its masks are discs around the middle of each box."""
+    """Return a segmenter with discs around the box centers as masks."""
     y, x = np.mgrid[0:16, 0:16] + 0.5
     discs = [1 - ((x - cx / 4) / (w / 8)) ** 2 - ((y - cy / 4) / (h / 8)) ** 2 for cx, cy, w, h, _ in _THINGS]
     facts = facts_of("segment", NAMES, SIDE, layout="anchors")
@@ -55,7 +55,7 @@ def segmenter() -> MemoryModel:
 
 
 def poser() -> MemoryModel:
-    """Seventeen points around the middle of each box, the last of which it is not sure of."""
+    """Return a pose model with 17 points around each box center, the last with low confidence."""
     turn = np.linspace(0, 2 * np.pi, 17)
     points = [
         np.stack(

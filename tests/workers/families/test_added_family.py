@@ -1,4 +1,4 @@
-"""Adding a family touches no other file: a folder defined here is found like those that come with us."""
+"""A family in a new folder is discovered without other changes."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What every family must do with any picture, run over one model of each task."""
+"""Contract tests for all families, with one model of each task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adding an operation touches no other file: one defined here runs like those that come with us."""
+"""An operation that is defined in a test runs like the built-in ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TintParams(Params):
 class Tint(Operation[TintParams]):
     key = "tint"
     title = "Tint"
-    summary = "Mixes a color into a picture."
+    summary = "Mix a color into an image."
     description = "Each pixel is moved towards the tint by the amount you choose."
     Params = TintParams
     seen: ClassVar[list[Context]] = []
@@ -45,7 +45,7 @@ def test_it_is_found_validated_and_run() -> None:
     assert image.getcolors() == [(96 * 64, (0, 255, 0))]
 
 
-def test_it_is_gone_afterwards() -> None:
+def test_it_is_unregistered_afterwards() -> None:
     with registry.register(Tint()):
         pass
     with pytest.raises(registry.UnknownOperation, match="no operation “tint”"):
@@ -66,7 +66,7 @@ def test_it_runs_in_a_chain_with_others() -> None:
     assert outcome.data == {"amount": 30}
 
 
-def test_its_context_tells_the_scale() -> None:
+def test_its_context_has_the_scale() -> None:
     data = encode(draw(400, 200), "JPEG")
     Tint.seen.clear()
     with registry.register(Tint()):
@@ -75,7 +75,7 @@ def test_its_context_tells_the_scale() -> None:
     assert [context.scale for context in Tint.seen] == [1.0, 0.25]
 
 
-def test_blends_as_arithmetic_says() -> None:
+def test_it_blends_colors() -> None:
     with registry.register(Tint()):
         outcome = engine.run(Recipe.single("tint", {"amount": 50}), encode(draw(), "PNG"))
     expected = (pixels(draw()) + np.array([255, 0, 0])) / 2

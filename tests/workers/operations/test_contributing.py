@@ -1,4 +1,4 @@
-"""The example in CONTRIBUTING is an operation that works as it stands there."""
+"""The example operation in CONTRIBUTING.md works unchanged."""
 
 import importlib.util
 import io
@@ -28,7 +28,7 @@ def example(tmp_path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # Dataclasses and pydantic look a class's module up by its name.
+    # Dataclasses and pydantic look up modules by name.
     sys.modules["posterise"] = module
     spec.loader.exec_module(module)
     return module

@@ -1,4 +1,4 @@
-"""What every operation must do, run over the whole registry: a new one is tested by being there."""
+"""Contract tests for all registered operations. New ones are included automatically."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _picture_of(outcome: engine.RecipeResult) -> Image.Image:
 
 
 def _variants(operation: Operation[Any]) -> list[dict[str, Any]]:
-    """The defaults, each choice and toggle in turn, and both ends of each slider."""
+    """Return the defaults, each choice and toggle, and both ends of each slider."""
     variants: list[dict[str, Any]] = [{}]
     for name, field in operation.schema()["properties"].items():
         if field["widget"] == "toggle":
@@ -50,7 +50,7 @@ def _variants(operation: Operation[Any]) -> list[dict[str, Any]]:
 
 
 def _shown(field: dict[str, Any]) -> dict[str, Any]:
-    """Settings under which this one has an effect."""
+    """Return parameters with which this one has an effect."""
     return {name: values[0] for name, values in field.get("show_if", {}).items()}
 
 
@@ -104,7 +104,7 @@ def _check_widget(name: str, field: dict[str, Any]) -> None:
 
 
 def _number(field: dict[str, Any]) -> dict[str, Any]:
-    """Where a slider's bounds stand: with that of a number or "auto", in the number's part."""
+    """Return the schema with the bounds of a slider. For a number or "auto", it is the part of the number."""
     return next((part for part in field.get("anyOf", ()) if "minimum" in part), field)
 
 

@@ -1,4 +1,4 @@
-"""Classes by their names, however odd those are."""
+"""Lists of class names: parsing, quoting, and odd names."""
 
 import unicodedata
 

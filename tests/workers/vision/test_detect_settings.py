@@ -1,4 +1,4 @@
-"""What the settings of all that finds things mean to a model: those of its task, and no others."""
+"""Parameters of detectors: a model has those that apply to its task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Letterboxes, layouts and suppression, against Ultralytics' own."""
+"""Letterbox, decoding of outputs, and NMS, compared with Ultralytics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The letters that labels are written in."""
+"""Fonts of labels."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Masks as runs, COCO's run lengths, and outlines."""
+"""Masks: runs, COCO RLE and outlines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BITS = arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14)))
 
 
 def decode_rle(rle: dict[str, object]) -> np.ndarray:
-    """COCO's string back to bits, as its own maskApi.c reads it: rleFrString, rleDecode."""
+    """Decode a COCO RLE string to bits, as rleFrString and rleDecode of maskApi.c do."""
     height, width = rle["size"]
     text, counts, at = rle["counts"], [], 0
     while at < len(text):
@@ -76,7 +76,7 @@ def test_an_outline_encloses_the_largest_part(bits: np.ndarray) -> None:
 
 
 def _parts(bits: np.ndarray) -> list[np.ndarray]:
-    """Pixels that hang together by their sides."""
+    """Return the 4-connected components."""
     left, parts = bits.copy(), []
     while left.any():
         part = np.zeros_like(bits)
@@ -91,7 +91,7 @@ def _parts(bits: np.ndarray) -> list[np.ndarray]:
 
 
 def _fill_holes(part: np.ndarray) -> np.ndarray:
-    """What is inside of the outline: all but what can be reached from outside, corners included."""
+    """Fill the holes: all pixels that are not 8-connected to the outside."""
     outside = np.pad(~part, 1, constant_values=True)
     seen = np.zeros_like(outside)
     waiting = [(0, 0)]

@@ -1,4 +1,4 @@
-"""Pictures run piece by piece come out as they would in one piece."""
+"""Tiled inference gives the result of a single pass."""
 
 from __future__ import annotations
 

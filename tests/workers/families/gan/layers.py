@@ -1,4 +1,4 @@
-"""Layers written out, and tensors for them drawn at random: what `generators` and `enlargers` are made of."""
+"""Layers of network specifications, with random tensors, for `generators` and `enlargers`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Uploads of generators: told by their names and shapes, rebuilt exactly, or refused with a sentence."""
+"""Uploads of generators: recognition by names and shapes, exact conversion, and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running generators over pictures: in tiles, whole, and from noise."""
+"""Generators on images: tiles, whole images, and images from noise."""
 
 from __future__ import annotations
 

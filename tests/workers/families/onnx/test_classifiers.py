@@ -1,4 +1,4 @@
-"""How pictures are prepared for the classifiers of uploaded graphs."""
+"""Preprocessing of images for ONNX classifiers."""
 
 from __future__ import annotations
 

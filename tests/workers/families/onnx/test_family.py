@@ -1,4 +1,4 @@
-"""Uploaded ONNX graphs: their layout is told, they are taken as they are, and run."""
+"""ONNX models: recognition of the layout, conversion, and runs."""
 
 from __future__ import annotations
 

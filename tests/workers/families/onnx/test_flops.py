@@ -1,4 +1,4 @@
-"""Operations of uploaded graphs: as many as of the network that they were exported from, or none are told."""
+"""FLOPs of ONNX graphs: equal to those of the source network, or unknown."""
 
 from __future__ import annotations
 

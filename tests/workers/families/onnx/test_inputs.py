@@ -1,4 +1,4 @@
-"""What uploaded graphs take: one size or any, colors or gray, told by the graph, the config or a try."""
+"""Inputs of ONNX graphs: sizes, channels and preprocessing, from the graph, the config or runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Uploaded segmenters that give the number of each pixel's class, or one number for each pixel."""
+"""ONNX segmenters with class numbers, or with one score per pixel."""
 
 from __future__ import annotations
 

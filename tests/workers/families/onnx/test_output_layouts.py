@@ -1,4 +1,4 @@
-"""How the outputs of an uploaded graph may be read: the ways that fit, and whether one alone is meant."""
+"""Output plans of ONNX graphs: the possible ones, and whether one is certain."""
 
 from __future__ import annotations
 

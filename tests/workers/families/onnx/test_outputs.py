@@ -1,4 +1,4 @@
-"""Uploaded graphs with one number, with features, or with several outputs: what is read, and what is said."""
+"""ONNX graphs with one number, features or several outputs: selection and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is looked at in an ONNX file is what runs: ONNX Runtime is told which of two formats it has."""
+"""The ONNX file that is checked is the one that runs: ONNX Runtime gets the format explicitly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Uploaded graphs that are refused, or that memory does not suffice for."""
+"""ONNX graphs that are refused, or need too much memory."""
 
 from __future__ import annotations
 

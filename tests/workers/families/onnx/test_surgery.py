@@ -1,4 +1,4 @@
-"""Uploaded graphs that take bytes, doubles, halves or blue first, or what cannot be given."""
+"""ONNX graphs with uint8, float64, float16 or BGR inputs, and unsupported inputs."""
 
 from __future__ import annotations
 

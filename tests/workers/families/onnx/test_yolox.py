@@ -1,4 +1,4 @@
-"""YOLOX, whose boxes are in the cells of grids, and rows of other detectors that look like those of YOLO."""
+"""YOLOX, and other detectors whose rows resemble those of YOLO."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vision Transformers: rebuilt from Hugging Face's layout, refused where config and weights disagree, run."""
+"""Vision Transformers of Hugging Face: conversion, runs, and refusal of wrong configs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vision Transformers of timm, DeiT and torchvision: rebuilt from their names, or refused by name."""
+"""Vision Transformers of timm, DeiT and torchvision: conversion and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints of every YOLO task, saved as plain Ultralytics does, with random weights and few classes."""
+"""Ultralytics checkpoints of each task, with random weights and few classes."""
 
 from __future__ import annotations
 

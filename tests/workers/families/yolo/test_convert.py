@@ -1,4 +1,4 @@
-"""The good zoo: what is converted gives what Ultralytics' own forward pass gives."""
+"""Converted models return what the forward pass of Ultralytics returns."""
 
 from __future__ import annotations
 

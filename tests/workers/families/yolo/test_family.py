@@ -1,4 +1,4 @@
-"""YOLO networks with random weights, run by us from ONNX and by Ultralytics from torch: the same is found."""
+"""YOLO models find the same in ONNX as in Ultralytics with torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints of the older yolov5 repository."""
+"""Checkpoints of the YOLOv5 repository."""
 
 from __future__ import annotations
 
