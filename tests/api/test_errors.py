@@ -54,7 +54,7 @@ def test_unknown_addresses_and_methods(user: User, api: Callable[..., APIClient]
     for path in ("/v1/", "/v1/nothing", "/v1/files/", "/v1/files/not-an-id", "/v1/jobs/1/items"):
         assert problem(client.get(path), 404)["instance"] == path
     assert "DELETE" in problem(client.delete("/v1/files"), 405)["detail"]
-    assert problem(client.put("/v1/jobs"), 405)["title"] == "Method Not Allowed"
+    assert problem(client.put("/v1/jobs"), 405)["title"] == "Method not allowed"
 
 
 def test_keys(user: User) -> None:
@@ -206,7 +206,7 @@ def test_invalid_jobs(user: User, api: Callable[..., APIClient]) -> None:
     ]:
         assert field in problem(client.post("/v1/jobs", body, format="json"), 422)["errors"]
     folder = {"model": "ipau/ascii", "folder": empty}
-    assert "no picture" in problem(client.post("/v1/jobs", folder, format="json"), 422)["detail"]
+    assert "No images selected" in problem(client.post("/v1/jobs", folder, format="json"), 422)["detail"]
     for model in ("ipau/nothing", "nobody/ascii", "nonsense", "a/b/c", "ipau/ascii:nonsense", ":", "/"):
         problem(client.post("/v1/jobs", {"model": model, "files": [file]}, format="json"), 404)
     assert client.get("/v1/jobs").json()["results"] == []

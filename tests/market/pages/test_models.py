@@ -70,7 +70,7 @@ def test_weights_can_be_uploaded_with_the_form(client: Client, user: User) -> No
     [
         ({"name": "No Name"}, "Use lowercase letters, digits and single hyphens"),
         ({"file": ""}, "Choose weights in your drive, or upload a file."),
-        ({"config": "{"}, "This is not JSON"),
+        ({"config": "{"}, "This is not valid JSON"),
         ({"upload": SimpleUploadedFile("a.txt", b"hello")}, "This file type isn’t supported."),
         ({"upload": SimpleUploadedFile("a.pt", torch_bytes()[:-30])}, "These weights are incomplete"),
         ({"upload": SimpleUploadedFile("a.pt", script_bytes())}, "This is TorchScript, which contains code."),
@@ -95,7 +95,11 @@ def test_errors_are_shown_at_their_field_and_keep_the_input(
 
 def test_all_errors_are_shown_at_once(client: Client, user: User) -> None:
     page = client.post("/models/new/", {"name": "No Name", "config": "{"}).content.decode()
-    for sentence in ("Choose weights in your drive", "Use lowercase letters", "This is not JSON"):
+    for sentence in (
+        "Choose weights in your drive",
+        "Use lowercase letters",
+        "This is not valid JSON",
+    ):
         assert sentence in page, sentence
     assert '<details class="mb-3"\n                   open>' in page
 

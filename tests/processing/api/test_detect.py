@@ -139,8 +139,8 @@ def test_the_default_model(user: User, other_user: User, detect: Callable[..., A
 def test_other_models_are_refused(user: User, detect: Callable[..., Any]) -> None:
     model(user, "painter", task="image")
     assert "no detector yet" in names_of(detect())["model"]
-    assert "no detector" in names_of(detect(model=f"{user.handle}/painter"))["model"]
-    assert "no detector" in names_of(detect(model="ipau/mosaic"))["model"]
+    assert "not a detector" in names_of(detect(model=f"{user.handle}/painter"))["model"]
+    assert "not a detector" in names_of(detect(model="ipau/mosaic"))["model"]
 
 
 def test_the_newest_version_runs(user: User, detect: Callable[..., Any]) -> None:

@@ -187,7 +187,7 @@ def test_a_number_or_auto_has_a_checkbox_and_bounds() -> None:
     assert (field.lowest, field.highest, field.step, field.start) == (1, 40, 2, 3)
     assert (field.kind, field.auto_label, field.default_text) == ("slider", "by itself", "auto")
     shown = {
-        given: ParamsForm(schema=schema, given={"width": given})["width"].value() for given in ("auto", 7)
+        width: ParamsForm(schema=schema, initial={"width": width})["width"].value() for width in ("auto", 7)
     }
     assert shown == {"auto": "auto", 7: 7}
 
