@@ -204,7 +204,7 @@ def test_a_repeated_request_creates_nothing(user: User, other_user: User) -> Non
     first = pipeline(user, idempotency_key="k")
     assert pipeline(user, idempotency_key="k").pk == first.pk
     assert pipeline(other_user, idempotency_key="k").pk != first.pk
-    with pytest.raises(Conflict, match="another request"):
+    with pytest.raises(Conflict, match="a different request"):
         pipeline(user, title="Other", idempotency_key="k")
     with pytest.raises(Invalid):
         pipeline(user, idempotency_key="")

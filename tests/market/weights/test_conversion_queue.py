@@ -319,7 +319,7 @@ def test_pages_and_api_show_the_remaining_budget(user: User, settings: Settings)
     file = weights_of(user)
     ConversionDay.objects.update(seconds=120)
     page = client.get("/models/new/").content.decode()
-    assert "0 of 2 minutes" in page
+    assert "0 of 2 conversion minutes" in page
     sent = client.post("/models/new/", {"file": str(file.pk), "name": "finder"})
     assert sent.status_code == 429
     assert "Conversions continue at" in sent.content.decode()

@@ -174,7 +174,7 @@ def test_out_of_memory_makes_later_batches_smaller() -> None:
 def test_an_input_that_does_not_fit_fails_alone() -> None:
     network = Doubling(room=2)
     # A thread that fails is waited for to the end.
-    answers = ask_at_once(Batcher(network, patience=0.5), [picture(1), picture(2, count=3), picture(3)])
+    answers = ask_at_once(Batcher(network, max_wait=0.5), [picture(1), picture(2, count=3), picture(3)])
     assert isinstance(answers[1], MemoryError)
     assert (answers[0].max(), answers[2].max()) == (2, 6)
 
@@ -228,7 +228,7 @@ def test_an_interrupted_request_is_removed() -> None:
 def test_an_interrupted_leader_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Doubling()
     # The two that are left wait for the third to the end.
-    batcher = Batcher(network, patience=0.5)
+    batcher = Batcher(network, max_wait=0.5)
     start, interrupted = network.start, []
 
     def start_once(inputs: Sequence[Floats]) -> Any:

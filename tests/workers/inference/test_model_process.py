@@ -199,7 +199,7 @@ def test_a_process_ends_with_its_last_user() -> None:
 
 def test_a_lost_launcher_is_replaced() -> None:
     start(bombs.never_ending())
-    launcher = model_process._State.launcher
+    launcher = model_process._ProcessLauncher.launcher
     assert launcher is not None
     launcher._process.kill()
     launcher._process.wait()
@@ -360,7 +360,7 @@ def test_a_model_process_can_do_nothing_but_compute(tmp_path: Path) -> None:
 
 def test_model_processes_inherit_nothing_from_the_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPAU_TEST_SECRET", "credentials")
-    monkeypatch.setattr(model_process._State, "launcher", None)
+    monkeypatch.setattr(model_process._ProcessLauncher, "launcher", None)
     process = start(bombs.never_ending())
     environment = _read_as_root(f"/proc/{process.pid}/environ")
     assert b"credentials" not in environment
@@ -373,7 +373,7 @@ def test_model_processes_inherit_nothing_from_the_slot(monkeypatch: pytest.Monke
     assert not [name for name in opened[3:] if not name.startswith(("socket:", "/memfd:ipau-arrays"))], opened
     assert len(os.listdir(f"/proc/{process.pid}/task")) == 1
     del process
-    launcher = model_process._State.launcher
+    launcher = model_process._ProcessLauncher.launcher
     launcher.close()
     launcher._process.wait()
 

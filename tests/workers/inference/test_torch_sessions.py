@@ -251,7 +251,7 @@ def test_out_of_memory_is_a_memory_error_and_halves_the_batch(
     fail_with(torch.OutOfMemoryError("CUDA out of memory."), loaded.network, above=2)
     pixels = np.random.default_rng(1).random((5, 1, 3, 32, 32), np.float32)
     wanted = [get_session(rebuilt.context_of(model, "cpu")).run(one)[0] for one in pixels]
-    batcher = torch_sessions.Batcher(loaded.network, patience=5.0)
+    batcher = torch_sessions.Batcher(loaded.network, max_wait=5.0)
     found = run_at_once([lambda one=one: batcher.run(one, lambda: 5)[0] for one in pixels])
     assert all(np.abs(ours - theirs).max() < EXACT for ours, theirs in zip(found, wanted, strict=True))
 
