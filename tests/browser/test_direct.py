@@ -89,7 +89,7 @@ def test_a_large_file_arrives_though_the_connection_was_lost(
     page.on("request", lambda request: asked.append(request.url))
     page.route(PARTS, fragile)
     choose(page, film)
-    expect(row(page, "film.png")).to_contain_text("Trying again…", timeout=PATIENCE)
+    expect(row(page, "film.png")).to_contain_text("Retrying…", timeout=PATIENCE)
     page.unroute(PARTS)
     # Nobody checks it yet, and the tray says that it waits for that.
     expect(row(page, "film.png")).to_contain_text("Checking…", timeout=PATIENCE)
@@ -120,13 +120,13 @@ def test_the_same_file_goes_on_after_a_reload_and_a_pause(
     last = re.compile(r"partNumber=4")
     page.route(last, lambda route: route.abort())
     choose(page, film)
-    expect(row(page, "film.png")).to_contain_text("Trying again…", timeout=PATIENCE)
+    expect(row(page, "film.png")).to_contain_text("Retrying…", timeout=PATIENCE)
     begun = Upload.objects.get()
     page.reload()
     again: list[str] = []
     page.on("request", lambda request: PARTS.search(request.url) and again.append(request.url))
     choose(page, film)
-    expect(row(page, "film.png")).to_contain_text("Trying again…", timeout=PATIENCE)
+    expect(row(page, "film.png")).to_contain_text("Retrying…", timeout=PATIENCE)
     page.get_by_role("button", name="Pause all").click()
     expect(row(page, "film.png")).to_contain_text("Paused")
     page.unroute(last)
@@ -144,7 +144,7 @@ def test_giving_up_leaves_nothing_in_the_bucket(
     page.goto("/drive/")
     page.route(re.compile(r"partNumber=4"), lambda route: route.abort())
     choose(page, film)
-    expect(row(page, "film.png")).to_contain_text("Trying again…", timeout=PATIENCE)
+    expect(row(page, "film.png")).to_contain_text("Retrying…", timeout=PATIENCE)
     assert len(bucket.unfinished("incoming/")) == 1
     with page.expect_response(re.compile(r"/discard/$")) as answer:
         row(page, "film.png").get_by_role("button", name="Cancel upload").click()

@@ -162,7 +162,7 @@ def upload_through_a_crash(page: Page, server: WebServer, tree: Path) -> None:
     wait_until(large.exists, "the first chunk has arrived")
     begun = large.get()
     server.kill()
-    expect(row(page, "panorama.png")).to_contain_text("Trying again…")
+    expect(row(page, "panorama.png")).to_contain_text("Retrying…")
     assert not File.objects.filter(name="panorama.png").exists()
     page.on("request", listen)
     slow_down(page, -1)

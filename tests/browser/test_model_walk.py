@@ -58,7 +58,7 @@ def test_from_a_checkpoint_to_detections(
     expect(page.get_by_text("YOLO11 detector")).to_be_visible()
     speeds = page.get_by_role("table").filter(has_text="Trial: first image").locator("tbody tr")
     expect(speeds).to_have_text(re.compile(r"pixels\s+[\d.]+ m?s\s+[\d.]+ m?s\s+–"))
-    samples = page.get_by_role("img", name="What the model")
+    samples = page.get_by_role("img", name="Result of the model")
     expect(samples).to_have_count(3)
     for shown in samples.all():
         shown.scroll_into_view_if_needed()
@@ -101,7 +101,7 @@ def test_from_a_checkpoint_to_detections(
     assert {file.name for file in (output.file for output in item.outputs.all())} == {"sea.jpg", "sea.json"}
     assert Weights.objects.get().facts["classes"] == ["cat", "dog"]
     page.goto(f"/apps/{user.handle}/pets/?tab=about")
-    expect(speeds).to_have_text(re.compile(r"pixels\s+[\d.]+ m?s\s+[\d.]+ m?s\s+[\d.]+ m?s\s+1 picture"))
+    expect(speeds).to_have_text(re.compile(r"pixels\s+[\d.]+ m?s\s+[\d.]+ m?s\s+[\d.]+ m?s\s+1 image"))
     assert problems(page, ["/models/", page.url]) == []
 
 
