@@ -11,7 +11,7 @@ from gunicorn.http import get_parser
 
 from ipau.web.client_socket import ClientSocket, WaitBudget
 from ipau.web.exchange import Exchange
-from ipau.web.limits import client_address, client_key
+from ipau.web.limits import READER_RATE_SHARE, READER_TIME_FACTOR, ClientLimits, client_address, client_key
 from ipau.web.request_head import RequestHead, read_head, target_of
 
 
@@ -21,6 +21,7 @@ class ConnectionState(enum.Enum):
     IDLE = "no byte of a request has arrived"
     RECEIVING = "waits for the rest of a head or a small body"
     QUEUED = "waits for a stream"
+    WAITING = "waits for a thread"
     RUNNING = "a thread works on it"
     SENDING = "waits for the client to read"
     CLOSING = "the response is complete; waits for the client to close"
@@ -92,9 +93,10 @@ class Connection:
             request._expected_100_continue = False
         return request
 
-    def expect_reader(self, budget: WaitBudget) -> None:
+    def expect_reader(self, limits: ClientLimits) -> None:
         """Set the client's time budget for reading the next response."""
-        self.reader, self.read = budget, self.socket.received_by_client()
+        seconds, rate = limits.slow_seconds * READER_TIME_FACTOR, limits.min_rate / READER_RATE_SHARE
+        self.reader, self.read = WaitBudget(seconds, rate), self.socket.received_by_client()
 
     def has_slow_reader(self) -> bool:
         """Update the reading budget; return whether it is spent."""

@@ -11,7 +11,7 @@ from ipau.web.limits import HELD_BYTES, ClientLimits
 # States in which a connection may be closed to make room. Groups that lose least come first.
 _CLOSED_FIRST = (
     (ConnectionState.CLOSING, ConnectionState.IDLE),
-    (ConnectionState.RECEIVING, ConnectionState.QUEUED),
+    (ConnectionState.RECEIVING, ConnectionState.QUEUED, ConnectionState.WAITING),
     (ConnectionState.SENDING,),
 )
 

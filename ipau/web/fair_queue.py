@@ -7,10 +7,13 @@ in its own queue, and free threads serve these queues in turn (round robin).
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
 
 Start = Callable[[], object]
+# A client whose waiting requests have not moved for this long gets an error instead of a longer wait.
+MAX_STUCK_SECONDS = 1.5
 
 
 class FairQueue:
@@ -29,13 +32,33 @@ class FairQueue:
         self._client_of: dict[Hashable, str] = {}
         # In order of turns: a client moves to the end after its turn.
         self._waiting: dict[str, deque[tuple[Hashable, Start]]] = {}
+        # When a request of each waiting client has last been started.
+        self._moved_at: dict[str, float] = {}
 
     def add(self, request: Hashable, client: str, start: Start) -> None:
         """Start a request now, or queue it until the client's turn."""
         if client not in self._waiting and self._may_start(client):
             self._start(request, client, start)
         else:
+            self._moved_at.setdefault(client, time.monotonic())
             self._waiting.setdefault(client, deque()).append((request, start))
+
+    def remove(self, request: Hashable) -> None:
+        """Forget a request that waits. Other requests stay as they are."""
+        for client, queue in list(self._waiting.items()):
+            kept = deque(entry for entry in queue if entry[0] != request)
+            if len(kept) == len(queue):
+                continue
+            if kept:
+                self._waiting[client] = kept
+            else:
+                del self._waiting[client], self._moved_at[client]
+
+    def is_stuck(self, request: Hashable, seconds: float) -> bool:
+        """Return whether a request waits whose client has had no turn for so long."""
+        queues = self._waiting.items()
+        client = next((name for name, queue in queues if any(entry[0] == request for entry in queue)), None)
+        return client is not None and time.monotonic() - self._moved_at[client] >= seconds
 
     def end(self, request: Hashable) -> None:
         """Free the thread of a request that was started here, and start waiting requests."""
@@ -51,6 +74,9 @@ class FairQueue:
             request, start = queue.popleft()
             if queue:
                 self._waiting[following] = queue
+                self._moved_at[following] = time.monotonic()
+            else:
+                del self._moved_at[following]
             self._start(request, following, start)
 
     def _next_client(self) -> str | None:

@@ -16,6 +16,7 @@ RETRY_SECONDS = 5
 TOO_SLOW = "The request arrived too slowly. Check your connection and try again."
 TOO_LARGE_HEAD = "The request line and headers are too large."
 BUSY = f"The server is receiving the maximum number of uploads. Try again in {RETRY_SECONDS} seconds."
+TOO_MANY_WAIT = f"Too many of your requests run at the same time. Try again in {RETRY_SECONDS} seconds."
 TOO_MANY = f"Too many uploads from this address at the same time. Try again in {RETRY_SECONDS} seconds."
 _CODES = {
     408: "request_timeout",

@@ -2,8 +2,7 @@
 
 Gunicorn's `gthread` gives each new connection a thread, which waits for the client. Here, the main loop waits
 for all clients at once: it receives the head and a small body of a request, passes the request to a thread,
-and sends the rest of the response. A thread waits for a client only while it reads a large body. The number
-of such threads is limited, and the client must keep a minimum rate.
+and sends the rest of the response. A few threads wait for clients, which must keep a minimum rate.
 """
 
 from __future__ import annotations
@@ -24,14 +23,12 @@ from ipau.web.client_socket import WaitBudget
 from ipau.web.connection import Connection, ConnectionState
 from ipau.web.connection_table import ConnectionTable
 from ipau.web.exchange import Exchange
-from ipau.web.fair_queue import FairQueue
+from ipau.web.fair_queue import MAX_STUCK_SECONDS, FairQueue
 from ipau.web.limits import (
     BODY_BYTES,
     HEAD_BYTES,
     LINGER_BYTES,
     LINGER_SECONDS,
-    READER_RATE_SHARE,
-    READER_TIME_FACTOR,
     STOP_LINGER_SECONDS,
     client_address,
     client_key,
@@ -134,8 +131,12 @@ class WebWorker(ThreadWorker):
         elif connection.state is ConnectionState.QUEUED:
             is_client_full = self._streams.is_full_for(connection.stream_client)
             self._refuse(connection, *((429, refusals.TOO_MANY) if is_client_full else (503, refusals.BUSY)))
-        else:
+        elif connection.state is not ConnectionState.WAITING:
             self._close(connection)
+        elif self._fair_queue.is_stuck(connection, MAX_STUCK_SECONDS):
+            self._refuse(connection, 429, refusals.TOO_MANY_WAIT)
+        else:
+            connection.deadline = time.monotonic() + MAX_STUCK_SECONDS
 
     def _check_reader(self, connection: Connection) -> None:
         """Disconnect a client that reads below the minimum rate."""
@@ -199,6 +200,8 @@ class WebWorker(ThreadWorker):
 
     def _move(self, connection: Connection, state: ConnectionState, seconds: float = 0.0) -> None:
         """Change the state of a connection, for at most `seconds`, and poll for the events that end it."""
+        if connection.state is ConnectionState.WAITING:
+            self._fair_queue.remove(connection)
         if connection.state is ConnectionState.QUEUED:
             self._queue.remove(connection)
         if state is ConnectionState.QUEUED:
@@ -299,18 +302,15 @@ class WebWorker(ThreadWorker):
 
     def _dispatch(self, connection: Connection, head: RequestHead) -> None:
         connection.pool = self.pools.choose(head, has_stream=connection.has_stream)
-        seconds = self.limits.slow_seconds * READER_TIME_FACTOR
-        connection.expect_reader(WaitBudget(seconds, self.limits.min_rate / READER_RATE_SHARE))
-        self._run(connection, self.handle)
+        connection.expect_reader(self.limits)
+        start = partial(self._run, connection, self.handle)
+        if connection.pool is not self.pools.general:
+            return start()
+        self._move(connection, ConnectionState.WAITING, MAX_STUCK_SECONDS)
+        return self._fair_queue.add(connection, connection.requester, start)
 
     def _run(self, connection: Connection, step: Any) -> None:
         self._move(connection, ConnectionState.RUNNING)
-        if connection.pool is self.pools.general:
-            self._fair_queue.add(connection, connection.requester, partial(self._start, connection, step))
-        else:
-            self._start(connection, step)
-
-    def _start(self, connection: Connection, step: Any) -> None:
         future: Future[None] = connection.pool.submit(step, connection)
         future.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, connection, done))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 from ipau.web.fair_queue import FairQueue
@@ -77,3 +78,24 @@ def test_the_credential_of_a_head() -> None:
     assert credential("Cookie: csrftoken=t; sessionid=s1; a=b") == b"s1"
     assert credential("Cookie: xsessionid=s1") == b""
     assert credential("Authorization: Bearer k1", "Cookie: sessionid=s1") == b"Bearer k1"
+
+
+def test_a_removed_request_never_starts() -> None:
+    queue, started = _filled(1, 1, [("a", 3), ("b", 1)])
+    queue.remove("a1")
+    queue.remove("b0")
+    queue.remove("unknown")
+    for request in ("a0", "a2"):
+        queue.end(request)
+    assert started == ["a0", "a2"]
+
+
+def test_a_client_is_stuck_if_none_of_its_requests_starts() -> None:
+    queue, _ = _filled(2, 1, [("a", 3), ("b", 1)])
+    assert not queue.is_stuck("a1", 60)
+    assert queue.is_stuck("a1", 0)
+    assert not queue.is_stuck("a0", 0)
+    assert not queue.is_stuck("unknown", 0)
+    time.sleep(0.05)
+    queue.end("a0")
+    assert not queue.is_stuck("a2", 0.04)

@@ -53,7 +53,7 @@ def test_missing_parameters_use_the_authors_values(comic: Version, user: User) -
         ("pixelart", "There is no parameter “pixelart”."),
         ("pixelart.", "There is no parameter “pixelart.”."),
         ("pixelart.size", "There is no parameter “size”."),
-        ("pixelart.colors", "There is no parameter “colors”. It was renamed to “colors”."),
+        ("blackwhite.level", "There is no parameter “level”. It was renamed to “threshold”."),
         ("mosaic.tile", "There is no parameter “mosaic.tile”."),
         ("blackwhite.contrast", "Contrast must be at most 100."),
     ],
