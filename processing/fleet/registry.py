@@ -157,7 +157,7 @@ _LOST = f"""
             AND NOT worker.slot_pids @> to_jsonb(item.slot))
       )
     LIMIT %(limit)s
-"""  # noqa: S608  (a constant of ours)
+"""  # noqa: S608  # nosec B608  # a constant of this project
 
 
 def leases_of(slot: Slot) -> dict[UUID, UUID]:

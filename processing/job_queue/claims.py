@@ -230,7 +230,7 @@ _FINISH = f"""
         id uuid, state text, output jsonb, error_code text, error text, timings jsonb, reused boolean)
     WHERE item.id = done.id AND item.lease_token = %(token)s AND item.state = 'processing'
     RETURNING item.id
-"""  # noqa: S608  (a constant of ours)
+"""  # noqa: S608  # nosec B608  # a constant of this project
 
 
 def finish_items(claim: Claim, rows_json: str) -> set[uuid.UUID]:
