@@ -8,12 +8,23 @@ in its own queue, and free threads serve these queues in turn (round robin).
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 
 Start = Callable[[], object]
 # A client whose waiting requests have not moved for this long gets an error instead of a longer wait.
 MAX_STUCK_SECONDS = 1.5
+
+
+@dataclass(eq=False)
+class _Client:
+    """A client with running or waiting requests."""
+
+    name: str
+    running: int = 0
+    waiting: dict[Hashable, Start] = field(default_factory=dict)
+    # When its last request started.
+    moved_at: float = 0.0
 
 
 class FairQueue:
@@ -27,66 +38,60 @@ class FairQueue:
     def __init__(self, threads: int, most_each: int):
         self._free = threads
         self._most_each = most_each
-        self._running: Counter[str] = Counter()
-        # Client of each running request.
-        self._client_of: dict[Hashable, str] = {}
-        # In order of turns: a client moves to the end after its turn.
-        self._waiting: dict[str, deque[tuple[Hashable, Start]]] = {}
-        # When a request of each waiting client has last been started.
-        self._moved_at: dict[str, float] = {}
+        # In order of turns: a client moves to the end after its turn, and when it begins to wait.
+        self._clients: dict[str, _Client] = {}
+        self._client_of: dict[Hashable, _Client] = {}
 
-    def add(self, request: Hashable, client: str, start: Start) -> None:
-        """Start a request now, or queue it until the client's turn."""
-        if client not in self._waiting and self._may_start(client):
-            self._start(request, client, start)
-        else:
-            self._moved_at.setdefault(client, time.monotonic())
-            self._waiting.setdefault(client, deque()).append((request, start))
-
-    def remove(self, request: Hashable) -> None:
-        """Forget a request that waits. Other requests stay as they are."""
-        for client, queue in list(self._waiting.items()):
-            kept = deque(entry for entry in queue if entry[0] != request)
-            if len(kept) == len(queue):
-                continue
-            if kept:
-                self._waiting[client] = kept
-            else:
-                del self._waiting[client], self._moved_at[client]
-
-    def is_stuck(self, request: Hashable, seconds: float) -> bool:
-        """Return whether a request waits whose client has had no turn for so long."""
-        queues = self._waiting.items()
-        client = next((name for name, queue in queues if any(entry[0] == request for entry in queue)), None)
-        return client is not None and time.monotonic() - self._moved_at[client] >= seconds
+    def add(self, request: Hashable, name: str, start: Start) -> None:
+        """Start a request of a client now, or queue it until the client's turn."""
+        client = self._clients.setdefault(name, _Client(name))
+        if not client.waiting:
+            self._move_to_end(client)
+            client.moved_at = time.monotonic()
+        client.waiting[request] = start
+        self._client_of[request] = client
+        self._start_next()
 
     def end(self, request: Hashable) -> None:
         """Free the thread of a request that was started here, and start waiting requests."""
-        client = self._client_of.pop(request, None)
-        if client is None:
+        client = self._client_of.get(request)
+        if client is None or request in client.waiting:
             return
         self._free += 1
-        self._running[client] -= 1
-        if not self._running[client]:
-            del self._running[client]
-        while (following := self._next_client()) is not None:
-            queue = self._waiting.pop(following)
-            request, start = queue.popleft()
-            if queue:
-                self._waiting[following] = queue
-                self._moved_at[following] = time.monotonic()
-            else:
-                del self._moved_at[following]
-            self._start(request, following, start)
+        client.running -= 1
+        self._forget(request, client)
+        self._start_next()
 
-    def _next_client(self) -> str | None:
-        return next((client for client in self._waiting if self._may_start(client)), None)
+    def remove(self, request: Hashable) -> None:
+        """Remove a request that waits."""
+        client = self._client_of.get(request)
+        if client is not None and client.waiting.pop(request, None) is not None:
+            self._forget(request, client)
 
-    def _may_start(self, client: str) -> bool:
-        return self._free > 0 and self._running[client] < self._most_each
+    def is_stuck(self, request: Hashable, seconds: float) -> bool:
+        """Return whether a request waits and its client has had no turn for `seconds`."""
+        client = self._client_of.get(request)
+        is_waiting = client is not None and request in client.waiting
+        return client is not None and is_waiting and time.monotonic() - client.moved_at >= seconds
 
-    def _start(self, request: Hashable, client: str, start: Start) -> None:
-        self._free -= 1
-        self._running[client] += 1
-        self._client_of[request] = client
-        start()
+    def _move_to_end(self, client: _Client) -> None:
+        self._clients[client.name] = self._clients.pop(client.name)
+
+    def _forget(self, request: Hashable, client: _Client) -> None:
+        del self._client_of[request]
+        if not client.running and not client.waiting:
+            del self._clients[client.name]
+
+    def _start_next(self) -> None:
+        while self._free and (client := self._next_client()):
+            self._move_to_end(client)
+            request = next(iter(client.waiting))
+            start = client.waiting.pop(request)
+            client.running += 1
+            client.moved_at = time.monotonic()
+            self._free -= 1
+            start()
+
+    def _next_client(self) -> _Client | None:
+        clients = self._clients.values()
+        return next((one for one in clients if one.waiting and one.running < self._most_each), None)

@@ -99,3 +99,22 @@ def test_a_client_is_stuck_if_none_of_its_requests_starts() -> None:
     time.sleep(0.05)
     queue.end("a0")
     assert not queue.is_stuck("a2", 0.04)
+
+
+def test_nothing_is_remembered_of_clients_that_are_done() -> None:
+    queue, started = _filled(2, 1, [("a", 2), ("b", 1), ("c", 1)])
+    queue.remove("c0")
+    for request in ("a0", "b0", "a1"):
+        queue.end(request)
+    assert started == ["a0", "b0", "a1"]
+    assert (queue._clients, queue._client_of) == ({}, {})
+
+
+def test_thousands_of_waiting_requests_are_handled_quickly() -> None:
+    queue, started = _filled(16, 6, [("a", 20_000)])
+    begun = time.monotonic()
+    for number in range(6, 20_000):
+        assert queue.is_stuck(f"a{number}", 0)
+        queue.remove(f"a{number}")
+    assert time.monotonic() - begun < 2
+    assert len(started) == 6
