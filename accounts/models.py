@@ -46,7 +46,7 @@ class UserManager(BaseUserManager["User"]):
         return user
 
     def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> "User":
-        """Create an operator, whose e-mail address counts as confirmed: the command line is trusted."""
+        """Create an operator. The e-mail address counts as confirmed, because the command line is trusted."""
         user = self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
         addresses = apps.get_model("account", "EmailAddress").objects.using(self._db)
         addresses.create(user=user, email=user.email, verified=True, primary=True)

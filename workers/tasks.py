@@ -80,7 +80,7 @@ _ALL = (
     ),
 )
 TASKS: Mapping[str, ModelTask] = {task.key: task for task in _ALL}
-# Tasks whose results have locations.
+# Tasks that return locations.
 FINDERS: tuple[str, ...] = tuple(task.key for task in _ALL if task.finds_places)
 # For pydantic: a text that is one of the tasks.
 PATTERN = f"^({'|'.join(get_args(TaskKey))})$"

@@ -51,7 +51,7 @@ def trash(*, owner: User, chosen: Selection) -> datetime:
 def restore(*, owner: User, root_ids: Iterable[object]) -> int:
     """Restore items from the trash to their folders; return the number restored.
 
-    An item whose folder is gone goes to the top of the drive. A taken name gets a number.
+    If the folder of an item is gone, the item goes to the top of the drive. A taken name gets a number.
 
     Raises:
         NotFound: an item is not in the owner's trash, or was trashed as a part of its folder.

@@ -268,7 +268,7 @@ class BucketStorage(S3Storage):
 
     @_as_os_error
     def objects(self, prefix: str) -> list[Leftover]:
-        """Return the objects whose names begin with `prefix`."""
+        """Return the objects with names that begin with `prefix`."""
         pages = self._client.get_paginator("list_objects_v2").paginate(**self._below(prefix))
         return [
             Leftover(found["Key"], found["LastModified"])

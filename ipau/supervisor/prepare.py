@@ -108,7 +108,7 @@ def collect_static(data_dir: Path) -> bool:
 
 
 def _remove_changed() -> None:
-    """Remove collected files whose source has other bytes: `collectstatic` keeps those that are newer.
+    """Remove collected files that differ from their source: `collectstatic` keeps those that are newer.
 
     The sources of a release may be older than what was collected before, as archives keep their times.
     """

@@ -1,1 +1,1 @@
-"""Web server: a gunicorn worker class whose threads do not block on slow clients."""
+"""Web server: a gunicorn worker class that does not block threads on slow clients."""

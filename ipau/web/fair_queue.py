@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 Start = Callable[[], object]
-# A client whose waiting requests have not moved for this long gets an error instead of a longer wait.
+# If no waiting request of a client starts for this long, it gets an error instead of a longer wait.
 MAX_STUCK_SECONDS = 1.5
 
 

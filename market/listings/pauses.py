@@ -1,4 +1,4 @@
-"""Pause models whose runs are killed too often, and resume them."""
+"""Pause models if their runs are killed too often, and resume them."""
 
 import logging
 from collections.abc import Collection

@@ -91,7 +91,7 @@ def _show_choice(
 
 
 def _pictures(owner: User, *, text: str, first: list[str]) -> list[File]:
-    """Return images to choose from: `first`, then the newest whose name contains `text`."""
+    """Return images to choose from: `first`, then the newest with `text` in the name."""
     rows = with_thumbnails(File.objects.visible_to(owner).runnable())
     known = {str(file.pk): file for file in rows.filter(pk__in=[as_uuid(i) for i in first])}
     for file in rows.filter(name__icontains=text).order_by("-id")[:PICTURES_OFFERED]:

@@ -235,7 +235,7 @@ def _refuse_over_budget(conversion_id: UUID, budget: Budget) -> bool:
 
 
 def fail_exhausted() -> None:
-    """Fail conversions whose attempts are used up."""
+    """Fail conversions that have no attempts left."""
     report = {"ok": False, "code": "crashed", "sentence": _CRASHED}
     exhausted = _free().filter(attempts__gte=MAX_ATTEMPTS)
     for pk in exhausted.values_list("pk", flat=True):

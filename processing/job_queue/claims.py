@@ -35,7 +35,7 @@ MAX_CHUNK = 256
 MIN_SECONDS = 0.1
 # A job with a result in this time counts as being worked on.
 RECENTLY = timedelta(seconds=10)
-# How many of an owner's oldest jobs are searched for one whose models are loaded.
+# How many of an owner's oldest jobs are searched for one with loaded models.
 LOOK_AHEAD = 50
 # A job is passed over for at most this long. The first time is remembered for the second duration.
 STARVATION_SECONDS = 10

@@ -120,7 +120,7 @@ def assemble(coefficients: Floats, prototypes: Floats, boxes: Floats, place: Let
 
 
 def _whole_pixels(box: Floats, picture: tuple[int, int]) -> Region:
-    """Return the region of the pixels whose position is inside a box."""
+    """Return the region of the pixels inside a box."""
     left, top, right, bottom = (math.ceil(edge) for edge in box.tolist())
     return left, top, min(max(left, right), picture[0]), min(max(top, bottom), picture[1])
 

@@ -18,7 +18,7 @@ from processing.execution import tasks
 from processing.models import Delivery, DeliveryState, Job, JobMail
 from processing.notifications import signing, work
 from processing.notifications.outbox import LEASE
-from tests.api.test_guide import blocks
+from tests.api import doc_commands
 from tests.drive.factories import upload
 from tests.live import LiveWorker
 from tests.processing.factories import take_turns
@@ -170,7 +170,7 @@ def test_the_check_in_the_guide_works(user: User, receive: Receive) -> None:
     Delivery.objects.create(owner=user, event="ping", url=receiver.url, next_at=Now())
     work.deliver()
     guide: dict[str, Any] = {}
-    exec(blocks("python")[1], guide)  # the code in the guide
+    exec(doc_commands.blocks("reference/api.md", "python")[1], guide)  # the code in the guide
     got, key = receiver.got[0], signing.secret_of(user).secret
     assert guide["is_genuine"](got.headers, got.body, key)
     assert not guide["is_genuine"](got.headers, got.body + b" ", key)

@@ -51,7 +51,7 @@ class _Found:
     """The tensors of a classifier, and the library of their names."""
 
     reading: CheckpointReading
-    whose: str
+    publisher: str
 
 
 def recognize(upload: WeightsUpload) -> str | None:
@@ -59,7 +59,7 @@ def recognize(upload: WeightsUpload) -> str | None:
     found = _find(upload.tensors)
     if found is None:
         return None
-    named = ((n, t) for n, t in found.reading.tensors.items() if n.endswith(_PATCHES[found.whose]))
+    named = ((n, t) for n, t in found.reading.tensors.items() if n.endswith(_PATCHES[found.publisher]))
     patch = max((tensor.shape[-1] for _, tensor in named if tensor.dim()), default=0)
     return f"Vision Transformer, patches of {patch} × {patch}"
 
@@ -72,7 +72,7 @@ def convert(upload: WeightsUpload) -> Bundle:
     found.reading.refuse_ignored()
     config = upload.config or {}
     wishes = _read_wishes(config)
-    layout = layouts.read(found.reading.tensors, found.whose)
+    layout = layouts.read(found.reading.tensors, found.publisher)
     settings = _read_settings(layout, config, wishes)
     net = build(settings, layout.tensors)
     check_numbers(net)
@@ -237,7 +237,7 @@ def _for_all(numbers: list[float]) -> list[float]:
 def _find(tensors: Mapping[str, Any]) -> _Found | None:
     for reading in list_readings(tensors):
         shapes = {name: tuple(tensor.shape) for name, tensor in reading.tensors.items()}
-        whose = layouts.tell(shapes)
-        if whose is not None and not any(0 in shape for shape in shapes.values()):
-            return _Found(reading, whose)
+        publisher = layouts.tell(shapes)
+        if publisher is not None and not any(0 in shape for shape in shapes.values()):
+            return _Found(reading, publisher)
     return None

@@ -101,11 +101,11 @@ def name_as_saved(name: str) -> str:
     return f"vit.encoder.layer.{layer}.{_LATER_PARTS.get(part, part)}.{kind}"
 
 
-def read(tensors: Mapping[str, Tensor], whose: str) -> VitLayout:
+def read(tensors: Mapping[str, Tensor], publisher: str) -> VitLayout:
     """Rename the tensors of a library that `tell` returned to Hugging Face. Raises Refused."""
-    if whose == "hugging face":
+    if publisher == "hugging face":
         return _read_hugging_face(tensors)
-    return _read_timm(tensors if whose == "timm" else _as_timm(tensors), whose)
+    return _read_timm(tensors if publisher == "timm" else _as_timm(tensors), publisher)
 
 
 def _read_hugging_face(tensors: Mapping[str, Tensor]) -> VitLayout:
@@ -166,7 +166,7 @@ def _as_timm(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def _read_timm(tensors: Mapping[str, Tensor], whose: str) -> VitLayout:
+def _read_timm(tensors: Mapping[str, Tensor], publisher: str) -> VitLayout:
     own = dict(tensors)
     extra = [own.pop(name) for name in ("cls_token", "dist_token", "reg_token") if name in own]
     is_distilled = "dist_token" in tensors and "head_dist.weight" in own
@@ -195,7 +195,7 @@ def _read_timm(tensors: Mapping[str, Tensor], whose: str) -> VitLayout:
     return VitLayout(
         made,
         1e-5 if pre_norm else 1e-6,
-        _PREPARED["distilled" if is_distilled else whose],
+        _PREPARED["distilled" if is_distilled else publisher],
         tokens,
         pool,
         {"pre_norm": pre_norm},
